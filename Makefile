@@ -1,0 +1,39 @@
+# The commands a person and CI both run. `make demo` and `make test` make what they need first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check install test-wheel test-lowest clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[all,demo]" --group dev
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/trainfare demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest --quiet --junitxml=$(VENV)/test-results.xml
+	@echo "make test: passed; results in $(VENV)/test-results.xml"
+
+check: $(STAMP)
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/pyright --warnings
+	@echo "make check: ruff, import-linter, mypy and pyright found nothing; nothing was written"
+
+test-wheel:
+	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh
+
+test-lowest:
+	@PYTHON=$(PYTHON) bash scripts/test_lowest.sh
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,193 @@
+"""
+One row of `data/accelerators.csv`: what its columns mean, and the strict reader.
+
+Every number names its source in the row's last column, by an id of `data/accelerator_sources.csv`. An empty
+cell is "unknown, or no such path": never a neighbour's figure.
+
+- FLOP/s are DENSE peaks at the vendor's boost clock, never the 2:4 sparse figure that data sheets print.
+- fp16 and bf16 are the matrix units with fp32 ACCUMULATION, which training uses: GeForce cards and the A10G
+  run it at half of their advertised rate. GPUs without matrix units list their packed-half rate.
+- fp32 is the best rate at full fp32 precision: CUDA cores on NVIDIA (tf32 stands apart), matrix cores on AMD.
+  fp64 likewise is the best full-precision rate.
+- Memory is GiB and bandwidth decimal GB/s, both nominal.
+- The link is what every such device has, one direction, summed over its peers: the optional NVLink bridge of
+  a PCIe card does not count.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, cast, get_args
+
+from trainfare_core.errors import InputError
+
+__all__ = ["DTYPES", "Accelerator", "AcceleratorKind", "Source", "read_accelerators", "read_sources"]
+
+AcceleratorKind: TypeAlias = Literal["gpu", "tpu", "trainium", "inferentia", "gaudi"]
+DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
+
+_PEAK_COLUMNS: Final = tuple(f"{dtype}_tflops" if dtype != "int8" else "int8_tops" for dtype in DTYPES)
+_NUMBER_COLUMNS: Final = (
+    "release_year", "memory_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count",
+    "link_gb_per_s", "pcie_gb_per_s",
+)  # fmt: skip
+_TEXT_COLUMNS: Final = ("name", "vendor", "kind", "generation", "link", "trains", "aliases", "sources")
+_SOURCE_COLUMNS: Final = ("id", "title", "url", "edition")
+_VENDORS: Final = ("nvidia", "amd", "google", "aws", "intel")
+_GIB, _MIB, _GIGA, _TERA = 2**30, 2**20, 1e9, 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a number was published."""
+
+    id: str
+    title: str
+    url: str
+    edition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One device as a training framework sees it; None is unknown, and for a peak also "has no such path"."""
+
+    name: str
+    vendor: str
+    kind: AcceleratorKind
+    generation: str
+    release_year: int
+    memory_bytes: int
+    memory_bandwidth_bytes_per_s: float
+    peaks_flops_per_s: tuple[float | None, ...] = field(repr=False)
+    l2_bytes: float | None
+    power_w: float | None
+    sm_count: int | None
+    link: str
+    link_bytes_per_s: float | None
+    pcie_bytes_per_s: float | None
+    trains: bool
+    aliases: tuple[str, ...] = field(repr=False)
+    sources: tuple[tuple[str, Source], ...] = field(repr=False, compare=False)
+
+    @property
+    def needs_porting(self) -> bool:
+        """Whether a PyTorch script must be changed to run here: everything that is not a GPU."""
+        return self.kind != "gpu"
+
+    def peak_flops_per_s(self, dtype: str) -> float | None:
+        """Return the dense peak of `dtype` (one of DTYPES) in FLOP/s; None where there is no such path."""
+        return self.peaks_flops_per_s[DTYPES.index(dtype)] if dtype in DTYPES else None
+
+    def source_of(self, column: str) -> Source | None:
+        """Return where the number in `column` of accelerators.csv was published; None for an empty cell."""
+        return dict(self.sources).get(column)
+
+
+def read_sources(text: str) -> dict[str, Source]:
+    """
+    Return the sources by id.
+
+    Raises:
+        InputError: a line is not as the header says; the message names file and line.
+    """
+    return {row["id"]: Source(**row) for _, row in _rows(text, "accelerator_sources.csv", _SOURCE_COLUMNS)}
+
+
+def read_accelerators(text: str, sources: dict[str, Source]) -> tuple[Accelerator, ...]:
+    """
+    Return one accelerator per row, in the order of the text.
+
+    Raises:
+        InputError: a cell is not what its column needs, or a number has no source; names line and column.
+    """
+    rows = _rows(text, "accelerators.csv", (*_TEXT_COLUMNS, *_NUMBER_COLUMNS))
+    return tuple(_accelerator(line, row, sources) for line, row in rows)
+
+
+def _rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(text.splitlines(), strict=True)
+    try:
+        header, *rows = [(reader.line_num, cells) for cells in reader] or [(1, [])]
+    except csv.Error as error:
+        raise InputError(f"{file} line {reader.line_num}: {error}") from None
+    if sorted(header[1]) != sorted(columns):
+        odd = ", ".join(sorted(set(header[1]) ^ set(columns))) or "a repeated one"
+        raise InputError(
+            f"{file} line 1: the columns must be {', '.join(columns)}; missing or unknown: {odd}"
+        )
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise InputError(f"{file} line {line}: {len(cells)} cells under {len(columns)} columns")
+        yield line, dict(zip(header[1], cells, strict=True))
+
+
+def _bad(line: int, column: str, problem: str) -> InputError:
+    return InputError(f"accelerators.csv line {line}, column {column}: {problem}")
+
+
+def _number(line: int, row: dict[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except ValueError:
+        raise _bad(line, column, f"{row[column]!r} is not a number") from None
+    if not (math.isfinite(value) and value > 0):
+        raise _bad(
+            line, column, f"{row[column]!r} is not a positive number; leave the cell empty for unknown"
+        )
+    return value
+
+
+def _text(line: int, row: dict[str, str], column: str, allowed: tuple[str, ...] = ()) -> str:
+    value = row[column]
+    if not value or value != value.strip() or (allowed and value not in allowed):
+        raise _bad(
+            line,
+            column,
+            f"{value!r} is not one of {', '.join(allowed)}" if allowed else f"{value!r} is no name",
+        )
+    return value
+
+
+def _sources(line: int, row: dict[str, str], known: dict[str, Source]) -> tuple[tuple[str, Source], ...]:
+    """Return (column, source) of every number, from "*=id; column=id" where * is the source of the others."""
+    filled = [column for column in _NUMBER_COLUMNS if row[column]]
+    named: dict[str, str] = {}
+    for item in row["sources"].split("; "):
+        column, _, source_id = item.partition("=")
+        if source_id not in known:
+            raise _bad(line, "sources", f"{item!r} names no source of accelerator_sources.csv")
+        if column in named or column not in ("*", *filled):
+            raise _bad(line, "sources", f"{item!r} is repeated, or its column holds no number")
+        named[column] = source_id
+    for column in filled:
+        if named.get(column, named.get("*")) is None:
+            raise _bad(line, "sources", f"the number in {column} has no source")
+    return tuple((column, known[named.get(column) or named["*"]]) for column in filled)
+
+
+def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> Accelerator:
+    def scaled(column: str, unit: float = 1.0) -> float | None:
+        return _number(line, row, column) * unit if row[column] else None
+
+    return Accelerator(
+        name=_text(line, row, "name"),
+        vendor=_text(line, row, "vendor", _VENDORS),
+        kind=cast("AcceleratorKind", _text(line, row, "kind", get_args(AcceleratorKind))),
+        generation=_text(line, row, "generation"),
+        release_year=int(_number(line, row, "release_year")),
+        memory_bytes=int(_number(line, row, "memory_gib") * _GIB),
+        memory_bandwidth_bytes_per_s=_number(line, row, "bandwidth_gb_per_s") * _GIGA,
+        peaks_flops_per_s=tuple(scaled(column, _TERA) for column in _PEAK_COLUMNS),
+        l2_bytes=scaled("l2_mib", _MIB),
+        power_w=scaled("power_w"),
+        sm_count=int(_number(line, row, "sm_count")) if row["sm_count"] else None,
+        link=_text(line, row, "link"),
+        link_bytes_per_s=scaled("link_gb_per_s", _GIGA),
+        pcie_bytes_per_s=scaled("pcie_gb_per_s", _GIGA),
+        trains=_text(line, row, "trains", ("true", "false")) == "true",
+        aliases=tuple(row["aliases"].split("|")) if row["aliases"] else (),
+        sources=_sources(line, row, sources),
+    )

@@ -1,0 +1,320 @@
+"""
+Stage 1: `JobProfile`, what one optimizer step does on one device, and how many steps there will be.
+
+The profile is the contract between the machine that traced or measured a run and the machine that prices it.
+It holds counts, sizes and times; never weights, data, paths or host names. All sizes are bytes, all times
+seconds, and one FLOP is one floating-point operation (a multiply-add is two).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainfare_core.errors import ProfileError
+
+__all__ = [
+    "SHAPE_AXES",
+    "BatchFacts",
+    "JobProfile",
+    "MeasuredStep",
+    "MemoryFacts",
+    "OperationGroup",
+    "OperationKind",
+    "OptimizerFacts",
+    "ParallelFacts",
+    "ParameterGroup",
+    "Phase",
+    "ProfileSource",
+    "Quantiles",
+    "RunPlan",
+]
+
+SCHEMA_VERSION: Final = 1
+
+Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
+Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
+Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Text: TypeAlias = Annotated[str, Field(max_length=500)]
+
+Phase: TypeAlias = Literal["forward", "backward", "optimizer"]
+OperationKind: TypeAlias = Literal[
+    "matmul",
+    "grouped_matmul",
+    "convolution",
+    "attention",
+    "recurrent",
+    "normalization",
+    "softmax",
+    "activation",
+    "elementwise",
+    "reduction",
+    "embedding",
+    "pooling",
+    "loss",
+    "dropout",
+    "copy",
+    "indexing",
+    "fft",
+    "optimizer",
+    "other",
+    "unknown",
+]
+
+SHAPE_AXES: dict[str, tuple[str, ...]] = {
+    "matmul": ("batch", "m", "n", "k"),
+    "grouped_matmul": ("groups", "m", "n", "k"),
+    "convolution": (
+        "batch",
+        "c_in",
+        "c_out",
+        "groups",
+        "kernel_d",
+        "kernel_h",
+        "kernel_w",
+        "out_d",
+        "out_h",
+        "out_w",
+        "stride",
+        "channels_last",
+    ),
+    "attention": ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "causal"),
+    "recurrent": ("batch", "steps", "input", "hidden", "layers", "directions"),
+    "normalization": ("rows", "cols"),
+    "softmax": ("rows", "cols"),
+}
+"""What the numbers in `OperationGroup.shape` mean, by kind. Kinds that are absent carry `("elements",)`:
+the number of elements of the largest tensor touched by one launch. In a matmul, `batch` products of
+(m x k) @ (k x n); `m` of a `grouped_matmul` is the total over its groups."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=2000)
+
+
+class OperationGroup(_Model):
+    """All launches of one operation that share kind, phase, dtype and shape, within one optimizer step."""
+
+    kind: OperationKind = Field(description="'unknown': no FLOP formula, reported as missing coverage")
+    name: Text = Field(description="the operation as torch names it, e.g. 'aten.mm'")
+    phase: Phase
+    dtype: Text = Field(description="compute type: fp32, tf32, fp16, bf16, fp8, int8, fp64, int64, bool, ...")
+    shape: tuple[int, ...] = Field(default=(), description="see SHAPE_AXES")
+    launches: Count = Field(description="how often it runs in one optimizer step")
+    flops: Flops = Field(description="FLOPs of all launches together")
+    bytes_read: Bytes = Field(description="bytes of all launches together")
+    bytes_written: Bytes = Field(description="bytes of all launches together")
+    bytes_fixed: Bytes = Field(
+        default=0,
+        description="the part of bytes_read + bytes_written that is parameters, gradients or optimizer state "
+        "and does not shrink with the batch",
+    )
+    recomputed: bool = Field(
+        default=False, description="a forward operation run again in backward (activation checkpointing)"
+    )
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes read plus bytes written."""
+        return self.bytes_read + self.bytes_written
+
+    @model_validator(mode="after")
+    def _fixed_is_a_part(self) -> OperationGroup:
+        if self.bytes_fixed > self.bytes_moved:
+            msg = f"bytes_fixed ({self.bytes_fixed}) exceeds bytes_read + bytes_written ({self.bytes_moved})"
+            raise ValueError(msg)
+        return self
+
+
+class ParameterGroup(_Model):
+    """Parameters that share a dtype and are all trainable or all frozen; shared weights are counted once."""
+
+    dtype: Text
+    trainable: bool
+    count: Count = Field(description="number of scalars")
+    parameter_bytes: Bytes
+
+
+class OptimizerFacts(_Model):
+    """What the optimizer keeps and how it runs."""
+
+    names: tuple[Text, ...] = Field(description="class names, e.g. ('AdamW',)")
+    state_bytes: Bytes = Field(description="moments and other tensors kept between steps, on one device")
+    implementation: Literal["fused", "foreach", "for_loop", "mixed", "unknown"] = "unknown"
+
+
+class MemoryFacts(_Model):
+    """Device memory of one micro-batch on one device, before any sharding."""
+
+    saved_activation_bytes: Bytes = Field(
+        description="tensors autograd keeps for backward, each storage once"
+    )
+    gradient_bytes: Bytes
+    buffer_bytes: Bytes = Field(default=0, description="non-parameter module state, e.g. running statistics")
+    input_bytes: Bytes = Field(default=0, description="the micro-batch itself")
+    largest_temporary_bytes: Bytes = Field(
+        default=0, description="largest operands plus result of one operation that are not kept for backward"
+    )
+
+
+class BatchFacts(_Model):
+    """How many samples and tokens one device consumes."""
+
+    micro_batch_size: Count | None = Field(description="samples in one forward pass; None: not known")
+    samples_per_step: Count | None = Field(description="per device and optimizer step; None: not known")
+    tokens_per_step: Count | None = Field(default=None, description="per device and optimizer step")
+
+
+class ParallelFacts(_Model):
+    """How the run was, or would be, spread over devices."""
+
+    strategy: Text = Field(default="single_device", description="Lightning's name: auto, ddp, fsdp, ...")
+    devices: Annotated[int, Field(ge=1, le=65_536)] = Field(default=1, description="per node")
+    num_nodes: Annotated[int, Field(ge=1, le=65_536)] = 1
+    accumulate_grad_batches: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+
+    @property
+    def world_size(self) -> int:
+        """Devices in the whole run."""
+        return self.devices * self.num_nodes
+
+
+class RunPlan(_Model):
+    """How long the run is, in the Trainer's own units. None is 'not known' and has its reason."""
+
+    optimizer_steps: Count | None = Field(description="in the whole run; None: unknown, see unknown_because")
+    unknown_because: Text | None = None
+    epochs: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    validation_batches: Count = Field(default=0, description="per device, in the whole run")
+    checkpoint_bytes: Bytes = Field(default=0, description="size of one checkpoint with optimizer state")
+    checkpoint_every_n_steps: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    max_time_s: Seconds | None = Field(default=None, description="the Trainer stops itself after this long")
+
+    @model_validator(mode="after")
+    def _unknown_has_a_reason(self) -> RunPlan:
+        if self.optimizer_steps is None and not self.unknown_because:
+            msg = "optimizer_steps is None and unknown_because is empty: say why"
+            raise ValueError(msg)
+        return self
+
+
+class Quantiles(_Model):
+    """A measured time, in seconds."""
+
+    median_s: Seconds
+    p10_s: Seconds
+    p90_s: Seconds
+
+
+class MeasuredStep(_Model):
+    """Wall-clock times of real optimizer steps on the device that ran them."""
+
+    device_name: Text = Field(description="the driver's string, or 'cpu'")
+    device_kind: Literal["cpu", "cuda", "xla", "mps", "other"]
+    steps: Annotated[int, Field(ge=1, le=10**9)] = Field(description="optimizer steps measured")
+    step: Quantiles = Field(description="end to end, per optimizer step, validation subtracted")
+    data_wait: Quantiles | None = None
+    transfer: Quantiles | None = None
+    forward: Quantiles | None = None
+    backward: Quantiles | None = None
+    optimizer: Quantiles | None = None
+    validation_batch: Quantiles | None = Field(default=None, description="one validation batch")
+    peak_memory_bytes: Bytes | None = Field(default=None, description="max_memory_reserved; None on a CPU")
+    loader_workers: Count | None = Field(default=None, description="worker processes of the training loader")
+    software: Text = Field(default="", description="torch and Lightning versions")
+
+
+class ProfileSource(_Model):
+    """How the operations came to be known."""
+
+    how: Literal["real", "fake"] = Field(description="real tensors (FareMeter) or fake ones (trace_job)")
+    tool_version: Text
+    torch_version: Text = ""
+    compiled: bool = Field(
+        default=False, description="the user's step runs under torch.compile; the trace is eager"
+    )
+
+
+class JobProfile(_Model):
+    """One training job: operations, memory, batch, plan, and measured times where there are any."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Text
+    source: ProfileSource
+    precision: Text = Field(description="Lightning's word: 32-true, bf16-mixed, 16-mixed, bf16-true, ...")
+    operations: Annotated[tuple[OperationGroup, ...], Field(max_length=100_000)]
+    parameters: tuple[ParameterGroup, ...]
+    optimizer: OptimizerFacts
+    memory: MemoryFacts
+    batch: BatchFacts
+    parallel: ParallelFacts = ParallelFacts()
+    plan: RunPlan
+    measured: MeasuredStep | None = None
+    notes: tuple[Text, ...] = Field(default=(), description="what was assumed or could not be seen")
+
+    @property
+    def step_flops(self) -> int:
+        """FLOPs of one optimizer step on one device, recomputation included (hardware FLOPs)."""
+        return sum(group.flops for group in self.operations)
+
+    @property
+    def model_step_flops(self) -> int:
+        """FLOPs of one optimizer step without recomputation (model FLOPs, the numerator of MFU)."""
+        return sum(group.flops for group in self.operations if not group.recomputed)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of all parameters, frozen ones included."""
+        return sum(group.parameter_bytes for group in self.parameters)
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(group.count for group in self.parameters if group.trainable)
+
+    @property
+    def unknown_operations(self) -> tuple[OperationGroup, ...]:
+        """Operations with no FLOP formula: their bytes are counted, their FLOPs are not known to be zero."""
+        return tuple(group for group in self.operations if group.kind == "unknown")
+
+    @property
+    def coverage(self) -> float:
+        """Share of all bytes moved that belongs to operations with a known FLOP formula, 0..1."""
+        unknown = sum(group.bytes_moved for group in self.unknown_operations)
+        total = sum(group.bytes_moved for group in self.operations)
+        return 1.0 if total == 0 else max(0.0, 1.0 - unknown / total)
+
+    @property
+    def global_samples_per_step(self) -> int | None:
+        """Samples per optimizer step over all devices, or None where the batch size is not known."""
+        per_device = self.batch.samples_per_step
+        return None if per_device is None else per_device * self.parallel.world_size
+
+    def to_json(self) -> str:
+        """The profile as JSON text; the same profile gives the same bytes."""
+        return self.model_dump_json(indent=1, exclude_defaults=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "profile") -> JobProfile:
+        """
+        Read a profile.
+
+        Args:
+            text: JSON as written by `to_json`.
+            where: what to call it in an error, e.g. the file's name.
+
+        Raises:
+            ProfileError: not JSON, not a profile, a value out of range, or a newer schema.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the document"
+            msg = (
+                f"{where}: not a trainfare job profile of schema {SCHEMA_VERSION}: {place}: {first['msg']} "
+                f"({error.error_count()} problems). Write it again with `trainfare profile` or FareMeter."
+            )
+            raise ProfileError(msg) from error
