@@ -1,0 +1,29 @@
+"""How fast one machine talks to the next, as the clouds publish it (`data/networks.csv`, a source a row)."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from importlib.resources import files
+
+__all__ = ["network_gbit_per_s"]
+
+
+@cache
+def _published() -> dict[tuple[str, str], float]:
+    text = (files("trainfare_core") / "data" / "networks.csv").read_text(encoding="utf-8")
+    return {
+        (row["provider"], row["instance_type"]): float(row["network_gbit_per_s"])
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def network_gbit_per_s(provider: str, instance_type: str) -> float | None:
+    """
+    Return the published rate of a machine's network towards other machines, in gigabits per second.
+
+    A rate that the cloud calls "up to" is its baseline on AWS, and the maximum on Azure and Google, which
+    publish no other. Where some cards are for accelerators alone, only those count. SageMaker's ml.x is the
+    EC2 machine x. None: not published, or sources disagree.
+    """
+    return _published().get((provider, instance_type.removeprefix("ml.")))

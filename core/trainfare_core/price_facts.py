@@ -1,0 +1,20 @@
+"""`PriceBookFacts`: where the prices of one cloud service came from, in words that a report can show."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["PriceBookFacts"]
+
+
+class PriceBookFacts(BaseModel):
+    """Where the prices of one cloud service came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider: str
+    service: str
+    origin: str = Field(description="the provider plug-in: 'snapshot', 'aws', ...")
+    rows: int
+    oldest: str
+    newest: str

@@ -1,0 +1,346 @@
+"""
+What a row must pass to become an offer, and the count of every row that does not.
+
+Each row read ends in exactly one of: accepted; filtered, by a rule that says it is none of our business;
+quarantined, because it claims to be a price and cannot be trusted. `offers.PriceBook` holds what is accepted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+
+from trainfare_core.errors import PricesUnavailableError
+
+__all__ = [
+    "BOOK_SCHEMA",
+    "KEY_COLUMNS",
+    "PURCHASE_OPTIONS",
+    "SOURCE_CLASSES",
+    "Intake",
+    "Tally",
+    "accept_rows",
+    "first_day",
+    "settle_overlaps",
+]
+
+PURCHASE_OPTIONS: Final = ("on_demand", "spot", "reserved_1y", "reserved_3y", "savings_1y", "capacity_block")
+SOURCE_CLASSES: Final = ("price_api", "api_copy", "catalogue", "quote", "own", "unstated")
+"""price_api: read from the cloud's own price API; api_copy: a public copy of one; catalogue: a third party's
+list; quote: text that quotes a price page; own: the user's negotiated rate."""
+
+KEY_COLUMNS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
+"""What has exactly one price, and the tie-break of every sort."""
+
+BOOK_SCHEMA: Final[Mapping[str, type[pl.DataType]]] = {
+    "provider": pl.String,
+    "service": pl.String,
+    "instance_type": pl.String,
+    "region": pl.String,
+    "zone": pl.String,
+    "accelerator": pl.String,
+    "accelerator_count": pl.Float64,
+    "accelerator_memory_gib": pl.Float64,
+    "vcpus": pl.Float64,
+    "memory_gib": pl.Float64,
+    "network_gbit_per_s": pl.Float64,
+    "usd_per_hour": pl.Float64,
+    "purchase_option": pl.String,
+    "observed_on": pl.String,
+    "observed_on_estimated": pl.Boolean,
+    "source": pl.String,
+    "source_class": pl.String,
+    "sku": pl.String,
+    "currency": pl.String,
+    "fetched_at": pl.String,
+    "origin": pl.String,
+    "caveat": pl.String,
+}
+_NEEDED_TEXTS: Final = ("provider", "service", "instance_type", "region", "purchase_option", "source")
+_NEEDED_NUMBERS: Final = ("usd_per_hour", "accelerator_count", "accelerator_memory_gib")
+_REQUIRED: Final = (*_NEEDED_TEXTS, *_NEEDED_NUMBERS, "accelerator", "observed_on", "currency")
+_NUMBERS: Final = tuple(name for name, kind in BOOK_SCHEMA.items() if kind is pl.Float64)
+
+# Stricter than float(): no nan, inf, 1_000, hexadecimal or digits of other scripts.
+_DECIMAL: Final = r"^[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?$"
+_MAX_NAME_BYTES: Final = 200
+# The dearest slice sold, 2,048 TPU v4 chips, is under 10,000 USD an hour: this is a sentinel or another unit.
+_MAX_USD_PER_HOUR: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many rows ended for one reason."""
+
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """
+    What became of every row that was read for one cloud service.
+
+    Raises:
+        ValueError: accepted + filtered + quarantined is not rows_read: a row was lost.
+    """
+
+    origin: str
+    provider: str
+    service: str
+    rows_read: int
+    accepted: int
+    filtered: tuple[Tally, ...] = ()
+    quarantined: tuple[Tally, ...] = ()
+
+    def __post_init__(self) -> None:
+        ended = self.accepted + self.filtered_rows + self.quarantined_rows
+        if ended != self.rows_read or self.accepted < 0:
+            where = f"{self.origin}/{self.provider}/{self.service}"
+            msg = f"{where}: read {self.rows_read} rows, {ended} accounted for"
+            raise ValueError(msg)
+
+    @property
+    def filtered_rows(self) -> int:
+        """Rows left out by rule."""
+        return sum(tally.rows for tally in self.filtered)
+
+    @property
+    def quarantined_rows(self) -> int:
+        """Rows that are not a usable price."""
+        return sum(tally.rows for tally in self.quarantined)
+
+    @property
+    def degraded(self) -> bool:
+        """More than 5 % of what was read is quarantined."""
+        return self.quarantined_rows > 0.05 * self.rows_read
+
+
+def first_day(column: str = "observed_on") -> pl.Expr:
+    """
+    Return the first day that a date such as 2026, 2026-03 or 2026-03-05 can mean; null where it is none.
+
+    An age counted from it is never too young.
+    """
+    text = pl.col(column)
+    day = (
+        pl.when(text.str.contains(r"^[0-9]{4}$"))
+        .then(text + "-01-01")
+        .when(text.str.contains(r"^[0-9]{4}-[0-9]{2}$"))
+        .then(text + "-01")
+        .when(text.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))
+        .then(text)
+    )
+    return day.str.to_date("%Y-%m-%d", strict=False)
+
+
+def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
+    """
+    Check rows and count what became of each.
+
+    Args:
+        rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text, optional columns may be absent.
+        origin: the provider plug-in that read them.
+
+    Returns:
+        the accepted rows with all columns of `BOOK_SCHEMA`, and one `Intake` per cloud service.
+
+    Raises:
+        PricesUnavailableError: a required column is missing.
+    """
+    missing = [name for name in _REQUIRED if name not in rows.columns]
+    if missing:
+        raise PricesUnavailableError(f"{origin}: not a price table, it has no column {', '.join(missing)}")
+    typed = _typed(rows, origin)
+    judged = typed.with_columns(_quarantine_reason(), _filter_reason())
+    sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
+    kept = judged.filter(sound)
+    judged = judged.filter(~sound)
+    if _has_repeats(kept):
+        marked = _judge_repeats(kept)
+        settled = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
+        kept, judged = marked.filter(settled), pl.concat([judged, marked.filter(~settled)])
+    return kept.select(list(BOOK_SCHEMA)), _intakes(kept, judged, origin)
+
+
+def _typed(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
+    """Give every column its type; a number that cannot be read becomes NaN, which no rule takes for blank."""
+    columns: list[pl.Expr] = []
+    for name, kind in BOOK_SCHEMA.items():
+        if name == "origin":
+            columns.append(pl.lit(origin).alias(name))
+        elif name not in rows.columns:
+            blank = False if kind is pl.Boolean else None
+            columns.append(pl.lit("unstated" if name == "source_class" else blank, dtype=kind()).alias(name))
+        elif kind is pl.Float64:
+            columns.append(_number(name, is_text=rows.schema[name] == pl.String))
+        elif kind is pl.String:
+            text = pl.col(name).cast(pl.String)
+            columns.append(pl.when(text != "").then(text).alias(name))
+        else:
+            columns.append(pl.col(name).cast(kind()).fill_null(value=False))
+    return rows.select(columns)
+
+
+def _number(name: str, *, is_text: bool) -> pl.Expr:
+    if not is_text:
+        return pl.col(name).cast(pl.Float64)
+    text = pl.col(name)
+    number = pl.when(text.str.contains(_DECIMAL)).then(text).cast(pl.Float64, strict=False)
+    return pl.when(text != "").then(number.fill_null(float("nan"))).alias(name)
+
+
+def _quarantine_reason() -> pl.Expr:
+    """Return the first reason why a row is not a price, or null."""
+    price, count = pl.col("usd_per_hour"), pl.col("accelerator_count")
+    blank = pl.any_horizontal(pl.col(name).is_null() for name in _NEEDED_TEXTS)
+    long = pl.any_horizontal(
+        pl.col(name).str.len_bytes().fill_null(0) > _MAX_NAME_BYTES for name in (*KEY_COLUMNS, "accelerator")
+    )
+    odd = pl.any_horizontal(
+        pl.col(name).is_not_null() & ~(pl.col(name).is_finite() & (pl.col(name) >= 0))
+        for name in _NUMBERS
+        if name not in ("usd_per_hour", "accelerator_count")
+    )
+    rules = {
+        "a name, the purchase option or the source is blank": blank,
+        f"a name is longer than {_MAX_NAME_BYTES} bytes": long,
+        "unknown purchase option": ~pl.col("purchase_option").is_in(PURCHASE_OPTIONS),
+        "unknown source class": ~pl.col("source_class").is_in(SOURCE_CLASSES).fill_null(value=False),
+        "currency is not USD": (pl.col("currency") != "USD").fill_null(value=True),
+        "price is not a finite number above 0": ~(price.is_finite() & (price > 0)).fill_null(value=False),
+        f"price is above {_MAX_USD_PER_HOUR:,.0f} USD an hour": price > _MAX_USD_PER_HOUR,
+        "date is not YYYY, YYYY-MM or YYYY-MM-DD": first_day().is_null(),
+        "accelerator count is not a finite number above 0": pl.col("accelerator").is_not_null()
+        & ~(count.is_finite() & (count > 0)).fill_null(value=False),
+        "accelerator memory is not above 0": pl.col("accelerator").is_not_null()
+        & ~(pl.col("accelerator_memory_gib") > 0).fill_null(value=False),
+        "a size is not a finite number": odd,
+    }
+    return _first_true(rules).alias("_quarantine")
+
+
+def _filter_reason() -> pl.Expr:
+    return _first_true({"machine without an accelerator": pl.col("accelerator").is_null()}).alias("_filter")
+
+
+def _first_true(rules: Mapping[str, pl.Expr]) -> pl.Expr:
+    return pl.coalesce([pl.when(test).then(pl.lit(reason)) for reason, test in rules.items()])
+
+
+def _key() -> pl.Expr:
+    return pl.struct([pl.col(name) for name in KEY_COLUMNS])
+
+
+def _has_repeats(frame: pl.DataFrame) -> bool:
+    # Equal keys have equal hashes: as many hashes as rows proves that no key repeats, at a tenth of the cost.
+    return int(frame.select(_key().hash().n_unique()).item() or 0) < frame.height
+
+
+def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
+    """Quarantine keys with two prices; of keys with one price said twice keep the newest row."""
+    keys = list(KEY_COLUMNS)
+    newest_first = frame.sort(
+        ["observed_on", "fetched_at", "source", "origin", *BOOK_SCHEMA],
+        descending=[True, True, *[False] * (2 + len(BOOK_SCHEMA))],
+        nulls_last=True,
+    )
+    return newest_first.with_columns(
+        pl.when(pl.col("usd_per_hour").n_unique().over(keys) > 1)
+        .then(pl.lit("two different prices for one machine, region, zone and option"))
+        .alias("_quarantine"),
+        pl.when((pl.col("usd_per_hour").n_unique().over(keys) == 1) & ~_key().is_first_distinct())
+        .then(pl.lit("the same price again"))
+        .alias("_filter"),
+    )
+
+
+def _counts(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], tuple[Tally, ...]]:
+    groups = frame.filter(pl.col(column).is_not_null()).group_by("provider", "service", column).len()
+    found: dict[tuple[str, str], list[Tally]] = defaultdict(list)
+    for provider, service, reason, rows in groups.sort("provider", "service", column).iter_rows():
+        found[provider, service].append(Tally(reason, rows))
+    return {key: tuple(tallies) for key, tallies in found.items()}
+
+
+def _intakes(kept: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[Intake, ...]:
+    named = [pl.col(name).fill_null("(none)").str.slice(0, 100) for name in ("provider", "service")]
+    refused = refused.with_columns(named)
+    totals = kept.group_by("provider", "service").len().iter_rows()
+    accepted: dict[tuple[str, str], int] = {(provider, service): rows for provider, service, rows in totals}
+    quarantined = _counts(refused, "_quarantine")
+    filtered = _counts(refused.filter(pl.col("_quarantine").is_null()), "_filter")
+    found: list[Intake] = []
+    for key in sorted({*accepted, *quarantined, *filtered}):
+        left_out, set_aside = filtered.get(key, ()), quarantined.get(key, ())
+        took = accepted.get(key, 0)
+        read = took + sum(tally.rows for tally in (*left_out, *set_aside))
+        found.append(Intake(origin, *key, read, took, left_out, set_aside))
+    return tuple(found)
+
+
+def settle_overlaps(
+    frame: pl.DataFrame, intakes: tuple[Intake, ...]
+) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
+    """
+    Leave one price a key where books overlap: the newest; where the newest differ, none.
+
+    Returns:
+        the rows that stay, and the intakes with what was dropped moved out of `accepted`.
+    """
+    if not _has_repeats(frame):
+        return frame, intakes
+    keys = list(KEY_COLUMNS)
+    birth = pl.concat_str([pl.col("observed_on"), pl.col("fetched_at").fill_null("")], separator=" ")
+    aged = frame.with_columns(birth.alias("_birth"))
+    newest = aged.filter(pl.col("_birth") == pl.col("_birth").max().over(keys))
+    older = aged.filter(pl.col("_birth") < pl.col("_birth").max().over(keys))
+    judged = _judge_repeats(newest)
+    sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
+    dropped = pl.concat(
+        [
+            judged.filter(~sound),
+            older.with_columns(
+                pl.lit(None, dtype=pl.String).alias("_quarantine"),
+                pl.lit("an older price than another source's").alias("_filter"),
+            ).select(judged.columns),
+        ]
+    )
+    kept = judged.filter(sound).select(list(BOOK_SCHEMA))
+    return kept, tuple(_moved(intake, dropped) for intake in _merged(intakes))
+
+
+def _merged(intakes: tuple[Intake, ...]) -> tuple[Intake, ...]:
+    """Add up the intakes of one origin and cloud service."""
+    found: dict[tuple[str, str, str], Intake] = {}
+    for one in intakes:
+        key = (one.origin, one.provider, one.service)
+        if key in found:
+            was = found[key]
+            one = replace(
+                was,
+                rows_read=was.rows_read + one.rows_read,
+                accepted=was.accepted + one.accepted,
+                filtered=(*was.filtered, *one.filtered),
+                quarantined=(*was.quarantined, *one.quarantined),
+            )
+        found[key] = one
+    return tuple(found.values())
+
+
+def _moved(intake: Intake, dropped: pl.DataFrame) -> Intake:
+    """Return the intake with the rows that an overlap dropped counted as filtered or quarantined."""
+    ours = dropped.filter(pl.col("origin") == intake.origin)
+    key = (intake.provider, intake.service)
+    quarantined = _counts(ours, "_quarantine").get(key, ())
+    filtered = _counts(ours.filter(pl.col("_quarantine").is_null()), "_filter").get(key, ())
+    return replace(
+        intake,
+        accepted=intake.accepted - sum(tally.rows for tally in (*quarantined, *filtered)),
+        quarantined=(*intake.quarantined, *quarantined),
+        filtered=(*intake.filtered, *filtered),
+    )

@@ -1,0 +1,51 @@
+"""Published machine networks: known ones are right, unknown ones stay unknown."""
+
+from __future__ import annotations
+
+import csv
+from importlib.resources import files
+
+import pytest
+
+from trainfare_core.machine_networks import network_gbit_per_s
+
+
+@pytest.mark.parametrize(
+    ("provider", "instance_type", "gbit_per_s"),
+    [
+        ("aws", "p3dn.24xlarge", 100),
+        ("aws", "p4d.24xlarge", 400),
+        ("aws", "p5.48xlarge", 3200),
+        ("aws", "p5.4xlarge", 100),
+        ("aws", "trn1.32xlarge", 800),
+        ("aws", "trn1n.32xlarge", 1600),
+        ("aws", "g5.xlarge", 2.5),
+        ("aws", "ml.p4d.24xlarge", 400),
+        ("azure", "Standard_ND40rs_v2", 100),
+        ("azure", "Standard_ND96amsr_A100_v4", 1600),
+        ("azure", "Standard_ND96isr_H100_v5", 3200),
+        ("gcp", "a3-highgpu-8g", 800),
+        ("gcp", "a3-megagpu-8g", 1600),
+        ("gcp", "a2-highgpu-1g", 24),
+    ],
+)
+def test_published_rates(provider: str, instance_type: str, gbit_per_s: float) -> None:
+    """Rates are per machine and direction: sustained ones where the cloud says "up to", accelerator cards only."""
+    assert network_gbit_per_s(provider, instance_type) == gbit_per_s
+
+
+@pytest.mark.parametrize(
+    ("provider", "instance_type"),
+    [("gcp", "v5p-8"), ("azure", "Standard_NC24rs_v3"), ("aws", "trn2.3xlarge"), ("gcp", "p4d.24xlarge")],
+)
+def test_unpublished_rate_is_unknown(provider: str, instance_type: str) -> None:
+    """No rate is invented for TPU slices, silent pages, contradicting sources, or another cloud's machine."""
+    assert network_gbit_per_s(provider, instance_type) is None
+
+
+def test_every_rate_has_its_source_once() -> None:
+    """Each machine stands once, with a rate above 0 and a source."""
+    text = (files("trainfare_core") / "data" / "networks.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len({(row["provider"], row["instance_type"]) for row in rows}) == len(rows) > 100
+    assert all(float(row["network_gbit_per_s"]) > 0 and row["source"] for row in rows)
