@@ -1,0 +1,178 @@
+"""
+Stage 6, the answer: what `ranking` returns and every report shows; its JSON has a published schema.
+
+Intervals are the central 80 % of what is believed: 10 % below `low_80`, 10 % above `high_80`.
+Nothing in it depends on the clock: prices carry dates, and whoever shows them says how old they are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core.price_facts import PriceBookFacts
+
+__all__ = [
+    "Constraints",
+    "CostParts",
+    "Interval",
+    "JobSummary",
+    "Objective",
+    "Option",
+    "PriceBookFacts",
+    "Recommendation",
+    "Rejection",
+    "RejectionReason",
+    "StepParts",
+]
+
+Objective: TypeAlias = Literal["cheapest", "fastest"]
+RejectionReason: TypeAlias = Literal[
+    "does_not_fit",
+    "unknown_accelerator",
+    "cannot_train",
+    "no_prediction",
+    "over_budget",
+    "past_deadline",
+    "filtered",
+]
+Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(_Model):
+    """A number with its doubt: the median and the central 80 %."""
+
+    mid: Finite
+    low_80: Finite
+    high_80: Finite
+
+
+class StepParts(_Model):
+    """Where one optimizer step's time goes, in seconds; hidden communication is not part of the step."""
+
+    compute_s: Finite = Field(description="operations limited by arithmetic")
+    memory_s: Finite = Field(description="operations limited by memory bandwidth")
+    launch_s: Finite = Field(description="waiting for the host to launch operations")
+    communication_s: Finite = Field(description="collectives that nothing hides")
+    communication_hidden_s: Finite = Field(description="collectives overlapped with backward")
+    input_s: Finite = Field(description="waiting for the input pipeline")
+
+
+class CostParts(_Model):
+    """What the run's dollars are for."""
+
+    training_usd: Finite
+    startup_usd: Finite
+    validation_usd: Finite
+    checkpoint_usd: Finite
+    interruption_usd: Finite = Field(description="work lost and repeated on spot machines")
+    storage_usd: Finite
+
+
+class Option(_Model):
+    """One way to run the job: an offer, how many of it, and how the job is spread over it."""
+
+    rank: Annotated[int, Field(ge=1)]
+    provider: str
+    service: str
+    instance_type: str
+    region: str
+    zone: str | None
+    purchase_option: str
+    accelerator: str
+    accelerator_count: Annotated[float, Field(gt=0)] = Field(description="per machine")
+    nodes: Annotated[int, Field(ge=1)]
+    sharding: Literal["none", "ddp", "fsdp"]
+    micro_batch_size: int | None
+    accumulate_grad_batches: int
+    step_s: Interval
+    samples_per_s: Interval | None
+    run_hours: Interval
+    run_usd: Interval
+    usd_per_hour: Finite = Field(description="all nodes together")
+    memory_gib: Interval = Field(description="peak per device")
+    device_memory_gib: Finite
+    bound_by: Literal["compute", "memory", "launch", "communication", "input"]
+    step_parts: StepParts
+    cost_parts: CostParts
+    probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="chance that budget and deadline are both kept; None: neither was given"
+    )
+    needs_porting: bool = Field(description="not a drop-in for a CUDA script: torch_xla, neuronx, Gaudi")
+    on_front: bool = Field(description="no other option is both cheaper and faster")
+    price_observed_on: str = Field(
+        description="date of the price, as precise as its source: 2026-07-20, 2026-03"
+    )
+    price_source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def machine(self) -> str:
+        """The name `FareMeter(machine=...)` takes, e.g. aws:p4d.24xlarge@us-east-1."""
+        return f"{self.provider}:{self.instance_type}@{self.region}"
+
+
+class Rejection(_Model):
+    """Offers or plans that are not ranked, by reason, with the nearest miss spelled out."""
+
+    reason: RejectionReason
+    count: Annotated[int, Field(ge=0)]
+    detail: str = Field(
+        description="the nearest miss, e.g. 'T4-16GB: needs 19.3 GiB, has 14.6, misses by 4.7 GiB'"
+    )
+
+
+class JobSummary(_Model):
+    """The job as the report shows it."""
+
+    name: str
+    precision: str
+    parameters: int
+    trainable_parameters: int
+    step_flops: int
+    optimizer_steps: int | None
+    global_batch_size: int | None
+    trace_coverage: float
+    measured_on: str | None
+    measured_step_s: float | None
+
+
+class Constraints(_Model):
+    """What the user asked for."""
+
+    max_usd: Finite | None = None
+    deadline_hours: Finite | None = None
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    providers: tuple[str, ...] | None = None
+    regions: tuple[str, ...] | None = None
+    purchase: tuple[str, ...] | None = None
+
+
+class Recommendation(_Model):
+    """The ranked answer; `options` is sorted by the objective with a total order, best first."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    job: JobSummary
+    basis: Literal["whole_run", "per_1000_steps"] = Field(
+        description="per_1000_steps: the run's length is unknown; hours and dollars are for 1,000 steps"
+    )
+    objective: Objective
+    constraints: Constraints
+    options: tuple[Option, ...]
+    options_total: int = Field(description="feasible options before the list was cut")
+    cheapest_rank: int | None
+    fastest_rank: int | None
+    rejections: tuple[Rejection, ...]
+    price_books: tuple[PriceBookFacts, ...]
+    assumptions: tuple[str, ...]
+    unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
+
+    def to_json(self) -> str:
+        """JSON text; the same answer gives the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"

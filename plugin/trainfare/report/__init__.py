@@ -1,0 +1,129 @@
+"""
+The report: one answer as a terminal table, Markdown, one HTML page that opens offline, and JSON.
+
+Loads nothing heavy: the renderers are imported when they are called.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from trainfare.report.files import ReportPaths
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.recommendation import Recommendation
+
+__all__ = [
+    "ReportPaths",
+    "print_terminal",
+    "render_html",
+    "render_markdown",
+    "render_terminal",
+    "write_reports",
+]
+
+
+def render_terminal(
+    recommendation: Recommendation,
+    *,
+    profile: JobProfile | None = None,
+    as_of: date,
+    width: int | None = None,
+) -> str:
+    """
+    Return the report as plain text: no colour, no control bytes, the same bytes for the same input.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand: adds measured phases and what could not be seen.
+        as_of: the day of the report, against which the prices' age is counted.
+        width: columns; None is 120.
+    """
+    from trainfare.report.terminal import render_terminal as render
+
+    return render(recommendation, profile=profile, as_of=as_of, width=width)
+
+
+def print_terminal(
+    recommendation: Recommendation,
+    *,
+    profile: JobProfile | None = None,
+    as_of: date,
+    file: IO[str] | None = None,
+) -> None:
+    """
+    Print the report; a terminal gets colour (unless NO_COLOR is set) and its own width.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        as_of: the day of the report, against which the prices' age is counted.
+        file: where to; None is standard output.
+    """
+    from trainfare.report.terminal import print_terminal as show
+
+    show(recommendation, profile=profile, as_of=as_of, file=file)
+
+
+def render_markdown(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
+    """
+    Return the report as Markdown (GitHub flavour).
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        as_of: the day of the report, against which the prices' age is counted.
+    """
+    from trainfare.report.markdown import render_markdown as render
+
+    return render(recommendation, profile=profile, as_of=as_of)
+
+
+def render_html(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
+    """
+    Return the report as one self-contained HTML page without scripts or remote loads.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        as_of: the day of the report, against which the prices' age is counted.
+    """
+    from trainfare.report.html import render_html as render
+
+    return render(recommendation, profile=profile, as_of=as_of)
+
+
+def write_reports(
+    recommendation: Recommendation,
+    profile: JobProfile | None,
+    directory: Path,
+    *,
+    as_of: date,
+    stem: str = "trainfare-report",
+) -> ReportPaths:
+    """
+    Write the page and the JSON, each whole or not at all; earlier reports of ours are replaced.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        directory: folder for the two files; made where it is missing.
+        as_of: the day of the report, against which the prices' age is counted.
+        stem: file name without its ending.
+
+    Returns:
+        Where the page and the JSON are.
+
+    Raises:
+        InputError: the folder cannot be written to, or holds a file of that name that is not a report.
+    """
+    from trainfare.report.files import make_folder, report_paths, write_atomically
+
+    make_folder(directory)
+    paths = report_paths(directory, stem)
+    write_atomically(paths.html, render_html(recommendation, profile=profile, as_of=as_of))
+    write_atomically(paths.json, recommendation.to_json())
+    return paths

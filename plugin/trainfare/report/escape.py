@@ -1,0 +1,75 @@
+"""
+The one place where text that others wrote (instance, region, model and plug-in names) is made safe to show.
+
+Every output goes through one of these: the terminal, Markdown and CSV by name; HTML and SVG through
+`terminal_text` first and jinja2's autoescape after it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["csv_cell", "markdown_text", "terminal_text"]
+
+_ANSI = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor moves
+    r"|(?:\x1b[\]P^_]|[\x9d\x90\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC: titles, links
+)
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs"})
+_NONCHARACTERS = frozenset({"\ufffe", "\uffff"})
+_SPACES = re.compile(r"[\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]+")
+_MARKDOWN = str.maketrans(
+    {
+        "\\": "&#92;",
+        "|": "&#124;",
+        "`": "&#96;",
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        **{mark: f"\\{mark}" for mark in "[]()*_~"},
+    }
+)
+_BLOCK_START = re.compile(r"^(?=[#+=-])|^(\d+)(?=\.(?:\s|$))")
+_AUTOLINK = re.compile(r":(?=//)|(?<=www)\.|\$(?!\d)", re.IGNORECASE)  # bare URLs; $maths$, but not $12
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def terminal_text(text: str) -> str:
+    """
+    Return `text` as one line with nothing in it that a terminal, browser or editor would obey.
+
+    ANSI sequences, control bytes, bidirectional and zero-width marks and lone surrogates are dropped; line
+    breaks and tabs become one space.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    flat = _SPACES.sub(" ", _ANSI.sub("", text))
+    return "".join(
+        char
+        for char in flat
+        if unicodedata.category(char) not in _UNSAFE_CATEGORIES and char not in _NONCHARACTERS
+    )
+
+
+def markdown_text(text: str) -> str:
+    """
+    Return `text` as Markdown (GitHub flavour) that renders as itself, in a table cell, list item or sentence.
+
+    It cannot end the cell, open a link, image, code span, emphasis, HTML element or a new block.
+    """
+    line = terminal_text(text).strip().translate(_MARKDOWN)
+    line = _AUTOLINK.sub(lambda found: f"&#{ord(found[0])};", line)
+    return _BLOCK_START.sub(r"\1\\", line)
+
+
+def csv_cell(text: str) -> str:
+    """
+    Return `text` for a CSV cell that a spreadsheet shows and never runs.
+
+    A leading `= + - @`, tab or line break (also behind spaces) gets an apostrophe before it; control bytes
+    are dropped. Quoting and commas are the csv writer's work. For text only: write numbers as numbers.
+    """
+    safe = terminal_text(text)
+    starts = (text[:1], text.lstrip()[:1], safe.lstrip()[:1])
+    return f"'{safe}" if any(start in _FORMULA_STARTS for start in starts if start) else safe

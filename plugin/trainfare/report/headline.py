@@ -1,0 +1,123 @@
+"""The sentence on top of every report: the answer, its doubt and the age of its prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from trainfare.report.price_age import price_ages
+from trainfare.report.rows import marks, shown_unit
+from trainfare.report.wording import (
+    cloud_words,
+    hardware_words,
+    interval,
+    machine_words,
+    place_words,
+    purchase_words,
+)
+from trainfare_core.recommendation import Option, Recommendation
+
+__all__ = ["Answer", "answers", "headline", "picks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The best option of one objective: what it is, its dollars and its time, each with the 80 % interval."""
+
+    title: str
+    rank: str
+    machine: str
+    place: str
+    run_usd: tuple[str, str]
+    run_time: tuple[str, str]
+    marks: tuple[str, ...]
+
+
+def headline(recommendation: Recommendation, as_of: date) -> str:
+    """
+    Return the answer in one sentence; where there is none, why.
+
+    Args:
+        recommendation: the ranked answer.
+        as_of: the day of the report, against which the prices' age is counted.
+    """
+    if not recommendation.options:
+        reason = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
+        return f"No answer, because {reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason}."
+    named = picks(recommendation)
+    ready = [pick for pick in named if not pick[1].needs_porting]
+    ported = [pick for pick in named if pick[1].needs_porting]
+    said = [*ready, *ported[:1]] if ready else ported
+    found = [_answer(recommendation, title, option, as_of) for title, option in said]
+    clauses = "; ".join(_clause(each, first=index == 0) for index, each in enumerate(found))
+    dates = frozenset(option.price_observed_on for _, option in said)
+    return f"{clauses}; {price_ages(dates, as_of)}."
+
+
+def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
+    """
+    Return the options that answer the question, each with its title, those of the objective first.
+
+    'cheapest' and 'fastest' run a CUDA script unchanged; machines that need porting are titled 'after
+    porting', and only where they are cheaper or faster still.
+    """
+    options = recommendation.options
+    ready = tuple(option for option in options if not option.needs_porting)
+    found: list[tuple[str, Option]] = []
+    for suffix, among in (("", ready), (" after porting", options)):
+        if not among:
+            continue
+        best = {"cheapest": min(among, key=_usd), "fastest": min(among, key=_hours)}
+        if not suffix:
+            best["cheapest"] = _by_rank(among, recommendation.cheapest_rank) or best["cheapest"]
+            best["fastest"] = _by_rank(among, recommendation.fastest_rank) or best["fastest"]
+        else:
+            best = {name: option for name, option in best.items() if option.needs_porting}
+        if recommendation.objective == "fastest":
+            best = dict(reversed(best.items()))
+        if len(best) == 2 and best["cheapest"] is best["fastest"]:
+            best = {"cheapest and fastest": best["cheapest"]}
+        found += [(f"{name}{suffix}", option) for name, option in best.items()]
+    return tuple(found)
+
+
+def answers(recommendation: Recommendation, as_of: date) -> tuple[Answer, ...]:
+    """Return the picks as text."""
+    return tuple(_answer(recommendation, title, option, as_of) for title, option in picks(recommendation))
+
+
+def _usd(option: Option) -> tuple[float, int]:
+    return option.run_usd.mid, option.rank
+
+
+def _hours(option: Option) -> tuple[float, int]:
+    return option.run_hours.mid, option.rank
+
+
+def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
+    return next((option for option in options if option.rank == rank), None)
+
+
+def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> Answer:
+    basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
+    place = (
+        cloud_words(option.provider, option.service),
+        hardware_words(option),
+        place_words(option),
+        purchase_words(option.purchase_option),
+    )
+    return Answer(
+        title=f"{title[:1].upper()}{title[1:]}{basis}",
+        rank=str(option.rank),
+        machine=machine_words(option),
+        place=", ".join(place),
+        run_usd=interval(option.run_usd, "usd"),
+        run_time=interval(option.run_hours, f"h:{shown_unit(recommendation.options)}"),
+        marks=tuple(mark for mark in marks(option, as_of) if mark != "on front"),
+    )
+
+
+def _clause(found: Answer, *, first: bool) -> str:
+    title = found.title if first else found.title[:1].lower() + found.title[1:]
+    (dollars, dollar_range), (time, time_range) = found.run_usd, found.run_time
+    return f"{title}: {found.machine} ({found.place}): {dollars} [{dollar_range}] in {time} [{time_range}]"

@@ -1,0 +1,81 @@
+"""The report as one self-contained HTML page: no scripts, nothing loaded, opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainfare.report.charts import cost_time_chart, phases_chart, step_chart
+from trainfare.report.escape import terminal_text
+from trainfare.report.headline import picks
+from trainfare.report.rows import COST_NAMES, PART_NAMES
+from trainfare.report.story import detailed_options, tell
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Recommendation
+
+__all__ = ["render_html"]
+
+
+def render_html(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
+    """
+    Return the report as an HTML page.
+
+    Without matplotlib the charts are left out and the page says how to get them.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        as_of: the day of the report, against which the prices' age is counted.
+    """
+    options = recommendation.options
+    measured = profile.measured if profile is not None else None
+    named = frozenset(option.rank for _, option in picks(recommendation))
+    per_1000_steps = recommendation.basis == "per_1000_steps"
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            story=tell(recommendation, profile, as_of),
+            part_names=PART_NAMES,
+            cost_names=COST_NAMES,
+            cost_time=_chart(
+                lambda: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),
+                wanted=bool(options),
+            ),
+            steps=_chart(lambda: step_chart(detailed_options(recommendation)), wanted=bool(options)),
+            phases=_chart(lambda: phases_chart(measured) if measured else "", wanted=measured is not None),
+        )
+    )
+
+
+def _chart(draw: Callable[[], str], *, wanted: bool) -> Markup | None:
+    """Return the chart as markup, empty where there is nothing to draw, None without matplotlib."""
+    if not wanted:
+        return Markup("")
+    try:
+        return Markup(draw())  # noqa: S704 - SVG made by svg.draw, whose texts are escaped by ElementTree
+    except ImportError:
+        return None
+
+
+def _environment() -> Environment:
+    """Return jinja2 that cleans what it prints of control and bidirectional marks, then escapes it."""
+    environment = Environment(
+        loader=PackageLoader("trainfare.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_clean,
+        keep_trailing_newline=True,
+    )
+    environment.globals.clear()
+    return environment
+
+
+def _clean(value: Any) -> Any:
+    return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value

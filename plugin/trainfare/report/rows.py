@@ -1,0 +1,175 @@
+"""Ranked options as rows of text: the main table, where the step goes, what the dollars are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from trainfare.report.price_age import price_age
+from trainfare.report.wording import (
+    bound_words,
+    cloud_words,
+    duration,
+    hardware_words,
+    interval,
+    machine_words,
+    percent,
+    place_words,
+    purchase_words,
+    usd,
+)
+from trainfare_core.recommendation import Option, StepParts
+
+__all__ = [
+    "COST_NAMES",
+    "PART_NAMES",
+    "CostLine",
+    "Row",
+    "StepLine",
+    "cost_line",
+    "marks",
+    "part_seconds",
+    "row",
+    "shown_unit",
+    "step_line",
+]
+
+PART_NAMES = tuple(bound_words(part) for part in ("compute", "memory", "launch", "communication", "input"))
+COST_NAMES = ("training", "start-up", "validation", "checkpoints", "interruptions", "storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One ranked option; pairs are (median, 80 % interval)."""
+
+    rank: str
+    machine: str
+    hardware: str
+    cloud: str
+    region: str
+    purchase: str
+    plan: str
+    run_time: tuple[str, str]
+    run_usd: tuple[str, str]
+    usd_per_hour: str
+    memory: tuple[str, str]
+    bound_by: str
+    chance: str
+    price_date: str
+    price_age: str
+    price_source: str
+    is_answer: bool
+    marks: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """Where one optimizer step goes on one option; `shares` follow PART_NAMES."""
+
+    rank: str
+    machine: str
+    step: tuple[str, str]
+    shares: tuple[str, ...]
+    hidden: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """What the dollars of one option are for; `amounts` follow COST_NAMES."""
+
+    rank: str
+    machine: str
+    amounts: tuple[str, ...]
+
+
+def row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) -> Row:
+    """
+    Return an option as a row.
+
+    Args:
+        option: the ranked option.
+        as_of: the day of the report, against which the price's age is counted.
+        unit: of the run's time, see `shown_unit`.
+        titles: what the option is called on top of the report, e.g. 'cheapest'; the first of its marks.
+    """
+    memory, memory_range = interval(option.memory_gib, "gib")
+    chance = option.probability_within
+    return Row(
+        rank=str(option.rank),
+        machine=machine_words(option),
+        hardware=hardware_words(option),
+        cloud=cloud_words(option.provider, option.service),
+        region=place_words(option),
+        purchase=purchase_words(option.purchase_option),
+        plan=_plan(option),
+        run_time=interval(option.run_hours, f"h:{unit}"),
+        run_usd=interval(option.run_usd, "usd"),
+        usd_per_hour=usd(option.usd_per_hour),
+        memory=(f"{memory} of {option.device_memory_gib:.3g} GiB", memory_range),
+        bound_by=bound_words(option.bound_by),
+        chance="" if chance is None else percent(chance),
+        price_date=option.price_observed_on,
+        price_age=price_age(option.price_observed_on, as_of).text,
+        price_source=option.price_source,
+        is_answer=bool(titles),
+        marks=(*titles, *marks(option, as_of)),
+        notes=option.notes,
+    )
+
+
+def marks(option: Option, as_of: date) -> tuple[str, ...]:
+    """Return the option's marks, in the order they are shown."""
+    shown = (
+        ("on front", option.on_front),
+        ("spot", option.purchase_option == "spot"),
+        ("needs porting", option.needs_porting),
+        ("stale", price_age(option.price_observed_on, as_of).stale),
+    )
+    return tuple(name for name, holds in shown if holds)
+
+
+def shown_unit(options: tuple[Option, ...]) -> str:
+    """Return one unit for all run times of a report, so that a column compares at a glance: h, min or s."""
+    longest_h = max((option.run_hours.mid for option in options), default=1.0)
+    return "h" if longest_h >= 2.0 else "min" if longest_h >= 0.05 else "s"
+
+
+def part_seconds(parts: StepParts) -> tuple[float, ...]:
+    """Return the parts of a step in seconds, in the order of PART_NAMES."""
+    return (parts.compute_s, parts.memory_s, parts.launch_s, parts.communication_s, parts.input_s)
+
+
+def step_line(option: Option) -> StepLine:
+    """Return where the option's optimizer step goes, as shares of the step."""
+    seconds = part_seconds(option.step_parts)
+    total_s = sum(seconds)
+    hidden_s = option.step_parts.communication_hidden_s
+    return StepLine(
+        rank=str(option.rank),
+        machine=machine_words(option),
+        step=interval(option.step_s, "s"),
+        shares=tuple(percent(part_s / total_s) if total_s else "0 %" for part_s in seconds),
+        hidden=duration(hidden_s, "auto") if hidden_s else "none",
+    )
+
+
+def cost_line(option: Option) -> CostLine:
+    """Return what the option's dollars are for."""
+    parts = option.cost_parts
+    amounts_usd = (
+        parts.training_usd,
+        parts.startup_usd,
+        parts.validation_usd,
+        parts.checkpoint_usd,
+        parts.interruption_usd,
+        parts.storage_usd,
+    )
+    return CostLine(str(option.rank), machine_words(option), tuple(usd(amount) for amount in amounts_usd))
+
+
+def _plan(option: Option) -> str:
+    sharding = "" if option.sharding == "none" else f"{option.sharding.upper()}, "
+    batch = "unknown" if option.micro_batch_size is None else str(option.micro_batch_size)
+    accumulation = option.accumulate_grad_batches
+    return f"{sharding}micro-batch {batch}" + (f", accumulate {accumulation}" if accumulation > 1 else "")

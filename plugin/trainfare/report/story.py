@@ -1,0 +1,152 @@
+"""
+What a report says, decided once: terminal, Markdown and HTML only lay it out.
+
+Texts here still hold names as the price plug-ins wrote them: each renderer escapes what it prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from trainfare.report.facts import (
+    BookLine,
+    PhaseLine,
+    asked_for,
+    basis_note,
+    book_line,
+    job_facts,
+    phase_lines,
+    profile_notes,
+)
+from trainfare.report.headline import Answer, answers, headline, picks
+from trainfare.report.price_age import STALE_AFTER_DAYS
+from trainfare.report.rows import CostLine, Row, StepLine, cost_line, row, shown_unit, step_line
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Option, Recommendation
+
+__all__ = ["DETAILED_OPTIONS", "RejectionLine", "Story", "detailed_options", "tell"]
+
+DETAILED_OPTIONS = 6
+"""How many of the best options show where their step and their dollars go."""
+
+_REASONS = {
+    "does_not_fit": "does not fit in memory",
+    "unknown_accelerator": "unknown accelerator",
+    "cannot_train": "cannot train",
+    "no_prediction": "no prediction",
+    "over_budget": "over budget",
+    "past_deadline": "past the deadline",
+    "filtered": "filtered out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionLine:
+    """Why some offers are not ranked, how many, and the nearest miss."""
+
+    reason: str
+    count: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything a report says; empty texts and tuples are left out by the renderers."""
+
+    job_name: str
+    headline: str
+    has_answer: bool
+    basis_note: str
+    answers: tuple[Answer, ...]
+    job: tuple[str, ...]
+    asked: str
+    order: str
+    rows: tuple[Row, ...]
+    shows_chance: bool
+    legend: str
+    steps: tuple[StepLine, ...]
+    costs: tuple[CostLine, ...]
+    phases: tuple[PhaseLine, ...]
+    phases_caption: str
+    rejections: tuple[RejectionLine, ...]
+    assumptions: tuple[str, ...]
+    books: tuple[BookLine, ...]
+    notes: tuple[str, ...]
+    made_by: str
+
+
+def tell(recommendation: Recommendation, profile: JobProfile | None, as_of: date) -> Story:
+    """
+    Decide what the report says.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand: adds measured phases and what could not be seen.
+        as_of: the day of the report, against which ages are counted.
+    """
+    options = recommendation.options
+    unit, best = shown_unit(options), detailed_options(recommendation)
+    titles = _titles(recommendation)
+    measured = profile.measured if profile is not None else None
+    return Story(
+        job_name=recommendation.job.name,
+        headline=headline(recommendation, as_of),
+        has_answer=bool(options),
+        basis_note=basis_note(recommendation, profile),
+        answers=answers(recommendation, as_of),
+        job=job_facts(recommendation.job),
+        asked=asked_for(recommendation.constraints),
+        order=_order(recommendation),
+        rows=tuple(row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
+        shows_chance=any(option.probability_within is not None for option in options),
+        legend=_legend(),
+        steps=tuple(step_line(option) for option in best),
+        costs=tuple(cost_line(option) for option in best),
+        phases=phase_lines(profile),
+        phases_caption=""
+        if measured is None
+        else f"{measured.steps:,} optimizer steps measured on {measured.device_name}",
+        rejections=tuple(
+            RejectionLine(_REASONS[each.reason], f"{each.count:,}", each.detail)
+            for each in recommendation.rejections
+        ),
+        assumptions=recommendation.assumptions,
+        books=tuple(book_line(book, as_of) for book in recommendation.price_books),
+        notes=profile_notes(recommendation, profile),
+        made_by=f"trainfare {recommendation.tool_version}, ages counted to {as_of.isoformat()}",
+    )
+
+
+def detailed_options(recommendation: Recommendation) -> tuple[Option, ...]:
+    """Return the options that answer the question and the best others, DETAILED_OPTIONS in all, by rank."""
+    answering = [option for _, option in picks(recommendation)]
+    others = [option for option in recommendation.options if option not in answering]
+    return tuple(sorted([*answering, *others][:DETAILED_OPTIONS], key=lambda option: option.rank))
+
+
+def _titles(recommendation: Recommendation) -> dict[int, tuple[str, ...]]:
+    """Return the marks of the options that answer the question, by rank."""
+    named: dict[int, tuple[str, ...]] = {}
+    for title, option in picks(recommendation):
+        words = title.removesuffix(" after porting").split(" and ")
+        named[option.rank] = (*named.get(option.rank, ()), *(() if option.needs_porting else words))
+    return named
+
+
+def _order(recommendation: Recommendation) -> str:
+    shown, total = len(recommendation.options), recommendation.options_total
+    by = "cheapest first" if recommendation.objective == "cheapest" else "fastest first"
+    return (
+        f"{shown:,} of {total:,} feasible options, {by}"
+        if total > shown
+        else f"{shown:,} option{'' if shown == 1 else 's'}, {by}"
+    )
+
+
+def _legend() -> str:
+    return (
+        "Brackets hold the central 80 % interval. On front: nothing that runs the script unchanged is both "
+        "cheaper and faster. Needs porting: not a drop-in for a CUDA script. "
+        f"Stale: the price may be more than {STALE_AFTER_DAYS} days old."
+    )

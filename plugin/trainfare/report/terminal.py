@@ -1,0 +1,229 @@
+"""The report in a terminal: the sentence, the ranked table and what one must know to trust it."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import date
+from typing import IO, Final
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from trainfare.report.escape import terminal_text
+from trainfare.report.rows import PART_NAMES, Row
+from trainfare.report.story import Story, tell
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Recommendation
+
+__all__ = ["DEFAULT_WIDTH", "print_terminal", "render_terminal"]
+
+DEFAULT_WIDTH: Final = 120
+"""Columns where the output is not a terminal: the same input gives the same bytes."""
+
+_ASCII = str.maketrans({"×": "x", "–": "-"})
+_STYLES = {
+    "cheapest": "bold green",
+    "fastest": "bold green",
+    "on front": "green",
+    "spot": "cyan",
+    "needs porting": "yellow",
+    "stale": "red",
+}
+_RULE: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+_WIDE: Final = 100
+_ROWS: Final = 10
+_STEP_ROWS: Final = 3
+
+
+def render_terminal(
+    recommendation: Recommendation,
+    *,
+    profile: JobProfile | None = None,
+    as_of: date,
+    width: int | None = None,
+) -> str:
+    """
+    Return the report as plain text without colour or control bytes.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        as_of: the day of the report, against which the prices' age is counted.
+        width: columns; None is DEFAULT_WIDTH. Narrow ones leave out columns of the table and say so.
+    """
+    console = Console(
+        file=io.StringIO(), width=width or DEFAULT_WIDTH, color_system=None, legacy_windows=False, _environ={}
+    )
+    _print_story(console, tell(recommendation, profile, as_of))
+    return _written(console)
+
+
+def print_terminal(
+    recommendation: Recommendation,
+    *,
+    profile: JobProfile | None = None,
+    as_of: date,
+    file: IO[str] | None = None,
+) -> None:
+    """
+    Print the report, with colour and the terminal's width where `file` is a terminal (NO_COLOR is honoured).
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the job it is for, when at hand.
+        as_of: the day of the report, against which the prices' age is counted.
+        file: where to; None is standard output. Characters it cannot encode are replaced, never an error.
+    """
+    stream = sys.stdout if file is None else file
+    if not stream.isatty():
+        text = render_terminal(recommendation, profile=profile, as_of=as_of)
+    else:
+        width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
+        console = Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False)
+        _print_story(console, tell(recommendation, profile, as_of))
+        text = _written(console)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def _written(console: Console) -> str:
+    text = console.file.getvalue() if isinstance(console.file, io.StringIO) else ""
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _print_story(console: Console, story: Story) -> None:
+    console.print(_text(story.headline, "bold" if story.has_answer else "bold red"), soft_wrap=False)
+    for line, style in ((story.basis_note, "yellow"), (_job_line(story), "dim"), (_asked_line(story), "dim")):
+        if line:
+            console.print(_text(line, style))
+    if story.rows:
+        console.print()
+        console.print(_ranking(story, console.width))
+        console.print(_text(_legend(story, console.width), "dim"))
+    _section(console, "Where the step's time goes", _steps(story))
+    _section(
+        console, story.phases_caption, _bullets([f"{p.name}: {p.median} [{p.spread}]" for p in story.phases])
+    )
+    _section(
+        console,
+        "Not ranked",
+        _bullets([f"{each.reason}: {each.count}. {each.detail}" for each in story.rejections]),
+    )
+    _section(console, "Assumed", _bullets(story.assumptions))
+    books = [f"{b.cloud} ({b.origin}): {b.rows} prices, {b.dates}, {b.age}" for b in story.books]
+    _section(console, "Prices", _bullets(books))
+    _section(console, "About the profile", _bullets(story.notes))
+    console.print()
+    console.print(_text(story.made_by, "dim"))
+
+
+def _job_line(story: Story) -> str:
+    return f"Job {story.job_name}: {', '.join(story.job)}."
+
+
+def _asked_line(story: Story) -> str:
+    return f"Asked: {story.asked}." if story.asked else ""
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(terminal_text(text).translate(_ASCII), style=style)
+
+
+def _section(console: Console, title: str, content: RenderableType | None) -> None:
+    if content is not None:
+        console.print()
+        console.print(_text(title, "bold"))
+        console.print(Padding(content, (0, 0, 0, 2), expand=False))
+
+
+def _bullets(lines: Sequence[str]) -> Table | None:
+    if not lines:
+        return None
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row("-", _text(line))
+    return grid
+
+
+def _table() -> Table:
+    return Table(box=_RULE, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+
+
+def _ranking(story: Story, width: int) -> Table:
+    table = _table()
+    table.add_column("#", justify="right")
+    table.add_column("machine, accelerators", overflow="fold")
+    table.add_column("cloud, purchase, price", overflow="fold")
+    if width >= _WIDE:
+        for title in ("run $", "run time"):
+            table.add_column(title, justify="right", overflow="fold")
+        table.add_column("memory, bound by", overflow="fold")
+    else:
+        table.add_column("run $ and time", justify="right", overflow="fold")
+    for row in _shown(story):
+        table.add_row(*_cells(row, width))
+    return table
+
+
+def _shown(story: Story) -> list[Row]:
+    """Return the best rows, and below them those that answer the question from further down."""
+    return [row for index, row in enumerate(story.rows) if index < _ROWS or row.is_answer]
+
+
+def _cells(row: Row, width: int) -> list[Text]:
+    chance = [_text(f"{row.chance} sure", "dim")] if row.chance else []
+    marks = Text(", ").join(_text(mark, _STYLES.get(mark, "")) for mark in row.marks)
+    cells = [
+        _text(row.rank),
+        _lines(_text(row.machine, "bold"), _text(row.hardware), marks, Text()),
+        _lines(
+            _text(f"{row.cloud} {row.region}"),
+            _text(f"{row.purchase}, {row.usd_per_hour}/h"),
+            _text(f"{row.price_date}, {row.price_age}", "dim"),
+        ),
+    ]
+    (dollars, dollar_range), (time, time_range) = _bracketed(row.run_usd), _bracketed(row.run_time)
+    if width < _WIDE:
+        both = Text(" in ").join((dollars, time))
+        return [*cells, _lines(both, dollar_range, time_range, *chance)]
+    memory = _lines(*_bracketed(row.memory), _text(row.bound_by))
+    return [*cells, _lines(dollars, dollar_range, *chance), _lines(time, time_range), memory]
+
+
+def _lines(*parts: Text) -> Text:
+    return Text("\n").join(parts)
+
+
+def _bracketed(value: tuple[str, str]) -> tuple[Text, Text]:
+    return _text(value[0], "bold"), _text(f"[{value[1]}]", "dim")
+
+
+def _legend(story: Story, width: int) -> str:
+    more = len(story.rows) - len(_shown(story))
+    rest = f" {more:,} more are in the report's page and JSON." if more > 0 else ""
+    narrow = "" if width >= _WIDE else " Memory and what bounds the step need a wider terminal."
+    return f"{story.order}.{rest} {story.legend}{narrow}"
+
+
+def _steps(story: Story) -> Table | None:
+    lines = story.steps[:_STEP_ROWS]
+    if not lines:
+        return None
+    table = _table()
+    table.add_column("#", justify="right")
+    table.add_column("machine", overflow="fold")
+    table.add_column("step", justify="right")
+    for name in PART_NAMES:
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    for line in lines:
+        shares = (_text(share) for share in line.shares)
+        table.add_row(_text(line.rank), _text(line.machine), _text(line.step[0]), *shares)
+    return table

@@ -1,0 +1,130 @@
+"""The charts, as SVG and as guests in the user's process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import pytest
+
+from builders.recommendations import hostile_recommendation, interval, measured_step, option, recommendation
+from trainfare.report.charts import cost_time_chart, phases_chart, step_chart
+from trainfare_core.recommendation import Interval, StepParts
+
+
+def _texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()) for element in ET.fromstring(svg).iter("text")]
+
+
+def test_the_scatter_names_the_front_the_clouds_and_the_axes() -> None:
+    """Front options carry rank and machine; each cloud is in the legend; the axes say what they are."""
+    texts = _texts(cost_time_chart(recommendation().options, per_1000_steps=False))
+    assert {
+        "#1 g6.2xlarge",
+        "#2 tpu-v5e-4",
+        "#8 2 × p5.48xlarge",
+        "AWS",
+        "Azure",
+        "Google Cloud",
+        "Pareto front",
+    } <= set(texts)
+    assert {"time of the run", "cost of the run", "$10", "1 h"} <= set(texts)
+    assert "cost of 1,000 steps" in _texts(cost_time_chart(recommendation().options, per_1000_steps=True))
+
+
+def test_every_option_has_its_point_and_both_intervals() -> None:
+    """One marker and two bars an option are drawn."""
+    svg = ET.fromstring(cost_time_chart(recommendation().options, per_1000_steps=False))
+    markers = [
+        group for group in svg.iter("g") if (group.get("id") or "").startswith("cost-time-LineCollection")
+    ]
+    assert len(markers) == 2 * len(recommendation().options)
+
+
+def test_the_bars_show_shares_and_totals() -> None:
+    """Parts are named, large shares written, the step's time at the end; unmeasured phases are not drawn."""
+    texts = _texts(step_chart(recommendation().options[:6]))
+    assert {"compute", "memory bandwidth", "62 %", "475 ms", "76.0 ms", "#6 Standard_NC40ads_H100_v5"} <= set(
+        texts
+    )
+    measured = _texts(phases_chart(measured_step()))
+    assert {"forward", "backward", "61 %", "612 ms"} <= set(measured)
+    assert "transfer to the device" not in measured
+
+
+def test_colours_come_from_the_page() -> None:
+    """Every colour is a variable of the style sheet, so that the chart follows light and dark."""
+    for svg in (
+        cost_time_chart(recommendation().options, per_1000_steps=False),
+        step_chart(recommendation().options),
+    ):
+        styles = " ".join(element.get("style") or "" for element in ET.fromstring(svg).iter())
+        assert "var(--" in styles
+        assert "#" not in styles.replace("url(#", "")
+
+
+def test_hostile_names_are_text_in_the_chart() -> None:
+    """Formulas, markup and control bytes in names neither fail the drawing nor become elements."""
+    hostile = hostile_recommendation().options
+    for svg in (cost_time_chart(hostile, per_1000_steps=True), step_chart(hostile)):
+        tags = {element.tag for element in ET.fromstring(svg).iter()}
+        assert tags <= {
+            "svg",
+            "title",
+            "desc",
+            "defs",
+            "g",
+            "path",
+            "use",
+            "text",
+            "tspan",
+            "clipPath",
+            "rect",
+        }
+    assert "<script" not in step_chart(hostile)
+    assert any("$\\frac{1}{0}$" in text for text in _texts(step_chart(hostile)))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (0.0, 0.0, 0.0),
+        (1e-9, 1e-9, 1e-9),
+        (1e9, 1e-6, 1e12),
+    ],
+)
+def test_odd_numbers_still_draw(numbers: tuple[float, float, float]) -> None:
+    """Free, tiny and huge runs, and a step with no parts, are drawn without error."""
+    mid, low, high = numbers
+    odd = Interval(mid=mid, low_80=low, high_80=high)
+    nothing = StepParts(
+        compute_s=0, memory_s=0, launch_s=0, communication_s=0, communication_hidden_s=0, input_s=0
+    )
+    options = [option(run_hours=odd, run_usd=odd, step_s=interval(1.0), step_parts=nothing)]
+    assert _texts(cost_time_chart(options, per_1000_steps=False))
+    assert _texts(step_chart(options))
+
+
+def test_the_users_own_matplotlib_is_left_alone_and_not_obeyed() -> None:
+    """Their settings are the same afterwards, and do not change a byte of our chart."""
+    options = recommendation().options
+    before, chart = dict(mpl.rcParams), cost_time_chart(options, per_1000_steps=False)
+    assert dict(mpl.rcParams) == before
+    with mpl.rc_context(
+        {"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "svg.fonttype": "path"}
+    ):
+        assert cost_time_chart(options, per_1000_steps=False) == chart
+
+
+def test_pyplot_and_backends_stay_out_of_the_process() -> None:
+    """Drawing loads no pyplot, which would choose a backend for the user."""
+    script = (
+        "import sys; from builders.recommendations import recommendation\n"
+        "from trainfare.report.charts import step_chart\n"
+        "step_chart(recommendation().options)\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    path = [entry for entry in sys.path if entry]
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{script}"], check=True)

@@ -1,0 +1,195 @@
+"""The report's page, parsed back."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from datetime import date
+from html.parser import HTMLParser
+
+import pytest
+
+from builders.profiles import profile
+from builders.recommendations import (
+    HOSTILE_NAMES,
+    hostile_recommendation,
+    job,
+    measured_step,
+    no_answer,
+    recommendation,
+)
+from trainfare.report import render_html
+from trainfare.report.escape import terminal_text
+
+TODAY = date(2026, 11, 24)
+_MEASURED = profile(measured=measured_step())
+
+
+class _Page(HTMLParser):
+    """Every element with its attributes, and all text; what is inside of charts is kept apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.drawn: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._depth = 0
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._depth += tag == "svg"
+        (self.drawn if self._depth else self.elements).append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        (self.drawn if self._depth else self.elements).append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth -= tag == "svg"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def tags(self) -> Counter[str]:
+        return Counter(tag for tag, _ in self.elements if tag != "wbr")
+
+
+def test_the_page_says_everything_the_answer_holds() -> None:
+    """Sentence, every option, rejections, assumptions, price books with ages, and the profile's notes."""
+    text = " ".join(
+        "".join(_Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY)).texts).split()
+    )
+    for expected in (
+        "Cheapest: 1 × g6.2xlarge (AWS, 1 × L4-24GB, us-east-1c, spot): $5.15 [$3.60 – $7.37]",
+        "Standard_NC40ads_H100_v5", "$66.60", "misses by 4.7 GiB", "egress is not priced", "8 months old",
+        "oldest 37 months old, newest 4 days old", "Trace coverage: 99.9 %", "Not measured: transfer to the device, validation.",
+        "10 optimizer steps measured on NVIDIA RTX A4000", "9 of 412 feasible options, cheapest first",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_nothing_is_loaded_and_nothing_can_run() -> None:
+    """No script, frame, form or remote address; the policy forbids them should one ever get in."""
+    page = _Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY))
+    tags = {tag for tag, _ in page.elements + page.drawn}
+    assert not tags & {
+        "script",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "img",
+        "image",
+        "a",
+        "base",
+        "foreignobject",
+    }
+    policy = next(
+        attrs for tag, attrs in page.elements if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert (policy["content"] or "").startswith(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
+    for _, attrs in page.elements + page.drawn:
+        for name, value in attrs.items():
+            assert not name.startswith("on")
+            assert "//" not in (value or "")
+            if name in {"href", "xlink:href", "src"}:
+                assert value == "data:," or (value or "").startswith("#")
+    assert sum(tag == "svg" for tag, _ in page.drawn) == 3
+
+
+def test_hostile_names_add_no_element_and_no_attribute() -> None:
+    """The page of hostile names has the elements of the same page with harmless ones, and shows the names."""
+    hostile = hostile_recommendation()
+    harmless = hostile.model_validate_json(_harmless(hostile.to_json()))
+    page = _Page(render_html(hostile, profile=_MEASURED, as_of=TODAY))
+    twin = _Page(render_html(harmless, profile=_MEASURED, as_of=TODAY))
+    assert page.tags() == twin.tags()
+    assert [sorted(attrs) for tag, attrs in page.elements if tag != "wbr"] == [
+        sorted(attrs) for tag, attrs in twin.elements if tag != "wbr"
+    ]
+    assert {tag for tag, _ in page.drawn} <= {tag for tag, _ in twin.drawn}
+    assert {name for _, attrs in page.drawn for name in attrs} <= {
+        name for _, attrs in twin.drawn for name in attrs
+    }
+    for _, attrs in page.elements + page.drawn:
+        assert not any(
+            mark in (value or "") for value in attrs.values() for mark in ("alert", "evil", "cmd", "raw")
+        )
+    shown = " ".join("".join(page.texts).split())
+    for name in HOSTILE_NAMES:
+        assert " ".join(terminal_text(name).split()) in shown
+
+
+def _harmless(text: str) -> str:
+    """Return the JSON with every hostile name swapped for a plain one."""
+    import json
+
+    plain = {name: f"name{index}" for index, name in enumerate(HOSTILE_NAMES)}
+
+    def swap(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: swap(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [swap(inner) for inner in value]
+        return plain.get(value, value) if isinstance(value, str) else value
+
+    return json.dumps(swap(json.loads(text)))
+
+
+def test_hostile_names_bring_no_control_byte() -> None:
+    """Control bytes and marks that turn text around do not reach the page."""
+    text = render_html(hostile_recommendation(), profile=profile(name="\x1b[2Jx\u202e"), as_of=TODAY)
+    assert not set(text) & {
+        *map(chr, range(9)),
+        "\x0b",
+        "\x0c",
+        "\x1b",
+        "\x9b",
+        "\u202e",
+        "\u2066",
+        "\u200f",
+        "\ufeff",
+    }
+
+
+def test_without_matplotlib_only_the_charts_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says how to get the charts, and every table is still there."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = render_html(recommendation(), profile=_MEASURED, as_of=TODAY)
+    assert "<svg" not in text
+    assert (
+        text.count("pip install &#39;trainfare[report]&#39;") + text.count("pip install 'trainfare[report]'")
+        == 3
+    )
+    assert _Page(text).tags()["tr"] > 20
+
+
+def test_no_answer_is_a_page_of_its_own() -> None:
+    """Why there is none on top, what was rejected below, no empty table and no empty chart."""
+    page = _Page(render_html(no_answer(), as_of=TODAY))
+    assert "No answer, because no machine can hold the job" in "".join(page.texts)
+    assert page.drawn == []
+    assert not any(attrs.get("id") == "ranking" for _, attrs in page.elements)
+
+
+def test_an_unknown_length_is_said_above_the_table() -> None:
+    """The note about 1,000 steps comes before the first row."""
+    found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
+    text = render_html(found, as_of=TODAY)
+    assert 0 < text.index("not for the whole run") < text.index('id="ranking"')
+    assert "cost of 1,000 steps" in text
+
+
+def test_tables_and_charts_can_be_read_aloud() -> None:
+    """Every table has a caption and header cells with a scope, every chart a title and a description."""
+    page = _Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY))
+    assert page.tags()["caption"] == page.tags()["table"]
+    assert all(attrs.get("scope") in {"col", "row"} for tag, attrs in page.elements if tag == "th")
+    ids = [attrs["id"] for _, attrs in page.elements + page.drawn if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in page.drawn:
+        if tag == "svg":
+            assert attrs["role"] == "img"
+            assert set((attrs["aria-labelledby"] or "").split()) <= set(ids)

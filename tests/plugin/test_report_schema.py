@@ -1,0 +1,81 @@
+"""The published schemas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from builders.profiles import profile
+from builders.recommendations import hostile_recommendation, measured_step, no_answer, option, recommendation
+from trainfare.report.schema import PublishedSchema, published_schemas, write_schemas
+from trainfare_core.recommendation import Constraints
+
+DOCS = Path(__file__).parents[2] / "docs" / "schema"
+
+
+def _validator(name: str) -> Draft202012Validator:
+    schema: dict[str, Any] = json.loads((DOCS / name).read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("schema", published_schemas(), ids=lambda schema: schema.file_name)
+def test_the_file_on_disk_is_current(schema: PublishedSchema) -> None:
+    """What is published is what the models say; if not: python -m trainfare.report.schema docs/schema."""
+    assert json.loads((DOCS / schema.file_name).read_text(encoding="utf-8")) == json.loads(schema.text)
+
+
+def test_every_file_is_published_by_the_code() -> None:
+    """No schema lies in the folder that nothing keeps current."""
+    assert sorted(path.name for path in DOCS.iterdir()) == [
+        schema.file_name for schema in published_schemas()
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        recommendation(),
+        no_answer(),
+        hostile_recommendation(),
+        recommendation(
+            basis="per_1000_steps",
+            constraints=Constraints(max_usd=5, deadline_hours=1, providers=("aws",)),
+            options=(option(probability_within=0.5, samples_per_s=None, micro_batch_size=None),),
+        ),
+    ],
+    ids=["whole", "none", "hostile", "constrained"],
+)
+def test_answers_satisfy_the_schema(answer: Any) -> None:
+    """The JSON we write validates, with every optional field there and missing."""
+    _validator("recommendation-1.json").validate(json.loads(answer.to_json()))
+
+
+def test_profiles_satisfy_the_schema() -> None:
+    """A traced and a measured profile both validate."""
+    for job in (profile(), profile(measured=measured_step())):
+        _validator("job-profile-1.json").validate(json.loads(job.to_json()))
+
+
+@pytest.mark.parametrize(
+    "change", [{"rank": 0}, {"usd_per_hour": -1.0}, {"bound_by": "magic"}, {"surprise": 1}, {"run_usd": None}]
+)
+def test_the_schema_refuses_what_the_model_refuses(change: dict[str, Any]) -> None:
+    """Ranges, words, unknown fields and missing numbers are part of the schema, not only of the code."""
+    document = json.loads(recommendation().to_json())
+    document["options"][0].update(change)
+    assert not _validator("recommendation-1.json").is_valid(document)
+
+
+def test_writing_gives_every_schema(tmp_path: Path) -> None:
+    """The command that keeps docs/schema current writes one file a model, named with its version."""
+    paths = write_schemas(tmp_path / "schema")
+    assert [path.name for path in paths] == ["job-profile-1.json", "recommendation-1.json"]
+    assert all(
+        json.loads(path.read_text(encoding="utf-8"))["$id"].startswith("urn:trainfare:schema:")
+        for path in paths
+    )

@@ -1,0 +1,108 @@
+"""The report in a terminal."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from datetime import date
+
+import pytest
+
+from builders.profiles import profile
+from builders.recommendations import hostile_recommendation, measured_step, option, recommendation
+from trainfare.report import print_terminal, render_terminal
+
+TODAY = date(2026, 11, 24)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    """The table folds instead of running over the edge, and every rank, price and interval stays."""
+    text = render_terminal(recommendation(), as_of=TODAY, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for value in ("$66.60", "[$46.52 - $95.35]", "[7.27 - 12.1 h]", "2026-06-18"):
+        assert value in text
+
+
+def test_a_narrow_terminal_says_what_it_hides() -> None:
+    """Memory and what bounds the step are left out of a narrow table, and the legend says so."""
+    assert "need a wider terminal" in " ".join(
+        render_terminal(recommendation(), as_of=TODAY, width=80).split()
+    )
+    assert "need a wider terminal" not in " ".join(render_terminal(recommendation(), as_of=TODAY).split())
+
+
+def test_hostile_names_leave_no_control_byte() -> None:
+    """Nothing in the output but printable characters and line ends; names cannot open rich's markup either."""
+    hostile = hostile_recommendation()
+    text = render_terminal(
+        hostile, profile=profile(measured=measured_step(), notes=("\x1b[2J",)), as_of=TODAY
+    )
+    assert {unicodedata.category(char) for char in text.replace("\n", "")} <= {
+        category for category in _categories() if category[0] != "C"
+    } | {"Co", "Cn"}
+    assert "[bold]x" in render_terminal(
+        recommendation(options=(option(instance_type="[bold]x"),)), as_of=TODAY
+    )
+
+
+def _categories() -> set[str]:
+    return {unicodedata.category(chr(code)) for code in range(0x3000)}
+
+
+def test_a_pipe_gets_plain_text() -> None:
+    """Where the output is no terminal it is exactly the plain report."""
+    out = io.StringIO()
+    print_terminal(recommendation(), as_of=TODAY, file=out)
+    assert out.getvalue() == render_terminal(recommendation(), as_of=TODAY)
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_terminal_gets_colour_unless_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colour codes on a terminal; none with NO_COLOR; none at all on a dumb one."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    assert "\x1b[36mspot" in _printed()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[36m" not in _printed()
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in _printed()
+
+
+def _printed() -> str:
+    out = _Terminal()
+    print_terminal(recommendation(), as_of=TODAY, file=out)
+    return out.getvalue()
+
+
+def test_an_ascii_terminal_gets_replacements_not_an_error() -> None:
+    """Names that the stream cannot encode are replaced; our own words need nothing but ASCII."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    print_terminal(recommendation(options=(option(instance_type="名前"),)), as_of=TODAY, file=out)
+    out.flush()
+    assert b"1 x ??" in raw.getvalue()
+    assert render_terminal(recommendation(), profile=profile(measured=measured_step()), as_of=TODAY).isascii()
+
+
+def test_a_long_ranking_is_cut_but_keeps_its_answers() -> None:
+    """Ten options are printed, and the fastest from further down; how many more there are is said."""
+    options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 26))
+    text = render_terminal(recommendation(options=options, fastest_rank=25), as_of=TODAY)
+    ranks = [line.split()[0] for line in text.splitlines() if line[:2].strip().isdigit() and " x g6" in line]
+    assert ranks[:11] == [*map(str, range(1, 11)), "25"]
+    assert "14 more are in the report's page and JSON" in " ".join(text.split())
+
+
+def test_chances_stand_with_the_dollars() -> None:
+    """With a budget or deadline every option says how sure it is to keep them."""
+    assert "97 % sure" in render_terminal(
+        recommendation(options=(option(probability_within=0.97),)), as_of=TODAY
+    )

@@ -1,0 +1,107 @@
+"""Numbers, dates and ages as people read them."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders.recommendations import interval as make_interval
+from builders.recommendations import option
+from trainfare.report.price_age import price_age, price_ages
+from trainfare.report.wording import (
+    cloud_words,
+    count_words,
+    duration,
+    hardware_words,
+    interval,
+    percent,
+    usd,
+)
+
+TODAY = date(2026, 11, 24)
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(0.0, "$0"), (1e-12, "under $0.000000001"), (0.000123, "$0.00012"), (0.0314, "$0.031"), (0.42, "$0.42"), (12.4, "$12.40"),
+     (99.99, "$99.99"), (99.996, "$100"), (412.35, "$412"), (1_234_567.0, "$1,234,567")],
+)  # fmt: skip
+def test_dollars_are_as_exact_as_they_are_useful(amount: float, shown: str) -> None:
+    """Cents up to a hundred dollars, whole dollars above, two significant figures below ten cents."""
+    assert usd(amount) == shown
+
+
+@settings(deadline=None)
+@given(st.floats(min_value=1e-9, max_value=1e9))
+def test_a_dollar_amount_reads_back_within_its_rounding(amount: float) -> None:
+    """What is shown is within 6 % of what was meant, and something never reads as nothing."""
+    assert float(usd(amount).strip("$").replace(",", "")) == pytest.approx(amount, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit", "shown"),
+    [(0.0, "auto", "0.00 s"), (0.0123, "auto", "12.3 ms"), (1.0, "auto", "1.00 s"), (200.0, "auto", "3.33 min"),
+     (7200.0, "auto", "2.00 h"), (3600.0 * 27_778, "h", "27,778 h"), (47_520.0, "h", "13.2 h"), (36.0, "h", "0.01 h")],
+)  # fmt: skip
+def test_durations_have_three_figures_and_a_fitting_unit(seconds: float, unit: str, shown: str) -> None:
+    """The unit follows the size, or the column it stands in."""
+    expected = "0.01 h" if shown == "0.01 h" else shown
+    assert duration(seconds, unit) == expected
+
+
+def test_intervals_name_their_unit_once() -> None:
+    """The median, and the interval with one unit; two where the ends differ."""
+    assert interval(make_interval(10.0), "h:h") == ("10.0 h", "7.74 – 12.9 h")
+    assert interval(make_interval(1.0), "s") == ("1.00 s", "774 ms – 1.29 s")
+    assert interval(make_interval(10.0), "usd") == ("$10.00", "$7.74 – $12.92")
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.0, "0 %"), (0.001, "<1 %"), (0.305, "30 %"), (0.9993, "99.9 %"), (0.99999, "99.9 %"), (1.0, "100 %")],
+)
+def test_percentages_never_round_to_all_or_nothing(share: float, shown: str) -> None:
+    """Nearly everything is not 100 %, and something is not 0 %."""
+    assert percent(share) == shown
+
+
+def test_counts_and_names_in_words() -> None:
+    """Large counts get a prefix, known clouds their names, unknown ones keep theirs, fractions show."""
+    assert [count_words(count) for count in (7, 124_475_904, 7_010_000_000)] == ["7", "124 M", "7.01 B"]
+    assert cloud_words("aws", "sagemaker") == "AWS SageMaker"
+    assert cloud_words("lambda", "lambda") == "lambda"
+    assert hardware_words(option(accelerator_count=0.25)) == "0.25 × L4-24GB"
+
+
+@pytest.mark.parametrize(
+    ("observed_on", "text", "stale"),
+    [("2026-07-20", "127 days old", True), ("2026-11-23", "1 day old", False), ("2026-10-25", "30 days old", False),
+     ("2026-10-24", "31 days old", True), ("2026-03", "8 months old", True), ("2026-11", "0 to 23 days old", False),
+     ("2026-10", "24 to 54 days old", True), ("2025", "328 to 692 days old", True), ("2026-12-01", "dated after 2026-11-24", True),
+     ("2026-07-20T10:00:00Z", "127 days old", True), ("2026-13", "age unknown", True), ("soon", "age unknown", True),
+     ("٢٠٢٦-07-20", "age unknown", True)],
+)  # fmt: skip
+def test_a_price_is_as_old_as_its_date_can_prove(observed_on: str, text: str, stale: bool) -> None:
+    """A month is its whole span and its older end decides; what cannot be told is stale, never fresh."""
+    age = price_age(observed_on, TODAY)
+    assert (age.text, age.stale) == (text, stale)
+
+
+@settings(deadline=None)
+@given(st.dates(), st.dates(), st.sampled_from(["%Y-%m-%d", "%Y-%m", "%Y"]))
+def test_ages_are_never_negative_and_old_is_never_fresh(observed: date, as_of: date, precision: str) -> None:
+    """With the clock set to any day, no age is negative and nothing older than 30 days counts as fresh."""
+    age = price_age(observed.strftime(precision).zfill(4), as_of)
+    assert age.days is None or age.days >= 0
+    if as_of - observed > timedelta(days=30) or observed > as_of + timedelta(days=366):
+        assert age.stale
+
+
+def test_many_dates_become_one_phrase() -> None:
+    """One date is one age; several are the oldest and the newest."""
+    assert price_ages(frozenset({"2026-07-20"}), TODAY) == "prices from 2026-07-20, 127 days old"
+    both = price_ages(frozenset({"2026-11-20", "2026-03", "2026-07-20"}), TODAY)
+    assert both == "prices from 2026-03 (8 months old) to 2026-11-20 (4 days old)"
