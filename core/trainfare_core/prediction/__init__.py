@@ -1,0 +1,9 @@
+"""Stage 4: how long one optimizer step takes on a machine, how much memory it needs, and how sure that is."""
+
+from __future__ import annotations
+
+from trainfare_core.prediction.engine import predict
+from trainfare_core.prediction.machine import Interval, MachinePrediction, predict_machine
+from trainfare_core.prediction.table import PredictionTable
+
+__all__ = ["Interval", "MachinePrediction", "PredictionTable", "predict", "predict_machine"]

@@ -1,0 +1,82 @@
+"""Where a step's device time goes, and what was assumed to say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainfare_core.accelerators import Accelerator
+from trainfare_core.prediction.engine import Run
+from trainfare_core.prediction.step_time import device_rates, operation_times
+
+__all__ = ["KindSeconds", "device_breakdown", "notes_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class KindSeconds:
+    """Device time of one kind of operation in one phase of one optimizer step."""
+
+    kind: str
+    phase: str
+    device_s: float
+    launches: int
+
+
+def device_breakdown(
+    run: Run, device: Accelerator, ratio: float, accumulate: int, shards: int
+) -> tuple[KindSeconds, ...]:
+    """
+    Return device time by kind and phase, largest first, before the host, communication and input are added.
+
+    Args:
+        run: the profile.
+        device: where it runs.
+        ratio: micro-batch over the profile's.
+        accumulate: forward passes of one optimizer step.
+        shards: devices that share the optimizer's work.
+    """
+    rates = device_rates(device, run.operations, run.fit)
+    passes = accumulate / run.profile.parallel.accumulate_grad_batches
+    factor = run.correction.factors(device)[0]
+    found: list[KindSeconds] = []
+    for phase, name in enumerate(("forward", "backward", "optimizer")):
+        times = passes if phase < 2 else 1.0 / shards
+        for kind in sorted(
+            {k for k, p in zip(run.operations.kinds, run.operations.phase, strict=True) if p == phase}
+        ):
+            part = run.operations.only(kind, phase)
+            seconds = operation_times(part, [rates], np.zeros(1, dtype=np.int64), np.array([ratio]), run.fit)
+            total = float(seconds.total_s.sum()) * times * factor
+            found.append(KindSeconds(kind, name, total, round(float(part.launches.sum()) * max(times, 1.0))))
+    return tuple(sorted(found, key=lambda part: (-part.device_s, part.kind, part.phase)))
+
+
+def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
+    """Return what was assumed for this job on this device."""
+    profile, fit = run.profile, run.fit
+    notes = list(profile.notes) + list(device_rates(device, run.operations, fit).notes)
+    if run.correction.note:
+        notes.append(run.correction.note)
+    elif profile.measured is not None and profile.measured.device_kind == "cpu":
+        notes.append("the step was measured on a CPU: its time does not correct other devices")
+    elif profile.measured is not None:
+        notes.append(
+            f"the step was measured on {profile.measured.device_name!r}, "
+            + ("on several devices" if profile.parallel.world_size > 1 else "which is not in the catalogue")
+            + ": its time does not correct other devices"
+        )
+    if run.pipeline.note:
+        notes.append(run.pipeline.note)
+    if profile.source.compiled:
+        notes.append(
+            "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as "
+            f"fused, with {fit.overhead.fused_bytes_share:.0%} of their bytes, and the interval is wider"
+        )
+    if device.needs_porting:
+        notes.append(
+            f"{device.name} needs porting (torch_xla, neuronx or Habana's bridge): the interval is wider"
+        )
+    if profile.coverage < 1.0:
+        notes.append(f"{1 - profile.coverage:.1%} of all bytes belong to operations without a FLOP formula")
+    return tuple(dict.fromkeys(notes))

@@ -1,0 +1,297 @@
+"""One machine, one answer with all its parts: what `trainfare predict` prints."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from trainfare_core.accelerators import Accelerator, accelerator
+from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.errors import CannotTellError
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.offers import MachineShapes
+from trainfare_core.prediction import memory
+from trainfare_core.prediction.breakdown import device_breakdown, notes_of
+from trainfare_core.prediction.calibration import PATHS
+from trainfare_core.prediction.engine import Run, predict_run, prepare
+from trainfare_core.prediction.step_time import device_rates
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prediction.uncertainty import Z80
+
+__all__ = ["Interval", "KindTime", "MachinePrediction", "MemoryBreakdown", "StepParts", "predict_machine"]
+
+Sharding = Literal["auto", "none", "ddp", "fsdp"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(_Model):
+    """A median and its central 80 %."""
+
+    mid: float
+    low_80: float
+    high_80: float
+
+
+class StepParts(_Model):
+    """Parts of the step, seconds; they add up to it. `communication_hidden_s` runs beside them."""
+
+    compute_bound_s: float
+    memory_bound_s: float
+    launch_s: float
+    communication_s: float
+    input_s: float
+    communication_hidden_s: float
+
+
+class KindTime(_Model):
+    """Device time of one kind of operation in one phase of the step, seconds."""
+
+    kind: str
+    phase: str
+    device_s: float
+    launches: int
+
+
+class MemoryBreakdown(_Model):
+    """Bytes on one device."""
+
+    weights_bytes: float
+    gradients_bytes: float
+    optimizer_bytes: float
+    activations_bytes: float
+    temporary_bytes: float
+    overhead_bytes: float
+
+
+class MachinePrediction(_Model):
+    """One job on one machine or several alike; times are seconds of one optimizer step of the whole run."""
+
+    schema_version: Literal[1] = 1
+    job: str
+    accelerator: str
+    devices: int
+    nodes: int
+    strategy: str
+    micro_batch: float | None
+    accumulate: int
+    needs_porting: bool
+    step_s: Interval
+    samples_per_s: Interval | None
+    tokens_per_s: Interval | None
+    parts: StepParts
+    operations: tuple[KindTime, ...]
+    mfu: float | None
+    """Model FLOP/s over the dense peak of the type that most FLOPs use."""
+    hfu: float | None
+    """The same with recomputed operations counted."""
+    memory_bytes: Interval
+    memory_parts: MemoryBreakdown
+    usable_memory_bytes: float
+    fits: bool
+    missing_bytes: float
+    device_measured: bool
+    """Whether devices of this generation were in the fit."""
+    dtype_measured: bool
+    """Whether every arithmetic path that this job uses was, on that generation."""
+    calibrated: str
+    notes: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The prediction as JSON text; the same prediction gives the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def predict_machine(
+    profile: JobProfile,
+    accelerator_name: str,
+    devices: int = 1,
+    nodes: int = 1,
+    sharding: Sharding = "auto",
+    *,
+    network_gbit_per_s: float | None = None,
+    vcpus: float | None = None,
+) -> MachinePrediction:
+    """
+    Predict one job on `nodes` machines with `devices` accelerators each; the global batch stays what it is.
+
+    Args:
+        profile: the job.
+        accelerator_name: a name or alias of the catalogue.
+        devices: in one machine.
+        nodes: machines.
+        sharding: "auto" takes the fastest plan that fits.
+        network_gbit_per_s: of one machine; needed for more than one.
+        vcpus: of one machine, for the input pipeline; None: the loader keeps its workers.
+
+    Raises:
+        UnknownNameError: the accelerator is in no catalogue.
+        CannotTellError: there is no prediction; the message says why.
+    """
+    device = accelerator(accelerator_name)
+    shapes = MachineShapes(
+        accelerator=np.array([device.name]),
+        accelerator_count=np.array([float(devices)]),
+        vcpus=np.array([math.nan if vcpus is None else vcpus]),
+        memory_gib=np.array([math.nan]),
+        network_gbit_per_s=np.array([math.nan if network_gbit_per_s is None else network_gbit_per_s]),
+    )
+    plans = _plans(profile, devices, nodes, sharding)
+    run = prepare(profile)
+    table = predict_run(run, shapes, plans)
+    row = _best(table)
+    if table.unknown_because[row]:
+        what = f"{profile.name} on {devices * nodes} x {device.name}"
+        msg = f"no prediction for {what}: {table.unknown_because[row]}"
+        raise CannotTellError(msg)
+    return _answer(run, device, plans, table, row, devices)
+
+
+def _plans(profile: JobProfile, devices: int, nodes: int, sharding: Sharding) -> CandidateTable:
+    """Return every accumulation and strategy that keeps the global batch on this many devices."""
+    world = devices * nodes
+    kinds = (
+        ("none",)
+        if world == 1 and sharding == "auto"
+        else ("ddp", "fsdp")
+        if sharding == "auto"
+        else (sharding,)
+    )
+    if world > 1 and sharding == "none":
+        msg = f"strategy none means one device, and this run has {world}: use ddp, fsdp or auto"
+        raise CannotTellError(msg)
+    micro, accumulate = _splits(profile, world)
+    rows = len(micro) * len(kinds)
+    profiled = float(profile.batch.micro_batch_size or math.nan)
+    ratio = micro / profiled if profile.batch.micro_batch_size else np.ones(len(micro))
+    return CandidateTable(
+        shape=np.zeros(rows, dtype=np.int64),
+        nodes=np.full(rows, nodes, dtype=np.int64),
+        sharding=np.repeat(np.array([SHARDINGS.index(kind) for kind in kinds], dtype=np.int64), len(micro)),
+        micro_batch=np.tile(micro, len(kinds)),
+        micro_ratio=np.tile(ratio, len(kinds)),
+        accumulate=np.tile(accumulate, len(kinds)),
+    )
+
+
+def _splits(profile: JobProfile, world: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    own = profile.parallel.accumulate_grad_batches
+    total, micro = profile.global_samples_per_step, profile.batch.micro_batch_size
+    if not total or not micro:
+        if world != profile.parallel.world_size:
+            msg = f"{profile.name}: the batch size is not known, so it cannot be shared by {world} devices"
+            raise CannotTellError(msg)
+        return np.array([math.nan]), np.array([own], dtype=np.int64)
+    share, left = divmod(total, world)
+    if left or not share:
+        msg = f"{profile.name}: a global batch of {total} cannot be shared evenly by {world} devices"
+        raise CannotTellError(msg)
+    options = sorted({share, *(2**i for i in range(share.bit_length()) if share % 2**i == 0)})
+    accumulate = np.array(options, dtype=np.int64)
+    return share / accumulate, accumulate
+
+
+def _best(table: PredictionTable) -> int:
+    """Return the fastest plan that fits, else the one that misses the least."""
+    if table.fits.any():
+        return int(np.argmin(np.where(table.fits, table.step_s, np.inf)))
+    return int(np.argmin(np.where(np.isnan(table.missing_bytes), np.inf, table.missing_bytes)))
+
+
+def _answer(
+    run: Run, device: Accelerator, plans: CandidateTable, table: PredictionTable, row: int, devices: int
+) -> MachinePrediction:
+    profile = run.profile
+    nodes, accumulate = int(plans.nodes[row]), int(plans.accumulate[row])
+    world = devices * nodes
+    step_s, log_sigma = float(table.step_s[row]), float(table.log_sigma[row])
+    ratio = plans.micro_ratio[row : row + 1]
+    sharded = plans.sharding[row : row + 1] == SHARDINGS.index("fsdp")
+    parts = memory.memory_parts(profile, ratio, np.array([float(world)]), sharded)
+    scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
+    micro = float(plans.micro_batch[row])
+    samples = profile.batch.samples_per_step
+    tokens = profile.batch.tokens_per_step
+    breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, world if sharded[0] else 1)
+    return MachinePrediction(
+        job=profile.name,
+        accelerator=device.name,
+        devices=devices,
+        nodes=nodes,
+        strategy=SHARDINGS[int(plans.sharding[row])],
+        micro_batch=None if math.isnan(micro) else micro,
+        accumulate=accumulate,
+        needs_porting=device.needs_porting,
+        step_s=_interval(step_s, log_sigma),
+        samples_per_s=_interval(samples * scale * world / step_s, log_sigma) if samples else None,
+        tokens_per_s=_interval(tokens * scale * world / step_s, log_sigma) if tokens else None,
+        parts=StepParts(
+            compute_bound_s=float(table.compute_s[row]),
+            memory_bound_s=float(table.memory_s[row]),
+            launch_s=float(table.launch_s[row]),
+            communication_s=float(table.communication_s[row]),
+            input_s=float(table.input_s[row]),
+            communication_hidden_s=float(table.communication_hidden_s[row]),
+        ),
+        operations=tuple(
+            KindTime(kind=b.kind, phase=b.phase, device_s=b.device_s, launches=b.launches) for b in breakdown
+        ),
+        mfu=_utilisation(device, profile, profile.model_step_flops * scale / step_s),
+        hfu=_utilisation(device, profile, profile.step_flops * scale / step_s),
+        memory_bytes=_interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row])),
+        memory_parts=MemoryBreakdown(
+            weights_bytes=float(parts.weights_bytes[0]),
+            gradients_bytes=float(parts.gradients_bytes[0]),
+            optimizer_bytes=float(parts.optimizer_bytes[0]),
+            activations_bytes=float(parts.activations_bytes[0]),
+            temporary_bytes=float(parts.temporary_bytes[0]),
+            overhead_bytes=float(parts.overhead_bytes[0]),
+        ),
+        usable_memory_bytes=float(table.usable_memory_bytes[row]),
+        fits=bool(table.fits[row]),
+        missing_bytes=float(table.missing_bytes[row]),
+        device_measured=any(run.fit.is_measured(device, path) for path in PATHS),
+        dtype_measured=device_rates(device, run.operations, run.fit).measured,
+        calibrated=_calibrated(run, device),
+        notes=notes_of(run, device),
+    )
+
+
+def _interval(mid: float, log_sigma: float) -> Interval:
+    spread = math.exp(Z80 * log_sigma)
+    return Interval(mid=mid, low_80=mid / spread, high_80=mid * spread)
+
+
+def _utilisation(device: Accelerator, profile: JobProfile, flops_per_s: float) -> float | None:
+    """
+    Return FLOP/s over the dense peak of the dtype with the most FLOPs; None where the device has no such
+    peak.
+    """
+    by_dtype: dict[str, int] = {}
+    for group in profile.operations:
+        by_dtype[group.dtype] = by_dtype.get(group.dtype, 0) + group.flops
+    if not by_dtype:
+        return None
+    peak = device.peak_flops_per_s(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype]))
+    return flops_per_s / peak if peak else None
+
+
+def _calibrated(run: Run, device: Accelerator) -> str:
+    """Say what the coefficients know about this device."""
+    fit = run.fit
+    seen = [path for path in PATHS if fit.is_measured(device, path)]
+    words = {"vector": "fp32 arithmetic", "tensor": "tensor arithmetic (tf32, fp16, bf16, fp8)"}
+    if not seen:
+        return (
+            f"{device.generation} devices were never measured: efficiencies come from the device's power, "
+            f"peak and age alone (fit of {fit.fitted_at})"
+        )
+    missing = [words[path] for path in PATHS if path not in seen]
+    text = f"{device.generation} was measured with {' and '.join(words[path] for path in seen)}"
+    return text + (f", never with {missing[0]}" if missing else "") + f" (fit of {fit.fitted_at})"

@@ -1,0 +1,133 @@
+"""
+What a measured step on one device says about another.
+
+Measured over predicted on the source device corrects the target: fully where it is the same accelerator,
+shrunk to the power 0.6 on another GPU (the best of the powers tried on measured pairs), 0.3 on another
+kind of device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from trainfare_core.accelerators import Accelerator, resolve_device
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.step_time import host_bound
+
+__all__ = ["InputPipeline", "SourceCorrection", "input_pipeline", "measured_compute_s", "source_device"]
+
+LIMITS: Final = (0.4, 3.0)
+"""A ratio outside says that something else was measured; it is clipped and noted."""
+SAME_VENDOR_POWER: Final = 0.6
+OTHER_KIND_POWER: Final = 0.3
+BUSY_LOADER_SHARE: Final = 0.05
+"""A loader whose wait is less than this share of the step keeps up: its speed is not known, only bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCorrection:
+    """Measured over predicted time on the device that gave the profile; 1 where nothing was measured."""
+
+    device: Accelerator | None = None
+    ratio: float = 1.0
+    host_share: float = 0.0
+    """How far the source's step was held up by its host rather than by its device, 0 to 1."""
+    note: str = ""
+
+    def factors(self, target: Accelerator) -> tuple[float, float]:
+        """Return what predicted device time and host time on `target` are multiplied by."""
+        if self.device is None:
+            return 1.0, 1.0
+        power = 1.0
+        if target.name != self.device.name:
+            same = target.kind == self.device.kind and target.vendor == self.device.vendor
+            power = SAME_VENDOR_POWER if same else OTHER_KIND_POWER
+        return float(self.ratio ** (power * (1.0 - self.host_share))), float(
+            self.ratio ** (power * self.host_share)
+        )
+
+    @classmethod
+    def of(cls, device: Accelerator, measured_s: float, device_s: float, host_s: float) -> SourceCorrection:
+        """
+        Compare a measured step with its prediction on the same device.
+
+        Args:
+            device: what ran it.
+            measured_s: the step without its wait for data.
+            device_s: predicted time of the device.
+            host_s: predicted time of the host that issues the launches.
+        """
+        predicted_s = float(host_bound(np.array([device_s]), np.array([host_s]))[0])
+        if predicted_s <= 0 or measured_s <= 0:
+            return cls()
+        raw = measured_s / predicted_s
+        ratio = min(max(raw, LIMITS[0]), LIMITS[1])
+        note = (
+            f"the step measured on {device.name} took {raw:.2f} times its prediction; "
+            "the prediction for other devices is corrected by that"
+        )
+        if ratio != raw:
+            note += f", limited to {ratio:g}"
+        share = host_s**4 / (host_s**4 + device_s**4)
+        return cls(device, ratio, share, note)
+
+
+@dataclass(frozen=True, slots=True)
+class InputPipeline:
+    """What the training loader costs one device for one optimizer step of the profile, seconds."""
+
+    worker_s: float | None = None
+    """Seconds of one worker's work for one optimizer step; None: not known."""
+    workers: int = 0
+    """Worker processes of one device; 0: the training process loads by itself."""
+    note: str = ""
+
+
+def source_device(profile: JobProfile) -> Accelerator | None:
+    """Return the accelerator that the step was measured on; None for a CPU or a device that is not known."""
+    measured = profile.measured
+    if measured is None or measured.device_kind == "cpu":
+        return None
+    return resolve_device(measured.device_name)
+
+
+def measured_compute_s(profile: JobProfile) -> float | None:
+    """Return the measured step without its wait for data, seconds; None where nothing was measured."""
+    measured = profile.measured
+    if measured is None:
+        return None
+    wait_s = measured.data_wait.median_s if measured.data_wait else 0.0
+    remaining_s = measured.step.median_s - wait_s
+    return remaining_s if remaining_s > 0 else None
+
+
+def input_pipeline(profile: JobProfile) -> InputPipeline:
+    """
+    Return the loader's cost as far as the measurement tells it.
+
+    Without workers the wait is the whole loading time. With workers it is only known where they are the
+    slower side: then all of them work all the time. Workers that keep up only bound it, and a bound is not
+    a prediction.
+    """
+    measured = profile.measured
+    if measured is None or measured.data_wait is None:
+        return InputPipeline(note="the input pipeline was not measured: no time is counted for it")
+    wait_s, step_s = measured.data_wait.median_s, measured.step.median_s
+    if measured.loader_workers is None:
+        return InputPipeline(
+            note="the loader's worker count is not known: no time is counted for the input pipeline"
+        )
+    if measured.loader_workers == 0:
+        return InputPipeline(wait_s, 0, "the loader has no workers: its measured time adds to every step")
+    if wait_s < BUSY_LOADER_SHARE * step_s:
+        return InputPipeline(
+            note=f"the loader kept up with steps of {step_s:.3g} s; whether it keeps up with faster ones "
+            "is not known"
+        )
+    workers = int(measured.loader_workers)
+    return InputPipeline(
+        step_s * workers, workers, f"the loader was the slower side when measured, with {workers} workers"
+    )

@@ -1,0 +1,303 @@
+"""
+How long the operations of a step take on one device: a calibrated roofline per operation.
+
+    a = FLOPs / (dense peak[dtype] x efficiency)      b = bytes / (bandwidth x efficiency)
+    time = launches x device launch cost + max(a, b) + blend x min(a, b)
+
+and the whole step is held up by the host that issues the launches one after another. Everything is an array:
+operations x devices, then one matrix product per quantity for all micro-batch sizes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.accelerators import Accelerator
+from trainfare_core.job_profile import JobProfile, OperationGroup
+from trainfare_core.prediction.calibration import Calibration, Path
+
+__all__ = [
+    "DeviceRates",
+    "Operations",
+    "StepTime",
+    "compiles_graphs",
+    "device_rates",
+    "host_bound",
+    "operation_times",
+]
+
+Array = NDArray[np.float64]
+
+TENSOR_KINDS: Final = frozenset(
+    ("matmul", "grouped_matmul", "convolution", "grouped_convolution", "attention", "recurrent")
+)
+"""Kinds that run on matrix units; all others run on vector units at the fp32 rate, whatever their dtype."""
+POINTWISE_KINDS: Final = frozenset(
+    ("elementwise", "activation", "normalization", "dropout", "copy", "softmax", "reduction", "loss")
+)
+_CHUNK: Final = 128
+"""Columns worked on at once: operations x columns then stay in the processor's cache."""
+_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
+_FALLBACK: Final[dict[str, tuple[str, ...]]] = {
+    "tf32": ("fp32", "bf16"),
+    "fp16": ("fp32",),
+    "bf16": ("fp32",),
+    "fp32": ("bf16",),
+}
+"""What runs instead where a device lacks a type. A GPU without bf16 or fp16 units computes in fp32; TF32 is
+a permission, not a demand; XLA multiplies fp32 in one bf16 pass on devices without fp32 matrix units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The operations of a profile as arrays of shape (operations,); sizes per optimizer step as profiled."""
+
+    flops: Array
+    bytes_batch: Array
+    bytes_fixed: Array
+    launches: Array
+    phase: NDArray[np.int64]
+    """0 forward, 1 backward, 2 optimizer."""
+    kinds: tuple[str, ...]
+    rate: NDArray[np.int64]
+    """Row of `rate_keys`."""
+    rate_keys: tuple[tuple[str, str, bool], ...]
+    """Distinct (kind, dtype, may use Winograd)."""
+    fused: bool
+    """Whether pointwise operations already have their bytes after fusion."""
+
+    @classmethod
+    def of(cls, profile: JobProfile, fit: Calibration) -> Operations:
+        """Read a profile; a compiled one has its pointwise operations fused, as `fit` assumes."""
+        groups = profile.operations
+        keys: dict[tuple[str, str, bool], int] = {}
+        rate = [keys.setdefault((_rate_kind(g), g.dtype, _winograd(g)), len(keys)) for g in groups]
+        fused = np.array([profile.source.compiled and g.kind in POINTWISE_KINDS for g in groups], dtype=bool)
+        bytes_share = np.where(fused, fit.overhead.fused_bytes_share, 1.0)
+        launch_share = np.where(fused, fit.overhead.fused_launch_share, 1.0)
+        fixed = np.array([g.bytes_fixed for g in groups], dtype=np.float64)
+        moved = np.array([g.bytes_moved for g in groups], dtype=np.float64)
+        return cls(
+            flops=np.array([g.flops for g in groups], dtype=np.float64),
+            bytes_batch=(moved - fixed) * bytes_share,
+            bytes_fixed=fixed * bytes_share,
+            launches=np.array([g.launches for g in groups], dtype=np.float64) * launch_share,
+            phase=np.array(
+                [("forward", "backward", "optimizer").index(g.phase) for g in groups], dtype=np.int64
+            ),
+            kinds=tuple(g.kind for g in groups),
+            rate=np.array(rate, dtype=np.int64),
+            rate_keys=tuple(keys),
+            fused=profile.source.compiled,
+        )
+
+    def only(self, kind: str, phase: int) -> Operations:
+        """Return the operations of one kind in one phase, with the same rate keys."""
+        chosen = np.array([k == kind for k in self.kinds], dtype=np.bool_) & (self.phase == phase)
+        return Operations(
+            self.flops[chosen], self.bytes_batch[chosen], self.bytes_fixed[chosen], self.launches[chosen],
+            self.phase[chosen], tuple(k for k in self.kinds if k == kind)[: int(chosen.sum())],
+            self.rate[chosen], self.rate_keys, self.fused,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRates:
+    """
+    What one device sustains for every rate key of a profile; arrays of shape (rate keys,).
+
+    Attributes:
+        seconds_per_flop: 1 / (peak x efficiency), Winograd's saving included.
+        seconds_per_byte: 1 / (bandwidth x efficiency).
+        floor_per_flop, floor_per_byte: the same at efficiency 1: the roofline.
+        measured: whether every arithmetic path with matrix work was in the fit for this generation.
+        emulated: whether a type is computed in another one.
+        unknown_because: why this device has no prediction; "" where it has one.
+        notes: what was assumed.
+    """
+
+    seconds_per_flop: Array
+    seconds_per_byte: Array
+    floor_per_flop: Array
+    floor_per_byte: Array
+    measured: bool
+    emulated: bool
+    unknown_because: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Device seconds; arrays of shape (phases, columns), a column one (device, micro-batch ratio)."""
+
+    compute_s: Array
+    memory_s: Array
+    launch_s: Array
+    floor_s: Array
+
+    @property
+    def total_s(self) -> Array:
+        """Seconds by phase, shape (3, columns)."""
+        return self.compute_s + self.memory_s + self.launch_s
+
+
+def device_rates(device: Accelerator, operations: Operations, fit: Calibration) -> DeviceRates:
+    """
+    Return what `device` sustains for every (kind, dtype, Winograd) of a profile.
+
+    Devices behind a graph compiler (all but GPUs) fuse pointwise operations even where the profile is eager.
+    """
+    keys = operations.rate_keys
+    flop, byte, floor_flop = np.zeros(len(keys)), np.zeros(len(keys)), np.zeros(len(keys))
+    fuses = not operations.fused and compiles_graphs(device)
+    left = np.array(
+        [fit.overhead.fused_bytes_share if fuses and k[0] in POINTWISE_KINDS else 1.0 for k in keys]
+    )
+    measured, emulated, notes = True, False, list[str]()
+    for row, (kind, dtype, winograd) in enumerate(keys):
+        byte[row] = left[row] / (device.memory_bandwidth_bytes_per_s * fit.memory_efficiency(device, kind))
+        wanted = dtype if kind in TENSOR_KINDS else "fp32"
+        used, peak = _usable_dtype(device, wanted)
+        if peak is None:
+            if kind not in TENSOR_KINDS:
+                continue
+            reason = f"{device.name} has no {dtype} arithmetic for {kind}"
+            return _no_rates(len(keys), reason)
+        path: Path = "tensor" if used in _TENSOR_DTYPES else "vector"
+        share = fit.overhead.winograd_flops_share if winograd and path == "vector" else 1.0
+        floor_flop[row] = share / peak
+        flop[row] = floor_flop[row] / fit.compute_efficiency(device, path, kind)
+        if kind in TENSOR_KINDS:
+            measured &= fit.is_measured(device, path)
+            if used != wanted and not (wanted == "tf32" and used == "fp32"):
+                emulated = True
+                notes.append(
+                    f"{device.name} has no {wanted} units: {wanted} operations are counted at its {used} rate"
+                )
+    floor_byte = left / device.memory_bandwidth_bytes_per_s
+    return DeviceRates(
+        flop, byte, floor_flop, floor_byte, measured, emulated, "", tuple(dict.fromkeys(notes))
+    )
+
+
+def operation_times(
+    operations: Operations,
+    rates: Sequence[DeviceRates],
+    device: NDArray[np.int64],
+    ratio: Array,
+    fit: Calibration,
+) -> StepTime:
+    """
+    Return device seconds by phase for every column.
+
+    Args:
+        operations: what runs.
+        rates: one entry a device.
+        device: row of `rates` of each column, shape (columns,).
+        ratio: micro-batch over the profile's, shape (columns,). Forward and backward FLOPs and batch bytes
+            scale with it; weights' bytes, launches and the optimizer do not.
+        fit: the coefficients.
+    """
+    parts: list[list[Array]] = [[], [], [], []]
+    for phase in range(3):
+        chosen = np.flatnonzero(operations.phase == phase)
+        launch_s = operations.launches[chosen].sum() * fit.overhead.device_launch_s
+        sums = [np.empty(len(ratio)) for _ in range(3)]
+        table = _RateTable.of(rates, operations.rate[chosen])
+        for start in range(0, len(ratio), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            scale = (ratio[part] if phase < 2 else np.ones_like(ratio[part]))[:, None]
+            flops = operations.flops[chosen] * scale
+            moved = operations.bytes_batch[chosen] * scale + operations.bytes_fixed[chosen]
+            for total, values in zip(
+                sums, table.blend(flops, moved, device[part], fit.overhead.blend), strict=True
+            ):
+                total[part] = values
+        for rows, total in zip(
+            parts, (sums[0], sums[1], np.full(len(ratio), launch_s), sums[2]), strict=True
+        ):
+            rows.append(total)
+    return StepTime(*(np.stack(rows) for rows in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _RateTable:
+    """Seconds per FLOP and per byte, shape (devices, operations)."""
+
+    per_flop: Array
+    per_byte: Array
+    floor_flop: Array
+    floor_byte: Array
+
+    @classmethod
+    def of(cls, rates: Sequence[DeviceRates], rate: NDArray[np.int64]) -> _RateTable:
+        return cls(
+            np.stack([r.seconds_per_flop[rate] for r in rates]),
+            np.stack([r.seconds_per_byte[rate] for r in rates]),
+            np.stack([r.floor_per_flop[rate] for r in rates]),
+            np.stack([r.floor_per_byte[rate] for r in rates]),
+        )
+
+    def blend(
+        self, flops: Array, moved: Array, device: NDArray[np.int64], blend: float
+    ) -> tuple[Array, Array, Array]:
+        """
+        Return compute-bound, memory-bound and roofline seconds of each column; inputs are (columns,
+        operations).
+        """
+        compute, memory = flops * self.per_flop[device], moved * self.per_byte[device]
+        time = np.maximum(compute, memory) + blend * np.minimum(compute, memory)
+        in_compute = (time * (compute >= memory)).sum(axis=1)
+        floor = np.maximum(flops * self.floor_flop[device], moved * self.floor_byte[device]).sum(axis=1)
+        return in_compute, time.sum(axis=1) - in_compute, floor
+
+
+def host_bound(device_s: Array, host_s: Array) -> Array:
+    """
+    Return the step when a host issues its launches while the device works.
+
+    The larger of the two, rounded off where they are close (a 4-norm): launches come in bursts, so a
+    device that is busy just as long as its host waits now and then.
+    """
+    return np.asarray((device_s**4 + host_s**4) ** 0.25)
+
+
+def compiles_graphs(device: Accelerator) -> bool:
+    """Whether steps reach this device as compiled graphs, so that no host issues single launches."""
+    return device.kind != "gpu"
+
+
+def _usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
+    """Return the type that really runs and its dense peak in FLOP/s; None where there is none."""
+    known = dtype if dtype in ("fp64", "fp32") or dtype in _TENSOR_DTYPES else "fp32"
+    for candidate in (known, *_FALLBACK.get(known, ())):
+        if peak := device.peak_flops_per_s(candidate):
+            return candidate, peak
+    return known, None
+
+
+def _no_rates(count: int, reason: str) -> DeviceRates:
+    nothing = np.full(count, np.nan)
+    return DeviceRates(nothing, nothing, nothing, nothing, False, False, reason, ())
+
+
+def _rate_kind(group: OperationGroup) -> str:
+    """Return the kind with grouped convolutions apart: they sustain far less than dense ones."""
+    grouped = group.kind == "convolution" and len(group.shape) > 3 and group.shape[3] > 1
+    return "grouped_convolution" if grouped else group.kind
+
+
+def _winograd(group: OperationGroup) -> bool:
+    """
+    Whether cuDNN may run this convolution with fewer multiplications: 3x3, stride 1, one group, full
+    precision.
+    """
+    if group.kind != "convolution" or group.dtype != "fp32" or len(group.shape) < 11:
+        return False
+    _, _, _, groups, depth, height, width, _, _, _, stride = group.shape[:11]
+    return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)

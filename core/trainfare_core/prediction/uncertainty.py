@@ -1,0 +1,61 @@
+"""How sure a prediction is: the standard deviation of ln(measured / predicted), by what is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.prediction.calibration import SigmaFit
+
+__all__ = ["Z80", "Ignorance", "step_log_sigma"]
+
+Array = NDArray[np.float64]
+
+Z80 = 1.2816
+"""Standard deviations from the median to either end of the central 80 % of a normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignorance:
+    """What is not known about each column; arrays of shape (columns,), shares between 0 and 1."""
+
+    same_device: NDArray[np.bool_]
+    corrected: NDArray[np.bool_]
+    unmeasured: NDArray[np.bool_]
+    """The generation or its arithmetic path was not in the fit."""
+    unseen_generation: NDArray[np.bool_]
+    """No path of the generation was in the fit."""
+    emulated: NDArray[np.bool_]
+    needs_porting: NDArray[np.bool_]
+    launch_share: Array
+    communication_share: Array
+    network_share: Array
+    """Share of the step that depends on the network between machines."""
+    several_devices: NDArray[np.bool_]
+    several_nodes: NDArray[np.bool_]
+    compiled: bool
+    unknown_bytes_share: float
+
+
+def step_log_sigma(known: Ignorance, fit: SigmaFit) -> Array:
+    """
+    Return the standard deviation of ln(step time); every kind of ignorance adds its variance, none takes
+    away.
+    """
+    base = np.where(known.same_device, fit.same_device, np.where(known.corrected, fit.corrected, fit.base))
+    variance = base**2
+    variance = variance + np.where(known.unmeasured, fit.unseen_path**2, 0.0)
+    variance += np.where(known.unseen_generation, fit.unseen_generation**2, 0.0)
+    variance += np.where(known.emulated, fit.emulated**2, 0.0)
+    variance += np.where(known.needs_porting, fit.needs_porting**2, 0.0)
+    variance += np.where(known.several_devices, fit.several_devices**2, 0.0)
+    variance += np.where(known.several_nodes, fit.several_nodes**2, 0.0)
+    variance += (known.communication_share * fit.several_devices * 2) ** 2
+    variance += (known.network_share * fit.several_nodes * 2) ** 2
+    variance += (known.launch_share * fit.launch_bound) ** 2
+    variance += (known.unknown_bytes_share * fit.unknown_share) ** 2
+    if known.compiled:
+        variance += fit.compiled**2
+    return np.asarray(np.sqrt(variance))

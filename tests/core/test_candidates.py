@@ -1,0 +1,135 @@
+"""Plans keep the global batch, use whole machines, and no shape is dropped without a reason."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builders.fares import shapes, small_job
+from trainfare_core.candidates import SHARDINGS, enumerate_candidates, plan_gaps
+from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
+
+A100, TPU = "A100-SXM-80GB", "TPU-v5e"
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A loaded machine is no counter-example."""
+
+COUNTS = st.sampled_from([0.125, 0.5, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 256.0])
+
+
+def job_of(micro: int | None, accumulate: int = 1, devices: int = 1) -> JobProfile:
+    samples = None if micro is None else micro * accumulate
+    return small_job(
+        batch=1,
+        parallel=ParallelFacts(devices=devices, accumulate_grad_batches=accumulate),
+    ).model_copy(update={"batch": BatchFacts(micro_batch_size=micro, samples_per_step=samples)})
+
+
+@unhurried
+@given(
+    counts=st.lists(COUNTS, min_size=1, max_size=5),
+    micro=st.integers(1, 2_000),
+    accumulate=st.integers(1, 4),
+    devices=st.integers(1, 8),
+    max_nodes=st.integers(1, 16),
+)
+def test_every_plan_keeps_the_global_batch(
+    counts: list[float], micro: int, accumulate: int, devices: int, max_nodes: int
+) -> None:
+    """Micro-batch x accumulation x devices x nodes is the profile's global batch, in whole samples."""
+    job = job_of(micro, accumulate, devices)
+    machines = shapes(*((A100, count) for count in counts))
+    plans = enumerate_candidates(job, machines, max_nodes=max_nodes)
+    world = machines.accelerator_count[plans.shape] * plans.nodes
+    np.testing.assert_array_equal(plans.micro_batch * plans.accumulate * world, micro * accumulate * devices)
+    np.testing.assert_array_equal(plans.micro_batch, np.floor(plans.micro_batch))
+    np.testing.assert_allclose(plans.micro_ratio, plans.micro_batch / micro)
+    assert np.all(plans.micro_batch >= 1)
+    assert np.all(plans.nodes <= max_nodes)
+
+
+@unhurried
+@given(
+    counts=st.lists(COUNTS, min_size=1, max_size=6),
+    micro=st.one_of(st.none(), st.integers(1, 300)),
+    devices=st.integers(1, 8),
+)
+def test_a_shape_has_a_plan_or_a_reason(counts: list[float], micro: int | None, devices: int) -> None:
+    """Exactly the shapes without a plan have a text."""
+    job, machines = job_of(micro, devices=devices), shapes(*((A100, count) for count in counts))
+    planned = set(enumerate_candidates(job, machines).shape.tolist())
+    assert [gap == "" for gap in plan_gaps(job, machines)] == [row in planned for row in range(len(counts))]
+
+
+def test_one_device_needs_no_sharding_and_more_try_both() -> None:
+    """A single device runs unsharded; several run under DDP and under FSDP, never unsharded."""
+    plans = enumerate_candidates(job_of(32), shapes((A100, 1), (A100, 4)), max_nodes=1)
+    by_shape = [{SHARDINGS[code] for code in plans.sharding[plans.shape == row]} for row in (0, 1)]
+    assert by_shape == [{"none"}, {"ddp", "fsdp"}]
+
+
+def test_micro_batches_go_down_to_single_samples_and_up_to_the_whole_share() -> None:
+    """A share of 12 is run whole, in about halves again and again, and one by one."""
+    plans = enumerate_candidates(job_of(12), shapes((A100, 1)), max_nodes=1)
+    assert plans.accumulate.tolist() == [1, 2, 4, 12]
+    assert plans.micro_batch.tolist() == [12, 6, 3, 1]
+
+
+def test_accumulation_of_the_profile_can_be_undone() -> None:
+    """A profile that accumulates 8 micro-batches of 4 may run 32 samples at once on a larger device."""
+    plans = enumerate_candidates(job_of(4, accumulate=8), shapes((A100, 1)), max_nodes=1)
+    assert (plans.micro_batch[0], plans.micro_ratio[0], plans.accumulate[0]) == (32, 8, 1)
+
+
+def test_several_machines_need_a_known_network() -> None:
+    """Without a network speed, and in a TPU slice, one machine is all there is."""
+    machines = shapes((A100, 1), (A100, 1, math.nan), (TPU, 4), (TPU, 4, math.nan))
+    plans = enumerate_candidates(job_of(64), machines, max_nodes=8)
+    nodes = [sorted(set(plans.nodes[plans.shape == row].tolist())) for row in range(4)]
+    assert nodes == [[1, 2, 4, 8], [1], [1], [1]]
+
+
+def test_an_accelerator_that_no_catalogue_knows_is_still_planned() -> None:
+    """Whether a device is known is decided later, with its reason; planning does not raise."""
+    assert len(enumerate_candidates(job_of(8), shapes(("Nonesuch-1GB", 2)), max_nodes=1)) > 0
+
+
+def test_gaps_say_what_is_wrong() -> None:
+    """Shared devices, uneven batches and unknown batches each have their own words."""
+    machines = shapes((A100, 0.25), (A100, 3), (A100, 64))
+    share, uneven, many = plan_gaps(job_of(32), machines)
+    assert "share of a device" in share
+    assert "batch of 32" in uneven
+    assert "3 devices" in uneven
+    assert "64 devices" in many
+    assert "not known" in plan_gaps(job_of(None), shapes((A100, 2)))[0]
+
+
+def test_an_unknown_batch_is_planned_only_where_the_step_stays_the_same() -> None:
+    """With no batch size only the profile's own number of devices is planned, with its own accumulation."""
+    job = small_job(batch=1, parallel=ParallelFacts(devices=4, accumulate_grad_batches=3)).model_copy(
+        update={"batch": BatchFacts(micro_batch_size=None, samples_per_step=None)}
+    )
+    machines = shapes((A100, 1), (A100, 2), (A100, 4))
+    plans = enumerate_candidates(job, machines, max_nodes=4)
+    assert set((machines.accelerator_count[plans.shape] * plans.nodes).tolist()) == {4.0}
+    assert np.all(np.isnan(plans.micro_batch))
+    assert set(plans.micro_ratio.tolist()) == {1.0}
+    assert set(plans.accumulate.tolist()) == {3}
+
+
+@pytest.mark.parametrize("samples", [10**18, 2**59, 3**37, 999_999_999_989])
+def test_absurd_batches_are_planned_without_delay(samples: int) -> None:
+    """A batch of 10^18 samples, or a large prime, is legal and has some tens of plans."""
+    job = job_of(samples)
+    assert 2 <= len(enumerate_candidates(job, shapes((A100, 1)), max_nodes=1)) < 100
+
+
+def test_no_shapes_no_plans() -> None:
+    """An empty catalogue gives an empty table and no reasons."""
+    empty = shapes()
+    assert len(enumerate_candidates(job_of(8), empty)) == 0
+    assert len(plan_gaps(job_of(8), empty)) == 0

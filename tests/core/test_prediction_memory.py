@@ -1,0 +1,105 @@
+"""Peak memory: its parts, its sharding, and the edge between fits and does not fit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from builders.plans import predict_one
+from builders.profiles import gpt_profile, profile
+from trainfare_core.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
+from trainfare_core.prediction.memory import memory_parts, usable_memory_bytes
+from trainfare_core.prediction.uncertainty import Z80
+
+ONE = np.ones(1)
+WHOLE, SHARDED = np.array([False]), np.array([True])
+
+
+def activations(size: int) -> JobProfile:
+    """Return a ResNet-50 whose saved activations have this many bytes."""
+    job = profile(batch_size=1)
+    return job.model_copy(update={"memory": job.memory.model_copy(update={"saved_activation_bytes": size})})
+
+
+def test_one_device_holds_weights_gradients_and_moments() -> None:
+    """AdamW in mixed precision: 4 + 4 + 8 bytes a parameter, each under its own name."""
+    job = gpt_profile()
+    parts, count = memory_parts(job, ONE, ONE, WHOLE), job.trainable_parameters
+    assert parts.weights_bytes[0] == 4 * count
+    assert parts.gradients_bytes[0] == 4 * count
+    assert parts.optimizer_bytes[0] == 8 * count
+    assert parts.total_bytes[0] > 16 * count + job.memory.saved_activation_bytes
+
+
+def test_only_activations_and_temporaries_grow_with_the_micro_batch() -> None:
+    """Twice the micro-batch: twice the activations, the same weights, gradients and optimizer state."""
+    job = profile(batch_size=64)
+    one, two = memory_parts(job, ONE, ONE, WHOLE), memory_parts(job, 2 * ONE, ONE, WHOLE)
+    assert two.activations_bytes[0] == 2 * one.activations_bytes[0]
+    assert two.weights_bytes[0] == one.weights_bytes[0]
+    assert two.optimizer_bytes[0] == one.optimizer_bytes[0]
+
+
+def test_fsdp_shards_state_and_gathers_a_layer() -> None:
+    """Over 8 devices weights, gradients and moments are an eighth; a gathered unit is added."""
+    job = gpt_profile(layers=24, width=2048, heads=16)
+    whole, sharded = memory_parts(job, ONE, 8 * ONE, WHOLE), memory_parts(job, ONE, 8 * ONE, SHARDED)
+    for name in ("weights_bytes", "gradients_bytes", "optimizer_bytes"):
+        assert getattr(sharded, name)[0] == pytest.approx(getattr(whole, name)[0] / 8)
+    assert sharded.temporary_bytes[0] > whole.temporary_bytes[0]
+    assert sharded.total_bytes[0] < whole.total_bytes[0]
+
+
+def test_ddp_needs_more_than_one_device_alone() -> None:
+    """Gradient buckets and collective buffers come on top."""
+    job = gpt_profile()
+    assert memory_parts(job, ONE, 2 * ONE, WHOLE).total_bytes[0] > (
+        memory_parts(job, ONE, ONE, WHOLE).total_bytes[0] + job.memory.gradient_bytes
+    )
+
+
+def test_the_edge_between_fits_and_not() -> None:
+    """A job fits as long as the upper 80 % bound is within the usable memory, and not a byte longer."""
+    usable = usable_memory_bytes(accelerator("T4-16GB"))
+    low, high = 0, int(usable)
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = bool(predict_one(activations(middle), "T4-16GB").fits[0])
+        low, high = (middle, high) if fits else (low, middle)
+    inside, outside = predict_one(activations(low), "T4-16GB"), predict_one(activations(high), "T4-16GB")
+    assert inside.fits[0]
+    assert not outside.fits[0]
+    assert inside.missing_bytes[0] == 0
+    assert 0 < outside.missing_bytes[0] < 10
+    upper = float(outside.memory_bytes[0]) * math.exp(Z80 * float(outside.memory_log_sigma[0]))
+    assert upper == pytest.approx(usable, abs=10)
+
+
+def test_usable_memory_is_less_than_the_data_sheet() -> None:
+    """The driver keeps a part of every device."""
+    device = accelerator("A100-SXM-40GB")
+    assert 0.95 * device.memory_bytes < usable_memory_bytes(device) < 0.99 * device.memory_bytes
+
+
+def test_a_measured_peak_replaces_the_estimate_for_the_same_micro_batch() -> None:
+    """What the allocator held counts, plus the context it does not see; another micro-batch is estimated again."""
+    half = Quantiles(median_s=0.1, p10_s=0.1, p90_s=0.1)
+    measured = MeasuredStep(
+        device_name="cpu", device_kind="cuda", steps=5, step=half, peak_memory_bytes=7 * 2**30
+    )
+    job = profile(batch_size=64, measured=measured)
+    same, other = predict_one(job, "A100-SXM-80GB"), predict_one(job, "A100-SXM-80GB", ratio=2.0)
+    estimate = predict_one(profile(batch_size=64), "A100-SXM-80GB")
+    assert 7 * 2**30 < same.memory_bytes[0] < 8.5 * 2**30
+    assert same.memory_log_sigma[0] < other.memory_log_sigma[0] == estimate.memory_log_sigma[0]
+
+
+def test_the_framework_takes_its_part() -> None:
+    """Overhead is the context plus what the allocator reserves beyond activations, temporaries and gradients."""
+    empty = memory_parts(profile(batch_size=1), 0 * ONE, ONE, WHOLE).overhead_bytes[0]
+    full = memory_parts(activations(10**10), ONE, ONE, WHOLE).overhead_bytes[0]
+    assert 0.5 * 2**30 < empty < 1.5 * 2**30
+    assert 0.03 * 10**10 < full - empty < 0.1 * 10**10

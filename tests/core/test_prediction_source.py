@@ -1,0 +1,161 @@
+"""What a measured step changes: the correction of other devices, and the input pipeline."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from builders.plans import predict_one
+from builders.profiles import operation, profile
+from trainfare_core.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
+from trainfare_core.prediction import predict_machine
+from trainfare_core.prediction.source import LIMITS, SourceCorrection, input_pipeline
+
+
+def quantiles(seconds: float) -> Quantiles:
+    """Return a time that never varies."""
+    return Quantiles(median_s=seconds, p10_s=seconds, p90_s=seconds)
+
+
+def measured(
+    step_s: float, *, device: str = "Tesla V100-SXM2-16GB", kind: str = "cuda", wait_s: float | None = None,
+    workers: int | None = None, **job: object,
+) -> JobProfile:  # fmt: skip
+    """Return a ResNet-50 whose step was measured."""
+    facts = MeasuredStep(
+        device_name=device,
+        device_kind=kind,  # type: ignore[arg-type]
+        steps=10,
+        step=quantiles(step_s),
+        data_wait=None if wait_s is None else quantiles(wait_s),
+        loader_workers=workers,
+    )
+    return profile(batch_size=128, dtype="fp16", measured=facts, **job)
+
+
+def step_s(job: JobProfile, name: str = "V100-SXM2-16GB", **plan: float) -> float:
+    """Return the predicted step."""
+    return float(predict_one(job, name, **plan).step_s[0])  # type: ignore[arg-type]
+
+
+PLAIN = profile(batch_size=128, dtype="fp16")
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.4, 2.5])
+def test_the_source_device_is_predicted_as_it_was_measured(ratio: float) -> None:
+    """On the very device, the prediction is the measurement."""
+    job = measured(step_s(PLAIN) * ratio)
+    assert step_s(job) == pytest.approx(step_s(PLAIN) * ratio, rel=0.01)
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.4])
+def test_another_gpu_is_corrected_in_part(ratio: float) -> None:
+    """On another GPU the ratio counts with the power 0.6, apart from what the host holds up."""
+    job = measured(step_s(PLAIN) * ratio)
+    change = step_s(job, "A100-SXM-80GB") / step_s(PLAIN, "A100-SXM-80GB")
+    assert change == pytest.approx(ratio**0.6, rel=0.02)
+
+
+def test_another_kind_of_device_is_corrected_less() -> None:
+    """A TPU learns less from a GPU's measurement than another GPU does."""
+    correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), 2.0, 1.0, 0.0)
+    gpu, tpu = (
+        correction.factors(accelerator("H100-SXM-80GB"))[0],
+        correction.factors(accelerator("TPU-v5e"))[0],
+    )
+    assert 1 < tpu < gpu < 2
+
+
+@pytest.mark.parametrize("ratio", [1e-6, 1e6])
+def test_nonsense_cannot_leak(ratio: float) -> None:
+    """A measurement a million times off moves the prediction by the limit at most, says so, and beats no roofline."""
+    job = measured(step_s(PLAIN) * ratio)
+    change = step_s(job, "A100-SXM-80GB") / step_s(PLAIN, "A100-SXM-80GB")
+    assert LIMITS[0] ** 0.6 * 0.99 <= change <= LIMITS[1] ** 0.6 * 1.01
+    notes = " ".join(predict_machine(job, "A100-SXM-80GB").notes)
+    assert "limited to" in notes
+
+
+def test_a_cpu_measures_no_gpu() -> None:
+    """A step timed on a CPU leaves every GPU's prediction as it was, and the note says so."""
+    job = measured(30.0, device="cpu", kind="cpu")
+    assert step_s(job) == step_s(PLAIN)
+    assert any("measured on a CPU" in note for note in predict_machine(job, "V100-SXM2-16GB").notes)
+
+
+@pytest.mark.parametrize("device", ["NVIDIA Imaginary 9000", "NVIDIA A100-SXM4-80GB MIG 3g.40gb"])
+def test_an_unknown_source_corrects_nothing(device: str) -> None:
+    """A device that is not in the catalogue is nobody's neighbour."""
+    job = measured(30.0, device=device)
+    assert step_s(job) == step_s(PLAIN)
+    assert any("not in the catalogue" in note for note in predict_machine(job, "V100-SXM2-16GB").notes)
+
+
+def test_a_measurement_on_several_devices_corrects_nothing() -> None:
+    """Its step holds a network that the profile does not describe."""
+    job = measured(30.0, parallel=ParallelFacts(strategy="ddp", devices=2))
+    assert step_s(job) == step_s(PLAIN)
+
+
+def test_the_interval_is_narrower_with_a_measurement() -> None:
+    """Narrowest on the same device, narrower on another GPU than without any measurement."""
+    job = measured(step_s(PLAIN))
+
+    def sigma(job: JobProfile, name: str) -> float:
+        return float(predict_one(job, name).log_sigma[0])
+
+    assert sigma(job, "V100-SXM2-16GB") < sigma(job, "A100-SXM-80GB") < sigma(PLAIN, "A100-SXM-80GB")
+
+
+def test_waiting_for_data_is_not_slowness_of_the_device() -> None:
+    """The wait is taken off before the step is compared with its prediction."""
+    busy_s = step_s(PLAIN)
+    job = measured(busy_s + 0.5, wait_s=0.5, workers=0)
+    table = predict_one(job, "V100-SXM2-16GB")
+    assert table.input_s[0] == pytest.approx(0.5)
+    assert table.step_s[0] == pytest.approx(busy_s + 0.5, rel=0.01)
+
+
+def test_a_loader_without_workers_adds_its_time_everywhere() -> None:
+    """The training process loads: half of the samples, half of the time, on any device and any host."""
+    job = measured(step_s(PLAIN) + 0.5, wait_s=0.5, workers=0)
+    assert predict_one(job, "H100-SXM-80GB").input_s[0] == pytest.approx(0.5)
+    assert predict_one(job, "H100-SXM-80GB", ratio=0.5, vcpus=2).input_s[0] == pytest.approx(0.25)
+
+
+def test_a_saturated_loader_needs_as_many_vcpus() -> None:
+    """Four busy workers make a step of 1 s; on two vCPUs a device it takes 2 s, whatever the GPU."""
+    job = measured(1.0, wait_s=0.6, workers=4)
+    assert step_s(job, "H100-SXM-80GB", vcpus=64) == pytest.approx(1.0)
+    assert step_s(job, "H100-SXM-80GB", vcpus=2) == pytest.approx(2.0)
+    assert step_s(job, "H100-SXM-80GB", count=8, vcpus=16) == pytest.approx(2.0)
+    assert step_s(job, "H100-SXM-80GB", vcpus=math.nan) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (PLAIN, "was not measured"),
+        (measured(1.0, wait_s=0.5), "worker count is not known"),
+        (measured(1.0, wait_s=0.001, workers=4), "kept up"),
+    ],
+)
+def test_an_unknown_loader_costs_nothing_and_says_so(job: JobProfile, words: str) -> None:
+    """No term is made up where the loader's speed is not known."""
+    assert words in input_pipeline(job).note
+    assert predict_one(job, "H100-SXM-80GB").input_s[0] == 0
+
+
+def test_a_correction_beats_no_roofline() -> None:
+    """However fast the measurement says a device is, a step never moves its bytes faster than the memory can."""
+    stream = operation(
+        kind="elementwise", dtype="fp32", flops=0, bytes_read=10**12, bytes_written=0, launches=1
+    )
+    facts = MeasuredStep(
+        device_name="Tesla V100-SXM2-16GB", device_kind="cuda", steps=10, step=quantiles(1e-3)
+    )
+    job = profile(operations=(stream,), measured=facts)
+    bandwidth = accelerator("V100-SXM2-16GB").memory_bandwidth_bytes_per_s
+    assert step_s(job) == pytest.approx(1e12 / bandwidth)

@@ -1,0 +1,210 @@
+"""The roofline of a step: never beaten, monotone in the device, proportional in the job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders.plans import predict_one
+from builders.profiles import gpt_profile, operation, profile
+from trainfare_core.accelerators import Accelerator, accelerator, accelerators
+from trainfare_core.job_profile import JobProfile, ProfileSource
+from trainfare_core.prediction.calibration import calibration
+from trainfare_core.prediction.step_time import (
+    TENSOR_KINDS,
+    Operations,
+    device_rates,
+    host_bound,
+    operation_times,
+)
+
+GPUS = tuple(device for device in accelerators() if device.kind == "gpu")
+KINDS = (
+    "matmul",
+    "convolution",
+    "attention",
+    "normalization",
+    "elementwise",
+    "optimizer",
+    "embedding",
+    "unknown",
+)
+
+
+def device_seconds(job: JobProfile, device: Accelerator, ratio: float = 1.0) -> float:
+    """Return the device time of one step on a device that need not be in the catalogue."""
+    fit = calibration()
+    operations = Operations.of(job, fit)
+    rates = device_rates(device, operations, fit)
+    times = operation_times(operations, [rates], np.zeros(1, dtype=np.int64), np.array([ratio]), fit)
+    return float(times.total_s.sum())
+
+
+@pytest.mark.parametrize("path", ["vector", "tensor"])
+def test_no_efficiency_exceeds_one(path: str) -> None:
+    """On every accelerator of the catalogue, whatever its features, kernels sustain less than the peaks."""
+    fit = calibration()
+    for device in accelerators():
+        for kind in (*KINDS, "grouped_convolution", "recurrent", "a kind nobody fitted"):
+            assert 0 < fit.compute_efficiency(device, path, kind) <= 1  # type: ignore[arg-type]
+            assert 0 < fit.memory_efficiency(device, kind) <= 1
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "tf32"])
+def test_no_step_beats_the_roofline(dtype: str) -> None:
+    """A step takes at least sum(max(FLOPs / peak, bytes / bandwidth)) of the types the device really has."""
+    job = gpt_profile(dtype=dtype, batch_size=64)
+    for device in GPUS:
+        floor_s = 0.0
+        for group in job.operations:
+            wanted = group.dtype if group.kind in TENSOR_KINDS else "fp32"
+            peak = device.peak_flops_per_s(wanted) or device.peak_flops_per_s("fp32")
+            assert peak
+            floor_s += max(group.flops / peak, group.bytes_moved / device.memory_bandwidth_bytes_per_s)
+        assert device_seconds(job, device) >= floor_s, device.name
+
+
+def test_full_precision_3x3_convolutions_may_need_fewer_flops() -> None:
+    """Winograd's saving is at most 2.25 and applies to fp32, 3x3, stride 1, one group: nothing else."""
+    shape = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)
+    plain = operation(
+        kind="convolution", dtype="fp32", shape=shape, flops=10**13, bytes_read=0, bytes_written=0
+    )
+    variants = {
+        "stride 2": plain.model_copy(update={"shape": (*shape[:10], 2, 0)}),
+        "1x1": plain.model_copy(update={"shape": (*shape[:5], 1, 1, *shape[7:])}),
+    }
+    device = accelerator("V100-SXM2-16GB")
+    fast_s = device_seconds(profile(operations=(plain,)), device)
+    for name, variant in variants.items():
+        slow_s = device_seconds(profile(operations=(variant,)), device)
+        assert fast_s <= slow_s <= 2.25 * fast_s * 1.001, name
+    assert calibration().overhead.winograd_flops_share < 1
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    dtype=st.sampled_from(["fp32", "bf16", "tf32"]),
+    flops=st.integers(0, 10**15),
+    moved=st.integers(0, 10**12),
+    factor=st.floats(1.01, 20),
+    device=st.sampled_from(GPUS),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_better_device_is_never_slower(
+    kind: str, dtype: str, flops: int, moved: int, factor: float, device: Accelerator
+) -> None:
+    """More bandwidth, or a higher peak at the same power per FLOP, never makes an operation slower."""
+    job = profile(
+        operations=(operation(kind=kind, dtype=dtype, flops=flops, bytes_read=moved, bytes_written=0),)
+    )
+    base_s = device_seconds(job, device)
+    wide = replace(device, memory_bandwidth_bytes_per_s=device.memory_bandwidth_bytes_per_s * factor)
+    assert device_seconds(job, wide) <= base_s * (1 + 1e-12)
+    peaks = tuple(peak and peak * factor for peak in device.peaks_flops_per_s)
+    strong = replace(device, peaks_flops_per_s=peaks, power_w=device.power_w and device.power_w * factor)
+    assert device_seconds(job, strong) <= base_s * (1 + 1e-12)
+
+
+@given(scale=st.integers(2, 1000), kind=st.sampled_from(KINDS))
+@settings(max_examples=30, deadline=None)
+def test_time_is_proportional_to_work(scale: int, kind: str) -> None:
+    """FLOPs, bytes and launches times n is time times n: a group of n launches is n groups of one."""
+    one = operation(kind=kind)
+    many = one.model_copy(
+        update={
+            name: getattr(one, name) * scale for name in ("launches", "flops", "bytes_read", "bytes_written")
+        }
+    )
+    device = accelerator("A100-SXM-80GB")
+    single_s = device_seconds(profile(operations=(one,)), device)
+    assert device_seconds(profile(operations=(many,)), device) == pytest.approx(scale * single_s)
+
+
+@given(ratio=st.floats(0.01, 0.99))
+@settings(max_examples=30, deadline=None)
+def test_a_smaller_micro_batch_saves_less_than_its_share(ratio: float) -> None:
+    """Weights, launches and the optimizer do not shrink: time falls, but slower than the micro-batch."""
+    job, device = gpt_profile(), accelerator("H100-SXM-80GB")
+    full_s, part_s = device_seconds(job, device), device_seconds(job, device, ratio)
+    assert ratio * full_s < part_s < full_s
+
+
+def test_only_batch_bytes_and_flops_scale() -> None:
+    """An operation of nothing but weights' bytes takes the same time at any micro-batch."""
+    fixed = operation(kind="copy", flops=0, bytes_read=10**9, bytes_written=0, bytes_fixed=10**9)
+    device = accelerator("A100-SXM-80GB")
+    job = profile(operations=(fixed,))
+    assert device_seconds(job, device, 0.25) == device_seconds(job, device, 4.0)
+
+
+def test_gradient_accumulation_repeats_all_but_the_optimizer() -> None:
+    """Four micro-batches of a quarter cost more than one whole, by the weights and launches read again."""
+    job = profile(operations=(operation(), operation(kind="optimizer", phase="optimizer", dtype="fp32")))
+    whole = predict_one(job, "A100-SXM-80GB")
+    split = predict_one(job, "A100-SXM-80GB", accumulate=4)
+    parts = [
+        device_seconds(profile(operations=(group,)), accelerator("A100-SXM-80GB")) for group in job.operations
+    ]
+    assert whole.step_s[0] == pytest.approx(sum(parts), rel=1e-3)
+    assert split.step_s[0] == pytest.approx(4 * parts[0] + parts[1], rel=1e-3)
+
+
+def test_a_step_of_tiny_operations_is_held_up_by_its_host() -> None:
+    """Ten thousand launches of nothing take as long as the host needs to issue them, on any GPU alike."""
+    job = profile(operations=(operation(launches=10_000, flops=1, bytes_read=1, bytes_written=0),))
+    host_s = 10_000 * calibration().overhead.host_launch_s
+    for name in ("T4-16GB", "H100-SXM-80GB", "B200-SXM-180GB"):
+        table = predict_one(job, name)
+        assert host_s <= table.step_s[0] < 1.1 * host_s
+        assert table.launch_s[0] > 0.99 * table.step_s[0]
+
+
+def test_a_compiled_step_is_faster_and_less_certain() -> None:
+    """torch.compile fuses pointwise operations: fewer bytes and launches, a wider interval."""
+    eager = gpt_profile()
+    compiled = gpt_profile(source=ProfileSource(how="fake", tool_version="0", compiled=True))
+    before, after = predict_one(eager, "A100-SXM-80GB"), predict_one(compiled, "A100-SXM-80GB")
+    assert after.step_s[0] < before.step_s[0]
+    assert after.log_sigma[0] > before.log_sigma[0]
+
+
+@given(device=st.floats(1e-6, 10), host=st.floats(0, 10))
+def test_the_host_bound_is_at_least_both_and_at_most_a_fifth_more(device: float, host: float) -> None:
+    """The step is never shorter than device or host, nor much longer than the slower of them."""
+    held = float(host_bound(np.array([device]), np.array([host]))[0])
+    assert max(device, host) * (1 - 1e-12) <= held <= 1.2 * max(device, host)
+
+
+@pytest.mark.parametrize(("dtype", "used"), [("bf16", "fp32"), ("tf32", "fp32")])
+def test_a_type_the_gpu_lacks_runs_at_its_fp32_rate(dtype: str, used: str) -> None:
+    """A V100 computes bf16 and tf32 with its fp32 units; only bf16 is called an emulation."""
+    device, fit = accelerator("V100-SXM2-16GB"), calibration()
+    assert device.peak_flops_per_s(dtype) is None
+    shape = (1, 4096, 4096, 4096)
+    absent = Operations.of(profile(operations=(operation(dtype=dtype, shape=shape),)), fit)
+    present = Operations.of(profile(operations=(operation(dtype=used, shape=shape),)), fit)
+    rates = device_rates(device, absent, fit)
+    assert rates.seconds_per_flop[0] == device_rates(device, present, fit).seconds_per_flop[0]
+    assert rates.emulated is (dtype == "bf16")
+    assert bool(rates.notes) is (dtype == "bf16")
+
+
+def test_fp8_has_no_answer_where_there_is_no_fp8() -> None:
+    """An A100 has no fp8 arithmetic: no prediction, with the reason, rather than another type's."""
+    job = profile(operations=(operation(dtype="fp8"),))
+    table = predict_one(job, "A100-SXM-80GB")
+    assert np.isnan(table.step_s[0])
+    assert "A100-SXM-80GB has no fp8 arithmetic" in str(table.unknown_because[0])
+    assert np.isfinite(predict_one(job, "H100-SXM-80GB").step_s[0])
+
+
+def test_the_optimizer_does_not_know_the_batch() -> None:
+    """Optimizer FLOPs and bytes stay at any micro-batch, even those not marked as fixed."""
+    update = operation(kind="optimizer", phase="optimizer", dtype="fp32", bytes_fixed=0)
+    job, device = profile(operations=(update,)), accelerator("A100-SXM-80GB")
+    assert device_seconds(job, device, 0.1) == device_seconds(job, device, 10.0)

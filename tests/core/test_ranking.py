@@ -1,0 +1,470 @@
+"""What is ranked, in which order, under which constraints, and what is said about the rest."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builders.fares import GIB, ToyPredictor, book, names_of, offer_row, small_job
+from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunPlan
+from trainfare_core.offers import PriceBook
+from trainfare_core.ranked_options import probability
+from trainfare_core.ranking import best_chance, front, rank
+from trainfare_core.recommendation import Constraints, Option, Recommendation
+from trainfare_core.run_cost import STARTUP_S
+
+A100, H100, T4, TPU = "A100-SXM-80GB", "H100-SXM-80GB", "T4-16GB", "TPU-v5e"
+SPEEDS = {A100: 0.1, H100: 0.05, T4: 0.4, TPU: 0.02}
+
+A100_ROW = offer_row()
+H100_ROW = offer_row(instance_type="h100.1x", accelerator=H100, usd_per_hour=12.0)
+T4_ROW = offer_row(instance_type="t4.1x", accelerator=T4, accelerator_memory_gib=16.0, usd_per_hour=0.5)
+TPU_ROW = offer_row(
+    provider="gcp",
+    service="tpu",
+    instance_type="v5e-1",
+    accelerator=TPU,
+    network_gbit_per_s=None,
+    usd_per_hour=1.0,
+)
+
+
+def ranked(prices: PriceBook, **options: Any) -> Recommendation:
+    """Rank the small job with toy speeds on one machine at a time, unless told otherwise."""
+    job = options.pop("job", None) or small_job()
+    options = {"max_nodes": 1, "predict": ToyPredictor(seconds=SPEEDS), **options}
+    return rank(job, prices, **options)
+
+
+def rejected(answer: Recommendation, reason: str) -> tuple[int, str]:
+    found = [item for item in answer.rejections if item.reason == reason]
+    return (found[0].count, found[0].detail) if found else (0, "")
+
+
+def test_cost_is_time_times_price_times_count() -> None:
+    """Dollars are hours x nodes x price to the cent, and the hours are start-up and steps."""
+    option = ranked(book(A100_ROW)).options[0]
+    hours = (36_000 * 0.1 + STARTUP_S["ec2"]) / 3600
+    assert option.run_hours.mid == pytest.approx(hours)
+    assert option.run_usd.mid == pytest.approx(4.0 * hours, abs=0.005)
+    assert option.usd_per_hour == 4.0
+
+
+def test_several_machines_pay_for_each() -> None:
+    """Two machines cost twice the price an hour and share the batch."""
+    answer = ranked(book(A100_ROW), max_nodes=2)
+    two = next(option for option in answer.options if option.nodes == 2)
+    assert two.usd_per_hour == 8.0
+    assert (two.micro_batch_size, two.accumulate_grad_batches, two.sharding) == (16, 1, "ddp")
+    assert two.step_s.mid == pytest.approx(0.05)
+    assert any("together" in note for note in two.notes)
+
+
+def test_intervals_are_the_central_80_percent() -> None:
+    """Low and high are the tenth and ninetieth percentile of the log-normal; throughput turns them round."""
+    option = ranked(book(A100_ROW)).options[0]
+    spread = math.exp(NormalDist().inv_cdf(0.9) * 0.2)
+    assert option.step_s.low_80 == pytest.approx(0.1 / spread)
+    assert option.step_s.high_80 == pytest.approx(0.1 * spread)
+    assert option.samples_per_s is not None
+    assert option.samples_per_s.mid == pytest.approx(320)
+    assert option.samples_per_s.low_80 == pytest.approx(320 / spread)
+    assert option.samples_per_s.high_80 == pytest.approx(320 * spread)
+
+
+def test_cost_parts_add_up_to_the_cost() -> None:
+    """Training, start-up, validation, checkpoints, interruptions and storage are all of it."""
+    job = small_job(validation_batches=100, checkpoint_bytes=50 * GIB)
+    spot = offer_row(purchase_option="spot", usd_per_hour=2.0)
+    for option in ranked(book(A100_ROW, spot), job=job).options:
+        parts = option.cost_parts.model_dump()
+        assert sum(parts.values()) == pytest.approx(option.run_usd.mid, rel=1e-8)
+        assert parts["storage_usd"] > 0
+        assert (parts["interruption_usd"] > 0) == (option.purchase_option == "spot")
+
+
+def test_cheapest_and_fastest_come_first() -> None:
+    """The objective decides the order; both ranks are named under either."""
+    prices = book(A100_ROW, H100_ROW, T4_ROW)
+    cheap, fast = ranked(prices), ranked(prices, objective="fastest")
+    assert [option.accelerator for option in cheap.options] == [T4, A100, H100]
+    assert [option.accelerator for option in fast.options] == [H100, A100, T4]
+    assert (cheap.cheapest_rank, cheap.fastest_rank) == (1, 3)
+    assert (fast.cheapest_rank, fast.fastest_rank) == (3, 1)
+    assert [option.rank for option in cheap.options] == [1, 2, 3]
+
+
+def test_what_needs_porting_is_marked_and_never_called_best() -> None:
+    """A TPU that is cheapest and fastest is listed with its mark; the ranks name the GPUs."""
+    answer = ranked(book(A100_ROW, H100_ROW, TPU_ROW))
+    assert answer.options[0].accelerator == TPU
+    assert answer.options[0].needs_porting
+    assert any("torch_xla" in note for note in answer.options[0].notes)
+    assert answer.options[(answer.cheapest_rank or 0) - 1].accelerator == A100
+    assert answer.options[(answer.fastest_rank or 0) - 1].accelerator == H100
+    alone = ranked(book(TPU_ROW))
+    assert (alone.cheapest_rank, alone.fastest_rank, len(alone.options)) == (None, None, 1)
+
+
+def test_porting_does_not_push_drop_ins_off_the_front() -> None:
+    """GPUs stand on the front of the GPUs; a TPU must hold against all."""
+    answer = ranked(book(A100_ROW, H100_ROW, T4_ROW, TPU_ROW))
+    assert all(option.on_front for option in answer.options)
+    slow = ranked(book(A100_ROW, TPU_ROW), predict=ToyPredictor(seconds={A100: 0.01, TPU: 1.0}))
+    assert [(option.accelerator, option.on_front) for option in slow.options] == [(A100, True), (TPU, False)]
+
+
+def test_a_machine_that_does_not_fit_is_not_ranked_and_says_by_how_much() -> None:
+    """A job of 5 GiB a device at the least does not fit in 4.5, and the nearest miss is named."""
+    toy = ToyPredictor(seconds=SPEEDS, fixed_gib=5.0, activation_gib=0.0, capacity_gib={T4: 4.5, A100: 2.0})
+    answer = ranked(book(A100_ROW, T4_ROW, H100_ROW), predict=toy)
+    assert [option.accelerator for option in answer.options] == [H100]
+    count, detail = rejected(answer, "does_not_fit")
+    assert count == 2
+    assert detail == "T4-16GB: needs 5.0 GiB a device, has 4.5, misses by 0.5 GiB"
+
+
+def test_a_smaller_micro_batch_is_found_where_the_whole_does_not_fit() -> None:
+    """The share is split until it fits, and the option says how."""
+    toy = ToyPredictor(fixed_gib=1.0, activation_gib=8.0, capacity_gib={A100: 3.5})
+    option = ranked(book(A100_ROW), predict=toy).options[0]
+    assert (option.micro_batch_size, option.accumulate_grad_batches) == (8, 4)
+    assert option.memory_gib.mid == pytest.approx(3.0)
+
+
+def test_the_fastest_plan_that_fits_is_taken() -> None:
+    """FSDP is taken where DDP does not fit, DDP where both do and take the same time."""
+    pair = offer_row(instance_type="a100.2x", accelerator_count=2.0)
+    roomy = ranked(book(pair)).options[0]
+    tight = ranked(book(pair), predict=ToyPredictor(fixed_gib=10.0, capacity_gib={A100: 6.0})).options[0]
+    assert (roomy.sharding, tight.sharding) == ("ddp", "fsdp")
+
+
+def test_unknown_hardware_has_no_prediction_and_no_neighbours_figure() -> None:
+    """Unknown accelerators, those that cannot train, shares of devices and failed predictions are told apart."""
+    answer = ranked(
+        book(
+            offer_row(instance_type="x", accelerator="Nonesuch-9000"),
+            offer_row(instance_type="y", accelerator="Inferentia2"),
+            offer_row(instance_type="z", accelerator="A10-24GB", accelerator_count=0.5),
+            H100_ROW,
+        ),
+        predict=ToyPredictor(unknown={H100: "no calibration"}),
+    )
+    assert answer.options == ()
+    assert rejected(answer, "unknown_accelerator") == (1, "Nonesuch-9000")
+    assert rejected(answer, "cannot_train") == (1, "Inferentia2")
+    count, detail = rejected(answer, "no_prediction")
+    assert count == 2
+    assert "A10-24GB: a share of a device" in detail
+    assert "no calibration" in detail
+    assert answer.unknown_because is not None
+    assert "Nonesuch-9000" in answer.unknown_because
+
+
+def test_spot_is_refused_without_checkpoints() -> None:
+    """A run that saves nothing is not offered a machine that can be taken away, and is told what to set."""
+    spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
+    answer = ranked(book(A100_ROW, spot), job=small_job(every=None))
+    assert [option.purchase_option for option in answer.options] == ["on_demand"]
+    count, detail = rejected(answer, "filtered")
+    assert count == 1
+    assert "checkpoint_every_n_steps" in detail
+    assert len(ranked(book(A100_ROW, spot)).options) == 2
+
+
+def test_reserved_prices_are_ranked_only_when_asked_for() -> None:
+    """The default is on demand and spot; what is left out is counted."""
+    reserved = offer_row(purchase_option="reserved_1y", usd_per_hour=1.0)
+    prices = book(A100_ROW, reserved)
+    answer = ranked(prices)
+    assert [option.purchase_option for option in answer.options] == ["on_demand"]
+    assert rejected(answer, "filtered")[0] == 1
+    asked = ranked(prices, constraints=Constraints(purchase=("reserved_1y",)))
+    assert [option.purchase_option for option in asked.options] == ["reserved_1y"]
+
+
+def test_filters_keep_only_what_was_named() -> None:
+    """Providers and regions filter, and the filter is told."""
+    there = offer_row(region="eu-west-1", usd_per_hour=3.0)
+    answer = ranked(
+        book(A100_ROW, there, TPU_ROW), constraints=Constraints(providers=("aws",), regions=("eu-west-1",))
+    )
+    assert names_of(answer.options) == ["1xaws:a100.1x@eu-west-1/on_demand"]
+    count, detail = rejected(answer, "filtered")
+    assert count == 2
+    assert "eu-west-1" in detail
+    assert "aws" in detail
+
+
+def test_a_budget_is_kept_with_the_asked_confidence() -> None:
+    """The limit at the 90th percentile of the cost, disk included, is feasible; a cent less is not."""
+    job = small_job(checkpoint_bytes=10_000 * GIB, every=None)
+    option = ranked(book(A100_ROW), job=job, max_nodes=1).options[0]
+    assert option.cost_parts.storage_usd > 0.1
+    for slack, feasible in ((0.01, True), (-0.01, False)):
+        limit = option.run_usd.high_80 + slack
+        answer = ranked(book(A100_ROW), job=job, constraints=Constraints(max_usd=limit))
+        assert bool(answer.options) == feasible
+    count, detail = rejected(answer, "over_budget")
+    assert count == 1
+    assert "over the budget" in detail
+    assert "0.01 over" in detail
+
+
+def test_a_deadline_is_kept_with_the_asked_confidence() -> None:
+    """As for the budget, in hours; what is late is late whatever it costs."""
+    option = ranked(book(A100_ROW)).options[0]
+    high = option.run_hours.high_80
+    assert ranked(book(A100_ROW), constraints=Constraints(deadline_hours=high * 1.001)).options
+    answer = ranked(book(A100_ROW), constraints=Constraints(deadline_hours=high * 0.999, max_usd=0.0))
+    assert rejected(answer, "past_deadline")[0] == 1
+    assert rejected(answer, "over_budget")[0] == 0
+    assert "past the deadline" in rejected(answer, "past_deadline")[1]
+
+
+def test_less_confidence_accepts_more() -> None:
+    """At even odds the median decides."""
+    middle = ranked(book(A100_ROW)).options[0].run_usd.mid
+    limits = Constraints(max_usd=middle * 1.01, confidence=0.5)
+    assert ranked(book(A100_ROW), constraints=limits).options
+    assert not ranked(book(A100_ROW), constraints=limits.model_copy(update={"confidence": 0.9})).options
+
+
+def test_probability_within_is_the_joint_chance() -> None:
+    """The tighter of both limits decides, and there is no chance without a limit."""
+    free = ranked(book(A100_ROW)).options[0]
+    assert free.probability_within is None
+    hours, usd = free.run_hours, free.run_usd
+    limits = Constraints(max_usd=usd.high_80 * 2, deadline_hours=hours.high_80, confidence=0.5)
+    option = ranked(book(A100_ROW), constraints=limits).options[0]
+    assert option.probability_within == pytest.approx(0.9)
+
+
+def test_the_nearest_miss_of_a_budget_is_an_offer_it_refuses() -> None:
+    """Where one region is affordable and another is not, the miss speaks of the dear one."""
+    dear = offer_row(region="sa-east-1", usd_per_hour=40.0)
+    answer = ranked(book(A100_ROW, dear), constraints=Constraints(max_usd=10.0))
+    count, detail = rejected(answer, "over_budget")
+    assert count == 1
+    doubt = math.hypot(
+        0.2 * 3600 / 3840, 0.5 * 240 / 3840
+    )  # of the step and of the start-up, each by its share
+    sure = (3_600 * math.exp(NormalDist().inv_cdf(0.9) * doubt) * 3840 / 3600) / 3600 * 40
+    assert f"{sure:,.2f} USD" in detail
+    assert len(answer.options) == 1
+
+
+def test_offers_are_ranked_or_counted_once() -> None:
+    """Ranked offers and rejections add up to the book."""
+    prices = book(
+        A100_ROW,
+        H100_ROW,
+        T4_ROW,
+        TPU_ROW,
+        offer_row(region="eu-west-1", usd_per_hour=400.0),
+        offer_row(purchase_option="spot"),
+        offer_row(purchase_option="reserved_3y"),
+        offer_row(instance_type="x", accelerator="Nonesuch-9000"),
+        offer_row(instance_type="y", accelerator="Inferentia2"),
+    )
+    answer = ranked(
+        prices,
+        job=small_job(every=None),
+        constraints=Constraints(max_usd=50.0, deadline_hours=3.0),
+        all_regions=True,
+    )
+    assert sum(item.count for item in answer.rejections) + answer.options_total == len(prices)
+    assert answer.options_total == len(answer.options) == 3
+
+
+def test_a_machine_is_listed_once_at_its_cheapest_region() -> None:
+    """Forty regions of one machine are one line; --all-regions lists them; the total counts them all either way."""
+    rows = [offer_row(region=f"r-{i:02}", usd_per_hour=4.0 + (i * 7 % 40) / 100) for i in range(40)]
+    once, every = ranked(book(*rows)), ranked(book(*rows), all_regions=True, limit=100)
+    assert names_of(once.options) == ["1xaws:a100.1x@r-00/on_demand"]
+    assert len(every.options) == once.options_total == every.options_total == 40
+    prices = [option.usd_per_hour for option in every.options]
+    assert prices == sorted(prices)
+
+
+def test_equal_regions_are_decided_by_name() -> None:
+    """Where the price is the same, the first region by name is shown, and all of them are on the front."""
+    rows = [offer_row(region=region) for region in ("us-west-2", "ap-south-1", "eu-west-1")]
+    assert ranked(book(*rows)).options[0].region == "ap-south-1"
+    every = ranked(book(*rows), all_regions=True)
+    assert [option.region for option in every.options] == ["ap-south-1", "eu-west-1", "us-west-2"]
+    assert all(option.on_front for option in every.options)
+
+
+def test_equal_dollars_and_hours_put_the_drop_in_first() -> None:
+    """A TPU that ties in both comes after the GPU, though its names sort before."""
+    compile_s = 300
+    tie = offer_row(provider="aa", instance_type="aa", accelerator=TPU, network_gbit_per_s=None)
+    toy = ToyPredictor(seconds={A100: 0.1, TPU: (3_600 - compile_s) / 36_000})
+    answer = ranked(book(A100_ROW, tie), predict=toy)
+    assert answer.options[0].run_hours.mid == answer.options[1].run_hours.mid
+    assert [option.needs_porting for option in answer.options] == [False, True]
+
+
+def test_the_last_bits_of_a_prediction_decide_nothing() -> None:
+    """Times that differ by rounding noise are a tie, which the cheaper machine wins."""
+    toy = ToyPredictor(seconds={A100: 0.1, H100: 0.1 * (1 + 1e-13)})
+    prices = book(A100_ROW, offer_row(instance_type="h", accelerator=H100, usd_per_hour=3.0))
+    assert ranked(prices, predict=toy, objective="fastest").options[0].accelerator == H100
+
+
+def test_the_list_is_cut_but_never_the_front_nor_a_cloud() -> None:
+    """Besides the first `limit` there are the front and the first of every cloud service and purchase option."""
+    rows = [offer_row(instance_type=f"a.{i}", usd_per_hour=4.0 + i / 100) for i in range(20)]
+    dear = offer_row(provider="azure", service="azure_vm", instance_type="n.1", usd_per_hour=50.0)
+    answer = ranked(book(*rows, H100_ROW, dear), limit=3)
+    assert [option.instance_type for option in answer.options] == ["a.0", "a.1", "a.2", "h100.1x", "n.1"]
+    assert answer.options_total == 22
+    assert [option.on_front for option in answer.options] == [True, False, False, True, False]
+
+
+def test_a_run_of_unknown_length_is_priced_per_thousand_steps() -> None:
+    """Its budget cannot be applied, and that is said."""
+    answer = ranked(book(A100_ROW), job=small_job(steps=None), constraints=Constraints(max_usd=0.0))
+    option = answer.options[0]
+    assert answer.basis == "per_1000_steps"
+    assert option.run_usd.mid == pytest.approx(1_000 * 0.1 / 3600 * 4.0)
+    assert option.probability_within is None
+    assert any("could not be applied" in line for line in answer.assumptions)
+    assert any("the data has no length" in line for line in answer.assumptions)
+
+
+def test_no_offers_is_an_answer_too() -> None:
+    """An empty book has no options and says so."""
+    answer = ranked(PriceBook.empty())
+    assert (answer.options, answer.options_total, answer.cheapest_rank) == ((), 0, None)
+    assert answer.unknown_because == "the price book has no offers"
+
+
+def test_prices_carry_their_doubts_as_notes() -> None:
+    """Old, estimated, converted and caveated prices are pointed out on the option."""
+    old = offer_row(observed_on="2022-03", observed_on_estimated=True, caveat="list price", currency="EUR")
+    new = offer_row(instance_type="b", usd_per_hour=9.0)
+    notes = " | ".join(ranked(book(old, new)).options[0].notes)
+    for words in ("old price: of 2022-03", "estimate", "price: list price", "converted from EUR"):
+        assert words in notes
+    assert ranked(book(old, new)).options[1].notes == ()
+
+
+def test_max_time_is_pointed_out_where_it_stops_the_run() -> None:
+    """A Trainer that stops after half an hour does not finish an hour of steps."""
+    plan = RunPlan(optimizer_steps=36_000, checkpoint_every_n_steps=100, max_time_s=1_800)
+    answer = ranked(book(A100_ROW), job=small_job(plan=plan))
+    assert any("max_time of 0.5 h" in note for note in answer.options[0].notes)
+    long = plan.model_copy(update={"max_time_s": 36_000.0})
+    assert ranked(book(A100_ROW), job=small_job(plan=long)).options[0].notes == ()
+
+
+def test_spot_says_how_often_it_is_interrupted_and_how_to_save() -> None:
+    """A run that saves far too rarely is told a better interval."""
+    spot = offer_row(purchase_option="spot")
+    job = small_job(steps=3_600_000, every=100_000, checkpoint_bytes=10**9)
+    note = ranked(book(spot), job=job).options[0].notes[0]
+    assert "interruptions expected" in note
+    assert "instead of 100,000" in note
+
+
+def test_an_unknown_batch_gives_no_throughput() -> None:
+    """Without a batch size there are hours and dollars on the same number of devices, and no samples a second."""
+    job = small_job().model_copy(update={"batch": BatchFacts(micro_batch_size=None, samples_per_step=None)})
+    option = ranked(book(A100_ROW), job=job).options[0]
+    assert option.samples_per_s is None
+    assert option.micro_batch_size is None
+
+
+def test_the_summary_names_the_job_and_where_it_was_measured() -> None:
+    """Name, sizes and the measured device come from the profile."""
+    time = Quantiles(median_s=0.3, p10_s=0.2, p90_s=0.4)
+    measured = MeasuredStep(device_name="NVIDIA RTX A4000", device_kind="cuda", steps=5, step=time)
+    answer = ranked(
+        book(A100_ROW), job=small_job(measured=measured, notes=("one thing",)), notes=("another",)
+    )
+    assert (answer.job.name, answer.job.global_batch_size, answer.job.optimizer_steps) == (
+        "small",
+        32,
+        36_000,
+    )
+    assert (answer.job.measured_on, answer.job.measured_step_s) == ("NVIDIA RTX A4000", 0.3)
+    assert "profile: one thing" in answer.assumptions
+    assert answer.assumptions[-1] == "another"
+
+
+@pytest.mark.parametrize(
+    ("limit", "median", "log_sigma", "chance"),
+    [
+        (1.0, 1.0, 0.3, 0.5),
+        (math.e, 1.0, 1.0, NormalDist().cdf(1.0)),
+        (0.0, 1.0, 0.3, 0.0),
+        (math.inf, 1.0, 0.3, 1.0),
+        (1.0, 1.0, 0.0, 1.0),
+        (0.99, 1.0, 0.0, 0.0),
+        (0.1, 0.0, 0.3, 1.0),
+    ],
+)
+def test_probability_of_a_log_normal(limit: float, median: float, log_sigma: float, chance: float) -> None:
+    """Median, one sigma, and the edges: no limit, no time, no doubt."""
+    assert probability(limit, median, log_sigma) == pytest.approx(chance)
+
+
+def test_front_of_hand_made_points() -> None:
+    """Dominated points are off, equal points stand together, the same hours keep only the cheapest."""
+    usd = np.array([1.0, 2.0, 3.0, 1.0, 2.5, 5.0, 0.5, 1.0])
+    hours = np.array([9.0, 5.0, 5.0, 9.0, 6.0, 1.0, 10.0, 9.5])
+    assert front(usd, hours).tolist() == [True, True, False, True, False, True, True, False]
+    assert front(np.zeros(0), np.zeros(0)).tolist() == []
+
+
+def best(prices: PriceBook, job: Any = None, **limits: Any) -> Option | None:
+    toy = ToyPredictor(seconds=SPEEDS)
+    return best_chance(job or small_job(), prices, Constraints(**limits), max_nodes=1, predict=toy).option
+
+
+def test_the_best_chance_is_a_drop_in() -> None:
+    """A TPU that would keep the limits does not make a CUDA script keep them."""
+    found = best(book(A100_ROW, H100_ROW, TPU_ROW), deadline_hours=0.1)
+    assert found is not None
+    assert found.accelerator == H100
+    assert found.probability_within == pytest.approx(0.0, abs=1e-6)
+
+
+def test_sure_enough_is_enough() -> None:
+    """A dearer machine with an even better chance is not preferred to the cheapest that is sure enough."""
+    deadline = 1.5
+    found, sure = (
+        best(book(A100_ROW, H100_ROW), deadline_hours=deadline),
+        best(book(H100_ROW), deadline_hours=deadline),
+    )
+    assert found is not None
+    assert sure is not None
+    assert found.accelerator == A100
+    assert 0.9 <= (found.probability_within or 0.0) < (sure.probability_within or 0.0)
+
+
+def test_equal_chances_go_to_the_cheaper_one() -> None:
+    """With room to spare all chances are one, and the cheapest region of the cheapest machine is named."""
+    found = best(book(H100_ROW, A100_ROW, offer_row(region="eu-west-1", usd_per_hour=3.0)), max_usd=1e6)
+    assert found is not None
+    assert (found.machine, found.probability_within) == ("aws:a100.1x@eu-west-1", 1.0)
+
+
+def test_no_chance_is_named_where_nothing_can_be_priced() -> None:
+    """Unknown length, nothing that fits, and only machines that need porting each say why."""
+    toy = ToyPredictor(fixed_gib=1_000.0)
+    limits = Constraints(max_usd=1.0)
+    length = best_chance(small_job(steps=None), book(A100_ROW), limits, predict=toy)
+    assert length.option is None
+    assert "the data has no length" in str(length.unknown_because)
+    memory = best_chance(small_job(), book(A100_ROW), limits, predict=toy)
+    assert "misses by" in str(memory.unknown_because)
+    porting = best_chance(small_job(), book(TPU_ROW), limits, predict=ToyPredictor())
+    assert "need porting" in str(porting.unknown_because)

@@ -1,0 +1,300 @@
+"""What must hold for every price book: properties of the answer itself, against brute force where there is an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from builders.fares import GIB, ToyPredictor, book, offer_row, small_job
+from trainfare_core.offers import PriceBook
+from trainfare_core.ranking import rank
+from trainfare_core.recommendation import Constraints, Objective, Option, Recommendation
+
+MACHINES: tuple[dict[str, Any], ...] = (
+    {"instance_type": "t4.1x", "accelerator": "T4-16GB"},
+    {"instance_type": "a100.1x", "accelerator": "A100-SXM-80GB"},
+    {"instance_type": "a100.8x", "accelerator": "A100-SXM-80GB", "accelerator_count": 8.0},
+    {"instance_type": "a100.3x", "accelerator": "A100-SXM-80GB", "accelerator_count": 3.0},
+    {"instance_type": "nd.1x", "accelerator": "A100-SXM-80GB", "provider": "azure", "service": "azure_vm"},
+    {"instance_type": "h100.8x", "accelerator": "H100-SXM-80GB", "accelerator_count": 8.0, "provider": "gcp", "service": "gce"},
+    {"instance_type": "v5e-4", "accelerator": "TPU-v5e", "accelerator_count": 4.0, "provider": "gcp", "service": "tpu"},
+    {"instance_type": "inf", "accelerator": "Inferentia2"},
+    {"instance_type": "new", "accelerator": "Nonesuch-9000"},
+)  # fmt: skip
+TOY = ToyPredictor(
+    seconds={"T4-16GB": 0.4, "A100-SXM-80GB": 0.1, "H100-SXM-80GB": 0.05, "TPU-v5e": 0.15},
+    capacity_gib={"T4-16GB": 4.0},
+    activation_gib=20.0,
+    link_s=0.001,
+)
+EVERYTHING = 100_000
+
+Row = dict[str, Any]
+
+
+@st.composite
+def books(draw: st.DrawFn, *, least: int = 1) -> list[Row]:
+    """Draw rows with distinct keys; prices are coarse, so that ties are common."""
+    keys = draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, len(MACHINES) - 1),
+                st.sampled_from(["us-east-1", "us-west-2", "eu-west-1"]),
+                st.sampled_from([None, "a", "b"]),
+                st.sampled_from(["on_demand", "spot"]),
+            ),
+            min_size=least,
+            max_size=9,
+            unique=True,
+        )
+    )
+    prices = draw(st.lists(st.integers(1, 40), min_size=len(keys), max_size=len(keys)))
+    return [
+        offer_row(
+            **MACHINES[machine], region=region, zone=zone, purchase_option=purchase, usd_per_hour=price / 4
+        )
+        for (machine, region, zone, purchase), price in zip(keys, prices, strict=True)
+    ]
+
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A loaded machine is no counter-example."""
+
+OBJECTIVES = st.sampled_from(["cheapest", "fastest"])
+
+
+def ranked(
+    rows: Sequence[Row] | PriceBook, *, job: Any = None, every: bool = True, **options: Any
+) -> Recommendation:
+    prices = rows if isinstance(rows, PriceBook) else book(*rows)
+    options = {"max_nodes": 2, "limit": EVERYTHING, "predict": TOY, "all_regions": every, **options}
+    return rank(job or small_job(), prices, **options)
+
+
+def key(option: Option) -> tuple[object, ...]:
+    return (
+        option.provider,
+        option.instance_type,
+        option.region,
+        option.zone,
+        option.purchase_option,
+        option.nodes,
+    )
+
+
+def dominates(one: Option, other: Option) -> bool:
+    if one.needs_porting and not other.needs_porting:
+        return False
+    no_worse = one.run_usd.mid <= other.run_usd.mid and one.run_hours.mid <= other.run_hours.mid
+    return no_worse and (one.run_usd.mid < other.run_usd.mid or one.run_hours.mid < other.run_hours.mid)
+
+
+@unhurried
+@given(rows=books(), pick=st.integers(0, 100), rise=st.integers(1, 60), objective=OBJECTIVES)
+def test_raising_one_price_never_improves_its_rank(
+    rows: list[Row], pick: int, rise: int, objective: Objective
+) -> None:
+    """Every option of the offer stays where it was or moves down."""
+    changed = pick % len(rows)
+    dearer = [dict(row) for row in rows]
+    dearer[changed]["usd_per_hour"] += rise / 4
+    before = {key(option): option.rank for option in ranked(rows, objective=objective).options}
+    after = {key(option): option.rank for option in ranked(dearer, objective=objective).options}
+    row = rows[changed]
+    ours = [
+        place
+        for place in before
+        if place[:5]
+        == (row["provider"], row["instance_type"], row["region"], row["zone"], row["purchase_option"])
+    ]
+    assert all(after[place] >= before[place] for place in ours)
+
+
+@unhurried
+@given(rows=books(), more=books())
+def test_adding_an_offer_never_raises_the_best_cost(rows: list[Row], more: list[Row]) -> None:
+    """More to choose from is never dearer, for drop-ins as for all."""
+    known = {_offer_key(row) for row in rows}
+    both = rows + [row for row in more if _offer_key(row) not in known]
+    for drop_in in (False, True):
+        few = [o.run_usd.mid for o in ranked(rows).options if not (drop_in and o.needs_porting)]
+        many = [o.run_usd.mid for o in ranked(both).options if not (drop_in and o.needs_porting)]
+        assert min(many, default=float("inf")) <= min(few, default=float("inf"))
+
+
+def _offer_key(row: Row) -> tuple[object, ...]:
+    names = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
+    return tuple(row[name] for name in names)
+
+
+@unhurried
+@given(
+    rows=books(), factor=st.sampled_from([0.25, 2.0, 8.0]), objective=OBJECTIVES, gib=st.sampled_from([0, 50])
+)
+def test_scaling_all_prices_scales_the_cost_and_keeps_the_order(
+    rows: list[Row], factor: float, objective: Objective, gib: int
+) -> None:
+    """All dollars but those for the checkpoints' disk, whose price is not in the book, scale; without it so does order."""
+    job = small_job(checkpoint_bytes=gib * GIB)
+    scaled = [{**row, "usd_per_hour": row["usd_per_hour"] * factor} for row in rows]
+    before, after = ranked(rows, job=job, objective=objective), ranked(scaled, job=job, objective=objective)
+    machine_usd = {
+        key(option): option.run_usd.mid - option.cost_parts.storage_usd for option in before.options
+    }
+    for option in after.options:
+        assert option.run_usd.mid - option.cost_parts.storage_usd == pytest.approx(
+            factor * machine_usd[key(option)], rel=1e-7
+        )
+    if not gib:
+        assert [key(option) for option in before.options] == [key(option) for option in after.options]
+
+
+@unhurried
+@given(rows=books(least=2), data=st.data(), objective=OBJECTIVES, every=st.booleans())
+def test_permuting_rows_or_clouds_changes_nothing(
+    rows: list[Row], data: st.DataObject, objective: Objective, every: bool
+) -> None:
+    """The same bytes come out whatever the order of the rows and of the clouds."""
+    shuffled = data.draw(st.permutations(rows))
+    assert ranked(rows, objective=objective, every=every).to_json() == (
+        ranked(shuffled, objective=objective, every=every).to_json()
+    )
+    by_cloud = [book(*(row for row in rows if row["provider"] == cloud)) for cloud in ("gcp", "aws", "azure")]
+    joined = PriceBook.concat(by_cloud)
+    assume(len(joined) == len(rows))
+    assert ranked(joined, objective=objective, every=every).to_json() == (
+        ranked(rows, objective=objective, every=every).to_json()
+    )
+
+
+@unhurried
+@given(rows=books(), steps=st.integers(0, 10**7), gib=st.integers(0, 100))
+def test_cost_is_time_times_price_times_count_to_the_cent(rows: list[Row], steps: int, gib: int) -> None:
+    """Hours x dollars an hour of all machines, and the disk, are the cost."""
+    job = small_job(steps=steps, checkpoint_bytes=gib * GIB)
+    price = {_offer_key(row)[2:]: row["usd_per_hour"] for row in rows}
+    for option in ranked(rows, job=job).options:
+        each = price[(option.instance_type, option.region, option.zone, option.purchase_option)]
+        expected = option.run_hours.mid * each * option.nodes + option.cost_parts.storage_usd
+        assert abs(option.run_usd.mid - expected) < 0.005
+        assert option.run_usd.low_80 <= option.run_usd.mid <= option.run_usd.high_80
+
+
+@unhurried
+@given(rows=books(), fixed=st.floats(0.1, 200.0), activation=st.floats(0.1, 300.0))
+def test_nothing_that_does_not_fit_is_ever_recommended(
+    rows: list[Row], fixed: float, activation: float
+) -> None:
+    """The memory of every option is within its device, and the rest is counted."""
+    toy = ToyPredictor(fixed_gib=fixed, activation_gib=activation, capacity_gib={"T4-16GB": 15.0})
+    answer = ranked(rows, predict=toy)
+    for option in answer.options:
+        capacity = 15.0 if option.accelerator == "T4-16GB" else 64.0
+        assert option.memory_gib.mid <= capacity * (1 + 1e-9)
+        assert option.accelerator not in ("Inferentia2", "Nonesuch-9000")
+
+
+@unhurried
+@given(rows=books(), every=st.booleans())
+def test_the_front_is_exactly_the_non_dominated_set(rows: list[Row], every: bool) -> None:
+    """By brute force over all pairs; a machine that needs porting does not dominate a drop-in."""
+    options = ranked(rows, every=every).options
+    for option in options:
+        assert option.on_front == (not any(dominates(other, option) for other in options)), key(option)
+
+
+@unhurried
+@given(rows=books(), objective=OBJECTIVES)
+def test_order_is_total_and_as_stated(rows: list[Row], objective: Objective) -> None:
+    """Objective, the other of dollars and hours, porting, then names: sorting by that key again changes nothing."""
+    options = ranked(rows, objective=objective).options
+
+    def stated(option: Option) -> tuple[object, ...]:
+        money, time = option.run_usd.mid, option.run_hours.mid
+        first, second = (money, time) if objective == "cheapest" else (time, money)
+        return (
+            first,
+            second,
+            option.needs_porting,
+            option.provider,
+            option.service,
+            option.instance_type,
+            option.purchase_option,
+            option.nodes,
+            option.region,
+            option.zone or "",
+        )
+
+    keys = [stated(option) for option in options]
+    assert keys == sorted(keys)
+    assert len(set(keys)) == len(keys)
+    assert [option.rank for option in options] == list(range(1, len(options) + 1))
+
+
+@unhurried
+@given(rows=books(), objective=OBJECTIVES)
+def test_cheapest_and_fastest_are_the_best_drop_ins(rows: list[Row], objective: Objective) -> None:
+    """By brute force over every region; also where the list is cut to one line."""
+    ready = [option for option in ranked(rows, objective=objective).options if not option.needs_porting]
+    short = ranked(rows, objective=objective, every=False, limit=1)
+    if not ready:
+        assert (short.cheapest_rank, short.fastest_rank) == (None, None)
+        return
+    assert short.cheapest_rank is not None
+    assert short.fastest_rank is not None
+    cheapest, fastest = short.options[short.cheapest_rank - 1], short.options[short.fastest_rank - 1]
+    assert cheapest.run_usd.mid == min(option.run_usd.mid for option in ready)
+    assert fastest.run_hours.mid == min(option.run_hours.mid for option in ready)
+    assert not cheapest.needs_porting
+    assert not fastest.needs_porting
+
+
+@unhurried
+@given(rows=books(), max_usd=st.floats(0, 60), hours=st.floats(0, 10), confidence=st.floats(0.5, 0.99))
+def test_constraints_keep_what_is_likely_enough_and_offers_are_counted_once(
+    rows: list[Row], max_usd: float, hours: float, confidence: float
+) -> None:
+    """The options are those whose own probability reaches the confidence; ranked and rejected offers are the book."""
+    limits = Constraints(max_usd=max_usd, deadline_hours=hours, confidence=confidence)
+    even = ranked(rows, constraints=limits.model_copy(update={"confidence": 0.5}))
+    chances = {key(option): option.probability_within or 0.0 for option in even.options}
+    assume(all(abs(chance - confidence) > 1e-9 for chance in chances.values()))
+    answer = ranked(rows, constraints=limits)
+    assert {key(option) for option in answer.options} == {
+        place for place, chance in chances.items() if chance >= confidence
+    }
+    assert answer.options_total == len(answer.options)
+    offers = {key(option)[:5] for option in answer.options}
+    assert len(offers) + sum(item.count for item in answer.rejections) == len(rows)
+
+
+@unhurried
+@given(rows=books(least=3), objective=OBJECTIVES, limit=st.integers(1, 4))
+def test_a_short_list_is_a_part_of_the_long_one(rows: list[Row], objective: Objective, limit: int) -> None:
+    """Cutting changes neither order nor content, and the front and the first of every service stay."""
+    long, short = (
+        ranked(rows, objective=objective, every=False),
+        ranked(rows, objective=objective, every=False, limit=limit),
+    )
+    kept = [key(option) for option in short.options]
+    everything = [key(option) for option in long.options]
+    assert kept[: min(limit, len(kept))] == everything[: min(limit, len(kept))]
+    assert [place for place in everything if place in set(kept)] == kept
+    assert {key(option) for option in long.options if option.on_front} <= set(kept)
+    assert {(o.provider, o.service, o.purchase_option) for o in long.options} == {
+        (o.provider, o.service, o.purchase_option) for o in short.options
+    }
+    assert short.options_total == long.options_total
+
+
+def test_a_book_of_categoricals_ranks_like_one_of_strings() -> None:
+    """How a provider stores its names does not matter."""
+    rows = [offer_row(**machine) for machine in MACHINES]
+    plain = book(*rows)
+    frame = plain.frame.drop("shape_id").with_columns(pl.col("provider", "region").cast(pl.Categorical))
+    assert [key(o) for o in ranked(PriceBook(frame)).options] == [key(o) for o in ranked(plain).options]
