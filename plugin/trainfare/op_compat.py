@@ -1,0 +1,172 @@
+"""
+Every private name of torch that the trace needs, behind one small function each.
+
+All of them exist from torch 2.8 on. Each answers a question about the state of the process and changes
+nothing.
+"""
+# ruff: noqa: SLF001 - private names of torch are what this file is for
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import overrides as torch_overrides
+from torch.multiprocessing import reductions
+from torch.utils import _python_dispatch as torch_dispatch
+
+# Untyped on purpose: none of what is asked of them below is in torch's annotations.
+_torch = cast("Any", torch)
+_C = _torch._C
+_dispatch = cast("Any", torch_dispatch)
+
+
+def in_backward() -> bool:
+    """Return whether an autograd engine runs on this thread."""
+    return bool(_C._current_graph_task_id() != -1)
+
+
+def graph_task() -> int:
+    """Return the number of the running backward pass, -1 outside of one."""
+    return int(_C._current_graph_task_id())
+
+
+def current_node() -> Any | None:
+    """Return the autograd node whose backward runs on this thread."""
+    return _C._current_autograd_node()
+
+
+def next_sequence_number() -> int:
+    """Return the number that the next autograd node made on this thread will carry."""
+    return int(_torch.autograd._get_sequence_nr())
+
+
+def node_key(node: Any) -> tuple[int, str]:
+    """Return what tells one autograd node from every other of the same step."""
+    return int(node._sequence_nr()), str(node.name())
+
+
+def edge_shape(node: Any, index: int) -> tuple[int, ...] | None:
+    """Return the shape of the gradient that `node` takes as input `index`; None where unknown."""
+    try:
+        return tuple(int(size) for size in node._input_metadata[index].shape)
+    except (AttributeError, IndexError, RuntimeError, TypeError):
+        return None
+
+
+def fake_mode() -> Any | None:
+    """Return the `FakeTensorMode` that is on, if any."""
+    return _C._get_dispatch_mode(_C._TorchDispatchModeKey.FAKE)
+
+
+def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the plain tensors inside one that wraps others (a DTensor); of a plain one, itself."""
+    if not is_wrapper_subclass(type(tensor)):
+        return [tensor]
+    names, _ = cast("Any", tensor).__tensor_flatten__()
+    parts = [getattr(tensor, name) for name in names]
+    return [plain for part in parts if isinstance(part, torch.Tensor) for plain in inner_tensors(part)]
+
+
+def functorch_active() -> bool:
+    """Return whether a `torch.func` transform (grad, vmap, ...) is on the stack."""
+    return bool(_C._are_functorch_transforms_active())
+
+
+def saved_tensor_hooks_free() -> bool:
+    """Return whether saved-tensor hooks may be pushed: nobody's are hidden, torch.func allows it."""
+    autograd = _C._autograd
+    return bool(
+        autograd._saved_tensors_hooks_is_enabled() and autograd._top_saved_tensors_default_hooks(True) is None
+    )
+
+
+def storage_address(storage: torch.UntypedStorage) -> int:
+    """Return the address of a storage, its own as long as a weak reference to it is held."""
+    return int(cast("Any", storage)._cdata)
+
+
+def weak_storage(storage: torch.UntypedStorage) -> object:
+    """Return a weak reference: the memory is freed, its address is given to no other storage."""
+    return cast("object", cast("Any", reductions).StorageWeakRef(storage))
+
+
+def stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return indices and values of a COO tensor, also of one that is not coalesced."""
+    return [cast("Any", tensor)._indices(), cast("Any", tensor)._values()]
+
+
+def autocast_nesting() -> int:
+    """Return how many autocast contexts this thread is inside of."""
+    depth = int(_C.autocast_increment_nesting()) - 1
+    _C.autocast_decrement_nesting()
+    return depth
+
+
+def without_cpu_autocast() -> Any:
+    """Return a context in which no autocast kernel of any device casts anything."""
+    return _C._DisableAutocast()
+
+
+def is_wrapper_subclass(kind: type) -> bool:
+    """Return whether a tensor class wraps other tensors (DTensor, NestedTensor, quantized weights)."""
+    return bool(_dispatch.is_traceable_wrapper_subclass_type(kind))
+
+
+def dispatch_modes() -> list[Any]:
+    """Return the dispatch modes of this thread, outermost first."""
+    return list(_dispatch._get_current_dispatch_mode_stack())
+
+
+def function_modes() -> list[Any]:
+    """Return the torch-function modes of this thread, outermost first."""
+    return list(cast("Any", torch_overrides)._get_current_function_mode_stack())
+
+
+def pop_dispatch_mode() -> Any:
+    """Take the innermost dispatch mode off the stack without leaving it."""
+    return _dispatch._pop_mode()
+
+
+def push_dispatch_mode(mode: Any) -> None:
+    """Put a dispatch mode back that `pop_dispatch_mode` took."""
+    _dispatch._push_mode(mode)
+
+
+def pop_function_mode() -> Any:
+    """Take the innermost torch-function mode off the stack without leaving it."""
+    return _C._pop_torch_function_stack()
+
+
+def push_function_mode(mode: Any) -> None:
+    """Put a torch-function mode back that `pop_function_mode` took."""
+    _C._push_on_torch_function_stack(mode)
+
+
+def tf32_convolution() -> bool:
+    """Return whether cuDNN may run fp32 convolutions and recurrent layers in TF32 (torch's default: yes)."""
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return str(_torch.backends.cudnn.fp32_precision) == "tf32"
+
+
+def tf32_matmul() -> bool:
+    """Return whether cuBLAS may run fp32 matrix products in TF32 (torch's default: no)."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:
+        return str(_torch.backends.cuda.matmul.fp32_precision) == "tf32"
+
+
+def fused_attention(dtype: torch.dtype, head_dim: int, *, masked: bool) -> str | None:
+    """Return which fused attention CUDA takes under torch's switches; None: only the plain one."""
+    switches = _torch.backends.cuda
+    if (
+        switches.flash_sdp_enabled()
+        and not masked
+        and dtype in (torch.float16, torch.bfloat16)
+        and head_dim <= 256
+    ):
+        return "flash"
+    return "efficient" if switches.mem_efficient_sdp_enabled() or switches.cudnn_sdp_enabled() else None

@@ -1,0 +1,282 @@
+"""
+FLOPs of one operation: torch's own formulas, and ours for what torch counts as zero or counts wrong.
+
+One multiply-add is two FLOPs. Matrix-like work is counted; elementwise work, normalisation, softmax and
+reductions count zero FLOPs, as in `torch.utils.flop_counter`, because their time is their bytes. Attention
+under a causal mask is not halved, also as there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+__all__ = ["attention_flops", "operation_flops", "recurrent_flops"]
+
+RECURRENT_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+"""Matrix rows per hidden unit of one recurrent layer, by torch's name of the layer."""
+
+_CUDNN_MODES = {0: 1, 1: 1, 2: 4, 3: 3}
+
+
+def operation_flops(packet: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int | None:
+    """
+    Return the FLOPs of one call of an aten operation.
+
+    Args:
+        packet: the `OpOverloadPacket`, e.g. `torch.ops.aten.mm`, or a higher-order operator.
+        args: as dispatched.
+        kwargs: as dispatched.
+        out: what it returned.
+
+    Returns:
+        The FLOPs, or None where neither torch nor this file has a formula.
+    """
+    name = str(getattr(packet, "__name__", packet))
+    aten = str(getattr(packet, "_qualified_op_name", "")).startswith("aten::")
+    if aten and name in _OWN:
+        return _OWN[name](args, kwargs, out)
+    formula = flop_registry.get(packet)
+    return None if formula is None else int(formula(*args, **kwargs, out_val=out))
+
+
+def attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *, backward: bool = False
+) -> int:
+    """
+    Return the FLOPs of scaled-dot-product attention; a causal mask is not halved.
+
+    Forward is two products (scores, output), backward of a fused kernel five (scores again, and the gradients
+    of value, scores, query and key): Dao et al. 2022, appendix B.4, and `torch.utils.flop_counter`.
+
+    Args:
+        query: (..., heads, q_len, head_dim).
+        key: (..., kv_heads, kv_len, head_dim).
+        value: (..., kv_heads, kv_len, value_dim).
+        backward: of the fused backward instead of the forward.
+    """
+    outer = math.prod(int(size) for size in query[:-2])
+    pairs = 2 * outer * int(query[-2]) * int(key[-2])
+    head_dim, value_dim = int(query[-1]), int(value[-1])
+    return pairs * (3 * head_dim + 2 * value_dim) if backward else pairs * (head_dim + value_dim)
+
+
+def recurrent_flops(
+    rows: int, width: int, hidden: int, gates: int, layers: int = 1, directions: int = 1, projection: int = 0
+) -> tuple[int, int]:
+    """
+    Return the FLOPs of a recurrent layer's matrix products: (all of them, those of the first layer's input).
+
+    Args:
+        rows: time steps times batch.
+        width: features of the input.
+        hidden: units of one direction.
+        gates: 4 for LSTM, 3 for GRU, 1 for a plain RNN.
+        layers: stacked layers.
+        directions: 2 where bidirectional.
+        projection: LSTM's `proj_size`, 0 for none.
+    """
+    out = projection or hidden
+    first = 2 * rows * gates * hidden * width * directions
+    deeper = 2 * rows * gates * hidden * out * directions * directions * (layers - 1)
+    recurrent = 2 * rows * gates * hidden * out * directions * layers
+    projected = 2 * rows * hidden * projection * directions * layers
+    return first + deeper + recurrent + projected, first
+
+
+def convolution_flops(out_or_in: Sequence[int], weight: Sequence[int]) -> int:
+    """
+    Return the FLOPs of one convolution; also those of its input gradient, and of its weight gradient.
+
+    Args:
+        out_or_in: shape of the output; of the input where the convolution is transposed.
+        weight: (c_out, c_in / groups, *kernel), which is what makes grouped convolutions right.
+    """
+    positions = int(out_or_in[0]) * math.prod(int(size) for size in out_or_in[2:])
+    return 2 * positions * math.prod(int(size) for size in weight)
+
+
+def _convolution_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    grad, source, weight, transposed, mask = args[0], args[1], args[2], args[7], args[10]
+    one = convolution_flops(source.shape if transposed else grad.shape, weight.shape)
+    return one * (int(bool(mask[0])) + int(bool(mask[1])))
+
+
+def _product(*positions: int) -> Callable[[Sequence[Any], dict[str, Any], Any], int]:
+    """Return the formula of a matrix product whose operands are the arguments at two positions."""
+    left, right = positions
+
+    def formula(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+        columns = args[right].shape[-1] if args[right].dim() > 1 else 1
+        return 2 * int(args[left].numel()) * int(columns)
+
+    return formula
+
+
+def _outer(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    return 2 * int(args[-2].numel()) * int(args[-1].numel())
+
+
+def _packed_product(args: Sequence[Any], _kwargs: dict[str, Any], out: Any) -> int:
+    return 2 * int(out.numel()) * int(args[0].shape[-1])
+
+
+def _grouped_product(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    left, right = args[0], args[1]
+    rows = int(left.numel())
+    if left.dim() == 3 and right.dim() == 2:
+        rows //= int(left.shape[0])
+    return 2 * rows * int(right.shape[-1])
+
+
+def _attention(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    return attention_flops(args[0].shape, args[1].shape, args[2].shape)
+
+
+def _attention_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    return attention_flops(args[1].shape, args[2].shape, args[3].shape, backward=True)
+
+
+def _native_multi_head(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    query, key, width = args[0], args[1], int(args[3])
+    batch, q_len, kv_len = int(query.shape[0]), int(query.shape[1]), int(key.shape[1])
+    projections = 2 * batch * width * width * (2 * q_len + 2 * kv_len)
+    return projections + 4 * batch * q_len * kv_len * width
+
+
+def _encoder_layer(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    source, width = args[0], int(args[1])
+    batch, length = int(source.shape[0]), int(source.shape[1])
+    feed_forward = [t for t in args[12:] if isinstance(t, torch.Tensor) and t.dim() == 2][:2]
+    products = 4 * width * width + sum(int(weight.numel()) for weight in feed_forward)
+    return 2 * batch * length * products + 4 * batch * length * length * width
+
+
+def _trilinear(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    """Return the FLOPs of contracting three broadcast operands in two products."""
+    shapes: list[list[int]] = []
+    for tensor, expand in zip(args[:3], args[3:6], strict=True):
+        shape = [int(size) for size in tensor.shape]
+        for dim in sorted(int(d) for d in expand):
+            shape.insert(dim, 1)
+        shapes.append(shape)
+    sizes: list[int] = [max(along) for along in zip(*shapes, strict=True)]
+    first = math.prod([sizes[int(dim)] for dim in args[6] if shapes[2][int(dim)] == 1])
+    whole = math.prod(sizes)
+    return 2 * whole + 2 * whole // max(first, 1)
+
+
+def _sparse(left: int, right: int) -> Callable[[Sequence[Any], dict[str, Any], Any], int]:
+    def formula(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+        sparse = args[left]
+        stored = int(sparse.numel()) if sparse.layout is torch.strided else int(sparse.values().numel())
+        return 2 * stored * int(args[right].shape[-1])
+
+    return formula
+
+
+def _fourier(args: Sequence[Any], _kwargs: dict[str, Any], out: Any) -> int:
+    """Return 5 N log2 N per complex transform, half of it per real one (Cooley and Tukey, radix 2)."""
+    source, dims = args[0], args[1]
+    wide = max((source, out), key=lambda tensor: int(tensor.numel()))
+    length = math.prod(int(wide.shape[d]) for d in dims)
+    scale = 5.0 if source.is_complex() and out.is_complex() else 2.5
+    return int(scale * int(wide.numel()) * math.log2(max(length, 2)))
+
+
+def _cudnn_rnn(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    source, mode, hidden, projection = args[0], int(args[6]), int(args[7]), int(args[8])
+    layers, directions = int(args[9]), 2 if args[13] else 1
+    rows, width = int(source.numel()) // int(source.shape[-1]), int(source.shape[-1])
+    return recurrent_flops(rows, width, hidden, _CUDNN_MODES[mode], layers, directions, projection)[0]
+
+
+def _cudnn_rnn_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    source, mode, hidden, projection = args[0], int(args[10]), int(args[11]), int(args[12])
+    layers, directions = int(args[13]), 2 if args[17] else 1
+    rows, width = int(source.numel()) // int(source.shape[-1]), int(source.shape[-1])
+    return 2 * recurrent_flops(rows, width, hidden, _CUDNN_MODES[mode], layers, directions, projection)[0]
+
+
+def _mkldnn_rnn(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    source, weights = args[0], args[1:3]
+    rows = int(source.numel()) // int(source.shape[-1])
+    return 2 * rows * sum(int(weight.numel()) for weight in weights)
+
+
+def _mkldnn_rnn_backward(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
+    return 2 * _mkldnn_rnn(args, kwargs, out)
+
+
+def _fused_cell(_args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    return 0
+
+
+def _pairwise(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    """Return three FLOPs (difference, power, sum) per pair of rows and feature."""
+    left, right = args[0], args[1]
+    return 3 * int(left.numel()) * int(right.shape[-2])
+
+
+def _pairwise_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    return 5 * int(args[1].numel()) * int(args[2].shape[-2])
+
+
+_OWN: dict[str, Callable[[Sequence[Any], dict[str, Any], Any], int]] = {
+    "convolution_backward": _convolution_backward,
+    "mv": _product(0, 1),
+    "addmv": _product(1, 2),
+    "addmv_": _product(1, 2),
+    "dot": _product(0, 1),
+    "vdot": _product(0, 1),
+    "addr": _outer,
+    "ger": _outer,
+    "addbmm": _product(1, 2),
+    "addmm_": _product(1, 2),
+    "baddbmm_": _product(1, 2),
+    "_addmm_activation": _product(1, 2),
+    "linear": _packed_product,
+    "_int_mm": _product(0, 1),
+    "_weight_int8pack_mm": _packed_product,
+    "_weight_int4pack_mm": _packed_product,
+    "_weight_int4pack_mm_for_cpu": _packed_product,
+    "_dyn_quant_matmul_4bit": _packed_product,
+    "_grouped_mm": _grouped_product,
+    "_scaled_grouped_mm": _grouped_product,
+    "_scaled_grouped_mm_v2": _grouped_product,
+    "_scaled_mm_v2": _product(0, 1),
+    "_scaled_dot_product_flash_attention": _attention,
+    "_scaled_dot_product_efficient_attention": _attention,
+    "_scaled_dot_product_cudnn_attention": _attention,
+    "_scaled_dot_product_fused_attention_overrideable": _attention,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_flash_attention_backward": _attention_backward,
+    "_scaled_dot_product_efficient_attention_backward": _attention_backward,
+    "_scaled_dot_product_cudnn_attention_backward": _attention_backward,
+    "_scaled_dot_product_fused_attention_overrideable_backward": _attention_backward,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
+    "_native_multi_head_attention": _native_multi_head,
+    "_transformer_encoder_layer_fwd": _encoder_layer,
+    "_trilinear": _trilinear,
+    "_sparse_addmm": _sparse(1, 2),
+    "_sparse_mm": _sparse(0, 1),
+    "sspaddmm": _sparse(1, 2),
+    "hspmm": _sparse(0, 1),
+    "_fft_c2c": _fourier,
+    "_fft_r2c": _fourier,
+    "_fft_c2r": _fourier,
+    "_cudnn_rnn": _cudnn_rnn,
+    "_cudnn_rnn_backward": _cudnn_rnn_backward,
+    "mkldnn_rnn_layer": _mkldnn_rnn,
+    "mkldnn_rnn_layer_backward": _mkldnn_rnn_backward,
+    "_thnn_fused_lstm_cell": _fused_cell,
+    "_thnn_fused_lstm_cell_backward_impl": _fused_cell,
+    "_thnn_fused_gru_cell": _fused_cell,
+    "_thnn_fused_gru_cell_backward": _fused_cell,
+    "_cdist_forward": _pairwise,
+    "_cdist_backward": _pairwise_backward,
+}

@@ -1,0 +1,214 @@
+"""The account of a step: one line per launch goes in, `OperationGroup`s of one optimizer step come out."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from trainfare_core.job_profile import OperationGroup, OperationKind, Phase
+
+__all__ = ["Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
+
+_CHUNK_ELEMENTS: Final = 65_536
+_CHUNKS_PER_LAUNCH: Final = 320
+_TENSORS_PER_LAUNCH: Final = (110, 64, 48, 36, 30)
+
+
+class Line(NamedTuple):
+    """What tells one group of operations from another."""
+
+    kind: OperationKind
+    name: str
+    phase: Phase
+    dtype: str
+    shape: tuple[int, ...]
+    recomputed: bool = False
+
+
+@dataclass(slots=True)
+class _Tally:
+    launches: int = 0
+    flops: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    bytes_fixed: int = 0
+
+    def add(self, launches: int, flops: int, read: int, written: int, fixed: int) -> None:
+        self.launches += launches
+        self.flops += flops
+        self.bytes_read += read
+        self.bytes_written += written
+        self.bytes_fixed += min(fixed, read + written)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerCall:
+    """
+    One operation of the optimizer phase.
+
+    Attributes:
+        name: the operation, e.g. 'aten.lerp_'.
+        dtype: of what it updates.
+        sizes: elements of each tensor it updates; one unless it is a multi-tensor operation.
+        lists: tensors it touches per updated tensor.
+        bytes_read: of all of them.
+        bytes_written: of all of them.
+        fresh_bytes: of results that are new tensors.
+        loop: over how many parameters this machine loops where CUDA runs multi-tensor kernels; 0: as CUDA.
+        parameter_groups: of the optimizer; each has its own kernels.
+    """
+
+    name: str
+    dtype: str
+    sizes: tuple[int, ...]
+    lists: int
+    bytes_read: int
+    bytes_written: int
+    fresh_bytes: int
+    loop: int = 0
+    parameter_groups: int = 1
+
+
+def multi_tensor_launches(sizes: Sequence[int], lists: int) -> int:
+    """
+    Return how many CUDA kernels one multi-tensor operation takes.
+
+    A launch carries at most 320 chunks of 65,536 elements, and at most 110, 64, 48, 36 or 30 tensors for
+    operations over 1 to 5 lists (`aten/src/ATen/native/cuda/MultiTensorApply.cuh`).
+
+    Args:
+        sizes: elements of each tensor.
+        lists: how many lists of tensors the operation reads and writes.
+    """
+    if not sizes:
+        return 0
+    chunks = sum(max(1, math.ceil(size / _CHUNK_ELEMENTS)) for size in sizes)
+    tensors = _TENSORS_PER_LAUNCH[min(max(lists, 1), len(_TENSORS_PER_LAUNCH)) - 1]
+    return max(math.ceil(chunks / _CHUNKS_PER_LAUNCH), math.ceil(len(sizes) / tensors))
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Adds up the operations of one micro-batch and of one optimizer update."""
+
+    _tallies: dict[Line, _Tally] = field(default_factory=lambda: defaultdict(_Tally))
+    _accumulations: dict[Line, _Tally] = field(default_factory=lambda: defaultdict(_Tally))
+    _optimizer: list[OptimizerCall] = field(default_factory=list[OptimizerCall])
+
+    def add(
+        self, line: Line, *, flops: int, read: int, written: int, fixed: int, accumulation: bool = False
+    ) -> None:
+        """
+        Enter one launch.
+
+        Args:
+            line: its group.
+            flops: its FLOPs.
+            read: bytes read.
+            written: bytes written.
+            fixed: the part of them that does not shrink with the batch.
+            accumulation: whether it adds a gradient to the one of an earlier micro-batch.
+        """
+        book = self._accumulations if accumulation else self._tallies
+        book[line].add(1, flops, read, written, fixed)
+
+    def add_optimizer(self, call: OptimizerCall) -> None:
+        """Enter one operation of the optimizer's update."""
+        self._optimizer.append(call)
+
+    def largest_optimizer_temporary_bytes(self) -> int:
+        """Return the bytes of the largest set of new tensors that one multi-tensor operation makes."""
+        passes: dict[str, list[OptimizerCall]] = defaultdict(list)
+        largest = 0
+        for call in self._optimizer:
+            largest = max(largest, call.fresh_bytes)
+            if call.loop and call.fresh_bytes:
+                passes[call.name].append(call)
+        for calls in passes.values():
+            largest = max(largest, sum(c.fresh_bytes for c in calls) // _repeats(calls))
+        return largest
+
+    def groups(
+        self, micro_batches: int, accumulated: Iterable[tuple[str, int, int]]
+    ) -> tuple[OperationGroup, ...]:
+        """
+        Return the operations of one optimizer step, sorted.
+
+        Args:
+            micro_batches: forward and backward passes in one optimizer step. Where it is above 1, the
+                gradients of all but the first are added to what is there.
+            accumulated: (dtype, elements, bytes) of every gradient.
+        """
+        found: list[OperationGroup] = []
+        for line, tally in self._tallies.items():
+            found.append(_group(line, tally, 1 if line.phase == "optimizer" else micro_batches))
+        if micro_batches == 1:
+            found += [_group(line, tally, 1) for line, tally in self._accumulations.items()]
+        else:
+            found += _accumulation_groups(accumulated, micro_batches - 1)
+        found += self._optimizer_groups()
+        return tuple(sorted(found, key=_order))
+
+    def _optimizer_groups(self) -> list[OperationGroup]:
+        tallies: dict[Line, _Tally] = defaultdict(_Tally)
+        folded: dict[tuple[str, str], list[OptimizerCall]] = defaultdict(list)
+        for call in self._optimizer:
+            if call.loop:
+                folded[call.name, call.dtype].append(call)
+                continue
+            launches = multi_tensor_launches(call.sizes, call.lists) if len(call.sizes) != 1 else 1
+            line = Line("optimizer", call.name, "optimizer", call.dtype, (sum(call.sizes),))
+            tallies[line].add(
+                launches, 0, call.bytes_read, call.bytes_written, call.bytes_read + call.bytes_written
+            )
+        for (name, dtype), calls in folded.items():
+            repeats = _repeats(calls)
+            sizes = [size for call in calls for size in call.sizes]
+            once = multi_tensor_launches(sizes[: math.ceil(len(sizes) / repeats)], calls[0].lists)
+            launches = min(len(calls), repeats * max(once, calls[0].parameter_groups))
+            line = Line("optimizer", _foreach_name(name), "optimizer", dtype, (sum(sizes) // repeats,))
+            read, written = sum(c.bytes_read for c in calls), sum(c.bytes_written for c in calls)
+            tallies[line].add(launches, 0, read, written, read + written)
+        return [_group(line, tally, 1) for line, tally in tallies.items()]
+
+
+def _repeats(calls: Sequence[OptimizerCall]) -> int:
+    """Return how often a loop over the parameters ran the same operation on each of them."""
+    return max(1, round(len(calls) / calls[0].loop))
+
+
+def _foreach_name(name: str) -> str:
+    namespace, _, operation = name.rpartition(".")
+    return f"{namespace}.{operation if operation.startswith('_f') else '_foreach_' + operation}"
+
+
+def _accumulation_groups(accumulated: Iterable[tuple[str, int, int]], times: int) -> list[OperationGroup]:
+    tallies: dict[Line, _Tally] = defaultdict(_Tally)
+    for dtype, elements, size in accumulated:
+        line = Line("elementwise", "aten.add_", "backward", dtype, (elements,))
+        tallies[line].add(1, 0, 2 * size, size, 3 * size)
+    return [_group(line, tally, times) for line, tally in tallies.items()]
+
+
+def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
+    return OperationGroup(
+        kind=line.kind,
+        name=line.name,
+        phase=line.phase,
+        dtype=line.dtype,
+        shape=line.shape,
+        recomputed=line.recomputed,
+        launches=times * tally.launches,
+        flops=times * tally.flops,
+        bytes_read=times * tally.bytes_read,
+        bytes_written=times * tally.bytes_written,
+        bytes_fixed=times * tally.bytes_fixed,
+    )
+
+
+def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...]]:
+    phase = ("forward", "backward", "optimizer").index(group.phase)
+    return phase, group.recomputed, group.kind, group.name, group.dtype, group.shape

@@ -1,0 +1,125 @@
+"""The two torch modes of a trace, and how to leave them from wherever they are on the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, Final, cast
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from trainfare import op_compat
+
+__all__ = ["CallMode", "OperationMode", "leave"]
+
+_CHECKS: Final = frozenset({
+    "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"
+})  # fmt: skip
+
+
+class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """
+    Runs every dispatched operation as it is, then shows it to `saw(func, args, kwargs, out)`.
+
+    A tensor that wraps others (DTensor, a nested tensor) is left to itself: torch dispatches again with the
+    local tensors inside it, so that sharded work is seen once per device and not at its global size.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, saw: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
+        cast("Any", super()).__init__()
+        self._saw = saw
+        self.running = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(op_compat.is_wrapper_subclass(kind) for kind in types):
+            return NotImplemented
+        kwargs = kwargs or {}
+        outer, self.running = self.running, True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.running = outer
+        self._saw(func, args, kwargs, out)
+        return out
+
+
+class CallMode(TorchFunctionMode):
+    """
+    Hands every call of a torch function that is not Python code to `call(func, args, kwargs)`, which runs it.
+
+    Python functions of torch pass a mode the whole call and nothing of what they do inside. Here a copy of
+    the function without that check runs the same code, and the calls inside it are handed over one by one.
+    What an operation calls to do its work is its own affair, and is not handed over.
+    """
+
+    def __init__(
+        self, call: Callable[[Any, Sequence[Any], dict[str, Any]], Any], operations: OperationMode
+    ) -> None:
+        super().__init__()
+        self._call = call
+        self._operations = operations
+        self._bodies: dict[FunctionType, FunctionType | None] = {}
+        self._running: list[FunctionType] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._operations.running:
+            return func(*args, **kwargs)
+        body = self._body(func) if isinstance(func, FunctionType) and not _overrides(types) else None
+        if body is None:
+            return self._call(func, args, kwargs)
+        self._running.append(func)
+        try:
+            with self:
+                return body(*args, **kwargs)
+        finally:
+            self._running.pop()
+
+    def _body(self, func: FunctionType) -> FunctionType | None:
+        # A method that calls its C namesake (Tensor.split) comes back under its own name, forever; so does
+        # torch._assert, which asks for modes in a way that its copy cannot leave out.
+        if self._running and self._running[-1] is func and func.__module__ in ("torch._tensor", "torch"):
+            return None
+        if func not in self._bodies:
+            self._bodies[func] = _without_checks(func)
+        return self._bodies[func]
+
+
+def _without_checks(func: FunctionType) -> FunctionType | None:
+    """Return a copy of a function that does not look for modes; None where it does not look anyway."""
+    if not _CHECKS & set(func.__code__.co_names):
+        return None
+    scope = {**func.__globals__, **dict.fromkeys(_CHECKS, _never)}
+    body = FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
+    body.__kwdefaults__ = func.__kwdefaults__
+    return body
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _overrides(kinds: Sequence[Any]) -> bool:
+    """Return whether a tensor class has a torch-function of its own, which must see the whole call."""
+    default = cast("Any", torch.Tensor).__torch_function__.__func__
+    return any(getattr(kind.__torch_function__, "__func__", None) is not default for kind in kinds)
+
+
+def leave(mode: OperationMode | CallMode) -> None:
+    """Leave a mode wherever on this thread's stack it is; where it is not on it, do nothing."""
+    if isinstance(mode, OperationMode):
+        stack, pop, push = op_compat.dispatch_modes, op_compat.pop_dispatch_mode, op_compat.push_dispatch_mode
+    else:
+        stack, pop, push = op_compat.function_modes, op_compat.pop_function_mode, op_compat.push_function_mode
+    if not any(other is mode for other in stack()):
+        return
+    above: list[Any] = []
+    while stack()[-1] is not mode:
+        above.append(pop())
+    cast("Any", mode).__exit__(None, None, None)
+    for other in reversed(above):
+        push(other)

@@ -1,0 +1,352 @@
+"""Fake traces cast as CUDA's autocast does, list by list; nothing else changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+
+from builders.models import Gpt2, Llama, SmallCnn, SmallLstm
+from trainfare import cuda_autocast
+from trainfare.op_trace import StepTrace
+from trainfare_core.errors import TraceError
+from trainfare_core.job_profile import OperationGroup
+
+HALF = torch.bfloat16
+HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+
+
+def header_list(macro: str) -> set[str]:
+    """Return the operations that the installed torch puts in one of its autocast lists."""
+    text = HEADER.read_text(encoding="utf-8")
+    body = re.search(rf"#define {macro}\(_\)(.*?)\n\n", text, re.DOTALL)
+    assert body is not None
+    return set(re.findall(r"_\((\w+)", body.group(1)))
+
+
+@pytest.mark.skipif(not HEADER.is_file(), reason="this torch ships without its headers")
+@pytest.mark.parametrize(
+    ("macro", "ours", "apart"),
+    [
+        ("AT_FORALL_LOWER_PRECISION_FP", cuda_autocast.LOWER_PRECISION, set()),
+        ("AT_FORALL_FP32", cuda_autocast.FP32, set()),
+        ("AT_FORALL_FP32_SET_OPT_DTYPE", cuda_autocast.FP32_DTYPE_ARGUMENT, {"norm"}),
+        ("AT_FORALL_PROMOTE", cuda_autocast.WIDEST, {"cat", "stack"}),
+    ],
+)
+def test_the_lists_are_those_of_the_installed_torch(
+    macro: str, ours: frozenset[str], apart: set[str]
+) -> None:
+    """Every operation of torch's list is in ours; what we have beyond it torch registers apart, and we say which."""
+    theirs = header_list(macro)
+    assert theirs - ours == set()
+    newer_torch_dropped = {"rms_norm", "linalg_multi_dot", "linalg_vecdot", "linalg_matrix_norm"}
+    assert ours - theirs - apart <= newer_torch_dropped
+
+
+def traced(step: Callable[[], Any], model: nn.Module | None = None, dtype: torch.dtype = HALF) -> StepTrace:
+    with FakeTensorMode(), StepTrace(model or nn.Module(), cuda_autocast_dtype=dtype) as trace:
+        step()
+    assert trace.fault is None
+    return trace
+
+
+def result(call: Callable[..., torch.Tensor], *shapes: tuple[int, ...], dtype: torch.dtype) -> torch.dtype:
+    """Return the type of a call's result when its operands have one type."""
+    with FakeTensorMode():
+        operands = [torch.randn(shape, dtype=dtype) for shape in shapes]
+        with StepTrace(nn.Module(), cuda_autocast_dtype=HALF):
+            return call(*operands).dtype
+
+
+X, Y, IMAGE, KERNEL = (4, 4), (4, 4), (1, 2, 6, 6), (3, 2, 3, 3)
+
+LOWER: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]] = {
+    "linear": (F.linear, (X, Y)),
+    "matmul": (torch.matmul, (X, Y)),
+    "operator @": (lambda a, b: a @ b, (X, Y)),
+    "mm": (torch.mm, (X, Y)),
+    "mv": (torch.mv, (X, (4,))),
+    "bmm": (torch.bmm, ((2, 3, 4), (2, 4, 3))),
+    "addmm": (torch.addmm, (X, X, Y)),
+    "addmv": (torch.addmv, ((4,), X, (4,))),
+    "addr": (torch.addr, (X, (4,), (4,))),
+    "addbmm": (torch.addbmm, ((3, 3), (2, 3, 4), (2, 4, 3))),
+    "baddbmm": (torch.baddbmm, ((2, 3, 3), (2, 3, 4), (2, 4, 3))),
+    "einsum": (lambda a, b: torch.einsum("ij,jk->ik", a, b), (X, Y)),
+    "einsum of a list": (lambda a, b: torch.einsum("ij,jk->ik", [a, b]), (X, Y)),
+    "chain_matmul": (lambda a, b: torch.linalg.multi_dot([a, b]), (X, Y)),
+    "linalg_vecdot": (torch.linalg.vecdot, (X, Y)),
+    "inner": (torch.inner, (X, Y)),
+    "prelu": (F.prelu, (X, (1,))),
+    "conv1d": (F.conv1d, ((1, 2, 8), (3, 2, 3))),
+    "conv2d": (F.conv2d, (IMAGE, KERNEL)),
+    "conv3d": (F.conv3d, ((1, 2, 4, 4, 4), (3, 2, 3, 3, 3))),
+    "conv_transpose1d": (F.conv_transpose1d, ((1, 2, 8), (2, 3, 3))),
+    "conv_transpose2d": (F.conv_transpose2d, (IMAGE, (2, 3, 3, 3))),
+    "conv_transpose3d": (F.conv_transpose3d, ((1, 2, 4, 4, 4), (2, 3, 3, 3, 3))),
+    "scaled_dot_product_attention": (F.scaled_dot_product_attention, ((1, 2, 4, 8),) * 3),
+    "lstm_cell": (lambda x, w, v: torch.lstm_cell(x, (x, x), w, v)[0], ((2, 4), (16, 4), (16, 4))),
+    "gru_cell": (lambda x, w, v: torch.gru_cell(x, x, w, v), ((2, 4), (12, 4), (12, 4))),
+    "rnn_tanh_cell": (lambda x, w, v: torch.rnn_tanh_cell(x, x, w, v), ((2, 4), (4, 4), (4, 4))),
+    "rnn_relu_cell": (lambda x, w, v: torch.rnn_relu_cell(x, x, w, v), ((2, 4), (4, 4), (4, 4))),
+}
+
+FULL: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]] = {
+    **{
+        name: (getattr(torch, name), (X,))
+        for name in [
+            "acos",
+            "asin",
+            "cosh",
+            "erfinv",
+            "exp",
+            "expm1",
+            "log",
+            "log10",
+            "log2",
+            "log1p",
+            "reciprocal",
+            "rsqrt",
+            "sinh",
+            "tan",
+        ]
+    },
+    "pow": (lambda x: x**2, (X,)),
+    "pow of tensors": (torch.pow, (X, Y)),
+    "rpow": (lambda x: 2**x, (X,)),
+    "softplus": (F.softplus, (X,)),
+    "layer_norm": (lambda x, w: F.layer_norm(x, (4,), w), (X, (4,))),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (4,), w), (X, (4,))),
+    "group_norm": (lambda x: F.group_norm(x, 2), (IMAGE,)),
+    "softmax": (lambda x: F.softmax(x, -1), (X,)),
+    "Tensor.softmax": (lambda x: x.softmax(-1), (X,)),
+    "log_softmax": (lambda x: F.log_softmax(x, -1), (X,)),
+    "cross_entropy": (lambda x: F.cross_entropy(x, torch.zeros(4, dtype=torch.long)), (X,)),
+    "nll_loss": (lambda x: F.nll_loss(x, torch.zeros(4, dtype=torch.long)), (X,)),
+    "mse_loss": (F.mse_loss, (X, Y)),
+    "l1_loss": (F.l1_loss, (X, Y)),
+    "smooth_l1_loss": (F.smooth_l1_loss, (X, Y)),
+    "huber_loss": (F.huber_loss, (X, Y)),
+    "kl_div": (lambda x, y: F.kl_div(x, y, reduction="batchmean"), (X, Y)),
+    "bce_with_logits": (F.binary_cross_entropy_with_logits, (X, Y)),
+    "poisson_nll_loss": (F.poisson_nll_loss, (X, Y)),
+    "soft_margin_loss": (F.soft_margin_loss, (X, Y)),
+    "hinge_embedding_loss": (F.hinge_embedding_loss, (X, Y)),
+    "triplet_margin_loss": (F.triplet_margin_loss, (X, Y, X)),
+    "margin_ranking_loss": (F.margin_ranking_loss, ((4,), (4,), (4,))),
+    "cosine_embedding_loss": (F.cosine_embedding_loss, (X, Y, (4,))),
+    "cosine_similarity": (F.cosine_similarity, (X, Y)),
+    "cdist": (torch.cdist, (X, Y)),
+    "pdist": (F.pdist, (X,)),
+    "dist": (torch.dist, (X, Y)),
+    "renorm": (lambda x: torch.renorm(x, 2, 0, 1.0), (X,)),
+    "logsumexp": (lambda x: torch.logsumexp(x, -1), (X,)),
+    "sum": (lambda x: x.sum(), (X,)),
+    "sum over a dimension": (lambda x: x.sum(1), (X,)),
+    "prod": (lambda x: x.prod(), (X,)),
+    "cumsum": (lambda x: x.cumsum(0), (X,)),
+    "cumprod": (lambda x: x.cumprod(0), (X,)),
+    "norm": (lambda x: x.norm(), (X,)),
+    "torch.norm": (lambda x: torch.norm(x, p=1, dim=1), (X,)),
+    "linalg.norm": (torch.linalg.norm, (X,)),
+    "linalg.vector_norm": (torch.linalg.vector_norm, (X,)),
+    "interpolate": (lambda x: F.interpolate(x, scale_factor=2, mode="nearest"), (IMAGE,)),
+    "interpolate bilinear": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), (IMAGE,)),
+    "interpolate bicubic": (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), (IMAGE,)),
+}
+
+AS_THEY_COME: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]] = {
+    "relu": (F.relu, (X,)),
+    "gelu": (F.gelu, (X,)),
+    "silu": (F.silu, (X,)),
+    "add": (torch.add, (X, Y)),
+    "mul": (torch.mul, (X, Y)),
+    "mean": (lambda x: x.mean(), (X,)),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), (IMAGE,)),
+    "batch_norm": (lambda x: F.batch_norm(x, None, None, training=True), (IMAGE,)),
+    "dropout": (lambda x: F.dropout(x, 0.5), (X,)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOWER))
+def test_products_run_in_the_lower_type(name: str) -> None:
+    """fp32 operands are cast down."""
+    call, shapes = LOWER[name]
+    assert result(call, *shapes, dtype=torch.float32) == HALF
+
+
+@pytest.mark.parametrize("name", sorted(FULL))
+def test_sensitive_work_runs_in_fp32(name: str) -> None:
+    """Lower operands are cast up, or the result is asked for in fp32."""
+    call, shapes = FULL[name]
+    assert result(call, *shapes, dtype=HALF) == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [HALF, torch.float32])
+@pytest.mark.parametrize("name", sorted(AS_THEY_COME))
+def test_the_rest_keeps_its_type(name: str, dtype: torch.dtype) -> None:
+    """Operations in no list run in what they are given."""
+    call, shapes = AS_THEY_COME[name]
+    assert result(call, *shapes, dtype=dtype) == dtype
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a, b: torch.cat([a, b]),
+        lambda a, b: torch.stack([a, b]),
+        lambda a, b: torch.addcmul(a, a, b),
+        lambda a, b: torch.addcdiv(a, a, b),
+        lambda a, b: torch.atan2(a, b),
+        lambda a, b: torch.tensordot(a, b, 1),
+        lambda a, b: torch.dot(a[0], b[0]),
+        lambda a, b: torch.vdot(a[0], b[0]),
+        lambda a, b: torch.cross(a[:, :3], b[:, :3], dim=1),
+        lambda a, b: a.scatter_add(0, torch.zeros(4, 4, dtype=torch.long), b),
+        lambda a, b: a.index_put((torch.zeros(4, dtype=torch.long),), b),
+    ],
+)
+def test_mixed_operands_take_the_widest_type(call: Callable[..., torch.Tensor]) -> None:
+    """fp32 wins over bf16, in either order."""
+    with FakeTensorMode():
+        full, half = torch.randn(4, 4), torch.randn(4, 4, dtype=HALF)
+        with StepTrace(nn.Module(), cuda_autocast_dtype=HALF) as trace:
+            assert call(full, half).dtype == torch.float32
+            assert call(half, full).dtype == torch.float32
+    assert trace.fault is None
+
+
+def test_double_precision_and_integers_are_left_alone() -> None:
+    """Autocast touches neither."""
+    assert result(torch.mm, X, Y, dtype=torch.float64) == torch.float64
+    with FakeTensorMode(), StepTrace(nn.Module(), cuda_autocast_dtype=HALF):
+        assert torch.ones(3, dtype=torch.long).sum().dtype == torch.long
+
+
+def test_a_type_the_user_names_wins() -> None:
+    """`softmax(..., dtype=...)` is the user's word."""
+    assert result(lambda x: F.softmax(x, -1, dtype=HALF), X, dtype=HALF) == HALF
+    assert result(lambda x: x.sum(dtype=torch.float64), X, dtype=HALF) == torch.float64
+
+
+def test_binary_cross_entropy_is_refused_as_on_cuda() -> None:
+    """The error names the operation and what to do."""
+    with pytest.raises(TraceError, match="binary_cross_entropy_with_logits"):
+        traced(lambda: F.binary_cross_entropy(torch.rand(3), torch.rand(3)))
+
+
+def casts(trace: StepTrace, phase: str = "forward") -> list[OperationGroup]:
+    return [o for o in trace.operations() if o.name == "aten._to_copy" and o.phase == phase]
+
+
+def test_a_weight_is_cast_once_in_a_forward() -> None:
+    """Autocast caches the casts of leaves; a layer used three times casts its weight once, and its input each time."""
+    with FakeTensorMode():
+        layer, x = nn.Linear(8, 8, bias=False), torch.randn(4, 8)
+        with StepTrace(layer, cuda_autocast_dtype=HALF) as trace:
+            (layer(x) + layer(x) + layer(x)).sum().backward()
+    (weights,) = [o for o in casts(trace) if o.shape == (64,)]
+    (inputs,) = [o for o in casts(trace) if o.shape == (32,)]
+    assert (weights.launches, weights.kind, weights.bytes_fixed) == (1, "copy", 64 * 6)
+    assert inputs.launches == 3
+    (gradient,) = [o for o in casts(trace, "backward") if o.shape == (64,)]
+    assert (gradient.launches, gradient.dtype, gradient.bytes_fixed) == (1, "fp32", 64 * 6)
+
+
+def test_weights_are_cast_again_in_the_next_forward() -> None:
+    """The cache lives as long as one forward pass."""
+    with FakeTensorMode():
+        layer, x = nn.Linear(8, 8, bias=False), torch.randn(4, 8)
+        with StepTrace(layer, cuda_autocast_dtype=HALF) as trace:
+            for _ in range(2):
+                layer(x).sum().backward()
+    (weights,) = [o for o in casts(trace) if o.shape == (64,)]
+    assert weights.launches == 2
+
+
+@pytest.mark.parametrize("how", ["reentrant", "non-reentrant"])
+def test_a_checkpoint_is_recomputed_in_the_same_types(how: str) -> None:
+    """The forward that runs again in backward casts as the first did."""
+    with FakeTensorMode():
+        model, ids = Llama(2, 32, 64, 4, 2, 64, checkpointed=how), torch.zeros(2, 16, dtype=torch.long)
+        with StepTrace(model, cuda_autocast_dtype=HALF) as trace:
+            model(ids).sum().backward()
+    assert trace.fault is None
+    products = [o for o in trace.operations() if o.kind == "matmul"]
+    assert {o.dtype for o in products if o.recomputed} == {"bf16"}
+    assert {o.dtype for o in products} == {"bf16"}
+
+
+def test_an_island_in_full_precision_stays_one() -> None:
+    """Rotary tables and losses are often computed with autocast off."""
+    with FakeTensorMode():
+        x = torch.randn(4, 4)
+        with StepTrace(nn.Module(), cuda_autocast_dtype=HALF) as trace:
+            with torch.autocast("cpu", enabled=False):
+                assert (x @ x).dtype == torch.float32
+            assert (x @ x).dtype == HALF
+    assert "autocast context of its own" in trace.notes[0]
+
+
+def test_lightnings_own_cpu_autocast_around_the_step_does_not_add_its_casts() -> None:
+    """CPU autocast leaves a layer norm in bf16; under CUDA's policy it is fp32 all the same."""
+    with FakeTensorMode():
+        x = torch.randn(4, 4, dtype=HALF)
+        with StepTrace(nn.Module(), cuda_autocast_dtype=HALF), torch.autocast("cpu", dtype=HALF):
+            assert F.layer_norm(x, (4,)).dtype == torch.float32
+            assert (x.float() @ x.float()).dtype == HALF
+
+
+def test_without_a_dtype_nothing_is_cast() -> None:
+    """A real trace only watches."""
+    model, x = SmallCnn(), torch.randn(4, 3, 8, 8)
+    with StepTrace(model) as trace:
+        model(x)
+    assert casts(trace) == []
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor], set[tuple[str, str]]]] = {
+    "cnn": (
+        SmallCnn,
+        lambda: torch.randn(4, 3, 8, 8),
+        {("convolution", "bf16"), ("normalization", "bf16"), ("matmul", "bf16"), ("activation", "bf16")},
+    ),
+    "gpt": (
+        lambda: Gpt2(2, 32, 4, 64, 32),
+        lambda: torch.zeros(2, 16, dtype=torch.long),
+        {("attention", "bf16"), ("normalization", "fp32"), ("matmul", "bf16"), ("embedding", "fp32")},
+    ),
+    "lstm": (SmallLstm, lambda: torch.randn(4, 32, 64), {("recurrent", "bf16"), ("matmul", "bf16")}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_model_runs_each_kind_in_cudas_type_with_the_same_flops(name: str) -> None:
+    """Casts add bytes and launches, no FLOPs; losses and their softmax are fp32."""
+    build, make, wanted = MODELS[name]
+
+    def trace(dtype: torch.dtype | None) -> StepTrace:
+        with FakeTensorMode():
+            model, batch = build(), make()
+            with StepTrace(model, cuda_autocast_dtype=dtype) as found:
+                out = model(batch)
+                rows = out.reshape(-1, out.shape[-1])
+                F.cross_entropy(rows, torch.zeros(rows.shape[0], dtype=torch.long)).backward()
+        assert found.fault is None
+        return found
+
+    mixed, full = trace(HALF), trace(None)
+    kinds = {(o.kind, o.dtype) for o in mixed.operations()}
+    assert wanted <= kinds
+    assert {("softmax", "fp32"), ("loss", "fp32")} <= kinds
+    assert sum(o.flops for o in mixed.operations()) == sum(o.flops for o in full.operations())
+    assert casts(mixed)
+    assert casts(mixed, "backward")
