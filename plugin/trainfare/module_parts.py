@@ -1,0 +1,108 @@
+"""The parts of a module as torch keeps them, and what torch.compile puts around it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+__all__ = [
+    "HOOKS",
+    "LIGHTNING_LINKS",
+    "all_modules",
+    "buffers_of",
+    "children_of",
+    "is_compile_wrapper",
+    "parameters_of",
+    "state_of",
+    "strip_compile",
+    "tensors_of",
+    "unwrapped",
+]
+
+HOOKS = (
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+"""Where a module keeps its hooks."""
+
+LIGHTNING_LINKS = ("_trainer", "_fabric", "_compiler_ctx")
+"""Attributes of a LightningModule that lead out of it."""
+
+_COMPILED_METHODS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return the module's own dictionary of parameters; changing it changes the module."""
+    return cast("dict[str, nn.Parameter | None]", vars(module)["_parameters"])
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return the module's own dictionary of buffers; changing it changes the module."""
+    return cast("dict[str, Tensor | None]", vars(module)["_buffers"])
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the module's own dictionary of submodules; changing it changes the module."""
+    return cast("dict[str, nn.Module | None]", vars(module)["_modules"])
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """List the parameters and buffers that the module itself holds."""
+    held = [*parameters_of(module).values(), *buffers_of(module).values()]
+    return [value for value in held if value is not None]
+
+
+def all_modules(module: nn.Module) -> list[nn.Module]:
+    """List the module and everything under it once, compile wrappers together with what they wrap."""
+    found: dict[int, nn.Module] = {}
+    waiting = [module]
+    while waiting:
+        member = waiting.pop()
+        if id(member) not in found:
+            found[id(member)] = member
+            waiting.extend(child for child in children_of(member).values() if child is not None)
+    return list(found.values())
+
+
+def is_compile_wrapper(module: nn.Module) -> bool:
+    """Tell what `torch.compile(module)` returns."""
+    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in children_of(module)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside any `torch.compile` wrappers."""
+    while is_compile_wrapper(module):
+        module = cast("nn.Module", children_of(module)["_orig_mod"])
+    return module
+
+
+def strip_compile(state: dict[str, Any]) -> bool:
+    """Take compiled methods off a module's own attributes; say whether there were any."""
+    stripped = state.get("_compiled_call_impl") is not None
+    if stripped:
+        state["_compiled_call_impl"] = None
+    if state.get("_compiler_ctx") is not None:
+        stripped = True
+        state["_compiler_ctx"] = None
+        for name in _COMPILED_METHODS:
+            state.pop(name, None)
+    return stripped
+
+
+def state_of(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes that a copy of the module gets, by the module's own rule where it has one."""
+    getter: Any = getattr(type(module), "__getstate__", None)
+    if getter is None or getter is getattr(object, "__getstate__", None):
+        return dict(vars(module))
+    state: Any = getter(module)
+    return dict(cast("dict[str, Any]", state)) if isinstance(state, dict) else dict(vars(module))

@@ -1,0 +1,193 @@
+"""A Trainer that only answers: what a LightningModule may read of `self.trainer` while one step is traced."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NullLogger", "TrainerStandIn", "attach"]
+
+_READ_FROM_LIVE = (
+    "current_epoch",
+    "global_step",
+    "max_epochs",
+    "max_steps",
+    "min_epochs",
+    "min_steps",
+    "max_time",
+    "world_size",
+    "num_nodes",
+    "num_devices",
+    "global_rank",
+    "local_rank",
+    "node_rank",
+    "is_global_zero",
+    "precision",
+    "accumulate_grad_batches",
+    "num_training_batches",
+    "num_val_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "log_every_n_steps",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "limit_train_batches",
+    "limit_val_batches",
+    "default_root_dir",
+    "fast_dev_run",
+    "datamodule",
+)
+
+
+class NullLogger:
+    """Takes any call on any attribute, and does nothing."""
+
+    def __getattr__(self, name: str) -> NullLogger:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> NullLogger:
+        """Return itself, for chains of calls."""
+        return self
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(())
+
+
+class TrainerStandIn:
+    """
+    Stands where the Trainer would: it answers questions, and never acts.
+
+    Args:
+        module: the module being traced.
+        facts: values by attribute name, e.g. `{"max_epochs": 3}`.
+        live: a real Trainer whose plain facts are read once; None before launch.
+    """
+
+    def __init__(self, module: nn.Module, facts: dict[str, Any], live: object | None = None) -> None:
+        self.lightning_module = self.model = module
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.lr_scheduler_configs: list[SimpleNamespace] = []
+        self.logger = NullLogger()
+        self.loggers: list[NullLogger] = [self.logger]
+        self.callbacks: list[object] = []
+        self.checkpoint_callback = self.early_stopping_callback = self.progress_bar_callback = None
+        self.checkpoint_callbacks: list[object] = []
+        self.early_stopping_callbacks: list[object] = []
+        self.callback_metrics: dict[str, Any] = {}
+        self.logged_metrics: dict[str, Any] = {}
+        self.progress_bar_metrics: dict[str, Any] = {}
+        self.current_epoch = self.global_step = self.global_rank = self.local_rank = self.node_rank = 0
+        self.world_size = self.num_devices = self.num_nodes = 1
+        self.device_ids = [0]
+        self.is_global_zero = self.training = self.enable_validation = True
+        self.validating = self.testing = self.predicting = self.sanity_checking = self.evaluating = False
+        self.should_stop = self.fast_dev_run = self.is_last_batch = False
+        self.max_epochs: int | None = None
+        self.max_steps = -1
+        self.min_epochs = self.min_steps = self.max_time = None
+        self.accumulate_grad_batches = 1
+        self.estimated_stepping_batches: float = 1000
+        self.num_training_batches: float = 1000
+        self.num_val_batches: list[float] = []
+        self.gradient_clip_val: float | None = None
+        self.gradient_clip_algorithm: object | None = None
+        self.log_every_n_steps = 50
+        self.val_check_interval = self.limit_train_batches = self.limit_val_batches = 1.0
+        self.check_val_every_n_epoch: int | None = 1
+        self.datamodule = self.train_dataloader = self.val_dataloaders = None
+        self.default_root_dir = "."
+        self.log_dir = self.ckpt_path = None
+        self.precision = "32-true"
+        self.profiler = NullLogger()
+        self.precision_plugin = SimpleNamespace(clip_gradients=self._clip_gradients)
+        self.strategy = SimpleNamespace(
+            root_device=torch.device("cpu"),
+            global_rank=0,
+            local_rank=0,
+            world_size=1,
+            is_global_zero=True,
+            model=module,
+            _lightning_optimizers=self.optimizers,
+            backward=self._backward,
+            barrier=_nothing,
+            broadcast=_first,
+            reduce=_first,
+            all_gather=self._all_gather,
+            reduce_boolean_decision=_first,
+            precision_plugin=self.precision_plugin,
+        )
+        for name, value in facts.items():
+            setattr(self, name, value)
+        if live is not None:
+            self._read(live)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        msg = f"the step reads trainer.{name}, for which a trace has no value"
+        raise AttributeError(msg)
+
+    @property
+    def is_last_optimizer_step(self) -> bool:
+        """One traced step is never the run's last."""
+        return False
+
+    def _read(self, live: object) -> None:
+        for name in _READ_FROM_LIVE:
+            with contextlib.suppress(Exception):
+                setattr(self, name, getattr(live, name))
+
+    def _backward(self, loss: Tensor, _optimizer: object | None = None, *args: Any, **kwargs: Any) -> None:
+        backward = getattr(self.lightning_module, "backward", None)
+        if backward is None:
+            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+        else:
+            backward(loss, *args, **kwargs)
+
+    def _all_gather(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
+        if self.world_size == 1:
+            return tensor
+        return tensor.unsqueeze(0).expand(self.world_size, *tensor.shape)
+
+    @staticmethod
+    def _clip_gradients(
+        optimizer: torch.optim.Optimizer, clip_val: float = 0.0, gradient_clip_algorithm: object = "norm"
+    ) -> None:
+        if not clip_val:
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if getattr(gradient_clip_algorithm, "value", gradient_clip_algorithm) == "value":
+            torch.nn.utils.clip_grad_value_(parameters, clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(parameters, clip_val)
+
+
+def attach(module: nn.Module, trainer: TrainerStandIn) -> None:
+    """Put the stand-in where the module looks for its Trainer, and make its logging silent."""
+    for name in ("log", "log_dict"):
+        object.__setattr__(module, name, _nothing)
+    if hasattr(type(module), "print"):
+        object.__setattr__(module, "print", _nothing)
+    if hasattr(module, "_trainer"):
+        for member in module.modules():
+            if hasattr(member, "_trainer"):
+                object.__setattr__(member, "_trainer", trainer)
+                object.__setattr__(member, "log", _nothing)
+                object.__setattr__(member, "log_dict", _nothing)
+    else:
+        module.trainer = trainer  # type: ignore[assignment]
+
+
+def _nothing(*_: object, **__: object) -> None:
+    pass
+
+
+def _first(value: Any, *_: object, **__: object) -> Any:
+    return value
