@@ -1,0 +1,195 @@
+"""
+How fast a price book of a million offers loads and answers, beside gpuhunt in the same run.
+
+    python benchmarks/recommend_speed.py [--offers 1000000] [--repeat 5] [--json OUT]
+
+The book is the snapshot, repeated under new region names with slightly other prices: always the same bytes.
+Ours loads Parquet and checks every row; gpuhunt loads the same offers from its own zipped CSV catalogue with
+`Catalog.load` and answers the same question with `Catalog.query`. Times are wall-clock medians, seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import io
+import json
+import os
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from trainfare_core.offers import BOOK_SCHEMA, PriceBook
+from trainfare_providers.snapshot import SnapshotProvider
+
+CLOUDS = ("aws", "azure", "gcp")
+WANTED = ("A100-SXM-40GB", "A100-SXM-80GB", "H100-SXM-80GB")
+MAX_USD_PER_HOUR = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One figure of ours, the peer's for the same work, and how many times slower the peer is."""
+
+    ours: float
+    peer: float | None
+    ratio: float | None
+    unit: str = "s"
+
+
+def big_book(offers: int) -> pl.DataFrame:
+    """Return a table of so many distinct offers, made from the snapshot."""
+    base = SnapshotProvider().load().frame.drop("shape_id", "origin")
+    copies = -(-offers // base.height)
+    tables = [
+        base.with_columns(pl.col("region") + f"-{copy}", pl.col("usd_per_hour") * (1 + copy / 1000))
+        for copy in range(copies)
+    ]
+    return pl.concat(tables).head(offers)
+
+
+def median_s(work: Callable[[], object], repeat: int) -> float:
+    """Return the median wall-clock time of a piece of work."""
+    times: list[float] = []
+    for _ in range(repeat):
+        gc.collect()
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def our_query(book: PriceBook) -> PriceBook:
+    """Filter by cloud, accelerator, purchase option and price, and sort by price."""
+    found = book.filter(
+        providers=["aws", "gcp"],
+        accelerators=WANTED,
+        purchase=["on_demand"],
+        max_usd_per_hour=MAX_USD_PER_HOUR,
+    )
+    return found.sorted_by("price")
+
+
+def time_ours(table: pl.DataFrame, folder: Path, repeat: int) -> tuple[dict[str, float], int]:
+    """Return our times by case, and how many offers the query finds."""
+    path = folder / "book.parquet"
+    table.write_parquet(path, compression="zstd")
+    book = PriceBook.read_parquet(path, origin="benchmark")
+    if len(book) != table.height:
+        message = f"{table.height - len(book)} of {table.height} offers were refused: {book.intakes}"
+        raise SystemExit(message)
+    load_s = median_s(lambda: PriceBook.read_parquet(path, origin="benchmark"), repeat)
+    query_s = median_s(lambda: our_query(book), repeat)
+    shapes_s = median_s(book.shapes, repeat)
+    return {"price_book_load": load_s, "price_book_query": query_s, "price_book_shapes": shapes_s}, len(
+        our_query(book)
+    )
+
+
+def write_gpuhunt_catalogue(table: pl.DataFrame, folder: Path) -> None:
+    """Write the offers in gpuhunt's catalogue format; shared devices count as one, all vendors as NVIDIA."""
+    size = ("cpu", "memory", "gpu_count", "gpu_name", "gpu_memory")
+    fields = ("instance_name", "location", "price", *size, "spot", "disk_size", "gpu_vendor")
+    for provider in CLOUDS:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(fields)
+        # Its query merges catalogues that are sorted by price already.
+        rows = table.filter(pl.col("provider") == provider).sort("usd_per_hour")
+        for row in rows.iter_rows(named=True):
+            cpu, memory = int(row["vcpus"] or 0), row["memory_gib"] or 0
+            gpus = (
+                max(1, round(row["accelerator_count"])),
+                row["accelerator"],
+                row["accelerator_memory_gib"],
+            )
+            spot = row["purchase_option"] != "on_demand"
+            place = (row["instance_type"], row["region"], row["usd_per_hour"])
+            writer.writerow([*place, cpu, memory, *gpus, spot, "", "nvidia"])
+        (folder / provider / "1").mkdir(parents=True)
+        (folder / provider / "version").write_text("1", encoding="ascii")
+        with zipfile.ZipFile(folder / provider / "1" / "catalog.zip", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(f"{provider}.csv", text.getvalue())
+
+
+def time_gpuhunt(table: pl.DataFrame, folder: Path) -> tuple[dict[str, float], int] | None:
+    """Return gpuhunt's times by case and what its query finds, or None where it is not installed."""
+    try:
+        import gpuhunt
+        from gpuhunt._internal import catalog as internal
+    except ImportError:
+        return None
+    write_gpuhunt_catalogue(table, folder)
+    os.environ["GPUHUNT_CATALOG_URL"] = folder.as_uri()
+    internal.OFFLINE_PROVIDERS[:] = list(CLOUDS)  # it would log a fault for each cloud that we do not write
+
+    def load() -> Any:
+        catalog = gpuhunt.Catalog(auto_reload=False)
+        catalog.load()
+        return catalog
+
+    start = time.perf_counter()
+    catalog = load()
+    load_s = time.perf_counter() - start
+
+    def query() -> Any:
+        return catalog.query(
+            provider=["aws", "gcp"], gpu_name=list(WANTED), spot=False, max_price=MAX_USD_PER_HOUR
+        )
+
+    query_s = median_s(query, 3)
+    return {"price_book_load": load_s, "price_book_query": query_s}, len(query())
+
+
+def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
+    """Measure everything and return the cases, with notes on what was compared."""
+    table = big_book(offers)
+    notes = [
+        f"{len(table):,} offers, {len(BOOK_SCHEMA)} columns; {os.cpu_count()} cores; polars {pl.__version__}"
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        ours, found = time_ours(table, Path(name), repeat)
+        peer = time_gpuhunt(table, Path(name) / "gpuhunt")
+    notes.append(f"query: {found:,} offers of ours")
+    if peer is None:
+        notes.append("gpuhunt is not installed: no peer figures (pip install gpuhunt)")
+    else:
+        notes.append(f"query: {peer[1]:,} offers of gpuhunt's, merged but not strictly sorted")
+    theirs = peer[0] if peer else {}
+    cases = {
+        name: Case(seconds, theirs.get(name), theirs[name] / seconds if name in theirs else None)
+        for name, seconds in ours.items()
+    }
+    return cases, notes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--offers", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    arguments = parser.parse_args()
+    cases, notes = run(arguments.offers, arguments.repeat)
+    print(f"{'case':<20}{'ours':>12}{'gpuhunt':>12}{'ratio':>9}")
+    for name, case in cases.items():
+        peer = "-" if case.peer is None else f"{case.peer:.4f} {case.unit}"
+        ratio = "-" if case.ratio is None else f"{case.ratio:.1f}x"
+        print(f"{name:<20}{case.ours:>10.4f} {case.unit}{peer:>12}{ratio:>9}")
+    print("\n".join(notes))
+    if arguments.json:
+        answer = {"cases": {name: asdict(case) for name, case in cases.items()}}
+        arguments.json.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""
+Score predicted optimizer steps against measured ones, through the product's own path.
+
+    python benchmarks/step_time.py --truth throughput_train.csv [--json OUT] [--rows OUT.csv]
+
+Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
+out, the held-out scores stand in calibration.json (one chip, generation or workload left out at a time). A
+row is skipped, with its reason, where no operation list exists for its model here. The network of several
+machines is what the row's notes say, else unknown: those rows are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainfare_core.accelerators import accelerator
+from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.offers import MachineShapes
+from trainfare_core.prediction import predict
+from trainfare_core.prediction.calibration import calibration
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from calibration_rows import accumulation_of, job_of
+
+Z = {"50": 0.6745, "80": 1.2816, "90": 1.6449}
+
+
+@dataclass
+class Scored:
+    """One row with an answer: ln(predicted / measured), sigma and the groups it is counted in."""
+
+    log_error: float
+    log_sigma: float
+    device: str
+    family: str
+    source: str
+    scope: str
+
+
+def predict_row(line: dict[str, str], job: JobProfile) -> tuple[float, float] | str:
+    """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
+    devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
+    try:
+        name = accelerator(line["accelerator"]).name
+    except UnknownNameError:
+        return f"{line['accelerator']} is not in the catalogue"
+    if devices % nodes:
+        return "devices are no multiple of nodes"
+    gbit = re.search(r"(\d+) Gbps", line["notes"])
+    kind = "none" if devices == 1 else "fsdp" if "fsdp" in line["strategy"] else "ddp"
+    machines = MachineShapes(
+        accelerator=np.array([name]),
+        accelerator_count=np.array([devices / nodes]),
+        vcpus=np.array([math.nan]),
+        memory_gib=np.array([math.nan]),
+        network_gbit_per_s=np.array([float(gbit[1]) if gbit else math.nan]),
+    )
+    plans = CandidateTable(
+        shape=np.zeros(1, dtype=np.int64),
+        nodes=np.array([nodes]),
+        sharding=np.array([SHARDINGS.index(kind)]),
+        micro_batch=np.array([float(job.batch.micro_batch_size or math.nan)]),
+        micro_ratio=np.ones(1),
+        accumulate=np.array([accumulation_of(line)]),
+    )
+    table = predict(job, machines, plans)
+    if table.unknown_because[0]:
+        return str(table.unknown_because[0])
+    return float(table.step_s[0]), float(table.log_sigma[0])
+
+
+def score(rows: list[Scored]) -> dict[str, Any]:
+    """Return errors as fractions and how many measurements lie inside the central 50, 80 and 90 %."""
+    errors = np.array([row.log_error for row in rows])
+    sigmas = np.array([row.log_sigma for row in rows])
+    ape = np.abs(np.exp(errors) - 1)
+    return {
+        "n": len(rows),
+        "mape": float(ape.mean()),
+        "median_ape": float(np.median(ape)),
+        "p90_ape": float(np.quantile(ape, 0.9)),
+        "worst_ape": float(ape.max()),
+        "bias": float((np.exp(errors) - 1).mean()),
+        "coverage": {name: float((np.abs(errors) <= z * sigmas).mean()) for name, z in Z.items()},
+    }
+
+
+def grouped(rows: list[Scored], name: str) -> dict[str, Any]:
+    """Return one score a distinct value of a field."""
+    values = sorted({getattr(row, name) for row in rows})
+    return {value: score([row for row in rows if getattr(row, name) == value]) for value in values}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=Path)
+    arguments = parser.parse_args()
+    with arguments.truth.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    scored: list[Scored] = []
+    skipped: Counter[str] = Counter()
+    for line in lines:
+        line.update(predicted="", low_80="", high_80="", skip_reason="")
+        made = job_of(line)
+        answer = made if isinstance(made, str) else predict_row(line, made[0])
+        if isinstance(answer, str) or isinstance(made, str) or made[1] is None:
+            line["skip_reason"] = answer if isinstance(answer, str) else "the row has no time of its own"
+            skipped[line["skip_reason"]] += 1
+            continue
+        step_s, sigma = answer
+        spread = math.exp(Z["80"] * sigma)
+        for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
+            line[name] = f"{value * 1e3:.6g}"
+        scope = "single" if line["devices"] == "1" else "multi"
+        scored.append(
+            Scored(
+                math.log(step_s / made[1]),
+                sigma,
+                line["accelerator"],
+                line["model_family"],
+                line["source"],
+                scope,
+            )
+        )
+    report(scored, skipped, lines, arguments)
+
+
+def report(
+    scored: list[Scored], skipped: Counter[str], lines: list[dict[str, str]], arguments: argparse.Namespace
+) -> None:
+    """Print the table and write what was asked for."""
+    document: dict[str, Any] = {
+        "n": len(scored),
+        "skipped": dict(sorted(skipped.items())),
+        "fitted_on": sorted(calibration().fitted_on),
+        "overall": score(scored),
+        "by_device": grouped(scored, "device"),
+        "by_family": grouped(scored, "family"),
+        "by_source": grouped(scored, "source"),
+        "by_scope": grouped(scored, "scope"),
+    }
+    print(
+        f"{len(scored)} rows scored, {sum(skipped.values())} skipped; "
+        f"coefficients of {calibration().fitted_at}"
+    )
+    print(f"{'':28s}{'n':>5s}{'mean':>8s}{'median':>8s}{'p90':>8s}{'worst':>8s}{'bias':>8s}{'in 80 %':>8s}")
+    for group in ("by_scope", "by_source", "by_device"):
+        for name, e in document[group].items():
+            numbers = "".join(
+                f"{e[key]:8.1%}" for key in ("mape", "median_ape", "p90_ape", "worst_ape", "bias")
+            )
+            print(f"{name:28s}{e['n']:5d}{numbers}{e['coverage']['80']:8.0%}")
+    e = document["overall"]
+    print(f"overall: mean {e['mape']:.1%}, median {e['median_ape']:.1%}, coverage {e['coverage']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if arguments.rows:
+        with arguments.rows.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
+            writer.writeheader()
+            writer.writerows(lines)
+
+
+if __name__ == "__main__":
+    main()

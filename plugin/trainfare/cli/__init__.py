@@ -1,0 +1,71 @@
+"""
+`trainfare ...`: one command a file, registered here.
+
+Exit codes, the same for every command: 0 done (or within budget), 1 over budget, 2 bad usage or input,
+3 cannot tell. JSON goes to stdout alone; progress, warnings and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from trainfare import __version__
+from trainfare.cli.check import check
+from trainfare.cli.demo import demo
+from trainfare.cli.offers import offers
+from trainfare.cli.predict import predict
+from trainfare.cli.prices import app as prices_app
+from trainfare.cli.profile import profile
+from trainfare.cli.recommend import recommend
+from trainfare.report.escape import terminal_text
+from trainfare_core.errors import TrainfareError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="trainfare",
+    help="What a training run will cost on every machine you could rent, and how sure that is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo)
+app.command("profile")(profile)
+app.command("predict")(predict)
+app.command("recommend")(recommend)
+app.command("check")(check)
+app.command("offers")(offers)
+app.add_typer(prices_app, name="prices")
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if value:
+        typer.echo(f"trainfare {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(  # noqa: FBT001 - handled by its callback
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Take the options that come before the command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Run the command line and end the process with the documented exit code.
+
+    Args:
+        arguments: what follows `trainfare`; None reads the process's own arguments.
+    """
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="trainfare")
+    except TrainfareError as error:
+        sys.stderr.write(f"error: {terminal_text(str(error))}\n")
+        sys.exit(error.exit_code)

@@ -1,0 +1,70 @@
+"""`trainfare check`, the CI gate: exit 0 within budget and deadline, 1 over, 2 bad usage, 3 cannot tell."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainfare.cli.recommend import check_free, hours_of, write_answer
+from trainfare_core.errors import InputError
+
+__all__ = ["OutputFormat", "check"]
+
+
+class OutputFormat(str, enum.Enum):
+    """How the answer is written."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+
+
+def check(
+    job: Annotated[str, typer.Argument(help="profile file, '-', or a TARGET such as train.py:job")],
+    max_usd: Annotated[float | None, typer.Option(help="budget of the whole run, USD")] = None,
+    deadline: Annotated[str | None, typer.Option(help="time to finish in: 12, 12h, 2d or 90m")] = None,
+    confidence: Annotated[float, typer.Option(help="how sure the verdict must be, 0.5 to 1")] = 0.9,
+    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="e.g. us-east-1; may be repeated")] = None,
+    purchase: Annotated[
+        list[str] | None,
+        typer.Option(help="spot, reserved_1y, ...; may be repeated; default: on_demand, whose prices hold"),
+    ] = None,
+    max_nodes: Annotated[int, typer.Option(min=1, max=16, help="machines in one run, at most")] = 4,
+    output: Annotated[
+        OutputFormat, typer.Option("--format", help="table, json or markdown")
+    ] = OutputFormat.table,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="new file to write instead of printing")
+    ] = None,
+) -> None:
+    """Hold a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
+    from trainfare.budget_check import DEFAULT_PURCHASE, EXIT_CODES, check_markdown, check_table, judge
+    from trainfare.recommendation import constraints_of, load_prices, profile_of, with_names
+
+    check_free(out)
+    deadline_hours = hours_of(deadline)
+    if max_usd is None and deadline_hours is None:
+        msg = "nothing to check: give --max-usd, --deadline, or both"
+        raise InputError(msg)
+    limits = constraints_of(max_usd=max_usd, deadline_hours=deadline_hours, confidence=confidence)
+    loaded = load_prices()
+    asked = with_names(
+        limits, loaded.book, providers=provider, regions=region, purchase=purchase or DEFAULT_PURCHASE
+    )
+    terms = (
+        () if purchase else ("judged at on-demand prices: name --purchase spot to count spot machines too",)
+    )
+    notes = (*terms, *loaded.problems)
+    answer = judge(profile_of(job), loaded.book, asked, max_nodes=max_nodes, notes=notes)
+    render = {
+        OutputFormat.table: check_table,
+        OutputFormat.markdown: check_markdown,
+        OutputFormat.json: type(answer).to_json,
+    }[output]
+    write_answer(render(answer), out)
+    if EXIT_CODES[answer.verdict]:
+        raise typer.Exit(EXIT_CODES[answer.verdict])

@@ -1,0 +1,260 @@
+"""`trainfare prices ...`: what the price book holds, how old it is, and what was refused while reading it."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Iterable
+from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare import __version__
+from trainfare.cli.offers import WIDE, output_width, rendered
+from trainfare.report.escape import terminal_text
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trainfare_core.offers import PriceBook, Tally
+
+__all__ = [
+    "STALE_AFTER_DAYS",
+    "OutputFormat",
+    "PricesStatus",
+    "app",
+    "price_status",
+    "status",
+    "status_table",
+]
+
+STALE_AFTER_DAYS = 30
+
+app = typer.Typer(
+    name="prices", help="The price book: what it holds and how old it is.", no_args_is_help=True
+)
+
+
+class OutputFormat(str, enum.Enum):
+    """How the status is written to standard output."""
+
+    table = "table"
+    json = "json"
+
+
+_NOTHING_HELD = {
+    "rows": 0,
+    "oldest": "",
+    "newest": "",
+    "age_days": 0,
+    "oldest_age_days": 0,
+    "stale_rows": 0,
+    "rows_after_as_of": 0,
+    "estimated_dates": 0,
+    "caveats": 0,
+}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReasonCount(_Model):
+    """How many rows ended for one reason."""
+
+    reason: str
+    rows: int
+
+
+class ServiceStatus(_Model):
+    """The prices of one cloud service from one origin."""
+
+    provider: str
+    service: str
+    origin: str
+    rows: int
+    oldest: str
+    newest: str
+    age_days: int = Field(description="of the newest price, counted from the first day its date can mean")
+    oldest_age_days: int
+    stale_rows: int = Field(description="rows older than stale_after_days, or dated after as_of")
+    rows_after_as_of: int = Field(description="rows dated later than as_of: that clock may be wrong")
+    estimated_dates: int = Field(description="rows whose date was inferred")
+    caveats: int = Field(description="rows with a caveat")
+    rows_read: int
+    accepted: int
+    filtered: tuple[ReasonCount, ...]
+    quarantined: tuple[ReasonCount, ...]
+    degraded: bool = Field(description="more than 5 % of the rows read are quarantined")
+
+
+class PricesStatus(_Model):
+    """Every cloud service in the price book, sorted by name."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    as_of: date
+    stale_after_days: int
+    problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
+    services: tuple[ServiceStatus, ...]
+
+    def to_json(self) -> str:
+        """JSON text; the same book and day give the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+@app.callback()
+def prices() -> None:
+    """Inspect the prices that recommendations are made with."""
+
+
+@app.command("status")
+def status(
+    as_of: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="day to count ages from; default: today (UTC)")
+    ] = None,
+    output: Annotated[OutputFormat, typer.Option("--format", help="table or json")] = OutputFormat.table,
+) -> None:
+    """Show rows, dates, age and refused rows of every cloud service."""
+    from trainfare.recommendation import load_prices
+
+    day = _day(as_of)
+    loaded = load_prices()
+    answer = price_status(loaded.book, as_of=day, problems=loaded.problems)
+    if output is OutputFormat.json:
+        sys.stdout.write(answer.to_json())
+    else:
+        sys.stdout.write(status_table(answer, width=output_width()))
+
+
+def _day(text: str | None) -> date:
+    if text is None:
+        return datetime.now(timezone.utc).date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"--as-of {text!r}: give a day as YYYY-MM-DD") from error
+
+
+def price_status(book: PriceBook, *, as_of: date, problems: tuple[str, ...] = ()) -> PricesStatus:
+    """
+    Return what a book holds and how old it is on a day.
+
+    An age is never negative: a price dated after that day counts as stale, since one of the two is wrong.
+    """
+    import polars as pl
+
+    from trainfare_core.offers import first_day
+
+    age = (pl.lit(as_of) - first_day()).dt.total_days()
+    rows = book.frame.with_columns(age.clip(lower_bound=0).alias("age"), (age < 0).alias("later"))
+    by_service = rows.group_by("provider", "service", "origin").agg(
+        pl.len().alias("rows"),
+        pl.col("observed_on").min().alias("oldest"),
+        pl.col("observed_on").max().alias("newest"),
+        pl.col("age").min().alias("age_days"),
+        pl.col("age").max().alias("oldest_age_days"),
+        ((pl.col("age") > STALE_AFTER_DAYS) | pl.col("later")).sum().alias("stale_rows"),
+        pl.col("later").sum().alias("rows_after_as_of"),
+        pl.col("observed_on_estimated").sum().alias("estimated_dates"),
+        pl.col("caveat").is_not_null().sum().alias("caveats"),
+    )
+    return PricesStatus(
+        tool_version=__version__,
+        as_of=as_of,
+        stale_after_days=STALE_AFTER_DAYS,
+        problems=problems,
+        services=_services(book, by_service),
+    )
+
+
+def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
+    """Join what the book holds with what was read: a service whose rows were all refused shows too."""
+    found = {(row["provider"], row["service"], row["origin"]): row for row in held.iter_rows(named=True)}
+    services = [
+        ServiceStatus.model_validate(
+            {
+                **_NOTHING_HELD,
+                **found.get((intake.provider, intake.service, intake.origin), {}),
+                "provider": intake.provider,
+                "service": intake.service,
+                "origin": intake.origin,
+                "rows_read": intake.rows_read,
+                "accepted": intake.accepted,
+                "filtered": _reasons(intake.filtered),
+                "quarantined": _reasons(intake.quarantined),
+                "degraded": intake.degraded,
+            }
+        )
+        for intake in book.intakes
+    ]
+    return tuple(sorted(services, key=lambda one: (one.provider, one.service, one.origin)))
+
+
+def _reasons(tallies: Iterable[Tally]) -> tuple[ReasonCount, ...]:
+    return tuple(ReasonCount(reason=tally.reason, rows=tally.rows) for tally in tallies)
+
+
+def status_table(answer: PricesStatus, *, width: int = WIDE) -> str:
+    """Return the status as a table of so many columns, with refused rows and sick sources below."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    names = ("service", "from", "rows", "oldest", "newest", "age, days", f"> {answer.stale_after_days} days")
+    for name in (*names, "read", "accepted", "filtered", "quarantined", "note"):
+        table.add_column(
+            name, justify="left" if name in ("service", "from", "note") else "right", overflow="fold"
+        )
+    for one in answer.services:
+        cells = (
+            f"{one.provider}/{one.service}",
+            one.origin,
+            f"{one.rows:,}",
+            one.oldest,
+            one.newest,
+            f"{one.age_days} to {one.oldest_age_days}",
+            f"{one.stale_rows:,}",
+            f"{one.rows_read:,}",
+            f"{one.accepted:,}",
+            f"{sum(tally.rows for tally in one.filtered):,}",
+            f"{sum(tally.rows for tally in one.quarantined):,}",
+            "; ".join(_notes(one)),
+        )
+        table.add_row(*(Text(terminal_text(cell)) for cell in cells))
+    return "\n".join([rendered(table, width=width), *_summary(answer)]) + "\n"
+
+
+def _notes(one: ServiceStatus) -> list[str]:
+    notes = ["degraded"] if one.degraded else []
+    if one.rows and one.stale_rows == one.rows:
+        notes.append("all stale")
+    elif one.stale_rows:
+        notes.append("partly stale")
+    if one.rows_after_as_of:
+        notes.append(f"{one.rows_after_as_of:,} dated later: is the clock right?")
+    return notes
+
+
+def _summary(answer: PricesStatus) -> list[str]:
+    rows = sum(one.rows for one in answer.services)
+    stale = sum(one.stale_rows for one in answer.services)
+    estimated = sum(one.estimated_dates for one in answer.services)
+    caveats = sum(one.caveats for one in answer.services)
+    lines = [
+        f"as of {answer.as_of}: {rows:,} prices, {stale:,} stale: older than {answer.stale_after_days} days"
+        + (", or dated later" if any(one.rows_after_as_of for one in answer.services) else ""),
+        f"{estimated:,} have an estimated date, {caveats:,} a caveat, which `trainfare offers` shows",
+    ]
+    for one in answer.services:
+        for kind, tallies in (("filtered", one.filtered), ("quarantined", one.quarantined)):
+            lines += [
+                f"{kind} {one.provider}/{one.service}: {tally.rows:,} rows: {tally.reason}"
+                for tally in tallies
+            ]
+    lines += [f"warning: {problem}" for problem in answer.problems]
+    return [terminal_text(line) for line in lines]

@@ -1,0 +1,102 @@
+"""`trainfare profile TARGET -o job.json`: what one training step does, traced without hardware."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainfare.report.escape import terminal_text
+from trainfare.report.files import write_atomically
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["profile", "summary_of"]
+
+
+def profile(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="path/to/file.py:callable or package.module:callable that returns a TrainingJob, "
+            "or a LightningCLI config.yaml.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; standard output without it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,  # noqa: FBT002
+) -> None:
+    """Trace a training job without hardware and write its profile as JSON."""
+    if output is not None:
+        _check_writable(output, force=force)
+    from trainfare.target import load_profile
+
+    traced = load_profile(target)
+    sys.stderr.write(summary_of(traced))
+    if output is None:
+        sys.stdout.write(traced.to_json())
+        return
+    _check_writable(output, force=force)
+    write_atomically(output, traced.to_json())
+    sys.stderr.write(f"wrote {output}\n")
+
+
+def summary_of(traced: JobProfile) -> str:
+    """Return a few readable lines: parameters, work, memory, length, and how much of it is known."""
+    memory, plan, parallel = traced.memory, traced.plan, traced.parallel
+    count = sum(group.count for group in traced.parameters)
+    steps = (
+        f"{plan.optimizer_steps:,}"
+        if plan.optimizer_steps is not None
+        else f"unknown: {plan.unknown_because}"
+    )
+    tokens = traced.batch.tokens_per_step
+    per_step = f"{traced.batch.samples_per_step} samples" + (
+        f", {tokens:,} tokens" if tokens is not None else ""
+    )
+    held = f"{_size(memory.gradient_bytes)} gradients, {_size(traced.optimizer.state_bytes)} optimizer state"
+    rows = [
+        ("job", f"{traced.name}, {traced.precision}, {parallel.world_size} device(s), {parallel.strategy}"),
+        (
+            "parameters",
+            f"{count:,} ({traced.trainable_parameters:,} trainable), {_size(traced.parameter_bytes)}",
+        ),
+        ("one step", f"{_flops(traced.step_flops)} per device, {per_step} per device"),
+        ("memory", f"{held}, {_size(memory.saved_activation_bytes)} saved activations"),
+        ("steps", steps),
+        ("coverage", f"{traced.coverage:.1%} of the bytes belong to operations with a known FLOP formula"),
+    ]
+    lines = [f"{name:<11} {text}" for name, text in rows]
+    lines += [f"note        {note}" for note in traced.notes]
+    return "".join(terminal_text(line) + "\n" for line in lines)
+
+
+def _check_writable(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file")
+    if path.exists() and not force:
+        raise InputError(f"{path} is there already: give another name, or --force to overwrite it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} is not there; make it first")
+
+
+def _size(size_bytes: int) -> str:
+    value, unit = float(size_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:,.4g} {unit}"
+
+
+def _flops(count: int) -> str:
+    value, unit = float(count), "FLOP"
+    for larger in ("kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:,.4g} {unit}"

@@ -1,0 +1,161 @@
+"""`trainfare recommend`: the ranked machines and the cost-time front."""
+
+from __future__ import annotations
+
+import enum
+import re
+import sys
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainfare_core.errors import InputError, NothingFitsError
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.recommendation import Recommendation
+
+__all__ = ["Objective", "OutputFormat", "check_free", "hours_of", "recommend", "today", "write_answer"]
+
+_DEADLINE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
+_HOURS = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
+
+
+class OutputFormat(str, enum.Enum):
+    """How the answer is written."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+    html = "html"
+
+
+class Objective(str, enum.Enum):
+    """What comes first."""
+
+    cheapest = "cheapest"
+    fastest = "fastest"
+
+
+def recommend(
+    job: Annotated[str, typer.Argument(help="profile file, '-', or a TARGET such as train.py:job")],
+    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="e.g. us-east-1; may be repeated")] = None,
+    purchase: Annotated[
+        list[str] | None,
+        typer.Option(help="on_demand, spot, reserved_1y, ...; may be repeated; default: on_demand and spot"),
+    ] = None,
+    max_usd: Annotated[float | None, typer.Option(help="budget of the whole run, USD")] = None,
+    deadline: Annotated[str | None, typer.Option(help="time to finish in: 12, 12h, 2d or 90m")] = None,
+    objective: Annotated[Objective, typer.Option(help="what comes first")] = Objective.cheapest,
+    max_nodes: Annotated[int, typer.Option(min=1, max=16, help="machines in one run, at most")] = 4,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="options to list besides the front")] = 30,
+    confidence: Annotated[float, typer.Option(help="chance with which the limits must be kept")] = 0.9,
+    all_regions: Annotated[  # noqa: FBT002 - typer reads flags so
+        bool, typer.Option("--all-regions", help="list every region, not only the cheapest of each machine")
+    ] = False,
+    output: Annotated[
+        OutputFormat, typer.Option("--format", help="table, json, markdown or html")
+    ] = OutputFormat.table,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="file to write instead of printing")
+    ] = None,
+) -> None:
+    """Rank every machine that could run a job, by dollars or hours, and show the cost-time front."""
+    from trainfare.recommendation import profile_of
+    from trainfare.recommendation import recommend as ask
+
+    deadline_hours = hours_of(deadline)
+    check_free(out)
+    profile = profile_of(job)
+    answer = ask(
+        profile,
+        provider,
+        region,
+        purchase,
+        max_usd,
+        deadline_hours,
+        objective.value,
+        confidence=confidence,
+        limit=limit,
+        max_nodes=max_nodes,
+        all_regions=all_regions,
+    )
+    write_answer(_rendered(answer, profile, output, as_of=today(), to_file=out is not None), out)
+    if not answer.options:
+        raise NothingFitsError(answer.unknown_because or "no machine is left")
+
+
+def hours_of(text: str | None) -> float | None:
+    """
+    Read a deadline: a number of hours, or one with m, h or d behind it.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    found = _DEADLINE.fullmatch(text.strip().lower())
+    if found is None:
+        msg = f"--deadline {text!r}: not a time; give hours such as 12, 12h, 2d or 90m"
+        raise InputError(msg)
+    return float(found[1]) * _HOURS[found[2]]
+
+
+def today() -> date:
+    """Return the day of the report, in UTC."""
+    return datetime.now(tz=timezone.utc).date()
+
+
+def write_answer(text: str | None, out: Path | None) -> None:
+    """
+    Write an answer to standard output or to a new file; None was printed already.
+
+    Raises:
+        InputError: the file exists, or cannot be written.
+    """
+    if text is None:
+        return
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from trainfare.report.files import write_atomically
+
+    write_atomically(out, text)
+    sys.stderr.write(f"wrote {out}\n")
+
+
+def check_free(out: Path | None) -> None:
+    """
+    Make sure that an answer may be written to a file, before any work is done for it.
+
+    Raises:
+        InputError: it exists, or its folder does not.
+    """
+    if out is None:
+        return
+    if out.exists() or out.is_symlink():
+        msg = f"--output {out}: exists already; move it away or name another file"
+        raise InputError(msg)
+    if not out.parent.is_dir():
+        msg = f"--output {out}: there is no folder {out.parent}; make it first"
+        raise InputError(msg)
+
+
+def _rendered(
+    answer: Recommendation, profile: JobProfile, output: OutputFormat, *, as_of: date, to_file: bool
+) -> str | None:
+    from trainfare.report import print_terminal, render_html, render_markdown, render_terminal
+
+    if output is OutputFormat.json:
+        return answer.to_json()
+    if output is OutputFormat.markdown:
+        return render_markdown(answer, profile=profile, as_of=as_of)
+    if output is OutputFormat.html:
+        return render_html(answer, profile=profile, as_of=as_of)
+    if to_file or not sys.stdout.isatty():
+        return render_terminal(answer, profile=profile, as_of=as_of)
+    print_terminal(answer, profile=profile, as_of=as_of)
+    return None

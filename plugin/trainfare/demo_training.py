@@ -1,0 +1,117 @@
+"""The training that `trainfare demo` meters: a small residual network on scikit-learn's handwriting."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from trainfare.callback import FareMeter
+
+__all__ = ["DigitsClassifier", "digits_loader", "train_and_meter"]
+
+PLANNED_EPOCHS = 300
+METERED_STEPS = 18
+BATCH_SIZE = 64
+IMAGE_PIXELS = 32
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation and a shortcut."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(),
+            nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (batch, channels_in, h, w) to (batch, channels_out, h / stride, w / stride)."""
+        return functional.relu(self.body(images) + self.shortcut(images))
+
+
+class DigitsClassifier(pl.LightningModule):
+    """A residual network of 0.3 M parameters for (batch, 1, 32, 32) images of ten digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1),
+            ResidualBlock(32, 32, 1),
+            ResidualBlock(32, 64, 2),
+            ResidualBlock(64, 128, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.1),
+            nn.Linear(128, 10),
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of one batch."""
+        del batch_idx
+        images, labels = batch
+        loss = functional.cross_entropy(self.network(images), labels)
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW at the learning rate that suits this size."""
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+def digits_loader() -> DataLoader[tuple[Tensor, ...]]:
+    """1,797 real 8x8 scans that ship inside scikit-learn, enlarged to 32x32."""
+    digits = import_module("sklearn.datasets").load_digits()  # ships no types
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16.0
+    images = functional.interpolate(images, size=(IMAGE_PIXELS, IMAGE_PIXELS), mode="bilinear")
+    labels = torch.tensor(digits.target, dtype=torch.long)
+    return DataLoader(TensorDataset(images, labels), batch_size=BATCH_SIZE, shuffle=True, drop_last=True)
+
+
+class StopAfter(pl.Callback):
+    """Ends the demo after a few steps; the plan that FareMeter prices is the whole of `PLANNED_EPOCHS`."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Ask the Trainer to stop once enough steps are done."""
+        del args, kwargs
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True
+
+
+def train_and_meter(report_dir: Path) -> None:
+    """
+    Train for a few real steps of a long plan, metered; the reports go to `report_dir`.
+
+    Args:
+        report_dir: an existing folder.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to repeat
+    pl.seed_everything(7, verbose=False)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=PLANNED_EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+        default_root_dir=report_dir,
+        callbacks=[FareMeter(report_dir=str(report_dir)), StopAfter(METERED_STEPS)],
+    )
+    trainer.fit(DigitsClassifier(), digits_loader())

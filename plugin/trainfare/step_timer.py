@@ -1,0 +1,286 @@
+"""
+The stopwatch of FareMeter: marks while training runs, times when the window is over.
+
+A step is timed from the end of one optimizer step to the end of the next, so that data loading, transfer
+and everything between the hooks count; validation and checkpoint saving are taken out. Phases nest (Lightning
+runs forward and backward inside `optimizer.step`), so each gets its own time without that of those inside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+from trainfare_core.job_profile import Quantiles
+
+__all__ = ["HostClock", "MarkClock", "PhaseKind", "StepTimer", "StepTimes", "quantiles"]
+
+MAX_MARKS = 200_000
+"""A run that never steps its optimizer must not grow; about 12 marks are made in one batch."""
+
+
+class PhaseKind(IntEnum):
+    """What a marked interval is. `PAUSE` is not part of the step: validation, or saving a checkpoint."""
+
+    DATA_WAIT = 1
+    TRANSFER = 2
+    FORWARD = 3
+    BACKWARD = 4
+    OPTIMIZER = 5
+    PAUSE = 6
+
+
+_BATCH_END = 100
+_STEP_END = 101
+
+
+class MarkClock(Protocol):
+    """A source of marks that become seconds later, so that a device clock need not be waited for."""
+
+    def mark(self) -> Any:
+        """Return one moment; its meaning is the clock's own."""
+        ...
+
+    def seconds(self, marks: Sequence[Any]) -> list[float]:
+        """Turn marks, in the order they were made, into seconds since the first of them."""
+        ...
+
+    def ready(self, mark: Any) -> bool:
+        """Tell whether `seconds` can answer up to this mark without waiting for the device."""
+        ...
+
+
+class HostClock:
+    """
+    The host's own clock.
+
+    Args:
+        now: seconds from any origin, e.g. `time.perf_counter`.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.mark = now
+
+    def seconds(self, marks: Sequence[float]) -> list[float]:
+        """Subtract the first mark."""
+        return [mark - marks[0] for mark in marks]
+
+    def ready(self, mark: float) -> bool:
+        """Return True: the host never waits for itself."""
+        del mark
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """
+    Seconds per optimizer step over the measured window; a phase that was never seen is None.
+
+    `steps` is how many optimizer steps were measured, `batches` how many micro-batches they took.
+    """
+
+    steps: int
+    batches: int
+    step: Quantiles
+    data_wait: Quantiles | None
+    transfer: Quantiles | None
+    forward: Quantiles | None
+    backward: Quantiles | None
+    optimizer: Quantiles | None
+
+    @property
+    def data_wait_share(self) -> float | None:
+        """Data wait as a share of the step, 0..1; None where it was not seen."""
+        if self.data_wait is None or self.step.median_s <= 0.0:
+            return None
+        return min(1.0, self.data_wait.median_s / self.step.median_s)
+
+
+class StepTimer:
+    """
+    Records one window of optimizer steps.
+
+    Args:
+        clock: where the moments come from.
+        steps: optimizer steps in the window.
+    """
+
+    def __init__(self, clock: MarkClock, steps: int) -> None:
+        self._clock = clock
+        self._wanted = steps
+        self._codes: list[int] = []
+        self._marks: list[Any] = []
+        self._recording = False
+        self._paused = 0
+        self.steps = 0
+        self.batches = 0
+
+    @property
+    def full(self) -> bool:
+        """The window has all its steps, or so many marks that it never will."""
+        return self.steps >= self._wanted or len(self._codes) >= MAX_MARKS
+
+    @property
+    def ready(self) -> bool:
+        """The times can be read without waiting for the device."""
+        return not self._marks or self._clock.ready(self._marks[-1])
+
+    def begin(self) -> None:
+        """Start the window: the moment of this call ends the step before it."""
+        self._recording = True
+        self._add(_STEP_END)
+
+    def start(self, kind: PhaseKind) -> None:
+        """Mark the start of a phase; inside a pause only the pause itself is marked."""
+        if not self._recording:
+            return
+        if kind == PhaseKind.PAUSE:
+            self._paused += 1
+            if self._paused == 1:
+                self._add(kind)
+        elif not self._paused:
+            self._add(kind)
+
+    def stop(self, kind: PhaseKind) -> None:
+        """Mark the end of a phase; an end without its start is ignored."""
+        if not self._recording:
+            return
+        if kind == PhaseKind.PAUSE:
+            if self._paused == 0:
+                return
+            self._paused -= 1
+            if self._paused == 0:
+                self._add(-kind)
+        elif not self._paused:
+            self._add(-kind)
+
+    def batch_end(self, *, stepped: bool) -> None:
+        """
+        Mark the end of one micro-batch.
+
+        Args:
+            stepped: an optimizer stepped in it, so that one optimizer step is complete.
+        """
+        if not self._recording:
+            return
+        while self._paused:
+            self.stop(PhaseKind.PAUSE)
+        self._add(_STEP_END if stepped else _BATCH_END)
+        self.batches += 1
+        self.steps += int(stepped)
+        if self.full:
+            self._recording = False
+
+    def end(self) -> None:
+        """Stop recording; what was recorded stays."""
+        self._recording = False
+
+    def times(self) -> StepTimes | None:
+        """Return the times of all complete steps, or None where there is none."""
+        if self.steps == 0:
+            return None
+        ledger = _Ledger()
+        for code, second in zip(self._codes, self._clock.seconds(self._marks), strict=True):
+            ledger.take(code, second)
+        return ledger.times()
+
+    def _add(self, code: int) -> None:
+        self._codes.append(code)
+        self._marks.append(self._clock.mark())
+
+
+@dataclass(slots=True)
+class _Open:
+    """A phase that has started and not ended."""
+
+    kind: int
+    since_s: float
+    inside_s: float = 0.0
+
+
+class _Ledger:
+    """Walks over the marks and books every second once."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, dict[int, float]]] = []
+        self._batches_of_rows = 0
+        self._batches = 0
+        self._open: list[_Open] = []
+        self._phases: dict[int, float] = {}
+        self._paused_s = 0.0
+        self._step_since_s: float | None = None
+
+    def take(self, code: int, second: float) -> None:
+        """Book one mark."""
+        if code == _STEP_END:
+            self._end_step(second)
+        elif code == _BATCH_END:
+            self._batches += 1
+            self._open.clear()
+        elif code > 0:
+            self._open.append(_Open(code, second))
+        else:
+            self._close(-code, second)
+
+    def _close(self, kind: int, second: float) -> None:
+        if all(phase.kind != kind for phase in self._open):
+            return
+        phase = self._open.pop()
+        while phase.kind != kind:
+            phase = self._open.pop()
+        whole_s = second - phase.since_s
+        if kind == PhaseKind.PAUSE:
+            self._paused_s += whole_s
+        else:
+            self._phases[kind] = self._phases.get(kind, 0.0) + max(0.0, whole_s - phase.inside_s)
+        if self._open:
+            self._open[-1].inside_s += whole_s
+
+    def _end_step(self, second: float) -> None:
+        if self._step_since_s is not None:
+            step_s = second - self._step_since_s - self._paused_s
+            self._rows.append((max(0.0, step_s), self._phases))
+            self._batches += 1
+            self._batches_of_rows = self._batches
+        self._open, self._phases, self._paused_s, self._step_since_s = [], {}, 0.0, second
+
+    def times(self) -> StepTimes | None:
+        """Return the quantiles of every complete step."""
+        if not self._rows:
+            return None
+        seen = {kind for _, phases in self._rows for kind in phases}
+
+        def of(kind: PhaseKind) -> Quantiles | None:
+            return quantiles([phases.get(kind, 0.0) for _, phases in self._rows]) if kind in seen else None
+
+        return StepTimes(
+            steps=len(self._rows),
+            batches=self._batches_of_rows,
+            step=quantiles([step_s for step_s, _ in self._rows]),
+            data_wait=of(PhaseKind.DATA_WAIT),
+            transfer=of(PhaseKind.TRANSFER),
+            forward=of(PhaseKind.FORWARD),
+            backward=of(PhaseKind.BACKWARD),
+            optimizer=of(PhaseKind.OPTIMIZER),
+        )
+
+
+def quantiles(seconds: Sequence[float]) -> Quantiles:
+    """
+    Return median, 10th and 90th percentile, linearly interpolated between the sorted values.
+
+    Args:
+        seconds: at least one time.
+    """
+    ordered = sorted(seconds)
+
+    def at(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        low = math.floor(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+    return Quantiles(median_s=at(0.5), p10_s=at(0.1), p90_s=at(0.9))

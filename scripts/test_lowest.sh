@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs the lowest versions that pyproject.toml admits into an environment of its own and runs the tests there.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$python" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet --upgrade "pip>=25.1" uv
+cd "$top"
+"$work/venv/bin/python" -m uv pip compile --quiet --resolution lowest-direct --extra all --extra demo \
+    --group test --python "$work/venv/bin/python" pyproject.toml --output-file "$work/lowest.txt"
+"$work/venv/bin/python" -m pip install --quiet -r "$work/lowest.txt"
+"$work/venv/bin/python" -m pip install --quiet --no-deps --editable .
+"$work/venv/bin/python" -m pytest --quiet -m "not sources"
+echo "make test-lowest: passed with $(grep -c == "$work/lowest.txt") packages at their lowest; nothing was written"

@@ -1,0 +1,124 @@
+"""
+One process that trains with and without FareMeter and reports what Python's audit hook saw while steps ran.
+
+    python tests/builders/audited.py FOLDER
+
+Prints one line of JSON: for each arm the audit events between the first and the last training step (files, sockets,
+processes, threads, imports), calls of torch.cuda.synchronize, and the process-wide state that changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+MARK = "AUDITED "
+WATCHED = (
+    "open",
+    "os.",
+    "socket.",
+    "subprocess.",
+    "shutil.",
+    "tempfile.",
+    "import",
+    "_thread.",
+    "pty.",
+    "ctypes.dlopen",
+)
+EPOCHS = 3
+
+
+class Ear:
+    """The audit hook; it can be deaf, but Python never lets go of it."""
+
+    def __init__(self) -> None:
+        self.listening = False
+        self.heard: Counter[str] = Counter()
+        sys.addaudithook(self.hear)
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.listening and event.startswith(WATCHED):
+            self.heard[f"{event} {arguments[0] if arguments else ''}"] += 1
+
+
+def arm(ear: Ear, callbacks: list[Any], **options: Any) -> dict[str, Any]:
+    """Train once; listen from the start of the first training step to the end of the last batch's hooks."""
+    import torch
+
+    from builders import contract
+
+    synchronized: list[int] = []
+    ended: list[bool] = []
+    original = torch.cuda.synchronize
+    torch.cuda.synchronize = lambda *_: synchronized.append(1)
+    ear.heard.clear()
+
+    class Listened(contract.Tiny):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            # A copy of the module that is traced after training is not training.
+            ear.listening = not ended
+            return super().training_step(batch, batch_idx)
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            # The module's hook comes after those of every callback.
+            if self.current_epoch == EPOCHS - 1 and self.trainer.is_last_batch:
+                ear.listening = False
+                ended.append(True)
+
+    before = contract.process_state()
+    outcome = contract.fit(callbacks, Listened, max_epochs=EPOCHS, **options)
+    after = contract.process_state()
+    torch.cuda.synchronize = original
+    return {
+        "heard": dict(ear.heard),
+        "deaf": not ear.listening,
+        "synchronized": len(synchronized),
+        "changed": contract.changes(before, after),
+        "status": outcome.status,
+        "warned": outcome.warned,
+        "steps": outcome.steps,
+    }
+
+
+def main() -> None:
+    """Two plain arms, so that lazy imports of others are done, then the metered one with the real services."""
+    folder = Path(sys.argv[1])
+    warnings.simplefilter("ignore")
+    import pytorch_lightning as pl
+
+    ear = Ear()
+
+    class Writes(pl.Callback):
+        """What FareMeter must not do: proof that the ear is open."""
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            with (folder / "written").open("a") as file:
+                file.write("a line")
+
+    from trainfare import FareMeter
+
+    arms = {"warm_up": arm(ear, []), "plain": arm(ear, []), "writes": arm(ear, [Writes()])}
+    meter = FareMeter(
+        warmup_steps=2,
+        measure_steps=4,
+        report_dir=str(folder),
+        machine="aws:p4d.24xlarge@us-east-1",
+        budget_usd=1e-9,
+        deadline_hours=1e-9,
+    )
+    arms["metered"] = arm(ear, [meter])
+    arms["fake_copy_plain"] = arm(ear, [], precision="bf16-mixed")
+    arms["fake_copy"] = arm(
+        ear, [FareMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder))], precision="bf16-mixed"
+    )
+    print(MARK + json.dumps(arms))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""Small real runs for tests/contract: a module that writes down what it saw, a Trainer, and what was left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from trainfare import FareMeter
+from trainfare.meter import Meter
+from trainfare.meter_services import MeterServices
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+BATCHES = 8
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+class Samples(Dataset[Tensor]):
+    """Eight batches of two samples, each made from its index."""
+
+    def __len__(self) -> int:
+        return 2 * BATCHES
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.arange(4, dtype=torch.float32) + index / 10
+
+
+def loader() -> DataLoader[Tensor]:
+    """The samples, shuffled, two at a time."""
+    return DataLoader(Samples(), batch_size=2, shuffle=True)
+
+
+class Repeat:
+    """The same batch, so many times: a loader that costs nothing."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+        self.batch = torch.ones(2, 4)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter([self.batch] * self.batches)
+
+
+class Tiny(pl.LightningModule):
+    """
+    Two linear layers with dropout; writes down every loss.
+
+    `before_step(module, batch_idx)` runs at the start of each training step: the place where a user's own code
+    raises, stops or looks around. `loss` replaces the loss, e.g. by NaN.
+    """
+
+    def __init__(
+        self,
+        before_step: Callable[[Any, int], None] | None = None,
+        loss: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.3), nn.Linear(4, 1))
+        self.before_step = before_step
+        self.replace_loss = loss
+        self.losses: list[bytes] = []
+        self.modes_in_validation: list[int] = []
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if self.before_step is not None:
+            self.before_step(self, batch_idx)
+        loss = self.net(batch).square().mean()
+        if self.replace_loss is not None:
+            loss = self.replace_loss(loss)
+        self.losses.append(loss.detach().float().numpy().tobytes())
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.modes_in_validation.append(len(torch_modes()["dispatch"]))
+        self.net(batch)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.01, foreach=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run left behind; `same` is what FareMeter must not have changed."""
+
+    status: str
+    steps: int
+    losses: int
+    fingerprint: str
+    error: tuple[str, str] | None
+    profiler: str
+    warned: tuple[str, ...]
+    modes: dict[str, Any]
+
+    @property
+    def same(self) -> tuple[Any, ...]:
+        """The part to compare with a run without FareMeter."""
+        return (self.status, self.steps, self.losses, self.fingerprint, self.error, self.profiler)
+
+
+def torch_modes() -> dict[str, Any]:
+    """What torch has standing: dispatch and function modes, the compiler's stance, saved-tensor and step hooks."""
+    from torch.optim import optimizer
+    from torch.overrides import _get_current_function_mode_stack
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    frame = sys.modules.get("torch._dynamo.eval_frame")
+    return {
+        "dispatch": [type(mode).__name__ for mode in _get_current_dispatch_mode_stack()],
+        "function": [type(mode).__name__ for mode in _get_current_function_mode_stack()],
+        "stance": "default" if frame is None else frame._stance.stance,
+        "saved_tensors_hooks": torch._C._autograd._top_saved_tensors_default_hooks(True) is not None,
+        "step_hooks": len(optimizer._global_optimizer_pre_hooks)
+        + len(optimizer._global_optimizer_post_hooks),
+    }
+
+
+NOTHING_STANDS = {
+    "dispatch": [],
+    "function": [],
+    "stance": "default",
+    "saved_tensors_hooks": False,
+    "step_hooks": 0,
+}
+
+
+def fit(
+    callbacks: list[Any],
+    make_module: Callable[[], Any] = Tiny,
+    *,
+    ckpt_path: Path | None = None,
+    train: Any = None,
+    validate: bool = True,
+    **options: Any,
+) -> Outcome:
+    """Seed, train two epochs (or what `options` say), and return what is left; never raises what the run raises."""
+    torch.set_num_threads(1)
+    seed()
+    module = make_module()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        module_losses: list[bytes] = getattr(module, "losses", [])
+        trainer = pl.Trainer(
+            **{
+                **QUIET,
+                "max_epochs": 2,
+                "limit_val_batches": 1 if validate else 0,
+                "num_sanity_val_steps": 0,
+                "callbacks": callbacks,
+                **options,
+            }
+        )
+        profiler = trainer.profiler
+        error = None
+        ctrl_c = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, train or loader(), loader() if validate else None, ckpt_path=ckpt_path)
+        except BaseException as raised:
+            error = (type(raised).__name__, str(raised))
+        finally:
+            # After a Ctrl-C Lightning leaves the signal ignored for the rest of the process.
+            signal.signal(signal.SIGINT, ctrl_c)
+    states = (
+        *module_losses,
+        *(tensor.detach().numpy().tobytes() for tensor in module.state_dict().values()),
+        torch.get_rng_state().numpy().tobytes(),
+        repr(random.getstate()).encode(),
+        repr(np.random.get_state()).encode(),
+    )
+    return Outcome(
+        status=str(trainer.state.status),
+        steps=trainer.global_step,
+        losses=len(module_losses),
+        fingerprint=hashlib.sha256(b"".join(states)).hexdigest(),
+        error=error,
+        profiler="the user's" if trainer.__dict__["profiler"] is profiler else repr(trainer.profiler),
+        warned=tuple(str(item.message) for item in caught if str(item.message).startswith("FareMeter")),
+        modes=torch_modes(),
+    )
+
+
+def seed() -> None:
+    """The same start for every arm."""
+    random.seed(7)
+    np.random.seed(7)
+    torch.manual_seed(7)
+
+
+# FareMeter with another outside world.
+
+
+def harmless(**changes: Any) -> MeterServices:
+    """Services that neither write, print nor rank, so that a test of training is quick; `changes` replace some."""
+    quiet = {
+        "say": lambda line: None,
+        "recommend": lambda profile, settings: SimpleNamespace(options=()),
+        "write_profile": lambda profile, folder: folder / "trainfare-profile.json",
+        "write_reports": lambda answer, profile, folder, as_of: (folder / "trainfare-report.html",),
+        "show": lambda answer, profile, as_of: None,
+        "markdown": lambda answer, profile, as_of: "",
+        "usd_per_hour": lambda machine: 1.0,
+        "today": lambda: date(2026, 1, 1),
+    }
+    return replace(MeterServices(), **{**quiet, **changes})
+
+
+def meter(outside: MeterServices | None = None, **arguments: Any) -> FareMeter:
+    """A FareMeter with a short window in another outside world."""
+    kind = type("FareMeter", (FareMeter,), {"services": outside or harmless()})
+    return kind(**{"warmup_steps": 1, "measure_steps": 3, **arguments})
+
+
+class Broken:
+    """A meter whose member `name` raises `error`; counts how often it was reached. Everything else is the real meter's."""
+
+    def __init__(self, inner: Meter, name: str, error: Callable[[], BaseException], hits: list[str]) -> None:
+        self.__dict__.update(inner=inner, name=name, error=error, hits=hits)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self.name:
+            return getattr(self.inner, name)
+        if isinstance(inspect.getattr_static(type(self.inner), name, None), property):
+            self._fail()
+        return self._fail
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == self.name:
+            self._fail()
+        setattr(self.inner, name, value)
+
+    def _fail(self, *_: Any) -> Any:
+        self.hits.append(self.name)
+        raise self.error()
+
+
+def broken_meter(member: str, error: Callable[[], BaseException]) -> tuple[FareMeter, list[str]]:
+    """A FareMeter whose inner meter fails at one member, and the list of how often it did."""
+    hits: list[str] = []
+
+    class Breaking(FareMeter):
+        # The name is part of the key under which Lightning keeps the state of a callback.
+        __qualname__ = "FareMeter"
+        services = harmless()
+
+        def make_meter(self) -> Any:
+            return Broken(super().make_meter(), member, error, hits)
+
+    return Breaking(warmup_steps=1, measure_steps=3), hits
+
+
+def hooks_of(kind: type) -> list[str]:
+    """Every method of Lightning's Callback that a class of ours overrides."""
+    return sorted(
+        name
+        for name in dir(pl.Callback)
+        if not name.startswith("_")
+        and callable(getattr(pl.Callback, name))
+        and getattr(kind, name) is not getattr(pl.Callback, name)
+    )
+
+
+# Process-wide state.
+
+
+def process_state() -> dict[str, Any]:
+    """Everything global that a well-behaved callback leaves as it was."""
+    return {
+        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "log_handlers": list(logging.root.handlers),
+        "log_level": logging.root.level,
+        "log_disabled": logging.root.manager.disable,
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "default_dtype": torch.get_default_dtype(),
+        "default_device": str(torch.get_default_device()),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "grad": torch.is_grad_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "matmul": torch.get_float32_matmul_precision(),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        "anomaly": torch.is_anomaly_enabled(),
+        "sdp": torch.backends.cuda.flash_sdp_enabled(),
+        "filters": list(warnings.filters),
+        "excepthook": sys.excepthook,
+        "displayhook": sys.displayhook,
+        "stdout": sys.stdout,
+        "trace": sys.gettrace(),
+        "profile": sys.getprofile(),
+        "recursion": sys.getrecursionlimit(),
+        "path": list(sys.path),
+        "python_threads": sorted(thread.name for thread in threading.enumerate()),
+        "modes": torch_modes(),
+    }
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Compare the process-wide state at the end of a block with that at its start."""
+    before = process_state()
+    yield
+    assert changes(before, process_state()) == {}
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
+    """What differs between two states; of a mapping only the entries that do."""
+
+    def shown(name: str) -> str:
+        old, new = before[name], after[name]
+        if isinstance(old, dict):
+            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            return repr({key: (old.get(key), new.get(key)) for key in keys})
+        return repr((old, new))
+
+    return {name: shown(name) for name in before if before[name] != after[name]}

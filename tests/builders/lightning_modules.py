@@ -1,0 +1,259 @@
+"""Modules, data and Trainers for the callback's tests: small, real, and driven by a clock that only we turn."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from builders.recommendations import recommendation
+from trainfare.callback import FareMeter
+from trainfare.meter_services import MeterServices
+from trainfare_core.job_profile import JobProfile
+
+NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
+
+quiet = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
+]
+"""What Lightning itself warns of in runs this small."""
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
+
+class Rows(Dataset[Tensor]):
+    """Rows of 8 numbers made from their index; each costs `load_s` on the clock."""
+
+    def __init__(self, rows: int = 64, clock: Clock | None = None, load_s: float = 0.0) -> None:
+        self.rows = rows
+        self.clock = clock
+        self.load_s = load_s
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int) -> Tensor:
+        if self.clock is not None:
+            self.clock.advance(self.load_s)
+        return torch.randn(8, generator=torch.Generator().manual_seed(index))
+
+
+class Stream(IterableDataset[Tensor]):
+    """The same rows without a length."""
+
+    def __init__(self, rows: int = 64) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        return (torch.randn(8, generator=torch.Generator().manual_seed(index)) for index in range(self.rows))
+
+
+def loader(rows: int = 64, batch_size: int = 4, **dataset: Any) -> DataLoader[Tensor]:
+    """Return a loader of `rows / batch_size` batches in this process."""
+    return DataLoader(Rows(rows, **dataset), batch_size=batch_size)
+
+
+def stream(rows: int = 64, batch_size: int = 4) -> DataLoader[Tensor]:
+    """Return a loader without a length."""
+    return DataLoader(Stream(rows), batch_size=batch_size)
+
+
+class ClockedSGD(torch.optim.SGD):
+    """SGD whose update costs 2 ms on the clock."""
+
+    clock: Clock | None = None
+
+    def step(self, closure: Any = None) -> Any:
+        """Run the closure, then the update."""
+        loss = closure() if closure is not None else None
+        super().step()
+        if self.clock is not None:
+            self.clock.advance(0.002)
+        return loss
+
+
+def module_class(namespace: str = "pytorch_lightning") -> type:
+    """Return the LightningModule of these tests for one of the two namespaces."""
+    pl = importlib.import_module(namespace)
+
+    class Tiny(pl.LightningModule):  # type: ignore[misc, name-defined]
+        """One layer. On a clock: transfer 3 ms, forward 7 ms, backward 4 ms, optimizer 2 ms, validation 50 ms."""
+
+        def __init__(self, clock: Clock | None = None, optimizers: int = 1, **behaviour: Any) -> None:
+            super().__init__()
+            self.layer = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+            self.clock = clock
+            self.how_many = optimizers
+            self.behaviour = behaviour
+            self.automatic_optimization = not behaviour.get("manual", False)
+
+        def _pass(self, seconds: float) -> None:
+            if self.clock is not None:
+                self.clock.advance(seconds)
+
+        def on_before_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+            if self.trainer.training:
+                self._pass(0.003)
+            return batch
+
+        def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> int | None:
+            return -1 if batch_idx == self.behaviour.get("skip_at") else None
+
+        def training_step(self, batch: Tensor, batch_idx: int) -> Tensor | None:
+            if self.trainer.global_step == self.behaviour.get("raise_at") and "error" in self.behaviour:
+                # Once: the fake copy of this module, traced at the end, does not stumble again.
+                raise self.behaviour.pop("error")
+            self._pass(0.007)
+            loss = self._loss(batch)
+            if self.automatic_optimization:
+                return loss
+            every = self.behaviour.get("step_every", 1)
+            self.manual_backward(loss)
+            if (batch_idx + 1) % every == 0:
+                optimizers = self.optimizers()
+                for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            return None
+
+        def _loss(self, batch: Tensor) -> Tensor:
+            loss = functional.mse_loss(self.layer(batch), torch.zeros(len(batch), 2))
+            if self.clock is not None and loss.requires_grad:
+                loss.register_hook(lambda _: self._pass(0.004))
+            return loss
+
+        def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+            self._pass(0.050)
+            self._loss(batch)
+
+        def configure_optimizers(self) -> Any:
+            made = [ClockedSGD(self.parameters(), lr=0.01) for _ in range(self.how_many)]
+            for optimizer in made:
+                optimizer.clock = self.clock
+            return made if self.how_many > 1 else made[0]
+
+    return Tiny
+
+
+Tiny: Any = module_class()
+
+
+class Kept(Logger):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    @property
+    def name(self) -> str:
+        return "kept"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        return
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if any(name.startswith("fare/") for name in metrics):
+            self.rows.append((step, dict(metrics)))
+
+
+class World:
+    """The outside world of a meter, recorded: what was said, asked, written."""
+
+    def __init__(self, clock: Callable[[], float] | None = None, **services: Any) -> None:
+        self.lines: list[str] = []
+        self.profiles: list[JobProfile] = []
+        self.shown = 0
+        given = {
+            "today": lambda: date(2026, 9, 1),
+            "say": self.lines.append,
+            "recommend": self._recommend,
+            "show": self._show,
+            **({"now": clock} if clock is not None else {}),
+            **services,
+        }
+        self.services = MeterServices(**given)
+
+    def _recommend(self, profile: JobProfile, settings: Any) -> Any:
+        del settings
+        self.profiles.append(profile)
+        return recommendation()
+
+    def _show(self, *_: Any) -> None:
+        self.shown += 1
+
+    @property
+    def profile(self) -> JobProfile:
+        """The one profile that was priced."""
+        assert len(self.profiles) == 1, self.lines
+        return self.profiles[0]
+
+    def meter(self, folder: Path, **arguments: Any) -> FareMeter:
+        """Return a FareMeter in this world that writes to `folder`."""
+        kind = type("FareMeter", (FareMeter,), {"services": self.services})
+        return kind(**{"report_dir": str(folder), **arguments})  # type: ignore[no-any-return]
+
+
+def trainer(folder: Path, *callbacks: Any, namespace: str = "pytorch_lightning", **options: Any) -> Any:
+    """Return a silent CPU Trainer of one namespace that keeps no logs and no checkpoints unless told to."""
+    pl = importlib.import_module(namespace)
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": str(folder),
+        "num_sanity_val_steps": 0,
+        "callbacks": list(callbacks),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(**{**defaults, **options})
+
+
+def of_ours(warned: Any) -> list[str]:
+    """Return the warnings that FareMeter gave, among those that were caught."""
+    return [str(warning.message) for warning in warned if "FareMeter" in str(warning.message)]
+
+
+def nothing_left_behind(of: Any) -> bool:
+    """Tell whether torch's dispatch-mode stack is empty and the Trainer has its own profiler."""
+    return not _get_current_dispatch_mode_stack() and type(of.profiler).__name__ == "PassThroughProfiler"

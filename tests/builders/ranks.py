@@ -1,0 +1,130 @@
+"""
+Two processes under gloo that train with and without FareMeter, and count every collective call.
+
+    python tests/builders/ranks.py FOLDER --fail-in-step            Lightning's launcher starts the second process
+    python tests/builders/ranks.py FOLDER --strategy ddp_spawn      both processes are spawned, the callback pickled
+    python -m torch.distributed.run --nproc-per-node 2 tests/builders/ranks.py FOLDER
+
+Each rank writes `rank-N.json`: per arm, the calls of torch.distributed, the group's sequence number and the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+COLLECTIVES = [
+    "all_gather",
+    "all_gather_coalesced",
+    "all_gather_into_tensor",
+    "all_gather_object",
+    "all_reduce",
+    "all_reduce_coalesced",
+    "all_to_all",
+    "all_to_all_single",
+    "barrier",
+    "batch_isend_irecv",
+    "broadcast",
+    "broadcast_object_list",
+    "gather",
+    "gather_object",
+    "irecv",
+    "isend",
+    "monitored_barrier",
+    "new_group",
+    "recv",
+    "recv_object_list",
+    "reduce",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
+    "scatter",
+    "scatter_object_list",
+    "send",
+    "send_object_list",
+]
+counted: Counter[str] = Counter()
+
+
+def count_collectives() -> None:
+    """Wrap the collectives of torch.distributed before anybody has imported them."""
+    import torch.distributed as dist
+
+    for name in COLLECTIVES:
+        for home in (dist, dist.distributed_c10d):
+            if inspect.isfunction(getattr(home, name, None)):
+                setattr(home, name, _counting(name, getattr(home, name)))
+
+
+def _counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        counted[name] += 1
+        return call(*arguments, **named)
+
+    return wrapped
+
+
+def main() -> None:
+    """Train a plain arm, then a metered one, in the same two processes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fail-in-step", action="store_true")
+    parser.add_argument("--strategy", default="ddp")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    warnings.simplefilter("ignore")
+    count_collectives()
+    import torch.distributed as dist
+    from pytorch_lightning.strategies import DDPStrategy
+
+    from builders import contract
+
+    def fail(module: Any, batch_idx: int) -> None:
+        if module.global_rank == 1 and len(module.losses) == 3:
+            raise ValueError("rank 1 fails")
+
+    def strategy() -> Any:
+        start = {"ddp": None, "ddp_spawn": "spawn"}[arguments.strategy]
+        named = {} if start is None else {"start_method": start}
+        return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=20), **named)
+
+    seen: dict[str, Any] = {}
+    alone = arguments.fail_in_step or arguments.strategy != "ddp"
+    for arm in ["metered"] if alone else ["warm_up", "plain", "metered"]:
+        counted.clear()
+        started = 0 if not dist.is_initialized() else _sequence(dist)
+        callbacks = [_meter(arguments.folder)] if arm == "metered" else []
+        module = (lambda: contract.Tiny(fail)) if arguments.fail_in_step else contract.Tiny
+        outcome = contract.fit(callbacks, module, devices=2, strategy=strategy())
+        seen[arm] = {
+            **dataclasses.asdict(outcome),
+            "counted": dict(sorted(counted.items())),
+            "sequence": _sequence(dist) - started if dist.is_initialized() else None,
+        }
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    (arguments.folder / f"rank-{rank}.json").write_text(json.dumps(seen))
+
+
+def _sequence(dist: Any) -> int:
+    return dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
+
+
+def _meter(folder: Path) -> Any:
+    from trainfare import FareMeter
+
+    return FareMeter(warmup_steps=1, measure_steps=2, report_dir=str(folder / "report"), usd_per_hour=1.0)
+
+
+if __name__ == "__main__":
+    main()

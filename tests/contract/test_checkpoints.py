@@ -1,0 +1,199 @@
+"""Checkpoints do not depend on FareMeter: written with it they load without it, and the other way round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback as OtherCallback
+from pytorch_lightning import Callback
+
+from builders import contract
+from builders.contract import Tiny
+from trainfare import FareMeter
+
+CEILING_BYTES = 4096
+
+
+def saving(path: Path, at: int) -> Callable[[], Tiny]:
+    """A module whose run is saved after so many batches, and goes on."""
+
+    def save(module: Any, batch_idx: int) -> None:
+        if len(module.losses) == at:
+            module.trainer.save_checkpoint(path)
+
+    return lambda: Tiny(save)
+
+
+def primitives_only(value: Any) -> bool:
+    """Whether a state holds nothing but what every unpickler and JSON know."""
+    if type(value) is dict:
+        return all(type(key) is str and primitives_only(item) for key, item in value.items())
+    if type(value) is list:
+        return all(map(primitives_only, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+@pytest.mark.parametrize("resume_with", [True, False])
+@pytest.mark.parametrize("save_with", [True, False])
+@pytest.mark.parametrize("at", [1, 2, 8, 12])
+def test_a_checkpoint_loads_with_and_without_the_meter(
+    at: int, save_with: bool, resume_with: bool, tmp_path: Path
+) -> None:
+    """All four ways, in and after the watched step: resumed training is bitwise that of a run that never met FareMeter."""
+
+    def resumed(path: Path, *, save: bool, resume: bool) -> contract.Outcome:
+        first = contract.fit([contract.meter()] if save else [], saving(path, at))
+        assert first.error is None
+        return contract.fit([contract.meter()] if resume else [], max_epochs=3, ckpt_path=path)
+
+    mixed = resumed(tmp_path / "mixed.ckpt", save=save_with, resume=resume_with)
+    plain = resumed(tmp_path / "plain.ckpt", save=False, resume=False)
+    assert plain.status == "TrainerStatus.FINISHED"
+    assert mixed.same == plain.same
+    assert mixed.warned == ()
+
+
+def test_a_checkpoint_differs_only_by_our_few_numbers(tmp_path: Path) -> None:
+    """torch.load with weights_only, its default, reads it; it holds one entry of ours and all others unchanged."""
+    contract.fit([contract.meter()], saving(tmp_path / "with.ckpt", 12))
+    contract.fit([], saving(tmp_path / "without.ckpt", 12))
+    mine = torch.load(tmp_path / "with.ckpt", weights_only=True)
+    plain = torch.load(tmp_path / "without.ckpt", weights_only=True)
+    assert mine["callbacks"].keys() - plain["callbacks"].keys() == {"FareMeter"}
+    assert primitives_only(mine["callbacks"]["FareMeter"])
+    del mine["callbacks"]["FareMeter"]
+    for kept in ("state_dict", "optimizer_states", "loops"):
+        torch.testing.assert_close(mine[kept], plain[kept], rtol=0, atol=0)
+    assert mine.keys() == plain.keys()
+    assert mine["callbacks"] == plain["callbacks"]
+
+
+def test_the_state_stays_small_after_a_long_run() -> None:
+    """However long the run, the state is a few primitives: under 4 KiB and not growing."""
+    sizes: dict[int, int] = {}
+    callback = contract.meter(usd_per_hour=1.0, budget_usd=1e9)
+
+    def look(module: Any, batch_idx: int) -> None:
+        if batch_idx in (1, 4, 100, 2000):
+            state = callback.state_dict()
+            assert primitives_only(state)
+            sizes[batch_idx] = len(json.dumps(state).encode())
+
+    outcome = contract.fit(
+        [callback], lambda: Tiny(look), max_epochs=1, train=contract.Repeat(2001), val_check_interval=50
+    )
+    assert outcome.error is None
+    assert len(sizes) == 4
+    assert max(sizes.values()) <= CEILING_BYTES
+    assert max(sizes.values()) - min(sizes.values()) <= 32
+
+
+def test_the_seconds_of_earlier_sessions_add_up(tmp_path: Path) -> None:
+    """A resumed run has paid for the time of the first session too, and not for the time in between."""
+
+    def session(start_s: float, ckpt: Path | None) -> float:
+        reads: list[int] = []
+
+        def now() -> float:
+            reads.append(1)
+            return start_s + len(reads)
+
+        callback = contract.meter(contract.harmless(now=now))
+        contract.fit(
+            [callback],
+            saving(tmp_path / "kept.ckpt", 15) if ckpt is None else Tiny,
+            max_epochs=3,
+            ckpt_path=ckpt,
+        )
+        return float(callback.state_dict()["elapsed_s"])
+
+    session(0.0, None)
+    saved = torch.load(tmp_path / "kept.ckpt", weights_only=True)["callbacks"]["FareMeter"]["elapsed_s"]
+    alone = session(1_000_000.0, None)
+    resumed = session(1_000_000.0, tmp_path / "kept.ckpt")
+    assert saved > 10.0
+    assert saved < resumed < saved + alone
+
+
+STATES = {
+    "empty": {},
+    "none": None,
+    "text": "state",
+    "nan": {"version": 1, "elapsed_s": float("nan")},
+    "infinite": {"version": 1, "elapsed_s": float("inf")},
+    "negative": {"version": 1, "elapsed_s": -1.0},
+    "huge": {"version": 1, "elapsed_s": 1e300},
+    "words": {"version": 1, "elapsed_s": "long"},
+    "true": {"version": 1, "elapsed_s": True},
+    "newer": {"version": 99, "seconds": 5},
+    "list": [1, 2, 3],
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_a_state_that_is_not_ours_is_ignored(kind: str, tmp_path: Path) -> None:
+    """A checkpoint whose entry for us is damaged or of another version resumes as if it had none."""
+    contract.fit([], saving(tmp_path / "half.ckpt", 8))
+    checkpoint = torch.load(tmp_path / "half.ckpt", weights_only=True)
+    checkpoint["callbacks"]["FareMeter"] = STATES[kind]
+    torch.save(checkpoint, tmp_path / "half.ckpt")
+    plain = contract.fit([], max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
+    callback = contract.meter()
+    outcome = contract.fit([callback], max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
+    assert outcome.error is None
+    assert outcome.same == plain.same
+    assert outcome.warned == ()
+    assert 0.0 <= callback.state_dict()["elapsed_s"] < 60.0
+
+
+@pytest.mark.parametrize("base", [Callback, OtherCallback])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_foreign_callback_with_state_keeps_it(base: Any, first: bool, tmp_path: Path) -> None:
+    """Another callback beside ours, before or after it, of either namespace, saves and gets back its own state."""
+
+    class Counter(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = 0
+            self.got: Any = None
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.batches += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"batches": self.batches}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.got = dict(state_dict)
+
+    def pair(other: Any) -> list[Any]:
+        return [contract.meter(), other] if first else [other, contract.meter()]
+
+    contract.fit(pair(Counter()), saving(tmp_path / "half.ckpt", 8))
+    later = Counter()
+    outcome = contract.fit(pair(later), max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
+    assert outcome.error is None
+    assert later.got == {"batches": 8}
+    assert later.batches == 2 * contract.BATCHES
+
+
+def test_a_resumed_run_reports_the_work_that_is_left(tmp_path: Path) -> None:
+    """The plan of a resumed run counts all steps of the run, and knows how many are done."""
+    profiles: list[Any] = []
+    services = contract.harmless(
+        write_profile=lambda profile, folder: profiles.append(profile) or folder,
+        today=lambda: date(2026, 1, 1),
+    )
+    contract.fit([], saving(tmp_path / "half.ckpt", 8))
+    contract.fit([contract.meter(services)], max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
+    assert profiles[0].plan.optimizer_steps == 3 * contract.BATCHES
+
+
+def test_the_key_of_the_state_is_the_same_in_every_namespace() -> None:
+    """A checkpoint of one namespace is found again under the other: the key is the class's name, not its bases."""
+    assert FareMeter().state_key == "FareMeter"

@@ -1,0 +1,95 @@
+"""Two real processes under gloo: one report, no collective of ours, and no rank waits for another because of us."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import ranks
+from builders.contract import NOTHING_STANDS
+from trainfare import FareMeter
+
+FILES = ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+def start(folder: Path, *options: str, before: tuple[str, ...] = ()) -> tuple[str, dict[int, Any]]:
+    """Run both ranks for at most a minute and a half; return what they printed and what each rank wrote."""
+    command = [sys.executable, *before, ranks.__file__, str(folder), *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    written = {int(path.stem[-1]): json.loads(path.read_text()) for path in folder.glob("rank-*.json")}
+    assert written, done.stderr
+    return done.stdout, written
+
+
+@pytest.fixture(scope="module")
+def torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[int, Any]]:
+    folder = tmp_path_factory.mktemp("torchrun")
+    return (folder, *start(folder, before=tuple(TORCHRUN)))
+
+
+def test_no_collective_of_ours(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """Each rank calls exactly the collectives that it calls without FareMeter, and the group counts the same."""
+    _, _, written = torchrun
+    for rank in (0, 1):
+        plain, metered = written[rank]["plain"], written[rank]["metered"]
+        assert metered["counted"] == plain["counted"]
+        assert metered["sequence"] == plain["sequence"] > 0
+        assert sum(plain["counted"].values()) > 0
+
+
+def test_both_ranks_train_as_they_did(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """Losses, weights and generators of both ranks are bitwise the same."""
+    _, _, written = torchrun
+    for rank in (0, 1):
+        plain, metered = written[rank]["plain"], written[rank]["metered"]
+        assert metered["status"] == "TrainerStatus.FINISHED"
+        assert (metered["fingerprint"], metered["steps"]) == (plain["fingerprint"], plain["steps"])
+        assert metered["modes"] == NOTHING_STANDS
+        assert metered["warned"] == []
+
+
+def test_rank_0_alone_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """One table, one set of files, for a world of two."""
+    folder, printed, _ = torchrun
+    assert sorted(path.name for path in (folder / "report").iterdir()) == FILES
+    assert printed.count("trainfare: wrote ") == 1
+    profile = json.loads((folder / "report" / "trainfare-profile.json").read_text())
+    assert profile["parallel"]["devices"] == 2
+    assert profile["parallel"]["strategy"] == "ddp"
+    assert profile["measured"]["steps"] == 2
+
+
+def test_a_failing_rank_hangs_nobody(tmp_path: Path) -> None:
+    """Rank 1 raises in its step: rank 0 ends with Lightning's error within a minute, and says what it knows."""
+    printed, written = start(tmp_path, "--fail-in-step")
+    for outcome in (written[rank]["metered"] for rank in written):
+        assert outcome["status"] == "TrainerStatus.INTERRUPTED"
+        assert outcome["modes"] == NOTHING_STANDS
+        assert outcome["profiler"] == "the user's"
+        assert outcome["warned"] == []
+    assert printed.count("trainfare: ") <= 3
+    files = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert files == FILES
+
+
+def test_spawned_processes_give_one_report(tmp_path: Path) -> None:
+    """With `ddp_spawn` the callback travels by pickle to both processes; rank 0 reports."""
+    printed, _ = start(tmp_path, "--strategy", "ddp_spawn")
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
+    assert printed.count("trainfare: wrote ") == 1
+
+
+def test_a_meter_travels() -> None:
+    """A meter can be pickled and copied, as spawning strategies and sweeps do with callbacks."""
+    meter = FareMeter(warmup_steps=1, machine="aws:p4d.24xlarge@us-east-1")
+    meter.load_state_dict({"version": 1, "elapsed_s": 5.0})
+    for other in (pickle.loads(pickle.dumps(meter)), copy.deepcopy(meter)):
+        assert other.state_dict() == meter.state_dict() == {"version": 1, "elapsed_s": 5.0}

@@ -1,0 +1,256 @@
+"""However training ends, torch and the Trainer are left as they were: no mode, no stance, no profiler of ours."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.profilers import SimpleProfiler
+
+from builders import contract
+from builders.contract import NOTHING_STANDS, Outcome, Tiny
+
+
+class Skips(Tiny):
+    """Ends its epoch at one batch, by the hook that Lightning has for it."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        return -1 if batch_idx == self.at else None
+
+
+def in_step(at: int, act: Callable[[Any], None]) -> Callable[[], Tiny]:
+    def before(module: Any, batch_idx: int) -> None:
+        if len(module.losses) == at:
+            act(module)
+
+    return lambda: Tiny(before)
+
+
+def fail(module: Any) -> None:
+    raise ValueError("mine")
+
+
+def ctrl_c(module: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def stop(module: Any) -> None:
+    module.trainer.should_stop = True
+
+
+class FailsIn(Tiny):
+    """Raises in another of the module's hooks."""
+
+    def __init__(self, hook: str, at: int) -> None:
+        super().__init__()
+
+        def raising(*_: Any, **__: Any) -> None:
+            if len(self.losses) == at:
+                raise ValueError("mine")
+
+        setattr(self, hook, raising)
+
+
+MODULES = {
+    **{f"skips_{at}": lambda at=at: Skips(at) for at in (0, 1, 2, 7)},
+    **{f"raises_{at}": in_step(at, fail) for at in (0, 1, 2, 7)},
+    **{f"ctrl_c_{at}": in_step(at, ctrl_c) for at in (0, 1, 2, 7)},
+    **{f"stops_{at}": in_step(at, stop) for at in (0, 1, 2, 7)},
+    **{
+        f"{hook}_{at}": lambda hook=hook, at=at: FailsIn(hook, at)
+        for hook in (
+            "on_before_backward",
+            "on_after_backward",
+            "on_before_optimizer_step",
+            "on_train_batch_end",
+        )
+        for at in (1, 2, 3)
+    },
+    "validation": lambda: FailsIn("on_validation_batch_start", 8),
+}
+
+
+class MetricStops(EarlyStopping):
+    """Stops after the first validation, by a metric that gets no better."""
+
+    def __init__(self) -> None:
+        super().__init__("val", patience=1)
+
+
+TRAINERS: dict[str, dict[str, Any]] = {
+    "max_time_now": {"max_time": timedelta(seconds=0), "max_epochs": -1},
+    "max_steps_1": {"max_steps": 1, "max_epochs": -1},
+    "max_steps_2": {"max_steps": 2, "max_epochs": -1},
+    "no_steps": {"max_steps": 0, "max_epochs": -1},
+    "no_epochs": {"max_epochs": 0},
+    "no_batches": {"limit_train_batches": 0},
+    "one_batch": {"limit_train_batches": 1},
+    "fast_dev_run": {"fast_dev_run": True},
+    "sanity": {"num_sanity_val_steps": 2},
+    "validation_in_between": {"val_check_interval": 2},
+    "accumulate": {"accumulate_grad_batches": 3},
+    "overfit": {"overfit_batches": 2},
+    "inference_off": {"inference_mode": False},
+    "anomaly": {"detect_anomaly": True},
+}
+
+
+class Spy(Callback):
+    """Stands after FareMeter: notes which of our modes stand where only the watched batch may have them."""
+
+    def __init__(self) -> None:
+        self.in_validation: list[Any] = []
+        self.after_batch: list[Any] = []
+        self.watched = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.watched += bool(contract.torch_modes()["dispatch"])
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.after_batch.append(contract.torch_modes())
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.in_validation.append(contract.torch_modes())
+
+
+def both(make: Callable[[], Any], **options: Any) -> tuple[Outcome, Outcome, Spy]:
+    """Run without and with FareMeter."""
+    spy = Spy()
+    plain = contract.fit([Spy()], make, **options)
+    return plain, contract.fit([contract.meter(), spy], make, **options), spy
+
+
+@pytest.mark.parametrize("end", MODULES)
+def test_a_run_that_the_module_ends_leaves_nothing(end: str) -> None:
+    """A skipped epoch, an exception, Ctrl-C, a stop: before, in and after the watched step."""
+    plain, metered, spy = both(MODULES[end])
+    assert (plain.error is None) == end.startswith(("skips", "stops"))
+    assert metered.same == plain.same
+    assert metered.modes == NOTHING_STANDS
+    assert metered.warned == ()
+    assert all(modes == NOTHING_STANDS for modes in (*spy.after_batch, *spy.in_validation))
+
+
+@pytest.mark.parametrize("options", TRAINERS)
+def test_a_run_that_the_trainer_ends_leaves_nothing(options: str) -> None:
+    """Time limits, step limits, nothing to do at all: a report or "not enough steps", never a change."""
+    plain, metered, spy = both(Tiny, **TRAINERS[options])
+    assert metered.same == plain.same
+    assert metered.modes == NOTHING_STANDS
+    assert len(metered.warned) == (1 if options == "fast_dev_run" else 0)
+    assert all(modes == NOTHING_STANDS for modes in (*spy.after_batch, *spy.in_validation))
+
+
+@pytest.mark.parametrize("options", ["max_steps_1", "no_steps", "no_epochs", "no_batches", "one_batch"])
+def test_a_run_too_short_says_so(options: str) -> None:
+    """What there is is said plainly: how many steps there were and how many are needed."""
+    lines: list[str] = []
+    contract.fit([contract.meter(contract.harmless(say=lines.append))], Tiny, **TRAINERS[options])
+    assert [line for line in lines if "not enough steps (have " in line], lines
+
+
+@pytest.mark.parametrize("at", [1, 2, 7])
+def test_the_step_is_watched_again_after_a_batch_that_was_cut_off(at: int) -> None:
+    """A batch that never came to its end is forgotten; the profile is made from a whole one."""
+    profiles: list[Any] = []
+    services = contract.harmless(write_profile=lambda profile, folder: profiles.append(profile) or folder)
+    contract.fit([contract.meter(services)], lambda: Skips(at), max_epochs=12 // at + 2)
+    whole: list[Any] = []
+    services = contract.harmless(write_profile=lambda profile, folder: whole.append(profile) or folder)
+    contract.fit([contract.meter(services)])
+    assert profiles[0].operations == whole[0].operations
+
+
+def test_the_watch_lasts_one_batch() -> None:
+    """One batch of the run is watched, no more."""
+    spy = Spy()
+    contract.fit([contract.meter(), spy])
+    assert spy.watched == 1
+
+
+def test_early_stopping_leaves_nothing() -> None:
+    """Lightning's own EarlyStopping ends the run by a metric."""
+
+    class Flat(Tiny):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val", torch.tensor(1.0))
+
+    plain = contract.fit([MetricStops()], Flat, max_epochs=6)
+    metered = contract.fit([MetricStops(), contract.meter()], Flat, max_epochs=6)
+    assert plain.steps < 6 * contract.BATCHES
+    assert metered.same == plain.same
+    assert metered.modes == NOTHING_STANDS
+
+
+def test_the_users_profiler_hears_every_action(tmp_path: Any) -> None:
+    """The user's profiler gets the same actions, in the same number, as without FareMeter, and is put back."""
+
+    def actions(callbacks: list[Any]) -> dict[str, int]:
+        profiler = SimpleProfiler(dirpath=tmp_path, filename="profile")
+        outcome = contract.fit(callbacks, profiler=profiler)
+        assert outcome.profiler == "the user's"
+        seen = {name: len(times) for name, times in profiler.recorded_durations.items()}
+        return {name: count for name, count in seen.items() if "FareMeter" not in name}
+
+    assert actions([contract.meter()]) == actions([])
+
+
+def test_a_profiler_that_someone_put_around_ours_stays() -> None:
+    """Whoever wraps the profiler after us keeps the wrapper: we only fall silent."""
+
+    class Wrapper:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    class Wraps(Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            trainer.profiler = self.mine = Wrapper(trainer.profiler)
+
+        def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+            self.kept = trainer.__dict__["profiler"] is self.mine
+
+    wraps = Wraps()
+    outcome = contract.fit([contract.meter(), wraps])
+    assert wraps.kept
+    assert outcome.warned == ()
+    assert outcome.losses == contract.fit([Wraps()]).losses
+
+
+def test_a_mode_of_the_users_own_stays_where_it_is() -> None:
+    """A dispatch mode that the user keeps on throughout training is neither left nor reordered by us."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Theirs(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return func(*args, **(kwargs or {}))
+
+    with Theirs():
+        plain, metered, _ = both(Tiny)
+        assert metered.modes == {**NOTHING_STANDS, "dispatch": ["Theirs"]}
+    assert metered.same == plain.same
+
+
+def test_a_second_fit_of_the_same_objects_is_metered_again() -> None:
+    """The callback can be used for several runs, the earlier one ended early included."""
+    profiles: list[Any] = []
+    callback = contract.meter(
+        contract.harmless(write_profile=lambda profile, folder: profiles.append(profile) or folder)
+    )
+    contract.fit([callback], in_step(9, fail))
+    contract.fit([callback])
+    contract.fit([callback])
+    assert [profile.measured.steps for profile in profiles] == [3, 3, 3]
+    assert profiles[1].operations == profiles[2].operations

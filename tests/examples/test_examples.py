@@ -1,0 +1,91 @@
+"""Each example runs as its own docstring says, on a CPU, with no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainfare_core.job_profile import JobProfile
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(arguments: list[str], cwd: Path, timeout_s: int = 240) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def profile_in(folder: Path) -> JobProfile:
+    return JobProfile.from_json((folder / "trainfare-profile.json").read_text(encoding="utf-8"))
+
+
+def test_image_classifier(tmp_path: Path) -> None:
+    """The classifier trains, is metered, and leaves a profile and a report of the whole run."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import image_classifier as e; e.main(1, '.')"
+    run(["-c", code, str(EXAMPLES)], tmp_path)
+    profile = profile_in(tmp_path)
+    assert profile.plan.optimizer_steps == 47
+    assert profile.measured is not None
+    assert profile.step_flops > 0
+    assert (tmp_path / "trainfare-report.html").stat().st_size > 0
+
+
+def test_image_classifier_before_launch(tmp_path: Path) -> None:
+    """The same file answers `recommend` and `check` before launch."""
+    target = f"{EXAMPLES / 'image_classifier.py'}:job"
+    answer = json.loads(run(["-m", "trainfare", "recommend", target, "--format", "json"], tmp_path).stdout)
+    assert answer["job"]["optimizer_steps"] == 47 * 20
+    assert {option["provider"] for option in answer["options"]} >= {"aws"}
+    run(["-m", "trainfare", "check", target, "--max-usd", "1000"], tmp_path)
+
+
+def test_lightning_cli(tmp_path: Path) -> None:
+    """LightningCLI takes FareMeter from YAML and its arguments from flags."""
+    folder = EXAMPLES / "lightning_cli"
+    arguments = ["fit", "--config", str(folder / "config.yaml"), "--trainer.callbacks.measure_steps=5"]
+    run([str(folder / "train.py"), *arguments], tmp_path)
+    measured = profile_in(tmp_path).measured
+    assert measured is not None
+    assert measured.steps == 5
+
+
+def test_ddp_on_two_processes(tmp_path: Path) -> None:
+    """Two gloo processes train, rank 0 alone writes one profile of a run with two devices."""
+    run([str(EXAMPLES / "ddp_two_processes.py"), "."], tmp_path)
+    profile = profile_in(tmp_path)
+    assert profile.parallel.world_size == 2
+    assert profile.plan.optimizer_steps == 29
+    assert len(list(tmp_path.glob("trainfare-profile*.json"))) == 1
+
+
+@pytest.mark.parametrize("example", ["small_gpt.py", "llama_7b.py"])
+def test_language_models_before_launch(example: str, tmp_path: Path) -> None:
+    """The GPT and the 7B model are traced with no hardware and the profile is complete."""
+    target = f"{EXAMPLES / example}:job"
+    run(["-m", "trainfare", "profile", target, "-o", "job.json"], tmp_path)
+    profile = JobProfile.from_json((tmp_path / "job.json").read_text(encoding="utf-8"))
+    assert profile.coverage > 0.99
+    assert profile.plan.optimizer_steps
+    assert any(group.kind == "attention" for group in profile.operations)
+
+
+def test_small_gpt_trains(tmp_path: Path) -> None:
+    """The small GPT really trains for a few steps."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import small_gpt as e; e.main(report_dir='.')"
+    run(["-c", code, str(EXAMPLES)], tmp_path)
+    assert profile_in(tmp_path).measured is not None

@@ -1,0 +1,115 @@
+"""Rules that keep the house safe and liveable, read off the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+TOP = Path(__file__).resolve().parents[2]
+SOURCES = [path for room in ("core", "providers", "plugin") for path in (TOP / room).rglob("*.py")]
+FORBIDDEN_CALLS = {"eval", "exec"}
+FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+
+pytestmark = pytest.mark.sources
+
+
+def calls(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def forbidden(source: str) -> list[str]:
+    """Constructs that reliability item 18 forbids, as they stand in one file."""
+    tree = ast.parse(source)
+    found = [f"{name}()" for call in calls(tree) if (name := getattr(call.func, "id", "")) in FORBIDDEN_CALLS]
+    for call in calls(tree):
+        found += [
+            f"{k.arg}=..."
+            for k in call.keywords
+            if k.arg == "shell" and getattr(k.value, "value", None) is True
+        ]
+        found += [
+            f"{k.arg}=..."
+            for k in call.keywords
+            if k.arg == "verify" and getattr(k.value, "value", None) is False
+        ]
+        if isinstance(call.func, ast.Attribute) and ast.unparse(call.func) in {
+            "yaml.load",
+            "yaml.unsafe_load",
+        }:
+            found.append(ast.unparse(call.func))
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [f"import {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES]
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval('1')",
+        "exec('1')",
+        "run('x', shell=True)",
+        "get(u, verify=False)",
+        "yaml.load(f)",
+        "import pickle",
+        "from dill import load",
+    ],
+)
+def test_the_rule_bites(line: str) -> None:
+    """Each forbidden construct is seen where it is planted."""
+    assert forbidden(line)
+
+
+def test_no_dangerous_construct_in_the_sources() -> None:
+    """No eval, exec, pickle, shell, unsafe YAML or unverified TLS anywhere."""
+    assert {
+        str(p.relative_to(TOP)): f for p in SOURCES if (f := forbidden(p.read_text(encoding="utf-8")))
+    } == {}
+
+
+def test_no_file_is_a_room_with_too_much_in_it() -> None:
+    """No source file reaches 500 lines, and the median stays under 200."""
+    lengths = {str(p.relative_to(TOP)): len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES}
+    assert {name: n for name, n in lengths.items() if n > 500} == {}
+    assert sorted(lengths.values())[len(lengths) // 2] < 200
+
+
+def workflows() -> list[Path]:
+    return sorted((TOP / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", workflows(), ids=lambda p: p.name)
+def test_workflow_grants_nothing_and_pins_every_action(path: Path) -> None:
+    """Each workflow starts from no permissions, pins actions by full commit and bounds its jobs."""
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {}
+    used = re.findall(r"uses:\s*(\S+)", text)
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), used
+    assert all("timeout-minutes" in job and "permissions" in job for job in workflow["jobs"].values())
+
+
+def test_ci_calls_the_commands_of_the_readme() -> None:
+    """CI runs what a person runs."""
+    script = (TOP / ".ci" / "run").read_text(encoding="utf-8")
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    assert "make test" in script
+    assert "make check" in script
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_each_error_class_is_raised_by_some_test() -> None:
+    """An error nobody has ever seen raised is a promise nobody checked."""
+    errors = ast.parse((TOP / "core/trainfare_core/errors.py").read_text(encoding="utf-8"))
+    names = {node.name for node in errors.body if isinstance(node, ast.ClassDef)} - {
+        "TrainfareError",
+        "CannotTellError",
+    }
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (TOP / "tests").rglob("test_*.py"))
+    assert {name for name in names if not re.search(rf"raises\(\(?[^)]*\b{name}\b", tests)} == set()

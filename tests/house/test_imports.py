@@ -1,0 +1,77 @@
+"""What importing us loads, and what it does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import trainfare
+
+HEAVY = (
+    "torch",
+    "lightning",
+    "pytorch_lightning",
+    "boto3",
+    "botocore",
+    "azure",
+    "polars",
+    "matplotlib",
+    "httpx",
+)
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level names in `sys.modules` of a fresh process that ran `code`."""
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_trainfare_loads_nothing_heavy() -> None:
+    """`import trainfare` loads neither torch, Lightning, a cloud SDK nor polars."""
+    assert not modules_after("import trainfare") & set(HEAVY)
+
+
+def test_training_job_needs_no_torch() -> None:
+    """A TrainingJob can be described where torch is not installed."""
+    assert "torch" not in modules_after(
+        "from trainfare import TrainingJob; TrainingJob(module=int, batch=int, batch_size=1)"
+    )
+
+
+def test_recommend_needs_no_torch() -> None:
+    """Ranking a profile works without torch and without any cloud SDK."""
+    loaded = modules_after("from trainfare import recommend")
+    assert not loaded & {"torch", "lightning", "pytorch_lightning", "boto3", "azure"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["offers", "--limit", "3"], ["recommend", "--help"], ["check", "--help"]]
+)
+def test_command_line_needs_no_torch(arguments: list[str]) -> None:
+    """Commands that need no trace never load torch or Lightning."""
+    code = f"from trainfare.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code"
+    assert not modules_after(code) & {"torch", "lightning", "pytorch_lightning", "boto3", "azure"}
+
+
+def test_public_names_are_pinned() -> None:
+    """The public surface is these four names and the version."""
+    assert trainfare.__all__ == ["FareMeter", "TrainingJob", "recommend", "trace_job"]
+    assert set(trainfare.__all__) < set(dir(trainfare))
+
+
+def test_every_public_name_is_there() -> None:
+    """Each lazy name resolves to the object that its home defines."""
+    for name in trainfare.__all__:
+        assert getattr(trainfare, name).__name__ == name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """A typo says so instead of importing something."""
+    with pytest.raises(AttributeError, match="no attribute 'FairMeter'"):
+        trainfare.FairMeter  # noqa: B018

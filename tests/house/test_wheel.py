@@ -1,0 +1,66 @@
+"""The built wheel: three packages, typed, with their data, working where no source is in sight."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+PACKAGES = {"trainfare", "trainfare_core", "trainfare_providers"}
+
+pytestmark = pytest.mark.sources
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=TOP, check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    return next(folder.glob("*.whl"))
+
+
+def test_top_level_names_are_ours_alone(wheel: Path) -> None:
+    """The wheel brings three packages and its metadata, never a bare `core` or `plugin`."""
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
+
+
+def test_each_package_is_typed_and_has_its_data(wheel: Path) -> None:
+    """py.typed, the accelerator table, the calibration, the price snapshot and the page template are inside."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    assert "trainfare_core/data/accelerators.csv" in names
+    assert "trainfare_core/data/calibration.json" in names
+    assert any(
+        name.startswith("trainfare_providers/snapshot/") and name.endswith(".parquet") for name in names
+    )
+    assert any(name.endswith((".html.j2", ".html")) for name in names)
+
+
+def test_wheel_answers_without_the_sources(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked alone beside its dependencies, the wheel lists offers from its snapshot."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "unpacked")
+    # -S keeps the editable install's path file from being read; the dependencies are added by hand.
+    script = (
+        f"import sys; sys.path[:0] = [{str(tmp_path / 'unpacked')!r}]; sys.path.append({sysconfig.get_paths()['purelib']!r});"
+        "import trainfare, trainfare_core; from trainfare.cli import main; print(trainfare.__file__, file=sys.stderr);"
+        "main(['offers', '--provider', 'gcp', '--limit', '2', '--format', 'json'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "unpacked") in done.stderr
+    assert '"gcp"' in done.stdout

@@ -1,0 +1,168 @@
+"""FareMeter's arguments: checked by name, typed for LightningCLI, the same from flags, YAML and Python."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.lightning_modules import NAMESPACES, module_class, quiet
+from trainfare.callback import FareMeter
+from trainfare.meter_settings import MeterSettings
+from trainfare_core.errors import InputError
+
+pytestmark = [
+    *quiet,
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("warmup_steps", -1),
+        ("warmup_steps", True),
+        ("warmup_steps", 2.5),
+        ("measure_steps", 0),
+        ("measure_steps", 10**9),
+        ("measure_steps", None),
+        ("machine", "p4d.24xlarge"),
+        ("machine", "aws:p4d.24xlarge"),
+        ("machine", "aws:p4d.24xlarge@us east"),
+        ("machine", 4),
+        ("usd_per_hour", 0),
+        ("usd_per_hour", math.nan),
+        ("usd_per_hour", math.inf),
+        ("usd_per_hour", "3"),
+        ("budget_usd", -5.0),
+        ("budget_usd", True),
+        ("deadline_hours", 0.0),
+        ("deadline_hours", 1e400),
+        ("report_dir", ""),
+        ("report_dir", "a\0b"),
+        ("report_dir", 7),
+        ("total_samples", 0),
+        ("total_samples", 10**30),
+        ("batch_size", 0),
+        ("batch_size", "4"),
+        ("trace", 1),
+        ("report", None),
+        ("log_metrics", "no"),
+        ("providers", "aws"),
+        ("providers", []),
+        ("regions", [""]),
+        ("purchase", [3]),
+    ],
+)
+def test_a_bad_argument_is_named(name: str, value: Any) -> None:
+    """What cannot be used is refused at construction, with the argument's name and what it takes."""
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(InputError, match=rf"FareMeter\({name}=.*it must"):
+        FareMeter(**arguments)
+
+
+def test_good_arguments_are_kept() -> None:
+    """Numbers of any kind, paths and lists are taken."""
+    import numpy as np
+
+    made = MeterSettings.checked(
+        **{
+            **{name: getattr(MeterSettings(), name) for name in MeterSettings.__slots__},
+            "warmup_steps": np.int64(2),
+            "usd_per_hour": 3,
+            "machine": "gcp:n1-standard-4+nvidia-tesla-t4x1@us-central1",
+            "report_dir": Path("out"),
+            "providers": ["aws"],
+        }
+    )
+    assert (made.warmup_steps, made.usd_per_hour, made.report_dir, made.providers) == (
+        2,
+        3.0,
+        "out",
+        ("aws",),
+    )
+
+
+def test_every_argument_is_typed_documented_and_has_a_default() -> None:
+    """LightningCLI needs all three of each argument, and no *args."""
+    signature = inspect.signature(FareMeter)
+    assert set(signature.parameters) == set(MeterSettings.__slots__)
+    for name, parameter in signature.parameters.items():
+        assert parameter.annotation is not inspect.Parameter.empty, name
+        assert parameter.default == getattr(MeterSettings(), name), name
+        assert f"        {name}: " in str(FareMeter.__doc__), name
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_it_is_a_callback_of_both_namespaces(namespace: str) -> None:
+    """The one class is a Callback wherever it goes, and can be sent to another process."""
+    assert issubclass(FareMeter, importlib.import_module(namespace).Callback)
+    assert isinstance(pickle.loads(pickle.dumps(FareMeter(measure_steps=4))), FareMeter)
+
+
+FLAGS = [
+    "--trainer.callbacks=trainfare.FareMeter",
+    "--trainer.callbacks.measure_steps=4",
+    "--trainer.callbacks.budget_usd=500",
+    "--trainer.callbacks.machine=aws:p4d.24xlarge@us-east-1",
+    "--trainer.callbacks.providers=[aws,gcp]",
+    "--trainer.callbacks.trace=false",
+    "--trainer.logger=false",
+    "--trainer.accelerator=cpu",
+]
+
+
+def command_line(namespace: str, arguments: list[str]) -> Any:
+    cli = importlib.import_module(f"{namespace}.cli")
+    return cli.LightningCLI(
+        module_class(namespace),
+        args=arguments,
+        run=False,
+        save_config_callback=None,
+        seed_everything_default=False,
+    )
+
+
+def meter_of(cli: Any) -> FareMeter:
+    return next(callback for callback in cli.trainer.callbacks if isinstance(callback, FareMeter))
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_lightning_cli_sets_every_argument(namespace: str, tmp_path: Path) -> None:
+    """Flags and the YAML that LightningCLI prints of them make the same meter."""
+    by_flags = command_line(namespace, FLAGS)
+    printed = tmp_path / "config.yaml"
+    printed.write_text(by_flags.parser.dump(by_flags.config))
+    by_file = command_line(namespace, [f"--config={printed}"])
+    settings = meter_of(by_flags)._settings
+    assert (settings.measure_steps, settings.budget_usd, settings.trace) == (4, 500.0, False)
+    assert (settings.machine, settings.providers) == ("aws:p4d.24xlarge@us-east-1", ("aws", "gcp"))
+    assert meter_of(by_file)._settings == settings
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_lightning_cli_explains_the_arguments(namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help shows each argument with the sentence of its docstring."""
+    with pytest.raises(SystemExit) as ended:
+        command_line(namespace, ["--trainer.callbacks.help=trainfare.FareMeter"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name in MeterSettings.__slots__:
+        assert f".{name} " in text
+    assert "what this run is on" in text
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_lightning_cli_refuses_a_wrong_type(namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A word where a number belongs ends with the argument's name."""
+    flags = ["--trainer.callbacks=trainfare.FareMeter", "--trainer.callbacks.measure_steps=many"]
+    with pytest.raises(SystemExit) as ended:
+        command_line(namespace, flags)
+    assert ended.value.code == 2
+    assert "measure_steps" in capsys.readouterr().err

@@ -1,0 +1,182 @@
+"""`trainfare check`: exit 0 within, 1 over, 2 bad usage, 3 cannot tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builders.fares import book, offer_row, small_job
+from builders.profiles import gpt_profile
+from trainfare.budget_check import BudgetCheck, check_markdown, check_table, judge
+from trainfare.cli import main
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Constraints
+
+
+def file_of(profile: JobProfile, folder: Path) -> str:
+    path = folder / "job.json"
+    path.write_text(profile.to_json(), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> str:
+    """A profile of a small GPT on disk."""
+    return file_of(gpt_profile(batch_size=32), tmp_path)
+
+
+def run(*arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    try:
+        main(["check", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def answer_of(capsys: pytest.CaptureFixture[str]) -> BudgetCheck:
+    return BudgetCheck.model_validate_json(capsys.readouterr().out)
+
+
+def test_within_ends_with_zero(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A generous budget is kept, by the cheapest drop-in that is sure enough."""
+    assert run(job, "--max-usd", "100000", "--deadline", "365d", "--format", "json") == 0
+    answer = answer_of(capsys)
+    assert answer.verdict == "within"
+    assert answer.best is not None
+    assert not answer.best.needs_porting
+    assert answer.best.purchase_option == "on_demand"
+    assert answer.probability_within == answer.best.probability_within == pytest.approx(1.0)
+
+
+def test_over_ends_with_one(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cent is not enough on any machine, and the nearest miss is shown."""
+    assert run(job, "--max-usd", "0.01", "--format", "json") == 1
+    answer = answer_of(capsys)
+    assert answer.verdict == "over"
+    assert answer.best is not None
+    assert answer.best.run_usd.low_80 > 0.01
+    assert "over 0.01 USD" in answer.reason
+
+
+def test_between_ends_with_three(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget at the median of the cheapest run is neither kept nor broken with 90 % confidence."""
+    assert run(job, "--max-usd", "0.01", "--format", "json") == 1
+    best = answer_of(capsys).best
+    assert best is not None
+    assert run(job, "--max-usd", str(best.run_usd.mid), "--format", "json") == 3
+    answer = answer_of(capsys)
+    assert answer.verdict == "cannot_tell"
+    assert answer.probability_within is not None
+    assert 0.1 < answer.probability_within < 0.9
+
+
+def test_an_unknown_length_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a number of steps there is no total to judge."""
+    assert run(file_of(small_job(steps=None), tmp_path), "--max-usd", "1000") == 3
+    assert "the data has no length" in capsys.readouterr().out
+
+
+def test_a_job_that_fits_nowhere_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """'Cannot tell' names the nearest miss in GiB."""
+    huge = gpt_profile(layers=400, width=20_480, heads=160, batch_size=1)
+    assert run(file_of(huge, tmp_path), "--max-usd", "1e9", "--max-nodes", "1") == 3
+    assert "GiB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ((), "nothing to check"),
+        (("--max-usd", "nan"), "max_usd"),
+        (("--max-usd", "inf"), "max_usd"),
+        (("--max-usd=-5",), "max_usd"),
+        (("--deadline=-5",), "--deadline"),
+        (("--deadline", "nan"), "--deadline"),
+        (("--max-usd", "5", "--confidence", "nan"), "confidence"),
+        (("--max-usd", "5", "--provider", "amazon"), "provider"),
+        (("--max-usd", "5", "--max-nodes", "0"), "max-nodes"),
+        (("--max-usd", "five"), "--max-usd"),
+    ],
+)
+def test_bad_usage_ends_with_two(
+    job: str, arguments: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No limit, impossible numbers and unknown names never pass a gate."""
+    assert run(job, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert word in captured.err
+
+
+def test_no_common_price_ends_with_three(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Known names without a price in common are not 'over budget'."""
+    assert run(job, "--max-usd", "5", "--provider", "aws", "--purchase", "capacity_block") == 3
+    assert "no price matches" in capsys.readouterr().err
+
+
+def test_spot_counts_only_when_named(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The default judges at on-demand prices and says so; --purchase spot judges with spot."""
+    assert run(job, "--max-usd", "100000") == 0
+    assert "on-demand prices" in capsys.readouterr().out
+
+
+def test_spot_is_judged_when_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that saves checkpoints may be judged on spot machines."""
+    path = file_of(small_job(), tmp_path)
+    assert run(path, "--max-usd", "100000", "--purchase", "spot", "--format", "json") == 0
+    best = answer_of(capsys).best
+    assert best is not None
+    assert best.purchase_option == "spot"
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json"])
+def test_formats_say_the_verdict(
+    job: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each format carries the verdict, on standard output or in a new file."""
+    assert run(job, "--max-usd", "0.01", "--format", form) == 1
+    printed = capsys.readouterr().out
+    assert "over" in printed.lower()
+    out = tmp_path / "answer"
+    assert run(job, "--max-usd", "0.01", "--format", form, "-o", str(out)) == 1
+    assert out.read_text(encoding="utf-8") == printed
+
+
+def test_an_output_file_that_is_there_is_not_replaced(job: str, tmp_path: Path) -> None:
+    """A verdict never overwrites a file."""
+    out = tmp_path / "answer"
+    out.write_text("mine", encoding="utf-8")
+    assert run(job, "--max-usd", "100000", "-o", str(out)) == 2
+    assert out.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("name", ["evil\x1b[31m\nname", "a|b`<script>", "](javascript:x)"])
+def test_hostile_names_stay_text(name: str) -> None:
+    """Control bytes, table breaks, links and elements of a job's name do not reach terminal or Markdown."""
+    prices = book(offer_row(instance_type=name))
+    answer = judge(small_job(name=name), prices, Constraints(max_usd=1e6))
+    table, markdown = check_table(answer), check_markdown(answer)
+    assert "\x1b" not in table + markdown
+    assert "<script>" not in markdown
+    assert "](javascript" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {4}
+
+
+def test_same_answer_same_bytes() -> None:
+    """Judging twice gives the same JSON."""
+    prices, limits = book(offer_row()), Constraints(max_usd=1.0)
+    assert judge(small_job(), prices, limits).to_json() == judge(small_job(), prices, limits).to_json()
+
+
+def test_confidence_decides_between_over_and_cannot_tell() -> None:
+    """The same chance is 'cannot tell' for one who must be sure and a verdict for one who need not be."""
+    prices = book(offer_row())
+    middle = judge(small_job(), prices, Constraints(max_usd=1e6)).best
+    assert middle is not None
+    limit = middle.run_usd.mid * 0.95
+    strict = judge(small_job(), prices, Constraints(max_usd=limit, confidence=0.99))
+    easy = judge(small_job(), prices, Constraints(max_usd=limit, confidence=0.5))
+    assert (strict.verdict, easy.verdict) == ("cannot_tell", "over")

@@ -1,0 +1,31 @@
+"""`trainfare demo`: real training, a real table, real files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
+    """The demo ranks AWS, Azure and Google machines, marks TPUs, and its last line says what was written where."""
+    command = [sys.executable, "-m", "trainfare", "demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads((tmp_path / "trainfare-report.json").read_text(encoding="utf-8"))
+    assert {option["provider"] for option in answer["options"]} == {"aws", "azure", "gcp"}
+    assert any(
+        option["needs_porting"] and option["accelerator"].startswith("TPU") for option in answer["options"]
+    )
+    assert "needs porting" in done.stdout
+    assert (tmp_path / "trainfare-report.html").is_file()
+    assert done.stdout.splitlines()[-1].startswith("trainfare demo: wrote trainfare-report.html")
+
+
+def test_demo_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A wrong folder is an error of ours with exit code 2, before anything is trained."""
+    command = [sys.executable, "-m", "trainfare", "demo", "-d", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --directory nowhere: no such folder")

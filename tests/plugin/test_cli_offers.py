@@ -1,0 +1,209 @@
+"""`trainfare offers` and `trainfare prices status`: what they print, and how they end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import date
+
+import pytest
+
+from builders.offers import book_of, offer_row, small_market
+from trainfare.cli import main
+from trainfare.cli.offers import OffersReport, Query, offers_csv, offers_table, select
+from trainfare.cli.prices import PricesStatus, price_status, status_table
+from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
+
+HOSTILE = "p4d\x1b[31m.evil\x07\u202e\nrow [bold]x[/bold] \x9b2J"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run the real command line and return its exit code, standard output and standard error."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return (0 if end.value.code is None else int(str(end.value.code))), out, err
+
+
+def test_table_shows_price_date_source_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row has its price per machine and per accelerator, its date and source class; the foot says the rest."""
+    code, out, err = run(
+        capsys,
+        "offers",
+        "--accelerator",
+        "h100",
+        "--region",
+        "us-east-1",
+        "--purchase",
+        "on_demand",
+        "--limit",
+        "2",
+    )
+    assert (code, err) == (0, "")
+    (line,) = (line for line in out.splitlines() if "aws:p5.4xlarge@us-east-1" in line)
+    assert line.split()[:2] == ["6.8800", "6.8800"]
+    assert "2026-0" in line
+    assert "snapshot: " in line
+    assert re.search(r"^2 of \d+ offers match; USD; prices of 2025-02 to 2026-0", out, re.MULTILINE)
+
+
+def test_json_is_the_published_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON stands alone on standard output, is versioned, and reads back into the model."""
+    code, out, _ = run(
+        capsys, "offers", "--provider", "gcp", "--service", "tpu", "--limit", "3", "--format", "json"
+    )
+    assert code == 0
+    report = OffersReport.model_validate_json(out)
+    assert json.loads(out)["schema_version"] == 1
+    assert (report.matched, report.shown, len(report.offers)) == (634, 3, 3)
+    assert report.query.providers == ("gcp",)
+    assert all(offer.vcpus is None and offer.observed_on_estimated for offer in report.offers)
+
+
+def test_limit_zero_shows_all() -> None:
+    """--limit 0 is no limit."""
+    report = select(small_market(), Query(), limit=0)
+    assert (report.matched, report.shown) == (7, 7)
+
+
+def test_sort_by_memory_puts_the_largest_machine_first() -> None:
+    """The order is the asked one, and names in the query are the book's."""
+    report = select(small_market(), Query(sort="memory", accelerators=("h100", "a100-sxm-40gb")), limit=1)
+    assert report.offers[0].machine == "aws:p5.48xlarge@us-east-1"
+    assert report.query.accelerators == ("H100-SXM-80GB", "A100-SXM-40GB")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--provider", "awz"), 2, "near names: aws"),
+        (("--region", "us-est-1"), 2, "near names: us-"),
+        (("--accelerator", "H10"), 2, "H100-SXM-80GB"),
+        (("--service", "ec3"), 2, "near names: ec2"),
+        (("--purchase", "spots"), 2, "near names: spot"),
+        (("--max-usd-per-hour", "nan"), 2, "above 0"),
+        (("--max-usd-per-hour", "-1"), 2, "above 0"),
+        (("--limit", "-1"), 2, "limit"),
+        (("--provider", "aws", "--accelerator", "TPU-v5p"), 3, "matches provider aws, accelerator TPU-v5p"),
+        (("--max-usd-per-hour", "0.001"), 3, "at most 0.001 USD per hour"),
+    ],
+)
+def test_bad_questions_end_with_the_documented_code(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """Unknown names and bad numbers are 2 with a hint, a fair question without an answer is 3."""
+    ended, out, err = run(capsys, "offers", *arguments)
+    assert (ended, out) == (code, "")
+    assert words in err
+
+
+def test_errors_are_ours() -> None:
+    """The same ends as exceptions, for callers in Python."""
+    with pytest.raises(UnknownNameError):
+        select(small_market(), Query(regions=("mars",)))
+    with pytest.raises(InputError):
+        select(small_market(), Query(max_usd_per_hour=0.0))
+    with pytest.raises(NoOffersError):
+        select(small_market(), Query(providers=("aws",), services=("tpu",)))
+
+
+def test_caveats_and_estimated_dates_are_footnotes() -> None:
+    """A doubtful price is marked in its row and explained once below the table."""
+    doubts = {"caveat": "read off a napkin", "observed_on_estimated": True}
+    book = book_of(offer_row(**doubts), offer_row(region="x", **doubts), offer_row(region="y"))
+    text = offers_table(select(book, Query()))
+    assert text.count("2026-07-20 est. [1]") == 2
+    assert text.count("[1] read off a napkin") == 1
+    assert "est.: the source has no date" in text
+
+
+def test_hostile_names_cannot_draw_on_the_terminal() -> None:
+    """Escapes, control bytes and bidirectional marks are gone, line breaks too, and rich markup is only text."""
+    book = book_of(offer_row(instance_type=HOSTILE, caveat=HOSTILE, zone=HOSTILE), origin=HOSTILE)
+    day = date(2026, 8, 1)
+    for text in (
+        offers_table(select(book, Query())),
+        status_table(price_status(book, as_of=day, problems=(HOSTILE,))),
+    ):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+        assert "[bold]x[/bold]" in text
+    assert offers_table(select(book, Query())).count("\n") == 5
+
+
+@pytest.mark.parametrize("start", "=+-@")
+def test_csv_cells_are_no_formulas(start: str) -> None:
+    """A spreadsheet that opens the CSV calculates nothing, and numbers stay numbers."""
+    name = f"{start}cmd('calc')"
+    text = offers_csv(select(book_of(offer_row(instance_type=name, zone=name)), Query()))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["instance_type"] == row["zone"] == f"'{name}"
+    assert row["usd_per_hour"] == "21.957642"
+
+
+def test_status_counts_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each service has its rows, dates, age on the day asked for, and what became of the rows read."""
+    code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01", "--format", "json")
+    assert code == 0
+    services = {(s.provider, s.service): s for s in PricesStatus.model_validate_json(out).services}
+    azure = services["azure", "azure_vm"]
+    assert (azure.newest, azure.age_days) == ("2026-06-18", 44)
+    assert (azure.rows_read, azure.accepted, azure.filtered, azure.quarantined) == (949, 949, (), ())
+    google = services["gcp", "gce"]
+    assert (google.rows_after_as_of, google.age_days, google.stale_rows) == (9, 0, 1778 - 1665)
+    code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01")
+    assert code == 0
+    assert "as of 2026-08-01: 5,201 prices" in out
+    assert "azure/azure_vm" in out
+
+
+def test_status_without_a_day_uses_today(capsys: pytest.CaptureFixture[str]) -> None:
+    """The default is the clock's day: no age is negative, whatever it says."""
+    code, out, _ = run(capsys, "prices", "status", "--format", "json")
+    assert code == 0
+    assert all(service.age_days >= 0 for service in PricesStatus.model_validate_json(out).services)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "20260801T00"])
+def test_status_refuses_a_day_that_is_none(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """A bad --as-of is bad usage."""
+    code, out, err = run(capsys, "prices", "status", "--as-of", text)
+    assert (code, out) == (2, "")
+    assert "YYYY-MM-DD" in err
+
+
+@pytest.mark.parametrize(
+    ("as_of", "age"), [(date(2026, 8, 19), 30), (date(2026, 8, 20), 31), (date(2019, 1, 1), 0)]
+)
+def test_stale_is_over_thirty_days_or_from_the_future(as_of: date, age: int) -> None:
+    """30 days is not stale, 31 is; a clock set back makes nothing fresh for ever."""
+    (service,) = price_status(book_of(offer_row(observed_on="2026-07-20")), as_of=as_of).services
+    assert service.age_days == age
+    assert service.stale_rows == (0 if age == 30 else 1)
+
+
+def test_vague_date_counts_from_its_first_day() -> None:
+    """A price of "March" may be of 1 March: its age is never understated."""
+    (service,) = price_status(book_of(offer_row(observed_on="2026-03")), as_of=date(2026, 3, 31)).services
+    assert service.age_days == 30
+
+
+def test_status_shows_refused_rows_and_sick_sources() -> None:
+    """A service whose every row was refused is still listed, with reasons, and so is a plug-in that failed."""
+    book = book_of(offer_row(), offer_row(service="sagemaker", usd_per_hour=0.0), offer_row(accelerator=None))
+    status = price_status(book, as_of=date(2026, 8, 1), problems=("price source 'azure' is broken",))
+    text = status_table(status)
+    assert "quarantined aws/sagemaker: 1 rows: price is not a finite number above 0" in text
+    assert "filtered aws/ec2: 1 rows: machine without an accelerator" in text
+    assert "degraded" in text
+    assert "warning: price source 'azure' is broken" in text
+    assert [(s.service, s.rows, s.rows_read) for s in status.services] == [("ec2", 1, 2), ("sagemaker", 0, 1)]
+
+
+def test_same_question_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Output depends on the book and the question alone."""
+    first, second = (
+        run(capsys, "offers", "--sort", "price-per-accelerator", "--format", "json") for _ in range(2)
+    )
+    assert first == second

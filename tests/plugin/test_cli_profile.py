@@ -1,0 +1,94 @@
+"""`trainfare profile`: JSON where it was asked for, a summary on stderr, and no file overwritten by accident."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders.jobs import Cnn, job
+from trainfare.cli.profile import profile, summary_of
+from trainfare.trace_job import trace_job
+from trainfare_core.errors import InputError, TargetError
+from trainfare_core.job_profile import JobProfile, RunPlan
+
+_SCRIPT = """
+from builders.jobs import job as make
+print("noise")
+def job():
+    return make(tokens_per_sample=7)
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    """A script with a job."""
+    (tmp_path / "train.py").write_text(_SCRIPT)
+    return f"{tmp_path / 'train.py'}:job"
+
+
+def test_json_alone_goes_to_stdout(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without -o the profile is on stdout, and everything a person reads is on stderr."""
+    profile(target)
+    captured = capsys.readouterr()
+    assert JobProfile.from_json(captured.out).name == "Tiny"
+    for word in ("parameters", "72", "one step", "28 tokens", "memory", "steps", "coverage", "noise"):
+        assert word in captured.err
+
+
+def test_a_file_is_written_whole_and_is_a_profile(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """-o writes the profile there, leaves nothing else behind, and keeps stdout empty."""
+    output = tmp_path / "job.json"
+    profile(target, output=output)
+    assert JobProfile.from_json(output.read_bytes()).plan.optimizer_steps == 10
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["job.json", "train.py"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"wrote {output}" in captured.err
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(target: str, tmp_path: Path) -> None:
+    """Refused before anything is traced; --force replaces it."""
+    output = tmp_path / "job.json"
+    output.write_text("precious")
+    with pytest.raises(InputError, match="--force"):
+        profile("nowhere.py:job", output=output)
+    assert output.read_text() == "precious"
+    profile(target, output=output, force=True)
+    assert json.loads(output.read_text())["name"] == "Tiny"
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "is a folder"), ("no/such/job.json", "is not there")])
+def test_a_place_that_cannot_be_written(target: str, tmp_path: Path, name: str, message: str) -> None:
+    """The folder must be there, and the name must be a file's."""
+    with pytest.raises(InputError, match=message):
+        profile(target, output=tmp_path / name)
+
+
+def test_a_failure_writes_nothing(tmp_path: Path) -> None:
+    """A target that does not load leaves no file."""
+    with pytest.raises(TargetError):
+        profile("nowhere.py:job", output=tmp_path / "job.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_summary_says_unknown_with_its_reason() -> None:
+    """A run without an end is not given one."""
+    traced = trace_job(job(Cnn, Cnn.batch, max_steps=None))
+    assert "unknown: neither max_steps nor max_epochs" in summary_of(traced)
+    known = traced.model_copy(update={"plan": RunPlan(optimizer_steps=1234)})
+    assert "1,234" in summary_of(known)
+
+
+def test_importing_the_command_loads_no_torch() -> None:
+    """`--help` stays fast."""
+    code = "import sys, trainfare.cli.profile, trainfare.target; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,194 @@
+"""`trainfare recommend`: formats, exit codes, and the same bytes for the same input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders.fares import small_job
+from builders.profiles import gpt_profile
+from trainfare.cli import main
+from trainfare.cli.recommend import hours_of
+from trainfare_core.errors import InputError
+from trainfare_core.recommendation import Recommendation
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> str:
+    """A profile of a small GPT on disk."""
+    path = tmp_path / "job.json"
+    path.write_text(gpt_profile(batch_size=32).to_json(), encoding="utf-8")
+    return str(path)
+
+
+def run(*arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    try:
+        main(["recommend", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_json_is_the_recommendation_and_nothing_else(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output parses as the published model, with machines of the three clouds and a marked TPU."""
+    assert run(job, "--format", "json") == 0
+    answer = Recommendation.model_validate_json(capsys.readouterr().out)
+    assert {option.provider for option in answer.options} == {"aws", "azure", "gcp"}
+    assert any(option.accelerator.startswith("TPU") and option.needs_porting for option in answer.options)
+    assert answer.constraints.max_usd is None
+
+
+@pytest.mark.parametrize(("form", "mark"), [("table", "gpt"), ("markdown", "|"), ("html", "<!doctype html>")])
+def test_other_formats_are_rendered(
+    job: str, form: str, mark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each format goes to standard output."""
+    assert run(job, "--format", form) == 0
+    assert mark in capsys.readouterr().out.lower()
+
+
+def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option is recorded in the answer or visible in its options."""
+    code = run(
+        job, "--format", "json", "--provider", "aws", "--provider", "gcp", "--region", "us-east-1", "--region",
+        "us-central1", "--purchase", "on_demand", "--max-usd", "5000", "--deadline", "30d", "--objective", "fastest",
+        "--max-nodes", "1", "--limit", "2", "--confidence", "0.8", "--all-regions",
+    )  # fmt: skip
+    assert code == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["constraints"] == {
+        "max_usd": 5000.0,
+        "deadline_hours": 720.0,
+        "confidence": 0.8,
+        "providers": ["aws", "gcp"],
+        "regions": ["us-east-1", "us-central1"],
+        "purchase": ["on_demand"],
+    }
+    assert answer["objective"] == "fastest"
+    assert {option["nodes"] for option in answer["options"]} == {1}
+    assert {option["region"] for option in answer["options"]} <= {"us-east-1", "us-central1"}
+    assert not any("cheapest region" in line for line in answer["assumptions"])
+
+
+def test_nothing_feasible_ends_with_three_and_says_why(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The JSON is still written, and the error names the nearest miss."""
+    assert run(job, "--format", "json", "--max-usd", "0.01") == 3
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["options"] == []
+    assert "over the budget of 0.01" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--provider", "awz"), "aws"),
+        (("--region", "us-east-9"), "us-east-1"),
+        (("--purchase", "sport"), "spot"),
+        (("--max-usd", "nan"), "max_usd"),
+        (("--max-usd=-1",), "max_usd"),
+        (("--deadline", "soon"), "--deadline"),
+        (("--confidence", "2"), "confidence"),
+    ],
+)
+def test_bad_usage_ends_with_two(
+    job: str, arguments: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unknown names and impossible numbers are named on standard error, and nothing is printed."""
+    assert run(job, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert word in captured.err
+
+
+def test_a_file_that_is_no_profile_ends_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Absent, empty and foreign files are told apart from an untraceable job."""
+    foreign = tmp_path / "other.json"
+    foreign.write_text('{"a": 1}', encoding="utf-8")
+    assert run(str(foreign)) == 2
+    assert run(str(tmp_path / "absent.json")) == 2
+    assert "other.json" in capsys.readouterr().err
+
+
+def test_output_goes_to_a_new_file_only(job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-o writes the file and keeps standard output clean; a second time it refuses."""
+    out = tmp_path / "answer.json"
+    assert run(job, "--format", "json", "-o", str(out)) == 0
+    assert capsys.readouterr().out == ""
+    written = out.read_bytes()
+    Recommendation.model_validate_json(written)
+    assert run(job, "--format", "json", "-o", str(out)) == 2
+    assert out.read_bytes() == written
+    assert run(job, "-o", str(tmp_path / "no" / "such" / "folder.txt")) == 2
+
+
+def test_tables_in_files_are_plain_text(job: str, tmp_path: Path) -> None:
+    """A table in a file has no control bytes."""
+    out = tmp_path / "answer.txt"
+    assert run(job, "-o", str(out)) == 0
+    assert "\x1b" not in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("12", 12),
+        ("12h", 12),
+        ("1.5 h", 1.5),
+        ("2d", 48),
+        ("90m", 1.5),
+        ("90M", 1.5),
+        (" 3h ", 3),
+        ("0", 0),
+        (None, None),
+    ],
+)
+def test_deadlines_are_hours_unless_they_say_otherwise(text: str | None, hours: float | None) -> None:
+    """Hours by default; minutes, hours and days by letter."""
+    assert hours_of(text) == hours
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "-1", "1e9", "nan", "inf", "1_000", "١٢", "2w", "1h30m", "12 hours", "1" * 20]
+)
+def test_other_deadlines_are_refused(text: str) -> None:
+    """Nothing is guessed: no exponents, no NaN, no foreign digits, no other units."""
+    with pytest.raises(InputError, match="--deadline"):
+        hours_of(text)
+
+
+def test_same_bytes_in_two_processes(tmp_path: Path) -> None:
+    """Hash seed, time zone and locale change nothing in the JSON."""
+    path = tmp_path / "job.json"
+    path.write_text(small_job(checkpoint_bytes=10**9, validation_batches=100).to_json(), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "trainfare",
+        "recommend",
+        str(path),
+        "--format",
+        "json",
+        "--max-usd",
+        "5000",
+    ]
+    outputs = []
+    for seed, zone, locale in (("0", "UTC", "C.UTF-8"), ("1", "Asia/Tokyo", "C")):
+        settings = {
+            "PYTHONHASHSEED": seed,
+            "TZ": zone,
+            "LC_ALL": locale,
+            "POLARS_MAX_THREADS": "1" if seed == "0" else "2",
+        }
+        done = subprocess.run(
+            command, env={**os.environ, **settings}, capture_output=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count(b'"rank"') > 10

@@ -1,0 +1,235 @@
+"""The plan: how many steps, validation batches and checkpoints a Trainer's words come to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
+
+from builders.lightning_modules import Tiny, loader, quiet, stream, trainer
+from trainfare.run_plan import CheckpointTrigger, PlannedRun, Rhythm, TrainerFacts, plan_run, read_trainer
+
+pytestmark = quiet
+
+FACTS = TrainerFacts(
+    batches_per_epoch=100,
+    estimated_steps=1000,
+    max_epochs=10,
+    max_steps=None,
+    max_time_s=None,
+    accumulate_grad_batches=1,
+    accumulation_changes=False,
+    automatic=True,
+    optimizers=1,
+    world_size=1,
+    calls_done=0,
+    validates=False,
+    validation_batches=None,
+    validate_every_n_batches=None,
+    validate_by_time=False,
+    validate_every_n_epochs=1,
+    checkpoints=(),
+)
+
+
+class Reader(pl.Callback):
+    """Reads the plan where FareMeter does."""
+
+    facts: TrainerFacts
+    plan: PlannedRun
+    ran: int = 0
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.facts = read_trainer(trainer)
+        trainer.should_stop = trainer.max_epochs == trainer.max_steps == -1
+        self.plan = plan_run(self.facts, **self.arguments)
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        self.ran += not trainer.sanity_checking
+
+
+def read(
+    folder: Path, data: Any, *, reader: Reader | None = None, module: Any = None, **options: Any
+) -> Reader:
+    reader = reader or Reader()
+    callbacks = [reader, *options.pop("callbacks", [])]
+    val = loader(16) if options.get("limit_val_batches", 0) else None
+    trainer(folder, *callbacks, **options).fit(module or Tiny(), data, val)
+    return reader
+
+
+# 16 batches an epoch throughout.
+SCHEDULES: dict[str, tuple[Any, dict[str, Any], int | None]] = {
+    "epochs": (loader, {"max_epochs": 3}, 48),
+    "steps": (loader, {"max_epochs": -1, "max_steps": 20}, 20),
+    "steps before epochs": (loader, {"max_epochs": 3, "max_steps": 20}, 20),
+    "epochs before steps": (loader, {"max_epochs": 2, "max_steps": 1000}, 32),
+    "limit_train_batches": (loader, {"max_epochs": 3, "limit_train_batches": 5}, 15),
+    "limit_train_batches as a share": (loader, {"max_epochs": 3, "limit_train_batches": 0.5}, 24),
+    "accumulation with a short last step": (loader, {"max_epochs": 2, "accumulate_grad_batches": 3}, 12),
+    "overfit_batches": (loader, {"max_epochs": 2, "overfit_batches": 2}, 4),
+    "no length, steps": (stream, {"max_epochs": -1, "max_steps": 20}, 20),
+    "no length, limit": (stream, {"max_epochs": 2, "limit_train_batches": 5}, 10),
+    "no length, epochs": (stream, {"max_epochs": 2}, None),
+    "time only": (loader, {"max_epochs": -1, "max_time": timedelta(hours=1)}, None),
+}
+
+
+@pytest.mark.parametrize("case", SCHEDULES)
+def test_steps_of_the_whole_run(tmp_path: Path, case: str) -> None:
+    """The planned steps are those that the Trainer takes, or unknown with a reason."""
+    data, options, steps = SCHEDULES[case]
+    reader = Reader()
+    fit = trainer(tmp_path, reader, **options)
+    fit.fit(Tiny(), data())
+    assert reader.plan.steps == steps
+    assert bool(reader.plan.unknown_because) == (steps is None)
+    if steps is not None:
+        assert fit.global_step == steps
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"max_epochs": 2}, "no length"),
+        ({"max_epochs": -1, "max_time": timedelta(hours=1)}, "only max_time"),
+    ],
+)
+def test_an_unknown_length_says_why(tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+    """No length is invented; the reason names what would help."""
+    plan = read(tmp_path, stream(), **options).plan
+    assert plan.unknown_because is not None
+    assert reason in plan.unknown_because
+
+
+def test_max_time_is_read(tmp_path: Path) -> None:
+    """The Trainer's own time limit is part of the plan, in seconds."""
+    plan = read(tmp_path, loader(), max_epochs=1, max_time="00:01:00:00").plan
+    assert plan.max_time_s == pytest.approx(3600.0, abs=1.0)
+    assert plan.steps == 16
+
+
+def test_total_samples_stands_in_for_a_length(tmp_path: Path) -> None:
+    """With total_samples a training set without a length has one, over all devices and rounded up."""
+    reader = Reader(total_samples=62, micro_batch_size=4)
+    assert read(tmp_path, stream(), reader=reader, max_epochs=3).plan.steps == 48
+    two = replace(FACTS, batches_per_epoch=None, estimated_steps=None, world_size=2)
+    assert plan_run(two, total_samples=62, micro_batch_size=4).steps == 10 * 8
+    unknown = plan_run(two, total_samples=62)
+    assert unknown.steps is None
+    assert any("batch_size" in note for note in unknown.notes)
+
+
+def test_accumulation_that_changes_has_no_known_length(tmp_path: Path) -> None:
+    """Lightning's estimate is wrong when accumulation changes by epoch: unknown, not wrong."""
+    schedule = GradientAccumulationScheduler(scheduling={0: 1, 1: 4})
+    plan = read(tmp_path, loader(), max_epochs=2, callbacks=[schedule]).plan
+    assert plan.steps is None
+    assert "changes by epoch" in str(plan.unknown_because)
+
+
+def test_a_resumed_run_knows_the_whole_and_the_rest(tmp_path: Path) -> None:
+    """Resumed in the middle of an epoch, the plan is the whole run's, and what is left is the rest."""
+    saver = ModelCheckpoint(tmp_path, "half", every_n_train_steps=5)
+    trainer(tmp_path, saver, enable_checkpointing=True, max_steps=5).fit(Tiny(), loader(32))
+    reader = Reader()
+    fit = trainer(tmp_path, reader, max_epochs=2)
+    fit.fit(Tiny(), loader(32), ckpt_path=str(tmp_path / "half.ckpt"))
+    assert (reader.plan.steps, reader.plan.steps_done_before, reader.plan.steps_left) == (16, 5, 11)
+    assert fit.global_step == 16
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "rhythm", "options", "steps"),
+    [
+        ({"optimizers": 2}, Rhythm(1, 2), {"max_epochs": 2}, 32),
+        ({"optimizers": 2}, None, {"max_epochs": -1, "max_steps": 10}, 5),
+        ({"optimizers": 1, "step_every": 4}, Rhythm(4, 1), {"max_epochs": 2}, 8),
+        ({"optimizers": 2, "step_every": 4}, Rhythm(4, 2), {"max_epochs": -1, "max_steps": 8}, 4),
+    ],
+)
+def test_manual_optimization_counts_its_own_way(
+    tmp_path: Path, behaviour: dict[str, Any], rhythm: Rhythm | None, options: dict[str, Any], steps: int
+) -> None:
+    """max_steps counts every optimizer; a step of ours is a stepping batch and those before it."""
+    module = Tiny(manual=True, **behaviour)
+    plan = read(tmp_path, loader(), reader=Reader(rhythm=rhythm), module=module, **options).plan
+    assert plan.steps == steps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": 2},
+        {"max_epochs": 4, "check_val_every_n_epoch": 2},
+        {"max_epochs": 2, "val_check_interval": 5},
+        {"max_epochs": 2, "val_check_interval": 0.25},
+        {"max_epochs": 3, "val_check_interval": 10, "check_val_every_n_epoch": None},
+        {"max_epochs": -1, "max_steps": 20, "val_check_interval": 3},
+        {"max_epochs": 2, "accumulate_grad_batches": 3, "val_check_interval": 4},
+    ],
+    ids=str,
+)
+def test_validation_batches_are_those_that_run(tmp_path: Path, options: dict[str, Any]) -> None:
+    """The planned validation batches are those that the Trainer then runs, the sanity check apart."""
+    reader = read(tmp_path, loader(), limit_val_batches=3, num_sanity_val_steps=1, **options)
+    assert reader.ran > 0
+    assert reader.plan.validation_batches == reader.ran
+
+
+@pytest.mark.parametrize(
+    ("changes", "batches", "noted"),
+    [
+        ({"validates": False}, 0, False),
+        ({"validation_batches": None}, 0, True),
+        ({"validate_by_time": True}, 0, True),
+        ({"batches_per_epoch": None, "validate_every_n_batches": None}, 0, True),
+        ({"batches_per_epoch": None, "validate_every_n_batches": 250}, 4 * 7, False),
+        ({"validate_every_n_batches": None}, 10 * 7, False),
+    ],
+)
+def test_validation_that_cannot_be_counted_is_said(
+    changes: dict[str, Any], batches: int, noted: bool
+) -> None:
+    """Validation whose number is not known is left out and said to be."""
+    facts = replace(
+        FACTS, **{"validates": True, "validation_batches": 7, "validate_every_n_batches": 100, **changes}
+    )
+    plan = plan_run(facts)
+    assert plan.validation_batches == batches
+    assert any("validation is left out" in note for note in plan.notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("callback", "every"),
+    [
+        (lambda folder: ModelCheckpoint(folder, every_n_train_steps=7), 7),
+        (lambda folder: ModelCheckpoint(folder), 16),
+        (lambda folder: ModelCheckpoint(folder, every_n_epochs=2), 32),
+        (lambda folder: ModelCheckpoint(folder, save_top_k=0), None),
+    ],
+)
+def test_checkpoints_are_counted_in_steps(tmp_path: Path, callback: Any, every: int | None) -> None:
+    """Checkpoint callbacks give the interval in optimizer steps."""
+    options = {"enable_checkpointing": True, "callbacks": [callback(tmp_path)]}
+    assert read(tmp_path, loader(), max_epochs=1, **options).plan.checkpoint_every_n_steps == every
+
+
+def test_a_checkpoint_of_weights_alone_is_smaller() -> None:
+    """save_weights_only leaves the optimizer's state out of a checkpoint's size."""
+    trigger = CheckpointTrigger(every_n_steps=10, every_n_epochs=0, by_time=False, weights_only=True)
+    whole = plan_run(replace(FACTS, checkpoints=(replace(trigger, weights_only=False),)))
+    small = plan_run(replace(FACTS, checkpoints=(trigger,)))
+    assert whole.run_plan(weights_bytes=4, state_bytes=8).checkpoint_bytes == 12
+    assert small.run_plan(weights_bytes=4, state_bytes=8).checkpoint_bytes == 4
+    timed = plan_run(replace(FACTS, checkpoints=(CheckpointTrigger(0, 0, by_time=True, weights_only=False),)))
+    assert timed.checkpoint_every_n_steps is None
+    assert any("by time" in note for note in timed.notes)

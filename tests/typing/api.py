@@ -1,0 +1,34 @@
+"""Never run: mypy and pyright read it, so that a change of the public types is seen."""
+
+from __future__ import annotations
+
+from trainfare import FareMeter, TrainingJob, recommend, trace_job
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Recommendation
+
+
+def before_launch() -> Recommendation:
+    """The pre-launch path, typed from end to end."""
+    job = TrainingJob(module=object, batch=lambda: None, batch_size=8, max_steps=100, precision="bf16-mixed")
+    profile: JobProfile = trace_job(job)
+    return recommend(
+        profile,
+        providers=["aws"],
+        regions=None,
+        purchase=["spot"],
+        max_usd=50.0,
+        deadline_hours=4,
+        objective="fastest",
+    )
+
+
+def while_training() -> FareMeter:
+    """The callback with its documented arguments."""
+    return FareMeter(
+        warmup_steps=3,
+        measure_steps=10,
+        machine="aws:p4d.24xlarge@us-east-1",
+        budget_usd=100.0,
+        deadline_hours=8.0,
+        report_dir=None,
+    )
