@@ -23,8 +23,8 @@ def main() -> None:
     different = 0
     for scenario in sys.argv[1:] or SCENARIOS:
         with tempfile.TemporaryDirectory() as plain_dir, tempfile.TemporaryDirectory() as metered_dir:
-            plain = arm(scenario, Path(plain_dir), meter=False)
-            metered = arm(scenario, Path(metered_dir), meter=True)
+            plain = arm([scenario], Path(plain_dir), meter=False)[scenario]
+            metered = arm([scenario], Path(metered_dir), meter=True)[scenario]
         wrong = [name for name in plain if plain[name] != metered[name]]
         different += bool(wrong)
         sys.stdout.write(

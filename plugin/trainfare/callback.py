@@ -11,37 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainfare.fare_log import first_line, warn_user
+
+# Before anything that loads torch: where Lightning is missing, this import says so in plain words.
+from trainfare.lightning_callback import LightningCallback
 from trainfare.meter import Meter
 from trainfare.meter_services import MeterServices
 from trainfare.meter_settings import MeterSettings
-from trainfare_core.errors import MissingExtraError
 
 __all__ = ["FareMeter"]
 
-_NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
 
-
-def _installed_callbacks() -> tuple[type, ...]:
-    found: list[type] = []
-    for namespace in _NAMESPACES:
-        with contextlib.suppress(ImportError):
-            found.append(import_module(namespace).Callback)
-    if not found:
-        raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning")
-    return tuple(found)
-
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Callback as _Callback
-else:
-    _Callback = type("_Callback", _installed_callbacks(), {"__doc__": "Base in every installed namespace."})
-
-
-class FareMeter(_Callback):
+class FareMeter(LightningCallback):
     """
     Measure a few real training steps and say what the whole run costs on every machine you could rent.
 

@@ -1,10 +1,10 @@
 """
-The bitwise runner: train one scenario with or without FareMeter and print a hash of everything training leaves.
+The bitwise runner: train scenarios with or without FareMeter and print a hash of everything training leaves.
 
-    python tests/builders/bitwise.py accumulate --meter
+    python tests/builders/bitwise.py accumulate bf16 --meter
 
 Used by tests/contract/test_bitwise.py and by scripts/loss_compare.py. One process, one arm: nothing of the other
-arm can leak in. The fingerprint covers every loss, the batch order, weights, buffers, optimizer state and the Python,
+arm can leak in. Scenarios of one arm may share a process, as fits of a sweep do; `ddp` has its own. The fingerprint covers every loss, the batch order, weights, buffers, optimizer state and the Python,
 NumPy and torch generators at the end.
 """
 
@@ -18,6 +18,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,30 +194,34 @@ def callbacks_for(meter: bool, folder: Path) -> list[pl.Callback]:
     return [FareMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder), usd_per_hour=1.0)]
 
 
-def arm(scenario: str, folder: Path, *, meter: bool) -> dict[str, Any]:
-    """Run one arm in a process of its own; return the fingerprint of its rank 0."""
+def arm(scenarios: Sequence[str], folder: Path, *, meter: bool) -> dict[str, dict[str, Any]]:
+    """Run one arm in a process of its own; return the fingerprint of its rank 0 for every scenario."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, scenario, "--folder", str(folder), *(["--meter"] if meter else [])]
+    command = [sys.executable, __file__, *scenarios, "--folder", str(folder), *(["--meter"] if meter else [])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if not lines:
-        raise RuntimeError(f"{scenario}: the run failed\n{done.stdout}{done.stderr}")
-    return json.loads(lines[-1].removeprefix(MARK))
+    seen = dict(json.loads(line.removeprefix(MARK)) for line in lines)
+    if set(seen) != set(scenarios):
+        raise RuntimeError(f"{scenarios}: the run failed\n{done.stdout}{done.stderr}")
+    return seen
 
 
 def main() -> None:
-    """Run one arm and print its fingerprint as one line of JSON (rank 0 alone prints)."""
+    """Run one arm and print each fingerprint as one line of JSON (rank 0 alone prints)."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("scenarios", nargs="+", choices=SCENARIOS)
     parser.add_argument("--meter", action="store_true")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        result = run_arm(arguments.scenario, meter=arguments.meter, folder=arguments.folder or Path(scratch))
-    if result["rank"] == 0:
-        print(MARK + json.dumps(result))
+        for scenario in arguments.scenarios:
+            folder = (arguments.folder or Path(scratch)) / scenario
+            folder.mkdir(exist_ok=True)
+            result = run_arm(scenario, meter=arguments.meter, folder=folder)
+            if result["rank"] == 0:
+                print(MARK + json.dumps([scenario, result]))
 
 
 if __name__ == "__main__":

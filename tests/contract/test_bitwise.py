@@ -14,17 +14,36 @@ import pytest
 from builders import bitwise
 
 
-@pytest.mark.parametrize("scenario", bitwise.SCENARIOS)
-def test_losses_weights_and_generators_are_the_same(scenario: str, tmp_path: Path) -> None:
-    """Losses, batch order, weights, optimizer state and RNG states do not know that they were metered."""
-    plain_dir, metered_dir = tmp_path / "plain", tmp_path / "metered"
-    plain_dir.mkdir()
-    metered_dir.mkdir()
+ALONE = ("ddp",)
+TOGETHER = tuple(name for name in bitwise.SCENARIOS if name not in ALONE)
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, Path, Path]]:
+    """Every scenario's two fingerprints and folders: one process per arm, and one more for what needs its own."""
+    plain_dir, metered_dir = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("metered")
+    seen: dict[str, tuple[Any, Any, Path, Path]] = {}
     with ThreadPoolExecutor(2) as pool:
-        plain = pool.submit(bitwise.arm, scenario, plain_dir, meter=False)
-        metered = pool.submit(bitwise.arm, scenario, metered_dir, meter=True)
-    assert plain.result() == metered.result()
-    assert (metered_dir / "trainfare-profile.json").is_file()
+        for group in (TOGETHER, *((name,) for name in ALONE)):
+            plain = pool.submit(bitwise.arm, group, plain_dir, meter=False)
+            metered = pool.submit(bitwise.arm, group, metered_dir, meter=True)
+            for name in group:
+                folders = (plain_dir / name, metered_dir / name)
+                seen[name] = (plain.result()[name], metered.result()[name], *folders)
+    return seen
+
+
+@pytest.mark.parametrize("scenario", bitwise.SCENARIOS)
+def test_losses_weights_and_generators_are_the_same(
+    scenario: str, arms: dict[str, tuple[Any, Any, Path, Path]]
+) -> None:
+    """Losses, batch order, weights, optimizer state and RNG states do not know that they were metered."""
+    plain, metered, plain_dir, metered_dir = arms[scenario]
+    assert plain == metered
+    assert plain["status"] == "TrainerStatus.FINISHED"
+    profile = json.loads((metered_dir / "trainfare-profile.json").read_text())
+    assert profile["measured"]["steps"] == 4, "the callback was not at work, so the comparison says nothing"
+    assert profile["operations"]
     assert not (plain_dir / "trainfare-profile.json").exists()
 
 

@@ -1,0 +1,31 @@
+"""The base of FareMeter: the `Callback` of every installed Lightning namespace, in one class."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from trainfare_core.errors import MissingExtraError
+
+__all__ = ["LightningCallback"]
+
+NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
+
+
+def _installed() -> tuple[type, ...]:
+    found: list[type] = []
+    problem: ImportError | None = None
+    for namespace in NAMESPACES:
+        try:
+            found.append(import_module(namespace).Callback)
+        except ImportError as error:  # noqa: PERF203 - two rounds; one broken package must not cost the other
+            problem = error
+    if not found:
+        raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning") from problem
+    return tuple(found)
+
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback as LightningCallback
+else:
+    LightningCallback = type("LightningCallback", _installed(), {"__doc__": __doc__})
