@@ -25,8 +25,8 @@ def measure(target: str) -> dict[str, float]:
     import pytorch_lightning  # noqa: F401
     import torch
 
+    from trainfare.job_trace import trace_job
     from trainfare.target import load_target
-    from trainfare.trace_job import trace_job
 
     torch.set_num_threads(1)
     imported = time.perf_counter()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainfare.callback import FareMeter
+    from trainfare.job_trace import trace_job
     from trainfare.recommendation import recommend
-    from trainfare.trace_job import trace_job
     from trainfare.training_job import TrainingJob
 
 __all__ = ["FareMeter", "TrainingJob", "recommend", "trace_job"]
@@ -25,7 +25,7 @@ _HOMES = {
     "FareMeter": "trainfare.callback",
     "TrainingJob": "trainfare.training_job",
     "recommend": "trainfare.recommendation",
-    "trace_job": "trainfare.trace_job",
+    "trace_job": "trainfare.job_trace",
 }
 
 

@@ -1,8 +1,8 @@
 """
 What CUDA's autocast would cast, applied to torch functions on any device.
 
-Only for fake traces: it changes what runs. The lists are those of `ATen/autocast_mode.h` (a test compares
-them with the installed torch), under the names by which Python calls reach torch.
+Only for fake traces: it changes what runs. The lists are those of torch (`ATen/autocast_mode.h`; a test
+compares them with the installed one), under the names by which Python calls reach torch.
 """
 
 from __future__ import annotations
@@ -47,11 +47,9 @@ FP32_DTYPE_ARGUMENT: Final = frozenset({
 
 WIDEST: Final = frozenset({
     "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put",
-    "tensordot", "scatter_add", "cat", "stack",
+    "tensordot", "scatter_add",
 })  # fmt: skip
-"""
-Floating operands are cast to the widest of their types (`cat` and `stack` are registered apart in torch).
-"""
+"""Floating operands are cast to the widest of their types."""
 
 _BANNED: Final = frozenset({"binary_cross_entropy"})
 
@@ -59,7 +57,7 @@ _SAME_AS: Final = {
     "__matmul__": "matmul",
     "__rmatmul__": "matmul",
     "linalg_matmul": "matmul",
-    "inner": "matmul",
+    "inner": "tensordot",
     "lstm": "lstm_cell",
     "gru": "gru_cell",
     "rnn_tanh": "rnn_tanh_cell",
@@ -77,17 +75,7 @@ _SAME_AS: Final = {
     "special_softmax": "softmax",
     "special_log_softmax": "log_softmax",
     "linalg_norm": "linalg_vector_norm",
-    "concat": "cat",
-    "concatenate": "cat",
-    "hstack": "cat",
-    "vstack": "cat",
-    "row_stack": "cat",
-    "column_stack": "cat",
-    "dstack": "cat",
     "linalg_cross": "cross",
-    "grid_sampler_2d": "grid_sampler",
-    "grid_sampler_3d": "grid_sampler",
-    "conv_transpose": "conv_transpose2d",
 }
 """Names that reach torch's lists through an alias, or through a composite of listed operations."""
 
@@ -105,6 +93,7 @@ class CudaAutocast:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
+        self._listed = op_compat.autocast_operations()  # the lists grow with torch: RMS norm came after 2.8
         self._casts: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = {}
         self._task = -1
         self._outer_nesting = op_compat.autocast_nesting()
@@ -151,6 +140,8 @@ class CudaAutocast:
                 "binary_cross_entropy_with_logits, or leave autocast around the loss."
             )
             raise TraceError(msg)
+        if name not in self._listed:
+            return args, kwargs
         if name in LOWER_PRECISION:
             return self._each(args, kwargs, self._lower)
         if name in FP32:

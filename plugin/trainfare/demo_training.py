@@ -17,6 +17,8 @@ from trainfare.callback import FareMeter
 
 __all__ = ["DigitsClassifier", "digits_loader", "train_and_meter"]
 
+_DATASETS = import_module("sklearn.datasets")  # ships no types
+
 PLANNED_EPOCHS = 300
 METERED_STEPS = 18
 BATCH_SIZE = 64
@@ -73,7 +75,7 @@ class DigitsClassifier(pl.LightningModule):
 
 def digits_loader() -> DataLoader[tuple[Tensor, ...]]:
     """1,797 real 8x8 scans that ship inside scikit-learn, enlarged to 32x32."""
-    digits = import_module("sklearn.datasets").load_digits()  # ships no types
+    digits = _DATASETS.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16.0
     images = functional.interpolate(images, size=(IMAGE_PIXELS, IMAGE_PIXELS), mode="bilinear")
     labels = torch.tensor(digits.target, dtype=torch.long)

@@ -12,7 +12,7 @@ import copy
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -137,6 +137,7 @@ class Faker:
         """Copy a live optimizer with its state, bound to the fake twins of its parameters."""
         original: Any = getattr(optimizer, "_optimizer", optimizer)
         twin: torch.optim.Optimizer = original.__class__.__new__(original.__class__)
+        self._keep_step_counts(original.state.values())
         with _CopyMode(self):
             for name, value in cast("dict[str, Any]", vars(original)).items():
                 if name == "step":
@@ -144,6 +145,15 @@ class Faker:
                 hooks = name.startswith("_optimizer_") and isinstance(value, OrderedDict)
                 vars(twin)[name] = OrderedDict[int, Any]() if hooks else self.value(value)
         return twin
+
+    def _keep_step_counts(self, states: Iterable[dict[str, Any]]) -> None:
+        """Give step counts twins with a value: Adam and its kin read them on the host for bias correction."""
+        for state in states:
+            for value in state.values():
+                if isinstance(value, Tensor) and value.device.type == "cpu" and value.dim() == 0:
+                    number = value.item()
+                    with self.mode:
+                        self._remember(value, torch.tensor(number, dtype=value.dtype))
 
     def value(self, value: Any) -> Any:
         """Copy any object, its tensors turned fake; what cannot be copied is shared."""

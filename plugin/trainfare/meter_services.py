@@ -91,7 +91,7 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
 
 
 def _prepare() -> None:
-    for module in ("trainfare.op_trace", "trainfare.trace_job"):
+    for module in ("trainfare.op_trace", "trainfare.job_trace"):
         import_module(module)
 
 
@@ -102,13 +102,13 @@ def _watcher(module: Any, optimizers: Any) -> Watcher:
 
 
 def _describe_batch(batch: Any) -> Any:
-    from trainfare.trace_job import describe_batch
+    from trainfare.job_trace import describe_batch
 
     return describe_batch(batch)
 
 
 def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
-    from trainfare.trace_job import trace_fake_copy
+    from trainfare.job_trace import trace_fake_copy
 
     seen = trace_fake_copy(
         module,

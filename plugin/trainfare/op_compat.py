@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import torch
@@ -101,6 +102,15 @@ def autocast_nesting() -> int:
     depth = int(_C.autocast_increment_nesting()) - 1
     _C.autocast_decrement_nesting()
     return depth
+
+
+@functools.cache
+def autocast_operations() -> frozenset[str]:
+    """Return the aten operations that the installed torch gives a kernel of CUDA's autocast."""
+    kernels = _C._dispatch_has_kernel_for_dispatch_key
+    names: list[str] = _C._dispatch_get_all_op_names()
+    listed = [name for name in names if name.startswith("aten::") and kernels(name, "AutocastCUDA")]
+    return frozenset(name.removeprefix("aten::").partition(".")[0] for name in listed)
 
 
 def without_cpu_autocast() -> Any:

@@ -197,7 +197,7 @@ def profile_of(job: object) -> JobProfile:
     if isinstance(job, JobProfile):
         return job
     if isinstance(job, TrainingJob):
-        from trainfare.trace_job import trace_job
+        from trainfare.job_trace import trace_job
 
         return trace_job(job)
     if isinstance(job, (str, Path)):

@@ -41,7 +41,7 @@ def load_profile(target: str) -> JobProfile:
         raise MissingExtraError("torch", "lightning")
     with contextlib.redirect_stdout(sys.stderr):
         job = load_target(target)
-        from trainfare.trace_job import trace_job
+        from trainfare.job_trace import trace_job
 
         return trace_job(job)
 

@@ -10,6 +10,7 @@ processes, threads, imports), calls of torch.cuda.synchronize, and the process-w
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from collections import Counter
@@ -101,9 +102,15 @@ def main() -> None:
             with (folder / "written").open("a") as file:
                 file.write("a line")
 
+    shared = sys.modules["lightning_utilities.core.rank_zero"]
+    before = {"log": shared.log.name, "root": (list(logging.root.handlers), logging.root.level)}
     from trainfare import FareMeter
 
-    arms = {"warm_up": arm(ear, []), "plain": arm(ear, []), "writes": arm(ear, [Writes()])}
+    after = {"log": shared.log.name, "root": (list(logging.root.handlers), logging.root.level)}
+    arms: dict[str, Any] = {"import": [repr(before), repr(after)]}
+    from builders import contract  # noqa: F401 - before any arm, as it sets log levels
+
+    arms |= {"warm_up": arm(ear, []), "plain": arm(ear, []), "writes": arm(ear, [Writes()])}
     meter = FareMeter(
         warmup_steps=2,
         measure_steps=4,

@@ -93,14 +93,14 @@ class Recorder(pl.LightningModule):
         self.scenario = scenario
         self.body = Body(scenario)
         self.automatic_optimization = scenario != "manual_two_optimizers"
-        self.seen: list[bytes] = []
+        self.seen: list[Tensor] = []
         if scenario == "compiled":
             self.body = torch.compile(self.body, backend="eager")  # type: ignore[assignment]
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor | None:
         images, labels, order = batch
         loss = functional.cross_entropy(self.body(images), labels)
-        self.seen += [order.numpy().tobytes(), loss.detach().numpy().tobytes()]
+        self.seen += [order, loss.detach().clone()]
         self.log("loss", loss)
         if self.automatic_optimization:
             return loss
@@ -150,7 +150,7 @@ def trainer_for(scenario: str, folder: Path, callbacks: list[pl.Callback], max_e
 def fingerprint(module: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
     """SHA-256 of each thing that training leaves behind, and the step count."""
     states = {
-        "losses_and_order": b"".join(module.seen),
+        "losses_and_order": b"".join(tensor.numpy().tobytes() for tensor in module.seen),
         "weights": b"".join(t.detach().contiguous().numpy().tobytes() for t in module.state_dict().values()),
         "optimizer": b"".join(
             value.numpy().tobytes()

@@ -88,7 +88,7 @@ class Tiny(pl.LightningModule):
         self.net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.3), nn.Linear(4, 1))
         self.before_step = before_step
         self.replace_loss = loss
-        self.losses: list[bytes] = []
+        self.losses: list[Tensor] = []
         self.modes_in_validation: list[int] = []
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -97,7 +97,7 @@ class Tiny(pl.LightningModule):
         loss = self.net(batch).square().mean()
         if self.replace_loss is not None:
             loss = self.replace_loss(loss)
-        self.losses.append(loss.detach().float().numpy().tobytes())
+        self.losses.append(loss.detach().clone())
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -168,7 +168,7 @@ def fit(
     module = make_module()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        module_losses: list[bytes] = getattr(module, "losses", [])
+        losses: list[Tensor] = getattr(module, "losses", [])
         trainer = pl.Trainer(
             **{
                 **QUIET,
@@ -190,7 +190,7 @@ def fit(
             # After a Ctrl-C Lightning leaves the signal ignored for the rest of the process.
             signal.signal(signal.SIGINT, ctrl_c)
     states = (
-        *module_losses,
+        *(loss.float().numpy().tobytes() for loss in losses),
         *(tensor.detach().numpy().tobytes() for tensor in module.state_dict().values()),
         torch.get_rng_state().numpy().tobytes(),
         repr(random.getstate()).encode(),
@@ -199,7 +199,7 @@ def fit(
     return Outcome(
         status=str(trainer.state.status),
         steps=trainer.global_step,
-        losses=len(module_losses),
+        losses=len(losses),
         fingerprint=hashlib.sha256(b"".join(states)).hexdigest(),
         error=error,
         profiler="the user's" if trainer.__dict__["profiler"] is profiler else repr(trainer.profiler),

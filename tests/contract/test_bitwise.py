@@ -13,7 +13,6 @@ import pytest
 
 from builders import bitwise
 
-
 ALONE = ("ddp",)
 TOGETHER = tuple(name for name in bitwise.SCENARIOS if name not in ALONE)
 

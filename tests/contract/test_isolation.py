@@ -59,6 +59,13 @@ def test_a_fresh_process_is_left_as_it_was(arms: dict[str, Any], arm: str) -> No
     assert arms[arm]["changed"] == {}
 
 
+def test_importing_the_meter_leaves_the_users_logging_alone(arms: dict[str, Any]) -> None:
+    """With one namespace loaded, its messages keep going to its own logger when FareMeter loads the other."""
+    before, after = arms["import"]
+    assert "pytorch_lightning" in before
+    assert after == before
+
+
 def test_the_process_is_left_as_it_was_after_a_fault() -> None:
     """A callback that fails in the middle leaves the same process behind as one that works."""
     contract.fit([])

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from trainfare.cli.demo import demo
+from trainfare_core.errors import MissingExtraError
+
 
 def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
     """The demo ranks AWS, Azure and Google machines, marks TPUs, and its last line says what was written where."""
@@ -29,3 +34,13 @@ def test_demo_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --directory nowhere: no such folder")
+
+
+def test_demo_names_the_extra_it_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where scikit-learn is not installed, the error says which extra brings it."""
+    monkeypatch.delitem(sys.modules, "trainfare.demo_training", raising=False)
+    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtraError, match=r"trainfare\[demo\]"):
+        demo(tmp_path)

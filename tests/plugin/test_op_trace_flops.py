@@ -248,6 +248,7 @@ def test_double_backward_is_not_taken_for_recomputation() -> None:
     assert not [o for o in traced(step, model) if o.recomputed]
 
 
+@pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this torch has no grouped products on the CPU")
 def test_grouped_products_are_counted_on_the_routed_tokens() -> None:
     """Experts of a mixture: one ragged product is as much as a product per expert."""
     experts = torch.randn(4, 16, 32, dtype=torch.bfloat16, requires_grad=True)

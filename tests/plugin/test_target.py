@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trainfare.job_trace import trace_job
 from trainfare.target import load_profile, load_target
-from trainfare.trace_job import trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
 
 _JOB = """

@@ -8,10 +8,8 @@ machinery gives FareMeter a fake copy of a live module where watching the real s
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -302,19 +300,3 @@ def _grads_untouched(module: object) -> Generator[None, None, None]:
         raise TraceError(
             f"{msg}: give TrainingJob a function that builds the module, or measure with FareMeter"
         )
-
-
-class _CallableModule(ModuleType):
-    """
-    This module, callable as its function.
-
-    Importing a submodule sets it on its package, so `from trainfare import trace_job` gives the module
-    as soon as anything has imported it.
-    """
-
-    def __call__(self, job: TrainingJob) -> JobProfile:
-        """Trace a job; see `trace_job`."""
-        return trace_job(job)
-
-
-sys.modules[__name__].__class__ = _CallableModule

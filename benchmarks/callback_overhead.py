@@ -1,0 +1,312 @@
+"""
+What FareMeter costs a training step, beside Lightning's own ThroughputMonitor in the same run.
+
+    python benchmarks/callback_overhead.py [--steps 10000] [--growth-steps 100000] [--rounds 3] [--json OUT]
+
+One small model on one CPU thread; every arm gets the same batch again and again and the same logger that
+keeps nothing. CPU time, not wall-clock, so that other jobs on the machine count little. `hooks` is the CPU time
+inside the callback's own hooks, median over the steps. `step` is the CPU time of a whole step, the median of an
+arm less that of the plain arms around it: it also holds what the callback costs outside its hooks. `wall` is the
+same by the clock on the wall. The arms are interleaved, and the plain arm runs twice a round: the difference of
+those two is the noise below which a figure of `step` or `wall` says nothing. Microseconds, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ThroughputMonitor
+from pytorch_lightning.loggers.logger import DummyLogger
+
+from trainfare import FareMeter
+
+BARS = {
+    "hooks in the window": 50.0,
+    "hooks after the window": 50.0,
+    "step in the window": 50.0,
+    "step after the window": 50.0,
+    "resident memory growth": 5.0,
+}
+PER_STEP = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One figure of ours, ThroughputMonitor's for the same steps, and how many times more the peer takes."""
+
+    ours: float
+    peer: float | None
+    ratio: float | None
+    unit: str = "us"
+
+
+class Net(pl.LightningModule):
+    """Two linear layers; a step of it is mostly Lightning's own loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        del batch_idx
+        return self.net(batch).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+class Same:
+    """The same batch, so many times: nothing is loaded."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        batch = torch.ones(4, 8)
+        for _ in range(self.batches):
+            yield batch
+
+
+class Clock(pl.Callback):
+    """The last callback: CPU and wall-clock time at the end of every step, or resident memory now and then."""
+
+    def __init__(self, memory_at: tuple[int, ...] = ()) -> None:
+        self.cpu_ns: list[int] = []
+        self.wall_ns: list[int] = []
+        self.memory_at = memory_at
+        self.resident_mib: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        del trainer, pl_module, outputs, batch
+        if not self.memory_at:
+            self.cpu_ns.append(time.process_time_ns())
+            self.wall_ns.append(time.perf_counter_ns())
+        elif batch_idx in self.memory_at:
+            self.resident_mib.append(resident_mib())
+
+
+def resident_mib() -> float:
+    """Return this process's resident memory in MiB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def timed(callback: pl.Callback, spent_ns: list[int]) -> pl.Callback:
+    """Put a CPU clock around the hooks of one callback; one entry of `spent_ns` a step."""
+    running = [0]
+
+    def around(hook: Callable[..., Any], *, last: bool) -> Callable[..., Any]:
+        def clocked(*arguments: Any, **named: Any) -> Any:
+            start = time.thread_time_ns()
+            try:
+                return hook(*arguments, **named)
+            finally:
+                running[0] += time.thread_time_ns() - start
+                if last:
+                    spent_ns.append(running[0])
+                    running[0] = 0
+
+        return clocked
+
+    for name in PER_STEP:
+        setattr(callback, name, around(getattr(callback, name), last=name == PER_STEP[-1]))
+    return callback
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+def train(callbacks: list[pl.Callback], steps: int) -> None:
+    """Train so many steps with these callbacks."""
+    torch.manual_seed(0)
+    pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1,
+        logger=DummyLogger(),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    ).fit(Net(), Same(steps))
+
+
+def in_window(steps: int) -> pl.Callback:
+    """Return a FareMeter that measures every step of the run."""
+    return FareMeter(warmup_steps=1, measure_steps=steps, report=False, trace=False, usd_per_hour=1.0)
+
+
+def after_window(steps: int) -> pl.Callback:
+    """Return a FareMeter as users have it: a traced step, ten measured ones, then the rest of the run."""
+    del steps
+    return FareMeter(report=False, usd_per_hour=1.0, budget_usd=1e6)
+
+
+def peer(steps: int) -> pl.Callback:
+    """Return Lightning's monitor as its documentation sets it up."""
+    del steps
+    return ThroughputMonitor(batch_size_fn=len)
+
+
+ARMS: dict[str, Callable[[int], pl.Callback]] = {"window": in_window, "after": after_window, "peer": peer}
+
+
+def hooks_us(arm: str, steps: int) -> float:
+    """Return the median CPU time that an arm's hooks take in one step, less that of the clock itself."""
+    spent: list[int] = []
+    train([timed(ARMS[arm](steps), spent)], steps)
+    empty: list[int] = []
+    train([timed(pl.Callback(), empty)], min(steps, 2000))
+    skip = min(100, steps // 10)
+    return (statistics.median(spent[skip:]) - statistics.median(empty[skip:])) / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Median microseconds of one whole step."""
+
+    cpu_us: float
+    wall_us: float
+
+
+def step_of(callback: pl.Callback | None, steps: int) -> Step:
+    """Return the median times of one whole step."""
+    clock = Clock()
+    train([clock] if callback is None else [callback, clock], steps)
+    skip = min(100, steps // 10)
+
+    def median_us(ends_ns: list[int]) -> float:
+        return statistics.median(later - earlier for earlier, later in pairwise(ends_ns[skip:])) / 1e3
+
+    return Step(median_us(clock.cpu_ns), median_us(clock.wall_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class Interleaved:
+    """What the arms add to a step, by name; the largest difference of two plain arms; the plain step."""
+
+    cpu_us: dict[str, float]
+    wall_us: dict[str, float]
+    noise: Step
+    plain: Step
+
+
+def interleaved(steps: int, rounds: int) -> Interleaved:
+    """Run plain, each arm, plain, so many times, each on a share of the steps."""
+    cpu: dict[str, list[float]] = {name: [] for name in ARMS}
+    wall: dict[str, list[float]] = {name: [] for name in ARMS}
+    plain: list[tuple[Step, Step]] = []
+    share = max(200, steps // rounds)
+    for _ in range(rounds):
+        before = step_of(None, share)
+        taken = {name: step_of(make(share), share) for name, make in ARMS.items()}
+        after = step_of(None, share)
+        plain.append((before, after))
+        for name, step in taken.items():
+            cpu[name].append(step.cpu_us - (before.cpu_us + after.cpu_us) / 2)
+            wall[name].append(step.wall_us - (before.wall_us + after.wall_us) / 2)
+    both = [step for pair in plain for step in pair]
+    return Interleaved(
+        {name: statistics.median(values) for name, values in cpu.items()},
+        {name: statistics.median(values) for name, values in wall.items()},
+        Step(
+            max(abs(b.cpu_us - a.cpu_us) for a, b in plain), max(abs(b.wall_us - a.wall_us) for a, b in plain)
+        ),
+        Step(statistics.median(s.cpu_us for s in both), statistics.median(s.wall_us for s in both)),
+    )
+
+
+def growth_mib(make: Callable[[int], pl.Callback] | None, steps: int) -> float:
+    """Return by how much resident memory grows between a tenth of the run and its end."""
+    clock = Clock((steps // 10, steps - 1))
+    train([clock] if make is None else [make(steps), clock], steps)
+    return clock.resident_mib[1] - clock.resident_mib[0]
+
+
+def case(ours: float, other: float | None, unit: str = "us") -> Case:
+    """Return one figure beside the peer's; no ratio where ours is not above zero."""
+    ratio = None if other is None or ours <= 0 else round(other / ours, 2)
+    return Case(round(ours, 2), None if other is None else round(other, 2), ratio, unit)
+
+
+def measure(steps: int, growth_steps: int, rounds: int) -> dict[str, Case]:
+    """Run everything and return the cases in the order of the table."""
+    train([after_window(0)], 200)
+    hooks = {name: hooks_us(name, steps) for name in ARMS}
+    over = interleaved(steps, rounds)
+    growth = growth_mib(after_window, growth_steps), growth_mib(peer, growth_steps)
+    return {
+        "hooks in the window": case(hooks["window"], hooks["peer"]),
+        "hooks after the window": case(hooks["after"], hooks["peer"]),
+        "step in the window": case(over.cpu_us["window"], over.cpu_us["peer"]),
+        "step after the window": case(over.cpu_us["after"], over.cpu_us["peer"]),
+        "step, noise of two plain runs": case(over.noise.cpu_us, None),
+        "step, plain": case(over.plain.cpu_us, None),
+        "wall in the window": case(over.wall_us["window"], over.wall_us["peer"]),
+        "wall after the window": case(over.wall_us["after"], over.wall_us["peer"]),
+        "wall, noise of two plain runs": case(over.noise.wall_us, None),
+        "wall, plain": case(over.plain.wall_us, None),
+        "resident memory growth": case(*growth, "MiB"),
+    }
+
+
+def table(cases: dict[str, Case]) -> Iterator[str]:
+    """Yield the lines of the table and what they say about the bars."""
+    yield f"{'case':<32}{'ours':>10}{'peer':>10}{'peer/ours':>11}  unit"
+    for name, row in cases.items():
+        other = "-" if row.peer is None else f"{row.peer:.2f}"
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+        yield f"{name:<32}{row.ours:>10.2f}{other:>10}{ratio:>11}  {row.unit}"
+    for kind in ("step", "wall"):
+        noise = cases[f"{kind}, noise of two plain runs"].ours
+        for when in ("in the window", "after the window"):
+            if abs(cases[f"{kind} {when}"].ours) <= noise:
+                yield f"{kind} {when}: within the noise of {noise:.1f} us"
+    for name, bar in BARS.items():
+        yield f"bar: {name} <= {bar:g} {cases[name].unit}: {'kept' if cases[name].ours <= bar else 'BROKEN'}"
+
+
+def main() -> None:
+    """Measure, print the table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--growth-steps", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # FareMeter's one line on stdout would stand in the middle of the table.
+    FareMeter.services = replace(FareMeter.services, say=_silent)
+    cases = measure(arguments.steps, arguments.growth_steps, arguments.rounds)
+    print(f"{arguments.steps:,} steps, {arguments.growth_steps:,} for memory, torch {torch.__version__}")
+    print("\n".join(table(cases)))
+    if arguments.json is not None:
+        document = {"cases": {name: asdict(row) for name, row in cases.items()}}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

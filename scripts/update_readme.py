@@ -1,0 +1,56 @@
+"""
+Write the real output of a command into README.md, between its two markers.
+
+    python scripts/update_readme.py            # with today's date for the ages
+    python scripts/update_readme.py --check    # exit 1 when the table is not what the command prints
+
+The ages are counted to the date that stands in the block, so that the check says the same tomorrow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+COMMAND = "trainfare recommend docs/examples/llama-7b.json --purchase on_demand --limit 5"
+BLOCK = re.compile(r"(<!-- output: [^\n]+ -->\n).*?(<!-- end -->)", re.DOTALL)
+COUNTED_TO = re.compile(r"ages counted to (\d{4}-\d{2}-\d{2})")
+
+
+def block(as_of: str) -> str:
+    """Return the command and the head of what it prints, ages counted to `as_of` (YYYY-MM-DD)."""
+    from trainfare import recommend
+    from trainfare.report import render_terminal
+
+    answer = recommend(TOP / "docs" / "examples" / "llama-7b.json", purchase=["on_demand"], limit=5)
+    day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
+    printed = render_terminal(answer, profile=None, as_of=day, width=110)
+    head = printed.split("\nWhere the step")[0].rstrip()
+    return f"```console\n$ {COMMAND}\n{head}\n[...]\nages counted to {as_of}\n```\n"
+
+
+def main() -> None:
+    """Rewrite the block, or check it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    path = TOP / "README.md"
+    text = path.read_text(encoding="utf-8")
+    dated = COUNTED_TO.search(text)
+    today = datetime.now(tz=timezone.utc).date().isoformat()
+    as_of = dated[1] if arguments.check and dated else today
+    fresh = BLOCK.sub(lambda found: found[1] + block(as_of) + found[2], text)
+    if not arguments.check:
+        path.write_text(fresh, encoding="utf-8")
+    elif fresh != text:
+        sys.exit("README.md does not show what the command prints: run python scripts/update_readme.py")
+
+
+if __name__ == "__main__":
+    main()

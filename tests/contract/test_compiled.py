@@ -1,0 +1,89 @@
+"""Compiled code stays compiled: the watched step neither compiles anything again nor leaves it slower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from builders import contract
+from builders.contract import BATCHES, Tiny
+
+STEPS = 2 * BATCHES
+
+
+class Backend:
+    """A torch.compile backend that runs graphs as they are, and counts graphs and runs."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+        self.runs = 0
+
+    def __call__(self, graph: Any, example_inputs: Any) -> Callable[..., Any]:
+        self.graphs += 1
+
+        def run(*arguments: Any) -> Any:
+            self.runs += 1
+            return graph.forward(*arguments)
+
+        return run
+
+
+class CompiledPart(Tiny):
+    """A plain function inside the step is compiled, where no look at the module can find it."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.squared = torch.compile(lambda value: value.square().mean(), backend=backend)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.squared(self.net(batch))
+        self.losses.append(loss.detach().clone())
+        return loss
+
+
+def compiled_child(backend: Backend) -> Tiny:
+    module = Tiny()
+    module.net = torch.compile(module.net, backend=backend)  # type: ignore[assignment]
+    return module
+
+
+def compiled_in_place(backend: Backend) -> Tiny:
+    module = Tiny()
+    module.net.compile(backend=backend)
+    return module
+
+
+def compiled_whole(backend: Backend) -> Any:
+    return torch.compile(Tiny(), backend=backend)
+
+
+WAYS = {
+    "function": CompiledPart,
+    "child": compiled_child,
+    "in_place": compiled_in_place,
+    "whole": compiled_whole,
+}
+
+
+def train(make: Callable[[Backend], Any], callbacks: list[Any]) -> tuple[contract.Outcome, Backend]:
+    torch._dynamo.reset()
+    backend = Backend()
+    return contract.fit(callbacks, lambda: make(backend), validate=False), backend
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_compiled_again(way: str) -> None:
+    """The same number of graphs, and every step but at most the watched one runs them."""
+    plain, without = train(WAYS[way], [])
+    metered, with_meter = train(WAYS[way], [contract.meter()])
+    assert plain.error is None
+    assert without.graphs > 0
+    assert metered.same == plain.same
+    assert with_meter.graphs == without.graphs
+    assert without.runs - without.runs / STEPS <= with_meter.runs <= without.runs
+    assert metered.warned == ()
+    assert metered.modes == contract.NOTHING_STANDS

@@ -1,0 +1,51 @@
+"""The README says what is true today."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.sources
+
+
+def test_its_table_is_real_output() -> None:
+    """The table in the README is what the command prints on the shipped prices and calibration."""
+    command = [sys.executable, str(TOP / "scripts" / "update_readme.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_commands_exist() -> None:
+    """Each `trainfare ...` command that a page names is a command, and every file it links is there."""
+    from trainfare.cli import app
+
+    known = {command.name for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
+    for page in (
+        TOP / "README.md",
+        TOP / "CONTRIBUTING.md",
+        TOP / "CHANGELOG.md",
+        *(TOP / "docs").glob("*.md"),
+    ):
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(r"`trainfare ([a-z]+)", text))
+        assert named <= known, page.name
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_commands_are_pinned() -> None:
+    """A new command is a decision: it is added here and to the README."""
+    from trainfare.cli import app
+
+    known = {command.name for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
+    assert known == {"demo", "profile", "predict", "recommend", "check", "offers", "prices"}

@@ -1,0 +1,61 @@
+"""Exit codes are a promise to scripts: 0 done, 1 over budget, 2 bad usage, 3 cannot tell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders.profiles import profile
+from trainfare.cli import app
+from trainfare_core.errors import NothingFitsError
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainfare", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "job.json").write_text(profile().to_json(), encoding="utf-8")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["check", "job.json", "--max-usd", "100000"], 0),
+        (["check", "job.json", "--max-usd", "0.01"], 1),
+        (["check", "job.json"], 2),
+        (["check", "job.json", "--max-usd", "-1"], 2),
+        (["check", "missing.json", "--max-usd", "5"], 2),
+        (["check", "broken.json", "--max-usd", "5"], 2),
+        (["check", "nowhere.py:job", "--max-usd", "5"], 2),
+        (["check", "job.json", "--max-usd", "5", "--provider", "nimbus"], 2),
+        (["recommend", "job.json", "--format", "poem"], 2),
+        (["recommend", "job.json", "--max-usd", "0.000001"], 3),
+        (["predict", "job.json", "--on", "H100-SXM-80GB"], 0),
+        (["predict", "job.json", "--on", "H1000"], 2),
+        (["predict", "job.json", "--on", "Inferentia2"], 3),
+        (["offers", "--accelerator", "nothing-like-it"], 2),
+        (["offers", "--max-usd-per-hour", "0.000001"], 3),
+        (["prices", "status"], 0),
+        (["no-such-command"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_exit_code(arguments: list[str], code: int, folder: Path) -> None:
+    """Each way to end has its code, and an error is one line on stderr without a traceback."""
+    done = run(*arguments, cwd=folder)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_within_the_budget_is_an_error_of_ours(folder: Path) -> None:
+    """What ends with 3 on the command line is a NothingFitsError in Python."""
+    with pytest.raises(NothingFitsError, match="budget"):
+        app(["recommend", str(folder / "job.json"), "--max-usd", "0.000001"], standalone_mode=False)
