@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Generator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,14 +15,27 @@ __all__ = ["LightningCallback"]
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
 
 
+@contextlib.contextmanager
+def _logger_kept() -> Generator[None, None, None]:
+    """Both namespaces log through one shared place and the last one imported takes it: give it back."""
+    shared = sys.modules.get("lightning_utilities.core.rank_zero")
+    logger = getattr(shared, "log", None)
+    try:
+        yield
+    finally:
+        if shared is not None and logger is not None:
+            vars(shared)["log"] = logger
+
+
 def _installed() -> tuple[type, ...]:
     found: list[type] = []
     problem: ImportError | None = None
-    for namespace in NAMESPACES:
-        try:
-            found.append(import_module(namespace).Callback)
-        except ImportError as error:  # noqa: PERF203 - two rounds; one broken package must not cost the other
-            problem = error
+    with _logger_kept():
+        for namespace in NAMESPACES:
+            try:
+                found.append(import_module(namespace).Callback)
+            except ImportError as error:  # noqa: PERF203 - two rounds; one broken package must not cost the other
+                problem = error
     if not found:
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning") from problem
     return tuple(found)

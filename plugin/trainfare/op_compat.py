@@ -133,26 +133,6 @@ def function_modes() -> list[Any]:
     return list(cast("Any", torch_overrides)._get_current_function_mode_stack())
 
 
-def pop_dispatch_mode() -> Any:
-    """Take the innermost dispatch mode off the stack without leaving it."""
-    return _dispatch._pop_mode()
-
-
-def push_dispatch_mode(mode: Any) -> None:
-    """Put a dispatch mode back that `pop_dispatch_mode` took."""
-    _dispatch._push_mode(mode)
-
-
-def pop_function_mode() -> Any:
-    """Take the innermost torch-function mode off the stack without leaving it."""
-    return _C._pop_torch_function_stack()
-
-
-def push_function_mode(mode: Any) -> None:
-    """Put a torch-function mode back that `pop_function_mode` took."""
-    _C._push_on_torch_function_stack(mode)
-
-
 def tf32_convolution() -> bool:
     """Return whether cuDNN may run fp32 convolutions and recurrent layers in TF32 (torch's default: yes)."""
     try:

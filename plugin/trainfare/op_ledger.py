@@ -119,6 +119,10 @@ class Ledger:
         """Enter one operation of the optimizer's update."""
         self._optimizer.append(call)
 
+    def unknown_names(self) -> list[str]:
+        """Return the operations whose FLOPs are not known."""
+        return sorted({line.name for line in self._tallies if line.kind == "unknown"})
+
     def largest_optimizer_temporary_bytes(self) -> int:
         """Return the bytes of the largest set of new tensors that one multi-tensor operation makes."""
         passes: dict[str, list[OptimizerCall]] = defaultdict(list)

@@ -73,10 +73,11 @@ class CallMode(TorchFunctionMode):
         if body is None:
             return self._call(func, args, kwargs)
         self._running.append(func)
+        cast("Any", self).__enter__()
         try:
-            with self:
-                return body(*args, **kwargs)
+            return body(*args, **kwargs)
         finally:
+            leave(self)
             self._running.pop()
 
     def _body(self, func: FunctionType) -> FunctionType | None:
@@ -110,16 +111,20 @@ def _overrides(kinds: Sequence[Any]) -> bool:
 
 
 def leave(mode: OperationMode | CallMode) -> None:
-    """Leave a mode wherever on this thread's stack it is; where it is not on it, do nothing."""
-    if isinstance(mode, OperationMode):
-        stack, pop, push = op_compat.dispatch_modes, op_compat.pop_dispatch_mode, op_compat.push_dispatch_mode
-    else:
-        stack, pop, push = op_compat.function_modes, op_compat.pop_function_mode, op_compat.push_function_mode
+    """
+    Leave a mode wherever on this thread's stack it is; where it is not on it, do nothing.
+
+    Modes above it are left and entered again, by torch's own methods: each remembers what was on before it, and
+    would bring this one's traces back when it goes.
+    """
+    stack = op_compat.dispatch_modes if isinstance(mode, OperationMode) else op_compat.function_modes
+    base = cast("Any", TorchDispatchMode if isinstance(mode, OperationMode) else TorchFunctionMode)
     if not any(other is mode for other in stack()):
         return
     above: list[Any] = []
     while stack()[-1] is not mode:
-        above.append(pop())
-    cast("Any", mode).__exit__(None, None, None)
+        above.append(stack()[-1])
+        base.__exit__(above[-1], None, None, None)
+    base.__exit__(mode, None, None, None)
     for other in reversed(above):
-        push(other)
+        base.__enter__(other)

@@ -86,6 +86,9 @@ class StepTrace:
                 "the step enters an autocast context of its own that is off on this machine: traced in full "
                 "precision there"
             )
+        unknown = self._recorder.ledger.unknown_names()
+        if unknown:
+            notes.append(f"no FLOP formula, bytes counted: {', '.join(unknown)}"[:500])
         if self.fault is not None:
             notes.append(f"the trace is incomplete: {type(self.fault).__name__}: {self.fault}"[:500])
         return notes

@@ -112,6 +112,18 @@ def test_a_fault_in_any_hook_costs_one_warning(
     assert len(hits) == 1, "the callback did not switch itself off"
 
 
+def test_a_meter_that_cannot_be_made_costs_one_warning() -> None:
+    """Already the inner meter fails: the callback is off from the start."""
+
+    class Stillborn(FareMeter):
+        def make_meter(self) -> Any:
+            raise MemoryError
+
+    outcome = contract.fit([Stillborn()])
+    assert outcome.same == contract.fit([]).same
+    assert len(outcome.warned) == 1
+
+
 @pytest.mark.parametrize("hook", sorted(set(HOOKS) - {"load_state_dict", "state_dict", "on_exception"}))
 def test_a_stop_inside_our_hook_passes_through(hook: str, checkpoint: Path) -> None:
     """Ctrl-C and SystemExit that arrive while our code runs end the run as they do in any other callback's hook."""
@@ -299,7 +311,7 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
     saved: list[Any] = []
 
     def hang(*_: Any) -> Any:
-        release.wait(60)
+        release.wait(10)
         raise RuntimeError("released")
 
     services = contract.harmless(

@@ -12,7 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.optim import optimizer as torch_optimizer
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    is_in_torch_dispatch_mode,
+)
 
 from builders.models import Gpt2, Llama, SmallCnn, SmallLstm
 from trainfare.op_trace import StepTrace
@@ -199,6 +203,7 @@ def test_stop_leaves_modes_that_others_entered_later() -> None:
         assert _get_current_dispatch_mode_stack() == [other]
         assert _get_current_function_mode_stack() == [calls]
     assert stacks() == before
+    assert not is_in_torch_dispatch_mode()  # what torch.compile asks before it compiles
 
 
 def test_a_start_that_fails_half_way_is_undone() -> None:
