@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -131,6 +132,21 @@ def dispatch_modes() -> list[Any]:
 def function_modes() -> list[Any]:
     """Return the torch-function modes of this thread, outermost first."""
     return list(cast("Any", torch_overrides)._get_current_function_mode_stack())
+
+
+def show_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:
+    """
+    Let a dispatch mode see higher-order operators (flex attention, ...); older torch refuses to run them.
+
+    Args:
+        mode: class of the mode.
+        run: called with the operator, the mode, and the operator's arguments.
+    """
+    if hasattr(_dispatch.TorchDispatchMode, "supports_higher_order_operators"):
+        return
+    for operator in _torch._ops._higher_order_ops.values():
+        if mode not in operator.python_key_table:
+            operator.py_impl(mode)(functools.partial(run, operator))
 
 
 def tf32_convolution() -> bool:

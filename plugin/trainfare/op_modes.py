@@ -31,13 +31,17 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, saw: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
         cast("Any", super()).__init__()
+        op_compat.show_higher_order_operators(OperationMode, _run_operator)
         self._saw = saw
         self.running = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(op_compat.is_wrapper_subclass(kind) for kind in types):
             return NotImplemented
-        kwargs = kwargs or {}
+        return self.run(func, args, kwargs or {})
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, then show it."""
         outer, self.running = self.running, True
         try:
             out = func(*args, **kwargs)
@@ -45,6 +49,10 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.running = outer
         self._saw(func, args, kwargs, out)
         return out
+
+
+def _run_operator(operator: Any, mode: OperationMode, *args: Any, **kwargs: Any) -> Any:
+    return mode.run(operator, args, kwargs)
 
 
 class CallMode(TorchFunctionMode):

@@ -7,7 +7,6 @@ been. The one exception is `cuda_autocast_dtype`, which makes a *fake* step cast
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, cast
@@ -113,9 +112,8 @@ class StepTrace:
         self._fake_mode = op_compat.fake_mode()
         self._recorder.memory.begin()
         self._set_optimizing()
-        if "torch._dynamo" in sys.modules:
-            # A dispatch mode over compiled code slows it for good; without dynamo nothing can be compiled.
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # A dispatch mode over compiled code slows it for good.
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         for register, hook in (
             (register_optimizer_step_pre_hook, self._before_step),
             (register_optimizer_step_post_hook, self._after_step),

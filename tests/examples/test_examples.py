@@ -15,8 +15,10 @@ from trainfare_core.job_profile import JobProfile
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(arguments: list[str], cwd: Path, timeout_s: int = 240) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+def run(
+    arguments: list[str], cwd: Path, timeout_s: int = 240, **world: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **world}
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -52,6 +54,19 @@ def test_image_classifier_before_launch(tmp_path: Path) -> None:
     assert answer["job"]["optimizer_steps"] == 47 * 20
     assert {option["provider"] for option in answer["options"]} >= {"aws"}
     run(["-m", "trainfare", "check", target, "--max-usd", "1000"], tmp_path)
+
+
+def test_the_same_target_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Traced and ranked in two processes with other hash seeds, time zones and locales, the answer is the same text."""
+    target = f"{EXAMPLES / 'image_classifier.py'}:job"
+    worlds = [
+        {"PYTHONHASHSEED": "0", "TZ": "Pacific/Auckland", "LC_ALL": "C"},
+        {"PYTHONHASHSEED": "1", "TZ": "America/Los_Angeles", "LC_ALL": "C.UTF-8"},
+    ]
+    command = ["-m", "trainfare", "recommend", target, "--format", "json"]
+    first, second = (run(command, tmp_path, **world).stdout for world in worlds)
+    assert first == second
+    assert json.loads(first)["options"]
 
 
 def test_lightning_cli(tmp_path: Path) -> None:

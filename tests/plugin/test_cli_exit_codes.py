@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from builders.profiles import profile
 from trainfare.cli import app
 from trainfare_core.errors import NothingFitsError
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -53,6 +57,24 @@ def test_exit_code(arguments: list[str], code: int, folder: Path) -> None:
     done = run(*arguments, cwd=folder)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        (["check", "job.json", "--max-usd", "100000"], "budget-check-1.json"),
+        (["predict", "job.json", "--on", "H100-SXM-80GB"], "machine-prediction-1.json"),
+        (["offers", "--limit", "3"], "offers-1.json"),
+        (["prices", "status"], "prices-status-1.json"),
+        (["recommend", "job.json", "--limit", "3"], "recommendation-1.json"),
+    ],
+)
+def test_json_satisfies_its_published_schema(arguments: list[str], schema: str, folder: Path) -> None:
+    """What a command prints with --format json is one document of the schema in docs/schema."""
+    done = run(*arguments, "--format", "json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    published = json.loads((SCHEMAS / schema).read_text(encoding="utf-8"))
+    Draft202012Validator(published).validate(json.loads(done.stdout))
 
 
 def test_nothing_within_the_budget_is_an_error_of_ours(folder: Path) -> None:

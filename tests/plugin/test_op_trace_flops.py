@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -364,3 +365,12 @@ def test_a_layer_cut_over_four_devices_counts_a_quarter() -> None:
     assert flops(cut) == flops(whole) / 4
     weights = [sum(o.bytes_fixed for o in ops if o.phase == "forward") for ops in (cut, whole)]
     assert weights[0] == weights[1] / 4 > 0
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_is_counted_and_still_runs() -> None:
+    """It is a higher-order operator, and compiles itself: neither may fail because somebody watches."""
+    q, k, v = (torch.randn(1, 2, 16, 8) for _ in range(3))
+    operations = traced(lambda: flex_attention(q, k, v))
+    (attention,) = [o for o in operations if o.kind == "attention"]
+    assert attention.flops == 4 * 2 * 16 * 16 * 8

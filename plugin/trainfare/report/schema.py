@@ -17,15 +17,28 @@ from pydantic import BaseModel
 from trainfare.report.files import make_folder, write_atomically
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import MachinePrediction
 from trainfare_core.recommendation import Recommendation
 
 __all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
-    ("job-profile", JobProfile),
-    ("recommendation", Recommendation),
-)
+
+
+def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
+    # The commands' own documents live with their commands, which import the report.
+    from trainfare.budget_check import BudgetCheck
+    from trainfare.cli.offers import OffersReport
+    from trainfare.cli.prices import PricesStatus
+
+    return (
+        ("budget-check", BudgetCheck),
+        ("job-profile", JobProfile),
+        ("machine-prediction", MachinePrediction),
+        ("offers", OffersReport),
+        ("prices-status", PricesStatus),
+        ("recommendation", Recommendation),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class PublishedSchema:
 
 def published_schemas() -> tuple[PublishedSchema, ...]:
     """Return the schema of every document that trainfare writes for others, in the order of their names."""
-    return tuple(_published(name, model) for name, model in _MODELS)
+    return tuple(_published(name, model) for name, model in _models())
 
 
 def write_schemas(directory: Path) -> tuple[Path, ...]:
