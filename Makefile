@@ -18,7 +18,7 @@ demo: $(STAMP)
 	@$(BIN)/trainfare demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest --quiet --junitxml=$(VENV)/test-results.xml
+	@$(BIN)/python -m pytest --quiet --numprocesses=3 --dist=worksteal --junitxml=$(VENV)/test-results.xml
 	@echo "make test: passed; results in $(VENV)/test-results.xml"
 
 check: $(STAMP)

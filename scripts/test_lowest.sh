@@ -12,5 +12,5 @@ cd "$top"
     --group test --python "$work/venv/bin/python" pyproject.toml --output-file "$work/lowest.txt"
 "$work/venv/bin/python" -m pip install --quiet -r "$work/lowest.txt"
 "$work/venv/bin/python" -m pip install --quiet --no-deps --editable .
-"$work/venv/bin/python" -m pytest --quiet -m "not sources"
+"$work/venv/bin/python" -m pytest --quiet --numprocesses=3 --dist=worksteal -m "not sources"
 echo "make test-lowest: passed with $(grep -c == "$work/lowest.txt") packages at their lowest; nothing was written"

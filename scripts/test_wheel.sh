@@ -14,5 +14,5 @@ mkdir "$work/away"
 cp -r "$top/tests" "$top/examples" "$top/benchmarks" "$top/docs" "$top/pyproject.toml" "$top"/*.md "$work/away/"
 cd "$work/away"
 "$work/venv/bin/python" -m pip install --quiet "$wheel[all,demo]" --group test
-"$work/venv/bin/python" -m pytest --quiet -m "not sources"
+"$work/venv/bin/python" -m pytest --quiet --numprocesses=3 --dist=worksteal -m "not sources"
 echo "make test-wheel: passed on $(basename "$wheel"); nothing was written"

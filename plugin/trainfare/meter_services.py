@@ -32,11 +32,12 @@ def _say(line: str) -> None:
 
 
 def _import_polars() -> None:
-    """Import polars, and take back the environment variable that it leaves for its allocator."""
+    """Import polars, and put back the environment variable that it sets or extends for its allocator."""
     before = dict(os.environ)
     import_module("polars")
     for name in set(os.environ) - set(before):
         del os.environ[name]
+    os.environ.update(before)
 
 
 def _usd_per_hour(machine: str) -> float:

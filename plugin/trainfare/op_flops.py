@@ -40,7 +40,7 @@ def operation_flops(packet: Any, args: Sequence[Any], kwargs: dict[str, Any], ou
     aten = str(getattr(packet, "_qualified_op_name", "")).startswith("aten::")
     if aten and name in _OWN:
         return _OWN[name](args, kwargs, out)
-    formula = flop_registry.get(packet)
+    formula = flop_registry.get(packet) or _HIGHER_ORDER.get(name)
     return None if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
@@ -225,6 +225,19 @@ def _pairwise(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
 def _pairwise_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
     return 5 * int(args[1].numel()) * int(args[2].shape[-2])
 
+
+def _flex_attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    return attention_flops(query.shape, key.shape, value.shape)
+
+
+def _flex_attention_backward(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    return attention_flops(query.shape, key.shape, value.shape, backward=True)
+
+
+_HIGHER_ORDER: dict[str, Callable[..., int]] = {
+    "flex_attention": _flex_attention,
+    "flex_attention_backward": _flex_attention_backward,
+}
 
 _OWN: dict[str, Callable[[Sequence[Any], dict[str, Any], Any], int]] = {
     "convolution_backward": _convolution_backward,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,14 @@ class Ear:
         self.listening = False
         self.heard: Counter[str] = Counter()
         sys.addaudithook(self.hear)
+        # Python raises no audit event for a new thread before 3.13.
+        start = threading.Thread.start
+
+        def started(thread: threading.Thread) -> None:
+            self.hear("_thread.start", (type(thread).__name__,))
+            start(thread)
+
+        threading.Thread.start = started  # type: ignore[method-assign]
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.listening and event.startswith(WATCHED):

@@ -225,6 +225,7 @@ def test_a_profiler_that_someone_put_around_ours_stays() -> None:
     wraps = Wraps()
     outcome = contract.fit([contract.meter(), wraps])
     assert wraps.kept
+    assert object.__getattribute__(wraps.mine.inner, "_listen") is None
     assert outcome.warned == ()
     assert outcome.losses == contract.fit([Wraps()]).losses
 

@@ -332,6 +332,7 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
     assert [text.partition(":")[0] for text in outcome.warned] == ["FareMeter"] * 2
     assert "no price for machine" in outcome.warned[0]
     assert "prices unavailable" in outcome.warned[1]
+    assert all("no answer within 0.05 s" in text for text in outcome.warned)
     assert len(saved) == 1
 
 

@@ -76,6 +76,24 @@ def test_the_process_is_left_as_it_was_after_a_fault() -> None:
         assert hits
 
 
+def test_nothing_global_is_changed_while_training_runs() -> None:
+    """Also between the steps, where Lightning would undo it later: signals, filters, defaults are as without us."""
+
+    def during(callbacks: list[Any]) -> list[dict[str, str]]:
+        states: list[dict[str, Any]] = []
+        outcome = contract.fit(callbacks, lambda: Tiny(lambda *_: states.append(contract.process_state())))
+        assert outcome.error is None
+        # Lightning's handlers are bound to its Trainer, so their kind is compared.
+        for state in states:
+            state["signals"] = {
+                number: type(handler).__name__ for number, handler in state["signals"].items()
+            }
+            del state["modes"]
+        return [contract.changes(states[0], state) for state in states[1:]] + [states[0]["signals"]]
+
+    assert during([contract.meter()]) == during([])
+
+
 def test_making_a_meter_does_nothing() -> None:
     """The constructor only keeps its arguments: no clock is read, no file touched, nothing is global."""
     reads: list[int] = []
