@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import copyreg
 import random
 import sys
 from collections import OrderedDict
@@ -163,7 +164,8 @@ class Faker:
             return value.clone_state()
         known = len(self._memo)
         try:
-            return copy.deepcopy(value, self._memo)
+            with _generators_cloned():
+                return copy.deepcopy(value, self._memo)
         except TraceError:
             raise
         except Exception:  # noqa: BLE001 - any __deepcopy__ of the user's may fail in any way
@@ -282,6 +284,20 @@ def empty_twin(value: Tensor, plain: Tensor) -> Tensor:
         twin.requires_grad_(value.requires_grad and value.is_leaf)
     _carry_attributes(value, twin)
     return twin
+
+
+@contextlib.contextmanager
+def _generators_cloned() -> Generator[None, None, None]:
+    """Copy a torch.Generator by its own method: its pickled state would be a fake tensor, which torch 2.8 reads."""
+    before = copyreg.dispatch_table.get(torch.Generator)
+    copyreg.dispatch_table[torch.Generator] = lambda generator: (generator.clone_state, ())
+    try:
+        yield
+    finally:
+        if before is None:
+            del copyreg.dispatch_table[torch.Generator]
+        else:
+            copyreg.dispatch_table[torch.Generator] = before
 
 
 class _CopyMode(TorchFunctionMode):
