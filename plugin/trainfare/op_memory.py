@@ -241,7 +241,7 @@ class MemoryWatch:
 
 
 def storage_bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes of the storage behind a tensor."""
+    """Return the bytes of the storage behind a tensor; of one that has none (sparse), the tensor's own."""
     try:
         return int(tensor.untyped_storage().nbytes())
     except (RuntimeError, NotImplementedError):
