@@ -20,7 +20,7 @@ from trainfare_core.machine_networks import network_gbit_per_s
 from trainfare_core.offers import BOOK_SCHEMA, KEY_COLUMNS, PriceBook
 
 DEFAULT_OUT = Path(__file__).parents[1] / "providers/trainfare_providers/snapshot/offers.parquet"
-NOT_STORED = ("origin", "sku", "fetched_at")
+NOT_STORED = ("origin", "sku", "fetched_at", "interruption_band")
 
 
 @dataclass(frozen=True, slots=True)

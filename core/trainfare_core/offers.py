@@ -22,6 +22,7 @@ from trainfare_core.errors import NoOffersError, PricesUnavailableError, Unknown
 from trainfare_core.price_facts import PriceBookFacts
 from trainfare_core.price_intake import (
     BOOK_SCHEMA,
+    INTERRUPTION_BANDS,
     KEY_COLUMNS,
     PURCHASE_OPTIONS,
     SOURCE_CLASSES,
@@ -34,6 +35,7 @@ from trainfare_core.price_intake import (
 
 __all__ = [
     "BOOK_SCHEMA",
+    "INTERRUPTION_BANDS",
     "KEY_COLUMNS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
@@ -104,6 +106,7 @@ class Offer:
     fetched_at: str | None
     origin: str
     caveat: str | None
+    interruption_band: str | None
 
     @property
     def machine(self) -> str:

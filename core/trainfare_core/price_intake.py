@@ -18,6 +18,7 @@ from trainfare_core.errors import PricesUnavailableError
 
 __all__ = [
     "BOOK_SCHEMA",
+    "INTERRUPTION_BANDS",
     "KEY_COLUMNS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
@@ -28,10 +29,22 @@ __all__ = [
     "settle_overlaps",
 ]
 
-PURCHASE_OPTIONS: Final = ("on_demand", "spot", "reserved_1y", "reserved_3y", "savings_1y", "capacity_block")
+PURCHASE_OPTIONS: Final = (
+    "on_demand",
+    "spot",
+    "reserved_1y",
+    "reserved_3y",
+    "savings_1y",
+    "savings_3y",
+    "capacity_block",
+)
 SOURCE_CLASSES: Final = ("price_api", "api_copy", "catalogue", "quote", "own", "unstated")
 """price_api: read from the cloud's own price API; api_copy: a public copy of one; catalogue: a third party's
 list; quote: text that quotes a price page; own: the user's negotiated rate."""
+
+INTERRUPTION_BANDS: Final = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
+"""How much of a spot machine's capacity its cloud took back in the last month, in the words of AWS's Spot Advisor;
+another text in the column `interruption_band` is read as not known."""
 
 KEY_COLUMNS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
 """What has exactly one price, and the tie-break of every sort."""
@@ -59,6 +72,7 @@ BOOK_SCHEMA: Final[Mapping[str, type[pl.DataType]]] = {
     "fetched_at": pl.String,
     "origin": pl.String,
     "caveat": pl.String,
+    "interruption_band": pl.String,
 }
 _NEEDED_TEXTS: Final = ("provider", "service", "instance_type", "region", "purchase_option", "source")
 _NEEDED_NUMBERS: Final = ("usd_per_hour", "accelerator_count", "accelerator_memory_gib")
@@ -180,7 +194,8 @@ def _typed(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
             columns.append(_number(name, is_text=rows.schema[name] == pl.String))
         elif kind is pl.String:
             text = pl.col(name).cast(pl.String)
-            columns.append(pl.when(text != "").then(text).alias(name))
+            known = text.is_in(INTERRUPTION_BANDS) if name == "interruption_band" else text != ""
+            columns.append(pl.when(known).then(text).alias(name))
         else:
             columns.append(pl.col(name).cast(kind()).fill_null(value=False))
     return rows.select(columns)

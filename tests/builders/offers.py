@@ -44,7 +44,11 @@ def table(*rows: dict[str, Any]) -> pl.DataFrame:
             columns[name] = pl.Series(name, [None if v is None else str(v) for v in values], dtype=pl.String)
         else:
             kind = pl.Boolean if name == "observed_on_estimated" else pl.Float64
-            kind = pl.String if name in ("zone", "caveat", "accelerator", "sku") else kind
+            kind = (
+                pl.String
+                if name in ("zone", "caveat", "accelerator", "sku", "fetched_at", "interruption_band")
+                else kind
+            )
             columns[name] = pl.Series(name, values, dtype=kind)
     return pl.DataFrame(columns)
 

@@ -92,6 +92,15 @@ def test_blank_sizes_are_unknown_not_wrong() -> None:
     assert book.frame.select("vcpus", "memory_gib", "network_gbit_per_s").row(0) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "band"), [("5-10%", "5-10%"), (">20%", ">20%"), ("often", None), ("", None), (None, None)]
+)
+def test_interruption_band_is_known_or_blank(text: str | None, band: str | None) -> None:
+    """Only the published bands are kept; another word costs the band, never the price."""
+    (offer,) = book_of(offer_row(purchase_option="spot", interruption_band=text)).offers()
+    assert offer.interruption_band == band
+
+
 def test_machine_without_accelerator_is_filtered() -> None:
     """A machine with no accelerator is none of our business, which is no fault of the source."""
     book = book_of(

@@ -119,6 +119,16 @@ def test_caveats_and_estimated_dates_are_footnotes() -> None:
     assert "est.: the source has no date" in text
 
 
+def test_every_way_to_buy_and_the_interruption_band_are_shown() -> None:
+    """Spot, reserved, savings plans and capacity blocks stand beside on demand, spot with its band where known."""
+    ways = ("spot", "reserved_1y", "reserved_3y", "savings_1y", "savings_3y", "capacity_block")
+    rows = [offer_row(purchase_option=way, usd_per_hour=5.0) for way in ways[1:]]
+    book = book_of(*rows, offer_row(purchase_option="spot", usd_per_hour=9.0, interruption_band="10-15%"))
+    text = offers_table(select(book, Query()))
+    assert all(way in text for way in ways)
+    assert "spot, interrupted 10-15%" in text
+
+
 def test_hostile_names_cannot_draw_on_the_terminal() -> None:
     """Escapes, control bytes and bidirectional marks are gone, line breaks too, and rich markup is only text."""
     book = book_of(offer_row(instance_type=HOSTILE, caveat=HOSTILE, zone=HOSTILE), origin=HOSTILE)

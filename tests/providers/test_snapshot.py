@@ -282,4 +282,4 @@ def test_snapshot_is_the_table_of_facts() -> None:
 def test_stored_columns_are_the_book_s() -> None:
     """The file has the columns of a book and no others, so that a later schema is a conscious change."""
     stored = set(pl.read_parquet_schema(files("trainfare_providers.snapshot") / "offers.parquet"))
-    assert stored == set(BOOK_SCHEMA) - {"origin", "sku", "fetched_at"}
+    assert stored == set(BOOK_SCHEMA) - {"origin", "sku", "fetched_at", "interruption_band"}

@@ -101,6 +101,9 @@ class OfferRow(_Model):
     fetched_at: str | None
     origin: str
     caveat: str | None
+    interruption_band: str | None = Field(
+        description="spot: capacity taken back in the last month, by the cloud's own word; None: not known"
+    )
 
 
 class OffersReport(_Model):
@@ -307,7 +310,8 @@ def _table(report: OffersReport, notes: _Footnotes) -> Table:
             offer.zone or "",
             f"{offer.accelerator_count:g} x {offer.accelerator}",
             f"{offer.accelerator_memory_gib:g}",
-            offer.purchase_option,
+            offer.purchase_option
+            + (f", interrupted {offer.interruption_band}" if offer.interruption_band else ""),
             date + notes.mark(offer.caveat),
             f"{offer.origin}: {offer.source_class.replace('_', ' ')}",
         )

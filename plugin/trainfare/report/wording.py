@@ -35,6 +35,7 @@ _PURCHASE = {
     "reserved_1y": "reserved 1 year",
     "reserved_3y": "reserved 3 years",
     "savings_1y": "savings plan 1 year",
+    "savings_3y": "savings plan 3 years",
     "capacity_block": "capacity block",
 }
 _BOUND = {
