@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -48,8 +47,9 @@ def test_wheel_answers_without_the_sources(wheel: Path, tmp_path: Path) -> None:
     """Unpacked alone beside its dependencies, the wheel lists offers from its snapshot."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "unpacked")
     # -S keeps the editable install's path file from being read; the dependencies are added by hand.
+    installed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     script = (
-        f"import sys; sys.path[:0] = [{str(tmp_path / 'unpacked')!r}]; sys.path.append({sysconfig.get_paths()['purelib']!r});"
+        f"import sys; sys.path[:0] = [{str(tmp_path / 'unpacked')!r}]; sys.path += {installed!r};"
         "import trainfare, trainfare_core; from trainfare.cli import main; print(trainfare.__file__, file=sys.stderr);"
         "main(['offers', '--provider', 'gcp', '--limit', '2', '--format', 'json'])"
     )
