@@ -61,11 +61,19 @@ def report_run(
     services.show(answer, profile, as_of)
     written = services.write_reports(answer, profile, folder, as_of)
     services.say("trainfare: wrote " + ", ".join(str(file) for file in (path, *written)))
-    _hand_to_loggers(trainer, services.markdown(answer, profile, as_of), answer, log)
+    page = next((file for file in written if file.suffix == ".html"), None)
+    _hand_to_loggers(trainer, services.markdown(answer, profile, as_of), page, answer, log)
 
 
-def _hand_to_loggers(trainer: Any, markdown: str, answer: Recommendation, log: FareLog) -> None:
-    """Give the table to the loggers that can show one, each by its own way in."""
+_COLUMNS = (
+    "rank", "machine", "nodes", "run_usd", "run_usd_low_80", "run_usd_high_80", "run_hours", "price_observed_on",
+)  # fmt: skip
+
+
+def _hand_to_loggers(
+    trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog
+) -> None:
+    """Give the answer to the loggers that can show one, each by its own way in."""
     best = answer.options[0] if answer.options else None
 
     def tensorboard(logger: Any) -> None:
@@ -75,9 +83,15 @@ def _hand_to_loggers(trainer: Any, markdown: str, answer: Recommendation, log: F
         if best is not None:
             summary = {"fare/best_machine": best.machine, "fare/best_run_usd": best.run_usd.mid}
             logger.experiment.summary.update(summary)
+            logger.log_table("fare/options", columns=list(_COLUMNS), data=_table(answer))
 
     def mlflow(logger: Any) -> None:
+        if best is not None:
+            logger.experiment.set_tag(logger.run_id, "fare/best_machine", best.machine)
+            logger.experiment.set_tag(logger.run_id, "fare/best_run_usd", f"{best.run_usd.mid:.2f}")
         logger.experiment.log_text(logger.run_id, markdown, "trainfare-report.md")
+        if page is not None:
+            logger.experiment.log_artifact(logger.run_id, str(page))
 
     ways = {"TensorBoardLogger": tensorboard, "WandbLogger": wandb, "MLFlowLogger": mlflow}
     for logger in trainer.loggers:
@@ -85,3 +99,20 @@ def _hand_to_loggers(trainer: Any, markdown: str, answer: Recommendation, log: F
             if kind.__name__ in ways:
                 log.guarded(logger, "report", ways[kind.__name__])
                 break
+
+
+def _table(answer: Recommendation) -> list[list[str | int | float]]:
+    """Return one row an option, in the order of `_COLUMNS`."""
+    return [
+        [
+            one.rank,
+            one.machine,
+            one.nodes,
+            one.run_usd.mid,
+            one.run_usd.low_80,
+            one.run_usd.high_80,
+            one.run_hours.mid,
+            one.price_observed_on,
+        ]
+        for one in answer.options
+    ]
