@@ -20,6 +20,7 @@ from trainfare.lightning_callback import LightningCallback
 from trainfare.meter import Meter
 from trainfare.meter_services import MeterServices
 from trainfare.meter_settings import MeterSettings
+from trainfare.rank_meter import RankMeter
 
 __all__ = ["FareMeter"]
 
@@ -32,6 +33,9 @@ class FareMeter(LightningCallback):
     nothing until the end, when rank 0 prints the ranked machines and writes `trainfare-profile.json`,
     `trainfare-report.html` and `trainfare-report.json`. It cannot break, slow or change a run: a fault inside
     it disables it with one warning.
+
+    Under DDP and FSDP every rank measures its own steps, with no collective of ours, and rank 0 names a rank
+    that the others wait for.
 
     Where known it logs, when the window closes and at the end (with dollars or a limit: once a minute, too):
     `fare/step_s`, `fare/step_p10_s`, `fare/step_p90_s`, `fare/samples_per_s`, `fare/data_wait_share`,
@@ -111,6 +115,9 @@ class FareMeter(LightningCallback):
         """Return the meter of the next `Trainer.fit`; a subclass may return another."""
         return Meter(self._settings, self.services, self._disable, self._carried_s)
 
+    def _rank_meter(self) -> Meter:
+        return RankMeter(self._settings, self.services, self._disable, self._carried_s)
+
     def _guarded(self, hook: str, *arguments: Any) -> None:
         """Call one hook of the meter; an Exception in it ends the meter, not the training."""
         if self._meter is None:
@@ -126,25 +133,26 @@ class FareMeter(LightningCallback):
             return
         with contextlib.suppress(Exception):
             meter.release(self._trainer)
+        if isinstance(meter, RankMeter):
+            return
         what = "FareMeter had a fault and is off; training goes on as if it were not there"
         warn_user(f"{what}. {first_line(error)}")
 
     # Lightning's hooks.
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin a new measurement, on rank 0 of a real `fit`."""
+        """Begin a new measurement in a real `fit`; ranks other than 0 only measure."""
         del pl_module
         if stage != "fit":
             return
         self._meter = None
-        if not trainer.is_global_zero:
-            return
         if trainer.fast_dev_run:
-            warn_user("FareMeter: fast_dev_run measures nothing and writes nothing")
+            if trainer.is_global_zero:
+                warn_user("FareMeter: fast_dev_run measures nothing and writes nothing")
             return
         self._trainer = trainer
         try:
-            self._meter = self.make_meter()
+            self._meter = self.make_meter() if trainer.is_global_zero else self._rank_meter()
         except Exception as error:  # noqa: BLE001 - the promise: no fault of ours reaches the training
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
         self._guarded("setup", trainer)

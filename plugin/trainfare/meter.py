@@ -18,6 +18,7 @@ from trainfare.meter_report import report_run
 from trainfare.meter_services import MeterServices
 from trainfare.meter_settings import MeterSettings
 from trainfare.metered_run import MeteredRun
+from trainfare.rank_times import next_fit, rank_note, take_times
 from trainfare.step_probe import StepFacts
 from trainfare_core.errors import CannotTellError, PricesUnavailableError
 
@@ -55,6 +56,7 @@ class Meter:
         self._usd_per_hour: float | None = None
         self._tell_at_s = math.inf
         self._ended = False
+        self._fit = next_fit()
 
     @property
     def elapsed_s(self) -> float:
@@ -154,7 +156,26 @@ class Meter:
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         """Write the profile and the report."""
-        self._end(trainer, module, ())
+        self.release(trainer)
+        self._end(trainer, module, () if self._ended else self._rank_notes(trainer))
+
+    def _rank_notes(self, trainer: Any) -> tuple[str, ...]:
+        """Say which rank the others wait for; only here, where every rank has come to its end."""
+        run = self._run
+        if run is None or int(trainer.world_size) < 2:
+            return ()
+        run.close_window()
+        if run.times is None:
+            return ()
+        try:
+            note = rank_note(take_times(int(trainer.world_size), self._fit, run.times))
+        except Exception as error:  # noqa: BLE001 - the store is torch's: without it, rank 0 tells of itself
+            note = f"the other ranks were not heard ({first_line(error)})"
+        if note is None:
+            return ()
+        if self.settings.report:
+            self.services.say(f"trainfare: {note}")
+        return (note,)
 
     def on_exception(self, trainer: Any, module: Any, error: BaseException) -> None:
         """Leave everything as it was found, and report what is known."""

@@ -2,6 +2,7 @@
 Two processes under gloo that train with and without FareMeter, and count every collective call.
 
     python tests/builders/ranks.py FOLDER --fail-in-step            Lightning's launcher starts the second process
+    python tests/builders/ranks.py FOLDER --slow-rank 1              that rank's forward takes four times as long
     python tests/builders/ranks.py FOLDER --strategy ddp_spawn      both processes are spawned, the callback pickled
     python -m torch.distributed.run --nproc-per-node 2 tests/builders/ranks.py FOLDER
 
@@ -80,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fail-in-step", action="store_true")
+    parser.add_argument("--slow-rank", type=int)
     parser.add_argument("--strategy", default="ddp")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -89,6 +91,12 @@ def main() -> None:
     from pytorch_lightning.strategies import DDPStrategy
 
     from builders import contract
+    from builders.lightning_modules import Clock
+
+    clock = Clock()
+
+    def take_time(module: Any, batch_idx: int) -> None:
+        clock.advance(0.020 if module.global_rank == arguments.slow_rank else 0.005)
 
     def fail(module: Any, batch_idx: int) -> None:
         if module.global_rank == 1 and len(module.losses) == 3:
@@ -100,12 +108,14 @@ def main() -> None:
         return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=20), **named)
 
     seen: dict[str, Any] = {}
-    alone = arguments.fail_in_step or arguments.strategy != "ddp"
+    clocked = arguments.slow_rank is not None
+    before = fail if arguments.fail_in_step else take_time if clocked else None
+    alone = before is not None or arguments.strategy != "ddp"
     for arm in ["metered"] if alone else ["warm_up", "plain", "metered"]:
         counted.clear()
         started = 0 if not dist.is_initialized() else _sequence(dist)
-        callbacks = [_meter(arguments.folder)] if arm == "metered" else []
-        module = (lambda: contract.Tiny(fail)) if arguments.fail_in_step else contract.Tiny
+        callbacks = [_meter(arguments.folder, clock if clocked else None)] if arm == "metered" else []
+        module = contract.Tiny if before is None else (lambda: contract.Tiny(before))
         outcome = contract.fit(callbacks, module, devices=2, strategy=strategy())
         seen[arm] = {
             **dataclasses.asdict(outcome),
@@ -120,10 +130,13 @@ def _sequence(dist: Any) -> int:
     return dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
 
 
-def _meter(folder: Path) -> Any:
+def _meter(folder: Path, clock: Callable[[], float] | None) -> Any:
     from trainfare import FareMeter
+    from trainfare.meter_services import MeterServices
 
-    return FareMeter(warmup_steps=1, measure_steps=2, report_dir=str(folder / "report"), usd_per_hour=1.0)
+    clocked = {} if clock is None else {"services": MeterServices(now=clock)}
+    kind = type("Clocked", (FareMeter,), clocked) if clocked else FareMeter
+    return kind(warmup_steps=1, measure_steps=2, report_dir=str(folder / "report"), usd_per_hour=1.0)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,23 @@ def test_rank_0_alone_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> Non
     assert profile["measured"]["steps"] == 2
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_straggler_is_named(tmp_path: Path, slow: int) -> None:
+    """Rank 0 hears from the others at the end, with no collective, and says which one they all wait for."""
+    printed, _ = start(tmp_path, "--slow-rank", str(slow))
+    profile = json.loads((tmp_path / "report" / "trainfare-profile.json").read_text())
+    said = f"rank {slow} is a straggler: 20 ms of data, transfer and forward a step, against 5 ms on the other ranks"
+    assert [note for note in profile["notes"] if said in note]
+    assert printed.count(f"trainfare: {said}") == 1
+
+
+def test_ranks_that_work_alike_agree(tmp_path: Path) -> None:
+    """Nobody is named where nobody is slow."""
+    printed, _ = start(tmp_path, "--slow-rank", "2")
+    assert "trainfare: 2 ranks agree: 5 to 5 ms of data, transfer and forward a step" in printed
+    assert "straggler" not in printed
+
+
 def test_a_failing_rank_hangs_nobody(tmp_path: Path) -> None:
     """Rank 1 raises in its step: rank 0 ends with Lightning's error within a minute, and says what it knows."""
     printed, written = start(tmp_path, "--fail-in-step")
