@@ -1,0 +1,84 @@
+"""A real `Trainer.fit` on fake tensors, metered: what it runs is what `trace_job` says before launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from builders.lightning_modules import World, quiet, trainer
+from trainfare import TrainingJob, trace_job
+
+pytestmark = quiet
+
+BATCH, TOKENS, WIDTH, STEPS = 2, 16, 32, 4
+
+
+class Block(pl.LightningModule):
+    """An encoder block with a head: attention, normalisation, products and AdamW."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.TransformerEncoderLayer(WIDTH, 4, 64, batch_first=True, dropout=0.0)
+        self.head = nn.Linear(WIDTH, 10)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.head(self.block(batch)).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), foreach=False)
+
+
+class NothingMoves(SingleDeviceStrategy):
+    """Fake weights cannot be moved: they are nowhere."""
+
+    def model_to_device(self) -> None:
+        """Stay."""
+
+    def teardown(self) -> None:
+        """Stay."""
+
+
+class FakeBatches:
+    """A loader of fake batches; a real DataLoader and a list are both taken apart by Lightning."""
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter([torch.randn(BATCH, TOKENS, WIDTH) for _ in range(STEPS)])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_fake_fit_runs_what_the_trace_said(tmp_path: Path, accumulate: int) -> None:
+    """Operation by operation: kind, phase, dtype, launches, FLOPs and bytes of one optimizer step."""
+    world = World()
+    meter = world.meter(tmp_path, warmup_steps=1, measure_steps=1, batch_size=BATCH)
+    with FakeTensorMode():
+        fit = trainer(
+            tmp_path, meter, max_epochs=1, strategy=NothingMoves("cpu"), accumulate_grad_batches=accumulate
+        )
+        fit.fit(Block(), FakeBatches())
+    job = TrainingJob(
+        module=Block,
+        batch=lambda: torch.randn(BATCH, TOKENS, WIDTH),
+        batch_size=BATCH,
+        max_steps=STEPS,
+        precision="32-true",
+        accumulate_grad_batches=accumulate,
+    )
+    fitted, traced = world.profile, trace_job(job)
+    assert fit.global_step == STEPS // accumulate
+    extra = [one for one in fitted.operations if one not in traced.operations]
+    assert [one for one in fitted.operations if one not in extra] == list(traced.operations)
+    # Lightning copies the loss, one number a micro-batch, for its own records.
+    assert [(one.name, one.shape, one.launches) for one in extra] == [("aten.clone", (1,), accumulate)]
+    assert fitted.optimizer == traced.optimizer
+    assert fitted.memory.saved_activation_bytes == traced.memory.saved_activation_bytes
