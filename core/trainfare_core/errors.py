@@ -12,6 +12,8 @@ Every error that trainfare raises on purpose.
         ├── NoOffersError           no price matches the filters
         ├── NothingFitsError        no machine can hold the job, or none meets the constraints
         └── PricesUnavailableError  no price book could be read, or it is too old to decide with
+            └── FetchError          a price source did not answer, or not with what was asked for
+                └── FetchCancelledError  somebody asked for it to stop
 
 A message says what is wrong, where, and what to do about it.
 """
@@ -20,6 +22,8 @@ from __future__ import annotations
 
 __all__ = [
     "CannotTellError",
+    "FetchCancelledError",
+    "FetchError",
     "InputError",
     "MissingExtraError",
     "NoOffersError",
@@ -82,3 +86,35 @@ class NothingFitsError(CannotTellError):
 
 class PricesUnavailableError(CannotTellError):
     """No price book could be read, or it is older than what may be decided with."""
+
+
+class FetchError(PricesUnavailableError):
+    """
+    A price source did not answer in time, or not with what was asked for; no secret stands in the message.
+
+    Args:
+        cloud: whose prices were asked for.
+        message: what, where, what to do.
+        retryable: whether the same question may be answered later; False for a mistake that stays one.
+        status: HTTP status, where there was one.
+        retry_after_s: seconds that the server asked to wait, where it did.
+    """
+
+    def __init__(
+        self,
+        cloud: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{cloud}: {message}")
+        self.cloud = cloud
+        self.retryable = retryable
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class FetchCancelledError(FetchError):
+    """Fetching was asked to stop before it was done."""

@@ -1,0 +1,225 @@
+"""
+One request and its answer, in a thread of its own.
+
+A name lookup cannot be timed out, headers that drip byte by byte outlive every read timeout, and neither notices
+Ctrl-C on every system. So a thread asks, the caller waits as long as it likes, and what comes over is plain: the
+head, bytes, or the name of a fault; never a foreign exception, whose text and frames may hold a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import socket
+import ssl
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Exchange", "Fault", "Head", "UnpackError", "hush_foreign_logs", "unpacked"]
+
+_THREAD_NAME: Final = "trainfare-fetch"
+_QUEUED_CHUNKS: Final = 16
+_SLICE_BYTES: Final = 256 * 1024
+_FOREIGN_LOGGERS: Final = (
+    "httpx",
+    *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A name of `retry_policy.FAULTS`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """
+    What came before the body; header texts are what the server sent, empty where it sent none.
+
+    Attributes:
+        has_end: the body's length is declared, or it comes in chunks: an early end is noticed.
+    """
+
+    status: int
+    location: str
+    retry_after: str
+    content_type: str
+    content_encoding: str
+    has_end: bool
+
+
+class UnpackError(Exception):
+    """A compressed body is damaged; `fault` is a name of `retry_policy.FAULTS`."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+class Exchange:
+    """Sends a request from a daemon thread and hands over the head, the raw chunks of the body, then None."""
+
+    def __init__(self, client: httpx.Client, request: httpx.Request) -> None:
+        self._box: queue.Queue[Head | bytes | Fault | None] = queue.Queue(_QUEUED_CHUNKS)
+        self._dropped = threading.Event()
+        self._socket: socket.socket | None = None
+        self._thread = threading.Thread(
+            target=self._work, args=(client, request), name=_THREAD_NAME, daemon=True
+        )
+        self._thread.start()
+
+    def receive(self, timeout_s: float) -> Head | bytes | Fault | None:
+        """
+        Return what comes next; None is the end.
+
+        Raises:
+            queue.Empty: nothing came in time.
+        """
+        return self._box.get(timeout=timeout_s)
+
+    def drop(self) -> bool:
+        """Lose interest; return whether the thread is done, so that its connection can be used again."""
+        self._dropped.set()
+        if self._thread.is_alive() and self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+        self._thread.join(0.05)
+        return not self._thread.is_alive()
+
+    def _work(self, client: httpx.Client, request: httpx.Request) -> None:
+        try:
+            response = client.send(request, stream=True)
+            try:
+                stream = response.extensions.get("network_stream")
+                self._socket = None if stream is None else stream.get_extra_info("socket")
+                self._put(_head_of(response))
+                for chunk in response.iter_raw():
+                    if self._dropped.is_set():
+                        return
+                    self._put(chunk)
+            finally:
+                response.close()
+            self._put(None)
+        except Exception as error:  # noqa: BLE001 - only its kind may leave this thread
+            self._put(Fault(_fault_of(error)))
+
+    def _put(self, item: Head | bytes | Fault | None) -> None:
+        while not self._dropped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._box.put(item, timeout=0.2)
+                return
+
+
+class _NotOurs(logging.Filter):
+    """Drops what the HTTP libraries log about our requests: their lines show headers and whole addresses."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.threadName != _THREAD_NAME
+
+
+_NOT_OURS: Final = _NotOurs()
+
+
+def hush_foreign_logs() -> None:
+    """Keep our requests, and only ours, out of the logs of httpx and httpcore."""
+    for name in _FOREIGN_LOGGERS:
+        logging.getLogger(name).addFilter(_NOT_OURS)
+
+
+def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Unpack gzip in slices of at most 256 KiB, however much a chunk unfolds to.
+
+    Raises:
+        UnpackError: not gzip, damaged, or without its end.
+    """
+    unpacker = zlib.decompressobj(31)
+    fed = False
+    try:
+        for chunk in chunks:
+            data, fed = chunk, fed or bool(chunk)
+            while data:
+                if unpacker.eof:
+                    unpacker = zlib.decompressobj(31)
+                piece = unpacker.decompress(data, _SLICE_BYTES)
+                data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+                if piece:
+                    yield piece
+        rest = unpacker.flush()
+    except zlib.error:
+        raise UnpackError("encoding") from None
+    if rest:
+        yield rest
+    if fed and not unpacker.eof:
+        raise UnpackError("cut short")
+
+
+def _head_of(response: httpx.Response) -> Head:
+    headers = response.headers
+    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    return Head(
+        status=response.status_code,
+        location=headers.get("location", ""),
+        retry_after=headers.get("retry-after", ""),
+        content_type=headers.get("content-type", "").split(";")[0].strip()[:60],
+        content_encoding=headers.get("content-encoding", "").strip().lower(),
+        has_end=chunked or "content-length" in headers,
+    )
+
+
+def _fault_of(error: Exception) -> str:
+    """Name what went wrong, most specific first."""
+    import httpx
+
+    by_kind: tuple[tuple[type[Exception], str], ...] = (
+        (httpx.ProxyError, "proxy"),
+        (httpx.ConnectTimeout, "connect timeout"),
+        (httpx.PoolTimeout, "connect timeout"),
+        (httpx.TimeoutException, "read timeout"),
+        (httpx.RemoteProtocolError, "protocol"),
+        (httpx.NetworkError, "reset"),
+        (httpx.UnsupportedProtocol, "address"),
+        (httpx.InvalidURL, "address"),
+        (httpx.LocalProtocolError, "address"),
+    )
+    name = next((name for kind, name in by_kind if isinstance(error, kind)), "protocol")
+    if name == "protocol" and str(error).startswith(("Server disconnected", "peer closed")):
+        return "cut short"
+    return _network_fault(error) if name == "reset" else name
+
+
+def _network_fault(error: Exception) -> str:
+    import httpx
+
+    connecting = isinstance(error, httpx.ConnectError)
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "certificate"
+        if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return "reset"
+        if isinstance(cause, ssl.SSLError):
+            return "tls"
+        if isinstance(cause, socket.gaierror):
+            return "name lookup failed" if cause.errno == socket.EAI_AGAIN else "no such host"
+        if isinstance(cause, ConnectionRefusedError):
+            return "refused"
+        if isinstance(cause, ConnectionError):
+            return "reset"
+        if isinstance(cause, UnicodeError):
+            return "address"
+    return "unreachable" if connecting else "reset"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

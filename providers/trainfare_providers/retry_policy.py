@@ -1,0 +1,120 @@
+"""
+What is tried again, and when: one table of faults, one of statuses, full jitter, `Retry-After`.
+
+A mistake of ours (a 4xx) is never repeated, except for 408 and 429, which ask for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+__all__ = [
+    "FAULTS",
+    "RETRIED_STATUSES",
+    "RETRY_AFTER_CAP_S",
+    "FaultRule",
+    "is_retried",
+    "retry_after_s",
+    "status_words",
+    "wait_ceiling_s",
+]
+
+RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
+RETRY_AFTER_CAP_S: Final = 10.0
+"""A longer `Retry-After` ends the try at once: waiting less than asked would only add to the load."""
+
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRule:
+    """What a fault is called, whether another try can help, and what a person can do."""
+
+    words: str
+    retry: bool
+    todo: str
+
+
+_LATER: Final = "try again later; the last good prices stay in use"
+_NETWORK: Final = "check the network, the proxy settings and any firewall"
+
+FAULTS: Final[Mapping[str, FaultRule]] = {
+    "no such host": FaultRule("the host's name is not known", retry=False, todo=_NETWORK),
+    "name lookup failed": FaultRule("the host's name could not be looked up", retry=True, todo=_NETWORK),
+    "refused": FaultRule("the connection was refused", retry=True, todo=_NETWORK),
+    "unreachable": FaultRule("the host cannot be reached", retry=True, todo=_NETWORK),
+    "connect timeout": FaultRule("no connection in time", retry=True, todo=_NETWORK),
+    "read timeout": FaultRule("the server went silent", retry=True, todo=_LATER),
+    "reset": FaultRule("the connection was cut", retry=True, todo=_LATER),
+    "cut short": FaultRule("the answer ended early", retry=True, todo=_LATER),
+    "too slow": FaultRule("the answer was not complete within the time allowed", retry=False, todo=_LATER),
+    "certificate": FaultRule(
+        "the server's certificate cannot be trusted",
+        retry=False,
+        todo="check this machine's clock and CA certificates (SSL_CERT_FILE); do not switch checking off",
+    ),
+    "tls": FaultRule(
+        "no secure connection could be made", retry=False, todo="check the proxy settings and any firewall"
+    ),
+    "proxy": FaultRule("the proxy refused", retry=False, todo="check the proxy settings"),
+    "protocol": FaultRule("the answer is not valid HTTP", retry=False, todo=_LATER),
+    "encoding": FaultRule("the answer cannot be unpacked", retry=False, todo=_LATER),
+    "too large": FaultRule("the answer is larger than allowed", retry=False, todo=_LATER),
+    "no declared end": FaultRule("the answer does not say where it ends", retry=False, todo=_LATER),
+    "redirect": FaultRule(
+        "it redirects to where prices may not be read from", retry=False, todo="update trainfare"
+    ),
+    "not JSON": FaultRule("the answer is not the JSON asked for", retry=False, todo=_LATER),
+    "error object": FaultRule("the answer is an error message with status 200", retry=False, todo=_LATER),
+    "paging": FaultRule("the pages do not come to an end", retry=False, todo=_LATER),
+    "address": FaultRule("the address may not be asked", retry=False, todo="give an https address"),
+}
+
+
+def is_retried(status: int) -> bool:
+    """Return whether a status is worth another try."""
+    return status in RETRIED_STATUSES
+
+
+def status_words(status: int) -> str:
+    """Return what a person can do about a status."""
+    if status in (401, 403):
+        return "check the credentials and what they may read (docs/permissions.md)"
+    if status == 407:
+        return "check the user and password of the proxy"
+    if status in (404, 410):
+        return "the address is gone: update trainfare"
+    return _LATER if is_retried(status) else "update trainfare, or report this"
+
+
+def wait_ceiling_s(attempt: int) -> float:
+    """Return the longest wait after a failed attempt (1, 2, ...), seconds; full jitter draws from 0 to it."""
+    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(attempt - 1, 30))
+
+
+def retry_after_s(header: str | None, *, now_s: float) -> float | None:
+    """
+    Return how long a server asks to wait, seconds; None where it says nothing that can be read.
+
+    Args:
+        header: `Retry-After`: seconds, or an HTTP date.
+        now_s: seconds since 1970, to count the date from.
+    """
+    text = (header or "").strip()
+    if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
+        return float(text)
+    try:
+        then = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)
+    try:
+        return max(0.0, (then - datetime.fromtimestamp(now_s, timezone.utc)).total_seconds())
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -1,0 +1,86 @@
+"""JSON from strangers: every number as it is written, nothing twice, nothing that is not JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Final, NoReturn, cast
+
+__all__ = ["MAX_DEPTH", "parse_json"]
+
+MAX_DEPTH: Final = 64
+_MAX_NUMBER: Final = 60
+
+
+def parse_json(body: bytes) -> object:
+    """
+    Parse JSON: numbers as int or `Decimal`, as they are written.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, NaN or Infinity, a name twice in one object, a number of more than 60
+            characters, nested deeper than 64. The message holds nothing of the text.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    try:
+        value: object = json.loads(
+            text,
+            parse_float=_decimal,
+            parse_int=_integer,
+            parse_constant=_no_constant,
+            object_pairs_hook=_no_repeats,
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON at line {error.lineno}") from None
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH}") from None
+    _check_depth(value)
+    return value
+
+
+def _decimal(text: str) -> Decimal:
+    if len(text) > _MAX_NUMBER:
+        raise ValueError("it holds a number too long to be one")
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError("it holds a number that cannot be read") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_NUMBER:
+        raise ValueError("it holds a number too long to be one")
+    return int(text)
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"it holds {text}, which is no number")
+
+
+def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a name twice")
+    return found
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+
+
+def _inside(value: object) -> list[object]:
+    """Return the lists and objects directly in a value."""
+    inner: Iterable[object] = ()
+    if isinstance(value, dict):
+        inner = cast("dict[str, object]", value).values()
+    elif isinstance(value, list):
+        inner = cast("list[object]", value)
+    return [one for one in inner if isinstance(one, (dict, list))]

@@ -1,0 +1,137 @@
+"""Addresses: which may be asked, which may be gone on to, and how one is shown without its secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
+
+__all__ = ["Secret", "is_loopback", "same_origin", "same_site", "shown_url", "target_of", "why_refused"]
+
+_SECRET_NAME: Final = re.compile(r"key|sig|token|secret|pass|pwd|cred|auth|code|session|jwt", re.IGNORECASE)
+_MAX_SHOWN: Final = 300
+
+# Whoever rents a name under one of these is not the neighbour of the next: only the same host is the same site.
+_SHARED_SUFFIXES: Final = (
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "appspot.com",
+    "azure.com",
+    "azure.net",
+    "azurewebsites.net",
+    "cloudfront.net",
+    "github.io",
+    "googleapis.com",
+    "windows.net",
+)
+_SECOND_LEVEL: Final = ("ac", "co", "com", "edu", "gov", "net", "org")
+
+
+class Secret(str):
+    """Text that is used as it is and shown as `***`, also in a traceback that prints local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def shown_url(url: str) -> str:
+    """Return a URL for people: no user, password or fragment, secret query values as `***`, no control bytes."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        return "(an address that cannot be read)"
+    where = f"[{host}]" if ":" in host else host
+    where += f":{port}" if port else ""
+    shown = "&".join(
+        f"{quote(name, safe='$-_.')}={'***' if _SECRET_NAME.search(name) else quote(value, safe='$-_./:,')}"
+        for name, value in pairs
+    )
+    path = quote(parts.path, safe="/%:@$-_.~!*'(),;=+&")
+    text = f"{quote(parts.scheme)}://{quote(where, safe='[]:.-_')}{path}" + (f"?{shown}" if shown else "")
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the host is this machine."""
+    host = (_split(url).hostname or "").lower()
+    if host == "localhost":
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def why_refused(url: str) -> str | None:
+    """Return why an address may not be asked, or None: https only, except to this machine; no user or password."""
+    parts = _split(url)
+    if not parts.hostname:
+        return "the address has no host"
+    if "@" in parts.netloc:
+        return "the address holds a user or password"
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url)):
+        return None
+    return f"only https is asked, not {parts.scheme or 'nothing'}"
+
+
+def target_of(url: str, location: str) -> str | None:
+    """
+    Return where a redirect or a next-page link leads, or None where it may not be followed.
+
+    It must lead to the same site, and from https only to https.
+    """
+    try:
+        target = urljoin(url, location.strip())
+    except ValueError:
+        return None
+    downgrade = _split(url).scheme == "https" and _split(target).scheme != "https"
+    if why_refused(target) or downgrade or not same_site(url, target):
+        return None
+    return target
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Return whether scheme, host and port are the same: only there do credentials go."""
+    ours, theirs = _split(one), _split(other)
+    return (ours.scheme, ours.hostname, _port(ours)) == (theirs.scheme, theirs.hostname, _port(theirs))
+
+
+def same_site(one: str, other: str) -> bool:
+    """Return whether two hosts are of one registered domain; under a shared suffix, whether they are equal."""
+    ours, theirs = ((_split(url).hostname or "").lower().rstrip(".") for url in (one, other))
+    return ours == theirs or (_site(ours) == _site(theirs) != "")
+
+
+def _site(host: str) -> str:
+    """Return the registered domain, or nothing where only the host itself counts."""
+    labels = host.split(".")
+    shared = any(host == suffix or host.endswith(f".{suffix}") for suffix in _SHARED_SUFFIXES)
+    if shared or len(labels) < 2 or _address(host) is not None:
+        return ""
+    country = len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL
+    if country and len(labels) < 3:
+        return ""
+    return ".".join(labels[-3:] if country else labels[-2:])
+
+
+def _port(parts: SplitResult) -> int | None:
+    return parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # checked only when it is read
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
