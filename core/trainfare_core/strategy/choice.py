@@ -1,0 +1,242 @@
+"""
+Which strategy reaches the better quality: the published comparisons nearest to a situation, weighed, beside
+the rules of `prior`.
+
+For each pair of strategies the advantages of all comparisons that tried both form a weighted sample; a
+comparison weighs less the further its domain, size, metric and schedule are, and those of one source together
+weigh less than they would apart, because they are correlated. The rule's expectation joins as a few
+pseudo-comparisons. The share of weight above zero is P(better), the quantiles are the interval.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.strategy.evidence import Evidence, evidence
+from trainfare_core.strategy.prior import FEW_SAMPLES, prior
+from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, modality_of, task_of
+
+__all__ = ["ANSWER_AT", "Advantage", "Choice", "advantage", "choose"]
+
+Column = NDArray[np.float64]
+
+SAME_TASK: Final = 0.35
+SAME_MODALITY: Final = 0.12
+OTHER_MODALITY: Final = 0.05
+OTHER_METRIC: Final = 0.5
+"""A loss beside a task score; a metric that asks to keep knowledge shares next to nothing with either."""
+UNLIKE_METRIC: Final = 0.03
+BOTH_CONSERVE: Final = 0.3
+SOURCE_POWER: Final = 0.67
+"""All comparisons of one source together weigh their sum to this power: they are correlated. Any power from
+0.5 to 1 picks the same winners."""
+DECADES: Final = 0.65
+"""Sizes so many powers of ten apart count 1/e."""
+UNKNOWN_SIZE: Final = 0.4
+ACROSS_FEW: Final = 0.4
+"""Adapters against full fine-tuning turn near a few thousand samples: across it a comparison counts less."""
+UNKNOWN_SCHEDULE: Final = 0.5
+NEAR: Final = 0.1
+"""Comparisons that weigh at least this count as analogs."""
+
+ANSWER_AT: Final = 0.572
+"""P(best) up to which the answer is "unknown": from `benchmarks/fit_strategy.py`, so that a little more than four
+in five of the published comparisons are answered."""
+
+WIDENING: Final = 1.67
+"""Factor on the half-widths of the intervals, from `benchmarks/fit_strategy.py`."""
+
+_QUANTILES: Final = np.array([-1.64, -1.04, -0.67, -0.39, -0.13, 0.13, 0.39, 0.67, 1.04, 1.64])
+"""Ten equally likely values of a standard normal."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Advantage:
+    """
+    How far one strategy is ahead of another.
+
+    Attributes:
+        values_pct: 100 ln(ratio), distinct and ascending, shape (n,).
+        weights: of each, adding up to 1.
+        analogs: comparisons that are near.
+        sources: sources those come from.
+        because: the rule that joined them.
+    """
+
+    values_pct: Column
+    weights: Column
+    analogs: int
+    sources: tuple[str, ...]
+    because: str
+
+    @property
+    def p_better(self) -> float:
+        """Chance that the strategy is better; a tie counts half to each."""
+        above = float(self.weights[self.values_pct > _TIE_PCT].sum())
+        tied = float(self.weights[np.abs(self.values_pct) <= _TIE_PCT].sum())
+        return above + 0.5 * tied
+
+    def quantile_pct(self, share: float, *, widening: float = WIDENING) -> float:
+        """Return the quantile, its distance from the median times `widening`."""
+        middle = self._quantile(0.5)
+        return middle + widening * (self._quantile(share) - middle)
+
+    def _quantile(self, share: float) -> float:
+        at = np.cumsum(self.weights) - 0.5 * self.weights
+        return float(np.interp(share, at, self.values_pct))
+
+
+_TIE_PCT: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """
+    The strategy of the best quality.
+
+    Attributes:
+        strategy: the pick; an order of `STRATEGIES` decides ties.
+        p_best: product of the chances that it is better than each other offered one.
+        closest: the strategy it is least sure to beat.
+        against_closest: its advantage over that one.
+        unknown_because: why the pick should not be trusted without a pilot; None where it may be.
+    """
+
+    strategy: Strategy
+    p_best: float
+    closest: Strategy
+    against_closest: Advantage
+    unknown_because: str | None
+
+
+def choose(situation: Situation, known: Evidence | None = None) -> Choice:
+    """
+    Return the strategy of the best expected quality.
+
+    Args:
+        situation: the question.
+        known: comparisons; None takes the shipped ones.
+    """
+    rows = evidence() if known is None else known
+    offered: list[Strategy] = [strategy for strategy in STRATEGIES if strategy in situation.offered]
+    edges: dict[tuple[Strategy, Strategy], Advantage] = {}
+    p_better: dict[tuple[Strategy, Strategy], float] = {}
+    for first, second in itertools.combinations(offered, 2):
+        edges[first, second] = advantage(situation, first, second, rows)
+        p_better[first, second] = edges[first, second].p_better
+        p_better[second, first] = 1.0 - p_better[first, second]
+    closest: dict[Strategy, Strategy] = {one: _closest(one, offered, p_better) for one in offered}
+    pick = max(offered, key=lambda one: p_better[one, closest[one]])
+    rival = closest[pick]
+    edge = edges[pick, rival] if (pick, rival) in edges else _turned(edges[rival, pick])
+    p_best = math.prod(p_better[pick, other] for other in offered if other != pick)
+    return Choice(pick, p_best, rival, edge, _doubt(situation, pick, rival, p_best))
+
+
+def _closest(
+    one: Strategy, offered: list[Strategy], p_better: dict[tuple[Strategy, Strategy], float]
+) -> Strategy:
+    return min((other for other in offered if other != one), key=lambda other: p_better[one, other])
+
+
+def advantage(
+    situation: Situation, strategy: Strategy, over: Strategy, known: Evidence | None = None
+) -> Advantage:
+    """
+    Return how far `strategy` is ahead of `over`, as 100 ln(ratio) of the metric, positive is better.
+
+    Args:
+        situation: the question.
+        strategy: the one.
+        over: the other.
+        known: comparisons; None takes the shipped ones.
+    """
+    rows = evidence() if known is None else known
+    values = rows.advantage_of(strategy, over)
+    tried = ~np.isnan(values)
+    rows, values = rows.where(tried), values[tried]
+    near = _nearness(situation, rows, {strategy, over})
+    weights = near.copy()
+    for source in np.unique(rows.source):
+        mine = rows.source == source
+        total = float(weights[mine].sum())
+        weights[mine] *= total ** (SOURCE_POWER - 1.0) if total > 0 else 0.0
+    rule = prior(situation, strategy, over)
+    values = np.concatenate([values, rule.mean_pct + _QUANTILES * rule.deviation_pct])
+    weights = np.concatenate([weights, np.full(len(_QUANTILES), rule.weight / len(_QUANTILES))])
+    distinct, place = np.unique(values, return_inverse=True)
+    analogs = near >= NEAR
+    return Advantage(
+        values_pct=distinct,
+        weights=np.bincount(place, weights=weights) / weights.sum(),
+        analogs=int(analogs.sum()),
+        sources=tuple(sorted({str(name) for name in rows.source[analogs]})),
+        because=rule.because,
+    )
+
+
+def _turned(edge: Advantage) -> Advantage:
+    return Advantage(-edge.values_pct[::-1], edge.weights[::-1], edge.analogs, edge.sources, edge.because)
+
+
+def _nearness(situation: Situation, rows: Evidence, pair: set[Strategy]) -> Column:
+    """Return how much each comparison says about the situation, 0..1, shape (n,)."""
+    near = _domain_nearness(situation, rows) * _metric_nearness(situation, rows)
+    if situation.metric == "conserve":
+        near = np.where(rows.kind == "conserve", np.maximum(near, BOTH_CONSERVE), near)
+    if pair != {"lora", "qlora"}:
+        near = near * _size_nearness(situation, rows, adapters=bool(pair & {"lora", "qlora"}))
+    if "scratch" in pair:
+        near = near * _schedule_nearness(situation.scratch_epochs, rows.scratch_epochs)
+    return near
+
+
+def _domain_nearness(situation: Situation, rows: Evidence) -> Column:
+    names, inverse = np.unique(rows.domain, return_inverse=True)
+    near = np.array([_pair_of_domains(situation, str(name)) for name in names], dtype=np.float64)
+    return near[inverse] if len(rows) else np.zeros(0)
+
+
+def _pair_of_domains(situation: Situation, domain: str) -> float:
+    if domain == situation.domain:
+        return 1.0
+    task = task_of(domain)
+    if task == situation.task:
+        return SAME_TASK
+    return SAME_MODALITY if modality_of(task) == situation.modality else OTHER_MODALITY
+
+
+def _metric_nearness(situation: Situation, rows: Evidence) -> Column:
+    same = rows.kind == situation.metric
+    unlike = (rows.kind == "conserve") | (situation.metric == "conserve")
+    return np.where(same, 1.0, np.where(unlike, UNLIKE_METRIC, OTHER_METRIC))
+
+
+def _size_nearness(situation: Situation, rows: Evidence, *, adapters: bool) -> Column:
+    if situation.samples is None:
+        return np.full(len(rows), UNKNOWN_SIZE)
+    apart = np.abs(np.log10(rows.samples / situation.samples))
+    near = np.where(np.isnan(apart), UNKNOWN_SIZE, np.exp(-apart / DECADES))
+    across = (rows.samples <= FEW_SAMPLES) != (situation.samples <= FEW_SAMPLES)
+    return np.where(across & ~np.isnan(apart) & adapters, near * ACROSS_FEW, near)
+
+
+def _schedule_nearness(epochs: float | None, rows_epochs: Column) -> Column:
+    if epochs is None:
+        return np.where(np.isnan(rows_epochs), 1.0, UNKNOWN_SCHEDULE)
+    apart = np.abs(np.log2(rows_epochs / epochs))
+    return np.where(np.isnan(apart), UNKNOWN_SCHEDULE, np.exp(-apart))
+
+
+def _doubt(situation: Situation, pick: Strategy, rival: Strategy, p_best: float) -> str | None:
+    if situation.task == "unknown":
+        return f"no published comparison is of the kind {situation.domain!r}"
+    if p_best <= ANSWER_AT:
+        return f"{pick} is best in only {p_best:.0%} of comparable cases, {rival} is close"
+    return None

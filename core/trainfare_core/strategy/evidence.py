@@ -1,0 +1,148 @@
+"""
+Published comparisons: by how much each strategy was ahead of another, with everything else the same.
+
+`data/strategy_evidence.csv` holds one row a comparison: its source, what was trained on how much, and for each
+strategy tried its advantage over full fine-tuning (or, where that was not tried, over LoRA) as 100 ln(ratio)
+of the metric, so that positive is better and advantages subtract. It is written by
+`benchmarks/fit_strategy.py`; where a strategy was tried several times its best run counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.strategy.situation import STRATEGIES, MetricKind, Strategy, metric_kind
+
+__all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
+
+Column = NDArray[np.float64]
+
+COLUMNS: Final = (
+    "source", "domain", "dataset", "model", "metric", "samples", "scratch_epochs", "scratch_step_ratio",
+    *(f"{name}_pct" for name in STRATEGIES), "published_in",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """
+    One published comparison.
+
+    Attributes:
+        source: id of the source; rows of one source are correlated.
+        domain, dataset, model, metric: what was trained and how it was judged.
+        samples: training samples, None where not stated.
+        scratch_epochs: passes of the run from scratch, None where not stated or not tried.
+        scratch_step_ratio: steps from scratch over steps of full fine-tuning, None where not stated.
+        advantage_pct: of each strategy over the reference, 100 ln(ratio), positive is better.
+        published_in: where.
+    """
+
+    source: str
+    domain: str
+    dataset: str
+    model: str
+    metric: str
+    samples: float | None
+    scratch_epochs: float | None
+    scratch_step_ratio: float | None
+    advantage_pct: dict[Strategy, float]
+    published_in: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Comparisons as columns of shape (n,); NaN is "not stated" or "not tried"."""
+
+    source: NDArray[np.str_]
+    domain: NDArray[np.str_]
+    kind: NDArray[np.str_]
+    samples: Column
+    scratch_epochs: Column
+    advantage_pct: Column
+    """Shape (n, strategies), in the order of `STRATEGIES`."""
+
+    def __len__(self) -> int:
+        """Return the number of comparisons."""
+        return len(self.source)
+
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison]) -> Evidence:
+        """Put comparisons into columns."""
+        kinds: list[MetricKind] = [metric_kind(row.metric) for row in comparisons]
+        advantage = [
+            [row.advantage_pct.get(strategy, np.nan) for strategy in STRATEGIES] for row in comparisons
+        ]
+        return cls(
+            source=np.array([row.source for row in comparisons], dtype=np.str_),
+            domain=np.array([row.domain for row in comparisons], dtype=np.str_),
+            kind=np.array(kinds, dtype=np.str_),
+            samples=_numbers(row.samples for row in comparisons),
+            scratch_epochs=_numbers(row.scratch_epochs for row in comparisons),
+            advantage_pct=np.array(advantage, dtype=np.float64).reshape(len(comparisons), len(STRATEGIES)),
+        )
+
+    def without(self, source: str) -> Evidence:
+        """Return the comparisons of all other sources."""
+        return self.where(self.source != source)
+
+    def where(self, keep: NDArray[np.bool_]) -> Evidence:
+        """Return the comparisons marked in `keep`, shape (n,)."""
+        return Evidence(
+            source=self.source[keep],
+            domain=self.domain[keep],
+            kind=self.kind[keep],
+            samples=self.samples[keep],
+            scratch_epochs=self.scratch_epochs[keep],
+            advantage_pct=self.advantage_pct[keep],
+        )
+
+    def advantage_of(self, strategy: Strategy, over: Strategy) -> Column:
+        """Return 100 ln(ratio) of one strategy over another, shape (n,); NaN where either was not tried."""
+        first, second = STRATEGIES.index(strategy), STRATEGIES.index(over)
+        return self.advantage_pct[:, first] - self.advantage_pct[:, second]
+
+
+@functools.cache
+def comparisons() -> tuple[Comparison, ...]:
+    """Return the shipped comparisons, in the order of the file."""
+    text = files("trainfare_core").joinpath("data/strategy_evidence.csv").read_text(encoding="utf-8")
+    return tuple(_comparison(row) for row in csv.DictReader(text.splitlines()))
+
+
+@functools.cache
+def evidence() -> Evidence:
+    """Return the shipped comparisons as columns."""
+    return Evidence.of(comparisons())
+
+
+def _comparison(row: dict[str, str]) -> Comparison:
+    cells: dict[Strategy, str] = {strategy: row[f"{strategy}_pct"] for strategy in STRATEGIES}
+    return Comparison(
+        source=row["source"],
+        domain=row["domain"],
+        dataset=row["dataset"],
+        model=row["model"],
+        metric=row["metric"],
+        samples=_optional(row["samples"]),
+        scratch_epochs=_optional(row["scratch_epochs"]),
+        scratch_step_ratio=_optional(row["scratch_step_ratio"]),
+        advantage_pct={strategy: float(cell) for strategy, cell in cells.items() if cell},
+        published_in=row["published_in"],
+    )
+
+
+def _optional(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
+def _numbers(values: Iterable[float | None]) -> Column:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,0 +1,143 @@
+"""
+What is expected of two strategies before any published comparison is looked at: laws and rules, each with its
+source, worth a few comparisons each.
+
+These directions come from `specs/strategy.md` (laws 4 and 5, rule R, the schedule ratios), whose authors knew
+most of the comparisons: leaving a source out of the evidence does not leave it out of the rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from trainfare_core.strategy.situation import Situation, Strategy, tokens_seen
+
+__all__ = ["TYPICAL_LORA_PARAMETERS", "Prior", "lora_over_capacity", "needed_step_ratio", "prior"]
+
+LORA_BITS_PER_PARAMETER: Final = 2.0
+BITS_PER_TOKEN: Final = 1.0
+"""Schulman et al., "LoRA Without Regret" (2025): LoRA tracks full fine-tuning until the data holds more."""
+
+TYPICAL_LORA_PARAMETERS: Final = 4.2e7
+"""Rank 16 on all linear layers of an 8B model: about 8e7 tokens of capacity."""
+
+FEW_SAMPLES: Final = 5_000
+"""Up to here adapters beat full fine-tuning of a vision backbone or LLM on most published tasks (rule R)."""
+
+CONVERGED_EPOCHS: Final = 50.0
+"""Fewer passes from scratch leave a network far from converged: COCO 1x-4x schedules are 12-49 epochs (He et
+al. 2019), ImageNet recipes 90-300."""
+
+LONG_EPOCHS: Final = 60.0
+"""5x-6x COCO schedules, where scratch drew level or ahead (He et al. 2019)."""
+
+NEEDED_DETECTION: Final = 2.0
+NEEDED_SMALL_DETECTION: Final = 3.7
+NEEDED_SMALL_CLASSIFICATION: Final = 17.0
+NEEDED_OTHER: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """
+    What a rule expects of one strategy against another.
+
+    Attributes:
+        mean_pct: expected advantage, 100 ln(ratio).
+        deviation_pct: its standard deviation.
+        weight: how many comparisons it is worth.
+        because: the rule in words.
+    """
+
+    mean_pct: float
+    deviation_pct: float
+    weight: float
+    because: str
+
+    def turned(self) -> Prior:
+        """Return the same rule seen from the other strategy."""
+        return Prior(-self.mean_pct, self.deviation_pct, self.weight, self.because)
+
+
+def prior(situation: Situation, strategy: Strategy, over: Strategy) -> Prior:
+    """Return what the rules expect of `strategy` against `over`; exactly antisymmetric."""
+    found = _prior(situation, strategy, over)
+    if found is not None:
+        return found
+    other = _prior(situation, over, strategy)
+    return Prior(0.0, 5.0, 1.0, "no rule") if other is None else other.turned()
+
+
+def lora_over_capacity(situation: Situation) -> bool:
+    """Whether one pass over the data holds more bits than the adapters can (law 5); False where unknown."""
+    tokens = tokens_seen(situation)
+    if tokens is None:
+        return False
+    parameters = situation.lora_parameters or TYPICAL_LORA_PARAMETERS
+    return tokens * BITS_PER_TOKEN > parameters * LORA_BITS_PER_PARAMETER
+
+
+def needed_step_ratio(situation: Situation) -> float:
+    """Return how many times the steps of fine-tuning a run from scratch needed to draw level, as published."""
+    if situation.task == "vision-dense":
+        small = situation.samples is not None and situation.samples <= 10_000
+        return NEEDED_SMALL_DETECTION if small else NEEDED_DETECTION
+    if situation.task in ("vision-classification", "video"):
+        return NEEDED_SMALL_CLASSIFICATION
+    return NEEDED_OTHER
+
+
+def _prior(situation: Situation, strategy: Strategy, over: Strategy) -> Prior | None:
+    if situation.metric == "conserve":
+        return _conserve(strategy, over)
+    if strategy == "scratch":
+        return _scratch(situation, over)
+    if strategy == "linear_probe" and over != "scratch":
+        return Prior(-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained")
+    if (strategy, over) == ("qlora", "lora"):
+        return Prior(-0.5, 0.8, 6.0, "4-bit weights add noise to the same training")
+    if strategy in ("lora", "qlora") and over == "full_finetune":
+        return _adapters(situation)
+    return None
+
+
+_CHANGE: Final[dict[Strategy, float]] = {
+    "linear_probe": 0.0, "qlora": 0.8, "lora": 1.0, "full_finetune": 2.0, "scratch": 3.0
+}  # fmt: skip
+
+
+def _conserve(strategy: Strategy, over: Strategy) -> Prior | None:
+    if _CHANGE[strategy] > _CHANGE[over]:
+        return None
+    mean_pct = 4.0 * (_CHANGE[over] - _CHANGE[strategy])
+    return Prior(mean_pct, 5.0, 3.0, "what is changed less keeps more of what it knew")
+
+
+def _scratch(situation: Situation, over: Strategy) -> Prior:
+    if over == "linear_probe":
+        few = situation.samples is not None and situation.samples <= FEW_SAMPLES
+        return Prior(
+            -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"
+        )
+    epochs, ratio = situation.scratch_epochs, situation.scratch_step_ratio
+    if epochs is not None and epochs < CONVERGED_EPOCHS:
+        return Prior(-5.0, 4.0, 4.5, f"{epochs:.0f} epochs do not converge from scratch")
+    if situation.task == "vision-dense" and (situation.samples or 0) > 10_000:
+        long = epochs is not None and epochs >= LONG_EPOCHS
+        if long or (ratio is not None and ratio >= needed_step_ratio(situation)):
+            return Prior(0.6, 1.2, 4.5, "detection from scratch draws ahead on long schedules")
+        return Prior(0.0, 1.2, 1.5, "detection from scratch draws level on a large data set")
+    return Prior(-4.0, 5.0, 1.5, "a checkpoint is worth data and steps")
+
+
+def _adapters(situation: Situation) -> Prior:
+    if situation.task == "pretraining":
+        return Prior(-5.0, 5.0, 4.5, "continued pre-training learns more than adapters hold")
+    if lora_over_capacity(situation):
+        return Prior(-3.0, 5.0, 4.5, "one pass over the data holds more than the adapters can")
+    if situation.samples is not None and situation.samples <= FEW_SAMPLES:
+        return Prior(3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less")
+    if situation.modality == "text":
+        return Prior(0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning")
+    return Prior(-3.0, 5.0, 3.0, "with more than a few thousand images the whole backbone gains")

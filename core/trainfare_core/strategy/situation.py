@@ -1,0 +1,176 @@
+"""
+The question: what is trained, on how much of what, judged by which metric, and which strategies are possible.
+
+A `Situation` holds nothing that is only known after training: it is what a published comparison and a user's
+job have in common, and all that `choice` may look at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, get_args
+
+from trainfare_core.errors import InputError, UnknownNameError
+
+__all__ = [
+    "DOMAINS",
+    "STRATEGIES",
+    "MetricKind",
+    "Situation",
+    "Strategy",
+    "Task",
+    "metric_kind",
+    "task_of",
+    "tokens_seen",
+]
+
+Strategy: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
+STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
+"""From the least to the most change of the checkpoint's weights; ties are decided in this order."""
+
+MetricKind: TypeAlias = Literal["task", "loss", "conserve"]
+"""What a metric asks of a checkpoint: to learn the task, to lower a loss, or to keep what it knew (forgetting,
+accuracy on shifted data)."""
+
+Task: TypeAlias = Literal[
+    "vision-classification", "vision-dense", "video", "text-classification", "text-generation",
+    "instruction", "pretraining", "unknown",
+]  # fmt: skip
+
+DOMAINS: Final[dict[str, Task]] = {
+    "vision-cls": "vision-classification",
+    "vision-fgvc": "vision-classification",
+    "vision-shift": "vision-classification",
+    "medical-img": "vision-classification",
+    "vision-det": "vision-dense",
+    "vision-kp": "vision-dense",
+    "vision-seg": "vision-dense",
+    "video-cls": "video",
+    "nlp-cls": "text-classification",
+    "nlp-cls-fewshot": "text-classification",
+    "nlp-glue": "text-classification",
+    "nlp-nlg": "text-generation",
+    "nlp-qlora": "text-generation",
+    "nlp-t5": "text-generation",
+    "llm-ift": "instruction",
+    "vlm-ift": "instruction",
+    "llm-cpt": "pretraining",
+    "llm-pt": "pretraining",
+}
+"""The domains of the published comparisons, and the kind of task each is."""
+
+_TOKENS_PER_SAMPLE: Final[dict[Task, float]] = {
+    "instruction": 250.0,
+    "text-generation": 50.0,
+    "text-classification": 50.0,
+}
+"""Where a job does not say: Alpaca-like answers run to a few hundred tokens, GLUE sentences to some tens."""
+
+_CONSERVE: Final = re.compile(r"forget|retention|retain|ood|shift|robust|backward_transfer", re.IGNORECASE)
+_LOSS: Final = re.compile(r"loss|perplex|ppl|nll|bits_per|bpb|bpc", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """
+    One question.
+
+    Args:
+        domain: one of `DOMAINS`; a name beginning like them ("vision-...") is placed by its beginning.
+        offered: strategies that are possible, two or more, without repetition.
+        samples: training samples (images, examples); for pre-training corpora tokens. None is unknown.
+        metric: what the metric asks, see `MetricKind`.
+        tokens: training tokens in one pass; None is estimated from the samples.
+        scratch_epochs: passes that training from scratch would get; None is unknown.
+        scratch_step_ratio: steps from scratch over steps of full fine-tuning; None is unknown.
+        lora_parameters: trainable parameters of the adapters; None assumes `TYPICAL_LORA_PARAMETERS`.
+
+    Raises:
+        InputError: fewer than two strategies, one twice, or a number that is not positive.
+    """
+
+    domain: str
+    offered: tuple[Strategy, ...]
+    samples: float | None = None
+    metric: MetricKind = "task"
+    tokens: float | None = None
+    scratch_epochs: float | None = None
+    scratch_step_ratio: float | None = None
+    lora_parameters: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.offered) < 2 or len(set(self.offered)) != len(self.offered):
+            msg = f"strategies {', '.join(self.offered) or '(none)'}: give two or more different ones"
+            raise InputError(msg)
+        for name in ("samples", "tokens", "scratch_epochs", "scratch_step_ratio", "lora_parameters"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                msg = f"{name}: {value} is not a positive number"
+                raise InputError(msg)
+
+    @property
+    def task(self) -> Task:
+        """The kind of task."""
+        return task_of(self.domain)
+
+    @property
+    def modality(self) -> str:
+        """`vision`, `text` or `unknown`."""
+        return modality_of(self.task)
+
+
+def task_of(domain: str) -> Task:
+    """Return the kind of task of a domain: its own, or what domains with its first word mostly are."""
+    if domain in DOMAINS:
+        return DOMAINS[domain]
+    first = domain.lower().split("-")[0]
+    by_first: dict[str, Task] = {
+        "vision": "vision-classification",
+        "medical": "vision-classification",
+        "video": "video",
+        "nlp": "text-classification",
+        "llm": "instruction",
+        "vlm": "instruction",
+    }
+    return by_first.get(first, "unknown")
+
+
+def modality_of(task: Task) -> str:
+    """Return `vision`, `text` or `unknown`."""
+    if task in ("vision-classification", "vision-dense", "video"):
+        return "vision"
+    return "unknown" if task == "unknown" else "text"
+
+
+def metric_kind(metric: str) -> MetricKind:
+    """Read from a metric's name what it asks of a checkpoint, e.g. `val_loss`, `top1_OOD`, `accuracy`."""
+    if _CONSERVE.search(metric):
+        return "conserve"
+    return "loss" if _LOSS.search(metric) else "task"
+
+
+def tokens_seen(situation: Situation) -> float | None:
+    """Return the tokens of one pass, as given or estimated from the task's usual length; None for images."""
+    if situation.tokens is not None:
+        return situation.tokens
+    if situation.samples is None:
+        return None
+    if situation.task == "pretraining":
+        return situation.samples
+    each = _TOKENS_PER_SAMPLE.get(situation.task)
+    return None if each is None else situation.samples * each
+
+
+def strategy_named(name: str) -> Strategy:
+    """
+    Return the strategy of that name.
+
+    Raises:
+        UnknownNameError: none is called so.
+    """
+    for strategy in STRATEGIES:
+        if strategy == name.strip().lower().replace("-", "_"):
+            return strategy
+    msg = f"strategy {name!r}: there is none of that name; they are {', '.join(STRATEGIES)}"
+    raise UnknownNameError(msg)
