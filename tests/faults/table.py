@@ -1,0 +1,291 @@
+"""
+The faults of reliability item 7 as a table, and `put_through`, which puts any price source through one of them.
+
+    @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
+    def test_fault_costs_nothing_that_was_there(case, tmp_path):
+        put_through(case, lambda url: AwsPrices(endpoint=url), tmp_path)
+"""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from builders.offers import book_of, offer_row
+from faults.server import FaultServer, Script, tls_twin
+from trainfare_core.errors import FetchError
+from trainfare_providers.cache import BookCache, BookFacts
+from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
+
+__all__ = ["FAULT_CASES", "NOW", "FaultCase", "Waits", "error_of", "faulty_outlet", "put_through"]
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+QUICK = Limits(connect_s=0.5, read_s=0.1, total_s=0.9, max_body_bytes=100_000)
+
+JSON = (("Content-Type", "application/json"),)
+GZIP = (*JSON, ("Content-Encoding", "gzip"))
+HALF = b'{"items": [1, 2,'
+WHOLE = b'{"items": [1, 2, 3]}'
+
+
+class Waits:
+    """Sleeps by noting how long."""
+
+    def __init__(self) -> None:
+        self.all: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.all.append(seconds)
+
+
+@dataclass(frozen=True)
+class FaultCase:
+    """
+    One fault.
+
+    Attributes:
+        says: what the error's message holds.
+        tries: how often a client asks; None where no server counts, or where a source may ask otherwise.
+        waits: seconds between tries with the longest jitter; None is not checked.
+        script: what every path answers, plain or over TLS.
+        via: how the server is met.
+    """
+
+    name: str
+    says: str
+    tries: int | None = 1
+    script: Script | None = None
+    via: Literal["plain", "tls", "untrusted", "expired", "wrong host", "closed port", "transport"] = "plain"
+    transport: Callable[[httpx.Request], httpx.Response] | None = None
+    waits: tuple[float, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def status(code: int, tries: int, **changes: Any) -> FaultCase:
+    return FaultCase(
+        changes.pop("name", str(code)),
+        f"answered {code}",
+        tries,
+        Script(status=code, **{k: v for k, v in changes.items() if k == "headers"}),
+        waits=changes.get("waits"),
+    )
+
+
+def fault(name: str, says: str, tries: int | None = 1, /, via: Any = "plain", **script: Any) -> FaultCase:
+    return FaultCase(name, says, tries, Script(**{"headers": JSON, **script}), via)
+
+
+def redirect(name: str, says: str, location: str, tries: int, via: Any = "plain") -> FaultCase:
+    return FaultCase(name, says, tries, Script(status=302, headers=(("Location", location),)), via)
+
+
+def _no_name(request: httpx.Request) -> httpx.Response:
+    try:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    except socket.gaierror as error:
+        raise httpx.ConnectError("no", request=request) from error
+
+
+def _no_resolver(request: httpx.Request) -> httpx.Response:
+    try:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    except socket.gaierror as error:
+        raise httpx.ConnectError("no", request=request) from error
+
+
+def _hangs(request: httpx.Request) -> httpx.Response:
+    """A name lookup that no timeout reaches."""
+    threading.Event().wait(2.0)
+    raise httpx.ConnectError("no", request=request)
+
+
+JITTERED = (0.5, 1.0, 2.0)
+SOON = format_datetime(NOW + timedelta(seconds=3), usegmt=True)
+
+FAULT_CASES: tuple[FaultCase, ...] = (
+    # Mistakes of ours: never tried again.
+    status(400, 1),
+    status(401, 1),
+    status(402, 1),
+    status(403, 1),
+    status(404, 1),
+    status(405, 1),
+    status(409, 1),
+    status(410, 1),
+    status(418, 1),
+    status(501, 1),
+    status(505, 1),
+    status(204, 1),
+    status(206, 1),
+    status(304, 1),
+    # What asks for another try.
+    status(408, 4, waits=JITTERED),
+    status(429, 4, waits=JITTERED),
+    status(500, 4, waits=JITTERED),
+    status(502, 4, waits=JITTERED),
+    status(503, 4, waits=JITTERED),
+    status(504, 4, waits=JITTERED),
+    status(429, 4, name="429 in seconds", headers=(("Retry-After", "2"),), waits=(2.0, 2.0, 2.0)),
+    status(429, 4, name="429 by date", headers=(("Retry-After", SOON),), waits=(3.0, 3.0, 3.0)),
+    status(503, 4, name="503 in seconds", headers=(("Retry-After", "1"),), waits=(1.0, 1.0, 1.0)),
+    status(429, 1, name="429 absurd", headers=(("Retry-After", "1000000000"),), waits=()),
+    status(429, 1, name="429 minute", headers=(("Retry-After", "60"),), waits=()),
+    status(429, 4, name="429 unreadable", headers=(("Retry-After", "-5 or so"),), waits=JITTERED),
+    status(429, 4, name="429 other digits", headers=(("Retry-After", "+1_0"),), waits=JITTERED),
+    # Connections.
+    FaultCase("refused", "connection was refused", None, via="closed port", waits=JITTERED),
+    fault("reset", "connection was cut", 4, reset=True),
+    fault("instant close", "answer ended early", 4, hang_up=True),
+    fault("slow headers", "server went silent", None, before_head_s=5.0),
+    fault("dripping headers", "not complete within the time", None, drip_s=0.04, drips="head", body=WHOLE),
+    fault("slow body", "not complete within the time", None, drip_s=0.06, body=WHOLE + b" " * 40),
+    fault("reset in the body", "connection was cut", 4, body=WHOLE, cut_at=8, reset=True),
+    FaultCase("no such host", "name is not known", None, via="transport", transport=_no_name, waits=()),
+    FaultCase(
+        "no resolver", "could not be looked up", None, via="transport", transport=_no_resolver, waits=JITTERED
+    ),
+    FaultCase(
+        "lookup hangs", "not complete within the time", None, via="transport", transport=_hangs, waits=()
+    ),
+    # Answers that are none.
+    fault("cut with length", "answer ended early", 4, body=WHOLE, cut_at=8),
+    fault("cut in chunks", "answer ended early", 4, body=WHOLE, cut_at=8, length="chunked"),
+    fault("cut without length", "not the JSON asked for", 4, body=HALF, length="none"),
+    fault("half with its length", "not the JSON asked for", 1, body=HALF),
+    fault("empty", "not the JSON asked for", 1),
+    fault(
+        "HTML with 200",
+        "text/html",
+        1,
+        headers=(("Content-Type", "text/html"),),
+        body=b"<html>Sign in</html>",
+    ),
+    fault("error object with 200", "error message with status 200", 1, body=b'{"error": {"code": 500}}'),
+    fault("error word with 200", "error message with status 200", 1, body=b'{"__type": "Throttling"}'),
+    fault("a bare value", "bare value", 1, body=b"5"),
+    fault("wrong charset", "not UTF-8", 1, body='{"a": "é"}'.encode("latin-1")),
+    fault("NaN", "NaN", 1, body=b'{"a": NaN}'),
+    fault("Infinity", "Infinity", 1, body=b'{"a": -Infinity}'),
+    fault("nested deep", "nested deeper", 1, body=b"[" * 20_000 + b"]" * 20_000),
+    fault("a name twice", "name twice", 1, body=b'{"price": 1, "price": 2}'),
+    fault("endless number", "too long", 1, body=b'{"a": ' + b"9" * 5_000 + b"}"),
+    fault("not gzip", "cannot be unpacked", 1, body=b"plain", headers=GZIP),
+    fault("damaged gzip", "cannot be unpacked", 1, body=gzip.compress(WHOLE)[:-6] + b"123456", headers=GZIP),
+    fault("cut gzip", "answer ended early", 4, body=gzip.compress(WHOLE)[:-9], headers=GZIP),
+    fault("gzip bomb", "larger than allowed", 1, body=gzip.compress(bytes(50_000_000)), headers=GZIP),
+    fault(
+        "unknown packing", "cannot be unpacked", 1, body=WHOLE, headers=(*JSON, ("Content-Encoding", "br"))
+    ),
+    fault("too large", "larger than allowed", 1, body=b" " * 200_000),
+    fault("not HTTP", "not valid HTTP", 1, raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+    # Redirects.
+    redirect("redirect loop", "more than 5 times", "/round", 6),
+    redirect("ten redirects", "more than 5 times", "deeper/", 6),
+    redirect("redirect to a file", "where prices may not be read", "file:///etc/passwd", 1),
+    redirect("redirect elsewhere", "where prices may not be read", "https://example.com/", 1),
+    redirect("redirect nowhere", "where prices may not be read", "http://[", 1),
+    redirect("redirect with a user", "where prices may not be read", "http://me:pw@127.0.0.1/", 1),
+    redirect("redirect to http", "where prices may not be read", "http://127.0.0.1/", 1, "tls"),
+    # Identity.
+    FaultCase("untrusted", "certificate cannot be trusted", None, via="untrusted", waits=()),
+    FaultCase("expired", "certificate cannot be trusted", None, via="expired", waits=()),
+    FaultCase("wrong host", "certificate cannot be trusted", None, via="wrong host", waits=()),
+)
+
+
+@contextmanager
+def faulty_outlet(
+    case: FaultCase, cloud: str = "aws", **changes: Any
+) -> Iterator[tuple[Outlet, str, FaultServer | None, Waits]]:
+    """The way out to a server that has this fault everywhere: outlet, base URL, server if any, waits."""
+    waits = Waits()
+    settings: dict[str, Any] = {
+        "limits": QUICK,
+        "sleep": waits,
+        "jitter": lambda most: most if case.waits is not None else 0.0,
+        "wall_clock": NOW.timestamp,
+        "clock": time.monotonic,
+        **changes,
+    }
+    if case.waits is not None and case.via != "transport":
+        settings["clock"] = lambda: 0.0  # only the waits count: none of these depends on time
+        settings["limits"] = Limits()
+    with _met(case) as (url, server, more):
+        if server is not None and case.script is not None:
+            server.everywhere(case.script)
+        if case.transport is _no_resolver:
+            settings["limits"] = Limits()
+        with Outlet(cloud, **{**settings, **more}) as out:
+            yield out, url, server, waits
+
+
+@contextmanager
+def _met(case: FaultCase) -> Iterator[tuple[str, FaultServer | None, dict[str, Any]]]:
+    if case.via == "transport":
+        assert case.transport is not None
+        yield "https://prices.example", None, {"transport": httpx.MockTransport(case.transport)}
+    elif case.via == "plain":
+        with FaultServer() as server:
+            yield server.url(), server, {}
+    elif case.via == "closed port":
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            yield f"http://127.0.0.1:{closed.getsockname()[1]}", None, {}
+    else:
+        names = ("elsewhere.example",) if case.via == "wrong host" else ("127.0.0.1",)
+        twin = tls_twin(names, expired=case.via == "expired", trusted=case.via != "untrusted")
+        with twin as (server, context):
+            assert context.verify_mode is ssl.CERT_REQUIRED
+            yield server.url(), server, {"verify": context}
+
+
+def error_of(case: FaultCase, ask: Callable[[Outlet, str], object]) -> tuple[FetchError, int | None, Waits]:
+    """Ask once under a fault: the error, how often the server was asked, the waits."""
+    with faulty_outlet(case) as (out, url, server, waits):
+        try:
+            answer = ask(out, url)
+        except FetchError as error:
+            return error, None if server is None else len(server.requests), waits
+    raise AssertionError(f"{case}: answered {answer!r}")
+
+
+def put_through(
+    case: FaultCase, make_source: Callable[[str], LiveSource], folder: Path, *, seconds: float = 15.0
+) -> RefreshResult:
+    """
+    Refresh a source whose server has a fault, and check that it costs nothing that was there.
+
+    The last good price stays, with its date; the problem is a sentence; it is over within `seconds`.
+    """
+    began = time.monotonic()
+    with faulty_outlet(case) as (out, url, _, _):
+        source = make_source(url)
+        cache = BookCache(folder)
+        last = book_of(offer_row(), origin=source.name)
+        assert cache.write(source.name, last.frame, BookFacts(fetched_at=NOW, intakes=last.intakes))
+        result = refresh(source, cache=cache, now=NOW + timedelta(days=2), outlet=out)
+    assert time.monotonic() - began < seconds
+    assert not result.refreshed
+    assert result.problem
+    assert result.problem.startswith(source.name)
+    assert (result.rows, result.fetched_at) == (1, NOW)
+    kept = cache.read(source.name)
+    assert kept is not None
+    assert kept.book.frame.equals(last.frame)
+    assert kept.facts.fetched_at == NOW
+    return result
