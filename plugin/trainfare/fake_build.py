@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from trainfare.fake_tensors import empty_twin
 from trainfare.module_parts import buffers_of, parameters_of
 
-__all__ = ["BuildMode", "movable_fakes"]
+__all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes"]
 
 _SMALL_NUMEL = 16_384
 _DRAWS = "_no_grad_trunc_normal_"
@@ -105,6 +105,28 @@ def movable_fakes() -> Generator[None, None, None]:
         home._apply = original  # noqa: SLF001
         if draw is not None:
             setattr(inits, _DRAWS, draw)
+
+
+@contextlib.contextmanager
+def mixed_recurrent_inputs() -> Generator[None, None, None]:
+    """
+    Let recurrent layers take inputs of another type than their weights, as they do under CUDA's autocast.
+
+    They compare the two in Python, before any function that could cast, unless torch's own autocast is on. It
+    is off while the trace casts by itself.
+    """
+    home: Any = nn.RNNBase
+    original: Callable[..., None] = home.check_input
+
+    def check(self: nn.RNNBase, input: Tensor, batch_sizes: Tensor | None) -> None:  # noqa: A002 - torch's name
+        weight = next(self.parameters(), input)
+        original(self, input.to(weight.dtype) if input.is_floating_point() else input, batch_sizes)
+
+    home.check_input = check
+    try:
+        yield
+    finally:
+        home.check_input = original
 
 
 def _only_for_real(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:

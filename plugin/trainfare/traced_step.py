@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
+from trainfare.fake_build import mixed_recurrent_inputs
 from trainfare.op_trace import StepTrace
 from trainfare.step_forms import loss_of, takes_batch_index
 from trainfare.trace_errors import ADVICE, user_errors
@@ -73,6 +74,8 @@ def trace_step(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(mode)
+        if precision in AUTOCAST_DTYPES:
+            stack.enter_context(mixed_recurrent_inputs())
         runner.run(
             StepTrace(module, optimizers, cuda_autocast_dtype=AUTOCAST_DTYPES.get(precision)), batch, 0
         )

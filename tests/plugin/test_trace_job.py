@@ -405,3 +405,22 @@ def test_the_public_name_can_be_called_whatever_was_imported_first(first: str) -
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.strip().endswith("['Tiny', 'Tiny', 'Tiny']"), done.stdout + done.stderr
+
+
+class _StackedLstm(Tiny):
+    """A recurrent layer that is fed by another one: under autocast its input is fp16 and its weights fp32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LSTM(WIDTH, WIDTH), nn.LSTM(WIDTH, WIDTH)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        return self.second(self.first(batch)[0])[0].float().square().mean()
+
+
+def test_recurrent_layers_in_a_row_are_traced_under_mixed_precision() -> None:
+    profile = trace_job(job(_StackedLstm, lambda: torch.zeros(3, BATCH, WIDTH), precision="16-mixed"))
+    recurrent = [group for group in profile.operations if group.kind == "recurrent"]
+    assert {group.dtype for group in recurrent} == {"fp16"}
+    check = torch.nn.RNNBase.check_input
+    assert check.__module__ == "torch.nn.modules.rnn"
