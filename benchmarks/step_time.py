@@ -1,7 +1,10 @@
 """
 Score predicted optimizer steps against measured ones, through the product's own path.
 
-    python benchmarks/step_time.py --truth throughput_train.csv [--json OUT] [--rows OUT.csv]
+    python benchmarks/step_time.py --truth throughput_train.csv [--cache DIR] [--json OUT] [--rows OUT.csv]
+
+With --cache, rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`), once: a whole table
+takes half an hour, a second run seconds.
 
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
 out, the held-out scores stand in calibration.json (one chip, generation or workload left out at a time). A
@@ -34,6 +37,7 @@ from trainfare_core.prediction.calibration import calibration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration_rows import accumulation_of, job_of
+from workloads import ProfileCache, StepJob, profile_of, resolve
 
 Z = {"50": 0.6745, "80": 1.2816, "90": 1.6449}
 
@@ -50,7 +54,42 @@ class Scored:
     scope: str
 
 
-def predict_row(line: dict[str, str], job: JobProfile) -> tuple[float, float] | str:
+@dataclass(frozen=True)
+class Work:
+    """What a row measured: a profile, its micro-batch over the profile's, and the seconds one step took."""
+
+    job: JobProfile
+    ratio: float
+    measured_s: float
+
+
+def work_of(line: dict[str, str], cache: ProfileCache | None) -> Work | str:
+    """Return what a row measured, or why there is no operation list or no time of its own."""
+    if line["devices"] == "1" and cache is not None:
+        job = resolve(line)
+        found = profile_of(job, cache)
+        if isinstance(found, str) or isinstance(job, str):
+            return str(found)
+        measured_s = measured_step_s(line, job)
+        return (
+            "the row has no time of its own"
+            if measured_s is None
+            else Work(found.profile, found.ratio, measured_s)
+        )
+    made = job_of(line)
+    if isinstance(made, str):
+        return made
+    return "the row has no time of its own" if made[1] is None else Work(made[0], 1.0, made[1])
+
+
+def measured_step_s(line: dict[str, str], job: StepJob) -> float | None:
+    """Return the seconds of one step: as the row reports it, else from its throughput."""
+    if line["step_time_origin"] == "reported" and line["step_time_ms"]:
+        return float(line["step_time_ms"]) / 1e3
+    return job.units / float(line["throughput"]) if line["throughput"] else None
+
+
+def predict_row(line: dict[str, str], job: JobProfile, ratio: float) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
     devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
     try:
@@ -72,8 +111,8 @@ def predict_row(line: dict[str, str], job: JobProfile) -> tuple[float, float] | 
         shape=np.zeros(1, dtype=np.int64),
         nodes=np.array([nodes]),
         sharding=np.array([SHARDINGS.index(kind)]),
-        micro_batch=np.array([float(job.batch.micro_batch_size or math.nan)]),
-        micro_ratio=np.ones(1),
+        micro_batch=np.array([float(job.batch.micro_batch_size or math.nan) * ratio]),
+        micro_ratio=np.array([ratio]),
         accumulate=np.array([accumulation_of(line)]),
     )
     table = predict(job, machines, plans)
@@ -109,17 +148,22 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rows", type=Path)
+    parser.add_argument(
+        "--cache", type=Path, help="folder of traces; without it only the built-in lists are used"
+    )
+    parser.add_argument("--traced-only", action="store_true", help="trace nothing that the cache lacks")
     arguments = parser.parse_args()
     with arguments.truth.open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
+    cache = ProfileCache(arguments.cache, only_held=arguments.traced_only) if arguments.cache else None
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
     for line in lines:
         line.update(predicted="", low_80="", high_80="", skip_reason="")
-        made = job_of(line)
-        answer = made if isinstance(made, str) else predict_row(line, made[0])
-        if isinstance(answer, str) or isinstance(made, str) or made[1] is None:
-            line["skip_reason"] = answer if isinstance(answer, str) else "the row has no time of its own"
+        work = work_of(line, cache)
+        answer = work if isinstance(work, str) else predict_row(line, work.job, work.ratio)
+        if isinstance(answer, str) or isinstance(work, str):
+            line["skip_reason"] = str(answer)
             skipped[line["skip_reason"]] += 1
             continue
         step_s, sigma = answer
@@ -129,7 +173,7 @@ def main() -> None:
         scope = "single" if line["devices"] == "1" else "multi"
         scored.append(
             Scored(
-                math.log(step_s / made[1]),
+                math.log(step_s / work.measured_s),
                 sigma,
                 line["accelerator"],
                 line["model_family"],

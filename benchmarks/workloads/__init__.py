@@ -1,0 +1,13 @@
+"""
+The models that measured tables name, as jobs that trainfare's own tracer turns into profiles.
+
+`resolve(row)` returns a `StepJob` or the reason why there is none; `ProfileCache` keeps the traces on disk.
+"""
+
+from __future__ import annotations
+
+from workloads.cache import ProfileCache, profile_of
+from workloads.registry import resolve
+from workloads.single_device import Row, StepJob
+
+__all__ = ["ProfileCache", "Row", "StepJob", "profile_of", "resolve"]

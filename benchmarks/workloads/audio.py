@@ -1,0 +1,148 @@
+"""WaveGlow (Prenger et al. 2018) and Jasper 10x5 (Li et al. 2019): convolutions over time."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+
+__all__ = ["find"]
+
+_SEGMENT = 8000
+_FRAMES = 1250
+"""10 ms frames of a LibriSpeech utterance, 12.5 s."""
+
+
+def find(row: Row) -> StepJob | str | None:
+    """Return the training step of a vocoder or a convolutional speech recogniser."""
+    name = row["model"].lower()
+    if not name.startswith(("waveglow", "jasper")):
+        return None
+    precision, batch = precision_of(row), batch_of(row)
+    if precision is None or not batch:
+        return "precision or batch is not stated"
+    word, tf32 = precision
+    optimizer = optimizer_of(row, "adam")
+    glow = name.startswith("waveglow")
+    segment = int(float(row["sequence_length"] or _SEGMENT))
+
+    def inputs() -> tuple[torch.Tensor, ...]:
+        if glow:
+            return torch.empty(batch, 80, segment // 256 + 1), torch.empty(batch, segment)
+        return torch.empty(batch, 64, _FRAMES), torch.zeros(batch, 200, dtype=torch.long)
+
+    return StepJob(
+        key=f"audio.{name}.{segment if glow else _FRAMES}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        module=lambda: Supervised(WaveGlow() if glow else Jasper(), lambda net, x: net(*x), optimizer),
+        batch=inputs, batch_size=batch, precision=word, tf32=tf32,
+        units_per_step=float(batch * (segment if row["throughput_unit"] == "audio-samples/s" else 1)),
+        notes=() if glow else (f"utterances of {_FRAMES / 100:g} s are assumed",),
+    )  # fmt: skip
+
+
+class WaveGlow(nn.Module):
+    """12 flows on groups of 8 samples; WaveNets of 8 layers and 512 channels (the paper has 256)."""
+
+    def __init__(self, width: int = 512) -> None:
+        super().__init__()
+        self.upsample = nn.ConvTranspose1d(80, 80, 1024, stride=256)
+        channels, mixers, nets = 8, [], []
+        for flow in range(12):
+            if flow and flow % 4 == 0:
+                channels -= 2
+            mixers.append(nn.Conv1d(channels, channels, 1, bias=False))
+            nets.append(_WaveNet(channels // 2, 640, width))
+        self.mixers, self.nets = nn.ModuleList(mixers), nn.ModuleList(nets)
+
+    def forward(self, mel: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        lifted = self.upsample(mel)[:, :, : audio.shape[1]]
+        lifted = (
+            lifted.unfold(2, 8, 8)
+            .permute(0, 2, 1, 3)
+            .contiguous()
+            .view(mel.shape[0], -1, 640)
+            .permute(0, 2, 1)
+        )
+        x = audio.unfold(1, 8, 8).permute(0, 2, 1)
+        loss = audio.new_zeros(())
+        for flow, (mixer, net) in enumerate(zip(self.mixers, self.nets, strict=True)):
+            if flow and flow % 4 == 0:
+                loss, x = loss + (x[:, :2] ** 2).sum(), x[:, 2:]
+            x = mixer(x)
+            half = x.shape[1] // 2
+            fixed, moved = x[:, :half], x[:, half:]
+            shift, scale = net(fixed, lifted).chunk(2, 1)
+            moved = torch.exp(scale) * moved + shift
+            x = torch.cat((fixed, moved), 1)
+            loss = loss - scale.sum()
+        return (loss + (x**2).sum()) / audio.numel()
+
+
+class _WaveNet(nn.Module):
+    def __init__(self, channels: int, conditions: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.start, self.end = nn.Conv1d(channels, width, 1), nn.Conv1d(width, 2 * channels, 1)
+        self.conditions = nn.Conv1d(conditions, 2 * width * 8, 1)
+        self.wide = nn.ModuleList(
+            nn.Conv1d(width, 2 * width, 3, dilation=2**i, padding=2**i) for i in range(8)
+        )
+        self.out = nn.ModuleList(nn.Conv1d(width, 2 * width if i < 7 else width, 1) for i in range(8))
+
+    def forward(self, x: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        x, total = self.start(x), None
+        steered = self.conditions(conditions)
+        for i, (wide, out) in enumerate(zip(self.wide, self.out, strict=True)):
+            both = wide(x) + steered[:, i * 2 * self.width : (i + 1) * 2 * self.width]
+            gated = torch.tanh(both[:, : self.width]) * torch.sigmoid(both[:, self.width :])
+            made = out(gated)
+            if i < 7:
+                x, made = x + made[:, : self.width], made[:, self.width :]
+            total = made if total is None else total + made
+        return self.end(total)
+
+
+class Jasper(nn.Module):
+    """Jasper with ten blocks of five convolutions and dense residual connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = _conv(64, 256, 11, stride=2)
+        plan = ((256, 11), (256, 11), (384, 13), (384, 13), (512, 17), (512, 17), (640, 21), (640, 21),
+                (768, 25), (768, 25))  # fmt: skip
+        blocks, sides, widths = [], [], [256]
+        for width, kernel in plan:
+            sizes = [widths[-1], *[width] * 5]
+            blocks.append(nn.ModuleList(_conv(a, b, kernel) for a, b in itertools.pairwise(sizes)))
+            sides.append(nn.ModuleList(_conv(w, width, 1) for w in widths))
+            widths.append(width)
+        self.blocks, self.sides = nn.ModuleList(blocks), nn.ModuleList(sides)
+        self.last = nn.Sequential(
+            _conv(768, 896, 29, dilation=2), nn.ReLU(), _conv(896, 1024, 1), nn.ReLU(), nn.Conv1d(1024, 29, 1)
+        )
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        x = functional.dropout(functional.relu(self.first(x)), 0.2)
+        earlier = [x]
+        for block, sides in zip(self.blocks, self.sides, strict=True):
+            for depth, layer in enumerate(block):
+                x = layer(x)
+                if depth == len(block) - 1:
+                    for side, seen in zip(sides, earlier, strict=True):
+                        x = x + side(seen)
+                x = functional.dropout(functional.relu(x), 0.2)
+            earlier.append(x)
+        scores = functional.log_softmax(self.last(x).float(), 1)
+        return -scores.mean() + 0.0 * labels.sum()
+
+
+def _conv(channels: int, width: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+    padding = dilation * (kernel - 1) // 2
+    return nn.Sequential(
+        nn.Conv1d(channels, width, kernel, stride=stride, padding=padding, dilation=dilation, bias=False),
+        nn.BatchNorm1d(width),
+    )

@@ -1,0 +1,96 @@
+"""
+U-Nets: nnU-Net in 2 and 3 dimensions, U-Net Medical, V-Net.
+
+Patch and filter sizes are those of the public reference implementations: nnU-Net (Isensee et al. 2021) on the
+Medical Segmentation Decathlon, 2D 320 x 256 (batch of slices) and 3D 128^3, filters 32..320; U-Net (Ronneberger
+et al. 2015) at 572 pixels.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+
+__all__ = ["find"]
+
+
+def find(row: Row) -> StepJob | str | None:
+    """Return the training step of a U-Net."""
+    if row["task"] != "segmentation":
+        return None
+    name = row["model"].lower()
+    precision, batch = precision_of(row), batch_of(row)
+    if precision is None or not batch:
+        return "precision or batch is not stated"
+    word, tf32 = precision
+    plans = {
+        "nnu-net[2]": (2, (4, 192, 160), (32, 64, 128, 256, 512), 4),
+        "nnu-net[3]": (3, (4, 128, 128, 128), (32, 64, 128, 256, 320, 320), 4),
+        "unet-medical": (2, (1, 572, 572), (64, 128, 256, 512, 1024), 2),
+    }
+    if name not in plans:
+        return f"{row['model']}: no description of this segmentation network"
+    dims, shape, widths, classes = plans[name]
+    optimizer = optimizer_of(row, "adam")
+    normal = name.startswith("nnu")
+    return StepJob(
+        key=f"segmentation.{name}.{'x'.join(map(str, shape))}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        module=lambda: Supervised(UNet(dims, shape[0], widths, classes, normal=normal), _loss, optimizer),
+        batch=lambda: (torch.empty(batch, *shape), torch.zeros(batch, *shape[1:], dtype=torch.long)),
+        batch_size=batch, precision=word, tf32=tf32,
+        notes=("the patch size is the reference implementation's",),
+    )  # fmt: skip
+
+
+def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    images, labels = batch
+    scores = net(images)
+    if scores.shape[2:] != labels.shape[1:]:
+        scores = functional.interpolate(scores, size=labels.shape[1:])
+    chance = functional.softmax(scores.float(), 1)
+    return functional.cross_entropy(scores, labels) + 1 - chance[:, 1:].mean()
+
+
+class UNet(nn.Module):
+    """Two convolutions a level, strided (or pooled) down, transposed up, skip connections."""
+
+    def __init__(
+        self, dims: int, channels: int, widths: tuple[int, ...], classes: int, *, normal: bool
+    ) -> None:
+        super().__init__()
+        conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
+        up = (nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 2]
+        norm = (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2]
+
+        def block(a: int, b: int, stride: int = 1) -> nn.Module:
+            layers: list[nn.Module] = []
+            for i, (x, y) in enumerate(((a, b), (b, b))):
+                layers.append(conv(x, y, 3, padding=1, stride=stride if i == 0 else 1))
+                if normal:
+                    layers.append(norm(y, affine=True))
+                layers.append(nn.LeakyReLU(0.01, inplace=True))
+            return nn.Sequential(*layers)
+
+        self.down = nn.ModuleList(
+            (block(channels, widths[0]), *(block(a, b, 2) for a, b in pairwise(widths)))
+        )
+        self.up = nn.ModuleList(up(b, a, 2, 2) for a, b in pairwise(widths))
+        self.merge = nn.ModuleList(block(2 * a, a) for a in widths[:-1])
+        self.out = conv(widths[0], classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = []
+        for stage in self.down:
+            x = stage(x)
+            seen.append(x)
+        for skip, up, merge in list(zip(seen[:-1], self.up, self.merge, strict=True))[::-1]:
+            x = up(x)
+            if x.shape[2:] != skip.shape[2:]:
+                x = functional.interpolate(x, size=skip.shape[2:])
+            x = merge(torch.cat((x, skip), 1))
+        return self.out(x)

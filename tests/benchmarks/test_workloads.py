@@ -1,0 +1,105 @@
+"""The workloads of the measured tables: what a row names is built, traced and cached; the rest has a reason."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("timm")
+pytest.importorskip("transformers")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from workloads import ProfileCache, StepJob, profile_of, resolve
+from workloads.cache import Traced
+
+ROW = {
+    "source": "timm", "model": "resnet18", "task": "imagenet-classification", "params": "11690000",
+    "batch_per_device": "8", "global_batch": "8", "sequence_length": "", "image_size": "224", "devices": "1",
+    "precision": "amp_fp16", "optimizer": "sgd", "framework": "pytorch 1.12 cu113", "throughput_unit": "samples/s",
+    "notes": "memory_format=channels_last",
+}  # fmt: skip
+
+
+def _job(**changes: str) -> StepJob:
+    job = resolve({**ROW, **changes})
+    assert isinstance(job, StepJob), job
+    return job
+
+
+def _trace(cache: ProfileCache, **changes: str) -> Traced:
+    found = profile_of(_job(**changes), cache)
+    assert isinstance(found, Traced), found
+    return found
+
+
+def test_a_trace_has_the_rows_parameters_layout_and_precision(tmp_path: Path) -> None:
+    profile = _trace(ProfileCache(tmp_path)).profile
+    assert sum(group.count for group in profile.parameters) == pytest.approx(float(ROW["params"]), rel=0.01)
+    convolutions = [group for group in profile.operations if group.kind == "convolution"]
+    assert {group.shape[11] for group in convolutions if group.phase == "forward"} == {1}
+    assert {group.dtype for group in convolutions} == {"fp16"}
+
+
+def test_rows_that_differ_in_their_batch_share_a_trace_because_that_is_exact(tmp_path: Path) -> None:
+    cache = ProfileCache(tmp_path / "shared")
+    small, shared = _trace(cache), _trace(cache, batch_per_device="16")
+    alone = _trace(ProfileCache(tmp_path / "alone"), batch_per_device="16")
+    assert shared.profile is small.profile
+    assert (small.ratio, shared.ratio, alone.ratio) == (1.0, 2.0, 1.0)
+    fixed = sum(group.bytes_fixed for group in small.profile.operations)
+    moved = sum(group.bytes_moved for group in small.profile.operations)
+    assert alone.profile.step_flops == 2 * small.profile.step_flops
+    grown = sum(group.bytes_moved for group in alone.profile.operations)
+    assert grown == pytest.approx(2 * (moved - fixed) + fixed, rel=1e-3)
+
+
+def test_a_second_run_reads_the_folder_and_a_changed_row_does_not(tmp_path: Path) -> None:
+    _trace(ProfileCache(tmp_path))
+    held = ProfileCache(tmp_path, only_held=True)
+    assert isinstance(held.get(_job()), Traced)
+    assert held.get(_job(notes="")) == "not traced yet"
+
+
+def test_tf32_and_true_half_precision_reach_the_trace(tmp_path: Path) -> None:
+    row = {"source": "elsewhere", "task": "imagenet-classification-fwd-bwd", "optimizer": "none", "notes": ""}
+    for precision, dtype in (("tf32", "tf32"), ("fp16_pure", "fp16"), ("fp32", "fp32")):
+        profile = _trace(ProfileCache(tmp_path), precision=precision, **row).profile
+        assert {group.dtype for group in profile.operations if group.kind == "convolution"} == {dtype}
+        assert "optimizer" not in {group.phase for group in profile.operations}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": "resnet_of_tomorrow"}, "no such model"),
+        ({"precision": "int8"}, "precision int8"),
+        ({"task": "pretrain", "model": "unheard-of"}, "no description"),
+        ({"task": "detection", "model": "yolo-99"}, "no description of this detector"),
+        (
+            {"task": "segmentation", "model": "unet-medical", "batch_per_device": "", "global_batch": ""},
+            "not stated",
+        ),
+    ],
+)
+def test_what_cannot_be_built_has_a_reason(changes: dict[str, str], reason: str) -> None:
+    found = resolve({**ROW, **changes})
+    assert isinstance(found, str)
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters"),
+    [
+        ({"task": "recommendation", "model": "NCF", "batch_per_device": "4096"}, 31.8e6),
+        ({"task": "finetune-squad", "model": "BERT-base-SQuAD", "sequence_length": "384"}, 110e6),
+        ({"task": "translation", "model": "GNMT", "batch_per_device": "16"}, 160e6),
+    ],
+)
+def test_rebuilt_models_have_the_published_number_of_parameters(
+    changes: dict[str, str], parameters: float, tmp_path: Path
+) -> None:
+    profile = _trace(ProfileCache(tmp_path), **{**changes, "precision": "fp32", "notes": ""}).profile
+    assert sum(group.count for group in profile.parameters) == pytest.approx(parameters, rel=0.02)
+    assert profile.coverage == 1.0
