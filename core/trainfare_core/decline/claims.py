@@ -1,0 +1,189 @@
+"""
+Every figure of the seed article, computed again: which agree, which are off and by how much, which cannot all be true.
+
+The table is `claims.csv` beside this file: what was stated, and the arithmetic that should give it. The verdicts are
+not in the table: they are computed here.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from .decomposition import run_cost
+from .errors import DeclineError
+from .rates import Rate, compose
+
+__all__ = ["CLAIMS_FILE", "CheckedClaim", "Triple", "Verdict", "check_claims", "consistent_triples"]
+
+Verdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]
+
+CLAIMS_FILE: Final = Path(__file__).with_name("claims.csv")
+TOLERANCE = 0.15
+"""Figures of a headline are rounded: within 15 % (of the log-rate, for percentages a year) they are consistent."""
+PERCENT_A_YEAR = "percent a year"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedClaim:
+    """
+    A figure beside the one that its own inputs give.
+
+    Attributes:
+        name: short id.
+        figure: what is claimed.
+        stated: the figure as stated; None where only the inputs are, and the figure is derived.
+        computed: what the inputs give, in the same unit.
+        unit: of both.
+        off_by: computed / stated, of log-rates for percentages a year; None where nothing was stated.
+        verdict: "consistent"; "off"; "impossible" where parts do not make the total; "derived": none stated.
+        source: where the figure or its inputs are from.
+        note: what else matters; may be empty.
+    """
+
+    name: str
+    figure: str
+    stated: float | None
+    computed: float
+    unit: str
+    off_by: float | None
+    verdict: Verdict
+    source: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """Declines a year in percent: two parts and the total they are said to make."""
+
+    hardware: float
+    software: float
+    total: float
+
+    @property
+    def residual(self) -> float:
+        """Stated total minus the total of the parts, percentage points a year."""
+        return self.total - _combined(self.hardware, self.software)
+
+
+def consistent_triples(stated: Triple) -> tuple[Triple, Triple, Triple]:
+    """
+    Return the three ways out of a triple that does not add up, each keeping two of its figures, in whole percent.
+
+    Raises:
+        DeclineError: a percentage of 100 or more.
+    """
+    total = Rate.from_decline(stated.total / 100)
+    parts = [Rate.from_decline(value / 100) for value in (stated.hardware, stated.software)]
+    other = [round(100 * Rate(total.log_per_year - part.log_per_year).decline) for part in reversed(parts)]
+    return (
+        Triple(other[0], stated.software, stated.total),
+        Triple(stated.hardware, other[1], stated.total),
+        Triple(stated.hardware, stated.software, round(100 * compose(*parts).decline)),
+    )
+
+
+def check_claims(path: Path = CLAIMS_FILE) -> tuple[CheckedClaim, ...]:
+    """
+    Compute every claim of a table again.
+
+    Args:
+        path: CSV with columns id, figure, stated, unit, check, inputs, source, note.
+
+    Raises:
+        DeclineError: an unknown check, or inputs that are no numbers or too few for it.
+        OSError: the file cannot be read.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        return tuple(_checked(row) for row in csv.DictReader(stream))
+
+
+def _checked(row: dict[str, str]) -> CheckedClaim:
+    try:
+        check = _CHECKS[row["check"]]
+        computed = check(*(float(text) for text in row["inputs"].split(";")))
+        stated = float(row["stated"]) if row["stated"] else None
+    except (KeyError, ValueError, TypeError) as error:
+        msg = (
+            f"claim {row.get('id')}: check {row.get('check')!r} with {row.get('inputs')!r} cannot be computed"
+        )
+        raise DeclineError(msg) from error
+    off_by = None if stated is None else _off_by(stated, computed, row["unit"])
+    return CheckedClaim(
+        row["id"],
+        row["figure"],
+        stated,
+        computed,
+        row["unit"],
+        off_by,
+        _verdict(off_by, parts=row["check"] == "combined"),
+        row["source"],
+        row["note"],
+    )
+
+
+def _off_by(stated: float, computed: float, unit: str) -> float:
+    if unit == PERCENT_A_YEAR:
+        return Rate.from_decline(computed / 100).log_per_year / Rate.from_decline(stated / 100).log_per_year
+    return computed / stated
+
+
+def _verdict(off_by: float | None, *, parts: bool) -> Verdict:
+    if off_by is None:
+        return "derived"
+    if 1 / (1 + TOLERANCE) <= off_by <= 1 + TOLERANCE:
+        return "consistent"
+    return "impossible" if parts else "off"
+
+
+def _combined(*percents: float) -> float:
+    return 100 * compose(*(Rate.from_decline(value / 100) for value in percents)).decline
+
+
+def _product(*factors: float) -> float:
+    return math.prod(factors)
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other
+
+
+def _log_ratio(one: float, other: float) -> float:
+    return math.log(one) / math.log(other)
+
+
+def _two_points(cost_0: float, cost_1: float, years: float) -> float:
+    return 100 * Rate.from_points(0, cost_0, years, cost_1).decline
+
+
+def _projected(cost: float, percent_a_year: float, years: float, units: float) -> float:
+    return cost * Rate.from_decline(percent_a_year / 100).after(years) * units
+
+
+def _yearly_factor(total: float, years: float) -> float:
+    return math.pow(total, 1 / years)
+
+
+def _halving(factor: float, months: float) -> float:
+    return months / math.log2(factor)
+
+
+def _cloud_cost(flop: float, flop_per_s: float, usd_per_hour: float) -> float:
+    return run_cost(flop, flop_per_s, 1.0, usd_per_hour)
+
+
+_CHECKS: Final[dict[str, Callable[..., float]]] = {
+    "product": _product,
+    "ratio": _ratio,
+    "log_ratio": _log_ratio,
+    "two_points": _two_points,
+    "projected": _projected,
+    "yearly_factor": _yearly_factor,
+    "halving": _halving,
+    "cloud_cost": _cloud_cost,
+    "combined": _combined,
+}

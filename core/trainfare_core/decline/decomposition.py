@@ -1,0 +1,148 @@
+"""
+What a training run costs, and which part of a change each cause made.
+
+C = F p / (Pi u): F FLOP to reach the quality, p USD a device-hour, Pi peak FLOP a device-hour, u utilisation (MFU).
+ln(C0 / C1) = ln(F0/F1) [algorithm] + ln(p0/p1) [price] + ln(Pi1/Pi0) [hardware] + ln(u1/u0) [systems software]: exact
+and without an order, so that the log shares are also the Shapley shares.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import DeclineError
+from .rates import Rate
+
+__all__ = ["Decomposition", "Part", "RunState", "decompose", "run_cost"]
+
+SECONDS_PER_HOUR = 3600.0
+TOLERANCE = 0.02
+"""A cost that is stated beside its four factors may differ from them by this fraction (rounding), not more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """
+    One run at one date.
+
+    Attributes:
+        year: decimal year.
+        flop: F, floating-point operations to reach the quality.
+        usd_per_device_hour: p.
+        peak_flop_per_s: Pi of one device, dense, in the precision used.
+        utilisation: u, model FLOP utilisation, 0 < u <= 1.
+        stated_cost_usd: what the source says it cost, where it says so.
+
+    Raises:
+        DeclineError: a factor that is not above 0, utilisation above 1, or a stated cost more than 2 % off.
+    """
+
+    year: float
+    flop: float
+    usd_per_device_hour: float
+    peak_flop_per_s: float
+    utilisation: float
+    stated_cost_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        factors = (self.flop, self.usd_per_device_hour, self.peak_flop_per_s, self.utilisation)
+        if any(not (math.isfinite(factor) and factor > 0) for factor in factors) or self.utilisation > 1:
+            msg = f"run: FLOP, price, peak and utilisation must be above 0, and utilisation at most 1: {factors}"
+            raise DeclineError(msg)
+        stated, made = self.stated_cost_usd, self.cost_usd
+        if stated is not None and not abs(stated - made) <= TOLERANCE * made:
+            msg = f"run: the cost given, {stated:,.2f} USD, is not FLOP x price / (peak x utilisation) = {made:,.2f}"
+            raise DeclineError(msg)
+
+    @property
+    def device_hours(self) -> float:
+        """Hours of one device: F / (Pi u)."""
+        return self.flop / (self.peak_flop_per_s * SECONDS_PER_HOUR * self.utilisation)
+
+    @property
+    def cost_usd(self) -> float:
+        """F p / (Pi u)."""
+        return self.device_hours * self.usd_per_device_hour
+
+
+def run_cost(flop: float, peak_flop_per_s: float, mfu: float, usd_per_device_hour: float) -> float:
+    """
+    Return the cost of a run in USD: flop x price / (peak x utilisation).
+
+    Args:
+        flop: floating-point operations of the whole run.
+        peak_flop_per_s: dense peak of one device.
+        mfu: model FLOP utilisation, 0 < u <= 1.
+        usd_per_device_hour: price of one device.
+
+    Raises:
+        DeclineError: a factor that is not above 0, or utilisation above 1.
+    """
+    return RunState(0.0, flop, usd_per_device_hour, peak_flop_per_s, mfu).cost_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    One cause of a change of cost.
+
+    Attributes:
+        log: ln of the factor by which it made the run cheaper; below 0: dearer.
+        share: of the whole log change; the shares add to 1 and may be negative.
+        rate: the constant rate that would have done it.
+    """
+
+    log: float
+    share: float
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """
+    A change of cost, split exactly.
+
+    Attributes:
+        total: all of it.
+        algorithm: fewer FLOP to the same quality.
+        price: USD a device-hour.
+        hardware: peak FLOP a device-hour.
+        utilisation: systems software.
+        price_performance: price and hardware as one, since p and Pi move together.
+    """
+
+    total: Part
+    algorithm: Part
+    price: Part
+    hardware: Part
+    utilisation: Part
+    price_performance: Part
+
+
+def decompose(earlier: RunState, later: RunState) -> Decomposition:
+    """
+    Split the change of cost between two runs of the same quality.
+
+    Raises:
+        DeclineError: the second is not after the first, or the cost did not change at all.
+    """
+    years = later.year - earlier.year
+    if not years > 0:
+        msg = f"decomposition: {later.year} is not after {earlier.year}"
+        raise DeclineError(msg)
+    algorithm = math.log(earlier.flop / later.flop)
+    price = math.log(earlier.usd_per_device_hour / later.usd_per_device_hour)
+    hardware = math.log(later.peak_flop_per_s / earlier.peak_flop_per_s)
+    utilisation = math.log(later.utilisation / earlier.utilisation)
+    total = math.fsum((algorithm, price, hardware, utilisation))
+    if total == 0:
+        msg = "decomposition: the cost did not change, so there is nothing to share out"
+        raise DeclineError(msg)
+
+    def part(log: float) -> Part:
+        return Part(log, log / total, Rate(-log / years))
+
+    return Decomposition(
+        part(total), part(algorithm), part(price), part(hardware), part(utilisation), part(price + hardware)
+    )

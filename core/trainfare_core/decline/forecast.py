@@ -1,0 +1,260 @@
+"""
+What a cost will be, as a distribution: quantiles, intervals and chances, never a bare number.
+
+The mean of exp(Student t) does not exist, so quantiles are given, and a mean only where K is taken as known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .doubt import mixture_quantile
+from .errors import DeclineError
+from .moore import MooreFit, log_variance
+from .special import normal_cdf, normal_quantile, t_cdf, t_density, t_quantile
+from .wright import WrightFit, wright_variance
+
+__all__ = [
+    "RHO",
+    "THETA",
+    "UNINFORMATIVE_FACTOR",
+    "Basis",
+    "Forecast",
+    "Interval",
+    "Spread",
+    "forecast",
+    "mixture",
+]
+
+THETA = 0.63
+"""Moving-average coefficient that makes Moore-type error bars right on 53 technologies (Farmer & Lafond 2016)."""
+RHO = 0.19
+"""The same for first-difference Wright (Lafond et al. 2018)."""
+MOORE_INFLATION = 1.2
+"""Student t with theta 0.63 still covers 45/85/92 % at nominal 50/90/95 %; errors 1.13-1.22 times as wide do not."""
+UNINFORMATIVE_FACTOR = 1e4
+"""A 95 % interval whose ends differ by more than this factor says nothing that anyone could act on."""
+
+Distribution: TypeAlias = Literal["t", "normal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A central interval of a cost, in the unit of the cost."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One equally likely part of a forecast: ln(cost) = centre + scale times a standard variable."""
+
+    centre: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """
+    What a forecast rests on.
+
+    Attributes:
+        law: "moore", "wright" or "priors".
+        m: differences fitted; None where nothing was fitted.
+        moving_average: theta (Moore) or rho (Wright) used; 0 where the steps are uneven.
+        inflation: factor on the width of the error bars.
+        k_from: "fit" or "prior".
+        production: Wright only: "given" (the interval is conditional on it) or "forecast" (its doubt is inside).
+        notes: what else the reader must know.
+    """
+
+    law: Literal["moore", "wright", "priors"]
+    m: int | None
+    moving_average: float
+    inflation: float
+    k_from: Literal["fit", "prior"]
+    production: Literal["given", "forecast"] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """
+    The distribution of a cost at one date.
+
+    Attributes:
+        year: decimal year.
+        parts: equally likely distributions of ln(cost), at least one.
+        dof: degrees of freedom of Student's t; None is normal.
+        basis: what it rests on.
+    """
+
+    year: float
+    parts: tuple[Spread, ...]
+    dof: int | None
+    basis: Basis
+
+    @property
+    def median(self) -> float:
+        """The cost that it is as likely to be above as below."""
+        return self.quantile(0.5)
+
+    def quantile(self, p: float) -> float:
+        """
+        Return the cost below which it is with chance p, 0 < p < 1.
+
+        Raises:
+            DeclineError: p is not strictly between 0 and 1.
+        """
+        parts, dof = [(part.centre, part.scale) for part in self.parts], self.dof
+        if dof is None:
+            return math.exp(mixture_quantile(parts, p))
+        return math.exp(
+            mixture_quantile(
+                parts, p, lambda z: t_cdf(z, dof), lambda z: t_density(z, dof), lambda q: t_quantile(q, dof)
+            )
+        )
+
+    def interval(self, level: float) -> Interval:
+        """
+        Return the central interval that holds the cost with chance `level`, e.g. 0.9.
+
+        Raises:
+            DeclineError: level is not strictly between 0 and 1.
+        """
+        return Interval(self.quantile((1 - level) / 2), self.quantile((1 + level) / 2))
+
+    def prob_below(self, cost: float) -> float:
+        """
+        Return the chance that the cost is at most `cost`.
+
+        Raises:
+            DeclineError: a cost that is not above 0.
+        """
+        if not cost > 0:
+            msg = f"cost: {cost} is not above 0"
+            raise DeclineError(msg)
+        return self._chance_below(math.log(cost))
+
+    def mean_if_k_known(self) -> float:
+        """
+        Return the mean, exp(centre + scale^2 / 2) averaged over the parts.
+
+        Raises:
+            DeclineError: the distribution is a Student t, whose exponential has no mean.
+        """
+        if self.dof is not None:
+            msg = "mean: exp of a Student t has none; use the median, or forecast with dist='normal'"
+            raise DeclineError(msg)
+        return math.fsum(math.exp(part.centre + part.scale**2 / 2) for part in self.parts) / len(self.parts)
+
+    @property
+    def informative(self) -> bool:
+        """Whether the 95 % interval spans less than UNINFORMATIVE_FACTOR."""
+        bounds = self.interval(0.95)
+        return bounds.high < bounds.low * UNINFORMATIVE_FACTOR
+
+    def _chance_below(self, log_cost: float) -> float:
+        dof = self.dof
+        cdf: Callable[[float], float] = normal_cdf if dof is None else lambda z: t_cdf(z, dof)
+        chances = (
+            cdf((log_cost - part.centre) / part.scale) if part.scale > 0 else float(log_cost >= part.centre)
+            for part in self.parts
+        )
+        return math.fsum(chances) / len(self.parts)
+
+
+def mixture(centres: tuple[float, ...], scale: float, year: float, basis: Basis) -> Forecast:
+    """Return a normal forecast whose centre of ln(cost) is one of several, equally likely."""
+    return Forecast(year, tuple(Spread(centre, scale) for centre in centres), None, basis)
+
+
+def forecast(
+    fit: MooreFit | WrightFit,
+    year: float,
+    *,
+    theta: float = THETA,
+    rho: float = RHO,
+    inflation: float | None = None,
+    dist: Distribution = "t",
+    experience_then: float | None = None,
+) -> Forecast:
+    """
+    Extrapolate a fit to a later date.
+
+    Args:
+        fit: what `fit_moore` or `fit_wright` gave.
+        year: decimal year after the last point.
+        theta: moving-average coefficient for Moore-type fits with even steps.
+        rho: the same for Wright.
+        inflation: factor on the width of the error bars; None is 1.2 for Moore and 1.0 for Wright, as hindcasts ask.
+        dist: "t" with m - 1 degrees of freedom; "normal" takes K as known. A K from the prior is always "normal".
+        experience_then: Wright only: cumulative production Z at that date. None forecasts it too, as a random walk
+            of its own growth, and its doubt goes into the interval.
+
+    Raises:
+        DeclineError: a year that is not after the last point, or an experience that is not above the last.
+    """
+    if not year > fit.last_year:
+        msg = f"year: {year} is not after the last point, {fit.last_year}"
+        raise DeclineError(msg)
+    if isinstance(fit, MooreFit):
+        return _moore(fit, year, theta, MOORE_INFLATION if inflation is None else inflation, dist)
+    return _wright(fit, year, rho, 1.0 if inflation is None else inflation, dist, experience_then)
+
+
+def _moore(fit: MooreFit, year: float, theta: float, inflation: float, dist: Distribution) -> Forecast:
+    tau = year - fit.last_year
+    used = theta if fit.step_years is not None else 0.0
+    centre = math.log(fit.last_cost) + fit.rate.log_per_year * tau
+    scale = inflation * math.sqrt(log_variance(fit, tau, used))
+    dof = fit.m - 1 if dist == "t" and not fit.k_is_prior else None
+    notes: list[str] = []
+    if fit.k_is_prior:
+        notes.append(f"only {fit.m} differences: K is the prior 0.02 + 0.76 |mu|, taken as known")
+    if fit.step_years is None:
+        notes.append("the times are uneven: theta is not used")
+    if fit.kind == "record":
+        notes.append("fitted to records: 73 % of such hindcasts came out slower than forecast")
+    basis = Basis("moore", fit.m, used, inflation, "prior" if fit.k_is_prior else "fit", None, tuple(notes))
+    return Forecast(year, (Spread(centre, scale),), dof, basis)
+
+
+def _wright(
+    fit: WrightFit, year: float, rho: float, inflation: float, dist: Distribution, then: float | None
+) -> Forecast:
+    tau = (year - fit.last_year) / fit.step_years
+    production: Literal["given", "forecast"]
+    if then is None:
+        growths, production = _growth_draws(fit, tau), "forecast"
+    elif then > fit.last_experience:
+        growths, production = (math.log(then / fit.last_experience),), "given"
+    else:
+        msg = f"experience: {then} is not above the last, {fit.last_experience}"
+        raise DeclineError(msg)
+    parts = tuple(
+        Spread(
+            math.log(fit.last_cost) + fit.exponent * growth,
+            inflation * fit.noise_per_step * math.sqrt(wright_variance(tau, growth, fit.growth, rho)),
+        )
+        for growth in growths
+    )
+    note = (
+        "conditional on the production given: its own doubt is not inside"
+        if production == "given"
+        else "production is forecast from its own growth, with its doubt"
+    )
+    basis = Basis("wright", fit.m, rho, inflation, "fit", production, (note,))
+    return Forecast(year, parts, fit.m - 1 if dist == "t" else None, basis)
+
+
+def _growth_draws(fit: WrightFit, tau: float, draws: int = 41) -> tuple[float, ...]:
+    """Return equally likely ln(Z_{t+tau} / Z_t) from the random walk of the fitted growth; Z cannot shrink."""
+    mean = math.fsum(fit.growth) / fit.m
+    std = math.sqrt(math.fsum((x - mean) ** 2 for x in fit.growth) / (fit.m - 1))
+    wide = std * math.sqrt(tau + tau * tau / fit.m)
+    return tuple(max(0.0, mean * tau + wide * normal_quantile((i + 0.5) / draws)) for i in range(draws))

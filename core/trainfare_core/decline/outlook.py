@@ -1,0 +1,174 @@
+"""
+The answer to "what will this run cost later, and should I wait?", from a cost now and the shipped rates.
+
+"Now" is the day of the price: nothing here reads a clock. The decision is a comparison of two numbers of the same kind:
+what having the model a month earlier is worth, and what waiting saves a month, with the doubt of the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .cost_in_year import Question, Rates, cost_in_year
+from .errors import DeclineError
+from .forecast import Forecast, Interval
+from .waiting_rules import break_even_value_at
+
+__all__ = ["MONTHS", "DatedCost", "Outlook", "Verdict", "WaitingValue", "outlook"]
+
+Verdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
+
+MONTHS: tuple[int, ...] = (0, 3, 6, 9, 12, 18, 24, 36)
+TRIFLE_USD = 1.0
+"""Where waiting can save less than this, nobody's year is worth so little: train now."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatedCost:
+    """
+    The cost of the run after some months, USD.
+
+    Attributes:
+        months: from the day of the price.
+        median: as likely above as below.
+        within_50, within_80, within_90: central intervals.
+        chance_cheaper: chance that it costs less than now.
+    """
+
+    months: int
+    median: float
+    within_50: Interval
+    within_80: Interval
+    within_90: Interval
+    chance_cheaper: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingValue:
+    """
+    What a month of waiting saves, USD a month; equally what a month earlier must be worth to train now.
+
+    Attributes:
+        mid: at the median cost then.
+        low: with the chance asked for it saves more than this; below 0: waiting costs.
+        high: with the chance asked for it saves less than this.
+    """
+
+    mid: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """
+    The outlook of one run.
+
+    Attributes:
+        question: "compute" or "quality".
+        horizon_months: what `waiting` and `verdict` look at.
+        costs: the fan, one entry a date in `MONTHS` and at the horizon, dated from now.
+        waiting: break-even value of waiting until the horizon.
+        verdict: "cannot tell" where the interval of `waiting` includes both answers, or no value was given.
+        because: the reason, in words.
+    """
+
+    question: Question
+    horizon_months: int
+    costs: tuple[DatedCost, ...]
+    waiting: WaitingValue
+    verdict: Verdict
+    because: str
+
+    @property
+    def at_horizon(self) -> DatedCost:
+        """The cost at the horizon."""
+        return next(cost for cost in self.costs if cost.months == self.horizon_months)
+
+
+def outlook(
+    cost_usd: float,
+    *,
+    log_sigma: float = 0.0,
+    question: Question = "compute",
+    rates: Rates | None = None,
+    value_usd_per_month: float | None = None,
+    time_left_months: float | None = None,
+    run_months: float = 0.0,
+    horizon_months: int = 12,
+    discount_per_year: float = 0.1,
+    confidence: float = 0.9,
+) -> Outlook:
+    """
+    Forecast the cost of a run and weigh waiting.
+
+    Args:
+        cost_usd: cost now, USD.
+        log_sigma: standard deviation of ln(cost now). It widens the costs shown and not the verdict: whatever the run
+            really takes, it takes on both days.
+        question: "compute" (same computation) or "quality" (same quality with the methods of then).
+        rates: None takes the shipped priors.
+        value_usd_per_month: what having the model a month earlier is worth; None: not known.
+        time_left_months: until the run must have ended; None: no deadline.
+        run_months: length of the run.
+        horizon_months: how long a wait is weighed, 1 at least.
+        discount_per_year: log a year.
+        confidence: chance with which a verdict must hold, 0.5 < c < 1.
+
+    Raises:
+        DeclineError: a number out of its range.
+    """
+    if not (horizon_months >= 1 and 0.5 < confidence < 1):
+        msg = f"outlook: horizon {horizon_months} months, confidence {confidence}"
+        raise DeclineError(msg)
+
+    def at(months: int, sigma: float) -> Forecast:
+        return cost_in_year(cost_usd, 0.0, months / 12, question=question, rates=rates, log_sigma_now=sigma)
+
+    years, change = horizon_months / 12, at(horizon_months, 0.0)
+
+    def saved(chance: float) -> float:
+        then = change.quantile(chance)
+        return break_even_value_at(cost_usd, then, years, discount_per_year, run_months / 12) / 12
+
+    waiting = WaitingValue(saved(0.5), saved(confidence), saved(1 - confidence))
+    verdict, because = _verdict(
+        waiting, waiting.high * horizon_months, value_usd_per_month, time_left_months, run_months, confidence
+    )
+    costs = tuple(
+        _dated(months, at(months, log_sigma), at(months, 0.0).prob_below(cost_usd) if months else 0.0)
+        for months in sorted({*MONTHS, horizon_months})
+    )
+    return Outlook(question, horizon_months, costs, waiting, verdict, because)
+
+
+def _dated(months: int, cost: Forecast, chance_cheaper: float) -> DatedCost:
+    return DatedCost(
+        months, cost.median, cost.interval(0.5), cost.interval(0.8), cost.interval(0.9), chance_cheaper
+    )
+
+
+def _verdict(
+    waiting: WaitingValue,
+    most_saved: float,
+    value: float | None,
+    time_left_months: float | None,
+    run_months: float,
+    confidence: float,
+) -> tuple[Verdict, str]:
+    if time_left_months is not None and time_left_months - run_months < 1:
+        return "train now", "the deadline leaves less than a month to wait"
+    if most_saved < TRIFLE_USD:
+        return "train now", f"waiting can hardly save ${TRIFLE_USD:.0f}"
+    odds = f"{confidence:.0%}"
+    if value is None:
+        return "cannot tell", "it depends on what having the model a month earlier is worth"
+    if value > waiting.high:
+        return (
+            "train now",
+            f"a month earlier is worth more than waiting saves, with a chance of {odds} or more",
+        )
+    if value < waiting.low:
+        return "wait", f"waiting saves more than a month earlier is worth, with a chance of {odds} or more"
+    return "cannot tell", "what waiting saves may be more or less than a month earlier is worth"

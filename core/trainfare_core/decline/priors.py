@@ -1,0 +1,164 @@
+"""
+Rates that ship with the library, each with its source; chosen in cost_decline.md section 4.
+
+Hardware price-performance and algorithms are different things: the first makes the same computation cheaper, the second
+makes the same quality need less computation. A list price of one machine type mostly does not move at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .doubt import RateDoubt
+from .rates import Rate
+
+__all__ = ["PRIORS", "Domain", "Prior", "algorithms", "hardware"]
+
+Domain: TypeAlias = Literal["language", "vision"]
+
+HARDWARE_LOG_PER_YEAR = 0.30
+HARDWARE_STD = 0.06
+DIFFUSION_PER_SQRT_YEAR = 0.5
+"""How far prices wander about the trend in a year. A one-year H100 contract rose from $1.70 to $2.65 in eight months
+(October 2025 to June 2026), 1.6 such deviations off the trend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """
+    A published or computed rate.
+
+    Attributes:
+        component: "hardware", "price", "algorithms" or "frontier".
+        what: the quantity.
+        rate: as a log-rate a year; below 0 falls.
+        period: the years it was seen in.
+        source: where it was read.
+        caution: what it leaves out; may be empty.
+    """
+
+    component: Literal["hardware", "price", "algorithms", "frontier"]
+    what: str
+    rate: Rate
+    period: str
+    source: str
+    caution: str = ""
+
+
+def hardware() -> RateDoubt:
+    """Return the decline of price-performance, lambda 0.30 +- 0.06 a year: 26 % cheaper each year, 18 to 33 %."""
+    return RateDoubt.normal(HARDWARE_LOG_PER_YEAR, HARDWARE_STD)
+
+
+def algorithms(domain: Domain) -> RateDoubt:
+    """
+    Return the decline of the computation that a quality needs.
+
+    Language: halving in 8 months, 90 % interval 2 to 22 (Ho et al. 2024, the published one, wider than the preprint's).
+    Vision: 9 months, 95 % interval 4 to 25 (Erdil & Besiroglu 2022).
+    """
+    return RateDoubt.halving(8, 2, 22, 0.90) if domain == "language" else RateDoubt.halving(9, 4, 25, 0.95)
+
+
+def _doubling(years: float) -> Rate:
+    return Rate.from_halving(12 * years)
+
+
+_HOBBHAHN = "Hobbhahn & Besiroglu 2022"
+
+PRIORS: tuple[Prior, ...] = (
+    Prior(
+        "hardware",
+        "GPU FLOP/s per $, 470 GPUs, doubling in 2.46 years [2.24, 2.72]",
+        _doubling(2.46),
+        "2006-2021",
+        _HOBBHAHN,
+    ),
+    Prior(
+        "hardware", "ML GPUs, doubling in 2.07 years [1.54, 3.13]", _doubling(2.07), "2006-2021", _HOBBHAHN
+    ),
+    Prior(
+        "hardware",
+        "GPUs in FP16, doubling in 2.30 years [1.69, 3.62]",
+        _doubling(2.30),
+        "2006-2021",
+        _HOBBHAHN,
+    ),
+    Prior(
+        "hardware",
+        "the fastest GPUs, doubling in 2.95 years [2.54, 3.52]",
+        _doubling(2.95),
+        "2006-2021",
+        _HOBBHAHN,
+    ),
+    Prior(
+        "hardware",
+        "NVIDIA sales, $44,851 to $14,611 per H100-equivalent",
+        Rate.from_decline(0.259),
+        "2022-2025",
+        "computed from Epoch AI chip counts and prices",
+    ),
+    Prior(
+        "hardware",
+        "rent per tensor TFLOP-hour, V100 on AWS $3.06 (2017) to H100 $2.35 (2026)",
+        Rate.from_decline(0.242),
+        "2017-2026",
+        "computed from dated list prices",
+    ),
+    Prior(
+        "price",
+        "list price of one machine type: AWS K80 $0.90, Azure V100 $3.06, AWS A100 $4.10, unchanged for years",
+        Rate(0.0),
+        "2017-2025",
+        "dated list prices",
+        "exceptions both ways: GCP P100 $2.30 to $1.46, AWS H100 -44 % (2025), H100 contracts +56 % (2025-26)",
+    ),
+    Prior(
+        "algorithms",
+        "language models, halving in 8 months, 90 % [2, 22]",
+        Rate.from_halving(8),
+        "2012-2023",
+        "Ho et al. 2024 (NeurIPS)",
+        "needs new code and recipes",
+    ),
+    Prior(
+        "algorithms",
+        "vision, halving in 9 months, 95 % [4, 25]",
+        Rate.from_halving(9),
+        "2012-2022",
+        "Erdil & Besiroglu 2022",
+        "needs new code and recipes",
+    ),
+    Prior(
+        "algorithms",
+        "AlexNet level, halving in 16 months",
+        Rate.from_halving(16),
+        "2012-2019",
+        "Hernandez & Brown 2020",
+    ),
+    Prior(
+        "algorithms",
+        "NanoGPT speedrun on one machine, 36.6 times faster in 2.13 years",
+        Rate.from_decline(0.8149),
+        "2024-2026",
+        "computed from the record list",
+        "records, and slowing down",
+    ),
+    Prior(
+        "algorithms",
+        "GPT-2 level, $43,008 to $39.60: hardware, price and software together",
+        Rate.from_decline(0.6276),
+        "2019-2026",
+        "computed from nanochat",
+        "at $3 an H100-hour",
+    ),
+    Prior(
+        "frontier",
+        "the dearest runs, 2.4 times dearer each year [2.0, 3.1]",
+        Rate.from_factor(1 / 2.4),
+        "2016-2024",
+        "Cottier et al. 2024",
+        "the frontier rises while a fixed capability falls",
+    ),
+)

@@ -1,0 +1,120 @@
+"""
+Rates of change of a cost, kept as the log-rate a year; percentages are only ever shown.
+
+mu is the drift of y = ln(cost) a year, below 0 where the cost falls. Log-rates add; percentages never do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import DeclineError
+
+__all__ = ["Rate", "compose"]
+
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """
+    A constant relative change of a cost.
+
+    Attributes:
+        log_per_year: mu, the change of ln(cost) a year; -1.204 is 70 % cheaper each year, above 0 is dearer.
+    """
+
+    log_per_year: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.log_per_year):
+            msg = f"rate: {self.log_per_year} a year is not a finite log-rate"
+            raise DeclineError(msg)
+
+    @classmethod
+    def from_decline(cls, decline: float) -> Rate:
+        """
+        Take a yearly decline as a fraction: 0.7 falls by 70 % a year, -0.1 rises by 10 %. mu = ln(1 - d).
+
+        Raises:
+            DeclineError: a decline of 100 % or more.
+        """
+        if not decline < 1:
+            msg = f"decline: {decline} a year leaves nothing; give a fraction below 1"
+            raise DeclineError(msg)
+        return cls(math.log1p(-decline))
+
+    @classmethod
+    def from_halving(cls, months: float) -> Rate:
+        """
+        Take the months in which the cost halves; negative months double it. mu = -12 ln 2 / months.
+
+        Raises:
+            DeclineError: 0 months.
+        """
+        if months == 0:
+            msg = "halving time: 0 months is no time"
+            raise DeclineError(msg)
+        return cls(-12 * LN2 / months)
+
+    @classmethod
+    def from_factor(cls, factor: float) -> Rate:
+        """
+        Take the factor by which the cost falls in a year: 10 is a tenth each year. mu = -ln f.
+
+        Raises:
+            DeclineError: a factor that is not above 0.
+        """
+        if not factor > 0:
+            msg = f"factor: {factor} a year is not above 0"
+            raise DeclineError(msg)
+        return cls(-math.log(factor))
+
+    @classmethod
+    def from_points(cls, year_0: float, cost_0: float, year_1: float, cost_1: float) -> Rate:
+        """
+        Take the constant rate between two costs; d = 1 - (C1 / C0)^(1 / dt).
+
+        Args:
+            year_0: decimal year of `cost_0`.
+            cost_0: any unit of money.
+            year_1: decimal year of `cost_1`, another than `year_0`.
+            cost_1: the same unit.
+
+        Raises:
+            DeclineError: a cost that is not above 0, or the same year twice.
+        """
+        if not (cost_0 > 0 and cost_1 > 0) or year_0 == year_1:
+            msg = f"two points: {cost_0} in {year_0} and {cost_1} in {year_1} give no rate"
+            raise DeclineError(msg)
+        return cls(math.log(cost_1 / cost_0) / (year_1 - year_0))
+
+    @property
+    def decline(self) -> float:
+        """Fraction by which the cost falls in a year, d = 1 - exp(mu); negative where it rises."""
+        return -math.expm1(self.log_per_year)
+
+    @property
+    def factor(self) -> float:
+        """Factor by which the cost falls in a year, f = exp(-mu); below 1 where it rises."""
+        return math.exp(-self.log_per_year)
+
+    @property
+    def halving_months(self) -> float:
+        """Months in which the cost halves, 12 ln 2 / -mu; negative: it doubles in so many; inf: it stays."""
+        return math.inf if self.log_per_year == 0 else -12 * LN2 / self.log_per_year
+
+    @property
+    def moore_ratio(self) -> float:
+        """Two-year improvement over that of Moore's law (a factor of 2), f^2 / 2: of factors, not of speeds."""
+        return self.factor**2 / 2
+
+    def after(self, years: float) -> float:
+        """Return cost after so many years as a fraction of the cost now, exp(mu t)."""
+        return math.exp(self.log_per_year * years)
+
+
+def compose(*rates: Rate) -> Rate:
+    """Return the rate of a product of costs: log-rates add, so d = 1 - prod(1 - d_i)."""
+    return Rate(math.fsum(rate.log_per_year for rate in rates))

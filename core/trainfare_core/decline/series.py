@@ -1,0 +1,149 @@
+"""A dated series of costs of one and the same thing, and the dates themselves as decimal years."""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from .errors import DeclineError
+
+__all__ = ["Kind", "Series", "decimal_year"]
+
+Kind: TypeAlias = Literal["price", "record", "estimate"]
+_DATE = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?", re.ASCII)
+_DECIMAL = re.compile(r"\d{4}\.\d+", re.ASCII)
+
+
+def decimal_year(when: float | str) -> float:
+    """
+    Return a date as a decimal year.
+
+    Args:
+        when: a decimal year, or ISO text as precise as it is known: '2022' and '2022-09' count from their first
+            day, '2022-09-29' from the start of that day.
+
+    Raises:
+        DeclineError: text that is no date, or a number that is not finite.
+    """
+    if not isinstance(when, str):
+        if math.isfinite(when):
+            return float(when)
+        msg = f"date: {when} is not finite"
+        raise DeclineError(msg)
+    if _DECIMAL.fullmatch(when.strip()):
+        return float(when)
+    found = _DATE.fullmatch(when.strip())
+    try:
+        day = date(int(found[1]), int(found[2] or 1), int(found[3] or 1)) if found else None
+    except ValueError:
+        day = None
+    if day is None:
+        msg = f"date: {when!r} is not one such as 2022, 2022-09, 2022-09-29 or 2022.75"
+        raise DeclineError(msg)
+    days = 366 if calendar.isleap(day.year) else 365
+    return day.year + (day - date(day.year, 1, 1)).days / days
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """
+    Costs of one and the same thing over time.
+
+    Attributes:
+        times: decimal years, strictly rising; length n.
+        costs: above 0, one unit of money throughout (nominal USD unless deflated before); length n.
+        production: units made in each period, above 0, for Wright's law; length n, or None.
+        kind: "price" (what was paid or listed), "record" (best so far: never rises by construction, which makes
+            early trends look too fast) or "estimate".
+        quality: what is held constant, e.g. "93 % top-5 on ImageNet".
+
+    Raises:
+        DeclineError: lengths differ, fewer than 2 points, times that do not rise, a value that is not above 0.
+    """
+
+    times: tuple[float, ...]
+    costs: tuple[float, ...]
+    production: tuple[float, ...] | None = None
+    kind: Kind = "price"
+    quality: str = ""
+
+    def __post_init__(self) -> None:
+        made = self.production if self.production is not None else self.costs
+        if not len(self.times) == len(self.costs) == len(made) or len(self.times) < 2:
+            msg = f"series: {len(self.times)} times, {len(self.costs)} costs, {len(made)} amounts; at least 2 each"
+            raise DeclineError(msg)
+        if any(not later > earlier for earlier, later in pairwise(self.times)):
+            msg = "series: the times do not rise strictly"
+            raise DeclineError(msg)
+        if any(not (math.isfinite(value) and value > 0) for value in (*self.costs, *made)):
+            msg = "series: every cost and amount must be a finite number above 0"
+            raise DeclineError(msg)
+
+    @classmethod
+    def of(
+        cls,
+        times: Sequence[float | str],
+        costs: Sequence[float],
+        *,
+        production: Sequence[float] | None = None,
+        kind: Kind = "price",
+        quality: str = "",
+    ) -> Series:
+        """
+        Make a series from decimal years or ISO dates; see the attributes for units and errors.
+
+        Raises:
+            DeclineError: a date that is none, or what the class refuses.
+        """
+        made = None if production is None else tuple(production)
+        return cls(tuple(decimal_year(when) for when in times), tuple(costs), made, kind, quality)
+
+    @property
+    def logs(self) -> tuple[float, ...]:
+        """ln(cost) at each time."""
+        return tuple(math.log(cost) for cost in self.costs)
+
+    @property
+    def step_years(self) -> float | None:
+        """Years between neighbours where they are all the same (to 1 in a million), else None."""
+        steps = [later - earlier for earlier, later in pairwise(self.times)]
+        mean = (self.times[-1] - self.times[0]) / len(steps)
+        return mean if all(abs(step - mean) <= 1e-6 * mean for step in steps) else None
+
+    @property
+    def is_record(self) -> tuple[bool, ...]:
+        """Which points are lower than all earlier ones; the first is."""
+        best = math.inf
+        marks: list[bool] = []
+        for cost in self.costs:
+            marks.append(cost < best)
+            best = min(best, cost)
+        return tuple(marks)
+
+    def records(self) -> Series:
+        """
+        Return the best-so-far points alone, as a series of kind "record".
+
+        Raises:
+            DeclineError: fewer than two records.
+        """
+        kept = [index for index, mark in enumerate(self.is_record) if mark]
+        made = None if self.production is None else tuple(self.production[index] for index in kept)
+        return Series(
+            tuple(self.times[index] for index in kept),
+            tuple(self.costs[index] for index in kept),
+            made,
+            "record",
+            self.quality,
+        )
+
+    def last(self, points: int) -> Series:
+        """Return the last `points` points (at least 2, at most all)."""
+        made = None if self.production is None else self.production[-points:]
+        return Series(self.times[-points:], self.costs[-points:], made, self.kind, self.quality)

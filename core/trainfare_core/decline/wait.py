@@ -1,0 +1,160 @@
+"""
+Train now or wait: the value of time against a decline that is itself uncertain.
+
+Not one date: t* at the 5, 50 and 95 % quantiles of the decline, and the regret of each choice. Where both answers lie
+inside the interval it is "cannot tell".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .doubt import RateDoubt
+from .errors import DeclineError
+from .waiting_rules import break_even_value, npv_of_starting, value_optimum
+
+__all__ = ["DatedValue", "Decision", "Quantiles", "Regret", "Waiting", "wait"]
+
+Decision: TypeAlias = Literal["train now", "wait", "cannot tell", "do not train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """A quantity at the 5, 50 and 95 % quantiles of the decline (in that order, so it may fall)."""
+
+    at_5: float
+    at_50: float
+    at_95: float
+
+
+@dataclass(frozen=True, slots=True)
+class DatedValue:
+    """Net present value in USD of starting after some years, at the median decline."""
+
+    start_in_years: float
+    npv_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regret:
+    """What a choice loses against the best start, USD of net present value."""
+
+    start_in_years: float
+    loss_usd: Quantiles
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """
+    The answer.
+
+    Attributes:
+        decision: "train now" or "wait" where it holds with the confidence asked for; "do not train" where no start is
+            worth its cost at any of the three declines.
+        best_start_years: t*, capped at the last start that still ends before the model is obsolete.
+        npv_now_usd: of starting now.
+        npv_best_usd: of starting at t*.
+        npv_at: of starting at fixed dates, at the median decline.
+        break_even_usd_per_year: v at which it no longer pays to wait.
+        probability_waiting_is_right: chance, over the decline, that t* is above 0.
+        regrets: of starting now and at t* of the median.
+        assumptions: what the answer rests on, in words.
+    """
+
+    decision: Decision
+    best_start_years: Quantiles
+    npv_now_usd: float
+    npv_best_usd: Quantiles
+    npv_at: tuple[DatedValue, ...]
+    break_even_usd_per_year: Quantiles
+    probability_waiting_is_right: float
+    regrets: tuple[Regret, ...]
+    assumptions: tuple[str, ...]
+
+
+def wait(
+    cost_usd: float,
+    decline: RateDoubt,
+    *,
+    value_usd_per_year: float,
+    discount_per_year: float = 0.1,
+    run_years: float = 0.0,
+    obsolete_in_years: float = 10.0,
+    fixed_dates_years: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 3.0),
+    confidence: float = 0.9,
+) -> Waiting:
+    """
+    Weigh a cheaper run later against having the model sooner.
+
+    Args:
+        cost_usd: C0, what the run costs now.
+        decline: lambda, only the part of the decline that is not used already: new methods need new code, and the list
+            price of a machine type mostly does not fall.
+        value_usd_per_year: v, what having the model is worth while it is in use.
+        discount_per_year: r, log a year.
+        run_years: L.
+        obsolete_in_years: H.
+        fixed_dates_years: starts to show the value of.
+        confidence: chance with which "train now" or "wait" must hold, 0.5 < c < 1.
+
+    Raises:
+        DeclineError: a cost or discount that is not above 0, a run that cannot end before it is obsolete, or a
+            confidence out of range.
+    """
+    if not (0.5 < confidence < 1 and run_years < obsolete_in_years):
+        msg = f"wait: confidence {confidence}, run {run_years} years, obsolete in {obsolete_in_years}"
+        raise DeclineError(msg)
+    latest = obsolete_in_years - run_years
+
+    def npv(at_years: float, rate: float) -> float:
+        return npv_of_starting(
+            at_years,
+            cost=cost_usd,
+            decline=rate,
+            value_per_year=value_usd_per_year,
+            discount=discount_per_year,
+            run_years=run_years,
+            obsolete_years=obsolete_in_years,
+        )
+
+    def best(rate: float) -> float:
+        return min(latest, value_optimum(cost_usd, rate, value_usd_per_year, discount_per_year, run_years))
+
+    rates = tuple(decline.quantile(p) for p in (0.05, 0.5, 0.95))
+    starts = tuple(best(rate) for rate in rates)
+    values = tuple(npv(start, rate) for start, rate in zip(starts, rates, strict=True))
+    # t* > 0 exactly where lambda is above the rate at which v is the break-even value.
+    turning = value_usd_per_year * math.exp(-discount_per_year * run_years) / cost_usd - discount_per_year
+    chance = decline.chance_above(turning)
+    return Waiting(
+        _decision(chance, confidence, worthwhile=max(values) > 0),
+        Quantiles(*starts),
+        npv(0.0, rates[1]),
+        Quantiles(*values),
+        tuple(DatedValue(at, npv(at, rates[1])) for at in fixed_dates_years),
+        Quantiles(*(break_even_value(cost_usd, rate, discount_per_year, run_years) for rate in rates)),
+        chance,
+        tuple(
+            Regret(
+                start,
+                Quantiles(*(value - npv(start, rate) for value, rate in zip(values, rates, strict=True))),
+            )
+            for start in (0.0, starts[1])
+        ),
+        (
+            f"having the model is worth {value_usd_per_year:,.0f} USD a year, for {obsolete_in_years:g} years",
+            f"money is discounted at {discount_per_year:g} a year",
+            f"the decline is {rates[0]:.2f} to {rates[2]:.2f} a year in log, 5 to 95 %",
+            "the cost follows the trend: swings about it move the best start little",
+        ),
+    )
+
+
+def _decision(chance: float, confidence: float, *, worthwhile: bool) -> Decision:
+    if not worthwhile:
+        return "do not train"
+    if chance >= confidence:
+        return "wait"
+    return "train now" if chance <= 1 - confidence else "cannot tell"

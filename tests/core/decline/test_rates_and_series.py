@@ -1,0 +1,138 @@
+"""Rates convert exactly (T1), dates are read as precisely as they are written, records are the best so far (T7)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from builders.decline_figures import DAWNBENCH_CIFAR10, DAWNBENCH_IMAGENET
+from trainfare_core.decline import DeclineError, Rate, Series, compose, decimal_year
+
+
+def test_seventy_percent_a_year_is_6_9_months() -> None:
+    """T1: d, mu, factor and halving time are one number in four dresses."""
+    rate = Rate.from_decline(0.7)
+    assert rate.log_per_year == pytest.approx(math.log(0.3), abs=1e-12)
+    assert rate.halving_months == pytest.approx(12 * math.log(2) / -math.log(0.3), abs=1e-12)
+    assert rate.halving_months == pytest.approx(6.9, abs=0.05)
+    assert rate.factor == pytest.approx(1 / 0.3, abs=1e-12)
+    assert rate.moore_ratio == pytest.approx((1 / 0.3) ** 2 / 2, abs=1e-12)
+    assert rate.after(2) == pytest.approx(0.09, abs=1e-12)
+
+
+@pytest.mark.parametrize(("months", "percent"), [(16, 40.5), (9, 60.3), (8, 64.6)])
+def test_halving_times(months: float, percent: float) -> None:
+    """T1: 16, 9 and 8 months are 40.5, 60.3 and 64.6 % a year, and come back to 1e-12."""
+    rate = Rate.from_halving(months)
+    assert round(100 * rate.decline, 1) == percent
+    assert rate.halving_months == pytest.approx(months, abs=1e-12)
+    assert Rate.from_decline(rate.decline).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
+    assert Rate.from_factor(rate.factor).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
+
+
+def test_two_points() -> None:
+    """T1: d = 1 - (C1 / C0)^(1 / dt)."""
+    rate = Rate.from_points(2020, 4.6e6, 2022, 450e3)
+    assert rate.decline == pytest.approx(1 - math.sqrt(450 / 4600), abs=1e-12)
+
+
+def test_percentages_do_not_add() -> None:
+    """57 % and 47 % make 77.2 %, and 26 % with 60 % the 70.4 % that the decks sum up."""
+    assert compose(Rate.from_decline(0.57), Rate.from_decline(0.47)).decline == pytest.approx(0.7721)
+    assert round(compose(Rate.from_decline(0.26), Rate.from_decline(0.60)).decline, 3) == 0.704
+    assert compose().log_per_year == 0
+
+
+def test_a_rising_cost_is_a_negative_decline() -> None:
+    """$1.70 to $2.65 in eight months is a rise, and is said as one."""
+    rate = Rate.from_points(2025.75, 1.70, 2026.4167, 2.65)
+    assert rate.decline < 0
+    assert rate.factor < 1
+    assert rate.halving_months < 0
+    assert Rate(0.0).halving_months == math.inf
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Rate(math.nan),
+        lambda: Rate.from_decline(1.0),
+        lambda: Rate.from_decline(math.nan),
+        lambda: Rate.from_halving(0),
+        lambda: Rate.from_factor(0),
+        lambda: Rate.from_points(2020, 1, 2020, 2),
+        lambda: Rate.from_points(2020, 0, 2021, 2),
+    ],
+)
+def test_no_rate(make: object) -> None:
+    """What has no rate is refused."""
+    with pytest.raises(DeclineError):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("2022", 2022.0),
+        ("2022-07", 2022 + 181 / 365),
+        ("2024-12-31", 2024 + 365 / 366),
+        ("2022.75", 2022.75),
+        (2019.5, 2019.5),
+    ],
+)
+def test_dates(text: str | float, year: float) -> None:
+    """A date is a decimal year, from ISO text or a number."""
+    assert decimal_year(text) == pytest.approx(year)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2022-13", "2022-02-30", "22", math.inf])
+def test_no_date(text: str | float) -> None:
+    """What is no date is refused with an example of one."""
+    with pytest.raises(DeclineError, match="date"):
+        decimal_year(text)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Series((2020.0,), (1.0,)),
+        lambda: Series((2020.0, 2021.0), (1.0,)),
+        lambda: Series((2020.0, 2021.0), (1.0, 2.0), (1.0,)),
+        lambda: Series((2021.0, 2020.0), (1.0, 2.0)),
+        lambda: Series((2020.0, 2020.0), (1.0, 2.0)),
+        lambda: Series((2020.0, 2021.0), (1.0, 0.0)),
+        lambda: Series((2020.0, 2021.0), (1.0, math.nan)),
+        lambda: Series((2020.0, 2021.0), (1.0, 2.0), (1.0, -1.0)),
+    ],
+)
+def test_no_series(make: object) -> None:
+    """Costs above 0 at rising times, or no series."""
+    with pytest.raises(DeclineError, match="series"):
+        make()  # type: ignore[operator]
+
+
+def best_so_far(entries: tuple[tuple[str, float], ...]) -> list[float]:
+    """Every date's best entry, then the records among them."""
+    best = {day: min(cost for other, cost in entries if other == day) for day, _ in entries}
+    return list(Series.of(list(best), list(best.values())).records().costs)
+
+
+def test_dawnbench_records() -> None:
+    """T7: the best-so-far costs of both DAWNBench tasks, in order."""
+    assert best_so_far(DAWNBENCH_IMAGENET) == pytest.approx(
+        [1112.64, 358.22, 82.07, 49.30, 48.48, 12.60, 7.43], abs=0.006
+    )
+    assert best_so_far(DAWNBENCH_CIFAR10) == pytest.approx(
+        [8.35, 3.46, 1.18, 0.258, 0.0629, 0.0212], abs=0.006
+    )
+
+
+def test_records_keep_their_production_and_say_what_they_are() -> None:
+    """A record series is marked, and the amounts stay with their years."""
+    series = Series.of(["2020", "2021", "2022"], [3, 4, 2], production=[1, 2, 3], quality="a level")
+    assert series.is_record == (True, False, True)
+    kept = series.records()
+    assert (kept.costs, kept.production, kept.kind, kept.quality) == ((3, 2), (1, 3), "record", "a level")
+    assert series.step_years == pytest.approx(1)
+    assert Series.of(["2020", "2021", "2023"], [3, 4, 2]).step_years is None
