@@ -139,6 +139,11 @@ class BookCache:
         self._make_room(path)
         return True
 
+    def discard(self, name: str) -> None:
+        """Forget what is kept under a name, if anything is."""
+        with contextlib.suppress(OSError):
+            self._path(name).unlink(missing_ok=True)
+
     @contextmanager
     def lock(self, name: str) -> Generator[None]:
         """Hold off other refreshes of a name for a while; a lock that cannot be had is done without."""

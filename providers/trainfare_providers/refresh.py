@@ -6,11 +6,11 @@ Whatever fails, the last good prices stay as they are, with the age they have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -19,9 +19,12 @@ from trainfare_core.offers import BOOK_SCHEMA, PriceBook
 from trainfare_core.price_intake import Intake, Tally
 from trainfare_providers.cache import BookCache, BookFacts, CachedBook
 from trainfare_providers.http import Outlet
-from trainfare_providers.sanity import judge
+from trainfare_providers.sanity import judge, may_replace
 
 __all__ = ["FetchedRows", "LiveSource", "RefreshResult", "load_last_good", "refresh"]
+
+_UNCONFIRMED: Final = "-unconfirmed"
+_PART: Final = ["purchase_option", "region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class RefreshResult:
         fetched_at: when the prices kept now were fetched; None where there are none.
         intakes: what became of every row that this refresh read; of the last good one where it read nothing.
         notes: sentences for people.
-        problem: why nothing was refreshed, or that it could not be kept.
+        problem: what failed, or which service keeps its last good prices and why; None where nothing did.
     """
 
     provider: str
@@ -139,19 +142,37 @@ def refresh(
         last = cache.read(source.name)
         say("asking for prices")
         try:
-            fetched = _fetch(source, outlet)
+            parts = _fetch(source, outlet)
             say("checking what came")
-            rows, intakes = _judged(source.name, fetched, last, now)
+            gained = _judged(source.name, parts, last, cache, now)
         except PricesUnavailableError as error:
             return _kept(source.name, last, str(error))
-        if rows.is_empty():
-            return _kept(source.name, last, f"{source.name}: not one usable price came", intakes)
-        notes = tuple(dict.fromkeys(note for one in fetched for note in one.notes))
-        facts = BookFacts(fetched_at=now, tool_version=_tool_version(), intakes=intakes, notes=notes)
+        if not gained.replaced:
+            # A source that was not asked, for want of a key, says so in its notes and is no failure.
+            nothing = None if gained.notes else f"{source.name}: no price list came"
+            problem = gained.problem or nothing
+            return _kept(source.name, last, problem, gained.intakes, gained.notes)
         say("keeping them")
-        if not cache.write(source.name, rows, facts):
-            return _kept(source.name, last, f"{source.name}: the new prices could not be written", intakes)
-        return RefreshResult(source.name, True, rows.height, now, intakes, notes)
+        facts = BookFacts(
+            fetched_at=now, tool_version=_tool_version(), intakes=gained.intakes, notes=gained.notes
+        )
+        if not cache.write(source.name, gained.rows, facts):
+            problem = f"{source.name}: the new prices could not be written to {cache.folder}"
+            return _kept(source.name, last, problem, gained.intakes, gained.notes)
+        return RefreshResult(
+            source.name, True, gained.rows.height, now, gained.intakes, gained.notes, gained.problem
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gained:
+    """What there is after a fetch: new rows, and old ones where new ones did not come or may not replace them."""
+
+    rows: pl.DataFrame
+    intakes: tuple[Intake, ...]
+    notes: tuple[str, ...]
+    problem: str | None
+    replaced: bool
 
 
 def _fetch(source: LiveSource, outlet: Outlet | None) -> tuple[FetchedRows, ...]:
@@ -162,18 +183,93 @@ def _fetch(source: LiveSource, outlet: Outlet | None) -> tuple[FetchedRows, ...]
 
 
 def _judged(
-    name: str, fetched: Iterable[FetchedRows], last: CachedBook | None, now: datetime
-) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
-    parts = tuple(fetched)
+    name: str, parts: tuple[FetchedRows, ...], last: CachedBook | None, cache: BookCache, now: datetime
+) -> _Gained:
     if not parts:
         raise FetchError(name, "it gave no price list; update trainfare")
-    rows = pl.concat([_whole(part, now) for part in parts], how="vertical")
-    judged = judge(rows, last_good=None if last is None else last.book.frame, origin=name)
-    return judged.rows, _with_parsers_counts(name, judged.intakes, parts)
+    doubted = cache.read(f"{name}{_UNCONFIRMED}")
+    read = pl.concat([_whole(part, now) for part in parts], how="vertical")
+    judged = judge(
+        read,
+        last_good=None if last is None else last.book.frame,
+        origin=name,
+        unconfirmed=None if doubted is None else doubted.book.frame,
+    )
+    _remember(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
+    intakes = _with_parsers_counts(name, judged.intakes, parts)
+    notes = tuple(dict.fromkeys(note for one in parts for note in one.notes))
+    old = judged.rows.head(0) if last is None else last.book.frame.select(judged.rows.columns)
+    old_intakes = () if last is None else last.facts.intakes
+    asked = read.select("provider", "service", *_PART).unique()
+    return _merged(judged.rows, asked, intakes, notes, old, old_intakes)
+
+
+def _remember(cache: BookCache, name: str, unconfirmed: pl.DataFrame, now: datetime) -> None:
+    """Keep what the next fetch can confirm."""
+    if unconfirmed.is_empty():
+        cache.discard(name)
+        return
+    book = PriceBook.from_rows(unconfirmed, origin=name)
+    cache.write(name, book.frame, BookFacts(fetched_at=now, intakes=book.intakes))
+
+
+def _merged(
+    new: pl.DataFrame,
+    asked: pl.DataFrame,
+    intakes: tuple[Intake, ...],
+    notes: tuple[str, ...],
+    old: pl.DataFrame,
+    old_intakes: tuple[Intake, ...],
+) -> _Gained:
+    """
+    Put new rows in place of old ones, service by service, where they may.
+
+    A part (service, purchase option, region) that was not asked this time keeps its old prices, with their date.
+    """
+    rows: list[pl.DataFrame] = []
+    counts: list[Intake] = []
+    problems: list[str] = []
+    said = list(notes)
+    replaced = False
+    before = {(one.provider, one.service): one for one in old_intakes}
+    for intake in intakes:
+        if not intake.rows_read:
+            continue
+        key = (intake.provider, intake.service)
+        fresh, stored, here = (_of_service(frame, *key) for frame in (new, old, asked))
+        verdict = may_replace(fresh, stored.join(here, on=_PART, how="semi"))
+        if not verdict.may:
+            problems.append(f"{'/'.join(key)}: {verdict.why}; the last good prices stay")
+            rows.append(stored)
+            counts.append(before.get(key, intake) if stored.height else intake)
+            continue
+        replaced = True
+        left = stored.join(here, on=_PART, how="anti")
+        rows += [fresh, left]
+        counts.append(
+            replace(intake, rows_read=intake.rows_read + left.height, accepted=intake.accepted + left.height)
+        )
+        if left.height:
+            said.append(f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date")
+    read = {(one.provider, one.service) for one in intakes if one.rows_read}
+    for key, one in sorted(before.items()):
+        if key not in read:
+            rows.append(_of_service(old, *key))
+            counts.append(one)
+            said.append(f"{'/'.join(key)}: was not asked for now and keeps its prices and their date")
+    together = pl.concat(rows) if rows else new
+    return _Gained(together, tuple(counts), tuple(dict.fromkeys(said)), "; ".join(problems) or None, replaced)
+
+
+def _of_service(frame: pl.DataFrame, provider: str, service: str) -> pl.DataFrame:
+    return frame.filter((pl.col("provider") == provider) & (pl.col("service") == service))
 
 
 def _whole(part: FetchedRows, now: datetime) -> pl.DataFrame:
     """Return the rows as text in every column, dated where they are not, so that they can be put together."""
+    if part.rows.is_empty():  # a column-less frame would select as one row of blanks
+        text = {name: pl.Boolean if kind is pl.Boolean else pl.String for name, kind in BOOK_SCHEMA.items()}
+        return pl.DataFrame(schema=text)
     stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     columns: list[pl.Expr] = []
     for column, kind in BOOK_SCHEMA.items():
@@ -204,13 +300,23 @@ def _with_parsers_counts(
 
 
 def _kept(
-    name: str, last: CachedBook | None, problem: str, intakes: tuple[Intake, ...] = ()
+    name: str,
+    last: CachedBook | None,
+    problem: str | None,
+    intakes: tuple[Intake, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> RefreshResult:
     if last is None:
-        return RefreshResult(name, False, 0, None, intakes, (), problem)
+        return RefreshResult(name, False, 0, None, intakes, notes, problem)
     facts = last.facts
     return RefreshResult(
-        name, False, len(last.book), facts.fetched_at, intakes or facts.intakes, facts.notes, problem
+        name,
+        False,
+        len(last.book),
+        facts.fetched_at,
+        intakes or facts.intakes,
+        notes or facts.notes,
+        problem,
     )
 
 

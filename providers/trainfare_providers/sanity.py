@@ -1,31 +1,83 @@
-"""What a price must pass beyond `price_intake.accept_rows`, and when a refresh may replace the last good prices."""
+"""
+What a price must pass beyond `price_intake.accept_rows`, and when a refresh may replace the last good prices.
+
+`accept_rows` looks at a row by itself; the rules here look at it beside others: the same machine on demand, the
+smaller machine with the same accelerator, what the accelerator's maker says, and the last good prices.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import polars as pl
 
-from trainfare_core.price_intake import Intake, accept_rows
+from trainfare_core.accelerators import accelerators
+from trainfare_core.price_intake import KEY_COLUMNS, Intake, Tally, accept_rows
 
-__all__ = ["Judged", "judge"]
+__all__ = ["MAX_JUMP", "Judged", "Verdict", "judge", "may_replace"]
+
+MAX_JUMP: Final = 5.0
+"""A price that moves by more than this factor is believed when a second fetch says the same."""
+
+_SAME_AGAIN: Final = 1.5
+"""A second fetch says the same when the two prices are within this factor: spot prices move by the hour."""
+
+_MEMORY_TOLERANCE: Final = (
+    0.10  # A10G and B200 report 1-7 % less than they are sold with; Trainium2's 5 times more is wrong
+)
+_ROUNDING: Final = 1e-4  # some lists round to 4 decimals
+_MIN_ROWS_KEPT: Final = 0.5
+_MAX_FACTOR: Final = 10.0
+_MIN_WITHIN_FACTOR: Final = 0.95
+
+_MACHINE: Final = ("provider", "service", "instance_type", "region")
+_WHY: Final = "_why"
+
+ABOVE_ON_DEMAND: Final = "spot price above the on-demand price"
+MORE_FOR_LESS: Final = "more accelerators for less than fewer of them cost"
+MEMORY: Final = "accelerator memory is not what the maker says"
+COUNT: Final = "accelerator count is neither whole nor a share of one"
+TWO_SHAPES: Final = "one machine with two different accelerators or counts"
+JUMPED: Final = (
+    f"price moved more than {MAX_JUMP:g} times since the last fetch; a second fetch must confirm it"
+)
+RESHAPED: Final = "accelerators of the machine changed since the last fetch; a second fetch must confirm it"
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """
-    What passed.
+    What became of the rows.
 
     Attributes:
         rows: accepted, with the columns of `BOOK_SCHEMA`.
         intakes: what became of every row, per cloud service.
+        unconfirmed: those of the quarantined rows that the next fetch can confirm.
     """
 
     rows: pl.DataFrame
     intakes: tuple[Intake, ...]
+    unconfirmed: pl.DataFrame
 
 
-def judge(rows: pl.DataFrame, *, last_good: pl.DataFrame | None, origin: str) -> Judged:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether new prices may replace old ones; `why` says why not."""
+
+    may: bool
+    why: str = ""
+
+
+def judge(
+    rows: pl.DataFrame,
+    *,
+    last_good: pl.DataFrame | None,
+    origin: str,
+    unconfirmed: pl.DataFrame | None = None,
+) -> Judged:
     """
     Judge rows that were just read.
 
@@ -33,9 +85,164 @@ def judge(rows: pl.DataFrame, *, last_good: pl.DataFrame | None, origin: str) ->
         rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text.
         last_good: the prices they would replace.
         origin: name of the provider.
+        unconfirmed: rows that the fetch before this one gave and that were not believed.
 
     Raises:
         PricesUnavailableError: a required column is missing.
     """
-    del last_good
-    return Judged(*accept_rows(rows, origin=origin))
+    accepted, intakes = accept_rows(rows, origin=origin)
+    known = accepted.head(0) if last_good is None else last_good.select(accepted.columns)
+    seen = accepted.head(0) if unconfirmed is None else unconfirmed.select(accepted.columns)
+    judged = accepted.with_columns(pl.lit(None, dtype=pl.String).alias(_WHY))
+    judged = _two_shapes(_wrong_count(_wrong_memory(judged)))
+    judged = _changed(judged, known, seen)
+    # These two compare with other rows: what is refused already must not speak against them.
+    judged = _more_for_less(_above_on_demand(judged, known))
+    judged = judged.sort(list(KEY_COLUMNS))
+    refused = judged.filter(pl.col(_WHY).is_not_null())
+    return Judged(
+        judged.filter(pl.col(_WHY).is_null()).drop(_WHY),
+        _moved(intakes, refused),
+        refused.filter(pl.col(_WHY).is_in([JUMPED, RESHAPED])).drop(_WHY),
+    )
+
+
+def may_replace(new: pl.DataFrame, old: pl.DataFrame) -> Verdict:
+    """
+    Return whether new prices may replace old ones of the same cloud service.
+
+    They must be at least half as many, and 95 % of the prices that both have within a factor of 10.
+    """
+    if new.is_empty():
+        return Verdict(False, "not one usable price came")
+    if new.height < _MIN_ROWS_KEPT * old.height:
+        return Verdict(False, f"only {new.height:,} prices came, {old.height:,} were there")
+    both = new.join(old, on=list(KEY_COLUMNS), how="inner", nulls_equal=True, suffix="_old")
+    factor = pl.col("usd_per_hour") / pl.col("usd_per_hour_old")
+    within = both.filter(factor.is_between(1 / _MAX_FACTOR, _MAX_FACTOR)).height
+    if within < _MIN_WITHIN_FACTOR * both.height:
+        far = both.height - within
+        return Verdict(
+            False, f"{far:,} of {both.height:,} prices moved by more than a factor of {_MAX_FACTOR:g}"
+        )
+    return Verdict(True)
+
+
+def _mark(rows: pl.DataFrame, wrong: pl.Expr, why: str) -> pl.DataFrame:
+    """Give the reason to rows that have none yet."""
+    return rows.with_columns(
+        pl.when(pl.col(_WHY).is_null() & wrong.fill_null(value=False))
+        .then(pl.lit(why))
+        .otherwise(pl.col(_WHY))
+        .alias(_WHY)
+    )
+
+
+def _wrong_memory(rows: pl.DataFrame) -> pl.DataFrame:
+    said = pl.DataFrame(
+        {
+            "accelerator": [one.name for one in accelerators()],
+            "_said": [one.memory_bytes / 2**30 for one in accelerators()],
+        }
+    )
+    off = (pl.col("accelerator_memory_gib") / pl.col("_said") - 1).abs() > _MEMORY_TOLERANCE
+    return _mark(rows.join(said, on="accelerator", how="left"), off, MEMORY).drop("_said")
+
+
+def _wrong_count(rows: pl.DataFrame) -> pl.DataFrame:
+    count = pl.col("accelerator_count")
+    return _mark(rows, (count > 1) & (count != count.round()), COUNT)
+
+
+def _two_shapes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of a machine with two shapes the rarer is refused; where no shape is the commonest, all are."""
+    machine = ["provider", "instance_type"]
+    shape = [*machine, "accelerator", "accelerator_count"]
+    counts = rows.filter(pl.col(_WHY).is_null()).group_by(shape).agg(pl.len().alias("_rows"))
+    top = counts.with_columns(pl.col("_rows").max().over(machine).alias("_most"))
+    top = top.filter(pl.col("_rows") == pl.col("_most"))
+    top = top.filter(pl.len().over(machine) == 1).select(*shape, pl.lit(value=True).alias("_right"))
+    marked = rows.join(top, on=shape, how="left")
+    return _mark(marked, pl.col("_right").is_null(), TWO_SHAPES).drop("_right")
+
+
+def _changed(rows: pl.DataFrame, known: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """Refuse what moved too far from the last good prices, unless the fetch before said the same."""
+    shape = ["accelerator", "accelerator_count"]
+    beside = rows
+    for frame, end in ((known, "_last"), (seen, "_seen")):
+        facts = frame.select(*KEY_COLUMNS, *shape, "usd_per_hour").unique(subset=KEY_COLUMNS, keep="any")
+        facts = facts.rename({name: name + end for name in (*shape, "usd_per_hour")})
+        beside = beside.join(facts, on=list(KEY_COLUMNS), how="left", nulls_equal=True)
+    confirmed = (
+        _within("usd_per_hour_seen", _SAME_AGAIN)
+        & (pl.col("accelerator_seen") == pl.col("accelerator"))
+        & (pl.col("accelerator_count_seen") == pl.col("accelerator_count"))
+    ).fill_null(value=False)
+    reshaped = (pl.col("accelerator_last") != pl.col("accelerator")) | (
+        pl.col("accelerator_count_last") != pl.col("accelerator_count")
+    )
+    marked = _mark(beside, reshaped & ~confirmed, RESHAPED)
+    return _mark(marked, ~_within("usd_per_hour_last", MAX_JUMP) & ~confirmed, JUMPED).select(rows.columns)
+
+
+def _within(other: str, factor: float) -> pl.Expr:
+    return (pl.col("usd_per_hour") / pl.col(other)).is_between(1 / factor, factor)
+
+
+def _above_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Compare spot with on demand of the same fetch; where that has none, of the last good prices."""
+    found: list[pl.DataFrame] = []
+    for frame in (rows.filter(pl.col(_WHY).is_null()), known):
+        on_demand = frame.filter(pl.col("purchase_option") == "on_demand")
+        found.append(on_demand.group_by(_MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
+    ours, theirs = found
+    asked = pl.concat([ours, theirs.join(ours, on=list(_MACHINE), how="anti")])
+    above = (pl.col("purchase_option") == "spot") & (
+        pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + _ROUNDING)
+    )
+    marked = rows.join(asked, on=list(_MACHINE), how="left")
+    return _mark(marked, above, ABOVE_ON_DEMAND).drop("_on_demand")
+
+
+def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
+    """
+    Refuse a price below that of a machine with fewer of the same accelerator and no more of anything else.
+
+    Spot is left out: its markets do not know each other. One of the two prices is wrong and it cannot be
+    said which, so neither is believed.
+    """
+    place = ["provider", "service", "region", "zone", "purchase_option", "accelerator"]
+    size = ["accelerator_count", "vcpus", "memory_gib", "usd_per_hour"]
+    firm = rows.filter(pl.col(_WHY).is_null() & (pl.col("purchase_option") != "spot"))
+    some = firm.select(*place, *size).unique()
+    pairs = some.join(some, on=place, how="inner", nulls_equal=True, suffix="_more")
+    host = pl.all_horizontal(
+        (pl.col(f"{name}_more") >= pl.col(name)).fill_null(value=True) for name in ("vcpus", "memory_gib")
+    )
+    odd = pairs.filter(
+        (pl.col("accelerator_count_more") > pl.col("accelerator_count"))
+        & (pl.col("usd_per_hour_more") < pl.col("usd_per_hour") * (1 - _ROUNDING))
+        & host
+    )
+    smaller = odd.select(*place, *size)
+    larger = odd.select(*place, *(pl.col(f"{name}_more").alias(name) for name in size))
+    both = pl.concat([smaller, larger]).unique().with_columns(pl.lit(value=True).alias("_odd"))
+    marked = rows.join(both, on=[*place, *size], how="left", nulls_equal=True)
+    return _mark(marked, pl.col("_odd"), MORE_FOR_LESS).drop("_odd")
+
+
+def _moved(intakes: Sequence[Intake], refused: pl.DataFrame) -> tuple[Intake, ...]:
+    """Return the intakes with the refused rows counted as quarantined instead of accepted."""
+    tallies: dict[tuple[str, str], list[Tally]] = defaultdict(list)
+    groups = refused.group_by("provider", "service", _WHY).len().sort("provider", "service", _WHY)
+    for provider, service, why, rows in groups.iter_rows():
+        tallies[provider, service].append(Tally(why, rows))
+    return tuple(
+        replace(
+            one,
+            accepted=one.accepted - sum(tally.rows for tally in tallies[one.provider, one.service]),
+            quarantined=(*one.quarantined, *tallies[one.provider, one.service]),
+        )
+        for one in intakes
+    )

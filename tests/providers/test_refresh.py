@@ -92,3 +92,100 @@ def test_nothing_fetched_is_an_empty_book_in_silence(tmp_path: Path) -> None:
     """A user who never updated has no live prices and no warning."""
     assert len(load_last_good("aws", BookCache(tmp_path / "none"))) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_part_that_was_not_asked_keeps_its_prices_and_their_age(tmp_path: Path) -> None:
+    """Without credentials spot does not come, with another list of regions others do not: both stay, dated as they were."""
+    spot = offer_row(purchase_option="spot", usd_per_hour=9.5)
+    cloud = Cloud(
+        [gave(offer_row(), spot, offer_row(region="x")), gave(offer_row(usd_per_hour=20.0))],
+        BookCache(tmp_path),
+    )
+    once(cloud)
+    result = once(cloud, NOW + timedelta(days=1))
+    assert (result.refreshed, result.rows, result.problem) == (True, 3, None)
+    assert result.notes == ("aws/ec2: 2 prices were not asked for now and keep their date",)
+    kept = {
+        (o.region, o.purchase_option): (o.usd_per_hour, str(o.fetched_at)[:10]) for o in cloud.load().offers()
+    }
+    assert kept == {
+        ("us-east-1", "on_demand"): (20.0, "2026-11-25"),
+        ("us-east-1", "spot"): (9.5, "2026-11-24"),
+        ("x", "on_demand"): (21.957642, "2026-11-24"),
+    }
+    assert [(one.rows_read, one.accepted) for one in result.intakes] == [(3, 3)]
+
+
+def test_machine_that_is_not_sold_any_more_goes(tmp_path: Path) -> None:
+    """Where the part was asked, what did not come is gone."""
+    rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
+    cloud = Cloud([gave(*rows), gave(*rows[:2])], BookCache(tmp_path))
+    once(cloud)
+    assert once(cloud).rows == 2
+
+
+def test_service_that_shrinks_too_much_keeps_its_last_good_prices(tmp_path: Path) -> None:
+    """Half an answer does not replace a whole one; the other service of the cloud is refreshed all the same."""
+    rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
+    ml = [offer_row(instance_type=f"ml.p{index}.x", service="sagemaker") for index in range(4)]
+    first = (*gave(*rows), *gave(*ml, service="sagemaker"))
+    later = (*gave(*rows), *gave(*ml[:1], service="sagemaker"))
+    cloud = Cloud([first, later], BookCache(tmp_path))
+    once(cloud)
+    result = once(cloud, NOW + timedelta(days=1))
+    assert (result.refreshed, result.rows) == (True, 8)
+    assert result.problem == "aws/sagemaker: only 1 prices came, 4 were there; the last good prices stay"
+    days = {(o.service, str(o.fetched_at)[:10]) for o in cloud.load().offers()}
+    assert days == {("ec2", "2026-11-25"), ("sagemaker", "2026-11-24")}
+    assert sum(one.accepted for one in result.intakes) == 8
+
+
+def test_prices_that_all_move_too_far_replace_nothing(tmp_path: Path) -> None:
+    """An answer in another unit is refused, and refused again when it is said again."""
+    rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
+    odd = [{**row, "usd_per_hour": 2195.7} for row in rows]
+    cloud = Cloud([gave(*rows), gave(*odd), gave(*odd)], BookCache(tmp_path))
+    once(cloud)
+    for why in ("not one usable price came", "4 of 4 prices moved by more than a factor of 10"):
+        result = once(cloud, NOW + timedelta(days=1))
+        assert (result.refreshed, result.rows, result.fetched_at) == (False, 4, NOW)
+        assert why in str(result.problem)
+
+
+def test_jump_is_kept_out_until_a_second_fetch_says_it_again(tmp_path: Path) -> None:
+    """Between the two fetches the machine has no price, rather than a doubtful one."""
+    rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
+    jumped = [*rows[:3], {**rows[3], "usd_per_hour": 150.0}]
+    cloud = Cloud([gave(*rows), gave(*jumped), gave(*jumped)], BookCache(tmp_path))
+    once(cloud)
+    first = once(cloud, NOW + timedelta(hours=1))
+    assert (first.rows, first.intakes[0].quarantined_rows) == (3, 1)
+    second = once(cloud, NOW + timedelta(hours=2))
+    assert (second.rows, second.intakes[0].quarantined_rows) == (4, 0)
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["aws.parquet"]
+
+
+def test_source_without_its_key_is_no_failure(tmp_path: Path) -> None:
+    """A cloud that needs a key and has none says so; nothing is lost and nothing failed."""
+    note = "prices need an API key: set TRAINFARE_GCP_API_KEY"
+    cloud = Cloud([gave(notes=(note,)), gave(), ()], BookCache(tmp_path))
+    result = once(cloud)
+    assert (result.refreshed, result.problem, result.notes) == (False, None, (note,))
+    assert "no price list came" in str(once(cloud).problem)
+    assert "no price list" in str(once(cloud).problem)
+
+
+def test_prices_that_cannot_be_written_are_a_problem_that_is_named(tmp_path: Path) -> None:
+    """A full or read-only disk does not pass for a refresh."""
+    (tmp_path / "file").touch()
+    result = once(Cloud([gave(offer_row())], BookCache(tmp_path / "file" / "cache")))
+    assert (result.refreshed, result.rows) == (False, 0)
+    assert "could not be written" in str(result.problem)
+
+
+def test_refresh_says_what_it_does(tmp_path: Path) -> None:
+    """A person who waits sees why."""
+    said: list[str] = []
+    cloud = Cloud([gave(offer_row())], BookCache(tmp_path))
+    refresh(cloud, cache=cloud.cache, now=NOW, progress=said.append)
+    assert said == ["asking for prices", "checking what came", "keeping them"]
