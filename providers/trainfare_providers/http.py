@@ -20,7 +20,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
-from trainfare_providers.http_answer import BULK_LIMITS, LOOK_UP_S, Limits, OpenAnswer, Patience, Question
+from trainfare_providers.http_answer import (
+    BULK_LIMITS,
+    LOOK_UP_S,
+    Limits,
+    OpenAnswer,
+    Patience,
+    Question,
+    Reply,
+)
 from trainfare_providers.http_exchange import Exchange, Head, hush_foreign_logs
 from trainfare_providers.retry_policy import (
     RETRY_AFTER_CAP_S,
@@ -36,10 +44,12 @@ if TYPE_CHECKING:
     import httpx
     from tenacity import RetryCallState
 
-__all__ = ["BULK_LIMITS", "Limits", "Outlet", "Pages", "Secret"]
+__all__ = ["BULK_LIMITS", "Limits", "Outlet", "Pages", "Reply", "Secret"]
 
 _log = logging.getLogger("trainfare")
 _MAX_REDIRECTS: Final = 5
+SDK_WAIT_S: Final = 4.0
+"""The longest that boto3 waits before the last of four tries."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ERROR_NAMES: Final = ("error", "errors", "Error", "fault", "Fault", "__type")
 
@@ -98,6 +108,7 @@ class Outlet:
         self._client: httpx.Client | None = None
         self._ends_s: float | None = None
         self._lost_s = 0.0
+        self._failed_at_s: float | None = None
         hush_foreign_logs()
 
     def __enter__(self) -> Outlet:  # noqa: PYI034 - typing.Self is of Python 3.11
@@ -199,6 +210,35 @@ class Outlet:
         finally:
             self._done_with(answer)
 
+    def send(self, method: str, url: str, *, headers: Texts = None, content: bytes = b"") -> Reply:
+        """
+        Ask once, for an SDK that signs, reads and tries again itself; any status is an answer, no redirect is followed.
+
+        Args:
+            method: GET, POST, ...
+            url: https.
+            headers: sent as they are.
+            content: the request's body.
+
+        Raises:
+            FetchError: no whole answer; `retryable` where another try can help and there is time for one.
+            FetchCancelledError: `cancelled` said so.
+        """
+        question = self._question(url, None, headers)
+        del url, headers
+        now = self._clock()
+        self._ends_s = now + self._budget_s if self._ends_s is None else self._ends_s
+        self._lost_s += 0.0 if self._failed_at_s is None else now - self._failed_at_s  # the SDK's own wait
+        self._failed_at_s = None
+        patience = Patience(self._clock, min(now + self.limits.total_s, self._ends_s), self._cancelled)
+        try:
+            return self._reply(question, method, content, patience)
+        except FetchError as error:
+            self._failed_at_s = self._clock()
+            self._lost_s += self._failed_at_s - now
+            error.retryable = error.retryable and self._lost_s + SDK_WAIT_S < self._trouble_s
+            raise
+
     def pages(self, url: str, *, limits: Limits | None = None) -> Pages:
         """Return the guard of a listing in pages that begins at an address."""
         return Pages(Question(self.cloud, url), (limits or self.limits).max_pages)
@@ -283,10 +323,28 @@ class Outlet:
             del target
         raise question.fault("redirect", f" (more than {_MAX_REDIRECTS} times)")
 
-    def _begin(self, question: Question, limits: Limits, patience: Patience) -> OpenAnswer:
+    def _reply(self, question: Question, method: str, content: bytes, patience: Patience) -> Reply:
+        answer = self._begin(question, self.limits, patience, method, content)
+        try:
+            _log.debug("%s %r: %d", method, question, answer.head.status)
+            body = b"".join(answer.chunks(self.limits.max_body_bytes))
+        finally:
+            self._done_with(answer)
+        gone = ("content-encoding", "content-length", "transfer-encoding")
+        kept = tuple((name, value) for name, value in answer.head.fields if name.lower() not in gone)
+        return Reply(answer.head.status, kept, body)
+
+    def _begin(
+        self,
+        question: Question,
+        limits: Limits,
+        patience: Patience,
+        method: str = "GET",
+        content: bytes = b"",
+    ) -> OpenAnswer:
         left_s = patience.left_s(question)
         client = self._open_client()
-        exchange = Exchange(client, self._request(question, limits, left_s))
+        exchange = Exchange(client, self._request(question, limits, left_s, method, content))
         try:
             return OpenAnswer(exchange, question, patience)
         except BaseException:
@@ -324,13 +382,21 @@ class Outlet:
         self._client.cookies.clear()
         return self._client
 
-    def _request(self, question: Question, limits: Limits, left_s: float) -> httpx.Request:
+    def _request(
+        self, question: Question, limits: Limits, left_s: float, method: str, content: bytes
+    ) -> httpx.Request:
         import httpx
 
         read_s = max(0.01, min(limits.read_s, left_s, self._trouble_s - self._lost_s))
         timeout = httpx.Timeout(read_s, connect=min(limits.connect_s, left_s))
         headers = {"Accept-Encoding": "gzip", "User-Agent": _user_agent(), **question.headers}
-        return httpx.Request("GET", question.url, headers=headers, extensions={"timeout": timeout.as_dict()})
+        return httpx.Request(
+            method,
+            question.url,
+            headers=headers,
+            content=content or None,
+            extensions={"timeout": timeout.as_dict()},
+        )
 
     def _status_error(self, head: Head, question: Question) -> FetchError:
         asked = retry_after_s(head.retry_after, now_s=self._wall_clock())

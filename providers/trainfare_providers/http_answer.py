@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from trainfare_core.errors import FetchCancelledError, FetchError
@@ -12,7 +12,7 @@ from trainfare_providers.http_exchange import Exchange, Fault, Head, UnpackError
 from trainfare_providers.retry_policy import FAULTS
 from trainfare_providers.web_addresses import same_origin, shown_url
 
-__all__ = ["BULK_LIMITS", "LOOK_UP_S", "Limits", "OpenAnswer", "Patience", "Question"]
+__all__ = ["BULK_LIMITS", "LOOK_UP_S", "Limits", "OpenAnswer", "Patience", "Question", "Reply"]
 
 LOOK_UP_S: Final = 0.25
 """How often a wait looks up at the clock and at the wish to stop, seconds."""
@@ -42,6 +42,20 @@ class Limits:
 
 BULK_LIMITS: Final = Limits(total_s=900.0, max_body_bytes=4 * 2**30)
 """For a price file of a whole cloud, read as it comes and never held: AWS's is up to 3 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    An answer of any status, whole and unpacked, for an SDK to read.
+
+    Attributes:
+        headers: as they came, but for the length and packing of the body.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Question:

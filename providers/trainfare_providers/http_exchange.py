@@ -16,7 +16,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Head:
 
     Attributes:
         has_end: the body's length is declared, or it comes in chunks: an early end is noticed.
+        fields: every header, for an SDK to read; never shown, a server may send back what it was sent.
     """
 
     status: int
@@ -55,6 +56,7 @@ class Head:
     content_type: str
     content_encoding: str
     has_end: bool
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 class UnpackError(Exception):
@@ -173,6 +175,7 @@ def _head_of(response: httpx.Response) -> Head:
         content_type=headers.get("content-type", "").split(";")[0].strip()[:60],
         content_encoding=headers.get("content-encoding", "").strip().lower(),
         has_end=chunked or "content-length" in headers,
+        fields=tuple(headers.items()),
     )
 
 

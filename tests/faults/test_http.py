@@ -93,3 +93,51 @@ def test_context_is_a_real_one() -> None:
     with tls_twin() as (_, context):
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
+
+
+def test_send_gives_an_sdk_whatever_status_comes(server: FaultServer) -> None:
+    """boto3 reads 400s itself; the body is whole and unpacked, the request goes as it was signed."""
+    server.script(
+        "/p", Script(status=400, headers=(("X-Amzn-ErrorType", "ThrottlingException"),), body=b"{}")
+    )
+    with outlet() as out:
+        reply = out.send("POST", server.url("/p"), headers={"X-Amz-Target": "Pricing.Get"}, content=b"asked")
+        server.script("/p", gzipped(b"packed"))
+        unpacked = out.send("GET", server.url("/p"))
+    assert (reply.status, reply.body) == (400, b"{}")
+    assert dict(reply.headers)["x-amzn-errortype"] == "ThrottlingException"
+    assert (server.requests[0].body, server.requests[0].headers["x-amz-target"]) == (b"asked", "Pricing.Get")
+    assert unpacked.body == b"packed"
+    assert "content-encoding" not in dict(unpacked.headers)
+
+
+def test_send_follows_no_redirect_and_tries_once(server: FaultServer) -> None:
+    """What was signed for one host must not go to another, and the SDK does the trying."""
+    server.script("/p", Script(status=302, headers=(("Location", server.url("/q")),)))
+    with outlet() as out:
+        assert out.send("POST", server.url("/p")).status == 302
+        server.script("/p", Script(hang_up=True))
+        with pytest.raises(FetchError) as caught:
+            out.send("POST", server.url("/p"))
+    assert caught.value.retryable
+    assert (server.asked("/p"), server.asked("/q")) == (2, 0)
+
+
+def test_send_ends_the_sdks_tries_when_the_patience_for_trouble_is_spent(server: FaultServer) -> None:
+    """Its waits between tries count too; then the fault is one that is not tried again."""
+    server.everywhere(Script(hang_up=True))
+    time_s = [0.0]
+
+    def clock() -> float:
+        time_s[0] += 1.0
+        return time_s[0]
+
+    with outlet(clock=clock, trouble_s=15.0, budget_s=900.0, limits=Limits(total_s=600.0)) as out:
+        answers = []
+        for _ in range(4):
+            with pytest.raises(FetchError) as caught:
+                out.send("POST", server.url("/p"))
+            answers.append(caught.value.retryable)
+            time_s[0] += 2.0  # boto3 waits
+    assert answers[0]
+    assert not answers[-1]
