@@ -1,0 +1,167 @@
+"""
+AWS: EC2 and SageMaker, live. Read `AwsPrices.fetch` first: it is the whole path.
+
+Without credentials: the public offer files (0.3 GB and more a region, streamed). With them: the Pricing API, spot
+prices, Capacity Blocks, training plans, Savings Plans and quotas. docs/permissions.md has the policy, call by call.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
+from trainfare_core.offers import PriceBook
+from trainfare_providers.aws.account import find_account
+from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
+from trainfare_providers.aws.listing import Listing
+from trainfare_providers.aws.machines import Machines, known_machines
+from trainfare_providers.aws.quotas import Quota
+from trainfare_providers.aws.sift import Haul
+from trainfare_providers.http import Outlet
+from trainfare_providers.refresh import FetchedRows, load_last_good
+
+__all__ = ["DEFAULT_REGIONS", "AwsPrices", "Quota", "Sites"]
+
+DEFAULT_REGIONS: Final = ("us-east-1", "us-east-2", "us-west-2", "eu-central-1", "ap-northeast-1")
+"""The five regions with the most accelerator offers in the snapshot."""
+
+REGIONS_VARIABLE: Final = "TRAINFARE_AWS_REGIONS"
+PLANS_VARIABLE: Final = "TRAINFARE_AWS_SAVINGS_FILES"
+_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}", re.ASCII)
+
+
+class AwsPrices:
+    """
+    Live prices of AWS's accelerator machines, EC2 and SageMaker.
+
+    Args:
+        regions: None takes `TRAINFARE_AWS_REGIONS` (commas between), else `DEFAULT_REGIONS`.
+        plan_files: read the public Savings Plan files too when there are no credentials: some GB more. None takes
+            `TRAINFARE_AWS_SAVINGS_FILES` (1 is yes).
+        sites: where the public files are; a seam for tests.
+        now: the time; a seam for tests.
+
+    Raises:
+        InputError: a name that is no region's.
+    """
+
+    name = "aws"
+    needs = (REGIONS_VARIABLE, PLANS_VARIABLE, "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    budget_s = 1800.0
+    """For everything together; each question has the outlet's limits, a public file `BULK_LIMITS`."""
+
+    def __init__(
+        self,
+        *,
+        regions: Sequence[str] | None = None,
+        plan_files: bool | None = None,
+        sites: Sites | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self.regions = _regions(regions)
+        self._plan_files = os.environ.get(PLANS_VARIABLE) == "1" if plan_files is None else plan_files
+        self._sites, self._now = sites or Sites(), now
+
+    def load(self) -> PriceBook:
+        """Return the last good prices on disk; an empty book where there are none."""
+        return load_last_good(self.name)
+
+    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+        """
+        Ask AWS for the prices of every region.
+
+        Raises:
+            PricesUnavailableError: it did not answer, refused the credentials, or gave no price at all. What the
+                credentials may not read, or what needs some and has none, is a note.
+        """
+        now = self._now().astimezone(timezone.utc)
+        haul = Haul(today=f"{now:%Y-%m-%d}")
+        account = find_account(outlet)
+        if isinstance(account, str):
+            machines = self._without_account(outlet, account, haul)
+        else:
+            machines = self._with_account(outlet, Listing(account, now, haul))
+        if machines.refused:
+            haul.note(f"ec2: not believed, two sources differ on them: {', '.join(machines.refused)}")
+        if not any(row.purchase_option == "on_demand" for row in haul.ec2.rows):
+            asked = ", ".join(self.regions)
+            raise PricesUnavailableError(
+                f"aws: not one on-demand price of an accelerator machine came for {asked}"
+            )
+        fetched_at = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+        return tuple(
+            FetchedRows(
+                provider=self.name,
+                service=sift.service,
+                rows=sift.frame(machines, fetched_at=fetched_at),
+                filtered=sift.tallies("filtered"),
+                quarantined=sift.tallies("quarantined"),
+                notes=tuple(note for note in (*notes, sift.unknown_note()) if note),
+            )
+            for sift, notes in ((haul.ec2, haul.notes), (haul.sagemaker, []))
+        )
+
+    def quotas(self, outlet: Outlet) -> tuple[Quota, ...]:
+        """
+        Return how many vCPUs of each family the account may run at once, on-demand and spot apart.
+
+        Raises:
+            CannotTellError: there are no credentials to ask with.
+            FetchError: no answer.
+        """
+        account = find_account(outlet)
+        if isinstance(account, str):
+            raise CannotTellError(f"aws: {account}, and quotas are an account's own")
+        listing = Listing(account, self._now(), Haul(today=""))
+        return tuple(quota for region in self.regions for quota in listing.quotas(region))
+
+    def _without_account(self, outlet: Outlet, why: str, haul: Haul) -> Machines:
+        machines = known_machines()
+        haul.note(
+            f"{why}: spot prices, Capacity Blocks, training plans and quotas are left out "
+            "(docs/permissions.md says what they need)"
+        )
+        read_offer_files(outlet, self._sites, self.regions, machines, haul)
+        if self._plan_files:
+            read_plan_files(outlet, self._sites, self.regions, machines, haul)
+        else:
+            haul.note(
+                f"Savings Plans are left out: with {PLANS_VARIABLE}=1 their public files are read, some GB"
+            )
+        return machines
+
+    def _with_account(self, outlet: Outlet, listing: Listing) -> Machines:
+        haul = listing.haul
+        described = {region: listing.machines(region) for region in self.regions}
+        machines = known_machines()
+        for found in described.values():
+            machines = machines.joined(found)
+        if not listing.price_list(self.regions, machines):
+            read_offer_files(outlet, self._sites, self.regions, machines, haul)
+        bands = read_advisor(outlet, self._sites, haul)
+        for region in self.regions:
+            listing.spot(region, machines, bands)
+            listing.blocks(region, described[region], machines)
+            listing.savings(region, machines)
+            listing.quotas(region)
+        return machines
+
+
+def _regions(given: Sequence[str] | None) -> tuple[str, ...]:
+    if given is None:
+        named = os.environ.get(REGIONS_VARIABLE, "")
+        given = [name.strip() for name in named.split(",") if name.strip()] or DEFAULT_REGIONS
+    for name in given:
+        if not _REGION.fullmatch(name):
+            msg = f"{REGIONS_VARIABLE}: {name[:40]!r} is not the name of an AWS region such as us-east-1"
+            raise InputError(msg)
+        if name.startswith("cn-"):
+            msg = f"{REGIONS_VARIABLE}: {name} is of AWS China, which sells in CNY; trainfare reads USD only"
+            raise InputError(msg)
+    if not given:
+        raise InputError("aws: name at least one region, such as us-east-1")
+    return tuple(dict.fromkeys(given))

@@ -1,0 +1,301 @@
+"""
+Real boto3 clients: boto3 finds the credentials, signs, reads and tries again; the bytes go through the outlet.
+
+boto3's own timeouts do not bound an answer that drips, nor its size. So each request it has signed is sent by
+`Outlet.send` (boto3's `before-send` event), under the outlet's deadlines, caps and certificates.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
+
+from trainfare_core.errors import FetchError
+from trainfare_providers.aws.wire import entries, text
+from trainfare_providers.http import Outlet
+from trainfare_providers.web_addresses import shown_url
+
+if TYPE_CHECKING:
+    from trainfare_providers.http import Reply
+
+__all__ = ["Account", "Call", "NotAllowedError", "NotOfferedError", "find_account"]
+
+_FOREIGN: Final = ("boto3", "botocore", "urllib3")
+_DENIED: Final = frozenset(
+    {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "OptInRequired"}
+)
+_NOT_OFFERED: Final = frozenset(
+    {
+        "InvalidInstanceType",
+        "InvalidParameterValue",
+        "InvalidParameterCombination",
+        "Unsupported",
+        "UnsupportedOperation",
+        "ValidationException",
+    }
+)
+_REFUSED: Final = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_THROTTLED: Final = frozenset(
+    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
+)
+_asking: ContextVar[bool] = ContextVar("trainfare_aws_asking", default=False)
+Result = TypeVar("Result")
+
+
+class NotAllowedError(FetchError):
+    """The credentials may not make a call: the part it is for is left out, with a note."""
+
+
+class NotOfferedError(FetchError):
+    """What was asked for does not exist in this region."""
+
+
+class _Client(Protocol):
+    """What is used of a boto3 client."""
+
+    @property
+    def meta(self) -> _Meta: ...
+
+    def __getattr__(self, name: str) -> Callable[..., Mapping[str, object]]: ...
+
+
+class _Meta(Protocol):
+    @property
+    def endpoint_url(self) -> str: ...
+
+    @property
+    def events(self) -> _Events: ...
+
+
+class _Events(Protocol):
+    def register(self, event_name: str, handler: Callable[..., object]) -> None: ...
+
+
+class _Prepared(Protocol):
+    method: str
+    url: str
+    headers: Mapping[str, str | bytes]
+    body: bytes | str | None
+
+
+class _Stop(BaseException):
+    """Carries a fault out of boto3 that no further try can mend."""
+
+    def __init__(self, error: FetchError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _NotOurs(logging.Filter):
+    """Drops what boto3 logs about our calls: its lines show session tokens and signatures."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        del record
+        return not _asking.get()
+
+
+_NOT_OURS: Final = _NotOurs()
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What botocore reads an answer's body from."""
+
+    content: bytes
+
+    def stream(self) -> Iterator[bytes]:
+        yield self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    One of AWS's listings, as boto3 names it.
+
+    Attributes:
+        action: as a policy names it, pricing:GetProducts.
+        operation: boto3's method, get_products.
+        result: name of the list in the answer.
+        next_page: name of the paging argument.
+    """
+
+    action: str
+    service: str
+    operation: str
+    result: str
+    next_page: str = "NextToken"
+
+
+class Account:
+    """
+    The user's AWS account: read-only questions, each with a page guard.
+
+    Args:
+        outlet: the way out.
+        make_client: of a service and region, as `boto3.Session.client` does.
+    """
+
+    def __init__(self, outlet: Outlet, make_client: Callable[[str, str], _Client]) -> None:
+        self._outlet, self._make_client = outlet, make_client
+        self._clients: dict[tuple[str, str], _Client] = {}
+        self._last: FetchError | None = None
+
+    def endpoint(self, service: str, region: str) -> str:
+        """Return where a service is asked, for the source of a price."""
+        return shown_url(self._client(service, region).meta.endpoint_url)
+
+    def pages(self, call: Call, region: str, **arguments: object) -> Iterator[object]:
+        """
+        Yield the entries of a listing, page by page; an empty page does not end it.
+
+        Args:
+            call: what to ask.
+            region: where.
+            **arguments: of the call.
+
+        Raises:
+            NotAllowedError: the credentials may not make the call.
+            NotOfferedError: that does not exist there.
+            FetchError: no answer, not an answer, refused credentials, or pages that do not come to an end.
+        """
+        client = self._client(call.service, region)
+        where = f"{call.action} in {region}"
+        guard = self._outlet.pages(client.meta.endpoint_url)
+        while True:
+            self._last = None
+            answer = _quietly(
+                lambda: getattr(client, call.operation)(**arguments),
+                lambda error: self._translated(error, where),
+            )
+            if not isinstance(answer.get(call.result), list):
+                # An empty body, a page of HTML or an error that came with status 200 must not look like "none".
+                raise FetchError(
+                    self._outlet.cloud, f"{where}: the answer has no {call.result}; try again later"
+                )
+            yield from entries(answer, call.result)
+            following = text(answer, call.next_page)
+            if not following:
+                return
+            arguments[call.next_page] = guard.token(following)
+
+    def _client(self, service: str, region: str) -> _Client:
+        if (service, region) not in self._clients:
+            where = f"{service} in {region}"
+            client = _quietly(
+                lambda: self._make_client(service, region), lambda error: self._translated(error, where)
+            )
+            client.meta.events.register("before-send", self._send)
+            self._clients[service, region] = client
+        return self._clients[service, region]
+
+    def _translated(self, foreign: Exception, where: str) -> FetchError:
+        response = getattr(foreign, "response", None)
+        cloud = self._outlet.cloud
+        if not isinstance(response, Mapping):
+            if self._last is not None:
+                return self._last
+            kind = type(foreign).__name__
+            return FetchError(cloud, f"{where}: the answer or the settings cannot be read ({kind})")
+        code = text(cast("Mapping[str, object]", response), "Error", "Code")
+        if code in _DENIED:
+            return NotAllowedError(cloud, f"these credentials may not call {where.split(' ')[0]} ({code})")
+        if code in _REFUSED:
+            msg = (
+                f"{where}: the credentials are refused ({code}): renew them, unset them to read public prices only, "
+                "or leave out a region that the account has not enabled"
+            )
+            return FetchError(cloud, msg)
+        if code in _NOT_OFFERED:
+            return NotOfferedError(cloud, f"{where}: not offered there ({code})")
+        said = code if code in _THROTTLED else "an error"
+        return FetchError(cloud, f"{where}: AWS answered {said}; try again later", retryable=True)
+
+    def _send(self, request: _Prepared, **_: object) -> object:
+        """Send what boto3 has signed, once; return what botocore takes for an answer."""
+        headers = {name: _plain(value) for name, value in request.headers.items()}
+        body = request.body.encode() if isinstance(request.body, str) else request.body or b""
+        try:
+            reply: Reply = self._outlet.send(request.method, request.url, headers=headers, content=body)
+        except FetchError as error:
+            self._last = error
+            if not error.retryable:
+                raise _Stop(error) from None
+            raise  # botocore's retry mode `standard` tries again
+        answer = importlib.import_module("botocore.awsrequest").AWSResponse
+        return answer(request.url, reply.status, dict(reply.headers), _Body(reply.body))
+
+
+def find_account(outlet: Outlet) -> Account | str:
+    """
+    Return the account that boto3 finds credentials for, or why there is none.
+
+    Raises:
+        FetchError: there are settings for credentials, and they cannot be used.
+    """
+    try:
+        boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")
+    except ImportError:
+        return "boto3 is not installed (pip install 'trainfare[aws]')"
+
+    def unusable(error: Exception) -> FetchError:
+        msg = f"the settings for AWS credentials cannot be used ({type(error).__name__}); see `aws configure list`"
+        return FetchError(outlet.cloud, msg)
+
+    session = _quietly(boto3.Session, unusable)
+    if _quietly(session.get_credentials, unusable) is None:
+        return "there are no AWS credentials"
+    settings = config.Config(
+        connect_timeout=outlet.limits.connect_s,
+        read_timeout=outlet.limits.read_s,
+        retries={"mode": "standard", "total_max_attempts": outlet.limits.max_attempts},
+    )
+    return Account(
+        outlet, lambda service, region: session.client(service, region_name=region, config=settings)
+    )
+
+
+def _quietly(ask: Callable[[], Result], translate: Callable[[Exception], FetchError]) -> Result:
+    """Call boto3 with its logs hushed; its errors, whose frames hold credentials, end here."""
+    _hush()
+    mark = _asking.set(True)
+    error: FetchError
+    try:
+        return ask()
+    except _Stop as stop:
+        error = stop.error
+    except FetchError as fault:
+        error = fault
+    except Exception as foreign:  # noqa: BLE001 - whatever boto3 raises becomes one error of ours
+        error = translate(foreign)
+    finally:
+        _asking.reset(mark)
+    raise error.with_traceback(None)
+
+
+def _hush() -> None:
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in _FOREIGN:
+            logging.getLogger(name).addFilter(_NOT_OURS)
+    for name in _FOREIGN:
+        logging.getLogger(name).addFilter(_NOT_OURS)
+
+
+def _plain(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

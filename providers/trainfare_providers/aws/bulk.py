@@ -1,0 +1,107 @@
+"""AWS's public files: offers (AmazonEC2, AmazonSageMaker), Savings Plans, the Spot Advisor. No credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trainfare_core.errors import FetchError
+from trainfare_providers.aws.bulk_csv import read_offer_csv
+from trainfare_providers.aws.machines import Machines
+from trainfare_providers.aws.price_list import sift_ec2, sift_sagemaker
+from trainfare_providers.aws.savings import PLANS, sift_plan_file
+from trainfare_providers.aws.sift import Haul, Reading
+from trainfare_providers.aws.spot import Bands, read_bands
+from trainfare_providers.aws.wire import entries, named, text
+from trainfare_providers.http import BULK_LIMITS, Outlet
+
+__all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Where the public files are."""
+
+    price_list: str = "https://pricing.us-east-1.amazonaws.com"
+    advisor: str = "https://spot-bid-advisor.s3.amazonaws.com/spot-advisor-data.json"
+
+
+def read_offer_files(
+    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, haul: Haul
+) -> None:
+    """
+    Read the offer file of every region, row by row as it comes, first EC2's then SageMaker's.
+
+    Raises:
+        PricesUnavailableError: one could not be had whole, or is not what it should be.
+    """
+    for offer, service, sift_one in (
+        ("AmazonEC2", "ec2", sift_ec2),
+        ("AmazonSageMaker", "sagemaker", sift_sagemaker),
+    ):
+        sift = haul.ec2 if service == "ec2" else haul.sagemaker
+        for region, url in _files(outlet, sites, f"offers/v1.0/aws/{offer}", offer, regions, haul):
+            reading = Reading(region, machines, url, haul.today)
+            with outlet.stream(url, limits=BULK_LIMITS) as chunks:
+                for record in read_offer_csv(chunks, offer=offer):
+                    if record is None:
+                        sift.set_aside("a row that cannot be read")
+                    else:
+                        sift_one(record, sift, reading)
+
+
+def read_plan_files(
+    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, haul: Haul
+) -> None:
+    """
+    Read the Savings Plan file of every region, as `read_offer_files` does.
+
+    Raises:
+        PricesUnavailableError: as there.
+    """
+    for plan in PLANS:
+        for region, url in _files(
+            outlet, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, haul
+        ):
+            with outlet.stream(url, limits=BULK_LIMITS) as chunks:
+                sift_plan_file(
+                    chunks, plan, haul.of(plan.service), Reading(region, machines, url, haul.today)
+                )
+
+
+def read_advisor(outlet: Outlet, sites: Sites, haul: Haul) -> Bands:
+    """Return the interruption bands; without them spot prices stand alone, and a note says so."""
+    try:
+        bands = read_bands(outlet.get_json(sites.advisor, must_have=("spot_advisor", "ranges")))
+    except FetchError as error:
+        haul.note(f"ec2: how often spot machines are taken back is not known: {error}")
+        return Bands({})
+    if not len(bands):
+        haul.note(
+            "ec2: the Spot Advisor's file has changed, its interruption bands are left out; update trainfare"
+        )
+    return bands
+
+
+def _files(
+    outlet: Outlet, sites: Sites, folder: str, offer: str, regions: Sequence[str], haul: Haul
+) -> Iterator[tuple[str, str]]:
+    """Yield each region's CSV of the current version, which the region index pins."""
+    index_url = f"{sites.price_list}/{folder}/current/region_index.json"
+    index = outlet.get_json(index_url, must_have=("regions",))
+    # Offers have an object by region code, Savings Plans a list.
+    listed = [*(value for _, value in named(index, "regions")), *entries(index, "regions")]
+    paths = {
+        text(one, "regionCode"): text(one, "currentVersionUrl") or text(one, "versionUrl") for one in listed
+    }
+    for region in regions:
+        path = paths.get(region)
+        if path is None:
+            haul.note(f"{offer} is not offered in {region}: left out")
+            continue
+        if not re.fullmatch(
+            rf"/{re.escape(folder)}/[0-9]{{8,20}}/{re.escape(region)}/index\.json", path, re.ASCII
+        ):
+            raise outlet.refusal("not JSON", index_url, f" (its path for {region} is not one)")
+        yield region, f"{sites.price_list}{path.removesuffix('.json')}.csv"

@@ -1,0 +1,148 @@
+"""
+AWS's public offer files (CSV, up to 3 GB), row by row as they come: nothing but the row in hand is held.
+
+A file is five lines of facts about it, a header, then one line a price. Columns differ between offers and years,
+so they are found by name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from trainfare_core.errors import PricesUnavailableError
+from trainfare_providers.aws.price_list import PriceRecord
+
+__all__ = ["read_offer_csv", "read_rows"]
+
+_MAX_LINE_CHARS: Final = 1_000_000
+_PREAMBLE_LINES: Final = 20
+_NOT_A_LETTER: Final = re.compile(r"[^a-z0-9]", re.ASCII)
+
+# Field of `PriceRecord` -> the column's name, letters and digits only. The first that a file has is taken.
+_OFFER_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "sku": ("sku",),
+    "term": ("termtype",),
+    "unit": ("unit",),
+    "price": ("priceperunit",),
+    "currency": ("currency",),
+    "effective": ("effectivedate",),
+    "lease": ("leasecontractlength",),
+    "upfront": ("purchaseoption",),
+    "offering_class": ("offeringclass",),
+    "product_family": ("productfamily",),
+    "instance_type": ("instancetype", "instancename"),
+    "instance_family": ("instancefamily",),
+    "gpu": ("gpu", "physicalgpu"),
+    "location_type": ("locationtype",),
+    "region": ("regioncode",),
+    "operating_system": ("operatingsystem",),
+    "tenancy": ("tenancy",),
+    "software": ("preinstalledsw",),
+    "capacity_status": ("capacitystatus",),
+    "market_option": ("marketoption",),
+    "license_model": ("licensemodel",),
+    "operation": ("operation",),
+    "usage_type": ("usagetype",),
+}
+_NEEDED: Final[Mapping[str, frozenset[str]]] = {
+    "AmazonEC2": frozenset(_OFFER_COLUMNS) - {"gpu", "instance_family"},
+    "AmazonSageMaker": frozenset(
+        ["sku", "term", "unit", "price", "currency", "effective", "region", "usage_type"]
+    ),
+}
+
+
+def read_offer_csv(chunks: Iterable[bytes], *, offer: str) -> Iterator[PriceRecord | None]:
+    """
+    Yield the records of an offer file; None stands for a row that cannot be read.
+
+    Args:
+        chunks: the body, cut anywhere.
+        offer: AmazonEC2 or AmazonSageMaker.
+
+    Raises:
+        PricesUnavailableError: it is not the CSV of that offer.
+    """
+    needed = [_OFFER_COLUMNS[field] for field in sorted(_NEEDED[offer])]
+    wanted: list[tuple[str, int]] | None = None
+    for cells, columns in read_rows(chunks, offer=offer, needed=needed):
+        if wanted is None:
+            wanted = [
+                (field, next(columns[name] for name in names if name in columns))
+                for field, names in _OFFER_COLUMNS.items()
+                if any(name in columns for name in names)
+            ]
+        yield None if cells is None else PriceRecord(**{field: cells[at] for field, at in wanted})
+
+
+def read_rows(
+    chunks: Iterable[bytes], *, offer: str, needed: Iterable[tuple[str, ...]]
+) -> Iterator[tuple[list[str] | None, Mapping[str, int]]]:
+    """
+    Yield each row below the header, with the columns' positions; None for a row that cannot be read.
+
+    Args:
+        chunks: the body, cut anywhere.
+        offer: what the file's `OfferCode` must be.
+        needed: columns by name, letters and digits only; one of each group must be there.
+
+    Raises:
+        PricesUnavailableError: another file, or one whose header is not a price list's.
+    """
+    reader = csv.reader(_lines(chunks, offer))
+    header = _header(reader, offer)
+    names = [_NOT_A_LETTER.sub("", name.lower()) for name in header]
+    columns = {name: at for at, name in enumerate(names) if names.count(name) == 1}
+    missing = [group[0] for group in needed if not any(name in columns for name in group)]
+    if missing:
+        msg = f"aws: the price file of {offer} has no column {', '.join(missing)}, or has it twice; update trainfare"
+        raise PricesUnavailableError(msg)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield None, columns
+            continue
+        if row:
+            yield row if len(row) == len(header) else None, columns
+
+
+def _header(reader: Iterator[list[str]], offer: str) -> list[str]:
+    code = ""
+    for _ in range(_PREAMBLE_LINES):
+        try:
+            row = next(reader)
+        except (StopIteration, csv.Error):
+            break
+        if row[:1] == ["OfferCode"]:
+            code = row[1] if len(row) > 1 else ""
+        if row[:1] == ["SKU"] and code == offer:
+            return row
+    found = f", it is of {code[:40]!r}" if code and code != offer else ""
+    raise PricesUnavailableError(f"aws: the answer is not the price file of {offer}{found}")
+
+
+def _lines(chunks: Iterable[bytes], offer: str) -> Iterator[str]:
+    """Cut the body into lines, however it comes, and hold no more than one."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    rest = ""
+    try:
+        for chunk in chunks:
+            whole = rest + decoder.decode(chunk)
+            lines = whole.split("\n")
+            rest = lines.pop()
+            if len(rest) > _MAX_LINE_CHARS:
+                raise PricesUnavailableError(f"aws: the price file of {offer} has a line that does not end")
+            for line in lines:
+                yield line + "\n"
+        rest += decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise PricesUnavailableError(f"aws: the price file of {offer} is not UTF-8") from None
+    if rest:
+        yield rest

@@ -1,0 +1,285 @@
+"""What the user's AWS account may read: the Pricing API, machines, spot, blocks, training plans, plans, quotas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final, TypeVar
+
+from trainfare_core.errors import FetchError
+from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError
+from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
+from trainfare_providers.aws.machines import Machines, parse_instance_types
+from trainfare_providers.aws.price_list import EC2_FILTERS, read_products, sift_ec2, sift_sagemaker
+from trainfare_providers.aws.quotas import Quota, quota_note, read_quotas
+from trainfare_providers.aws.savings import PLANS, PlanFile, sift_plan_rates
+from trainfare_providers.aws.sift import Haul, Reading, Service
+from trainfare_providers.aws.spot import Bands, read_zone_ids, sift_spot
+from trainfare_providers.aws.wire import entries, text
+
+__all__ = ["Listing"]
+
+PRICING_REGION: Final = "us-east-1"
+"""The Pricing API is asked there; it is only in three regions, and each has the prices of all."""
+
+BLOCK_HOURS: Final = 24
+"""The shortest Capacity Block and training plan: a day."""
+
+_FAMILIES: Final = ("p*", "g*", "trn*", "inf*", "dl*", "u-p*")
+_OFFERS: Final[tuple[tuple[Service, str, Mapping[str, str]], ...]] = (
+    ("ec2", "AmazonEC2", EC2_FILTERS),
+    ("sagemaker", "AmazonSageMaker", {"productFamily": "ML Instance"}),
+)
+_PLAN_FILTERS: Final[Mapping[Service, Mapping[str, str]]] = {
+    "ec2": {"productDescription": "Linux/UNIX", "tenancy": "shared"},
+    "sagemaker": {},
+}
+_SERVICES: Final = Call("pricing:DescribeServices", "pricing", "describe_services", "Services")
+_VALUES: Final = Call("pricing:GetAttributeValues", "pricing", "get_attribute_values", "AttributeValues")
+_PRODUCTS: Final = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
+_TYPES: Final = Call("ec2:DescribeInstanceTypes", "ec2", "describe_instance_types", "InstanceTypes")
+_SPOT: Final = Call("ec2:DescribeSpotPriceHistory", "ec2", "describe_spot_price_history", "SpotPriceHistory")
+_ZONES: Final = Call(
+    "ec2:DescribeAvailabilityZones", "ec2", "describe_availability_zones", "AvailabilityZones"
+)
+_BLOCKS: Final = Call(
+    "ec2:DescribeCapacityBlockOfferings", "ec2", "describe_capacity_block_offerings", "CapacityBlockOfferings"
+)
+_TRAINING_PLANS: Final = Call(
+    "sagemaker:SearchTrainingPlanOfferings",
+    "sagemaker",
+    "search_training_plan_offerings",
+    "TrainingPlanOfferings",
+)
+_PLAN_RATES: Final = Call(
+    "savingsplans:DescribeSavingsPlansOfferingRates",
+    "savingsplans",
+    "describe_savings_plans_offering_rates",
+    "searchResults",
+    next_page="nextToken",
+)
+_QUOTAS: Final = Call("servicequotas:ListServiceQuotas", "service-quotas", "list_service_quotas", "Quotas")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    Reads what an account may read; what it may not becomes a note.
+
+    Attributes:
+        now: with its zone.
+        haul: where the rows and notes go.
+    """
+
+    account: Account
+    now: datetime
+    haul: Haul
+
+    def machines(self, region: str) -> Machines:
+        """
+        Return the machines that `DescribeInstanceTypes` describes in a region; none where it may not be asked.
+
+        Raises:
+            FetchError: no answer.
+        """
+        filters = [{"Name": "instance-type", "Values": list(_FAMILIES)}]
+        found = self._listed(
+            "machines are described by trainfare's own table, and no Capacity Block is looked for",
+            lambda: self.account.pages(_TYPES, region, Filters=filters, MaxResults=100),
+        )
+        return parse_instance_types(found or ())
+
+    def price_list(self, regions: Sequence[str], machines: Machines) -> bool:
+        """
+        Read on-demand and reserved prices; False where the credentials may not.
+
+        Raises:
+            FetchError: no answer, or AWS has dropped an attribute that our filters need.
+        """
+        trial = Haul(self.haul.today)
+        done = self._permitted(
+            lambda: self._read_offers(regions, machines, trial), "the public price files are read instead"
+        )
+        if done is None:
+            return False
+        self.haul.ec2, self.haul.sagemaker = trial.ec2, trial.sagemaker
+        for note in trial.notes:
+            self.haul.note(note)
+        return True
+
+    def spot(self, region: str, machines: Machines, bands: Bands) -> None:
+        """
+        Read the newest spot price of every machine and zone of a region.
+
+        Raises:
+            FetchError: no answer.
+        """
+        history = self._listed(
+            "spot prices are left out",
+            lambda: self.account.pages(
+                _SPOT,
+                region,
+                StartTime=self.now,
+                EndTime=self.now,
+                ProductDescriptions=["Linux/UNIX"],
+                Filters=[{"Name": "instance-type", "Values": list(machines.names())}],
+                MaxResults=1000,
+            ),
+        )
+        zone_ids: dict[str, str] = {}
+        if any(not text(entry, "AvailabilityZoneId") for entry in history or ()):
+            zone_ids = self._zone_ids(region)
+        source = self._source("ec2", region, "DescribeSpotPriceHistory")
+        sift_spot(history or (), bands, self.haul.ec2, self._reading(region, machines, source, zone_ids))
+
+    def blocks(self, region: str, described: Machines, machines: Machines) -> None:
+        """
+        Read Capacity Blocks and SageMaker training plans of a day, machine by machine.
+
+        Args:
+            region: where.
+            described: what `DescribeInstanceTypes` says there: which machines can be booked.
+            machines: whose facts stand beside a price.
+
+        Raises:
+            FetchError: no answer.
+        """
+        names = described.blocks()
+        if not names:
+            return
+        zone_ids = self._zone_ids(region)
+        blocks = self._listed("Capacity Blocks are left out", lambda: self._block_offers(region, names))
+        source = self._source("ec2", region, "DescribeCapacityBlockOfferings")
+        reading = self._reading(region, machines, source, zone_ids)
+        sift_capacity_blocks(blocks or (), self.haul.ec2, reading)
+        plans = self._listed("training plans are left out", lambda: self._plan_offers(region, names))
+        source = self._source("sagemaker", region, "SearchTrainingPlanOfferings")
+        reading = self._reading(region, machines, source, zone_ids)
+        sift_training_plans(plans or (), self.haul.sagemaker, reading)
+
+    def savings(self, region: str, machines: Machines) -> None:
+        """
+        Read the hourly rates of Savings Plans without upfront payment.
+
+        Raises:
+            FetchError: no answer.
+        """
+        source = self._source("savingsplans", PRICING_REGION, "DescribeSavingsPlansOfferingRates")
+        reading = self._reading(region, machines, source, {})
+        for plan in PLANS:
+            rates = self._listed("Savings Plans are left out", partial(self._rates, plan, region))
+            sift_plan_rates(rates or (), plan, self.haul.of(plan.service), reading)
+
+    def quotas(self, region: str) -> tuple[Quota, ...]:
+        """
+        Return what the account may run at once, in vCPUs, and note it.
+
+        Raises:
+            FetchError: no answer.
+        """
+        listed = self._listed(
+            "quotas are left out",
+            lambda: self.account.pages(_QUOTAS, region, ServiceCode="ec2", MaxResults=100),
+        )
+        found = read_quotas(listed or (), region=region)
+        self.haul.note(quota_note(found, region=region))
+        return found
+
+    def _read_offers(self, regions: Sequence[str], machines: Machines, trial: Haul) -> bool:
+        for service, offer, filters in _OFFERS:
+            self._check_attributes(offer, ("regionCode", *filters))
+            values = self._pricing(_VALUES, ServiceCode=offer, AttributeName="regionCode")
+            offered = {text(value, "Value") for value in values}
+            for region in regions:
+                if region not in offered:
+                    trial.note(f"{offer} is not offered in {region}: left out")
+                    continue
+                self._read_products(service, offer, {"regionCode": region, **filters}, machines, trial)
+        return True
+
+    def _check_attributes(self, offer: str, needed: Sequence[str]) -> None:
+        """A filter on an attribute that is gone would let every row in, or none."""
+        listed = self._pricing(_SERVICES, ServiceCode=offer, FormatVersion="aws_v1")
+        known = {name for service in listed for name in entries(service, "AttributeNames")}
+        absent = [name for name in needed if name not in known]
+        if absent:
+            msg = f"the price list of {offer} no longer has {', '.join(absent)}; update trainfare"
+            raise FetchError("aws", msg)
+
+    def _read_products(
+        self, service: Service, offer: str, wanted: Mapping[str, str], machines: Machines, trial: Haul
+    ) -> None:
+        region, sift = wanted["regionCode"], trial.of(service)
+        source = self._source("pricing", PRICING_REGION, f"GetProducts {offer} {region}")
+        reading = self._reading(region, machines, source, {})
+        filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+        products = self._pricing(_PRODUCTS, ServiceCode=offer, Filters=filters, FormatVersion="aws_v1")
+        for record in read_products(products):
+            if record is None:
+                sift.set_aside("a row that cannot be read")
+            elif service == "ec2":
+                sift_ec2(record, sift, reading)
+            else:
+                sift_sagemaker(record, sift, reading)
+
+    def _pricing(self, call: Call, **arguments: object) -> Iterator[object]:
+        return self.account.pages(call, PRICING_REGION, MaxResults=100, **arguments)
+
+    def _block_offers(self, region: str, names: Sequence[str]) -> Iterator[object]:
+        for name in names:
+            with suppress(NotOfferedError):
+                yield from self.account.pages(
+                    _BLOCKS, region, InstanceType=name, InstanceCount=1, CapacityDurationHours=BLOCK_HOURS
+                )
+
+    def _plan_offers(self, region: str, names: Sequence[str]) -> Iterator[object]:
+        for name in names:
+            with suppress(NotOfferedError):
+                yield from self.account.pages(
+                    _TRAINING_PLANS,
+                    region,
+                    InstanceType=f"ml.{name}",
+                    InstanceCount=1,
+                    DurationHours=BLOCK_HOURS,
+                    TargetResources=["training-job"],
+                )
+
+    def _rates(self, plan: PlanFile, region: str) -> Iterator[object]:
+        wanted = {"region": region, **_PLAN_FILTERS[plan.service]}
+        return self.account.pages(
+            _PLAN_RATES,
+            PRICING_REGION,
+            savingsPlanPaymentOptions=["No Upfront"],
+            savingsPlanTypes=[plan.plan_type],
+            products=["EC2" if plan.service == "ec2" else "SageMaker"],
+            serviceCodes=[plan.service_code],
+            filters=[{"name": name, "values": [value]} for name, value in wanted.items()],
+            maxResults=1000,
+        )
+
+    def _zone_ids(self, region: str) -> dict[str, str]:
+        zones = self._listed(
+            "prices of zones without an id are set aside", lambda: self.account.pages(_ZONES, region)
+        )
+        return read_zone_ids(zones or ())
+
+    def _reading(self, region: str, machines: Machines, source: str, zone_ids: Mapping[str, str]) -> Reading:
+        return Reading(region, machines, source, self.haul.today, zone_ids)
+
+    def _source(self, service: str, region: str, call: str) -> str:
+        return f"{self.account.endpoint(service, region)} {call}"
+
+    def _listed(self, instead: str, ask: Callable[[], Iterator[object]]) -> list[object] | None:
+        return self._permitted(lambda: list(ask()), instead)
+
+    def _permitted(self, ask: Callable[[], Result], instead: str) -> Result | None:
+        """Return what is asked, or None, with a note, where the credentials may not."""
+        try:
+            return ask()
+        except NotAllowedError as error:
+            self.haul.note(f"{error}: {instead} (docs/permissions.md)")
+            return None

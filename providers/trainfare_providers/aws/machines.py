@@ -1,0 +1,191 @@
+"""
+What is in each EC2 machine: from `DescribeInstanceTypes` where it may be asked, checked against our own table.
+
+The API names a chip and not its variant, and is wrong in places: fractional machines (g6f) say 0 GPUs and a
+partition size, Trainium2 says 512 GiB a chip (it has 96), trn2u says no accelerator at all.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from trainfare_core.machine_networks import network_gbit_per_s
+from trainfare_providers.aws.wire import entries, number, text
+
+__all__ = ["Machine", "Machines", "known_machines", "parse_instance_types"]
+
+# The chip as the API names it -> ours and its nominal GiB. Every A100, H100, H200, B200 and V100 that AWS
+# rents is an SXM board, which the API does not say.
+_CHIPS: Final[Mapping[str, tuple[tuple[str, float], ...]]] = {
+    "A10G": (("A10G-24GB", 24.0),),
+    "A100": (("A100-SXM-40GB", 40.0), ("A100-SXM-80GB", 80.0)),
+    "B200": (("B200-SXM-180GB", 179.06),),
+    "B300": (("B300-SXM-288GB", 268.59),),
+    "Gaudi HL-205": (("Gaudi1-32GB", 32.0),),
+    "H100": (("H100-SXM-80GB", 80.0),),
+    "H200": (("H200-SXM-141GB", 141.0),),
+    "Inferentia2": (("Inferentia2", 32.0),),
+    "K80": (("K80-12GB", 12.0),),
+    "L4": (("L4-24GB", 24.0),),
+    "L40S": (("L40S-48GB", 48.0),),
+    "RTX PRO 4500": (("RTXPRO4500-32GB", 32.0),),
+    "RTX PRO Server 6000": (("RTXPRO6000-96GB", 96.0),),
+    "T4": (("T4-16GB", 16.0),),
+    "T4g": (("T4G-16GB", 16.0),),
+    "Trainium": (("Trainium1", 32.0),),
+    "Trainium2": (("Trainium2", 96.0),),
+    "V100": (("V100-SXM2-16GB", 16.0), ("V100-SXM2-32GB", 32.0)),
+}
+_MISSTATED_GIB: Final[Mapping[str, float]] = {"Trainium2": 512.0}
+# A10G and L4 report 22,888 of 24,576 MiB, error correction taken off.
+_LEAST_SHARE, _MOST_SHARE = 0.92, 1.01
+_CONTRADICTS: Final = "DescribeInstanceTypes and the table of machines disagree on what is in the machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """
+    One EC2 instance type that has an accelerator.
+
+    Attributes:
+        accelerator_count: physical accelerators; a slice of one is below 1.
+        accelerator_memory_gib: of one whole accelerator, nominal.
+        capacity_block: it can be booked as a Capacity Block; None where the API was not asked.
+    """
+
+    instance_type: str
+    accelerator: str
+    accelerator_count: float
+    accelerator_memory_gib: float
+    vcpus: float
+    memory_gib: float
+    network_gbit_per_s: float | None
+    capacity_block: bool | None = None
+
+
+class Machines:
+    """Machines by type; `refused` holds the types that two sources describe differently."""
+
+    __slots__ = ("_found", "_refused")
+
+    def __init__(self, found: Mapping[str, Machine], refused: Iterable[str] = ()) -> None:
+        self._refused = frozenset(refused)
+        self._found = {name: machine for name, machine in found.items() if name not in self._refused}
+
+    def get(self, instance_type: str) -> Machine | None:
+        """Return the machine, or None where it is not known or not to be trusted."""
+        return self._found.get(instance_type)
+
+    def why_refused(self, instance_type: str) -> str | None:
+        """Return why nothing about a type is believed, or None."""
+        return _CONTRADICTS if instance_type in self._refused else None
+
+    def names(self) -> tuple[str, ...]:
+        """Return every type that prices are kept for, sorted."""
+        return tuple(sorted(self._found))
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Types that two sources describe differently, sorted."""
+        return tuple(sorted(self._refused))
+
+    def blocks(self) -> tuple[str, ...]:
+        """Return the types that can be booked as a Capacity Block, sorted."""
+        return tuple(name for name in self.names() if self._found[name].capacity_block)
+
+    def joined(self, described: Machines) -> Machines:
+        """Return this table with what the API says on top; a type on which they differ is refused."""
+        found = dict(self._found)
+        refused = {*self._refused, *described.refused}
+        for name in described.names():
+            theirs, ours = described.get(name), self._found.get(name)
+            if theirs is None:
+                continue
+            if ours is not None and _differs(ours, theirs):
+                refused.add(name)
+            found[name] = theirs
+        return Machines(found, refused)
+
+
+@cache
+def known_machines() -> Machines:
+    """Return our own table, `data/aws_machines.csv`: each row names its source."""
+    table = (files("trainfare_providers") / "data" / "aws_machines.csv").read_text(encoding="utf-8")
+    found = {
+        row["instance_type"]: Machine(
+            row["instance_type"],
+            row["accelerator"],
+            float(row["accelerator_count"]),
+            float(row["accelerator_memory_gib"]),
+            float(row["vcpus"]),
+            float(row["memory_gib"]),
+            network_gbit_per_s("aws", row["instance_type"]),
+        )
+        for row in csv.DictReader(table.splitlines())
+    }
+    return Machines(found)
+
+
+def parse_instance_types(items: Iterable[object]) -> Machines:
+    """
+    Read the `InstanceTypes` of `DescribeInstanceTypes`; what has no accelerator we know is not in the answer.
+
+    A type whose chip reports another memory than it has is refused.
+    """
+    found: dict[str, Machine] = {}
+    refused: set[str] = set()
+    for item in items:
+        name = text(item, "InstanceType")
+        chips = [*entries(item, "GpuInfo", "Gpus"), *entries(item, "NeuronInfo", "NeuronDevices")]
+        if not name or len(chips) != 1:
+            continue
+        read = _machine(name, item, chips[0])
+        if read is None:
+            refused.add(name)
+        elif isinstance(read, Machine):
+            found[name] = read
+    return Machines(found, refused)
+
+
+def _machine(name: str, item: object, chip: object) -> Machine | str | None:
+    """Return the machine; the chip's name where it is not one of ours; None where the numbers contradict it."""
+    label = text(chip, "Name")
+    if label not in _CHIPS:
+        return label
+    share = number(chip, "GpuPartitionSize") or 1.0
+    slices = (number(chip, "LogicalGpuCount") or 0.0) * share if share < 1 else 0.0
+    count = number(chip, "Count") or slices
+    memory_mib, host_mib = number(chip, "MemoryInfo", "SizeInMiB"), number(item, "MemoryInfo", "SizeInMiB")
+    vcpus = number(item, "VCpuInfo", "DefaultVCpus")
+    if not count or not memory_mib or not vcpus or not host_mib:
+        return None
+    memory_gib = memory_mib / 1024 / share
+    known = [
+        (ours, nominal)
+        for ours, nominal in _CHIPS[label]
+        if _LEAST_SHARE * nominal <= memory_gib <= _MOST_SHARE * nominal
+        or _MISSTATED_GIB.get(label) == memory_gib
+    ]
+    if len(known) != 1:
+        return None
+    accelerator, nominal_gib = known[0]
+    return Machine(
+        name,
+        accelerator,
+        count,
+        nominal_gib,
+        vcpus,
+        host_mib / 1024,
+        network_gbit_per_s("aws", name),
+        capacity_block="capacity-block" in entries(item, "SupportedUsageClasses"),
+    )
+
+
+def _differs(ours: Machine, theirs: Machine) -> bool:
+    same_chip = ours.accelerator == theirs.accelerator and ours.accelerator_count == theirs.accelerator_count
+    return not same_chip or ours.vcpus != theirs.vcpus or abs(ours.memory_gib - theirs.memory_gib) > 1

@@ -1,0 +1,331 @@
+"""AWS's answers, parser by parser: each trap that once became a price."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from builders import aws_wire as wire
+from trainfare_core.errors import PricesUnavailableError
+from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
+from trainfare_providers.aws.bulk_csv import read_offer_csv
+from trainfare_providers.aws.machines import known_machines, parse_instance_types
+from trainfare_providers.aws.price_list import read_products, sift_ec2, sift_sagemaker
+from trainfare_providers.aws.quotas import Quota, read_quotas
+from trainfare_providers.aws.savings import PLANS, sift_plan_file
+from trainfare_providers.aws.sift import Reading, Sift
+from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, sift_spot
+
+READING = Reading(
+    "us-east-1",
+    known_machines(),
+    "https://example.invalid",
+    "2026-08-02",
+    {"us-east-1b": "use1-az6", "us-east-1c": "use1-az1"},
+)
+
+
+def sifted(*products: wire.Product) -> Sift:
+    """What the EC2 rules make of products."""
+    sift = Sift("ec2")
+    for record in read_products([wire.product_json(product) for product in products]):
+        assert record is not None
+        sift_ec2(record, sift, READING)
+    return sift
+
+
+def prices(sift: Sift) -> list[tuple[str, str, str]]:
+    return [(row.instance_type, row.purchase_option, row.usd_per_hour) for row in sift.rows]
+
+
+@pytest.mark.parametrize(
+    ("sku", "rule"),
+    [
+        ("YSXJGN78QTXNVGDQ", "a Capacity Block's usage row: what it costs is the block's own fee"),
+        ("UNUSEDP4D0000001", "a capacity reservation's row"),
+        ("ALLOCP4D00000001", "a capacity reservation's row"),
+        ("DEDICP4D00000001", "dedicated tenancy or a dedicated host"),
+        ("WINDOWSP4D000001", "not Linux"),
+        ("SQLP4D0000000001", "software in the price"),
+        ("BYOLP4D000000001", "a licence in the price"),
+        ("P5ATLANTA0000001", "another region, or a local or wavelength zone"),
+        ("XWCTMRRUJM7TGYST", "not a machine (storage, traffic, dedicated hosts, ...)"),
+        ("M5LARGEUSE100001", "machine without an accelerator"),
+        ("G99UNKNOWN000001", "an accelerator machine that the table of machines does not know"),
+    ],
+)
+def test_row_that_is_not_the_machines_price_is_counted_under_its_rule(sku: str, rule: str) -> None:
+    """Each of these stands beside the real price in AWS's list, and none of them becomes one."""
+    sift = sifted(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
+    assert sift.rows == []
+    assert set(sift.filtered) == {rule}
+
+
+def test_older_capacity_block_row_is_known_by_its_operation() -> None:
+    """Before marketoption existed only the operation told the $0 row from the price."""
+    row = wire.machine(
+        "OLDCB00000000001", "p4d.24xlarge", wire.Term("0.0000000000"), operation="RunInstances:CB"
+    )
+    assert prices(sifted(row)) == []
+
+
+def test_reservation_is_the_standard_one_without_upfront_payment() -> None:
+    """An upfront part would hide in an hourly rate of 0, and a convertible one costs more."""
+    sift = sifted(wire.EC2_PRODUCTS[0])
+    assert prices(sift) == [
+        ("p4d.24xlarge", "on_demand", "21.9576420000"),
+        ("p4d.24xlarge", "reserved_1y", "13.9210940000"),
+        ("p4d.24xlarge", "reserved_3y", "9.1700000000"),
+    ]
+    assert sift.filtered == {"a reservation that is paid upfront or convertible": 3}
+
+
+def test_fractional_machine_has_a_fraction_of_an_accelerator() -> None:
+    """g6f reports 0 GPUs and a partition of 0.125: an eighth of an L4, of 24 GiB nominal."""
+    for machines in (known_machines(), parse_instance_types(wire.INSTANCE_TYPES)):
+        machine = machines.get("g6f.xlarge")
+        assert machine is not None
+        assert (machine.accelerator, machine.accelerator_count, machine.accelerator_memory_gib) == (
+            "L4-24GB",
+            0.125,
+            24,
+        )
+
+
+def test_chip_has_the_memory_its_maker_says() -> None:
+    """Trainium2 reports 512 GiB and has 96; A10G reports 22,888 MiB and is a 24 GiB card; A100 comes in two sizes."""
+    machines = parse_instance_types(
+        [*wire.INSTANCE_TYPES, wire.described("p4de.24xlarge", 96, 1152, GpuInfo=wire.gpu("A100", 8, 81920))]
+    )
+    found = {
+        name: machine.accelerator_memory_gib for name in machines.names() if (machine := machines.get(name))
+    }
+    assert found["trn2.48xlarge"] == 96
+    assert found["g5.xlarge"] == 24
+    assert (found["p4d.24xlarge"], found["p4de.24xlarge"]) == (40, 80)
+
+
+def test_machine_that_the_api_says_nothing_of_comes_from_the_table() -> None:
+    """trn2u has no NeuronInfo in the answer, and 16 Trainium2 in the rack."""
+    described = parse_instance_types(wire.INSTANCE_TYPES)
+    assert described.get("trn2u.48xlarge") is None
+    machine = known_machines().joined(described).get("trn2u.48xlarge")
+    assert machine is not None
+    assert (machine.accelerator, machine.accelerator_count) == ("Trainium2", 16)
+
+
+def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
+    """A p5 with 12 accelerators is somebody's mistake: its rows are set aside, not priced per accelerator."""
+    wrong = parse_instance_types(
+        [wire.described("p5.48xlarge", 192, 2048, GpuInfo=wire.gpu("H100", 12, 81920))]
+    )
+    machines = known_machines().joined(wrong)
+    assert machines.refused == ("p5.48xlarge",)
+    sift = Sift("ec2")
+    for record in read_products([wire.product_json(product) for product in wire.EC2_PRODUCTS]):
+        assert record is not None
+        sift_ec2(record, sift, Reading("us-east-1", machines, "", "2026-08-02"))
+    assert "p5.48xlarge" not in {row.instance_type for row in sift.rows}
+    assert (
+        sift.quarantined["DescribeInstanceTypes and the table of machines disagree on what is in the machine"]
+        == 1
+    )
+
+
+def test_chip_with_another_memory_than_it_has_is_refused() -> None:
+    """A T4 of 80 GiB is no T4."""
+    assert parse_instance_types(
+        [wire.described("g4dn.xlarge", 4, 16, GpuInfo=wire.gpu("T4", 1, 81920))]
+    ).refused == ("g4dn.xlarge",)
+
+
+def test_sagemaker_prices_are_its_own_training_skus() -> None:
+    """Hosting, clusters and notebooks of the same machine cost something else; no factor on EC2 is used."""
+    sift = Sift("sagemaker")
+    for record in read_products([wire.product_json(product) for product in wire.SAGEMAKER_PRODUCTS]):
+        assert record is not None
+        sift_sagemaker(record, sift, READING)
+    assert prices(sift) == [
+        ("ml.p5.48xlarge", "on_demand", "113.0680000000"),
+        ("ml.p4d.24xlarge", "on_demand", "37.6880000000"),
+        ("ml.g5.xlarge", "on_demand", "1.4084000000"),
+    ]
+
+
+def test_files_and_api_give_the_same_rows() -> None:
+    """Two formats, one set of rules."""
+    by_json, by_csv = sifted(*wire.EC2_PRODUCTS), Sift("ec2")
+    for record in read_offer_csv([wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2")], offer="AmazonEC2"):
+        assert record is not None
+        sift_ec2(record, by_csv, READING)
+    assert by_csv.rows == by_json.rows
+    assert by_csv.quarantined == by_json.quarantined
+
+
+def test_offer_file_may_be_cut_anywhere() -> None:
+    """Chunks end in the middle of a line, a quote or a letter."""
+    body = wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2").replace(b"Virginia", "Virginiä".encode())
+    whole = list(read_offer_csv([body], offer="AmazonEC2"))
+    pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+    assert list(read_offer_csv(pieces, offer="AmazonEC2")) == whole
+    assert len(whole) == sum(len(product.terms) for product in wire.EC2_PRODUCTS)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not the price file of AmazonEC2"),
+        (b"<html>try later</html>", "not the price file of AmazonEC2"),
+        (wire.offer_csv(wire.SAGEMAKER_PRODUCTS, "AmazonSageMaker"), "it is of 'AmazonSageMaker'"),
+        (
+            wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2").replace(b"MarketOption", b"Market"),
+            "no column marketoption",
+        ),
+        (
+            wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2").replace(b'"Tenancy"', b'"Currency"'),
+            "no column currency",
+        ),
+        (wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2") + b"\xff\xfe", "not UTF-8"),
+        (wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2") + b"x" * 1_000_001, "a line that does not end"),
+    ],
+)
+def test_file_that_is_not_the_offer_is_refused(body: bytes, says: str) -> None:
+    """A page of HTML, another offer or a column that is gone must not read as no prices."""
+    with pytest.raises(PricesUnavailableError, match=says):
+        list(read_offer_csv([body], offer="AmazonEC2"))
+
+
+def test_row_of_another_width_is_set_aside_and_the_next_is_read() -> None:
+    """A row cut short has its cells in the wrong columns."""
+    lines = wire.offer_csv(wire.EC2_PRODUCTS[:1], "AmazonEC2").splitlines(keepends=True)
+    lines[6:6] = [b'"short","row"\n', b'"' + b"x" * 140_000 + b'"\n']
+    records = list(read_offer_csv(lines, offer="AmazonEC2"))
+    assert records[:2] == [None, None]
+    assert len(records) == 2 + len(wire.EC2_PRODUCTS[0].terms)
+
+
+def spot_of(*entries: dict[str, object], zones: bool = True) -> Sift:
+    sift = Sift("ec2")
+    timed = [
+        {**entry, "Timestamp": datetime.fromisoformat(str(entry["Timestamp"]).replace("Z", "+00:00"))}
+        for entry in entries
+    ]
+    ids = read_zone_ids(wire.ZONES) if zones else {}
+    bands = read_bands(wire.ADVISOR)
+    sift_spot(timed, bands, sift, Reading("us-east-1", known_machines(), "", "2026-08-02", ids))
+    return sift
+
+
+def test_spot_price_is_the_newest_of_a_zone_by_its_id() -> None:
+    """us-east-1a is another zone in every account: the id is what a price is of."""
+    sift = spot_of(*wire.SPOT)
+    assert {(row.zone, row.usd_per_hour) for row in sift.rows if row.instance_type == "p4d.24xlarge"} == {
+        ("use1-az4", "13.993300"),
+        ("use1-az6", "11.787000"),
+        ("use1-az1", "8.008700"),
+    }
+    assert sift.filtered["an older spot price of the same zone"] == 1
+    assert sift.quarantined["a spot price of a zone without an id"] == 1
+
+
+def test_order_of_the_history_does_not_matter() -> None:
+    """The newest is found by its moment, not by where it stands."""
+    assert set(spot_of(*wire.SPOT).rows) == set(spot_of(*reversed(wire.SPOT)).rows)
+
+
+def test_spot_price_that_equals_on_demand_is_a_price() -> None:
+    """Many p3, p4d and p5 zones are sold so."""
+    assert any(row.usd_per_hour == "55.040000" for row in spot_of(*wire.SPOT).rows)
+
+
+def test_answer_that_says_the_zone_id_itself_needs_no_mapping() -> None:
+    """Newer API versions do."""
+    sift = spot_of(
+        wire.spot("us-east-1a", "p5.48xlarge", "17.0", "2026-08-02T01:00:00Z", AvailabilityZoneId="use1-az2"),
+        zones=False,
+    )
+    assert [row.zone for row in sift.rows] == ["use1-az2"]
+
+
+def test_bands_are_the_advisors_for_linux() -> None:
+    """R = 4 is over 20 % within a month; Windows has its own; an empty list stands for no machine."""
+    bands = read_bands(wire.ADVISOR)
+    assert bands.get("us-east-1", "p4d.24xlarge") == ">20%"
+    assert bands.get("us-east-1", "g5.xlarge") == ""
+    assert len(bands) == 2
+
+
+def test_bands_with_other_labels_are_not_believed() -> None:
+    """An index without its known label could mean anything."""
+    other = {**wire.ADVISOR, "ranges": [{"index": 0, "label": "<3%"}]}
+    assert len(read_bands(other)) == 0
+    assert len(read_bands([])) == 0
+    assert Bands({}).get("us-east-1", "p4d.24xlarge") == ""
+
+
+def test_capacity_block_costs_its_fee_by_hours_and_machines() -> None:
+    """There is no hourly price in the answer."""
+    two = {**wire.CAPACITY_BLOCKS[0], "InstanceCount": 2, "UpfrontFee": "566.400000"}
+    ultra = {**wire.CAPACITY_BLOCKS[0], "UltraserverType": "p6e-gb200"}
+    nothing = {**wire.CAPACITY_BLOCKS[0], "CapacityBlockDurationHours": 0}
+    part = {
+        **wire.CAPACITY_BLOCKS[0],
+        "CapacityBlockDurationHours": 24,
+        "CapacityBlockDurationMinutes": 1470,
+        "UpfrontFee": "289.10",
+    }
+    sift = Sift("ec2")
+    sift_capacity_blocks([*wire.CAPACITY_BLOCKS, two, ultra, nothing, part], sift, READING)
+    assert [row.usd_per_hour for row in sift.rows] == ["11.800000", "41.528000", "11.800000", "11.800000"]
+    assert sift.filtered == {"an UltraServer: it is not booked by the machine": 1}
+    assert sift.quarantined == {"a Capacity Block without its fee, hours or machines": 1}
+    assert sift.rows[0].caveat == (
+        "Capacity Block: the whole fee is paid at booking; the rate of one that begins on 2026-08-05"
+    )
+
+
+def test_training_plan_of_several_parts_has_no_rate() -> None:
+    """One fee for two stretches of other machines cannot be told apart."""
+    plan = dict(wire.TRAINING_PLANS[0])
+    parts = plan["ReservedCapacityOfferings"]
+    assert isinstance(parts, list)
+    elsewhere = {**plan, "TargetResources": ["hyperpod-cluster"]}
+    sift = Sift("sagemaker")
+    sift_training_plans([plan, {**plan, "ReservedCapacityOfferings": parts * 2}, elsewhere], sift, READING)
+    assert prices(sift) == [("ml.p5.48xlarge", "capacity_block", "47.757083")]
+    assert sift.filtered.total() == 2
+
+
+def test_savings_plan_is_compute_without_upfront_payment() -> None:
+    """Prepaid plans, other plans, Windows, dedicated machines and functions are no price of this machine."""
+    sift = Sift("ec2")
+    sift_plan_file([wire.plan_csv(wire.PLAN_RATES, "AmazonComputeSavingsPlan")], PLANS[0], sift, READING)
+    assert prices(sift) == [
+        ("p4d.24xlarge", "savings_1y", "15.9860000000"),
+        ("p4d.24xlarge", "savings_3y", "10.9788000000"),
+    ]
+    assert sift.read == len(wire.PLAN_RATES)
+
+
+def test_quotas_are_in_vcpus_by_family_and_spot_apart() -> None:
+    """Quotas of machines without accelerators and of addresses are not asked about."""
+    assert read_quotas(wire.QUOTAS, region="us-east-1") == (
+        Quota("us-east-1", "G and VT", "on_demand", 64.0, "L-DB2E81BA"),
+        Quota("us-east-1", "P", "on_demand", 384.0, "L-417A185B"),
+        Quota("us-east-1", "P4, P3 and P2", "spot", 0.0, "L-7212CCBC"),
+    )
+
+
+def test_table_of_machines_agrees_with_the_catalogue_of_accelerators() -> None:
+    """Every accelerator of the table is one that predictions know, of about the memory it has there."""
+    from trainfare_core.accelerators import accelerator
+
+    machines = known_machines()
+    assert len(machines.names()) > 80
+    for name in machines.names():
+        machine = machines.get(name)
+        assert machine is not None
+        nominal = accelerator(machine.accelerator).memory_bytes / 2**30
+        assert machine.accelerator_memory_gib == pytest.approx(nominal, rel=0.01), name
+        assert machine.accelerator_count > 0

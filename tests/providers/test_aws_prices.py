@@ -1,0 +1,400 @@
+"""AWS, whole: real boto3 and real HTTP against a loopback AWS, with credentials and without."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from builders import aws_wire as wire
+from builders.aws_server import Answer, AwsServer, aws_environment, aws_server
+from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
+from trainfare_core.offers import PriceProvider
+from trainfare_core.price_intake import accept_rows
+from trainfare_providers.aws import DEFAULT_REGIONS, AwsPrices
+from trainfare_providers.aws.price_list import EC2_FILTERS
+from trainfare_providers.cache import BookCache
+from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.refresh import FetchedRows, LiveSource, refresh
+
+NOW = datetime(2026, 8, 2, 3, tzinfo=timezone.utc)
+GOLDEN = Path(__file__).parents[1] / "golden" / "aws_rows.csv"
+SHOWN = [
+    "service",
+    "instance_type",
+    "region",
+    "zone",
+    "purchase_option",
+    "usd_per_hour",
+    "currency",
+    "observed_on",
+    "accelerator",
+    "accelerator_count",
+    "accelerator_memory_gib",
+    "vcpus",
+    "memory_gib",
+    "network_gbit_per_s",
+    "sku",
+    "interruption_band",
+    "caveat",
+    "source",
+    "fetched_at",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials of the machine that runs the tests, and no look at its metadata address."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in aws_environment("http://127.0.0.1:9").items():
+        if "KEY" not in name and "URL" not in name:
+            monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TRAINFARE_AWS_REGIONS", raising=False)
+    monkeypatch.delenv("TRAINFARE_AWS_SAVINGS_FILES", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[AwsServer]:
+    with aws_server() as one:
+        yield one
+
+
+def sign_in(monkeypatch: pytest.MonkeyPatch, server: AwsServer) -> None:
+    for name, value in aws_environment(server.url).items():
+        monkeypatch.setenv(name, value)
+
+
+def source(server: AwsServer, *regions: str, plan_files: bool = False) -> AwsPrices:
+    return AwsPrices(
+        regions=regions or ("us-east-1",), plan_files=plan_files, sites=server.sites, now=lambda: NOW
+    )
+
+
+def fetch(
+    server: AwsServer, *regions: str, plan_files: bool = False, limits: Limits | None = None
+) -> tuple[FetchedRows, ...]:
+    with Outlet("aws", limits=limits) as outlet:
+        return source(server, *regions, plan_files=plan_files).fetch(outlet)
+
+
+def rows_of(fetched: tuple[FetchedRows, ...]) -> pl.DataFrame:
+    return pl.concat([one.rows for one in fetched])
+
+
+def offered(fetched: tuple[FetchedRows, ...]) -> set[tuple[str, str, str]]:
+    """(type, option, price) of what passes the intake."""
+    kept, _ = accept_rows(rows_of(fetched), origin="aws")
+    return {
+        (name, option, f"{usd:g}")
+        for name, option, usd in kept.select("instance_type", "purchase_option", "usd_per_hour").iter_rows()
+    }
+
+
+def notes(fetched: tuple[FetchedRows, ...]) -> str:
+    return "\n".join(note for one in fetched for note in one.notes)
+
+
+PUBLIC = {
+    ("p4d.24xlarge", "on_demand", "21.9576"),
+    ("p4d.24xlarge", "reserved_1y", "13.9211"),
+    ("p4d.24xlarge", "reserved_3y", "9.17"),
+    ("p5.48xlarge", "on_demand", "55.04"),
+    ("g5.xlarge", "on_demand", "1.006"),
+    ("g5.xlarge", "reserved_1y", "0.63378"),
+    ("g6f.xlarge", "on_demand", "0.2421"),
+    ("trn1.32xlarge", "on_demand", "21.5"),
+    ("ml.p5.48xlarge", "on_demand", "113.068"),
+    ("ml.p4d.24xlarge", "on_demand", "37.688"),
+    ("ml.g5.xlarge", "on_demand", "1.4084"),
+}
+PLANS = {
+    ("p4d.24xlarge", "savings_1y", "15.986"),
+    ("p4d.24xlarge", "savings_3y", "10.9788"),
+    ("ml.p5.48xlarge", "savings_1y", "82.5396"),
+}
+
+
+def test_public_files_need_no_credentials(server: AwsServer) -> None:
+    """On-demand and reserved of EC2, training of SageMaker; what is missing is said, and no account is asked."""
+    fetched = fetch(server)
+    assert offered(fetched) == PUBLIC
+    assert (
+        "there are no AWS credentials: spot prices, Capacity Blocks, training plans and quotas are left out"
+        in notes(fetched)
+    )
+    assert "machines with an accelerator that trainfare does not know are left out: g99.xlarge" in notes(
+        fetched
+    )
+    assert server.calls == []
+
+
+def test_public_savings_plans_are_read_when_asked_for(server: AwsServer) -> None:
+    """Some GB more, so only on request."""
+    assert offered(fetch(server, plan_files=True)) == PUBLIC | PLANS
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One fetch with an account: what came, and what the server saw."""
+
+    fetched: tuple[FetchedRows, ...]
+    server: AwsServer
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    """Made once, of two regions, since boto3 takes half a second for its clients."""
+    with pytest.MonkeyPatch.context() as patch, aws_server() as server:
+        sign_in(patch, server)
+        yield Seen(fetch(server, "us-east-1", "us-west-2"), server)
+
+
+def test_account_adds_spot_blocks_plans_and_quotas(seen: Seen) -> None:
+    """One way to ask each, no public offer file, and the same list prices."""
+    added = {
+        ("p4d.24xlarge", "spot", "13.9933"),
+        ("p4d.24xlarge", "spot", "11.787"),
+        ("p4d.24xlarge", "spot", "8.0087"),
+        ("p5.48xlarge", "spot", "55.04"),
+        ("trn1.32xlarge", "spot", "7.5346"),
+        ("p4d.24xlarge", "capacity_block", "11.8"),
+        ("p5.48xlarge", "capacity_block", "41.528"),
+        ("ml.p5.48xlarge", "capacity_block", "47.7571"),
+    }
+    assert offered(seen.fetched) == PUBLIC | PLANS | added
+    said = "this account may run in us-east-1, vCPUs at once: G and VT on-demand 64; P on-demand 384; P4, P3 and P2 spot 0"
+    assert said in notes(seen.fetched)
+    assert seen.server.paths == ["/spot-advisor-data.json"]
+
+
+def test_capacity_blocks_where_there_are_none_are_no_error(seen: Seen) -> None:
+    """us-west-2 of this server answers with an error about the parameter, as a region without them does."""
+    kept = rows_of(seen.fetched).filter(pl.col("purchase_option") == "capacity_block")
+    assert set(kept["region"]) == {"us-east-1"}
+
+
+def test_filters_leave_one_row_a_machine(seen: Seen) -> None:
+    """All filters of the spec are sent: of the eight p4d products one comes back."""
+    reasons = {tally.reason for tally in seen.fetched[0].filtered}
+    assert not {"a capacity reservation's row", "software in the price", "a licence in the price"} & reasons
+    asked = next(call.body for call in seen.server.calls if call.action == "pricing:GetProducts")
+    for name, value in {"regionCode": "us-east-1", **EC2_FILTERS}.items():
+        assert f'"Field": "{name}", "Value": "{value}"' in asked
+    assert set(EC2_FILTERS) == {
+        "operatingSystem",
+        "tenancy",
+        "preInstalledSw",
+        "capacitystatus",
+        "marketoption",
+        "licenseModel",
+    }
+
+
+def test_parsed_rows_are_as_recorded(seen: Seen) -> None:
+    """Every column of every row that our fixtures give, golden."""
+    kept, _ = accept_rows(rows_of(seen.fetched), origin="aws")
+    shown = kept.select(SHOWN).with_columns(
+        pl.col("source").str.replace_all(r"http://127\.0\.0\.1:\d+", "https://aws")
+    )
+    out = io.StringIO()
+    shown.sort(SHOWN[:5]).write_csv(out)
+    if os.environ.get("TRAINFARE_UPDATE_GOLDEN") == "1":
+        GOLDEN.write_text(out.getvalue(), encoding="utf-8")
+    assert out.getvalue() == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_rules_hold_when_filters_do_not(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, server: AwsServer
+) -> None:
+    """Were AWS to ignore every filter, no $0, dedicated or Windows row would become a price; none is lost."""
+    sign_in(monkeypatch, server)
+    server.filtering = False
+    fetched = fetch(server)
+    assert offered(fetched) == offered(seen.fetched)
+    sent = {
+        "ec2": sum(max(1, len(product.terms)) for product in wire.EC2_PRODUCTS),
+        "sagemaker": len(wire.SAGEMAKER_PRODUCTS),
+    }
+    sent["ec2"] += len(wire.SPOT) + len(wire.CAPACITY_BLOCKS) + len(wire.PLAN_RATES)
+    sent["sagemaker"] += len(wire.TRAINING_PLANS) + len(wire.PLAN_RATES)
+    for one in fetched:
+        ended = one.rows.height + sum(tally.rows for tally in (*one.filtered, *one.quarantined))
+        assert ended == sent[one.service]
+
+
+def test_refresh_keeps_what_loads_again(seen: Seen, tmp_path: Path) -> None:
+    """From the wire to the disk and back, through sanity: two prices of one zone end in quarantine."""
+
+    class Fetched(AwsPrices):
+        def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+            return seen.fetched
+
+    cache = BookCache(tmp_path)
+    with Outlet("aws") as outlet:
+        result = refresh(Fetched(), cache=cache, now=NOW, outlet=outlet)
+    assert result.refreshed, result.problem
+    cached = cache.read("aws")
+    assert cached is not None
+    assert len(cached.book) == result.rows
+    ec2 = next(intake for intake in result.intakes if intake.service == "ec2")
+    reasons = {tally.reason: tally.rows for tally in ec2.quarantined}
+    assert reasons["two different prices for one machine, region, zone and option"] == 2
+    assert reasons["currency is not USD"] == 1
+
+
+def test_parts_that_are_not_allowed_are_notes(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest comes; each note names its permission; public files stand in for the price list, no row twice."""
+    sign_in(monkeypatch, server)
+    denied = {
+        "pricing:GetProducts": "the public price files are read instead",
+        "ec2:DescribeSpotPriceHistory": "spot prices are left out",
+        "ec2:DescribeCapacityBlockOfferings": "Capacity Blocks are left out",
+        "sagemaker:SearchTrainingPlanOfferings": "training plans are left out",
+        "servicequotas:ListServiceQuotas": "quotas are left out",
+    }
+    server.denied = frozenset(denied)
+    fetched = fetch(server)
+    for action, instead in denied.items():
+        assert re.search(
+            rf"these credentials may not call {action} \([A-Za-z]+\): {instead} \(docs/permissions.md\)",
+            notes(fetched),
+        )
+    assert offered(fetched) == PUBLIC | PLANS
+    assert (
+        sum(
+            row == ("p5.48xlarge", "on_demand")
+            for row in rows_of(fetched).select("instance_type", "purchase_option").iter_rows()
+        )
+        == 1
+    )
+
+
+def test_account_with_no_permission_at_all_reads_what_everybody_can(
+    seen: Seen, server: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notes, and the public prices."""
+    sign_in(monkeypatch, server)
+    server.denied = frozenset(seen.server.actions())
+    assert offered(fetch(server)) == PUBLIC
+
+
+def test_no_price_at_all_is_an_error(server: AwsServer) -> None:
+    """An empty list must not replace good prices."""
+    server.products["AmazonEC2"] = (wire.machine("M5LARGEUSE100001", "m5.large", wire.Term("0.0960000000")),)
+    with pytest.raises(PricesUnavailableError, match="not one on-demand price"):
+        fetch(server)
+
+
+def test_price_carries_its_birth(server: AwsServer) -> None:
+    """SKU, day of effect, currency, source and the time of the fetch."""
+    row = fetch(server)[0].rows.row(0, named=True)
+    assert row["sku"] == "H7NGEAC6UEHNTKSJ"
+    assert (row["observed_on"], row["fetched_at"], row["currency"]) == (
+        "2026-07-01",
+        "2026-08-02T03:00:00Z",
+        "USD",
+    )
+    assert row["source"] == f"{server.url}/offers/v1.0/aws/AmazonEC2/20260715000000/us-east-1/index.csv"
+
+
+def test_region_that_an_offer_does_not_have_is_a_note(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways of asking say so, and the other regions come."""
+    assert "AmazonEC2 is not offered in eu-central-1: left out" in notes(
+        fetch(server, "us-east-1", "eu-central-1")
+    )
+    sign_in(monkeypatch, server)
+    fetched = fetch(server, "us-east-1", "eu-central-1")
+    assert "AmazonSageMaker is not offered in eu-central-1: left out" in notes(fetched)
+    assert set(rows_of(fetched)["region"]) == {"us-east-1"}
+
+
+def test_attribute_that_aws_dropped_stops_the_refresh(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without marketoption the filter would let $0 rows in, or nothing at all."""
+    sign_in(monkeypatch, server)
+    server.products["AmazonEC2"] = tuple(
+        wire.Product(
+            one.sku,
+            one.family,
+            {name: value for name, value in one.attributes.items() if name != "marketoption"},
+            one.terms,
+        )
+        for one in wire.EC2_PRODUCTS
+    )
+    with pytest.raises(
+        PricesUnavailableError, match="AmazonEC2 no longer has marketoption; update trainfare"
+    ):
+        fetch(server)
+
+
+def test_missing_bands_leave_spot_prices(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Spot Advisor is a help, not a price."""
+    sign_in(monkeypatch, server)
+    server.faults["/spot-advisor-data.json"] = [Answer(404)]
+    fetched = fetch(server)
+    spot = fetched[0].rows.filter(pl.col("purchase_option") == "spot")
+    assert spot.height == 7
+    assert spot["interruption_band"].null_count() == 7
+    assert "how often spot machines are taken back is not known" in notes(fetched)
+
+
+def test_load_is_offline_and_empty_before_the_first_refresh(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An installed provider costs nothing until it is used."""
+    monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path / "none"))
+    provider = AwsPrices()
+    assert len(provider.load()) == 0
+    assert isinstance(provider, PriceProvider)
+    assert isinstance(provider, LiveSource)
+    assert provider.regions == DEFAULT_REGIONS
+
+
+def test_regions_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commas between, spaces allowed, twice is once."""
+    monkeypatch.setenv("TRAINFARE_AWS_REGIONS", " eu-west-1, us-west-2,eu-west-1 ,")
+    assert AwsPrices().regions == ("eu-west-1", "us-west-2")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mars", "'mars' is not the name of an AWS region"),
+        ("us-east-1/..", "not the name"),
+        ("cn-north-1", "sells in CNY"),
+    ],
+)
+def test_region_that_is_none_is_refused(name: str, says: str) -> None:
+    """It would stand in an address."""
+    with pytest.raises(InputError, match=says):
+        AwsPrices(regions=[name])
+    with pytest.raises(InputError, match="at least one region"):
+        AwsPrices(regions=[])
+
+
+def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In vCPUs; without an account there are none to tell."""
+    with Outlet("aws") as outlet, pytest.raises(CannotTellError, match="quotas are an account's own"):
+        source(server).quotas(outlet)
+    sign_in(monkeypatch, server)
+    with Outlet("aws") as outlet:
+        assert [quota.vcpus for quota in source(server).quotas(outlet)] == [64.0, 384.0, 0.0]
+
+
+def test_path_of_a_file_that_leads_elsewhere_is_refused(server: AwsServer) -> None:
+    """The region index says where files are, and may say it only below its own folder."""
+    index = b'{"regions": {"us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": "/../../etc/index.json"}}}'
+    server.faults["/offers/v1.0/aws/AmazonEC2/current/region_index.json"] = [Answer(200, index)]
+    with pytest.raises(PricesUnavailableError, match="its path for us-east-1 is not one"):
+        fetch(server)
