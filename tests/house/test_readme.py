@@ -48,4 +48,4 @@ def test_commands_are_pinned() -> None:
     known = {command.name for command in app.registered_commands} | {
         group.name for group in app.registered_groups
     }
-    assert known == {"demo", "profile", "predict", "recommend", "check", "offers", "prices"}
+    assert known == {"demo", "profile", "predict", "recommend", "check", "decline", "offers", "prices"}

@@ -75,7 +75,9 @@ def test_the_schema_refuses_what_the_model_refuses(change: dict[str, Any]) -> No
 def test_writing_gives_every_schema(tmp_path: Path) -> None:
     """The command that keeps docs/schema current writes one file a model, named with its version."""
     paths = write_schemas(tmp_path / "schema")
-    names = ("budget-check", "job-profile", "machine-prediction", "offers", "prices-status", "recommendation")
+    declines = ("decline-claims", "decline-decomposition", "decline-forecast", "decline-wait")
+    others = ("job-profile", "machine-prediction", "offers", "prices-status", "recommendation")
+    names = ("budget-check", *declines, *others)
     assert [path.name for path in paths] == [f"{name}-1.json" for name in names]
     assert all(
         json.loads(path.read_text(encoding="utf-8"))["$id"].startswith("urn:trainfare:schema:")

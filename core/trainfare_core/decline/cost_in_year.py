@@ -36,7 +36,7 @@ class Rates:
     hardware: RateDoubt = field(default_factory=hardware)
     algorithms: RateDoubt = field(default_factory=lambda: algorithms("language"))
     diffusion_per_sqrt_year: float = DIFFUSION_PER_SQRT_YEAR
-    source: str = "priors"
+    source: str = "published, of hardware and algorithms"
 
     @classmethod
     def of(cls, domain: Domain) -> Rates:

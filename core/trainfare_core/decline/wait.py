@@ -145,7 +145,7 @@ def wait(
         ),
         (
             f"having the model is worth {value_usd_per_year:,.0f} USD a year, for {obsolete_in_years:g} years",
-            f"money is discounted at {discount_per_year:g} a year",
+            f"money is discounted at {100 * discount_per_year:g} % a year",
             f"the decline is {rates[0]:.2f} to {rates[2]:.2f} a year in log, 5 to 95 %",
             "the cost follows the trend: swings about it move the best start little",
         ),

@@ -14,6 +14,7 @@ import typer
 
 from trainfare import __version__
 from trainfare.cli.check import check
+from trainfare.cli.decline import app as decline_app
 from trainfare.cli.demo import demo
 from trainfare.cli.offers import offers
 from trainfare.cli.predict import predict
@@ -40,6 +41,7 @@ app.command("recommend")(recommend)
 app.command("check")(check)
 app.command("offers")(offers)
 app.add_typer(prices_app, name="prices")
+app.add_typer(decline_app, name="decline")
 
 
 def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature

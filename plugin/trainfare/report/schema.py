@@ -30,9 +30,14 @@ def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
     from trainfare.budget_check import BudgetCheck
     from trainfare.cli.offers import OffersReport
     from trainfare.cli.prices import PricesStatus
+    from trainfare.decline_answers import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 
     return (
         ("budget-check", BudgetCheck),
+        ("decline-claims", ClaimsAnswer),
+        ("decline-decomposition", DecompositionAnswer),
+        ("decline-forecast", ForecastAnswer),
+        ("decline-wait", WaitAnswer),
         ("job-profile", JobProfile),
         ("machine-prediction", MachinePrediction),
         ("offers", OffersReport),

@@ -1,0 +1,197 @@
+"""`trainfare decline ...`: how the cost of the same run changes over the years, and whether to wait."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainfare_core.decline import RunState
+
+__all__ = ["Domain", "Law", "OutputFormat", "Question", "app"]
+
+app = typer.Typer(
+    name="decline", help="How the cost of the same run changes over the years.", no_args_is_help=True
+)
+
+DAYS_PER_YEAR = 365.25
+
+
+class OutputFormat(str, enum.Enum):
+    """How the answer is written to standard output."""
+
+    table = "table"
+    json = "json"
+
+
+class Question(str, enum.Enum):
+    """What stays the same: two different questions."""
+
+    compute = "compute"
+    quality = "quality"
+
+
+class Domain(str, enum.Enum):
+    """Whose algorithms get better."""
+
+    language = "language"
+    vision = "vision"
+
+
+class Law(str, enum.Enum):
+    """What is fitted to a series."""
+
+    moore = "moore"
+    wright = "wright"
+
+
+class _Document(Protocol):
+    def to_json(self) -> str: ...
+
+
+Format = Annotated[OutputFormat, typer.Option("--format", help="table or json")]
+QuestionOption = Annotated[
+    Question,
+    typer.Option(help="compute: the same computation on later machines; quality: with later methods too"),
+]
+DomainOption = Annotated[Domain, typer.Option(help="whose algorithms, for --question quality")]
+
+
+@app.callback()
+def decline() -> None:
+    """Forecast costs, weigh waiting, split a change of cost, and check published claims."""
+
+
+@app.command("claims")
+def claims(output: Format = OutputFormat.table) -> None:
+    """Compute every figure of the seed article again: consistent, off by how much, or impossible."""
+    from trainfare.cli.decline_tables import claims_table
+    from trainfare.decline_answers import claims_answer
+
+    answer = claims_answer()
+    _write(answer, claims_table(answer), output)
+
+
+@app.command("forecast")
+def forecast(
+    until: Annotated[str, typer.Option(metavar="DATE", help="last date to forecast, e.g. 2030 or 2027-06")],
+    cost: Annotated[float | None, typer.Option(help="cost now, USD; forecast from published rates")] = None,
+    date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="date of --cost, e.g. 2022 or 2022-09")
+    ] = None,
+    series: Annotated[
+        Path | None, typer.Option(help="CSV with date,cost[,production]: fit it instead of the rates")
+    ] = None,
+    law: Annotated[Law, typer.Option(help="what to fit to --series")] = Law.moore,
+    question: QuestionOption = Question.compute,
+    domain: DomainOption = Domain.language,
+    output: Format = OutputFormat.table,
+) -> None:
+    """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
+    from trainfare.cli.decline_tables import forecast_table
+    from trainfare.decline_answers import (
+        forecast_from_priors,
+        forecast_from_series,
+        read_series,
+        said_as_input,
+    )
+    from trainfare_core.decline import decimal_year
+
+    with said_as_input():
+        last = decimal_year(until)
+        if series is not None and cost is None:
+            answer = forecast_from_series(read_series(series), last, law.value)
+        elif cost is not None and date is not None and series is None:
+            answer = forecast_from_priors(
+                cost, decimal_year(date), last, question=question.value, domain=domain.value
+            )
+        else:
+            raise InputError("decline forecast: give --cost with --date, or --series alone")
+    _write(answer, forecast_table(answer), output)
+
+
+@app.command("wait")
+def wait(
+    cost: Annotated[float, typer.Option(help="cost of the run now, USD")],
+    value_per_month: Annotated[float, typer.Option(help="what having the model is worth, USD a month")],
+    yearly_decline: Annotated[
+        float | None, typer.Option(help="decline you are sure of, percent a year; default: published rates")
+    ] = None,
+    question: QuestionOption = Question.compute,
+    domain: DomainOption = Domain.language,
+    discount: Annotated[float, typer.Option(help="interest, percent a year")] = 10.0,
+    run_days: Annotated[float, typer.Option(help="length of the run, days")] = 0.0,
+    obsolete_years: Annotated[float, typer.Option(help="years until the model is obsolete")] = 5.0,
+    confidence: Annotated[float, typer.Option(help="chance with which the decision must hold")] = 0.9,
+    output: Format = OutputFormat.table,
+) -> None:
+    """Train now or wait: best start, break-even value and regret, over the doubt about the decline."""
+    from trainfare.cli.decline_tables import wait_table
+    from trainfare.decline_answers import said_as_input, wait_answer
+    from trainfare_core.decline import Rate, RateDoubt, Rates
+
+    with said_as_input():
+        rates = (
+            Rates.of(domain.value).total(question.value)
+            if yearly_decline is None
+            else RateDoubt.certain(Rate.from_decline(yearly_decline / 100))
+        )
+    answer = wait_answer(
+        cost,
+        12 * value_per_month,
+        rates,
+        discount_per_year=discount / 100,
+        run_years=run_days / DAYS_PER_YEAR,
+        obsolete_in_years=obsolete_years,
+        confidence=confidence,
+    )
+    _write(answer, wait_table(answer), output)
+
+
+@app.command("decompose")
+def decompose(
+    earlier: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="DATE,FLOP,USD/h,TFLOP/s,MFU[,USD]",
+            help="date, FLOP, price of a device-hour, peak of a device, utilisation, and perhaps the stated cost",
+        ),
+    ],
+    later: Annotated[
+        str, typer.Option("--to", metavar="DATE,FLOP,USD/h,TFLOP/s,MFU[,USD]", help="the same, later")
+    ],
+    output: Format = OutputFormat.table,
+) -> None:
+    """Split a change of cost between algorithm, price, hardware and utilisation: exactly, in any order."""
+    from trainfare.cli.decline_tables import decomposition_table
+    from trainfare.decline_answers import decomposition_answer
+
+    answer = decomposition_answer(_state("--from", earlier), _state("--to", later))
+    _write(answer, decomposition_table(answer), output)
+
+
+def _state(option: str, text: str) -> RunState:
+    from trainfare.decline_answers import said_as_input
+    from trainfare_core.decline import RunState, decimal_year
+
+    parts = text.split(",")
+    try:
+        flop, usd_per_hour, tflops, utilisation, *stated = (float(part) for part in parts[1:])
+    except ValueError as error:
+        msg = f"{option} {text!r}: give DATE,FLOP,USD/h,TFLOP/s,MFU such as 2022-09-29,1.1e23,2.0,312,0.43"
+        raise InputError(msg) from error
+    if len(stated) > 1:
+        raise InputError(f"{option} {text!r}: {len(parts)} values; at most 6, the last being the stated cost")
+    with said_as_input():
+        return RunState(decimal_year(parts[0]), flop, usd_per_hour, tflops * 1e12, utilisation, *stated)
+
+
+def _write(answer: _Document, table: str, output: OutputFormat) -> None:
+    sys.stdout.write(answer.to_json() if output is OutputFormat.json else table)

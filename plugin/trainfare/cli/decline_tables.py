@@ -1,0 +1,174 @@
+"""The answers of `trainfare decline ...` as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from trainfare.cli.offers import output_width, rendered
+from trainfare.decline_answers import (
+    ClaimLine,
+    ClaimsAnswer,
+    DecompositionAnswer,
+    ForecastAnswer,
+    QuantileLine,
+    WaitAnswer,
+)
+from trainfare.report.escape import terminal_text
+from trainfare.report.wording import count_words, percent, usd
+
+__all__ = ["claims_table", "decomposition_table", "forecast_table", "wait_table"]
+
+_CAUSES = {
+    "algorithm": "algorithm: FLOP to the quality",
+    "price": "price of a device-hour",
+    "hardware": "peak of a device",
+    "price_performance": "price and peak together",
+    "utilisation": "utilisation: systems software",
+    "total": "all of it",
+}
+
+
+def claims_table(answer: ClaimsAnswer) -> str:
+    """Return every claim beside what its own inputs give, with what is wrong in words below."""
+    rows = [
+        (
+            claim.id,
+            claim.figure,
+            "" if claim.stated is None else _figure(claim.stated, claim.unit),
+            _figure(claim.computed, claim.unit),
+            _verdict(claim),
+        )
+        for claim in answer.claims
+    ]
+    counts = [
+        f"{sum(claim.verdict == verdict for claim in answer.claims)} {verdict}"
+        for verdict in ("consistent", "off", "impossible", "derived")
+    ]
+    bad = answer.impossible_triple
+    ways = ", ".join(f"({t.hardware:g}, {t.software:g}, {t.total:g})" for t in answer.consistent_triples)
+    wrong = [claim for claim in answer.claims if claim.verdict in ("off", "impossible") and claim.note]
+    impossible = f"impossible, the two make {bad.total - bad.residual:.1f} %"
+    below = [
+        f"{', '.join(counts)}; consistent: within 15 %.",
+        f"Hardware {bad.hardware:g} %, software {bad.software:g} %, in all {bad.total:g} % a year: {impossible}.",
+        f"What fits (hardware, software, in all): {ways}.",
+        *(f"{claim.id}: {claim.note}." for claim in wrong),
+    ]
+    return _rendered(("id", "figure", "stated", "computed", "verdict"), rows, {2, 3}, below=below)
+
+
+def _verdict(claim: ClaimLine) -> str:
+    if claim.verdict != "off" or claim.off_by is None:
+        return claim.verdict
+    more = claim.off_by >= 1
+    return f"off: {claim.off_by if more else 1 / claim.off_by:.2f} times {'more' if more else 'less'}"
+
+
+def _figure(value: float, unit: str) -> str:
+    if unit.startswith("USD"):
+        amount = f"${value:,.2f}" if value < 1000 else f"${value:,.0f}"
+        return f"{amount}{unit.removeprefix('USD')}"
+    if unit == "percent a year":
+        return f"{value:.1f} % a year"
+    if value >= 1e9:
+        return f"{count_words(value)} {unit}"
+    return f"{value:,.0f} {unit}" if value >= 1e4 else f"{value:.4g} {unit}"
+
+
+def forecast_table(answer: ForecastAnswer) -> str:
+    """Return one line a year: median, intervals, and the chance that it is cheaper than the last known cost."""
+    rows = [
+        (
+            f"{line.year:.1f}".removesuffix(".0"),
+            _usd(line.median),
+            f"{_usd(line.within_50.low)} - {_usd(line.within_50.high)}",
+            f"{_usd(line.within_90.low)} - {_usd(line.within_90.high)}",
+            percent(line.chance_cheaper),
+        )
+        for line in answer.years
+    ]
+    moves, pace = "falls" if answer.decline_per_year >= 0 else "rises", percent(abs(answer.decline_per_year))
+    above = [f"{_usd(answer.cost_now)} in {answer.year_now:.6g}; the median {moves} by {pace} a year."]
+    below = [_sentence(note) for note in answer.notes]
+    if not answer.informative:
+        below.append("The last interval spans a factor of 10,000 or more: it says nothing to act on.")
+    names = ("year", "median", "50 %", "90 %", "cheaper than now")
+    return _rendered(names, rows, {1, 2, 3, 4}, above=above, below=below)
+
+
+def wait_table(answer: WaitAnswer) -> str:
+    """Return the decision, then what it rests on at a slow, a median and a fast decline."""
+
+    def row(name: str, values: QuantileLine, text: Callable[[float], str]) -> tuple[str, ...]:
+        return name, text(values.at_5), text(values.at_50), text(values.at_95)
+
+    rows = [
+        row("decline a year", answer.decline_per_year, lambda value: _percents(value)),
+        row("best start, years from now", answer.best_start_years, lambda years: f"{years:.2f}"),
+        row("worth of starting then", answer.npv_best_usd, _usd),
+        row("break-even value a month", answer.break_even_usd_per_year, lambda value: _usd(value / 12)),
+    ]
+    for each in answer.regrets:
+        start = f"in {each.start_in_years:.2f} years" if each.start_in_years else "now"
+        line = row(f"lost by starting {start}", each.loss_usd, _usd)
+        rows += [] if line in rows else [line]
+    worth, chance = _usd(answer.value_usd_per_year / 12), percent(answer.probability_waiting_is_right)
+    above = [
+        _sentence(answer.decision),
+        f"{_usd(answer.cost_usd)} now; having the model is worth {worth} a month.",
+        f"The chance that waiting is right: {chance}.",
+    ]
+    names = ("if the decline is", "slow (5 %)", "median", "fast (95 %)")
+    return _rendered(
+        names, rows, {1, 2, 3}, above=above, below=[_sentence(text) for text in answer.assumptions]
+    )
+
+
+def decomposition_table(answer: DecompositionAnswer) -> str:
+    """Return what each cause did to the cost."""
+    rows = [
+        (
+            _CAUSES[part.cause],
+            f"{part.factor:,.3g} times" if part.factor < 1000 else f"{part.factor:,.0f} times",
+            _percents(part.share),
+            _percents(part.decline_per_year),
+        )
+        for part in answer.parts
+    ]
+    above = [f"{_usd(answer.cost_from_usd)} to {_usd(answer.cost_to_usd)} in {answer.years:.1f} years."]
+    below = ["Below 1 time, or negative: dearer. Shares are of the log change, so that no order matters."]
+    names = ("cause", "cheaper by", "share", "decline a year")
+    return _rendered(names, rows, {1, 2, 3}, above=above, below=below)
+
+
+def _usd(amount: float) -> str:
+    return usd(amount) if amount >= 0 else f"-{usd(-amount)}"
+
+
+def _percents(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _rendered(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: set[int],
+    *,
+    above: Sequence[str] = (),
+    below: Sequence[str] = (),
+) -> str:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(names):
+        table.add_column(name, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(terminal_text(cell)) for cell in row))
+    text = rendered(table, width=output_width())
+    return "\n".join([*map(terminal_text, above), text, *map(terminal_text, below)]) + "\n"
