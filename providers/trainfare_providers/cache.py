@@ -13,7 +13,6 @@ import io
 import logging
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Callable, Generator
@@ -27,6 +26,7 @@ import polars as pl
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.offers import BOOK_SCHEMA, PriceBook
 from trainfare_providers.book_seal import BookFacts, SealError, opened, sealed
+from trainfare_providers.whole_file import OddFileError, read_plain, replace_whole
 
 __all__ = ["CACHE_VARIABLE", "BookCache", "BookFacts", "CachedBook", "default_folder"]
 
@@ -98,12 +98,12 @@ class BookCache:
         """
         path = self._path(name)
         try:
-            file = opened(_content(path, self._max_bytes))
+            file = opened(read_plain(path, self._max_bytes))
             rows = pl.read_parquet(io.BytesIO(file.content), use_pyarrow=False)
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
             return None
-        except (OSError, SealError, PricesUnavailableError, pl.exceptions.PolarsError) as error:
+        except (OSError, OddFileError, SealError, PricesUnavailableError, pl.exceptions.PolarsError) as error:
             self._set_aside(path, _why(error))
             return None
         if len(accepted) != rows.height or len(accepted) != sum(one.accepted for one in file.facts.intakes):
@@ -132,7 +132,7 @@ class BookCache:
             return False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._replace(path, content)
+            replace_whole(path, content, self._sync)
         except OSError as error:
             _log.warning("%s: prices could not be kept (%s); they are used this once", path, _why(error))
             return False
@@ -167,24 +167,6 @@ class BookCache:
             raise InputError(f"price file {name!r}: a name is lower-case letters, digits, - and _")
         return self.folder / f"{name}{_ENDING}"
 
-    def _replace(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                self._sync(file.fileno())
-            temporary.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                self._sync(handle)
-            finally:
-                os.close(handle)
-
     def _set_aside(self, path: Path, why: str) -> None:
         """Warn once and move the file away; a file that cannot be moved is only warned about."""
         _log.warning(
@@ -211,26 +193,10 @@ class BookCache:
                 room += size
 
 
-def _content(path: Path, max_bytes: int) -> bytes:
-    """Read a plain file of this user; a link is not followed and a pipe not waited for."""
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise SealError("it is no plain file")
-        if hasattr(os, "geteuid") and facts.st_uid not in (os.geteuid(), 0):
-            raise SealError("it belongs to somebody else")
-        if facts.st_size > max_bytes:
-            raise SealError("it is larger than the cache may be")
-        return file.read(max_bytes + 1)
-
-
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         link = error.errno == errno.ELOOP
         return "it is a link" if link else (error.strerror or type(error).__name__).lower()
-    if isinstance(error, SealError):
+    if isinstance(error, (SealError, OddFileError)):
         return str(error)
     return "its rows cannot be read"

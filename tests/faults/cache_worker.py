@@ -1,0 +1,141 @@
+"""
+What tests/faults/test_cache.py runs as processes of its own: `python cache_worker.py WHAT FOLDER [SECONDS]`.
+
+kill: children that write without pause are killed at 200 random moments; prints how many reads were damaged.
+stress: 4 writers and 4 readers; prints how many reads were torn.
+limit: writes under a limit on the size of files, one byte count after another.
+readonly: reads and writes in a folder that may not be written, as nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from builders.offers import book_of, offer_row
+from trainfare_core.offers import PriceBook
+from trainfare_providers.book_seal import SealError, opened, sealed
+from trainfare_providers.cache import BookCache, BookFacts
+from trainfare_providers.whole_file import read_plain, replace_whole
+
+NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
+MOMENTS = 200
+
+
+def book(price: float, rows: int = 40) -> PriceBook:
+    """A book whose rows all have one price, so that a mixture is seen."""
+    return book_of(
+        *[offer_row(region=f"r{index}", usd_per_hour=price) for index in range(rows)], origin="aws"
+    )
+
+
+def facts(prices: PriceBook) -> BookFacts:
+    return BookFacts(fetched_at=NOW, intakes=prices.intakes)
+
+
+def kill(folder: Path) -> dict[str, int]:
+    """Sealed bytes only: a process that has started polars' threads may not fork."""
+    path = folder / "aws.parquet"
+    contents = [
+        sealed(
+            b"PAR1" + bytes([letter]) * size + (0).to_bytes(4, "little") + b"PAR1", BookFacts(fetched_at=NOW)
+        )
+        for letter, size in ((65, 300_000), (66, 900_000))
+    ]
+    replace_whole(path, contents[0], os.fsync)
+    chance = random.Random(14)
+    damaged = 0
+    for _ in range(MOMENTS):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for content in reversed(contents):
+                    replace_whole(path, content, os.fsync)
+        time.sleep(chance.uniform(0.0, 0.012))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        try:
+            opened(read_plain(path, 10**7))
+        except (SealError, OSError):
+            damaged += 1
+    return {"damaged": damaged, "left": len(list(folder.glob("*.tmp")))}
+
+
+def stress(folder: Path, seconds: float) -> dict[str, int]:
+    counts = {"reads": 0, "torn": 0, "writes": 0}
+    until = time.monotonic() + seconds
+    books = [book(1.0, 20), book(2.0, 2000)]
+
+    def write() -> None:
+        cache = BookCache(folder)
+        while time.monotonic() < until:
+            for prices in books:
+                counts["writes"] += cache.write("aws", prices.frame, facts(prices))
+
+    def read() -> None:
+        cache = BookCache(folder)
+        while time.monotonic() < until:
+            found = cache.read("aws")
+            counts["reads"] += 1
+            if found is None or (found.book.frame["usd_per_hour"][0], len(found.book)) not in (
+                (1.0, 20),
+                (2.0, 2000),
+            ):
+                counts["torn"] += 1
+
+    workers = [threading.Thread(target=work) for work in (write, read) * 4]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return counts
+
+
+def limit(folder: Path) -> dict[str, list[int]]:
+    cache = BookCache(folder)
+    old, new = book(1.0), book(2.0)
+    cache.write("aws", new.frame, facts(new))
+    size = (folder / "aws.parquet").stat().st_size
+    cache.write("aws", old.frame, facts(old))
+    found: dict[str, list[int]] = {"kept old": [], "took new": [], "else": []}
+    for most in (*range(0, size + 200, 211), size - 1, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        took = cache.write("aws", new.frame, facts(new))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        kept = cache.read("aws")
+        price = None if kept is None else kept.book.frame["usd_per_hour"][0]
+        fits = most >= size
+        what = {(False, 1.0, False): "kept old", (True, 2.0, True): "took new"}.get(
+            (took, price, fits), "else"
+        )
+        found[what].append(most)
+        cache.write("aws", old.frame, facts(old))
+    return {**found, "files": [len(list(folder.iterdir()))]}
+
+
+def readonly(folder: Path) -> dict[str, object]:
+    cache = BookCache(folder)
+    old, new = book(1.0), book(2.0)
+    cache.write("aws", old.frame, facts(old))
+    folder.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    took = cache.write("aws", new.frame, facts(new))
+    kept = cache.read("aws")
+    with cache.lock("aws"):
+        pass
+    return {"took": took, "price": None if kept is None else kept.book.frame["usd_per_hour"][0]}
+
+
+if __name__ == "__main__":
+    what, where, *more = sys.argv[1:]
+    work = {"kill": kill, "stress": stress, "limit": limit, "readonly": readonly}[what]
+    print(json.dumps(work(Path(where), *map(float, more))))
