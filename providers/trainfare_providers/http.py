@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
@@ -161,13 +162,10 @@ class Outlet:
         limits = limits or self.limits
 
         def ask(patience: Patience) -> object:
-            body, head = self._whole(question, limits, patience)
-            try:
-                value = parse_json(body)
-            except ValueError as error:
-                detail = f" ({head.content_type or 'of no type'}: {error})"
-                raise question.fault("not JSON", detail, retryable=not head.has_end) from None
-            _check_object(value, must_have, question)
+            value, fault = _read_json(*self._whole(question, limits, patience), must_have)
+            if fault is not None:
+                del value  # the page may hold what we sent
+                raise question.fault(fault.name, fault.detail, retryable=fault.retryable)
             return value
 
         return self._persistently(ask, limits)
@@ -253,11 +251,10 @@ class Outlet:
             raise Question(self.cloud, url).fault("address", f" ({why})")
         import httpx
 
-        try:
+        with contextlib.suppress(httpx.InvalidURL):
             whole = str(httpx.URL(url).copy_merge_params(dict(params))) if params else url
-        except httpx.InvalidURL:
-            raise Question(self.cloud, url).fault("address") from None
-        return Question(self.cloud, whole, headers)
+            return Question(self.cloud, whole, headers)
+        raise Question(self.cloud, url).fault("address")
 
     def _persistently(self, ask: Callable[[Patience], Result], limits: Limits) -> Result:
         """Ask until there is an answer, a mistake that stays one, or no time."""
@@ -371,14 +368,14 @@ class Outlet:
         import httpx
 
         if self._client is None:
-            try:
+            # Raised outside of the handler: that error's text and frames may hold the proxy's password.
+            with contextlib.suppress(ValueError, ImportError, httpx.InvalidURL):
                 self._client = httpx.Client(
                     transport=self._transport, verify=self._verify, follow_redirects=False
                 )
-            except (ValueError, ImportError, httpx.InvalidURL):
-                # The text of that error may hold the proxy's password.
-                msg = "the proxy settings in the environment cannot be used; correct or remove them"
-                raise FetchError(self.cloud, msg) from None
+        if self._client is None:
+            msg = "the proxy settings in the environment cannot be used; correct or remove them"
+            raise FetchError(self.cloud, msg)
         self._client.cookies.clear()
         return self._client
 
@@ -444,16 +441,31 @@ class Pages:
         return self.token(target)
 
 
-def _check_object(value: object, must_have: Sequence[str], question: Question) -> None:
-    """Refuse a bare value, an error that came with status 200, and an object without what it must have."""
+@dataclass(frozen=True, slots=True)
+class _JsonFault:
+    """Why a body is not the JSON asked for; a name of `retry_policy.FAULTS`, and words that hold none of it."""
+
+    name: str
+    detail: str = ""
+    retryable: bool = False
+
+
+def _read_json(body: bytes, head: Head, must_have: Sequence[str]) -> tuple[object, _JsonFault | None]:
+    """Parse, and find a bare value, an error that came with status 200, and an object without what it must have."""
+    try:
+        value = parse_json(body)
+    except ValueError as error:
+        detail = f" ({head.content_type}: {error})"
+        return None, _JsonFault("not JSON", detail, retryable=not head.has_end)
     if not isinstance(value, (dict, list)):
-        raise question.fault("not JSON", " (a bare value)")
+        return None, _JsonFault("not JSON", " (a bare value)")
     found = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     if any(found.get(name) for name in _ERROR_NAMES):
-        raise question.fault("error object")
+        return None, _JsonFault("error object")
     absent = [name for name in must_have if name not in found]
     if absent:
-        raise question.fault("not JSON", f" (no {', '.join(absent)} in it)")
+        return None, _JsonFault("not JSON", f" (no {', '.join(absent)} in it)")
+    return cast("object", value), None
 
 
 def _error_of(state: RetryCallState) -> FetchError:

@@ -138,15 +138,20 @@ class OpenAnswer:
         encoding = self.head.content_encoding
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise self._question.fault("encoding")
-        size = 0
+        size, damage = 0, ""
+        # `del` here and below: a page may echo what was sent, and must not stand in a traceback with locals.
         try:
             for chunk in unpacked(self._raw()) if "gzip" in encoding else self._raw():
                 size += len(chunk)
                 if size > max_bytes:
+                    del chunk
                     raise self._question.fault("too large", f" (more than {max_bytes:,} bytes)")
                 yield chunk
+                del chunk
         except UnpackError as error:
-            raise self._question.fault(error.fault) from None
+            damage = error.fault
+        if damage:  # raised out here, so that no frame with the page hangs on it as its context
+            raise self._question.fault(damage)
 
     def close(self) -> bool:
         """Lose interest; return whether the connection can be used again."""
@@ -169,8 +174,12 @@ class OpenAnswer:
         return head
 
     def _raw(self) -> Iterator[bytes]:
-        while isinstance(chunk := self._receive(), bytes):
+        while True:
+            chunk = self._receive()
+            if not isinstance(chunk, bytes):
+                return
             yield chunk
+            del chunk
 
     def _receive(self) -> Head | bytes | None:
         while True:

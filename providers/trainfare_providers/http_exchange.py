@@ -27,6 +27,9 @@ __all__ = ["Exchange", "Fault", "Head", "UnpackError", "hush_foreign_logs", "unp
 _THREAD_NAME: Final = "trainfare-fetch"
 _QUEUED_CHUNKS: Final = 16
 _SLICE_BYTES: Final = 256 * 1024
+_SHOWN_TYPES: Final = frozenset(
+    {*("text/html", "text/plain", "text/csv", "text/xml"), *("application/json", "application/xml")}
+)
 _FOREIGN_LOGGERS: Final = (
     "httpx",
     *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")),
@@ -51,10 +54,10 @@ class Head:
     """
 
     status: int
-    location: str
-    retry_after: str
-    content_type: str
-    content_encoding: str
+    location: str = field(repr=False)
+    retry_after: str = field(repr=False)
+    content_type: str = field(repr=False)
+    content_encoding: str = field(repr=False)
     has_end: bool
     fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -156,6 +159,8 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
                 if piece:
                     yield piece
+                del piece
+            del chunk, data
         rest = unpacker.flush()
     except zlib.error:
         raise UnpackError("encoding") from None
@@ -172,11 +177,17 @@ def _head_of(response: httpx.Response) -> Head:
         status=response.status_code,
         location=headers.get("location", ""),
         retry_after=headers.get("retry-after", ""),
-        content_type=headers.get("content-type", "").split(";")[0].strip()[:60],
+        content_type=_media_type(headers.get("content-type", "")),
         content_encoding=headers.get("content-encoding", "").strip().lower(),
         has_end=chunked or "content-length" in headers,
         fields=tuple(headers.items()),
     )
+
+
+def _media_type(header: str) -> str:
+    """Return one of the common types; what else a server may have put there is not shown."""
+    text = header.split(";")[0].strip().lower()
+    return text if text in _SHOWN_TYPES else "of another type" if text else "of no type"
 
 
 def _fault_of(error: Exception) -> str:

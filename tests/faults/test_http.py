@@ -1,16 +1,28 @@
-"""The way out to the network, against a server that misbehaves: what is tried again, refused, followed, and shown."""
+"""The way out to the network: what comes back, how long it may take, where it may lead, and who may stop it."""
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterator
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from itertools import pairwise
+from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
-from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.http import BULK_LIMITS, Limits, Outlet
+from trainfare_providers.http_exchange import UnpackError, unpacked
 
 
 @pytest.fixture
@@ -19,27 +31,53 @@ def server() -> Iterator[FaultServer]:
         yield one
 
 
-class Waits:
-    """Sleeps by noting how long."""
+class Time:
+    """A clock that only moves when somebody sleeps, or an answer takes its time."""
 
     def __init__(self) -> None:
-        self.all: list[float] = []
+        self.now = 0.0
 
-    def __call__(self, seconds: float) -> None:
-        self.all.append(seconds)
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def outlet(**changes: object) -> Outlet:
+def outlet(**changes: Any) -> Outlet:
     """An outlet that draws the longest wait and does not wait it."""
-    settings: dict[str, object] = {"sleep": Waits(), "jitter": lambda most: most}
-    return Outlet("aws", **{**settings, **changes})  # type: ignore[arg-type]
+    return Outlet("aws", **{"sleep": lambda _: None, "jitter": lambda most: most, **changes})
+
+
+def timed(
+    time: Time, answer: Callable[[httpx.Request], tuple[float, httpx.Response | Exception]], **more: Any
+) -> Outlet:
+    """An outlet whose answers take the seconds they say, at most the read timeout."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seconds, result = answer(request)
+        allowed = request.extensions["timeout"]["read"]
+        time.now += min(seconds, allowed)
+        if seconds > allowed:
+            raise httpx.ReadTimeout("slow", request=request)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return outlet(transport=httpx.MockTransport(handle), clock=time, sleep=time.sleep, **more)
+
+
+URL = "https://prices.example.com/p"
 
 
 def test_json_comes_with_its_numbers_as_they_are_written(server: FaultServer) -> None:
     """A price keeps every digit; a count stays whole; compressed answers are unpacked."""
+    text = b'{"price": 21.957642000, "rows": 2}'
     for script in (
-        json_script(b'{"price": 21.957642000, "rows": 2}'),
-        gzipped(b'{"price": 21.957642000, "rows": 2}'),
+        json_script(text),
+        gzipped(text),
+        json_script(text, length="chunked"),
+        json_script(text, length="none"),
     ):
         server.script("/p", script)
         with outlet() as out:
@@ -48,10 +86,250 @@ def test_json_comes_with_its_numbers_as_they_are_written(server: FaultServer) ->
         assert str(value["price"]) == "21.957642000"  # type: ignore[index]
 
 
+def test_answer_that_lacks_what_was_asked_for_is_refused(server: FaultServer) -> None:
+    """Valid JSON of something else does not pass for a price list."""
+    server.script("/p", json_script({"Hello": 1}))
+    server.script("/list", json_script([1]))
+    with outlet() as out:
+        for path in ("/p", "/list"):
+            with pytest.raises(FetchError, match="no Items in it"):
+                out.get_json(server.url(path), must_have=["Items"])
+        assert out.get_json(server.url("/list")) == [1]
+
+
+def test_parameters_join_the_query_and_headers_are_sent(server: FaultServer) -> None:
+    """The address's own query stays."""
+    server.script("/p", json_script({}))
+    with outlet() as out:
+        out.get_json(server.url("/p?a=1"), params={"$filter": "x eq 'y'"}, headers={"X-Key": "k"})
+    (request,) = server.requests
+    assert httpx.QueryParams(request.query) == httpx.QueryParams({"a": "1", "$filter": "x eq 'y'"})
+    assert request.headers["x-key"] == "k"
+    assert request.headers["user-agent"].startswith("trainfare/")
+    assert request.headers["accept-encoding"] == "gzip"
+
+
+def test_cookies_are_not_kept(server: FaultServer) -> None:
+    """A price server has no business recognising anybody."""
+    server.script("/p", Script(headers=(("Set-Cookie", "who=you; Path=/"),), body=b"{}"))
+    with outlet() as out:
+        out.get_json(server.url("/p"))
+        out.get_json(server.url("/p"))
+    assert all("cookie" not in request.headers for request in server.requests)
+
+
+def test_body_without_a_declared_end_is_refused(server: FaultServer) -> None:
+    """Bytes that simply stop may be half a file; JSON and gzip know their own end."""
+    server.script("/p", Script(body=b"a,b\n1,2\n", length="none"))
+    server.script(
+        "/gz", Script(body=gzip.compress(b"a,b\n"), length="none", headers=(("Content-Encoding", "gzip"),))
+    )
+    with outlet() as out:
+        with pytest.raises(FetchError, match="where it ends"):
+            out.get_bytes(server.url("/p"))
+        with pytest.raises(FetchError, match="where it ends"), out.stream(server.url("/p")):
+            pass
+        assert out.get_bytes(server.url("/gz")) == b"a,b\n"
+
+
+@pytest.mark.parametrize("how", ["get_json", "get_bytes", "stream"])
+@pytest.mark.parametrize(
+    "url", ["http://prices.example.com/p", "file:///etc/passwd", "https://me:pw@h.com/", ""]
+)
+def test_only_https_is_asked(how: str, url: str) -> None:
+    """Nothing leaves for another kind of address."""
+    transport = httpx.MockTransport(lambda _: pytest.fail("it was asked"))
+
+    def ask(out: Outlet) -> None:
+        if how == "stream":
+            with out.stream(url):
+                pass
+        else:
+            getattr(out, how)(url)
+
+    with outlet(transport=transport) as out, pytest.raises(FetchError, match="may not be asked") as caught:
+        ask(out)
+    assert "pw" not in str(caught.value).replace("password", "")
+
+
 def test_checking_certificates_cannot_be_switched_off() -> None:
     """There is no way to ask without knowing who answers."""
     with pytest.raises(InputError, match="always checked"):
         Outlet("aws", verify=bool(0))
+
+
+def test_tls_twin_is_trusted_by_its_own_authority() -> None:
+    """The honest server over TLS answers, so what fails elsewhere fails for its fault; over TLS a link stays there."""
+    with tls_twin() as (server, context):
+        server.script("/p", Script(status=307, headers=(("Location", "/q"),)))
+        server.script("/q", json_script({"a": 1}))
+        with outlet(verify=context) as out:
+            assert out.get_json(server.url("/p")) == {"a": 1}
+
+
+def test_credentials_are_not_sent_to_another_host() -> None:
+    """A redirect inside the site is followed; the key stays with the host it was meant for."""
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if request.url.host == "prices.example.com" and request.url.path == "/p":
+            return httpx.Response(302, headers={"Location": "/same"})
+        if request.url.host == "prices.example.com":
+            return httpx.Response(302, headers={"Location": "https://files.example.com/q"})
+        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+
+    with outlet(transport=httpx.MockTransport(handle)) as out:
+        out.get_json(
+            URL, params={"key": "S3CRET"}, headers={"Authorization": "S3CRET", "X-Goog-Api-Key": "S3CRET"}
+        )
+    first, same, other = seen
+    assert "S3CRET" in str(first.url)
+    assert first.headers["authorization"] == same.headers["authorization"] == "S3CRET"
+    assert other.url.host == "files.example.com"
+    assert "S3CRET" not in f"{other.url} {dict(other.headers)}"
+
+
+def test_page_may_not_come_twice_lead_away_or_go_on_for_ever() -> None:
+    """A listing ends."""
+    with outlet() as out:
+        pages = out.pages(URL, limits=Limits(max_pages=3))
+        assert pages.link("?skip=1") == f"{URL}?skip=1"
+        with pytest.raises(FetchError, match="a page came again"):
+            pages.link(f"{URL}?skip=1")
+        with pytest.raises(FetchError, match="where prices may not be read"):
+            pages.link("https://evil.org/p")
+        assert pages.token("next") == "next"
+        with pytest.raises(FetchError, match="more than 3"):
+            pages.token("last")
+        assert Limits().max_pages == 10_000
+
+
+def test_dead_cloud_costs_at_most_fifteen_seconds() -> None:
+    """Silence of 10 s, then what is left of 15 s, with the limits as they are; never four times ten."""
+    time = Time()
+    tries: list[float] = []
+
+    def silent(request: httpx.Request) -> tuple[float, Exception]:
+        tries.append(request.extensions["timeout"]["read"])
+        return 3600.0, AssertionError
+
+    with (
+        timed(time, silent, budget_s=900.0) as out,
+        pytest.raises(FetchError, match=r"went silent|within the time"),
+    ):  # type: ignore[arg-type]
+        out.get_json(URL)
+    assert time.now <= 15.0
+    assert tries[0] == 10.0
+    assert len(tries) == 2
+    assert tries[1] <= 4.5
+
+
+def test_trouble_adds_up_over_the_questions_of_a_cloud() -> None:
+    """A cloud that limps at every page is given up after 15 s of failed tries and waits, though each page would come."""
+    time = Time()
+    asked: list[str] = []
+
+    def limping(request: httpx.Request) -> tuple[float, httpx.Response]:
+        asked.append(str(request.url))
+        return 3.0, httpx.Response(
+            503 if asked.count(str(request.url)) == 1 else 200, stream=httpx.ByteStream(b"{}")
+        )
+
+    with timed(time, limping, budget_s=900.0) as out, pytest.raises(FetchError, match="went silent"):
+        all(out.get_json(f"{URL}/{page}") == {} for page in range(100))
+    assert (
+        len(set(asked)) == 4
+    )  # after 4 x (3 s failed + 0.5 s waited), 1 s of silence is the most there is left
+    assert time.now < 30
+
+
+def test_one_budget_for_all_questions_of_a_cloud() -> None:
+    """Pages that come slowly but surely end with the budget."""
+    time = Time()
+    with timed(
+        time, lambda _: (9.0, httpx.Response(200, stream=httpx.ByteStream(b"{}"))), budget_s=25.0
+    ) as out:
+        assert out.remaining_s == 25.0
+        out.get_json(URL)
+        assert out.remaining_s == 16.0
+        out.get_json(URL)
+        with pytest.raises(FetchError, match="within the time allowed"):
+            out.get_json(URL)
+        assert out.remaining_s == 0.0
+
+
+def test_full_jitter_is_drawn_between_nothing_and_the_ceiling() -> None:
+    """Without the seam the waits are random, within their ceilings, and not all the same."""
+    waits: list[float] = []
+    for _ in range(12):
+        transport = httpx.MockTransport(lambda _: httpx.Response(500))
+        with (
+            Outlet("aws", transport=transport, sleep=waits.append, clock=lambda: 0.0, trouble_s=1e9) as out,
+            pytest.raises(FetchError),
+        ):
+            out.get_json(URL)
+    assert len(waits) == 36
+    assert all(0 <= wait <= most for wait, most in zip(waits, (0.5, 1.0, 2.0) * 12, strict=True))
+    assert len(set(waits)) > 30
+
+
+def test_error_says_what_a_program_needs() -> None:
+    """Status, whether to try later, and how long the server asks to wait."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(429, headers={"Retry-After": "3600"}))
+    with (
+        outlet(transport=transport) as out,
+        pytest.raises(FetchError, match="asks to wait 3,600 s") as caught,
+    ):
+        out.get_json(URL)
+    error = caught.value
+    assert (error.cloud, error.status, error.retryable, error.retry_after_s) == ("aws", 429, True, 3600.0)
+
+
+def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
+    """A body within its cap arrives whole, in small chunks, and one over it is refused while it comes."""
+    server.script("/p", Script(body=b"x" * 300_000))
+    server.script(
+        "/gz", Script(body=gzip.compress(bytes(9_000_000)), headers=(("Content-Encoding", "gzip"),))
+    )
+    with outlet() as out, out.stream(server.url("/p")) as chunks:
+        assert b"".join(chunks) == b"x" * 300_000
+    with outlet() as out, out.stream(server.url("/gz")) as chunks:
+        sizes = [len(chunk) for chunk in chunks]
+    assert sum(sizes) == 9_000_000
+    assert max(sizes) <= 256 * 1024
+    small = outlet(limits=Limits(max_body_bytes=200_000))
+    with (
+        small,
+        small.stream(server.url("/p")) as chunks,
+        pytest.raises(FetchError, match="larger than allowed"),
+    ):
+        list(chunks)
+    assert BULK_LIMITS.max_body_bytes == 4 * 2**30
+
+
+def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None:
+    """Who has read enough goes; nothing hangs on."""
+    server.script("/p", Script(body=bytes(20_000_000)))
+    before = threading.active_count()
+    with outlet(limits=BULK_LIMITS) as out, out.stream(server.url("/p")) as chunks:
+        assert next(chunks)
+    until = time.monotonic() + 5
+    while (
+        any(thread.name == "trainfare-fetch" for thread in threading.enumerate()) and time.monotonic() < until
+    ):
+        threading.Event().wait(0.01)
+    assert threading.active_count() <= before + 2  # the server's own
+
+
+def test_hung_lookup_does_not_spoil_the_next_question(server: FaultServer) -> None:
+    """The thread that hangs keeps its connection; the next question takes a new one."""
+    server.script("/slow", Script(before_head_s=30))
+    server.script("/p", json_script({"a": 1}))
+    with outlet(trouble_s=60.0, budget_s=60.0) as out:
+        with pytest.raises(FetchError, match="within the time"):
+            out.get_json(server.url("/slow"), limits=Limits(total_s=0.2))
+        assert out.get_json(server.url("/p")) == {"a": 1}
 
 
 def test_wish_to_stop_ends_a_question_that_hangs(server: FaultServer) -> None:
@@ -67,32 +345,34 @@ def test_wish_to_stop_ends_a_question_that_hangs(server: FaultServer) -> None:
         out.get_json(server.url("/p"))
 
 
-def test_tls_twin_is_trusted_by_its_own_authority() -> None:
-    """The honest server over TLS answers, so what fails elsewhere fails for its fault."""
-    with tls_twin() as (server, context):
-        server.script("/p", json_script({"a": 1}))
-        with outlet(verify=context) as out:
-            assert out.get_json(server.url("/p")) == {"a": 1}
+def test_wish_to_stop_ends_a_wait() -> None:
+    """A wait between two tries looks up too."""
+    waits: list[float] = []
+    transport = httpx.MockTransport(lambda _: httpx.Response(503, headers={"Retry-After": "9"}))
+    out = outlet(transport=transport, sleep=waits.append, cancelled=lambda: len(waits) >= 3)
+    with out, pytest.raises(FetchCancelledError):
+        out.get_json(URL)
+    assert waits == [0.25] * 3
 
 
-def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
-    """A body within its cap arrives whole, one over it is refused while it comes."""
-    server.script("/p", Script(body=b"x" * 300_000))
-    with outlet() as out, out.stream(server.url("/p")) as chunks:
-        assert b"".join(chunks) == b"x" * 300_000
-    with (
-        outlet(limits=Limits(max_body_bytes=200_000)) as out,
-        out.stream(server.url("/p")) as chunks,
-        pytest.raises(FetchError, match="larger than allowed"),
-    ):
-        list(chunks)
-
-
-def test_context_is_a_real_one() -> None:
-    """The twin's context checks names and certificates."""
-    with tls_twin() as (_, context):
-        assert context.verify_mode is ssl.CERT_REQUIRED
-        assert context.check_hostname
+def test_ctrl_c_ends_a_question_that_hangs(server: FaultServer) -> None:
+    """Ctrl-C comes through at once, as itself."""
+    server.script("/p", Script(before_head_s=60))
+    code = (
+        "import sys\nfrom trainfare_providers.http import Outlet\n"
+        "print('asking', flush=True)\nOutlet('aws').get_json(sys.argv[1])"
+    )
+    command = [sys.executable, "-c", code, server.url("/p")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "asking\n"
+    while not server.asked("/p"):
+        threading.Event().wait(0.01)
+    began = time.monotonic()
+    os.kill(child.pid, signal.SIGINT)
+    _, error = child.communicate(timeout=10)
+    assert time.monotonic() - began < 3
+    assert error.strip().endswith("KeyboardInterrupt")
 
 
 def test_send_gives_an_sdk_whatever_status_comes(server: FaultServer) -> None:
@@ -141,3 +421,38 @@ def test_send_ends_the_sdks_tries_when_the_patience_for_trouble_is_spent(server:
             time_s[0] += 2.0  # boto3 waits
     assert answers[0]
     assert not answers[-1]
+
+
+def test_importing_the_way_out_loads_no_http_library() -> None:
+    """Reading prices from disk pays nothing for it."""
+    code = (
+        "import sys; import trainfare_providers.refresh; "
+        "sys.exit(' '.join({'httpx', 'tenacity', 'filelock', 'platformdirs'} & set(sys.modules)) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    body=st.binary(max_size=3000), members=st.integers(1, 3), cuts=st.lists(st.integers(0, 4000), max_size=5)
+)
+def test_gzip_unpacks_however_it_is_cut_into_chunks(body: bytes, members: int, cuts: list[int]) -> None:
+    """Chunk borders and several members make no difference; a missing end always shows."""
+    packed = gzip.compress(body) * members
+    edges = sorted({0, len(packed), *(cut % (len(packed) + 1) for cut in cuts)})
+    chunks = [packed[start:end] for start, end in pairwise(edges)]
+    assert b"".join(unpacked(chunks)) == body * members
+    with pytest.raises(UnpackError):
+        list(unpacked([packed[:-1]]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(body=st.binary(max_size=200))
+def test_what_is_not_gzip_is_named_so(body: bytes) -> None:
+    """Any bytes: unpacked, or an error of ours."""
+    if not body:
+        assert list(unpacked([body])) == []
+        return
+    with pytest.raises(UnpackError, match=r"encoding|cut short"):
+        list(unpacked([b"\x1f\x8b\x08" + body if len(body) % 2 else body]))

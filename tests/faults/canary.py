@@ -1,0 +1,102 @@
+"""
+A canary in every place where a secret may stand, and a witness of every place where it must not.
+
+    with witness(monkeypatch, tmp_path) as seen:
+        result = refresh(...)
+        seen.text(result, report)
+    # on the way out: not in a log at DEBUG, a file below tmp_path, a name, or a text that was given
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+__all__ = ["CANARY", "Witness", "told_by", "witness"]
+
+CANARY = "c4n4ryS3cretDoNotTell"
+
+VARIABLES = {
+    "AWS_ACCESS_KEY_ID": f"AKIA{CANARY}",
+    "AWS_SECRET_ACCESS_KEY": CANARY,
+    "AWS_SESSION_TOKEN": CANARY,
+    "AZURE_CLIENT_SECRET": CANARY,
+    "AZURE_CLIENT_ID": CANARY,
+    "AZURE_TENANT_ID": CANARY,
+    "GOOGLE_API_KEY": CANARY,
+    "TRAINFARE_GCP_API_KEY": CANARY,
+}
+
+
+@dataclass
+class Witness:
+    """What was said."""
+
+    folder: Path
+    texts: list[str] = field(default_factory=list)
+
+    def text(self, *things: object) -> None:
+        """Take down things as a person or a log would print them."""
+        for thing in things:
+            self.texts += [str(thing), repr(thing)]
+            if isinstance(thing, BaseException):
+                self.texts.append(told_by(thing))
+
+    def check(self) -> None:
+        """Nothing said, written or named holds the canary."""
+        for text in self.texts:
+            assert CANARY not in text, text[:2000]
+        for path in self.folder.rglob("*"):
+            assert CANARY not in str(path)
+            if path.is_file() and path.name != "credentials":
+                assert CANARY.encode() not in path.read_bytes(), path
+
+
+def told_by(error: BaseException) -> str:
+    """A traceback with local variables, causes and contexts, without the frames of tests."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    seen: list[str] = []
+    chain: list[traceback.TracebackException | None] = [told]
+    while chain:
+        one = chain.pop()
+        if one is None:
+            continue
+        chain += [one.__cause__, one.__context__]
+        one.stack = traceback.StackSummary.from_list([f for f in one.stack if "/tests/" not in f.filename])
+        seen += list(one.format(chain=False))
+    return "".join(seen)
+
+
+@contextmanager
+def witness(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Witness]:
+    """Canaries in the environment and in ~/.aws/credentials; every logger at DEBUG, taken down."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    home = folder / "home"
+    (home / ".aws").mkdir(parents=True)
+    (home / ".aws" / "credentials").write_text(
+        f"[default]\naws_access_key_id = AKIA{CANARY}\naws_secret_access_key = {CANARY}\n"
+    )
+    monkeypatch.setenv("HOME", str(home))
+    seen = Witness(folder)
+
+    class Ears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.texts.append(f"{record.name}: {record.getMessage()} {record.__dict__}")
+
+    root, ears = logging.getLogger(), Ears(logging.DEBUG)
+    before = root.level
+    root.addHandler(ears)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield seen
+    finally:
+        root.removeHandler(ears)
+        root.setLevel(before)
+    seen.check()
