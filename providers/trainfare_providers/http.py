@@ -15,10 +15,9 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
 from trainfare_providers.http_answer import (
@@ -29,8 +28,10 @@ from trainfare_providers.http_answer import (
     Patience,
     Question,
     Reply,
+    read_json,
 )
 from trainfare_providers.http_exchange import Exchange, Head, hush_foreign_logs
+from trainfare_providers.http_pages import Pages
 from trainfare_providers.retry_policy import (
     RETRY_AFTER_CAP_S,
     is_retried,
@@ -38,7 +39,6 @@ from trainfare_providers.retry_policy import (
     status_words,
     wait_ceiling_s,
 )
-from trainfare_providers.strict_json import parse_json
 from trainfare_providers.web_addresses import Secret, target_of, why_refused
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ _MAX_REDIRECTS: Final = 5
 SDK_WAIT_S: Final = 4.0
 """The longest that boto3 waits before the last of four tries."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_ERROR_NAMES: Final = ("error", "errors", "Error", "fault", "Fault", "__type")
 
 Texts: TypeAlias = "Mapping[str, str] | None"
 Result = TypeVar("Result")
@@ -162,7 +161,7 @@ class Outlet:
         limits = limits or self.limits
 
         def ask(patience: Patience) -> object:
-            value, fault = _read_json(*self._whole(question, limits, patience), must_have)
+            value, fault = read_json(*self._whole(question, limits, patience), must_have)
             if fault is not None:
                 del value  # the page may hold what we sent
                 raise question.fault(fault.name, fault.detail, retryable=fault.retryable)
@@ -405,67 +404,6 @@ class Outlet:
             status=head.status,
             retry_after_s=asked,
         )
-
-
-class Pages:
-    """Guards a listing in pages: it ends, no page comes twice, and a link leads nowhere else."""
-
-    def __init__(self, question: Question, max_pages: int) -> None:
-        self._question, self._max_pages = question, max_pages
-        self._seen: set[str] = set()
-
-    def token(self, token: str) -> str:
-        """
-        Return the token of the next page.
-
-        Raises:
-            FetchError: it was used before, or there are too many pages.
-        """
-        if token in self._seen:
-            raise self._question.fault("paging", " (a page came again)")
-        if len(self._seen) + 1 >= self._max_pages:
-            raise self._question.fault("paging", f" (more than {self._max_pages:,})")
-        self._seen.add(token)
-        return token
-
-    def link(self, link: str) -> str:
-        """
-        Return the address of the next page.
-
-        Raises:
-            FetchError: as for `token`, or it leads to another site.
-        """
-        target = target_of(self._question.url, link)
-        if target is None:
-            raise self._question.fault("redirect")
-        return self.token(target)
-
-
-@dataclass(frozen=True, slots=True)
-class _JsonFault:
-    """Why a body is not the JSON asked for; a name of `retry_policy.FAULTS`, and words that hold none of it."""
-
-    name: str
-    detail: str = ""
-    retryable: bool = False
-
-
-def _read_json(body: bytes, head: Head, must_have: Sequence[str]) -> tuple[object, _JsonFault | None]:
-    """Parse, and find a bare value, an error that came with status 200, and an object without what it must have."""
-    try:
-        value = parse_json(body)
-    except ValueError as error:
-        detail = f" ({head.content_type}: {error})"
-        return None, _JsonFault("not JSON", detail, retryable=not head.has_end)
-    if not isinstance(value, (dict, list)):
-        return None, _JsonFault("not JSON", " (a bare value)")
-    found = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    if any(found.get(name) for name in _ERROR_NAMES):
-        return None, _JsonFault("error object")
-    absent = [name for name in must_have if name not in found]
-    if absent:
-        return None, _JsonFault("not JSON", f" (no {', '.join(absent)} in it)")
-    return cast("object", value), None
 
 
 def _error_of(state: RetryCallState) -> FetchError:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from trainfare_core.errors import FetchCancelledError, FetchError
 from trainfare_providers.http_exchange import Exchange, Fault, Head, UnpackError, unpacked
 from trainfare_providers.retry_policy import FAULTS
+from trainfare_providers.strict_json import parse_json
 from trainfare_providers.web_addresses import same_origin, shown_url
 
-__all__ = ["BULK_LIMITS", "LOOK_UP_S", "Limits", "OpenAnswer", "Patience", "Question", "Reply"]
+__all__ = [
+    "BULK_LIMITS",
+    "LOOK_UP_S",
+    "JsonFault",
+    "Limits",
+    "OpenAnswer",
+    "Patience",
+    "Question",
+    "Reply",
+    "read_json",
+]
+
+_ERROR_NAMES: Final = ("error", "errors", "Error", "fault", "Fault", "__type")
 
 LOOK_UP_S: Final = 0.25
 """How often a wait looks up at the clock and at the wish to stop, seconds."""
@@ -191,3 +204,30 @@ class OpenAnswer:
             if isinstance(item, Fault):
                 raise self._question.fault(item.name)
             return item
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFault:
+    """Why a body is not the JSON asked for; a name of `retry_policy.FAULTS`, and words that hold none of it."""
+
+    name: str
+    detail: str = ""
+    retryable: bool = False
+
+
+def read_json(body: bytes, head: Head, must_have: Sequence[str]) -> tuple[object, JsonFault | None]:
+    """Parse, and find a bare value, an error that came with status 200, and an object without what it must have."""
+    try:
+        value = parse_json(body)
+    except ValueError as error:
+        detail = f" ({head.content_type}: {error})"
+        return None, JsonFault("not JSON", detail, retryable=not head.has_end)
+    if not isinstance(value, (dict, list)):
+        return None, JsonFault("not JSON", " (a bare value)")
+    found = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    if any(found.get(name) for name in _ERROR_NAMES):
+        return None, JsonFault("error object")
+    absent = [name for name in must_have if name not in found]
+    if absent:
+        return None, JsonFault("not JSON", f" (no {', '.join(absent)} in it)")
+    return cast("object", value), None
