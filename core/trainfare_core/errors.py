@@ -5,6 +5,7 @@ Every error that trainfare raises on purpose.
     ├── InputError                  exit 2: what was given cannot be used as it is
     │   ├── ProfileError            a job profile that is not one, or of a newer schema
     │   ├── UnknownNameError        a name that is in no catalogue (accelerator, machine, provider, region)
+    │   ├── PriceLockError          a price lock that is damaged, edited or of a newer form
     │   ├── TargetError             a TARGET that cannot be loaded or does not return a TrainingJob
     │   └── MissingExtraError       an optional dependency that is not installed
     └── CannotTellError             exit 3: the question is fair, the answer is unknown
@@ -28,6 +29,7 @@ __all__ = [
     "MissingExtraError",
     "NoOffersError",
     "NothingFitsError",
+    "PriceLockError",
     "PricesUnavailableError",
     "ProfileError",
     "TargetError",
@@ -53,6 +55,10 @@ class ProfileError(InputError):
 
 class UnknownNameError(InputError):
     """A name that no catalogue knows; the message suggests near ones and never picks one."""
+
+
+class PriceLockError(InputError):
+    """A price lock that is damaged, was edited, or has nothing in it."""
 
 
 class TargetError(InputError):

@@ -32,6 +32,7 @@ from trainfare_core.price_intake import (
     first_day,
     settle_overlaps,
 )
+from trainfare_core.price_layers import replace_snapshot
 
 __all__ = [
     "BOOK_SCHEMA",
@@ -338,11 +339,12 @@ class PriceBook:
         return _one_on_demand(machine, there)
 
     def facts(self) -> tuple[PriceBookFacts, ...]:
-        """Return rows, oldest and newest price date of every cloud service and origin, sorted by name."""
+        """Return rows, price dates and first fetch of every cloud service and origin, sorted by name."""
         groups = self._frame.group_by("provider", "service", "origin").agg(
             pl.len().alias("rows"),
             pl.col("observed_on").min().alias("oldest"),
             pl.col("observed_on").max().alias("newest"),
+            pl.col("fetched_at").min(),
         )
         return tuple(
             PriceBookFacts.model_validate(row)
@@ -357,7 +359,8 @@ class PriceBook:
     @classmethod
     def concat(cls, books: Sequence[PriceBook]) -> PriceBook:
         """
-        Join what providers returned. Of one key the newer price stays; equally old and different: neither.
+        Join what providers returned: a cloud's own list replaces the snapshot's of that service and purchase
+        option (`price_layers`); of one key the newer price stays; equally old and different: neither.
 
         What is dropped that way moves from `accepted` to `filtered` or `quarantined` in the intakes.
         """
@@ -365,8 +368,8 @@ class PriceBook:
         intakes = tuple(intake for book in books for intake in book.intakes)
         if len(filled) <= 1:
             return cls(filled[0].frame if filled else cls.empty().frame, intakes)
-        frame, intakes = settle_overlaps(pl.concat([book.frame.drop("shape_id") for book in filled]), intakes)
-        return cls(frame, intakes)
+        frame = pl.concat([book.frame.drop("shape_id") for book in filled])
+        return cls(*settle_overlaps(*replace_snapshot(frame, intakes)))
 
 
 def _one_on_demand(machine: str, there: pl.DataFrame) -> Offer:

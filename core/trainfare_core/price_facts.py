@@ -18,3 +18,6 @@ class PriceBookFacts(BaseModel):
     rows: int
     oldest: str
     newest: str
+    fetched_at: str | None = Field(
+        default=None, description="when the first of them was fetched, ISO 8601; None: shipped, not fetched"
+    )

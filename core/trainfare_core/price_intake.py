@@ -20,12 +20,14 @@ __all__ = [
     "BOOK_SCHEMA",
     "INTERRUPTION_BANDS",
     "KEY_COLUMNS",
+    "OWN_RATE",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
     "Intake",
     "Tally",
     "accept_rows",
     "first_day",
+    "moved_out",
     "settle_overlaps",
 ]
 
@@ -41,6 +43,9 @@ PURCHASE_OPTIONS: Final = (
 SOURCE_CLASSES: Final = ("price_api", "api_copy", "catalogue", "quote", "own", "unstated")
 """price_api: read from the cloud's own price API; api_copy: a public copy of one; catalogue: a third party's
 list; quote: text that quotes a price page; own: the user's negotiated rate."""
+
+OWN_RATE: Final = "own rate: "
+"""How the `source` of a negotiated rate begins: it holds by contract, however old the contract is."""
 
 INTERRUPTION_BANDS: Final = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
 """How much of a spot machine's capacity its cloud took back in the last month, in the words of AWS's Spot Advisor;
@@ -331,6 +336,23 @@ def settle_overlaps(
     )
     kept = judged.filter(sound).select(list(BOOK_SCHEMA))
     return kept, tuple(_moved(intake, dropped) for intake in _merged(intakes))
+
+
+def moved_out(intakes: tuple[Intake, ...], dropped: pl.DataFrame, reason: str) -> tuple[Intake, ...]:
+    """
+    Return the intakes with rows that were accepted once and are left out now counted as filtered.
+
+    Args:
+        intakes: of the book that the rows come from.
+        dropped: the rows, with `origin`, `provider` and `service`.
+        reason: the rule that left them out.
+    """
+    if dropped.is_empty():
+        return intakes
+    marked = dropped.with_columns(
+        pl.lit(None, dtype=pl.String).alias("_quarantine"), pl.lit(reason).alias("_filter")
+    )
+    return tuple(_moved(intake, marked) for intake in _merged(intakes))
 
 
 def _merged(intakes: tuple[Intake, ...]) -> tuple[Intake, ...]:

@@ -107,6 +107,8 @@ class OptionMaker:
             on_front=on_front,
             price_observed_on=offer["observed_on"],
             price_source=offer["source"],
+            price_source_class=offer["source_class"],
+            price_fetched_at=offer["fetched_at"],
             notes=self._notes(run, offer),
         )
 

@@ -109,6 +109,13 @@ class Option(_Model):
         description="date of the price, as precise as its source: 2026-07-20, 2026-03"
     )
     price_source: str
+    price_source_class: str = Field(
+        default="unstated",
+        description="price_api, api_copy, catalogue, quote, own (your rate or discount) or unstated",
+    )
+    price_fetched_at: str | None = Field(
+        default=None, description="when the price was fetched, ISO 8601 in UTC; None: shipped, not fetched"
+    )
     notes: tuple[str, ...] = ()
 
     @property

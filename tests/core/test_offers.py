@@ -213,20 +213,18 @@ def test_order_of_rows_does_not_matter(prices: list[float], seed: int) -> None:
 
 def test_newer_price_wins_where_books_overlap() -> None:
     """Of two sources the newer one decides, in either order, and the counts say what became of the other."""
-    old = book_of(
-        offer_row(usd_per_hour=32.77, observed_on="2025-02"), offer_row(region="x"), origin="snapshot"
-    )
-    new = book_of(offer_row(), origin="aws")
+    old = book_of(offer_row(usd_per_hour=32.77, observed_on="2025-02"), offer_row(region="x"), origin="old")
+    new = book_of(offer_row(), origin="new")
     for books in ([old, new], [new, old]):
         both = PriceBook.concat(books)
         assert sorted(both.frame["usd_per_hour"].to_list()) == [21.957642, 21.957642]
-        assert both.find("aws:p4d.24xlarge@us-east-1").origin == "aws"
+        assert both.find("aws:p4d.24xlarge@us-east-1").origin == "new"
         assert {i.origin: (i.rows_read, i.accepted) for i in both.intakes} == {
-            "snapshot": (2, 1),
-            "aws": (1, 1),
+            "old": (2, 1),
+            "new": (1, 1),
         }
     counted = {intake.origin: intake.filtered for intake in PriceBook.concat([old, new]).intakes}
-    assert counted["snapshot"] == (Tally("an older price than another source's", 1),)
+    assert counted["old"] == (Tally("an older price than another source's", 1),)
 
 
 def test_equally_old_sources_that_disagree_cancel_out() -> None:
