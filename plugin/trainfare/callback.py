@@ -57,6 +57,8 @@ class FareMeter(LightningCallback):
         providers: clouds to rank, e.g. aws; default is all.
         regions: regions to rank, e.g. us-east-1; default is all.
         purchase: purchase options to rank, e.g. on_demand; default is on_demand and spot.
+        price_lock: a `trainfare.lock` to take all prices from.
+        own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
 
     Raises:
         InputError: an argument that cannot be used; the message names it.
@@ -87,6 +89,8 @@ class FareMeter(LightningCallback):
         providers: list[str] | None = None,
         regions: list[str] | None = None,
         purchase: list[str] | None = None,
+        price_lock: str | None = None,
+        own_prices: str | None = None,
     ) -> None:
         super().__init__()
         self._settings = MeterSettings.checked(
@@ -105,6 +109,8 @@ class FareMeter(LightningCallback):
             providers=providers,
             regions=regions,
             purchase=purchase,
+            price_lock=price_lock,
+            own_prices=own_prices,
         )
         self._meter: Meter | None = None
         self._trainer: Any = None

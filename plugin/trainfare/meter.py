@@ -75,7 +75,17 @@ class Meter:
     def _price_of(self, machine: str) -> float | None:
         try:
             limit_s = self.services.price_lookup_limit_s
-            price = float(call_within(limit_s, lambda: self.services.usd_per_hour(machine)))
+            services, lock = self.services, self.settings.price_lock
+            price = float(
+                call_within(
+                    limit_s,
+                    lambda: (
+                        services.usd_per_hour(machine)
+                        if lock is None
+                        else services.locked_usd_per_hour(machine, lock)
+                    ),
+                )
+            )
             _check_price(price)
         except Exception as error:  # noqa: BLE001 - a price source may fail in any way; dollars are left out
             self._log.once("price", f"FareMeter: no price for machine {machine!r}: {first_line(error)}")

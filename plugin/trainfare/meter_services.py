@@ -47,6 +47,13 @@ def _usd_per_hour(machine: str) -> float:
     return float(load_prices().book.find(machine).usd_per_hour)
 
 
+def _locked_usd_per_hour(machine: str, lock: str) -> float:
+    _import_polars()
+    from trainfare.price_lock import read_lock
+
+    return float(read_lock(Path(lock)).book.find(machine).usd_per_hour)
+
+
 def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
     _import_polars()
     from trainfare.recommendation import recommend
@@ -58,6 +65,10 @@ def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
         purchase=settings.purchase,
         max_usd=settings.budget_usd,
         deadline_hours=settings.deadline_hours,
+        lock=settings.price_lock,
+        own_prices=settings.own_prices,
+        # Nobody can be asked at the end of a run; the report marks what is stale and says its age.
+        allow_stale=True,
     )
 
 
@@ -140,6 +151,7 @@ class MeterServices:
         today: the day of the report.
         say: writes one line for the user.
         usd_per_hour: price of a machine by its name, on demand; may be slow or fail.
+        locked_usd_per_hour: the same by machine and price lock.
         recommend: ranks machines for a profile.
         write_profile, write_reports, show, markdown: the report's ways out.
         prepare: imports what tracing needs, before the first step.
@@ -153,6 +165,7 @@ class MeterServices:
     today: Callable[[], date] = _today
     say: Callable[[str], None] = _say
     usd_per_hour: Callable[[str], float] = _usd_per_hour
+    locked_usd_per_hour: Callable[[str, str], float] = _locked_usd_per_hour
     recommend: Callable[[JobProfile, MeterSettings], Recommendation] = _recommend
     write_profile: Callable[[JobProfile, Path], Path] = _write_profile
     write_reports: Callable[[Recommendation, JobProfile, Path, date], tuple[Path, ...]] = _write_reports

@@ -22,6 +22,7 @@ _COUNTS = {
 }
 _AMOUNTS = ("usd_per_hour", "budget_usd", "deadline_hours")
 _SWITCHES = ("trace", "report", "log_metrics")
+_PATHS = ("report_dir", "price_lock", "own_prices")
 _LISTS = ("providers", "regions", "purchase")
 
 
@@ -44,6 +45,8 @@ class MeterSettings:
     providers: tuple[str, ...] | None = None
     regions: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
+    price_lock: str | None = None
+    own_prices: str | None = None
 
     @classmethod
     def checked(cls, **arguments: Any) -> MeterSettings:
@@ -64,8 +67,13 @@ class MeterSettings:
         for name in _LISTS:
             values[name] = _names(name, values[name])
         _check_machine(values["machine"])
-        if values["report_dir"] is not None:
-            values["report_dir"] = _folder(values["report_dir"])
+        for name in _PATHS:
+            if values[name] is not None:
+                values[name] = _path(name, values[name])
+        if values["price_lock"] is not None and values["own_prices"] is not None:
+            raise InputError(
+                "FareMeter(own_prices=...): it must be None with price_lock, which holds them already"
+            )
         return cls(**values)
 
     @property
@@ -120,8 +128,9 @@ def _check_machine(value: Any) -> None:
     raise InputError(msg)
 
 
-def _folder(value: Any) -> str:
+def _path(name: str, value: Any) -> str:
     text = str(value) if isinstance(value, str) or hasattr(value, "__fspath__") else ""
     if not text or "\0" in text:
-        raise InputError(f"FareMeter(report_dir={value!r}): it must be the name of a folder, or None")
+        what = "folder" if name == "report_dir" else "file"
+        raise InputError(f"FareMeter({name}={value!r}): it must be the name of a {what}, or None")
     return text

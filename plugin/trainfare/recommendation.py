@@ -1,9 +1,6 @@
 """
 `recommend`: from a job and the prices at hand to the ranked answer; the same path for the callback and the
-commands.
-
-Prices come from plug-ins of the entry-point group `trainfare.providers`. Each is loaded by itself: a broken
-one costs its own cloud, is named in the answer, and nothing else.
+commands. Where the prices come from stands in `price_sources`.
 """
 
 from __future__ import annotations
@@ -13,11 +10,19 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from trainfare_core.errors import InputError, NoOffersError, PricesUnavailableError, TrainfareError
+from trainfare.price_sources import (
+    PROVIDER_GROUP,
+    LoadedPrices,
+    PriceChoice,
+    ProviderEntry,
+    age_warnings,
+    load_prices,
+)
+from trainfare_core.errors import InputError, NoOffersError
 
 if TYPE_CHECKING:
     from trainfare.training_job import TrainingJob
@@ -30,79 +35,26 @@ if TYPE_CHECKING:
 __all__ = [
     "PROVIDER_GROUP",
     "LoadedPrices",
+    "PriceChoice",
     "ProviderEntry",
+    "Ranked",
+    "age_warnings",
     "constraints_of",
     "load_price_book",
     "load_prices",
     "profile_of",
+    "ranked",
     "recommend",
+    "used_prices",
     "with_names",
 ]
 
-PROVIDER_GROUP = "trainfare.providers"
 MAX_NODES = 16
 """`trainfare_core.candidates.NODE_COUNTS` ends here."""
 
 Names: TypeAlias = "str | Sequence[str] | None"
 
 _log = logging.getLogger("trainfare")
-
-
-class ProviderEntry(Protocol):
-    """An entry point, as `importlib.metadata` gives it."""
-
-    @property
-    def name(self) -> str:
-        """Name of the plug-in."""
-        ...
-
-    def load(self) -> Any:
-        """Import what the entry point names: a class or function that makes a `PriceProvider`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedPrices:
-    """
-    What the plug-ins gave.
-
-    Attributes:
-        book: all prices together.
-        problems: a sentence for every plug-in that failed, sorted.
-    """
-
-    book: PriceBook
-    problems: tuple[str, ...]
-
-
-def load_prices(entries: Iterable[ProviderEntry] | None = None) -> LoadedPrices:
-    """
-    Load every price plug-in, each in its own `try`.
-
-    Args:
-        entries: the plug-ins; None takes the installed ones of the group `trainfare.providers`.
-
-    Raises:
-        PricesUnavailableError: no plug-in is installed, or none of them gave any price.
-    """
-    from trainfare_core.offers import PriceBook
-
-    found = sorted(
-        entry_points(group=PROVIDER_GROUP) if entries is None else entries, key=lambda entry: entry.name
-    )
-    books: list[PriceBook] = []
-    problems: list[str] = []
-    for entry in found:
-        book = _book_or_problem(entry)
-        if isinstance(book, PriceBook):
-            books.append(book)
-        else:
-            problems.append(book)
-    if not any(len(book) for book in books):
-        why = "; ".join(problems) or "no price source is installed: install trainfare again"
-        msg = f"there are no prices: {why}"
-        raise PricesUnavailableError(msg)
-    return LoadedPrices(PriceBook.concat(books), tuple(problems))
 
 
 def load_price_book(entries: Iterable[ProviderEntry] | None = None) -> PriceBook:
@@ -132,6 +84,10 @@ def recommend(
     max_nodes: int = 4,
     all_regions: bool = False,
     price_book: PriceBook | None = None,
+    lock: str | Path | None = None,
+    own_prices: str | Path | None = None,
+    allow_stale: bool = False,
+    now: datetime | None = None,
 ) -> Recommendation:
     """
     Rank every machine that could run a job, with dollars, hours and how sure they are.
@@ -149,6 +105,10 @@ def recommend(
         max_nodes: largest number of machines in one run, 1 to 16.
         all_regions: list every region; else each machine once, at its cheapest.
         price_book: prices; None loads the plug-ins.
+        lock: a `trainfare.lock`: rank its prices and no others.
+        own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
+        allow_stale: rank also with live prices that were fetched more than 30 days ago.
+        now: an aware moment to count the age of prices to; None is now.
 
     Returns:
         The ranked answer. Where nothing is feasible `options` is empty and `unknown_because` says why.
@@ -156,11 +116,67 @@ def recommend(
     Raises:
         InputError: a number out of range, or a word that is none of its choices.
         UnknownNameError: a provider, region or purchase option that the prices do not have, with near names.
-        PricesUnavailableError: no price source gave anything.
+        PricesUnavailableError: no price source gave anything, or live prices are too old to rank with.
+        PriceLockError: the lock is damaged, edited or not there.
         NoOffersError: no price matches the filters.
         ProfileError: a profile file that is not one.
         TraceError: a training step that cannot be traced without hardware.
     """
+    if price_book is not None and not (lock is None and own_prices is None):
+        raise InputError("price_book: with lock or own_prices it would not be used; give one of them")
+    found = ranked(
+        job,
+        _choice(lock, own_prices, allow_stale=allow_stale, now=now),
+        providers=providers,
+        regions=regions,
+        purchase=purchase,
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        objective=objective,
+        confidence=confidence,
+        limit=limit,
+        max_nodes=max_nodes,
+        all_regions=all_regions,
+        price_book=price_book,
+    )
+    for warning in found.warnings:
+        _log.warning("%s", warning)
+    return found.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """
+    An answer, and what its reader must know besides.
+
+    Attributes:
+        answer: the same on every day for the same prices.
+        as_of: what a report counts ages to.
+        warnings: sentences on the age of the prices, counted to the moment of the question.
+    """
+
+    answer: Recommendation
+    as_of: datetime
+    warnings: tuple[str, ...]
+
+
+def ranked(
+    job: Job,
+    choice: PriceChoice,
+    *,
+    providers: Names = None,
+    regions: Names = None,
+    purchase: Names = None,
+    max_usd: float | None = None,
+    deadline_hours: float | None = None,
+    objective: Objective = "cheapest",
+    confidence: float = 0.9,
+    limit: int = 30,
+    max_nodes: int = 4,
+    all_regions: bool = False,
+    price_book: PriceBook | None = None,
+) -> Ranked:
+    """Rank as `recommend` does, which explains arguments and errors, and keep what a report needs besides."""
     from trainfare import __version__
     from trainfare_core.ranking import rank
 
@@ -168,9 +184,11 @@ def recommend(
     _check_range("limit", limit, 1, 100_000)
     _check_range("max_nodes", max_nodes, 1, MAX_NODES)
     limits = constraints_of(max_usd=max_usd, deadline_hours=deadline_hours, confidence=confidence)
-    loaded = load_prices() if price_book is None else LoadedPrices(price_book, ())
+    given = price_book is not None
+    loaded = load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, ())
     asked = with_names(limits, loaded.book, providers=providers, regions=regions, purchase=purchase)
-    return rank(
+    warnings = () if given else age_warnings(loaded, used_prices(loaded.book, asked), choice)
+    answer = rank(
         profile_of(job),
         loaded.book,
         constraints=asked,
@@ -178,8 +196,29 @@ def recommend(
         limit=limit,
         max_nodes=max_nodes,
         all_regions=all_regions,
-        notes=loaded.problems,
+        notes=(*loaded.problems, *loaded.notes),
         tool_version=__version__,
+    )
+    return Ranked(answer, loaded.as_of, warnings)
+
+
+def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
+    """Return the prices that a question is about, names as the book spells them."""
+    from trainfare_core.ranking import DEFAULT_PURCHASE
+
+    return book.filter(
+        providers=asked.providers, regions=asked.regions, purchase=asked.purchase or DEFAULT_PURCHASE
+    )
+
+
+def _choice(
+    lock: str | Path | None, own_prices: str | Path | None, *, allow_stale: bool, now: datetime | None
+) -> PriceChoice:
+    return PriceChoice(
+        lock=None if lock is None else Path(lock),
+        own_prices=None if own_prices is None else Path(own_prices),
+        allow_stale=allow_stale,
+        now=now or datetime.now(tz=timezone.utc),
     )
 
 
@@ -249,27 +288,6 @@ def with_names(
         msg = f"no price matches {wanted}; the purchase options there are: {has}"
         raise NoOffersError(msg)
     return limits.model_copy(update={"providers": clouds, "regions": places, "purchase": terms})
-
-
-def _book_or_problem(entry: ProviderEntry) -> PriceBook | str:
-    """Load one plug-in; what is wrong with it comes back as a sentence."""
-    try:
-        return _book_of(entry)
-    except TrainfareError as error:
-        return f"price source {entry.name!r} gave nothing: {error}"
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: a plug-in may fail in any way
-        # Only the kind of the error: a foreign message may hold a URL with its key.
-        return f"price source {entry.name!r} is broken ({type(error).__name__}): update or remove it"
-
-
-def _book_of(entry: ProviderEntry) -> PriceBook:
-    from trainfare_core.offers import PriceBook
-
-    book: object = entry.load()().load()
-    if not isinstance(book, PriceBook):
-        msg = f"it returned {type(book).__name__} instead of a PriceBook"
-        raise PricesUnavailableError(msg)
-    return book
 
 
 def _several(names: Names) -> tuple[str, ...] | None:

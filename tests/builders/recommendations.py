@@ -137,12 +137,14 @@ def _options() -> tuple[Option, ...]:
         option(
             rank=7, instance_type="p5.48xlarge", accelerator="H100-SXM-80GB", accelerator_count=8.0, sharding="ddp",
             micro_batch_size=1, hours=0.94, usd=41.2, step=0.033, on_front=True, device_memory_gib=79.1,
-            bound_by="launch", step_parts=parts(0.033, 0.19, 0.17, 0.38, 0.18, 0.08), price_observed_on="2026-11-20",
+            bound_by="launch", step_parts=parts(0.033, 0.19, 0.17, 0.38, 0.18, 0.08), price_observed_on="2025-06-05",
+            price_fetched_at="2026-11-24T09:30:00Z", price_source_class="price_api", price_source="pricing.us-east-1.amazonaws.com",
         ),
         option(
             rank=8, instance_type="p5.48xlarge", accelerator="H100-SXM-80GB", accelerator_count=8.0, nodes=2, sharding="fsdp",
             micro_batch_size=1, accumulate_grad_batches=2, hours=0.71, usd=62.5, step=0.025, on_front=True, device_memory_gib=79.1,
             bound_by="communication", step_parts=parts(0.025, 0.14, 0.13, 0.25, 0.41, 0.07), price_observed_on="2026-11-20",
+            price_source_class="own",
         ),
         option(
             rank=9, service="sagemaker", instance_type="ml.g5.12xlarge", region="eu-west-1", accelerator="A10G-24GB",

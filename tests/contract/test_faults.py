@@ -214,7 +214,9 @@ def test_a_service_that_fails_costs_one_warning(service: str, fault: str) -> Non
     lines: list[str] = []
     options = {"precision": "bf16-mixed"} if service == "fake_copy" else {}
     services = contract.harmless(**{"say": lines.append, **failing_service(service, FAULTS[fault], hits)})
-    outcome = contract.fit([contract.meter(services, machine="aws:p4d.24xlarge@us-east-1")], **options)
+    locked = {"price_lock": "trainfare.lock"} if service == "locked_usd_per_hour" else {}
+    metered = contract.meter(services, machine="aws:p4d.24xlarge@us-east-1", **locked)
+    outcome = contract.fit([metered], **options)
     assert hits, f"{service} was never called"
     assert outcome.same == contract.fit([], **options).same
     assert outcome.status == "TrainerStatus.FINISHED"

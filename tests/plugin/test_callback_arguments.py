@@ -47,6 +47,8 @@ pytestmark = [
         ("report_dir", ""),
         ("report_dir", "a\0b"),
         ("report_dir", 7),
+        ("price_lock", ""),
+        ("own_prices", 3),
         ("total_samples", 0),
         ("total_samples", 10**30),
         ("batch_size", 0),
@@ -65,6 +67,12 @@ def test_a_bad_argument_is_named(name: str, value: Any) -> None:
     arguments: dict[str, Any] = {name: value}
     with pytest.raises(InputError, match=rf"FareMeter\({name}=.*it must"):
         FareMeter(**arguments)
+
+
+def test_a_lock_holds_own_prices_already() -> None:
+    """Both at once would leave open which of them decides."""
+    with pytest.raises(InputError, match=r"own_prices=.*price_lock"):
+        FareMeter(price_lock="trainfare.lock", own_prices="mine.toml")
 
 
 def test_good_arguments_are_kept() -> None:

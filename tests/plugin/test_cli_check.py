@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from trainfare.budget_check import BudgetCheck, check_markdown, check_table, jud
 from trainfare.cli import main
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Constraints
+
+DAY = date(2026, 11, 24)
 
 
 def file_of(profile: JobProfile, folder: Path) -> str:
@@ -157,12 +160,19 @@ def test_hostile_names_stay_text(name: str) -> None:
     """Control bytes, table breaks, links and elements of a job's name do not reach terminal or Markdown."""
     prices = book(offer_row(instance_type=name))
     answer = judge(small_job(name=name), prices, Constraints(max_usd=1e6))
-    table, markdown = check_table(answer), check_markdown(answer)
+    table, markdown = check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)
     assert "\x1b" not in table + markdown
     assert "<script>" not in markdown
     assert "](javascript" not in markdown
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {4}
+
+
+def test_the_age_stands_beside_the_total() -> None:
+    """Whoever reads a verdict reads how old its price is, in the terminal and in the pull request."""
+    answer = judge(small_job(), book(offer_row(observed_on="2026-07-20")), Constraints(max_usd=1e6))
+    for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
+        assert "2026-07-20 (127 days old, stale)" in text.replace("\\", "")
 
 
 def test_same_answer_same_bytes() -> None:

@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import re
-from datetime import date
+from datetime import date, datetime, timezone
 
 import pytest
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare.cli import main
 from trainfare.cli.offers import OffersReport, Query, offers_csv, offers_table, select
+from trainfare.cli.price_options import moment
 from trainfare.cli.prices import PricesStatus, price_status, status_table
 from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
 
+DAY = date(2026, 8, 1)
+NOW = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
 HOSTILE = "p4d\x1b[31m.evil\x07\u202e\nrow [bold]x[/bold] \x9b2J"
 
 
@@ -113,7 +116,7 @@ def test_caveats_and_estimated_dates_are_footnotes() -> None:
     """A doubtful price is marked in its row and explained once below the table."""
     doubts = {"caveat": "read off a napkin", "observed_on_estimated": True}
     book = book_of(offer_row(**doubts), offer_row(region="x", **doubts), offer_row(region="y"))
-    text = offers_table(select(book, Query()))
+    text = offers_table(select(book, Query()), as_of=DAY)
     assert text.count("2026-07-20 est. [1]") == 2
     assert text.count("[1] read off a napkin") == 1
     assert "est.: the source has no date" in text
@@ -124,7 +127,7 @@ def test_every_way_to_buy_and_the_interruption_band_are_shown() -> None:
     ways = ("spot", "reserved_1y", "reserved_3y", "savings_1y", "savings_3y", "capacity_block")
     rows = [offer_row(purchase_option=way, usd_per_hour=5.0) for way in ways[1:]]
     book = book_of(*rows, offer_row(purchase_option="spot", usd_per_hour=9.0, interruption_band="10-15%"))
-    text = offers_table(select(book, Query()))
+    text = offers_table(select(book, Query()), as_of=DAY)
     assert all(way in text for way in ways)
     assert "spot, interrupted 10-15%" in text
 
@@ -132,14 +135,13 @@ def test_every_way_to_buy_and_the_interruption_band_are_shown() -> None:
 def test_hostile_names_cannot_draw_on_the_terminal() -> None:
     """Escapes, control bytes and bidirectional marks are gone, line breaks too, and rich markup is only text."""
     book = book_of(offer_row(instance_type=HOSTILE, caveat=HOSTILE, zone=HOSTILE), origin=HOSTILE)
-    day = date(2026, 8, 1)
     for text in (
-        offers_table(select(book, Query())),
-        status_table(price_status(book, as_of=day, problems=(HOSTILE,))),
+        offers_table(select(book, Query()), as_of=DAY),
+        status_table(price_status(book, as_of=NOW, problems=(HOSTILE,))),
     ):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
         assert "[bold]x[/bold]" in text
-    assert offers_table(select(book, Query())).count("\n") == 5
+    assert offers_table(select(book, Query()), as_of=DAY).count("\n") == 5
 
 
 @pytest.mark.parametrize("start", "=+-@")
@@ -161,10 +163,10 @@ def test_status_counts_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     assert (azure.newest, azure.age_days) == ("2026-06-18", 44)
     assert (azure.rows_read, azure.accepted, azure.filtered, azure.quarantined) == (949, 949, (), ())
     google = services["gcp", "gce"]
-    assert (google.rows_after_as_of, google.age_days, google.stale_rows) == (9, 0, 1778 - 1665)
+    assert (google.rows_after_as_of, google.age_days, google.old_rows) == (9, 0, 1778 - 1665)
     code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01")
     assert code == 0
-    assert "as of 2026-08-01: 5,201 prices" in out
+    assert "as of 2026-08-01 23:59 UTC: 5,201 prices, " in out
     assert "azure/azure_vm" in out
 
 
@@ -183,26 +185,36 @@ def test_status_refuses_a_day_that_is_none(capsys: pytest.CaptureFixture[str], t
     assert "YYYY-MM-DD" in err
 
 
-@pytest.mark.parametrize(
-    ("as_of", "age"), [(date(2026, 8, 19), 30), (date(2026, 8, 20), 31), (date(2019, 1, 1), 0)]
-)
-def test_stale_is_over_thirty_days_or_from_the_future(as_of: date, age: int) -> None:
-    """30 days is not stale, 31 is; a clock set back makes nothing fresh for ever."""
-    (service,) = price_status(book_of(offer_row(observed_on="2026-07-20")), as_of=as_of).services
+@pytest.mark.parametrize(("day", "age"), [("2026-08-19", 30), ("2026-08-20", 31), ("2019-01-01", 0)])
+def test_old_is_over_thirty_days_or_from_the_future(day: str, age: int) -> None:
+    """30 days is not old, 31 is; a clock set back makes nothing fresh for ever."""
+    (service,) = price_status(book_of(offer_row(observed_on="2026-07-20")), as_of=moment(day)).services
     assert service.age_days == age
-    assert service.stale_rows == (0 if age == 30 else 1)
+    assert service.old_rows == (0 if age == 30 else 1)
+    assert service.fresh_rows == 0
+
+
+def test_a_fetched_price_is_as_old_as_its_fetch() -> None:
+    """What the cloud said an hour ago is fresh, however long the price has been in force; spot for an hour only."""
+    fetched = {"fetched_at": "2026-08-01T10:30:00Z", "observed_on": "2025-06-05"}
+    book = book_of(offer_row(**fetched), offer_row(purchase_option="spot", usd_per_hour=9.0, **fetched))
+    (service,) = price_status(book, as_of=NOW).services
+    assert (service.fresh_rows, service.old_rows, service.age_days, service.oldest_age_days) == (1, 0, 0, 0)
+    text = status_table(price_status(book, as_of=NOW))
+    assert "test, fetched 2026-08-01T10:30:00Z" in text
+    assert "partly stale" in text
 
 
 def test_vague_date_counts_from_its_first_day() -> None:
     """A price of "March" may be of 1 March: its age is never understated."""
-    (service,) = price_status(book_of(offer_row(observed_on="2026-03")), as_of=date(2026, 3, 31)).services
+    (service,) = price_status(book_of(offer_row(observed_on="2026-03")), as_of=moment("2026-03-31")).services
     assert service.age_days == 30
 
 
 def test_status_shows_refused_rows_and_sick_sources() -> None:
     """A service whose every row was refused is still listed, with reasons, and so is a plug-in that failed."""
     book = book_of(offer_row(), offer_row(service="sagemaker", usd_per_hour=0.0), offer_row(accelerator=None))
-    status = price_status(book, as_of=date(2026, 8, 1), problems=("price source 'azure' is broken",))
+    status = price_status(book, as_of=NOW, problems=("price source 'azure' is broken",))
     text = status_table(status)
     assert "quarantined aws/sagemaker: 1 rows: price is not a finite number above 0" in text
     assert "filtered aws/ec2: 1 rows: machine without an accelerator" in text

@@ -103,11 +103,14 @@ def test_an_unknown_length_is_said_in_every_title() -> None:
 
 
 def test_marks_tell_what_to_watch() -> None:
-    """On front, spot, needs porting and stale, each only where it holds."""
+    """On front, spot, needs porting, own price and stale, each only where it holds."""
     rows = tell(recommendation(), None, TODAY).rows
     assert rows[0].marks == ("cheapest", "on front", "spot", "stale")
     assert rows[1].marks == ("on front", "needs porting", "stale")
-    assert rows[4].marks == ()
+    (fetched,) = (row for row in rows if row.price_age == "14 hours old")
+    assert fetched.marks == ("on front",)
+    assert fetched.price_date == "2026-11-24"
+    assert any("own price" in row.marks for row in rows)
 
 
 def test_what_was_asked_is_repeated() -> None:

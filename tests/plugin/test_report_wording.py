@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders.recommendations import interval as make_interval
 from builders.recommendations import option
-from trainfare.report.price_age import price_age, price_ages
+from trainfare.report.price_age import PriceBirth, price_age, price_ages
 from trainfare.report.wording import (
     cloud_words,
     count_words,
@@ -22,6 +22,7 @@ from trainfare.report.wording import (
 )
 
 TODAY = date(2026, 11, 24)
+NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
@@ -78,30 +79,53 @@ def test_counts_and_names_in_words() -> None:
 
 @pytest.mark.parametrize(
     ("observed_on", "text", "stale"),
-    [("2026-07-20", "127 days old", True), ("2026-11-23", "1 day old", False), ("2026-10-25", "30 days old", False),
-     ("2026-10-24", "31 days old", True), ("2026-03", "8 months old", True), ("2026-11", "0 to 23 days old", False),
+    [("2026-07-20", "127 days old", True), ("2026-11-23", "1 day old", True), ("2026-11-24", "0 days old", False),
+     ("2026-10-24", "31 days old", True), ("2026-03", "8 months old", True), ("2026-11", "0 to 23 days old", True),
      ("2026-10", "24 to 54 days old", True), ("2025", "328 to 692 days old", True), ("2026-12-01", "dated after 2026-11-24", True),
      ("2026-07-20T10:00:00Z", "127 days old", True), ("2026-13", "age unknown", True), ("soon", "age unknown", True),
      ("٢٠٢٦-07-20", "age unknown", True)],
 )  # fmt: skip
 def test_a_price_is_as_old_as_its_date_can_prove(observed_on: str, text: str, stale: bool) -> None:
     """A month is its whole span and its older end decides; what cannot be told is stale, never fresh."""
-    age = price_age(observed_on, TODAY)
+    age = price_age(PriceBirth(observed_on), TODAY)
     assert (age.text, age.stale) == (text, stale)
+
+
+@pytest.mark.parametrize(
+    ("hours", "option", "text", "stale"),
+    [(0.5, "on_demand", "less than 1 hour old", False), (0.99, "spot", "less than 1 hour old", False), (1.5, "spot", "1 hour old", True),
+     (24, "on_demand", "24 hours old", False), (24.5, "on_demand", "24 hours old", True), (47, "reserved_1y", "47 hours old", True),
+     (48, "spot", "2 days old", True), (-0.5, "spot", "less than 1 hour old", False), (-2, "on_demand", "dated after 2026-11-24", True)],
+)  # fmt: skip
+def test_a_fetched_price_is_as_old_as_its_fetch(hours: float, option: str, text: str, stale: bool) -> None:
+    """24 hours on demand, 1 hour spot; a fetch from the future is never fresh."""
+    fetched = (NOON - timedelta(hours=hours)).isoformat()
+    age = price_age(PriceBirth("2020-01-01", fetched, option), NOON)
+    assert (age.text, age.stale) == (text, stale)
+
+
+def test_a_date_alone_proves_no_spot_price_and_a_contract_needs_no_proof() -> None:
+    """Today's date may be 23 hours ago; a negotiated rate of last year still holds."""
+    assert price_age(PriceBirth("2026-11-24", None, "spot"), NOON).stale
+    assert not price_age(PriceBirth("2025-01-01", by_contract=True), NOON).stale
+    assert price_age(PriceBirth("2026-11-24", "not a moment"), NOON).text == "age unknown"
 
 
 @settings(deadline=None)
 @given(st.dates(), st.dates(), st.sampled_from(["%Y-%m-%d", "%Y-%m", "%Y"]))
 def test_ages_are_never_negative_and_old_is_never_fresh(observed: date, as_of: date, precision: str) -> None:
-    """With the clock set to any day, no age is negative and nothing older than 30 days counts as fresh."""
-    age = price_age(observed.strftime(precision).zfill(4), as_of)
+    """With the clock set to any day, no age is negative and nothing older than a day counts as fresh."""
+    age = price_age(PriceBirth(observed.strftime(precision).zfill(4)), as_of)
     assert age.days is None or age.days >= 0
-    if as_of - observed > timedelta(days=30) or observed > as_of + timedelta(days=366):
+    if as_of - observed > timedelta(days=1) or observed > as_of + timedelta(days=366):
         assert age.stale
 
 
 def test_many_dates_become_one_phrase() -> None:
     """One date is one age; several are the oldest and the newest."""
-    assert price_ages(frozenset({"2026-07-20"}), TODAY) == "prices from 2026-07-20, 127 days old"
-    both = price_ages(frozenset({"2026-11-20", "2026-03", "2026-07-20"}), TODAY)
+    assert price_ages(frozenset({PriceBirth("2026-07-20")}), TODAY) == "prices from 2026-07-20, 127 days old"
+    dates = {PriceBirth("2026-11-20"), PriceBirth("2026-03"), PriceBirth("2026-07-20")}
+    both = price_ages(frozenset(dates), TODAY)
     assert both == "prices from 2026-03 (8 months old) to 2026-11-20 (4 days old)"
+    fetched = price_ages(frozenset({*dates, PriceBirth("2025-06-05", "2026-11-24T09:00:00Z")}), NOON)
+    assert fetched == "prices from 2026-03 (8 months old) to 2026-11-24 (3 hours old)"

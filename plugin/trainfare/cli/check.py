@@ -8,6 +8,16 @@ from typing import Annotated
 
 import typer
 
+from trainfare.cli.price_options import (
+    AllowStale,
+    AsOf,
+    Lock,
+    MaxPriceAge,
+    OnStaleOption,
+    OwnPricesOption,
+    price_choice,
+    warn,
+)
 from trainfare.cli.recommend import check_free, hours_of, write_answer
 from trainfare_core.errors import InputError
 
@@ -34,6 +44,12 @@ def check(
         typer.Option(help="spot, reserved_1y, ...; may be repeated; default: on_demand, whose prices hold"),
     ] = None,
     max_nodes: Annotated[int, typer.Option(min=1, max=16, help="machines in one run, at most")] = 4,
+    lock: Lock = None,
+    own_prices: OwnPricesOption = None,
+    allow_stale: AllowStale = False,  # noqa: FBT002 - typer reads flags so
+    max_price_age_days: MaxPriceAge = None,
+    on_stale: OnStaleOption = None,
+    as_of: AsOf = None,
     output: Annotated[
         OutputFormat, typer.Option("--format", help="table, json or markdown")
     ] = OutputFormat.table,
@@ -43,7 +59,14 @@ def check(
 ) -> None:
     """Hold a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
     from trainfare.budget_check import DEFAULT_PURCHASE, EXIT_CODES, check_markdown, check_table, judge
-    from trainfare.recommendation import constraints_of, load_prices, profile_of, with_names
+    from trainfare.recommendation import (
+        age_warnings,
+        constraints_of,
+        load_prices,
+        profile_of,
+        used_prices,
+        with_names,
+    )
 
     check_free(out)
     deadline_hours = hours_of(deadline)
@@ -51,20 +74,28 @@ def check(
         msg = "nothing to check: give --max-usd, --deadline, or both"
         raise InputError(msg)
     limits = constraints_of(max_usd=max_usd, deadline_hours=deadline_hours, confidence=confidence)
-    loaded = load_prices()
+    choice = price_choice(
+        lock=lock,
+        own_prices=own_prices,
+        allow_stale=allow_stale,
+        max_price_age_days=max_price_age_days,
+        on_stale=on_stale,
+        as_of=as_of,
+    )
+    loaded = load_prices(choice=choice)
     asked = with_names(
         limits, loaded.book, providers=provider, regions=region, purchase=purchase or DEFAULT_PURCHASE
     )
+    warn(age_warnings(loaded, used_prices(loaded.book, asked), choice))
     terms = (
         () if purchase else ("judged at on-demand prices: name --purchase spot to count spot machines too",)
     )
-    notes = (*terms, *loaded.problems)
+    notes = (*terms, *loaded.problems, *loaded.notes)
     answer = judge(profile_of(job), loaded.book, asked, max_nodes=max_nodes, notes=notes)
-    render = {
-        OutputFormat.table: check_table,
-        OutputFormat.markdown: check_markdown,
-        OutputFormat.json: type(answer).to_json,
-    }[output]
-    write_answer(render(answer), out)
+    if output is OutputFormat.json:
+        write_answer(answer.to_json(), out)
+    else:
+        render = check_table if output is OutputFormat.table else check_markdown
+        write_answer(render(answer, as_of=loaded.as_of), out)
     if EXIT_CODES[answer.verdict]:
         raise typer.Exit(EXIT_CODES[answer.verdict])

@@ -9,12 +9,22 @@ import math
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainfare import __version__
+from trainfare.cli.price_options import (
+    AsOf,
+    Lock,
+    MaxPriceAge,
+    OnStaleOption,
+    OwnPricesOption,
+    price_choice,
+    warn,
+)
 from trainfare.report.escape import csv_cell, terminal_text
 from trainfare_core.errors import InputError, NoOffersError
 
@@ -117,6 +127,7 @@ class OffersReport(_Model):
     oldest: str
     newest: str
     problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
+    notes: tuple[str, ...] = Field(default=(), description="where the prices are from")
     offers: tuple[OfferRow, ...]
 
     def to_json(self) -> str:
@@ -137,12 +148,26 @@ def offers(
     max_usd_per_hour: Annotated[float | None, typer.Option(help="dearest machine, USD per hour")] = None,
     sort: Annotated[Sort, typer.Option(help="what comes first")] = Sort.price,
     limit: Annotated[int, typer.Option(min=0, help="offers to show; 0: all")] = 20,
+    lock: Lock = None,
+    own_prices: OwnPricesOption = None,
+    max_price_age_days: MaxPriceAge = None,
+    on_stale: OnStaleOption = None,
+    as_of: AsOf = None,
     output: Annotated[OutputFormat, typer.Option("--format", help="table, json or csv")] = OutputFormat.table,
 ) -> None:
     """List machines and their prices, with the date and the source of each."""
-    from trainfare.recommendation import load_prices
+    from trainfare.price_sources import age_warnings, load_prices
 
-    loaded = load_prices()
+    choice = price_choice(
+        lock=lock,
+        own_prices=own_prices,
+        # A list is no decision: live prices of any age may be read, with their age beside them.
+        allow_stale=True,
+        max_price_age_days=max_price_age_days,
+        on_stale=on_stale,
+        as_of=as_of,
+    )
+    loaded = load_prices(choice=choice)
     asked = Query(
         providers=_given(provider),
         services=_given(service),
@@ -152,22 +177,28 @@ def offers(
         max_usd_per_hour=max_usd_per_hour,
         sort=sort.value,
     )
-    report = select(loaded.book, asked, limit=limit, problems=loaded.problems)
-    for problem in report.problems:
-        sys.stderr.write(f"warning: {terminal_text(problem)}\n")
+    report = select(loaded.book, asked, limit=limit, problems=loaded.problems, notes=loaded.notes)
+    warn((*report.problems, *age_warnings(loaded, matching(loaded.book, report.query), choice)))
     if output is OutputFormat.json:
         sys.stdout.write(report.to_json())
     elif output is OutputFormat.csv:
         sys.stdout.write(offers_csv(report))
     else:
-        sys.stdout.write(offers_table(report, width=output_width()))
+        sys.stdout.write(offers_table(report, as_of=loaded.as_of, width=output_width()))
 
 
 def _given(names: list[str] | None) -> tuple[str, ...] | None:
     return tuple(names) if names else None
 
 
-def select(book: PriceBook, asked: Query, *, limit: int = 20, problems: tuple[str, ...] = ()) -> OffersReport:
+def select(
+    book: PriceBook,
+    asked: Query,
+    *,
+    limit: int = 20,
+    problems: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> OffersReport:
     """
     Return the offers of a book that match, best first.
 
@@ -176,6 +207,7 @@ def select(book: PriceBook, asked: Query, *, limit: int = 20, problems: tuple[st
         asked: names as a person types them; the report has them as the book spells them.
         limit: rows to return; 0 returns all.
         problems: price sources that gave nothing.
+        notes: where the prices are from.
 
     Raises:
         UnknownNameError: a name that the book does not have.
@@ -194,28 +226,34 @@ def select(book: PriceBook, asked: Query, *, limit: int = 20, problems: tuple[st
         max_usd_per_hour=limit_usd,
         sort=asked.sort,
     )
-    matching = book.filter(
+    found = matching(book, query)
+    if not len(found):
+        raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; drop a filter")
+    best = found.sorted_by(query.sort)
+    rows = tuple(_row(offer) for offer in (best.head(limit) if limit else best).offers())
+    dates = [(facts.oldest, facts.newest) for facts in found.facts()]
+    return OffersReport(
+        tool_version=__version__,
+        query=query,
+        matched=len(found),
+        shown=len(rows),
+        oldest=min(oldest for oldest, _ in dates),
+        newest=max(newest for _, newest in dates),
+        problems=problems,
+        notes=notes,
+        offers=rows,
+    )
+
+
+def matching(book: PriceBook, query: Query) -> PriceBook:
+    """Return the offers that match a query whose names are the book's own."""
+    return book.filter(
         providers=query.providers,
         services=query.services,
         regions=query.regions,
         accelerators=query.accelerators,
         purchase=query.purchase,
-        max_usd_per_hour=limit_usd,
-    )
-    if not len(matching):
-        raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; drop a filter")
-    best = matching.sorted_by(query.sort)
-    rows = tuple(_row(offer) for offer in (best.head(limit) if limit else best).offers())
-    dates = [(facts.oldest, facts.newest) for facts in matching.facts()]
-    return OffersReport(
-        tool_version=__version__,
-        query=query,
-        matched=len(matching),
-        shown=len(rows),
-        oldest=min(oldest for oldest, _ in dates),
-        newest=max(newest for _, newest in dates),
-        problems=problems,
-        offers=rows,
+        max_usd_per_hour=query.max_usd_per_hour,
     )
 
 
@@ -263,10 +301,17 @@ class _Footnotes:
         return f" [{self.texts.index(caveat) + 1}]"
 
 
-def offers_table(report: OffersReport, *, width: int = WIDE) -> str:
-    """Return the offers as a table of so many columns, with caveats as footnotes and the dates below."""
+def offers_table(report: OffersReport, *, as_of: date, width: int = WIDE) -> str:
+    """
+    Return the offers as a table of so many columns, with caveats as footnotes and the dates below.
+
+    Args:
+        report: the offers.
+        as_of: the moment to count ages to.
+        width: columns.
+    """
     notes = _Footnotes([])
-    lines = [rendered(_table(report, notes), width=width)]
+    lines = [rendered(_table(report, notes, as_of), width=width)]
     lines += [f"[{number}] {terminal_text(text)}" for number, text in enumerate(notes.texts, start=1)]
     if any(offer.observed_on_estimated for offer in report.offers):
         lines.append("est.: the source has no date, this one was inferred")
@@ -274,6 +319,7 @@ def offers_table(report: OffersReport, *, width: int = WIDE) -> str:
         f"{report.shown} of {report.matched} offers match; USD; prices of {report.oldest} to {report.newest}"
         "; `trainfare prices status` says how old they are"
     )
+    lines += [f"prices: {terminal_text(note)}" for note in report.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -291,18 +337,21 @@ def output_width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
 
 
-def _table(report: OffersReport, notes: _Footnotes) -> Table:
+def _table(report: OffersReport, notes: _Footnotes, as_of: date) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    from trainfare.report.price_age import PriceBirth, price_age
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("USD/hour", "USD/acc.-hour"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("machine", "zone", "accelerators", "GiB each", "purchase", "price of", "source"):
+    for name in ("machine", "zone", "accelerators", "GiB each", "purchase", "price of", "age", "source"):
         table.add_column(name, justify="right" if name == "GiB each" else "left", overflow="fold")
     for offer in report.offers:
-        date = offer.observed_on + (" est." if offer.observed_on_estimated else "")
+        birth = PriceBirth(offer.observed_on, offer.fetched_at, offer.purchase_option)
+        seen = offer.observed_on + (" est." if offer.observed_on_estimated else "")
         cells = (
             f"{offer.usd_per_hour:,.4f}",
             f"{offer.usd_per_accelerator_hour:,.4f}",
@@ -312,7 +361,8 @@ def _table(report: OffersReport, notes: _Footnotes) -> Table:
             f"{offer.accelerator_memory_gib:g}",
             offer.purchase_option
             + (f", interrupted {offer.interruption_band}" if offer.interruption_band else ""),
-            date + notes.mark(offer.caveat),
+            seen + notes.mark(offer.caveat),
+            price_age(birth, as_of).text.removesuffix(" old"),
             f"{offer.origin}: {offer.source_class.replace('_', ' ')}",
         )
         table.add_row(*(Text(terminal_text(cell)) for cell in cells))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Iterable
-from datetime import date, datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainfare import __version__
 from trainfare.cli.offers import WIDE, output_width, rendered
+from trainfare.cli.price_options import AsOf, Lock, OwnPricesOption, moment
+from trainfare.cli.prices_lock import lock
 from trainfare.report.escape import terminal_text
-from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from trainfare_core.offers import PriceBook, Tally
 
 __all__ = [
-    "STALE_AFTER_DAYS",
     "OutputFormat",
     "PricesStatus",
     "app",
@@ -31,11 +31,12 @@ __all__ = [
     "status_table",
 ]
 
-STALE_AFTER_DAYS = 30
-
 app = typer.Typer(
     name="prices", help="The price book: what it holds and how old it is.", no_args_is_help=True
 )
+
+
+app.command("lock")(lock)
 
 
 class OutputFormat(str, enum.Enum):
@@ -49,9 +50,11 @@ _NOTHING_HELD = {
     "rows": 0,
     "oldest": "",
     "newest": "",
+    "fetched_at": None,
     "age_days": 0,
     "oldest_age_days": 0,
-    "stale_rows": 0,
+    "fresh_rows": 0,
+    "old_rows": 0,
     "rows_after_as_of": 0,
     "estimated_dates": 0,
     "caveats": 0,
@@ -78,9 +81,13 @@ class ServiceStatus(_Model):
     rows: int
     oldest: str
     newest: str
-    age_days: int = Field(description="of the newest price, counted from the first day its date can mean")
+    fetched_at: str | None = Field(
+        description="when the first of them was fetched; None: shipped, not fetched"
+    )
+    age_days: int = Field(description="of the youngest price: since its fetch, else its date's first day")
     oldest_age_days: int
-    stale_rows: int = Field(description="rows older than stale_after_days, or dated after as_of")
+    fresh_rows: int = Field(description="seen at their source within 24 hours, spot within 1 hour")
+    old_rows: int = Field(description="rows older than old_after_days, or dated after as_of")
     rows_after_as_of: int = Field(description="rows dated later than as_of: that clock may be wrong")
     estimated_dates: int = Field(description="rows whose date was inferred")
     caveats: int = Field(description="rows with a caveat")
@@ -96,9 +103,10 @@ class PricesStatus(_Model):
 
     schema_version: Literal[1] = 1
     tool_version: str
-    as_of: date
-    stale_after_days: int
+    as_of: datetime
+    old_after_days: int
     problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
+    notes: tuple[str, ...] = Field(default=(), description="where the prices are from")
     services: tuple[ServiceStatus, ...]
 
     def to_json(self) -> str:
@@ -113,60 +121,60 @@ def prices() -> None:
 
 @app.command("status")
 def status(
-    as_of: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="day to count ages from; default: today (UTC)")
-    ] = None,
+    price_lock: Lock = None,
+    own_prices: OwnPricesOption = None,
+    as_of: AsOf = None,
     output: Annotated[OutputFormat, typer.Option("--format", help="table or json")] = OutputFormat.table,
 ) -> None:
-    """Show rows, dates, age and refused rows of every cloud service."""
-    from trainfare.recommendation import load_prices
+    """Show rows, dates, age and refused rows of every cloud service, live, shipped or locked."""
+    from trainfare.price_sources import PriceChoice, load_prices
 
-    day = _day(as_of)
-    loaded = load_prices()
-    answer = price_status(loaded.book, as_of=day, problems=loaded.problems)
+    choice = PriceChoice(lock=price_lock, own_prices=own_prices, now=moment(as_of))
+    loaded = load_prices(choice=choice)
+    answer = price_status(loaded.book, as_of=choice.now, problems=loaded.problems, notes=loaded.notes)
     if output is OutputFormat.json:
         sys.stdout.write(answer.to_json())
     else:
         sys.stdout.write(status_table(answer, width=output_width()))
 
 
-def _day(text: str | None) -> date:
-    if text is None:
-        return datetime.now(timezone.utc).date()
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"--as-of {text!r}: give a day as YYYY-MM-DD") from error
-
-
-def price_status(book: PriceBook, *, as_of: date, problems: tuple[str, ...] = ()) -> PricesStatus:
+def price_status(
+    book: PriceBook, *, as_of: datetime, problems: tuple[str, ...] = (), notes: tuple[str, ...] = ()
+) -> PricesStatus:
     """
-    Return what a book holds and how old it is on a day.
+    Return what a book holds and how old it is at a moment.
 
-    An age is never negative: a price dated after that day counts as stale, since one of the two is wrong.
+    An age is never negative: a price dated later counts as old, since one of the two clocks is wrong.
     """
     import polars as pl
 
-    from trainfare_core.offers import first_day
+    from trainfare_core.price_freshness import USABLE_DAYS, with_ages
 
-    age = (pl.lit(as_of) - first_day()).dt.total_days()
-    rows = book.frame.with_columns(age.clip(lower_bound=0).alias("age"), (age < 0).alias("later"))
-    by_service = rows.group_by("provider", "service", "origin").agg(
-        pl.len().alias("rows"),
-        pl.col("observed_on").min().alias("oldest"),
-        pl.col("observed_on").max().alias("newest"),
-        pl.col("age").min().alias("age_days"),
-        pl.col("age").max().alias("oldest_age_days"),
-        ((pl.col("age") > STALE_AFTER_DAYS) | pl.col("later")).sum().alias("stale_rows"),
-        pl.col("later").sum().alias("rows_after_as_of"),
-        pl.col("observed_on_estimated").sum().alias("estimated_dates"),
-        pl.col("caveat").is_not_null().sum().alias("caveats"),
+    days = (pl.col("age_hours") / 24).floor().fill_null(0).cast(pl.Int64)
+    past = ~(pl.col("age_hours") < (USABLE_DAYS + 1) * 24).fill_null(value=False)
+    by_service = (
+        with_ages(book.frame, as_of)
+        .group_by("provider", "service", "origin")
+        .agg(
+            pl.len().alias("rows"),
+            pl.col("observed_on").min().alias("oldest"),
+            pl.col("observed_on").max().alias("newest"),
+            pl.col("fetched_at").min(),
+            days.min().alias("age_days"),
+            days.max().alias("oldest_age_days"),
+            pl.col("fresh").sum().alias("fresh_rows"),
+            past.sum().alias("old_rows"),
+            pl.col("ahead").sum().alias("rows_after_as_of"),
+            pl.col("observed_on_estimated").sum().alias("estimated_dates"),
+            pl.col("caveat").is_not_null().sum().alias("caveats"),
+        )
     )
     return PricesStatus(
         tool_version=__version__,
         as_of=as_of,
-        stale_after_days=STALE_AFTER_DAYS,
+        old_after_days=USABLE_DAYS,
         problems=problems,
+        notes=notes,
         services=_services(book, by_service),
     )
 
@@ -205,7 +213,16 @@ def status_table(answer: PricesStatus, *, width: int = WIDE) -> str:
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    names = ("service", "from", "rows", "oldest", "newest", "age, days", f"> {answer.stale_after_days} days")
+    names = (
+        "service",
+        "from",
+        "rows",
+        "oldest",
+        "newest",
+        "age, days",
+        "fresh",
+        f"> {answer.old_after_days} days",
+    )
     for name in (*names, "read", "accepted", "filtered", "quarantined", "note"):
         table.add_column(
             name, justify="left" if name in ("service", "from", "note") else "right", overflow="fold"
@@ -213,12 +230,13 @@ def status_table(answer: PricesStatus, *, width: int = WIDE) -> str:
     for one in answer.services:
         cells = (
             f"{one.provider}/{one.service}",
-            one.origin,
+            one.origin if one.fetched_at is None else f"{one.origin}, fetched {one.fetched_at}",
             f"{one.rows:,}",
             one.oldest,
             one.newest,
             f"{one.age_days} to {one.oldest_age_days}",
-            f"{one.stale_rows:,}",
+            f"{one.fresh_rows:,}",
+            f"{one.old_rows:,}",
             f"{one.rows_read:,}",
             f"{one.accepted:,}",
             f"{sum(tally.rows for tally in one.filtered):,}",
@@ -231,9 +249,9 @@ def status_table(answer: PricesStatus, *, width: int = WIDE) -> str:
 
 def _notes(one: ServiceStatus) -> list[str]:
     notes = ["degraded"] if one.degraded else []
-    if one.rows and one.stale_rows == one.rows:
+    if one.rows and not one.fresh_rows:
         notes.append("all stale")
-    elif one.stale_rows:
+    elif one.fresh_rows < one.rows:
         notes.append("partly stale")
     if one.rows_after_as_of:
         notes.append(f"{one.rows_after_as_of:,} dated later: is the clock right?")
@@ -242,11 +260,13 @@ def _notes(one: ServiceStatus) -> list[str]:
 
 def _summary(answer: PricesStatus) -> list[str]:
     rows = sum(one.rows for one in answer.services)
-    stale = sum(one.stale_rows for one in answer.services)
+    fresh = sum(one.fresh_rows for one in answer.services)
+    old = sum(one.old_rows for one in answer.services)
     estimated = sum(one.estimated_dates for one in answer.services)
     caveats = sum(one.caveats for one in answer.services)
     lines = [
-        f"as of {answer.as_of}: {rows:,} prices, {stale:,} stale: older than {answer.stale_after_days} days"
+        f"as of {answer.as_of:%Y-%m-%d %H:%M} UTC: {rows:,} prices, {fresh:,} fresh (seen within 24 hours, "
+        f"spot within 1), {old:,} older than {answer.old_after_days} days"
         + (", or dated later" if any(one.rows_after_as_of for one in answer.services) else ""),
         f"{estimated:,} have an estimated date, {caveats:,} a caveat, which `trainfare offers` shows",
     ]
@@ -256,5 +276,6 @@ def _summary(answer: PricesStatus) -> list[str]:
                 f"{kind} {one.provider}/{one.service}: {tally.rows:,} rows: {tally.reason}"
                 for tally in tallies
             ]
+    lines += [f"prices: {note}" for note in answer.notes]
     lines += [f"warning: {problem}" for problem in answer.problems]
     return [terminal_text(line) for line in lines]

@@ -5,19 +5,29 @@ from __future__ import annotations
 import enum
 import re
 import sys
-from datetime import date, datetime, timezone
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainfare.cli.price_options import (
+    AllowStale,
+    AsOf,
+    Lock,
+    MaxPriceAge,
+    OnStaleOption,
+    OwnPricesOption,
+    price_choice,
+    warn,
+)
 from trainfare_core.errors import InputError, NothingFitsError
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["Objective", "OutputFormat", "check_free", "hours_of", "recommend", "today", "write_answer"]
+__all__ = ["Objective", "OutputFormat", "check_free", "hours_of", "recommend", "write_answer"]
 
 _DEADLINE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
 _HOURS = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
@@ -56,6 +66,12 @@ def recommend(
     all_regions: Annotated[  # noqa: FBT002 - typer reads flags so
         bool, typer.Option("--all-regions", help="list every region, not only the cheapest of each machine")
     ] = False,
+    lock: Lock = None,
+    own_prices: OwnPricesOption = None,
+    allow_stale: AllowStale = False,  # noqa: FBT002 - typer reads flags so
+    max_price_age_days: MaxPriceAge = None,
+    on_stale: OnStaleOption = None,
+    as_of: AsOf = None,
     output: Annotated[
         OutputFormat, typer.Option("--format", help="table, json, markdown or html")
     ] = OutputFormat.table,
@@ -64,28 +80,37 @@ def recommend(
     ] = None,
 ) -> None:
     """Rank every machine that could run a job, by dollars or hours, and show the cost-time front."""
-    from trainfare.recommendation import profile_of
-    from trainfare.recommendation import recommend as ask
+    from trainfare.recommendation import profile_of, ranked
 
     deadline_hours = hours_of(deadline)
     check_free(out)
+    choice = price_choice(
+        lock=lock,
+        own_prices=own_prices,
+        allow_stale=allow_stale,
+        max_price_age_days=max_price_age_days,
+        on_stale=on_stale,
+        as_of=as_of,
+    )
     profile = profile_of(job)
-    answer = ask(
+    found = ranked(
         profile,
-        provider,
-        region,
-        purchase,
-        max_usd,
-        deadline_hours,
-        objective.value,
+        choice,
+        providers=provider,
+        regions=region,
+        purchase=purchase,
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        objective=objective.value,
         confidence=confidence,
         limit=limit,
         max_nodes=max_nodes,
         all_regions=all_regions,
     )
-    write_answer(_rendered(answer, profile, output, as_of=today(), to_file=out is not None), out)
-    if not answer.options:
-        raise NothingFitsError(answer.unknown_because or "no machine is left")
+    warn(found.warnings)
+    write_answer(_rendered(found.answer, profile, output, as_of=found.as_of, to_file=out is not None), out)
+    if not found.answer.options:
+        raise NothingFitsError(found.answer.unknown_because or "no machine is left")
 
 
 def hours_of(text: str | None) -> float | None:
@@ -102,11 +127,6 @@ def hours_of(text: str | None) -> float | None:
         msg = f"--deadline {text!r}: not a time; give hours such as 12, 12h, 2d or 90m"
         raise InputError(msg)
     return float(found[1]) * _HOURS[found[2]]
-
-
-def today() -> date:
-    """Return the day of the report, in UTC."""
-    return datetime.now(tz=timezone.utc).date()
 
 
 def write_answer(text: str | None, out: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from trainfare.report.price_age import price_age
+from trainfare.report.price_age import PriceBirth, price_age
 from trainfare.report.wording import (
     cloud_words,
     count_words,
@@ -127,7 +127,18 @@ def phase_lines(profile: JobProfile | None) -> tuple[PhaseLine, ...]:
 
 def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
     """Return where one cloud service's prices came from, with the age of the oldest and the newest."""
-    newest, oldest = price_age(book.newest, as_of), price_age(book.oldest, as_of)
+    if book.fetched_at is not None:
+        fetched = PriceBirth(book.newest, book.fetched_at)
+        age = price_age(fetched, as_of)
+        return BookLine(
+            cloud=cloud_words(book.provider, book.service),
+            origin=book.origin,
+            rows=f"{book.rows:,}",
+            dates=f"fetched {fetched.text}",
+            age=age.text,
+            stale=age.stale,
+        )
+    newest, oldest = price_age(PriceBirth(book.newest), as_of), price_age(PriceBirth(book.oldest), as_of)
     same = book.oldest == book.newest
     return BookLine(
         cloud=cloud_words(book.provider, book.service),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from trainfare.report.price_age import price_ages
+from trainfare.report.price_age import birth_of, price_ages
 from trainfare.report.rows import marks, shown_unit
 from trainfare.report.wording import (
     cloud_words,
@@ -50,8 +50,8 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
     said = [*ready, *ported[:1]] if ready else ported
     found = [_answer(recommendation, title, option, as_of) for title, option in said]
     clauses = "; ".join(_clause(each, first=index == 0) for index, each in enumerate(found))
-    dates = frozenset(option.price_observed_on for _, option in said)
-    return f"{clauses}; {price_ages(dates, as_of)}."
+    births = frozenset(birth_of(option) for _, option in said)
+    return f"{clauses}; {price_ages(births, as_of)}."
 
 
 def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:

@@ -1,30 +1,75 @@
-"""How old a price is on the day of the report: never younger than its source can prove."""
+"""How old a price is at the moment of the report: never younger than its source can prove."""
 
 from __future__ import annotations
 
 import calendar
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from typing import Final
 
-__all__ = ["STALE_AFTER_DAYS", "PriceAge", "price_age", "price_ages"]
+from trainfare_core.price_freshness import (
+    CLOCK_SLACK_HOURS,
+    FRESH_HOURS,
+    SPOT_FRESH_HOURS,
+    end_of_day,
+    fresh_hours,
+)
+from trainfare_core.price_intake import OWN_RATE
+from trainfare_core.recommendation import Option
 
-STALE_AFTER_DAYS: Final = 30
-"""A price that may be older than this many days is marked stale."""
+__all__ = ["STALE_WORDS", "PriceAge", "PriceBirth", "birth_of", "day_words", "price_age", "price_ages"]
+
+STALE_WORDS: Final = (
+    f"Stale: nobody has seen the price at its source within the last {FRESH_HOURS:g} hours "
+    f"(spot: {SPOT_FRESH_HOURS:g} hour)."
+)
 
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:T.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class PriceAge:
+class PriceBirth:
     """
-    How old a price is on the day of the report.
+    When a price was last seen at its source.
 
     Attributes:
-        text: e.g. '127 days old', '8 months old', 'age unknown'.
+        observed_on: ISO date as precise as its source: '2026-07-20', '2026-03' or '2026'.
+        fetched_at: ISO 8601 moment of the fetch, where there was one: it decides the age.
+        purchase_option: a spot price is fresh for less long.
+        by_contract: a negotiated rate, which holds however long ago it was agreed.
+    """
+
+    observed_on: str
+    fetched_at: str | None = None
+    purchase_option: str = "on_demand"
+    by_contract: bool = False
+
+    @property
+    def text(self) -> str:
+        """The day of the fetch, else the date of the price."""
+        return self.observed_on if self.fetched_at is None else self.fetched_at[:10]
+
+
+def birth_of(option: Option) -> PriceBirth:
+    """Return when the price of a ranked option was last seen."""
+    return PriceBirth(
+        option.price_observed_on,
+        option.price_fetched_at,
+        option.purchase_option,
+        option.price_source.startswith(OWN_RATE),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAge:
+    """
+    How old a price is at the moment of the report.
+
+    Attributes:
+        text: e.g. '3 hours old', '127 days old', '8 months old', 'age unknown'.
         days: the least it can be, never negative; None where the date cannot be read.
-        stale: it may be older than STALE_AFTER_DAYS, or its age cannot be told.
+        stale: it may be older than `fresh_hours`, or its age cannot be told.
     """
 
     text: str
@@ -32,41 +77,71 @@ class PriceAge:
     stale: bool
 
 
-def price_age(observed_on: str, as_of: date) -> PriceAge:
+def price_age(birth: PriceBirth, as_of: date) -> PriceAge:
     """
     Return the age of a price.
 
     Args:
-        observed_on: ISO date as precise as its source: '2026-07-20', '2026-03' or '2026'. A month counts from
-            its first day to its last: the age shown is the range, and the older end decides what is stale.
-        as_of: the day of the report.
+        birth: when it was seen. A month counts from its first day to its last: the age shown is the range, and the
+            older end decides what is stale.
+        as_of: the moment of the report; a day without a time counts to its end.
     """
-    possible = _days_of(observed_on)
+    if birth.fetched_at is not None:
+        return _since_fetch(birth, birth.fetched_at, as_of)
+    possible = _days_of(birth.observed_on)
     if possible is None:
         return PriceAge("age unknown", None, stale=True)
+    day = _day(as_of)
     first, last = possible
-    if first > as_of:
-        return PriceAge(f"dated after {as_of.isoformat()}", 0, stale=True)
-    most, least = (as_of - first).days, max(0, (as_of - last).days)
-    stale = most > STALE_AFTER_DAYS
+    if first > day:
+        return PriceAge(f"dated after {day.isoformat()}", 0, stale=True)
+    most, least = (day - first).days, max(0, (day - last).days)
+    # A date says nothing of the hour: today's can be a day old, and never proves a spot price.
+    stale = not birth.by_contract and (most > 0 or fresh_hours(birth.purchase_option) < FRESH_HOURS)
     if most == least:
         return PriceAge(_days(most), least, stale)
-    months = (as_of.year - first.year) * 12 + as_of.month - first.month
+    months = (day.year - first.year) * 12 + day.month - first.month
     if first.year != last.year or (last - first).days > 31 or months < 2:
         return PriceAge(f"{least} to {most} days old", least, stale)
     return PriceAge(f"{months} months old", least, stale)
 
 
-def price_ages(dates: frozenset[str], as_of: date) -> str:
+def day_words(as_of: date) -> str:
+    """Return the day that ages are counted to, e.g. '2026-11-24'."""
+    return _day(as_of).isoformat()
+
+
+def _day(as_of: date) -> date:
+    return as_of.date() if isinstance(as_of, datetime) else as_of
+
+
+def _since_fetch(birth: PriceBirth, fetched_at: str, as_of: date) -> PriceAge:
+    now = as_of if isinstance(as_of, datetime) else end_of_day(as_of)
+    try:
+        fetched = datetime.fromisoformat(fetched_at.replace("Z", "+00:00"))
+    except ValueError:
+        return PriceAge("age unknown", None, stale=True)
+    fetched = fetched if fetched.tzinfo else fetched.replace(tzinfo=timezone.utc)
+    hours = (now - fetched).total_seconds() / 3600
+    if hours < -CLOCK_SLACK_HOURS:
+        return PriceAge(f"dated after {now.date().isoformat()}", 0, stale=True)
+    hours = max(0.0, hours)
+    whole = int(hours)
+    text = "less than 1 hour old" if whole < 1 else "1 hour old" if whole == 1 else f"{whole} hours old"
+    text = _days(whole // 24) if whole >= 48 else text
+    return PriceAge(text, whole // 24, stale=hours > fresh_hours(birth.purchase_option))
+
+
+def price_ages(births: frozenset[PriceBirth], as_of: date) -> str:
     """Return the dates and ages of a set of prices as a phrase: 'prices from 2026-07-20, 127 days old'."""
-    ordered = sorted(dates)
+    ordered = sorted(births, key=lambda birth: (birth.text, birth.fetched_at or ""))
     if not ordered:
         return "no prices"
     oldest, newest = ordered[0], ordered[-1]
     age = price_age(oldest, as_of).text
-    if oldest == newest:
-        return f"prices from {oldest}, {age}"
-    return f"prices from {oldest} ({age}) to {newest} ({price_age(newest, as_of).text})"
+    if oldest.text == newest.text:
+        return f"prices from {oldest.text}, {age}"
+    return f"prices from {oldest.text} ({age}) to {newest.text} ({price_age(newest, as_of).text})"
 
 
 def _days(days: int) -> str:

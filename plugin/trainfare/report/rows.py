@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from trainfare.report.price_age import price_age
+from trainfare.report.price_age import birth_of, price_age
 from trainfare.report.wording import (
     bound_words,
     cloud_words,
@@ -109,8 +109,8 @@ def row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) ->
         memory=(f"{memory} of {option.device_memory_gib:.3g} GiB", memory_range),
         bound_by=bound_words(option.bound_by),
         chance="" if chance is None else percent(chance),
-        price_date=option.price_observed_on,
-        price_age=price_age(option.price_observed_on, as_of).text,
+        price_date=birth_of(option).text,
+        price_age=price_age(birth_of(option), as_of).text,
         price_source=option.price_source,
         is_answer=bool(titles),
         marks=(*titles, *marks(option, as_of)),
@@ -124,7 +124,8 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
         ("on front", option.on_front),
         ("spot", option.purchase_option == "spot"),
         ("needs porting", option.needs_porting),
-        ("stale", price_age(option.price_observed_on, as_of).stale),
+        ("own price", option.price_source_class == "own"),
+        ("stale", price_age(birth_of(option), as_of).stale),
     )
     return tuple(name for name, holds in shown if holds)
 

@@ -20,7 +20,7 @@ from trainfare.report.facts import (
     profile_notes,
 )
 from trainfare.report.headline import Answer, answers, headline, picks
-from trainfare.report.price_age import STALE_AFTER_DAYS
+from trainfare.report.price_age import STALE_WORDS, day_words
 from trainfare.report.rows import CostLine, Row, StepLine, cost_line, row, shown_unit, step_line
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option, Recommendation
@@ -114,7 +114,7 @@ def tell(recommendation: Recommendation, profile: JobProfile | None, as_of: date
         assumptions=recommendation.assumptions,
         books=tuple(book_line(book, as_of) for book in recommendation.price_books),
         notes=profile_notes(recommendation, profile),
-        made_by=f"trainfare {recommendation.tool_version}, ages counted to {as_of.isoformat()}",
+        made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_words(as_of)}",
     )
 
 
@@ -148,5 +148,5 @@ def _legend() -> str:
     return (
         "Brackets hold the central 80 % interval. On front: nothing that runs the script unchanged is both "
         "cheaper and faster. Needs porting: not a drop-in for a CUDA script. "
-        f"Stale: the price may be more than {STALE_AFTER_DAYS} days old."
+        f"{STALE_WORDS}"
     )

@@ -1,0 +1,141 @@
+"""Where prices come from: live over shipped, own over listed, and too old to decide with is said, not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.offers import book_of, offer_row
+from trainfare.cli.price_options import moment
+from trainfare.price_sources import LoadedPrices, PriceChoice, age_warnings, load_prices
+from trainfare.recommendation import recommend
+from trainfare_core.errors import InputError, PricesUnavailableError
+from trainfare_core.offers import PriceBook
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry point of one book."""
+
+    name: str
+    book: PriceBook
+
+    def load(self) -> Callable[[], Any]:
+        """Return something that makes a provider."""
+        kept = self.book
+        return type("Provider", (), {"name": self.name, "load": lambda _: kept})
+
+
+def live(age: timedelta, **fields: Any) -> Entry:
+    fetched = (NOW - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+    row = offer_row(fetched_at=fetched, observed_on="2025-06-05", source_class="price_api", **fields)
+    return Entry("aws", book_of(row, origin="aws"))
+
+
+SHIPPED = Entry("snapshot", book_of(offer_row(provider="gcp", service="gce"), origin="snapshot"))
+
+
+def warned(loaded: LoadedPrices, **choice: Any) -> tuple[str, ...]:
+    return age_warnings(loaded, loaded.book, PriceChoice(**{"now": NOW, **choice}))
+
+
+@pytest.mark.parametrize(
+    ("age", "usable"),
+    [(timedelta(hours=1), True), (timedelta(days=30), True), (timedelta(days=31), False), (timedelta(days=-365), False)],
+)  # fmt: skip
+def test_live_prices_past_thirty_days_need_leave(age: timedelta, usable: bool) -> None:
+    """So do prices from the future, whose age nobody knows; the message names the service and three ways out."""
+    loaded = load_prices([live(age), SHIPPED], PriceChoice(now=NOW))
+    if usable:
+        assert warned(loaded) == ()
+        return
+    with pytest.raises(PricesUnavailableError, match=r"aws/ec2.*prices update.*--provider.*--allow-stale"):
+        warned(loaded)
+    (warning,) = warned(loaded, allow_stale=True)
+    assert "more than 30 days ago" in warning
+
+
+def test_only_the_prices_of_the_question_are_held_against_the_limit() -> None:
+    """An old list of another cloud stops nobody."""
+    loaded = load_prices([live(timedelta(days=99)), SHIPPED], PriceChoice(now=NOW))
+    assert age_warnings(loaded, loaded.book.filter(providers=["gcp"]), PriceChoice(now=NOW)) == ()
+
+
+def test_the_shipped_snapshot_is_used_at_any_age_and_says_so() -> None:
+    """It is dated openly: out of the box there is an answer, with its date and what brings a newer one."""
+    loaded = load_prices([SHIPPED], PriceChoice(now=NOW + timedelta(days=5000)))
+    assert warned(loaded, now=NOW + timedelta(days=5000)) == ()
+    (note,) = loaded.notes
+    assert note == (
+        "prices of gcp/gce are those of the snapshot that trainfare ships, dated 2026-07-20 to 2026-07-20: "
+        "run `trainfare prices update` for today's"
+    )
+    assert load_prices([live(timedelta(0))], PriceChoice(now=NOW)).notes == ()
+
+
+def test_a_limit_of_days_warns_or_fails_without_a_lock_too() -> None:
+    """--max-price-age-days holds for every price, the snapshot's included."""
+    loaded = load_prices([SHIPPED], PriceChoice(now=NOW))
+    assert warned(loaded, max_price_age_days=127) == ()
+    (warning,) = warned(loaded, max_price_age_days=126)
+    assert warning.startswith("1 of 1 prices (gcp/gce) are past the limit of 126 days: up to 127 days old")
+    with pytest.raises(PricesUnavailableError, match="past the limit"):
+        warned(loaded, max_price_age_days=0, on_stale="fail")
+    with pytest.raises(InputError, match="--max-price-age-days"):
+        warned(loaded, max_price_age_days=-1)
+
+
+def test_python_callers_are_held_to_the_same_limit(tmp_path: Path) -> None:
+    """`recommend` refuses a book and a lock at once, and takes the file of own prices that the variable names."""
+    from builders.fares import book, small_job
+
+    with pytest.raises(InputError, match="price_book"):
+        recommend(small_job(), price_book=book(), lock=tmp_path / "trainfare.lock")
+
+
+def test_own_prices_reach_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By argument or by TRAINFARE_OWN_PRICES: the price is yours, marked, and named in the assumptions."""
+    from builders.fares import small_job
+
+    path = tmp_path / "own.toml"
+    path.write_text('[[discount]]\nname = "half"\nprovider = "gcp"\npercent = 50\n', encoding="utf-8")
+    listed = recommend(small_job(), "gcp", purchase="on_demand", now=NOW)
+    mine = recommend(small_job(), "gcp", purchase="on_demand", now=NOW, own_prices=path)
+    monkeypatch.setenv("TRAINFARE_OWN_PRICES", str(path))
+    assert recommend(small_job(), "gcp", purchase="on_demand", now=NOW) == mine
+    assert mine.options[0].price_source_class == "own"
+    assert min(o.usd_per_hour for o in mine.options) == pytest.approx(
+        min(o.usd_per_hour for o in listed.options) / 2
+    )
+    assert any("own discount 'half': 50 % off" in line for line in mine.assumptions)
+
+
+def test_own_prices_with_a_lock_are_refused(tmp_path: Path) -> None:
+    """The lock holds them already."""
+    with pytest.raises(InputError, match="--own-prices with --lock"):
+        load_prices([], PriceChoice(lock=tmp_path / "a.lock", own_prices=tmp_path / "own.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2026-11-24", datetime(2026, 11, 24, 23, 59, 59, tzinfo=timezone.utc)),
+        ("2026-11-24T12:00", NOW),
+        ("2026-11-24T12:00Z", NOW),
+    ],
+)
+def test_as_of_is_a_day_or_a_moment(text: str, found: datetime) -> None:
+    """A day counts to its end, so that no age is too young."""
+    assert moment(text) == found
+
+
+def test_the_default_moment_is_now() -> None:
+    """An aware one."""
+    assert abs(datetime.now(tz=timezone.utc) - moment(None)) < timedelta(minutes=1)
