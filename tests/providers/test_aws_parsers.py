@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import datetime
+from itertools import chain, repeat
 
 import pytest
 
@@ -194,6 +196,26 @@ def test_file_that_is_not_the_offer_is_refused(body: bytes, says: str) -> None:
     """A page of HTML, another offer or a column that is gone must not read as no prices."""
     with pytest.raises(PricesUnavailableError, match=says):
         list(read_offer_csv([body], offer="AmazonEC2"))
+
+
+def test_file_is_never_held() -> None:
+    """Sixteen times the rows take the same memory: only the row in hand is there."""
+    body = wire.offer_csv(wire.EC2_PRODUCTS[1:], "AmazonEC2").splitlines(keepends=True)
+    head, rows = b"".join(body[:6]), b"".join(body[6:])
+
+    def peak_bytes(times: int) -> int:
+        sift, count = Sift("ec2"), 0
+        tracemalloc.start()
+        for record in read_offer_csv(chain([head], repeat(rows, times)), offer="AmazonEC2"):
+            count += 1
+            assert record is not None
+            sift_ec2(record, sift, Reading("eu-west-1", READING.machines, "", "2026-08-02"))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert sift.read == count == times * rows.count(b"\n")
+        return peak
+
+    assert peak_bytes(160) < peak_bytes(10) + 20_000
 
 
 def test_row_of_another_width_is_set_aside_and_the_next_is_read() -> None:

@@ -286,6 +286,7 @@ def _quietly(ask: Callable[[], Result], translate: Callable[[Exception], FetchEr
         error = translate(foreign)
     finally:
         _asking.reset(mark)
+    error.__context__ = None
     raise error.with_traceback(None)
 
 

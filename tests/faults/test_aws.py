@@ -1,0 +1,165 @@
+"""AWS through the fault table: its public files, the file that streams, and the account's calls by boto3."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builders import aws_wire as wire
+from builders.aws_server import aws_environment
+from faults.server import Script, json_script
+from faults.table import FAULT_CASES, QUICK, FaultCase, faulty_outlet, put_through
+from trainfare_core.errors import FetchError, PricesUnavailableError
+from trainfare_providers.aws import AwsPrices, Sites
+from trainfare_providers.aws.account import Account, Call, find_account
+from trainfare_providers.http import Outlet
+
+PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
+INDEX = "/offers/v1.0/aws/AmazonEC2/current/region_index.json"
+FILE = "/offers/v1.0/aws/AmazonEC2/20260715000000/us-east-1/index.csv"
+CASES = {case.name: case for case in FAULT_CASES}
+IN_A_FILE = [
+    "404",
+    "503",
+    "reset",
+    "instant close",
+    "slow headers",
+    "slow body",
+    "reset in the body",
+    "cut with length",
+    "cut in chunks",
+    "cut without length",
+    "empty",
+    "HTML with 200",
+    "error object with 200",
+    "wrong charset",
+    "not gzip",
+    "damaged gzip",
+    "cut gzip",
+    "gzip bomb",
+    "unknown packing",
+    "not HTTP",
+    "redirect loop",
+    "redirect elsewhere",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials of the machine that runs the tests."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in aws_environment("").items():
+        if "KEY" not in name and "URL" not in name:
+            monkeypatch.setenv(name, value)
+
+
+def public(url: str) -> AwsPrices:
+    return AwsPrices(regions=["us-east-1"], plan_files=False, sites=Sites(url, f"{url}/advisor.json"))
+
+
+@pytest.mark.parametrize("case", FAULT_CASES, ids=str)
+def test_fault_of_the_public_files_costs_nothing_that_was_there(case: FaultCase, tmp_path: Path) -> None:
+    """The last good prices stay, with their date."""
+    result = put_through(case, public, tmp_path, seconds=5.0)
+    assert case.says in str(result.problem)
+
+
+@pytest.mark.parametrize("name", IN_A_FILE)
+def test_fault_within_the_streamed_file_is_an_error(name: str) -> None:
+    """The index is sound and the file is not: half a file must not pass for a smaller cloud."""
+    case = replace(CASES[name], waits=None)
+    whole = wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2")
+    if case.script is not None and case.script.body and b"items" in case.script.body:
+        case = replace(case, script=replace(case.script, body=whole))
+    began = time.monotonic()
+    with faulty_outlet(case, limits=replace(QUICK, max_attempts=2)) as (outlet, url, server, _):
+        assert server is not None
+        listed = {
+            "us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": FILE.replace(".csv", ".json")}
+        }
+        server.script(INDEX, json_script({"regions": listed}))
+        # The file's own limits are long: the outlet's budget ends it here.
+        with pytest.raises(PricesUnavailableError, match="aws: "):
+            public(url).fetch(_impatient(outlet))
+        assert server.asked(FILE) >= 1
+    assert time.monotonic() - began < 5.0
+
+
+def _impatient(outlet: Outlet) -> Outlet:
+    """An outlet with a second left."""
+    outlet._budget_s = 1.0
+    return outlet
+
+
+def test_file_that_is_cut_without_a_length_is_refused_before_it_is_read() -> None:
+    """Its end could not be told from a cut."""
+    case = FaultCase(
+        "no end",
+        "does not say where it ends",
+        1,
+        Script(body=wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2"), length="none"),
+    )
+    with faulty_outlet(case) as (outlet, url, server, _):
+        assert server is not None
+        listed = {
+            "us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": FILE.replace(".csv", ".json")}
+        }
+        server.script(INDEX, json_script({"regions": listed}))
+        with pytest.raises(FetchError, match="does not say where it ends"):
+            public(url).fetch(outlet)
+
+
+# Statuses that differ in nothing but their number are met by the outlet's own test.
+SAME_AS_400 = {
+    "402",
+    "405",
+    "409",
+    "410",
+    "418",
+    "501",
+    "505",
+    "206",
+    "502",
+    "504",
+    "429 unreadable",
+    "429 other digits",
+}
+
+
+@pytest.mark.parametrize("case", [case for case in FAULT_CASES if case.name not in SAME_AS_400], ids=str)
+def test_fault_of_an_accounts_call_is_one_typed_error(
+    case: FaultCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real boto3 meets each of them: an error of ours, in time, and nothing that looks like no prices."""
+    real = case.transport
+    once = replace(case, waits=None, transport=(lambda request: real(request)) if real else None)
+    began = time.monotonic()
+    with faulty_outlet(once, limits=replace(QUICK, max_attempts=1)) as (outlet, url, _, _):
+        for name, value in aws_environment(url).items():
+            monkeypatch.setenv(name, value)
+        account = find_account(outlet)
+        assert isinstance(account, Account)
+        with pytest.raises(FetchError, match=r"^aws: ") as caught:
+            list(account.pages(PRODUCTS, "us-east-1", ServiceCode="AmazonEC2"))
+    assert caught.value.__context__ is None
+    assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.parametrize("name", ["503", "slow body", "error object with 200", "untrusted"])
+def test_fault_of_an_account_costs_nothing_that_was_there(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A whole refresh with an account: the last good prices stay, and no public file is taken in its place."""
+
+    def with_account(url: str) -> AwsPrices:
+        for variable, value in aws_environment(url).items():
+            monkeypatch.setenv(variable, value)
+        return public(url)
+
+    result = put_through(replace(CASES[name], waits=None), with_account, tmp_path, seconds=15.0)
+    assert "aws: " in str(result.problem)

@@ -1,0 +1,54 @@
+"""moto's recording of every instance type, over the wire: what AWS says of its machines against our table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+from builders.aws_server import aws_environment
+from trainfare_providers.aws.account import Account, Call, find_account
+from trainfare_providers.aws.machines import Machines, known_machines, parse_instance_types
+from trainfare_providers.http import Limits, Outlet
+
+TYPES = Call("ec2:DescribeInstanceTypes", "ec2", "describe_instance_types", "InstanceTypes")
+
+
+@pytest.fixture(scope="module")
+def described() -> Iterator[Machines]:
+    """The real boto3, the real XML, moto's answer for the families that we ask for."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_environment(f"http://{host}:{port}").items():
+            patch.setenv(name, value)
+        with Outlet("aws", budget_s=120, limits=Limits(read_s=60, total_s=60)) as outlet:
+            account = find_account(outlet)
+            assert isinstance(account, Account)
+            filters = [{"Name": "instance-type", "Values": ["p*", "g*", "trn*", "inf*", "dl*", "u-p*"]}]
+            yield parse_instance_types(account.pages(TYPES, "us-east-1", Filters=filters, MaxResults=100))
+    server.stop()
+
+
+def test_aws_and_our_table_agree(described: Machines) -> None:
+    """Every accelerator machine of AWS's answer is in our table, with the same chips, vCPUs and memory."""
+    known = known_machines()
+    assert known.joined(described).refused == ()
+    assert set(described.names()) <= set(known.names())
+    assert {"p4d.24xlarge", "p5en.48xlarge", "p6-b200.48xlarge", "g7e.48xlarge", "trn2.48xlarge"} <= set(
+        described.names()
+    )
+
+
+def test_traps_of_the_answer_are_known(described: Machines) -> None:
+    """Slices, Trainium2's memory, cards that report less than they have; which can be booked as blocks."""
+    facts = {name: machine for name in described.names() if (machine := described.get(name))}
+    assert facts["g6f.large"].accelerator_count == 0.125
+    assert facts["g6f.4xlarge"].accelerator_count == 0.5
+    assert facts["trn2.48xlarge"].accelerator_memory_gib == 96
+    assert facts["g6.xlarge"].accelerator_memory_gib == 24
+    assert "trn2u.48xlarge" not in facts
+    assert {"p4d.24xlarge", "p5.48xlarge", "trn1.32xlarge"} <= set(described.blocks())
+    assert "g5.xlarge" not in described.blocks()

@@ -1,0 +1,314 @@
+"""AWS's parsers under whatever comes: no crash, no lost row, no price that is none."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import polars as pl
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builders import aws_server
+from builders import aws_wire as wire
+from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.price_intake import accept_rows
+from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
+from trainfare_providers.aws.bulk_csv import read_offer_csv
+from trainfare_providers.aws.machines import known_machines, parse_instance_types
+from trainfare_providers.aws.price_list import read_products, sift_ec2, sift_sagemaker
+from trainfare_providers.aws.quotas import read_quotas
+from trainfare_providers.aws.savings import PLANS, sift_plan_file, sift_plan_rates
+from trainfare_providers.aws.sift import PriceRow, Reading, Sift
+from trainfare_providers.aws.spot import read_bands, read_zone_ids, sift_spot
+
+EXAMPLES = settings(
+    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+MACHINES = known_machines()
+READING = Reading("us-east-1", MACHINES, "https://aws.invalid", "2026-08-02", read_zone_ids(wire.ZONES))
+
+HOSTILE = (
+    "", "0", "-1", "NaN", "inf", "1e400", "1_000", "٣", "0.0000000000", "21.957642", "9" * 40, "USD", "CNY", "Hrs", "1yr",
+    "us-east-1", "p4d.24xlarge", "ml.p5.48xlarge", "USE1-Train:ml.p5.48xlarge", "BoxUsage:g5.xlarge", "2026-07-01",
+    "2026-99-99", "0000-00-00T", "<script>", "=cmd()", "\u202e", "\x00", "a\nb", "x" * 300,
+)  # fmt: skip
+MOMENTS = (datetime(2026, 8, 2, tzinfo=timezone.utc), datetime(2026, 8, 1), datetime.min, datetime.max)  # noqa: DTZ001, DTZ901 - what a parser may be handed
+scalars = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 10**13),
+    st.floats(),
+    st.sampled_from(MOMENTS),
+)
+junk = st.one_of(scalars, scalars.map(lambda one: [one]), scalars.map(lambda one: {"Linux": one, "r": one}))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every path into a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(deeper for key, one in inner for deeper in places(one, (*path, key)))]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: tuple[Any, ...]) -> list[Any]:
+    """Some of the honest entries, each with up to three of its places replaced or removed."""
+    entries = [copy.deepcopy(draw(st.sampled_from(whole))) for _ in range(draw(st.integers(1, 2)))]
+    for at in range(len(entries)):
+        for _ in range(draw(st.integers(0, 2))):
+            path = draw(st.sampled_from(places(entries[at])))
+            value = draw(junk)
+            if not path:
+                entries[at] = value
+                continue
+            target = entries[at]
+            for key in path[:-1]:
+                target = target[key]
+            if draw(st.booleans()) and isinstance(target, dict):
+                del target[path[-1]]
+            else:
+                target[path[-1]] = value
+    return entries
+
+
+class Book:
+    """Gathers what many examples kept, and looks at it once: polars takes milliseconds a table."""
+
+    def __init__(self) -> None:
+        self.rows: list[PriceRow] = []
+
+    def add(self, sift: Sift, read: int) -> None:
+        assert sift.read == read
+        assert len(sift.rows) <= read
+        self.rows += sift.rows
+
+    def check(self, service: str) -> None:
+        assert self.rows, "no example gave a price: the property says nothing"
+        sift = Sift("ec2", list(self.rows))
+        frame = sift.frame(MACHINES, fetched_at="2026-08-02T00:00:00Z")
+        assert frame.height == len(self.rows)
+        kept, intakes = accept_rows(frame, origin="aws")
+        assert sum(intake.rows_read for intake in intakes) == len(self.rows)
+        assert {intake.service for intake in intakes} <= {service}
+        for name in ("usd_per_hour", "accelerator_count", "accelerator_memory_gib"):
+            assert kept[name].is_finite().all()
+            assert (kept[name] > 0).all()
+        assert set(kept["currency"]) <= {"USD"}
+        assert kept.filter(pl.col("accelerator").is_null()).is_empty()
+
+
+def products_of(products: tuple[wire.Product, ...]) -> tuple[Any, ...]:
+    return tuple(json.loads(wire.product_json(product)) for product in products)
+
+
+def texts(entries: list[Any]) -> list[object]:
+    """As `PriceList` has them; what JSON cannot say stays as it is, NaN becomes a text that is no JSON."""
+    return [json.dumps(one, default=str) if isinstance(one, dict) else one for one in entries]
+
+
+def test_price_list_of_ec2() -> None:
+    """Whatever a product looks like, each of its prices ends somewhere."""
+    book = Book()
+
+    @EXAMPLES
+    @given(damaged(products_of(wire.EC2_PRODUCTS)))
+    def judge(entries: list[Any]) -> None:
+        sift, read = Sift("ec2"), 0
+        for record in read_products(texts(entries)):
+            read += 1
+            if record is None:
+                sift.set_aside("unreadable")
+            else:
+                sift_ec2(record, sift, READING)
+        assert read >= len(entries)
+        book.add(sift, read)
+
+    judge()
+    book.check("ec2")
+
+
+def test_price_list_of_sagemaker() -> None:
+    """The same of training instances."""
+    book = Book()
+
+    @EXAMPLES
+    @given(damaged(products_of(wire.SAGEMAKER_PRODUCTS)))
+    def judge(entries: list[Any]) -> None:
+        sift, read = Sift("sagemaker"), 0
+        for record in read_products(texts(entries)):
+            read += 1
+            if record is None:
+                sift.set_aside("unreadable")
+            else:
+                sift_sagemaker(record, sift, READING)
+        assert read >= len(entries)
+        book.add(sift, read)
+
+    judge()
+    book.check("sagemaker")
+
+
+def damaged_file(body: bytes) -> st.SearchStrategy[list[bytes]]:
+    """A file with cells, bytes and lines damaged below or in its header, cut into chunks."""
+    lines = body.splitlines(keepends=True)
+    rows = [next(csv.reader([line.decode()])) for line in lines]
+
+    @st.composite
+    def build(draw: st.DrawFn) -> list[bytes]:
+        table = [list(row) for row in rows]
+        for _ in range(draw(st.integers(0, 4))):
+            at = draw(st.integers(5 if draw(st.integers(0, 9)) == 0 else 6, len(table) - 1))
+            if draw(st.booleans()):
+                table[at][draw(st.integers(0, len(table[at]) - 1))] = draw(st.sampled_from(HOSTILE))
+            elif draw(st.booleans()):
+                table[at] = table[at][: draw(st.integers(0, len(table[at]) - 1))] or ["x"]
+            else:
+                table[at] = [*table[at], "one more"]
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(table)
+        made = out.getvalue().encode()
+        if draw(st.integers(0, 9)) == 0:
+            cut = draw(st.integers(0, len(made)))
+            made = made[:cut] + draw(st.binary(max_size=4)) + made[cut:]
+        size = draw(st.sampled_from((37, 4096)))
+        return [made[at : at + size] for at in range(0, len(made), size)]
+
+    return build()
+
+
+def rows_below_the_header(chunks: list[bytes]) -> int:
+    """How many rows the file has, by Python's own reader; one that it gives up on is a row too."""
+    lines = b"".join(chunks).decode("utf-8-sig").split("\n")
+    reader = csv.reader([*(line + "\n" for line in lines[:-1]), *([lines[-1]] if lines[-1] else [])])
+    read, header = 0, False
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return read
+        except csv.Error:
+            row = ["unreadable"]
+        read += header and bool(row)
+        header = header or row[:1] == ["SKU"]
+
+
+def file_property(body: bytes, service: Any, read: Callable[[list[bytes], Sift], int]) -> None:
+    book = Book()
+
+    @EXAMPLES
+    @given(damaged_file(body))
+    def judge(chunks: list[bytes]) -> None:
+        sift = Sift(service)
+        try:
+            rows = read(chunks, sift)
+        except PricesUnavailableError:
+            return
+        assert rows == rows_below_the_header(chunks)
+        book.add(sift, rows)
+
+    judge()
+    book.check(service)
+
+
+def test_offer_file_of_ec2() -> None:
+    """A damaged offer file is refused whole, or each of its rows ends somewhere."""
+
+    def read(chunks: list[bytes], sift: Sift) -> int:
+        rows = 0
+        for record in read_offer_csv(chunks, offer="AmazonEC2"):
+            rows += 1
+            if record is None:
+                sift.set_aside("unreadable")
+            else:
+                sift_ec2(record, sift, READING)
+        return rows
+
+    file_property(wire.offer_csv(wire.EC2_PRODUCTS[:4], "AmazonEC2"), "ec2", read)
+
+
+def test_plan_file() -> None:
+    """The same of Savings Plan files."""
+
+    def read(chunks: list[bytes], sift: Sift) -> int:
+        sift_plan_file(chunks, PLANS[0], sift, READING)
+        return sift.read
+
+    file_property(wire.plan_csv(wire.PLAN_RATES[:4], "AmazonComputeSavingsPlan"), "ec2", read)
+
+
+def listing_property(whole: tuple[Any, ...], service: Any, read: Callable[[list[Any], Sift], None]) -> None:
+    book = Book()
+
+    @EXAMPLES
+    @given(damaged(whole))
+    def judge(entries: list[Any]) -> None:
+        sift = Sift(service)
+        read(entries, sift)
+        book.add(sift, len(entries))
+
+    judge()
+    book.check(service)
+
+
+def test_plan_rates() -> None:
+    """Whatever a rate looks like."""
+    whole = tuple(aws_server.rate_json(rate) for rate in wire.PLAN_RATES)
+    listing_property(whole, "ec2", lambda entries, sift: sift_plan_rates(entries, PLANS[0], sift, READING))
+
+
+def test_spot_history() -> None:
+    """Whatever an entry looks like; times without a zone, and at both ends of the calendar."""
+    timed = tuple({**one, "Timestamp": datetime(2026, 8, 2, 1, tzinfo=timezone.utc)} for one in wire.SPOT)
+    bands = read_bands(wire.ADVISOR)
+    listing_property(timed, "ec2", lambda entries, sift: sift_spot(entries, bands, sift, READING))
+
+
+def test_capacity_blocks() -> None:
+    """Fees and hours of 0, negative, infinite, in other digits."""
+    listing_property(
+        wire.CAPACITY_BLOCKS, "ec2", lambda entries, sift: sift_capacity_blocks(entries, sift, READING)
+    )
+
+
+def test_training_plans() -> None:
+    """The same, one level deeper."""
+    listing_property(
+        wire.TRAINING_PLANS, "sagemaker", lambda entries, sift: sift_training_plans(entries, sift, READING)
+    )
+
+
+@EXAMPLES
+@given(damaged(wire.INSTANCE_TYPES))
+def test_described_machines(entries: list[Any]) -> None:
+    """What is believed has an accelerator of ours, more than none of it, and a host."""
+    machines = parse_instance_types(entries)
+    for name in machines.names():
+        machine = machines.get(name)
+        assert machine is not None
+        assert machine.accelerator_count > 0
+        assert machine.vcpus > 0
+        assert 0 < machine.accelerator_memory_gib < 300
+    assert len(machines.names()) + len(machines.refused) <= len(entries)
+
+
+@EXAMPLES
+@given(damaged((wire.ADVISOR,)), damaged(wire.QUOTAS), damaged(wire.ZONES))
+def test_bands_quotas_and_zones(advisors: list[Any], quotas: list[Any], zones: list[Any]) -> None:
+    """Helps around a price: known bands, finite vCPUs, ids that are ids."""
+    for advisor in advisors:
+        assert read_bands(advisor).get("us-east-1", "p4d.24xlarge") in (
+            "",
+            "<5%",
+            "5-10%",
+            "10-15%",
+            "15-20%",
+            ">20%",
+        )
+    assert all(0 <= quota.vcpus < 10**12 for quota in read_quotas(quotas, region="us-east-1"))
+    assert all("-az" in zone_id for zone_id in read_zone_ids(zones).values())

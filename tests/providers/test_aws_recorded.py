@@ -1,0 +1,104 @@
+"""True recordings of AWS's answers, where the folder with them is: what we parse is what AWS sends."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from trainfare_providers.aws.machines import Machine, known_machines, parse_instance_types
+from trainfare_providers.aws.price_list import read_products, sift_ec2
+from trainfare_providers.aws.sift import Reading, Sift
+from trainfare_providers.aws.spot import Bands, read_bands, sift_spot
+
+RECORDED = Path(__file__).parents[3] / "shared" / "data" / "prices" / "recorded"
+pytestmark = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="needs ../shared/data/prices/recorded (true recordings)"
+)
+
+
+def load(name: str) -> dict[str, object]:
+    return json.loads((RECORDED / name).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def entries(name: str, key: str) -> list[dict[str, object]]:
+    found = load(name)[key]
+    assert isinstance(found, list)
+    return found
+
+
+def test_capacity_block_twin_of_p4d_is_no_price() -> None:
+    """AWS's own list of May 2024: 32.7726, and its twin at 0.0000000000."""
+    offer = load("aws_bulk_offer_ec2_us-east-1_2024-05_p4d_fragment.json")
+    products, terms = offer["products"], offer["terms"]
+    assert isinstance(products, dict)
+    assert isinstance(terms, dict)
+    texts = [
+        json.dumps({"product": product, "terms": {kind: by_sku[sku] for kind, by_sku in terms.items()}})
+        for sku, product in products.items()
+    ]
+    sift = Sift("ec2")
+    for record in read_products(texts):
+        assert record is not None
+        sift_ec2(record, sift, Reading("us-east-1", known_machines(), "", "2024-05-28"))
+    assert [(row.sku, row.usd_per_hour, row.effective_on) for row in sift.rows] == [
+        ("H7NGEAC6UEHNTKSJ", "32.7726000000", "2024-05-01")
+    ]
+    assert sift.read == 2
+
+
+def test_answer_of_get_products_holds_no_machine_of_ours() -> None:
+    """An unused reservation, a volume and an m5.large with its reservations: all counted, none priced."""
+    listed = entries("handmade_envelope_aws_pricing_getproducts.json", "PriceList")
+    for region in ("af-south-1", "us-east-1", "us-west-2"):
+        sift, read = Sift("ec2"), 0
+        for record in read_products(listed):
+            assert record is not None
+            read += 1
+            sift_ec2(record, sift, Reading(region, known_machines(), "", "2024-05-28"))
+        assert sift.rows == []
+        assert sift.read == read > 3
+
+
+@pytest.mark.parametrize("when", ["2025-03", "moto_2026-10"])
+def test_recorded_machines_agree_with_our_table(when: str) -> None:
+    """Of both years; a type that one of them lacks comes from the table."""
+    described = parse_instance_types(
+        entries(f"aws_ec2_describe_instance_types_accelerators_{when}.json", "InstanceTypes")
+    )
+    assert len(described.names()) > 50
+    assert known_machines().joined(described).refused == ()
+
+
+def test_other_recorded_machines_are_read() -> None:
+    """V100 in p3; a burstable machine and a GRID K520 have no accelerator of ours."""
+    one = entries("aws_ec2_describe_instance_types_t3_micro_and_p3_16xl.json", "InstanceTypes")
+    machine = parse_instance_types(one).get("p3.16xlarge")
+    assert isinstance(machine, Machine)
+    assert (machine.accelerator, machine.accelerator_count) == ("V100-SXM2-16GB", 8)
+    assert (
+        parse_instance_types(
+            entries("aws_ec2_describe_instance_types_g2_2xlarge_group.json", "InstanceTypes")
+        ).names()
+        == ()
+    )
+
+
+def test_recorded_spot_history_is_counted_whole() -> None:
+    """A day of m5.large: every entry read, none of an accelerator machine."""
+    history = entries("aws_ec2_describe_spot_price_history_m5_large_2021-02.json", "SpotPriceHistory")
+    timed = [{**one, "Timestamp": datetime.fromisoformat(str(one["Timestamp"]))} for one in history]
+    ids = {f"us-east-1{letter}": f"use1-az{number}" for number, letter in enumerate("abcdef", 1)}
+    sift = Sift("ec2")
+    sift_spot(timed, Bands({}), sift, Reading("us-east-1", known_machines(), "", "2021-02-09", ids))
+    assert sift.read == len(history) > 100
+    assert set(sift.filtered) <= {"machine without an accelerator", "not Linux"}
+
+
+def test_recorded_advisor_has_bands() -> None:
+    """June 2025, by region and machine."""
+    bands = read_bands(load("aws_spot_advisor_accelerators_2025-06.json"))
+    assert len(bands) > 300
+    assert bands.get("us-east-1", "p4d.24xlarge") in ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
