@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -177,6 +178,31 @@ def test_settings_that_cannot_be_used_are_an_error(
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with Outlet("aws") as outlet, pytest.raises(FetchError, match=r"cannot be used \(ProfileNotFound\)"):
         find_account(outlet)
+
+
+def test_login_that_hangs_ends_in_time(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """boto3 asks for a role's credentials by itself: with our timeouts, not with its minutes."""
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/prices\nsource_profile = me\n[profile me]\n"
+    )
+    keys = tmp_path / "credentials"
+    keys.write_text("[me]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = example\n")
+    for name, value in {"CONFIG_FILE": config, "SHARED_CREDENTIALS_FILE": keys, "PROFILE": "role"}.items():
+        monkeypatch.setenv(f"AWS_{name}", str(value))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    server.faults["sts:"] = [Answer(before_s=30)]
+    began = time.monotonic()
+    with (
+        Outlet("aws", limits=Limits(read_s=0.2, max_attempts=1)) as outlet,
+        pytest.raises(FetchError, match="cannot be read") as caught,
+    ):
+        products(outlet)
+    assert time.monotonic() - began < 10
+    assert [call.action for call in server.calls] == ["sts:"], (str(caught.value), server.paths)
 
 
 def test_missing_package_is_a_word_and_its_cure(tmp_path: Path) -> None:

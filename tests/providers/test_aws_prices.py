@@ -349,6 +349,15 @@ def test_missing_bands_leave_spot_prices(server: AwsServer, monkeypatch: pytest.
     assert "how often spot machines are taken back is not known" in notes(fetched)
 
 
+def test_list_that_is_empty_is_said(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No spot price and no plan may be the truth, or a filter that AWS no longer understands."""
+    sign_in(monkeypatch, server)
+    server.spot, server.rates = (), ()
+    said = notes(fetch(server))
+    assert "not one spot price came for us-east-1" in said
+    assert "not one AWSComputeSavingsPlan rate came for us-east-1" in said
+
+
 def test_load_is_offline_and_empty_before_the_first_refresh(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

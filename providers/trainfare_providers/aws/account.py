@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from trainfare_core.errors import FetchError
 from trainfare_providers.aws.wire import entries, text
@@ -251,6 +251,7 @@ def find_account(outlet: Outlet) -> Account | str:
     """
     try:
         boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")
+        core = importlib.import_module("botocore.session").get_session
     except ImportError:
         return "boto3 is not installed (pip install 'trainfare[aws]')"
 
@@ -258,14 +259,23 @@ def find_account(outlet: Outlet) -> Account | str:
         msg = f"the settings for AWS credentials cannot be used ({type(error).__name__}); see `aws configure list`"
         return FetchError(outlet.cloud, msg)
 
-    session = _quietly(boto3.Session, unusable)
-    if _quietly(session.get_credentials, unusable) is None:
-        return "there are no AWS credentials"
     settings = config.Config(
         connect_timeout=outlet.limits.connect_s,
         read_timeout=outlet.limits.read_s,
         retries={"mode": "standard", "total_max_attempts": outlet.limits.max_attempts},
     )
+
+    def session_of_core() -> Any:
+        found = core()
+        found.set_default_client_config(
+            settings
+        )  # also for what boto3 asks to get a role's or a login's credentials
+        region = found.get_config_variable("region") or "us-east-1"  # a role's login needs one
+        return boto3.Session(botocore_session=found, region_name=region)
+
+    session = _quietly(session_of_core, unusable)
+    if _quietly(session.get_credentials, unusable) is None:
+        return "there are no AWS credentials"
     return Account(
         outlet, lambda service, region: session.client(service, region_name=region, config=settings)
     )

@@ -130,6 +130,7 @@ class Listing:
                 MaxResults=1000,
             ),
         )
+        self._note_if_none(history, "spot price", region)
         zone_ids: dict[str, str] = {}
         if any(not text(entry, "AvailabilityZoneId") for entry in history or ()):
             zone_ids = self._zone_ids(region)
@@ -172,6 +173,7 @@ class Listing:
         reading = self._reading(region, machines, source, {})
         for plan in PLANS:
             rates = self._listed("Savings Plans are left out", partial(self._rates, plan, region))
+            self._note_if_none(rates, f"{plan.code} rate", region)
             sift_plan_rates(rates or (), plan, self.haul.of(plan.service), reading)
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
@@ -272,6 +274,11 @@ class Listing:
 
     def _source(self, service: str, region: str, call: str) -> str:
         return f"{self.account.endpoint(service, region)} {call}"
+
+    def _note_if_none(self, listed: list[object] | None, what: str, region: str) -> None:
+        """An empty list is an answer, and may be a filter that AWS no longer understands: it is said."""
+        if listed is not None and not listed:
+            self.haul.note(f"not one {what} came for {region}")
 
     def _listed(self, instead: str, ask: Callable[[], Iterator[object]]) -> list[object] | None:
         return self._permitted(lambda: list(ask()), instead)

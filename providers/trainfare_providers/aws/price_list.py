@@ -30,12 +30,7 @@ EC2_FILTERS: Final[Mapping[str, str]] = {
 """Attributes of the one Linux row a machine and region has; also what the rules below demand of every record."""
 
 _INSTANCE_FAMILIES: Final = ("Compute Instance", "Compute Instance (bare metal)")
-_ACCELERATED: Final = (
-    "GPU instance",
-    "Machine Learning ASIC Instances",
-    "FPGA Instances",
-    "Media Accelerator Instances",
-)
+_ACCELERATED: Final = ("GPU instance", "Machine Learning ASIC Instances")
 _TERMS: Final = {"1yr": "reserved_1y", "3yr": "reserved_3y", "1 yr": "reserved_1y", "3 yr": "reserved_3y"}
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30}", re.ASCII)
 
