@@ -273,7 +273,7 @@ def put_through(
     The last good price stays, with its date; the problem is a sentence; it is over within `seconds`.
     """
     began = time.monotonic()
-    with faulty_outlet(case) as (out, url, _, _):
+    with faulty_outlet(case, make_source("http://127.0.0.1").name) as (out, url, _, _):
         source = make_source(url)
         cache = BookCache(folder)
         last = book_of(offer_row(), origin=source.name)

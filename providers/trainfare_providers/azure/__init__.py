@@ -1,0 +1,153 @@
+"""
+Azure: virtual machine prices from the public Retail Prices API, and what an Azure ML workspace can rent.
+
+The path: ask page by page; `meters.py` says what each item is; what is for Linux and has an accelerator becomes a
+row. Where the environment names a workspace, `workspace.py` asks it for its sizes and quota, and `ml_rows.py`
+joins them with the price of the same machine: Azure ML adds no surcharge.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+from trainfare_core.errors import MissingExtraError, PricesUnavailableError
+from trainfare_core.machine_networks import network_gbit_per_s
+from trainfare_core.offers import PriceBook
+from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, read_item
+from trainfare_providers.azure.ml_rows import ml_rows
+from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, read_workspace
+from trainfare_providers.http import Outlet
+from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.source_rows import Refused, RowSink, SourceRow, items_of, object_of
+
+__all__ = ["ENDPOINT", "AzurePrices", "vm_rows"]
+
+ENDPOINT: Final = "https://prices.azure.com/api/retail/prices"
+API_VERSION: Final = "2023-01-01-preview"
+"""The only version that has savings plans; with it the values of a filter are case-sensitive."""
+
+_FILTER: Final = "serviceName eq 'Virtual Machines' and contains(armSkuName, 'Standard_N')"
+
+
+class AzurePrices:
+    """
+    Prices of Azure's machines with accelerators, and of an Azure ML workspace's.
+
+    Args:
+        endpoint: of the Retail Prices API; national clouds have none.
+        workspace: whose sizes are read; None looks in the environment.
+        read: asks the workspace, within seconds.
+        clock: the time, to leave out prices that have not begun.
+    """
+
+    name = "azure"
+    needs: tuple[str, ...] = NEEDS
+    budget_s = 300.0
+
+    def __init__(
+        self,
+        *,
+        endpoint: str = ENDPOINT,
+        workspace: Workspace | None = None,
+        read: Callable[[Workspace, float], WorkspaceOffer] = read_workspace,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._endpoint, self._workspace, self._read, self._clock = endpoint, workspace, read, clock
+
+    def load(self) -> PriceBook:
+        """Return the last good prices on disk; an empty book where there are none."""
+        return load_last_good(self.name)
+
+    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+        """
+        Read all pages, then the workspace where there is one.
+
+        Raises:
+            FetchError: the Retail Prices API did not give them; a workspace that cannot be read is a note.
+        """
+        items = list(self._items(outlet))
+        source = f"{self._endpoint}?api-version={API_VERSION}"
+        machines, meters = vm_rows(items, source=source, today=self._clock().strftime("%Y-%m-%d"))
+        workspace = self._workspace or Workspace.from_environment(os.environ)
+        if workspace is None:
+            note = f"Azure ML left out: set {', '.join(NEEDS)} to see what a workspace can rent"
+            return (machines.fetched((*_notes(meters), note)),)
+        try:
+            offer = self._read(workspace, outlet.remaining_s)
+        except (PricesUnavailableError, MissingExtraError) as error:
+            return (machines.fetched((*_notes(meters), f"Azure ML left out: {error}")),)
+        sink, notes = ml_rows(offer, meters, source=source)
+        return machines.fetched(_notes(meters)), sink.fetched(notes)
+
+    def _items(self, outlet: Outlet) -> Iterator[object]:
+        """Yield the items of all pages; a page that is not as long as it says is refused."""
+        guard = outlet.pages(self._endpoint)
+        url: str = self._endpoint
+        query: dict[str, str] | None = {"api-version": API_VERSION, "$filter": _FILTER}
+        while True:
+            page = object_of(outlet.get_json(url, params=query, must_have=("Items",))) or {}
+            items, count = items_of(page["Items"]), page.get("Count")
+            if not isinstance(page["Items"], list):
+                raise outlet.refusal("not JSON", url, " (Items is no list)")
+            if count is not None and count != len(items):
+                raise outlet.refusal("cut short", url, " (it has not as many items as it says)")
+            yield from items
+            link = page.get("NextPageLink")
+            if not link:
+                return
+            if not isinstance(link, str):
+                raise outlet.refusal("paging", url, " (the next page has no address)")
+            url, query = guard.link(link), None
+
+
+def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSink, tuple[Meter, ...]]:
+    """
+    Turn items into the rows of virtual machines: pure, whatever the items are.
+
+    Returns:
+        the rows with what was left out, and all meters read, low priority included. A row read is an item, or an
+        entry of its savings plans.
+    """
+    sink = RowSink("azure", "azure_vm")
+    meters: list[Meter] = []
+    for item in items:
+        for read in read_item(item, today=today):
+            meter = sink.kept(read)
+            if meter is None:
+                continue
+            meters.append(meter)
+            if meter.option == LOW_PRIORITY:
+                sink.refuse(Refused("low priority, which only Azure ML still rents"))
+            else:
+                sink.rows.append(_row(meter, source))
+    return sink, tuple(meters)
+
+
+def _row(meter: Meter, source: str) -> SourceRow:
+    machine = meter.machine
+    return SourceRow(
+        instance_type=machine.instance_type,
+        region=meter.region,
+        accelerator=machine.accelerator,
+        accelerator_count=machine.accelerator_count,
+        accelerator_memory_gib=machine.accelerator_memory_gib,
+        usd_per_hour=meter.usd_per_hour,
+        purchase_option=meter.option,
+        observed_on=meter.effective_on,
+        sku=meter.meter_id,
+        source=source,
+        currency=meter.currency,
+        vcpus=machine.vcpus,
+        memory_gib=machine.memory_gib,
+        network_gbit_per_s=network_gbit_per_s("azure", machine.instance_type),
+        caveat=machine.caveat,
+    )
+
+
+def _notes(meters: Sequence[Meter]) -> tuple[str, ...]:
+    if meters and not any(meter.option.startswith("savings_") for meter in meters):
+        return (f"no savings plan came with any price: the API no longer gives them as in {API_VERSION}",)
+    return ()

@@ -1,0 +1,205 @@
+"""
+The meter classifier: what one item of the Azure Retail Prices API is, and what it costs an hour.
+
+Nothing but an item's own words says whether it is for Linux, spot, a reservation or none of our business, and
+each rule here is a price that somebody once took for another.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from trainfare_providers.source_rows import Refused, day_of, items_of, name_of, number_of, object_of, text_of
+
+__all__ = ["LOW_PRIORITY", "Machine", "Meter", "machines", "read_item"]
+
+LOW_PRIORITY: Final = "low_priority"
+"""The tier that Azure ML still rents and virtual machines no longer have; not a purchase option of a book."""
+
+_HOURS: Final = {"1 Year": 8760, "3 Years": 26280}
+_TERMS: Final = {"1 Year": "1y", "3 Years": "3y"}
+_WINDOWS: Final = re.compile(r"\b(Windows|Win)\b")
+_CLOUD_SERVICES: Final = re.compile(r"\bCloud ?Services\b")
+
+# Series of the letter N that are not in data/azure_machines.csv, on purpose.
+_OTHER_SERIES: Final = re.compile(
+    r"Standard_(NP\d+\w*"  # FPGA
+    r"|NG\d+\w*|NV\d+as_v4|NV\d+ads_V710_v5"  # AMD cards for desktops
+    r"|NV\d+|NV\d+s_v[23]"  # M60
+    r"|NC\d+r?|NC\d+r?s_v2|ND\d+r?s"  # K80, P100, P40: switched off in 2023
+    r")(_Promo)?",
+    re.IGNORECASE,
+)
+# One machine, two names: the second is what Azure creates.
+_SAME_MACHINE: Final[Mapping[str, str]] = {"standard_nd96asr_a100_v4": "standard_nd96asr_v4"}
+_RETIRED: Final = re.compile(r"Standard_NC\d+r?s_v3")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine type of `data/azure_machines.csv`; memory in GiB, of one accelerator and of the host."""
+
+    instance_type: str
+    accelerator: str
+    accelerator_count: float
+    accelerator_memory_gib: float
+    vcpus: float
+    memory_gib: float
+
+    @property
+    def caveat(self) -> str | None:
+        """What stands beside every price of this machine."""
+        if _RETIRED.fullmatch(self.instance_type):
+            return "Azure retired this series on 2025-09-30; it is still listed"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The price of one machine in one region: `option` is a purchase option, or `LOW_PRIORITY`."""
+
+    machine: Machine
+    region: str
+    option: str
+    usd_per_hour: Decimal
+    currency: str
+    meter_id: str
+    effective_on: str
+
+
+@cache
+def machines() -> Mapping[str, Machine]:
+    """Return the machine types with accelerators that can be trained on, by name in lower case."""
+    text = (files("trainfare_providers") / "data" / "azure_machines.csv").read_text(encoding="utf-8")
+    numbers = ("accelerator_count", "accelerator_memory_gib", "vcpus", "memory_gib")
+    return {
+        row["instance_type"].lower(): Machine(
+            row["instance_type"], row["accelerator"], *(float(row[name]) for name in numbers)
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def read_item(item: object, *, today: str) -> tuple[Meter | Refused, ...]:
+    """
+    Return what one item is: itself, and each entry of its savings plans.
+
+    Args:
+        item: of `Items`, numbers as int or Decimal.
+        today: YYYY-MM-DD; a price that begins later or has ended is left out.
+    """
+    found = object_of(item)
+    if found is None:
+        return (Refused("not an object", quarantined=True),)
+    plans = items_of(found.get("savingsPlan"))
+    machine = _none_of_ours(found) or _not_now(found, today) or _machine(found)
+    if isinstance(machine, Refused):
+        return (machine,) * (1 + len(plans))
+    option = _option(found)
+    own = option if isinstance(option, Refused) else _priced(found, machine, option, found)
+    return (own, *(_savings(found, machine, option, plan) for plan in plans))
+
+
+def _none_of_ours(item: Mapping[str, object]) -> Refused | None:
+    """Return the rule that leaves an item out, if any."""
+    product = text_of(item.get("productName")) or ""
+    names = [text_of(item.get(name)) or "" for name in ("armSkuName", "skuName", "meterName")]
+    kind = item.get("type")
+    rules = {
+        "not a virtual machine": item.get("serviceName") != "Virtual Machines",
+        "dev/test price, for subscribers of Visual Studio": kind == "DevTestConsumption",
+        "Windows": _WINDOWS.search(product) is not None,
+        "dedicated host": "Dedicated Host" in product,
+        "Cloud Services, not a virtual machine": _CLOUD_SERVICES.search(product) is not None,
+        "promotion": any("Promo" in name for name in names),
+        "machine without an accelerator": bool(names[0]) and not names[0].lower().startswith("standard_n"),
+    }
+    return next((Refused(reason) for reason, holds in rules.items() if holds), None)
+
+
+def _not_now(item: Mapping[str, object], today: str) -> Refused | None:
+    begins, ends = day_of(item.get("effectiveStartDate")), day_of(item.get("effectiveEndDate"))
+    if begins is None:
+        return Refused("no day from which the price holds", quarantined=True)
+    if begins > today:
+        return Refused("price that has not begun")
+    if ends is not None and ends < today:
+        return Refused("price that has ended")
+    return None
+
+
+def _machine(item: Mapping[str, object]) -> Machine | Refused:
+    name = name_of(item.get("armSkuName"))
+    if name is None:
+        return Refused("no machine name", quarantined=True)
+    known = machines().get(_SAME_MACHINE.get(name.lower(), name.lower()))
+    if known is not None:
+        return known
+    if _OTHER_SERIES.fullmatch(name):
+        return Refused("series without an accelerator to train on")
+    return Refused("machine type of which no accelerator is known; update trainfare", quarantined=True)
+
+
+def _option(item: Mapping[str, object]) -> str | Refused:
+    kind = item.get("type")
+    labels = [text_of(item.get(name)) or "" for name in ("skuName", "meterName")]
+    spot = any(label.endswith(" Spot") for label in labels)
+    low = any(label.endswith(" Low Priority") for label in labels)
+    if kind == "Reservation":
+        term = _TERMS.get(str(item.get("reservationTerm")))
+        if spot or low:
+            return Refused("reservation of spot capacity", quarantined=True)
+        return Refused("reservation of another term") if term is None else f"reserved_{term}"
+    if kind != "Consumption":
+        return Refused("unknown price type", quarantined=True)
+    if item.get("reservationTerm"):
+        return Refused("price by use with a reservation's term", quarantined=True)
+    if spot and low:
+        return Refused("spot and low priority at once", quarantined=True)
+    return "spot" if spot else LOW_PRIORITY if low else "on_demand"
+
+
+def _savings(
+    item: Mapping[str, object], machine: Machine, option: str | Refused, plan: object
+) -> Meter | Refused:
+    entry = object_of(plan)
+    if entry is None:
+        return Refused("savings plan that is not an object", quarantined=True)
+    if option != "on_demand":
+        return Refused("savings plan of something else than the on-demand price", quarantined=True)
+    term = _TERMS.get(str(entry.get("term")))
+    if term is None:
+        return Refused("savings plan of another term")
+    return _priced(item, machine, f"savings_{term}", entry)
+
+
+def _priced(
+    item: Mapping[str, object], machine: Machine, option: str, priced: Mapping[str, object]
+) -> Meter | Refused:
+    """Return the meter; a reservation's `retailPrice` is of its whole term, whatever the unit says."""
+    price, unit_price = number_of(priced.get("retailPrice")), number_of(priced.get("unitPrice"))
+    region, meter = name_of(item.get("armRegionName")), name_of(item.get("meterId"))
+    currency, begins = text_of(item.get("currencyCode")), day_of(item.get("effectiveStartDate"))
+    least = number_of(item.get("tierMinimumUnits", 0))
+    if price is None or unit_price is None:
+        return Refused("price is not a number", quarantined=True)
+    if price == 0 or unit_price == 0:
+        return Refused("price of 0")
+    if price < 0:
+        return Refused("price below 0", quarantined=True)
+    if item.get("unitOfMeasure") != "1 Hour":
+        return Refused("unit is not 1 Hour", quarantined=True)
+    if least is None or least != 0:
+        return Refused("price for large amounts only")
+    if region is None or meter is None or currency is None or begins is None:
+        return Refused("no region, meter or currency", quarantined=True)
+    term = item.get("reservationTerm") if option.startswith("reserved_") else None
+    hours = _HOURS[str(term)] if term else 1
+    return Meter(machine, region, option, price / hours, currency, meter, begins)

@@ -1,0 +1,123 @@
+"""Azure ML's rows: the sizes that a workspace lists, at the price of the same virtual machine, with its quota."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+from trainfare_core.machine_networks import network_gbit_per_s
+from trainfare_providers.azure.meters import LOW_PRIORITY, Machine, Meter, machines
+from trainfare_providers.azure.workspace import Quota, Size, WorkspaceOffer, families, short_family
+from trainfare_providers.source_rows import Refused, RowSink, SourceRow
+
+__all__ = ["ml_rows"]
+
+# Purchase option of the book, tier of the estimate, option of the meter.
+_TIERS: Final = (("on_demand", "Standard", "on_demand"), ("spot", "LowPriority", LOW_PRIORITY))
+
+# The estimates are rounded to cents, and may be from another day.
+_CENT: Final = Decimal("0.01")
+_PART: Final = Decimal("0.05")
+
+
+def ml_rows(
+    offer: WorkspaceOffer, meters: Sequence[Meter], *, source: str
+) -> tuple[RowSink, tuple[str, ...]]:
+    """
+    Join a workspace's sizes with the meters of its region: pure.
+
+    Returns:
+        the rows with what was left out, and notes. A row read is a size and tier, or a size that has none.
+    """
+    sink = RowSink("azure", "azure_ml")
+    for _ in range(offer.unreadable):
+        sink.refuse(Refused("size that cannot be read", quarantined=True))
+    prices = _prices(offer.location, meters)
+    quotas = families(offer.quotas)
+    for size in offer.sizes:
+        machine = sink.kept(_machine(size))
+        if machine is None:
+            continue
+        for option, tier, meter_option in _TIERS:
+            if option == "on_demand" or size.low_priority_capable:
+                meter = sink.kept(_checked(prices.get((machine.instance_type, meter_option), []), size, tier))
+                if meter is not None:
+                    sink.rows.append(_row(meter, option, quotas.get(short_family(size.family)), source))
+    return sink, _notes(offer, sink)
+
+
+def _prices(location: str, meters: Sequence[Meter]) -> Mapping[tuple[str, str], list[Meter]]:
+    found: dict[tuple[str, str], list[Meter]] = {}
+    for meter in meters:
+        if meter.region == location:
+            found.setdefault((meter.machine.instance_type, meter.option), []).append(meter)
+    return found
+
+
+def _machine(size: Size) -> Machine | Refused:
+    if size.gpus == 0:
+        return Refused("machine without an accelerator")
+    if not any(kind.lower() == "amlcompute" for kind in size.compute_types):
+        return Refused("size that no training cluster can have")
+    machine = machines().get(size.name.lower())
+    if machine is None:
+        return Refused("size that is not in our table of machines to train on")
+    # A machine with a part of an accelerator is said to have one.
+    if size.gpus != max(1.0, machine.accelerator_count):
+        return Refused("number of GPUs is not what our table says", quarantined=True)
+    return machine
+
+
+def _checked(meters: Sequence[Meter], size: Size, tier: str) -> Meter | Refused:
+    """Return the one meter, unless the workspace's own estimate says something else."""
+    if not meters:
+        return Refused(
+            "no price of this virtual machine and tier in the workspace's region", quarantined=True
+        )
+    if len({meter.usd_per_hour for meter in meters}) > 1:
+        return Refused("two different prices of the virtual machine", quarantined=True)
+    meter = meters[0]
+    estimate = size.estimates.get(("Linux", tier))
+    if estimate is not None and abs(meter.usd_per_hour - estimate) > _CENT + _PART * estimate:
+        return Refused("the workspace's own estimate says another price", quarantined=True)
+    return meter
+
+
+def _row(meter: Meter, option: str, quota: Quota | None, source: str) -> SourceRow:
+    machine = meter.machine
+    caveats = [text for text in (machine.caveat, _short_of_quota(machine, option, quota)) if text]
+    return SourceRow(
+        instance_type=machine.instance_type,
+        region=meter.region,
+        accelerator=machine.accelerator,
+        accelerator_count=machine.accelerator_count,
+        accelerator_memory_gib=machine.accelerator_memory_gib,
+        usd_per_hour=meter.usd_per_hour,
+        purchase_option=option,
+        observed_on=meter.effective_on,
+        sku=meter.meter_id,
+        source=source,
+        currency=meter.currency,
+        vcpus=machine.vcpus,
+        memory_gib=machine.memory_gib,
+        network_gbit_per_s=network_gbit_per_s("azure", machine.instance_type),
+        caveat="; ".join(caveats) or None,
+    )
+
+
+def _short_of_quota(machine: Machine, option: str, quota: Quota | None) -> str | None:
+    """Say where the quota of dedicated machines has no room for one; low priority has a quota of its own."""
+    if quota is None or option == "spot" or quota.vcpus_allowed - quota.vcpus_used >= machine.vcpus:
+        return None
+    used, allowed, needed = quota.vcpus_used, quota.vcpus_allowed, machine.vcpus
+    return (
+        f"beyond this subscription's Azure ML quota: {used} of {allowed} vCPUs are used, it needs {needed:g}"
+    )
+
+
+def _notes(offer: WorkspaceOffer, sink: RowSink) -> tuple[str, ...]:
+    short = sum("quota" in (row.caveat or "") for row in sink.rows)
+    if not short:
+        return ()
+    return (f"Azure ML in {offer.location}: {short} of {len(sink.rows)} prices are beyond the quota",)

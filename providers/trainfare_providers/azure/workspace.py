@@ -1,0 +1,305 @@
+"""
+What an Azure ML workspace can really rent: its list of sizes and its quota, by the official client.
+
+The client gives several values only under their name on the wire (`vCPUs`, `currentValue`) and None under the
+documented attribute, so both are read. It has no total deadline and waits as long as a server asks; here one
+bounds the other: its own retries are off, ours are few, and the whole runs in a thread that is not waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
+from trainfare_providers.retry_policy import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
+from trainfare_providers.source_rows import items_of, name_of, object_of, text_of
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.core.credentials import TokenCredential
+
+__all__ = ["NEEDS", "Quota", "Size", "Workspace", "WorkspaceOffer", "ml_client", "offer_of", "read_workspace"]
+
+NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
+
+_MOST_S: Final = 60.0
+_TRIES: Final = 4
+_CONNECT_S: Final = 5
+_READ_S: Final = 10
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The name of a workspace."""
+
+    subscription_id: str
+    resource_group: str
+    name: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Workspace | None:
+        """Return the workspace that the variables `NEEDS` name, or None where one is missing."""
+        values = [environment.get(name, "").strip() for name in NEEDS]
+        return cls(*values) if all(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size of machine; `estimates` are USD an hour by (operating system, tier), rounded to cents."""
+
+    name: str
+    family: str
+    gpus: int
+    low_priority_capable: bool
+    compute_types: tuple[str, ...]
+    estimates: Mapping[tuple[str, str], Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many vCPUs of a family may run, and do."""
+
+    family: str
+    vcpus_used: int
+    vcpus_allowed: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceOffer:
+    """Sizes and quota of one workspace; `unreadable` entries were neither."""
+
+    location: str
+    sizes: tuple[Size, ...]
+    quotas: tuple[Quota, ...]
+    unreadable: int = 0
+
+
+def read_workspace(workspace: Workspace, seconds: float) -> WorkspaceOffer:
+    """
+    Ask the workspace, with the credentials that `azure-identity` finds.
+
+    Raises:
+        MissingExtraError: azure-ai-ml or azure-identity is not installed.
+        FetchError: no credentials, no access, no answer in time.
+    """
+    return _within(
+        min(seconds, _MOST_S), lambda: offer_of(ml_client(workspace, _credential()), workspace, time.sleep)
+    )
+
+
+def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], None]) -> WorkspaceOffer:
+    """
+    Read location, sizes and quota by a client.
+
+    Raises:
+        FetchError: the service refused or did not answer.
+    """
+    workspaces = cast("Any", client.workspaces)  # its types are of unknown parts
+    region = name_of(getattr(_asked(lambda: workspaces.get(workspace.name), sleep), "location", None))
+    if region is None:
+        raise FetchError("azure", "the Azure ML workspace names no region; check the workspace")
+    sizes = _asked(lambda: list(client.compute.list_sizes(location=region)), sleep)
+    usages = _asked(lambda: list(client.compute.list_usage(location=region)), sleep)
+    read = [_size(vars(size)) for size in sizes]
+    quotas = [_quota(vars(usage)) for usage in usages]
+    return WorkspaceOffer(
+        region,
+        tuple(size for size in read if size is not None),
+        tuple(quota for quota in quotas if quota is not None),
+        unreadable=sum(size is None for size in read),
+    )
+
+
+def ml_client(
+    workspace: Workspace, credential: TokenCredential, cloud: Mapping[str, str] | None = None
+) -> MLClient:
+    """
+    Make a client that reports nothing home and gives up early.
+
+    Args:
+        workspace: which one.
+        credential: anything with `get_token`.
+        cloud: the six addresses of another cloud; its name is made from them, since the client keeps the first
+            addresses that a process gives to a name.
+
+    Raises:
+        MissingExtraError: azure-ai-ml is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own imports, which nobody here can change
+            from azure.ai.ml import MLClient
+    except ImportError as error:
+        raise MissingExtraError("azure-ai-ml", "azure") from error
+    _hush()
+    other: dict[str, Any] = {}
+    if cloud is not None:
+        name = sha256(repr(sorted(cloud.items())).encode()).hexdigest()[:16]
+        other = {"cloud": f"trainfare-{name}", "cloud_metadata": dict(cloud)}
+    return MLClient(
+        credential,
+        workspace.subscription_id,
+        workspace.resource_group,
+        workspace.name,
+        enable_telemetry=False,
+        show_progress=False,
+        retry_total=0,
+        connection_timeout=_CONNECT_S,
+        read_timeout=_READ_S,
+        **other,
+    )
+
+
+def _hush() -> None:
+    """Keep off the terminal what the client logs about itself, with what the server said in it."""
+    for name in ("azure", "azure.ai.ml"):  # the second sets a level and a handler of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _credential() -> TokenCredential:
+    try:
+        from azure.identity import DefaultAzureCredential
+    except ImportError as error:
+        raise MissingExtraError("azure-identity", "azure") from error
+    # Off Azure the address of a managed identity does not answer, and asking takes its time.
+    managed = any(os.environ.get(name) for name in ("IDENTITY_ENDPOINT", "MSI_ENDPOINT"))
+    return DefaultAzureCredential(exclude_managed_identity_credential=not managed)
+
+
+def _asked(ask: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
+    """Ask at most four times; what the server says does not get into the error, only its status."""
+    from azure.core.exceptions import AzureError, HttpResponseError
+
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return ask()
+        except HttpResponseError as error:
+            status = error.status_code
+            headers: Mapping[str, str] = getattr(error.response, "headers", {})
+            wait_s = retry_after_s(headers.get("Retry-After"), now_s=time.time())
+            wait_s = wait_ceiling_s(attempt) if wait_s is None else wait_s
+            if not is_retried(status or 0) or attempt == _TRIES or wait_s > RETRY_AFTER_CAP_S:
+                said = f"answered {status}" if (status or 0) >= 400 else "gave an answer that cannot be read"
+                raise _failed(said, status) from None
+            sleep(wait_s)
+        except AzureError as error:
+            raise _failed(f"could not be asked ({type(error).__name__})") from None
+
+
+def _failed(what: str, status: int | None = None) -> FetchError:
+    words = (
+        f"Azure Resource Manager {what}; check the names in {', '.join(NEEDS)}, the sign-in (az login) and"
+    )
+    return FetchError("azure", f"{words} the role in docs/permissions.md", status=status)
+
+
+def _within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what a call gives, within seconds; a call that hangs is left behind in its thread."""
+    done: queue.Queue[Result | BaseException] = queue.Queue()
+
+    def run() -> None:
+        try:
+            done.put(call())
+        except BaseException as error:  # noqa: BLE001 - handed over to who waits
+            done.put(error)
+
+    threading.Thread(target=run, daemon=True, name="trainfare-azure-ml").start()
+    try:
+        result = done.get(timeout=max(0.01, seconds))
+    except queue.Empty:
+        raise FetchError("azure", f"the Azure ML workspace did not answer within {seconds:.0f} s") from None
+    if isinstance(result, TrainfareError) or (isinstance(result, BaseException) and _is_control(result)):
+        raise result
+    if isinstance(result, BaseException):
+        raise _failed(f"could not be asked ({type(result).__name__})") from None
+    return result
+
+
+def _is_control(error: BaseException) -> bool:
+    return not isinstance(error, Exception)
+
+
+def _either(values: Mapping[str, object], *names: str) -> object:
+    """Return the first value that is there: by its name on the wire, or by the client's attribute."""
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _size(values: Mapping[str, object]) -> Size | None:
+    name, family = name_of(values.get("name")), text_of(values.get("family"))
+    gpus = values.get("gpus")
+    if name is None or family is None or not isinstance(gpus, int) or isinstance(gpus, bool):
+        return None
+    types = _either(values, "supportedComputeTypes", "supported_compute_types")
+    types = types.split(",") if isinstance(types, str) else items_of(types)
+    prices = object_of(_either(values, "estimatedVMPrices", "estimated_vm_prices")) or {}
+    return Size(
+        name=name,
+        family=family,
+        gpus=gpus,
+        low_priority_capable=_either(values, "lowPriorityCapable", "low_priority_capable") is True,
+        compute_types=tuple(str(one) for one in types),
+        estimates=_estimates(prices),
+    )
+
+
+def _estimates(prices: Mapping[str, object]) -> Mapping[tuple[str, str], Decimal]:
+    unit = _either(prices, "unitOfMeasure", "unit_of_measure")
+    if _either(prices, "billingCurrency", "billing_currency") != "USD" or unit != "OneHour":
+        return {}
+    found: dict[tuple[str, str], Decimal] = {}
+    for value in items_of(prices.get("values")):
+        entry = object_of(value) or {}
+        price = _either(entry, "retailPrice", "retail_price")
+        key = (str(_either(entry, "osType", "os_type")), str(_either(entry, "vmTier", "vm_tier")))
+        try:
+            # The client has made a float of it; its shortest text is what the wire had.
+            number = Decimal(repr(price)) if isinstance(price, (int, float)) else None
+        except InvalidOperation:
+            number = None
+        if number is not None and number.is_finite():
+            found[key] = number
+    return found
+
+
+def _quota(values: Mapping[str, object]) -> Quota | None:
+    name = values.get("name")
+    label = object_of(name) or cast("Mapping[str, object]", getattr(name, "__dict__", {}))
+    family = text_of(label.get("value"))
+    used, allowed = _either(values, "currentValue", "current_value"), values.get("limit")
+    if family is None or not isinstance(used, int) or not isinstance(allowed, int):
+        return None
+    return Quota(family, used, allowed)
+
+
+def families(quotas: Iterable[Quota]) -> Mapping[str, Quota]:
+    """Return the quota with the least room, by the family's short name."""
+    found: dict[str, Quota] = {}
+    for quota in quotas:
+        name = short_family(quota.family)
+        if name not in found or _room(quota) < _room(found[name]):
+            found[name] = quota
+    return found
+
+
+def short_family(name: str) -> str:
+    """Return what "standardNCADSA100v4Family" and "Standard NCADSA100v4 Family Cluster Dedicated vCPUs" share."""
+    letters = "".join(letter for letter in name.lower() if letter.isalnum())
+    return letters.partition("family")[0]
+
+
+def _room(quota: Quota) -> int:
+    return quota.vcpus_allowed - quota.vcpus_used

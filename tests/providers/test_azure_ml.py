@@ -1,0 +1,219 @@
+"""Azure ML: the real client against a loopback Resource Manager over TLS, and the join with machine prices."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from builders.azure_ml import CANARY, PATHS, WORKSPACE, FakeCredential, arm, cloud_of, size, usage
+from builders.azure_wire import item
+from faults.server import FaultServer, Script, json_script
+from trainfare_core.errors import FetchError
+from trainfare_providers.azure import vm_rows
+from trainfare_providers.azure.ml_rows import ml_rows
+from trainfare_providers.azure.workspace import (
+    NEEDS,
+    Quota,
+    Size,
+    Workspace,
+    WorkspaceOffer,
+    ml_client,
+    offer_of,
+)
+from trainfare_providers.refresh import FetchedRows
+
+A100 = size("Standard_NC24ads_A100_v4", 1, 24, 3.67, 0.73)
+SIZES = (A100, size("Standard_DS1_v2", 0, 1, 0.07))
+USAGES = (usage("NCADSA100v4", 8, 24), usage("NCSv3", 0, 0))
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    with arm(tmp_path, sizes=SIZES, usages=USAGES) as (one, bundle):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        yield one
+
+
+def ask(server: FaultServer, waits: list[float] | None = None) -> WorkspaceOffer:
+    client = ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url()))
+    return offer_of(client, WORKSPACE, ([] if waits is None else waits).append)
+
+
+def test_sizes_and_quota_come_although_the_client_loses_them(server: FaultServer) -> None:
+    """The client's attributes for vCPUs, prices and current usage are None; nothing here is."""
+    offer = ask(server)
+    assert offer.location == "eastus"
+    assert [(one.name, one.gpus, one.low_priority_capable) for one in offer.sizes] == [
+        ("Standard_NC24ads_A100_v4", 1, True),
+        ("Standard_DS1_v2", 0, False),
+    ]
+    assert offer.sizes[0].compute_types == ("AmlCompute", "ComputeInstance")
+    assert offer.sizes[0].estimates[("Linux", "Standard")] == Decimal("3.67")
+    assert offer.sizes[0].estimates[("Linux", "LowPriority")] == Decimal("0.73")
+    assert offer.quotas[0] == Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24)
+
+
+def test_only_the_three_questions_of_the_permissions_page_are_asked(server: FaultServer) -> None:
+    """One workspace, its region's sizes and usages; the token goes along, and nothing is reported home."""
+    ask(server)
+    asked = [request.path for request in server.requests]
+    assert set(asked) == set(PATHS.values())
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {CANARY}"}
+    text = (Path(__file__).resolve().parents[2] / "docs" / "permissions.md").read_text("utf-8")
+    for action in ("workspaces/read", "locations/vmSizes/read", "locations/usages/read"):
+        assert f"Microsoft.MachineLearningServices/{action}" in text
+
+
+def test_each_endpoint_of_a_process_is_asked_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client keeps the first addresses that a cloud name was given; ours is made from the addresses."""
+    for number, region_sizes in enumerate((SIZES, SIZES[:1])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with arm(folder, sizes=region_sizes) as (one, bundle):
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))  # read by the client's transport
+            assert len(ask(one).sizes) == len(region_sizes)
+            assert one.asked(PATHS["sizes"]) == 1
+
+
+def test_busy_server_is_asked_again_after_the_time_it_names(server: FaultServer) -> None:
+    body = json_script({"value": list(SIZES)})
+    server.script(
+        PATHS["sizes"], Script(status=429, headers=(("Retry-After", "3"),)), Script(status=503), body
+    )
+    waits: list[float] = []
+    assert len(ask(server, waits).sizes) == 2
+    assert waits == [3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("script", "tries", "words"),
+    [
+        (Script(status=403, body=CANARY.encode()), 1, "answered 403"),
+        (Script(status=404), 1, "answered 404"),
+        (Script(status=500), 4, "answered 500"),
+        (Script(status=429, headers=(("Retry-After", "1000000000"),)), 1, "answered 429"),
+        (Script(hang_up=True), 1, "could not be asked"),
+        (json_script(b"<html>"), 1, "answer that cannot be read"),
+    ],
+)
+def test_refusal_is_one_sentence_without_the_token(
+    server: FaultServer, script: Script, tries: int, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What to check is named; neither the token nor what the server said is in the message or its causes."""
+    server.script(PATHS["sizes"], script)
+    with pytest.raises(FetchError, match=words) as caught:
+        ask(server)
+    assert server.asked(PATHS["sizes"]) == tries
+    assert "docs/permissions.md" in str(caught.value)
+    assert CANARY not in str(caught.value)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert capfd.readouterr().err == ""  # the client's own log says what the server said
+
+
+def test_unknown_authority_is_refused(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with pytest.raises(FetchError, match="could not be asked"):
+        ask(server)
+    assert server.requests == []
+
+
+def joined(offer: WorkspaceOffer, *items: object) -> tuple[FetchedRows, tuple[str, ...]]:
+    _, meters = vm_rows(list(items), source="x", today="2026-11-24")
+    sink, notes = ml_rows(offer, meters, source="x")
+    return sink.fetched(), notes
+
+
+def one_size(**changes: object) -> Size:
+    said: dict[str, object] = {
+        "name": "Standard_NC24ads_A100_v4",
+        "family": "standardNCADSA100v4Family",
+        "gpus": 1,
+        "low_priority_capable": True,
+        "compute_types": ("AmlCompute",),
+        "estimates": {("Linux", "Standard"): Decimal("3.67"), ("Linux", "LowPriority"): Decimal("0.73")},
+    }
+    return Size(**{**said, **changes})  # type: ignore[arg-type]
+
+
+def wire(price: str, **changes: object) -> dict[str, object]:
+    made = item("Standard_NC24ads_A100_v4", 1, **changes)
+    return {**made, "retailPrice": Decimal(price), "unitPrice": Decimal(price), "tierMinimumUnits": 0}
+
+
+METERS = (wire("3.673"), wire("0.7346", suffix=" Low Priority"), wire("1.1", suffix=" Spot"))
+
+
+def test_workspace_pays_the_machine_s_price() -> None:
+    """No surcharge; its cheap tier is low priority, not the spot price of machines; quota is said beside it."""
+    quotas = (Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24),)
+    found, notes = joined(WorkspaceOffer("eastus", (one_size(),), quotas), *METERS)
+    assert [
+        (row["service"], row["purchase_option"], row["usd_per_hour"], row["caveat"])
+        for row in found.rows.iter_rows(named=True)
+    ] == [
+        (
+            "azure_ml",
+            "on_demand",
+            "3.673",
+            "beyond this subscription's Azure ML quota: 8 of 24 vCPUs are used, it needs 24",
+        ),
+        ("azure_ml", "spot", "0.7346", None),
+    ]
+    assert notes == ("Azure ML in eastus: 1 of 2 prices are beyond the quota",)
+
+
+def test_quota_with_room_says_nothing() -> None:
+    """The name of a size's family is written without spaces, that of its quota with them."""
+    found, notes = joined(
+        WorkspaceOffer("eastus", (one_size(),), (Quota("standardNCADSA100v4Family", 0, 24),)), *METERS
+    )
+    assert found.rows["caveat"].null_count() == 2
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "count"),
+    [
+        ({"gpus": 12}, "number of GPUs is not what our table says", 1),
+        ({"gpus": 0}, "machine without an accelerator", 1),
+        ({"compute_types": ("ComputeInstance",)}, "size that no training cluster can have", 1),
+        ({"name": "Standard_NC6"}, "size that is not in our table of machines to train on", 1),
+        (
+            {"name": "Standard_NC48ads_A100_v4", "gpus": 2},
+            "no price of this virtual machine and tier in the workspace's region",
+            2,
+        ),
+        (
+            {"estimates": {("Linux", "Standard"): Decimal(9), ("Linux", "LowPriority"): Decimal(9)}},
+            "the workspace's own estimate says another price",
+            2,
+        ),
+    ],
+)
+def test_size_that_does_not_fit_is_counted(changes: dict[str, object], reason: str, count: int) -> None:
+    found, _ = joined(WorkspaceOffer("eastus", (one_size(**changes),), ()), *METERS)
+    assert found.rows.is_empty()
+    assert {tally.reason: tally.rows for tally in (*found.filtered, *found.quarantined)} == {reason: count}
+
+
+def test_other_regions_and_two_prices_are_no_price() -> None:
+    offer = WorkspaceOffer("westeurope", (one_size(low_priority_capable=False),), (), unreadable=1)
+    found, _ = joined(offer, *METERS)
+    assert {tally.reason for tally in found.quarantined} == {
+        "no price of this virtual machine and tier in the workspace's region",
+        "size that cannot be read",
+    }
+    twice, _ = joined(
+        WorkspaceOffer("eastus", (one_size(low_priority_capable=False),), ()), wire("3.673"), wire("3.7")
+    )
+    assert [tally.reason for tally in twice.quarantined] == ["two different prices of the virtual machine"]
+
+
+def test_workspace_is_named_by_three_variables() -> None:
+    assert Workspace.from_environment({}) is None
+    assert Workspace.from_environment(dict.fromkeys(NEEDS[:2], "x")) is None
+    assert Workspace.from_environment(dict(zip(NEEDS, "abc", strict=True))) == Workspace("a", "b", "c")
