@@ -1,0 +1,124 @@
+"""
+Google Cloud: GPU machines and TPU slices, from the Cloud Billing catalogue.
+
+The path: read all SKUs of two services; `skus.py` says which are parts of a price; `machines.py` adds host, GPUs and
+local SSD up to a machine, `tpus.py` multiplies chip-hours to a slice. A price with a part missing is no price.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+from trainfare_core.offers import PriceBook
+from trainfare_providers.gcp.machines import PartIndex, machine_rows
+from trainfare_providers.gcp.skus import Part, read_sku
+from trainfare_providers.gcp.tpus import slice_rows
+from trainfare_providers.http import Outlet, Secret
+from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.source_rows import Refused, RowSink, items_of, object_of
+
+__all__ = ["ENDPOINT", "KEY_VARIABLE", "GcpPrices", "catalogue_rows"]
+
+ENDPOINT: Final = "https://cloudbilling.googleapis.com"
+KEY_VARIABLE: Final = "TRAINFARE_GCP_API_KEY"
+
+_COMPUTE: Final = "6F81-5844-456A"  # machines, GPUs, TPU v5e and newer
+_TPU: Final = "E000-3F24-B8AA"  # TPU v2 to v4
+
+
+class GcpPrices:
+    """
+    Prices of Google Cloud's machines with GPUs and of TPU slices.
+
+    Args:
+        endpoint: of the Cloud Billing API.
+        key: an API key; None looks in the environment. Without one nothing is asked.
+        clock: the time, to leave out prices that have not begun.
+    """
+
+    name = "gcp"
+    needs: tuple[str, ...] = (KEY_VARIABLE,)
+    budget_s = 180.0
+
+    def __init__(
+        self,
+        *,
+        endpoint: str = ENDPOINT,
+        key: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._endpoint, self._clock = endpoint, clock
+        self._key = None if key is None else Secret(key)
+
+    def load(self) -> PriceBook:
+        """Return the last good prices on disk; an empty book where there are none."""
+        return load_last_good(self.name)
+
+    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+        """
+        Read the catalogue; without a key return no rows and say what is needed.
+
+        Raises:
+            FetchError: the catalogue could not be read, or not to its end.
+        """
+        key = self._key or Secret(os.environ.get(KEY_VARIABLE, "").strip())
+        if not key:
+            note = (
+                f"prices need an API key: set {KEY_VARIABLE} (free of charge, docs/permissions.md says how)"
+            )
+            return tuple(RowSink(self.name, service).fetched([note]) for service in ("gce", "tpu"))
+        compute, tpu = ([*self._skus(outlet, service, key)] for service in (_COMPUTE, _TPU))
+        today = self._clock().strftime("%Y-%m-%d")
+        sinks = catalogue_rows(compute, tpu, source=self._address(_COMPUTE), today=today)
+        return tuple(sink.fetched() for sink in sinks)
+
+    def _address(self, service: str) -> str:
+        return f"{self._endpoint}/v1/services/{service}/skus"
+
+    def _skus(self, outlet: Outlet, service: str, key: Secret) -> Iterator[object]:
+        url = self._address(service)
+        guard = outlet.pages(url)
+        query = {"currencyCode": "USD", "pageSize": "5000"}
+        while True:
+            answer = outlet.get_json(url, params=query, headers={"X-Goog-Api-Key": key}, must_have=("skus",))
+            page = object_of(answer) or {}
+            skus, token = page.get("skus"), page.get("nextPageToken")
+            if not isinstance(skus, list):
+                raise outlet.refusal("not JSON", url, " (skus is no list)")
+            yield from items_of(page["skus"])
+            if not token:
+                return
+            if not isinstance(token, str):
+                raise outlet.refusal("paging", url, " (the next page has no token)")
+            query["pageToken"] = guard.token(token)
+
+
+def catalogue_rows(
+    compute: Sequence[object], tpu: Sequence[object], *, source: str, today: str
+) -> tuple[RowSink, RowSink]:
+    """
+    Turn the SKUs of both services into the rows of machines and of TPU slices: pure, whatever the SKUs are.
+
+    A row read is a SKU, which ends as a part or is left out, or a price made of parts, which is a row or is not.
+    """
+    machines, slices = RowSink("gcp", "gce"), RowSink("gcp", "tpu")
+    parts: list[Part] = []
+    for skus, sink in ((compute, machines), (tpu, slices)):
+        for sku in skus:
+            part = sink.kept(read_sku(sku, today=today))
+            if part is not None:
+                (slices if part.kind == "tpu" else machines).refuse(Refused("part of a price made here"))
+                parts.append(part)
+    index = PartIndex(parts)
+    for sink, rows in (
+        (machines, machine_rows(index, source=source)),
+        (slices, slice_rows(index, source=source)),
+    ):
+        for read in rows:
+            row = sink.kept(read)
+            if row is not None:
+                sink.rows.append(row)
+    return machines, slices

@@ -1,0 +1,150 @@
+"""
+Machine prices from parts: cores x Core + GiB x Ram + GPUs x GPU (+ GiB x local SSD), all or nothing.
+
+Which machines there are, in which regions, and with how much local SSD is in `data/gcp_machines.csv`: the catalogue
+lists SKUs for regions that have no such machine.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from trainfare_core.machine_networks import network_gbit_per_s
+from trainfare_providers.gcp.skus import Part
+from trainfare_providers.source_rows import Refused, SourceRow
+
+__all__ = ["OPTIONS", "PartIndex", "machine_rows"]
+
+OPTIONS: Final = ("on_demand", "spot", "reserved_1y", "reserved_3y")
+
+_SLICE: Final = "A4-SLICE"  # of a whole A4 machine: its price holds the host's
+_SHARED_HOST: Final = "N1"  # whose cores are also sold without a GPU
+_FLEX_ONLY: Final = frozenset({"a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g"})
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine type of `data/gcp_machines.csv`; sizes in GiB."""
+
+    instance_type: str
+    host: str
+    gpu: str
+    accelerator: str
+    accelerator_count: Decimal
+    accelerator_memory_gib: float
+    vcpus: Decimal
+    memory_gib: Decimal
+    local_ssd_gib: Decimal
+    regions: frozenset[str]
+
+    def needs(self) -> Sequence[tuple[Decimal, str, str]]:
+        """Return what the price is made of: how many of which kind, of what."""
+        gpus = (self.accelerator_count, "gpu", self.gpu)
+        if self.gpu == _SLICE:
+            return (gpus,)
+        parts = [(self.vcpus, "core", self.host), (self.memory_gib, "ram", self.host), gpus]
+        return [*parts, (self.local_ssd_gib, "ssd", "")] if self.local_ssd_gib else parts
+
+
+class PartIndex:
+    """Parts by what they are and where; the same part twice at two prices is no price."""
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self._parts: dict[tuple[str, str, str, str], list[Part]] = {}
+        for part in parts:
+            for region in part.regions:
+                self._parts.setdefault((part.kind, part.of, part.option, region), []).append(part)
+
+    def regions(self, kind: str, of: str, option: str) -> frozenset[str]:
+        """Return the regions in which a part has a price."""
+        return frozenset(key[3] for key in self._parts if key[:3] == (kind, of, option))
+
+    def price(self, kind: str, of: str, option: str, region: str) -> Part | Refused | None:
+        """Return the part with its price; None where it has none there."""
+        found = self._parts.get((kind, of, option, region), [])
+        if len({part.usd for part in found}) > 1:
+            return Refused(f"two different prices for one part: {kind}", quarantined=True)
+        return max(found, key=lambda part: (part.effective_on, part.sku_id), default=None)
+
+
+@cache
+def machines() -> tuple[Machine, ...]:
+    """Return the machine types with GPUs."""
+    text = (files("trainfare_providers") / "data" / "gcp_machines.csv").read_text(encoding="utf-8")
+    return tuple(
+        Machine(
+            instance_type=row["instance_type"],
+            host=row["host"],
+            gpu=row["gpu"],
+            accelerator=row["accelerator"],
+            accelerator_count=Decimal(row["accelerator_count"]),
+            accelerator_memory_gib=float(row["accelerator_memory_gib"]),
+            vcpus=Decimal(row["vcpus"]),
+            memory_gib=Decimal(row["memory_gib"]),
+            local_ssd_gib=Decimal(row["local_ssd_gib"]),
+            regions=frozenset(row["regions"].split()),
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def machine_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
+    """Yield one row, or why there is none, for each machine, purchase option and region that has parts."""
+    for machine in machines():
+        for option in OPTIONS:
+            for region in sorted(_claimed(parts, machine, option)):
+                yield _row(parts, machine, option, region, source)
+
+
+def _claimed(parts: PartIndex, machine: Machine, option: str) -> frozenset[str]:
+    """Return the regions in which the machine seems to be sold: those of its GPU, on demand also of its host."""
+    found = parts.regions("gpu", machine.gpu, option)
+    if option == "on_demand" and machine.host not in ("", _SHARED_HOST):
+        hosts = parts.regions("core", machine.host, option) | parts.regions("ram", machine.host, option)
+        found |= hosts & machine.regions
+    return found
+
+
+def _row(parts: PartIndex, machine: Machine, option: str, region: str, source: str) -> SourceRow | Refused:
+    if machine.gpu == _SLICE and option == "on_demand":
+        return Refused("A4, which cannot be rented plainly on demand whatever its SKU says")
+    if region not in machine.regions:
+        return Refused("region in which this machine is not known to exist")
+    total, used = Decimal(0), dict[str, Part]()
+    for quantity, kind, of in machine.needs():
+        part = parts.price(kind, of, option, region)
+        if part is None:
+            return Refused(f"a part of the machine's price is missing: {kind}", quarantined=True)
+        if isinstance(part, Refused):
+            return part
+        total += quantity * part.usd
+        used[kind] = part
+    return SourceRow(
+        instance_type=machine.instance_type,
+        region=region,
+        accelerator=machine.accelerator,
+        accelerator_count=float(machine.accelerator_count),
+        accelerator_memory_gib=machine.accelerator_memory_gib,
+        usd_per_hour=total,
+        purchase_option=option,
+        observed_on=max(part.effective_on for part in used.values()),
+        sku="+".join(part.sku_id for part in used.values()),
+        source=source,
+        currency="USD",
+        vcpus=float(machine.vcpus),
+        memory_gib=float(machine.memory_gib),
+        network_gbit_per_s=network_gbit_per_s("gcp", machine.instance_type),
+        caveat=_caveats(machine, option),
+    )
+
+
+def _caveats(machine: Machine, option: str) -> str | None:
+    if machine.instance_type in _FLEX_ONLY and option != "spot":
+        return "Google creates this size only as spot or flex-start: listed, but perhaps not to be had"
+    return None

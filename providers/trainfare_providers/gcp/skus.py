@@ -1,0 +1,229 @@
+"""
+What one SKU of the Cloud Billing catalogue is: a part of a machine's price, or none of our business.
+
+Google prices no machine: it prices cores, GiB of memory, GPUs and chips, some thirty thousand SKUs told apart only by
+their description. A description is matched as a whole, never in part, because "Reserved ...", "... attached to DWS
+Defined Duration VMs ..." and "... in Calendar Mode" hold the plain name and cost a half of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from trainfare_providers.source_rows import Refused, day_of, items_of, name_of, number_of, object_of, text_of
+
+__all__ = ["HOURS_A_MONTH", "Part", "read_sku"]
+
+HOURS_A_MONTH: Final = 730
+"""By which Google turns a month's price into an hour's."""
+
+_CHIPS_PER_OLD_DEVICE: Final = 4  # SKUs of TPU v2 to v4 are of eight cores, on four chips
+
+_HOSTS: Final[Mapping[str, str]] = {
+    "A2 Instance": "A2",
+    "A3 Instance": "A3",
+    "A3Plus Instance": "A3Plus",
+    "A3Ultra Instance": "A3Ultra",
+    "G2 Instance": "G2",
+    "G4 Instance": "G4",
+    "N1 Predefined Instance": "N1",
+}
+_GPUS: Final[Mapping[str, str]] = {
+    "Nvidia Tesla T4 GPU": "T4",
+    "Nvidia Tesla V100 GPU": "V100",
+    "Nvidia Tesla A100 GPU": "A100-40",
+    "Nvidia Tesla A100 80GB GPU": "A100-80",
+    "Nvidia L4 GPU": "L4",
+    "Nvidia H100 80GB GPU": "H100",
+    # One card; which of its names is used depends on the region.
+    "Nvidia H100 80GB Mega GPU": "H100-MEGA",
+    "Nvidia H100 80GB Plus GPU": "H100-MEGA",
+    "Nvidia H100 Mega 80GB GPU": "H100-MEGA",
+    "H200 141GB GPU": "H200",
+    "Nvidia H200 141GB GPU": "H200",
+    "A4 Nvidia B200 (1 gpu slice)": "A4-SLICE",
+    "RTX 6000 96GB": "RTX6000",
+}
+_TPUS: Final[Mapping[str, str]] = {"TpuV5e": "v5e", "TpuV5p": "v5p", "TpuV6e": "v6e", "TPU7x": "tpu7x"}
+
+# (kind, of) of a part, by the name that its description holds; a commitment uses other names.
+_NAMES: Final[Mapping[str, tuple[str, str]]] = {
+    **{f"{name} Core": ("core", host) for name, host in _HOSTS.items()},
+    **{f"{name} Ram": ("ram", host) for name, host in _HOSTS.items()},
+    **{name: ("gpu", gpu) for name, gpu in _GPUS.items()},
+    **{name: ("tpu", tpu) for name, tpu in _TPUS.items()},
+    "SSD backed Local Storage": ("ssd", ""),
+}
+_COMMITTED: Final[Mapping[str, tuple[str, str]]] = {
+    **{f"{host} Cpu": ("core", host) for host in _HOSTS.values() if host != "N1"},
+    **{f"{host} Ram": ("ram", host) for host in _HOSTS.values() if host != "N1"},
+    **{name: ("gpu", gpu) for name, gpu in _GPUS.items()},
+    **{name: ("tpu", tpu) for name, tpu in _TPUS.items()},
+    "Cpu": ("core", "N1"),
+    "Ram": ("ram", "N1"),
+    "Local SSD": ("ssd", ""),
+}
+_DESCRIPTION: Final = re.compile(
+    r"(?P<before>Spot Preemptible |Commitment v1: )?(?P<name>.+?)(?P<attached> attached to Spot Preemptible VMs)?"
+    r"(?: running)?(?: in [^:]+?)?(?: for (?P<years>[0-9]) Years?)?"
+)
+_OLD_TPU: Final = re.compile(
+    r"(?:Spot )?(?:Preemptible )?Tpu-(?P<version>v[234])(?P<pod> Pod)?\b.*", re.IGNORECASE
+)
+
+# Other ways to buy the same thing, by a word of the description.
+_OTHER_WAYS: Final[Mapping[str, str]] = {
+    "reserved": "reserved capacity",
+    "calendar mode": "DWS calendar mode",
+    "defined duration": "DWS defined duration (flex-start)",
+    "dws": "DWS",
+    "flex start": "DWS flex-start",
+    "sole tenancy": "sole tenancy",
+    "custom": "custom machine",
+    "premium": "premium upon another price",
+    "upgrade": "premium upon another price",
+    "capacity optimized": "capacity optimized",
+    "suspended": "suspended machine",
+}
+_UNITS: Final[Mapping[str, Mapping[str, int]]] = {
+    "core": {"h": 1},
+    "gpu": {"h": 1},
+    "tpu": {"h": 1},
+    "ram": {"GiBy.h": 1},
+    "ssd": {"GiBy.mo": HOURS_A_MONTH, "GiBy.h": 1},
+}
+_YEARS: Final[Mapping[str, tuple[str, str]]] = {
+    "1": ("reserved_1y", "Commit1Yr"),
+    "3": ("reserved_3y", "Commit3Yr"),
+}
+_USAGE: Final[Mapping[str, tuple[str, ...]]] = {
+    "on_demand": ("OnDemand",),
+    "spot": ("Preemptible", "OnDemand"),  # B200's and old TPUs' spot SKUs say OnDemand
+    "reserved_1y": ("Commit1Yr",),
+    "reserved_3y": ("Commit3Yr",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    A price of a part in some regions.
+
+    Attributes:
+        kind: "core", "ram", "gpu", "ssd" or "tpu".
+        of: the host family, GPU or TPU generation; "-pod" follows a generation whose pods have their own price.
+        option: purchase option.
+        usd: an hour: of a core, of a GiB of memory or local SSD, of a GPU, of a chip.
+    """
+
+    kind: str
+    of: str
+    option: str
+    usd: Decimal
+    regions: tuple[str, ...]
+    sku_id: str
+    effective_on: str
+
+
+def read_sku(sku: object, *, today: str) -> Part | Refused:
+    """
+    Return what one SKU is.
+
+    Args:
+        sku: of `skus`, numbers as int or Decimal.
+        today: YYYY-MM-DD; of several prices the newest that has begun counts.
+    """
+    found = object_of(sku)
+    text = text_of(found.get("description")) if found else None
+    if found is None or text is None:
+        return Refused("no description", quarantined=True)
+    lower = text.lower()
+    other = next((why for word, why in _OTHER_WAYS.items() if word in lower), None)
+    if other is not None:
+        return Refused(other)
+    named = _named(text)
+    if isinstance(named, Refused):
+        return named
+    kind, of, option, share = named
+    category = object_of(found.get("category")) or {}
+    if category.get("usageType") not in _USAGE[option]:
+        return Refused("usage type and description disagree", quarantined=True)
+    priced = _priced(found, kind, today)
+    if isinstance(priced, Refused):
+        return priced
+    usd, day = priced
+    regions = [name_of(region) for region in items_of(found.get("serviceRegions"))]
+    sku_id = name_of(found.get("skuId"))
+    known = tuple(region for region in regions if region is not None)
+    if sku_id is None or not known or len(known) != len(regions):
+        return Refused("no SKU id or regions", quarantined=True)
+    return Part(kind, of, option, usd / share, known, sku_id, day)
+
+
+def _named(text: str) -> tuple[str, str, str, int] | Refused:
+    """Return kind, of, purchase option, and how many units one price is for."""
+    old = _OLD_TPU.fullmatch(text)
+    if old is not None:
+        if "commit" in text.lower() or "cud" in text.lower():
+            return Refused("commitment for an old TPU")
+        option = "spot" if "preemptible" in text.lower() else "on_demand"
+        return "tpu", old["version"].lower() + ("-pod" if old["pod"] else ""), option, _CHIPS_PER_OLD_DEVICE
+    match = _DESCRIPTION.fullmatch(text)
+    before = (match["before"] or "").strip() if match else ""
+    names = _COMMITTED if before == "Commitment v1:" else _NAMES
+    part = names.get(match["name"]) if match else None
+    if match is None or part is None:
+        return Refused("not a part of a machine with accelerators")
+    spot = before == "Spot Preemptible" or match["attached"] is not None
+    if before == "Commitment v1:":
+        term = _YEARS.get(match["years"] or "")
+        if term is None or spot:
+            return Refused("commitment of another term")
+        return part[0], part[1], term[0], 1
+    if match["years"] is not None:
+        return Refused("term without a commitment", quarantined=True)
+    return part[0], part[1], "spot" if spot else "on_demand", 1
+
+
+def _priced(sku: Mapping[str, object], kind: str, today: str) -> tuple[Decimal, str] | Refused:
+    """Return USD an hour of one unit, and the day from which it holds."""
+    dated = [
+        (day_of(info.get("effectiveTime")), info)
+        for info in (object_of(one) or {} for one in items_of(sku.get("pricingInfo")))
+    ]
+    begun = [(day, info) for day, info in dated if day is not None and day <= today]
+    if not begun:
+        return Refused("no price that has begun", quarantined=True)
+    day, info = max(begun, key=lambda pair: pair[0])
+    expression = object_of(info.get("pricingExpression")) or {}
+    hours = _UNITS[kind].get(str(expression.get("usageUnit")))
+    if hours is None:
+        return Refused("price of another unit", quarantined=True)
+    rates = items_of(expression.get("tieredRates"))
+    rate = object_of(rates[0]) if len(rates) == 1 else None
+    if rate is None or number_of(rate.get("startUsageAmount", 0)) != 0:
+        return Refused("not one price but tiers", quarantined=True)
+    money = object_of(rate.get("unitPrice")) or {}
+    if money.get("currencyCode") != "USD":
+        return Refused("currency is not USD", quarantined=True)
+    usd = _money(money)
+    if usd is None or usd < 0:
+        return Refused("price is not a number", quarantined=True)
+    return (usd / hours, day) if usd else Refused("price of 0")
+
+
+def _money(money: Mapping[str, object]) -> Decimal | None:
+    """Return `units`, whole and often as text, and `nanos`, billionths: 2 and 5000000 are 2.005."""
+    units, nanos = money.get("units", "0"), number_of(money.get("nanos", 0))
+    if isinstance(units, str):
+        units = int(units) if re.fullmatch(r"[0-9]{1,9}", units, re.ASCII) else None
+    whole = number_of(units)
+    if whole is None or whole != int(whole) or whole >= 10**9:
+        return None
+    if nanos is None or nanos != int(nanos) or not 0 <= nanos < 10**9:
+        return None
+    return whole + nanos.scaleb(-9)

@@ -1,0 +1,127 @@
+"""
+TPU slices from chip-hours: v5p-8 is named by its cores and has 4 chips, v5litepod-8 by its 8 chips.
+
+Which slices there are in which zones is in `data/gcp_tpu_zones.csv`. A chip's price that is far from the published
+one is not believed: the catalogue has priced some generations by the device of four chips.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from trainfare_providers.gcp.machines import OPTIONS, PartIndex
+from trainfare_providers.gcp.skus import Part
+from trainfare_providers.source_rows import Refused, SourceRow
+
+__all__ = ["GENERATIONS", "slice_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """
+    A TPU generation.
+
+    Attributes:
+        accelerator: its name in the catalogue of accelerators.
+        memory_gib: of one chip.
+        chips_per_number: chips for each 1 in a slice's name: the name counts cores or chips.
+        published_usd: on demand, a chip-hour, where it is cheapest (Google's price page, 2026).
+        part: the SKU's name of it; `single` prices the smallest slice where pods have a price of their own.
+    """
+
+    accelerator: str
+    memory_gib: float
+    chips_per_number: Decimal
+    published_usd: Decimal
+    part: str
+    single: str | None = None
+
+
+_HALF, _ONE = Decimal("0.5"), Decimal(1)
+GENERATIONS: Final[Mapping[str, Generation]] = {
+    "v2": Generation("TPU-v2", 16, _HALF, Decimal("1.125"), "v2-pod", "v2"),
+    "v3": Generation("TPU-v3", 32, _HALF, Decimal(2), "v3-pod", "v3"),
+    "v4": Generation("TPU-v4", 32, _HALF, Decimal("3.22"), "v4-pod"),
+    "v5litepod": Generation("TPU-v5e", 16, _ONE, Decimal("1.2"), "v5e"),
+    "v5p": Generation("TPU-v5p", 95, _HALF, Decimal("4.2"), "v5p"),
+    "v6e": Generation("TPU-v6e", 32, _ONE, Decimal("2.7"), "v6e"),
+    "tpu7x": Generation("TPU-v7", 192, _HALF, Decimal(12), "tpu7x"),
+}
+_SMALLEST: Final = 8
+
+# Of the published price; regions differ by up to 1.6, spot by up to 8.
+_BELIEVED: Final[Mapping[str, tuple[Decimal, Decimal]]] = {
+    "on_demand": (Decimal("0.7"), Decimal(2)),
+    "spot": (Decimal("0.1"), Decimal("1.7")),
+    "reserved_1y": (Decimal("0.35"), Decimal("1.7")),
+    "reserved_3y": (Decimal("0.35"), Decimal("1.7")),
+}
+
+
+@cache
+def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
+    """Return, by the first part of a slice's name, zones and the numbers that it may have there."""
+    text = (files("trainfare_providers") / "data" / "gcp_tpu_zones.csv").read_text(encoding="utf-8")
+    found: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in GENERATIONS}
+    for row in csv.DictReader(text.splitlines()):
+        found[row["slices"]].append((row["zone"], tuple(int(size) for size in row["sizes"].split())))
+    return {name: tuple(zones) for name, zones in found.items()}
+
+
+def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
+    """Yield one row, or why there is none, for each slice, zone and purchase option whose chip has a price."""
+    for name, generation in GENERATIONS.items():
+        zones = _zones()[name]
+        known = {_region(zone) for zone, _ in zones}
+        for option in OPTIONS:
+            names = {generation.part, generation.single or generation.part}
+            elsewhere = {region for of in names for region in parts.regions("tpu", of, option)} - known
+            for _ in elsewhere:
+                yield Refused("region in which no such TPU is known to exist")
+            for zone, sizes in zones:
+                for size in sizes:
+                    row = _row(parts, name, size, zone, option, source)
+                    if row is not None:
+                        yield row
+
+
+def _row(
+    parts: PartIndex, name: str, size: int, zone: str, option: str, source: str
+) -> SourceRow | Refused | None:
+    generation = GENERATIONS[name]
+    of = generation.single if generation.single and size == _SMALLEST else generation.part
+    part = parts.price("tpu", of, option, _region(zone))
+    if part is None or isinstance(part, Refused):
+        return part
+    if not _believed(part, generation):
+        return Refused("chip-hour far from the published price: another unit?", quarantined=True)
+    chips = size * generation.chips_per_number
+    return SourceRow(
+        instance_type=f"{name}-{size}",
+        region=_region(zone),
+        zone=zone,
+        accelerator=generation.accelerator,
+        accelerator_count=float(chips),
+        accelerator_memory_gib=generation.memory_gib,
+        usd_per_hour=part.usd * chips,
+        purchase_option=option,
+        observed_on=part.effective_on,
+        sku=part.sku_id,
+        source=source,
+        currency="USD",
+    )
+
+
+def _believed(part: Part, generation: Generation) -> bool:
+    low, high = _BELIEVED[part.option]
+    return low * generation.published_usd <= part.usd <= high * generation.published_usd
+
+
+def _region(zone: str) -> str:
+    return zone.rpartition("-")[0]

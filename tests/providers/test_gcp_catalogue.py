@@ -1,0 +1,379 @@
+"""Google's catalogue: which SKU is a part of what, sums that are whole or not at all, chips and cores of TPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.azure_wire import csv_of, golden
+from builders.gcp_wire import COMPUTE, TPU, page, sku
+from trainfare_core.offers import PriceBook
+from trainfare_core.price_intake import accept_rows
+from trainfare_providers.gcp import catalogue_rows
+from trainfare_providers.gcp.machines import PartIndex, machine_rows, machines
+from trainfare_providers.gcp.skus import Part, read_sku
+from trainfare_providers.gcp.tpus import GENERATIONS, slice_rows
+from trainfare_providers.refresh import FetchedRows
+from trainfare_providers.sanity import judge
+from trainfare_providers.source_rows import Refused
+from trainfare_providers.strict_json import parse_json
+
+RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "prices" / "recorded"
+TODAY = "2026-11-24"
+
+
+def off_the_wire(skus: Sequence[Any]) -> list[Any]:
+    parsed = parse_json(page(skus))
+    assert isinstance(parsed, dict)
+    return parsed["skus"]
+
+
+def fetched(compute: Sequence[Any] = COMPUTE, tpu: Sequence[Any] = TPU) -> tuple[FetchedRows, FetchedRows]:
+    sinks = catalogue_rows(off_the_wire(compute), off_the_wire(tpu), source="x", today=TODAY)
+    return sinks[0].fetched(), sinks[1].fetched()
+
+
+def book(compute: Sequence[Any] = COMPUTE, tpu: Sequence[Any] = TPU) -> PriceBook:
+    return PriceBook.concat([PriceBook.from_rows(part.rows, origin="gcp") for part in fetched(compute, tpu)])
+
+
+def price(machine: str, option: str = "on_demand") -> float:
+    name, _, region = machine.partition("@")
+    frame = book().frame
+    found = frame.filter(
+        (frame["instance_type"] == name) & (frame["region"] == region) & (frame["purchase_option"] == option)
+    )
+    (usd,) = set(found["usd_per_hour"])
+    return usd
+
+
+def reasons(found: FetchedRows) -> dict[str, int]:
+    return {tally.reason: tally.rows for tally in (*found.filtered, *found.quarantined)}
+
+
+def read(description: str, usd: str = "1", usage: str = "OnDemand", **changes: Any) -> Part | Refused:
+    (one,) = off_the_wire([sku(description, usd, usage, **changes)])
+    return read_sku(one, today=TODAY)
+
+
+def test_rows_are_the_golden_ones() -> None:
+    """The whole fixture: `TRAINFARE_UPDATE_GOLDEN=1` rewrites tests/golden/gcp_rows.csv."""
+    frame = book().frame
+    assert csv_of(frame) == golden(
+        frame, "gcp_rows.csv", update=os.environ.get("TRAINFARE_UPDATE_GOLDEN") == "1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "option", "usd_per_hour"),
+    [
+        ("a2-highgpu-1g@us-central1", "on_demand", 3.673385),  # 12 cores + 85 GiB + one A100
+        ("a2-megagpu-16g@us-central1", "on_demand", 55.739504),
+        ("a2-highgpu-1g@us-central1", "spot", 1.92802),
+        ("a2-highgpu-1g@us-central1", "reserved_1y", 2.31420704),
+        ("a2-megagpu-16g@us-central1", "reserved_1y", 35.11547264),
+        ("a2-ultragpu-1g@us-central1", "on_demand", 5.06879789),  # with 375 GiB of local SSD
+        ("a2-ultragpu-8g@us-central1", "on_demand", 40.55038312),
+        ("a3-highgpu-8g@us-central1", "on_demand", 88.49),  # with 6,000 GiB of local SSD; 87.83 without
+        ("a3-highgpu-1g@us-central1", "on_demand", 11.06125),
+        ("a3-megagpu-8g@us-central1", "on_demand", 93.40),
+        ("a4-highgpu-8g@us-central1", "spot", 39.6336),
+        ("a4-highgpu-8g@us-central1", "reserved_1y", 88.9272),
+        ("a4-highgpu-8g@us-central1", "reserved_3y", 56.7072),
+        ("g2-standard-4@us-central1", "on_demand", 0.70683226),
+        ("g2-standard-48@us-central1", "on_demand", 4.00166515),
+        ("g4-standard-6@us-central1", "on_demand", 0.55955625),  # an eighth of a GPU
+        ("g4-standard-384@us-central1", "on_demand", 35.99944),
+        ("n1-standard-8+nvidia-tesla-t4x1@us-central1", "on_demand", 0.729998),
+        ("v2-8@us-central1", "on_demand", 4.5),  # a device of 4 chips
+        ("v2-32@us-central1", "on_demand", 24.0),  # a pod: 16 chips of 1.50, not of 1.125
+        ("v2-8@us-central1", "spot", 1.35),
+        ("v3-8@us-central1", "on_demand", 8.0),
+        ("v4-8@us-central2", "on_demand", 12.88),  # 4 chips of 3.22
+        ("v4-8@us-central2", "spot", 3.686),
+        ("v5litepod-8@us-west4", "on_demand", 9.6),  # 8 chips of 1.20
+        ("v5litepod-8@us-west4", "spot", 3.84),
+        ("v5p-8@us-east5", "on_demand", 16.8),  # 4 chips of 4.20
+        ("v6e-8@us-east5", "on_demand", 21.6),
+        ("v6e-8@us-east5", "spot", 11.2264),
+        ("tpu7x-8@us-central1", "on_demand", 48.0),
+    ],
+)
+def test_published_prices_come_out_to_the_cent(machine: str, option: str, usd_per_hour: float) -> None:
+    assert price(machine, option) == pytest.approx(usd_per_hour, abs=0.005)
+
+
+def test_a2_is_exact() -> None:
+    """12 x 0.031611 + 85 x 0.004237 + 2.933908, without a rounding anywhere."""
+    rows = fetched()[0].rows
+    row = rows.filter(
+        (rows["instance_type"] == "a2-highgpu-1g")
+        & (rows["region"] == "us-central1")
+        & (rows["purchase_option"] == "on_demand")
+    )
+    assert Decimal(row["usd_per_hour"].item()) == Decimal("3.673385")
+    assert row["sku"].item().count("+") == 2  # the three SKUs it is made of
+    assert row["observed_on"].item() == "2026-07-01"
+
+
+def test_every_sku_and_every_sum_ends_once() -> None:
+    """Nothing is lost: SKUs end as parts or are left out, sums are rows or are not."""
+    gce, tpu = fetched()
+    assert reasons(gce)["a part of the machine's price is missing: ram"] == 4  # the A2 machines of Tokyo
+    assert reasons(gce)["region in which this machine is not known to exist"] > 0
+    assert reasons(gce)["A4, which cannot be rented plainly on demand whatever its SKU says"] == 1
+    read_parts = [read_sku(one, today=TODAY) for one in off_the_wire([*COMPUTE, *TPU])]
+    index = PartIndex([part for part in read_parts if isinstance(part, Part)])
+    sums = [*machine_rows(index, source="x"), *slice_rows(index, source="x")]
+    counted = sum(found.rows.height + sum(reasons(found).values()) for found in (gce, tpu))
+    assert counted == len(COMPUTE) + len(TPU) + len(sums)
+    for found in (gce, tpu):
+        _, (intake,) = accept_rows(found.rows, origin="gcp")
+        assert intake.accepted == found.rows.height
+
+
+def test_sanity_believes_all_of_it() -> None:
+    """Spot below on demand, more GPUs never cheaper, memory as the makers say."""
+    for found in fetched():
+        judged = judge(found.rows, last_good=None, origin="gcp")
+        assert [intake.quarantined for intake in judged.intakes] == [()]
+
+
+@pytest.mark.parametrize(
+    ("description", "reason"),
+    [
+        ("Reserved Nvidia H100 80GB Mega GPU in Americas in Calendar Mode", "reserved capacity"),
+        ("Nvidia H100 80GB GPU running in Americas in Calendar Mode", "DWS calendar mode"),
+        (
+            "Nvidia H100 Mega 80GB GPU attached to DWS Defined Duration VMs running in Americas",
+            "DWS defined duration (flex-start)",
+        ),
+        ("DWS Flex Start H4D Core running in Americas", "DWS"),
+        ("Nvidia Tesla T4 GPU attached to Sole Tenancy VMs running in Americas", "sole tenancy"),
+        ("G2 Custom Instance Core running in Americas", "custom machine"),
+        ("Custom Instance Core running in Americas", "custom machine"),
+        ("Sole Tenancy Premium for A2 Instance running in Americas", "sole tenancy"),
+        (
+            "Committed Use Discount Premium for A2 Instance Core running in Americas",
+            "premium upon another price",
+        ),
+        ("Capacity Optimized TpuV6e running in Columbus", "capacity optimized"),
+        ("Commitment v1: A2 Cpu in Americas for 5 Years", "commitment of another term"),
+        (
+            "Licensing Fee for A2 Instance Core running in Americas",
+            "not a part of a machine with accelerators",
+        ),
+        ("Commitment: Tpu-v4 Pod for 1 Year", "not a part of a machine with accelerators"),
+        ("Tpu-v4 Pod CUD 1 Year", "commitment for an old TPU"),
+        ("Z3 Instance Local SSD running in Americas", "not a part of a machine with accelerators"),
+        ("TpuV5e running in Delhi for 1 Year", "term without a commitment"),
+    ],
+)
+def test_sku_that_only_sounds_like_a_part_is_none(description: str, reason: str) -> None:
+    """A catalogue that took these for the plain price has H100 at 4.20 instead of 9.80."""
+    found = read(description)
+    assert isinstance(found, Refused)
+    assert found.reason == reason
+
+
+def test_spot_is_known_by_its_words_not_its_usage_type() -> None:
+    """B200's spot SKU says OnDemand; a plain SKU that says Preemptible is believed neither way."""
+    spot = read("Spot Preemptible A4 Nvidia B200 (1 gpu slice) running in Americas", "4.9542", "OnDemand")
+    assert isinstance(spot, Part)
+    assert (spot.kind, spot.of, spot.option) == ("gpu", "A4-SLICE", "spot")
+    for description, usage in (
+        ("Nvidia L4 GPU running in Americas", "Preemptible"),
+        ("Nvidia L4 GPU running in Americas", "Commit1Yr"),
+        ("Commitment v1: Nvidia L4 GPU running in Americas for 3 Years", "Commit1Yr"),
+    ):
+        found = read(description, "1", usage)
+        assert isinstance(found, Refused)
+        assert (found.reason, found.quarantined) == ("usage type and description disagree", True)
+
+
+@pytest.mark.parametrize(
+    ("units", "nanos", "usd"),
+    [
+        ("2", 933908000, "2.933908"),
+        ("0", 4237000, "0.004237"),  # nanos are billionths: 4237000 is 0.004237, not 0.4237
+        ("2", 5, "2.000000005"),
+        (3, 0, "3"),
+        ("3", None, None),
+        ("two", 0, None),
+        ("-1", 0, None),
+        ("1", -5, None),
+        ("1", 1_000_000_000, None),
+        ("1_0", 0, None),
+        ("\u0661", 0, None),
+        ("9999999999", 0, None),
+        (True, 0, None),
+        (2.5, 0, None),
+        ("1", 0.5, None),
+    ],
+)
+def test_money_is_units_and_billionths(units: object, nanos: object, usd: str | None) -> None:
+    one = sku("Nvidia L4 GPU running in Americas", "1")
+    one["pricingInfo"][0]["pricingExpression"]["tieredRates"][0]["unitPrice"] |= {
+        "units": units,
+        "nanos": nanos,
+    }
+    (parsed,) = off_the_wire([one])
+    found = read_sku(parsed, today=TODAY)
+    if usd is None:
+        assert found == Refused("price is not a number", quarantined=True)
+    else:
+        assert isinstance(found, Part)
+        assert found.usd == Decimal(usd)
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    one = sku("Nvidia L4 GPU running in Americas", "0.56")
+    info = one["pricingInfo"][0]
+    expression = info["pricingExpression"]
+    for name, value in changes.items():
+        for place in (one, one["category"], info, expression, expression["tieredRates"][0]["unitPrice"]):
+            if name in place:
+                place[name] = value
+    return one
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (changed(currencyCode="IDR"), "currency is not USD"),
+        (changed(usageUnit="mo"), "price of another unit"),
+        (changed(pricingInfo=[]), "no price that has begun"),
+        (changed(effectiveTime="2031-01-01T00:00:00Z"), "no price that has begun"),
+        (changed(effectiveTime=None), "no price that has begun"),
+        (changed(tieredRates=[]), "not one price but tiers"),
+        (changed(serviceRegions=[]), "no SKU id or regions"),
+        (changed(serviceRegions=["us central"]), "no SKU id or regions"),
+        (changed(skuId=None), "no SKU id or regions"),
+        (changed(units="0", nanos=0), "price of 0"),
+        (changed(description=None), "no description"),
+        ("no object", "no description"),
+        (changed(category=7), "usage type and description disagree"),
+    ],
+)
+def test_doubtful_sku_is_counted_and_not_used(one: Any, reason: str) -> None:
+    (parsed,) = off_the_wire([one])
+    found = read_sku(parsed, today=TODAY)
+    assert isinstance(found, Refused)
+    assert found.reason == reason
+
+
+def test_newest_price_that_has_begun_counts() -> None:
+    one = sku("Nvidia L4 GPU running in Americas", "0.56")
+    older, newer, future = (json.loads(json.dumps(one["pricingInfo"][0])) for _ in range(3))
+    for info, day, nanos in ((older, "2024-01-01", 1), (newer, "2026-02-01", 2), (future, "2027-01-01", 3)):
+        info["effectiveTime"] = f"{day}T00:00:00Z"
+        info["pricingExpression"]["tieredRates"][0]["unitPrice"]["nanos"] = nanos
+    (parsed,) = off_the_wire([{**one, "pricingInfo": [newer, future, older]}])
+    found = read_sku(parsed, today=TODAY)
+    assert isinstance(found, Part)
+    assert (found.usd, found.effective_on) == (Decimal("2E-9"), "2026-02-01")
+
+
+@pytest.mark.parametrize("missing", ["Core", "Ram", "GPU", "SSD"])
+def test_price_with_a_part_missing_is_no_price(missing: str) -> None:
+    """Host without GPU, GPU without host, all without the local SSD that comes with it: never a sum of the rest."""
+    whole = [one for one in COMPUTE if one["description"].startswith(("A3 ", "Nvidia H100 80GB GPU", "SSD"))]
+    parts = [one for one in whole if missing not in one["description"]]
+    assert len(whole) - len(parts) == 1
+    gce, _ = fetched(parts, ())
+    assert gce.rows.is_empty()
+    words = {"Core": "core", "Ram": "ram", "GPU": "gpu", "SSD": "ssd"}[missing]
+    assert {tally.reason: tally.rows for tally in gce.quarantined} == {
+        f"a part of the machine's price is missing: {words}": 4
+    }
+    assert fetched(whole, ())[0].rows.height == 4
+
+
+def test_one_part_at_two_prices_is_no_price() -> None:
+    """Not the first, not the cheaper; the same price twice is one."""
+    again = sku("Nvidia H100 80GB Mega GPU running in Iowa", "4.84")
+    gce, _ = fetched([*COMPUTE, again], ())
+    assert "a3-megagpu-8g" not in gce.rows["instance_type"].to_list()
+    assert reasons(gce)["two different prices for one part: gpu"] == 1
+    same = sku("Nvidia H100 80GB Mega GPU running in Iowa", "10.344276")
+    assert "a3-megagpu-8g" in fetched([*COMPUTE, same], ())[0].rows["instance_type"].to_list()
+
+
+def test_sku_of_a_region_without_the_machine_makes_no_offer() -> None:
+    """The catalogue prices an A100 in Sydney; there is none."""
+    gce, _ = fetched()
+    assert "australia-southeast1" not in gce.rows["region"].to_list()
+
+
+def test_sizes_that_are_only_to_be_had_as_spot_say_so() -> None:
+    frame = book().frame
+    small = frame.filter(frame["instance_type"] == "a3-highgpu-1g")
+    assert small["caveat"].str.contains("only as spot or flex-start").all()
+    assert frame.filter(frame["instance_type"] == "a3-highgpu-8g")["caveat"].null_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("description", "usd", "region"),
+    [
+        ("Tpu-v4 Pod Accelerator USA", "3.22", "us-central2"),  # of a chip already: a quarter would come out
+        ("TpuV5p running in Columbus", "16.8", "us-east5"),  # of four chips
+        ("TpuV6e running in Columbus", "700", "us-east5"),  # somebody's "no price"
+    ],
+)
+def test_chip_hour_far_from_the_published_one_is_not_believed(
+    description: str, usd: str, region: str
+) -> None:
+    _, tpu = fetched((), [sku(description, usd, regions=(region,))])
+    assert tpu.rows.is_empty()
+    assert {tally.reason for tally in tpu.quarantined} == {
+        "chip-hour far from the published price: another unit?"
+    }  # fmt: skip
+
+
+def test_slices_are_named_by_cores_or_by_chips() -> None:
+    frame = book().frame.filter(book().frame["service"] == "tpu")
+    counts = dict(frame.select("instance_type", "accelerator_count").iter_rows())
+    assert (counts["v5p-8"], counts["v5litepod-8"], counts["v6e-8"], counts["v2-8"], counts["v4-8"]) == (
+        4,
+        8,
+        8,
+        4,
+        4,
+    )
+    assert frame["zone"].null_count() == 0
+    assert frame["vcpus"].null_count() == frame.height  # the host is in the price
+
+
+def test_tables_agree_with_each_other_and_with_the_accelerators() -> None:
+    """Every GPU and host of a machine is one that some SKU names; every slice is of a known generation."""
+    from trainfare_core.accelerators import accelerator
+
+    for machine in machines():
+        assert machine.regions
+        assert accelerator(machine.accelerator).memory_bytes / 2**30 == pytest.approx(
+            machine.accelerator_memory_gib, rel=0.08
+        )
+    for generation in GENERATIONS.values():
+        known = accelerator(generation.accelerator)
+        assert known.memory_bytes / 2**30 == pytest.approx(generation.memory_gib, rel=0.08)
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="the recorded answers are not beside this repository")
+def test_recorded_skus_make_the_published_a2_price() -> None:
+    """Seven real SKUs of 2023-03, four of them in rupiah or of other machines."""
+    text = (RECORDED / "gcp_cloud_billing_skus_a2_a100_2023-03.json").read_text("utf-8")
+    gce, _ = fetched(json.loads(text)["skus"], ())
+    prices = dict(
+        gce.rows.filter(gce.rows["region"] == "us-central1")
+        .select("instance_type", "usd_per_hour")
+        .iter_rows()
+    )
+    assert Decimal(prices["a2-highgpu-1g"]) == Decimal("3.673385")
+    assert reasons(gce)["not a part of a machine with accelerators"] == 4
+    assert set(gce.rows["observed_on"]) == {"2023-03-24"}
