@@ -8,7 +8,7 @@ machinery gives FareMeter a fake copy of a live module where watching the real s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from trainfare.training_job import TrainingJob, built, is_builder
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ProfileSource
 
-__all__ = ["FakeCopyTrace", "describe_batch", "trace_fake_copy", "trace_job"]
+__all__ = ["FakeCopyTrace", "describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
 
 _LONGEST_NOTE = 500
 
@@ -57,6 +57,20 @@ def trace_job(job: TrainingJob) -> JobProfile:
         InputError: the batch and `batch_size` contradict each other, or a number is beyond every range.
         TraceError: the step cannot be traced; the message names the operation, the line and what to do.
     """
+    return trace_changed(job, None)
+
+
+def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]] | None) -> JobProfile:
+    """
+    Trace one optimizer step of a job whose module is changed before its optimizers are made.
+
+    Args:
+        job: the run; its module stays as it is, the change is made to its fake twin.
+        change: called with the fake module, built and set up; returns notes for the profile.
+
+    Raises:
+        InputError, TraceError: see `trace_job`; what `change` raises comes as a TraceError.
+    """
     if job.precision.startswith("transformer-engine"):
         msg = f"precision {job.precision}: which layers run in fp8 is decided on the device, out of sight"
         raise TraceError(
@@ -70,7 +84,7 @@ def trace_job(job: TrainingJob) -> JobProfile:
         trainer = TrainerStandIn(module, _trainer_facts(job))
         attach(module, trainer)
         with _grads_untouched(job.module):
-            step = _configured_step(job, module, batch, trainer, faker)
+            step = _configured_step(job, module, batch, trainer, faker, change)
     return _profile_of(job, module, step, faker)
 
 
@@ -166,7 +180,12 @@ def _check_batch_size(job: TrainingJob, batch: Any) -> None:
 
 
 def _configured_step(
-    job: TrainingJob, module: nn.Module, batch: Any, trainer: TrainerStandIn, faker: Faker
+    job: TrainingJob,
+    module: nn.Module,
+    batch: Any,
+    trainer: TrainerStandIn,
+    faker: Faker,
+    change: Callable[[nn.Module], Sequence[str]] | None,
 ) -> TracedStep:
     with torch.enable_grad():
         with movable_fakes(), BuildMode(faker.mode):
@@ -175,6 +194,9 @@ def _configured_step(
                 if callable(hook):
                     with user_errors(name):
                         hook(*args)
+            if change is not None:
+                with user_errors("changing the module"):
+                    faker.notes += change(faker.convert_module(module))
         faker.convert_module(module)
         with user_errors("configure_optimizers"), faker.mode:
             configure = getattr(module, "configure_optimizers", None)

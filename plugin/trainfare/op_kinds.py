@@ -206,6 +206,8 @@ def classify(func: Any, args: Sequence[Any], out: Any, *, has_formula: bool) -> 
 
 
 def _kind(func: Any, name: str, *, has_formula: bool) -> OperationKind:
+    if getattr(func, "namespace", "") == "trainfare":
+        return "elementwise"  # ours: `strategy_layers.unpack`
     if getattr(func, "namespace", "") not in ("aten", "prims", "higher_order"):
         return "matmul" if has_formula else "unknown"
     known = _KINDS.get(name)

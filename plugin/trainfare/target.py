@@ -23,7 +23,7 @@ from trainfare.user_code import describe, place_in_user_code
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["load_profile", "load_target"]
+__all__ = ["load_job", "load_profile", "load_target"]
 
 _EXPECTED = "give path/to/file.py:callable or package.module:callable that returns a TrainingJob"
 
@@ -37,13 +37,24 @@ def load_profile(target: str) -> JobProfile:
         MissingExtraError: torch or Lightning is not installed.
         TraceError: the step cannot be traced without hardware.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("torch", "lightning")
     with contextlib.redirect_stdout(sys.stderr):
-        job = load_target(target)
+        job = load_job(target)
         from trainfare.job_trace import trace_job
 
         return trace_job(job)
+
+
+def load_job(target: str) -> TrainingJob:
+    """
+    Return the `TrainingJob` of a TARGET that is about to be traced.
+
+    Raises:
+        TargetError: the target cannot be loaded.
+        MissingExtraError: torch or Lightning is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "lightning")
+    return load_target(target)
 
 
 def load_target(target: str) -> TrainingJob:

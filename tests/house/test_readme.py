@@ -48,4 +48,6 @@ def test_commands_are_pinned() -> None:
     known = {command.name for command in app.registered_commands} | {
         group.name for group in app.registered_groups
     }
-    assert known == {"demo", "profile", "predict", "recommend", "check", "decline", "offers", "prices"}
+    assert known == {
+        "demo", "profile", "predict", "recommend", "check", "decline", "offers", "prices", "strategy"
+    }  # fmt: skip

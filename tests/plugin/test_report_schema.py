@@ -76,7 +76,14 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
     """The command that keeps docs/schema current writes one file a model, named with its version."""
     paths = write_schemas(tmp_path / "schema")
     declines = ("decline-claims", "decline-decomposition", "decline-forecast", "decline-wait")
-    others = ("job-profile", "machine-prediction", "offers", "prices-status", "recommendation")
+    others = (
+        "job-profile",
+        "machine-prediction",
+        "offers",
+        "prices-status",
+        "recommendation",
+        "strategy-answer",
+    )
     names = ("budget-check", *declines, *others)
     assert [path.name for path in paths] == [f"{name}-1.json" for name in names]
     assert all(

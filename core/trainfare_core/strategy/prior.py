@@ -32,6 +32,9 @@ al. 2019), ImageNet recipes 90-300."""
 LONG_EPOCHS: Final = 60.0
 """5x-6x COCO schedules, where scratch drew level or ahead (He et al. 2019)."""
 
+STARVED_TOKENS_PER_PARAMETER: Final = 2.0
+"""A tenth of the compute-optimal 20 to 26 tokens a parameter (Hoffmann et al. 2022, Besiroglu et al. 2024)."""
+
 NEEDED_DETECTION: Final = 2.0
 NEEDED_SMALL_DETECTION: Final = 3.7
 NEEDED_SMALL_CLASSIFICATION: Final = 17.0
@@ -78,6 +81,14 @@ def lora_over_capacity(situation: Situation) -> bool:
     return tokens * BITS_PER_TOKEN > parameters * LORA_BITS_PER_PARAMETER
 
 
+def starved(situation: Situation) -> bool:
+    """Whether a language model from scratch would see far too little text; False where unknown."""
+    tokens = tokens_seen(situation)
+    if tokens is None or situation.parameters is None or situation.modality != "text":
+        return False
+    return tokens < STARVED_TOKENS_PER_PARAMETER * situation.parameters
+
+
 def needed_step_ratio(situation: Situation) -> float:
     """Return how many times the steps of fine-tuning a run from scratch needed to draw level, as published."""
     if situation.task == "vision-dense":
@@ -120,6 +131,8 @@ def _scratch(situation: Situation, over: Strategy) -> Prior:
         return Prior(
             -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"
         )
+    if starved(situation):
+        return Prior(-40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter")
     epochs, ratio = situation.scratch_epochs, situation.scratch_step_ratio
     if epochs is not None and epochs < CONVERGED_EPOCHS:
         return Prior(-5.0, 4.0, 4.5, f"{epochs:.0f} epochs do not converge from scratch")

@@ -85,6 +85,7 @@ class Situation:
         scratch_epochs: passes that training from scratch would get; None is unknown.
         scratch_step_ratio: steps from scratch over steps of full fine-tuning; None is unknown.
         lora_parameters: trainable parameters of the adapters; None assumes `TYPICAL_LORA_PARAMETERS`.
+        parameters: of the model; None is unknown.
 
     Raises:
         InputError: fewer than two strategies, one twice, or a number that is not positive.
@@ -98,12 +99,20 @@ class Situation:
     scratch_epochs: float | None = None
     scratch_step_ratio: float | None = None
     lora_parameters: float | None = None
+    parameters: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.offered) < 2 or len(set(self.offered)) != len(self.offered):
             msg = f"strategies {', '.join(self.offered) or '(none)'}: give two or more different ones"
             raise InputError(msg)
-        for name in ("samples", "tokens", "scratch_epochs", "scratch_step_ratio", "lora_parameters"):
+        for name in (
+            "samples",
+            "tokens",
+            "scratch_epochs",
+            "scratch_step_ratio",
+            "lora_parameters",
+            "parameters",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 msg = f"{name}: {value} is not a positive number"

@@ -21,6 +21,7 @@ from trainfare.cli.predict import predict
 from trainfare.cli.prices import app as prices_app
 from trainfare.cli.profile import profile
 from trainfare.cli.recommend import recommend
+from trainfare.cli.strategy import strategy
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import TrainfareError
 
@@ -40,6 +41,7 @@ app.command("predict")(predict)
 app.command("recommend")(recommend)
 app.command("check")(check)
 app.command("offers")(offers)
+app.command("strategy")(strategy)
 app.add_typer(prices_app, name="prices")
 app.add_typer(decline_app, name="decline")
 

@@ -17,7 +17,7 @@ from trainfare.report.story import detailed_options, tell
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
-__all__ = ["render_html"]
+__all__ = ["chart_or_none", "environment", "render_html"]
 
 
 def render_html(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
@@ -36,23 +36,25 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
     named = frozenset(option.rank for _, option in picks(recommendation))
     per_1000_steps = recommendation.basis == "per_1000_steps"
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             story=tell(recommendation, profile, as_of),
             part_names=PART_NAMES,
             cost_names=COST_NAMES,
-            cost_time=_chart(
+            cost_time=chart_or_none(
                 lambda: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),
                 wanted=bool(options),
             ),
-            steps=_chart(lambda: step_chart(detailed_options(recommendation)), wanted=bool(options)),
-            phases=_chart(lambda: phases_chart(measured) if measured else "", wanted=measured is not None),
+            steps=chart_or_none(lambda: step_chart(detailed_options(recommendation)), wanted=bool(options)),
+            phases=chart_or_none(
+                lambda: phases_chart(measured) if measured else "", wanted=measured is not None
+            ),
         )
     )
 
 
-def _chart(draw: Callable[[], str], *, wanted: bool) -> Markup | None:
+def chart_or_none(draw: Callable[[], str], *, wanted: bool) -> Markup | None:
     """Return the chart as markup, empty where there is nothing to draw, None without matplotlib."""
     if not wanted:
         return Markup("")
@@ -62,7 +64,7 @@ def _chart(draw: Callable[[], str], *, wanted: bool) -> Markup | None:
         return None
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Return jinja2 that cleans what it prints of control and bidirectional marks, then escapes it."""
     environment = Environment(
         loader=PackageLoader("trainfare.report"),

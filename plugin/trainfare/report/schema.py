@@ -19,6 +19,7 @@ from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import MachinePrediction
 from trainfare_core.recommendation import Recommendation
+from trainfare_core.strategy.answer import StrategyAnswer
 
 __all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
 
@@ -43,6 +44,7 @@ def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
         ("offers", OffersReport),
         ("prices-status", PricesStatus),
         ("recommendation", Recommendation),
+        ("strategy-answer", StrategyAnswer),
     )
 
 

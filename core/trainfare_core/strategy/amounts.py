@@ -1,0 +1,119 @@
+"""
+Samples to target: how much each strategy has to train, as a distribution.
+
+Best source first: what the user plans; the rules of `specs/strategy.md` 1d (BiT's steps, epochs of instruction
+tuning, step ratios of scratch); and law 1 for a language model from scratch to a loss. The spreads are starting
+assumptions, not measurements; what strategies share (how hard the task is) is drawn once for all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from trainfare_core.strategy.laws import bit_steps
+from trainfare_core.strategy.prior import lora_over_capacity, needed_step_ratio
+from trainfare_core.strategy.question import Question
+from trainfare_core.strategy.situation import STRATEGIES, Strategy, task_of
+
+__all__ = ["SPREAD", "Amount", "amount_of"]
+
+SHARED: Final = 0.6
+SPREAD: Final[dict[Strategy, float]] = {
+    "linear_probe": 0.5, "lora": 0.7, "qlora": 0.7, "full_finetune": 0.7, "scratch": 1.2
+}  # fmt: skip
+"""Standard deviation of ln(samples) without a pilot."""
+OVER_CAPACITY: Final = 4.0
+"""LoRA beyond its capacity: 20B against 4B tokens of full fine-tuning once (Biderman et al. 2024); 2 to 6."""
+INSTRUCTION_EPOCHS: Final = {"full_finetune": 2.0, "lora": 3.0}
+"""Full fine-tuning peaks near the second epoch, LoRA near the fourth (section 1d)."""
+OTHER_EPOCHS: Final = 3.0
+BIT_BATCH: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """
+    Samples that one strategy trains on until the target.
+
+    Attributes:
+        samples: the median.
+        shared: standard deviation of ln(samples) that all strategies have in common.
+        own: and what is this strategy's alone.
+        because: where the median comes from.
+    """
+
+    samples: float
+    shared: float
+    own: float
+    because: str
+
+    @property
+    def log_sigma(self) -> float:
+        """Standard deviation of ln(samples)."""
+        return math.hypot(self.shared, self.own)
+
+
+def amount_of(question: Question, strategy: Strategy, planned_samples: float | None = None) -> Amount | None:
+    """
+    Return the samples to target of a strategy; None where neither a plan nor the data set's size is known.
+
+    Args:
+        question: what is asked.
+        strategy: the strategy.
+        planned_samples: samples that the user's own plan trains on, taken as full fine-tuning's.
+    """
+    found = _full_finetune(question, planned_samples)
+    if found is None:
+        return None
+    samples, because = found
+    factor, why = _factor(question, strategy)
+    if strategy == "linear_probe" and question.cache_features and question.samples is not None:
+        samples, factor, why = (
+            question.samples,
+            1.0,
+            "one pass of the backbone, later epochs train the head only",
+        )
+    spread = SPREAD[strategy]
+    shared = min(SHARED, 0.9 * spread)
+    return Amount(
+        samples=samples * factor,
+        shared=shared,
+        own=math.sqrt(spread**2 - shared**2),
+        because=f"{because}{f'; {why}' if why else ''}",
+    )
+
+
+def _full_finetune(question: Question, planned: float | None) -> tuple[float, str] | None:
+    if question.epochs is not None and question.samples is not None:
+        return question.epochs * question.samples, f"{question.epochs:g} epochs, as given"
+    if planned is not None:
+        return planned, "the job's own plan"
+    if question.samples is None:
+        return None
+    task = task_of(question.domain)
+    if task == "vision-classification":
+        steps = bit_steps(question.samples)
+        return float(steps * BIT_BATCH), f"BiT's rule: {steps:,} steps of {BIT_BATCH}"
+    if task == "instruction":
+        epochs = INSTRUCTION_EPOCHS["full_finetune"]
+        return epochs * question.samples, f"{epochs:g} epochs, where instruction tuning peaks"
+    epochs = 1.0 if task == "pretraining" else OTHER_EPOCHS
+    return epochs * question.samples, f"{epochs:g} epochs, the usual for {question.domain}"
+
+
+def _factor(question: Question, strategy: Strategy) -> tuple[float, str]:
+    situation = question.situation(STRATEGIES)
+    if strategy == "scratch":
+        if question.checkpoint == "none":
+            return 1.0, ""
+        ratio = needed_step_ratio(situation)
+        return ratio, f"{ratio:g} times as long from scratch, as published"
+    if strategy in ("lora", "qlora"):
+        if lora_over_capacity(situation):
+            return OVER_CAPACITY, f"{OVER_CAPACITY:g} times as long: the data holds more than the adapters"
+        if situation.task == "instruction" and question.epochs is None:
+            ratio = INSTRUCTION_EPOCHS["lora"] / INSTRUCTION_EPOCHS["full_finetune"]
+            return ratio, f"{ratio:g} times full fine-tuning's: LoRA peaks later"
+    return 1.0, ""

@@ -1,0 +1,110 @@
+"""The answer to "how should this be trained": one line a strategy, and what to do; its JSON has a published schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core.price_facts import PriceBookFacts
+from trainfare_core.recommendation import Interval, Option
+from trainfare_core.strategy.question import Question
+from trainfare_core.strategy.situation import Strategy
+
+__all__ = ["Chance", "Change", "PilotPlan", "StrategyAnswer", "StrategyLine", "TracedFacts"]
+
+Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Change(_Model):
+    """A signed relative difference in percent, 100 ln(ratio): the median and the central 80 %."""
+
+    mid: float
+    low_80: float
+    high_80: float
+
+
+class TracedFacts(_Model):
+    """What the user's module does under one strategy, from the trace."""
+
+    parameters: int = Field(description="scalars; weights packed in 4 bits are counted as they are used")
+    trainable_parameters: int
+    flops_per_sample: Finite = Field(description="forward, backward and optimizer, recomputation included")
+    optimizer_state_bytes: int
+    saved_activation_bytes: int = Field(description="of one micro-batch")
+    weights_bytes: int
+
+
+class StrategyLine(_Model):
+    """One strategy: what it does to the model, on which machine, for how much, and how likely it gets there."""
+
+    strategy: Strategy
+    impossible_because: str | None = Field(default=None, description="ruled out before any cost is looked at")
+    unknown_because: str | None = Field(default=None, description="possible, but it has no cost: why")
+    traced: TracedFacts | None = None
+    knobs: tuple[str, ...] = Field(default=(), description="what to set, in the order to try it")
+    samples: Interval | None = Field(default=None, description="trained on until the target")
+    samples_because: str | None = None
+    optimizer_steps: int | None = None
+    machine: Option | None = Field(default=None, description="the cheapest machine for this strategy")
+    usd: Interval | None = Field(default=None, description="to the target, all learning-rate trials together")
+    hours: Interval | None = None
+    quality: Change | None = Field(
+        default=None, description="against the reference strategy; positive is better"
+    )
+    quality_value: Interval | None = Field(
+        default=None, description="the metric itself, where one value is known"
+    )
+    p_reach: Chance | None = Field(
+        default=None, description="chance that the target is reached; None: unknown"
+    )
+    p_within: Chance | None = Field(default=None, description="chance that budget and deadline are kept")
+    p_cheapest: Chance | None = Field(default=None, description="chance that no other reaches it for less")
+    expected_usd: Finite | None = Field(
+        default=None, description="with the cost of falling back to another strategy where it misses"
+    )
+    falls_back_to: Strategy | None = None
+    analogs: int = Field(default=0, description="published comparisons that are near")
+    analog_sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class PilotPlan(_Model):
+    """A trial that is worth more than it costs."""
+
+    usd: Finite
+    saves_usd: Finite = Field(description="expected, once the best strategy is known")
+    worth_it: bool
+    strategies: tuple[Strategy, ...]
+    data_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="largest part of the data it trains on"
+    )
+    design: str
+
+
+class StrategyAnswer(_Model):
+    """How to train; `lines` is sorted, what to do first."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    name: str
+    question: Question
+    kind: Literal["train", "pilot", "none"]
+    strategy: Strategy | None = Field(description="what to train with; under `pilot` the best guess so far")
+    runner_up: Strategy | None
+    sentence: str
+    doubts: tuple[str, ...]
+    pilot: PilotPlan | None
+    reference: Strategy | None = Field(description="the strategy that `quality` is told against")
+    lines: tuple[StrategyLine, ...]
+    assumptions: tuple[str, ...]
+    price_books: tuple[PriceBookFacts, ...]
+
+    def to_json(self) -> str:
+        """JSON text; the same answer gives the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"

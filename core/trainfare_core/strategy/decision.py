@@ -1,0 +1,316 @@
+"""
+From draws to an answer: expected cost with fallback, chances, doubts, and whether a pilot pays.
+
+Rules of `specs/strategy.md`, section 4, steps 4 to 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.strategy.answer import PilotPlan
+from trainfare_core.strategy.draws import Outcome, law_applies
+from trainfare_core.strategy.evidence import evidence
+from trainfare_core.strategy.laws import chinchilla_draws
+from trainfare_core.strategy.question import Question
+from trainfare_core.strategy.situation import STRATEGIES, Strategy, task_of
+
+__all__ = ["Decision", "Standing", "decide"]
+
+Column = NDArray[np.float64]
+
+REACH_BAR: Final = 0.8
+"""Only strategies that reach the target this surely are ranked by cost."""
+HOPELESS: Final = 0.5
+SURE: Final = 0.8
+"""P(the pick is the cheapest that reaches) below which a pilot is thought of."""
+FEW_ANALOGS: Final = 5
+IN_PLAY: Final = 0.05
+PILOT_SHARES: Final = (0.01, 0.03, 0.10)
+PILOT_RATES: Final = 2
+"""Learning rates tried in a pilot."""
+PILOT_CAP: Final = 0.10
+"""A pilot costs at most this part of the cheapest plan."""
+RESOLVES: Final = 0.95
+RESOLVES_SCRATCH: Final = 0.6
+"""Chance that a pilot names the right one: 95-99 % between runs of one schedule (section 5); scratch and
+fine-tuning cross late, an early rank tells little."""
+OSSIFIED_PARAMETERS: Final = 1e7
+OSSIFIED_TOKENS: Final = 3e7
+"""Small models with more than 1e8 characters did better from scratch (Hernandez et al. 2021)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one strategy stands."""
+
+    p_reach: float | None
+    p_cheapest: float | None
+    expected_usd: float | None
+    falls_back_to: Strategy | None
+    p_within: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    What to do.
+
+    Attributes:
+        kind: train, pilot or none.
+        pick, runner_up: strategies; None where nothing can be said.
+        standings: of every strategy that has a cost.
+        doubts: why the pick might be wrong.
+        pilot: the trial that would tell.
+        binding: why nothing reaches the target.
+    """
+
+    kind: Literal["train", "pilot", "none"]
+    pick: Strategy | None
+    runner_up: Strategy | None
+    standings: dict[Strategy, Standing]
+    doubts: tuple[str, ...]
+    pilot: PilotPlan | None
+    binding: str | None
+
+
+def decide(question: Question, drawn: Mapping[Strategy, Outcome], *, parameters: float | None) -> Decision:
+    """
+    Decide.
+
+    Args:
+        question: what is asked.
+        drawn: the draws of each strategy that has a cost, at least one.
+        parameters: of the model; None where not known.
+    """
+    standings = _standings(question, drawn)
+    ranked = _ranked(question, standings)
+    known: list[Strategy] = [name for name in ranked if standings[name].p_reach is not None]
+    if (
+        known
+        and all((standings[name].p_reach or 0.0) < HOPELESS for name in known)
+        and len(known) == len(ranked)
+    ):
+        return Decision(
+            "none", None, None, standings, (), None, _binding(question, drawn, standings, parameters)
+        )
+    pick = ranked[0]
+    runner_up = ranked[1] if len(ranked) > 1 else None
+    doubts = _doubts(question, drawn, standings, pick, runner_up, parameters)
+    pilot = _pilot(drawn, standings, pick) if doubts else None
+    unanswerable = standings[pick].p_reach is None
+    if doubts and pilot is not None and (pilot.worth_it or unanswerable):
+        return Decision("pilot", pick, runner_up, standings, doubts, pilot, None)
+    return Decision("train", pick, runner_up, standings, doubts, pilot, None)
+
+
+def _ranked(question: Question, standings: Mapping[Strategy, Standing]) -> list[Strategy]:
+    names: list[Strategy] = list(standings)
+    names.sort(key=lambda name: _order(question, standings[name], name))
+    return names
+
+
+def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[Strategy, Standing]:
+    chance: dict[Strategy, float | None] = {}
+    for name, one in drawn.items():
+        chance[name] = None if one.reached is None else float(one.reached.mean())
+    cheapest = _cheapest(drawn)
+    out: dict[Strategy, Standing] = {}
+    for name, one in drawn.items():
+        hits, mine = one.reached, chance[name]
+        fallback = _fallback(name, drawn, chance)
+        expected = None
+        if hits is not None and mine is not None:
+            rest = 0.0 if fallback is None else float((drawn[fallback].usd * ~hits).mean())
+            expected = float(one.usd.mean()) + rest
+        out[name] = Standing(
+            p_reach=mine,
+            p_cheapest=None if cheapest is None else float((cheapest == STRATEGIES.index(name)).mean()),
+            expected_usd=expected,
+            falls_back_to=fallback if mine is not None and mine < 1 else None,
+            p_within=_p_within(question, one),
+        )
+    return out
+
+
+def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
+    """Return, draw by draw, the strategy that reaches the target for least, -1 where none does."""
+    names = list(drawn)
+    hits = [drawn[name].reached for name in names]
+    if any(one is None for one in hits):
+        return None
+    usd = np.stack(
+        [
+            np.where(hit, drawn[name].usd, np.inf)
+            for name, hit in zip(names, hits, strict=True)
+            if hit is not None
+        ]
+    )
+    index = np.array([STRATEGIES.index(name) for name in names])[usd.argmin(axis=0)]
+    return np.where(np.isfinite(usd.min(axis=0)), index, -1)
+
+
+def _fallback(
+    name: Strategy, drawn: Mapping[Strategy, Outcome], chance: Mapping[Strategy, float | None]
+) -> Strategy | None:
+    """Return what one would train with next: the cheapest of those that reach the target more surely."""
+    mine = chance[name]
+    surer: list[Strategy] = [one for one in drawn if one != name and (chance[one] or 0.0) > (mine or 0.0)]
+    return min(surer, key=lambda one: float(drawn[one].usd.mean()), default=None)
+
+
+def _p_within(question: Question, one: Outcome) -> float | None:
+    if question.max_usd is None and question.deadline_hours is None:
+        return None
+    kept = np.ones(len(one.usd), dtype=np.bool_)
+    if question.max_usd is not None:
+        kept &= one.usd <= question.max_usd
+    if question.deadline_hours is not None:
+        kept &= one.hours <= question.deadline_hours
+    return float(kept.mean())
+
+
+def _order(question: Question, standing: Standing, name: Strategy) -> tuple[int, int, float, int]:
+    """Sort: within the limits, then those that reach the target surely, then expected dollars."""
+    within = standing.p_within is None or standing.p_within >= question.confidence
+    reach = standing.p_reach
+    level = 0 if reach is None or reach >= REACH_BAR else 1 if reach >= HOPELESS else 2
+    usd = standing.expected_usd if standing.expected_usd is not None else np.inf
+    return (0 if within else 1, level, float(usd), STRATEGIES.index(name))
+
+
+def _doubts(
+    question: Question,
+    drawn: Mapping[Strategy, Outcome],
+    standings: Mapping[Strategy, Standing],
+    pick: Strategy,
+    runner_up: Strategy | None,
+    parameters: float | None,
+) -> tuple[str, ...]:
+    out: list[str] = []
+    best = standings[pick]
+    if best.p_reach is None:
+        out.append(
+            "whether the target is reached is unknown: nothing is known of what any strategy reaches here"
+        )
+    elif best.p_cheapest is not None and best.p_cheapest < SURE and runner_up is not None:
+        out.append(f"{pick} is the cheapest that reaches the target in {best.p_cheapest:.0%} of cases only")
+    if best.p_reach is not None and best.p_reach < REACH_BAR:
+        out.append(f"no strategy reaches the target with a chance of {REACH_BAR:.0%}")
+    if question.checkpoint == "unknown":
+        out.append("how near the checkpoint's data is to this data is not known")
+    if question.thresholded:
+        out.append(f"{question.metric} jumps, and the published differences do not foresee a jump")
+    out += _thin_evidence(question, drawn, pick, runner_up)
+    tokens = question.tokens
+    small = parameters is not None and parameters < OSSIFIED_PARAMETERS
+    if (
+        small
+        and tokens is not None
+        and tokens > OSSIFIED_TOKENS
+        and task_of(question.domain) == "pretraining"
+    ):
+        out.append("a small model with this much data may do better from scratch (ossification)")
+    return tuple(out)
+
+
+def _thin_evidence(
+    question: Question, drawn: Mapping[Strategy, Outcome], pick: Strategy, runner_up: Strategy | None
+) -> list[str]:
+    if task_of(question.domain) == "unknown":
+        return [f"no published comparison is of the kind {question.domain!r}"]
+    out: list[str] = []
+    edges = [drawn[name].edge for name in (pick, runner_up) if name is not None]
+    for edge in edges:
+        if edge is not None and (edge.analogs < FEW_ANALOGS or len(edge.sources) < 2):
+            count = f"{edge.analogs} comparison{'' if edge.analogs == 1 else 's'}"
+            out.append(f"only {count} of {len(edge.sources)} source(s) are near: {edge.because}")
+            break
+    rows = evidence()
+    sizes = rows.samples[(rows.domain == question.domain) & ~np.isnan(rows.samples)]
+    size = question.situation(STRATEGIES).samples
+    if size is not None and len(sizes) and not 0.1 * sizes.min() <= size <= 10 * sizes.max():
+        out.append(
+            f"{size:,.0f} samples are more than ten times outside what was published for {question.domain}"
+        )
+    return out
+
+
+def _pilot(
+    drawn: Mapping[Strategy, Outcome],
+    standings: Mapping[Strategy, Standing],
+    pick: Strategy,
+) -> PilotPlan | None:
+    """Return the pilot of section 5, cut to a tenth of the cheapest plan, and what it would save."""
+    if len(drawn) < 2 and standings[pick].p_reach is not None:
+        return None
+    in_play: tuple[Strategy, ...] = tuple(
+        name
+        for name in STRATEGIES
+        if name in drawn
+        and (standings[name].p_cheapest is None or (standings[name].p_cheapest or 0) >= IN_PLAY)
+    ) or (pick,)
+    plan_usd = {name: float(np.median(drawn[name].usd)) for name in in_play}
+    share = sum(PILOT_SHARES) * PILOT_RATES
+    wanted_usd = share * sum(plan_usd.values())
+    usd = min(wanted_usd, PILOT_CAP * min(plan_usd.values()))
+    largest = max(PILOT_SHARES) * (usd / wanted_usd if wanted_usd > 0 else 1.0)
+    saves = _saving_usd(drawn, standings, pick)
+    worth = saves * (RESOLVES_SCRATCH if "scratch" in in_play else RESOLVES)
+    names = ", ".join(in_play)
+    return PilotPlan(
+        usd=usd,
+        saves_usd=saves,
+        worth_it=worth > usd,
+        strategies=in_play,
+        data_share=max(largest, 1e-9),
+        design=(
+            f"{names}: nested parts of the data up to {largest:.1%}, each with its own complete schedule, "
+            f"{PILOT_RATES} learning rates, 100 steps or more; FareMeter(report_dir=...) records the curves, "
+            "then: trainfare strategy ... --pilot runs/*/trainfare-curve.json"
+        ),
+    )
+
+
+def _saving_usd(
+    drawn: Mapping[Strategy, Outcome], standings: Mapping[Strategy, Standing], pick: Strategy
+) -> float:
+    """Return E[cost of the pick, with fallback] - E[cost of the cheapest that reaches the target]."""
+    mine = drawn[pick]
+    best_usd = np.full(len(mine.usd), np.inf)
+    for one in drawn.values():
+        if one.reached is None:
+            return float(mine.usd.mean())
+        best_usd = np.minimum(best_usd, np.where(one.reached, one.usd, np.inf))
+    missed = np.zeros(len(mine.usd)) if mine.reached is None else np.where(mine.reached, 0.0, 1.0)
+    fallback = standings[pick].falls_back_to
+    spent = mine.usd + (0.0 if fallback is None else drawn[fallback].usd * missed)
+    known = np.isfinite(best_usd)
+    return float(max(0.0, (spent[known] - best_usd[known]).sum() / len(spent)))
+
+
+def _binding(
+    question: Question,
+    drawn: Mapping[Strategy, Outcome],
+    standings: Mapping[Strategy, Standing],
+    parameters: float | None,
+) -> str:
+    """Name what keeps the target out of reach."""
+    best: Strategy = max(standings, key=lambda name: standings[name].p_reach or 0.0)
+    chance = standings[best].p_reach or 0.0
+    if law_applies(question, best) and parameters and question.target_value is not None:
+        term = chinchilla_draws(np.zeros((1, 3))).binding_term(question.target_value, parameters)
+        words = {
+            "E": "the target lies below the entropy of the text (term E)",
+            "A/N": f"{parameters:,.0f} parameters are too few for it, whatever the data (term A/N)",
+            "B/D": "the data are too few even when repeated (term B/D)",
+        }
+        return f"{words[term]}; chance {chance:.0%}"
+    value = drawn[best].value
+    reaches = "" if value is None else f": it is foreseen to reach {float(np.median(value)):.4g}"
+    return f"the gap to the target is too wide even for {best}{reaches} (chance {chance:.0%})"

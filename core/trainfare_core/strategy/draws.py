@@ -1,0 +1,265 @@
+"""
+What may happen, drawn a few thousand times: quality, samples, dollars and hours of every strategy together.
+
+Draws are the same for the same question. What strategies share (how hard the task is, the error of the
+predictor) is drawn once, so that comparing them does not count it twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.recommendation import Option
+from trainfare_core.strategy.amounts import Amount
+from trainfare_core.strategy.choice import WIDENING, Advantage, advantage
+from trainfare_core.strategy.laws import chinchilla_draws, distinct_tokens, tokens_for_repeats
+from trainfare_core.strategy.question import Question
+from trainfare_core.strategy.situation import STRATEGIES, Strategy, metric_kind, task_of
+
+__all__ = ["DRAWS", "Outcome", "Priced", "ReachedBy", "Sizes", "law_applies", "outcomes"]
+
+Column = NDArray[np.float64]
+DRAWS: Final = 4096
+SEED: Final = 20_261_124
+SEED_NOISE_PCT: Final = 1.0
+"""Standard deviation of a known value between seeds: a point in a hundred, as most published rows have."""
+SHARED_COST: Final = 0.7
+"""Part of the predictor's variance that is common to all strategies on the same catalogue of machines."""
+_Z80: Final = 1.2815515655446004
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """
+    One strategy as the predictor and the prices see it.
+
+    Attributes:
+        strategy: the strategy.
+        option: the cheapest machine, at the median samples; None where there is none.
+        amount: samples to target.
+    """
+
+    strategy: Strategy
+    option: Option
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedBy:
+    """What a pilot found: ln of the final metric, and its standard deviation."""
+
+    log_value: float
+    log_sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Parameters of the model and of its adapters; None is unknown."""
+
+    parameters: float | None = None
+    lora_parameters: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """
+    One strategy's draws, shape (DRAWS,).
+
+    Attributes:
+        quality_pct: against the reference, positive is better; None where unknown.
+        reached: whether the target is; None where unknown.
+        samples, usd, hours: of the whole run, all trials.
+        edge: the published comparisons behind the quality; None for the reference and for pilots.
+    """
+
+    quality_pct: Column | None
+    value: Column | None
+    reached: NDArray[np.bool_] | None
+    samples: Column
+    usd: Column
+    hours: Column
+    edge: Advantage | None
+
+
+def outcomes(
+    question: Question,
+    priced: Sequence[Priced],
+    *,
+    reference: Strategy,
+    sizes: Sizes = Sizes(),
+    pilots: Mapping[Strategy, ReachedBy] | None = None,
+) -> dict[Strategy, Outcome]:
+    """
+    Draw what each strategy leads to.
+
+    Args:
+        question: what is asked.
+        priced: strategies that have a cost.
+        reference: what quality is told against.
+        sizes: parameters of the model, for law 1, and of the adapters, for law 5.
+        pilots: final values as pilots foresee them.
+    """
+    random = np.random.default_rng(SEED)
+    shared_task, shared_cost = random.standard_normal((2, DRAWS))
+    constants = random.standard_normal((DRAWS, 3))
+    known_noise = random.standard_normal(DRAWS)
+    own = {name: random.random((4, DRAWS)) for name in STRATEGIES}
+    out: dict[Strategy, Outcome] = {}
+    for one in priced:
+        uniforms = own[one.strategy]
+        normal = _normal(uniforms[0])
+        log_samples = math.log(one.amount.samples) + one.amount.shared * shared_task + one.amount.own * normal
+        samples = np.exp(log_samples)
+        shared = own["lora"][1] if one.strategy == "qlora" else uniforms[1]
+        edge, quality, value, reached = _quality(
+            question,
+            one.strategy,
+            reference,
+            sizes,
+            pilots or {},
+            (shared, uniforms[3]),
+            known_noise,
+        )
+        if law_applies(question, one.strategy) and sizes.parameters:
+            samples, reached = _by_law(question, sizes.parameters, constants)
+        cost_z = math.sqrt(SHARED_COST) * shared_cost + math.sqrt(1 - SHARED_COST) * _normal(uniforms[2])
+        usd, hours = _costs(one, np.where(np.isfinite(samples), samples, one.amount.samples), cost_z)
+        trials = question.learning_rate_trials
+        out[one.strategy] = Outcome(quality, value, reached, samples, trials * usd, trials * hours, edge)
+    return out
+
+
+def law_applies(question: Question, strategy: Strategy) -> bool:
+    """Whether law 1 answers: a language model from scratch, to a loss."""
+    return (
+        strategy == "scratch"
+        and task_of(question.domain) == "pretraining"
+        and metric_kind(question.metric) == "loss"
+        and question.target_value is not None
+        and question.tokens is not None
+    )
+
+
+def _by_law(question: Question, parameters: float, normals: Column) -> tuple[Column, NDArray[np.bool_]]:
+    """Return the samples that reach a loss by law 1 (with law 2 beyond one pass), and whether any do."""
+    target, unique, each = question.target_value, question.tokens, question.tokens_per_sample
+    if target is None or unique is None or each is None:
+        msg = "law 1 needs a target, the tokens and their number a sample"
+        raise ValueError(msg)
+    needed = chinchilla_draws(normals).tokens_to(target, parameters)
+    tokens = tokens_for_repeats(unique, needed)
+    worth_at_most = distinct_tokens(unique, 40 * unique)
+    return tokens / each, np.asarray(np.isfinite(tokens) & (needed <= worth_at_most))
+
+
+def _quality(
+    question: Question,
+    strategy: Strategy,
+    reference: Strategy,
+    sizes: Sizes,
+    pilots: Mapping[Strategy, ReachedBy],
+    uniforms: tuple[Column, Column],
+    known_noise: Column,
+) -> tuple[Advantage | None, Column | None, Column | None, NDArray[np.bool_] | None]:
+    sign = 1.0 if question.higher_is_better else -1.0
+    if strategy in pilots:
+        seen = pilots[strategy]
+        log_value = seen.log_value + seen.log_sigma * _normal(uniforms[1])
+        seen_value: Column = np.exp(log_value)
+        base = pilots.get(reference)
+        ahead = 100 * sign * (log_value - base.log_value) if base is not None else None
+        return None, ahead, seen_value, _reached_value(question, seen_value, ahead)
+    edge = _edge(question, strategy, reference, sizes)
+    relative: Column = np.zeros(DRAWS)
+    if strategy == "qlora" and reference != "lora" and edge is not None:
+        # Through LoRA, so that the two are compared by the comparisons between them.
+        through = _edge(question, "lora", reference, sizes)
+        step = _edge(question, "qlora", "lora", sizes)
+        if through is not None and step is not None:
+            relative = _drawn(through, uniforms[0]) + _drawn(step, uniforms[1])
+    elif edge is not None:
+        relative = _drawn(edge, uniforms[0])
+    value = _value(question, strategy, reference, sizes, relative, known_noise, pilots)
+    return edge, relative, value, _reached_value(question, value, relative)
+
+
+def _edge(question: Question, strategy: Strategy, over: Strategy, sizes: Sizes) -> Advantage | None:
+    if strategy == over:
+        return None
+    return advantage(
+        question.situation((strategy, over), sizes.lora_parameters, sizes.parameters), strategy, over
+    )
+
+
+def _value(
+    question: Question,
+    strategy: Strategy,
+    reference: Strategy,
+    sizes: Sizes,
+    relative: Column,
+    known_noise: Column,
+    pilots: Mapping[Strategy, ReachedBy],
+) -> Column | None:
+    """Return the metric itself, where the reference's is known, from a pilot or from the user."""
+    sign = 1.0 if question.higher_is_better else -1.0
+    if reference in pilots:
+        return np.asarray(np.exp(pilots[reference].log_value + sign * relative / 100))
+    if question.known_value is None:
+        return None
+    shift = 0.0
+    if question.known_strategy not in (reference, strategy):
+        edge = _edge(question, question.known_strategy, reference, sizes)
+        shift = 0.0 if edge is None else edge.quantile_pct(0.5)
+    against_known = np.zeros(DRAWS) if strategy == question.known_strategy else relative - shift
+    noise = SEED_NOISE_PCT * known_noise
+    return np.asarray(question.known_value * np.exp(sign * (against_known + noise) / 100))
+
+
+def _reached_value(
+    question: Question, value: Column | None, relative: Column | None
+) -> NDArray[np.bool_] | None:
+    if question.target_value is None:
+        return None if relative is None else np.asarray(relative >= -question.within_pct - 1e-9)
+    if value is None:
+        return None
+    if question.higher_is_better:
+        return np.asarray(value >= question.target_value)
+    return np.asarray(value <= question.target_value)
+
+
+def _drawn(edge: Advantage, uniforms: Column) -> Column:
+    """Draw from an advantage, its spread around the median widened as its intervals are."""
+    at = np.cumsum(edge.weights) - 0.5 * edge.weights
+    plain = np.interp(uniforms, at, edge.values_pct)
+    middle = edge.quantile_pct(0.5)
+    return np.asarray(middle + WIDENING * (plain - middle))
+
+
+def _costs(one: Priced, samples: Column, cost_z: Column) -> tuple[Column, Column]:
+    """Return dollars and hours at so many samples: start-up stays, all else follows the samples."""
+    option = one.option
+    more = samples / one.amount.samples
+    fixed = option.cost_parts.startup_usd / option.run_usd.mid if option.run_usd.mid > 0 else 0.0
+    scale = fixed + (1 - fixed) * more * np.exp(_sigma(option) * cost_z)
+    return np.asarray(option.run_usd.mid * scale), np.asarray(option.run_hours.mid * scale)
+
+
+def _sigma(option: Option) -> float:
+    if not (option.run_usd.mid > 0 and option.run_usd.high_80 > option.run_usd.mid):
+        return 0.0
+    return math.log(option.run_usd.high_80 / option.run_usd.mid) / _Z80
+
+
+def _normal(uniforms: Column) -> Column:
+    """Return standard normals from uniforms, by a fine table of the error function."""
+    return np.interp(uniforms, _TABLE_P, _TABLE_Z)
+
+
+_TABLE_Z: Final = np.linspace(-5.0, 5.0, 4001)
+_TABLE_P: Final = np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in _TABLE_Z])

@@ -1,0 +1,82 @@
+"""
+What to set beside the strategy, in the order to try it: precision, micro-batch, 8-bit optimizer, recomputation.
+
+Each knob is a variant of the traced profile that is priced like any other; the fewest knobs win unless more are
+clearly cheaper (`specs/strategy.md`, section 4, step 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Option
+
+__all__ = ["WORTH_IT", "Variant", "best_variant", "eight_bit_adam", "knob_lines"]
+
+WORTH_IT: Final = 0.97
+"""A variant with more knobs must cost less than this part of one with fewer."""
+_ADAMS: Final = frozenset({"Adam", "AdamW"})
+_EIGHT_BIT: Final = 2.03 / 8.0
+"""Two moments of one byte and their scales instead of two fp32 ones: 2 bytes a parameter (dettmers 2022)."""
+_FP8_PARAMETERS: Final = 3e9
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """
+    A profile with some knobs set.
+
+    Attributes:
+        profile: what runs.
+        knobs: in words, in the order to try them; empty is the job as it stands.
+        needs_nvidia: its kernels (bitsandbytes) run on NVIDIA GPUs only.
+    """
+
+    profile: JobProfile
+    knobs: tuple[str, ...]
+    needs_nvidia: bool = False
+
+
+def eight_bit_adam(variant: Variant) -> Variant | None:
+    """Return the variant with Adam's two moments in 8 bits; None where the optimizer is not Adam."""
+    optimizer = variant.profile.optimizer
+    if not optimizer.names or not set(optimizer.names) <= _ADAMS or not optimizer.state_bytes:
+        return None
+    smaller = round(optimizer.state_bytes * _EIGHT_BIT)
+    saved = optimizer.state_bytes - smaller
+    plan = variant.profile.plan
+    profile = variant.profile.model_copy(
+        update={
+            "optimizer": optimizer.model_copy(update={"state_bytes": smaller}),
+            "plan": plan.model_copy(update={"checkpoint_bytes": max(0, plan.checkpoint_bytes - saved)}),
+        }
+    )
+    return Variant(profile, (*variant.knobs, f"8-bit {optimizer.names[0]}"), needs_nvidia=True)
+
+
+def best_variant(options: Sequence[tuple[Variant, Option]]) -> tuple[Variant, Option] | None:
+    """Return the cheapest variant, the one with fewer knobs where more are not clearly cheaper."""
+    best: tuple[Variant, Option] | None = None
+    for variant, option in sorted(options, key=lambda pair: len(pair[0].knobs)):
+        if best is None or option.run_usd.mid < WORTH_IT * best[1].run_usd.mid:
+            best = (variant, option)
+    return best
+
+
+def knob_lines(variant: Variant, option: Option) -> tuple[str, ...]:
+    """Return all settings of a run in words, in the order of section 4."""
+    micro = "" if option.micro_batch_size is None else f"micro-batch {option.micro_batch_size}"
+    accumulate = option.accumulate_grad_batches
+    batch = f"{micro}{', ' if micro and accumulate > 1 else ''}"
+    batch += f"accumulate {accumulate} micro-batches" if accumulate > 1 else ""
+    lines = [f"precision {variant.profile.precision}", batch]
+    lines += [knob for knob in variant.knobs if not knob.startswith("precision ")]
+    if option.sharding == "fsdp":
+        lines.append("sharded over the devices (FSDP)")
+    count = sum(group.count for group in variant.profile.parameters)
+    if count >= _FP8_PARAMETERS and option.accelerator.startswith(("H100", "H200", "B200", "B300", "GH200")):
+        lines.append("fp8 products may add 10-25 %: compare 50 steps of the loss first")
+    return tuple(line for line in lines if line)

@@ -1,0 +1,126 @@
+"""
+Scaling laws with their constants, where they hold, and how uncertain they are.
+
+Numbers from `specs/strategy.md`, section 2; each constant names its paper. Losses are nats per token; the laws
+were fitted on one tokenizer and corpus each and do not transfer to another without a pilot.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.errors import InputError
+
+__all__ = [
+    "Chinchilla",
+    "Term",
+    "bit_steps",
+    "chinchilla_draws",
+    "distinct_tokens",
+    "tokens_for_repeats",
+]
+
+Column = NDArray[np.float64]
+Term: TypeAlias = Literal["E", "A/N", "B/D"]
+
+E_NATS: Final = 1.8169
+E_DEVIATION: Final = 0.026
+A: Final = 482.0
+ALPHA: Final = 0.3478
+ALPHA_DEVIATION: Final = 0.0154
+B: Final = 2085.4
+BETA: Final = 0.3658
+BETA_DEVIATION: Final = 0.0206
+"""L(N, D) = E + A/N^alpha + B/D^beta: Besiroglu et al. 2024 (arXiv:2404.10102), refit of Hoffmann et al. 2022."""
+CENTRE_PARAMETERS: Final = 1e9
+CENTRE_TOKENS: Final = 2e10
+"""A and alpha, B and beta err together: the terms are known best at about the middle of the fitted runs."""
+
+REPEATS_WORTH: Final = 15.39
+"""R*: Muennighoff et al. 2023 (arXiv:2305.16264), pre-training up to 9B parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chinchilla:
+    """Constants of L(N, D) = E + A/N^alpha + B/D^beta, as columns of draws of shape (n,); alike in all terms."""
+
+    e_nats: Column
+    a: Column
+    alpha: Column
+    b: Column
+    beta: Column
+
+    def loss_nats(self, parameters: float, tokens: float) -> Column:
+        """Return the loss of a model trained on so many distinct tokens, shape (n,)."""
+        return np.asarray(self.e_nats + self.a / parameters**self.alpha + self.b / tokens**self.beta)
+
+    def tokens_to(self, loss_nats: float, parameters: float) -> Column:
+        """Return the distinct tokens that reach a loss, shape (n,); inf where no number does."""
+        left = loss_nats - self.e_nats - self.a / parameters**self.alpha
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            return np.where(left > 0, (self.b / left) ** (1.0 / self.beta), np.inf)
+
+    def binding_term(self, loss_nats: float, parameters: float) -> Term:
+        """Return the term that keeps a loss out of reach in the median draw, "B/D" where data would do."""
+        if loss_nats <= float(np.median(self.e_nats)):
+            return "E"
+        floor = self.e_nats + self.a / parameters**self.alpha
+        return "A/N" if loss_nats <= float(np.median(floor)) else "B/D"
+
+
+def chinchilla_draws(normals: NDArray[np.float64]) -> Chinchilla:
+    """
+    Return joint draws of the constants.
+
+    The published standard errors are not independent and their covariance is not published: the exponents are
+    drawn, and A and B follow so that each term keeps its value in the middle of the fitted runs.
+
+    Args:
+        normals: standard normals of shape (n, 3); zeros give the published constants.
+    """
+    alpha, beta = ALPHA + ALPHA_DEVIATION * normals[:, 1], BETA + BETA_DEVIATION * normals[:, 2]
+    return Chinchilla(
+        e_nats=E_NATS + E_DEVIATION * normals[:, 0],
+        a=A * CENTRE_PARAMETERS ** (alpha - ALPHA),
+        alpha=alpha,
+        b=B * CENTRE_TOKENS ** (beta - BETA),
+        beta=beta,
+    )
+
+
+def distinct_tokens(unique: float, seen: float) -> float:
+    """
+    Return how many distinct tokens a run that repeats its data is worth: U + U R* (1 - e^(-R/R*)).
+
+    Args:
+        unique: tokens in the data set, U.
+        seen: tokens trained on; R = seen/U - 1.
+
+    Raises:
+        InputError: a number that is not positive.
+    """
+    if not (unique > 0 and seen > 0):
+        msg = f"tokens: {unique} unique, {seen} seen: both must be positive"
+        raise InputError(msg)
+    if seen <= unique:
+        return seen
+    repeats = seen / unique - 1
+    return unique + unique * REPEATS_WORTH * (1 - math.exp(-repeats / REPEATS_WORTH))
+
+
+def tokens_for_repeats(unique: float, worth: Column) -> Column:
+    """Return the tokens to train on for a worth of distinct ones, shape (n,); inf where repeats cannot."""
+    extra = (worth - unique) / (unique * REPEATS_WORTH)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        repeats = np.where(extra < 1, -REPEATS_WORTH * np.log1p(-np.minimum(extra, 1.0)), np.inf)
+    return np.where(worth <= unique, worth, unique * (1 + repeats))
+
+
+def bit_steps(samples: float) -> int:
+    """Return the steps of 512 images that fine-tune an image classifier: the BiT rule (Kolesnikov et al. 2020)."""
+    return 500 if samples < 20_000 else 10_000 if samples < 500_000 else 20_000

@@ -1,0 +1,245 @@
+"""From what was traced, priced and drawn to the lines of the answer, sorted, and its one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.price_facts import PriceBookFacts
+from trainfare_core.recommendation import Interval, Option
+from trainfare_core.strategy.amounts import Amount
+from trainfare_core.strategy.answer import Change, StrategyAnswer, StrategyLine, TracedFacts
+from trainfare_core.strategy.decision import Decision, Standing, decide
+from trainfare_core.strategy.draws import Outcome, Priced, ReachedBy, Sizes, outcomes
+from trainfare_core.strategy.question import Question
+from trainfare_core.strategy.situation import STRATEGIES, Strategy
+
+__all__ = ["Found", "answer_of"]
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    What tracing and pricing found out about one strategy.
+
+    Attributes:
+        strategy: the strategy.
+        profile: as traced, with the knobs chosen; None where there is none.
+        option: the cheapest machine; None where there is none.
+        amount: samples to target; None where not known.
+        knobs, notes: in words.
+        impossible_because, unknown_because: why there is nothing.
+    """
+
+    strategy: Strategy
+    profile: JobProfile | None = None
+    option: Option | None = None
+    amount: Amount | None = None
+    knobs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    impossible_because: str | None = None
+    unknown_because: str | None = None
+
+
+def answer_of(
+    question: Question,
+    found: Sequence[Found],
+    *,
+    name: str,
+    tool_version: str,
+    pilots: Mapping[Strategy, ReachedBy] | None = None,
+    pilot_notes: Sequence[str] = (),
+    price_books: tuple[PriceBookFacts, ...] = (),
+    assumptions: Sequence[str] = (),
+) -> StrategyAnswer:
+    """
+    Answer a question.
+
+    Args:
+        question: what is asked.
+        found: one entry a strategy.
+        name: of the job.
+        tool_version: of trainfare.
+        pilots: final values as pilots foresee them.
+        pilot_notes: what the pilots' curves told, in sentences.
+        price_books: the prices used.
+        assumptions: beside those of the question.
+    """
+    priced = [
+        Priced(one.strategy, one.option, one.amount)
+        for one in found
+        if one.option is not None and one.amount is not None
+    ]
+    profiles: dict[Strategy, JobProfile] = {
+        one.strategy: one.profile for one in found if one.profile is not None
+    }
+    notes = (*question.assumed(), *assumptions, *pilot_notes)
+    if not priced:
+        reasons = "; ".join(
+            f"{one.strategy}: {one.unknown_because or one.impossible_because}" for one in found
+        )
+        return StrategyAnswer(
+            tool_version=tool_version, name=name, question=question, kind="none", strategy=None, runner_up=None,
+            sentence=f"No strategy has a price: {reasons}.", doubts=(), pilot=None, reference=None,
+            lines=tuple(_line(one, None, None) for one in found), assumptions=notes, price_books=price_books,
+        )  # fmt: skip
+    reference = _reference(question, priced)
+    drawn = outcomes(
+        question,
+        priced,
+        reference=reference,
+        sizes=Sizes(_parameters(profiles), _lora_parameters(profiles)),
+        pilots=pilots,
+    )
+    decision = decide(question, drawn, parameters=_parameters(profiles))
+    lines = [_line(one, drawn.get(one.strategy), decision.standings.get(one.strategy)) for one in found]
+    return StrategyAnswer(
+        tool_version=tool_version,
+        name=name,
+        question=question,
+        kind=decision.kind,
+        strategy=decision.pick,
+        runner_up=decision.runner_up,
+        sentence=_sentence(question, decision, lines),
+        doubts=decision.doubts,
+        pilot=decision.pilot,
+        reference=reference,
+        lines=tuple(sorted(lines, key=lambda line: _place(line, decision))),
+        assumptions=notes,
+        price_books=price_books,
+    )
+
+
+def _reference(question: Question, priced: Sequence[Priced]) -> Strategy:
+    """Return the strategy that quality is told against: full fine-tuning, else what is known, else the first."""
+    there = [one.strategy for one in priced]
+    wanted: tuple[Strategy, ...] = ("full_finetune", question.known_strategy, *reversed(STRATEGIES))
+    return next(name for name in wanted if name in there)
+
+
+def _parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
+    for name in ("full_finetune", "scratch"):
+        profile = profiles.get(name)
+        if profile is not None:
+            return float(sum(group.count for group in profile.parameters))
+    return None
+
+
+def _lora_parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
+    profile = profiles.get("lora") or profiles.get("qlora")
+    trained = 0 if profile is None else profile.trainable_parameters
+    return float(trained) if trained else None
+
+
+def _line(one: Found, outcome: Outcome | None, standing: Standing | None) -> StrategyLine:
+    if outcome is None or one.amount is None or one.option is None:
+        unknown = one.unknown_because
+        if unknown is None and one.impossible_because is None:
+            unknown = "how long to train is not known: give the number of samples, or the job's own plan"
+        return StrategyLine(
+            strategy=one.strategy,
+            impossible_because=one.impossible_because,
+            unknown_because=unknown if one.impossible_because is None else None,
+            traced=_traced(one),
+            machine=one.option,
+            knobs=one.knobs,
+            notes=one.notes,
+        )
+    edge = outcome.edge
+    step = None if one.profile is None else one.profile.global_samples_per_step
+    return StrategyLine(
+        strategy=one.strategy,
+        traced=_traced(one),
+        knobs=one.knobs,
+        samples=_interval(outcome.samples),
+        samples_because=one.amount.because,
+        optimizer_steps=None if not step else math.ceil(float(_middle(outcome.samples)) / step),
+        machine=one.option,
+        usd=_interval(outcome.usd),
+        hours=_interval(outcome.hours),
+        quality=None if outcome.quality_pct is None else _change(outcome.quality_pct),
+        quality_value=None if outcome.value is None else _interval(outcome.value),
+        p_reach=None if standing is None else standing.p_reach,
+        p_within=None if standing is None else standing.p_within,
+        p_cheapest=None if standing is None else standing.p_cheapest,
+        expected_usd=None if standing is None else standing.expected_usd,
+        falls_back_to=None if standing is None else standing.falls_back_to,
+        analogs=0 if edge is None else edge.analogs,
+        analog_sources=() if edge is None else edge.sources,
+        notes=one.notes,
+    )
+
+
+def _traced(one: Found) -> TracedFacts | None:
+    profile = one.profile
+    if profile is None:
+        return None
+    samples = profile.batch.samples_per_step
+    packed = 2 if one.strategy == "qlora" else 1
+    return TracedFacts(
+        parameters=sum(
+            group.count * (packed if group.dtype == "int8" else 1) for group in profile.parameters
+        ),
+        trainable_parameters=profile.trainable_parameters,
+        flops_per_sample=profile.step_flops / samples if samples else 0.0,
+        optimizer_state_bytes=profile.optimizer.state_bytes,
+        saved_activation_bytes=profile.memory.saved_activation_bytes,
+        weights_bytes=profile.parameter_bytes,
+    )
+
+
+def _middle(values: Column) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
+
+
+def _interval(values: Column) -> Interval:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return Interval(mid=0.0, low_80=0.0, high_80=0.0)
+    low, mid, high = (float(x) for x in np.quantile(finite, (0.1, 0.5, 0.9)))
+    return Interval(mid=mid, low_80=low, high_80=high)
+
+
+def _change(values: Column) -> Change:
+    low, mid, high = (float(x) for x in np.quantile(values, (0.1, 0.5, 0.9)))
+    return Change(mid=mid, low_80=low, high_80=high)
+
+
+def _place(line: StrategyLine, decision: Decision) -> tuple[int, float, int]:
+    if line.strategy == decision.pick:
+        level = 0
+    elif line.strategy == decision.runner_up:
+        level = 1
+    else:
+        level = 2 if line.usd is not None else 3 if line.unknown_because is not None else 4
+    usd = line.expected_usd if line.expected_usd is not None else math.inf
+    return level, usd, STRATEGIES.index(line.strategy)
+
+
+def _sentence(question: Question, decision: Decision, lines: Sequence[StrategyLine]) -> str:
+    target = (
+        f"within {question.within_pct:g} % of full fine-tuning"
+        if question.target_value is None
+        else f"{question.metric} {question.target_value:g}"
+    )
+    if decision.kind == "none" or decision.pick is None:
+        return f"No strategy reaches the target ({target}), because {decision.binding}."
+    pick = next(line for line in lines if line.strategy == decision.pick)
+    usd = pick.usd
+    cost = "" if usd is None else f"${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
+    machine = "" if pick.machine is None else f" on {pick.machine.nodes} x {pick.machine.machine}"
+    chance = "an unknown chance" if pick.p_reach is None else f"a chance of {pick.p_reach:.0%}"
+    if decision.kind == "pilot" and decision.pilot is not None:
+        return (
+            f"Unknown: run a pilot of ${decision.pilot.usd:,.2f}. The best guess so far is {decision.pick}: "
+            f"{cost}{machine}, with {chance} to reach {target}."
+        )
+    return f"Train with {decision.pick}: {cost}{machine}, with {chance} to reach {target}."

@@ -1,0 +1,139 @@
+"""
+What a person tells: data, checkpoint, target, limits. Every field but the target of the trace has a default,
+and `assumed` says in words which of them were taken.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, metric_kind, task_of
+
+__all__ = ["Checkpoint", "Question"]
+
+Checkpoint: TypeAlias = Literal["none", "same", "related", "distant", "unknown"]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_LOWER: Final = re.compile(
+    r"loss|perplex|ppl|nll|error|\bwer\b|\bcer\b|\bmae\b|\bmse\b|rmse|fid", re.IGNORECASE
+)
+_THRESHOLDED: Final = re.compile(r"humaneval|mbpp|pass_?@?\d|exact_?match|\bem\b|gsm8k", re.IGNORECASE)
+
+
+class Question(BaseModel):
+    """How to train one model on one data set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=500)
+
+    domain: str = Field(default="vision-cls", description="kind of data and task, e.g. vision-cls, llm-ift")
+    samples: Positive | None = Field(default=None, description="training samples in one pass")
+    tokens_per_sample: Positive | None = None
+    checkpoint: Checkpoint = Field(
+        default="related",
+        description="what pre-trained checkpoint of this model exists, and how near its data is",
+    )
+    metric: str = Field(
+        default="quality", description="what the target is measured by, e.g. accuracy, val_loss"
+    )
+    direction: Literal["max", "min"] | None = Field(
+        default=None, description="None: read from the metric's name"
+    )
+    target_value: Positive | None = Field(
+        default=None, description="value to reach; None: within `within_pct` of what full fine-tuning reaches"
+    )
+    within_pct: Annotated[float, Field(ge=0, le=50)] = 1.0
+    known_value: Positive | None = Field(default=None, description="what `known_strategy` is known to reach")
+    known_strategy: Strategy = "full_finetune"
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = STRATEGIES
+    epochs: Positive | None = Field(default=None, description="passes that full fine-tuning would get")
+    lora_rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    head: str | None = Field(
+        default=None, description="name of the output layer; None: the last linear layer"
+    )
+    cache_features: bool = Field(
+        default=False, description="linear probe: run the backbone once and keep its output; no augmentation"
+    )
+    learning_rate_trials: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="full runs of each strategy to find its learning rate"
+    )
+    max_usd: Positive | None = None
+    deadline_hours: Positive | None = None
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value of the metric is better."""
+        if self.direction is not None:
+            return self.direction == "max"
+        return _LOWER.search(self.metric) is None
+
+    @property
+    def thresholded(self) -> bool:
+        """Whether the metric jumps (pass@1, exact match) while the evidence moves smoothly."""
+        return _THRESHOLDED.search(self.metric) is not None
+
+    @property
+    def tokens(self) -> float | None:
+        """Tokens of one pass; None where not known."""
+        if self.samples is None or self.tokens_per_sample is None:
+            return None
+        return self.samples * self.tokens_per_sample
+
+    def impossible(self) -> dict[Strategy, str]:
+        """Return the strategies that this question rules out, each with the reason."""
+        reasons: dict[Strategy, str] = {}
+        for strategy in STRATEGIES:
+            if strategy not in self.strategies:
+                reasons[strategy] = "not asked for"
+            elif self.checkpoint == "none" and strategy != "scratch":
+                reasons[strategy] = "there is no checkpoint to start from"
+            elif strategy == "linear_probe" and task_of(self.domain) in ("instruction", "pretraining"):
+                reasons[strategy] = "a language model's head alone does not learn to write"
+        return reasons
+
+    def situation(
+        self,
+        offered: tuple[Strategy, ...],
+        lora_parameters: float | None = None,
+        parameters: float | None = None,
+    ) -> Situation:
+        """Return the part of the question that published comparisons can speak to."""
+        samples = self.tokens if task_of(self.domain) == "pretraining" else self.samples
+        return Situation(
+            domain=self.domain,
+            offered=offered,
+            samples=samples,
+            metric=metric_kind(self.metric),
+            tokens=self.tokens,
+            lora_parameters=lora_parameters,
+            parameters=parameters,
+        )
+
+    def assumed(self) -> tuple[str, ...]:
+        """Say in sentences which defaults were taken."""
+        given = self.model_fields_set
+        lines = [
+            "pre-training is sunk cost and counted nowhere",
+            f"a free checkpoint of the same model on {self.checkpoint} data exists"
+            if "checkpoint" not in given
+            else "",
+            f"the target is what full fine-tuning reaches, less {self.within_pct:g} %"
+            if self.target_value is None
+            else "",
+            f"{'higher' if self.higher_is_better else 'lower'} {self.metric} is better"
+            if self.direction is None
+            else "",
+            f"LoRA of rank {self.lora_rank} on every linear layer but the output layer"
+            if "lora_rank" not in given
+            else "",
+            "each strategy's learning rate is found in one run; LoRA's is about ten times full fine-tuning's"
+            if "learning_rate_trials" not in given
+            else "",
+            "features of a linear probe are not cached, so that augmentation stays possible"
+            if not self.cache_features
+            else "",
+        ]
+        return tuple(line for line in lines if line)

@@ -1,0 +1,198 @@
+"""The strategies' answer as text, the same for the terminal and the page; each renderer escapes what it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from trainfare.report.facts import BookLine, book_line
+from trainfare.report.wording import (
+    count_words,
+    hardware_words,
+    interval,
+    machine_words,
+    percent,
+    place_words,
+    purchase_words,
+    usd,
+)
+from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
+from trainfare_core.strategy.situation import Strategy
+
+__all__ = ["NAMES", "StrategyRow", "StrategyStory", "tell_strategy"]
+
+NAMES: Final[dict[Strategy, str]] = {
+    "scratch": "from scratch",
+    "full_finetune": "full fine-tuning",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "linear_probe": "linear probe",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRow:
+    """One strategy that has a price, as text."""
+
+    name: str
+    picked: bool
+    cost: tuple[str, str]
+    time: tuple[str, str]
+    expected: str
+    reach: str
+    cheapest: str
+    within: str
+    quality: str
+    machine: str
+    hardware: str
+    place: str
+    trained: str
+    work: str
+    samples: str
+    evidence: str
+    knobs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyStory:
+    """The whole answer as text."""
+
+    name: str
+    headline: str
+    kind: str
+    rows: tuple[StrategyRow, ...]
+    left_out: tuple[str, ...]
+    doubts: tuple[str, ...]
+    pilot: tuple[str, ...]
+    assumptions: tuple[str, ...]
+    books: tuple[str, ...]
+    shows_within: bool
+    reference: str
+
+
+def tell_strategy(answer: StrategyAnswer, as_of: date) -> StrategyStory:
+    """
+    Return the answer in words.
+
+    Args:
+        answer: what to tell.
+        as_of: the day of the report, against which the prices' age is counted.
+    """
+    priced = [line for line in answer.lines if line.usd is not None]
+    return StrategyStory(
+        name=answer.name,
+        headline=_headline(answer),
+        kind=answer.kind,
+        rows=tuple(_row(line, answer) for line in priced),
+        left_out=tuple(_left_out(line) for line in answer.lines if line.usd is None),
+        doubts=answer.doubts,
+        pilot=_pilot(answer),
+        assumptions=answer.assumptions,
+        books=tuple(_book(book_line(book, as_of)) for book in answer.price_books),
+        shows_within=any(line.p_within is not None for line in priced),
+        reference="" if answer.reference is None else NAMES[answer.reference],
+    )
+
+
+def _book(book: BookLine) -> str:
+    return f"{book.cloud}: {book.rows} prices of {book.dates}, {book.age}{', STALE' if book.stale else ''}"
+
+
+def _headline(answer: StrategyAnswer) -> str:
+    text = answer.sentence
+    for strategy in ("linear_probe", "full_finetune", "qlora", "lora", "scratch"):
+        for before in ("Train with ", "so far is ", "even for "):
+            text = text.replace(f"{before}{strategy}", f"{before}{NAMES[strategy]}")
+    return text
+
+
+def _row(line: StrategyLine, answer: StrategyAnswer) -> StrategyRow:
+    machine, traced = line.machine, line.traced
+    return StrategyRow(
+        name=NAMES[line.strategy],
+        picked=line.strategy == answer.strategy,
+        cost=("", "") if line.usd is None else interval(line.usd, "usd"),
+        time=("", "") if line.hours is None else interval(line.hours, "h:auto"),
+        expected=_expected(line),
+        reach=_chance(line.p_reach),
+        cheapest=_chance(line.p_cheapest),
+        within="" if line.p_within is None else percent(line.p_within),
+        quality=_quality(line, answer),
+        machine="" if machine is None else machine_words(machine),
+        hardware="" if machine is None else hardware_words(machine),
+        place=""
+        if machine is None
+        else f"{place_words(machine)}, {purchase_words(machine.purchase_option)}, {usd(machine.usd_per_hour)}/h",
+        trained=""
+        if traced is None
+        else f"{count_words(traced.trainable_parameters)} of {count_words(traced.parameters)}",
+        work=""
+        if traced is None or machine is None
+        else f"{count_words(traced.flops_per_sample)}FLOP a sample, {machine.memory_gib.mid:.3g} GiB a device",
+        samples=_samples(line),
+        evidence=_evidence(line, answer),
+        knobs=line.knobs,
+        notes=line.notes,
+    )
+
+
+def _expected(line: StrategyLine) -> str:
+    if line.expected_usd is None:
+        return "unknown"
+    back = "" if line.falls_back_to is None else f", else {NAMES[line.falls_back_to]}"
+    return f"{usd(line.expected_usd)}{back}"
+
+
+def _chance(chance: float | None) -> str:
+    return "unknown" if chance is None else percent(chance)
+
+
+def _quality(line: StrategyLine, answer: StrategyAnswer) -> str:
+    if line.quality_value is not None:
+        value = line.quality_value
+        return f"{value.mid:.4g} [{value.low_80:.4g} – {value.high_80:.4g}]"
+    if line.quality is None:
+        return "unknown"
+    if line.strategy == answer.reference:
+        return "the measure"
+    change = line.quality
+    return f"{change.mid:+.1f} % [{change.low_80:+.1f} – {change.high_80:+.1f}]"
+
+
+def _samples(line: StrategyLine) -> str:
+    if line.samples is None:
+        return "unknown"
+    value = line.samples
+    return (
+        f"{count_words(value.mid)} samples [{count_words(value.low_80)} – {count_words(value.high_80)}]: "
+        f"{line.samples_because}"
+    )
+
+
+def _evidence(line: StrategyLine, answer: StrategyAnswer) -> str:
+    if line.strategy == answer.reference:
+        return "the others are measured against it"
+    if not line.analogs:
+        return "no near published comparison: a rule only"
+    return f"{line.analogs} near published comparisons of {len(line.analog_sources)} source(s)"
+
+
+def _left_out(line: StrategyLine) -> str:
+    if line.impossible_because:
+        return f"{NAMES[line.strategy]}: not possible: {line.impossible_because}"
+    return f"{NAMES[line.strategy]}: unknown, because {line.unknown_because}"
+
+
+def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:
+    pilot = answer.pilot
+    if pilot is None:
+        return ()
+    pays = "it pays" if pilot.worth_it else "it does not pay"
+    lines: Sequence[str] = (
+        f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved: {pays}",
+        pilot.design,
+    )
+    return tuple(lines)

@@ -1,0 +1,186 @@
+"""`trainfare strategy`: one TOML or flags, formats, exit codes, and strategies that cannot be traced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainfare.cli import main
+from trainfare.strategy_question import filled_from, question_of, read_strategy_file
+from trainfare.training_job import TrainingJob
+from trainfare_core.errors import InputError
+from trainfare_core.strategy.answer import StrategyAnswer
+
+SCRIPT = '''
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from trainfare import TrainingJob
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(32, 32), nn.Linear(32, 10)
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.head(self.body(batch[0]).relu()), batch[1])
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+def job(**fields):
+    batch = lambda: (torch.zeros(16, 32), torch.zeros(16, dtype=torch.long))
+    return TrainingJob(module=Net, batch=batch, batch_size=16, precision="bf16-mixed", **fields)
+
+def sized():
+    return job(train_samples=40_000, max_epochs=30)
+'''  # fmt: skip
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT, encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> int:
+    try:
+        main(["strategy", *map(str, arguments)])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+FAST = ("--strategies", "full_finetune", "--strategies", "scratch", "--strategies", "linear_probe")
+
+
+def test_one_toml_holds_everything(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Target beside the file, the question and the market; flags win over it; JSON is the published model."""
+    toml = script.with_name("strategy.toml")
+    toml.write_text(
+        'target = "train.py:sized"\ndomain = "vision-cls"\nmetric = "accuracy"\nknown-value = 0.9\n'
+        'target-value = 0.95\nstrategies = ["full_finetune", "scratch", "linear_probe"]\nproviders = ["aws"]\n',
+        encoding="utf-8",
+    )
+    assert run(toml, "--format", "json", "--target-value", 0.5) == 0
+    answer = StrategyAnswer.model_validate_json(capsys.readouterr().out)
+    assert (answer.kind, answer.question.target_value, answer.question.known_value) == ("train", 0.5, 0.9)
+    assert answer.question.samples == 40_000
+    priced = {line.strategy: line for line in answer.lines if line.usd is not None}
+    assert set(priced) == {"full_finetune", "scratch", "linear_probe"}
+    assert {line.machine.provider for line in priced.values()} == {"aws"}
+    steps = {name: line.optimizer_steps for name, line in priced.items()}
+    assert steps["full_finetune"] == pytest.approx(30 * 2500, rel=0.1)
+    assert steps["scratch"] == pytest.approx(17 * steps["full_finetune"], rel=0.1)
+    left_out = {line.strategy: line.impossible_because for line in answer.lines if line.usd is None}
+    assert left_out == {"lora": "not asked for", "qlora": "not asked for"}
+
+
+def test_no_answer_ends_with_3_and_its_sentence(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A target out of reach is shown and is not a success."""
+    code = run(f"{script}:sized", *FAST, "--metric", "accuracy", "--known-value", 0.5, "--target-value", 0.99)
+    shown = capsys.readouterr()
+    assert code == 3
+    assert "No strategy reaches the target (accuracy 0.99)" in shown.out
+    assert "No strategy reaches the target" in shown.err
+
+
+def test_the_table_names_defaults_machines_and_what_is_left_out(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What somebody who pays reads."""
+    run(f"{script}:sized", *FAST)
+    text = capsys.readouterr().out
+    for words in (
+        "cost to target",
+        "Assumed",
+        "pre-training is sunk cost",
+        "the data is vision-cls",
+        "Prices",
+        "LoRA: not possible",
+    ):
+        assert words in text
+
+
+def test_an_unknown_length_is_unknown(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a plan nor a number of samples: no dollars are made up."""
+    assert run(f"{script}:job", *FAST, "--format", "json") == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["kind"] == "none"
+    assert all(line["usd"] is None for line in answer["lines"])
+    assert "give the number of samples" in answer["lines"][0]["unknown_because"]
+
+
+def test_a_strategy_that_cannot_be_traced_says_why(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are priced all the same."""
+    assert run(f"{script}:sized", *FAST, "--head", "nowhere", "--format", "json") in (0, 3)
+    lines = {line["strategy"]: line for line in json.loads(capsys.readouterr().out)["lines"]}
+    assert "there is no such layer" in lines["linear_probe"]["unknown_because"]
+    assert lines["full_finetune"]["usd"]["mid"] > 0
+
+
+def test_lora_and_qlora_are_traced_and_priced(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through peft; QLoRA only on NVIDIA."""
+    pytest.importorskip("peft")
+    chosen = ("--strategies", "lora", "--strategies", "qlora", "--strategies", "full_finetune")
+    run(f"{script}:sized", *chosen, "--format", "json", "--domain", "nlp-glue")
+    lines = {line["strategy"]: line for line in json.loads(capsys.readouterr().out)["lines"]}
+    assert lines["lora"]["traced"]["trainable_parameters"] == 16 * 64 + 32 * 10 + 10
+    assert lines["qlora"]["traced"]["weights_bytes"] < lines["lora"]["traced"]["weights_bytes"]
+    assert any("NVIDIA" in note for note in lines["qlora"]["notes"])
+    assert lines["lora"]["analogs"] >= 5
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("target = 3", "target is no text"),
+        ("x = = 1", "not TOML"),
+        ("max_nodes = 99", "max_nodes"),
+        ("providers = [1]", "providers"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, word: str) -> None:
+    """With the key that is wrong."""
+    path = tmp_path / "strategy.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=word):
+        read_strategy_file(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"lora_ranks": 8}, "there is no lora_ranks"),
+        ({"samples": -1}, "samples"),
+        ({"known_strategy": "magic"}, "known_strategy"),
+        ({"strategies": []}, "strategies"),
+        ({"confidence": 1.0}, "confidence"),
+    ],
+)
+def test_a_question_that_is_none_is_refused(values: dict[str, Any], word: str) -> None:
+    """With the field that is wrong, and those that there are."""
+    with pytest.raises(InputError, match=word):
+        question_of(values, "the flags")
+
+
+def test_the_job_fills_what_was_not_said() -> None:
+    """Samples, tokens and, by the tokens, the kind of data; what was said stays."""
+    job = TrainingJob(module=object(), batch=object(), batch_size=1, train_samples=7, tokens_per_sample=9)
+    question, assumed = filled_from(question_of({}, ""), job)
+    assert (question.samples, question.tokens_per_sample, question.domain) == (7, 9, "llm-ift")
+    assert "llm-ift" in assumed[0]
+    said, nothing = filled_from(question_of({"domain": "nlp-glue", "samples": 5}, ""), job)
+    assert (said.samples, said.domain, nothing) == (5, "nlp-glue", ())
+
+
+def test_usage_errors_end_with_2(script: Path, tmp_path: Path) -> None:
+    """No such file, two files, a file without a job."""
+    assert run(tmp_path / "absent.toml") == 2
+    empty = tmp_path / "empty.toml"
+    empty.write_text("", encoding="utf-8")
+    assert run(empty) == 2
+    assert run(empty, "--config", empty) == 2
+    assert run(f"{script}:sized", "--checkpoint", "nearby") == 2
