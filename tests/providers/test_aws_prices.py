@@ -358,6 +358,17 @@ def test_list_that_is_empty_is_said(server: AwsServer, monkeypatch: pytest.Monke
     assert "not one AWSComputeSavingsPlan rate came for us-east-1" in said
 
 
+def test_regions_that_aws_does_not_list_are_asked_all_the_same(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of regions is a help; a region without a price then says so itself."""
+    sign_in(monkeypatch, server)
+    server.faults["pricing:GetAttributeValues"] = [Answer(400, b'{"__type": "InvalidParameterException"}')]
+    fetched = fetch(server, "us-east-1", "eu-central-1")
+    assert offered(fetched) >= PUBLIC
+    assert "not one price of AmazonSageMaker came for eu-central-1" in notes(fetched)
+
+
 def test_load_is_offline_and_empty_before_the_first_refresh(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -33,6 +33,8 @@ _NOT_OFFERED: Final = frozenset(
         "InvalidInstanceType",
         "InvalidParameterValue",
         "InvalidParameterCombination",
+        "InvalidParameterException",
+        "NotFoundException",
         "Unsupported",
         "UnsupportedOperation",
         "ValidationException",

@@ -193,15 +193,24 @@ class Listing:
 
     def _read_offers(self, regions: Sequence[str], machines: Machines, trial: Haul) -> bool:
         for service, offer, filters in _OFFERS:
-            self._check_attributes(offer, ("regionCode", *filters))
-            values = self._pricing(_VALUES, ServiceCode=offer, AttributeName="regionCode")
-            offered = {text(value, "Value") for value in values}
+            self._check_attributes(offer, tuple(filters))
+            offered = self._regions_of(offer)
             for region in regions:
-                if region not in offered:
+                if offered and region not in offered:
                     trial.note(f"{offer} is not offered in {region}: left out")
                     continue
                 self._read_products(service, offer, {"regionCode": region, **filters}, machines, trial)
         return True
+
+    def _regions_of(self, offer: str) -> set[str]:
+        """Return the regions that an offer has prices of; none where AWS does not list them."""
+        try:
+            return {
+                text(one, "Value")
+                for one in self._pricing(_VALUES, ServiceCode=offer, AttributeName="regionCode")
+            }
+        except NotOfferedError:
+            return set()
 
     def _check_attributes(self, offer: str, needed: Sequence[str]) -> None:
         """A filter on an attribute that is gone would let every row in, or none."""
@@ -220,6 +229,7 @@ class Listing:
         reading = self._reading(region, machines, source, {})
         filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
         products = self._pricing(_PRODUCTS, ServiceCode=offer, Filters=filters, FormatVersion="aws_v1")
+        before = sift.read
         for record in read_products(products):
             if record is None:
                 sift.set_aside("a row that cannot be read")
@@ -227,6 +237,8 @@ class Listing:
                 sift_ec2(record, sift, reading)
             else:
                 sift_sagemaker(record, sift, reading)
+        if sift.read == before:
+            trial.note(f"not one price of {offer} came for {region}")
 
     def _pricing(self, call: Call, **arguments: object) -> Iterator[object]:
         return self.account.pages(call, PRICING_REGION, MaxResults=100, **arguments)
