@@ -155,7 +155,13 @@ def test_refresh_over_tls_gives_a_book_that_loads(tmp_path: Path, monkeypatch: p
 
 def an_offer(*_: object) -> WorkspaceOffer:
     size = Size(
-        "Standard_NC24ads_A100_v4", "x", 1, False, ("AmlCompute",), {("Linux", "Standard"): Decimal("3.67")}
+        "Standard_NC24ads_A100_v4",
+        "x",
+        24,
+        1,
+        False,
+        ("AmlCompute",),
+        {("Linux", "Standard"): Decimal("3.67")},
     )
     return WorkspaceOffer("eastus", (size,), ())
 

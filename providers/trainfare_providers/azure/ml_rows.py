@@ -66,6 +66,8 @@ def _machine(size: Size) -> Machine | Refused:
     # A machine with a part of an accelerator is said to have one.
     if size.gpus != max(1.0, machine.accelerator_count):
         return Refused("number of GPUs is not what our table says", quarantined=True)
+    if size.vcpus != machine.vcpus:
+        return Refused("number of vCPUs is not what our table says", quarantined=True)
     return machine
 
 

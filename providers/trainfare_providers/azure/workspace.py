@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.credentials import TokenCredential
 
-__all__ = ["NEEDS", "Quota", "Size", "Workspace", "WorkspaceOffer", "ml_client", "offer_of", "read_workspace"]
+__all__ = [
+    "NEEDS",
+    "Quota",
+    "Size",
+    "Workspace",
+    "WorkspaceOffer",
+    "ml_client",
+    "offer_of",
+    "parse_offer",
+    "read_workspace",
+]
 
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 
@@ -61,6 +71,7 @@ class Size:
 
     name: str
     family: str
+    vcpus: int
     gpus: int
     low_priority_capable: bool
     compute_types: tuple[str, ...]
@@ -112,6 +123,11 @@ def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], No
         raise FetchError("azure", "the Azure ML workspace names no region; check the workspace")
     sizes = _asked(lambda: list(client.compute.list_sizes(location=region)), sleep)
     usages = _asked(lambda: list(client.compute.list_usage(location=region)), sleep)
+    return parse_offer(region, sizes, usages)
+
+
+def parse_offer(region: str, sizes: Iterable[object], usages: Iterable[object]) -> WorkspaceOffer:
+    """Return what the client's objects say; a quota that cannot be read is none."""
     read = [_size(vars(size)) for size in sizes]
     quotas = [_quota(vars(usage)) for usage in usages]
     return WorkspaceOffer(
@@ -238,10 +254,14 @@ def _either(values: Mapping[str, object], *names: str) -> object:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _size(values: Mapping[str, object]) -> Size | None:
     name, family = name_of(values.get("name")), text_of(values.get("family"))
-    gpus = values.get("gpus")
-    if name is None or family is None or not isinstance(gpus, int) or isinstance(gpus, bool):
+    gpus, vcpus = _count(values.get("gpus")), _count(_either(values, "vCPUs", "v_cp_us"))
+    if name is None or family is None or gpus is None or vcpus is None:
         return None
     types = _either(values, "supportedComputeTypes", "supported_compute_types")
     types = types.split(",") if isinstance(types, str) else items_of(types)
@@ -249,6 +269,7 @@ def _size(values: Mapping[str, object]) -> Size | None:
     return Size(
         name=name,
         family=family,
+        vcpus=vcpus,
         gpus=gpus,
         low_priority_capable=_either(values, "lowPriorityCapable", "low_priority_capable") is True,
         compute_types=tuple(str(one) for one in types),
@@ -279,8 +300,8 @@ def _quota(values: Mapping[str, object]) -> Quota | None:
     name = values.get("name")
     label = object_of(name) or cast("Mapping[str, object]", getattr(name, "__dict__", {}))
     family = text_of(label.get("value"))
-    used, allowed = _either(values, "currentValue", "current_value"), values.get("limit")
-    if family is None or not isinstance(used, int) or not isinstance(allowed, int):
+    used, allowed = _count(_either(values, "currentValue", "current_value")), _count(values.get("limit"))
+    if family is None or used is None or allowed is None:
         return None
     return Quota(family, used, allowed)
 

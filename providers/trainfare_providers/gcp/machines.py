@@ -56,18 +56,19 @@ class PartIndex:
     """Parts by what they are and where; the same part twice at two prices is no price."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
-        self._parts: dict[tuple[str, str, str, str], list[Part]] = {}
+        self._parts: dict[tuple[str, str, str], dict[str, list[Part]]] = {}
         for part in parts:
+            there = self._parts.setdefault((part.kind, part.of, part.option), {})
             for region in part.regions:
-                self._parts.setdefault((part.kind, part.of, part.option, region), []).append(part)
+                there.setdefault(region, []).append(part)
 
     def regions(self, kind: str, of: str, option: str) -> frozenset[str]:
         """Return the regions in which a part has a price."""
-        return frozenset(key[3] for key in self._parts if key[:3] == (kind, of, option))
+        return frozenset(self._parts.get((kind, of, option), ()))
 
     def price(self, kind: str, of: str, option: str, region: str) -> Part | Refused | None:
         """Return the part with its price; None where it has none there."""
-        found = self._parts.get((kind, of, option, region), [])
+        found = self._parts.get((kind, of, option), {}).get(region, [])
         if len({part.usd for part in found}) > 1:
             return Refused(f"two different prices for one part: {kind}", quarantined=True)
         return max(found, key=lambda part: (part.effective_on, part.sku_id), default=None)

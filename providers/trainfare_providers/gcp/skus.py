@@ -211,7 +211,7 @@ def _priced(sku: Mapping[str, object], kind: str, today: str) -> tuple[Decimal, 
     if money.get("currencyCode") != "USD":
         return Refused("currency is not USD", quarantined=True)
     usd = _money(money)
-    if usd is None or usd < 0:
+    if usd is None:
         return Refused("price is not a number", quarantined=True)
     return (usd / hours, day) if usd else Refused("price of 0")
 
@@ -222,8 +222,9 @@ def _money(money: Mapping[str, object]) -> Decimal | None:
     if isinstance(units, str):
         units = int(units) if re.fullmatch(r"[0-9]{1,9}", units, re.ASCII) else None
     whole = number_of(units)
-    if whole is None or whole != int(whole) or whole >= 10**9:
+    # The range first: 1E+999999 is a number that takes long to make whole.
+    if whole is None or not 0 <= whole < 10**9 or whole % 1:
         return None
-    if nanos is None or nanos != int(nanos) or not 0 <= nanos < 10**9:
+    if nanos is None or not 0 <= nanos < 10**9 or nanos % 1:
         return None
     return whole + nanos.scaleb(-9)

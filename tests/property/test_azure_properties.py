@@ -1,0 +1,64 @@
+"""Azure's parsers against anything: no crash, no lost row, no price that is not a number."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders.azure_ml import size, usage
+from builders.azure_wire import ITEMS, page
+from builders.junk import damaged
+from trainfare_core.price_intake import Tally, accept_rows
+from trainfare_providers.azure import vm_rows
+from trainfare_providers.azure.ml_rows import ml_rows
+from trainfare_providers.azure.workspace import WorkspaceOffer, parse_offer
+from trainfare_providers.strict_json import parse_json
+
+WHOLE: Any = parse_json(page(ITEMS))
+SIZES = [size("Standard_NC24ads_A100_v4", 1, 24, 3.67, 0.73), size("Standard_DS1_v2", 0, 1, 0.07)]
+_, METERS = vm_rows(WHOLE["Items"], source="x", today="2026-11-24")
+USAGES = [usage("NCADSA100v4", 8, 24)]
+
+
+def rows_of(tallies: tuple[Tally, ...]) -> int:
+    return sum(tally.rows for tally in tallies)
+
+
+def plans_of(item: Any) -> int:
+    plans = item.get("savingsPlan") if isinstance(item, dict) else None
+    return len(plans) if isinstance(plans, list) else 0
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(damaged(WHOLE["Items"]), max_size=6))
+def test_every_meter_ends_once(items: list[Any]) -> None:
+    """Items and entries of savings plans read = rows + left out + unreadable, whatever they are."""
+    sink, _ = vm_rows(items, source="x", today="2026-11-24")
+    found = sink.fetched()
+    read = len(items) + sum(map(plans_of, items))
+    assert found.rows.height + rows_of(found.filtered) + rows_of(found.quarantined) == read == sink.rows_read
+    accepted, intakes = accept_rows(found.rows, origin="azure")
+    assert sum(intake.rows_read for intake in intakes) == found.rows.height
+    prices = accepted["usd_per_hour"]
+    assert (prices.is_finite() & (prices > 0)).all()
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(damaged(SIZES), max_size=4), st.lists(damaged(USAGES), max_size=2))
+def test_every_size_of_a_workspace_ends(sizes: list[Any], usages: list[Any]) -> None:
+    """What the client gives is an object with any attributes; nothing of it is believed unseen."""
+    offer = parse_offer(
+        "eastus",
+        [SimpleNamespace(**one) for one in sizes if isinstance(one, dict)],
+        [SimpleNamespace(**one) for one in usages if isinstance(one, dict)],
+    )
+    assert isinstance(offer, WorkspaceOffer)
+    sink, _ = ml_rows(offer, METERS, source="x")
+    objects = sum(isinstance(one, dict) for one in sizes)
+    assert len(offer.sizes) + offer.unreadable == objects <= sink.rows_read <= 2 * objects
+    for row in sink.rows:
+        assert row.instance_type == "Standard_NC24ads_A100_v4"
+        assert row.usd_per_hour.is_finite()

@@ -1,0 +1,66 @@
+"""Google's parsers against anything: no crash, no lost SKU, no sum with a part missing, no price that is not a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders.gcp_wire import COMPUTE, TPU, page
+from builders.junk import damaged
+from trainfare_core.price_intake import Tally, accept_rows
+from trainfare_providers.gcp import catalogue_rows
+from trainfare_providers.gcp.machines import PartIndex, machine_rows
+from trainfare_providers.gcp.skus import Part, read_sku
+from trainfare_providers.gcp.tpus import slice_rows
+from trainfare_providers.source_rows import Refused
+from trainfare_providers.strict_json import parse_json
+
+TODAY = "2026-11-24"
+WHOLE: Any = parse_json(page([*COMPUTE, *TPU]))
+A3: Any = [
+    one for one in WHOLE["skus"] if one["description"].startswith(("A3 ", "Nvidia H100 80GB GPU", "SSD"))
+]
+
+
+def rows_of(tallies: tuple[Tally, ...]) -> int:
+    return sum(tally.rows for tally in tallies)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(damaged(WHOLE["skus"]), max_size=8), st.lists(damaged(WHOLE["skus"][-7:]), max_size=3))
+def test_every_sku_and_sum_ends_once(compute: list[Any], tpu: list[Any]) -> None:
+    """SKUs and sums read = rows + left out + unreadable; a row's price is a finite number above 0."""
+    sinks = catalogue_rows(compute, tpu, source="x", today=TODAY)
+    parts = [
+        part for part in (read_sku(one, today=TODAY) for one in (*compute, *tpu)) if isinstance(part, Part)
+    ]
+    index = PartIndex(parts)
+    sums = [*machine_rows(index, source="x"), *slice_rows(index, source="x")]
+    read = len(compute) + len(tpu) + len(sums)
+    ended = 0
+    for sink in sinks:
+        found = sink.fetched()
+        ended += found.rows.height + rows_of(found.filtered) + rows_of(found.quarantined)
+        if found.rows.height:
+            accepted, (intake,) = accept_rows(found.rows, origin="gcp")
+            assert intake.rows_read == found.rows.height
+            assert (accepted["usd_per_hour"].is_finite() & (accepted["usd_per_hour"] > 0)).all()
+    assert ended == read
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.data())
+def test_damaged_part_never_makes_a_cheaper_machine(data: st.DataObject) -> None:
+    """Whatever happens to one of the four SKUs, an A3 costs what its four parts say, or nothing is said."""
+    skus = list(A3)
+    place = data.draw(st.integers(0, len(skus) - 1))
+    skus[place] = data.draw(damaged([skus[place]]))
+    part = read_sku(skus[place], today=TODAY)
+    assert isinstance(part, (Part, Refused))
+    machines, _ = catalogue_rows(skus, [], source="x", today=TODAY)
+    for row in machines.rows:
+        assert isinstance(part, Part)
+        assert row.sku.count("+") == 3
+        assert part.sku_id in row.sku

@@ -1,0 +1,64 @@
+"""docs/permissions.md against the questions that Azure's and Google's sources really ask, both ways."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from builders.azure_ml import WORKSPACE, FakeCredential, arm, cloud_of, size
+from builders.gcp_wire import COMPUTE, TPU, page
+from faults.server import FaultServer, json_script
+from trainfare_providers.azure.workspace import NEEDS, ml_client, offer_of
+from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
+from trainfare_providers.http import Outlet
+
+PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
+
+pytestmark = pytest.mark.sources
+
+
+def section(cloud: str) -> str:
+    text = PAGE.read_text(encoding="utf-8")
+    found = re.search(rf"^## {cloud}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def action_of(path: str) -> str:
+    """The action that a GET of Azure Resource Manager needs: its path without the names."""
+    kinds = path.partition("/providers/")[2].split("/")
+    named = kinds[1::2] if len(kinds) % 2 else [*kinds[1:-1:2], kinds[-1]]
+    return "/".join([kinds[0], *named, "read"])
+
+
+def test_role_of_azure_is_what_is_asked_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No action that nothing needs, none missing."""
+    (block,) = re.findall(r"```json\n(.*?)```", section("Azure"), re.DOTALL)
+    role = json.loads(block)
+    with arm(tmp_path, sizes=[size("Standard_NC24ads_A100_v4", 1, 24, 3.67)]) as (server, bundle):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        offer_of(ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url())), WORKSPACE, lambda _: None)
+        asked = {action_of(request.path) for request in server.requests}
+    assert asked == set(role["Actions"])
+    assert role["NotActions"] == []
+
+
+def test_variables_of_azure_are_named() -> None:
+    assert all(f"`{name}`" in section("Azure") for name in NEEDS)
+
+
+def test_key_of_google_is_for_the_one_host_that_is_asked() -> None:
+    """The key that the page makes can ask the one service that is asked, and no other."""
+    with FaultServer() as server:
+        for path, skus in (("6F81-5844-456A", COMPUTE), ("E000-3F24-B8AA", TPU)):
+            server.script(f"/v1/services/{path}/skus", json_script(page(skus)))
+        with Outlet("gcp") as outlet:
+            GcpPrices(endpoint=server.url(), key="k").fetch(outlet)
+        assert {request.path.rpartition("/")[2] for request in server.requests} == {"skus"}
+    text = section("Google Cloud")
+    host = ENDPOINT.removeprefix("https://")
+    assert re.findall(r"--api-target=service=(\S+)", text) == [host]
+    assert f"`{KEY_VARIABLE}`" in text
