@@ -41,6 +41,8 @@ class Script:
         reset: the connection is reset in place of an answer, or where `cut_at` says.
         hang_up: the connection is closed in place of an answer.
         raw: sent in place of all that.
+        repeat: the body is sent so many times, for a body larger than memory.
+        echo: the answer's body and a header tell back what was sent.
     """
 
     status: int = 200
@@ -55,13 +57,14 @@ class Script:
     hang_up: bool = False
     raw: bytes | None = None
     echo: bool = False
+    repeat: int = 1
 
     def head(self) -> bytes:
         lines = [f"HTTP/1.1 {self.status} Said", *(f"{name}: {value}" for name, value in self.headers)]
         if self.length == "chunked":
             lines.append("Transfer-Encoding: chunked")
         elif self.length != "none":
-            said = len(self.body) if self.length == "declared" else self.length
+            said = len(self.body) * self.repeat if self.length == "declared" else self.length
             lines.append(f"Content-Length: {said}")
         lines.append("Connection: close")
         return "\r\n".join([*lines, "", ""]).encode()
@@ -164,7 +167,8 @@ class FaultServer:
         if script.length == "chunked":
             body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
             body += b"" if script.cut_at is not None else b"0\r\n\r\n"
-        self._send(connection, body, script.drip_s if script.drips == "body" else 0.0)
+        for _ in range(script.repeat):
+            self._send(connection, body, script.drip_s if script.drips == "body" else 0.0)
         _end(connection, reset=script.reset)
 
     def _send(self, connection: socket.socket, data: bytes, pause_s: float) -> None:

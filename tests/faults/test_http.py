@@ -308,6 +308,24 @@ def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
     assert BULK_LIMITS.max_body_bytes == 4 * 2**30
 
 
+def test_bulk_file_is_never_held(server: FaultServer) -> None:
+    """400 MB pass through a process that grows by less than 60 MB; benchmarks/bulk_stream.py measures 3 GB."""
+    server.script("/p", Script(body=b"a,price,row\n" * 87_000, repeat=400))
+    code = (
+        "import sys, resource\nfrom trainfare_providers.http import BULK_LIMITS, Outlet\n"
+        "import httpx, tenacity\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "with Outlet('aws', budget_s=900) as out, out.stream(sys.argv[1], limits=BULK_LIMITS) as chunks:\n"
+        "    size = sum(len(chunk) for chunk in chunks)\n"
+        "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, server.url("/p")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    size, grown_kib = map(int, result.stdout.split())
+    assert size == 12 * 87_000 * 400
+    assert grown_kib < 60 * 1024
+
+
 def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None:
     """Who has read enough goes; nothing hangs on."""
     server.script("/p", Script(body=bytes(20_000_000)))

@@ -1,0 +1,158 @@
+"""
+A team's price book: Parquet files that somebody refreshes and many read, by URL.
+
+`TRAINFARE_PRICE_BOOK` names a file, a folder or a pattern: `s3://`, `gs://`, `abfss://`, or a path. Price files of
+`trainfare prices update` can be copied there as they are. Credentials are those of the cloud's own environment
+variables and files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import polars as pl
+
+from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.offers import BOOK_SCHEMA, PriceBook
+from trainfare_providers.cache import BookCache, BookFacts
+from trainfare_providers.web_addresses import shown_url
+
+__all__ = ["BOOK_VARIABLE", "SharedBook"]
+
+BOOK_VARIABLE: Final = "TRAINFARE_PRICE_BOOK"
+_SCHEMES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl"})
+_COPY: Final = "shared-copy"
+_log = logging.getLogger("trainfare")
+
+Answer = TypeVar("Answer")
+
+
+class SharedBook:
+    """
+    The prices that `TRAINFARE_PRICE_BOOK` names; a `PriceProvider`, empty where the variable is not set.
+
+    Every row is checked like any other. Where the book cannot be reached, the copy of the last time is used, with the
+    dates its prices have, and a warning.
+
+    Args:
+        url: None takes the variable.
+        cache: where the copy is kept.
+        limit_s: seconds to wait for the storage.
+        now: the time, to date the copy.
+    """
+
+    name = "shared"
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        cache: BookCache | None = None,
+        limit_s: float = 10.0,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._url = os.environ.get(BOOK_VARIABLE, "").strip() if url is None else url
+        self._cache, self._limit_s, self._now = cache, limit_s, now
+
+    def load(self) -> PriceBook:
+        """
+        Return the book.
+
+        Raises:
+            PricesUnavailableError: it cannot be read, and there is no copy of it.
+        """
+        if not self._url:
+            return PriceBook.empty()
+        where, remote = _address(self._url)
+        if not remote:
+            return _book(_read(where, shown=where))
+        cache = self._cache or BookCache()
+        shown = shown_url(self._url)
+        try:
+            book = _book(_within(self._limit_s, lambda: _read(where, shown=shown), shown))
+        except PricesUnavailableError as error:
+            copy = cache.read(_COPY)
+            if copy is None or copy.facts.notes != (shown,):
+                raise
+            _log.warning("%s; the copy of %s is used", error, copy.facts.fetched_at.date())
+            return _book(copy.book.frame)
+        kept = PriceBook.from_rows(book.frame, origin=_COPY)
+        cache.write(
+            _COPY, kept.frame, BookFacts(fetched_at=self._now(), intakes=kept.intakes, notes=(shown,))
+        )
+        return book
+
+
+def _address(url: str) -> tuple[str, bool]:
+    """Return what polars reads, and whether it is in a cloud."""
+    scheme = urlsplit(url).scheme.lower() if "://" in url else ""
+    if scheme in _SCHEMES:
+        return url if _ends_with_files(url) else f"{url.rstrip('/')}/*.parquet", True
+    if scheme:
+        hint = "give s3://, gs://, abfss:// or a path"
+        raise PricesUnavailableError(f"{BOOK_VARIABLE}: {scheme}:// is not read; {hint}")
+    path = Path(url).expanduser()
+    return str(path / "*.parquet" if path.is_dir() else path), False
+
+
+def _ends_with_files(url: str) -> bool:
+    return url.endswith(".parquet") or "*" in url
+
+
+def _read(where: str, *, shown: str) -> pl.DataFrame:
+    """Read the columns of ours that are there."""
+    reason = "nothing is there"
+    try:
+        return pl.read_parquet(where)
+    except FileNotFoundError:
+        pass
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        reason = f"it cannot be read ({type(error).__name__})"
+    # Raised out here: the text of that error may quote a signed address.
+    raise PricesUnavailableError(f"{BOOK_VARIABLE}: {shown}: {reason}; check the address and the credentials")
+
+
+def _book(rows: pl.DataFrame) -> PriceBook:
+    """Check rows; each cloud's have the cloud as their origin, as if it had been asked from here."""
+    if "provider" not in rows.columns:
+        raise PricesUnavailableError(f"{BOOK_VARIABLE}: not a price table, it has no column provider")
+    ours = rows.select([name for name in BOOK_SCHEMA if name in rows.columns])
+    clouds = ours["provider"].cast(pl.String).fill_null("").unique().sort().to_list()
+    books = [
+        PriceBook.from_rows(
+            ours.filter(pl.col("provider").cast(pl.String).fill_null("") == cloud),
+            origin=cloud or SharedBook.name,
+        )
+        for cloud in clouds
+    ]
+    return PriceBook.concat(books)
+
+
+def _within(limit_s: float, work: Callable[[], Answer], shown: str) -> Answer:
+    """Give up on storage that does not answer; its thread is left behind."""
+    answers: list[Answer] = []
+    errors: list[PricesUnavailableError] = []
+
+    def run() -> None:
+        try:
+            answers.append(work())
+        except PricesUnavailableError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="trainfare-shared-book", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if answers:
+        return answers[0]
+    if errors:
+        raise errors[0]
+    raise PricesUnavailableError(
+        f"{BOOK_VARIABLE}: {shown}: no answer within {limit_s:g} s; check the address and the network"
+    )

@@ -1,0 +1,149 @@
+"""A team's price book by URL: a path, a real S3 client against moto, and what happens when it is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from builders.offers import book_of, offer_row
+from faults.canary import CANARY
+from faults.server import FaultServer, Script
+from trainfare_core.errors import PricesUnavailableError
+from trainfare_providers.cache import BookCache, BookFacts
+from trainfare_providers.shared_book import BOOK_VARIABLE, SharedBook
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+
+
+def price_file(folder: Path, name: str = "aws", price: float = 9.0) -> Path:
+    """What `trainfare prices update` leaves for one cloud."""
+    book = book_of(
+        offer_row(provider=name, usd_per_hour=price, fetched_at="2026-11-20T00:00:00Z"), origin=name
+    )
+    assert BookCache(folder).write(name, book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
+    return folder / f"{name}.parquet"
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Moto's S3 with a bucket `team`; the environment points every S3 client at it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    point_at(monkeypatch, f"http://{host}:{port}")
+    boto3.client("s3").create_bucket(Bucket="team")
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    settings = {
+        "ENDPOINT_URL": url,
+        "ACCESS_KEY_ID": "AKIATEST",
+        "SECRET_ACCESS_KEY": CANARY,
+        "ALLOW_HTTP": "true",
+    }
+    for name, value in {**settings, "REGION": "us-east-1", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+def test_no_variable_is_an_empty_book(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who has no team's book pays nothing for it."""
+    monkeypatch.delenv(BOOK_VARIABLE, raising=False)
+    assert len(SharedBook(cache=BookCache(tmp_path / "c")).load()) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "pattern", "variable"])
+def test_book_at_a_path(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of `prices update`, as they are; each cloud's prices count as that cloud's own."""
+    file = price_file(tmp_path)
+    price_file(tmp_path, "gcp")
+    url = {"file": str(file), "folder": str(tmp_path), "pattern": str(tmp_path / "*.parquet")}.get(what)
+    monkeypatch.setenv(BOOK_VARIABLE, str(tmp_path))
+    book = SharedBook(url).load()
+    assert book.names("provider") == (("aws",) if what == "file" else ("aws", "gcp"))
+    assert all(offer.origin == offer.provider for offer in book.offers())
+    assert {offer.fetched_at for offer in book.offers()} == {"2026-11-20T00:00:00Z"}
+    assert [(one.origin, one.rows_read) for one in book.intakes] == [
+        (name, 1) for name in book.names("provider")
+    ]
+
+
+def test_row_of_a_shared_book_is_checked_like_any_other(tmp_path: Path) -> None:
+    """Nobody's file is trusted."""
+    rows = book_of(offer_row()).frame
+    rows.vstack(
+        rows.with_columns(usd_per_hour=-rows["usd_per_hour"], region=rows["region"] + "x")
+    ).write_parquet(tmp_path / "a.parquet")
+    book = SharedBook(str(tmp_path)).load()
+    assert (len(book), book.intakes[0].quarantined_rows) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://example.com/a.parquet", "https:// is not read"),
+        ("ftp://example.com/a.parquet", "give s3://"),
+        ("/nowhere/a.parquet", "nothing is there"),
+    ],
+)
+def test_address_that_cannot_be_read_is_an_error(url: str, says: str) -> None:
+    """A wish that cannot be met is said, not passed over."""
+    with pytest.raises(PricesUnavailableError, match=f"{BOOK_VARIABLE}: .*{says}"):
+        SharedBook(url).load()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 no", b"<html>"])
+def test_file_that_is_none_is_an_error(content: bytes, tmp_path: Path) -> None:
+    """Damage in a team's book is the team's to mend: it is not set aside, only named."""
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(PricesUnavailableError, match="cannot be read"):
+        SharedBook(str(tmp_path / "a.parquet")).load()
+    assert (tmp_path / "a.parquet").read_bytes() == content
+
+
+def test_book_in_s3(storage: str, tmp_path: Path) -> None:
+    """The same files, by a real client over a socket; a copy stays for when the storage is away."""
+    client = boto3.client("s3")
+    for name in ("aws", "gcp"):
+        client.upload_file(str(price_file(tmp_path / "out", name)), "team", f"prices/{name}.parquet")
+    cache = BookCache(tmp_path / "cache")
+    for url in ("s3://team/prices", "s3://team/prices/", "s3://team/prices/*.parquet"):
+        assert SharedBook(url, cache=cache, now=lambda: NOW).load().names("provider") == ("aws", "gcp")
+    assert SharedBook("s3://team/prices/gcp.parquet", cache=cache).load().names("provider") == ("gcp",)
+    with pytest.raises(PricesUnavailableError, match=r"nothing|cannot") as caught:
+        SharedBook("s3://team/elsewhere/aws.parquet", cache=cache).load()
+    assert CANARY not in str(caught.value)
+
+
+def test_storage_that_is_away_costs_seconds_and_the_copy_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last copy answers, with its dates and a warning; a copy of another book does not."""
+    cache = BookCache(tmp_path)
+    copy = book_of(offer_row(fetched_at="2026-11-20T00:00:00Z"), origin="shared-copy")
+    facts = BookFacts(fetched_at=NOW, intakes=copy.intakes, notes=("s3://team/prices",))
+    assert cache.write("shared-copy", copy.frame, facts)
+    with FaultServer() as server:
+        server.everywhere(Script(before_head_s=60))
+        point_at(monkeypatch, server.url())
+        book = SharedBook("s3://team/prices", cache=cache, limit_s=0.2).load()
+        with pytest.raises(PricesUnavailableError, match=r"no answer within 0\.2 s"):
+            SharedBook("s3://other/prices", cache=cache, limit_s=0.2).load()
+    (offer,) = book.offers()
+    assert (offer.origin, offer.fetched_at) == ("aws", "2026-11-20T00:00:00Z")
+    assert "no answer within 0.2 s" in caplog.text
+    assert "the copy of 2026-11-24 is used" in caplog.text
+
+
+def test_book_that_is_no_price_table_is_an_error(tmp_path: Path) -> None:
+    """Somebody's other Parquet file is not taken for prices."""
+    book_of(offer_row()).frame.drop("provider").write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(PricesUnavailableError, match="no column provider"):
+        SharedBook(str(tmp_path)).load()
