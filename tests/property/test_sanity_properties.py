@@ -54,7 +54,7 @@ def rows_of(drawn: list[dict[str, Any]]) -> pl.DataFrame:
     return table(*[offer_row(**row) for row in drawn], offer_row(region="sure"))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     new=st.lists(ROWS, max_size=8),
     old=st.lists(ROWS, max_size=6),
