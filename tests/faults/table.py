@@ -144,7 +144,7 @@ FAULT_CASES: tuple[FaultCase, ...] = (
     status(429, 4, name="429 by date", headers=(("Retry-After", SOON),), waits=(3.0, 3.0, 3.0)),
     status(503, 4, name="503 in seconds", headers=(("Retry-After", "1"),), waits=(1.0, 1.0, 1.0)),
     status(429, 1, name="429 absurd", headers=(("Retry-After", "1000000000"),), waits=()),
-    status(429, 1, name="429 minute", headers=(("Retry-After", "60"),), waits=()),
+    status(429, 1, name="429 longer", headers=(("Retry-After", "12"),), waits=()),
     status(429, 4, name="429 unreadable", headers=(("Retry-After", "-5 or so"),), waits=JITTERED),
     status(429, 4, name="429 other digits", headers=(("Retry-After", "+1_0"),), waits=JITTERED),
     # Connections.

@@ -26,6 +26,7 @@ from trainfare_providers.refresh import load_last_good
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 WORKER = Path(__file__).with_name("cache_worker.py")
+WORKER_PATH = os.pathsep.join([str(WORKER.parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 STRESS_S = os.environ.get("TRAINFARE_STRESS_S", "1.5")
 
 
@@ -38,7 +39,7 @@ def fill(cache: BookCache, name: str = "aws", **row: Any) -> pl.DataFrame:
 def run(*words: str) -> dict[str, Any]:
     result = subprocess.run(
         [sys.executable, str(WORKER), *words],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "error"},
+        env={**os.environ, "PYTHONPATH": WORKER_PATH, "PYTHONWARNINGS": "error"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -281,7 +282,7 @@ def test_eight_writers_and_eight_readers_never_see_a_torn_file(tmp_path: Path) -
     book = book_of(*[offer_row(region=f"r{index}", usd_per_hour=1.0) for index in range(20)], origin="aws")
     BookCache(tmp_path).write("aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
     command = [sys.executable, str(WORKER), "stress", str(tmp_path), STRESS_S]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "POLARS_MAX_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": WORKER_PATH, "POLARS_MAX_THREADS": "1"}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = [json.loads(one.communicate(timeout=120)[0]) for one in both]
     assert [one["torn"] for one in found] == [0, 0]

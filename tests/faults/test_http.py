@@ -244,6 +244,23 @@ def test_trouble_adds_up_over_the_questions_of_a_cloud() -> None:
     assert time.now < 30
 
 
+def test_waits_add_up_over_the_questions_of_a_cloud() -> None:
+    """A cloud that asks for 7 s before every page gets two such waits, not a hundred."""
+    time = Time()
+    asked: list[str] = []
+
+    def tired(request: httpx.Request) -> tuple[float, httpx.Response]:
+        asked.append(str(request.url))
+        again = asked.count(str(request.url)) > 1
+        headers = {} if again else {"Retry-After": "7"}
+        body = httpx.ByteStream(b"{}")
+        return 0.0, httpx.Response(200 if again else 503, headers=headers, stream=body)
+
+    with timed(time, tired, budget_s=900.0) as out, pytest.raises(FetchError, match="answered 503"):
+        all(out.get_json(f"{URL}/{page}") == {} for page in range(100))
+    assert time.now == 14.0
+
+
 def test_one_budget_for_all_questions_of_a_cloud() -> None:
     """Pages that come slowly but surely end with the budget."""
     time = Time()
