@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Iterator
 from decimal import Decimal
@@ -23,6 +24,8 @@ from trainfare_providers.azure.workspace import (
     WorkspaceOffer,
     ml_client,
     offer_of,
+    read_workspace,
+    within,
 )
 from trainfare_providers.refresh import FetchedRows
 
@@ -115,6 +118,39 @@ def test_unknown_authority_is_refused(server: FaultServer, monkeypatch: pytest.M
     with pytest.raises(FetchError, match="could not be asked"):
         ask(server)
     assert server.requests == []
+
+
+def test_without_a_sign_in_the_words_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real chain of `azure-identity`, narrowed to an environment that holds nothing; no question goes out."""
+    pytest.importorskip("azure.ai.ml", reason="azure-ai-ml, of the extra azure, is not installed")
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    with pytest.raises(FetchError, match="no sign-in was found, or it was refused") as caught:
+        read_workspace(WORKSPACE, 30.0)
+    assert "az login" in str(caught.value)
+
+
+def test_client_that_hangs_is_left_behind() -> None:
+    """The client has no deadline of its own: a server that sends a byte now and then holds it for ever."""
+    released = threading.Event()
+    with pytest.raises(FetchError, match="did not answer within 0 s"):
+        within(0.05, released.wait)
+    released.set()
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"), [(ValueError(CANARY), FetchError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_surprise_of_the_client_is_a_sentence(error: BaseException, becomes: type[BaseException]) -> None:
+    """Its text is not repeated: it may hold what the server said. Ctrl-C stays Ctrl-C."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(becomes) as caught:
+        within(5.0, fail)
+    assert CANARY not in str(caught.value)
 
 
 def joined(offer: WorkspaceOffer, *items: object) -> tuple[FetchedRows, tuple[str, ...]]:

@@ -38,6 +38,7 @@ __all__ = [
     "offer_of",
     "parse_offer",
     "read_workspace",
+    "within",
 ]
 
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
@@ -105,7 +106,7 @@ def read_workspace(workspace: Workspace, seconds: float) -> WorkspaceOffer:
         MissingExtraError: azure-ai-ml or azure-identity is not installed.
         FetchError: no credentials, no access, no answer in time.
     """
-    return _within(
+    return within(
         min(seconds, _MOST_S), lambda: offer_of(ml_client(workspace, _credential()), workspace, time.sleep)
     )
 
@@ -196,13 +197,15 @@ def _credential() -> TokenCredential:
 
 def _asked(ask: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
     """Ask at most four times; what the server says does not get into the error, only its status."""
-    from azure.core.exceptions import AzureError, HttpResponseError
+    from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
     attempt = 0
     while True:
         attempt += 1
         try:
             return ask()
+        except ClientAuthenticationError:
+            raise _failed("could not be asked: no sign-in was found, or it was refused") from None
         except HttpResponseError as error:
             status = error.status_code
             headers: Mapping[str, str] = getattr(error.response, "headers", {})
@@ -223,8 +226,13 @@ def _failed(what: str, status: int | None = None) -> FetchError:
     return FetchError("azure", f"{words} the role in docs/permissions.md", status=status)
 
 
-def _within(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what a call gives, within seconds; a call that hangs is left behind in its thread."""
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """
+    Return what a call gives, within seconds; a call that hangs is left behind in its thread.
+
+    Raises:
+        FetchError: it did not end in time, or failed with an error of a library; its text is not repeated.
+    """
     done: queue.Queue[Result | BaseException] = queue.Queue()
 
     def run() -> None:

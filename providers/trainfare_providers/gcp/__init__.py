@@ -81,7 +81,7 @@ class GcpPrices:
     def _skus(self, outlet: Outlet, service: str, key: Secret) -> Iterator[object]:
         url = self._address(service)
         guard = outlet.pages(url)
-        query = {"currencyCode": "USD", "pageSize": "5000"}
+        query = {"currencyCode": "USD", "pageSize": "2000"}  # of 16 MiB at most
         while True:
             answer = outlet.get_json(url, params=query, headers={"X-Goog-Api-Key": key}, must_have=("skus",))
             page = object_of(answer) or {}
