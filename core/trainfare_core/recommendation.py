@@ -15,16 +15,20 @@ from trainfare_core.price_facts import PriceBookFacts
 
 __all__ = [
     "Constraints",
+    "CostOutlook",
     "CostParts",
+    "FutureCost",
     "Interval",
     "JobSummary",
     "Objective",
     "Option",
+    "OutlookPart",
     "PriceBookFacts",
     "Recommendation",
     "Rejection",
     "RejectionReason",
     "StepParts",
+    "WaitingValue",
 ]
 
 Objective: TypeAlias = Literal["cheapest", "fastest"]
@@ -38,6 +42,7 @@ RejectionReason: TypeAlias = Literal[
     "filtered",
 ]
 Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -154,10 +159,73 @@ class Constraints(_Model):
 
     max_usd: Finite | None = None
     deadline_hours: Finite | None = None
+    value_usd_per_month: Finite | None = Field(
+        default=None, description="what having the trained model a month earlier is worth"
+    )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
     providers: tuple[str, ...] | None = None
     regions: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
+
+
+class FutureCost(_Model):
+    """What the same run costs some months after the day of its price, USD, with central intervals."""
+
+    months: Annotated[int, Field(ge=0)]
+    median: Finite
+    low_50: Finite
+    high_50: Finite
+    low_80: Finite
+    high_80: Finite
+    low_90: Finite
+    high_90: Finite
+    chance_cheaper: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="than now; whatever the run really takes, it takes on both days"
+    )
+
+
+class OutlookPart(_Model):
+    """One reason why the cost moves."""
+
+    part: Literal["hardware", "price", "software"]
+    decline_per_year: Signed = Field(description="median, fraction; negative rises")
+    low_90: Signed
+    high_90: Signed
+    counted: bool = Field(description="in the costs of the same computation, and so in the verdict")
+
+
+class WaitingValue(_Model):
+    """Break-even value of waiting, USD a month: what a month earlier must be worth to train now."""
+
+    mid: Signed
+    low: Signed = Field(
+        description="waiting saves more than this with the asked confidence; below 0 it costs"
+    )
+    high: Signed = Field(description="waiting saves less than this with the asked confidence")
+
+
+class CostOutlook(_Model):
+    """What the cheapest option's run will cost later, and whether to wait; dates count from its price."""
+
+    rank: int = Field(description="of the option it is about")
+    price_observed_on: str = Field(description="the day that `months` count from")
+    horizon_months: int = Field(description="the wait that the verdict is about")
+    verdict: Literal["train now", "wait", "cannot tell"]
+    because: str
+    waiting: WaitingValue
+    same_compute: tuple[FutureCost, ...] = Field(
+        description="the same computation on what can be rented then"
+    )
+    same_quality: tuple[FutureCost, ...] = Field(
+        description="the same quality with the methods of then, which need new code: not counted"
+    )
+    parts: tuple[OutlookPart, ...]
+    assumptions: tuple[str, ...]
+
+    def at(self, months: int, question: Literal["compute", "quality"] = "compute") -> FutureCost:
+        """Return the cost after so many months, one of those listed."""
+        costs = self.same_compute if question == "compute" else self.same_quality
+        return next(cost for cost in costs if cost.months == months)
 
 
 class Recommendation(_Model):
@@ -179,6 +247,9 @@ class Recommendation(_Model):
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]
     unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
+    outlook: CostOutlook | None = Field(
+        default=None, description="what the cheapest option costs later; None where nothing runs unchanged"
+    )
 
     def to_json(self) -> str:
         """JSON text; the same answer gives the same bytes."""

@@ -48,6 +48,7 @@ class FareMeter(LightningCallback):
         usd_per_hour: what one machine (node) of this run costs per hour, instead of `machine`'s list price.
         budget_usd: warn when the run will cost more; the ranking keeps to it.
         deadline_hours: warn when the run will take longer; the ranking keeps to it.
+        value_usd_per_month: what having the model a month earlier is worth; the report then says train now or wait.
         report_dir: folder for the files; default is the logger's folder, or the Trainer's root folder.
         total_samples: samples in one epoch over all devices, for a training set without a length.
         batch_size: samples of one batch on one device, where the loader does not say.
@@ -80,6 +81,7 @@ class FareMeter(LightningCallback):
         usd_per_hour: float | None = None,
         budget_usd: float | None = None,
         deadline_hours: float | None = None,
+        value_usd_per_month: float | None = None,
         report_dir: str | None = None,
         total_samples: int | None = None,
         batch_size: int | None = None,
@@ -100,6 +102,7 @@ class FareMeter(LightningCallback):
             usd_per_hour=usd_per_hour,
             budget_usd=budget_usd,
             deadline_hours=deadline_hours,
+            value_usd_per_month=value_usd_per_month,
             report_dir=report_dir,
             total_samples=total_samples,
             batch_size=batch_size,

@@ -65,6 +65,7 @@ def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
         purchase=settings.purchase,
         max_usd=settings.budget_usd,
         deadline_hours=settings.deadline_hours,
+        value_usd_per_month=settings.value_usd_per_month,
         lock=settings.price_lock,
         own_prices=settings.own_prices,
         # Nobody can be asked at the end of a run; the report marks what is stale and says its age.

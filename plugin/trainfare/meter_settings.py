@@ -20,7 +20,7 @@ _COUNTS = {
     "total_samples": (1, 10**15, True),
     "batch_size": (1, 10**9, True),
 }
-_AMOUNTS = ("usd_per_hour", "budget_usd", "deadline_hours")
+_AMOUNTS = ("usd_per_hour", "budget_usd", "deadline_hours", "value_usd_per_month")
 _SWITCHES = ("trace", "report", "log_metrics")
 _PATHS = ("report_dir", "price_lock", "own_prices")
 _LISTS = ("providers", "regions", "purchase")
@@ -36,6 +36,7 @@ class MeterSettings:
     usd_per_hour: float | None = None
     budget_usd: float | None = None
     deadline_hours: float | None = None
+    value_usd_per_month: float | None = None
     report_dir: str | None = None
     total_samples: int | None = None
     batch_size: int | None = None

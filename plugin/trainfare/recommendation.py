@@ -79,6 +79,7 @@ def recommend(
     deadline_hours: float | None = None,
     objective: Objective = "cheapest",
     *,
+    value_usd_per_month: float | None = None,
     confidence: float = 0.9,
     limit: int = 30,
     max_nodes: int = 4,
@@ -100,6 +101,7 @@ def recommend(
         max_usd: budget of the whole run, USD.
         deadline_hours: hours within which it must end.
         objective: "cheapest" or "fastest": what comes first.
+        value_usd_per_month: what having the model a month earlier is worth, USD, to say train now or wait.
         confidence: chance with which budget and deadline must be kept together, 0.5 <= c < 1.
         limit: options to list, besides the cost-time front and the first of every cloud service.
         max_nodes: largest number of machines in one run, 1 to 16.
@@ -133,6 +135,7 @@ def recommend(
         max_usd=max_usd,
         deadline_hours=deadline_hours,
         objective=objective,
+        value_usd_per_month=value_usd_per_month,
         confidence=confidence,
         limit=limit,
         max_nodes=max_nodes,
@@ -170,6 +173,7 @@ def ranked(
     max_usd: float | None = None,
     deadline_hours: float | None = None,
     objective: Objective = "cheapest",
+    value_usd_per_month: float | None = None,
     confidence: float = 0.9,
     limit: int = 30,
     max_nodes: int = 4,
@@ -178,12 +182,18 @@ def ranked(
 ) -> Ranked:
     """Rank as `recommend` does, which explains arguments and errors, and keep what a report needs besides."""
     from trainfare import __version__
+    from trainfare_core.cost_outlook import with_outlook
     from trainfare_core.ranking import rank
 
     _check_choice("objective", objective, ("cheapest", "fastest"))
     _check_range("limit", limit, 1, 100_000)
     _check_range("max_nodes", max_nodes, 1, MAX_NODES)
-    limits = constraints_of(max_usd=max_usd, deadline_hours=deadline_hours, confidence=confidence)
+    limits = constraints_of(
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        value_usd_per_month=value_usd_per_month,
+        confidence=confidence,
+    )
     given = price_book is not None
     loaded = load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, ())
     asked = with_names(limits, loaded.book, providers=providers, regions=regions, purchase=purchase)
@@ -199,7 +209,7 @@ def ranked(
         notes=(*loaded.problems, *loaded.notes),
         tool_version=__version__,
     )
-    return Ranked(answer, loaded.as_of, warnings)
+    return Ranked(with_outlook(answer), loaded.as_of, warnings)
 
 
 def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
@@ -247,7 +257,13 @@ def profile_of(job: object) -> JobProfile:
     raise InputError(msg)
 
 
-def constraints_of(*, max_usd: float | None, deadline_hours: float | None, confidence: float) -> Constraints:
+def constraints_of(
+    *,
+    max_usd: float | None,
+    deadline_hours: float | None,
+    confidence: float,
+    value_usd_per_month: float | None = None,
+) -> Constraints:
     """
     Check the numbers a user gave.
 
@@ -256,14 +272,24 @@ def constraints_of(*, max_usd: float | None, deadline_hours: float | None, confi
     """
     from trainfare_core.recommendation import Constraints
 
-    for name, value in (("max_usd", max_usd), ("deadline_hours", deadline_hours)):
+    given = (
+        ("max_usd", max_usd),
+        ("deadline_hours", deadline_hours),
+        ("value_usd_per_month", value_usd_per_month),
+    )
+    for name, value in given:
         if value is not None and not (math.isfinite(value) and value >= 0):
             msg = f"{name}: {value} is not a limit; give a finite number that is not negative"
             raise InputError(msg)
     if not 0.5 <= confidence < 1:
         msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
         raise InputError(msg)
-    return Constraints(max_usd=max_usd, deadline_hours=deadline_hours, confidence=confidence)
+    return Constraints(
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        value_usd_per_month=value_usd_per_month,
+        confidence=confidence,
+    )
 
 
 def with_names(

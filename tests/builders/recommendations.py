@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+from trainfare_core.cost_outlook import cost_outlook
 from trainfare_core.job_profile import MeasuredStep, Quantiles
 from trainfare_core.recommendation import (
     Constraints,
@@ -191,7 +193,17 @@ def recommendation(**overrides: Any) -> Recommendation:
         ),
         "unknown_because": None,
     }  # fmt: skip
-    return Recommendation(**{**fields, **overrides})
+    return _with_outlook(Recommendation(**{**fields, **overrides}))
+
+
+_outlook_of = functools.cache(cost_outlook)
+"""The same few options are asked for by every test of the report."""
+
+
+def _with_outlook(answer: Recommendation) -> Recommendation:
+    best = next((each for each in answer.options if each.rank == answer.cheapest_rank), None)
+    found = None if best is None else _outlook_of(best, answer.constraints)
+    return answer.model_copy(update={"outlook": found})
 
 
 def job(**overrides: Any) -> JobSummary:
@@ -240,7 +252,7 @@ def hostile_recommendation() -> Recommendation:
         for rank, name in enumerate(HOSTILE_NAMES, start=1)
     )  # fmt: skip
     everything = " ".join(HOSTILE_NAMES)
-    return base.model_copy(
+    hostile = base.model_copy(
         update={
             "job": job(name=everything, precision=everything, measured_on=everything),
             "options": options,
@@ -255,6 +267,7 @@ def hostile_recommendation() -> Recommendation:
             "tool_version": everything,
         }
     )
+    return _with_outlook(hostile)
 
 
 def no_answer() -> Recommendation:

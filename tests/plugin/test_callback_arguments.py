@@ -43,6 +43,7 @@ pytestmark = [
         ("budget_usd", -5.0),
         ("budget_usd", True),
         ("deadline_hours", 0.0),
+        ("value_usd_per_month", 0.0),
         ("deadline_hours", 1e400),
         ("report_dir", ""),
         ("report_dir", "a\0b"),

@@ -58,13 +58,14 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
     code = run(
         job, "--format", "json", "--provider", "aws", "--provider", "gcp", "--region", "us-east-1", "--region",
         "us-central1", "--purchase", "on_demand", "--max-usd", "5000", "--deadline", "30d", "--objective", "fastest",
-        "--max-nodes", "1", "--limit", "2", "--confidence", "0.8", "--all-regions",
+        "--max-nodes", "1", "--value-per-month", "500", "--limit", "2", "--confidence", "0.8", "--all-regions",
     )  # fmt: skip
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["constraints"] == {
         "max_usd": 5000.0,
         "deadline_hours": 720.0,
+        "value_usd_per_month": 500.0,
         "confidence": 0.8,
         "providers": ["aws", "gcp"],
         "regions": ["us-east-1", "us-central1"],

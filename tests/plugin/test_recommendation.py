@@ -196,6 +196,7 @@ def test_filters_that_leave_nothing_say_what_there_is() -> None:
         ({"max_usd": math.nan}, "max_usd"),
         ({"max_usd": -1.0}, "max_usd"),
         ({"deadline_hours": math.inf}, "deadline_hours"),
+        ({"value_usd_per_month": -1.0}, "value_usd_per_month"),
         ({"confidence": 1.0}, "confidence"),
         ({"confidence": math.nan}, "confidence"),
         ({"confidence": 0.4}, "confidence"),

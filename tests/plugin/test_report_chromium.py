@@ -85,15 +85,15 @@ def test_the_page_opens_offline_without_a_word(
 
 
 def test_rows_and_charts_are_really_there(browser: Any, tmp_path: Path) -> None:
-    """Every option is a visible row, and all three charts have a size on the screen."""
+    """Every option is a visible row, and all four charts have a size on the screen."""
     page = _open(browser, tmp_path, recommendation()).page
     rows = page.locator("#ranking tbody tr")
     assert rows.count() == len(recommendation().options)
     assert all(rows.nth(index).is_visible() for index in range(rows.count()))
     assert "$5.15" in rows.nth(0).inner_text()
     charts = page.locator("svg.chart")
-    assert charts.count() == 3
-    for index in range(3):
+    assert charts.count() == 4
+    for index in range(4):
         box = charts.nth(index).bounding_box()
         assert box["width"] > 500
         assert box["height"] > 80

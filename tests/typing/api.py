@@ -18,6 +18,7 @@ def before_launch() -> Recommendation:
         purchase=["spot"],
         max_usd=50.0,
         deadline_hours=4,
+        value_usd_per_month=500,
         objective="fastest",
     )
 
@@ -30,5 +31,6 @@ def while_training() -> FareMeter:
         machine="aws:p4d.24xlarge@us-east-1",
         budget_usd=100.0,
         deadline_hours=8.0,
+        value_usd_per_month=500.0,
         report_dir=None,
     )

@@ -20,8 +20,8 @@ __all__ = ["MONTHS", "DatedCost", "Outlook", "Verdict", "WaitingValue", "outlook
 Verdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
 
 MONTHS: tuple[int, ...] = (0, 3, 6, 9, 12, 18, 24, 36)
-TRIFLE_USD = 1.0
-"""Where waiting can save less than this, nobody's year is worth so little: train now."""
+TRIFLE_USD_PER_MONTH = 1.0
+"""Where waiting saves less than this and no value was given: having the model is worth more to anyone who trains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ def outlook(
     time_left_months: float | None = None,
     run_months: float = 0.0,
     horizon_months: int = 12,
+    months: tuple[int, ...] = MONTHS,
     discount_per_year: float = 0.1,
     confidence: float = 0.9,
 ) -> Outlook:
@@ -113,6 +114,7 @@ def outlook(
         time_left_months: until the run must have ended; None: no deadline.
         run_months: length of the run.
         horizon_months: how long a wait is weighed, 1 at least.
+        months: dates of the fan, not negative; the horizon is added.
         discount_per_year: log a year.
         confidence: chance with which a verdict must hold, 0.5 < c < 1.
 
@@ -123,8 +125,8 @@ def outlook(
         msg = f"outlook: horizon {horizon_months} months, confidence {confidence}"
         raise DeclineError(msg)
 
-    def at(months: int, sigma: float) -> Forecast:
-        return cost_in_year(cost_usd, 0.0, months / 12, question=question, rates=rates, log_sigma_now=sigma)
+    def at(after: int, sigma: float) -> Forecast:
+        return cost_in_year(cost_usd, 0.0, after / 12, question=question, rates=rates, log_sigma_now=sigma)
 
     years, change = horizon_months / 12, at(horizon_months, 0.0)
 
@@ -133,12 +135,14 @@ def outlook(
         return break_even_value_at(cost_usd, then, years, discount_per_year, run_months / 12) / 12
 
     waiting = WaitingValue(saved(0.5), saved(confidence), saved(1 - confidence))
-    verdict, because = _verdict(
-        waiting, waiting.high * horizon_months, value_usd_per_month, time_left_months, run_months, confidence
-    )
+    verdict: Verdict
+    if time_left_months is not None and time_left_months - run_months < 1:
+        verdict, because = "train now", "the deadline leaves less than a month to wait"
+    else:
+        verdict, because = _verdict(waiting, value_usd_per_month, confidence)
     costs = tuple(
-        _dated(months, at(months, log_sigma), at(months, 0.0).prob_below(cost_usd) if months else 0.0)
-        for months in sorted({*MONTHS, horizon_months})
+        _dated(after, at(after, log_sigma), at(after, 0.0).prob_below(cost_usd) if after else 0.0)
+        for after in sorted({*months, horizon_months})
     )
     return Outlook(question, horizon_months, costs, waiting, verdict, because)
 
@@ -149,21 +153,12 @@ def _dated(months: int, cost: Forecast, chance_cheaper: float) -> DatedCost:
     )
 
 
-def _verdict(
-    waiting: WaitingValue,
-    most_saved: float,
-    value: float | None,
-    time_left_months: float | None,
-    run_months: float,
-    confidence: float,
-) -> tuple[Verdict, str]:
-    if time_left_months is not None and time_left_months - run_months < 1:
-        return "train now", "the deadline leaves less than a month to wait"
-    if most_saved < TRIFLE_USD:
-        return "train now", f"waiting can hardly save ${TRIFLE_USD:.0f}"
-    odds = f"{confidence:.0%}"
+def _verdict(waiting: WaitingValue, value: float | None, confidence: float) -> tuple[Verdict, str]:
+    if value is None and waiting.high < TRIFLE_USD_PER_MONTH:
+        return "train now", f"waiting saves less than ${TRIFLE_USD_PER_MONTH:.0f} a month"
     if value is None:
         return "cannot tell", "it depends on what having the model a month earlier is worth"
+    odds = f"{100 * confidence:.3g} %"
     if value > waiting.high:
         return (
             "train now",

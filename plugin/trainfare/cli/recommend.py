@@ -60,6 +60,10 @@ def recommend(
     max_usd: Annotated[float | None, typer.Option(help="budget of the whole run, USD")] = None,
     deadline: Annotated[str | None, typer.Option(help="time to finish in: 12, 12h, 2d or 90m")] = None,
     objective: Annotated[Objective, typer.Option(help="what comes first")] = Objective.cheapest,
+    value_per_month: Annotated[
+        float | None,
+        typer.Option(help="what having the model a month earlier is worth, USD: train now or wait?"),
+    ] = None,
     max_nodes: Annotated[int, typer.Option(min=1, max=16, help="machines in one run, at most")] = 4,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="options to list besides the front")] = 30,
     confidence: Annotated[float, typer.Option(help="chance with which the limits must be kept")] = 0.9,
@@ -102,6 +106,7 @@ def recommend(
         max_usd=max_usd,
         deadline_hours=deadline_hours,
         objective=objective.value,
+        value_usd_per_month=value_per_month,
         confidence=confidence,
         limit=limit,
         max_nodes=max_nodes,

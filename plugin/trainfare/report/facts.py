@@ -91,6 +91,8 @@ def asked_for(asked: Constraints) -> str:
         wishes.append(f"within {asked.deadline_hours:g} h")
     if wishes:
         wishes.append(f"kept with a chance of {percent(asked.confidence)} or more")
+    if asked.value_usd_per_month is not None:
+        wishes.append(f"a month earlier is worth {usd(asked.value_usd_per_month)}")
     purchase = None if asked.purchase is None else tuple(purchase_words(value) for value in asked.purchase)
     for name, values in (("cloud", asked.providers), ("region", asked.regions), ("purchase", purchase)):
         if values is not None:

@@ -11,7 +11,9 @@ from markupsafe import Markup
 
 from trainfare.report.charts import cost_time_chart, phases_chart, step_chart
 from trainfare.report.escape import terminal_text
+from trainfare.report.fan import fan_chart
 from trainfare.report.headline import picks
+from trainfare.report.later import LATER_NAMES
 from trainfare.report.rows import COST_NAMES, PART_NAMES
 from trainfare.report.story import detailed_options, tell
 from trainfare_core.job_profile import JobProfile
@@ -35,6 +37,7 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
     measured = profile.measured if profile is not None else None
     named = frozenset(option.rank for _, option in picks(recommendation))
     per_1000_steps = recommendation.basis == "per_1000_steps"
+    found = recommendation.outlook
     return (
         environment()
         .get_template("report.html.j2")
@@ -42,9 +45,14 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
             story=tell(recommendation, profile, as_of),
             part_names=PART_NAMES,
             cost_names=COST_NAMES,
+            later_names=LATER_NAMES,
             cost_time=chart_or_none(
                 lambda: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),
                 wanted=bool(options),
+            ),
+            fan=chart_or_none(
+                lambda: fan_chart(found, per_1000_steps=per_1000_steps) if found else "",
+                wanted=found is not None,
             ),
             steps=chart_or_none(lambda: step_chart(detailed_options(recommendation)), wanted=bool(options)),
             phases=chart_or_none(

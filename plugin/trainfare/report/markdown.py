@@ -7,6 +7,7 @@ from datetime import date
 from typing import Final
 
 from trainfare.report.escape import markdown_text
+from trainfare.report.later import LATER_NAMES, Later
 from trainfare.report.rows import COST_NAMES, PART_NAMES, Row
 from trainfare.report.story import Story, tell
 from trainfare_core.job_profile import JobProfile
@@ -31,8 +32,10 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
     blocks = [
         f"## {markdown_text(f'What it costs to train {story.job_name}')}",
         f"**{markdown_text(story.headline)}**",
+        *([] if story.later is None else [_verdict(story.later)]),
         *(markdown_text(line) for line in (story.basis_note, f"{', '.join(story.job)}.", asked) if line),
         *_ranking(story),
+        *_later(story.later),
         *_steps(story),
         *_costs(story),
         *_section(
@@ -107,6 +110,18 @@ def _cells(row: Row, shows_chance: bool) -> list[str]:  # noqa: FBT001 - private
         *chance,
         ", ".join(row.marks),
     ]
+
+
+def _verdict(later: Later) -> str:
+    return f"**{markdown_text(later.verdict)}.** {markdown_text(later.sentence)}"
+
+
+def _later(later: Later | None) -> list[str]:
+    if later is None:
+        return []
+    table = _table(LATER_NAMES, frozenset(range(1, len(LATER_NAMES))), [line.cells for line in later.lines])
+    notes = "\n".join(f"- {markdown_text(note)}" for note in later.notes)
+    return ["### What it costs later", table, markdown_text(later.caption), notes]
 
 
 def _steps(story: Story) -> list[str]:

@@ -20,6 +20,7 @@ from trainfare.report.facts import (
     profile_notes,
 )
 from trainfare.report.headline import Answer, answers, headline, picks
+from trainfare.report.later import Later, later
 from trainfare.report.price_age import STALE_WORDS, day_words
 from trainfare.report.rows import CostLine, Row, StepLine, cost_line, row, shown_unit, step_line
 from trainfare_core.job_profile import JobProfile
@@ -59,6 +60,7 @@ class Story:
     has_answer: bool
     basis_note: str
     answers: tuple[Answer, ...]
+    later: Later | None
     job: tuple[str, ...]
     asked: str
     order: str
@@ -95,6 +97,7 @@ def tell(recommendation: Recommendation, profile: JobProfile | None, as_of: date
         has_answer=bool(options),
         basis_note=basis_note(recommendation, profile),
         answers=answers(recommendation, as_of),
+        later=later(recommendation),
         job=job_facts(recommendation.job),
         asked=asked_for(recommendation.constraints),
         order=_order(recommendation),

@@ -10,12 +10,13 @@ from datetime import date
 from typing import IO, Final
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from trainfare.report.escape import terminal_text
+from trainfare.report.later import LATER_NAMES
 from trainfare.report.rows import PART_NAMES, Row
 from trainfare.report.story import Story, tell
 from trainfare_core.job_profile import JobProfile
@@ -99,6 +100,8 @@ def _written(console: Console) -> str:
 
 def _print_story(console: Console, story: Story) -> None:
     console.print(_text(story.headline, "bold" if story.has_answer else "bold red"), soft_wrap=False)
+    if story.later is not None:
+        console.print(Text(". ").join((_text(story.later.verdict, "bold"), _text(story.later.sentence))))
     for line, style in ((story.basis_note, "yellow"), (_job_line(story), "dim"), (_asked_line(story), "dim")):
         if line:
             console.print(_text(line, style))
@@ -106,6 +109,7 @@ def _print_story(console: Console, story: Story) -> None:
         console.print()
         console.print(_ranking(story, console.width))
         console.print(_text(_legend(story, console.width), "dim"))
+    _section(console, "What it costs later", _later(story))
     _section(console, "Where the step's time goes", _steps(story))
     _section(
         console, story.phases_caption, _bullets([f"{p.name}: {p.median} [{p.spread}]" for p in story.phases])
@@ -211,6 +215,18 @@ def _legend(story: Story, width: int) -> str:
     rest = f" {more:,} more are in the report's page and JSON." if more > 0 else ""
     narrow = "" if width >= _WIDE else " Memory and what bounds the step need a wider terminal."
     return f"{story.order}.{rest} {story.legend}{narrow}"
+
+
+def _later(story: Story) -> Group | None:
+    if story.later is None:
+        return None
+    table = _table()
+    for index, name in enumerate(LATER_NAMES):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    for line in story.later.lines:
+        table.add_row(*(_text(cell) for cell in line.cells))
+    notes = _bullets(story.later.notes)
+    return Group(_text(story.later.caption, "dim"), table, *([] if notes is None else [notes]))
 
 
 def _steps(story: Story) -> Table | None:

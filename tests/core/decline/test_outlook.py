@@ -136,7 +136,8 @@ def test_a_deadline_leaves_no_time_to_wait() -> None:
 
 def test_trifles_are_not_weighed() -> None:
     """Nobody waits a year for 20 cents."""
-    assert outlook(0.5).verdict == "train now"
+    assert outlook(5.15).verdict == "train now"
+    assert outlook(5.15, value_usd_per_month=0.1).verdict == "cannot tell"
 
 
 def test_what_cannot_be_asked() -> None:

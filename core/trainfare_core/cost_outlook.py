@@ -1,0 +1,133 @@
+"""
+Stage 6, the years after: what the cheapest option's run costs later, and whether to wait for that.
+
+Only the part of the decline counts that this user does not have yet: the ranking already takes the best machine of
+today, new methods need new code, and the list price of one machine type mostly does not move. So the same computation
+gets cheaper with the price-performance of new hardware alone. Nothing here reads a clock: now is the day of the price.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+from trainfare_core.decline import DatedCost, Outlook, Rate, RateDoubt, Rates, outlook
+from trainfare_core.recommendation import (
+    Constraints,
+    CostOutlook,
+    FutureCost,
+    Option,
+    OutlookPart,
+    Recommendation,
+    WaitingValue,
+)
+
+__all__ = ["HORIZON_MONTHS", "cost_outlook", "with_outlook"]
+
+HORIZON_MONTHS: Final = 12
+HOURS_PER_MONTH: Final = 8766 / 12
+Z80: Final = 1.2815515655446004
+DISCOUNT_PER_YEAR: Final = 0.1
+QUALITY_MONTHS: Final = (0, 3, 6, 12, 18, 24, 36)
+MIN_CONFIDENCE: Final = 0.51
+
+
+def with_outlook(recommendation: Recommendation) -> Recommendation:
+    """Return the answer with the outlook of its cheapest drop-in; without one where there is none."""
+    best = next((o for o in recommendation.options if o.rank == recommendation.cheapest_rank), None)
+    if best is None or not best.run_usd.low_80 > 0:
+        return recommendation
+    found = cost_outlook(best, recommendation.constraints)
+    return recommendation.model_copy(update={"outlook": found})
+
+
+def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
+    """
+    Forecast the run of one option and weigh waiting.
+
+    Args:
+        option: its `run_usd`, above 0, is the cost on the day of its price.
+        asked: deadline, confidence and what a month earlier is worth.
+    """
+    rates = Rates()
+    usd = option.run_usd
+    sigma = math.log(usd.high_80 / usd.low_80) / (2 * Z80)
+    run_months = option.run_hours.mid / HOURS_PER_MONTH
+    left = None if asked.deadline_hours is None else asked.deadline_hours / HOURS_PER_MONTH
+    compute = outlook(
+        usd.mid,
+        log_sigma=sigma,
+        rates=rates,
+        value_usd_per_month=asked.value_usd_per_month,
+        time_left_months=left,
+        run_months=run_months,
+        horizon_months=HORIZON_MONTHS,
+        discount_per_year=DISCOUNT_PER_YEAR,
+        confidence=max(MIN_CONFIDENCE, asked.confidence),
+    )
+    quality = outlook(
+        usd.mid,
+        log_sigma=sigma,
+        question="quality",
+        rates=rates,
+        months=QUALITY_MONTHS,
+        run_months=run_months,
+    )
+    return CostOutlook(
+        rank=option.rank,
+        price_observed_on=option.price_observed_on,
+        horizon_months=HORIZON_MONTHS,
+        verdict=compute.verdict,
+        because=compute.because,
+        waiting=WaitingValue(
+            mid=_rounded(compute.waiting.mid),
+            low=_rounded(compute.waiting.low),
+            high=_rounded(compute.waiting.high),
+        ),
+        same_compute=_costs(compute),
+        same_quality=_costs(quality),
+        parts=(
+            _part("hardware", rates.hardware, counted=True),
+            _part("price", RateDoubt.normal(0.0, rates.diffusion_per_sqrt_year), counted=True),
+            _part("software", rates.algorithms, counted=False),
+        ),
+        assumptions=_assumptions(option),
+    )
+
+
+def _costs(found: Outlook) -> tuple[FutureCost, ...]:
+    return tuple(_cost(cost) for cost in found.costs)
+
+
+def _cost(cost: DatedCost) -> FutureCost:
+    return FutureCost(
+        months=cost.months,
+        median=_rounded(cost.median),
+        low_50=_rounded(cost.within_50.low),
+        high_50=_rounded(cost.within_50.high),
+        low_80=_rounded(cost.within_80.low),
+        high_80=_rounded(cost.within_80.high),
+        low_90=_rounded(cost.within_90.low),
+        high_90=_rounded(cost.within_90.high),
+        chance_cheaper=_rounded(cost.chance_cheaper),
+    )
+
+
+def _part(name: Literal["hardware", "price", "software"], doubt: RateDoubt, *, counted: bool) -> OutlookPart:
+    mid, low, high = (_rounded(Rate(-doubt.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
+    return OutlookPart(part=name, decline_per_year=mid, low_90=low, high_90=high, counted=counted)
+
+
+def _assumptions(option: Option) -> tuple[str, ...]:
+    said = [
+        "The intervals hold the doubt about the run itself too; the chance and the break-even value leave it out.",
+        f"A wait of {HORIZON_MONTHS} months is weighed; money is discounted at {100 * DISCOUNT_PER_YEAR:.0f} % a year.",
+    ]
+    if option.purchase_option == "spot":
+        said.append("The price is a spot price, which swings more than list prices do.")
+    return tuple(said)
+
+
+def _rounded(value: float) -> float:
+    """Return nine significant digits: the same bytes whatever libm the machine has."""
+    return float(f"{value:.9g}")

@@ -1,0 +1,135 @@
+"""What the report says about the years after: one sentence on top, the fan, and what is counted."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from builders.fares import book, offer_row, small_job
+from builders.recommendations import no_answer, option, recommendation
+from trainfare.meter_services import MeterServices
+from trainfare.meter_settings import MeterSettings
+from trainfare.recommendation import recommend
+from trainfare.report import render_html, render_markdown, render_terminal
+from trainfare.report.fan import fan_chart
+from trainfare.report.later import Later, later
+from trainfare_core.recommendation import Constraints, Recommendation
+
+TODAY = date(2026, 11, 24)
+
+
+def big(**asked: Any) -> Recommendation:
+    return recommendation(
+        options=(option(usd=2000.0, hours=40.0),), fastest_rank=1, constraints=Constraints(**asked)
+    )
+
+
+def told(answer: Recommendation) -> Later:
+    found = later(answer)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict", "words"),
+    [
+        (
+            {},
+            "Train now or wait: cannot tell",
+            "Train now if a month earlier is worth more than $114 to you.",
+        ),
+        ({"value_usd_per_month": 50.0}, "Train now or wait: cannot tell", "may be more or less"),
+        (
+            {"value_usd_per_month": 1000.0},
+            "Train now",
+            "worth more than waiting saves, with a chance of 90 %",
+        ),
+        ({"value_usd_per_month": 50.0, "confidence": 0.5}, "Wait", "Waiting saves more"),
+        ({"deadline_hours": 100.0}, "Train now", "The deadline leaves less than a month"),
+    ],
+)
+def test_the_sentence(asked: dict[str, Any], verdict: str, words: str) -> None:
+    """Costs now and in a year with their interval, the break-even value with its own, and what follows."""
+    found = told(big(**asked))
+    assert found.verdict == verdict
+    assert words in found.sentence
+    assert "This run costs $2,000 now; in 12 months $1,482 [" in found.sentence
+    assert "Break-even value of waiting: $58 a month [" in found.sentence
+
+
+def test_both_ends_are_said_where_waiting_surely_saves() -> None:
+    """With a break-even value above 0 there are two thresholds."""
+    sure = big(confidence=0.5)
+    assert sure.outlook is not None
+    assert ", wait if less than $" in told(sure).sentence
+
+
+def test_what_the_costs_are_for() -> None:
+    """A run of unknown length is forecast for 1,000 steps."""
+    assert "1,000 steps cost $" in told(recommendation(basis="per_1000_steps")).sentence
+
+
+def test_parts_are_named_counted_or_not() -> None:
+    """Hardware, price and software; software with what it would bring."""
+    notes = told(big()).notes
+    assert "26 % less a year (18 to 33 %). Counted." in notes[0]
+    assert "56 % down to 128 % up" in notes[1]
+    assert "Not counted, as they need new code" in notes[2]
+
+
+def test_every_rendering_has_it_on_top() -> None:
+    """Terminal, Markdown and page: the verdict before the ranking, the table after it."""
+    answer = big()
+    sentence = "This run costs $2,000 now; in 12 months $1,482"
+    terminal = render_terminal(answer, as_of=TODAY)
+    markdown = render_markdown(answer, as_of=TODAY)
+    page = render_html(answer, as_of=TODAY)
+    for text, ranking in ((terminal, "memory, bound by"), (markdown, "| \\# |"), (page, 'id="ranking"')):
+        flat = " ".join(text.split())
+        assert flat.index("Train now or wait: cannot tell") < flat.index(ranking) < flat.index("36 months")
+        assert sentence in flat
+        assert "What it costs later" in flat
+
+
+def test_without_an_outlook_the_report_is_silent() -> None:
+    """Nothing to forecast, nothing said."""
+    assert later(no_answer()) is None
+    for render in (render_terminal, render_markdown, render_html):
+        assert "costs later" not in render(no_answer(), as_of=TODAY)
+        assert "Train now" not in render(no_answer(), as_of=TODAY)
+
+
+def test_the_fan_has_two_bands_and_three_parts() -> None:
+    """50 and 90 %, list price, hardware and software, each in the legend; axes say what they are."""
+    answer = big()
+    assert answer.outlook is not None
+    svg = ET.fromstring(fan_chart(answer.outlook, per_1000_steps=False))
+    texts = {"".join(element.itertext()) for element in svg.iter("text")}
+    assert {"90 % within", "50 % within", "price: this machine type", "+ hardware: newer machines",
+            "+ software: new methods", "cost of the run", "now", "36", "$0"} <= texts  # fmt: skip
+    bands = [g for g in svg.iter("g") if (g.get("id") or "").startswith("later-FillBetween")]
+    assert len(bands) == 2
+    assert "cost of 1,000 steps" in fan_chart(answer.outlook, per_1000_steps=True)
+
+
+def test_recommend_answers_it() -> None:
+    """The main path: prices in, outlook out, from the date of the price and never from the clock."""
+    answer = recommend(small_job(), price_book=book(offer_row()), value_usd_per_month=1e6)
+    assert answer.outlook is not None
+    assert answer.outlook.verdict == "train now"
+    assert answer.outlook.price_observed_on == answer.options[0].price_observed_on
+    assert answer.constraints.value_usd_per_month == 1e6
+    again = recommend(small_job(), price_book=book(offer_row()), value_usd_per_month=1e6)
+    assert answer.to_json() == again.to_json()
+
+
+def test_fare_meter_asks_with_its_own_value() -> None:
+    """`FareMeter(value_usd_per_month=...)` reaches the outlook of the report at the end of a run."""
+    settings = MeterSettings(value_usd_per_month=1e9, providers=("aws",), purchase=("on_demand",))
+    answer = MeterServices().recommend(small_job(), settings)
+    assert answer.outlook is not None
+    assert answer.outlook.verdict == "train now"
+    assert answer.constraints.value_usd_per_month == 1e9
