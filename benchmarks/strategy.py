@@ -32,6 +32,7 @@ from trainfare_core.strategy.prior import FEW_SAMPLES
 from trainfare_core.strategy.situation import STRATEGIES, Strategy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import strategy_curves
 from fit_strategy import answer_at, reference_of, widening
 from strategy_rows import Case, read_cases
 
@@ -254,6 +255,12 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--leave-out", choices=["source", "study"], default="source")
     arguments = parser.parse_args()
+    if strategy_curves.LOSS in arguments.truth.read_text(encoding="utf-8").partition("\n")[0].split(","):
+        curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
+        strategy_curves.show(curves)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+        return
     cases, skipped = read_cases(arguments.truth)
     if not cases:
         sys.exit(f"{arguments.truth.name}: no comparison of two strategies in it: {dict(skipped)}")

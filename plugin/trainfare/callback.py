@@ -60,6 +60,8 @@ class FareMeter(LightningCallback):
         purchase: purchase options to rank, e.g. on_demand; default is on_demand and spot.
         price_lock: a `trainfare.lock` to take all prices from.
         own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
+        pilot: record the learning curve into `trainfare-curve.json` for `trainfare strategy --pilot`, as a run of
+            this strategy: scratch, full_finetune, lora, qlora, linear_probe, or auto to read it from the module.
 
     Raises:
         InputError: an argument that cannot be used; the message names it.
@@ -93,6 +95,7 @@ class FareMeter(LightningCallback):
         purchase: list[str] | None = None,
         price_lock: str | None = None,
         own_prices: str | None = None,
+        pilot: str | None = None,
     ) -> None:
         super().__init__()
         self._settings = MeterSettings.checked(
@@ -114,6 +117,7 @@ class FareMeter(LightningCallback):
             purchase=purchase,
             price_lock=price_lock,
             own_prices=own_prices,
+            pilot=pilot,
         )
         self._meter: Meter | None = None
         self._trainer: Any = None
@@ -184,8 +188,10 @@ class FareMeter(LightningCallback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
-        del pl_module, outputs, batch_idx
+        del pl_module, batch_idx
         self._guarded("on_train_batch_end", trainer, batch)
+        if self._settings.pilot is not None:
+            self._guarded("record", trainer, outputs)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Leave no watched batch behind."""

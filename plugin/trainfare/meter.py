@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trainfare import __version__
 from trainfare.bounded_call import call_within
-from trainfare.fare_log import Fare, FareLog, fare_of, first_line, progress_line
+from trainfare.fare_log import Fare, FareLog, fare_of, first_line, progress_line, warn_user
 from trainfare.measured_profile import measured_profile
-from trainfare.meter_report import report_run
+from trainfare.meter_report import report_folder, report_run
 from trainfare.meter_services import MeterServices
 from trainfare.meter_settings import MeterSettings
 from trainfare.metered_run import MeteredRun
 from trainfare.rank_times import next_fit, rank_note, take_times
 from trainfare.step_probe import StepFacts
 from trainfare_core.errors import CannotTellError, PricesUnavailableError
+
+if TYPE_CHECKING:
+    from trainfare.curve_recorder import CurveRecorder
 
 __all__ = ["Meter"]
 
@@ -56,6 +60,7 @@ class Meter:
         self._usd_per_hour: float | None = None
         self._tell_at_s = math.inf
         self._ended = False
+        self._curve = _recorder(settings, services)
         self._fit = next_fit()
 
     @property
@@ -96,6 +101,13 @@ class Meter:
         """Read run and plan, and begin to listen."""
         self._run = MeteredRun(trainer, module, self.settings, self.services, self._on_fault)
         self._run.attach(trainer)
+        if self._curve is not None:
+            self._curve.start(trainer, module)
+
+    def record(self, trainer: Any, outputs: Any) -> None:
+        """Keep the loss of a pilot's step, unread."""
+        if self._curve is not None:
+            self._curve.batch_end(trainer, outputs)
 
     def on_train_batch_start(self, trainer: Any, batch: Any) -> None:
         """Watch this batch if it is the one."""
@@ -163,6 +175,8 @@ class Meter:
         """Training goes on."""
         if self._run is not None and not trainer.sanity_checking:
             self._run.validation_end(trainer)
+            if self._curve is not None:
+                self._curve.validation_end(trainer)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         """Write the profile and the report."""
@@ -217,10 +231,31 @@ class Meter:
             self._tell(trainer, run)
         if not self.settings.report:
             return
+        if run is not None:
+            self._write_curve(trainer, run, ended_early=bool(notes))
         if run is None or run.times is None:
             self.services.say(self._too_few(0 if run is None else run.steps))
         if run is not None and run.steps > 0 and self.settings.trace:
             self._report(trainer, module, run, (*notes, *self._window_notes(run)))
+
+    def _write_curve(self, trainer: Any, run: MeteredRun, *, ended_early: bool) -> None:
+        recorder, self._curve = self._curve, None
+        if recorder is None:
+            return
+        try:
+            curve = recorder.curve(
+                tool_version=__version__,
+                planned_steps=run.plan().steps,
+                samples_per_step=run.samples_per_step(),
+                train_samples=run.samples_in_epoch(),
+                peak_memory_bytes=run.peak_memory_bytes,
+                ended_early=ended_early,
+            )
+            path = recorder.write(curve, report_folder(trainer, self.settings))
+        except Exception as error:  # noqa: BLE001 - a curve that cannot be written costs the curve alone
+            warn_user(f"FareMeter: the pilot's learning curve is lost: {first_line(error)}")
+            return
+        self.services.say(f"trainfare: wrote {path}")
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.times is None:
@@ -262,6 +297,14 @@ class Meter:
         micro_batches = max(1, round(run.batches_per_step))
         step = self.services.fake_copy(module, run.batch_shapes, trainer, micro_batches)
         return step.with_note(because)
+
+
+def _recorder(settings: MeterSettings, services: MeterServices) -> CurveRecorder | None:
+    if settings.pilot is None:
+        return None
+    from trainfare.curve_recorder import CurveRecorder
+
+    return CurveRecorder(settings.pilot, services.now)
 
 
 def _check_price(usd_per_hour: float) -> None:

@@ -23,6 +23,7 @@ _COUNTS = {
 _AMOUNTS = ("usd_per_hour", "budget_usd", "deadline_hours", "value_usd_per_month")
 _SWITCHES = ("trace", "report", "log_metrics")
 _PATHS = ("report_dir", "price_lock", "own_prices")
+PILOTS = ("auto", "linear_probe", "lora", "qlora", "full_finetune", "scratch")
 _LISTS = ("providers", "regions", "purchase")
 
 
@@ -48,6 +49,7 @@ class MeterSettings:
     purchase: tuple[str, ...] | None = None
     price_lock: str | None = None
     own_prices: str | None = None
+    pilot: str | None = None
 
     @classmethod
     def checked(cls, **arguments: Any) -> MeterSettings:
@@ -75,6 +77,7 @@ class MeterSettings:
             raise InputError(
                 "FareMeter(own_prices=...): it must be None with price_lock, which holds them already"
             )
+        _check_pilot(values["pilot"])
         return cls(**values)
 
     @property
@@ -127,6 +130,12 @@ def _check_machine(value: Any) -> None:
         "(provider:machine@region), or be None; `trainfare offers` lists the machines"
     )
     raise InputError(msg)
+
+
+def _check_pilot(value: Any) -> None:
+    if value is None or (isinstance(value, str) and value in PILOTS):
+        return
+    raise InputError(f"FareMeter(pilot={value!r}): it must be one of {', '.join(PILOTS)}, or None")
 
 
 def _path(name: str, value: Any) -> str:

@@ -144,6 +144,13 @@ class MeteredRun:
             None if micro is None else round(micro * self.batches_per_step) * self.facts.parallel.world_size
         )
 
+    def samples_in_epoch(self) -> int | None:
+        """Return the samples of one pass over the training set, over all devices; a short last batch counts whole."""
+        if self.settings.total_samples is not None:
+            return self.settings.total_samples
+        micro, batches = self.sizes().micro_batch_size, self.trainer_facts.batches_per_epoch
+        return None if micro is None or batches is None else micro * batches * self.facts.parallel.world_size
+
     @property
     def trace_problem(self) -> str:
         """Why the real step was not seen."""

@@ -61,6 +61,8 @@ pytestmark = [
         ("providers", []),
         ("regions", [""]),
         ("purchase", [3]),
+        ("pilot", "magic"),
+        ("pilot", True),
     ],
 )
 def test_a_bad_argument_is_named(name: str, value: Any) -> None:

@@ -13,6 +13,8 @@ from trainfare.strategy_question import filled_from, question_of, read_strategy_
 from trainfare.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.answer import StrategyAnswer
+from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
+from trainfare_core.strategy.pilots import PilotReport
 
 SCRIPT = '''
 import pytorch_lightning as pl
@@ -184,3 +186,58 @@ def test_usage_errors_end_with_2(script: Path, tmp_path: Path) -> None:
     assert run(empty) == 2
     assert run(empty, "--config", empty) == 2
     assert run(f"{script}:sized", "--checkpoint", "nearby") == 2
+
+
+def curve_file(folder: Path, name: str, values: dict[int, float], strategy: str | None) -> Path:
+    points = tuple(
+        CurvePoint(step=step, metrics=(Metric(name="val_accuracy", value=value),))
+        for step, value in values.items()
+    )
+    made = LearningCurve(
+        tool_version="0", name="run", strategy=strategy, trainable_parameters=1, parameters=1, planned_steps=1000,
+        train_samples=40_000, points=points,
+    )  # fmt: skip
+    path = folder / f"{name}.json"
+    path.write_text(made.to_json(), encoding="utf-8")
+    return path
+
+
+def test_pilots_alone_are_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--pilot runs/*.json`, as a shell writes it out; scores are better when higher, told by their name."""
+    probe = curve_file(tmp_path, "a", {100: 0.5, 600: 0.6}, "linear_probe")
+    lora = curve_file(tmp_path, "b", {100: 0.6, 600: 0.7}, "lora")
+    assert run("--pilot", probe, lora, "--format", "json", "--target-value", 0.65) == 0
+    report = PilotReport.model_validate_json(capsys.readouterr().out)
+    assert [line.strategy for line in report.lines] == ["lora", "linear_probe"]
+    assert report.lines[0].steps_to_target is not None
+    assert run("--pilot", probe, lora) == 0
+    assert "1.  LoRA" in capsys.readouterr().out
+
+
+def test_pilots_answer_a_target(script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was seen takes the place of what was published, and the answer says what pilots could not tell."""
+    probe = curve_file(tmp_path, "a", {100: 0.5, 1000: 0.90}, "linear_probe")
+    full = curve_file(tmp_path, "b", {100: 0.6, 1000: 0.85}, None)
+    code = run(
+        f"{script}:sized", *FAST, "--pilot", probe, "--pilot", f"full_finetune={full}", "--target-value", 0.88,
+        "--format", "json",
+    )  # fmt: skip
+    answer = StrategyAnswer.model_validate_json(capsys.readouterr().out)
+    lines = {line.strategy: line for line in answer.lines}
+    assert code in (0, 3)
+    assert answer.strategy == "linear_probe"
+    assert answer.question.metric == "val_accuracy"
+    assert lines["linear_probe"].p_reach > 0.9
+    assert lines["full_finetune"].p_reach < 0.1
+    assert any("one learning rate" in text for text in answer.assumptions)
+
+
+def test_a_curve_that_nobody_can_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Full fine-tuning or scratch: the person says which; an absent file and another file are errors."""
+    path = curve_file(tmp_path, "a", {100: 0.5}, None)
+    assert run("--pilot", path) == 2
+    assert "say which" in capsys.readouterr().err
+    assert run("--pilot", f"magic={path}") == 2
+    assert run("--pilot", tmp_path / "absent.json") == 2
+    assert run() == 2
+    assert run("a.py:job", "b.py:job") == 2

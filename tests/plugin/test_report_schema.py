@@ -78,8 +78,10 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
     declines = ("decline-claims", "decline-decomposition", "decline-forecast", "decline-wait")
     others = (
         "job-profile",
+        "learning-curve",
         "machine-prediction",
         "offers",
+        "pilot-report",
         "prices-status",
         "recommendation",
         "strategy-answer",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trainfare.price_sources import PriceChoice
     from trainfare.strategy_plan import Market
     from trainfare_core.strategy.answer import StrategyAnswer
+    from trainfare_core.strategy.pilots import PilotReport
     from trainfare_core.strategy.question import Question
 
 __all__ = ["StrategyFormat", "strategy"]
@@ -42,9 +43,19 @@ class StrategyFormat(str, enum.Enum):
 
 
 def strategy(
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="train.py:job, a LightningCLI config, or a strategy.toml")
-    ],
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TARGET] [CURVES...]",
+            help="train.py:job, a LightningCLI config, or a strategy.toml; and curves of pilots (.json)",
+        ),
+    ] = None,
+    pilot: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a curve that FareMeter(pilot=...) wrote, or lora=curve.json; without a TARGET they are ranked"
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with the same names as the flags")] = None,
     domain: Annotated[
         str | None, typer.Option(help="kind of data: vision-cls, vision-det, nlp-glue, llm-ift, llm-cpt, ...")
@@ -107,6 +118,11 @@ def strategy(
     from trainfare.strategy_question import question_of, read_strategy_file
 
     check_free(out)
+    target, curves = _split(targets or [], pilot or [])
+    if target is None:
+        told = _pilots(curves, metric, direction, target_value, samples)
+        write_answer(told.to_json() if output is StrategyFormat.json else _pilot_text(told), out)
+        return
     is_toml = target.endswith(".toml")
     if is_toml and config is not None:
         raise InputError(f"{target} and --config {config}: give one of them")
@@ -137,7 +153,7 @@ def strategy(
     question = question_of({**base, **given}, "the flags" if path is None else str(path))
     names = {"providers": provider, "regions": region, "purchase": purchase, "max_nodes": max_nodes}
     market = {**({} if file is None else file.market), **{k: v for k, v in names.items() if v is not None}}
-    answer, day = _answer(target, question, market, choice)
+    answer, day = _answer(target, question, market, choice, curves)
     write_answer(_rendered(answer, output, day, to_file=out is not None), out)
     if answer.kind != "train":
         raise CannotTellError(answer.sentence)
@@ -150,19 +166,77 @@ def _beside(path: Path | None, target: str) -> str:
     return str(path.parent / target)
 
 
+def _split(targets: list[str], pilots: list[str]) -> tuple[str | None, list[str]]:
+    """Tell the TARGET from the curves: a shell writes `--pilot runs/*.json` out as one option and many arguments."""
+    curves = [*pilots, *(one for one in targets if one.endswith(".json"))]
+    rest = [one for one in targets if not one.endswith(".json")]
+    if len(rest) > 1:
+        raise InputError(f"{len(rest)} targets: {', '.join(rest)}: give one")
+    if not rest and not curves:
+        raise InputError("nothing to do: give a TARGET such as train.py:job, or --pilot runs/*.json")
+    return (rest[0] if rest else None), curves
+
+
+def _pilots(
+    curves: list[str],
+    metric: str | None,
+    direction: str | None,
+    target_value: float | None,
+    samples: float | None,
+) -> PilotReport:
+    from trainfare import __version__
+    from trainfare.pilot_files import read_curves
+    from trainfare.strategy_question import question_of
+    from trainfare_core.strategy.pilots import common_metric, read_pilots
+
+    by_strategy = read_curves(curves)
+    name = metric or common_metric(by_strategy)
+    question = question_of(
+        {"metric": name, "direction": direction, "target_value": target_value, "samples": samples},
+        "the flags",
+    )
+    return read_pilots(
+        by_strategy,
+        metric=name,
+        higher_is_better=question.higher_is_better,
+        target_value=question.target_value,
+        samples=question.samples,
+        tool_version=__version__,
+    )
+
+
+def _pilot_text(report: PilotReport) -> str:
+    from trainfare.report.pilot_terminal import render_pilots
+
+    return render_pilots(report)
+
+
 def _answer(
-    target: str, question: Question, market: dict[str, Any], choice: PriceChoice
+    target: str, question: Question, market: dict[str, Any], choice: PriceChoice, curves: list[str]
 ) -> tuple[StrategyAnswer, date]:
     from trainfare.recommendation import age_warnings, load_prices
     from trainfare.strategy_plan import Market, prices_of, strategy_answer
     from trainfare.target import load_job
+    from trainfare_core.strategy.pilots import reached_by, sentences
 
+    if curves:
+        named = question.metric if "metric" in question.model_fields_set else None
+        pilots = _pilots(curves, named, question.direction, question.target_value, question.samples)
+        sys.stderr.write(_pilot_text(pilots))
+        told = reached_by(pilots)
+        question = question.model_copy(
+            update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
+        )
+        notes = sentences(pilots)
+    else:
+        told, notes = {}, ()
     with contextlib.redirect_stdout(sys.stderr):
         job = load_job(target)
         loaded = load_prices(choice=choice)
         where: Market = Market(loaded.book, notes=(*loaded.problems, *loaded.notes), **market)
         warn(age_warnings(loaded, prices_of(where), choice))
-        return strategy_answer(job, question, where, say=_progress), loaded.as_of
+        found = strategy_answer(job, question, where, pilots=told, pilot_notes=notes, say=_progress)
+        return found, loaded.as_of
 
 
 def _progress(text: str) -> None:

@@ -20,6 +20,8 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import MachinePrediction
 from trainfare_core.recommendation import Recommendation
 from trainfare_core.strategy.answer import StrategyAnswer
+from trainfare_core.strategy.curves import LearningCurve
+from trainfare_core.strategy.pilots import PilotReport
 
 __all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
 
@@ -40,8 +42,10 @@ def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
         ("decline-forecast", ForecastAnswer),
         ("decline-wait", WaitAnswer),
         ("job-profile", JobProfile),
+        ("learning-curve", LearningCurve),
         ("machine-prediction", MachinePrediction),
         ("offers", OffersReport),
+        ("pilot-report", PilotReport),
         ("prices-status", PricesStatus),
         ("recommendation", Recommendation),
         ("strategy-answer", StrategyAnswer),

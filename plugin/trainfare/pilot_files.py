@@ -1,0 +1,52 @@
+"""The curves of pilots as files, each under the strategy it is a run of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainfare_core.errors import InputError, ProfileError
+from trainfare_core.strategy.curves import LearningCurve
+from trainfare_core.strategy.situation import Strategy, strategy_named
+
+__all__ = ["read_curves"]
+
+MAX_CURVE_BYTES = 4 * 2**20
+
+
+def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
+    """
+    Read curves by strategy.
+
+    Args:
+        names: paths, or strategy=path where the file does not know or is wrong.
+
+    Raises:
+        ProfileError: a file that is absent, too large or no curve.
+        InputError: a curve whose strategy nobody knows.
+        UnknownNameError: a strategy that there is none of.
+    """
+    out: dict[Strategy, list[LearningCurve]] = {}
+    for name in names:
+        told, separator, path = name.partition("=")
+        if not separator or Path(name).is_file():
+            told, path = "", name
+        curve = _read(Path(path))
+        strategy = strategy_named(told) if told else curve.strategy
+        if strategy is None:
+            raise InputError(
+                f"{path}: full fine-tuning and scratch look alike: say which, e.g. --pilot full_finetune={path}"
+            )
+        out.setdefault(strategy, []).append(curve)
+    return out
+
+
+def _read(path: Path) -> LearningCurve:
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_CURVE_BYTES + 1)
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
+    if len(text) > MAX_CURVE_BYTES:
+        raise ProfileError(f"{path}: larger than {MAX_CURVE_BYTES >> 20} MiB: not a learning curve")
+    return LearningCurve.from_json(text, where=str(path))

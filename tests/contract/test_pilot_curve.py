@@ -1,0 +1,209 @@
+"""FareMeter(pilot=...): the learning curve is recorded, small, and costs the training nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from builders import contract
+from builders.contract import Tiny
+from trainfare.curve_recorder import CurveRecorder
+from trainfare.meter import Meter
+from trainfare_core.strategy.curves import MOST_POINTS, LearningCurve
+
+
+class Learning(Tiny):
+    """Logs a validation metric; its first layer may be frozen."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.net(batch).square().mean())
+
+
+def recorded(folder: Path, pilot: str = "lora", **fit: Any) -> tuple[LearningCurve, contract.Outcome]:
+    outcome = contract.fit([contract.meter(pilot=pilot, report_dir=str(folder))], Learning, **fit)
+    return LearningCurve.from_json((folder / "trainfare-curve.json").read_text(encoding="utf-8")), outcome
+
+
+def test_a_pilot_is_recorded_from_the_first_step_to_the_last(tmp_path: Path) -> None:
+    """Losses, validation metrics, learning rate, time, sizes and the length of the schedule."""
+    curve, outcome = recorded(tmp_path)
+    assert outcome.error is None
+    assert outcome.warned == ()
+    assert (curve.strategy, curve.last_step, curve.planned_steps) == ("lora", outcome.steps, outcome.steps)
+    assert curve.seen == 1.0
+    assert not curve.ended_early
+    assert [point.step for point in curve.points] == list(range(1, outcome.steps + 1))
+    assert {"val_loss", "train_loss"} <= set(curve.metric_names())
+    assert len(curve.series("val_loss")) >= 2
+    assert all(point.learning_rate is not None for point in curve.points)
+    assert curve.parameters >= curve.trainable_parameters > 0
+    assert curve.train_samples == 2 * contract.BATCHES
+    times = [point.elapsed_s for point in curve.points]
+    assert times == sorted(times)
+
+
+def test_training_is_bitwise_the_same(tmp_path: Path) -> None:
+    """Losses, weights, optimizer state and random states, with and without the recorder."""
+    assert recorded(tmp_path)[1].same == contract.fit([], Learning).same
+
+
+def test_nothing_is_recorded_unless_asked(tmp_path: Path) -> None:
+    """No file, and no recorder."""
+    outcome = contract.fit([contract.meter(report_dir=str(tmp_path))], Learning)
+    assert outcome.warned == ()
+    assert not (tmp_path / "trainfare-curve.json").exists()
+
+
+def test_a_full_disk_costs_the_curve_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One warning; the training and the rest of the report go on."""
+
+    def full(*_: Any) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CurveRecorder, "write", staticmethod(full))
+    outcome = contract.fit([contract.meter(pilot="lora", report_dir=str(tmp_path))], Learning)
+    assert outcome.same == contract.fit([], Learning).same
+    assert len(outcome.warned) == 1
+    assert "learning curve is lost" in outcome.warned[0]
+
+
+@pytest.mark.parametrize("hook", ["start", "batch_end", "validation_end"])
+def test_a_fault_while_recording_costs_one_warning(hook: str, tmp_path: Path) -> None:
+    """The meter switches itself off; the run is the same as without it."""
+
+    class Faulty(CurveRecorder):
+        def __getattribute__(self, name: str) -> Any:
+            if name == hook:
+                raise MemoryError
+            return super().__getattribute__(name)
+
+    class Broken(type(contract.meter())):  # type: ignore[misc]
+        def make_meter(self) -> Meter:
+            made = super().make_meter()
+            made._curve = Faulty("lora", lambda: 0.0)
+            return made
+
+    outcome = contract.fit(
+        [Broken(pilot="lora", report_dir=str(tmp_path), warmup_steps=1, measure_steps=3)], Learning
+    )
+    assert outcome.same == contract.fit([], Learning).same
+    assert len(outcome.warned) == 1
+
+
+def test_a_run_cut_short_says_so(tmp_path: Path) -> None:
+    """What was seen is written, with the schedule it was part of."""
+
+    class Failing(Learning):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == 5:
+                raise RuntimeError("mine")
+            return super().training_step(batch, batch_idx)
+
+    contract.fit([contract.meter(pilot="full_finetune", report_dir=str(tmp_path))], Failing)
+    curve = LearningCurve.from_json((tmp_path / "trainfare-curve.json").read_text(encoding="utf-8"))
+    assert curve.ended_early
+    assert curve.last_step == 5
+    assert curve.planned_steps > 5
+
+
+class StandIn:
+    """What the recorder reads of a Trainer."""
+
+    def __init__(self) -> None:
+        self.global_step = 0
+        self.callback_metrics: dict[str, Any] = {}
+        self.optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.5)]
+
+
+def record(steps: int, *, validate_every: int = 10**9) -> tuple[CurveRecorder, StandIn]:
+    trainer, recorder = StandIn(), CurveRecorder("lora", lambda: 0.0)
+    recorder.start(trainer, torch.nn.Linear(2, 2))
+    for step in range(1, steps + 1):
+        trainer.global_step = step
+        recorder.batch_end(trainer, {"loss": torch.tensor(1.0 / step)})
+        if step % validate_every == 0:
+            trainer.callback_metrics = {"val_loss": torch.tensor(2.0), "fare/step_s": torch.tensor(1.0)}
+            recorder.validation_end(trainer)
+    return recorder, trainer
+
+
+def read(recorder: CurveRecorder) -> LearningCurve:
+    return recorder.curve(
+        tool_version="0", planned_steps=None, samples_per_step=None, train_samples=None, peak_memory_bytes=None,
+        ended_early=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("validate_every", [10**9, 7, 1])
+def test_a_long_run_stays_small(validate_every: int) -> None:
+    """Never more points than the limit, spread over the whole run, the newest among them; ours are left out."""
+    curve = read(record(20_000, validate_every=validate_every)[0])
+    steps = [point.step for point in curve.points]
+    assert MOST_POINTS / 8 < len(steps) < MOST_POINTS
+    assert steps == sorted(set(steps))
+    assert steps[-1] > 19_000
+    assert steps[len(steps) // 2] < 15_000
+    assert len(json.dumps(curve.to_json())) < 200_000
+    assert not any("fare/" in name for name in curve.metric_names())
+
+
+def test_no_value_is_read_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is looked at makes the host wait for the device: none is, before the end."""
+
+    def looked_at(*_: Any) -> float:
+        raise AssertionError("a value was read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "item", looked_at)
+        patched.setattr(torch.Tensor, "__float__", looked_at)
+        recorder, _ = record(100, validate_every=10)
+    assert read(recorder).points[0].train_loss == 1.0
+
+
+def test_a_diverged_loss_is_no_number() -> None:
+    """NaN and what is no scalar are left out; the curve can be written all the same."""
+    trainer, recorder = StandIn(), CurveRecorder("lora", lambda: 0.0)
+    recorder.start(trainer, torch.nn.Linear(2, 2))
+    trainer.global_step = 1
+    recorder.batch_end(trainer, torch.tensor(float("nan")))
+    trainer.callback_metrics = {"confusion": torch.zeros(3, 3), "val_loss": torch.tensor(1.0)}
+    recorder.validation_end(trainer)
+    point = read(recorder).points[0]
+    assert point.train_loss is None
+    assert [metric.name for metric in point.metrics] == ["val_loss"]
+    recorder.batch_end(trainer, None)
+    recorder.batch_end(trainer, "nothing")
+
+
+def module(*, trained: bool, adapters: bool = False, packed: bool = False) -> torch.nn.Module:
+    made = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 1))
+    made[0].requires_grad_(trained)
+    if adapters:
+        made.lora_A = torch.nn.Linear(2, 2)
+    if packed:
+        made.weight = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "told", "expected"),
+    [
+        (module(trained=True), "auto", None),
+        (module(trained=True), "scratch", "scratch"),
+        (module(trained=False), "auto", "linear_probe"),
+        (module(trained=False, adapters=True), "auto", "lora"),
+        (module(trained=False, adapters=True, packed=True), "auto", "qlora"),
+    ],
+)
+def test_the_strategy_is_told_or_seen(made: torch.nn.Module, told: str, expected: str | None) -> None:
+    """Full fine-tuning and scratch look alike: then nobody guesses, and a note says what to do."""
+    recorder = CurveRecorder(told, lambda: 0.0)
+    recorder.start(StandIn(), made)
+    curve = read(recorder)
+    assert curve.strategy == expected
+    assert bool(curve.notes) == (expected is None)
