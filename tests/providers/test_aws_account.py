@@ -161,6 +161,17 @@ def test_xml_that_is_no_answer_is_one_error_of_ours(
     assert type(caught.value) is error
 
 
+def test_call_that_an_old_boto3_lacks_leaves_its_part_out(server: AwsServer) -> None:
+    """Training plans came to boto3 in December 2024; an older one must not cost the rest."""
+    newer = Call("pricing:GetTomorrow", "pricing", "get_tomorrow", "Days")
+    with (
+        Outlet("aws") as outlet,
+        pytest.raises(NotAllowedError, match="this boto3 does not know pricing:GetTomorrow"),
+    ):
+        list(account(outlet).pages(newer, "us-east-1"))
+    assert server.calls == []
+
+
 def test_no_credentials_and_no_boto3_are_words_not_errors(
     server: AwsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,20 @@ def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
     )
 
 
+def test_slice_that_an_older_boto3_cannot_size_comes_from_the_table() -> None:
+    """Without GpuPartitionSize the answer says 0 GPUs of 2.8 GiB: nothing to hold against the table."""
+    gpus = wire.gpu("L4", 0, 2861)
+    chips = gpus["Gpus"]
+    assert isinstance(chips, list)
+    del chips[0]["GpuPartitionSize"], chips[0]["LogicalGpuCount"]
+    machines = known_machines().joined(
+        parse_instance_types([wire.described("g6f.xlarge", 4, 16, GpuInfo=gpus)])
+    )
+    machine = machines.get("g6f.xlarge")
+    assert machine is not None
+    assert machine.accelerator_count == 0.125
+
+
 def test_chip_with_another_memory_than_it_has_is_refused() -> None:
     """A T4 of 80 GiB is no T4."""
     assert parse_instance_types(

@@ -62,7 +62,7 @@ Result = TypeVar("Result")
 
 
 class NotAllowedError(FetchError):
-    """The credentials may not make a call: the part it is for is left out, with a note."""
+    """The credentials may not make a call, or boto3 cannot: the part it is for is left out, with a note."""
 
 
 class NotOfferedError(FetchError):
@@ -173,12 +173,15 @@ class Account:
             **arguments: of the call.
 
         Raises:
-            NotAllowedError: the credentials may not make the call.
+            NotAllowedError: the credentials may not make the call, or this boto3 is too old for it.
             NotOfferedError: that does not exist there.
             FetchError: no answer, not an answer, refused credentials, or pages that do not come to an end.
         """
         client = self._client(call.service, region)
         where = f"{call.action} in {region}"
+        if not hasattr(client, call.operation):
+            msg = f"this boto3 does not know {call.action} (pip install --upgrade boto3)"
+            raise NotAllowedError(self._outlet.cloud, msg)
         guard = self._outlet.pages(client.meta.endpoint_url)
         while True:
             self._last = None

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Final
 
 from trainfare_core.machine_networks import network_gbit_per_s
-from trainfare_providers.aws.wire import entries, number, text
+from trainfare_providers.aws.wire import at, entries, number, text
 
 __all__ = ["Machine", "Machines", "known_machines", "parse_instance_types"]
 
@@ -153,9 +153,11 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
 
 
 def _machine(name: str, item: object, chip: object) -> Machine | str | None:
-    """Return the machine; the chip's name where it is not one of ours; None where the numbers contradict it."""
+    """Return the machine; the chip's name where it cannot be one; None where the numbers contradict it."""
     label = text(chip, "Name")
-    if label not in _CHIPS:
+    # A boto3 from before 2026 does not read partition sizes: of a slice it then says 0 GPUs, which is nothing.
+    sliced = number(chip, "Count") == 0 and at(chip, "GpuPartitionSize") is None
+    if label not in _CHIPS or sliced:
         return label
     share = number(chip, "GpuPartitionSize") or 1.0
     slices = (number(chip, "LogicalGpuCount") or 0.0) * share if share < 1 else 0.0
