@@ -1,0 +1,246 @@
+"""
+The conformance kit: does a price plug-in keep the contract, and are its prices credible?
+
+In a test of your own distribution, the whole kit is one line:
+
+    def test_conforms() -> None:
+        assert_conforms(ExampleProvider)
+
+By hand: `python -m trainfare_providers.conformance package.module:Class`. The clouds of trainfare itself and its
+snapshot are held to `check_book` too (`tests/integrity/`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from trainfare_core.accelerators import accelerator
+from trainfare_core.errors import PricesUnavailableError, UnknownNameError
+from trainfare_core.offers import KEY_COLUMNS, PriceBook, PriceProvider
+from trainfare_providers.sanity import judge
+
+__all__ = [
+    "Finding",
+    "assert_conforms",
+    "check_book",
+    "check_provider",
+    "load_for_check",
+    "spot_above_on_demand",
+]
+
+MIN_SPOT_SHARE: Final = 0.99
+USD_PER_ACCELERATOR_HOUR: Final = (0.005, 100.0)
+"""Outside this a price is a sentinel, another unit or another currency: the cheapest shared K80 and the dearest
+GB300 that anybody lists lie well within."""
+
+_ROUNDING: Final = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One broken promise: which rule, and what was seen."""
+
+    rule: str
+    detail: str
+
+
+def check_provider(make: Callable[[], Any]) -> tuple[Finding, ...]:
+    """
+    Put a plug-in through the kit.
+
+    Args:
+        make: what its entry point names: a class or function that makes a `PriceProvider`.
+
+    Returns:
+        what is wrong, in the order of the rules; nothing where it conforms.
+    """
+    made, first = _made(make)
+    if isinstance(first, Finding):
+        return (first,)
+    found: list[Finding] = []
+    name = made.name
+    if not (isinstance(name, str) and name and name == name.strip().lower()):
+        found.append(Finding("name", f"{name!r} is no lower-case name"))
+    origins = first.names("origin")
+    if len(first) and origins != (name,):
+        found.append(Finding("origin", f"rows say they are of {', '.join(origins)}, and not of {name}"))
+    _, again = _made(make)
+    if isinstance(again, Finding) or not first.sorted_by().frame.equals(again.sorted_by().frame):
+        found.append(Finding("same twice", "loading twice gave two different books"))
+    if not len(first) and not hasattr(made, "fetch"):
+        found.append(Finding("no prices", "the book is empty: raise PricesUnavailableError and say why"))
+    return (*found, *check_book(first))
+
+
+def _made(make: Callable[[], Any]) -> tuple[Any, PriceBook | Finding]:
+    """Make the provider and load it."""
+    try:
+        provider = make()
+    except Exception as error:  # noqa: BLE001 - foreign code under test
+        return None, Finding("constructor", f"raised {type(error).__name__}: {error}")
+    if not isinstance(provider, PriceProvider):
+        return None, Finding("contract", "it has no `name` and `load()`")
+    return provider, load_for_check(provider)
+
+
+def load_for_check(provider: Any) -> PriceBook | Finding:
+    """Return a provider's book, or what is wrong with the way it loads; network use is a fault."""
+    with _Ear() as ear:
+        try:
+            book: object = provider.load()
+        except PricesUnavailableError as error:
+            return Finding("no prices", f"load() raised: {error}")
+        except Exception as error:  # noqa: BLE001 - foreign code under test
+            text = f"load() raised {type(error).__name__}, and not PricesUnavailableError: {error}"
+            return Finding("errors", text)
+    if ear.heard:
+        return Finding("offline", f"load() went out to the network ({ear.heard}): fetch apart from load")
+    if not isinstance(book, PriceBook):
+        return Finding("contract", f"load() returned {type(book).__name__}, and not a PriceBook")
+    return book
+
+
+class _Ear:
+    """Hears sockets being connected while it is open; an audit hook cannot be taken off again, so there is one."""
+
+    heard: str = ""
+    _open: _Ear | None = None
+    _hooked = False
+
+    def __enter__(self) -> _Ear:  # noqa: PYI034 - typing.Self is of Python 3.11
+        if not _Ear._hooked:
+            sys.addaudithook(_Ear._hear)
+            _Ear._hooked = True
+        _Ear._open = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _Ear._open = None
+
+    @staticmethod
+    def _hear(event: str, _arguments: tuple[Any, ...]) -> None:
+        if _Ear._open is not None and event in {"socket.connect", "socket.getaddrinfo"}:
+            _Ear._open.heard = event
+
+
+def check_book(book: PriceBook) -> tuple[Finding, ...]:
+    """
+    Check a book's rows and counts.
+
+    Prices finite and positive, one a key, of a credible size; known accelerators with the maker's memory and
+    count; a source and a date each; spot at most on-demand for 99 % of the pairs; more accelerators never cheaper;
+    accepted + filtered + quarantined = read, and not degraded.
+    """
+    frame = book.frame
+    found = [*_counts(book), *_births(frame), *_sizes(frame), *_unknown_accelerators(frame)]
+    repeated = frame.height - frame.select(pl.struct(KEY_COLUMNS).n_unique()).item() if frame.height else 0
+    if repeated:
+        found.append(
+            Finding("one price a key", f"{repeated:,} rows repeat a machine, region, zone and option")
+        )
+    pairs, above = spot_above_on_demand(book)
+    if pairs and 1 - above / pairs < MIN_SPOT_SHARE:
+        found.append(Finding("spot", f"{above:,} of {pairs:,} spot prices are above the on-demand price"))
+    judged = judge(frame.drop("shape_id"), last_good=None, origin="conformance")
+    refused = [tally for one in judged.intakes for tally in one.quarantined]
+    if sum(tally.rows for tally in refused) > 0.01 * frame.height:
+        found += [Finding("sanity", f"{tally.rows:,} rows: {tally.reason}") for tally in refused]
+    return tuple(found)
+
+
+def spot_above_on_demand(book: PriceBook) -> tuple[int, int]:
+    """Return how many machines and regions have both prices, and in how many the best spot price is the dearer."""
+    keys = ["provider", "service", "instance_type", "region"]
+    best = book.frame.group_by(*keys, "purchase_option").agg(pl.col("usd_per_hour").min())
+    spot = best.filter(pl.col("purchase_option") == "spot")
+    both = spot.join(best.filter(pl.col("purchase_option") == "on_demand"), on=keys, suffix="_on_demand")
+    above = both.filter(pl.col("usd_per_hour") > pl.col("usd_per_hour_on_demand") + _ROUNDING)
+    return both.height, above.height
+
+
+def _counts(book: PriceBook) -> list[Finding]:
+    found = [
+        Finding(
+            "degraded", f"{one.provider}/{one.service}: {one.quarantined_rows:,} rows are quarantined: {why}"
+        )
+        for one in book.intakes
+        if one.degraded
+        for why in ["; ".join(tally.reason for tally in one.quarantined)]
+    ]
+    accepted = sum(one.accepted for one in book.intakes)
+    if accepted != len(book):
+        found.append(Finding("counts", f"{accepted:,} rows were accepted and {len(book):,} are in the book"))
+    return found
+
+
+def _births(frame: pl.DataFrame) -> list[Finding]:
+    unstated = frame.filter(pl.col("source_class") == "unstated").height
+    undated = frame.filter((pl.col("source_class") == "price_api") & pl.col("fetched_at").is_null()).height
+    return [
+        *(
+            [Finding("birth", f"{unstated:,} rows do not say what kind of source they have")]
+            if unstated
+            else []
+        ),
+        *(
+            [Finding("birth", f"{undated:,} rows of a price API do not say when they were fetched")]
+            if undated
+            else []
+        ),
+    ]
+
+
+def _sizes(frame: pl.DataFrame) -> list[Finding]:
+    each = pl.col("usd_per_hour") / pl.col("accelerator_count")
+    low, high = USD_PER_ACCELERATOR_HOUR
+    odd = frame.filter(~(each.is_finite() & each.is_between(low, high)).fill_null(value=False))
+    if odd.is_empty():
+        return []
+    row = odd.row(0, named=True)
+    text = f"{odd.height:,} rows are outside {low:g} to {high:g} USD per accelerator-hour, e.g. {row['instance_type']}"
+    return [Finding("credible", f"{text} at {row['usd_per_hour']:g} USD per hour")]
+
+
+def _unknown_accelerators(frame: pl.DataFrame) -> list[Finding]:
+    unknown = [name for name in frame["accelerator"].unique().sort() if not _is_known(name)]
+    text = f"not in trainfare's catalogue, so never predicted: {', '.join(unknown)}"
+    return [Finding("accelerators", text)] if unknown else []
+
+
+def _is_known(name: str) -> bool:
+    try:
+        return accelerator(name).name == name
+    except UnknownNameError:
+        return False
+
+
+def assert_conforms(make: Callable[[], Any]) -> None:
+    """
+    Fail with every finding, for use in a test.
+
+    Raises:
+        AssertionError: the plug-in does not conform.
+    """
+    found = check_provider(make)
+    if found:
+        raise AssertionError("\n".join(f"{one.rule}: {one.detail}" for one in found))
+
+
+def _main(arguments: list[str]) -> int:
+    module, _, name = arguments[0].partition(":") if len(arguments) == 1 else ("", "", "")
+    if not (module and name):
+        sys.stderr.write("usage: python -m trainfare_providers.conformance package.module:Class\n")
+        return 2
+    found = check_provider(getattr(importlib.import_module(module), name))
+    sys.stdout.write("".join(f"{one.rule}: {one.detail}\n" for one in found) or "conforms\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""No cloud without its proof: each registered one has its fault, golden and integrity file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainfare.price_sources import provider_entries
+from trainfare_core.offers import PriceProvider
+
+TOP = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.sources
+
+
+def ours() -> list[str]:
+    """The clouds that trainfare itself registers; other installed distributions answer for theirs."""
+    return [
+        entry.name
+        for entry in provider_entries()
+        if getattr(entry, "dist", None) is not None
+        and entry.dist.name == "trainfare"
+        and entry.name != "snapshot"
+    ]
+
+
+def missing(name: str, tests: Path) -> list[str]:
+    needed = (f"faults/test_{name}.py", f"golden/{name}_rows.csv", f"integrity/test_{name}.py")
+    return [path for path in needed if not (tests / path).is_file()]
+
+
+def test_there_are_clouds_to_ask_about() -> None:
+    """An empty list would prove nothing."""
+    assert "aws" in ours()
+
+
+@pytest.mark.parametrize("name", ours())
+def test_a_registered_cloud_has_its_files(name: str) -> None:
+    """Faults of the network, golden rows of its parsers, integrity of its prices."""
+    assert missing(name, TOP / "tests") == []
+
+
+def test_the_rule_bites(tmp_path: Path) -> None:
+    """A cloud without files is seen, and so is one that lacks a single one."""
+    assert len(missing("narnia", tmp_path)) == 3
+    (tmp_path / "faults").mkdir()
+    (tmp_path / "faults" / "test_narnia.py").touch()
+    assert missing("narnia", tmp_path) == ["golden/narnia_rows.csv", "integrity/test_narnia.py"]
+
+
+@pytest.mark.parametrize("name", ours())
+def test_a_cloud_that_was_never_fetched_costs_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load()` with no file on disk is an empty book, silently and without a network."""
+    monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path / "nothing"))
+    (entry,) = (entry for entry in provider_entries() if entry.name == name)
+    made = entry.load()()
+    assert isinstance(made, PriceProvider)
+    assert made.name == name
+    assert len(made.load()) == 0
+    assert not (tmp_path / "nothing").exists()
