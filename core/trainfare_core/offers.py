@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -346,8 +346,9 @@ class PriceBook:
             pl.col("observed_on").max().alias("newest"),
             pl.col("fetched_at").min(),
         )
+        counts = {(one.provider, one.service, one.origin): one for one in self._intakes}
         return tuple(
-            PriceBookFacts.model_validate(row)
+            _facts(row, counts.get((row["provider"], row["service"], row["origin"])))
             for row in groups.sort("provider", "service", "origin").iter_rows(named=True)
         )
 
@@ -370,6 +371,22 @@ class PriceBook:
             return cls(filled[0].frame if filled else cls.empty().frame, intakes)
         frame = pl.concat([book.frame.drop("shape_id") for book in filled])
         return cls(*settle_overlaps(*replace_snapshot(frame, intakes)))
+
+
+def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
+    """Put what a share of the book is and what became of the rows read for it together."""
+    facts = PriceBookFacts.model_validate(row)
+    if intake is None:
+        return facts
+    return facts.model_copy(
+        update={
+            "rows_read": intake.rows_read,
+            "accepted": intake.accepted,
+            "filtered": intake.filtered_rows,
+            "quarantined": intake.quarantined_rows,
+            "degraded": intake.degraded,
+        }
+    )
 
 
 def _one_on_demand(machine: str, there: pl.DataFrame) -> Offer:

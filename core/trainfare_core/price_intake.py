@@ -319,7 +319,8 @@ def settle_overlaps(
     if not _has_repeats(frame):
         return frame, intakes
     keys = list(KEY_COLUMNS)
-    birth = pl.concat_str([pl.col("observed_on"), pl.col("fetched_at").fill_null("")], separator=" ")
+    # What was fetched is as new as its fetch, however long the price has been in force.
+    birth = pl.coalesce(pl.col("fetched_at"), pl.col("observed_on"))
     aged = frame.with_columns(birth.alias("_birth"))
     newest = aged.filter(pl.col("_birth") == pl.col("_birth").max().over(keys))
     older = aged.filter(pl.col("_birth") < pl.col("_birth").max().over(keys))

@@ -232,8 +232,8 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
             "not saved and starts again"
         ),
         (
-            "not counted: data transfer between regions or out of a cloud, boot disks, taxes, own discounts, "
-            "time in a queue; quota and free capacity are not checked"
+            "not counted: data transfer between regions or out of a cloud, boot disks, taxes, discounts that "
+            "no file of own prices names, time in a queue; quota and free capacity are not checked"
         ),
     ]
     if plan.validation_batches:

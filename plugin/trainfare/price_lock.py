@@ -27,6 +27,7 @@ __all__ = ["LOCK_FILE", "LockFilters", "LockHeader", "PriceLock", "lock_text", "
 
 LOCK_FILE: Final = "trainfare.lock"
 MAX_BYTES: Final = 512 * 2**20
+_SHARE_FACTS: Final = {"provider", "service", "origin", "rows", "oldest", "newest", "fetched_at"}
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -117,7 +118,10 @@ def _line(fields: dict[str, Any]) -> str:
 
 def _service_lines(book: PriceBook, prices: Sequence[tuple[tuple[str, str, str], str]]) -> list[_ServiceLine]:
     return [
-        _ServiceLine(**facts.model_dump(), sha256=_hash(line for share, line in prices if share == key))
+        _ServiceLine(
+            **facts.model_dump(include=_SHARE_FACTS),
+            sha256=_hash(line for share, line in prices if share == key),
+        )
         for facts in book.facts()
         for key in ((facts.provider, facts.service, facts.origin),)
     ]

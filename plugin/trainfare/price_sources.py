@@ -230,11 +230,13 @@ def age_warnings(loaded: LoadedPrices, used: PriceBook, chosen: PriceChoice) -> 
         outlived = aged.filter("outlived")
         if not outlived.is_empty():
             text = (
-                f"live prices of {_names(outlived)} were fetched more than {USABLE_DAYS} days ago, or by a clock "
-                f"that was wrong: {_UPDATE}"
+                f"live prices of {_names(outlived, with_options=True)} were fetched more than {USABLE_DAYS} days "
+                f"ago, or by a clock that was wrong: {_UPDATE}"
             )
             if not chosen.allow_stale:
-                msg = f"{text}, leave them out by --provider, or rank with them by --allow-stale"
+                msg = (
+                    f"{text}, leave them out by --provider or --purchase, or rank with them by --allow-stale"
+                )
                 raise PricesUnavailableError(msg)
             warnings.append(text)
     if limit_days is not None:
@@ -273,9 +275,10 @@ def _past_limit(aged: Any, limit_days: float, on_stale: OnStale, *, locked: bool
     return [text]
 
 
-def _names(rows: Any) -> str:
-    names = rows.select("provider", "service").unique().sort("provider", "service").iter_rows()
-    return ", ".join(f"{provider}/{service}" for provider, service in names)
+def _names(rows: Any, *, with_options: bool = False) -> str:
+    columns = ["provider", "service", *(["purchase_option"] if with_options else [])]
+    names = rows.select(columns).unique().sort(columns).iter_rows()
+    return ", ".join(" ".join((f"{provider}/{service}", *option)) for provider, service, *option in names)
 
 
 def _book_or_problem(entry: ProviderEntry) -> PriceBook | str:

@@ -180,7 +180,10 @@ def recommendation(**overrides: Any) -> Recommendation:
             Rejection(reason="no_prediction", count=4, detail="Trainium2: no measured runs to calibrate with"),
         ),
         "price_books": (
-            PriceBookFacts(provider="aws", service="ec2", origin="snapshot", rows=1808, oldest="2023-10", newest="2026-11-20"),
+            PriceBookFacts(
+                provider="aws", service="ec2", origin="snapshot", rows=1808, oldest="2023-10", newest="2026-11-20",
+                rows_read=1900, accepted=1808, filtered=80, quarantined=12,
+            ),
             PriceBookFacts(provider="aws", service="sagemaker", origin="snapshot", rows=32, oldest="2026-07-20", newest="2026-07-20"),
             PriceBookFacts(provider="azure", service="azure_vm", origin="snapshot", rows=949, oldest="2026-06-18", newest="2026-06-18"),
             PriceBookFacts(provider="gcp", service="gce", origin="snapshot", rows=1778, oldest="2026-07-30", newest="2026-11"),

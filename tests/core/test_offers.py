@@ -269,3 +269,12 @@ def test_parquet_rows_pass_the_same_checks() -> None:
     file.seek(0)
     book = PriceBook.read_parquet(file, origin="test")
     assert (len(book), book.intakes[0].quarantined_rows) == (1, 1)
+
+
+def test_facts_say_what_became_of_every_row() -> None:
+    """A report can show that accepted, filtered and quarantined add up to what was read, and that a source is sick."""
+    book = book_of(offer_row(), offer_row(region="x", usd_per_hour=0.0), offer_row(accelerator=None))
+    (facts,) = book.facts()
+    assert (facts.rows_read, facts.accepted, facts.filtered, facts.quarantined) == (3, 1, 1, 1)
+    assert facts.degraded
+    assert PriceBook(book.frame).facts()[0].rows_read is None

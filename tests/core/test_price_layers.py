@@ -50,6 +50,13 @@ def test_a_list_from_before_the_snapshot_gives_way() -> None:
     assert (taken.accepted, taken.filtered) == (0, (Tally("fetched before the shipped snapshot's date", 1),))
 
 
+def test_what_was_fetched_is_as_new_as_its_fetch() -> None:
+    """A price in force since 2025 that was fetched today beats a quote of July, key by key too."""
+    old, today = book_of(offer_row(usd_per_hour=30.0), origin="a"), book_of(offer_row(**FETCHED), origin="b")
+    for books in ([old, today], [today, old]):
+        assert PriceBook.concat(books).find("aws:p4d.24xlarge@us-east-1").origin == "b"
+
+
 def test_another_plugin_s_prices_are_joined_key_by_key() -> None:
     """A third party that quotes one machine of AWS does not wipe out the rest of AWS."""
     quote = book_of(offer_row(usd_per_hour=20.0, observed_on="2026-11-20"), origin="broker")

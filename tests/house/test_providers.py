@@ -15,13 +15,13 @@ pytestmark = pytest.mark.sources
 
 
 def ours() -> list[str]:
-    """The clouds that trainfare itself registers; other installed distributions answer for theirs."""
+    """The clouds that trainfare itself registers and fetches; other installed distributions answer for theirs."""
     return [
         entry.name
         for entry in provider_entries()
         if getattr(entry, "dist", None) is not None
         and entry.dist.name == "trainfare"
-        and entry.name != "snapshot"
+        and hasattr(entry.load(), "fetch")
     ]
 
 

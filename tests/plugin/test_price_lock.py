@@ -260,3 +260,21 @@ def test_same_commit_and_lock_same_bytes_anywhere(tmp_path: Path, job: str) -> N
         assert done.returncode == 0, done.stderr.decode()
         outputs.append(lock.read_bytes() + done.stdout.replace(str(lock).encode(), b"LOCK"))
     assert outputs[0] == outputs[1]
+
+
+def test_fare_meter_takes_its_prices_from_the_lock(tmp_path: Path, job: str) -> None:
+    """The ranking at the end and the dollars while training, from the one file."""
+    from trainfare.meter_services import MeterServices
+    from trainfare.meter_settings import MeterSettings
+    from trainfare_core.job_profile import JobProfile
+
+    lock = write(tmp_path, SMALL)
+    profile = JobProfile.from_json(Path(job).read_text(encoding="utf-8"), where=job)
+    answer = MeterServices().recommend(profile, MeterSettings(price_lock=str(lock)))
+    assert {option.instance_type for option in answer.options} <= {
+        row[2] for row in small_market().frame.rows()
+    }
+    assert any("locked on 2026-11-24" in line for line in answer.assumptions)
+    assert MeterServices().locked_usd_per_hour("aws:p5.48xlarge@us-east-1", str(lock)) == 55.04
+    with pytest.raises(PriceLockError):
+        MeterServices().recommend(profile, MeterSettings(price_lock=str(tmp_path / "none.lock")))

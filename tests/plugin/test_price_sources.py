@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 
 from builders.offers import book_of, offer_row
+from builders.profiles import gpt_profile
+from trainfare.cli import main
 from trainfare.cli.price_options import moment
 from trainfare.price_sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare.recommendation import recommend
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.offers import PriceBook
+from trainfare_providers.cache import BookCache, BookFacts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 
@@ -56,10 +60,27 @@ def test_live_prices_past_thirty_days_need_leave(age: timedelta, usable: bool) -
     if usable:
         assert warned(loaded) == ()
         return
-    with pytest.raises(PricesUnavailableError, match=r"aws/ec2.*prices update.*--provider.*--allow-stale"):
+    with pytest.raises(
+        PricesUnavailableError,
+        match=r"aws/ec2 on_demand.*prices update.*--provider or --purchase.*--allow-stale",
+    ):
         warned(loaded)
     (warning,) = warned(loaded, allow_stale=True)
     assert "more than 30 days ago" in warning
+
+
+def test_a_part_that_is_no_longer_asked_is_named_with_its_purchase_option() -> None:
+    """Spot prices of a time with credentials do not stop a question about on-demand prices of today."""
+    today, then = ((NOW - timedelta(days=days)).isoformat() for days in (0, 40))
+    book = book_of(
+        offer_row(fetched_at=today),
+        offer_row(fetched_at=then, purchase_option="spot", usd_per_hour=9.0),
+        origin="aws",
+    )
+    loaded = load_prices([Entry("aws", book)], PriceChoice(now=NOW))
+    with pytest.raises(PricesUnavailableError, match="live prices of aws/ec2 spot were"):
+        warned(loaded)
+    assert age_warnings(loaded, book.filter(purchase=["on_demand"]), PriceChoice(now=NOW)) == ()
 
 
 def test_only_the_prices_of_the_question_are_held_against_the_limit() -> None:
@@ -139,3 +160,67 @@ def test_as_of_is_a_day_or_a_moment(text: str, found: datetime) -> None:
 def test_the_default_moment_is_now() -> None:
     """An aware one."""
     assert abs(datetime.now(tz=timezone.utc) - moment(None)) < timedelta(minutes=1)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A live list of AWS on disk, fetched at NOW; returns a job."""
+    monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path / "cache"))
+    row = offer_row(fetched_at="2026-11-24T12:00:00Z", observed_on="2025-06-05", source_class="price_api")
+    book = book_of(row, origin="aws")
+    assert BookCache().write("aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
+    path = tmp_path / "job.json"
+    path.write_text(gpt_profile(batch_size=32).to_json(), encoding="utf-8")
+    return str(path)
+
+
+def ended(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return 0 if end.value.code is None else int(str(end.value.code))
+
+
+AWS = ("--provider", "aws", "--region", "us-east-1", "--purchase", "on_demand")
+
+
+@pytest.mark.parametrize(
+    ("as_of", "age", "code"),
+    [
+        ("2026-11-24T20:00", "8 hours old", 0),
+        ("2026-11-26T00:00", "36 hours old", 0),
+        ("2026-12-24T12:00", "30 days old", 0),
+        ("2026-12-24T13:00", "", 3),
+        ("2027-11-24T12:00", "", 3),
+        ("2025-11-24T12:00", "", 3),
+    ],
+)
+def test_commands_hold_old_live_prices_back(
+    kept: str, as_of: str, age: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fresh, stale, and not ranked: by the hour, with the age beside the total, and whatever the clock says."""
+    for command in (("recommend", kept), ("check", kept, "--max-usd", "1000000")):
+        assert ended(*command, *AWS, "--as-of", as_of) == code
+        captured = capsys.readouterr()
+        if code:
+            assert captured.out == ""
+            assert "aws/ec2" in captured.err
+            assert "--allow-stale" in captured.err
+            assert ended(*command, *AWS, "--as-of", as_of, "--allow-stale") == 0
+            assert "warning: live prices of aws/ec2" in capsys.readouterr().err
+        else:
+            assert age in captured.out
+            assert ("stale" in re.split(r"\n *2  ", captured.out)[0]) == (age != "8 hours old")
+
+
+def test_an_old_list_stops_only_the_cloud_that_it_is_of(
+    kept: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Azure is ranked from the snapshot, and the prices of AWS can be read, with their age."""
+    late = ("--as-of", "2027-11-24")
+    assert ended("recommend", kept, "--provider", "azure", *late) == 0
+    capsys.readouterr()
+    assert ended("offers", *AWS, "--service", "ec2", *late) == 0
+    assert "365 days" in capsys.readouterr().out
+    assert ended("prices", "status", *late) == 0
+    assert "aws, fetched 2026-11-24T12:00:00Z" in capsys.readouterr().out
+    assert ended("prices", "verify") == 0

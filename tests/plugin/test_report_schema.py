@@ -83,6 +83,8 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
         "offers",
         "pilot-report",
         "prices-status",
+        "prices-update",
+        "prices-verification",
         "recommendation",
         "strategy-answer",
     )

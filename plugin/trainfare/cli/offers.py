@@ -319,7 +319,7 @@ def offers_table(report: OffersReport, *, as_of: date, width: int = WIDE) -> str
         f"{report.shown} of {report.matched} offers match; USD; prices of {report.oldest} to {report.newest}"
         "; `trainfare prices status` says how old they are"
     )
-    lines += [f"prices: {terminal_text(note)}" for note in report.notes]
+    lines += [f"note: {terminal_text(note)}" for note in report.notes]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ from trainfare_core.errors import InputError
 __all__ = [
     "AllowStale",
     "AsOf",
+    "JsonOrTable",
     "Lock",
     "MaxPriceAge",
     "OnStaleOption",
@@ -27,6 +28,13 @@ __all__ = [
     "price_choice",
     "warn",
 ]
+
+
+class JsonOrTable(str, enum.Enum):
+    """How an answer is written to standard output."""
+
+    table = "table"
+    json = "json"
 
 
 class StaleAction(str, enum.Enum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainfare import __version__
 from trainfare.cli.offers import WIDE, output_width, rendered
-from trainfare.cli.price_options import AsOf, Lock, OwnPricesOption, moment
+from trainfare.cli.price_options import AsOf, JsonOrTable, Lock, OwnPricesOption, moment
 from trainfare.cli.prices_lock import lock
+from trainfare.cli.prices_update import update
+from trainfare.cli.prices_verify import verify
 from trainfare.report.escape import terminal_text
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from trainfare_core.offers import PriceBook, Tally
 
 __all__ = [
-    "OutputFormat",
     "PricesStatus",
     "app",
     "price_status",
@@ -32,18 +32,15 @@ __all__ = [
 ]
 
 app = typer.Typer(
-    name="prices", help="The price book: what it holds and how old it is.", no_args_is_help=True
+    name="prices",
+    help="The price book: fetch it, check it, lock it, and see how old it is.",
+    no_args_is_help=True,
 )
 
 
+app.command("update")(update)
+app.command("verify")(verify)
 app.command("lock")(lock)
-
-
-class OutputFormat(str, enum.Enum):
-    """How the status is written to standard output."""
-
-    table = "table"
-    json = "json"
 
 
 _NOTHING_HELD = {
@@ -95,7 +92,7 @@ class ServiceStatus(_Model):
     accepted: int
     filtered: tuple[ReasonCount, ...]
     quarantined: tuple[ReasonCount, ...]
-    degraded: bool = Field(description="more than 5 % of the rows read are quarantined")
+    degraded: bool = Field(description="more than 5 % of what looked like a price of ours is quarantined")
 
 
 class PricesStatus(_Model):
@@ -124,7 +121,7 @@ def status(
     price_lock: Lock = None,
     own_prices: OwnPricesOption = None,
     as_of: AsOf = None,
-    output: Annotated[OutputFormat, typer.Option("--format", help="table or json")] = OutputFormat.table,
+    output: Annotated[JsonOrTable, typer.Option("--format", help="table or json")] = JsonOrTable.table,
 ) -> None:
     """Show rows, dates, age and refused rows of every cloud service, live, shipped or locked."""
     from trainfare.price_sources import PriceChoice, load_prices
@@ -132,7 +129,7 @@ def status(
     choice = PriceChoice(lock=price_lock, own_prices=own_prices, now=moment(as_of))
     loaded = load_prices(choice=choice)
     answer = price_status(loaded.book, as_of=choice.now, problems=loaded.problems, notes=loaded.notes)
-    if output is OutputFormat.json:
+    if output is JsonOrTable.json:
         sys.stdout.write(answer.to_json())
     else:
         sys.stdout.write(status_table(answer, width=output_width()))
@@ -276,6 +273,6 @@ def _summary(answer: PricesStatus) -> list[str]:
                 f"{kind} {one.provider}/{one.service}: {tally.rows:,} rows: {tally.reason}"
                 for tally in tallies
             ]
-    lines += [f"prices: {note}" for note in answer.notes]
+    lines += [f"note: {note}" for note in answer.notes]
     lines += [f"warning: {problem}" for problem in answer.problems]
     return [terminal_text(line) for line in lines]

@@ -137,7 +137,7 @@ def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
             origin=book.origin,
             rows=f"{book.rows:,}",
             dates=f"fetched {fetched.text}",
-            age=age.text,
+            age=age.text + _counts(book),
             stale=age.stale,
         )
     newest, oldest = price_age(PriceBirth(book.newest), as_of), price_age(PriceBirth(book.oldest), as_of)
@@ -147,9 +147,20 @@ def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
         origin=book.origin,
         rows=f"{book.rows:,}",
         dates=book.newest if same else f"{book.oldest} to {book.newest}",
-        age=newest.text if same else f"oldest {oldest.text}, newest {newest.text}",
+        age=(newest.text if same else f"oldest {oldest.text}, newest {newest.text}") + _counts(book),
         stale=oldest.stale,
     )
+
+
+def _counts(book: PriceBookFacts) -> str:
+    """Return what became of the rows that the source gave, so that none is lost unseen."""
+    if book.rows_read is None:
+        return ""
+    text = (
+        f"; {book.rows_read:,} rows read = {book.accepted or 0:,} accepted + {book.filtered or 0:,} filtered + "
+        f"{book.quarantined or 0:,} quarantined"
+    )
+    return text + (" (degraded)" if book.degraded else "")
 
 
 def profile_notes(recommendation: Recommendation, profile: JobProfile | None) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ __all__ = ["STALE_WORDS", "PriceAge", "PriceBirth", "birth_of", "day_words", "pr
 
 STALE_WORDS: Final = (
     f"Stale: nobody has seen the price at its source within the last {FRESH_HOURS:g} hours "
-    f"(spot: {SPOT_FRESH_HOURS:g} hour)."
+    f"(spot: {SPOT_FRESH_HOURS:g} hour); `trainfare prices update` fetches today's."
 )
 
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:T.*)?", re.ASCII)

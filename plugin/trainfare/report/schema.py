@@ -33,6 +33,8 @@ def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
     from trainfare.budget_check import BudgetCheck
     from trainfare.cli.offers import OffersReport
     from trainfare.cli.prices import PricesStatus
+    from trainfare.cli.prices_update import PricesUpdate
+    from trainfare.cli.prices_verify import PricesVerification
     from trainfare.decline_answers import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 
     return (
@@ -47,6 +49,8 @@ def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
         ("offers", OffersReport),
         ("pilot-report", PilotReport),
         ("prices-status", PricesStatus),
+        ("prices-update", PricesUpdate),
+        ("prices-verification", PricesVerification),
         ("recommendation", Recommendation),
         ("strategy-answer", StrategyAnswer),
     )

@@ -1,0 +1,210 @@
+"""`trainfare prices update` and `verify`: per cloud, side by side, last good prices kept, exit codes that say so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.offers import book_of, offer_row, table
+from trainfare.cli import main
+from trainfare.cli.prices_update import PricesUpdate, live_sources, update_clouds, update_table
+from trainfare.cli.prices_verify import PricesVerification, verify_prices, verify_table
+from trainfare.price_lock import LockHeader, lock_text
+from trainfare_core.errors import FetchError, InputError, MissingExtraError, UnknownNameError
+from trainfare_core.offers import PriceBook
+from trainfare_core.price_intake import Tally
+from trainfare_providers.cache import BookCache
+from trainfare_providers.http import Outlet
+from trainfare_providers.refresh import FetchedRows, load_last_good
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+SECRET = "key=cAnArY"
+
+
+@dataclass
+class Cloud:
+    """A live source that gives one answer, or fails."""
+
+    name: str
+    answer: Callable[[], tuple[FetchedRows, ...]]
+    cache: BookCache
+    needs: tuple[str, ...] = ()
+    budget_s: float = 5.0
+
+    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+        return self.answer()
+
+    def load(self) -> PriceBook:
+        return load_last_good(self.name, self.cache)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry point that makes what it is told to."""
+
+    name: str
+    make: Callable[[], Any]
+
+    def load(self) -> Callable[[], Any]:
+        return self.make
+
+
+def gave(provider: str, **fields: Any) -> Callable[[], tuple[FetchedRows, ...]]:
+    row = offer_row(provider=provider, source_class="price_api", **fields)
+    notes = ("spot prices need credentials: left out",)
+    return lambda: (FetchedRows(provider, "ec2", table(row), (Tally("Windows", 3),), (), notes),)
+
+
+def failing(error: Exception) -> Callable[[], tuple[FetchedRows, ...]]:
+    def fail() -> tuple[FetchedRows, ...]:
+        raise error
+
+    return fail
+
+
+def updated(cache: BookCache, **answers: Callable[[], tuple[FetchedRows, ...]]) -> PricesUpdate:
+    sources = [(name, Cloud(name, answer, cache)) for name, answer in sorted(answers.items())]
+    return update_clouds(list(sources), cache=cache, clock=lambda: NOW)
+
+
+def test_each_cloud_is_asked_and_told_apart(tmp_path: Path) -> None:
+    """One fails in our words, one in foreign ones: the third is updated all the same, and no secret is repeated."""
+    said: list[tuple[str, str]] = []
+    cache = BookCache(tmp_path)
+    sources = [
+        ("aws", Cloud("aws", gave("aws"), cache)),
+        ("azure", Cloud("azure", failing(FetchError("azure", "it is down; try again later")), cache)),
+        ("gcp", Cloud("gcp", failing(KeyError(SECRET)), cache)),
+        ("bad", "the plug-in is broken (ImportError): update or remove it"),
+        ("extra", Cloud("extra", failing(MissingExtraError("httpx", "aws")), cache)),
+    ]
+    answer = update_clouds(
+        list(sources), cache=cache, clock=lambda: NOW, say=lambda name, what: said.append((name, what))
+    )
+    clouds = {cloud.provider: cloud for cloud in answer.clouds}
+    assert [name for name, cloud in clouds.items() if cloud.failed] == ["azure", "gcp", "bad", "extra"]
+    assert (clouds["aws"].refreshed, clouds["aws"].rows, clouds["aws"].fetched_at) == (True, 1, NOW)
+    (service,) = clouds["aws"].services
+    assert (service.rows_read, service.accepted, service.filtered, service.quarantined) == (4, 1, 3, 0)
+    text = update_table(answer)
+    assert "aws: updated: 1 prices, fetched 2026-11-24 12:00 UTC" in text
+    assert "ec2: read 4 = accepted 1 + filtered 3 + quarantined 0" in text
+    assert "note: spot prices need credentials: left out" in text
+    assert "azure: no live prices\n" in text
+    assert "it is down; try again later" in text
+    assert "plug-in is broken (KeyError)" in text
+    assert "pip install 'trainfare[aws]'" in text
+    assert "azure, gcp, bad, extra failed" in text
+    assert SECRET not in text + answer.to_json()
+    assert {name for name, what in said if what == "done"} == set(clouds) - {"bad"}
+
+
+def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path) -> None:
+    """The price, the moment of its fetch and the count stay; the problem is said."""
+    cache = BookCache(tmp_path)
+    updated(cache, aws=gave("aws"))
+    later = update_clouds(
+        [("aws", Cloud("aws", failing(FetchError("aws", "refused; check the key")), cache))],
+        cache=cache,
+        clock=lambda: datetime(2027, 3, 1, tzinfo=timezone.utc),
+    )
+    (cloud,) = later.clouds
+    assert (cloud.refreshed, cloud.failed, cloud.rows, cloud.fetched_at) == (False, True, 1, NOW)
+    assert "aws: kept as they were: 1 prices, fetched 2026-11-24" in update_table(later)
+
+
+def test_plugins_that_cannot_be_fetched_are_left_out_and_unknown_ones_named(tmp_path: Path) -> None:
+    """The snapshot is no cloud; a name that nothing answers to is bad usage, with those that do."""
+    live = Entry("aws", lambda: Cloud("aws", gave("aws"), BookCache(tmp_path)))
+    shipped = Entry("snapshot", lambda: type("P", (), {"name": "snapshot", "load": PriceBook.empty})())
+    broken = Entry("bad", failing(ImportError("no boto9")))
+    entries = [live, shipped, broken]
+    assert [name for name, _ in live_sources(None, entries)] == ["aws", "bad"]
+    assert [name for name, _ in live_sources(["AWS"], entries)] == ["aws"]
+    with pytest.raises(UnknownNameError, match=r"'gcpp'.*aws, bad can"):
+        live_sources(["gcpp"], entries)
+    with pytest.raises(InputError, match="no installed price source can be refreshed"):
+        live_sources(None, [shipped])
+
+
+def test_the_command_refuses_unknown_clouds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is asked of anybody."""
+    with pytest.raises(SystemExit) as end:
+        main(["prices", "update", "--provider", "narnia"])
+    assert end.value.code == 2
+    assert "its prices cannot be fetched" in capsys.readouterr().err
+
+
+def sound(cache: BookCache) -> list[Entry]:
+    rows = book_of(offer_row(), offer_row(region="x"), origin="shop")
+    shop = type("Shop", (), {"name": "shop", "load": lambda _: rows})
+    return [Entry("aws", lambda: Cloud("aws", gave("aws"), cache)), Entry("shop", shop)]
+
+
+def test_sound_lists_are_said_to_be_sound(tmp_path: Path) -> None:
+    """A cloud that was never fetched, one that was, a plug-in without a file, and a lock."""
+    cache = BookCache(tmp_path)
+    first = {one.name: one for one in verify_prices(cache=cache, entries=sound(cache)).lists}
+    assert (first["aws"].rows, first["aws"].findings, first["shop"].findings) == (0, (), ())
+    updated(cache, aws=gave("aws"))
+    lock = tmp_path / "trainfare.lock"
+    header = LockHeader(tool_version="1", locked_on=NOW.date(), rows=1)
+    lock.write_text(lock_text(header, book_of(offer_row())), encoding="ascii")
+    text = verify_table(verify_prices(cache=cache, lock=lock, entries=sound(cache)))
+    assert "aws: sound: 1 prices, fetched 2026-11-24T12:00:00Z, SHA-256 " in text
+    assert "shop: sound: 2 prices\n" in text
+    assert "trainfare.lock: sound: 1 prices, SHA-256" in text
+
+
+def test_damage_and_incredible_prices_are_found(tmp_path: Path) -> None:
+    """A flipped bit, an edited lock, a broken plug-in, a price in another unit: each is named, none hides another."""
+    cache = BookCache(tmp_path)
+    updated(cache, aws=gave("aws"))
+    path = tmp_path / "aws.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    lock = tmp_path / "trainfare.lock"
+    lock.write_text("{}\n", encoding="ascii")
+    cents = book_of(offer_row(usd_per_hour=2195.0), origin="cents")
+    entries = [
+        *sound(cache),
+        Entry("bad", failing(ImportError())),
+        Entry("cents", type("Cents", (), {"name": "cents", "load": lambda _: cents})),
+    ]
+    answer = verify_prices(cache=cache, lock=lock, entries=entries)
+    found = {one.name: one.findings for one in answer.lists if one.findings}
+    assert set(found) == {"aws", "bad", "cents", str(lock)}
+    assert "set aside as .bad" in found["aws"][0]
+    assert "broken (ImportError)" in found["bad"][0]
+    assert "USD per accelerator-hour" in found["cents"][0]
+    assert "NOT SOUND" in verify_table(answer)
+
+
+def test_the_commands_end_with_the_documented_codes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 where all is sound, 3 where something is not; JSON stands alone on standard output."""
+    with pytest.raises(SystemExit) as end:
+        main(["prices", "verify", "--cache", str(tmp_path), "--format", "json"])
+    assert not end.value.code
+    answer = PricesVerification.model_validate_json(capsys.readouterr().out)
+    assert {"snapshot": 5201}.items() <= {one.name: one.rows for one in answer.lists}.items()
+    (tmp_path / "aws.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SystemExit) as end:
+        main(["prices", "verify", "--cache", str(tmp_path)])
+    assert end.value.code == 3
+    assert "aws: NOT SOUND" in capsys.readouterr().out
+
+
+def test_the_update_reads_back_as_the_published_model(tmp_path: Path) -> None:
+    """Versioned JSON for the scripts that watch a nightly update."""
+    answer = updated(BookCache(tmp_path), aws=gave("aws"))
+    assert json.loads(answer.to_json())["schema_version"] == 1
+    assert PricesUpdate.model_validate_json(answer.to_json()) == answer
