@@ -51,3 +51,14 @@ def test_commands_are_pinned() -> None:
     assert known == {
         "demo", "profile", "predict", "recommend", "check", "decline", "offers", "prices", "strategy"
     }  # fmt: skip
+
+
+def test_price_commands_are_pinned() -> None:
+    """So are those of `trainfare prices`, and each stands in the README and in docs/prices.md."""
+    from trainfare.cli.prices import app
+
+    known = {command.name for command in app.registered_commands}
+    assert known == {"status", "update", "verify", "lock"}
+    for page in ("README.md", "docs/prices.md"):
+        text = (TOP / page).read_text(encoding="utf-8")
+        assert {name for name in known if f"prices {name}" not in text} == set(), page
