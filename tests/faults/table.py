@@ -8,6 +8,7 @@ The faults of reliability item 7 as a table, and `put_through`, which puts any p
 
 from __future__ import annotations
 
+import errno
 import gzip
 import socket
 import ssl
@@ -94,18 +95,28 @@ def redirect(name: str, says: str, location: str, tries: int, via: Any = "plain"
     return FaultCase(name, says, tries, Script(status=302, headers=(("Location", location),)), via)
 
 
-def _no_name(request: httpx.Request) -> httpx.Response:
-    try:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    except socket.gaierror as error:
-        raise httpx.ConnectError("no", request=request) from error
+def fails(
+    cause: Exception, kind: type[httpx.TransportError] = httpx.ConnectError
+) -> Callable[[httpx.Request], httpx.Response]:
+    """A transport that fails as httpx does: its own error, with the system's as the cause."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        try:
+            raise cause
+        except Exception as error:
+            raise kind("no", request=request) from error
+
+    return handle
 
 
-def _no_resolver(request: httpx.Request) -> httpx.Response:
-    try:
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-    except socket.gaierror as error:
-        raise httpx.ConnectError("no", request=request) from error
+def failing(
+    name: str,
+    says: str,
+    waits: tuple[float, ...],
+    cause: Exception,
+    kind: type[httpx.TransportError] = httpx.ConnectError,
+) -> FaultCase:
+    return FaultCase(name, says, None, via="transport", transport=fails(cause, kind), waits=waits)
 
 
 def _hangs(request: httpx.Request) -> httpx.Response:
@@ -155,10 +166,13 @@ FAULT_CASES: tuple[FaultCase, ...] = (
     fault("dripping headers", "not complete within the time", None, drip_s=0.04, drips="head", body=WHOLE),
     fault("slow body", "not complete within the time", None, drip_s=0.06, body=WHOLE + b" " * 40),
     fault("reset in the body", "connection was cut", 4, body=WHOLE, cut_at=8, reset=True),
-    FaultCase("no such host", "name is not known", None, via="transport", transport=_no_name, waits=()),
-    FaultCase(
-        "no resolver", "could not be looked up", None, via="transport", transport=_no_resolver, waits=JITTERED
-    ),
+    failing("no such host", "name is not known", (), socket.gaierror(socket.EAI_NONAME, "no")),
+    failing("no resolver", "could not be looked up", JITTERED, socket.gaierror(socket.EAI_AGAIN, "no")),
+    failing("no route", "cannot be reached", JITTERED, OSError(errno.ENETUNREACH, "no")),
+    failing("no connection in time", "no connection in time", JITTERED, TimeoutError(), httpx.ConnectTimeout),
+    failing("no TLS there", "no secure connection", (), ssl.SSLError(1, "WRONG_VERSION_NUMBER")),
+    failing("TLS cut off", "connection was cut", JITTERED, ssl.SSLEOFError(8, "EOF")),
+    failing("proxy", "the proxy refused", (), OSError(), httpx.ProxyError),
     FaultCase(
         "lookup hangs", "not complete within the time", None, via="transport", transport=_hangs, waits=()
     ),
@@ -228,7 +242,7 @@ def faulty_outlet(
     with _met(case) as (url, server, more):
         if server is not None and case.script is not None:
             server.everywhere(case.script)
-        if case.transport is _no_resolver:
+        if case.waits:
             settings["limits"] = Limits()
         with Outlet(cloud, **{**settings, **more}) as out:
             yield out, url, server, waits

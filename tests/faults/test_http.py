@@ -468,6 +468,20 @@ def test_importing_the_way_out_loads_no_http_library() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(("cloud", "extra"), [("gcp", "gcp"), ("example", "all")])
+@pytest.mark.parametrize("package", ["httpx", "tenacity"])
+def test_missing_package_is_named_with_what_brings_it(cloud: str, extra: str, package: str) -> None:
+    """Who installed no cloud's extra is told which."""
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\nfrom trainfare_core.errors import MissingExtraError\n"
+        "from trainfare_providers.http import Outlet\n"
+        f"try:\n    Outlet({cloud!r})\nexcept MissingExtraError as error:\n    print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"{package} is not installed" in result.stdout
+    assert f"trainfare[{extra}]" in result.stdout
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     body=st.binary(max_size=3000), members=st.integers(1, 3), cuts=st.lists(st.integers(0, 4000), max_size=5)
