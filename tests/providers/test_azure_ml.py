@@ -62,7 +62,9 @@ def test_sizes_and_quota_come_although_the_client_loses_them(server: FaultServer
 
 def test_nothing_is_reported_home(server: FaultServer) -> None:
     """One workspace, its region's sizes and usages, each once and with the token; no telemetry."""
-    ask(server)
+    client = ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url()))
+    assert client._operation_config.enable_telemetry is False  # in a notebook it would report home
+    offer_of(client, WORKSPACE, lambda _: None)
     assert sorted(request.path for request in server.requests) == sorted(PATHS.values())
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {CANARY}"}
 
