@@ -57,7 +57,7 @@ class Series:
 
     Attributes:
         times: decimal years, strictly rising; length n.
-        costs: above 0, one unit of money throughout (nominal USD unless deflated before); length n.
+        costs: above 0, one unit of money throughout (nominal USD unless `deflated`); length n.
         production: units made in each period, above 0, for Wright's law; length n, or None.
         kind: "price" (what was paid or listed), "record" (best so far: never rises by construction, which makes
             early trends look too fast) or "estimate".
@@ -142,6 +142,22 @@ class Series:
             "record",
             self.quality,
         )
+
+    def deflated(self, price_index: Sequence[float]) -> Series:
+        """
+        Return the series in constant money: each cost over the price index of its date.
+
+        Args:
+            price_index: above 0, one a point; 1 where the money of that date is the money of the result.
+
+        Raises:
+            DeclineError: another number of values, or one that is not above 0.
+        """
+        if len(price_index) != len(self.costs) or any(not index > 0 for index in price_index):
+            msg = f"deflator: {len(price_index)} values for {len(self.costs)} costs, each must be above 0"
+            raise DeclineError(msg)
+        real = tuple(cost / index for cost, index in zip(self.costs, price_index, strict=True))
+        return Series(self.times, real, self.production, self.kind, self.quality)
 
     def last(self, points: int) -> Series:
         """Return the last `points` points (at least 2, at most all)."""

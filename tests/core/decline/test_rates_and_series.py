@@ -136,3 +136,14 @@ def test_records_keep_their_production_and_say_what_they_are() -> None:
     assert (kept.costs, kept.production, kept.kind, kept.quality) == ((3, 2), (1, 3), "record", "a level")
     assert series.step_years == pytest.approx(1)
     assert Series.of(["2020", "2021", "2023"], [3, 4, 2]).step_years is None
+
+
+def test_deflated_costs_are_real() -> None:
+    """3 % inflation turns a flat nominal price into a real decline of 3 % a year."""
+    nominal = Series.of(["2020", "2021", "2022"], [5, 5, 5], production=[1, 2, 3])
+    real = nominal.deflated([1, 1.03, 1.03**2])
+    assert Rate.from_points(2020, real.costs[0], 2022, real.costs[2]).factor == pytest.approx(1.03)
+    assert (real.times, real.production) == (nominal.times, nominal.production)
+    for wrong in ([1, 1], [1, 1, 0]):
+        with pytest.raises(DeclineError, match="deflator"):
+            nominal.deflated(wrong)
