@@ -19,6 +19,7 @@ __all__ = [
     "NODE_COUNTS",
     "SHARDINGS",
     "CandidateTable",
+    "ModelParallel",
     "enumerate_candidates",
     "plan_gaps",
 ]
@@ -35,6 +36,34 @@ _NONE, _DDP, _FSDP = range(3)
 
 
 @dataclass(frozen=True, slots=True)
+class ModelParallel:
+    """
+    How each plan splits the model itself; all arrays have shape (n,), 1 is "not split".
+
+    Attributes:
+        tensor: devices that share every matrix product.
+        pipeline: stages of consecutive layers; `virtual`: chunks of one device (interleaved schedule).
+        context: devices that share one sequence; expert: devices that hold different experts.
+        sharded_optimizer: the optimizer's state is sharded over the replicas (ZeRO-1, distributed Adam).
+        overlap: gradients travel while backward goes on.
+    """
+
+    tensor: NDArray[np.int64]
+    pipeline: NDArray[np.int64]
+    virtual: NDArray[np.int64]
+    context: NDArray[np.int64]
+    expert: NDArray[np.int64]
+    sharded_optimizer: NDArray[np.bool_]
+    overlap: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, count: int) -> ModelParallel:
+        """Return `count` plans that split nothing."""
+        one = np.ones(count, dtype=np.int64)
+        return cls(one, one, one, one, one, np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_))
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateTable:
     """
     Plans as columns, one row a plan; all arrays have shape (n,).
@@ -46,6 +75,8 @@ class CandidateTable:
         micro_batch: samples in one forward pass on one device; NaN where the profile does not know its batch.
         micro_ratio: micro_batch over the profile's micro-batch: what batch-proportional work scales with.
         accumulate: forward passes per optimizer step on one device.
+        parallel: how plans split the model; None: none does. Then `micro_batch` and `accumulate` are those of one
+            replica of the model, on tensor x pipeline x context devices.
     """
 
     shape: NDArray[np.int64]
@@ -54,6 +85,7 @@ class CandidateTable:
     micro_batch: NDArray[np.float64]
     micro_ratio: NDArray[np.float64]
     accumulate: NDArray[np.int64]
+    parallel: ModelParallel | None = None
 
     def __len__(self) -> int:
         """Return the number of plans."""

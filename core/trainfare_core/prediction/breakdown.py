@@ -56,6 +56,12 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     """Return what was assumed for this job on this device."""
     profile, fit = run.profile, run.fit
     notes = list(profile.notes) + list(device_rates(device, run.operations, fit).notes)
+    if run.ledger is not None:
+        known = "was" if device.generation in run.decoder.generations else "was not"
+        notes.append(
+            f"timed as a language model: terms fitted on {sum(run.decoder.fitted_on.values()):,} measured runs "
+            f"({run.decoder.fitted_at}); {device.generation} {known} among them"
+        )
     if run.correction.note:
         notes.append(run.correction.note)
     elif profile.measured is not None and profile.measured.device_kind == "cpu":

@@ -20,6 +20,15 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.offers import MachineShapes
 from trainfare_core.prediction import communication, memory, source, uncertainty
 from trainfare_core.prediction.calibration import PATHS, Calibration, calibration
+from trainfare_core.prediction.decoder_columns import (
+    decoder_device_s,
+    decoder_ledger,
+    decoder_log_sigma,
+    decoder_plan_times,
+    spread_of_plans,
+)
+from trainfare_core.prediction.decoder_fit import DecoderFit, decoder_calibration
+from trainfare_core.prediction.decoder_ledger import DecoderLedger
 from trainfare_core.prediction.step_time import (
     DeviceRates,
     Operations,
@@ -63,6 +72,9 @@ class Run:
     operations: Operations
     correction: source.SourceCorrection
     pipeline: source.InputPipeline
+    decoder: DecoderFit
+    ledger: DecoderLedger | None
+    """Sums of a language model, which has terms of its own; None: another kind of model."""
 
     @property
     def unknown_because(self) -> str:
@@ -87,13 +99,16 @@ def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTab
     return predict_run(prepare(profile), shapes, candidates)
 
 
-def prepare(profile: JobProfile, fit: Calibration | None = None) -> Run:
+def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: DecoderFit | None = None) -> Run:
     """Read a profile and compare its measured step, where there is one, with its own prediction."""
-    fit = fit or calibration()
-    operations = Operations.of(profile, fit)
-    return Run(
-        profile, fit, operations, _correction(profile, operations, fit), source.input_pipeline(profile)
+    fit, decoder = fit or calibration(), decoder or decoder_calibration()
+    operations, ledger = Operations.of(profile, fit), decoder_ledger(profile)
+    correction = (
+        _correction(profile, operations, fit)
+        if ledger is None
+        else _decoder_correction(profile, ledger, decoder)
     )
+    return Run(profile, fit, operations, correction, source.input_pipeline(profile), decoder, ledger)
 
 
 def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
@@ -104,7 +119,7 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
     reason = _reasons(run, shapes, plans, names, devices)
     step = _Columns.of(run, shapes, plans, devices, np.maximum(row, 0))
     unknown = reason != ""
-    return step.table(run, plans, devices, np.maximum(row, 0), unknown, reason)
+    return step.table(run, shapes, plans, devices, np.maximum(row, 0), unknown, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +140,8 @@ class _Columns:
     def of(
         cls, run: Run, shapes: MachineShapes, plans: CandidateTable, devices: Devices, row: NDArray[np.int64]
     ) -> _Columns:
+        if run.ledger is not None or plans.parallel is not None:
+            return cls.of_decoder(run, shapes, plans, devices, row)
         fit = run.fit
         per_machine = np.maximum(shapes.accelerator_count[plans.shape], 1.0)
         nodes = plans.nodes.astype(np.float64)
@@ -162,13 +179,46 @@ class _Columns:
             network_s, np.clip(host_s / np.maximum(held, 1e-30), 0.0, 1.0), world,
         )  # fmt: skip
 
+    @classmethod
+    def of_decoder(
+        cls, run: Run, shapes: MachineShapes, plans: CandidateTable, devices: Devices, row: NDArray[np.int64]
+    ) -> _Columns:
+        """Return the columns of a language model; see `decoder_step`."""
+        ledger = run.ledger or DecoderLedger.of(run.profile)
+        spread = spread_of_plans(shapes, plans)
+        times, floor = decoder_plan_times(ledger, devices.found, devices.links, row, spread, run.decoder)
+        factors = np.array([run.correction.factors(d) for d in devices.found] or [(1.0, 1.0)])[row]
+        device_s = times.compute_s + times.memory_s
+        factor = _never_faster_than_roofline(factors[:, 0], device_s, floor, run)
+        launch = times.launch_s * factors[:, 1]
+        exposed = times.bubble_s * factor + times.exposed_s
+        computed = device_s * factor + launch + exposed
+        input_s = _input_s(
+            run,
+            shapes.vcpus[plans.shape] / spread.per_machine,
+            _samples_ratio(run, spread.ratio * spread.passes),
+            computed,
+        )
+        share = launch / np.maximum(device_s * factor + launch, 1e-30)
+        return cls(
+            times.compute_s * factor, times.memory_s * factor, launch, exposed, times.hidden_s, input_s,
+            times.network_s, np.clip(share, 0.0, 1.0), spread.per_machine * spread.machines,
+        )  # fmt: skip
+
     def table(
-        self, run: Run, plans: CandidateTable, devices: Devices, row: NDArray[np.int64], unknown: Flags,
-        reason: NDArray[np.str_],
+        self, run: Run, shapes: MachineShapes, plans: CandidateTable, devices: Devices,
+        row: NDArray[np.int64], unknown: Flags, reason: NDArray[np.str_],
     ) -> PredictionTable:  # fmt: skip
         step = self.compute_s + self.memory_s + self.launch_s + self.communication_s + self.input_s
-        sigma = uncertainty.step_log_sigma(self._ignorance(run, plans, devices, row, step), run.fit.sigma)
-        parts = memory.memory_parts(run.profile, plans.micro_ratio, self.world, plans.sharding == _FSDP)
+        sigma = self._log_sigma(run, shapes, plans, devices, row, step)
+        parts = memory.memory_parts(
+            run.profile,
+            plans.micro_ratio,
+            self.world,
+            plans.sharding == _FSDP,
+            plans.parallel,
+            plans.accumulate,
+        )
         peak, memory_sigma = _measured_memory(run, parts.total_bytes, plans.micro_ratio, self.world)
         usable = np.array([memory.usable_memory_bytes(d) for d in devices.found] or [np.nan])[row]
         with_reason = reason.copy()
@@ -195,6 +245,19 @@ class _Columns:
             fits=~unknown & (peak * np.exp(uncertainty.Z80 * memory_sigma) <= usable),
             unknown_because=with_reason,
         )
+
+    def _log_sigma(
+        self, run: Run, shapes: MachineShapes, plans: CandidateTable, devices: Devices,
+        row: NDArray[np.int64], step: Array,
+    ) -> Array:  # fmt: skip
+        known = self._ignorance(run, plans, devices, row, step)
+        general = uncertainty.step_log_sigma(known, run.fit.sigma)
+        if run.ledger is None and plans.parallel is None:
+            return general
+        ledger = run.ledger or DecoderLedger.of(run.profile)
+        own = decoder_log_sigma(devices.found, row, ledger, spread_of_plans(shapes, plans), run.decoder)
+        own = uncertainty.widened(own, known, run.fit.sigma)
+        return np.asarray(np.where(known.corrected | known.same_device, np.minimum(general, own), own))
 
     def _ignorance(
         self, run: Run, plans: CandidateTable, devices: Devices, row: NDArray[np.int64], step: Array
@@ -347,6 +410,11 @@ def _communication(
     return all_kinds(nodes, per_machine), all_kinds(nodes, np.ones_like(per_machine)), window
 
 
+def _samples_ratio(run: Run, passes: Array) -> Array:
+    """Return samples of one device's step over the profile's."""
+    return passes / run.profile.parallel.accumulate_grad_batches
+
+
 def _input_s(run: Run, vcpus_per_device: Array, samples: Array, computed_s: Array) -> Array:
     """
     Return what the input pipeline adds to the step.
@@ -389,3 +457,16 @@ def _correction(profile: JobProfile, operations: Operations, fit: Calibration) -
     times = operation_times(operations, [rates], np.zeros(1, dtype=np.int64), np.ones(1), fit)
     host_s = float(operations.launches.sum()) * fit.overhead.host_launch_s
     return source.SourceCorrection.of(device, measured_s, float(times.total_s.sum()), host_s)
+
+
+def _decoder_correction(
+    profile: JobProfile, ledger: DecoderLedger, fit: DecoderFit
+) -> source.SourceCorrection:
+    """Compare the measured step of a language model with its own prediction, without the network and the loader."""
+    device, measured_s = source.source_device(profile), source.measured_compute_s(profile)
+    if device is None or measured_s is None or profile.parallel.world_size > 1:
+        return source.SourceCorrection()
+    device_s, host_s = decoder_device_s(ledger, device, profile.parallel.accumulate_grad_batches, fit)
+    if not np.isfinite(device_s):
+        return source.SourceCorrection()
+    return source.SourceCorrection.of(device, measured_s, device_s, host_s)

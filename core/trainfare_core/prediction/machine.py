@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -219,6 +220,10 @@ def _answer(
     samples = profile.batch.samples_per_step
     tokens = profile.batch.tokens_per_step
     breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, world if sharded[0] else 1)
+    if run.ledger is not None:  # its terms are sums over the step: the split by kind follows the operations
+        device_s = float(table.compute_s[row] + table.memory_s[row])
+        scale_s = device_s / max(sum(part.device_s for part in breakdown), 1e-30)
+        breakdown = tuple(replace(part, device_s=part.device_s * scale_s) for part in breakdown)
     return MachinePrediction(
         job=profile.name,
         accelerator=device.name,

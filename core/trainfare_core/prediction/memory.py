@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.accelerators import Accelerator
+from trainfare_core.candidates import ModelParallel
 from trainfare_core.job_profile import JobProfile
 
 __all__ = ["MemoryParts", "memory_parts", "usable_memory_bytes"]
@@ -58,7 +59,10 @@ class MemoryParts:
         )  # fmt: skip
 
 
-def memory_parts(profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_]) -> MemoryParts:
+def memory_parts(
+    profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
+    parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None,
+) -> MemoryParts:  # fmt: skip
     """
     Return the peak memory of one device.
 
@@ -67,7 +71,11 @@ def memory_parts(profile: JobProfile, ratio: Array, world: Array, sharded: NDArr
         ratio: micro-batch over the profile's, shape (columns,).
         world: devices of the whole run.
         sharded: whether weights, gradients and optimizer state are sharded over them (FSDP).
+        parallel: how plans split the model; None: none does.
+        passes: forward passes of one optimizer step, for the micro-batches in flight of a pipeline.
     """
+    if parallel is not None:
+        return _split_parts(profile, ratio, world, sharded, parallel, passes)
     facts = profile.memory
     share = np.where(sharded, 1.0 / np.maximum(world, 1.0), 1.0)
     weights = float(profile.parameter_bytes)
@@ -88,6 +96,45 @@ def memory_parts(profile: JobProfile, ratio: Array, world: Array, sharded: NDArr
         activations_bytes=activations,
         temporary_bytes=temporary,
         overhead_bytes=CONTEXT_BYTES + fragmentation + collective + bucket,
+    )
+
+
+def _split_parts(
+    profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_], parallel: ModelParallel,
+    passes: NDArray[np.int64] | None,
+) -> MemoryParts:  # fmt: skip
+    """
+    Return the peak of a device that holds a part of the model.
+
+    The first pipeline stage is the fullest: it keeps as many micro-batches as there are stages (1F1B), one chunk
+    more with an interleaved schedule (Narayanan et al. 2021).
+    """
+    facts = profile.memory
+    tensor, pipeline = parallel.tensor.astype(np.float64), parallel.pipeline.astype(np.float64)
+    model = tensor * pipeline
+    data = np.maximum(world / (model * parallel.context), 1.0)
+    stored = np.where(sharded, 1.0 / data, 1.0) / model
+    state = np.where(sharded | parallel.sharded_optimizer, 1.0 / data, 1.0) / model
+    flight = np.where(
+        pipeline > 1,
+        pipeline * (1 + (pipeline - 1) / (pipeline * parallel.virtual) * (parallel.virtual > 1)),
+        1.0,
+    )
+    if passes is not None:
+        flight = np.minimum(flight, np.maximum(passes, 1))
+    share = ratio / (tensor * parallel.context)
+    activations = (facts.saved_activation_bytes * flight / pipeline + facts.input_bytes) * share
+    temporary = facts.largest_temporary_bytes * share
+    gradients = facts.gradient_bytes * stored
+    return MemoryParts(
+        weights_bytes=profile.parameter_bytes * stored + facts.buffer_bytes,
+        gradients_bytes=gradients,
+        optimizer_bytes=profile.optimizer.state_bytes * state,
+        activations_bytes=np.asarray(activations),
+        temporary_bytes=np.asarray(temporary),
+        overhead_bytes=np.asarray(
+            CONTEXT_BYTES + COLLECTIVE_BYTES + FRAGMENTATION_SHARE * (activations + temporary + gradients)
+        ),
     )
 
 

@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 
 from trainfare_core.prediction.calibration import SigmaFit
 
-__all__ = ["Z80", "Ignorance", "step_log_sigma"]
+__all__ = ["Z80", "Ignorance", "step_log_sigma", "widened"]
 
 Array = NDArray[np.float64]
 
 Z80 = 1.2816
 """Standard deviations from the median to either end of the central 80 % of a normal distribution."""
+
+
+COMPILED_SIGMA = 0.05
+"""For a fit that has compiled runs among its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +62,19 @@ def step_log_sigma(known: Ignorance, fit: SigmaFit) -> Array:
     variance += (known.unknown_bytes_share * fit.unknown_share) ** 2
     if known.compiled:
         variance += fit.compiled**2
+    return np.asarray(np.sqrt(variance))
+
+
+def widened(sigma: Array, known: Ignorance, fit: SigmaFit) -> Array:
+    """
+    Return a sigma that already counts devices and networks, with the doubts of the job itself added.
+
+    Emulated types, hosts that hold the step up, operations without a formula, and a step that is compiled and was
+    traced eagerly.
+    """
+    variance = sigma**2 + np.where(known.emulated, fit.emulated**2, 0.0)
+    variance += (known.launch_share * fit.launch_bound) ** 2
+    variance += (known.unknown_bytes_share * fit.unknown_share) ** 2
+    if known.compiled:
+        variance += COMPILED_SIGMA**2
     return np.asarray(np.sqrt(variance))

@@ -1,0 +1,91 @@
+"""What is fitted for large language models on one or many devices; `benchmarks/fit_decoder.py` writes the file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from trainfare_core.accelerators import Accelerator
+
+__all__ = ["USUAL_CEILING", "DecoderFit", "decoder_calibration"]
+
+USUAL_CEILING: Final = 0.8
+"""Share of the dense peak that the best matrix product reaches, where nobody has measured it."""
+
+
+class DecoderFit(BaseModel):
+    """
+    Coefficients of `decoder_step`, with their birth and held-out scores.
+
+    `matmul_ceiling` is measured, by accelerator and type ("bf16", "fp8"): the best matrix product over the dense
+    peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Everything else
+    holds for all devices; `kind_factor` multiplies the device time of what is not a GPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fitted_at: str
+    data_sha256: str
+    fitted_on: dict[str, int]
+    generations: tuple[str, ...]
+    """Generations of the accelerators that had rows."""
+    scores: dict[str, dict[str, float]]
+    matmul_ceiling: dict[str, dict[str, float]]
+    product_efficiency: float
+    product8_efficiency: float
+    grouped_efficiency: float
+    attention_efficiency: float
+    batched_efficiency: float
+    vector_efficiency: float
+    fused_bytes_share: float
+    """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""
+    host_launch_s: float
+    plain_host_factor: float
+    """The same for trainers that issue gradients after backward: they also issue more, smaller operations."""
+    narrow_slope: float
+    """Loss of efficiency for every halving of a product's width below 4,096."""
+    kind_factor: dict[str, float]
+    bubble_factor: float
+    tensor_exposed: float
+    """Share of the tensor-parallel exchange that the step waits for."""
+    expert_exposed: float
+    data_exposed: float
+    """Share of gradient and weight traffic that is exposed even where there is enough to hide it behind."""
+    network_efficiency: float
+    sigma: dict[str, float]
+    """Standard deviation of ln(measured / predicted) by what is known, so that 80 % of rows never fitted lie inside."""
+
+    def ceiling(self, device: Accelerator, dtype: str) -> float:
+        """
+        Return the share of the dense peak that the best matrix product reaches on `device`.
+
+        A device that nobody measured counts as the mean of its generation, else as `USUAL_CEILING`.
+        """
+        measured = self.matmul_ceiling.get(dtype, {})
+        usual = measured.get(f"generation:{device.generation}", measured.get("any", USUAL_CEILING))
+        return measured.get(device.name, usual)
+
+    def roofline(self) -> DecoderFit:
+        """Return the same with every efficiency 1 and nothing but kernels: what no prediction may beat."""
+        return self.model_copy(
+            update={
+                "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
+                "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
+                "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
+                "narrow_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {},
+            }
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def decoder_calibration() -> DecoderFit:
+    """Return the coefficients that ship with trainfare, read once per process."""
+    text = (
+        resources.files("trainfare_core")
+        .joinpath("data/decoder_calibration.json")
+        .read_text(encoding="utf-8")
+    )
+    return DecoderFit.model_validate_json(text)

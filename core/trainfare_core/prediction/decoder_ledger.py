@@ -1,0 +1,194 @@
+"""What decides the time of a large language model's step, summed over its operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.job_profile import JobProfile, OperationGroup
+
+__all__ = ["DecoderLedger", "is_decoder"]
+
+Array = NDArray[np.float64]
+
+_PRODUCTS = frozenset(("matmul", "grouped_matmul"))
+_TENSOR_DTYPES = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
+_LEAST_SHARE = 0.9
+_PER_STEP = frozenset(
+    (
+        "optimizer_bytes",
+        "optimizer_launches",
+        "hidden_bytes",
+        "gradient_bytes",
+        "weight_bytes",
+        "width",
+        "fused",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLedger:
+    """
+    Sums over one forward and backward pass of the profiled micro-batch; arrays of shape (n,) or ().
+
+    Attributes:
+        product_flops, product8_flops: matrix products with weights, in 16 and in 8 bits.
+        grouped_flops, grouped8_flops: the same of experts.
+        batched_flops: products without weights, of attention that is not fused.
+        attention_flops: fused attention; half of the square where it is causal.
+        vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
+        optimizer_bytes: once an optimizer step.
+        launches: of one pass; `optimizer_launches`: once a step.
+        boundary_bytes: inputs of all norms, 16 bits: what tensor parallelism exchanges once forward and once
+            backward; `recomputed_bytes`: the same for norms run again.
+        expert_bytes: tokens sent to experts and back, forward.
+        hidden_bytes: one boundary between blocks.
+        gradient_bytes, weight_bytes: what data parallelism exchanges, experts apart.
+        expert_weight_bytes: of the experts, 16 bits; each device of an expert-parallel group holds its part.
+        width: of the block (hidden size).
+        fused: 1 where pointwise operations are fused.
+        bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
+    """
+
+    product_flops: Array
+    product8_flops: Array
+    grouped_flops: Array
+    grouped8_flops: Array
+    batched_flops: Array
+    attention_flops: Array
+    vector_bytes: Array
+    fixed_bytes: Array
+    optimizer_bytes: Array
+    launches: Array
+    optimizer_launches: Array
+    norms: Array
+    boundary_bytes: Array
+    recomputed_bytes: Array
+    expert_bytes: Array
+    hidden_bytes: Array
+    gradient_bytes: Array
+    weight_bytes: Array
+    expert_weight_bytes: Array
+    width: Array
+    fused: Array
+    bfloat: Array
+
+    @classmethod
+    def of(cls, profile: JobProfile) -> DecoderLedger:
+        """Read one profile; every field has shape (). A step of several passes counts as one of them."""
+        passes = float(profile.parallel.accumulate_grad_batches)
+        groups = [g for g in profile.operations if g.phase != "optimizer"]
+        update = [g for g in profile.operations if g.phase == "optimizer"]
+        width = _width(groups)
+        norms = [
+            g for g in groups
+            if g.kind == "normalization" and len(g.shape) == 2 and g.shape[1] == width
+            and (g.phase == "forward" or g.recomputed)
+        ]  # fmt: skip
+
+        def boundaries(*, recomputed: bool) -> float:
+            chosen = [g for g in norms if g.recomputed == recomputed]
+            return float(sum(2 * g.shape[0] * g.shape[1] * g.launches for g in chosen))
+
+        def products(kind: str, *, eight: bool, weights: bool = True) -> float:
+            return float(
+                sum(
+                    g.flops
+                    for g in groups
+                    if g.kind == kind
+                    and (g.dtype in ("fp8", "int8")) == eight
+                    and (kind != "matmul" or bool(g.bytes_fixed or g.shape[:1] == (1,)) == weights)
+                )
+            )
+
+        vector = [g for g in groups if g.kind not in _PRODUCTS and g.kind != "attention"]
+        forward = [g for g in norms if not g.recomputed]
+        experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
+        expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))
+        held = expert_bytes / passes
+        gradients = _narrow_bytes(profile, float(profile.memory.gradient_bytes))
+        weights = _narrow_bytes(profile, float(profile.parameter_bytes))
+        trained = held if gradients > held else 0.0
+        values = {
+            "product_flops": products("matmul", eight=False),
+            "product8_flops": products("matmul", eight=True),
+            "grouped_flops": products("grouped_matmul", eight=False),
+            "grouped8_flops": products("grouped_matmul", eight=True),
+            "batched_flops": products("matmul", eight=False, weights=False),
+            "attention_flops": float(
+                sum(g.flops * _causal_share(g) for g in groups if g.kind == "attention")
+            ),
+            "vector_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in vector)),
+            "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
+            "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
+            "launches": float(sum(g.launches for g in groups)),
+            "optimizer_launches": float(sum(g.launches for g in update)),
+            "norms": float(sum(g.launches for g in forward)),
+            "boundary_bytes": boundaries(recomputed=False),
+            "recomputed_bytes": boundaries(recomputed=True),
+            "expert_bytes": _expert_bytes(groups, width),
+            "hidden_bytes": float(max((2 * g.shape[0] * g.shape[1] for g in forward), default=0)),
+            "gradient_bytes": gradients - trained,
+            "weight_bytes": max(weights - held, 0.0),
+            "expert_weight_bytes": expert_bytes,
+            "width": float(width),
+            "fused": float(profile.source.compiled),
+            "bfloat": float(any(g.dtype == "bf16" and g.kind in _PRODUCTS for g in groups)),
+        }
+        whole = {name: value if name in _PER_STEP else value / passes for name, value in values.items()}
+        return cls(**{name: np.asarray(value, dtype=np.float64) for name, value in whole.items()})
+
+    @classmethod
+    def stack(cls, ledgers: Sequence[DecoderLedger]) -> DecoderLedger:
+        """Return one ledger of n profiles, every field of shape (n,)."""
+        return cls(*(np.array([getattr(one, f.name) for one in ledgers]) for f in fields(cls)))
+
+
+def is_decoder(profile: JobProfile) -> bool:
+    """
+    Whether the terms of language models speak for a profile.
+
+    That is: fused causal attention, and matrix units in 16 or 8 bits run nine tenths of the FLOPs as products and
+    attention. Convolutions, encoders and full precision are not what those terms were fitted on.
+    """
+    causal = any(g.kind == "attention" and len(g.shape) == 7 and g.shape[6] for g in profile.operations)
+    total = sum(g.flops for g in profile.operations)
+    inside = sum(
+        g.flops
+        for g in profile.operations
+        if (g.kind in _PRODUCTS or g.kind == "attention") and g.dtype in _TENSOR_DTYPES
+    )
+    return causal and inside >= _LEAST_SHARE * total > 0
+
+
+def _width(groups: Sequence[OperationGroup]) -> int:
+    """Return the hidden size: the columns that most normalised elements have."""
+    elements: dict[int, int] = {}
+    for group in groups:
+        if group.kind == "normalization" and len(group.shape) == 2:
+            size = group.shape[0] * group.shape[1] * group.launches
+            elements[group.shape[1]] = elements.get(group.shape[1], 0) + size
+    return max(sorted(elements), key=lambda width: elements[width], default=0)
+
+
+def _causal_share(group: OperationGroup) -> float:
+    return 0.5 if len(group.shape) == 7 and group.shape[6] else 1.0
+
+
+def _expert_bytes(groups: Sequence[OperationGroup], width: int) -> float:
+    chosen = [
+        g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward" and width in g.shape[2:]
+    ]
+    return float(sum(2 * g.shape[1] * width * g.launches for g in chosen))
+
+
+def _narrow_bytes(profile: JobProfile, stored: float) -> float:
+    """Return bytes as 16-bit training exchanges them: 32-bit tensors are cast before they travel."""
+    whole = float(profile.parameter_bytes)
+    wide = sum(g.parameter_bytes for g in profile.parameters if g.dtype in ("fp32", "tf32"))
+    half = profile.precision.startswith(("16", "bf16")) and whole > 0
+    return stored * (1 - wide / whole / 2) if half else stored

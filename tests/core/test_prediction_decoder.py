@@ -1,0 +1,133 @@
+"""The terms of language models: how plans that split the model trade compute, waiting and exchange."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builders.plans import plan, predict_one, shapes
+from builders.profiles import gpt_profile, profile
+from trainfare_core.accelerators import accelerator, accelerators
+from trainfare_core.candidates import ModelParallel
+from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
+from trainfare_core.prediction import PredictionTable, predict
+from trainfare_core.prediction.decoder_fit import USUAL_CEILING, decoder_calibration
+from trainfare_core.prediction.decoder_ledger import DecoderLedger, is_decoder
+from trainfare_core.prediction.engine import predict_run, prepare
+
+A100 = "A100-SXM-80GB"
+
+
+def _split(
+    job: JobProfile, *, count: int = 8, nodes: int = 1, accumulate: int = 8, **split: Any
+) -> PredictionTable:
+    parallel = ModelParallel.none(1)
+    for name, value in split.items():
+        parallel = replace(parallel, **{name: np.array([value])})
+    plans = replace(plan(nodes=nodes, sharding="ddp", accumulate=accumulate), parallel=parallel)
+    return predict(job, shapes(A100, count=count, network=800), plans)
+
+
+def test_a_pipeline_waits_less_with_more_micro_batches_and_with_chunks() -> None:
+    """Bubble (p - 1) / (m v): Narayanan et al. 2021."""
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    fit = decoder_calibration()
+    one = _split(job, pipeline=8, accumulate=8)
+    waiting = one.communication_s[0] / (one.step_s[0] - one.communication_s[0])
+    assert waiting == pytest.approx(fit.bubble_factor * 7 / 8, rel=0.1)
+    chunks = _split(job, pipeline=8, virtual=4, accumulate=8)
+    longer = _split(job, pipeline=8, accumulate=64)
+    assert chunks.step_s[0] < one.step_s[0]
+    assert longer.step_s[0] / 8 < one.step_s[0]
+
+
+def test_tensor_parallelism_divides_compute_and_exchanges_activations() -> None:
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    whole, half = _split(job), _split(job, tensor=2)
+    assert half.compute_s[0] == pytest.approx(whole.compute_s[0] / 2, rel=0.02)
+    assert half.communication_s[0] > whole.communication_s[0]
+    across = _split(job, count=4, nodes=4, tensor=8)
+    inside = _split(job, count=8, nodes=2, tensor=8)
+    assert across.communication_s[0] > 1.5 * inside.communication_s[0], (
+        "a tensor group over a network is slow"
+    )
+
+
+def test_a_split_model_needs_less_memory_and_a_pipeline_keeps_its_micro_batches() -> None:
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    whole, tensor, pipeline = _split(job), _split(job, tensor=8), _split(job, pipeline=8)
+    assert tensor.memory_bytes[0] < 0.3 * whole.memory_bytes[0]
+    assert tensor.memory_bytes[0] < pipeline.memory_bytes[0] < whole.memory_bytes[0]
+    zero = _split(job, sharded_optimizer=True)
+    assert zero.memory_bytes[0] < whole.memory_bytes[0]
+
+
+def test_gradients_that_do_not_overlap_cost_more() -> None:
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    assert _split(job, nodes=4, overlap=False).step_s[0] > _split(job, nodes=4, overlap=True).step_s[0]
+
+
+def test_no_language_model_beats_the_roofline() -> None:
+    """On every accelerator, even after a measured step that claims to be far faster."""
+    quick = Quantiles(median_s=1e-3, p10_s=1e-3, p90_s=1e-3)
+    step = MeasuredStep(device_name="NVIDIA A100-SXM4-80GB", device_kind="cuda", steps=5, step=quick)
+    job = gpt_profile(layers=8, width=4096, heads=32, measured=step)
+    names = [d.name for d in accelerators() if d.trains and d.peak_flops_per_s("bf16")]
+    table = predict(job, shapes(*names), plan(rows=len(names)))
+    ledger = DecoderLedger.of(job)
+    for row, name in enumerate(names):
+        if not table.unknown_because[row]:
+            peak = accelerator(name).peak_flops_per_s("bf16") or 0.0
+            assert table.step_s[row] >= 0.999 * float(ledger.product_flops) / peak, name
+
+
+def test_older_gpus_without_bf16_units_pay_for_it() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    half = gpt_profile(layers=8, width=2048, heads=16, dtype="fp16")
+    brain, sixteen = (predict_one(one, "V100-SXM2-32GB").step_s[0] for one in (job, half))
+    assert brain > 3 * sixteen
+
+
+def test_who_is_a_language_model() -> None:
+    assert is_decoder(gpt_profile())
+    assert not is_decoder(profile()), "a convolution network"
+    assert not is_decoder(gpt_profile(dtype="fp32")), "no matrix units"
+    assert not is_decoder(gpt_profile(attention="math")), "nothing says that its attention is causal"
+
+
+def test_a_step_of_several_passes_counts_as_several() -> None:
+    """The sums are of one pass: a profile that accumulates four micro-batches has four of them."""
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    four = job.model_copy(
+        update={
+            "operations": tuple(
+                g if g.phase == "optimizer" else g.model_copy(update={
+                    name: 4 * getattr(g, name) for name in ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
+                })
+                for g in job.operations
+            ),
+            "parallel": job.parallel.model_copy(update={"accumulate_grad_batches": 4}),
+        }
+    )  # fmt: skip
+    same = predict_one(four, A100, accumulate=4).step_s[0]
+    assert same == pytest.approx(predict_one(job, A100, accumulate=4).step_s[0], rel=1e-6)
+
+
+def test_an_unmeasured_ceiling_is_its_generations_else_the_usual() -> None:
+    fit = decoder_calibration()
+    assert fit.ceiling(accelerator("A100-SXM-40GB"), "bf16") == pytest.approx(0.84, abs=0.05)
+    assert fit.ceiling(accelerator("Trainium2"), "bf16") == USUAL_CEILING
+    assert 0 < fit.product_efficiency < 1
+    assert 0 < fit.attention_efficiency < 1
+
+
+def test_a_generation_that_no_language_model_was_measured_on_is_less_sure() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    seen, unseen = (predict_one(job, name).log_sigma[0] for name in (A100, "L40S-48GB"))
+    assert seen < unseen
+    run = prepare(job)
+    table = predict_run(run, shapes("TPU-v6e"), plan())
+    assert table.log_sigma[0] > seen, "ported code is never surer"
