@@ -4,7 +4,9 @@ Score predicted optimizer steps against measured ones, through the product's own
     python benchmarks/step_time.py --truth throughput_train.csv [--cache DIR] [--json OUT] [--rows OUT.csv]
 
 With --cache, rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`), once: a whole table
-takes half an hour, a second run seconds.
+takes half an hour, a second run seconds. Language models of any number of devices are described by
+`workloads/decoder_rows.py`; --leave-out predicts each of them from a fit that saw no row of its accelerator family,
+source or model size.
 
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
 out, the held-out scores stand in calibration.json (one chip, generation or workload left out at a time). A
@@ -37,6 +39,7 @@ from trainfare_core.prediction.calibration import calibration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration_rows import accumulation_of, job_of
+from decoder_scores import Answer, decoder_answers
 from workloads import ProfileCache, StepJob, profile_of, resolve
 
 Z = {"50": 0.6745, "80": 1.2816, "90": 1.6449}
@@ -80,6 +83,15 @@ def work_of(line: dict[str, str], cache: ProfileCache | None) -> Work | str:
     if isinstance(made, str):
         return made
     return "the row has no time of its own" if made[1] is None else Work(made[0], 1.0, made[1])
+
+
+def answer_of(line: dict[str, str], cache: ProfileCache | None) -> Answer | str:
+    """Return the prediction of a row that is no language model, or why it has none."""
+    work = work_of(line, cache)
+    answer = work if isinstance(work, str) else predict_row(line, work.job, work.ratio)
+    if isinstance(answer, str) or isinstance(work, str):
+        return str(answer)
+    return Answer(work.measured_s, *answer)
 
 
 def measured_step_s(line: dict[str, str], job: StepJob) -> float | None:
@@ -152,28 +164,34 @@ def main() -> None:
         "--cache", type=Path, help="folder of traces; without it only the built-in lists are used"
     )
     parser.add_argument("--traced-only", action="store_true", help="trace nothing that the cache lacks")
+    parser.add_argument(
+        "--leave-out",
+        choices=("device", "source", "size"),
+        help="language models: predict each row without its group",
+    )
+    parser.add_argument("--data", type=Path, help="with --leave-out: folder of microbench_achieved.csv")
     arguments = parser.parse_args()
     with arguments.truth.open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only) if arguments.cache else None
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
-    for line in lines:
+    decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
+    for index, line in enumerate(lines):
         line.update(predicted="", low_80="", high_80="", skip_reason="")
-        work = work_of(line, cache)
-        answer = work if isinstance(work, str) else predict_row(line, work.job, work.ratio)
-        if isinstance(answer, str) or isinstance(work, str):
-            line["skip_reason"] = str(answer)
+        answer = decoders[index] if index in decoders else answer_of(line, cache)
+        if isinstance(answer, str):
+            line["skip_reason"] = answer
             skipped[line["skip_reason"]] += 1
             continue
-        step_s, sigma = answer
+        step_s, sigma = answer.predicted_s, answer.log_sigma
         spread = math.exp(Z["80"] * sigma)
         for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
             line[name] = f"{value * 1e3:.6g}"
         scope = "single" if line["devices"] == "1" else "multi"
         scored.append(
             Scored(
-                math.log(step_s / work.measured_s),
+                math.log(step_s / answer.measured_s),
                 sigma,
                 line["accelerator"],
                 line["model_family"],

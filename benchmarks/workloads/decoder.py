@@ -1,0 +1,299 @@
+"""
+Decoders as traced profiles: any transformer that layers, hidden size, heads, feed-forward, vocabulary and experts say.
+
+One block is traced by trainfare's own tracer on fake tensors, alone and twice; the difference is one more block, and a
+model of n blocks is the first trace plus n - 1 differences. That is exact for blocks that are alike (a test
+compares it with a whole trace), so a model of 405 B parameters costs as much as one of 1 B. Traces are of one sample;
+the batch is the engine's `micro_ratio`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from trainfare import TrainingJob, trace_job
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["Decoder", "DecoderStep", "trace_blocks"]
+
+Method = Literal["full", "lora", "qlora", "adapter"]
+Recompute = Literal["none", "half", "full"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """
+    A decoder, from public architecture facts.
+
+    Attributes:
+        ffn: width of the feed-forward of a dense block.
+        gated: three matrices (SwiGLU) instead of two.
+        experts, active: routed experts of a block, and how many see a token; 0: dense.
+        expert_ffn: width of one expert.
+        shared_ffn: width of the experts that see every token.
+        dense_layers: blocks without experts.
+        head_dim: 0: hidden / heads.
+        tied: whether input embedding and output head share weights.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocabulary: int
+    gated: bool = True
+    experts: int = 0
+    active: int = 0
+    expert_ffn: int = 0
+    shared_ffn: int = 0
+    dense_layers: int = 0
+    head_dim: int = 0
+    tied: bool = False
+    kv_latent: int = 0
+    """Multi-head latent attention: width of the compressed keys and values; 0: none."""
+
+    @property
+    def head(self) -> int:
+        """Width of one head."""
+        return self.head_dim or self.hidden // self.heads
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all matrices and embeddings; norms and biases are left out."""
+        dense = self.dense_layers if self.experts else self.layers
+        sparse = self.layers - dense
+        three = 3 if self.gated else 2
+        ffn = dense * three * self.ffn + sparse * three * (self.expert_ffn * self.experts + self.shared_ffn)
+        block = self.layers * self._attention_width + ffn
+        return self.hidden * (block + self.vocabulary * (1 if self.tied else 2) + sparse * self.experts)
+
+    @property
+    def _attention_width(self) -> int:
+        """Scalars of attention's matrices in one block, over the hidden size."""
+        if self.kv_latent:
+            low = self.kv_latent * (4 + 5 * self.head * self.heads / self.hidden) + 64
+            return int(low) + self.head * self.heads
+        return self.head * (2 * self.heads + 2 * self.kv_heads)
+
+
+@dataclass(frozen=True)
+class DecoderStep:
+    """
+    One step of one decoder on one sample, before any sharding.
+
+    Attributes:
+        sequence: tokens of one sample.
+        fused_attention: flash attention; False: the products and the softmax one by one.
+        recompute: which activations are not kept; "half": those of every second block.
+        method: what trains.
+        rank: of LoRA's matrices.
+        lora_everywhere: on every matrix of a block; False: on those of attention.
+        dropout: whether the reference has it.
+        word: Lightning's precision. 16-bit weights ("bf16-true") are what sharded trainers compute with.
+    """
+
+    model: Decoder
+    sequence: int
+    fused_attention: bool = True
+    recompute: Recompute = "none"
+    method: Method = "full"
+    rank: int = 16
+    lora_everywhere: bool = False
+    dropout: bool = False
+    word: str = "bf16-true"
+    optimizer: str = "adamw"
+
+    def key(self, kinds: tuple[bool, ...]) -> str:
+        """Return all that decides the trace of blocks of these kinds (True: with experts)."""
+        return repr((replace(self.model, layers=1, dense_layers=0), replace(self, model=_NOTHING), kinds))
+
+
+_NOTHING = Decoder(1, 1, 1, 1, 1, 1)
+
+
+class _Linear(nn.Module):
+    """A matrix without bias, frozen with two thin trained ones beside it where LoRA is on."""
+
+    def __init__(self, wide: int, out: int, rank: int, *, frozen: bool) -> None:
+        super().__init__()
+        self.base = nn.Linear(wide, out, bias=False)
+        self.base.weight.requires_grad_(not frozen)
+        self.thin = (
+            nn.Sequential(nn.Linear(wide, rank, bias=False), nn.Linear(rank, out, bias=False))
+            if rank
+            else None
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.base(x)
+        return y if self.thin is None else y + self.thin(x) * 2.0
+
+
+class _Attention(nn.Module):
+    def __init__(self, step: DecoderStep) -> None:
+        super().__init__()
+        model = step.model
+        self.step, self.heads, self.kv, self.head = step, model.heads, model.kv_heads, model.head
+        frozen = step.method != "full"
+        rank = step.rank if step.method in ("lora", "qlora") else 0
+        self.latent = model.kv_latent
+        if self.latent:
+            self.down = _Linear(model.hidden, 4 * self.latent + 64, 0, frozen=frozen)
+            self.queries = _Linear(3 * self.latent, self.head * self.heads, rank, frozen=frozen)
+            self.pairs = _Linear(self.latent, 2 * self.head * self.heads, rank, frozen=frozen)
+        else:
+            self.qkv = _Linear(model.hidden, self.head * (self.heads + 2 * self.kv), rank, frozen=frozen)
+        self.out = _Linear(self.head * self.heads, model.hidden, rank, frozen=frozen)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, _ = x.shape
+        if self.latent:
+            low, pair, _ = self.down(x).split([3 * self.latent, self.latent, 64], dim=-1)
+            q, (k, v) = self.queries(low), self.pairs(pair).chunk(2, dim=-1)
+        else:
+            q, k, v = self.qkv(x).split([self.head * n for n in (self.heads, self.kv, self.kv)], dim=-1)
+        q, k, v = (t.view(batch, length, -1, self.head).transpose(1, 2) for t in (q, k, v))
+        if self.step.model.gated:
+            q, k = _rotate(q), _rotate(k)
+        y = self._mix(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+
+    def _mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if self.step.fused_attention:
+            return functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=self.kv != self.heads
+            )
+        if self.kv != self.heads:
+            k, v = (t.repeat_interleave(self.heads // self.kv, dim=1) for t in (k, v))
+        scores = torch.softmax(q @ k.transpose(-1, -2) * self.head**-0.5, dim=-1)
+        return (functional.dropout(scores, 0.1) if self.step.dropout else scores) @ v
+
+
+def _rotate(x: torch.Tensor) -> torch.Tensor:
+    half = x.shape[-1] // 2
+    angle = torch.ones(x.shape[-2], half, dtype=x.dtype, device=x.device)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat((a * angle - b * angle, b * angle + a * angle), dim=-1)
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, step: DecoderStep, width: int) -> None:
+        super().__init__()
+        hidden = step.model.hidden
+        self.gated, frozen = step.model.gated, step.method != "full"
+        rank = step.rank if step.method in ("lora", "qlora") and step.lora_everywhere else 0
+        self.up = _Linear(hidden, width * (2 if self.gated else 1), rank, frozen=frozen)
+        self.down = _Linear(width, hidden, rank, frozen=frozen)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.up(x)
+        if not self.gated:
+            return self.down(functional.gelu(y))
+        gate, y = y.chunk(2, dim=-1)
+        return self.down(functional.silu(gate) * y)
+
+
+class _Experts(nn.Module):
+    """Experts with the tokens spread evenly: what load balancing trains for."""
+
+    def __init__(self, step: DecoderStep) -> None:
+        super().__init__()
+        model = step.model
+        self.experts, self.active, self.gated = model.experts, model.active, model.gated
+        trains = step.method == "full"
+        self.router = nn.Linear(model.hidden, model.experts, bias=False)
+        wide = model.expert_ffn * (2 if model.gated else 1)
+        self.up = nn.Parameter(torch.empty(model.experts, model.hidden, wide), requires_grad=trains)
+        self.down = nn.Parameter(
+            torch.empty(model.experts, model.expert_ffn, model.hidden), requires_grad=trains
+        )
+        self.shared = _FeedForward(step, model.shared_ffn) if model.shared_ffn else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.reshape(-1, x.shape[-1])
+        weight, _ = torch.softmax(self.router(tokens), dim=-1).topk(self.active, dim=-1)
+        each = -(-len(tokens) * self.active // self.experts)
+        order = torch.zeros(self.experts * each, dtype=torch.long, device=x.device)
+        picked = tokens[order].view(self.experts, each, -1)
+        y = torch.bmm(picked, self.up)
+        if self.gated:
+            gate, y = y.chunk(2, dim=-1)
+            y = functional.silu(gate) * y
+        else:
+            y = functional.gelu(y)
+        y = torch.bmm(y, self.down).reshape(len(order), -1)[: len(tokens) * self.active]
+        y = (y.view(len(tokens), self.active, -1) * weight[..., None]).sum(dim=1).view_as(x)
+        return y if self.shared is None else y + self.shared(x)
+
+
+class _Block(nn.Module):
+    def __init__(self, step: DecoderStep, *, sparse: bool) -> None:
+        super().__init__()
+        make: Callable[[int], nn.Module] = nn.RMSNorm if step.model.gated else nn.LayerNorm
+        self.first, self.second = make(step.model.hidden), make(step.model.hidden)
+        for norm in (self.first, self.second):
+            norm.requires_grad_(step.method == "full")
+        self.attention = _Attention(step)
+        self.ffn: nn.Module = _Experts(step) if sparse else _FeedForward(step, step.model.ffn)
+        self.dropout = 0.1 if step.dropout else 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self._drop(self.attention(self.first(x)))
+        return x + self._drop(self.ffn(self.second(x)))
+
+    def _drop(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(x, self.dropout) if self.dropout else x
+
+
+class _Model(pl.LightningModule):
+    def __init__(self, step: DecoderStep, kinds: tuple[bool, ...]) -> None:
+        super().__init__()
+        model = step.model
+        self.step = step
+        trains = step.method == "full"
+        self.embedding = nn.Embedding(model.vocabulary, model.hidden).requires_grad_(trains)
+        self.blocks = nn.ModuleList(_Block(step, sparse=sparse) for sparse in kinds)
+        self.norm = nn.RMSNorm(model.hidden).requires_grad_(trains)
+        self.head = nn.Linear(model.hidden, model.vocabulary, bias=False).requires_grad_(trains)
+        if model.tied:
+            self.head.weight = self.embedding.weight
+
+    def training_step(self, batch: torch.Tensor, _index: int) -> torch.Tensor:
+        x = self.embedding(batch)
+        if self.step.method != "full":
+            x.requires_grad_(requires_grad=True)
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.step.recompute == "full" else block(x)
+        logits = self.head(self.norm(x)).float()
+        return functional.cross_entropy(logits.view(-1, logits.shape[-1]), batch.view(-1))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        if self.step.optimizer == "sgd":
+            return torch.optim.SGD(trained, lr=1e-4)
+        return torch.optim.AdamW(trained, lr=1e-4, fused=True)
+
+
+def trace_blocks(step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
+    """
+    Trace one sample through an embedding, blocks of these kinds (True: with experts) and a head.
+
+    Raises:
+        TraceError: torch cannot run it on fake tensors.
+    """
+    return trace_job(
+        TrainingJob(
+            module=lambda: _Model(step, kinds),
+            batch=lambda: torch.zeros(1, step.sequence, dtype=torch.long),
+            batch_size=1, precision=step.word, max_steps=1, tokens_per_sample=step.sequence,
+        )
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Which decoder a name means: public architecture facts (decoders.csv), what the row's notes say, or a size alone."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from workloads.decoder import Decoder
+
+__all__ = ["context_of", "decoder_of", "normalised"]
+
+_HYBRID = (
+    "nemotronh",
+    "nemotron3",
+    "lfm2",
+    "granite4",
+    "kimilinear",
+    "qwen3next",
+    "qwen35",
+    "mamba",
+    "jamba",
+)
+_NOT_DECODERS = re.compile(
+    r"(?<![a-z])(bert|clip|vit|swin|d2/|t5|t0|mt0|language-per|vision-per|bart|gnmt)|diffusion|flux"
+)
+_WIDTHS = (
+    768, 1024, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 7168, 8192, 9216, 10240, 11264, 12288, 14336, 16384,
+    18432, 20480, 25600,
+)  # fmt: skip
+
+
+def normalised(name: str) -> str:
+    """Return a name's letters and digits, so that "Llama-3.1 8B" and "LLAMA31_8b" are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
+    """
+    Return the decoder of a row, or why its architecture is not known.
+
+    A name of the table wins; `hidden=`, `layers=` and `heads=` in the notes complete or correct it. A GPT, or another
+    decoder, of a known number of parameters gets the usual proportions of its size: FLOPs follow from the size.
+
+    Args:
+        name: the model.
+        row: `params` (scalars), `notes` and `model_family` are read where they are there.
+    """
+    plain = normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name)
+    known = _known(plain)
+    stated = {
+        key: int(value) for key, value in re.findall(r"\b(hidden|layers|heads)=(\d+)", row.get("notes", ""))
+    }
+    proxy = re.search(r"proxy(\d+)l", plain)
+    if proxy:
+        stated["layers"] = int(proxy[1])
+    if known is not None:
+        layers = stated.get("layers", known.layers)
+        dense = min(known.dense_layers, layers // 2 if known.dense_layers > 3 else known.dense_layers)
+        return replace(known, layers=layers, dense_layers=dense)
+    if {"hidden", "layers", "heads"} <= stated.keys():
+        width, heads = stated["hidden"], stated["heads"]
+        return Decoder(stated["layers"], width, heads, heads, 4 * width, 51_200, gated=False)
+    if plain.startswith(_HYBRID):
+        return f"{name}: state-space or linear-attention blocks are not described"
+    if _NOT_DECODERS.search(name.lower()):
+        return f"{name}: not a decoder"
+    params = _params(name, row)
+    if params is None or re.search(r"a\d+b|moe|flash|maverick", plain):
+        return f"{name}: the architecture is not known"
+    return _of_size(params, stated.get("heads"))
+
+
+def context_of(name: str) -> int | None:
+    """Return the length a named decoder is usually trained at; for rows that do not say theirs."""
+    found = _row(normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name))
+    return int(found["context"]) if found is not None else None
+
+
+def _known(plain: str) -> Decoder | None:
+    found = _row(plain)
+    if found is None:
+        return None
+    number = {key: int(value or 0) for key, value in found.items() if key not in ("names", "context")}
+    return Decoder(
+        layers=number["layers"], hidden=number["hidden"], heads=number["heads"], kv_heads=number["kv_heads"],
+        ffn=number["ffn"], vocabulary=number["vocabulary"], gated=bool(number["gated"]), tied=bool(number["tied"]),
+        experts=number["experts"], active=number["active"], expert_ffn=number["expert_ffn"],
+        shared_ffn=number["shared_ffn"], dense_layers=number["dense_layers"], head_dim=number["head_dim"],
+        kv_latent=number["kv_latent"],
+    )  # fmt: skip
+
+
+def _row(plain: str) -> dict[str, str] | None:
+    """Return the table's row whose name begins this one; the longest wins."""
+    fitting = [(len(alias), alias) for alias in _table() if plain.startswith(alias)]
+    if not fitting:
+        return None
+    alias = max(fitting)[1]
+    rest = plain[len(alias) :]
+    return None if rest[:1].isdigit() and alias[-1].isdigit() else _table()[alias]
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, dict[str, str]]:
+    with Path(__file__).with_name("decoders.csv").open(newline="", encoding="utf-8") as stream:
+        return {alias: row for row in csv.DictReader(stream) for alias in row["names"].split("|")}
+
+
+def _params(name: str, row: Mapping[str, str]) -> float | None:
+    if row.get("params"):
+        return float(row["params"])
+    if row.get("params_m"):
+        return float(row["params_m"]) * 1e6
+    found = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s?(b|m)(?![a-z])", name.lower())
+    return float(found[1]) * (1e9 if found[2] == "b" else 1e6) if found else None
+
+
+def _of_size(params: float, heads: int | None) -> Decoder:
+    """Return a GPT of this many scalars: 12 x layers x width^2, 128 times as wide as deep (Kaplan et al. 2020)."""
+    vocabulary = 51_200
+    options = []
+    for width in _WIDTHS:
+        layers = round((params - 2 * vocabulary * width) / (12 * width**2))
+        if layers >= 2:
+            options.append((abs(math.log(width / layers / 128)), width, layers))
+    if not options:
+        return Decoder(12, 768, 12, 12, 3072, vocabulary, gated=False, tied=True)
+    _, width, layers = min(options)
+    count = heads if heads and width % heads == 0 else width // 128
+    return Decoder(layers, width, count, count, 4 * width, vocabulary, gated=False)

@@ -1,0 +1,132 @@
+"""How a measured run was spread over its devices: what its `strategy`, `devices` and `nodes` columns and notes say."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from trainfare_core.accelerators import Accelerator
+
+__all__ = ["Plan", "network_of", "plan_of"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    One way to spread a model; tensor x pipeline x context x data = devices.
+
+    Attributes:
+        machines: domains that a network joins; inside one, devices have their own link.
+        gbit_per_s: network of one machine; 0: one machine.
+        virtual: pipeline chunks of one device.
+        sharded: weights, gradients and optimizer state over the data-parallel devices.
+        sharded_optimizer: only the optimizer's state (ZeRO-1, Megatron's distributed Adam).
+        overlap: whether gradients travel while backward goes on.
+    """
+
+    devices: int
+    machines: int
+    gbit_per_s: float
+    tensor: int = 1
+    pipeline: int = 1
+    context: int = 1
+    expert: int = 1
+    virtual: int = 1
+    sharded: bool = False
+    sharded_optimizer: bool = False
+    overlap: bool = True
+
+    @property
+    def data(self) -> int:
+        """Model replicas."""
+        return self.devices // (self.tensor * self.pipeline * self.context)
+
+
+def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
+    """Return a row's plan, or why it is not known."""
+    text, notes = row["strategy"].lower(), row["notes"]
+    devices = int(float(row["devices"]))
+    nodes = int(float(row["nodes"] or 0)) or 1
+    if "offload" in notes.lower() or "offload" in text:
+        return "weights or optimizer on the host: not modelled"
+    if "no-cp" in text:
+        return "the tensor and pipeline degrees are not stated"
+    degree = _degrees(text)
+    cores = 2 if device.kind == "trainium" else 1
+    if "fills the" in text:
+        degree["tp"] = devices // nodes
+    if "tp,pp,dp:" in text:
+        degree = _by_size(text, row["model"])
+    tensor, pipeline = max(1, degree.get("tp", 1) // cores), degree.get("pp", 1)
+    context = degree.get("cp", 1)
+    if devices % (tensor * pipeline * context):
+        return "its tensor, pipeline and context degrees do not divide its devices"
+    data = devices // (tensor * pipeline * context)
+    if cores == 2 and "dp" in degree and degree["dp"] * degree.get("tp", 1) * pipeline != devices * cores:
+        return "its tensor x data x pipeline degrees are not its devices"
+    if cores == 1 and device.kind == "gpu" and degree.get("dp", data) > devices:
+        return "its data-parallel degree is more than its devices"
+    machines, gbit = network_of(row, device, devices, nodes)
+    sharded = "fsdp" in text or "zero3" in text or degree.get("fsdp", 0) > 1 or "maxtext" in text
+    return Plan(
+        devices=devices, machines=machines, gbit_per_s=gbit, tensor=tensor, pipeline=pipeline, context=context,
+        expert=min(degree.get("ep", 1), devices), virtual=max(1, degree.get("vp", 1) or 1),
+        sharded=sharded and degree.get("fsdp", 2) > 0,
+        sharded_optimizer=bool(re.search(r"zero-?1|distributed", text + row["optimizer"])),
+        overlap=not re.match(r"megatron(-lm$|-deepspeed$|\()", row["framework"]),
+    )  # fmt: skip
+
+
+def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes: int) -> tuple[int, float]:
+    """
+    Return machines and Gbit/s of one machine: what the notes state, else what such machines usually have.
+
+    A domain that is larger than a node (NVL72, a TPU slice) counts as one machine.
+    """
+    usual, domain = _usual().get(device.name, (0.0, 8))
+    slices = device.kind == "tpu"
+    size = devices // nodes if slices or domain <= devices // nodes else min(domain, devices)
+    machines = max(1, -(-devices // max(size, 1)))
+    while devices % machines:
+        machines += 1
+    if machines == 1:
+        return 1, 0.0
+    notes = row.get("notes", "")
+    several = re.search(r"(\d+)x(\d+)\s?Gb", notes)
+    stated = re.search(r"(\d+)\s?Gbps", notes)
+    by_chip = re.search(r"(\d+) Gbps \(" + re.escape(device.name[:4]), notes)
+    if several:
+        return machines, float(several[1]) * float(several[2])
+    if by_chip or stated:
+        return machines, float((by_chip or stated)[1])
+    return machines, usual * devices / machines
+
+
+def _degrees(text: str) -> dict[str, int]:
+    """Return degrees by name: "TP=4", "tp4", "TP8" and "vpp2" all count."""
+    found: dict[str, int] = {}
+    for name, value in re.findall(r"(?<![a-z])(tp|pp|cp|ep|dp|vp|vpp|fsdp|tensor|pipe)\s*=?\s*(\d+)", text):
+        found.setdefault({"vpp": "vp", "tensor": "tp", "pipe": "pp"}.get(name, name), int(value))
+    if found.get("pp") == 41:  # garbled in the source: one stage
+        found["pp"] = 1
+    return found
+
+
+def _by_size(text: str, model: str) -> dict[str, int]:
+    for size, tensor, pipeline, data in re.findall(r"(\d+)b (\d+),(\d+),(\d+)", text):
+        if f"{size}b" in model.lower():
+            return {"tp": int(tensor), "pp": int(pipeline), "dp": int(data)}
+    return {}
+
+
+@lru_cache(maxsize=1)
+def _usual() -> dict[str, tuple[float, int]]:
+    with Path(__file__).with_name("decoder_networks.csv").open(newline="", encoding="utf-8") as stream:
+        return {
+            row["accelerator"]: (float(row["gbit_per_s_per_device"]), int(row["domain_devices"]))
+            for row in csv.DictReader(stream)
+        }

@@ -1,0 +1,294 @@
+"""
+From traced blocks to the profile of a whole decoder, kept on disk by content.
+
+    profile(n blocks) = trace(first) + sum over kinds of (blocks of the kind) x (trace(first, kind) - trace(first))
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+from trainfare_core.job_profile import JobProfile, OperationGroup, ParameterGroup
+from workloads.decoder import Decoder, DecoderStep, trace_blocks
+
+__all__ = ["DecoderTraces", "blocks_of", "with_float8"]
+
+_TRACER = ("op_", "job_trace", "traced_step", "cuda_autocast", "fake_")
+_NARROW = 256
+"""Matrix products narrower than this stay in 16 bits: thin LoRA matrices and routers."""
+
+
+class DecoderTraces:
+    """
+    Whole decoders from traces of one and two blocks.
+
+    Args:
+        folder: where traces are kept, created where it is missing; None: nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._read: dict[str, JobProfile] = {}
+        self._whole: dict[DecoderStep, JobProfile] = {}
+
+    def profile(self, step: DecoderStep) -> JobProfile:
+        """
+        Return one sample's step of the whole model on one device.
+
+        Raises:
+            TraceError: torch cannot run it on fake tensors.
+        """
+        if step not in self._whole:
+            self._whole[step] = self._assemble(step)
+        return self._whole[step]
+
+    def _assemble(self, step: DecoderStep) -> JobProfile:
+        if step.recompute == "half":
+            kept, again = (self.profile(replace(step, recompute=how)) for how in ("none", "full"))
+            return _mean(kept, again)
+        blocks = blocks_of(step.model)
+        first = blocks[0]
+        base = self._trace(step, (first,))
+        counts = Counter(blocks)
+        counts[first] -= 1
+        whole = base
+        for kind, count in sorted(counts.items()):
+            if count:
+                whole = _plus(whole, base, self._trace(step, (first, kind)), count)
+        whole = _grouped(whole, step.model.experts)
+        return whole if step.method != "qlora" else _with_four_bits(whole, step.model.vocabulary)
+
+    def _trace(self, step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
+        step = replace(step, method="lora") if step.method == "qlora" else step
+        key = hashlib.sha256(f"{step.key(kinds)}\n{_versions()}".encode()).hexdigest()[:32]
+        if key not in self._read:
+            path = None if self._folder is None else self._folder / f"decoder-{key}.json.gz"
+            if path is not None and path.exists():
+                self._read[key] = JobProfile.from_json(gzip.decompress(path.read_bytes()))
+            else:
+                self._read[key] = trace_blocks(step, kinds)
+                if path is not None:
+                    path.write_bytes(gzip.compress(self._read[key].to_json().encode(), 3))
+        return self._read[key]
+
+
+def blocks_of(model: Decoder) -> tuple[bool, ...]:
+    """Return one flag a block: whether it has experts."""
+    return tuple(bool(model.experts) and layer >= model.dense_layers for layer in range(model.layers))
+
+
+def _mean(kept: JobProfile, again: JobProfile) -> JobProfile:
+    """Return the profile between two that differ in what they recompute: half of the blocks each way."""
+    groups = _by_key(kept.operations)
+    for key, group in _by_key(again.operations).items():
+        mine = groups.get(key)
+        groups[key] = _halved(group) if mine is None else group
+    for key, group in list(groups.items()):
+        if key not in _by_key(again.operations):
+            groups[key] = _halved(group)
+    saved = (kept.memory.saved_activation_bytes + again.memory.saved_activation_bytes) // 2
+    memory = kept.memory.model_copy(update={"saved_activation_bytes": saved})
+    return kept.model_copy(update={"operations": tuple(groups.values()), "memory": memory})
+
+
+def _halved(group: OperationGroup) -> OperationGroup:
+    fields = ("launches", "flops", "bytes_read", "bytes_written")
+    update = {name: int(getattr(group, name)) // 2 for name in fields}
+    update["bytes_fixed"] = min(group.bytes_fixed // 2, update["bytes_read"] + update["bytes_written"])
+    return group.model_copy(update=update)
+
+
+def _plus(whole: JobProfile, one: JobProfile, two: JobProfile, count: int) -> JobProfile:
+    """Return `whole` with `count` more of what `two` has over `one`."""
+    groups = _by_key(whole.operations)
+    less = _by_key(one.operations)
+    for key, group in _by_key(two.operations).items():
+        groups[key] = _added(groups.get(key), less.get(key), group, count)
+    facts, a, b = whole.memory, one.memory, two.memory
+
+    def more(name: str) -> int:
+        return int(getattr(facts, name)) + count * (int(getattr(b, name)) - int(getattr(a, name)))
+
+    return whole.model_copy(
+        update={
+            "operations": tuple(group for group in groups.values() if group.launches > 0),
+            "parameters": _parameters(whole, one, two, count),
+            "optimizer": whole.optimizer.model_copy(
+                update={
+                    "state_bytes": whole.optimizer.state_bytes
+                    + count * (two.optimizer.state_bytes - one.optimizer.state_bytes)
+                }
+            ),
+            "memory": facts.model_copy(
+                update={
+                    "saved_activation_bytes": more("saved_activation_bytes"),
+                    "gradient_bytes": more("gradient_bytes"),
+                    "buffer_bytes": more("buffer_bytes"),
+                    "largest_temporary_bytes": max(facts.largest_temporary_bytes, b.largest_temporary_bytes),
+                }
+            ),
+        }
+    )
+
+
+def _key(group: OperationGroup) -> tuple[object, ...]:
+    shape = () if group.phase == "optimizer" else group.shape
+    return (group.kind, group.name, group.phase, group.dtype, shape, group.recomputed)
+
+
+def _by_key(groups: Iterable[OperationGroup]) -> dict[tuple[object, ...], OperationGroup]:
+    found: dict[tuple[object, ...], OperationGroup] = {}
+    for group in groups:
+        key = _key(group)
+        found[key] = group if key not in found else _added(found[key], None, group, 1)
+    return found
+
+
+def _added(
+    whole: OperationGroup | None, less: OperationGroup | None, more: OperationGroup, count: int
+) -> OperationGroup:
+    def total(name: str) -> int:
+        own = int(getattr(whole, name)) if whole is not None else 0
+        change = int(getattr(more, name)) - (int(getattr(less, name)) if less is not None else 0)
+        return max(0, own + count * change)
+
+    moved = {name: total(name) for name in ("launches", "flops", "bytes_read", "bytes_written")}
+    fixed = min(total("bytes_fixed"), moved["bytes_read"] + moved["bytes_written"])
+    return (whole or more).model_copy(update={**moved, "bytes_fixed": fixed})
+
+
+def _parameters(
+    whole: JobProfile, one: JobProfile, two: JobProfile, count: int
+) -> tuple[ParameterGroup, ...]:
+    def of(profile: JobProfile) -> dict[tuple[str, bool], ParameterGroup]:
+        return {(group.dtype, group.trainable): group for group in profile.parameters}
+
+    base, extra = of(one), of(two)
+    found = of(whole)
+    for key, group in extra.items():
+        have, less = found.get(key), base.get(key)
+        scalars = group.count - (less.count if less else 0)
+        size = group.parameter_bytes - (less.parameter_bytes if less else 0)
+        found[key] = group.model_copy(
+            update={
+                "count": (have.count if have else 0) + count * scalars,
+                "parameter_bytes": (have.parameter_bytes if have else 0) + count * size,
+            }
+        )
+    return tuple(found.values())
+
+
+def _grouped(profile: JobProfile, experts: int) -> JobProfile:
+    """Return the profile with its experts' batched products as the one grouped product that frameworks run."""
+    if not experts:
+        return profile
+
+    def named(group: OperationGroup) -> OperationGroup:
+        if group.kind != "matmul" or not group.bytes_fixed or group.shape[0] != experts:
+            return group
+        _, rows, columns, depth = group.shape
+        update = {"kind": "grouped_matmul", "shape": (experts, rows * experts, columns, depth)}
+        return group.model_copy(update=update)
+
+    return profile.model_copy(update={"operations": tuple(named(group) for group in profile.operations)})
+
+
+def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
+    """
+    Return the profile with frozen weights in 4 bits (NF4 with doubly quantised scales, 4.127 bits a weight).
+
+    Every product first writes its weight in 16 bits, forward and backward (Dettmers et al. 2023).
+    """
+    bits = 4.127 / 16
+    frozen = sum(g.parameter_bytes for g in profile.parameters if not g.trainable)
+    largest = 0
+    extra: list[OperationGroup] = []
+    for group in profile.operations:
+        weight = group.bytes_fixed
+        if (
+            group.kind != "matmul"
+            or not weight
+            or min(group.shape[2:]) < _NARROW
+            or vocabulary in group.shape
+        ):
+            continue
+        if group.shape[2] * group.shape[3] * 2 * group.launches > weight:
+            continue
+        largest = max(largest, weight // max(group.launches, 1))
+        extra.append(
+            group.model_copy(
+                update={
+                    "kind": "copy", "name": "dequantize_nf4", "shape": (weight // 2 // max(group.launches, 1),),
+                    "flops": 0, "bytes_read": int(weight * bits), "bytes_written": weight,
+                    "bytes_fixed": weight + int(weight * bits),
+                }
+            )
+        )  # fmt: skip
+    embedding = min(frozen, _embedding_bytes(profile, vocabulary))
+    kept = embedding + (frozen - embedding) * bits
+    parameters = tuple(
+        g if g.trainable else g.model_copy(update={"parameter_bytes": int(kept * g.parameter_bytes / frozen)})
+        for g in profile.parameters
+    )
+    memory = profile.memory.model_copy(
+        update={"largest_temporary_bytes": profile.memory.largest_temporary_bytes + largest}
+    )
+    return profile.model_copy(
+        update={"operations": (*profile.operations, *extra), "parameters": parameters, "memory": memory}
+    )
+
+
+def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
+    """Return the bytes of the tables of tokens, which stay in 16 bits."""
+    heads = [g.bytes_fixed for g in profile.operations if g.kind == "matmul" and vocabulary in g.shape]
+    return 2 * max(heads, default=0)
+
+
+def with_float8(profile: JobProfile, vocabulary: int) -> JobProfile:
+    """
+    Return the profile with the matrix products of its blocks in 8 bits.
+
+    Attention, norms, the head and the router keep 16 bits; each operand is cast once, which reads 2 bytes and
+    writes 1 (Transformer Engine and torchao do the same).
+    """
+    groups: list[OperationGroup] = []
+    for group in profile.operations:
+        product = group.kind in ("matmul", "grouped_matmul") and group.bytes_fixed and len(group.shape) == 4
+        if not product or min(group.shape[2:]) < _NARROW or vocabulary in group.shape:
+            groups.append(group)
+            continue
+        groups.append(group.model_copy(update={"dtype": "fp8"}))
+        groups.append(
+            group.model_copy(
+                update={
+                    "kind": "copy", "name": "cast_fp8", "flops": 0,
+                    "shape": (group.bytes_read // 2 // max(group.launches, 1),),
+                    "bytes_written": group.bytes_read // 2,
+                    "bytes_fixed": min(group.bytes_fixed * 3 // 2, group.bytes_read * 3 // 2),
+                }
+            )
+        )  # fmt: skip
+    return profile.model_copy(update={"operations": tuple(groups)})
+
+
+@lru_cache(maxsize=1)
+def _versions() -> str:
+    """Return a digest of the tracer, of the blocks and of torch."""
+    digest = hashlib.sha256()
+    spec = importlib.util.find_spec("trainfare")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    sources = [p for folder in folders for p in folder.glob("*.py") if p.name.startswith(_TRACER)]
+    for path in [Path(__file__).with_name("decoder.py"), *sorted(sources)]:
+        digest.update(path.read_bytes())
+    digest.update(f"torch {version('torch')}".encode())
+    return digest.hexdigest()

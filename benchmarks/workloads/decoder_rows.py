@@ -1,0 +1,243 @@
+"""A row of throughput_train.csv that measured a decoder: what ran, how it was spread, and the seconds of one step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from trainfare_core.accelerators import Accelerator, accelerator
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.memory import usable_memory_bytes
+from workloads.decoder import DecoderStep, Method, Recompute
+from workloads.decoder_names import context_of, decoder_of
+from workloads.decoder_plans import Plan, plan_of
+from workloads.decoder_profile import DecoderTraces, with_float8
+
+__all__ = ["DecoderRun", "decoder_run", "is_decoder_row"]
+
+_TASKS = (
+    "pretrain", "finetune-lora", "finetune-qlora", "finetune-sft", "finetune-full", "finetune-adapter",
+    "finetune-adapter_v2",
+)  # fmt: skip
+_OTHER_MODELS = re.compile(r"(?<![a-z])(bert|clip|vit|swin|bart|language-per|vision-per|resnet)")
+_FUSED_KEEPS = 0.6
+"""Activations that fused kernels keep over what single operations keep."""
+_FUSED = re.compile(r"compile|jax|thunder|nemo|synapse|neuronx")
+_PLAIN = re.compile(r"megatron(-lm$|-deepspeed$|\()")
+"""Megatron of 2021 and 2022: no flash attention, dropout, gradients exchanged after backward."""
+_FLOAT8 = ("fp8", "mxfp8", "int8")
+_ASSUMED_TOKENS = 8192
+"""Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
+_ASSUMED_SAMPLES = 1024
+"""Samples of a pretraining step where a row states a micro-batch alone."""
+_LORA_FLOPS = (0.6, 0.7)
+"""FLOPs a token over those of full training where weights are frozen: 4 N of 6 N."""
+_OWN_FLOPS = (0.7, 1.6)
+
+
+@dataclass(frozen=True)
+class DecoderRun:
+    """
+    One measured configuration.
+
+    Attributes:
+        profile: one sample of the whole model on one device.
+        micro_batch: samples of one forward pass of a model replica.
+        passes: forward passes of one optimizer step of a replica.
+        step_s: measured seconds of one optimizer step; from the row's utilisation where it has no time.
+        assumed: what the row does not say and was filled in.
+    """
+
+    device: Accelerator
+    profile: JobProfile
+    plan: Plan
+    micro_batch: float
+    passes: int
+    step_s: float
+    tokens_per_step: float
+    parameters: int
+    experts: bool
+    assumed: tuple[str, ...]
+
+
+def is_decoder_row(row: Mapping[str, str]) -> bool:
+    """Whether a row measured a language model that is not an encoder."""
+    return (
+        row["task"] in _TASKS
+        and not _OTHER_MODELS.search(row["model"].lower())
+        and row["throughput_unit"] in ("tokens/s", "samples/s", "sequences/s")
+    )
+
+
+def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | str:
+    """Return what a row measured, or why it cannot be described."""
+    try:
+        device = accelerator(row["accelerator"])
+    except UnknownNameError:
+        return f"{row['accelerator']} is not in the catalogue"
+    if "SUSPECT" in row["notes"]:
+        return "marked suspect"
+    if row["precision"] == "nvfp4":
+        return "nvfp4: the catalogue has no peak of 4-bit arithmetic"
+    model = decoder_of(row["model"], row)
+    if isinstance(model, str):
+        return model
+    plan = plan_of(row, device)
+    if isinstance(plan, str):
+        return plan
+    assumed: list[str] = []
+    sequence = int(float(row["sequence_length"] or 0))
+    if not sequence:
+        sequence = context_of(row["model"]) or 2048
+        if row["task"].startswith("finetune"):
+            return "samples of unknown length"
+        assumed.append(f"{sequence} tokens a sample")
+    size = _batch(row, plan, sequence, assumed)
+    if isinstance(size, str):
+        return size
+    micro, passes = size
+    plain = bool(_PLAIN.match(row["framework"]))
+    word = "16-true" if "fp16" in row["precision"] else "bf16-true"
+    step = DecoderStep(
+        model, sequence, fused_attention=not plain, word=word, method=_method(row), dropout=plain
+    )
+    step = _recomputing(row, step, plan, micro, device, traces, assumed)
+    profile = traces.profile(step)
+    if row["precision"] in _FLOAT8:
+        profile = with_float8(profile, model.vocabulary)
+    compiled = bool(_FUSED.search(row["framework"].lower())) and "eager" not in row["framework"].lower()
+    profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
+    tokens = micro * passes * plan.data * sequence
+    if model.experts and plan.sharded and plan.expert == 1 and "jax" not in row["framework"]:
+        return "how experts are spread is not stated"
+    own = _stated_flops(row, profile, sequence)
+    if (
+        own
+        and step.method == "full"
+        and _LORA_FLOPS[0] <= own <= _LORA_FLOPS[1]
+        and row["framework"].startswith("nemo")
+    ):
+        return decoder_run({**row, "task": "finetune-lora"}, traces)
+    if own and step.method == "full" and not _OWN_FLOPS[0] <= own <= _OWN_FLOPS[1]:
+        return "its TFLOP/s and tokens/s do not belong to this model"
+    step_s = _measured_s(row, device, profile, tokens, sequence)
+    if step_s is None:
+        return "neither time nor throughput nor utilisation"
+    return DecoderRun(
+        device,
+        profile,
+        plan,
+        micro,
+        passes,
+        step_s,
+        tokens,
+        model.parameters,
+        bool(model.experts),
+        tuple(assumed),
+    )
+
+
+def _stated_flops(row: Mapping[str, str], profile: JobProfile, sequence: int) -> float | None:
+    """Return FLOPs a token as the row's two rates imply them, over the model's; None where it has one rate."""
+    if not (row["model_tflops_per_device"] and row["throughput"]) or row["throughput_unit"] != "tokens/s":
+        return None
+    rate = float(row["model_tflops_per_device"]) * 1e12 * int(float(row["devices"]))
+    return rate / float(row["throughput"]) / (profile.model_step_flops / sequence)
+
+
+def _batch(row: Mapping[str, str], plan: Plan, sequence: int, assumed: list[str]) -> tuple[float, int] | str:
+    """Return samples of one forward pass of a replica, and passes of one step."""
+    stated = float(row["batch_per_device"] or 0)
+    whole = float(row["global_batch"] or 0)
+    tokens = re.search(r"global tokens per step=(\d+)", row["notes"])
+    if tokens:
+        whole = float(tokens[1]) / sequence
+    accumulate = re.search(r"grad_accum=(\d+)", row["notes"]) or re.search(r"micro_num=(\d+)", row["notes"])
+    if not whole and accumulate and stated:
+        whole = stated * int(accumulate[1]) * plan.data
+    if not whole and not stated:
+        if not (row["mfu"] or row["model_tflops_per_device"]):
+            return "the batch is not stated"
+        stated = max(1.0, _ASSUMED_TOKENS / sequence)
+        assumed.append(f"{stated:g} samples a device")
+        return stated, 1
+    if not whole:
+        whole = max(float(_ASSUMED_SAMPLES), stated * plan.data)
+        assumed.append(f"{whole:g} samples a step")
+    share = whole / plan.data
+    if accumulate and row["source"] != "llm-foundry":
+        passes = int(accumulate[1])
+        return share / passes, passes
+    if not stated:
+        stated = 1.0 if row["framework"].startswith("nemo") or share > 4 or plan.pipeline > 1 else share
+        assumed.append(f"micro-batches of {stated:g}")
+    passes = max(1, round(share / stated))
+    return share / passes, passes
+
+
+def _method(row: Mapping[str, str]) -> Method:
+    if "qlora" in row["task"] or "quant=bnb" in row["notes"]:
+        return "qlora"
+    if "lora" in row["task"]:
+        return "lora"
+    return "adapter" if "adapter" in row["task"] else "full"
+
+
+def _recomputing(
+    row: Mapping[str, str], step: DecoderStep, plan: Plan, micro: float, device: Accelerator,
+    traces: DecoderTraces, assumed: list[str],
+) -> DecoderStep:  # fmt: skip
+    """
+    Return the step with the recomputation that the row states.
+
+    Where it states none, all activations are recomputed if without it the step would not fit into the device.
+    """
+    stated = row["activation_checkpointing"].lower()
+    kinds: dict[str, Recompute] = {"full": "full", "none": "none", "": "none"}
+    if stated:
+        return replace(step, recompute=kinds.get(stated, "half"))
+    facts = traces.profile(step)
+    share = plan.tensor * plan.pipeline
+    shards = share * (plan.data if plan.sharded or plan.sharded_optimizer else 1)
+    trained = facts.trainable_parameters
+    spread = min(plan.expert, plan.data) if step.model.experts and not plan.sharded else 1
+    states = facts.parameter_bytes / (shards if plan.sharded else share * spread) + 14.0 * trained / max(
+        shards, share * spread
+    )
+    in_flight = min(plan.pipeline, 4) if plan.pipeline > 1 else 1
+    kept = facts.memory.saved_activation_bytes * micro * in_flight / (share * plan.context)
+    kept *= _FUSED_KEEPS if _FUSED.search(row["framework"].lower()) else 1.0
+    needed = states + kept + 2.0 * trained / (share * spread)
+    if needed > usable_memory_bytes(device):
+        assumed.append("recomputation of all activations")
+        return replace(step, recompute="full")
+    return step
+
+
+def _measured_s(
+    row: Mapping[str, str], device: Accelerator, profile: JobProfile, tokens: float, sequence: int
+) -> float | None:
+    """Return the seconds of one optimizer step."""
+    if row["step_time_origin"] == "reported" and row["step_time_ms"] and "micro" not in row["measured"]:
+        return float(row["step_time_ms"]) / 1e3
+    if row["throughput"]:
+        rate = float(row["throughput"]) * (1 if row["throughput_unit"] == "tokens/s" else sequence)
+        return tokens / rate
+    return _from_utilisation(row, device, profile, tokens, sequence)
+
+
+def _from_utilisation(
+    row: Mapping[str, str], device: Accelerator, profile: JobProfile, tokens: float, sequence: int
+) -> float | None:
+    """Return the seconds that a model-FLOPs utilisation means: whole attention is counted, recomputation is not."""
+    peak = device.peak_flops_per_s("bf16")
+    if row["mfu"] and peak:
+        rate = float(row["mfu"]) / 100 * peak
+    elif row["model_tflops_per_device"]:
+        rate = float(row["model_tflops_per_device"]) * 1e12
+    else:
+        return None
+    flops = profile.model_step_flops / sequence * tokens
+    return flops / (rate * int(float(row["devices"])))

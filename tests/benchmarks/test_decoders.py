@@ -1,0 +1,117 @@
+"""Decoders of the measured tables: assembled traces equal whole ones, names, plans and rows are read as they are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightning")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from decoder_scores import Answer, decoder_answers
+from workloads.decoder import Decoder, DecoderStep, trace_blocks
+from workloads.decoder_names import context_of, decoder_of
+from workloads.decoder_plans import Plan, plan_of
+from workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
+from workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
+
+from trainfare_core.accelerators import accelerator
+
+SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
+SPARSE = Decoder(3, 512, 8, 2, 1408, 2048, experts=8, active=2, expert_ffn=512, dense_layers=1)
+ROW = {
+    "source": "x", "model": "Llama-3.1-8B", "model_family": "llama", "task": "pretrain", "params": "", "batch_per_device": "1",
+    "global_batch": "128", "sequence_length": "8192", "precision": "bf16", "accelerator": "H100-SXM5-80GB", "devices": "8",
+    "nodes": "1", "strategy": "TP=2, PP=2, CP=1, VP=4", "activation_checkpointing": "none", "optimizer": "adam (distributed)",
+    "throughput": "80000", "throughput_unit": "tokens/s", "step_time_ms": "", "step_time_origin": "", "mfu": "",
+    "model_tflops_per_device": "", "framework": "nemo/megatron", "measured": "", "notes": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "step", [DecoderStep(SMALL, 64), DecoderStep(SPARSE, 64, recompute="full")], ids=["dense", "experts"]
+)
+def test_an_assembled_decoder_is_the_whole_trace(step: DecoderStep, tmp_path: Path) -> None:
+    ours, whole = DecoderTraces(tmp_path).profile(step), trace_blocks(step, blocks_of(step.model))
+    assert ours.step_flops == whole.step_flops
+    assert sum(g.bytes_moved for g in ours.operations) == sum(g.bytes_moved for g in whole.operations)
+    assert ours.memory.saved_activation_bytes == whole.memory.saved_activation_bytes
+    assert [g.count for g in ours.parameters] == [g.count for g in whole.parameters]
+    assert ours.optimizer.state_bytes == pytest.approx(whole.optimizer.state_bytes, rel=1e-6)
+    kept = list(tmp_path.iterdir())
+    assert kept
+    assert DecoderTraces(tmp_path).profile(step) == ours
+    assert list(tmp_path.iterdir()) == kept, "the second time nothing is traced"
+
+
+def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
+    traces = DecoderTraces()
+    lora, qlora = (traces.profile(DecoderStep(SMALL, 64, method=method)) for method in ("lora", "qlora"))
+    assert qlora.parameter_bytes < 0.55 * lora.parameter_bytes, "tables of tokens stay in 16 bits"
+    assert sum(g.name == "dequantize_nf4" for g in qlora.operations) > 0
+    full = traces.profile(DecoderStep(SMALL, 256))
+    eight = with_float8(full, SMALL.vocabulary)
+    assert eight.step_flops == full.step_flops
+    kinds = {g.dtype for g in eight.operations if g.kind == "matmul" and SMALL.vocabulary not in g.shape}
+    assert kinds == {"fp8"}
+    assert {g.dtype for g in eight.operations if g.kind == "attention"} == {"bf16"}
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("Llama 3.1 405b", 405.9), ("LLAMA3_70B", 70.6), ("Mixtral-8x7B", 46.7), ("Qwen3_235B_a22B", 235.1),
+        ("DeepSeekV3", 671.0), ("GPT3-175B", 175.0), ("Gemma3-12B", 11.8), ("MPT-7b", 6.7), ("AFM-4.5B", 4.5),
+    ],
+)  # fmt: skip
+def test_names_have_the_published_number_of_parameters(name: str, billions: float) -> None:
+    found = decoder_of(name, {})
+    assert isinstance(found, Decoder)
+    assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_what_is_no_known_decoder_has_a_reason() -> None:
+    assert "state-space" in str(decoder_of("Nemotron_3_Nano", {}))
+    assert "not a decoder" in str(decoder_of("BERT-Large Ph1", {}))
+    assert "not known" in str(decoder_of("SomethingNew", {}))
+    assert context_of("SomethingNew") is None
+    stated = decoder_of("GPT-x", {"notes": "hidden=2048;layers=12;heads=16"})
+    assert isinstance(stated, Decoder)
+    assert (stated.layers, stated.hidden) == (12, 2048)
+
+
+def test_plans_are_read_from_every_spelling() -> None:
+    h100 = accelerator("H100-SXM-80GB")
+    plan = plan_of(
+        {**ROW, "devices": "128", "nodes": "16", "strategy": "TP=4,PP=8, MBS=1, VP=12, SEQ=2048"}, h100
+    )
+    assert isinstance(plan, Plan)
+    assert (plan.tensor, plan.pipeline, plan.virtual, plan.data, plan.machines) == (4, 8, 12, 4, 16)
+    assert plan.gbit_per_s == 3200
+    sharded = plan_of({**ROW, "strategy": "fsdp8", "notes": "4x100Gb RoCE"}, h100)
+    assert isinstance(sharded, Plan)
+    assert sharded.sharded
+    assert sharded.gbit_per_s == 0, "one machine has no network between"
+    assert "divide" in str(plan_of({**ROW, "strategy": "TP=3"}, h100))
+    assert "host" in str(plan_of({**ROW, "notes": "section=Full Offload"}, h100))
+
+
+def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
+    row = {**ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256"}
+    assert is_decoder_row(row)
+    run = decoder_run(row, DecoderTraces(tmp_path))
+    assert isinstance(run, DecoderRun)
+    assert (run.micro_batch, run.passes) == (1.0, 64)
+    assert run.step_s == pytest.approx(128 * 256 / 80000)
+    answers = decoder_answers(
+        [row, {**row, "accelerator": "NoSuch-1GB"}, {**row, "precision": "nvfp4"}], tmp_path
+    )
+    assert isinstance(answers[0], Answer)
+    assert answers[0].predicted_s > 0
+    assert answers[1] == "NoSuch-1GB is not in the catalogue"
+    assert "4-bit" in str(answers[2])
+    assert "unknown length" in str(
+        decoder_run({**row, "sequence_length": "", "task": "finetune-lora"}, DecoderTraces())
+    )
