@@ -1,4 +1,4 @@
-"""Measured rows as operations: what fit_calibration.py fits on, read from the calibration data."""
+"""Rows whose operation list is written down here (language models, TPUs), and the fits of links and scaling."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import io
 import math
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.accelerators import Accelerator, accelerator
-from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.step_time import POINTWISE_KINDS, compiles_graphs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from builders.profiles import gpt_profile
@@ -29,11 +24,9 @@ __all__ = [
     "BLEND",
     "FILES",
     "FUSED_BYTES_SHARE",
-    "Row",
     "accumulation_of",
     "collective_fit",
     "job_of",
-    "read_rows",
     "scaling_fit",
 ]
 
@@ -43,157 +36,12 @@ BLEND = 0.3
 FILES = ("kernels.csv.gz", "microbench_achieved.csv", "throughput_train.csv", "collectives_allreduce.csv.gz")
 FUSED_BYTES_SHARE = 0.55
 """Assumed, not fitted: of the bytes of eager pointwise operations, what a compiler that fuses them leaves."""
-KERNELS_PER_GROUP = 60
-GROUP_WEIGHT = 3.0
-"""What all kernels of one (device, kind) count for together, in end-to-end rows."""
-STEP_GROUP_WEIGHT = 2.0
-"""
-What all steps of one (source, workload, precision, chip) count for: sources differ by more than their rows.
-"""
 DTYPES = {"fp32": "fp32", "tf32": "tf32", "amp_fp16": "fp16", "fp16_pure": "fp16", "bf16": "bf16"}
-TENSOR_KINDS = ("matmul", "convolution", "grouped_convolution", "attention", "recurrent")
-KERNEL_KINDS = {
-    "linear": "matmul", "bmm": "matmul", "conv2d": "convolution", "softmax": "softmax",
-    "layernorm": "normalization",
-    "gelu": "activation", "relu": "activation", "tanh": "activation", "dropout": "dropout",
-    "embedding": "embedding",
-    "contiguous": "copy",
-}  # fmt: skip
 MPT = {
     "125m": (12, 768, 12), "350m": (24, 1024, 16), "760m": (24, 1536, 12), "1b": (24, 2048, 16),
     "3b": (32, 2560, 20),
     "7b": (32, 4096, 32), "13b": (40, 5120, 40), "30b": (48, 7168, 56), "70b": (64, 8192, 64),
 }  # fmt: skip
-
-
-@dataclass
-class Row:
-    """One measurement: operations of a step (or one kernel) on one device, and the seconds they took."""
-
-    device: Accelerator
-    measured_s: float
-    flop_s: Array
-    byte_s: Array
-    winograd: NDArray[np.bool_]
-    kinds: list[str]
-    paths: list[str]
-    launches: float
-    weight: float
-    source: str
-    workload: str
-    precision: str
-    end_to_end: bool
-    extra_s: float = 0.0
-    host_free: bool = False
-
-    @property
-    def chip(self) -> str:
-        """The chip without its memory size or form: variants of one chip are left out together."""
-        return re.sub(r"(-(SXM\d?|PCIE|NVL))?-\d+GB$", "", self.device.name)
-
-    @property
-    def group(self) -> tuple[str, str, str, str]:
-        """Rows that say the same thing again."""
-        return (self.source, self.workload, self.precision, self.chip)
-
-    @property
-    def generation(self) -> str:
-        return self.device.generation
-
-
-def read_rows(data: Path, straggler_share: float) -> tuple[list[Row], dict[str, int], dict[str, int]]:
-    """Return rows, how many of each source, and how many were skipped by reason."""
-    skipped: Counter[str] = Counter()
-    steps = list(_steps(data, skipped))
-    groups = Counter(row.group for row in steps)
-    for row in steps:
-        row.weight = STEP_GROUP_WEIGHT / groups[row.group]
-        if row.workload == "MPT":  # measured on eight devices that wait for one another, by micro-batch
-            row.measured_s /= 1 + 3 * straggler_share
-    rows = [*_kernels(data, skipped), *_matmuls(data, skipped), *steps]
-    return rows, dict(sorted(Counter(row.source for row in rows).items())), dict(skipped)
-
-
-def _device(name: str, skipped: Counter[str]) -> Accelerator | None:
-    try:
-        return accelerator(name)
-    except UnknownNameError:
-        skipped[f"{name} is not in the catalogue"] += 1
-        return None
-
-
-def _kernels(data: Path, skipped: Counter[str]) -> Iterator[Row]:
-    groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    with gzip.open(data / "kernels.csv.gz", "rt", newline="") as stream:
-        for line in csv.DictReader(stream):
-            if line["flag"].startswith(("launch", "below_dram")) or not float(line["bytes"] or 0):
-                continue
-            kind = KERNEL_KINDS.get(line["op"], "elementwise")
-            groups.setdefault((line["device"], kind, line["direction"]), []).append(line)
-    for (name, kind, _), lines in sorted(groups.items()):
-        device = _device(name, skipped)
-        if device is None:
-            continue
-        chosen = lines[:: max(1, len(lines) // KERNELS_PER_GROUP)][:KERNELS_PER_GROUP]
-        for line in chosen:
-            peak = device.peak_flops_per_s("fp32") or math.inf
-            yield Row(
-                device=device, measured_s=float(line["latency_ms"]) / 1e3,
-                flop_s=np.array([float(line["flops"]) / peak]),
-                byte_s=np.array([float(line["bytes"]) / device.memory_bandwidth_bytes_per_s]),
-                winograd=np.array([kind == "convolution"]), kinds=[kind], paths=["vector"],
-                launches=float(line["launches"] or 1), weight=GROUP_WEIGHT / len(chosen), source="kernels",
-                workload=kind, precision="fp32", end_to_end=False, host_free=True,
-            )  # fmt: skip
-
-
-def _matmuls(data: Path, skipped: Counter[str]) -> Iterator[Row]:
-    """Yield the best matrix product of each accelerator; a typical one is taken to reach 0.92 of the best."""
-    for line in _csv(data / "microbench_achieved.csv"):
-        if not line["bench"].startswith("matmul_best") or not line["dtype"].startswith(
-            ("bf16", "fp16", "fp8")
-        ):
-            continue
-        device = _device(line["device"], skipped)
-        dtype = line["dtype"].split("_")[0]
-        peak = device.peak_flops_per_s(dtype) if device else None
-        if device is None or not peak:
-            continue
-        m, n, k = int(line["m"]), int(line["n"]), int(line["k"])
-        flops = 2.0 * m * n * k
-        yield Row(
-            device=device, measured_s=flops / (float(line["achieved_tflops"]) * 1e12 * 0.92),
-            flop_s=np.array([flops / peak]), byte_s=np.zeros(1), winograd=np.zeros(1, dtype=bool),
-            kinds=["matmul"], paths=["tensor"], launches=0.0, weight=2.0, source="matmul ceilings",
-            workload="matmul", precision=dtype, end_to_end=False, host_free=True,
-        )  # fmt: skip
-
-
-def _steps(data: Path, skipped: Counter[str]) -> Iterator[Row]:
-    for line in _csv(data / "throughput_train.csv"):
-        made = job_of(line) if _one_machine(line) else "more than one device, or machine"
-        if isinstance(made, str):
-            skipped[made] += 1
-            continue
-        job, step_s, workload = made
-        device = _device(line["accelerator"], skipped)
-        if device is None:
-            continue
-        if step_s is None:
-            peak = device.peak_flops_per_s("bf16") or math.nan
-            step_s = job.model_step_flops / (peak * float(line["mfu"]) / 100)
-        row = _step_row(device, job, step_s, line, workload)
-        if row is None:
-            skipped[f"{device.name} has no {line['precision']}"] += 1
-        else:
-            yield row
-
-
-def _one_machine(line: dict[str, str]) -> bool:
-    """Whether the fit uses the row: communication hardly counts in it, or it gives utilisation."""
-    if line["source"] == "llm-foundry":
-        return line["nodes"] == "1"
-    return line["devices"] == "1" or line["source"] in ("maxtext-tpu", "levanter")
 
 
 def job_of(line: dict[str, str]) -> tuple[JobProfile, float | None, str] | str:
@@ -255,47 +103,6 @@ def _vision_or_bert(line: dict[str, str], dtype: str) -> tuple[JobProfile, float
         )  # fmt: skip
         return job, batch / rate, "ViT"
     return f"no operation list for {line['source']} {line['task']}"
-
-
-def _step_row(
-    device: Accelerator, job: JobProfile, step_s: float, line: dict[str, str], workload: str
-) -> Row | None:
-    flop_s: list[float] = []
-    paths: list[str] = []
-    winograd: list[bool] = []
-    passes = accumulation_of(line)
-    shards = 8 * passes if workload == "MPT" else 1
-    kept = [g for g in job.operations if not (workload == "TPU" and g.phase == "optimizer")]
-    for group in kept:
-        tensor = group.kind in TENSOR_KINDS
-        wanted = group.dtype if tensor else "fp32"
-        used = wanted if device.peak_flops_per_s(wanted) else "fp32"
-        peak = device.peak_flops_per_s(used)
-        if not peak and tensor:
-            return None
-        flop_s.append(group.flops / peak if peak else 0.0)
-        paths.append("vector" if used == "fp32" else "tensor")
-        winograd.append(
-            group.kind == "convolution"
-            and used == "fp32"
-            and group.shape[5:7] == (3, 3)
-            and group.shape[10] == 1
-        )
-    share = np.array([1.0 / shards if g.phase == "optimizer" else 1.0 for g in kept])
-    fused = compiles_graphs(device)
-    moved = np.array(
-        [
-            float(g.bytes_moved) * (FUSED_BYTES_SHARE if fused and g.kind in POINTWISE_KINDS else 1)
-            for g in kept
-        ]
-    )
-    return Row(
-        device=device, measured_s=step_s / passes, flop_s=np.array(flop_s) * share,
-        byte_s=moved / device.memory_bandwidth_bytes_per_s * share, winograd=np.array(winograd),
-        kinds=[g.kind for g in kept], paths=paths, launches=float(sum(g.launches for g in kept)),
-        weight=1.0, source=line["source"], workload=workload,
-        precision=DTYPES[line["precision"]], end_to_end=True, host_free=workload == "TPU",
-    )  # fmt: skip
 
 
 def collective_fit(data: Path) -> dict[str, float]:

@@ -25,7 +25,6 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,21 +39,9 @@ from trainfare_core.prediction.calibration import calibration
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration_rows import accumulation_of, job_of
 from decoder_scores import Answer, decoder_answers
+from scoring import Scored, print_table, summary
+from single_rows import host_copy_s, measured_step_s, torch_of
 from workloads import ProfileCache, StepJob, profile_of, resolve
-
-Z = {"50": 0.6745, "80": 1.2816, "90": 1.6449}
-
-
-@dataclass
-class Scored:
-    """One row with an answer: ln(predicted / measured), sigma and the groups it is counted in."""
-
-    log_error: float
-    log_sigma: float
-    device: str
-    family: str
-    source: str
-    scope: str
 
 
 @dataclass(frozen=True)
@@ -64,21 +51,22 @@ class Work:
     job: JobProfile
     ratio: float
     measured_s: float
+    extra_s: float = 0.0
+    """Timed with the step though the model does not run it: the copy of the batch to the device."""
 
 
 def work_of(line: dict[str, str], cache: ProfileCache | None) -> Work | str:
     """Return what a row measured, or why there is no operation list or no time of its own."""
-    if line["devices"] == "1" and cache is not None:
-        job = resolve(line)
+    job = resolve(line) if cache is not None and _copies_of_one_device(line) else "not traced here"
+    if cache is not None and (isinstance(job, StepJob) or line["devices"] == "1"):
         found = profile_of(job, cache)
         if isinstance(found, str) or isinstance(job, str):
             return str(found)
         measured_s = measured_step_s(line, job)
-        return (
-            "the row has no time of its own"
-            if measured_s is None
-            else Work(found.profile, found.ratio, measured_s)
-        )
+        if measured_s is None:
+            return "the row has no time of its own"
+        extra_s = host_copy_s(line, found.profile, found.ratio)
+        return Work(_as_run(found.profile, line), found.ratio, measured_s, extra_s)
     made = job_of(line)
     if isinstance(made, str):
         return made
@@ -91,14 +79,23 @@ def answer_of(line: dict[str, str], cache: ProfileCache | None) -> Answer | str:
     answer = work if isinstance(work, str) else predict_row(line, work.job, work.ratio)
     if isinstance(answer, str) or isinstance(work, str):
         return str(answer)
-    return Answer(work.measured_s, *answer)
+    return Answer(work.measured_s, answer[0] + work.extra_s, answer[1])
 
 
-def measured_step_s(line: dict[str, str], job: StepJob) -> float | None:
-    """Return the seconds of one step: as the row reports it, else from its throughput."""
-    if line["step_time_origin"] == "reported" and line["step_time_ms"]:
-        return float(line["step_time_ms"]) / 1e3
-    return job.units / float(line["throughput"]) if line["throughput"] else None
+def _copies_of_one_device(line: dict[str, str]) -> bool:
+    """Return whether every device of a row runs the whole model on a batch that the row states."""
+    if line["devices"] == "1":
+        return True
+    split = re.search(r"tp|pp|fsdp|zero|shard|model", line["strategy"].lower())
+    return bool(line["batch_per_device"]) and not split and "megatron" not in line["task"]
+
+
+def _as_run(profile: JobProfile, line: dict[str, str]) -> JobProfile:
+    """Return the profile with the torch version that the row says ran it: old hosts issue launches more slowly."""
+    version = torch_of(line["framework"])
+    if not version:
+        return profile
+    return profile.model_copy(update={"source": profile.source.model_copy(update={"torch_version": version})})
 
 
 def predict_row(line: dict[str, str], job: JobProfile, ratio: float) -> tuple[float, float] | str:
@@ -133,28 +130,6 @@ def predict_row(line: dict[str, str], job: JobProfile, ratio: float) -> tuple[fl
     return float(table.step_s[0]), float(table.log_sigma[0])
 
 
-def score(rows: list[Scored]) -> dict[str, Any]:
-    """Return errors as fractions and how many measurements lie inside the central 50, 80 and 90 %."""
-    errors = np.array([row.log_error for row in rows])
-    sigmas = np.array([row.log_sigma for row in rows])
-    ape = np.abs(np.exp(errors) - 1)
-    return {
-        "n": len(rows),
-        "mape": float(ape.mean()),
-        "median_ape": float(np.median(ape)),
-        "p90_ape": float(np.quantile(ape, 0.9)),
-        "worst_ape": float(ape.max()),
-        "bias": float((np.exp(errors) - 1).mean()),
-        "coverage": {name: float((np.abs(errors) <= z * sigmas).mean()) for name, z in Z.items()},
-    }
-
-
-def grouped(rows: list[Scored], name: str) -> dict[str, Any]:
-    """Return one score a distinct value of a field."""
-    values = sorted({getattr(row, name) for row in rows})
-    return {value: score([row for row in rows if getattr(row, name) == value]) for value in values}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--truth", type=Path, required=True)
@@ -185,7 +160,7 @@ def main() -> None:
             skipped[line["skip_reason"]] += 1
             continue
         step_s, sigma = answer.predicted_s, answer.log_sigma
-        spread = math.exp(Z["80"] * sigma)
+        spread = math.exp(calibration().sigma.quantiles["80"] * sigma)
         for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
             line[name] = f"{value * 1e3:.6g}"
         scope = "single" if line["devices"] == "1" else "multi"
@@ -206,29 +181,8 @@ def report(
     scored: list[Scored], skipped: Counter[str], lines: list[dict[str, str]], arguments: argparse.Namespace
 ) -> None:
     """Print the table and write what was asked for."""
-    document: dict[str, Any] = {
-        "n": len(scored),
-        "skipped": dict(sorted(skipped.items())),
-        "fitted_on": sorted(calibration().fitted_on),
-        "overall": score(scored),
-        "by_device": grouped(scored, "device"),
-        "by_family": grouped(scored, "family"),
-        "by_source": grouped(scored, "source"),
-        "by_scope": grouped(scored, "scope"),
-    }
-    print(
-        f"{len(scored)} rows scored, {sum(skipped.values())} skipped; "
-        f"coefficients of {calibration().fitted_at}"
-    )
-    print(f"{'':28s}{'n':>5s}{'mean':>8s}{'median':>8s}{'p90':>8s}{'worst':>8s}{'bias':>8s}{'in 80 %':>8s}")
-    for group in ("by_scope", "by_source", "by_device"):
-        for name, e in document[group].items():
-            numbers = "".join(
-                f"{e[key]:8.1%}" for key in ("mape", "median_ape", "p90_ape", "worst_ape", "bias")
-            )
-            print(f"{name:28s}{e['n']:5d}{numbers}{e['coverage']['80']:8.0%}")
-    e = document["overall"]
-    print(f"overall: mean {e['mape']:.1%}, median {e['median_ape']:.1%}, coverage {e['coverage']}")
+    document = summary(scored, skipped)
+    print_table(document, ("by_scope", "by_source", "by_device"))
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if arguments.rows:

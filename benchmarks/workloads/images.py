@@ -35,7 +35,7 @@ def find(row: Row) -> StepJob | str | None:
         name = found
     size = int(float(row["image_size"])) if row["image_size"] else _size(row["model"])
     batch = batch_of(row, _UNSTATED_BATCH)
-    channels_last = "channels_last" in row["notes"]
+    channels_last = "channels_last" in row["notes"] or _reference_trainer_in_half_precision(row)
     optimizer = optimizer_of(row, "sgd")
     only = row["task"].endswith("fwd-bwd")
     old = bool(re.search(r"pytorch (0|1)\.", row["framework"].lower()))
@@ -65,6 +65,11 @@ def find(row: Row) -> StepJob | str | None:
             f"the row states no batch: {_UNSTATED_BATCH} samples are assumed",
         ),
     )  # fmt: skip
+
+
+def _reference_trainer_in_half_precision(row: Row) -> bool:
+    """Return whether NVIDIA's reference trainers measured it, which use channels-last under mixed precision."""
+    return row["source"] == "nvidia-dle" and row["precision"] == "amp_fp16"
 
 
 def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

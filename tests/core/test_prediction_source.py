@@ -11,6 +11,7 @@ from builders.profiles import operation, profile
 from trainfare_core.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
 from trainfare_core.prediction import predict_machine
+from trainfare_core.prediction.calibration import calibration
 from trainfare_core.prediction.source import LIMITS, SourceCorrection, input_pipeline
 
 
@@ -52,18 +53,19 @@ def test_the_source_device_is_predicted_as_it_was_measured(ratio: float) -> None
 
 @pytest.mark.parametrize("ratio", [0.7, 1.4])
 def test_another_gpu_is_corrected_in_part(ratio: float) -> None:
-    """On another GPU the ratio counts with the power 0.6, apart from what the host holds up."""
-    job = measured(step_s(PLAIN) * ratio)
-    change = step_s(job, "A100-SXM-80GB") / step_s(PLAIN, "A100-SXM-80GB")
-    assert change == pytest.approx(ratio**0.6, rel=0.02)
+    """On another GPU the ratio counts with the fitted power, more of it within a generation."""
+    job, fit = measured(step_s(PLAIN) * ratio), calibration().source
+    assert 0 < fit.other_generation <= fit.same_generation <= 1
+    for name, power in (("A100-SXM-80GB", fit.other_generation), ("V100-SXM2-32GB", fit.same_generation)):
+        assert step_s(job, name) / step_s(PLAIN, name) == pytest.approx(ratio**power, rel=0.03), name
 
 
 def test_another_kind_of_device_is_corrected_less() -> None:
     """A TPU learns less from a GPU's measurement than another GPU does."""
     correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), 2.0, 1.0, 0.0)
     gpu, tpu = (
-        correction.factors(accelerator("H100-SXM-80GB"))[0],
-        correction.factors(accelerator("TPU-v5e"))[0],
+        correction.factors(accelerator("H100-SXM-80GB"), calibration().source)[0],
+        correction.factors(accelerator("TPU-v5e"), calibration().source)[0],
     )
     assert 1 < tpu < gpu < 2
 
@@ -73,7 +75,8 @@ def test_nonsense_cannot_leak(ratio: float) -> None:
     """A measurement a million times off moves the prediction by the limit at most, says so, and beats no roofline."""
     job = measured(step_s(PLAIN) * ratio)
     change = step_s(job, "A100-SXM-80GB") / step_s(PLAIN, "A100-SXM-80GB")
-    assert LIMITS[0] ** 0.6 * 0.99 <= change <= LIMITS[1] ** 0.6 * 1.01
+    power = calibration().source.other_generation
+    assert LIMITS[0] ** power * 0.99 <= change <= LIMITS[1] ** power * 1.01
     notes = " ".join(predict_machine(job, "A100-SXM-80GB").notes)
     assert "limited to" in notes
 

@@ -31,7 +31,7 @@ def test_the_table_has_every_part(job_file: str) -> None:
     result = CliRunner().invoke(app, [job_file, "--on", "H100-SXM-80GB", "--devices", "8"])
     assert result.exit_code == 0, result.output
     for words in ("gpt on 8 x H100-SXM-80GB", "step", "samples", "tokens", "memory", "fits", "80 %", "MFU",
-                  "communication, exposed", "matmul", "activations", "calibrated: hopper", "note: the input"):  # fmt: skip
+                  "communication, exposed", "matmul", "activations", "calibrated: device seen, dtype seen", "note: the input"):  # fmt: skip
         assert words in result.stdout, words
 
 

@@ -6,6 +6,7 @@ from datetime import date
 
 from builders.profiles import profile
 from builders.recommendations import job, measured_step, no_answer, option, recommendation
+from trainfare.report.facts import calibration_notes
 from trainfare.report.headline import answers, headline
 from trainfare.report.story import tell
 from trainfare_core.job_profile import ProfileSource, RunPlan
@@ -132,7 +133,8 @@ def test_what_was_not_seen_is_named() -> None:
     story = tell(
         recommendation(), profile(measured=measured_step(), source=compiled, notes=("a note",)), TODAY
     )
-    assert story.notes == (
+    told = tuple(note for note in story.notes if not note.startswith("Calibration of"))
+    assert told == (
         "Trace coverage: 99.9 % of the bytes moved belong to operations whose FLOPs are known.",
         "The step runs under torch.compile; the trace is of the uncompiled step.",
         "Not measured: transfer to the device, validation.",
@@ -145,3 +147,15 @@ def test_what_was_not_seen_is_named() -> None:
 def test_a_cut_list_says_so() -> None:
     """How many feasible options there were is part of the answer."""
     assert tell(recommendation(), None, TODAY).order == "9 of 412 feasible options, cheapest first"
+
+
+def test_the_report_says_which_ranked_devices_the_calibration_has_seen() -> None:
+    """Measured itself, only its generation, or nothing of its kind: three different doubts, three sentences."""
+    names = ("V100-SXM2-16GB", "RTX-3080Ti-12GB", "RTX-5090-32GB", "a device of nobody")
+    options = tuple(option(rank=i + 1, accelerator=name) for i, name in enumerate(names))
+    notes = calibration_notes(recommendation(options=options))
+    assert len(notes) == 3
+    for name, words in zip(
+        names, ("measured themselves", "only others of their", "no device of their"), strict=False
+    ):
+        assert any(words in note and name in note for note in notes), name

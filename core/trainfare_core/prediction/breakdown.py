@@ -38,7 +38,7 @@ def device_breakdown(
     """
     rates = device_rates(device, run.operations, run.fit)
     passes = accumulate / run.profile.parallel.accumulate_grad_batches
-    factor = run.correction.factors(device)[0]
+    factor = run.correction.factors(device, run.fit.source)[0]
     found: list[KindSeconds] = []
     for phase, name in enumerate(("forward", "backward", "optimizer")):
         times = passes if phase < 2 else 1.0 / shards

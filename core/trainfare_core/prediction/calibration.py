@@ -1,19 +1,20 @@
 """
 The fitted coefficients, and what they say about one accelerator: how much of its peaks a kernel sustains.
 
-An efficiency is logistic(sum of effects), so it stays between 0 and 1 and no prediction beats the roofline:
+An efficiency is logistic(sum of coefficient x feature), so it stays between 0 and 1 and no prediction beats the
+roofline:
 
-    compute: intercept[path] + slopes[path] . features(device) + kind[path] + generation[path]
-    memory:  kind + generation
+    compute: of the path (constant, kind, power, age, ridge, generation) + shared (shape, layout, waves, device)
+    memory:  kind, layout, shape, age, generation, device
 
-`path` is "vector" (fp32, fp64) or "tensor" (tf32, fp16, bf16, fp8, int8). A generation or kind that was never
-measured has no effect of its own: the device's features and the mean of the others speak for it, and
-`Calibration.sigma` makes the interval wider. `benchmarks/fit_calibration.py` writes the file.
+`path` is "vector" (fp32, fp64) or "tensor" (tf32, fp16, bf16, fp8, int8); `features.py` names the features. A
+generation, device or class that was never measured has no coefficient: the device's power, peak, bandwidth and age
+and the operation's kind speak for it, and `Calibration.sigma` makes the interval wider.
+`benchmarks/fit_calibration.py` writes the file.
 """
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from importlib import resources
 from typing import Final, Literal, TypeAlias
@@ -23,18 +24,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from trainfare_core.accelerators import Accelerator
+from trainfare_core.prediction.features import Features, device_compute_features, device_memory_features
 
 __all__ = [
     "PATHS",
     "Calibration",
     "CommunicationFit",
-    "ComputeFit",
-    "MemoryFit",
     "OverheadFit",
     "Path",
     "SigmaFit",
+    "SourceFit",
     "calibration",
-    "device_features",
     "logistic",
 ]
 
@@ -46,27 +46,20 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ComputeFit(_Model):
-    """Effects on the share of the dense peak that compute-bound kernels sustain; all in logits."""
-
-    intercept: float
-    slopes: tuple[float, float]
-    kind: dict[str, float]
-    generation: dict[str, float]
-
-
-class MemoryFit(_Model):
-    """Effects on the share of the memory bandwidth that memory-bound kernels sustain; all in logits."""
-
-    kind: dict[str, float]
-    generation: dict[str, float]
-
-
 class OverheadFit(_Model):
     """Costs that do not depend on size, and two shares."""
 
     device_launch_s: float
+    timed_launch_s: float
+    """Of a kernel timed alone: its launch and the timer's events, which a step hides."""
     host_launch_s: float
+    """Of the Python thread that issues one launch of forward or of the optimizer, with torch 2 or newer."""
+    host_backward_share: float
+    """Of `host_launch_s`, what a launch of backward takes: its thread runs no Python."""
+    old_host_factor: float
+    """Times `host_launch_s` with torch 0 and 1, on the hosts of their time."""
+    old_host_year_slope: float
+    """ln of that factor's change from a GPU of one year to a GPU five years newer."""
     host_launch_source: str
     blend: float
     """Share of the smaller of compute and memory time that does not hide behind the larger one."""
@@ -92,11 +85,20 @@ class CommunicationFit(_Model):
     """Share of backward (FSDP: of forward and backward) that can hide communication."""
 
 
+class SourceFit(_Model):
+    """How much of a measured step's ln(measured / predicted) carries over to another GPU."""
+
+    same_generation: float
+    other_generation: float
+
+
 class SigmaFit(_Model):
     """Standard deviations of ln(measured / predicted) by what is not known; they add in quadrature."""
 
     base: float
-    """Generation and arithmetic path measured, one device, eager, source not measured."""
+    """This very device and its arithmetic path measured, one device, eager, source not measured."""
+    unseen_device: float
+    """Only other devices of its generation were measured."""
     unseen_generation: float
     unseen_path: float
     emulated: float
@@ -111,70 +113,90 @@ class SigmaFit(_Model):
     """Replaces `base` where the step was measured on the very accelerator."""
     corrected: float
     """Replaces `base` where the step was measured on another known GPU."""
+    corrected_unseen_device: float
+    """Replaces `unseen_device` there."""
     memory: float
     memory_measured: float
+    quantiles: dict[str, float]
+    """Standard deviations to either end of the central 50, 80 and 90 %: held-out errors have longer tails than a
+    normal distribution."""
 
 
 class Calibration(_Model):
     """All coefficients with their birth: date, hash of the data, rows and held-out scores."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     fitted_at: str
     data_sha256: str
     fitted_on: dict[str, int]
     scores: dict[str, dict[str, float]]
-    compute: dict[Path, ComputeFit]
-    memory: MemoryFit
+    compute: dict[Path, dict[str, float]]
+    """Coefficients of one arithmetic path, in logits; "1" is the constant."""
+    shared: dict[str, float]
+    """Coefficients of operation shapes and of single devices, for either path."""
+    memory: dict[str, float]
     overhead: OverheadFit
     communication: CommunicationFit
+    source: SourceFit
     sigma: SigmaFit
+
+    def compute_logit(self, features: Features, path: Path) -> float:
+        """Return an operation's part of the logit of its compute efficiency."""
+        own, shared = self.compute[path], self.shared
+        return sum(value * (own.get(name, 0.0) + shared.get(name, 0.0)) for name, value in features)
+
+    def memory_logit(self, features: Features) -> float:
+        """Return an operation's part of the logit of its memory efficiency."""
+        return sum(value * self.memory.get(name, 0.0) for name, value in features)
+
+    def device_compute_logit(self, device: Accelerator, path: Path) -> float:
+        """Return the device's part of the logit of compute efficiency."""
+        own = self.compute[path]
+        known = (
+            own["1"] + own.get(f"gen:{device.generation}", 0.0) + self.shared.get(f"dev:{device.name}", 0.0)
+        )
+        return known + sum(
+            own.get(name, 0.0) * value for name, value in device_compute_features(device, path)
+        )
+
+    def device_memory_logit(self, device: Accelerator) -> float:
+        """Return the device's part of the logit of memory efficiency."""
+        own = self.memory
+        known = own.get(f"gen:{device.generation}", 0.0) + own.get(f"dev:{device.name}", 0.0)
+        return known + sum(own.get(name, 0.0) * value for name, value in device_memory_features(device))
 
     def compute_efficiency(self, device: Accelerator, path: Path, kind: str) -> float:
         """
-        Return the share of the dense peak that kernels of `kind` sustain on `device`, in (0, 1).
+        Return the share of the dense peak that large, regular kernels of `kind` sustain on `device`, in (0, 1).
 
         Args:
             device: any accelerator of the catalogue, measured or not.
             path: which arithmetic units run it.
-            kind: an `OperationKind`; one that was never fitted counts as "matmul".
+            kind: an `OperationKind`; one that was never fitted counts as a matrix product.
         """
-        fit = self.compute[path]
-        slopes = sum(s * x for s, x in zip(fit.slopes, device_features(device, path), strict=True))
-        effect = fit.kind.get(kind, fit.kind["matmul"]) + fit.generation.get(device.generation, 0.0)
-        return float(logistic(fit.intercept + slopes + effect))
+        return float(
+            logistic(
+                self.compute_logit(((f"kind:{kind}", 1.0),), path) + self.device_compute_logit(device, path)
+            )
+        )
 
     def memory_efficiency(self, device: Accelerator, kind: str) -> float:
         """Return the share of the memory bandwidth that kernels of `kind` sustain on `device`, in (0, 1)."""
-        kinds = self.memory.kind
-        return float(
-            logistic(kinds.get(kind, kinds["other"]) + self.memory.generation.get(device.generation, 0.0))
-        )
+        name = kind if f"kind:{kind}" in self.memory else "other"
+        return float(logistic(self.memory_logit(((f"kind:{name}", 1.0),)) + self.device_memory_logit(device)))
 
     def is_measured(self, device: Accelerator, path: Path) -> bool:
         """Whether kernels or steps of this generation and arithmetic path were in the fit."""
-        return device.generation in self.compute[path].generation
+        return f"gen:{device.generation}" in self.compute[path]
+
+    def is_known(self, device: Accelerator) -> bool:
+        """Whether this very device was in the fit, and not only others of its generation."""
+        return f"dev:{device.name}" in self.shared
 
 
 def logistic(logit: float | NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 1 / (1 + exp(-logit))."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logit, dtype=np.float64))))
-
-
-def device_features(device: Accelerator, path: Path) -> tuple[float, float]:
-    """
-    Return what predicts the sustained clock of a device nobody has measured.
-
-    Returns:
-        ln of watts per dense TFLOP/s of the path, and years since 2020. A card with too little power for its
-        peak cannot hold its clock; the watts a FLOP needs fall from year to year. Unknown power counts as
-        the 1 W per TFLOP/s (tensor) or 12 W per TFLOP/s (vector) that is typical.
-    """
-    typical_w = 1.0 if path == "tensor" else 12.0
-    candidates = ("bf16", "fp16", "tf32") if path == "tensor" else ("fp32",)
-    peaks = [peak for dtype in candidates if (peak := device.peak_flops_per_s(dtype))]
-    watts = device.power_w
-    log_watts = math.log(watts / (peaks[0] / 1e12) / typical_w) if watts and peaks else 0.0
-    return log_watts, (device.release_year - 2020) / 5.0
 
 
 @lru_cache(maxsize=1)

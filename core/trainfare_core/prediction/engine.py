@@ -33,9 +33,9 @@ from trainfare_core.prediction.step_time import (
     DeviceRates,
     Operations,
     StepTime,
-    compiles_graphs,
     device_rates,
     host_bound,
+    host_launch_s,
     operation_times,
 )
 from trainfare_core.prediction.table import PredictionTable
@@ -150,7 +150,9 @@ class _Columns:
         passes = plans.accumulate / run.profile.parallel.accumulate_grad_batches
         update = np.where(sharded, 1.0 / world, 1.0)
         times = _device_times(run, devices, row, plans.micro_ratio)
-        factors = np.array([run.correction.factors(d) for d in devices.found] or [(1.0, 1.0)])[row]
+        factors = np.array([run.correction.factors(d, fit.source) for d in devices.found] or [(1.0, 1.0)])[
+            row
+        ]
         factor = factors[:, 0]
         compute, memory_s, floor = (
             (part[0] + part[1]) * passes + part[2] * update
@@ -160,8 +162,7 @@ class _Columns:
         factor = _never_faster_than_roofline(factor, compute + memory_s + launch, floor, run)
         compute, memory_s, launch = compute * factor, memory_s * factor, launch * factor
         device_s = compute + memory_s + launch
-        eager = np.array([not compiles_graphs(d) for d in devices.found] or [True])[row]
-        host_s = _host_s(run, passes) * factors[:, 1] * eager
+        host_s = _host_s(run, devices, row, passes) * factors[:, 1]
         held = host_bound(device_s, host_s)
         total = times.total_s * factor
         gbit = shapes.network_gbit_per_s[plans.shape]
@@ -187,7 +188,9 @@ class _Columns:
         ledger = run.ledger or DecoderLedger.of(run.profile)
         spread = spread_of_plans(shapes, plans)
         times, floor = decoder_plan_times(ledger, devices.found, devices.links, row, spread, run.decoder)
-        factors = np.array([run.correction.factors(d) for d in devices.found] or [(1.0, 1.0)])[row]
+        factors = np.array(
+            [run.correction.factors(d, run.fit.source) for d in devices.found] or [(1.0, 1.0)]
+        )[row]
         device_s = times.compute_s + times.memory_s
         factor = _never_faster_than_roofline(factors[:, 0], device_s, floor, run)
         launch = times.launch_s * factors[:, 1]
@@ -274,6 +277,7 @@ class _Columns:
             same_device=flag([origin is not None and d.name == origin.name for d in found]),
             corrected=flag([origin is not None and d.kind == origin.kind for d in found]),
             unmeasured=flag([not r.measured for r in devices.rates]),
+            unseen_device=flag([not fit.is_known(d) for d in found]),
             unseen_generation=flag([not s for s in seen]),
             emulated=flag([r.emulated for r in devices.rates]),
             needs_porting=flag([d.needs_porting for d in found]),
@@ -358,14 +362,18 @@ def _device_times(run: Run, devices: Devices, row: NDArray[np.int64], ratio: Arr
     )
 
 
-def _host_s(run: Run, passes: Array) -> Array:
+def _host_s(run: Run, devices: Devices, row: NDArray[np.int64], passes: Array) -> Array:
     """
     Return seconds that the host needs to issue the step; the optimizer's launches do not repeat with
     accumulation.
     """
-    launches = run.operations.launches
-    repeated = launches[run.operations.phase < 2].sum()
-    return np.asarray((repeated * passes + launches.sum() - repeated) * run.fit.overhead.host_launch_s)
+    if not devices.found:
+        return np.zeros(len(row))
+    by_device = [host_launch_s(run.operations, device, run.fit) for device in devices.found]
+    in_passes = run.operations.phase < 2
+    repeated = np.array([seconds[in_passes].sum() for seconds in by_device])[row]
+    once = np.array([seconds[~in_passes].sum() for seconds in by_device])[row]
+    return np.asarray(repeated * passes + once)
 
 
 def _never_faster_than_roofline(factor: Array, predicted_s: Array, floor_s: Array, run: Run) -> Array:
@@ -455,7 +463,7 @@ def _correction(profile: JobProfile, operations: Operations, fit: Calibration) -
     if rates.unknown_because:
         return source.SourceCorrection()
     times = operation_times(operations, [rates], np.zeros(1, dtype=np.int64), np.ones(1), fit)
-    host_s = float(operations.launches.sum()) * fit.overhead.host_launch_s
+    host_s = float(host_launch_s(operations, device, fit).sum())
     return source.SourceCorrection.of(device, measured_s, float(times.total_s.sum()), host_s)
 
 

@@ -99,6 +99,8 @@ class MachinePrediction(_Model):
     missing_bytes: float
     device_measured: bool
     """Whether devices of this generation were in the fit."""
+    device_known: bool
+    """Whether this very device was, and not only others of its generation."""
     dtype_measured: bool
     """Whether every arithmetic path that this job uses was, on that generation."""
     calibrated: str
@@ -221,7 +223,7 @@ def _answer(
     tokens = profile.batch.tokens_per_step
     breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, world if sharded[0] else 1)
     if run.ledger is not None:  # its terms are sums over the step: the split by kind follows the operations
-        device_s = float(table.compute_s[row] + table.memory_s[row])
+        device_s = float(table.compute_s[row] + table.memory_s[row] + table.launch_s[row])
         scale_s = device_s / max(sum(part.device_s for part in breakdown), 1e-30)
         breakdown = tuple(replace(part, device_s=part.device_s * scale_s) for part in breakdown)
     return MachinePrediction(
@@ -262,6 +264,7 @@ def _answer(
         fits=bool(table.fits[row]),
         missing_bytes=float(table.missing_bytes[row]),
         device_measured=any(run.fit.is_measured(device, path) for path in PATHS),
+        device_known=run.fit.is_known(device),
         dtype_measured=device_rates(device, run.operations, run.fit).measured,
         calibrated=_calibrated(run, device),
         notes=notes_of(run, device),
@@ -294,9 +297,15 @@ def _calibrated(run: Run, device: Accelerator) -> str:
     words = {"vector": "fp32 arithmetic", "tensor": "tensor arithmetic (tf32, fp16, bf16, fp8)"}
     if not seen:
         return (
-            f"{device.generation} devices were never measured: efficiencies come from the device's power, "
-            f"peak and age alone (fit of {fit.fitted_at})"
+            f"device unseen, dtype unseen: {device.generation} devices were never measured: efficiencies come "
+            f"from the device's power, peak and age alone (fit of {fit.fitted_at})"
         )
     missing = [words[path] for path in PATHS if path not in seen]
-    text = f"{device.generation} was measured with {' and '.join(words[path] for path in seen)}"
-    return text + (f", never with {missing[0]}" if missing else "") + f" (fit of {fit.fitted_at})"
+    itself = (
+        f"{device.name} itself was measured" if fit.is_known(device) else f"{device.name} was never measured"
+    )
+    text = f"{itself}; {device.generation} was measured with {' and '.join(words[path] for path in seen)}"
+    text += f", never with {missing[0]}" if missing else ""
+    dtype = "seen" if device_rates(device, run.operations, fit).measured else "unseen"
+    state = "seen" if fit.is_known(device) else "unseen"
+    return f"device {state}, dtype {dtype}: {text} (fit of {fit.fitted_at})"

@@ -1,9 +1,8 @@
 """
 What a measured step on one device says about another.
 
-Measured over predicted on the source device corrects the target: fully where it is the same accelerator,
-shrunk to the power 0.6 on another GPU (the best of the powers tried on measured pairs), 0.3 on another
-kind of device.
+Measured over predicted on the source device corrects the target: fully where it is the same accelerator, to a power
+fitted on measured pairs on another GPU, by whether both are of one generation, and hardly on another kind of device.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import numpy as np
 
 from trainfare_core.accelerators import Accelerator, resolve_device
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.calibration import SourceFit
 from trainfare_core.prediction.step_time import host_bound
 
 __all__ = ["InputPipeline", "SourceCorrection", "input_pipeline", "measured_compute_s", "source_device"]
 
 LIMITS: Final = (0.4, 3.0)
 """A ratio outside says that something else was measured; it is clipped and noted."""
-SAME_VENDOR_POWER: Final = 0.6
 OTHER_KIND_POWER: Final = 0.3
 BUSY_LOADER_SHARE: Final = 0.05
 """A loader whose wait is less than this share of the step keeps up: its speed is not known, only bounded."""
@@ -37,14 +36,17 @@ class SourceCorrection:
     """How far the source's step was held up by its host rather than by its device, 0 to 1."""
     note: str = ""
 
-    def factors(self, target: Accelerator) -> tuple[float, float]:
+    def factors(self, target: Accelerator, fit: SourceFit) -> tuple[float, float]:
         """Return what predicted device time and host time on `target` are multiplied by."""
         if self.device is None:
             return 1.0, 1.0
         power = 1.0
         if target.name != self.device.name:
             same = target.kind == self.device.kind and target.vendor == self.device.vendor
-            power = SAME_VENDOR_POWER if same else OTHER_KIND_POWER
+            near = (
+                fit.same_generation if target.generation == self.device.generation else fit.other_generation
+            )
+            power = near if same else min(OTHER_KIND_POWER, near)
         return float(self.ratio ** (power * (1.0 - self.host_share))), float(
             self.ratio ** (power * self.host_share)
         )

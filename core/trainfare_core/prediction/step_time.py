@@ -10,6 +10,7 @@ operations x devices, then one matrix product per quantity for all micro-batch s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,27 +20,36 @@ from numpy.typing import NDArray
 
 from trainfare_core.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile, OperationGroup
-from trainfare_core.prediction.calibration import Calibration, Path
+from trainfare_core.prediction.calibration import PATHS, Calibration, Path, logistic
+from trainfare_core.prediction.features import (
+    TENSOR_KINDS,
+    compute_features,
+    layout_of,
+    log2_tiles,
+    memory_features,
+)
 
 __all__ = [
+    "TENSOR_KINDS",
     "DeviceRates",
     "Operations",
+    "RateKeys",
     "StepTime",
     "compiles_graphs",
     "device_rates",
     "host_bound",
+    "host_launch_s",
     "operation_times",
+    "usable_dtype",
+    "uses_winograd",
 ]
 
 Array = NDArray[np.float64]
 
-TENSOR_KINDS: Final = frozenset(
-    ("matmul", "grouped_matmul", "convolution", "grouped_convolution", "attention", "recurrent")
-)
-"""Kinds that run on matrix units; all others run on vector units at the fp32 rate, whatever their dtype."""
 POINTWISE_KINDS: Final = frozenset(
     ("elementwise", "activation", "normalization", "dropout", "copy", "softmax", "reduction", "loss")
 )
+_TYPICAL_SM_COUNT: Final = 100
 _CHUNK: Final = 128
 """Columns worked on at once: operations x columns then stay in the processor's cache."""
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
@@ -54,6 +64,41 @@ a permission, not a demand; XLA multiplies fp32 in one bf16 pass on devices with
 
 
 @dataclass(frozen=True, slots=True)
+class RateKeys:
+    """What decides the efficiency of each operation of a profile, without the device; arrays of shape (operations,)."""
+
+    kinds: NDArray[np.str_]
+    dtypes: NDArray[np.str_]
+    """As wanted; "fp32" for kinds that run on vector units."""
+    winograd: NDArray[np.bool_]
+    pointwise: NDArray[np.bool_]
+    tensor: NDArray[np.bool_]
+    """Whether it is matrix work."""
+    logit: dict[Path, Array]
+    memory_logit: Array
+    log2_tiles: Array
+    """NaN where it is not known."""
+
+    @classmethod
+    def of(cls, groups: Sequence[OperationGroup], fit: Calibration) -> RateKeys:
+        """Read the shapes of a profile's operations."""
+        layout = layout_of(tuple(groups))
+        features = [compute_features(g) for g in groups]
+        tensor = np.array([g.kind in TENSOR_KINDS for g in groups], dtype=np.bool_)
+        wanted = [g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups]
+        return cls(
+            kinds=np.array([g.kind for g in groups], dtype=np.str_),
+            dtypes=np.array(wanted, dtype=np.str_),
+            winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
+            pointwise=np.array([g.kind in POINTWISE_KINDS for g in groups], dtype=np.bool_),
+            tensor=tensor,
+            logit={path: np.array([fit.compute_logit(f, path) for f in features]) for path in PATHS},
+            memory_logit=np.array([fit.memory_logit(memory_features(g, layout)) for g in groups]),
+            log2_tiles=np.array([log2_tiles(g) for g in groups]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Operations:
     """The operations of a profile as arrays of shape (operations,); sizes per optimizer step as profiled."""
 
@@ -65,18 +110,17 @@ class Operations:
     """0 forward, 1 backward, 2 optimizer."""
     kinds: tuple[str, ...]
     rate: NDArray[np.int64]
-    """Row of `rate_keys`."""
-    rate_keys: tuple[tuple[str, str, bool], ...]
-    """Distinct (kind, dtype, may use Winograd)."""
+    """Row of `keys`."""
+    keys: RateKeys
     fused: bool
     """Whether pointwise operations already have their bytes after fusion."""
+    old_host: bool
+    """Whether torch 0 or 1 runs it: their hosts take longer to issue a launch."""
 
     @classmethod
     def of(cls, profile: JobProfile, fit: Calibration) -> Operations:
         """Read a profile; a compiled one has its pointwise operations fused, as `fit` assumes."""
         groups = profile.operations
-        keys: dict[tuple[str, str, bool], int] = {}
-        rate = [keys.setdefault((_rate_kind(g), g.dtype, _winograd(g)), len(keys)) for g in groups]
         fused = np.array([profile.source.compiled and g.kind in POINTWISE_KINDS for g in groups], dtype=bool)
         bytes_share = np.where(fused, fit.overhead.fused_bytes_share, 1.0)
         launch_share = np.where(fused, fit.overhead.fused_launch_share, 1.0)
@@ -91,9 +135,10 @@ class Operations:
                 [("forward", "backward", "optimizer").index(g.phase) for g in groups], dtype=np.int64
             ),
             kinds=tuple(g.kind for g in groups),
-            rate=np.array(rate, dtype=np.int64),
-            rate_keys=tuple(keys),
+            rate=np.arange(len(groups), dtype=np.int64),
+            keys=RateKeys.of(groups, fit),
             fused=profile.source.compiled,
+            old_host=profile.source.torch_version[:2] in ("0.", "1."),
         )
 
     def only(self, kind: str, phase: int) -> Operations:
@@ -102,14 +147,14 @@ class Operations:
         return Operations(
             self.flops[chosen], self.bytes_batch[chosen], self.bytes_fixed[chosen], self.launches[chosen],
             self.phase[chosen], tuple(k for k in self.kinds if k == kind)[: int(chosen.sum())],
-            self.rate[chosen], self.rate_keys, self.fused,
+            self.rate[chosen], self.keys, self.fused, self.old_host,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRates:
     """
-    What one device sustains for every rate key of a profile; arrays of shape (rate keys,).
+    What one device sustains for every operation of a profile; arrays of shape (operations,).
 
     Attributes:
         seconds_per_flop: 1 / (peak x efficiency), Winograd's saving included.
@@ -148,41 +193,49 @@ class StepTime:
 
 def device_rates(device: Accelerator, operations: Operations, fit: Calibration) -> DeviceRates:
     """
-    Return what `device` sustains for every (kind, dtype, Winograd) of a profile.
+    Return what `device` sustains for every operation of a profile.
 
     Devices behind a graph compiler (all but GPUs) fuse pointwise operations even where the profile is eager.
     """
-    keys = operations.rate_keys
-    flop, byte, floor_flop = np.zeros(len(keys)), np.zeros(len(keys)), np.zeros(len(keys))
+    keys = operations.keys
+    count = len(keys.kinds)
     fuses = not operations.fused and compiles_graphs(device)
-    left = np.array(
-        [fit.overhead.fused_bytes_share if fuses and k[0] in POINTWISE_KINDS else 1.0 for k in keys]
-    )
+    left = np.where(keys.pointwise & fuses, fit.overhead.fused_bytes_share, 1.0)
+    floor_byte = left / device.memory_bandwidth_bytes_per_s
+    byte = floor_byte / logistic(keys.memory_logit + fit.device_memory_logit(device))
+    flop, floor_flop = np.zeros(count), np.zeros(count)
+    waves = fit.shared.get("waves", 0.0) * _unfilled(keys.log2_tiles, device)
     measured, emulated, notes = True, False, list[str]()
-    for row, (kind, dtype, winograd) in enumerate(keys):
-        byte[row] = left[row] / (device.memory_bandwidth_bytes_per_s * fit.memory_efficiency(device, kind))
-        wanted = dtype if kind in TENSOR_KINDS else "fp32"
-        used, peak = _usable_dtype(device, wanted)
+    for wanted in dict.fromkeys(keys.dtypes.tolist()):
+        chosen = keys.dtypes == wanted
+        matrix = bool((chosen & keys.tensor).any())
+        used, peak = usable_dtype(device, wanted)
         if peak is None:
-            if kind not in TENSOR_KINDS:
+            if not matrix:
                 continue
-            reason = f"{device.name} has no {dtype} arithmetic for {kind}"
-            return _no_rates(len(keys), reason)
+            kind = str(keys.kinds[chosen & keys.tensor][0])
+            return _no_rates(count, f"{device.name} has no {wanted} arithmetic for {kind}")
         path: Path = "tensor" if used in _TENSOR_DTYPES else "vector"
-        share = fit.overhead.winograd_flops_share if winograd and path == "vector" else 1.0
-        floor_flop[row] = share / peak
-        flop[row] = floor_flop[row] / fit.compute_efficiency(device, path, kind)
-        if kind in TENSOR_KINDS:
+        share = np.where(keys.winograd & (path == "vector"), fit.overhead.winograd_flops_share, 1.0)
+        efficiency = logistic(keys.logit[path] + waves + fit.device_compute_logit(device, path))
+        floor_flop[chosen] = (share / peak)[chosen]
+        flop[chosen] = (share / peak / efficiency)[chosen]
+        if matrix:
             measured &= fit.is_measured(device, path)
             if used != wanted and not (wanted == "tf32" and used == "fp32"):
                 emulated = True
                 notes.append(
                     f"{device.name} has no {wanted} units: {wanted} operations are counted at its {used} rate"
                 )
-    floor_byte = left / device.memory_bandwidth_bytes_per_s
     return DeviceRates(
         flop, byte, floor_flop, floor_byte, measured, emulated, "", tuple(dict.fromkeys(notes))
     )
+
+
+def _unfilled(tiles: Array, device: Accelerator) -> Array:
+    """Return how far less than one wave of tiles fills the device: log2, 0 where it is full, at least -4."""
+    units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
+    return np.asarray(np.nan_to_num(np.clip(tiles - units, -4.0, 0.0)))
 
 
 def operation_times(
@@ -267,12 +320,28 @@ def host_bound(device_s: Array, host_s: Array) -> Array:
     return np.asarray((device_s**4 + host_s**4) ** 0.25)
 
 
+def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration) -> Array:
+    """
+    Return the host's seconds to issue each operation's launches once, shape (operations,).
+
+    0 behind a graph compiler. Backward runs no Python; hosts of the years of torch 0 and 1 were slower.
+    """
+    if compiles_graphs(device):
+        return np.zeros(len(operations.launches))
+    overhead = fit.overhead
+    each_s = overhead.host_launch_s * np.where(operations.phase == 1, overhead.host_backward_share, 1.0)
+    if operations.old_host:
+        years = (device.release_year - 2020) / 5.0
+        each_s = each_s * overhead.old_host_factor * math.exp(overhead.old_host_year_slope * years)
+    return np.asarray(operations.launches * each_s)
+
+
 def compiles_graphs(device: Accelerator) -> bool:
     """Whether steps reach this device as compiled graphs, so that no host issues single launches."""
     return device.kind != "gpu"
 
 
-def _usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
+def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
     """Return the type that really runs and its dense peak in FLOP/s; None where there is none."""
     known = dtype if dtype in ("fp64", "fp32") or dtype in _TENSOR_DTYPES else "fp32"
     for candidate in (known, *_FALLBACK.get(known, ())):
@@ -286,13 +355,7 @@ def _no_rates(count: int, reason: str) -> DeviceRates:
     return DeviceRates(nothing, nothing, nothing, nothing, False, False, reason, ())
 
 
-def _rate_kind(group: OperationGroup) -> str:
-    """Return the kind with grouped convolutions apart: they sustain far less than dense ones."""
-    grouped = group.kind == "convolution" and len(group.shape) > 3 and group.shape[3] > 1
-    return "grouped_convolution" if grouped else group.kind
-
-
-def _winograd(group: OperationGroup) -> bool:
+def uses_winograd(group: OperationGroup) -> bool:
     """
     Whether cuDNN may run this convolution with fewer multiplications: 3x3, stride 1, one group, full
     precision.

@@ -29,6 +29,8 @@ class Ignorance:
     corrected: NDArray[np.bool_]
     unmeasured: NDArray[np.bool_]
     """The generation or its arithmetic path was not in the fit."""
+    unseen_device: NDArray[np.bool_]
+    """Only other devices of its generation were in the fit."""
     unseen_generation: NDArray[np.bool_]
     """No path of the generation was in the fit."""
     emulated: NDArray[np.bool_]
@@ -50,7 +52,9 @@ def step_log_sigma(known: Ignorance, fit: SigmaFit) -> Array:
     """
     base = np.where(known.same_device, fit.same_device, np.where(known.corrected, fit.corrected, fit.base))
     variance = base**2
-    variance = variance + np.where(known.unmeasured, fit.unseen_path**2, 0.0)
+    unseen = np.where(known.corrected, fit.corrected_unseen_device, fit.unseen_device)
+    variance = variance + np.where(known.unseen_device & ~known.same_device, unseen**2, 0.0)
+    variance += np.where(known.unmeasured, fit.unseen_path**2, 0.0)
     variance += np.where(known.unseen_generation, fit.unseen_generation**2, 0.0)
     variance += np.where(known.emulated, fit.emulated**2, 0.0)
     variance += np.where(known.needs_porting, fit.needs_porting**2, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,7 +16,10 @@ from trainfare.report.wording import (
     span,
     usd,
 )
+from trainfare_core.accelerators import Accelerator, accelerator
+from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
+from trainfare_core.prediction.calibration import PATHS, calibration
 from trainfare_core.recommendation import Constraints, JobSummary, PriceBookFacts, Recommendation
 
 __all__ = [
@@ -163,12 +167,40 @@ def _counts(book: PriceBookFacts) -> str:
     return text + (" (degraded)" if book.degraded else "")
 
 
+def calibration_notes(recommendation: Recommendation) -> list[str]:
+    """Return which of the ranked accelerators the calibration has seen: the intervals of the others are wider."""
+    fit = calibration()
+    devices: dict[str, Accelerator] = {}
+    for option in recommendation.options:
+        with contextlib.suppress(UnknownNameError):
+            device = accelerator(option.accelerator)
+            devices[device.name] = device
+    known = sorted(name for name, device in devices.items() if fit.is_known(device))
+    related = sorted(
+        name
+        for name, device in devices.items()
+        if name not in known and any(fit.is_measured(device, path) for path in PATHS)
+    )
+    never = sorted(set(devices) - set(known) - set(related))
+    return [
+        f"Calibration of {fit.fitted_at}, {what}: {', '.join(names[:_NAMES_SHOWN])}"
+        + (f" and {len(names) - _NAMES_SHOWN} more." if len(names) > _NAMES_SHOWN else ".")
+        for what, names in (
+            ("measured themselves", known),
+            ("unseen, only others of their generation were measured", related),
+            ("unseen, no device of their generation was measured", never),
+        )
+        if names
+    ]
+
+
 def profile_notes(recommendation: Recommendation, profile: JobProfile | None) -> tuple[str, ...]:
     """Return what the trace saw, what was not measured, and the profile's own notes."""
     coverage = percent(recommendation.job.trace_coverage)
     notes = [f"Trace coverage: {coverage} of the bytes moved belong to operations whose FLOPs are known."]
     if recommendation.job.measured_on is None:
         notes.append("No step was measured: times come from the operation trace and the calibration alone.")
+    notes += calibration_notes(recommendation)
     if profile is None:
         return tuple(notes)
     unknown = sorted({group.name for group in profile.unknown_operations})

@@ -1,0 +1,74 @@
+"""Errors of predictions, in the form that every truth-table runner prints and writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainfare_core.prediction.calibration import calibration
+
+__all__ = ["Scored", "print_table", "score", "summary"]
+
+
+@dataclass
+class Scored:
+    """One row with an answer: ln(predicted / measured), sigma and the groups it is counted in."""
+
+    log_error: float
+    log_sigma: float
+    device: str
+    family: str
+    source: str
+    scope: str
+
+
+def score(rows: list[Scored]) -> dict[str, Any]:
+    """Return errors as fractions and how many measurements lie inside the central 50, 80 and 90 %."""
+    errors = np.array([row.log_error for row in rows])
+    sigmas = np.array([row.log_sigma for row in rows])
+    ape = np.abs(np.exp(errors) - 1)
+    reach = calibration().sigma.quantiles
+    return {
+        "n": len(rows),
+        "mape": float(ape.mean()),
+        "median_ape": float(np.median(ape)),
+        "p90_ape": float(np.quantile(ape, 0.9)),
+        "worst_ape": float(ape.max()),
+        "bias": float((np.exp(errors) - 1).mean()),
+        "coverage": {level: float((np.abs(errors) <= z * sigmas).mean()) for level, z in reach.items()},
+    }
+
+
+def summary(scored: list[Scored], skipped: Counter[str]) -> dict[str, Any]:
+    """Return the document of a runner: counts, and a score overall, by device, family, source and scope."""
+    return {
+        "n": len(scored),
+        "skipped": dict(sorted(skipped.items())),
+        "fitted_on": sorted(calibration().fitted_on),
+        "overall": score(scored),
+        **{f"by_{name}": _grouped(scored, name) for name in ("device", "family", "source", "scope")},
+    }
+
+
+def print_table(document: dict[str, Any], groups: tuple[str, ...]) -> None:
+    """Print the groups of a summary as one table."""
+    skipped = sum(document["skipped"].values())
+    print(f"{document['n']} rows scored, {skipped} skipped; coefficients of {calibration().fitted_at}")
+    print(f"{'':28s}{'n':>7s}{'mean':>8s}{'median':>8s}{'p90':>8s}{'worst':>9s}{'bias':>8s}{'in 80 %':>8s}")
+    for name, e in (
+        *(pair for group in groups for pair in document[group].items()),
+        ("overall", document["overall"]),
+    ):
+        numbers = "".join(f"{e[key]:8.1%}" for key in ("mape", "median_ape", "p90_ape"))
+        print(
+            f"{name:28s}{e['n']:7d}{numbers}{e['worst_ape']:9.1%}{e['bias']:8.1%}{e['coverage']['80']:8.0%}"
+        )
+    print(f"coverage {document['overall']['coverage']}")
+
+
+def _grouped(rows: list[Scored], name: str) -> dict[str, Any]:
+    values = sorted({getattr(row, name) for row in rows})
+    return {value: score([row for row in rows if getattr(row, name) == value]) for value in values}

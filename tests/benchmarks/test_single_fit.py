@@ -1,0 +1,113 @@
+"""The fit of the per-operation model, on measurements made from known coefficients."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("timm")
+pytest.importorskip("transformers")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from fit_calibration import corrected, score
+from kernels import seconds_of
+from single_fit import GLOBALS, Problem, prior, solve
+from single_rows import Index, Row, _Maker, chip_of, kernel_group, torch_of
+
+from trainfare_core.accelerators import accelerator
+from trainfare_core.job_profile import OperationGroup
+
+LINE = {"source": "made", "model": "made", "framework": "pytorch 2.0", "measured": ""}
+
+
+def _rows(devices: tuple[str, ...]) -> tuple[list[Row], Index]:
+    """Return matrix products and pointwise kernels of many sizes on each device, not measured yet."""
+    index = Index()
+    maker = _Maker(index, prior, skipped=Counter())
+    rows = []
+    for name in devices:
+        for size in (512, 1024, 2048, 4096, 8192):
+            groups = (
+                OperationGroup(
+                    kind="matmul", name="aten.mm", phase="forward", dtype="fp32", shape=(1, size, size, size),
+                    launches=1, flops=2 * size**3, bytes_read=8 * size**2, bytes_written=4 * size**2,
+                ),
+                OperationGroup(
+                    kind="elementwise", name="aten.add", phase="forward", dtype="fp32", shape=(size**2,),
+                    launches=1, flops=0, bytes_read=80 * size**2, bytes_written=4 * size**2,
+                ),
+            )  # fmt: skip
+            for group in groups:
+                row = maker.row(
+                    (group,), accelerator(name), 1.0, LINE, end_to_end=False, source="kernels", workload=group.kind,
+                    precision="fp32", weight=1.0,
+                )  # fmt: skip
+                assert row is not None
+                rows.append(row)
+    return rows, index
+
+
+def test_the_fit_finds_the_efficiencies_that_made_the_measurements() -> None:
+    rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
+    problem = Problem(rows, index)
+    truth = np.array(index.mean)
+    truth[index.of["vector|1"]], truth[index.of["memory|kind:elementwise"]] = 0.3, 1.8
+    problem.log_measured = problem.predict(truth)
+    found = solve(problem)
+    assert np.abs(problem.predict(found) - problem.log_measured).max() < 0.05
+    assert np.abs(problem.predict(np.array(index.mean)) - problem.log_measured).max() > 0.2
+
+
+def test_what_a_fold_lacks_stays_at_its_prior() -> None:
+    rows, index = _rows(("V100-SXM2-16GB", "T4-16GB"))
+    problem = Problem(rows, index)
+    problem.log_measured = problem.predict(np.array(index.mean)) + np.log(3.0)
+    without = np.array([row.chip == "T4" for row in rows])
+    found = solve(problem, solve(problem), 8, without)
+    for name in ("vector|gen:turing", "memory|gen:turing", "shared|dev:T4-16GB"):
+        assert found[index.of[name]] == pytest.approx(prior(name)[0], abs=1e-3)
+
+
+def test_the_derivatives_are_those_of_the_prediction() -> None:
+    rows, index = _rows(("V100-SXM2-16GB",))
+    rows[0].end_to_end = rows[0].host = True
+    problem = Problem(rows, index)
+    theta = np.array(index.mean)
+    _, jacobian = problem.slopes(theta)
+    for column in range(len(theta)):
+        moved = theta.copy()
+        moved[column] += 1e-6
+        numeric = (problem.predict(moved) - problem.predict(theta)) / 1e-6
+        assert jacobian[:, column] == pytest.approx(numeric, abs=1e-4), column
+    assert set(GLOBALS) <= set(index.of)
+
+
+def test_one_measured_step_carries_over_what_two_chips_share() -> None:
+    """Errors that belong to the workload disappear; shares come from other targets, never from the row scored."""
+    rows, _ = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
+    errors = dict.fromkeys(range(len(rows)), 0.3)
+    shares, left = corrected(rows, errors, errors)
+    assert shares["other_generation"] == pytest.approx(1.0)
+    assert score(left)["mape"] < 0.01 < score(list(errors.values()))["mape"]
+
+
+def test_a_kernel_row_is_predicted_in_its_own_unit() -> None:
+    line = {
+        "op": "linear", "direction": "forward", "batch": "1", "m": "4096", "n": "4096", "k": "4096", "rows": "",
+        "cols": "", "launches": "1", "flops": str(2 * 4096**3), "bytes": str(3 * 4 * 4096**2), "in_size": "",
+        "c_in": "", "c_out": "",
+    }  # fmt: skip
+    seconds = seconds_of([kernel_group(line)], "V100-SXM2-16GB")[0]
+    assert 2 * 4096**3 / 15.7e12 < seconds < 4 * 2 * 4096**3 / 15.7e12
+
+
+@pytest.mark.parametrize(
+    ("framework", "version"), [("pytorch 1.12 cu113", "1.12"), ("PyTorch 0.3.0", "0.3"), ("mxnet (NGC)", "")]
+)
+def test_the_torch_version_is_what_the_row_says(framework: str, version: str) -> None:
+    assert torch_of(framework) == version
+    assert chip_of("A100-SXM-80GB") == "A100"
