@@ -128,12 +128,19 @@ class ModuleChange:
         narrow = AUTOCAST_DTYPES.get(self.precision)
         if narrow is None:
             return []
+        # An embedding that shares its weights with the output layer keeps them, and both stay one.
+        elsewhere = {
+            id(one)
+            for layer in module.modules()
+            if not isinstance(layer, _BROAD)
+            for one in layer.parameters(recurse=False)
+        }
         twins: dict[int, nn.Parameter] = {}
         for layer in module.modules():
             weight = getattr(layer, "weight", None)
             if not isinstance(layer, _BROAD) or not isinstance(weight, nn.Parameter):
                 continue
-            if weight.requires_grad or not weight.is_floating_point():
+            if weight.requires_grad or not weight.is_floating_point() or id(weight) in elsewhere:
                 continue
             if id(weight) not in twins:
                 twins[id(weight)] = nn.Parameter(weight.detach().to(narrow), requires_grad=False)

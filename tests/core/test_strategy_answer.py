@@ -29,7 +29,9 @@ EXACT = chinchilla_draws(np.zeros((1, 3)))
 VISION = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0, "scratch": 170.0}
 
 
-def found(usd: dict[str, float], question: Question, samples: float | None = 1e5) -> list[Found]:
+def found(
+    usd: dict[str, float], question: Question, samples: float | None = 1e5, startup_usd: float = 0.02
+) -> list[Found]:
     """Strategies with a price, and the others ruled out."""
     out = []
     for strategy in STRATEGIES:
@@ -40,7 +42,10 @@ def found(usd: dict[str, float], question: Question, samples: float | None = 1e5
         out.append(
             Found(
                 strategy, profile=gpt_profile(), amount=amount,
-                option=option(usd=usd[strategy], hours=usd[strategy] / 2, cost_parts=costs(usd[strategy])),
+                option=option(
+                    usd=usd[strategy], hours=usd[strategy] / 2,
+                    cost_parts=costs(usd[strategy]).model_copy(update={"startup_usd": startup_usd}),
+                ),
             )
         )  # fmt: skip
     return out
@@ -168,11 +173,31 @@ class TestAnswers:
 
     def test_an_unknown_level_asks_for_a_pilot(self) -> None:
         """A target and nothing known of what any strategy reaches."""
-        answer = ask(metric="accuracy", target_value=0.8)
+        usd = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0}
+        answer = ask(usd, metric="accuracy", target_value=0.8)
         assert answer.kind == "pilot"
         assert line(answer, "full_finetune").p_reach is None
         assert answer.sentence.startswith("Unknown: run a pilot of $")
-        assert 0 < answer.pilot.usd <= 0.1 * min(VISION.values()) * 1.2
+        assert 0.02 < answer.pilot.usd <= 0.1 * min(usd.values()) * 1.2
+
+    def test_a_pilot_pays_for_its_machines_start(self) -> None:
+        """Where the start alone is more than a tenth of the plan, no pilot is worth its money."""
+        question = Question(domain="vision-cls", samples=50_000.0)
+        dear = answer_of(question, found(VISION, question, startup_usd=1.0), name="job", tool_version="0")
+        assert ask().pilot.worth_it
+        assert dear.kind == "train"
+        assert dear.pilot.usd > 1.0
+        assert not dear.pilot.worth_it
+        assert dear.doubts
+
+    def test_a_score_does_not_pass_its_end(self) -> None:
+        """However far a strategy is ahead: accuracy ends at 1, per cent at 100, and a loss has no end."""
+        share = ask(
+            metric="accuracy", known_value=0.97, target_value=0.9, domain="vision-cls", samples=1000.0
+        )
+        per_cent = ask(metric="top1", known_value=97.0, target_value=90.0, samples=1000.0)
+        assert line(share, "lora").quality_value.high_80 == 1.0
+        assert line(per_cent, "lora").quality_value.high_80 == 100.0
 
     def test_pilots_take_the_place_of_publications(self) -> None:
         """LoRA seen to reach more for less: it is the answer, and the target is told by value."""

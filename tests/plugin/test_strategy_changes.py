@@ -127,6 +127,21 @@ def test_frozen_weights_are_held_in_autocasts_type() -> None:
         assert {one.dtype for one in profile.parameters if one.trainable} == {"fp32"}
 
 
+def test_shared_weights_stay_shared() -> None:
+    """An output layer tied to its embedding is counted once, whatever type frozen weights are held in."""
+
+    class Tied(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classes = nn.Embedding(CLASSES, WIDTH)
+            self.head.weight = self.classes.weight
+
+    pytest.importorskip("peft")
+    profile = trace_changed(job(Tied), ModuleChange("lora", "bf16-mixed", lora_rank=4, trains_head=False))
+    adapters = DEPTH * 2 * 4 * (WIDTH + 4 * WIDTH)
+    assert sum(one.count for one in profile.parameters) == BODY + WIDTH * CLASSES + adapters
+
+
 def test_qlora_packs_the_frozen_weights() -> None:
     """Half a byte a scalar and its scales; the same products as LoRA; unpacked in both directions."""
     pytest.importorskip("peft")

@@ -36,6 +36,7 @@ PILOT_RATES: Final = 2
 """Learning rates tried in a pilot."""
 PILOT_CAP: Final = 0.10
 """A pilot costs at most this part of the cheapest plan."""
+LEAST_CUT: Final = 0.02
 RESOLVES: Final = 0.95
 RESOLVES_SCRATCH: Final = 0.6
 """Chance that a pilot names the right one: 95-99 % between runs of one schedule (section 5); scratch and
@@ -256,23 +257,27 @@ def _pilot(
         and (standings[name].p_cheapest is None or (standings[name].p_cheapest or 0) >= IN_PLAY)
     ) or (pick,)
     plan_usd = {name: float(np.median(drawn[name].usd)) for name in in_play}
+    startup_usd = max(drawn[name].startup_usd for name in in_play)
     share = sum(PILOT_SHARES) * PILOT_RATES
-    wanted_usd = share * sum(plan_usd.values())
-    usd = min(wanted_usd, PILOT_CAP * min(plan_usd.values()))
-    largest = max(PILOT_SHARES) * (usd / wanted_usd if wanted_usd > 0 else 1.0)
+    wanted_usd = share * sum(max(0.0, plan_usd[name] - drawn[name].startup_usd) for name in in_play)
+    cap_usd = PILOT_CAP * min(plan_usd.values())
+    # One machine runs them all: its start is paid in any case; the rest is cut to the cap, to a fiftieth at most.
+    cut = min(1.0, max(LEAST_CUT, (cap_usd - startup_usd) / wanted_usd)) if wanted_usd > 0 else 1.0
+    usd = startup_usd + cut * wanted_usd
+    largest = cut * max(PILOT_SHARES)
     saves = _saving_usd(drawn, standings, pick)
     worth = saves * (RESOLVES_SCRATCH if "scratch" in in_play else RESOLVES)
     names = ", ".join(in_play)
     return PilotPlan(
         usd=usd,
         saves_usd=saves,
-        worth_it=worth > usd,
+        worth_it=worth > usd and usd <= cap_usd,
         strategies=in_play,
         data_share=max(largest, 1e-9),
         design=(
             f"{names}: nested parts of the data up to {largest:.1%}, each with its own complete schedule, "
-            f"{PILOT_RATES} learning rates, 100 steps or more; FareMeter(report_dir=...) records the curves, "
-            "then: trainfare strategy ... --pilot runs/*/trainfare-curve.json"
+            f"{PILOT_RATES} learning rates, 100 steps or more; FareMeter(pilot=..., report_dir=...) records "
+            "the curves, then: trainfare strategy ... --pilot runs/*/trainfare-curve.json"
         ),
     )
 

@@ -8,6 +8,7 @@ predictor) is drawn once, so that comparing them does not count it twice.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,10 @@ SEED_NOISE_PCT: Final = 1.0
 """Standard deviation of a known value between seeds: a point in a hundred, as most published rows have."""
 SHARED_COST: Final = 0.7
 """Part of the predictor's variance that is common to all strategies on the same catalogue of machines."""
+_SCORE: Final = re.compile(
+    r"acc|top_?\d|precision|recall|f1|auc|map|\bap|_ap|iou|dice|bleu|rouge|match|mmlu|pass|mcc|quality|score",
+    re.IGNORECASE,
+)
 _Z80: Final = 1.2815515655446004
 
 
@@ -75,6 +80,7 @@ class Outcome:
         quality_pct: against the reference, positive is better; None where unknown.
         reached: whether the target is; None where unknown.
         samples, usd, hours: of the whole run, all trials.
+        startup_usd: of one run.
         edge: the published comparisons behind the quality; None for the reference and for pilots.
     """
 
@@ -84,6 +90,7 @@ class Outcome:
     samples: Column
     usd: Column
     hours: Column
+    startup_usd: float
     edge: Advantage | None
 
 
@@ -131,7 +138,16 @@ def outcomes(
         cost_z = math.sqrt(SHARED_COST) * shared_cost + math.sqrt(1 - SHARED_COST) * _normal(uniforms[2])
         usd, hours = _costs(one, np.where(np.isfinite(samples), samples, one.amount.samples), cost_z)
         trials = question.learning_rate_trials
-        out[one.strategy] = Outcome(quality, value, reached, samples, trials * usd, trials * hours, edge)
+        out[one.strategy] = Outcome(
+            quality,
+            value,
+            reached,
+            samples,
+            trials * usd,
+            trials * hours,
+            one.option.cost_parts.startup_usd,
+            edge,
+        )
     return out
 
 
@@ -218,7 +234,16 @@ def _value(
         shift = 0.0 if edge is None else edge.quantile_pct(0.5)
     against_known = np.zeros(DRAWS) if strategy == question.known_strategy else relative - shift
     noise = SEED_NOISE_PCT * known_noise
-    return np.asarray(question.known_value * np.exp(sign * (against_known + noise) / 100))
+    value = question.known_value * np.exp(sign * (against_known + noise) / 100)
+    return np.asarray(np.minimum(value, _most(question)))
+
+
+def _most(question: Question) -> float:
+    """Return what a score cannot exceed: 1, or 100 where it is told in percent; inf for what has no end."""
+    known = question.known_value
+    if known is None or not question.higher_is_better or _SCORE.search(question.metric) is None:
+        return math.inf
+    return 1.0 if known <= 1 else 100.0 if known <= 100 else math.inf
 
 
 def _reached_value(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -30,6 +31,10 @@ NAMES: Final[dict[Strategy, str]] = {
     "qlora": "QLoRA",
     "linear_probe": "linear probe",
 }
+
+
+_IDENTIFIER: Final = re.compile(r"\b(?:full_finetune|linear_probe|qlora|lora)\b")
+_BY_IDENTIFIER: Final[dict[str, str]] = {str(name): words for name, words in NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +89,13 @@ def tell_strategy(answer: StrategyAnswer, as_of: date) -> StrategyStory:
     priced = [line for line in answer.lines if line.usd is not None]
     return StrategyStory(
         name=answer.name,
-        headline=_headline(answer),
+        headline=_named(answer.sentence),
         kind=answer.kind,
         rows=tuple(_row(line, answer) for line in priced),
         left_out=tuple(_left_out(line) for line in answer.lines if line.usd is None),
-        doubts=answer.doubts,
+        doubts=tuple(_named(text) for text in answer.doubts),
         pilot=_pilot(answer),
-        assumptions=answer.assumptions,
+        assumptions=tuple(_named(text) for text in answer.assumptions),
         books=tuple(_book(book_line(book, as_of)) for book in answer.price_books),
         shows_within=any(line.p_within is not None for line in priced),
         reference="" if answer.reference is None else NAMES[answer.reference],
@@ -101,12 +106,9 @@ def _book(book: BookLine) -> str:
     return f"{book.cloud}: {book.rows} prices of {book.dates}, {book.age}{', STALE' if book.stale else ''}"
 
 
-def _headline(answer: StrategyAnswer) -> str:
-    text = answer.sentence
-    for strategy in ("linear_probe", "full_finetune", "qlora", "lora", "scratch"):
-        for before in ("Train with ", "so far is ", "even for "):
-            text = text.replace(f"{before}{strategy}", f"{before}{NAMES[strategy]}")
-    return text
+def _named(text: str) -> str:
+    """Put the strategies' names in the place of their identifiers; "scratch" is a word already."""
+    return _IDENTIFIER.sub(lambda found: _BY_IDENTIFIER[found[0]], text)
 
 
 def _row(line: StrategyLine, answer: StrategyAnswer) -> StrategyRow:
@@ -193,6 +195,6 @@ def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:
     pays = "it pays" if pilot.worth_it else "it does not pay"
     lines: Sequence[str] = (
         f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved: {pays}",
-        pilot.design,
+        _named(pilot.design),
     )
     return tuple(lines)

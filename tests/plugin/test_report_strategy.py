@@ -1,0 +1,126 @@
+"""The strategies' answer as a page and as a table: everything in it, escaped, self-contained."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from builders.profiles import gpt_profile
+from builders.recommendations import costs, option
+from trainfare.report.strategy_page import render_strategy_html
+from trainfare.report.strategy_rows import NAMES
+from trainfare.report.strategy_terminal import print_strategy, render_strategy
+from trainfare_core.strategy.amounts import amount_of
+from trainfare_core.strategy.answer import StrategyAnswer
+from trainfare_core.strategy.lines import Found, answer_of
+from trainfare_core.strategy.question import Question
+
+TODAY = date(2026, 11, 24)
+HOSTILE = "</style><script>alert(1)</script>\x1b[31m\u202e"
+
+
+def answer(name: str = "Net", *, instance: str = "g5.2xlarge", **fields: Any) -> StrategyAnswer:
+    question = Question(**{"domain": "vision-cls", "samples": 50_000.0, **fields})
+    priced = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0}
+    found = [
+        Found(
+            strategy, profile=gpt_profile(), amount=amount_of(question, strategy), knobs=("precision bf16-mixed",),
+            option=option(instance_type=instance, usd=usd, hours=usd / 2, cost_parts=costs(usd)), notes=(name,),
+        )
+        for strategy, usd in priced.items()
+    ]  # fmt: skip
+    found += [
+        Found("qlora", unknown_because="no kernel"),
+        Found("scratch", impossible_because="not asked for"),
+    ]
+    return answer_of(question, found, name=name, tool_version="0")
+
+
+class Page(HTMLParser):
+    """Tags, and all text outside of charts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.outside: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.outside += [
+            value for key, value in attrs if value and key in ("src", "href", "action") and value != "data:,"
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
+    """One row a priced strategy, the chart with all of them, what is left out and why, what was assumed."""
+    text = render_strategy_html(answer(), as_of=TODAY)
+    page = Page(text)
+    shown = " ".join(" ".join(page.texts).split())
+    assert "script" not in page.tags
+    assert [one for one in page.outside if not one.startswith("#")] == []
+    assert text.count('<th scope="row"') == 3
+    for words in (
+        "LoRA", "full fine-tuning", "linear probe", "QLoRA: unknown, because no kernel",
+        "from scratch: not possible: not asked for", "pre-training is sunk cost", "Cost against quality", "settings",
+    ):  # fmt: skip
+        assert words in shown, words
+    assert "full_finetune" not in shown
+    chart = text[text.index("<svg") : text.index("</svg>")]
+    for name in ("full_finetune", "lora", "linear_probe"):
+        assert NAMES[name] in chart
+    assert "cost to the target, USD" in chart
+
+
+def test_the_same_answer_gives_the_same_bytes() -> None:
+    """Page and table."""
+    assert render_strategy_html(answer(), as_of=TODAY) == render_strategy_html(answer(), as_of=TODAY)
+    assert render_strategy(answer(), as_of=TODAY) == render_strategy(answer(), as_of=TODAY)
+
+
+def test_foreign_names_are_harmless() -> None:
+    """A name that closes tags or moves the cursor is text, on the page and in the terminal."""
+    hostile = answer(HOSTILE, instance=HOSTILE)
+    assert "script" not in Page(render_strategy_html(hostile, as_of=TODAY)).tags
+    table = render_strategy(hostile, as_of=TODAY)
+    assert "\x1b" not in table
+    assert "\u202e" not in table
+
+
+def test_known_values_are_drawn_as_values() -> None:
+    """With one value known the chart's axis is the metric, not a difference."""
+    text = render_strategy_html(answer(metric="accuracy", known_value=0.9, target_value=0.8), as_of=TODAY)
+    assert "quality against" not in text[text.index("<svg") : text.index("</svg>")]
+    assert "0.9" in text
+
+
+def test_without_matplotlib_the_page_says_how_to_get_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table holds the same numbers."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = render_strategy_html(answer(), as_of=TODAY)
+    assert "<svg" not in text
+    assert "trainfare[report]" in text
+
+
+def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing reaches the target, and an unknown level: a page, a table and a sentence all the same."""
+    for asked in (
+        {"metric": "accuracy", "known_value": 0.5, "target_value": 0.99},
+        {"metric": "accuracy", "target_value": 0.9},
+    ):
+        made = answer(**asked)
+        assert made.kind in ("none", "pilot")
+        assert made.sentence[:10] in render_strategy_html(made, as_of=TODAY)
+        print_strategy(made, as_of=TODAY)
+        assert made.sentence[:10] in capsys.readouterr().out
+    question = Question()
+    nothing = answer_of(question, [Found("lora", unknown_because="no kernel")], name="x", tool_version="0")
+    assert "no kernel" in render_strategy_html(nothing, as_of=TODAY)
