@@ -1,0 +1,50 @@
+"""
+Instruction tuning of a language model, and the question how: all of it, LoRA or QLoRA.
+
+    trainfare strategy examples/strategy_language.toml                     # before launch, with no hardware
+    trainfare strategy examples/strategy_language.toml --strategies lora --strategies full_finetune --format json
+
+The model is the GPT-2 of `small_gpt.py`; a larger one is asked about in the same way and takes longer to trace.
+"""
+
+from __future__ import annotations
+
+import torch
+from small_gpt import SmallGPT
+
+from trainfare import TrainingJob
+
+CONTEXT, BATCH_SIZE = 512, 8
+
+
+def job() -> TrainingJob:
+    """Describe two passes of full fine-tuning over 15,000 instructions of up to 512 tokens."""
+    return TrainingJob(
+        module=SmallGPT,
+        batch=lambda: [torch.zeros(BATCH_SIZE, CONTEXT + 1, dtype=torch.long)],
+        batch_size=BATCH_SIZE,
+        max_epochs=2,
+        train_samples=15_000,
+        tokens_per_sample=CONTEXT,
+        precision="bf16-mixed",
+        accumulate_grad_batches=4,
+    )
+
+
+def main() -> None:
+    """Say what each strategy trains, from its trace."""
+    from trainfare.recommendation import load_prices
+    from trainfare.strategy_plan import Market, strategy_answer
+    from trainfare_core.strategy.question import Question
+
+    question = Question(domain="llm-ift", metric="val_loss", within_pct=3.0)
+    answer = strategy_answer(job(), question, Market(load_prices().book))
+    for line in answer.lines:
+        if line.traced is not None and line.usd is not None:
+            trained = line.traced.trainable_parameters
+            print(f"{line.strategy}: {trained:,} parameters trained, ${line.usd.mid:.2f} to the target")
+    print(answer.sentence)
+
+
+if __name__ == "__main__":
+    main()
