@@ -102,6 +102,14 @@ def test_known_values_are_drawn_as_values() -> None:
     assert "0.9" in text
 
 
+def test_a_pilot_that_is_too_dear_says_so() -> None:
+    """More is expected to be saved than it costs, and it costs more than a tenth of the plan: both are told."""
+    made = answer(metric="accuracy", known_value=0.93, target_value=0.85)
+    assert made.pilot.saves_usd > made.pilot.usd
+    assert not made.pilot.worth_it
+    assert "more than a tenth of the cheapest plan" in render_strategy_html(made, as_of=TODAY)
+
+
 def test_without_matplotlib_the_page_says_how_to_get_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table holds the same numbers."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -45,15 +45,14 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
             colour = COLOURS[_COLOUR[line.strategy]]
             axes.plot([cost.low_80, cost.high_80], [quality.mid] * 2, color=colour, linewidth=6, alpha=0.3)
             axes.plot([cost.mid] * 2, [quality.low_80, quality.high_80], color=colour, linewidth=6, alpha=0.3)
-            axes.plot([cost.mid], [quality.mid], "o", color=colour, markersize=8)
-            axes.annotate(
-                f"{NAMES[line.strategy]}, {usd(cost.mid)}", (cost.mid, quality.mid), xytext=(9, 7),
-                textcoords="offset points", fontsize=10, color=COLOURS["ink"],
+            axes.plot(
+                [cost.mid], [quality.mid], "o", color=colour, markersize=8,
+                label=f"{NAMES[line.strategy]}, {usd(cost.mid)}",
             )  # fmt: skip
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_dollars)
         axes.xaxis.set_minor_formatter(_nothing)
-        axes.margins(x=0.18, y=0.15)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
         axes.set_xlabel("cost to the target, USD")
         axes.set_ylabel("metric" if known else f"quality against {against}, %")
 

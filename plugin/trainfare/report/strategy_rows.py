@@ -192,7 +192,8 @@ def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:
     pilot = answer.pilot
     if pilot is None:
         return ()
-    pays = "it pays" if pilot.worth_it else "it does not pay"
+    dear = "it is more than a tenth of the cheapest plan, too dear for a trial"
+    pays = "it pays" if pilot.worth_it else dear if pilot.saves_usd > pilot.usd else "it does not pay"
     lines: Sequence[str] = (
         f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved: {pays}",
         _named(pilot.design),
