@@ -92,9 +92,9 @@ class Ssd300(nn.Module):
         maps = [self.trunk(images)]
         for stage in self.extra:
             maps.append(stage(maps[-1]))
-        found = torch.cat([b(x).view(x.shape[0], 4, -1) for b, x in zip(self.boxes, maps, strict=True)], 2)
+        found = torch.cat([b(x).reshape(x.shape[0], 4, -1) for b, x in zip(self.boxes, maps, strict=True)], 2)
         scores = torch.cat(
-            [c(x).view(x.shape[0], _CLASSES, -1) for c, x in zip(self.classes, maps, strict=True)], 2
+            [c(x).reshape(x.shape[0], _CLASSES, -1) for c, x in zip(self.classes, maps, strict=True)], 2
         )
         mask = labels > 0
         place = functional.smooth_l1_loss(found, boxes, reduction="none").sum(1)

@@ -1,0 +1,150 @@
+"""
+Score predicted minutes to a quality target against MLPerf's result logs, through the product's own path.
+
+    python benchmarks/time_to_train.py --truth time_to_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
+
+The samples a run needed are the row's: convergence is noise here, and not predicted. Predicted minutes are the steps
+of those samples times the predicted step, over one minus the row's share of evaluation; they are held against the
+physical time. Mask R-CNN evaluates beside training, so that nothing is added: its logged training steps fill 99 % of
+the clock. A row without that share gets the median of its benchmark's rows, or none. Start-up is outside the measured
+clock: it is in no score; --rows adds it as `billed_min`. No row of this table was fitted on, though `fitted_on` may
+name the same chips.
+
+Rows are skipped, with the reason, where the samples are missing, a sample is split over devices, the network of several
+machines is not stated, or the engine has no answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import re
+import statistics
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainfare_core.prediction.calibration import calibration
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from scoring import Scored, print_table, summary
+from step_time import predict_row
+from workloads import ProfileCache, profile_of
+from workloads.mlperf import TRACED_BATCH, mlperf_job
+
+__all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
+
+_EVALUATES_BESIDE = ("maskrcnn",)
+_ADDED = ("predicted", "low_80", "high_80", "billed_min", "skip_reason")
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """Predicted minutes inside the measured clock, and the standard deviation of ln(measured / predicted)."""
+
+    predicted_min: float
+    log_sigma: float
+
+
+def evaluation_shares(lines: list[dict[str, str]]) -> dict[str, float]:
+    """Return the median share of the clock that evaluation takes, by benchmark."""
+    stated: dict[str, list[float]] = {}
+    for line in lines:
+        if line["eval_time_fraction"]:
+            stated.setdefault(line["benchmark"], []).append(float(line["eval_time_fraction"]))
+    return {name: statistics.median(shares) for name, shares in stated.items()}
+
+
+def network_gbit_per_s(line: dict[str, str]) -> float | None:
+    """Return the rate of a machine's adapters for training traffic; None where the description has none."""
+    parts = re.split(r"[,;]|\band\b", line["host_networking"])
+    total = 0.0
+    for part in parts:
+        if re.search(r"storage|management", part, re.IGNORECASE):
+            continue
+        rate = re.search(r"(\d+)\s*Gb(?:it|ps|\s*/\s*s)?", part, re.IGNORECASE)
+        count = re.search(r"(\d+)\s*x\b", part)
+        total += float(rate[1]) * (int(count[1]) if count else 1) if rate else 0.0
+    return total or None
+
+
+def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, float]) -> Minutes | str:
+    """Return predicted minutes of a row, or why there are none."""
+    if not line["samples_to_converge"]:
+        return "the samples to converge are not stated"
+    devices, nodes = int(line["accelerators_total"]), int(line["nodes"] or 1)
+    passes = int(line["grad_accum_steps"] or 1)
+    whole = float(line["global_batch_size"])
+    micro = whole / devices / passes
+    if micro < 1:
+        return "one sample is split over several devices"
+    job = mlperf_job(line)
+    found = profile_of(job, cache)
+    if isinstance(found, str):
+        return found
+    gbit = network_gbit_per_s(line) if nodes > 1 else None
+    notes = f"grad_accum={passes}" + (f" {gbit:.0f} Gbps" if gbit else "")
+    machines = {"accelerator": line["accelerator"], "devices": str(devices), "nodes": str(nodes),
+                "notes": notes, "strategy": "ddp"}  # fmt: skip
+    answer = predict_row(machines, found.profile, micro / TRACED_BATCH * found.ratio)
+    if isinstance(answer, str):
+        return answer
+    step_s, log_sigma = answer
+    name = line["benchmark"]
+    share = float(line["eval_time_fraction"] or shares.get(name, 0.0))
+    clock = 1.0 if name in _EVALUATES_BESIDE else 1.0 - share
+    return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / clock, log_sigma)
+
+
+def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[Scored], Counter[str]]:
+    """Add the answers to the lines; return what was scored and how many have none, by reason."""
+    scored: list[Scored] = []
+    skipped: Counter[str] = Counter()
+    shares = evaluation_shares(lines)
+    for line in lines:
+        line.update(dict.fromkeys(_ADDED, ""))
+        answer = minutes_of(line, cache, shares)
+        if isinstance(answer, str):
+            line["skip_reason"] = answer
+            skipped[answer] += 1
+            continue
+        predicted, sigma = answer.predicted_min, answer.log_sigma
+        spread = math.exp(calibration().sigma.quantiles["80"] * sigma)
+        billed = predicted + float(line["init_min_before_clock"] or 0)
+        numbers = (predicted, predicted / spread, predicted * spread, billed)
+        line.update(dict(zip(_ADDED, (f"{number:.6g}" for number in numbers), strict=False)))
+        scope = "single" if line["accelerators_total"] == "1" else "multi"
+        error = math.log(predicted / float(line["time_to_train_min"]))
+        source = line["source"].partition(":")[0]
+        scored.append(Scored(error, sigma, line["accelerator"], line["benchmark"], source, scope))
+    return scored, skipped
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=Path)
+    arguments = parser.parse_args()
+    with arguments.truth.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    scored, skipped = score_lines(lines, ProfileCache(arguments.cache))
+    if arguments.rows:
+        with arguments.rows.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
+            writer.writeheader()
+            writer.writerows(lines)
+    if not scored:
+        raise SystemExit(f"no row has an answer: {dict(skipped)}")
+    document = summary(scored, skipped)
+    print_table(document, ("by_scope", "by_source", "by_family", "by_device"))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

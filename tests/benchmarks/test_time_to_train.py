@@ -1,0 +1,110 @@
+"""Minutes to a quality target: the row's samples and evaluation go in, start-up stays out, the rest is counted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("timm")
+pytest.importorskip("transformers")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from time_to_train import network_gbit_per_s, score_lines
+from workloads import ProfileCache, StepJob
+from workloads.mlperf import mlperf_job
+
+ROW = {
+    "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
+    "host_networking": "", "global_batch_size": "1024", "precision": "FP16 mixed", "grad_accum_steps": "1",
+    "samples_to_converge": "40000000", "eval_time_fraction": "0.0", "init_min_before_clock": "",
+    "time_to_train_min": "30", "source": "own figures: no measured run",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> ProfileCache:
+    return ProfileCache(tmp_path_factory.mktemp("traces"))
+
+
+def _line(**changes: str) -> dict[str, str]:
+    return {**ROW, **changes}
+
+
+def _predicted(cache: ProfileCache, *lines: dict[str, str]) -> list[float]:
+    _, skipped = score_lines(list(lines), cache)
+    assert not skipped
+    return [float(line["predicted"]) for line in lines]
+
+
+def test_minutes_follow_the_samples_and_the_share_of_evaluation(cache: ProfileCache) -> None:
+    once, twice, tested = _predicted(
+        cache, _line(), _line(samples_to_converge="80000000"), _line(eval_time_fraction="0.2")
+    )
+    assert 5 < once < 200
+    assert twice == pytest.approx(2 * once, rel=1e-4)
+    assert tested == pytest.approx(once / 0.8, rel=1e-4)
+
+
+def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCache) -> None:
+    stated = [_line(eval_time_fraction=share) for share in ("0.1", "0.2", "0.6")]
+    *_, blank = _predicted(cache, *stated, _line(eval_time_fraction=""))
+    assert blank == pytest.approx(float(stated[1]["predicted"]), rel=1e-4)
+
+
+def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
+    line = _line(init_min_before_clock="7")
+    scored, _ = score_lines([line], cache)
+    assert float(line["billed_min"]) == pytest.approx(float(line["predicted"]) + 7, rel=1e-4)
+    assert float(line["low_80"]) < float(line["predicted"]) < float(line["high_80"])
+    assert (scored[0].device, scored[0].family, scored[0].source, scored[0].scope) == (
+        "A100-SXM-80GB", "resnet", "own figures", "multi",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"samples_to_converge": ""}, "samples to converge"),
+        ({"accelerators_total": "2048", "nodes": "256"}, "split over several devices"),
+        ({"accelerators_total": "16", "nodes": "2"}, "network"),
+        ({"benchmark": "chess"}, "no description of this benchmark"),
+        ({"precision": "INT4"}, "not a mode of torch"),
+        ({"accelerator": "Abacus-9"}, "not in the catalogue"),
+    ],
+)
+def test_what_cannot_be_predicted_is_counted_with_its_reason(
+    cache: ProfileCache, changes: dict[str, str], reason: str
+) -> None:
+    line = _line(**changes)
+    scored, skipped = score_lines([line], cache)
+    assert (scored, sum(skipped.values())) == ([], 1)
+    assert reason in line["skip_reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "gbit"),
+    [
+        ("Management: 1x Ethernet 40Gb/Sec, Compute: 8x IB HDR 200Gb/Sec", 1600.0),
+        ("Storage: 2x IB HDR 200Gb/sec, Management: 1x Ethernet 100Gb/Sec", None),
+        ("1x EDR 100Gb/Sec", 100.0),
+        ("", None),
+    ],
+)
+def test_adapters_for_storage_and_management_carry_no_gradients(text: str, gbit: float | None) -> None:
+    assert network_gbit_per_s({"host_networking": text}) == gbit
+
+
+def test_every_benchmark_with_samples_has_a_network() -> None:
+    for name in ("resnet", "bert", "maskrcnn", "gnmt", "ssd300", "retinanet", "unet3d", "rnnt"):
+        job = mlperf_job(_line(benchmark=name))
+        assert isinstance(job, StepJob), job
+        assert (job.precision in ("16-mixed", "16-true"), job.compiled) == (True, True)
+
+
+def test_ssd_has_the_parameters_of_its_reference() -> None:
+    job = mlperf_job(_line(benchmark="ssd300"))
+    assert isinstance(job, StepJob)
+    module = job.module()
+    assert sum(p.numel() for p in module.parameters()) == pytest.approx(20.0e6, rel=0.1)
