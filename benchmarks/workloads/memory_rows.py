@@ -1,0 +1,268 @@
+"""A row of memory_reference.csv as what ran: a traced profile, its micro-batch, and how it was spread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainfare_core.candidates import ModelParallel
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.memory import MemoryParts, memory_parts
+from workloads.cache import ProfileCache, profile_of
+from workloads.decoder import Decoder, DecoderStep, Method, Recompute
+from workloads.decoder_names import decoder_of
+from workloads.decoder_profile import DecoderTraces
+from workloads.registry import resolve
+from workloads.single_device import StepJob
+
+__all__ = ["MemoryRun", "memory_run"]
+
+_ASSUMED_TOKENS = 1024
+"""Tokens of a sample where a row of a language model states none."""
+_ALPACA_TOKENS = 1304
+"""The longest sample of Alpaca in Llama-2's tokens, which sets the peak of a run over the whole set."""
+_RANK = 8
+_OTHER_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial", "head")
+"""Methods that train what no LoRA does; every other adapter is traced as a LoRA with as many weights."""
+_UNDESCRIBED = {
+    "offload": "weights, activations or optimizer on the host: not modelled",
+    "optimizer in backward": "the optimizer runs inside backward: not modelled",
+    "optimizer-in-backward": "the optimizer runs inside backward: not modelled",
+    "paged": "an optimizer paged to the host: not modelled",
+    "chunked ce": "a loss in chunks: not described here",
+    "model init only": "measured before the first step",
+}
+_WORDS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16"}
+_IMAGE_MODELS = {"vit-h/14-224": "vit_huge_patch14_224", "vit-giant/14": "vit_giant_patch14_dinov2"}
+_STATE_BYTES = ((r"8-?bit|fp8", 2.03), (r"4-?bit", 1.06), (r"adafactor", 0.01))
+"""Bytes of optimizer state a trained weight: two moments in 8 or 4 bits with their scales; factored moments."""
+
+
+@dataclass(frozen=True)
+class MemoryRun:
+    """
+    What a row measured.
+
+    Attributes:
+        profile: one sample, or one micro-batch, of the whole model on one device.
+        ratio: micro-batch over the profile's.
+        world: devices; sharded: whether weights, gradients and state are spread over them.
+        parallel: how the model is split; None: it is not.
+        passes: forward passes of one optimizer step.
+        assumed: what the row does not say and was filled in.
+    """
+
+    profile: JobProfile
+    ratio: float
+    world: int
+    sharded: bool
+    parallel: ModelParallel | None = None
+    passes: int = 1
+    assumed: tuple[str, ...] = ()
+
+    def parts(self) -> MemoryParts:
+        """Return the product's own prediction for one device."""
+        return memory_parts(
+            self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
+            self.parallel, np.array([self.passes]),
+        )  # fmt: skip
+
+
+def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCache) -> MemoryRun | str:
+    """
+    Return what a row measured, or why it cannot be described.
+
+    Raises:
+        TraceError: torch cannot run the model on fake tensors.
+    """
+    text = " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
+    for word, reason in _UNDESCRIBED.items():
+        if word in text:
+            return reason
+    if row["domain"] in ("llm", "vlm"):
+        return _decoder_run(row, text, traces)
+    return _other_run(row, cache)
+
+
+def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> MemoryRun | str:
+    assumed: list[str] = []
+    model = _model(row, text)
+    if isinstance(model, str):
+        return model
+    if row["domain"] == "vlm":
+        assumed.append("the language model alone")
+    if re.search("|".join(_OTHER_METHODS), row["method_detail"].lower()) and "mlp" not in text:
+        return f"what {row['method_detail'].split('/')[-1][:30]} trains is not described"
+    if not row["micro_batch"]:
+        assumed.append("micro-batches of 1")
+    micro = float(row["micro_batch"] or 1)
+    old = "gbs" in text  # Megatron of 2021: products and softmax one by one, with dropout
+    step = DecoderStep(
+        model, _tokens(row, text, assumed), fused_attention=not old, dropout=old,
+        recompute=_recompute(row, text, assumed), word="16-true" if "fp16" in row["precision"] else "bf16-true",
+        method=_method(row, assumed),
+    )  # fmt: skip
+    if step.method != "full":
+        rank, everywhere = _rank(row, model)
+        step = replace(step, rank=rank, lora_everywhere=everywhere)
+    run = _spread(row, _with_state(traces.profile(step), row, text), micro, text)
+    return run if isinstance(run, str) else replace(run, assumed=tuple(assumed))
+
+
+def _model(row: Mapping[str, str], text: str) -> Decoder | str:
+    """Return the decoder that the row's notes describe in full, else the one its name means."""
+    width = re.search(r"hidden (\d+)", text)
+    layers = re.search(r"layers (\d+)|(\d+) layers", text)
+    vocabulary = 250_880 if "vocab 250k" in text else 50_304
+    if width and "gbs" in text:
+        hidden = int(width[1])
+        size = (float(row["params_m"]) * 1e6 - vocabulary * hidden) / (12 * hidden**2)
+        depth = int(layers[1] or layers[2]) if layers else max(1, round(size))
+        heads = re.search(r"heads (\d+)", text)
+        count = int(heads[1]) if heads and hidden % int(heads[1]) == 0 else hidden // 128
+        return Decoder(depth, hidden, count, count, 4 * hidden, vocabulary, gated=False, tied=True)
+    return decoder_of(row["model"], {"params_m": row["params_m"], "notes": ""})
+
+
+def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int:
+    found = re.search(r"\d+", row["seq_len_or_res"])
+    if not found:
+        tokens = _ALPACA_TOKENS if "alpaca" in text else _ASSUMED_TOKENS
+        assumed.append(f"{tokens} tokens a sample")
+        return tokens
+    if "max" in row["seq_len_or_res"] or "packing=false" in text or "unpacked" in text:
+        assumed.append("samples of the greatest length")
+    return int(found[0])
+
+
+def _recompute(row: Mapping[str, str], text: str, assumed: list[str]) -> Recompute:
+    """Return what is recomputed: as stated, else as the stack that ran does unasked (litgpt under FSDP, torchtune)."""
+    stated = row["act_ckpt"].lower()
+    if stated.startswith(("selective", "per-op")):
+        return "half"
+    if stated:
+        return "none" if stated in ("no", "none", "false") else "full"
+    source = f"{row['source_id']} {text}"
+    if ("litgpt" in source and row["sharding"] == "FSDP") or "torchtune" in source:
+        return "full"
+    if "litgpt" not in source:
+        assumed.append("nothing is recomputed")
+    return "none"
+
+
+def _method(row: Mapping[str, str], assumed: list[str]) -> Method:
+    if row["method"] in ("full_finetune", "scratch"):
+        return "full"
+    if row["method"] == "peft_other":
+        assumed.append("another adapter, as a LoRA of its size")
+    return "qlora" if row["method"] == "qlora" or "nf4" in row["precision"] else "lora"
+
+
+def _rank(row: Mapping[str, str], model: Decoder) -> tuple[int, bool]:
+    """Return LoRA's rank and whether it is on every matrix; from the trained weights where they are stated."""
+    trained = re.search(r"trainable[= ]([\d,]+)", row["method_detail"])
+    if trained:
+        wide = model.head * (2 * model.heads + 2 * model.kv_heads) + 2 * model.hidden
+        return max(1, round(int(trained[1].replace(",", "")) / (model.layers * wide))), False
+    text = f"{row['method_detail']} {row['other_flags']}"
+    rank = re.search(r"(?<![a-z])r(?:ank)?\s?=?(\d+)", text)
+    return int(rank[1]) if rank else _RANK, "q,v" not in text
+
+
+def _with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobProfile:
+    """Return the profile with what the row's trainer keeps: fp32 masters, gradients in fp32, small moments."""
+    trained = profile.trainable_parameters
+    weights, gradients, state = 1.0, profile.memory.gradient_bytes, float(profile.optimizer.state_bytes)
+    plain = row["optimizer"].lower() in ("adamw", "adam", "sgd-m", "")
+    if "bf16/fp32 mixed" in row["precision"] or re.search(r"torchtitan", f"{row['source_id']} {text}"):
+        weights, gradients, state = 2.0, 4 * trained, 8.0 * trained
+    elif "zero" in row["sharding"].lower():
+        state = 12.0 * trained
+        gradients = 4 * trained if "fp32 grad" in text else gradients
+    for pattern, size in _STATE_BYTES:
+        if re.search(pattern, row["optimizer"].lower()):
+            state = size * trained
+            break
+    if row["optimizer"].lower().startswith("muon"):
+        state -= 4.0 * trained
+    return profile.model_copy(
+        update={
+            "parameters": tuple(
+                g.model_copy(update={"parameter_bytes": int(g.parameter_bytes * weights)})
+                for g in profile.parameters
+            ),
+            "memory": profile.memory.model_copy(update={"gradient_bytes": int(gradients)}),
+            "optimizer": profile.optimizer.model_copy(
+                update={
+                    "state_bytes": int(state),
+                    "implementation": profile.optimizer.implementation if plain else "fused",
+                }
+            ),
+        }
+    )
+
+
+def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str) -> MemoryRun | str:
+    world, how = int(row["n_gpus"] or 1), row["sharding"].lower()
+    if "device_map" in how and ("device_map" in row["method_detail"] or "ddp" not in row["method_detail"]):
+        return "copies, or layers over devices by device_map: which is not stated"
+    if re.search(r"ep\d", how):
+        return "how experts are spread is not described"
+    sharded = world > 1 and ("fsdp" in how or "zero3" in how or "zero-3" in how)
+    if how == "zero-2/3":
+        sharded = row["method"] == "full_finetune"
+    degree = {name: int(value) for name, value in re.findall(r"\b(tp|pp|cp|dp)(\d+)", how)}
+    state_alone = world > 1 and not sharded and "zero" in how and "zero-0" not in how
+    if not state_alone and not {"tp", "pp", "cp"} & degree.keys():
+        return MemoryRun(profile, micro, world, sharded)
+    tensor, pipeline, context = (degree.get(name, 1) for name in ("tp", "pp", "cp"))
+    data = max(1, world // (tensor * pipeline * context))
+    whole = re.search(r"gbs (\d+)", text)
+    passes = max(1, round(int(whole[1]) / (micro * data))) if whole else 1
+    if pipeline > 1 and sharded:  # torchtitan states the batch of all micro-batches of a step
+        micro, passes = max(1.0, micro / pipeline), pipeline
+    one = np.ones(1, dtype=np.int64)
+    parallel = replace(
+        ModelParallel.none(1), tensor=one * tensor, pipeline=one * pipeline, context=one * context,
+        sharded_optimizer=np.array([state_alone]),
+    )  # fmt: skip
+    return MemoryRun(profile, micro, world, sharded, parallel, passes)
+
+
+def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
+    """Return an image classifier, a BERT or a detector, which `resolve` builds."""
+    if row["act_ckpt"].lower() in ("full", "yes"):
+        return "recomputation is described for decoders alone"
+    job = _step_job(row)
+    found = profile_of(job, cache)
+    if isinstance(found, str):
+        return found
+    return MemoryRun(_with_state(found.profile, row, ""), found.ratio, int(row["n_gpus"] or 1), sharded=False)
+
+
+def _step_job(row: Mapping[str, str]) -> StepJob | str:
+    name = row["model"].split(" ")[0].lower()
+    word = _WORDS.get(row["precision"].lower())
+    if word is None:
+        return "precision is not stated, or not a mode of torch that a trace shows"
+    task = "imagenet-classification" if row["domain"] == "vision" else "finetune-squad"
+    if row["domain"] == "vision-det":
+        task, name = "detection", "maskr-cnn" if name == "d2/mask_rcnn_r_50_fpn" else name
+    size = re.search(r"\d+", row["seq_len_or_res"])
+    job = resolve(
+        {
+            "task": task, "model": _IMAGE_MODELS.get(name, name), "precision": word, "optimizer": row["optimizer"],
+            "source": "timm" if task[0] == "i" else row["source_id"],
+            "batch_per_device": row["micro_batch"], "global_batch": "",
+            "devices": "1", "image_size": size[0] if size else "", "sequence_length": size[0] if size else "",
+            "notes": "", "framework": "", "throughput_unit": "samples/s",
+        }
+    )  # fmt: skip
+    if (
+        isinstance(job, StepJob) and word == "amp_fp16"
+    ):  # fp32 weights under autocast, not a table's fp16 ones
+        return replace(job, precision="16-mixed", key=f"{job.key}.mixed")
+    return job
