@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from builders.plans import predict_one
-from builders.profiles import gpt_profile
+from builders.profiles import gpt_profile, profile
 from trainfare_core.accelerators import accelerator
 from trainfare_core.prediction.calibration import CommunicationFit, calibration
 from trainfare_core.prediction.communication import collective_s, exposed_s, link_of, traffic_of
@@ -97,7 +97,7 @@ def test_fsdp_pays_for_every_micro_batch_and_ddp_once() -> None:
 
 def test_devices_of_one_machine_wait_for_one_another() -> None:
     """Besides the traffic, each doubling of the devices in a machine adds a share of the step."""
-    job = gpt_profile(batch_size=64)
+    job = profile(batch_size=64)
     one, two, eight = (
         float(predict_one(job, "A100-SXM-80GB", count=n).communication_s[0]) for n in (1, 2, 8)
     )
