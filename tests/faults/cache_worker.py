@@ -125,6 +125,10 @@ def readonly(folder: Path) -> dict[str, object]:
     cache = BookCache(folder)
     old, new = book(1.0), book(2.0)
     cache.write("aws", old.frame, facts(old))
+    # Whatever is imported when it is needed is imported now: nobody may read where the packages lie.
+    cache.read("aws")
+    with cache.lock("aws"):
+        pass
     folder.chmod(0o555)
     if os.geteuid() == 0:
         os.seteuid(65534)
