@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install test-wheel test-lowest clean
+.PHONY: demo test check accuracy install test-wheel test-lowest clean
 
 install: $(STAMP)
 
@@ -28,6 +28,14 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/pyright --warnings
 	@echo "make check: ruff, import-linter, mypy and pyright found nothing; nothing was written"
+
+# Scores every truth table found in DATA and writes docs/accuracy.md. The first run traces for half an hour into CACHE.
+DATA ?= ../shared/data
+CACHE ?= .cache/traces
+STEPS ?=
+NOTE ?=
+accuracy: $(STAMP)
+	@BIN=$(BIN) DATA=$(DATA) CACHE=$(CACHE) STEPS="$(STEPS)" NOTE="$(NOTE)" bash scripts/accuracy.sh
 
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# What `make accuracy` runs: one runner a truth table into a temporary folder, then the page from their files.
+# BIN, DATA (folder of the tables), CACHE (of traces), STEPS (further flags of step_time.py), NOTE (goes into the page).
+set -euo pipefail
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+
+score() { # name, table, flags...
+    local name=$1 table=$DATA/$2
+    shift 2
+    if [ ! -f "benchmarks/$name.py" ] || [ ! -f "$table" ]; then
+        echo "$name: skipped, no runner or no $table"
+        return
+    fi
+    echo "$name ..."
+    "$BIN/python" "benchmarks/$name.py" --truth "$table" --json "$results/$name.json" "$@" > "$results/$name.log" ||
+        { cat "$results/$name.log"; return 1; }
+}
+
+# shellcheck disable=SC2086 # STEPS is a list of flags
+score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS
+score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv"
+score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv"
+score kernels calibration/kernels.csv.gz
+score strategy strategy/transfer_results.csv
+score decline_hindcast cost_decline/technology_curves.csv
+"$BIN/python" benchmarks/accuracy_document.py --results "$results" --note "$NOTE"
+echo "make accuracy: wrote docs/accuracy.md"

@@ -1,0 +1,49 @@
+"""The page of all scores: every figure comes from a runner's file, and a runner that was not run is named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("timm")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from accuracy_document import document
+
+SCORE = {
+    "n": 41, "mape": 0.1234, "median_ape": 0.08, "p90_ape": 0.3, "worst_ape": 0.777, "bias": -0.05,
+    "coverage": {"50": 0.51, "80": 0.83, "90": 0.94},
+}  # fmt: skip
+
+
+def _write(folder: Path) -> None:
+    groups = {f"by_{name}": {f"some {name}": SCORE} for name in ("device", "family", "source", "scope")}
+    found = {"n": 41, "skipped": {"a | reason": 3}, "fitted_on": [], "overall": SCORE, **groups}
+    (folder / "time_to_train.json").write_text(json.dumps(found), encoding="utf-8")
+    (folder / "time_to_train.csv").write_text(
+        "source,benchmark,accelerator,accelerators_total,predicted,time_to_train_min\n"
+        "near,resnet,A30,8,102,100\nfar,resnet,A30,8,250,100\nnone,resnet,A30,8,,100\n",
+        encoding="utf-8",
+    )
+
+
+def test_figures_reasons_and_named_rows_come_from_the_files(tmp_path: Path) -> None:
+    _write(tmp_path)
+    page = document(tmp_path, "A subset.")
+    assert "| some device | 41 | 12.3 % | 8.0 % | 30.0 % | 77.7 % | -5.0 % |" in page
+    assert "83.0 % in 80 %" in page
+    assert "- 3: a / reason" in page
+    assert "- 2.0 %: near, resnet, 8 x A30" in page
+    assert "- 150.0 %: far, resnet, 8 x A30" in page
+    assert "\nA subset.\n" in page
+
+
+def test_a_runner_without_a_file_is_named_and_the_bars_stand(tmp_path: Path) -> None:
+    page = document(tmp_path)
+    assert "Not run: there is no memory.json." in page
+    assert "Not run: there is no time_to_train.json." in page
+    assert "| TPU, one generation left out | 12 mean, each 18 | 49 |" in page
+    assert "NeuSight" in page
