@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     point_at(monkeypatch, f"http://{host}:{port}")
-    boto3.client("s3").create_bucket(Bucket="team")
+    with closing(boto3.client("s3")) as client:
+        client.create_bucket(Bucket="team")
     yield f"http://{host}:{port}"
     server.stop()
 
@@ -110,9 +112,9 @@ def test_file_that_is_none_is_an_error(content: bytes, tmp_path: Path) -> None:
 
 def test_book_in_s3(storage: str, tmp_path: Path) -> None:
     """The same files, by a real client over a socket; a copy stays for when the storage is away."""
-    client = boto3.client("s3")
-    for name in ("aws", "gcp"):
-        client.upload_file(str(price_file(tmp_path / "out", name)), "team", f"prices/{name}.parquet")
+    with closing(boto3.client("s3")) as client:
+        for name in ("aws", "gcp"):
+            client.upload_file(str(price_file(tmp_path / "out", name)), "team", f"prices/{name}.parquet")
     cache = BookCache(tmp_path / "cache")
     for url in ("s3://team/prices", "s3://team/prices/", "s3://team/prices/*.parquet"):
         assert SharedBook(url, cache=cache, now=lambda: NOW).load().names("provider") == ("aws", "gcp")
