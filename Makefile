@@ -22,20 +22,19 @@ test: $(STAMP)
 	@echo "make test: passed; results in $(VENV)/test-results.xml"
 
 check: $(STAMP)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-mypy check-style
+	@echo "make check: ruff, import-linter, mypy and pyright found nothing; nothing was written"
+
+check-style:
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
-	@$(BIN)/mypy
-	@$(BIN)/pyright --warnings
-	@echo "make check: ruff, import-linter, mypy and pyright found nothing; nothing was written"
 
-# Scores every truth table found in DATA and writes docs/accuracy.md. The first run traces for half an hour into CACHE.
-DATA ?= ../shared/data
-CACHE ?= .cache/traces
-STEPS ?=
-NOTE ?=
-accuracy: $(STAMP)
-	@BIN=$(BIN) DATA=$(DATA) CACHE=$(CACHE) STEPS="$(STEPS)" NOTE="$(NOTE)" bash scripts/accuracy.sh
+check-mypy:
+	@$(BIN)/mypy
+
+check-pyright:
+	@$(BIN)/pyright --warnings
 
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh
