@@ -65,7 +65,7 @@ def public(url: str) -> AwsPrices:
 @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
 def test_fault_of_the_public_files_costs_nothing_that_was_there(case: FaultCase, tmp_path: Path) -> None:
     """The last good prices stay, with their date."""
-    result = put_through(case, public, tmp_path, seconds=5.0)
+    result = put_through(case, public, tmp_path, seconds=15.0)
     assert case.says in str(result.problem)
 
 
@@ -87,7 +87,7 @@ def test_fault_within_the_streamed_file_is_an_error(name: str) -> None:
         with pytest.raises(PricesUnavailableError, match="aws: "):
             public(url).fetch(_impatient(outlet))
         assert server.asked(FILE) >= 1
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0
 
 
 def _impatient(outlet: Outlet) -> Outlet:
@@ -147,7 +147,7 @@ def test_fault_of_an_accounts_call_is_one_typed_error(
         with pytest.raises(FetchError, match=r"^aws: ") as caught:
             list(account.pages(PRODUCTS, "us-east-1", ServiceCode="AmazonEC2"))
     assert caught.value.__context__ is None
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0
 
 
 @pytest.mark.parametrize("name", ["503", "slow body", "error object with 200", "untrusted"])

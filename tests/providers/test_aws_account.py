@@ -212,7 +212,7 @@ def test_login_that_hangs_ends_in_time(
         pytest.raises(FetchError, match="cannot be read") as caught,
     ):
         products(outlet)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20  # the server keeps quiet for 30
     assert [call.action for call in server.calls] == ["sts:"], (str(caught.value), server.paths)
 
 
