@@ -12,6 +12,7 @@ cell is "unknown, or no such path": never a neighbour's figure.
 - Memory is GiB and bandwidth decimal GB/s, both nominal.
 - The link is what every such device has, one direction, summed over its peers: the optional NVLink bridge of
   a PCIe card does not count.
+- `host_cpu` is arm64 where the part is soldered or bound to such a host (Graviton, Grace), else empty.
 """
 
 from __future__ import annotations
@@ -34,7 +35,17 @@ _NUMBER_COLUMNS: Final = (
     "release_year", "memory_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count",
     "link_gb_per_s", "pcie_gb_per_s",
 )  # fmt: skip
-_TEXT_COLUMNS: Final = ("name", "vendor", "kind", "generation", "link", "trains", "aliases", "sources")
+_TEXT_COLUMNS: Final = (
+    "name",
+    "vendor",
+    "kind",
+    "generation",
+    "link",
+    "trains",
+    "host_cpu",
+    "aliases",
+    "sources",
+)
 _SOURCE_COLUMNS: Final = ("id", "title", "url", "edition")
 _VENDORS: Final = ("nvidia", "amd", "google", "aws", "intel")
 _GIB, _MIB, _GIGA, _TERA = 2**30, 2**20, 1e9, 1e12
@@ -69,6 +80,8 @@ class Accelerator:
     link_bytes_per_s: float | None
     pcie_bytes_per_s: float | None
     trains: bool
+    arm64_host: bool
+    """Every machine that has it has an arm64 CPU: x86-64 wheels and containers do not run there."""
     aliases: tuple[str, ...] = field(repr=False)
     sources: tuple[tuple[str, Source], ...] = field(repr=False, compare=False)
 
@@ -188,6 +201,7 @@ def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> 
         link_bytes_per_s=scaled("link_gb_per_s", _GIGA),
         pcie_bytes_per_s=scaled("pcie_gb_per_s", _GIGA),
         trains=_text(line, row, "trains", ("true", "false")) == "true",
+        arm64_host=bool(row["host_cpu"]) and _text(line, row, "host_cpu", ("arm64",)) == "arm64",
         aliases=tuple(row["aliases"].split("|")) if row["aliases"] else (),
         sources=_sources(line, row, sources),
     )

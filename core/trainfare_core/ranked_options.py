@@ -104,6 +104,7 @@ class OptionMaker:
             cost_parts=self._cost_parts(run, usd_per_hour, hours),
             probability_within=self.probability_within(run, float(offer["usd_per_hour"])),
             needs_porting=bool(fares.needs_porting[run]),
+            arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
             on_front=on_front,
             price_observed_on=offer["observed_on"],
             price_source=offer["source"],
@@ -159,6 +160,8 @@ class OptionMaker:
         if fares.needs_porting[run]:
             kind = accelerator(str(offer["accelerator"])).kind
             notes.append(f"needs porting: {_PORTING.get(kind, 'not a CUDA device')}")
+        if accelerator(str(offer["accelerator"])).arm64_host:
+            notes.append("its host is an arm64 CPU: x86-64 wheels and containers do not run there")
         if offer["purchase_option"] == "spot":
             notes.append(self._spot_note(run))
         if fares.nodes[run] > 1:

@@ -109,6 +109,9 @@ class Option(_Model):
         description="chance that budget and deadline are both kept; None: neither was given"
     )
     needs_porting: bool = Field(description="not a drop-in for a CUDA script: torch_xla, neuronx, Gaudi")
+    arm64_host: bool = Field(
+        default=False, description="the host CPU is arm64: x86-64 wheels and containers do not run there"
+    )
     on_front: bool = Field(description="no other option is both cheaper and faster")
     price_observed_on: str = Field(
         description="date of the price, as precise as its source: 2026-07-20, 2026-03"

@@ -327,7 +327,17 @@ def test_an_alias_is_shared_only_by_memory_variants() -> None:
 
 def test_every_number_has_exactly_one_source_that_exists() -> None:
     """Every filled number cell leads to one source with a title, an address and an edition; no source is idle."""
-    text_columns = {"name", "vendor", "kind", "generation", "link", "trains", "aliases", "sources"}
+    text_columns = {
+        "name",
+        "vendor",
+        "kind",
+        "generation",
+        "link",
+        "trains",
+        "host_cpu",
+        "aliases",
+        "sources",
+    }
     used = set()
     for row, device in zip(ROWS, accelerators(), strict=True):
         for column in set(row) - text_columns:
@@ -441,6 +451,12 @@ def test_what_trains_and_what_needs_porting() -> None:
     assert all(accelerator(n).needs_porting for n in ("TPU-v5e", "Trainium1", "Gaudi2", "Inferentia2"))
 
 
+def test_machines_that_come_with_an_arm64_host_say_so() -> None:
+    """Graviton's T4G and Grace's Hopper and Blackwell: an image built for x86-64 does not start there."""
+    arm = {device.name for device in accelerators() if device.arm64_host}
+    assert arm == {"T4G-16GB", "GH200-96GB", "GH200-144GB", "GB200-NVL-186GB"}
+
+
 def edited(**cells: str) -> str:
     """Return the header and the A100 row of accelerators.csv (line 2) with some cells replaced."""
     row = next(row for row in ROWS if row["name"] == "A100-SXM-80GB") | cells
@@ -463,6 +479,7 @@ def edited(**cells: str) -> str:
         ({"vendor": "acme"}, r"line 2, column vendor: 'acme' is not one of nvidia"),
         ({"kind": "fpga"}, r"line 2, column kind: 'fpga' is not one of gpu, tpu"),
         ({"trains": "yes"}, r"line 2, column trains: 'yes' is not one of true, false"),
+        ({"host_cpu": "arm"}, r"line 2, column host_cpu: 'arm' is not one of arm64"),
         ({"sources": ""}, r"line 2, column sources"),
         ({"sources": "*=hearsay"}, r"line 2, column sources: '\*=hearsay' names no source"),
         ({"sources": "l2_mib=nv-a100"}, r"line 2, column sources: the number in release_year has no source"),
@@ -472,7 +489,7 @@ def edited(**cells: str) -> str:
         ),
         ({"sources": "*=nv-a100; *=nv-a100"}, r"column sources: '\*=nv-a100' is repeated"),
         ({"aliases": '"A100'}, r"line 2: unexpected end of data"),
-        ({"aliases": "A100,extra"}, r"line 2: 24 cells under 23 columns"),
+        ({"aliases": "A100,extra"}, r"line 2: 25 cells under 24 columns"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_column(cells: dict[str, str], message: str) -> None:

@@ -8,6 +8,7 @@ from builders.profiles import profile
 from builders.recommendations import job, measured_step, no_answer, option, recommendation
 from trainfare.report.facts import calibration_notes
 from trainfare.report.headline import answers, headline
+from trainfare.report.rows import marks
 from trainfare.report.story import tell
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Constraints
@@ -159,3 +160,11 @@ def test_the_report_says_which_ranked_devices_the_calibration_has_seen() -> None
         names, ("measured themselves", "only others of their", "no device of their"), strict=False
     ):
         assert any(words in note and name in note for note in notes), name
+
+
+def test_an_arm64_host_is_named_where_the_answer_is() -> None:
+    """Who rents the cheapest card must not find out on the machine that the image does not start."""
+    graviton = option(rank=1, accelerator="T4G-16GB", arm64_host=True)
+    only = recommendation(options=(graviton,), options_total=1, cheapest_rank=1, fastest_rank=1)
+    assert "1 × T4G-16GB, arm64 host" in headline(only, TODAY)
+    assert "arm64 host" in marks(graviton, TODAY)

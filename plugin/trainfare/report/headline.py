@@ -102,7 +102,7 @@ def _answer(recommendation: Recommendation, title: str, option: Option, as_of: d
     basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
     place = (
         cloud_words(option.provider, option.service),
-        hardware_words(option),
+        hardware_words(option) + (", arm64 host" if option.arm64_host else ""),
         place_words(option),
         purchase_words(option.purchase_option),
     )

@@ -34,6 +34,7 @@ _STYLES = {
     "on front": "green",
     "spot": "cyan",
     "needs porting": "yellow",
+    "arm64 host": "yellow",
     "stale": "red",
 }
 _RULE: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
