@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trainfare.cli.market_options import Deadline, JobArgument, OutputFile, Providers, Regions
 from trainfare.cli.price_options import (
     AllowStale,
     AsOf,
@@ -33,12 +33,12 @@ class OutputFormat(str, enum.Enum):
 
 
 def check(
-    job: Annotated[str, typer.Argument(help="profile file, '-', or a TARGET such as train.py:job")],
+    job: JobArgument,
     max_usd: Annotated[float | None, typer.Option(help="budget of the whole run, USD")] = None,
-    deadline: Annotated[str | None, typer.Option(help="time to finish in: 12, 12h, 2d or 90m")] = None,
+    deadline: Deadline = None,
     confidence: Annotated[float, typer.Option(help="how sure the verdict must be, 0.5 to 1")] = 0.9,
-    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="e.g. us-east-1; may be repeated")] = None,
+    provider: Providers = None,
+    region: Regions = None,
     purchase: Annotated[
         list[str] | None,
         typer.Option(help="spot, reserved_1y, ...; may be repeated; default: on_demand, whose prices hold"),
@@ -53,9 +53,7 @@ def check(
     output: Annotated[
         OutputFormat, typer.Option("--format", help="table, json or markdown")
     ] = OutputFormat.table,
-    out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="new file to write instead of printing")
-    ] = None,
+    out: OutputFile = None,
 ) -> None:
     """Hold a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
     from trainfare.budget_check import DEFAULT_PURCHASE, EXIT_CODES, check_markdown, check_table, judge

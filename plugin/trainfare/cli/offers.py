@@ -16,6 +16,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainfare import __version__
+from trainfare.cli.market_options import Providers, Regions
 from trainfare.cli.price_options import (
     AsOf,
     Lock,
@@ -136,8 +137,8 @@ class OffersReport(_Model):
 
 
 def offers(
-    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="e.g. us-east-1; may be repeated")] = None,
+    provider: Providers = None,
+    region: Regions = None,
     accelerator: Annotated[
         list[str] | None, typer.Option(help="e.g. H100-SXM-80GB, or H100 for all kinds; may be repeated")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from trainfare.cli.market_options import JobArgument
 from trainfare.profile_input import read_profile
 from trainfare.report.escape import terminal_text
 
@@ -34,7 +35,7 @@ class Strategy(str, enum.Enum):
 
 
 def predict(
-    job: Annotated[str, typer.Argument(help="profile file, '-', or a TARGET such as train.py:job")],
+    job: JobArgument,
     on: Annotated[str, typer.Option("--on", help="accelerator, e.g. H100-SXM-80GB")],
     devices: Annotated[int, typer.Option(min=1, max=65_536, help="accelerators in one machine")] = 1,
     nodes: Annotated[int, typer.Option(min=1, max=65_536, help="machines")] = 1,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainfare.cli.market_options import Deadline, JobArgument, OutputFile, Providers, Regions
 from trainfare.cli.price_options import (
     AllowStale,
     AsOf,
@@ -50,15 +51,15 @@ class Objective(str, enum.Enum):
 
 
 def recommend(
-    job: Annotated[str, typer.Argument(help="profile file, '-', or a TARGET such as train.py:job")],
-    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="e.g. us-east-1; may be repeated")] = None,
+    job: JobArgument,
+    provider: Providers = None,
+    region: Regions = None,
     purchase: Annotated[
         list[str] | None,
         typer.Option(help="on_demand, spot, reserved_1y, ...; may be repeated; default: on_demand and spot"),
     ] = None,
     max_usd: Annotated[float | None, typer.Option(help="budget of the whole run, USD")] = None,
-    deadline: Annotated[str | None, typer.Option(help="time to finish in: 12, 12h, 2d or 90m")] = None,
+    deadline: Deadline = None,
     objective: Annotated[Objective, typer.Option(help="what comes first")] = Objective.cheapest,
     value_per_month: Annotated[
         float | None,
@@ -79,9 +80,7 @@ def recommend(
     output: Annotated[
         OutputFormat, typer.Option("--format", help="table, json, markdown or html")
     ] = OutputFormat.table,
-    out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="file to write instead of printing")
-    ] = None,
+    out: OutputFile = None,
 ) -> None:
     """Rank every machine that could run a job, by dollars or hours, and show the cost-time front."""
     from trainfare.recommendation import profile_of, ranked

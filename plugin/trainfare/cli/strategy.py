@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainfare.cli.market_options import Deadline, OutputFile, Providers, Regions
 from trainfare.cli.price_options import (
     AllowStale,
     AsOf,
@@ -91,12 +92,12 @@ def strategy(
         int | None, typer.Option(help="full runs per strategy; default: 1")
     ] = None,
     max_usd: Annotated[float | None, typer.Option(help="budget of all runs of the strategy, USD")] = None,
-    deadline: Annotated[str | None, typer.Option(help="time to finish in: 12, 12h, 2d or 90m")] = None,
+    deadline: Deadline = None,
     confidence: Annotated[
         float | None, typer.Option(help="chance with which limits are kept; default: 0.9")
     ] = None,
-    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="may be repeated")] = None,
+    provider: Providers = None,
+    region: Regions = None,
     purchase: Annotated[list[str] | None, typer.Option(help="default: on_demand and spot")] = None,
     max_nodes: Annotated[
         int | None, typer.Option(min=1, max=16, help="machines in one run; default: 4")
@@ -110,9 +111,7 @@ def strategy(
     output: Annotated[
         StrategyFormat, typer.Option("--format", help="table, json or html")
     ] = StrategyFormat.table,
-    out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="file to write instead of printing")
-    ] = None,
+    out: OutputFile = None,
 ) -> None:
     """Compare training from scratch, full fine-tuning, LoRA, QLoRA and a linear probe by cost to the target."""
     from trainfare.strategy_question import question_of, read_strategy_file
