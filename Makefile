@@ -36,6 +36,15 @@ check-mypy:
 check-pyright:
 	@$(BIN)/pyright --warnings
 
+# Scores every truth table found in DATA and writes docs/accuracy.md. The first run traces for half an hour into CACHE.
+DATA ?= ../shared/data
+CACHE ?= .cache/traces
+STEPS ?=
+NOTE ?=
+RESIDUALS ?=
+accuracy: $(STAMP)
+	@BIN=$(BIN) DATA=$(DATA) CACHE=$(CACHE) STEPS="$(STEPS)" NOTE="$(NOTE)" RESIDUALS="$(RESIDUALS)" bash scripts/accuracy.sh
+
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh
 

@@ -11,7 +11,8 @@ source or model size.
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
 out, the held-out scores stand in calibration.json (one chip, generation or workload left out at a time). A
 row is skipped, with its reason, where no operation list exists for its model here. The network of several
-machines is what the row's notes say, else unknown: those rows are skipped.
+machines is what the row's notes say, else unknown: those rows are skipped. --rows adds `measured_ms`, the step that a
+prediction is held against, where a table states a throughput alone.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def main() -> None:
     skipped: Counter[str] = Counter()
     decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
     for index, line in enumerate(lines):
-        line.update(predicted="", low_80="", high_80="", skip_reason="")
+        line.update(predicted="", low_80="", high_80="", measured_ms="", skip_reason="")
         answer = decoders[index] if index in decoders else answer_of(line, cache)
         if isinstance(answer, str):
             line["skip_reason"] = answer
@@ -163,6 +164,7 @@ def main() -> None:
         spread = math.exp(calibration().sigma.quantiles["80"] * sigma)
         for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
             line[name] = f"{value * 1e3:.6g}"
+        line["measured_ms"] = f"{answer.measured_s * 1e3:.6g}"
         scope = "single" if line["devices"] == "1" else "multi"
         scored.append(
             Scored(

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What `make accuracy` runs: one runner a truth table into a temporary folder, then the page from their files.
-# BIN, DATA (folder of the tables), CACHE (of traces), STEPS (further flags of step_time.py), NOTE (goes into the page).
+# BIN, DATA (folder of the tables), CACHE (of traces), STEPS (further flags of step_time.py), NOTE (goes into the page),
+# RESIDUALS (held-out errors that fit_calibration.py wrote).
 set -euo pipefail
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
@@ -24,5 +25,10 @@ score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/mem
 score kernels calibration/kernels.csv.gz
 score strategy strategy/transfer_results.csv
 score decline_hindcast cost_decline/technology_curves.csv
+if [ -f "$results/step_time.csv" ]; then
+    echo "pick_cheapest ..."
+    "$BIN/python" benchmarks/pick_cheapest.py --rows "$results/step_time.csv" --json "$results/pick_cheapest.json" \
+        ${RESIDUALS:+--residuals "$RESIDUALS"} > "$results/pick_cheapest.log"
+fi
 "$BIN/python" benchmarks/accuracy_document.py --results "$results" --note "$NOTE"
 echo "make accuracy: wrote docs/accuracy.md"

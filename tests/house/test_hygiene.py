@@ -113,3 +113,11 @@ def test_each_error_class_is_raised_by_some_test() -> None:
     }
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (TOP / "tests").rglob("test_*.py"))
     assert {name for name in names if not re.search(rf"raises\(\(?[^)]*\b{name}\b", tests)} == set()
+
+
+def test_every_target_that_make_announces_has_a_rule() -> None:
+    text = (TOP / "Makefile").read_text(encoding="utf-8")
+    announced = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    assert announced
+    missing = [name for name in announced[1].split() if not re.search(rf"^{name}:", text, re.MULTILINE)]
+    assert not missing

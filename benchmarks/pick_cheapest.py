@@ -1,0 +1,208 @@
+"""
+Score the choice of the cheapest accelerator: what the predicted-cheapest costs over the measured-cheapest.
+
+    python benchmarks/pick_cheapest.py --rows step_time.csv [--residuals residuals.csv] [--json OUT]
+
+ROWS is what `step_time.py --rows` wrote. A workload is one source, model, precision, task, software and number of
+devices that was measured on several accelerators; an accelerator's time is the geometric mean of its rows. Its price
+is the lowest on-demand price of one device in the shipped snapshot; what cannot be rented there is no choice, and
+neither is a reading that its own table marks as suspect (40 million samples in 3 ms). Regret is
+the measured cost of the predicted-cheapest over that of the measured-cheapest, minus one.
+
+With --residuals of `fit_calibration.py`, rows of one device are predicted by a fit that saw neither the chip nor the
+model; others keep the prediction in ROWS (of `step_time.py --leave-out device`, for language models). As a yardstick,
+the same is done for two rules that know no workload: the lowest price of an hour, and of a peak FLOP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from trainfare_core.accelerators import Accelerator, accelerator
+from trainfare_core.errors import UnknownNameError
+from trainfare_providers.snapshot import SnapshotProvider
+
+__all__ = ["Choice", "device_prices", "regrets", "summary", "workloads"]
+
+_ROW_OF_RESIDUAL = ("source", "model", "precision", "accelerator", "batch_per_device", "framework")
+_SAME = ("source", "model", "precision", "task", "framework")
+_HELD_OUT = "chip_and_workload_left_out"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One accelerator for one workload: seconds of a device for one unit of work, and the price of its hour."""
+
+    device: Accelerator
+    usd_per_hour: float
+    measured_s: float
+    predicted_s: float
+
+
+def device_prices() -> dict[str, float]:
+    """Return the lowest on-demand price of one device of every accelerator in the snapshot, USD per hour."""
+    offers = (
+        SnapshotProvider()
+        .load()
+        .frame.filter((pl.col("purchase_option") == "on_demand") & (pl.col("accelerator_count") >= 1))
+    )
+    each = offers.with_columns(each=pl.col("usd_per_hour") / pl.col("accelerator_count"))
+    lowest = each.group_by("accelerator").agg(pl.col("each").min()).drop_nulls()
+    return dict(zip(lowest["accelerator"].to_list(), lowest["each"].to_list(), strict=True))
+
+
+def held_out(path: Path) -> dict[tuple[str, ...], float]:
+    """Return ln(predicted / measured) of rows of one device, from fits without their chip and model."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    names = [name if name != "batch_per_device" else "batch" for name in _ROW_OF_RESIDUAL]
+    found = {tuple(line[name] for name in names): float(line[_HELD_OUT]) for line in lines}
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def workloads(
+    lines: list[dict[str, str]], prices: dict[str, float], errors: dict[tuple[str, ...], float]
+) -> dict[str, list[Choice]]:
+    """
+    Return the choices of every workload that was measured on two or more accelerators with a price.
+
+    Args:
+        lines: rows of step_time.py.
+        prices: of one device, USD per hour.
+        errors: ln(predicted / measured) that replaces a row's own.
+    """
+    times: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        known = line["predicted"] and line["measured_ms"] and float(line["throughput"] or 0)
+        if not known or "SUSPECT" in line["notes"]:
+            continue
+        try:
+            name = accelerator(line["accelerator"]).name
+        except UnknownNameError:
+            continue
+        if name not in prices:
+            continue
+        own = math.log(float(line["predicted"]) / float(line["measured_ms"]))
+        error = (
+            errors.get(tuple(line[key] for key in _ROW_OF_RESIDUAL), own) if line["devices"] == "1" else own
+        )
+        unit_s = math.log(float(line["devices"]) / float(line["throughput"]))
+        words = (*(line[key] for key in _SAME), f"{line['devices']} devices")
+        times[", ".join(words)][name].append((unit_s, unit_s + error))
+    return {
+        what: [_choice(name, prices[name], pairs) for name, pairs in sorted(found.items())]
+        for what, found in sorted(times.items())
+        if len(found) > 1
+    }
+
+
+def _choice(name: str, usd_per_hour: float, pairs: list[tuple[float, float]]) -> Choice:
+    measured, predicted = (math.exp(statistics.fmean(values)) for values in zip(*pairs, strict=True))
+    return Choice(accelerator(name), usd_per_hour, measured, predicted)
+
+
+def regrets(
+    found: dict[str, list[Choice]], cost: Callable[[Choice], float]
+) -> dict[str, tuple[float, str, str]]:
+    """Return regret, the accelerator of lowest `cost`, and the one that was cheapest, by workload."""
+    answers = {}
+    for what, choices in found.items():
+        picked = min(choices, key=cost)
+        best = min(choices, key=_measured)
+        answers[what] = (_measured(picked) / _measured(best) - 1, picked.device.name, best.device.name)
+    return answers
+
+
+def _measured(choice: Choice) -> float:
+    return choice.usd_per_hour * choice.measured_s
+
+
+def _predicted(choice: Choice) -> float:
+    return choice.usd_per_hour * choice.predicted_s
+
+
+def _per_flop(choice: Choice) -> float:
+    peak = choice.device.peak_flops_per_s("bf16") or choice.device.peak_flops_per_s("fp16")
+    return choice.usd_per_hour / (peak or choice.device.peak_flops_per_s("fp32") or math.inf)
+
+
+RULES: dict[str, Callable[[Choice], float]] = {
+    "trainfare": _predicted,
+    "lowest price of an hour": lambda choice: choice.usd_per_hour,
+    "lowest price of a peak FLOP": _per_flop,
+}
+
+
+def summary(found: dict[str, list[Choice]]) -> dict[str, Any]:
+    """Return regret by rule and number of devices, as fractions, and the five worst workloads of ours."""
+    single = {what: choices for what, choices in found.items() if what.endswith(", 1 devices")}
+    parts = {
+        "all": found,
+        "one device": single,
+        "several devices": {k: v for k, v in found.items() if k not in single},
+    }
+    ours = regrets(found, RULES["trainfare"])
+    worst = sorted(ours.items(), key=lambda pair: -pair[1][0])[:5]
+    return {
+        "n": len(found),
+        "rules": {
+            name: {
+                part: _score([r for r, _, _ in regrets(some, cost).values()])
+                for part, some in parts.items()
+                if some
+            }
+            for name, cost in RULES.items()
+        },
+        "worst": [{"workload": what, "regret": r, "picked": p, "cheapest": b} for what, (r, p, b) in worst],
+    }
+
+
+def _score(values: list[float]) -> dict[str, float]:
+    return {
+        "n": len(values),
+        "mean": statistics.fmean(values),
+        "p90": sorted(values)[math.ceil(0.9 * len(values)) - 1],
+        "worst": max(values),
+        "picks_cheapest": sum(value == 0 for value in values) / len(values),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--residuals", type=Path)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with arguments.rows.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    errors = held_out(arguments.residuals) if arguments.residuals else {}
+    found = workloads(lines, device_prices(), errors)
+    if not found:
+        raise SystemExit("no workload of these rows was measured on two accelerators with a price")
+    document = {**summary(found), "held_out": bool(errors)}
+    print(f"{document['n']} workloads{', chip and model left out' if errors else ''}")
+    print(f"{'rule':48s}{'n':>5s}{'mean':>8s}{'p90':>8s}{'worst':>8s}{'picks the cheapest':>20s}")
+    for name, part, e in (
+        (rule, part, e) for rule, parts in document["rules"].items() for part, e in parts.items()
+    ):
+        numbers = "".join(f"{e[key]:8.1%}" for key in ("mean", "p90", "worst"))
+        print(f"{name + ', ' + part:48s}{e['n']:5d}{numbers}{e['picks_cheapest']:20.0%}")
+    for line in document["worst"]:
+        print(f"  {line['regret']:6.1%}  {line['workload']}: {line['picked']}, not {line['cheapest']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

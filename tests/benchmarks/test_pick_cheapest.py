@@ -1,0 +1,91 @@
+"""Regret of a pick: by hand, with prices of the snapshot, and with held-out errors in the place of fitted ones."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from pick_cheapest import RULES, device_prices, held_out, regrets, summary, workloads
+from predict_speed import time_profile
+
+from builders.profiles import profile
+
+PRICES = {"T4-16GB": 1.0, "A100-SXM-40GB": 4.0}
+
+
+def _row(name: str, throughput: float, predicted_over_measured: float, **changes: str) -> dict[str, str]:
+    row = {
+        "source": "bench", "model": "net", "precision": "fp32", "task": "train", "framework": "torch 2", "notes": "",
+        "accelerator": name, "devices": "1", "throughput": str(throughput), "measured_ms": "10",
+        "predicted": str(10 * predicted_over_measured), "batch_per_device": "8",
+    }  # fmt: skip
+    return {**row, **changes}
+
+
+def test_a_wrong_pick_costs_what_was_measured() -> None:
+    """T4 at 100/s and 1 USD costs 1 a unit, A100 at 800/s and 4 USD half of it; A100 predicted 3 times too slow loses."""
+    rows = [_row("T4-16GB", 100, 1.0), _row("A100-SXM4-40GB", 800, 3.0)]
+    ((regret, picked, cheapest),) = regrets(workloads(rows, PRICES, {}), RULES["trainfare"]).values()
+    assert (picked, cheapest) == ("T4-16GB", "A100-SXM-40GB")
+    assert regret == pytest.approx(1.0)
+    rows[1] = _row("A100-SXM4-40GB", 800, 1.5)
+    document = summary(workloads(rows, PRICES, {}))
+    assert document["rules"]["trainfare"]["all"] == {
+        "n": 1, "mean": 0.0, "p90": 0.0, "worst": 0.0, "picks_cheapest": 1.0,
+    }  # fmt: skip
+    assert document["rules"]["lowest price of an hour"]["one device"]["mean"] == pytest.approx(1.0)
+
+
+def test_what_has_no_price_no_answer_or_a_suspect_reading_is_no_choice() -> None:
+    rows = [_row("T4-16GB", 100, 1.0), _row("A100-SXM4-40GB", 800, 1.0)]
+    assert len(workloads(rows, PRICES, {})) == 1
+    for other in (
+        _row("RTX-3090-24GB", 500, 1.0),
+        _row("Abacus-9", 500, 1.0),
+        _row("A100-SXM4-40GB", 500, 1.0, predicted=""),
+        _row("A100-SXM4-40GB", 500, 1.0, notes="SUSPECT_superlinear"),
+        _row("A100-SXM4-40GB", 500, 1.0, framework="torch 1"),
+        _row("A100-SXM4-40GB", 500, 1.0, devices="8"),
+    ):
+        assert workloads([rows[0], other], PRICES, {}) == {}
+
+
+def test_held_out_errors_replace_fitted_ones_of_one_device(tmp_path: Path) -> None:
+    path = tmp_path / "residuals.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        names = [
+            "source",
+            "model",
+            "precision",
+            "accelerator",
+            "batch",
+            "framework",
+            "chip_and_workload_left_out",
+        ]
+        writer.writerow(names)
+        writer.writerow(["bench", "net", "fp32", "A100-SXM4-40GB", "8", "torch 2", "1.5"])
+        writer.writerow(["bench", "net", "fp32", "T4-16GB", "8", "torch 2", "nan"])
+    errors = held_out(path)
+    assert list(errors.values()) == [1.5]
+    rows = [_row("T4-16GB", 100, 1.0), _row("A100-SXM4-40GB", 800, 1.0)]
+    ((_, picked, _),) = regrets(workloads(rows, PRICES, errors), RULES["trainfare"]).values()
+    assert picked == "T4-16GB"
+
+
+def test_prices_are_of_one_device_of_a_machine_that_can_be_rented() -> None:
+    prices = device_prices()
+    assert 0 < prices["T4-16GB"] < prices["A100-SXM-80GB"] < prices["H100-SXM-80GB"] < 20
+
+
+def test_a_prediction_of_everything_counts_its_columns() -> None:
+    case = time_profile(profile(), 2)
+    assert case.columns == case.answered
+    assert case.columns > 2000
+    assert case.columns % (4 * 5) == 0
+    assert 0 < case.ours <= case.p90
