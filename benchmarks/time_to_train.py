@@ -5,10 +5,10 @@ Score predicted minutes to a quality target against MLPerf's result logs, throug
 
 The samples a run needed are the row's: convergence is noise here, and not predicted. Predicted minutes are the steps
 of those samples times the predicted step, over one minus the row's share of evaluation; they are held against the
-physical time. Mask R-CNN evaluates beside training, so that nothing is added: its logged training steps fill 99 % of
-the clock. A row without that share gets the median of its benchmark's rows, or none. Start-up is outside the measured
-clock: it is in no score; --rows adds it as `billed_min`. No row of this table was fitted on, though `fitted_on` may
-name the same chips.
+physical time. Detectors are evaluated beside training, so that nothing is added: their logged training steps fill 97 to
+99 % of the clock, whatever share of it evaluation takes. Another row without that share gets the median of its
+benchmark's rows, or none. Start-up is outside the measured clock: it is in no score; --rows adds it as `billed_min`. No
+row of this table was fitted on, though `fitted_on` may name the same chips.
 
 Rows are skipped, with the reason, where the samples are missing, a sample is split over devices, the network of several
 machines is not stated, or the engine has no answer.
@@ -27,6 +27,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainfare_core.accelerators import accelerator
+from trainfare_core.errors import UnknownNameError
 from trainfare_core.prediction.calibration import calibration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -37,7 +39,11 @@ from workloads.mlperf import TRACED_BATCH, mlperf_job
 
 __all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
-_EVALUATES_BESIDE = ("maskrcnn",)
+_EVALUATES_BESIDE = ("maskrcnn", "ssd300", "retinanet")
+_ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0, "ConnectX-7": 400.0}
+"""Highest rate of an adapter that is named without one (NVIDIA's product pages)."""
+_SLOWEST_GBIT = 10.0
+"""A slower adapter is for logging in: nobody trains over it."""
 _ADDED = ("predicted", "low_80", "high_80", "billed_min", "skip_reason")
 
 
@@ -59,23 +65,47 @@ def evaluation_shares(lines: list[dict[str, str]]) -> dict[str, float]:
 
 
 def network_gbit_per_s(line: dict[str, str]) -> float | None:
-    """Return the rate of a machine's adapters for training traffic; None where the description has none."""
-    parts = re.split(r"[,;]|\band\b", line["host_networking"])
-    total = 0.0
-    for part in parts:
+    """
+    Return the rate of a machine's fastest kind of adapter for training traffic; None where its description has none.
+
+    Storage and management are not for training, nor is anything below 10 Gbit/s. An adapter that is named without a
+    rate has its product's, where no other states one.
+    """
+    own = _links_are_the_network(line["accelerator"])
+    text = line["interconnect"] if own else line["host_networking"]
+    stated, named = [0.0], [0.0]
+    for part in re.split(r"[,;+]|\band\b", text):
         if re.search(r"storage|management", part, re.IGNORECASE):
             continue
         rate = re.search(r"(\d+)\s*Gb(?:it|ps|\s*/\s*s)?", part, re.IGNORECASE)
-        count = re.search(r"(\d+)\s*x\b", part)
-        total += float(rate[1]) * (int(count[1]) if count else 1) if rate else 0.0
-    return total or None
+        name = re.search(r"ConnectX\s*-\s*\d", part)
+        count = re.search(r"(\d+)\s*x", part)
+        adapters = int(count[1]) if count else 1
+        if rate and float(rate[1]) >= _SLOWEST_GBIT:
+            stated.append(float(rate[1]) * adapters)
+        elif name and not rate:
+            named.append(_ADAPTERS_GBIT.get(name[0].replace(" ", ""), 0.0) * adapters)
+    return max(stated) or max(named) or None
+
+
+def _links_are_the_network(name: str) -> bool:
+    """Return whether an accelerator's own Ethernet leaves the machine, as Gaudi's does."""
+    try:
+        return accelerator(name).link == "roce"
+    except UnknownNameError:
+        return False
+
+
+def _machines(line: dict[str, str]) -> int:
+    """Return the machines whose devices need a network between them: a slice of TPUs is on one interconnect."""
+    return 1 if line["accelerator"].startswith("TPU") else int(line["nodes"] or 1)
 
 
 def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, float]) -> Minutes | str:
     """Return predicted minutes of a row, or why there are none."""
     if not line["samples_to_converge"]:
         return "the samples to converge are not stated"
-    devices, nodes = int(line["accelerators_total"]), int(line["nodes"] or 1)
+    devices, nodes = int(line["accelerators_total"]), _machines(line)
     passes = int(line["grad_accum_steps"] or 1)
     whole = float(line["global_batch_size"])
     micro = whole / devices / passes

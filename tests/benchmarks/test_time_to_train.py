@@ -6,18 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from time_to_train import network_gbit_per_s, score_lines
-from workloads import ProfileCache, StepJob
-from workloads.mlperf import mlperf_job
+from workloads import ProfileCache, StepJob, profile_of
+from workloads.mlperf import Bert, mlperf_job
 
 ROW = {
     "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
-    "host_networking": "", "global_batch_size": "1024", "precision": "FP16 mixed", "grad_accum_steps": "1",
+    "host_networking": "", "interconnect": "", "round": "v2.0", "global_batch_size": "1024", "precision": "FP16 mixed", "grad_accum_steps": "1",
     "samples_to_converge": "40000000", "eval_time_fraction": "0.0", "init_min_before_clock": "",
     "time_to_train_min": "30", "source": "own figures: no measured run",
 }  # fmt: skip
@@ -47,6 +48,32 @@ def test_minutes_follow_the_samples_and_the_share_of_evaluation(cache: ProfileCa
     assert tested == pytest.approx(once / 0.8, rel=1e-4)
 
 
+def test_a_detector_is_evaluated_beside_its_training(cache: ProfileCache) -> None:
+    apart, beside = _predicted(
+        cache, _line(benchmark="ssd300"), _line(benchmark="ssd300", eval_time_fraction="0.5")
+    )
+    assert beside == apart
+
+
+def test_bert_of_early_rounds_has_no_fused_attention() -> None:
+    """v1.0 brought attention in one kernel, and a prediction of the masked words alone."""
+    found = {}
+    for name in ("v0.7", "v1.0"):
+        job = mlperf_job(_line(benchmark="bert", round=name))
+        assert isinstance(job, StepJob)
+        with torch.device("meta"):
+            net = next(part for part in job.module().modules() if isinstance(part, Bert))
+        found[name] = (net.body.config._attn_implementation, net.predicted)
+    assert found == {"v0.7": ("eager", 256), "v1.0": ("sdpa", 39)}
+
+
+def test_all_chips_of_a_slice_are_on_one_interconnect(cache: ProfileCache) -> None:
+    """What a TPU slice calls machines needs no network of its own; a GPU's machines do."""
+    slice_of = {"accelerator": "TPU-v4", "precision": "BF16 mixed", "accelerators_total": "64"}
+    one, sixteen = _predicted(cache, _line(**slice_of), _line(**slice_of, nodes="16"))
+    assert one == sixteen
+
+
 def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCache) -> None:
     stated = [_line(eval_time_fraction=share) for share in ("0.1", "0.2", "0.6")]
     *_, blank = _predicted(cache, *stated, _line(eval_time_fraction=""))
@@ -69,6 +96,7 @@ def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
         ({"samples_to_converge": ""}, "samples to converge"),
         ({"accelerators_total": "2048", "nodes": "256"}, "split over several devices"),
         ({"accelerators_total": "16", "nodes": "2"}, "network"),
+        ({"accelerators_total": "16", "nodes": "2", "host_networking": "1Gb Ethernet"}, "network"),
         ({"benchmark": "chess"}, "no description of this benchmark"),
         ({"precision": "INT4"}, "not a mode of torch"),
         ({"accelerator": "Abacus-9"}, "not in the catalogue"),
@@ -87,20 +115,42 @@ def test_what_cannot_be_predicted_is_counted_with_its_reason(
     ("text", "gbit"),
     [
         ("Management: 1x Ethernet 40Gb/Sec, Compute: 8x IB HDR 200Gb/Sec", 1600.0),
+        ("1x Ethernet 40Gb/Sec, 8x ConnectX-6 IB HDR 200Gb/Sec", 1600.0),
         ("Storage: 2x IB HDR 200Gb/sec, Management: 1x Ethernet 100Gb/Sec", None),
+        ("Compute: 4 x [ConnectX-6] HDR 200 Gb/Sec + Management: 4 x Gigabit", 800.0),
         ("1x EDR 100Gb/Sec", 100.0),
+        ("Mellanox ConnectX-6", 200.0),
+        ("2x ConnectX-6, 100Gb/s Ethernet", 100.0),
+        ("1Gb Ethernet", None),
+        ("NetXtreme Gigabit Ethernet 4x1Gb", None),
         ("", None),
     ],
 )
-def test_adapters_for_storage_and_management_carry_no_gradients(text: str, gbit: float | None) -> None:
-    assert network_gbit_per_s({"host_networking": text}) == gbit
+def test_the_network_is_what_could_carry_gradients(text: str, gbit: float | None) -> None:
+    assert network_gbit_per_s(_line(host_networking=text)) == gbit
+
+
+def test_an_accelerator_whose_links_leave_the_machine_needs_no_adapter() -> None:
+    line = _line(accelerator="Gaudi1", host_networking="2x ConnectX-6", interconnect="10x 100Gb/s Ethernet")
+    assert network_gbit_per_s(line) == 1000.0
 
 
 def test_every_benchmark_with_samples_has_a_network() -> None:
     for name in ("resnet", "bert", "maskrcnn", "gnmt", "ssd300", "retinanet", "unet3d", "rnnt"):
         job = mlperf_job(_line(benchmark=name))
         assert isinstance(job, StepJob), job
-        assert (job.precision in ("16-mixed", "16-true"), job.compiled) == (True, True)
+        assert (job.precision, job.compiled) == ("16-true", True)
+
+
+def test_frozen_normalisation_costs_nothing_and_the_optimizer_is_one_kernel(cache: ProfileCache) -> None:
+    job = mlperf_job(_line(benchmark="retinanet"))
+    found = profile_of(job, cache)
+    assert not isinstance(found, str)
+    kinds = {group.kind for group in found.profile.operations}
+    assert "normalization" not in kinds
+    wide = [g for g in found.profile.operations if g.dtype == "fp32" and g.bytes_moved > 1e9]
+    assert not wide, "frozen normalisation and focal loss stay in half precision"
+    assert [g.name for g in found.profile.operations if g.kind == "optimizer"] == ["aten._fused_adam_"]
 
 
 def test_ssd_has_the_parameters_of_its_reference() -> None:

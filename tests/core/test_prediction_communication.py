@@ -38,6 +38,13 @@ def test_ring_all_reduce_in_one_machine() -> None:
     assert seconds(2, 8, 1) == pytest.approx(17.5e-3 + 14 * 1e-5)
 
 
+def test_messages_of_a_torus_travel_along_two_sides() -> None:
+    """1,024 devices: 2 x 31 messages one after another each way, not 1,023; 17 no fewer than 16."""
+    assert seconds(2, 1024, 1) == pytest.approx(2 * 1023 / 1024 * 10e-3 + 2 * 62 * 1e-5)
+    assert seconds(2, 16, 1) == pytest.approx(2 * 15 / 16 * 10e-3 + 2 * 15 * 1e-5)
+    assert seconds(2, 17, 1) > seconds(2, 16, 1)
+
+
 def test_gather_is_half_of_an_all_reduce() -> None:
     """A gather or a scatter passes once round the ring: 7/8 GB and 7 messages."""
     assert seconds(1, 8, 1) == pytest.approx(8.75e-3 + 7 * 1e-5)

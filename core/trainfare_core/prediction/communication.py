@@ -2,7 +2,8 @@
 How long devices exchange gradients and weights, and how much of that backward hides.
 
 Alpha-beta models. A ring all-reduce of B bytes over n devices moves 2 (n-1)/n B over every link in 2 (n-1)
-messages; a gather or a scatter half of it. Over several machines it is hierarchical: a ring inside each
+messages; a gather or a scatter half of it. Among more than 16 devices messages travel along both sides of a square, as
+in a torus of TPUs. Over several machines it is hierarchical: a ring inside each
 machine, then every device exchanges its n-th part with its peers, so that a machine's network carries 2
 (m-1)/m B; latency grows with the depth of a tree, 2 log2(m).
 """
@@ -10,6 +11,7 @@ machine, then every device exchanges its n-th part with its peers, so that a mac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from trainfare_core.prediction.calibration import CommunicationFit
 __all__ = ["Links", "Traffic", "collective_s", "exposed_s", "link_of", "traffic_of"]
 
 Array = NDArray[np.float64]
+
+_RING: Final = 16
+"""Devices of the longest ring that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ def collective_s(
     rate, latency_s = links
     inside = np.where(
         devices > 1,
-        passes * (devices - 1) / devices * payload_bytes / rate + passes * (devices - 1) * latency_s,
+        passes * (devices - 1) / devices * payload_bytes / rate + passes * _hops(devices) * latency_s,
         0.0,
     )
     across = np.where(
@@ -108,6 +113,11 @@ def collective_s(
         0.0,
     )
     return np.asarray(inside + across)
+
+
+def _hops(devices: Array) -> Array:
+    """Return messages one after another until every device has heard from every other."""
+    return np.asarray(np.minimum(devices - 1, np.maximum(_RING - 1, 2 * (np.sqrt(devices) - 1))))
 
 
 def exposed_s(communication_s: Array, window_s: Array, fit: CommunicationFit) -> Array:
