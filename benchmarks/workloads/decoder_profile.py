@@ -16,8 +16,9 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from trainfare_core.job_profile import JobProfile, OperationGroup, ParameterGroup
+from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup, ParameterGroup
 from workloads.decoder import Decoder, DecoderStep, trace_blocks
+from workloads.decoder_moments import moments_of_blocks
 
 __all__ = ["DecoderTraces", "blocks_of", "with_float8"]
 
@@ -62,9 +63,14 @@ class DecoderTraces:
         counts = Counter(blocks)
         counts[first] -= 1
         whole = base
+        more: list[tuple[MemoryFacts, int]] = []
         for kind, count in sorted(counts.items()):
             if count:
-                whole = _plus(whole, base, self._trace(step, (first, kind)), count)
+                two = self._trace(step, (first, kind))
+                whole = _plus(whole, base, two, count)
+                more.append((two.memory, count))
+        moments = moments_of_blocks(base.memory, more)
+        whole = whole.model_copy(update={"memory": whole.memory.model_copy(update={"moments": moments})})
         whole = _grouped(whole, step.model.experts)
         return whole if step.method != "qlora" else _with_four_bits(whole, step.model.vocabulary)
 
@@ -97,7 +103,14 @@ def _mean(kept: JobProfile, again: JobProfile) -> JobProfile:
         if key not in _by_key(again.operations):
             groups[key] = _halved(group)
     saved = (kept.memory.saved_activation_bytes + again.memory.saved_activation_bytes) // 2
-    memory = kept.memory.model_copy(update={"saved_activation_bytes": saved})
+    less = kept.memory.saved_activation_bytes - saved
+    moments = tuple(
+        moment.model_copy(update={"activation_bytes": max(0, moment.activation_bytes - less)})
+        if moment.activation_bytes > less
+        else moment
+        for moment in kept.memory.moments
+    )
+    memory = kept.memory.model_copy(update={"saved_activation_bytes": saved, "moments": moments})
     return kept.model_copy(update={"operations": tuple(groups.values()), "memory": memory})
 
 
@@ -241,7 +254,15 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
         for g in profile.parameters
     )
     memory = profile.memory.model_copy(
-        update={"largest_temporary_bytes": profile.memory.largest_temporary_bytes + largest}
+        update={
+            "largest_temporary_bytes": profile.memory.largest_temporary_bytes + largest,
+            "moments": tuple(
+                m.model_copy(
+                    update={"fixed_bytes": m.fixed_bytes + (largest if m.phase != "optimizer" else 0)}
+                )
+                for m in profile.memory.moments
+            ),
+        }
     )
     return profile.model_copy(
         update={"operations": (*profile.operations, *extra), "parameters": parameters, "memory": memory}

@@ -20,6 +20,7 @@ __all__ = [
     "JobProfile",
     "MeasuredStep",
     "MemoryFacts",
+    "MemoryMoment",
     "OperationGroup",
     "OperationKind",
     "OptimizerFacts",
@@ -145,6 +146,18 @@ class OptimizerFacts(_Model):
     implementation: Literal["fused", "foreach", "for_loop", "mixed", "unknown"] = "unknown"
 
 
+class MemoryMoment(_Model):
+    """An instant that can be the peak: what is alive beside weights, buffers, optimizer state and batch."""
+
+    phase: Phase
+    activation_bytes: Bytes = Field(description="scales with the micro-batch: activations, their gradients")
+    fixed_bytes: Bytes = Field(default=0, description="does not scale: weights cast for mixed precision, ...")
+    gradient_bytes: Bytes = Field(
+        default=0, description="gradients of parameters that are there already, or still"
+    )
+    optimizer_bytes: Bytes = Field(default=0, description="what the update allocates beside all of that")
+
+
 class MemoryFacts(_Model):
     """Device memory of one micro-batch on one device, before any sharding."""
 
@@ -156,6 +169,9 @@ class MemoryFacts(_Model):
     input_bytes: Bytes = Field(default=0, description="the micro-batch itself")
     largest_temporary_bytes: Bytes = Field(
         default=0, description="largest operands plus result of one operation that are not kept for backward"
+    )
+    moments: Annotated[tuple[MemoryMoment, ...], Field(max_length=64)] = Field(
+        default=(), description="highest instants of one micro-batch and its update; empty: not watched"
     )
 
 

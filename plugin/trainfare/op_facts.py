@@ -60,9 +60,8 @@ def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
         gradient_bytes=gradients,
         buffer_bytes=sum(tensor_bytes(b) for b in _distinct(module.buffers())),
         input_bytes=recorder.memory.input_bytes(),
-        largest_temporary_bytes=max(
-            recorder.memory.largest_temporary_bytes(), recorder.ledger.largest_optimizer_temporary_bytes()
-        ),
+        largest_temporary_bytes=recorder.memory.largest_temporary_bytes(),
+        moments=recorder.memory.moments(recorder.ledger.largest_optimizer_temporary_bytes()),
     )
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 import torch
 
 from trainfare import op_compat
-from trainfare.op_tensors import StorageBook, Traffic, tensor_bytes
+from trainfare.op_moments import LiveMemory, StorageClasses
+from trainfare.op_tensors import StorageBook, Traffic, storage_bytes
+from trainfare_core.job_profile import MemoryMoment
 
 __all__ = ["GradientEdges", "MemoryWatch"]
 
@@ -65,21 +67,32 @@ class MemoryWatch:
     _parameter_keys: set[int] = field(default_factory=set[int])
     _edges: dict[tuple[int, str], GradientEdges] = field(default_factory=dict[tuple[int, str], GradientEdges])
     _extras: int = 0
+    _gradients_ever: set[int] = field(default_factory=set[int])
+    live: LiveMemory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = LiveMemory(self.book)
 
     def begin(self) -> None:
-        """Learn which storages are parameters, buffers and gradients."""
+        """Learn which storages are parameters, buffers and gradients; those of an earlier step are still there."""
         self._parameter_keys = self._plain_keys(self.parameters)
         self._constant = self._parameter_keys | self._plain_keys(self.buffers)
         self.fixed = set(self._constant)
         self.learn_gradients()
+        self.live.enter(self._plain(p.grad for p in self.parameters if p.grad is not None), "forward")
 
     def learn_gradients(self) -> None:
         """Look again at what hangs on the parameters as `.grad`."""
         self.gradients = self._plain_keys(p.grad for p in self.parameters if p.grad is not None)
         self.fixed |= self.gradients
+        self._gradients_ever |= self.gradients
 
     def _plain_keys(self, tensors: Iterable[torch.Tensor]) -> set[int]:
-        return self.book.keys(plain for tensor in tensors for plain in op_compat.inner_tensors(tensor))
+        return self.book.keys(self._plain(tensors))
+
+    @staticmethod
+    def _plain(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        return [plain for tensor in tensors for plain in op_compat.inner_tensors(tensor)]
 
     # ---- how long
 
@@ -101,6 +114,7 @@ class MemoryWatch:
             self._enter_recomputed(self._extras, size)
         else:
             self.saved[self._extras] = size
+        self.live.enter_extra(self._extras, size)
         return self._extras
 
     def ran_forward(self, operands: Sequence[torch.Tensor], moved: Traffic) -> None:
@@ -177,6 +191,17 @@ class MemoryWatch:
         )
         return max(max(single, default=0), max(self._recomputed_bytes, default=0))
 
+    def moments(self, optimizer_bytes: int) -> tuple[MemoryMoment, ...]:
+        """
+        Return the instants that can be the peak of the step.
+
+        Args:
+            optimizer_bytes: what the update allocates beside everything that is there.
+        """
+        self.learn_gradients()
+        elsewhere = self._constant | self.inputs.keys()
+        return self.live.moments(StorageClasses(elsewhere, self._gradients_ever, self.fixed), optimizer_bytes)
+
     def _here(self, tensor: torch.Tensor) -> bool:
         """Return whether a tensor is on the module's device, and not where somebody offloaded it to."""
         return not self.parameters or tensor.device.type == self.parameters[0].device.type
@@ -238,14 +263,6 @@ class MemoryWatch:
             if len(following) != 1 or not str(node.name()).startswith(_SHAPE_ONLY_NODES):
                 return False
             node = following[0]
-
-
-def storage_bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes of the storage behind a tensor; of one that has none (sparse), the tensor's own."""
-    try:
-        return int(tensor.untyped_storage().nbytes())
-    except (RuntimeError, NotImplementedError):
-        return tensor_bytes(tensor)
 
 
 def _unordered(shape: Iterable[int]) -> tuple[int, ...]:

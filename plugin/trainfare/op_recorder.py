@@ -103,10 +103,19 @@ class Recorder:
         if self._in_region(call, backward=backward):
             return
         phase, recomputed = self._phase(call.moved, backward=backward)
+        self._enter_memory(call, phase)
         if phase == "optimizer":
             self._optimizer_operation(call)
         else:
             self._model_operation(call, phase, recomputed=recomputed)
+
+    def _enter_memory(self, call: _Call, phase: Phase) -> None:
+        operands, results = call.operands, tensors_in(call.out)
+        if self.optimizing:
+            self.memory.live.enter_update(operands, results, state=call.name in _STATE_BIRTHS)
+        else:
+            handles_gradients = phase == "optimizer"  # outside of an update: zeroing, clipping by hand
+            self.memory.live.enter((*operands, *results), "backward" if handles_gradients else phase)
 
     def _follow_backward(self) -> bool:
         backward = op_compat.in_backward()
@@ -206,9 +215,11 @@ class Recorder:
 
     def _enter_region_backward(self, region: Region) -> None:
         remade = self._remade.get((region.name, region.shape))
+        held = region.held
         if remade and not region.autograd_keeps:
             # A checkpoint gives the nodes of the first forward what the second one made.
-            self.memory.read_in_backward(remade.pop())
+            held = remade.pop()
+            self.memory.read_in_backward(held)
         self.memory.read_in_backward(region.held)
         self.ledger.add(
             Line(region.kind, region.backward_name, "backward", region.dtype, region.shape),
@@ -217,6 +228,8 @@ class Recorder:
             written=region.backward_written,
             fixed=region.backward_fixed,
         )
+        self.memory.live.pulse(region.backward_made)
+        self.memory.live.unpin(held)
 
     def close_region(self, region: Region, out: Any) -> None:
         """Enter a fused call that has returned, and learn which autograd nodes are its backward."""
@@ -232,6 +245,7 @@ class Recorder:
             tuple((book.key(t), tensor_bytes(t)) for t in results),
         )
         extra = region.extra_kept_bytes if region.wanted else 0
+        self.memory.live.enter((*region.operands, *results), phase)
         if phase == "forward":
             self.memory.ran_forward(region.operands, moved)
         elif phase == "backward":
@@ -249,6 +263,7 @@ class Recorder:
                 self._regions[key] = region
             if recomputed:
                 self._remade.setdefault((region.name, region.shape), []).append(region.held)
+        region.let_go()
 
     def _prepare_region_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
         fixed = self.memory.fixed
@@ -256,6 +271,7 @@ class Recorder:
         region.backward_read = moved.bytes_written + region.extra_kept_bytes
         region.backward_written = sum(size for _, size in wanted)
         region.backward_fixed = sum(size for key, size in wanted if key in fixed)
+        region.backward_made = region.backward_written - region.backward_fixed
         held: list[torch.Tensor] = []
         if region.backward_reads_operands:
             region.backward_read += moved.bytes_read
@@ -266,6 +282,7 @@ class Recorder:
             held += results
         region.held = [self.memory.book.key(tensor) for tensor in held]
         if region.autograd_keeps or op_compat.in_backward():
+            self.memory.live.pin(region.held)
             for tensor in held:
                 self.memory.kept(tensor)
             region.held.append(self.memory.kept_extra(region.extra_kept_bytes))
@@ -296,7 +313,7 @@ class Recorder:
             found for found in (tensors_in(a) for a in call.args if not isinstance(a, torch.Tensor)) if found
         ]
         multi = bool(lists) and call.name.startswith(("_foreach", "_fused", "_amp_foreach"))
-        read = {key for key, _ in moved.read}
+        had = self.memory.book.keys(call.operands)
         self.ledger.add_optimizer(
             OptimizerCall(
                 name=call.qualified_name,
@@ -305,7 +322,7 @@ class Recorder:
                 lists=len(lists) if multi else max(1, len({id(t) for t in everything if t.dim()})),
                 bytes_read=moved.bytes_read,
                 bytes_written=moved.bytes_written,
-                fresh_bytes=sum(size for key, size in moved.written if key not in read),
+                fresh_bytes=sum(size for key, size in moved.written if key not in had),
                 loop=0 if multi else self.folded_parameters,
                 parameter_groups=self.parameter_groups,
             )

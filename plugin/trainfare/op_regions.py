@@ -49,6 +49,7 @@ class Region:
         backward_read: bytes.
         backward_written: bytes.
         backward_fixed: the part of both that does not shrink with the batch.
+        backward_made: the part of what is written that does.
     """
 
     kind: OperationKind
@@ -71,11 +72,16 @@ class Region:
     backward_read: int = 0
     backward_written: int = 0
     backward_fixed: int = 0
+    backward_made: int = 0
 
     @property
     def backward_name(self) -> str:
         """Name of the backward."""
         return f"{self.name}_backward"
+
+    def let_go(self) -> None:
+        """Forget the operands: the trace must not keep alive what the step releases."""
+        self.operands, self.wanted = [], []
 
     def node_keys(self, out: Any) -> list[tuple[int, str]]:
         """Return the autograd nodes this call made, found by walking back from its results."""

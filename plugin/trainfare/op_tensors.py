@@ -10,7 +10,7 @@ import torch
 
 from trainfare import op_compat
 
-__all__ = ["StorageBook", "Traffic", "looks_up", "tensor_bytes", "tensors_in", "traffic"]
+__all__ = ["StorageBook", "Traffic", "looks_up", "storage_bytes", "tensor_bytes", "tensors_in", "traffic"]
 
 _WRITES_ONLY: Final = frozenset({
     "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",
@@ -64,6 +64,14 @@ def _sparse_bytes(tensor: torch.Tensor) -> int:
     else:
         return int(tensor.numel()) * tensor.element_size()
     return sum(int(part.numel()) * part.element_size() for part in parts)
+
+
+def storage_bytes(tensor: torch.Tensor) -> int:
+    """Return the bytes of the storage behind a tensor; of one that has none (sparse), the tensor's own."""
+    try:
+        return int(tensor.untyped_storage().nbytes())
+    except (RuntimeError, NotImplementedError):
+        return tensor_bytes(tensor)
 
 
 @dataclass(slots=True)

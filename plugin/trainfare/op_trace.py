@@ -131,6 +131,7 @@ class StepTrace:
         stack, self._stack = self._stack, None
         if stack is not None:
             stack.close()
+            self._recorder.memory.live.close()
             self._marked, self._scopes = False, []
             self._recorder.optimizing, self._recorder.region = False, None
 

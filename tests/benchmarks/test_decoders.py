@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
@@ -18,6 +19,7 @@ from workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
 from workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
 from trainfare_core.accelerators import accelerator
+from trainfare_core.prediction.memory import memory_parts
 
 SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
 SPARSE = Decoder(3, 512, 8, 2, 1408, 2048, experts=8, active=2, expert_ffn=512, dense_layers=1)
@@ -31,7 +33,13 @@ ROW = {
 
 
 @pytest.mark.parametrize(
-    "step", [DecoderStep(SMALL, 64), DecoderStep(SPARSE, 64, recompute="full")], ids=["dense", "experts"]
+    "step",
+    [
+        DecoderStep(SMALL, 64),
+        DecoderStep(SPARSE, 64, recompute="full"),
+        DecoderStep(SMALL, 64, method="lora", word="bf16-mixed"),
+    ],
+    ids=["dense", "experts", "adapters-mixed"],
 )
 def test_an_assembled_decoder_is_the_whole_trace(step: DecoderStep, tmp_path: Path) -> None:
     ours, whole = DecoderTraces(tmp_path).profile(step), trace_blocks(step, blocks_of(step.model))
@@ -40,6 +48,9 @@ def test_an_assembled_decoder_is_the_whole_trace(step: DecoderStep, tmp_path: Pa
     assert ours.memory.saved_activation_bytes == whole.memory.saved_activation_bytes
     assert [g.count for g in ours.parameters] == [g.count for g in whole.parameters]
     assert ours.optimizer.state_bytes == pytest.approx(whole.optimizer.state_bytes, rel=1e-6)
+    for ratio in (1.0, 64.0):
+        peaks = (memory_parts(p, np.array([ratio]), np.ones(1), np.array([False])) for p in (ours, whole))
+        assert float(next(peaks).total_bytes[0]) == pytest.approx(float(next(peaks).total_bytes[0]), rel=1e-3)
     kept = list(tmp_path.iterdir())
     assert kept
     assert DecoderTraces(tmp_path).profile(step) == ours

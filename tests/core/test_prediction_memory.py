@@ -10,7 +10,7 @@ import pytest
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
 from trainfare_core.accelerators import accelerator
-from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
+from trainfare_core.job_profile import JobProfile, MeasuredStep, MemoryMoment, Quantiles
 from trainfare_core.prediction.memory import memory_parts, usable_memory_bytes
 from trainfare_core.prediction.uncertainty import Z80
 
@@ -22,6 +22,47 @@ def activations(size: int) -> JobProfile:
     """Return a ResNet-50 whose saved activations have this many bytes."""
     job = profile(batch_size=1)
     return job.model_copy(update={"memory": job.memory.model_copy(update={"saved_activation_bytes": size})})
+
+
+def watched(*moments: MemoryMoment) -> JobProfile:
+    """Return a GPT whose step was watched: these instants, and no sums."""
+    job = gpt_profile()
+    return job.model_copy(update={"memory": job.memory.model_copy(update={"moments": moments})})
+
+
+def held(job: JobProfile, ratio: float = 1.0, world: float = 1.0, passes: int = 1) -> float:
+    """Bytes of activations, gradients and temporaries at the peak of one device; several are sharded over."""
+    parts = memory_parts(
+        job, ratio * ONE, world * ONE, np.array([world > 1]), passes=np.array([passes], dtype=np.int64)
+    )
+    return float((parts.activations_bytes + parts.temporary_bytes + parts.gradients_bytes)[0])
+
+
+def test_the_peak_is_the_highest_instant_and_not_a_sum() -> None:
+    """Small batches peak in the update, large ones where backward begins, and accumulation keeps the gradients there."""
+    input_bytes, gradients = gpt_profile().memory.input_bytes, gpt_profile().memory.gradient_bytes
+    start = MemoryMoment(phase="backward", activation_bytes=600, fixed_bytes=7)
+    update = MemoryMoment(
+        phase="optimizer", activation_bytes=4, gradient_bytes=gradients, optimizer_bytes=gradients
+    )
+    job = watched(start, update)
+    large = 100.0 * gradients
+    assert held(job) == pytest.approx(2 * gradients + 4 + input_bytes)
+    assert held(job, large) == pytest.approx((600 + input_bytes) * large + 7)
+    assert held(job, large, passes=4) == pytest.approx((600 + input_bytes) * large + 7 + gradients)
+
+
+def test_gradients_and_the_update_are_sharded_and_activations_are_not() -> None:
+    """Over 8 devices the update holds an eighth; the start of backward holds its activations and two gathered units."""
+    gradients = gpt_profile().memory.gradient_bytes
+    update = MemoryMoment(
+        phase="optimizer", activation_bytes=0, gradient_bytes=gradients, optimizer_bytes=gradients
+    )
+    start = MemoryMoment(phase="backward", activation_bytes=10**9)
+    input_bytes = gpt_profile().memory.input_bytes
+    assert held(watched(update), world=8) == pytest.approx(2 * gradients / 8 + input_bytes)
+    units = held(watched(start), world=8) - held(watched(start))
+    assert 0 < units < gpt_profile().parameter_bytes
 
 
 def test_one_device_holds_weights_gradients_and_moments() -> None:

@@ -216,7 +216,8 @@ def _answer(
     step_s, log_sigma = float(table.step_s[row]), float(table.log_sigma[row])
     ratio = plans.micro_ratio[row : row + 1]
     sharded = plans.sharding[row : row + 1] == SHARDINGS.index("fsdp")
-    parts = memory.memory_parts(profile, ratio, np.array([float(world)]), sharded)
+    passes = plans.accumulate[row : row + 1]
+    parts = memory.memory_parts(profile, ratio, np.array([float(world)]), sharded, passes=passes)
     scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
     micro = float(plans.micro_batch[row])
     samples = profile.batch.samples_per_step

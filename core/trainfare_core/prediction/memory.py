@@ -1,10 +1,11 @@
 """
 Peak memory of one device: what the step keeps, sharded by strategy, and what the framework takes around it.
 
-    weights + gradients + optimizer state (sharded by FSDP) + buffers + saved activations and input (x
-    micro-batch ratio) + the largest temporary + fragmentation + CUDA context + NCCL buffers
+    weights + optimizer state (sharded by FSDP) + buffers + input + fragmentation + CUDA context + NCCL buffers
+    + the highest instant of activations (x micro-batch ratio), gradients and temporaries
 
-The activations come from the trace, not from a formula.
+The instants come from the trace, not from a formula: gradients come as activations go, and the update's temporary comes
+when no activation is left.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.accelerators import Accelerator
 from trainfare_core.candidates import ModelParallel
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.job_profile import JobProfile, MemoryMoment
 
 __all__ = ["MemoryParts", "memory_parts", "usable_memory_bytes"]
 
@@ -64,7 +65,7 @@ def memory_parts(
     parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None,
 ) -> MemoryParts:  # fmt: skip
     """
-    Return the peak memory of one device.
+    Return the peak memory of one device: of its highest instant.
 
     Args:
         profile: the job, unsharded, with one micro-batch.
@@ -72,70 +73,150 @@ def memory_parts(
         world: devices of the whole run.
         sharded: whether weights, gradients and optimizer state are sharded over them (FSDP).
         parallel: how plans split the model; None: none does.
-        passes: forward passes of one optimizer step, for the micro-batches in flight of a pipeline.
+        passes: forward passes of one optimizer step: gradients of earlier ones are there all the time, and a pipeline
+            has so many micro-batches to keep in flight; None: the profile's own.
     """
-    if parallel is not None:
-        return _split_parts(profile, ratio, world, sharded, parallel, passes)
     facts = profile.memory
-    share = np.where(sharded, 1.0 / np.maximum(world, 1.0), 1.0)
-    weights = float(profile.parameter_bytes)
-    gathered = np.where(
-        sharded, np.minimum(GATHERED_UNITS * _largest_unit_bytes(profile), weights * (1 - share)), 0.0
+    if passes is None:
+        passes = np.full(ratio.shape, profile.parallel.accumulate_grad_batches, dtype=np.int64)
+    shares = (
+        _whole_model(profile, world, sharded)
+        if parallel is None
+        else _part_of_model(profile, world, sharded, parallel, passes)
     )
-    gradients = facts.gradient_bytes * share
-    activations = (facts.saved_activation_bytes + facts.input_bytes) * ratio
-    temporary = facts.largest_temporary_bytes * ratio + gathered
-    temporary += np.maximum(_optimizer_temporary_bytes(profile) * share - activations - temporary, 0.0)
-    fragmentation = FRAGMENTATION_SHARE * (activations + temporary + gradients)
-    collective = np.where(world > 1, COLLECTIVE_BYTES, 0.0)
-    bucket = np.where((world > 1) & ~sharded, float(facts.gradient_bytes), 0.0)
+    highest = _highest(profile, ratio, shares, passes)
+    held = highest.activations + highest.temporary + highest.gradients
+    several = (world > 1) | (parallel is not None)
+    bucket = np.where((world > 1) & ~sharded & (parallel is None), float(facts.gradient_bytes), 0.0)
     return MemoryParts(
-        weights_bytes=weights * share + facts.buffer_bytes,
-        gradients_bytes=gradients,
-        optimizer_bytes=profile.optimizer.state_bytes * share,
-        activations_bytes=activations,
-        temporary_bytes=temporary,
-        overhead_bytes=CONTEXT_BYTES + fragmentation + collective + bucket,
+        weights_bytes=profile.parameter_bytes * shares.stored + facts.buffer_bytes,
+        gradients_bytes=highest.gradients,
+        optimizer_bytes=profile.optimizer.state_bytes * shares.state,
+        activations_bytes=highest.activations,
+        temporary_bytes=highest.temporary,
+        overhead_bytes=np.asarray(
+            CONTEXT_BYTES + FRAGMENTATION_SHARE * held + np.where(several, COLLECTIVE_BYTES, 0.0) + bucket
+        ),
     )
 
 
-def _split_parts(
-    profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_], parallel: ModelParallel,
-    passes: NDArray[np.int64] | None,
-) -> MemoryParts:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """What one device has of each kind of memory of the unsharded model; arrays of shape (columns,)."""
+
+    stored: Array
+    """Of weights and gradients."""
+    state: Array
+    kept: Array
+    """Of the activations that wait for backward."""
+    passing: Array
+    """Of activations and their gradients that do not."""
+    gathered_bytes: Array
+    """Weights put together for compute."""
+    unreduced_bytes: Array
+    """Most that waits, whole, for its reduction over the devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Instant:
+    """Bytes on one device; arrays of shape (columns,)."""
+
+    activations: Array
+    temporary: Array
+    gradients: Array
+
+
+def _whole_model(profile: JobProfile, world: Array, sharded: NDArray[np.bool_]) -> _Shares:
+    share = np.where(sharded, 1.0 / np.maximum(world, 1.0), 1.0)
+    one = np.ones_like(share)
+    return _Shares(share, share, one, one, *_whole_units(profile, share, one))
+
+
+def _whole_units(profile: JobProfile, share: Array, model: Array) -> tuple[Array, Array]:
+    """Return the bytes of weights and of gradients that FSDP holds whole, of a share 1/model of each layer."""
+    unit, weights = _largest_unit_bytes(profile), float(profile.parameter_bytes)
+    trained = profile.memory.gradient_bytes / max(weights, 1.0)
+    split = (share < 1) / model
+    return min(GATHERED_UNITS * unit, weights) * split, unit * trained * split
+
+
+def _part_of_model(
+    profile: JobProfile, world: Array, sharded: NDArray[np.bool_], parallel: ModelParallel,
+    passes: NDArray[np.int64],
+) -> _Shares:  # fmt: skip
     """
-    Return the peak of a device that holds a part of the model.
+    Return the shares of a device that holds a part of the model.
 
     The first pipeline stage is the fullest: it keeps as many micro-batches as there are stages (1F1B), one chunk
     more with an interleaved schedule (Narayanan et al. 2021).
     """
-    facts = profile.memory
     tensor, pipeline = parallel.tensor.astype(np.float64), parallel.pipeline.astype(np.float64)
     model = tensor * pipeline
     data = np.maximum(world / (model * parallel.context), 1.0)
-    stored = np.where(sharded, 1.0 / data, 1.0) / model
-    state = np.where(sharded | parallel.sharded_optimizer, 1.0 / data, 1.0) / model
     flight = np.where(
         pipeline > 1,
         pipeline * (1 + (pipeline - 1) / (pipeline * parallel.virtual) * (parallel.virtual > 1)),
         1.0,
     )
-    if passes is not None:
-        flight = np.minimum(flight, np.maximum(passes, 1))
-    share = ratio / (tensor * parallel.context)
-    activations = (facts.saved_activation_bytes * flight / pipeline + facts.input_bytes) * share
-    temporary = facts.largest_temporary_bytes * share
-    gradients = facts.gradient_bytes * stored
-    return MemoryParts(
-        weights_bytes=profile.parameter_bytes * stored + facts.buffer_bytes,
-        gradients_bytes=gradients,
-        optimizer_bytes=profile.optimizer.state_bytes * state,
-        activations_bytes=np.asarray(activations),
-        temporary_bytes=np.asarray(temporary),
-        overhead_bytes=np.asarray(
-            CONTEXT_BYTES + COLLECTIVE_BYTES + FRAGMENTATION_SHARE * (activations + temporary + gradients)
-        ),
+    flight = np.minimum(flight, np.maximum(passes, 1))
+    passing = 1.0 / (tensor * parallel.context)
+    shard = np.where(sharded, 1.0 / data, 1.0)
+    gathered, unreduced = _whole_units(profile, shard, tensor)
+    return _Shares(
+        stored=shard / model,
+        state=np.where(sharded | parallel.sharded_optimizer, 1.0 / data, 1.0) / model,
+        kept=passing * flight / pipeline,
+        passing=passing,
+        gathered_bytes=gathered,
+        unreduced_bytes=unreduced,
     )
+
+
+def _highest(profile: JobProfile, ratio: Array, shares: _Shares, passes: NDArray[np.int64]) -> _Instant:
+    """Return the instant of each column at which most is alive."""
+    instants = [_instant(profile, moment, ratio, shares, passes) for moment in _moments(profile)]
+
+    def stacked(name: str) -> Array:
+        return np.stack([np.broadcast_to(getattr(one, name), ratio.shape) for one in instants])
+
+    activations, temporary, gradients = (stacked(n) for n in ("activations", "temporary", "gradients"))
+    which = np.argmax(activations + temporary + gradients, axis=0)
+    column = np.arange(len(ratio))
+    return _Instant(activations[which, column], temporary[which, column], gradients[which, column])
+
+
+def _instant(
+    profile: JobProfile, moment: MemoryMoment, ratio: Array, shares: _Shares, passes: NDArray[np.int64]
+) -> _Instant:
+    facts = profile.memory
+    kept = min(moment.activation_bytes, facts.saved_activation_bytes)
+    gradients = np.where(passes > 1, max(facts.gradient_bytes, moment.gradient_bytes), moment.gradient_bytes)
+    temporary = (moment.activation_bytes - kept) * shares.passing * ratio
+    temporary += (moment.fixed_bytes + moment.optimizer_bytes) * shares.stored
+    if moment.phase != "optimizer":
+        temporary += shares.gathered_bytes
+    if moment.phase == "backward":
+        temporary += np.minimum(shares.unreduced_bytes, moment.gradient_bytes)
+    return _Instant(
+        activations=(kept * shares.kept + facts.input_bytes * shares.passing) * ratio,
+        temporary=temporary,
+        gradients=gradients * shares.stored,
+    )
+
+
+def _moments(profile: JobProfile) -> tuple[MemoryMoment, ...]:
+    """Return the instants that can be the peak; of a profile without a watched step, sums that no step exceeds."""
+    facts = profile.memory
+    if facts.moments:
+        return facts.moments
+    largest = facts.saved_activation_bytes + facts.largest_temporary_bytes
+    return (
+        MemoryMoment(phase="backward", activation_bytes=largest, gradient_bytes=facts.gradient_bytes),
+        MemoryMoment(
+            phase="optimizer", activation_bytes=0, gradient_bytes=facts.gradient_bytes,
+            optimizer_bytes=_optimizer_temporary_bytes(profile),
+        ),
+    )  # fmt: skip
 
 
 def usable_memory_bytes(device: Accelerator) -> float:
@@ -143,16 +224,10 @@ def usable_memory_bytes(device: Accelerator) -> float:
     return device.memory_bytes * (1.0 - RESERVE_SHARE) - RESERVE_BYTES
 
 
-def _optimizer_temporary_bytes(profile: JobProfile) -> float:
-    """
-    Return what the update allocates when the activations are gone: a foreach one makes a copy of the
-    gradients.
-    """
-    return (
-        float(profile.memory.gradient_bytes)
-        if profile.optimizer.implementation in ("foreach", "mixed")
-        else 0.0
-    )
+def _optimizer_temporary_bytes(profile: JobProfile) -> int:
+    """Return what the update allocates: a foreach one makes a copy of the gradients."""
+    copies = profile.optimizer.implementation in ("foreach", "mixed")
+    return profile.memory.gradient_bytes if copies else 0
 
 
 def _largest_unit_bytes(profile: JobProfile) -> float:
