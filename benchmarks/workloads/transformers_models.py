@@ -88,6 +88,7 @@ def _bert(row: Row, name: str, sequence: int) -> _Model:
     config = transformers.BertConfig(
         num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width,
         vocab_size=30_522, max_position_embeddings=512, attn_implementation="eager",
+        pad_token_id=None,  # else older versions look at the values of the batch for padding
     )  # fmt: skip
     if row["task"] == "finetune-squad":
         return _Model(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback as OtherCallback
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
 
 from builders import contract
 from builders.contract import Tiny
@@ -170,6 +170,11 @@ def test_a_foreign_callback_with_state_keeps_it(base: Any, first: bool, tmp_path
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
             self.got = dict(state_dict)
+
+    try:
+        Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[Counter()])
+    except ValueError:
+        pytest.skip("this Lightning refuses every callback of the other namespace that has a state")
 
     def pair(other: Any) -> list[Any]:
         return [contract.meter(), other] if first else [other, contract.meter()]

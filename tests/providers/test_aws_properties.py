@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import io
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -159,6 +158,11 @@ def test_price_list_of_sagemaker() -> None:
     book.check("sagemaker")
 
 
+def _cell(text: str) -> str:
+    """A cell as CSV; Python's own writer refuses a null byte before 3.11."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
+
+
 def damaged_file(body: bytes) -> st.SearchStrategy[list[bytes]]:
     """A file with cells, bytes and lines damaged below or in its header, cut into chunks."""
     lines = body.splitlines(keepends=True)
@@ -176,9 +180,7 @@ def damaged_file(body: bytes) -> st.SearchStrategy[list[bytes]]:
                 table[at] = table[at][: dice.randrange(len(table[at]))] or ["x"]
             else:
                 table[at] = [*table[at], "one more"]
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(table)
-        made = out.getvalue().encode()
+        made = "".join(",".join(map(_cell, row)) + "\n" for row in table).encode()
         if dice.random() < 0.1:
             cut = dice.randint(0, len(made))
             made = made[:cut] + dice.randbytes(dice.randint(0, 4)) + made[cut:]
