@@ -15,6 +15,7 @@ from workloads.cache import ProfileCache, profile_of
 from workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from workloads.decoder_names import decoder_of
 from workloads.decoder_profile import DecoderTraces
+from workloads.memory_stacks import with_loss, with_selected_operations, with_state
 from workloads.registry import resolve
 from workloads.single_device import StepJob
 
@@ -24,6 +25,8 @@ _ASSUMED_TOKENS = 1024
 """Tokens of a sample where a row of a language model states none."""
 _ALPACA_TOKENS = 1304
 """The longest sample of Alpaca in Llama-2's tokens, which sets the peak of a run over the whole set."""
+_RECIPES = {"llama3_2/3b_full": (4, 8)}
+"""Recipes of torchtune by name: their micro-batch and passes of a step; all are over Alpaca, unpacked."""
 _RANK = 8
 _OTHER_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial", "head")
 """Methods that train what no LoRA does; every other adapter is traced as a LoRA with as many weights."""
@@ -32,13 +35,10 @@ _UNDESCRIBED = {
     "optimizer in backward": "the optimizer runs inside backward: not modelled",
     "optimizer-in-backward": "the optimizer runs inside backward: not modelled",
     "paged": "an optimizer paged to the host: not modelled",
-    "chunked ce": "a loss in chunks: not described here",
     "model init only": "measured before the first step",
 }
 _WORDS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16"}
 _IMAGE_MODELS = {"vit-h/14-224": "vit_huge_patch14_224", "vit-giant/14": "vit_giant_patch14_dinov2"}
-_STATE_BYTES = ((r"8-?bit|fp8", 2.03), (r"4-?bit", 1.06), (r"adafactor", 0.01))
-"""Bytes of optimizer state a trained weight: two moments in 8 or 4 bits with their scales; factored moments."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class MemoryRun:
         world: devices; sharded: whether weights, gradients and state are spread over them.
         parallel: how the model is split; None: it is not.
         passes: forward passes of one optimizer step.
+        flat_units: whether FSDP puts frozen and trained weights of a block into one flat parameter.
         assumed: what the row does not say and was filled in.
     """
 
@@ -62,12 +63,13 @@ class MemoryRun:
     parallel: ModelParallel | None = None
     passes: int = 1
     assumed: tuple[str, ...] = ()
+    flat_units: bool = False
 
     def parts(self) -> MemoryParts:
         """Return the product's own prediction for one device."""
         return memory_parts(
             self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
-            self.parallel, np.array([self.passes]),
+            self.parallel, np.array([self.passes]), flat_units=self.flat_units,
         )  # fmt: skip
 
 
@@ -96,9 +98,10 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
         assumed.append("the language model alone")
     if re.search("|".join(_OTHER_METHODS), row["method_detail"].lower()) and "mlp" not in text:
         return f"what {row['method_detail'].split('/')[-1][:30]} trains is not described"
-    if not row["micro_batch"]:
+    stated, passes = _recipe(text)
+    if not (row["micro_batch"] or stated):
         assumed.append("micro-batches of 1")
-    micro = float(row["micro_batch"] or 1)
+    micro = float(row["micro_batch"] or stated or 1)
     old = "gbs" in text  # Megatron of 2021: products and softmax one by one, with dropout
     step = DecoderStep(
         model, _tokens(row, text, assumed), fused_attention=not old, dropout=old,
@@ -108,8 +111,20 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
     if step.method != "full":
         rank, everywhere = _rank(row, model)
         step = replace(step, rank=rank, lora_everywhere=everywhere)
-    run = _spread(row, _with_state(traces.profile(step), row, text), micro, text)
-    return run if isinstance(run, str) else replace(run, assumed=tuple(assumed))
+    profile = with_state(traces.profile(step), row, text)
+    if step.recompute == "half" and "layer" not in row["act_ckpt"]:  # torchtitan's default: by operation
+        profile = with_selected_operations(profile, traces.profile(replace(step, recompute="full")), step)
+    profile = with_loss(profile, row, text, step.sequence * model.vocabulary)
+    run = _spread(row, profile, micro, text)
+    if isinstance(run, str):
+        return run
+    passes = max(passes, run.passes)
+    return replace(run, assumed=tuple(assumed), flat_units="litgpt" in row["source_id"], passes=passes)
+
+
+def _recipe(text: str) -> tuple[int, int]:
+    """Return micro-batch and passes of a step that a recipe named in the notes has; (0, 1) where none is."""
+    return next((found for name, found in _RECIPES.items() if name in text), (0, 1))
 
 
 def _model(row: Mapping[str, str], text: str) -> Decoder | str:
@@ -130,7 +145,7 @@ def _model(row: Mapping[str, str], text: str) -> Decoder | str:
 def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int:
     found = re.search(r"\d+", row["seq_len_or_res"])
     if not found:
-        tokens = _ALPACA_TOKENS if "alpaca" in text else _ASSUMED_TOKENS
+        tokens = _ALPACA_TOKENS if "alpaca" in text or _recipe(text)[0] else _ASSUMED_TOKENS
         assumed.append(f"{tokens} tokens a sample")
         return tokens
     if "max" in row["seq_len_or_res"] or "packing=false" in text or "unpacked" in text:
@@ -172,39 +187,6 @@ def _rank(row: Mapping[str, str], model: Decoder) -> tuple[int, bool]:
     return int(rank[1]) if rank else _RANK, "q,v" not in text
 
 
-def _with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobProfile:
-    """Return the profile with what the row's trainer keeps: fp32 masters, gradients in fp32, small moments."""
-    trained = profile.trainable_parameters
-    weights, gradients, state = 1.0, profile.memory.gradient_bytes, float(profile.optimizer.state_bytes)
-    plain = row["optimizer"].lower() in ("adamw", "adam", "sgd-m", "")
-    if "bf16/fp32 mixed" in row["precision"] or re.search(r"torchtitan", f"{row['source_id']} {text}"):
-        weights, gradients, state = 2.0, 4 * trained, 8.0 * trained
-    elif "zero" in row["sharding"].lower():
-        state = 12.0 * trained
-        gradients = 4 * trained if "fp32 grad" in text else gradients
-    for pattern, size in _STATE_BYTES:
-        if re.search(pattern, row["optimizer"].lower()):
-            state = size * trained
-            break
-    if row["optimizer"].lower().startswith("muon"):
-        state -= 4.0 * trained
-    return profile.model_copy(
-        update={
-            "parameters": tuple(
-                g.model_copy(update={"parameter_bytes": int(g.parameter_bytes * weights)})
-                for g in profile.parameters
-            ),
-            "memory": profile.memory.model_copy(update={"gradient_bytes": int(gradients)}),
-            "optimizer": profile.optimizer.model_copy(
-                update={
-                    "state_bytes": int(state),
-                    "implementation": profile.optimizer.implementation if plain else "fused",
-                }
-            ),
-        }
-    )
-
-
 def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str) -> MemoryRun | str:
     world, how = int(row["n_gpus"] or 1), row["sharding"].lower()
     if "device_map" in how and ("device_map" in row["method_detail"] or "ddp" not in row["method_detail"]):
@@ -228,6 +210,7 @@ def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str
     parallel = replace(
         ModelParallel.none(1), tensor=one * tensor, pipeline=one * pipeline, context=one * context,
         sharded_optimizer=np.array([state_alone]),
+        sequence_parallel=np.array(["gbs" not in text]),  # Megatron of 2021 had none
     )  # fmt: skip
     return MemoryRun(profile, micro, world, sharded, parallel, passes)
 
@@ -240,7 +223,7 @@ def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
     found = profile_of(job, cache)
     if isinstance(found, str):
         return found
-    return MemoryRun(_with_state(found.profile, row, ""), found.ratio, int(row["n_gpus"] or 1), sharded=False)
+    return MemoryRun(with_state(found.profile, row, ""), found.ratio, int(row["n_gpus"] or 1), sharded=False)
 
 
 def _step_job(row: Mapping[str, str]) -> StepJob | str:

@@ -46,6 +46,8 @@ class ModelParallel:
         context: devices that share one sequence; expert: devices that hold different experts.
         sharded_optimizer: the optimizer's state is sharded over the replicas (ZeRO-1, distributed Adam).
         overlap: gradients travel while backward goes on.
+        sequence_parallel: what is between the shared products (block inputs, norms, dropout) is split over `tensor`
+            as well (Korthikanti et al. 2022); None: yes, as in every current stack.
     """
 
     tensor: NDArray[np.int64]
@@ -55,6 +57,7 @@ class ModelParallel:
     expert: NDArray[np.int64]
     sharded_optimizer: NDArray[np.bool_]
     overlap: NDArray[np.bool_]
+    sequence_parallel: NDArray[np.bool_] | None = None
 
     @classmethod
     def none(cls, count: int) -> ModelParallel:

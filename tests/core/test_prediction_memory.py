@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
 from trainfare_core.accelerators import accelerator
+from trainfare_core.candidates import ModelParallel
 from trainfare_core.job_profile import JobProfile, MeasuredStep, MemoryMoment, Quantiles
 from trainfare_core.prediction.memory import memory_parts, usable_memory_bytes
 from trainfare_core.prediction.uncertainty import Z80
@@ -63,6 +65,85 @@ def test_gradients_and_the_update_are_sharded_and_activations_are_not() -> None:
     assert held(watched(update), world=8) == pytest.approx(2 * gradients / 8 + input_bytes)
     units = held(watched(start), world=8) - held(watched(start))
     assert 0 < units < gpt_profile().parameter_bytes
+
+
+def adapted() -> JobProfile:
+    """Return a GPT of which a hundredth trains."""
+    job, (group,) = gpt_profile(), gpt_profile().parameters
+    few = group.count // 100
+    parts = (
+        group.model_copy(update={"count": few, "parameter_bytes": 4 * few}),
+        group.model_copy(
+            update={
+                "trainable": False,
+                "count": group.count - few,
+                "parameter_bytes": 4 * (group.count - few),
+            }
+        ),
+    )
+    moment = MemoryMoment(phase="backward", activation_bytes=4, gradient_bytes=4 * few)
+    memory = job.memory.model_copy(update={"gradient_bytes": 4 * few, "moments": (moment,)})
+    return job.model_copy(update={"parameters": parts, "memory": memory})
+
+
+def test_flat_units_have_gradients_of_frozen_weights_too() -> None:
+    """FSDP of whole blocks: an adapter's gradients are as large as the weights; wrapped apart they are a hundredth."""
+    job = adapted()
+    flat, apart = (
+        memory_parts(job, ONE, 8 * ONE, SHARDED, flat_units=flag).gradients_bytes[0] for flag in (True, False)
+    )
+    assert flat == pytest.approx(job.parameter_bytes / 8)
+    assert apart == pytest.approx(job.memory.gradient_bytes / 8)
+    assert memory_parts(job, ONE, 8 * ONE, WHOLE).gradients_bytes[0] == job.memory.gradient_bytes
+
+
+def split(**changes: int | bool) -> ModelParallel:
+    """Return one plan that splits the model so."""
+    arrays = {name: np.array([value]) for name, value in changes.items()}
+    return dataclasses.replace(ModelParallel.none(1), **arrays)
+
+
+def test_tensor_parallelism_alone_does_not_divide_norms_and_dropout() -> None:
+    """The share is what the norms read and write: the rest is divided by the degree (Korthikanti et al. 2022)."""
+    job = gpt_profile()
+    one = memory_parts(job, ONE, ONE, WHOLE).activations_bytes[0]
+    divided, alone = (
+        memory_parts(job, ONE, 4 * ONE, WHOLE, split(tensor=4, sequence_parallel=flag)).activations_bytes[0]
+        for flag in (True, False)
+    )
+    assert divided == pytest.approx(one / 4, rel=0.02)
+    norms = sum(
+        g.bytes_moved - g.bytes_fixed
+        for g in job.operations
+        if g.kind == "normalization" and g.phase == "forward"
+    )
+    assert alone - divided == pytest.approx(0.75 * norms, rel=0.05)
+
+
+def test_the_first_stage_has_the_table_of_tokens() -> None:
+    """A quarter of the blocks and the whole embedding; sharded stages hold their weights gathered over the micro-batches."""
+    job = gpt_profile(layers=8, width=512, heads=8)
+    stage = memory_parts(job, ONE, 4 * ONE, WHOLE, split(pipeline=4)).weights_bytes[0]
+    assert stage > 1.3 * job.parameter_bytes / 4
+    assert stage < job.parameter_bytes
+    passes = np.array([4])
+    plain, sharded = (
+        memory_parts(job, ONE, 16 * ONE, flag, split(pipeline=4), passes) for flag in (WHOLE, SHARDED)
+    )
+    assert sharded.weights_bytes[0] == pytest.approx(plain.weights_bytes[0] / 4)
+    assert sharded.temporary_bytes[0] > plain.temporary_bytes[0] + stage / 2, "gathered, in 16 bits"
+
+
+def test_a_sharded_optimizer_has_buckets() -> None:
+    """Two of them, as large as the gradients and at most 1 GB each; the state is sharded over the replicas."""
+    job = gpt_profile()
+    plain, sharded = (
+        memory_parts(job, ONE, 4 * ONE, WHOLE, split(tensor=1, sharded_optimizer=flag))
+        for flag in (False, True)
+    )
+    assert sharded.optimizer_bytes[0] == pytest.approx(plain.optimizer_bytes[0] / 4)
+    more = sharded.overhead_bytes[0] - plain.overhead_bytes[0]
+    assert more == pytest.approx(2 * min(job.memory.gradient_bytes, 10**9))
 
 
 def test_one_device_holds_weights_gradients_and_moments() -> None:

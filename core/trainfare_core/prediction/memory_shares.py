@@ -1,0 +1,175 @@
+"""What one device holds of a model's memory, by how the model is spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import ModelParallel
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["MemoryShares", "shares_of_part", "shares_of_whole"]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+GATHERED_UNITS: Final = 2
+"""FSDP holds one unit gathered for compute while it prefetches the next."""
+ZERO_BUCKET_BYTES: Final = 10**9
+"""Reduction and gathering buckets of a sharded optimizer: 5e8 16-bit elements each, DeepSpeed's default."""
+
+_WEIGHTED_KINDS: Final = frozenset(("matmul", "grouped_matmul", "convolution", "embedding"))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryShares:
+    """
+    Shares of the unsharded model's memory on one device, and what it holds beside them; arrays of shape (columns,).
+
+    Attributes:
+        stored: of weights.
+        gradients: of gradients; more than `stored` where frozen weights have gradients too.
+        state: of the optimizer.
+        kept: of the activations that wait for backward.
+        passing: of the activations and their gradients that do not.
+        gathered_bytes: weights put together for compute.
+        unreduced_bytes: gradients that wait, whole, for their reduction, at most.
+        bucket_bytes: buffers of a sharded optimizer.
+    """
+
+    stored: Array
+    gradients: Array
+    state: Array
+    kept: Array
+    passing: Array
+    gathered_bytes: Array
+    unreduced_bytes: Array
+    bucket_bytes: Array
+
+
+def shares_of_whole(profile: JobProfile, world: Array, sharded: Flags, *, flat_units: bool) -> MemoryShares:
+    """
+    Return the shares of a device that computes the whole model, with DDP or FSDP.
+
+    Args:
+        profile: the job, unsharded.
+        world: devices.
+        sharded: whether weights, gradients and state are (FSDP).
+        flat_units: whether a unit's frozen and trained weights are one flat parameter, whose gradient is as large as
+            all of it (FSDP of whole blocks in torch's first version, as Lightning's `FSDPStrategy` wraps them).
+    """
+    share = np.where(sharded, 1.0 / np.maximum(world, 1.0), 1.0)
+    one = np.ones_like(share)
+    gradients, unit = profile.memory.gradient_bytes, _largest_unit_bytes(profile)
+    all_weights = _same_type_bytes(profile) if flat_units else gradients
+    more = np.where(sharded & (all_weights > gradients > 0), all_weights / max(gradients, 1), 1.0)
+    weights = float(profile.parameter_bytes)
+    return MemoryShares(
+        stored=share,
+        gradients=share * more,
+        state=share,
+        kept=one,
+        passing=one,
+        gathered_bytes=np.where(sharded, min(GATHERED_UNITS * unit, weights), 0.0),
+        unreduced_bytes=np.where(sharded, unit * more * gradients / max(weights, 1.0), 0.0),
+        bucket_bytes=0.0 * one,
+    )
+
+
+def shares_of_part(
+    profile: JobProfile, world: Array, sharded: Flags, parallel: ModelParallel, passes: NDArray[np.int64]
+) -> MemoryShares:
+    """
+    Return the shares of a device that holds a part of the model.
+
+    The first pipeline stage is the fullest: it has the embedding, and keeps as many micro-batches as there are stages
+    (1F1B), one chunk more with an interleaved schedule (Narayanan et al. 2021). Without sequence parallelism block
+    inputs, norms and dropout are on every device of a tensor group (Korthikanti et al. 2022). Sharded stages of a
+    pipeline keep their weights gathered and their gradients whole over the micro-batches of a step.
+    """
+    tensor, pipeline = parallel.tensor.astype(np.float64), parallel.pipeline.astype(np.float64)
+    staged = pipeline > 1
+    data = np.maximum(world / (tensor * pipeline * parallel.context), 1.0)
+    shard = 1.0 / np.maximum(world / (tensor * pipeline), 1.0)  # FSDP spreads over the context group as well
+    flight = np.where(
+        staged, pipeline * (1 + (pipeline - 1) / (pipeline * parallel.virtual) * (parallel.virtual > 1)), 1.0
+    )
+    flight = np.minimum(flight, np.maximum(passes, 1))
+    part = np.where(staged, _stage_share(profile, pipeline), 1.0) / tensor
+    passing = 1.0 / (tensor * parallel.context)
+    split = np.ones_like(tensor, dtype=np.bool_)
+    if parallel.sequence_parallel is not None:
+        split = parallel.sequence_parallel
+    undivided = np.where(split, 0.0, _undivided_share(profile))
+    kept = passing * (1 - undivided) + undivided / parallel.context
+    unit, compute = _largest_unit_bytes(profile), float(sum(n * size for n, size in _weights(profile)))
+    trained = min(1.0, profile.memory.gradient_bytes / max(float(profile.parameter_bytes), 1.0))
+    whole = np.where(staged, compute * part, np.minimum(GATHERED_UNITS * unit, compute) / tensor)
+    bucket = np.minimum(profile.memory.gradient_bytes * part, ZERO_BUCKET_BYTES)
+    return MemoryShares(
+        stored=np.where(sharded, shard, 1.0) * part,
+        gradients=np.where(sharded, shard, 1.0) * part,
+        state=np.where(sharded, shard, np.where(parallel.sharded_optimizer, 1.0 / data, 1.0)) * part,
+        kept=kept * flight / pipeline,
+        passing=passing,
+        gathered_bytes=np.where(sharded, whole, 0.0),
+        unreduced_bytes=np.where(sharded, np.where(staged, compute * part, unit / tensor) * trained, 0.0),
+        bucket_bytes=np.where(parallel.sharded_optimizer & ~sharded, 2 * bucket, 0.0),
+    )
+
+
+def _stage_share(profile: JobProfile, pipeline: Array) -> Array:
+    """Return the share of the weights on the fullest stage: an equal part of the blocks, and one table of tokens."""
+    weights = _weights(profile)
+    half = any(g.kind == "matmul" and g.dtype in ("bf16", "fp16") for g in profile.operations)
+    computed = sum(n * size for n, size in weights) / (2 if half else 4)
+    table = max((size for n, size in weights if n == 1), default=0.0) / (2 if half else 4)
+    stored = float(sum(group.count for group in profile.parameters))
+    tables = 2 if stored > computed + 0.5 * table else 1  # an embedding of its own beside the head
+    share = table / max(stored, 1.0)
+    return np.asarray((1 - tables * share) / pipeline + share)
+
+
+def _undivided_share(profile: JobProfile) -> float:
+    """Return the share of the saved activations that tensor parallelism alone does not divide: norms and dropout."""
+    norms = [g for g in profile.operations if g.kind == "normalization" and g.phase == "forward"]
+    sizes = {int(np.prod(g.shape)) for g in norms}
+    bytes_ = sum(g.bytes_moved - g.bytes_fixed for g in norms)
+    bytes_ += sum(
+        g.launches * g.shape[0]
+        for g in profile.operations
+        if g.kind == "dropout" and g.phase == "forward" and g.shape and g.shape[0] in sizes
+    )
+    return min(1.0, bytes_ / max(profile.memory.saved_activation_bytes, 1))
+
+
+def _weights(profile: JobProfile) -> list[tuple[int, float]]:
+    """Return launches and bytes of every weight of a forward pass."""
+    return [
+        (group.launches, group.bytes_fixed / group.launches)
+        for group in profile.operations
+        if group.phase == "forward" and group.launches and group.kind in _WEIGHTED_KINDS
+    ]
+
+
+def _same_type_bytes(profile: JobProfile) -> int:
+    """Return the bytes of all weights of the types that train: what one flat parameter can hold."""
+    types = {group.dtype for group in profile.parameters if group.trainable}
+    return sum(group.parameter_bytes for group in profile.parameters if group.dtype in types)
+
+
+def _largest_unit_bytes(profile: JobProfile) -> float:
+    """
+    Return the bytes of the largest FSDP unit.
+
+    A profile does not say how the model is wrapped. Layers that repeat share one shape, so the weights of all
+    products that run more than once in forward, counted once each, make about one block; a single large
+    weight, such as an embedding, is a unit too.
+    """
+    weights = _weights(profile)
+    block = sum(size for launches, size in weights if launches > 1)
+    largest = max((size for _, size in weights), default=0.0)
+    return min(max(block, largest), float(profile.parameter_bytes))
