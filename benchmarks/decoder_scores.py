@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fit_decoder import GROUPS, Rows, coefficients, empty_fit, solve
+from decoder_model import Rows, coefficients, empty_fit, solve
+from fit_decoder import folds
 from workloads.decoder_profile import DecoderTraces
 from workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
@@ -61,16 +62,15 @@ def _left_out(
     base = empty_fit(data, shipped.fitted_at)
     index = sorted(runs)
     rows = Rows.of([runs[i] for i in index], [lines[i] for i in index], base, calibration())
-    group = np.array([GROUPS[name](runs[i], lines[i]) for i in index])
-    start = solve(rows, base)
+    start = solve(rows, base).theta
     fits: dict[int, DecoderFit] = {}
-    for value in sorted(set(group)):
-        inside = rows.only(group != value)
-        fit = coefficients(solve(inside, base, start, 12), base)
-        seen = tuple(sorted({run.device.generation for run in inside.runs}))
+    for inside, seen in folds(rows, name):
+        others = rows.only(seen)
+        fit = coefficients(solve(others, base, start, 12).theta, base)
+        generations = tuple(sorted({run.device.generation for run in others.runs}))
         # Widths are those of the shipped fit: they come from held-out errors of every group in turn.
-        fit = fit.model_copy(update={"sigma": shipped.sigma, "generations": seen})
-        fits.update({i: fit for i, own in zip(index, group, strict=True) if own == value})
+        fit = fit.model_copy(update={"sigma": shipped.sigma, "generations": generations})
+        fits.update({i: fit for i, own in zip(index, inside, strict=True) if own})
     return fits
 
 

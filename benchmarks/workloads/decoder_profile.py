@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup, ParameterGroup
+from trainfare_core.prediction.decoder_ledger import CAST_TO_8_BITS
 from workloads.decoder import Decoder, DecoderStep, trace_blocks
 from workloads.decoder_moments import moments_of_blocks
 
@@ -289,13 +290,15 @@ def with_float8(profile: JobProfile, vocabulary: int) -> JobProfile:
             groups.append(group)
             continue
         groups.append(group.model_copy(update={"dtype": "fp8"}))
+        # A weight's gradient is written, not read: what is cast there are activations.
+        makes_gradient = group.bytes_written >= group.bytes_fixed
         groups.append(
             group.model_copy(
                 update={
-                    "kind": "copy", "name": "cast_fp8", "flops": 0,
+                    "kind": "copy", "name": CAST_TO_8_BITS, "flops": 0,
                     "shape": (group.bytes_read // 2 // max(group.launches, 1),),
                     "bytes_written": group.bytes_read // 2,
-                    "bytes_fixed": min(group.bytes_fixed * 3 // 2, group.bytes_read * 3 // 2),
+                    "bytes_fixed": 0 if makes_gradient else min(group.bytes_fixed, group.bytes_read) * 3 // 2,
                 }
             )
         )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from trainfare_core.accelerators import Accelerator, accelerator
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.decoder_ledger import LIBRARY_PRECISION
 from trainfare_core.prediction.memory import usable_memory_bytes
 from workloads.decoder import DecoderStep, Method, Recompute
 from workloads.decoder_names import context_of, decoder_of
@@ -25,6 +26,8 @@ _OTHER_MODELS = re.compile(r"(?<![a-z])(bert|clip|vit|swin|bart|language-per|vis
 _FUSED_KEEPS = 0.6
 """Activations that fused kernels keep over what single operations keep."""
 _FUSED = re.compile(r"compile|jax|thunder|nemo|synapse|neuronx")
+_LIBRARY = re.compile(r"nemo[ /]|maxtext|jax|synapse|neuronx")
+"""Stacks of fused kernels (Transformer Engine, XLA, vendors' graph compilers), as a profile's precision says it."""
 _PLAIN = re.compile(r"megatron(-lm$|-deepspeed$|\()")
 """Megatron of 2021 and 2022: no flash attention, dropout, gradients exchanged after backward."""
 _FLOAT8 = ("fp8", "mxfp8", "int8")
@@ -109,6 +112,8 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         profile = with_float8(profile, model.vocabulary)
     compiled = bool(_FUSED.search(row["framework"].lower())) and "eager" not in row["framework"].lower()
     profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
+    if _LIBRARY.search(row["framework"].lower()):
+        profile = profile.model_copy(update={"precision": LIBRARY_PRECISION})
     tokens = micro * passes * plan.data * sequence
     if model.experts and plan.sharded and plan.expert == 1 and "jax" not in row["framework"]:
         return "how experts are spread is not stated"

@@ -18,7 +18,12 @@ from workloads.decoder_plans import Plan, plan_of
 from workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
 from workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
+from builders.plans import plan, shapes
 from trainfare_core.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.decoder_fit import decoder_calibration
+from trainfare_core.prediction.decoder_ledger import CAST_TO_8_BITS, LIBRARY_PRECISION
+from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.memory import memory_parts
 
 SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
@@ -68,6 +73,26 @@ def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
     kinds = {g.dtype for g in eight.operations if g.kind == "matmul" and SMALL.vocabulary not in g.shape}
     assert kinds == {"fp8"}
     assert {g.dtype for g in eight.operations if g.kind == "attention"} == {"bf16"}
+    casts = [g for g in eight.operations if g.name == CAST_TO_8_BITS]
+    weights = sum(g.bytes_fixed for g in casts)
+    inside = sum(g.count for g in full.parameters) - 2 * SMALL.vocabulary * SMALL.hidden
+    # Forward and for the gradient of the input; 2 bytes read and 1 written. Norms are not cast.
+    assert weights == pytest.approx(2 * 3 * inside, rel=0.01)
+
+
+def test_a_library_casts_each_weight_once_a_step() -> None:
+    """Others cast it in every pass: more passes of a step cost them more."""
+    eight = with_float8(DecoderTraces().profile(DecoderStep(SMALL, 256)), SMALL.vocabulary)
+    compiled = eight.model_copy(update={"source": eight.source.model_copy(update={"compiled": True})})
+    library = compiled.model_copy(update={"precision": LIBRARY_PRECISION})
+    fit = decoder_calibration().model_copy(update={"stack_factor": {}, "framework_slope": 0.0})
+
+    def memory_s(job: JobProfile, passes: int) -> float:
+        plans = plan(accumulate=passes)
+        return float(predict_run(prepare(job, decoder=fit), shapes("H100-SXM-80GB"), plans).memory_s[0])
+
+    assert memory_s(library, 1) == pytest.approx(memory_s(compiled, 1), rel=1e-6)
+    assert memory_s(library, 16) < 0.97 * memory_s(compiled, 16)
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ def _split(
 
 
 def test_a_pipeline_waits_less_with_more_micro_batches_and_with_chunks() -> None:
-    """Bubble (p - 1) / (m v): Narayanan et al. 2021."""
+    """Bubble (p - 1) / (m v): Narayanan et al. 2021; the stage with the head makes the others wait a little more."""
     job = gpt_profile(layers=32, width=4096, heads=32)
     fit = decoder_calibration()
     one = _split(job, pipeline=8, accumulate=8)
     waiting = one.communication_s[0] / (one.step_s[0] - one.communication_s[0])
-    assert waiting == pytest.approx(fit.bubble_factor * 7 / 8, rel=0.1)
+    assert fit.bubble_factor * 7 / 8 < waiting < fit.bubble_factor * 7 / 8 + 0.2
     chunks = _split(job, pipeline=8, virtual=4, accumulate=8)
     longer = _split(job, pipeline=8, accumulate=64)
     assert chunks.step_s[0] < one.step_s[0]
@@ -63,6 +63,41 @@ def test_a_split_model_needs_less_memory_and_a_pipeline_keeps_its_micro_batches(
     assert tensor.memory_bytes[0] < pipeline.memory_bytes[0] < whole.memory_bytes[0]
     zero = _split(job, sharded_optimizer=True)
     assert zero.memory_bytes[0] < whole.memory_bytes[0]
+
+
+def test_the_stage_with_the_head_holds_the_others_up() -> None:
+    """Few blocks a stage: the last stage has its share of the blocks and the whole vocabulary besides."""
+    deep, shallow = (gpt_profile(layers=layers, width=2048, heads=16) for layers in (96, 12))
+    ledger = DecoderLedger.of(shallow)
+    assert 0 < float(ledger.head_flops) < float(ledger.product_flops)
+    waits = [
+        one.communication_s[0] / one.step_s[0] for one in (_split(j, pipeline=4) for j in (deep, shallow))
+    ]
+    assert waits[1] > 1.1 * waits[0]
+    assert _split(shallow).communication_s[0] < 0.1 * _split(shallow).step_s[0], "one stage waits for nobody"
+
+
+def test_what_runs_the_model_decides_how_far_it_falls_behind_the_chip() -> None:
+    """Kernel libraries keep up with an H100; PyTorch, eager or compiled, takes longer than its A100 step promises."""
+    eager = gpt_profile(layers=32, width=4096, heads=32)
+    compiled = eager.model_copy(update={"source": eager.source.model_copy(update={"compiled": True})})
+    library = eager.model_copy(update={"precision": "transformer-engine"})
+    gain = {}
+    for name, job in (("eager", eager), ("compiled", compiled), ("library", library)):
+        a100, h100 = (predict_one(job, device).step_s[0] for device in (A100, "H100-SXM-80GB"))
+        gain[name] = a100 / h100
+    assert gain["library"] > 1.2 * gain["eager"]
+    assert gain["library"] > 1.2 * gain["compiled"]
+    one = [predict_one(job, "H100-SXM-80GB").step_s[0] for job in (eager, compiled, library)]
+    assert one[0] > one[1] > one[2]
+    far = predict_one(eager, "B200-SXM-180GB").step_s[0]
+    assert far < one[0], "no further loss is assumed beyond the chips that were measured"
+
+
+def test_a_tensor_exchange_that_nothing_overlaps_is_waited_for() -> None:
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    library = job.model_copy(update={"precision": "transformer-engine"})
+    assert _split(library, tensor=8).communication_s[0] < 0.8 * _split(job, tensor=8).communication_s[0]
 
 
 def test_gradients_that_do_not_overlap_cost_more() -> None:

@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from trainfare_core.accelerators import Accelerator
 
-__all__ = ["USUAL_CEILING", "DecoderFit", "decoder_calibration"]
+__all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
+
+STACKS: Final = ("plain", "eager", "compiled", "library")
+"""What runs a model: a trainer with neither fused attention nor overlap, PyTorch, torch.compile, fused kernels."""
 
 USUAL_CEILING: Final = 0.8
 """Share of the dense peak that the best matrix product reaches, where nobody has measured it."""
@@ -22,7 +25,8 @@ class DecoderFit(BaseModel):
 
     `matmul_ceiling` is measured, by accelerator and type ("bf16", "fp8"): the best matrix product over the dense
     peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Everything else
-    holds for all devices; `kind_factor` multiplies the device time of what is not a GPU.
+    holds for all devices; `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU
+    by what runs the model there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,15 +46,27 @@ class DecoderFit(BaseModel):
     vector_efficiency: float
     fused_bytes_share: float
     """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""
+    cast_bytes_share: float
+    """Of the bytes of casts to 8 bits, what is moved: many are fused into the operation before."""
     host_launch_s: float
     plain_host_factor: float
     """The same for trainers that issue gradients after backward: they also issue more, smaller operations."""
+    hold_exponent: float
+    """How sharply the slower of device and host decides: step = (device^h + host^h)^(1/h)."""
     narrow_slope: float
     """Loss of efficiency for every halving of a product's width below 4,096."""
     kind_factor: dict[str, float]
+    stack_factor: dict[str, float]
+    """By `STACKS`: time over that of the mean stack on the same GPU."""
+    framework_slope: float
+    """Exponent of the bf16 peak over an A100's (up to an H100's) by which eager and compiled PyTorch take longer."""
     bubble_factor: float
+    last_stage_exposed: float
+    """Of the head's products, which one pipeline stage holds alone, the share that the other stages wait for."""
     tensor_exposed: float
-    """Share of the tensor-parallel exchange that the step waits for."""
+    """Share of the tensor-parallel exchange that the step waits for, where a library overlaps it with products."""
+    tensor_exposed_late: float
+    """The same where nothing overlaps it."""
     expert_exposed: float
     data_exposed: float
     """Share of gradient and weight traffic that is exposed even where there is enough to hide it behind."""
@@ -75,7 +91,8 @@ class DecoderFit(BaseModel):
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
-                "narrow_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {},
+                "narrow_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {}, "stack_factor": {},
+                "framework_slope": 0.0,
             }
         )  # fmt: skip
 

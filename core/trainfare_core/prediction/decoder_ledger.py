@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.job_profile import JobProfile, OperationGroup
 
-__all__ = ["DecoderLedger", "is_decoder"]
+__all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "DecoderLedger", "is_decoder"]
+
+CAST_TO_8_BITS: Final = "cast_fp8"
+"""Name of the operations that cast an operand of a product to 8 bits."""
+LIBRARY_PRECISION: Final = "transformer-engine"
+"""How Lightning's precision begins where a library of fused kernels runs the blocks."""
 
 Array = NDArray[np.float64]
 
@@ -26,6 +32,7 @@ _PER_STEP = frozenset(
         "weight_bytes",
         "width",
         "fused",
+        "library",
     )
 )
 
@@ -40,7 +47,9 @@ class DecoderLedger:
         grouped_flops, grouped8_flops: the same of experts.
         batched_flops: products without weights, of attention that is not fused.
         attention_flops: fused attention; half of the square where it is causal.
+        head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
+        cast_bytes: of `vector_bytes`, activations cast to 8 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
         optimizer_bytes: once an optimizer step.
         launches: of one pass; `optimizer_launches`: once a step.
         boundary_bytes: inputs of all norms, 16 bits: what tensor parallelism exchanges once forward and once
@@ -51,6 +60,7 @@ class DecoderLedger:
         expert_weight_bytes: of the experts, 16 bits; each device of an expert-parallel group holds its part.
         width: of the block (hidden size).
         fused: 1 where pointwise operations are fused.
+        library: 1 where a library of fused kernels runs the blocks (Lightning's precision "transformer-engine").
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
     """
 
@@ -60,7 +70,10 @@ class DecoderLedger:
     grouped8_flops: Array
     batched_flops: Array
     attention_flops: Array
+    head_flops: Array
     vector_bytes: Array
+    cast_bytes: Array
+    cast_weight_bytes: Array
     fixed_bytes: Array
     optimizer_bytes: Array
     launches: Array
@@ -75,6 +88,7 @@ class DecoderLedger:
     expert_weight_bytes: Array
     width: Array
     fused: Array
+    library: Array
     bfloat: Array
 
     @classmethod
@@ -106,6 +120,8 @@ class DecoderLedger:
             )
 
         vector = [g for g in groups if g.kind not in _PRODUCTS and g.kind != "attention"]
+        casts = [g for g in vector if g.name == CAST_TO_8_BITS]
+        library = profile.precision.startswith(LIBRARY_PRECISION)
         forward = [g for g in norms if not g.recomputed]
         experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
         expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))
@@ -122,7 +138,10 @@ class DecoderLedger:
             "attention_flops": float(
                 sum(g.flops * _causal_share(g) for g in groups if g.kind == "attention")
             ),
+            "head_flops": _head_flops(groups, passes),
             "vector_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in vector)),
+            "cast_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in casts)),
+            "cast_weight_bytes": float(sum(g.bytes_fixed for g in casts)),
             "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
             "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
             "launches": float(sum(g.launches for g in groups)),
@@ -136,7 +155,8 @@ class DecoderLedger:
             "weight_bytes": max(weights - held, 0.0),
             "expert_weight_bytes": expert_bytes,
             "width": float(width),
-            "fused": float(profile.source.compiled),
+            "fused": float(profile.source.compiled or library),
+            "library": float(library),
             "bfloat": float(any(g.dtype == "bf16" and g.kind in _PRODUCTS for g in groups)),
         }
         whole = {name: value if name in _PER_STEP else value / passes for name, value in values.items()}
@@ -173,6 +193,18 @@ def _width(groups: Sequence[OperationGroup]) -> int:
             size = group.shape[0] * group.shape[1] * group.launches
             elements[group.shape[1]] = elements.get(group.shape[1], 0) + size
     return max(sorted(elements), key=lambda width: elements[width], default=0)
+
+
+def _head_flops(groups: Sequence[OperationGroup], passes: float) -> float:
+    """Return FLOPs of the largest matrix that runs once a pass: the head; every other one runs once a block."""
+    products = [
+        g for g in groups if g.kind == "matmul" and len(g.shape) == 4 and g.dtype not in ("fp8", "int8")
+    ]
+    once = [g for g in products if g.phase == "forward" and g.launches <= passes and not g.recomputed]
+    if not once:
+        return 0.0
+    vocabulary = max(max(once, key=lambda g: g.flops).shape[2:])
+    return float(sum(g.flops for g in products if vocabulary in g.shape))
 
 
 def _causal_share(group: OperationGroup) -> float:

@@ -1,12 +1,14 @@
 """
 How long one optimizer step of a large language model takes on many devices.
 
-    pass = hold(products + attention + vectors, host launches) / p + tensor and expert exchanges / p
-    step = passes x pass x (1 + bubble (p - 1) / (passes x v)) + exposed gradients + update
+    pass = hold(stack x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
+    step = passes x pass x (1 + bubble (p - 1) / (passes x v)) + last stage + exposed gradients + update
 
 Products run at the measured ceiling of their device (the best matrix product anybody timed there) times one fitted
 share; t devices of a tensor-parallel group and c of a context-parallel one share a pass; p pipeline stages of v chunks
-wait for one another (Narayanan et al. 2021). Collectives are rings inside a machine and hierarchical across. All
+wait for one another (Narayanan et al. 2021), and for the last, which also holds the head. `stack` is what runs the
+model on a GPU: PyTorch eager or compiled, which falls behind as the chip grows faster, a library of fused kernels, or
+a trainer of 2021 without either. Collectives are rings inside a machine and hierarchical across. All
 inputs are arrays of one shape, so n plans of one profile and n measured rows of n profiles are the same call.
 """
 
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.accelerators import Accelerator
 from trainfare_core.prediction.communication import Links
-from trainfare_core.prediction.decoder_fit import DecoderFit
+from trainfare_core.prediction.decoder_fit import STACKS, DecoderFit
 from trainfare_core.prediction.decoder_ledger import DecoderLedger
 
 __all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times"]
@@ -33,6 +35,9 @@ DEVICE_LAUNCH_S = 2e-6
 _WIDE = 4096.0
 _BACKWARD_SHARE = 2.0 / 3.0
 _KINDS = ("gpu", "tpu", "trainium", "gaudi")
+_A100_FLOPS_PER_S = 312e12
+_MOST_DOUBLINGS = 1.67
+"""From an A100 to an H100: no eager or compiled run was measured beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class DeviceRows:
     bytes_per_s: Array
     link_per_s: Array
     link_latency_s: Array
+    doublings: Array
+    """Of the 16-bit peak over an A100's, within what was measured."""
     kind: NDArray[np.int64]
 
     @classmethod
@@ -68,6 +75,7 @@ class DeviceRows:
             np.array(half), np.array(brain), np.array(eight), np.array(attention), np.array(wide_attention),
             np.array([device.memory_bandwidth_bytes_per_s for device in devices]),
             np.array([link.bytes_per_s for link in links]), np.array([link.latency_s for link in links]),
+            np.clip(np.log2(np.array(wide_attention) / _A100_FLOPS_PER_S), 0.0, _MOST_DOUBLINGS),
             np.array([_KINDS.index(d.kind) if d.kind in _KINDS else 0 for d in devices], dtype=np.int64),
         )  # fmt: skip
 
@@ -76,7 +84,7 @@ class DeviceRows:
         return DeviceRows(
             self.half_per_s[row], self.bfloat_per_s[row], self.eight_per_s[row], self.attention_per_s[row],
             self.bfloat_attention_per_s[row], self.bytes_per_s[row], self.link_per_s[row],
-            self.link_latency_s[row], self.kind[row],
+            self.link_latency_s[row], self.doublings[row], self.kind[row],
         )  # fmt: skip
 
 
@@ -140,21 +148,20 @@ def decoder_times(
     """Return the parts of the step of every row; see the module for the formula."""
     share = spread.ratio / (spread.tensor * spread.context)
     factor = np.array([1.0, *(fit.kind_factor.get(kind, 1.0) for kind in _KINDS[1:])])[devices.kind]
-    compute = _compute_s(ledger, devices, spread, fit) * share * factor
-    moved = ledger.vector_bytes * np.where(ledger.fused > 0, fit.fused_bytes_share, 1.0) * share
-    fixed = ledger.fixed_bytes / (
-        spread.tensor * np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
-    )
-    memory = (moved + fixed) / (devices.bytes_per_s * fit.vector_efficiency) * factor
+    factor = factor * _stack_factor(ledger, devices, spread, fit)
+    product_s, head_s = _compute_s(ledger, devices, spread, fit)
+    compute = product_s * share * factor
+    memory = _memory_s(ledger, devices, spread, fit) * factor
     device_s = compute + memory + ledger.launches * DEVICE_LAUNCH_S
-    eager = devices.kind == 0
     host_s = (
-        ledger.launches * fit.host_launch_s * eager * np.where(spread.overlap, 1.0, fit.plain_host_factor)
-    )
-    held = (device_s**4 + host_s**4) ** 0.25
+        ledger.launches * fit.host_launch_s * (devices.kind == 0)
+        * np.where(spread.overlap, 1.0, fit.plain_host_factor)
+    )  # fmt: skip
+    held = (device_s**fit.hold_exponent + host_s**fit.hold_exponent) ** (1 / fit.hold_exponent)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
     one_pass = (held + exchanged) / spread.pipeline
     bubble = fit.bubble_factor * one_pass * (spread.pipeline - 1) / spread.virtual
+    last = fit.last_stage_exposed * head_s * share * factor * (1 - 1 / spread.pipeline) * spread.passes
     traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
     window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
     exposed = np.where(
@@ -168,7 +175,7 @@ def decoder_times(
         compute_s=compute * times,
         memory_s=memory * times + update,
         launch_s=(held - compute - memory) * times,
-        bubble_s=bubble,
+        bubble_s=bubble + last,
         exposed_s=exchanged * times + exposed,
         hidden_s=traffic - exposed,
         network_s=np.where(spread.machines > 1, network_a * times + network_b, 0.0)
@@ -176,8 +183,38 @@ def decoder_times(
     )  # fmt: skip
 
 
-def _compute_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
-    """Return seconds of all products and of attention of one whole pass on one device."""
+def _stack_factor(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
+    """Return how much longer this stack takes on a GPU than the mean one; 1 elsewhere."""
+    library, fused = ledger.library > 0, ledger.fused > 0
+    plain = ~spread.overlap
+    of = {name: fit.stack_factor.get(name, 1.0) for name in STACKS}
+    torch = np.where(fused, of["compiled"], of["eager"]) * 2.0 ** (fit.framework_slope * devices.doublings)
+    factor = np.where(plain, of["plain"], np.where(library, of["library"], torch))
+    return np.where(devices.kind == 0, factor, 1.0)
+
+
+def _memory_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
+    """
+    Return seconds of pointwise operations and norms of one pass.
+
+    Compilers of what is not a GPU fuse always. A library casts a weight to 8 bits once a step, others in every pass.
+    """
+    fused = (ledger.fused > 0) | (devices.kind > 0)
+    varying = (ledger.vector_bytes - ledger.cast_bytes) * np.where(fused, fit.fused_bytes_share, 1.0)
+    varying = varying + ledger.cast_bytes * fit.cast_bytes_share
+    weights = (
+        ledger.cast_weight_bytes * fit.cast_bytes_share / np.where(ledger.library > 0, spread.passes, 1.0)
+    )
+    experts = np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
+    fixed = (ledger.fixed_bytes - ledger.cast_weight_bytes + weights) / experts
+    total = varying * spread.ratio / spread.context + fixed
+    return np.asarray(total / spread.tensor / (devices.bytes_per_s * fit.vector_efficiency))
+
+
+def _compute_s(
+    ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit
+) -> tuple[Array, Array]:
+    """Return seconds of all products and attention of one whole pass on one device, and of the head alone."""
     narrow = np.minimum(np.log2(np.maximum(ledger.width, 1.0) / spread.tensor * 4 / _WIDE), 0.0)
     shape = 2.0 ** (fit.narrow_slope * narrow)
     bfloat = ledger.bfloat > 0
@@ -185,7 +222,7 @@ def _compute_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: 
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
     sixteen = peak * fit.product_efficiency * shape
     eight = devices.eight_per_s * fit.product8_efficiency * shape
-    return np.asarray(
+    total = (
         ledger.product_flops / sixteen
         + ledger.product8_flops / eight
         + ledger.grouped_flops / (sixteen * fit.grouped_efficiency)
@@ -193,6 +230,7 @@ def _compute_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: 
         + ledger.batched_flops / (attention * fit.batched_efficiency)
         + ledger.attention_flops / (attention * fit.attention_efficiency)
     )
+    return np.asarray(total), np.asarray(ledger.head_flops / sixteen)
 
 
 def _model_exchange_s(
@@ -220,8 +258,10 @@ def _model_exchange_s(
         2 * ledger.hidden_bytes * share * (spread.pipeline - 1) * spread.virtual / t / each,
         0.0,
     )
-    waiting = fit.tensor_exposed * tensor_s + fit.expert_exposed * (local_s + remote_s) + stages
-    far = fit.tensor_exposed * tensor_s * across + fit.expert_exposed * remote_s + stages
+    overlapped = (ledger.library > 0) & spread.overlap
+    tensor_s = tensor_s * np.where(overlapped, fit.tensor_exposed, fit.tensor_exposed_late)
+    waiting = tensor_s + fit.expert_exposed * (local_s + remote_s) + stages
+    far = tensor_s * across + fit.expert_exposed * remote_s + stages
     return np.asarray(np.nan_to_num(waiting)), np.asarray(np.nan_to_num(far))
 
 

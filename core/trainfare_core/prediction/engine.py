@@ -7,7 +7,7 @@ From a profile and a table of plans to a table of predictions: the parts put tog
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -258,8 +258,13 @@ class _Columns:
         if run.ledger is None and plans.parallel is None:
             return general
         ledger = run.ledger or DecoderLedger.of(run.profile)
-        own = decoder_log_sigma(devices.found, row, ledger, spread_of_plans(shapes, plans), run.decoder)
-        own = uncertainty.widened(own, known, run.fit.sigma)
+        spread = spread_of_plans(shapes, plans)
+        own = decoder_log_sigma(devices.found, row, ledger, spread, run.decoder)
+        # The rows that these widths come from: compiled runs, and hosts that hold trainers without overlap up.
+        covered = replace(
+            known, compiled=False, launch_share=np.where(spread.overlap, known.launch_share, 0.0)
+        )
+        own = uncertainty.widened(own, covered, run.fit.sigma)
         return np.asarray(np.where(known.corrected | known.same_device, np.minimum(general, own), own))
 
     def _ignorance(
