@@ -9,8 +9,6 @@ import numpy as np
 from calibration_rows import BLEND, FUSED_BYTES_SHARE
 from numpy.typing import NDArray
 
-from trainfare_core.accelerators import accelerator
-
 __all__ = ["calibration_document", "sigmas"]
 
 Array = NDArray[np.float64]
@@ -18,10 +16,10 @@ Array = NDArray[np.float64]
 
 def calibration_document(
     index: dict[str, int], theta: Array, scores: dict[str, dict[str, float]], counts: dict[str, int],
-    link: dict[str, float], scaling: dict[str, float], digest: str, date: str, shares: dict[str, float],
+    scaling: dict[str, float], digest: str, date: str, shares: dict[str, float],
     residuals: list[float],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the sections of one device, of links and of intervals."""
+    """Return the sections of one device and of intervals."""
 
     def value(name: str) -> float:
         return round(float(theta[index[name]]), 4)
@@ -33,12 +31,11 @@ def calibration_document(
         return float(f"{math.exp(value(name)):.3g}")
 
     saved = 1 / 2.25 + (1 - 1 / 2.25) / (1 + math.exp(-value("winograd")))
-    nvlink = _a100_link_share(link["bus_bytes_per_s"])
     return {
         "schema_version": 2,
         "fitted_at": date,
         "data_sha256": digest,
-        "fitted_on": {**counts, "all-reduce": int(link["rows"]), "scaling": int(scaling["rows"])},
+        "fitted_on": {**counts, "scaling": int(scaling["rows"])},
         "scores": scores,
         "compute": {"vector": part("vector|"), "tensor": part("tensor|")},
         "shared": part("shared|"),
@@ -57,22 +54,8 @@ def calibration_document(
             "fused_bytes_share": FUSED_BYTES_SHARE,
             "fused_launch_share": 0.4,
         },
-        "communication": {
-            "link_efficiency": {"nvlink": nvlink, "pcie": 0.35, "ici": 0.7, "other": 0.5},
-            "link_latency_s": {
-                "nvlink": float(f"{link['latency_s']:.3g}"),
-                "pcie": 1.5e-5,
-                "ici": 5e-6,
-                "other": 1.5e-5,
-            },
-            "straggler_share": round(scaling["straggler_share"], 4),
-            "network_efficiency": 0.5,
-            "network_latency_s": 3e-5,
-            "exposed_floor": 0.2,
-            "overlap_window": 0.7,
-        },
         "source": {name: round(share, 3) for name, share in shares.items()},
-        "sigma": {**sigmas(scores, scaling), "quantiles": _quantiles(residuals)},
+        "sigma": {**sigmas(scores), "quantiles": _quantiles(residuals)},
     }
 
 
@@ -86,20 +69,14 @@ def _quantiles(residuals: list[float]) -> dict[str, float]:
     }
 
 
-def _a100_link_share(bus_bytes_per_s: float) -> float:
-    """Return the measured bus rate over what the catalogue says of the A100's NVLink, one direction."""
-    rate = accelerator("A100-SXM-80GB").link_bytes_per_s or 300e9
-    return round(min(bus_bytes_per_s / rate, 1.0), 3)
-
-
-def sigmas(scores: dict[str, dict[str, float]], scaling: dict[str, float]) -> dict[str, float]:
+def sigmas(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """
     Return the standard deviations by ignorance.
 
     `base` is of models left out on devices that were seen, `unseen_device` and `unseen_generation` add what a chip
     or a generation left out adds, `corrected` is of models left out
     with one step measured on another chip, `corrected_unseen_device` adds what an unseen chip adds then,
-    `several_devices` of what scaling does not explain; the others have no rows of their own here and are set wide.
+    `several_devices` is in the file of links; the others have no rows of their own here and are set wide.
     """
     base = scores["workload_left_out"]["sigma_80"]
     chip = scores["chip_and_workload_left_out"]["sigma_80"]
@@ -109,7 +86,7 @@ def sigmas(scores: dict[str, dict[str, float]], scaling: dict[str, float]) -> di
     return {
         "base": round(base, 3), "unseen_device": round(max(chip**2 - base**2, 0.0) ** 0.5, 3),
         "unseen_generation": round(max(generation**2 - max(chip, base) ** 2, 0.1**2) ** 0.5, 3), "unseen_path": 0.15,
-        "emulated": 0.3, "needs_porting": 0.25, "several_devices": round(scaling["sigma_80"], 3),
+        "emulated": 0.3, "needs_porting": 0.25,
         "several_nodes": 0.15, "compiled": 0.25, "launch_bound": 0.1, "unknown_share": 1.0, "same_device": 0.08,
         "corrected": round(corrected, 3),
         "corrected_unseen_device": round(max(corrected_new**2 - corrected**2, 0.0) ** 0.5, 3),

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 from calibration_document import calibration_document
-from calibration_rows import FILES, collective_fit, scaling_fit
+from calibration_rows import FILES, scaling_fit
 from numpy.typing import NDArray
 from single_fit import Problem, prior, solve
 from single_rows import Row, read_rows
 from workloads import ProfileCache
 
-from trainfare_core.prediction.calibration import Calibration
+from trainfare_core.prediction.calibration import with_links
 
 Array = NDArray[np.float64]
 
@@ -191,11 +191,11 @@ def main() -> None:
     counts = {name: sum(row.source == name for row in rows) for name in sorted({row.source for row in rows})}
     quantiles = list(left["workload"].values())
     document = calibration_document(
-        index.of, theta, scores, counts, collective_fit(arguments.data), scaling, digest(arguments.data),
+        index.of, theta, scores, counts, scaling, digest(arguments.data),
         arguments.date, shares, quantiles,
     )  # fmt: skip
     text = _with_other_sections(arguments.out, document)
-    Calibration.model_validate(text)
+    with_links(text)
     arguments.out.write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(f"wrote {arguments.out}")
     if arguments.residuals:

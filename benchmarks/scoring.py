@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainfare_core.prediction.calibration import calibration
+from trainfare_core.prediction.links import link_calibration
 
 __all__ = ["Scored", "print_table", "score", "summary"]
 
@@ -47,7 +48,7 @@ def summary(scored: list[Scored], skipped: Counter[str]) -> dict[str, Any]:
     return {
         "n": len(scored),
         "skipped": dict(sorted(skipped.items())),
-        "fitted_on": sorted(calibration().fitted_on),
+        "fitted_on": sorted({*calibration().fitted_on, *link_calibration().fitted_on}),
         "overall": score(scored),
         **{f"by_{name}": _grouped(scored, name) for name in ("device", "family", "source", "scope")},
     }

@@ -39,6 +39,7 @@ from trainfare_core.prediction.calibration import calibration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration_rows import accumulation_of, job_of
+from data_parallel import data_parallel_s, is_data_parallel
 from decoder_scores import Answer, decoder_answers
 from scoring import Scored, print_table, summary
 from single_rows import host_copy_s, measured_step_s, torch_of
@@ -80,7 +81,10 @@ def answer_of(line: dict[str, str], cache: ProfileCache | None) -> Answer | str:
     answer = work if isinstance(work, str) else predict_row(line, work.job, work.ratio)
     if isinstance(answer, str) or isinstance(work, str):
         return str(answer)
-    return Answer(work.measured_s, answer[0] + work.extra_s, answer[1])
+    step_s, log_sigma = answer
+    if is_data_parallel(line):
+        step_s = data_parallel_s(work.job, line["accelerator"], int(line["devices"]), work.ratio)
+    return Answer(work.measured_s, step_s + work.extra_s, log_sigma)
 
 
 def _copies_of_one_device(line: dict[str, str]) -> bool:

@@ -9,8 +9,9 @@ LibriSpeech.
 Jobs are described as they were submitted, as far as the submissions' public launch scripts say it: images
 channels-last, half-precision weights and gradients beside fp32 masters, optimizers fused (Apex), frozen batch
 normalisation folded into its convolution, focal loss as one kernel, instance normalisation without a change of layout,
-from v1.0 on BERT with fused attention and a word prediction of the masked tokens alone. What else is fused by hand is
-described as compiled.
+from v1.0 on BERT with fused attention and a word prediction of the masked tokens alone. What else is fused by
+hand (MXNet's batch normalisation with its addition) or recorded in CUDA graphs is described as compiled; PyTorch of
+earlier rounds ran eagerly.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _PRECISIONS = {
 _BERT_TOKENS, _MASKED_TOKENS = 256, 39
 """Mean length of an unpadded sequence, and its 15 % that are predicted."""
 _EARLY_ROUNDS = ("v0.5", "v0.6", "v0.7")
-"""Their BERT multiplies, masks and drops attention in separate kernels and predicts every token."""
+"""PyTorch was eager, without CUDA graphs; BERT's attention came in pieces, and every token was predicted."""
 _OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
@@ -114,9 +115,12 @@ def mlperf_job(row: Row) -> StepJob | str:
     Return the training step of a row of time_to_train.csv on `TRACED_BATCH` samples, or why there is none.
 
     Args:
-        row: `benchmark`, `precision` and `round` are read.
+        row: `benchmark`, `precision`, `round` and `framework` are read.
     """
-    name = row["benchmark"]
+    name, early = row["benchmark"], row["round"] in _EARLY_ROUNDS
+    compiled = not (
+        early and "pytorch" in row["framework"].lower() and "mxnet" not in row["framework"].lower()
+    )
     words = _PRECISIONS.get(row["precision"])
     if words is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
@@ -130,8 +134,8 @@ def mlperf_job(row: Row) -> StepJob | str:
                 "throughput_unit": "samples/s", "notes": notes,
             }
         )  # fmt: skip
-        return known if isinstance(known, str) else _as_submitted(known, optimizer)
-    if name == "bert" and row["round"] in _EARLY_ROUNDS:
+        return known if isinstance(known, str) else _as_submitted(known, optimizer, compiled=compiled)
+    if name == "bert" and early:
         name = "bert-early"
     if name not in _OWN:
         return f"{name}: no description of this benchmark"
@@ -141,11 +145,11 @@ def mlperf_job(row: Row) -> StepJob | str:
         module=lambda: Supervised(own.build(), lambda net, made: net(*made), own.optimizer),
         batch=lambda: own.inputs(TRACED_BATCH), batch_size=TRACED_BATCH, precision=words[1],
     )  # fmt: skip
-    return _as_submitted(job, own.optimizer)
+    return _as_submitted(job, own.optimizer, compiled=compiled)
 
 
-def _as_submitted(job: StepJob, optimizer: str) -> StepJob:
-    """Return the job with its images channels-last, a fused optimizer and its pointwise operations fused."""
+def _as_submitted(job: StepJob, optimizer: str, *, compiled: bool) -> StepJob:
+    """Return the job with its images channels-last, a fused optimizer and, `compiled`, pointwise operations fused."""
 
     def module() -> nn.Module:
         made = Submitted(cast("pl.LightningModule", job.module()), optimizer)
@@ -166,7 +170,9 @@ def _as_submitted(job: StepJob, optimizer: str) -> StepJob:
         )
 
     word = half_weights(job.precision)
-    return replace(job, key=f"{job.key}.submitted", module=module, batch=batch, precision=word, compiled=True)
+    return replace(
+        job, key=f"{job.key}.submitted", module=module, batch=batch, precision=word, compiled=compiled
+    )
 
 
 class SsdResNet34(Ssd300):

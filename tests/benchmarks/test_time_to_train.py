@@ -18,7 +18,7 @@ from workloads.mlperf import Bert, mlperf_job
 
 ROW = {
     "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
-    "host_networking": "", "interconnect": "", "round": "v2.0", "global_batch_size": "1024", "precision": "FP16 mixed", "grad_accum_steps": "1",
+    "host_networking": "", "interconnect": "", "round": "v2.0", "framework": "PyTorch", "global_batch_size": "1024", "precision": "FP16 mixed", "grad_accum_steps": "1",
     "samples_to_converge": "40000000", "eval_time_fraction": "0.0", "init_min_before_clock": "",
     "time_to_train_min": "30", "source": "own figures: no measured run",
 }  # fmt: skip
@@ -140,6 +140,16 @@ def test_every_benchmark_with_samples_has_a_network() -> None:
         job = mlperf_job(_line(benchmark=name))
         assert isinstance(job, StepJob), job
         assert (job.precision, job.compiled) == ("16-true", True)
+
+
+@pytest.mark.parametrize(
+    ("framework", "compiled"),
+    [("PyTorch 1.6", False), ("MXNet 20.06", True), ("NGC MXNet , NGC PyTorch", True)],
+)
+def test_only_pytorch_of_early_rounds_is_eager(framework: str, *, compiled: bool) -> None:
+    job = mlperf_job(_line(round="v0.7", framework=framework))
+    assert isinstance(job, StepJob)
+    assert job.compiled is compiled
 
 
 def test_frozen_normalisation_costs_nothing_and_the_optimizer_is_one_kernel(cache: ProfileCache) -> None:

@@ -10,14 +10,15 @@ roofline:
 `path` is "vector" (fp32, fp64) or "tensor" (tf32, fp16, bf16, fp8, int8); `features.py` names the features. A
 generation, device or class that was never measured has no coefficient: the device's power, peak, bandwidth and age
 and the operation's kind speak for it, and `Calibration.sigma` makes the interval wider.
-`benchmarks/fit_calibration.py` writes the file.
+`benchmarks/fit_calibration.py` writes the file; constants of links have one of their own (`links.py`).
 """
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from importlib import resources
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from trainfare_core.accelerators import Accelerator
 from trainfare_core.prediction.features import Features, device_compute_features, device_memory_features
+from trainfare_core.prediction.links import CommunicationFit, link_calibration
 
 __all__ = [
     "PATHS",
@@ -36,6 +38,7 @@ __all__ = [
     "SourceFit",
     "calibration",
     "logistic",
+    "with_links",
 ]
 
 Path: TypeAlias = Literal["vector", "tensor"]
@@ -68,21 +71,6 @@ class OverheadFit(_Model):
     fused_bytes_share: float
     """Bytes of pointwise operations left after torch.compile fuses them, over the eager count."""
     fused_launch_share: float
-
-
-class CommunicationFit(_Model):
-    """Alpha-beta constants of collectives; `link_*` by link family, e.g. "nvlink"."""
-
-    link_efficiency: dict[str, float]
-    link_latency_s: dict[str, float]
-    network_efficiency: float
-    network_latency_s: float
-    exposed_floor: float
-    """Share of communication that is exposed even when there is enough compute to hide all of it."""
-    straggler_share: float
-    """Of the step, for every doubling of the devices in one machine, which wait for one another."""
-    overlap_window: float
-    """Share of backward (FSDP: of forward and backward) that can hide communication."""
 
 
 class SourceFit(_Model):
@@ -137,6 +125,7 @@ class Calibration(_Model):
     memory: dict[str, float]
     overhead: OverheadFit
     communication: CommunicationFit
+    """From link_calibration.json."""
     source: SourceFit
     sigma: SigmaFit
 
@@ -203,4 +192,11 @@ def logistic(logit: float | NDArray[np.float64]) -> NDArray[np.float64]:
 def calibration() -> Calibration:
     """Return the coefficients that ship with trainfare, read once per process."""
     text = resources.files("trainfare_core").joinpath("data/calibration.json").read_text(encoding="utf-8")
-    return Calibration.model_validate_json(text)
+    return with_links(json.loads(text))
+
+
+def with_links(document: dict[str, Any]) -> Calibration:
+    """Return the coefficients of a file of `fit_calibration.py`, with the shipped constants of links."""
+    links = link_calibration()
+    sigma = {**document["sigma"], "several_devices": links.several_devices_log_sigma}
+    return Calibration.model_validate({**document, "communication": links.communication, "sigma": sigma})

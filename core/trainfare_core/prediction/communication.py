@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from trainfare_core.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.calibration import CommunicationFit
+from trainfare_core.prediction.links import CommunicationFit
 
-__all__ = ["Links", "Traffic", "collective_s", "exposed_s", "link_of", "traffic_of"]
+__all__ = ["LONGEST_RING", "Links", "Traffic", "collective_s", "exposed_s", "link_of", "traffic_of"]
 
 Array = NDArray[np.float64]
 
-_RING: Final = 16
-"""Devices of the longest ring that was measured."""
+LONGEST_RING: Final = 16
+"""Devices of the largest machine that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ def link_of(device: Accelerator, fit: CommunicationFit) -> Links:
     Return the sustained link of `device` to its peers in one machine: its own link, or PCIe where it has
     none.
     """
-    family = device.link.rstrip("0123456789.") if device.link else ""
-    rate = device.link_bytes_per_s
+    link, rate = device.link, device.link_bytes_per_s
     if not rate:
-        family, rate = "pcie", device.pcie_bytes_per_s
+        link, rate = "pcie", device.pcie_bytes_per_s
     if not rate:
         return Links(np.nan, np.nan, f"the link between {device.name} devices is not known")
-    known = family if family in fit.link_efficiency else "other"
-    return Links(rate * fit.link_efficiency[known], fit.link_latency_s[known])
+    names = (link, link.rstrip("0123456789."), "other")
+    share = next(fit.link_efficiency[name] for name in names if name in fit.link_efficiency)
+    return Links(rate * share, next(fit.link_latency_s[name] for name in names if name in fit.link_latency_s))
 
 
 def collective_s(
@@ -117,7 +117,7 @@ def collective_s(
 
 def _hops(devices: Array) -> Array:
     """Return messages one after another until every device has heard from every other."""
-    return np.asarray(np.minimum(devices - 1, np.maximum(_RING - 1, 2 * (np.sqrt(devices) - 1))))
+    return np.asarray(np.minimum(devices - 1, np.maximum(LONGEST_RING - 1, 2 * (np.sqrt(devices) - 1))))
 
 
 def exposed_s(communication_s: Array, window_s: Array, fit: CommunicationFit) -> Array:

@@ -170,7 +170,11 @@ class _Columns:
         moved, network_s, window = _communication(
             run, devices, row, per_machine, nodes, network, sharded, plans.accumulate, total, passes
         )
-        waiting = fit.communication.straggler_share * np.log2(per_machine) * held
+        waiting = (
+            fit.communication.straggler_share
+            * np.log2(np.minimum(per_machine, communication.LONGEST_RING))
+            * held
+        )
         exposed = communication.exposed_s(moved, window, fit.communication)
         computed = held + exposed + waiting
         samples = plans.micro_ratio * passes
