@@ -34,11 +34,11 @@ from trainfare_core.prediction.step_time import Operations, RateKeys, device_rat
 def seconds_of(groups: list[OperationGroup], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the predicted seconds of kernels timed alone on one accelerator, shape (kernels,)."""
     fit, device = calibration(), accelerator(name)
-    count = len(groups)
+    count, launches = len(groups), np.array([g.launches for g in groups], dtype=float)
     operations = Operations(
         flops=np.array([g.flops for g in groups], dtype=float),
         bytes_batch=np.zeros(count), bytes_fixed=np.zeros(count),
-        launches=np.array([g.launches for g in groups], dtype=float), phase=np.zeros(count, dtype=np.int64),
+        launches=launches, kernels=launches, phase=np.zeros(count, dtype=np.int64),
         kinds=tuple(g.kind for g in groups), rate=np.arange(count), keys=RateKeys.of(groups, fit), fused=False,
         old_host=False,
     )  # fmt: skip

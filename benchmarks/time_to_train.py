@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from scoring import Scored, print_table, summary
 from step_time import predict_row
 from workloads import ProfileCache, profile_of
-from workloads.mlperf import TRACED_BATCH, mlperf_job
+from workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 
 __all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
@@ -119,7 +119,8 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     notes = f"grad_accum={passes}" + (f" {gbit:.0f} Gbps" if gbit else "")
     machines = {"accelerator": line["accelerator"], "devices": str(devices), "nodes": str(nodes),
                 "notes": notes, "strategy": "ddp"}  # fmt: skip
-    answer = predict_row(machines, found.profile, micro / TRACED_BATCH * found.ratio)
+    profile = shared_update(found.profile, update_shares(line, devices // nodes))
+    answer = predict_row(machines, profile, micro / TRACED_BATCH * found.ratio)
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer

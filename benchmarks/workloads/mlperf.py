@@ -30,12 +30,13 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from trainfare_core.job_profile import JobProfile
 from workloads.detection import Ssd300
 from workloads.registry import resolve
 from workloads.segmentation import UNet
 from workloads.single_device import Row, StepJob, Supervised, half_weights
 
-__all__ = ["TRACED_BATCH", "mlperf_job"]
+__all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
 
 TRACED_BATCH = 8
 """Samples that are traced; a row's own number is the engine's `micro_ratio`."""
@@ -69,6 +70,36 @@ class _Own:
     build: Callable[[], nn.Module]
     inputs: Callable[[int], tuple[torch.Tensor, ...]]
     optimizer: str
+
+
+def update_shares(row: Row, devices_per_machine: int) -> int:
+    """
+    Return the devices that share one update of the weights, each doing its part.
+
+    All chips of a TPU slice from v0.6 on (XLA's weight-update sharding), those of a machine for BERT on GPUs from v1.0
+    on (Apex's distributed LAMB); 1 elsewhere. What is exchanged stays the same: a reduce-scatter and a gather.
+    """
+    if row["accelerator"].startswith("TPU"):
+        return 1 if row["round"] == "v0.5" else devices_per_machine
+    return devices_per_machine if row["benchmark"] == "bert" and row["round"] not in _EARLY_ROUNDS else 1
+
+
+def shared_update(profile: JobProfile, shares: int) -> JobProfile:
+    """Return the profile with a part of its optimizer's work."""
+    if shares == 1:
+        return profile
+    groups = tuple(
+        group
+        if group.phase != "optimizer"
+        else group.model_copy(
+            update={
+                name: getattr(group, name) // shares
+                for name in ("flops", "bytes_read", "bytes_written", "bytes_fixed")
+            }
+        )
+        for group in profile.operations
+    )
+    return profile.model_copy(update={"operations": groups})
 
 
 class Submitted(pl.LightningModule):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from time_to_train import network_gbit_per_s, score_lines
 from workloads import ProfileCache, StepJob, profile_of
-from workloads.mlperf import Bert, mlperf_job
+from workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
 
 ROW = {
     "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
@@ -72,6 +72,23 @@ def test_all_chips_of_a_slice_are_on_one_interconnect(cache: ProfileCache) -> No
     slice_of = {"accelerator": "TPU-v4", "precision": "BF16 mixed", "accelerators_total": "64"}
     one, sixteen = _predicted(cache, _line(**slice_of), _line(**slice_of, nodes="16"))
     assert one == sixteen
+
+
+def test_one_update_is_shared_by_those_who_ran_it_so(cache: ProfileCache) -> None:
+    """All chips of a slice; a machine's GPUs for BERT from v1.0 on; nobody before."""
+    tpu = {"accelerator": "TPU-v3", "benchmark": "gnmt"}
+    assert update_shares(_line(**tpu, round="v0.6"), 512) == 512
+    assert update_shares(_line(**tpu, round="v0.5"), 512) == 1
+    assert update_shares(_line(benchmark="bert", round="v1.0"), 8) == 8
+    assert update_shares(_line(benchmark="bert", round="v0.7"), 8) == 1
+    assert update_shares(_line(), 8) == 1
+    found = profile_of(mlperf_job(_line()), cache)
+    assert not isinstance(found, str)
+    whole, part = found.profile, shared_update(found.profile, 8)
+    for before, after in zip(whole.operations, part.operations, strict=True):
+        shares = 8 if before.phase == "optimizer" else 1
+        assert after.bytes_read == before.bytes_read // shares
+        assert after.launches == before.launches
 
 
 def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCache) -> None:

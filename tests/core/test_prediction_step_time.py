@@ -19,6 +19,7 @@ from trainfare_core.prediction.step_time import (
     Operations,
     device_rates,
     host_bound,
+    host_launch_s,
     operation_times,
 )
 
@@ -179,6 +180,26 @@ def test_the_host_bound_is_at_least_both_and_at_most_a_fifth_more(device: float,
     """The step is never shorter than device or host, nor much longer than the slower of them."""
     held = float(host_bound(np.array([device]), np.array([host]))[0])
     assert max(device, host) * (1 - 1e-12) <= held <= 1.2 * max(device, host)
+
+
+def test_a_recurrent_layer_waits_for_every_time_step() -> None:
+    """100 and 400 steps of 2 layers: 600 kernels more in a row, whatever the batch; the host issues one call."""
+    card = accelerator("A100-SXM-80GB")
+    short, long = (
+        profile(
+            operations=(
+                operation(
+                    kind="recurrent", name="aten._cudnn_rnn", shape=(8, steps, 512, 512, 2, 1), flops=1
+                ),
+            )
+        )
+        for steps in (100, 400)
+    )
+    waited = device_seconds(long, card) - device_seconds(short, card)
+    assert waited == pytest.approx(600 * calibration().overhead.device_launch_s, rel=1e-3)
+    fit = calibration()
+    first, second = (float(host_launch_s(Operations.of(job, fit), card, fit).sum()) for job in (short, long))
+    assert first == second
 
 
 @pytest.mark.parametrize(("dtype", "used"), [("bf16", "fp32"), ("tf32", "fp32")])

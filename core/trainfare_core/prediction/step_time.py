@@ -2,7 +2,7 @@
 How long the operations of a step take on one device: a calibrated roofline per operation.
 
     a = FLOPs / (dense peak[dtype] x efficiency)      b = bytes / (bandwidth x efficiency)
-    time = launches x device launch cost + max(a, b) + blend x min(a, b)
+    time = kernels x device launch cost + max(a, b) + blend x min(a, b)
 
 and the whole step is held up by the host that issues the launches one after another. Everything is an array:
 operations x devices, then one matrix product per quantity for all micro-batch sizes at once.
@@ -106,6 +106,8 @@ class Operations:
     bytes_batch: Array
     bytes_fixed: Array
     launches: Array
+    kernels: Array
+    """What the device runs one after another: a recurrent layer waits for every time step in one launch."""
     phase: NDArray[np.int64]
     """0 forward, 1 backward, 2 optimizer."""
     kinds: tuple[str, ...]
@@ -131,6 +133,7 @@ class Operations:
             bytes_batch=(moved - fixed) * bytes_share,
             bytes_fixed=fixed * bytes_share,
             launches=np.array([g.launches for g in groups], dtype=np.float64) * launch_share,
+            kernels=np.array([_kernels(g) for g in groups], dtype=np.float64) * launch_share,
             phase=np.array(
                 [("forward", "backward", "optimizer").index(g.phase) for g in groups], dtype=np.int64
             ),
@@ -146,9 +149,17 @@ class Operations:
         chosen = np.array([k == kind for k in self.kinds], dtype=np.bool_) & (self.phase == phase)
         return Operations(
             self.flops[chosen], self.bytes_batch[chosen], self.bytes_fixed[chosen], self.launches[chosen],
-            self.phase[chosen], tuple(k for k in self.kinds if k == kind)[: int(chosen.sum())],
+            self.kernels[chosen], self.phase[chosen], tuple(k for k in self.kinds if k == kind)[: int(chosen.sum())],
             self.rate[chosen], self.keys, self.fused, self.old_host,
         )  # fmt: skip
+
+
+def _kernels(group: OperationGroup) -> int:
+    """Return kernels of which none can start before the one ahead of it has ended."""
+    if group.kind == "recurrent" and len(group.shape) == 6:
+        _, steps, _, _, layers, _ = group.shape
+        return group.launches * max(steps * layers, 1)
+    return group.launches
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +270,7 @@ def operation_times(
     parts: list[list[Array]] = [[], [], [], []]
     for phase in range(3):
         chosen = np.flatnonzero(operations.phase == phase)
-        launch_s = operations.launches[chosen].sum() * fit.overhead.device_launch_s
+        launch_s = operations.kernels[chosen].sum() * fit.overhead.device_launch_s
         sums = [np.empty(len(ratio)) for _ in range(3)]
         table = _RateTable.of(rates, operations.rate[chosen])
         for start in range(0, len(ratio), _CHUNK):
