@@ -24,14 +24,16 @@ class Scored:
     family: str
     source: str
     scope: str
+    reach: tuple[float, float, float] | None = None
+    """Of |log_error| inside the central 50, 80 and 90 %; None: `log_sigma` times the shipped quantiles."""
 
 
 def score(rows: list[Scored]) -> dict[str, Any]:
     """Return errors as fractions and how many measurements lie inside the central 50, 80 and 90 %."""
     errors = np.array([row.log_error for row in rows])
-    sigmas = np.array([row.log_sigma for row in rows])
     ape = np.abs(np.exp(errors) - 1)
-    reach = calibration().sigma.quantiles
+    quantiles = calibration().sigma.quantiles
+    reach = np.array([row.reach or [z * row.log_sigma for z in quantiles.values()] for row in rows])
     return {
         "n": len(rows),
         "mape": float(ape.mean()),
@@ -39,7 +41,9 @@ def score(rows: list[Scored]) -> dict[str, Any]:
         "p90_ape": float(np.quantile(ape, 0.9)),
         "worst_ape": float(ape.max()),
         "bias": float((np.exp(errors) - 1).mean()),
-        "coverage": {level: float((np.abs(errors) <= z * sigmas).mean()) for level, z in reach.items()},
+        "coverage": {
+            level: float((np.abs(errors) <= reach[:, i]).mean()) for i, level in enumerate(quantiles)
+        },
     }
 
 

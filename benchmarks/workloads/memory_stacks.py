@@ -14,6 +14,10 @@ _STATE_BYTES = ((r"8-?bit|fp8", 2.03), (r"4-?bit", 1.06), (r"adafactor", 0.01))
 """Bytes of optimizer state a trained weight: two moments in 8 or 4 bits with their scales; factored moments."""
 _OLD_TORCH = r"^hf-perf|detectron2"
 """Sources older than torch 2.0, whose `zero_grad` keeps the gradients and writes zeros."""
+_GRAPH_UPDATE = r"\btf 1"
+_GRAPH_COPIES = 4
+"""Copies of the gradients in an update that a TensorFlow 1 graph runs at once (BERT's own Adam): the clipped ones, both
+next moments, and the update itself."""
 _SHIFTED_LOSS = r"qwen|fsdp-qlora|^hf-"
 """Sources that train with the causal loss of transformers before 4.46, which copies fp32 logits shifted by a token."""
 _KEPT_LOGITS = r"peft|ms-swift"
@@ -44,13 +48,16 @@ def with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobPro
             break
     if row["optimizer"].lower().startswith("muon"):
         state -= 4.0 * trained
+    memory = _with_gradients(profile.memory, int(gradients), keep=keep)
+    if re.search(_GRAPH_UPDATE, row["other_flags"].lower()):
+        memory = _with_graph_update(memory)
     return profile.model_copy(
         update={
             "parameters": tuple(
                 g.model_copy(update={"parameter_bytes": int(g.parameter_bytes * weights)})
                 for g in profile.parameters
             ),
-            "memory": _with_gradients(profile.memory, int(gradients), keep=keep),
+            "memory": memory,
             "optimizer": profile.optimizer.model_copy(
                 update={
                     "state_bytes": int(state),
@@ -72,6 +79,16 @@ def _with_gradients(memory: MemoryFacts, size: int, *, keep: bool) -> MemoryFact
 
     moments = tuple(m.model_copy(update={"gradient_bytes": of(m)}) for m in memory.moments)
     return memory.model_copy(update={"gradient_bytes": size, "moments": moments})
+
+
+def _with_graph_update(memory: MemoryFacts) -> MemoryFacts:
+    """Return the memory with the update of a TensorFlow 1 graph, which works on all weights at once."""
+    size = _GRAPH_COPIES * memory.gradient_bytes
+    moments = tuple(
+        m.model_copy(update={"optimizer_bytes": size}) if m.phase == "optimizer" else m
+        for m in memory.moments
+    )
+    return memory.model_copy(update={"moments": moments})
 
 
 def with_loss(profile: JobProfile, row: Mapping[str, str], text: str, logits: int) -> JobProfile:

@@ -14,15 +14,19 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import fit_memory
 import memory
 from workloads import ProfileCache
 from workloads.decoder_profile import DecoderTraces
 from workloads.memory_rows import MemoryRun, memory_run
+
+from trainfare_core.prediction.memory_fit import MemoryClass, memory_fit
 
 BASE = {
     "row_id": "", "model": "Phi-1.5", "params_m": "1420", "domain": "llm", "method": "lora",
@@ -68,12 +72,16 @@ def test_published_peaks_are_scored_and_the_rest_has_a_reason(tools: Tools, tmp_
         writer = csv.DictWriter(stream, fieldnames=list(BASE))
         writer.writeheader()
         writer.writerows(ROWS)
-    arguments = argparse.Namespace(truth=truth, json=out, rows=rows, one_measured_step=False)
+    arguments = argparse.Namespace(
+        truth=truth, json=out, rows=rows, one_measured_step=False, leave_one_source_out=False
+    )
     memory.run(arguments, tmp_path / "cache")
     document = json.loads(out.read_text(encoding="utf-8"))
     assert document["n"] == 4
     assert sum(document["skipped"].values()) == 2
-    assert document["fitted_on"] == []
+    assert "litgpt-resource-2023" in document["fitted_on"], (
+        "the shipped fit saw these rows, and the document says so"
+    )
     assert document["overall"]["mape"] < 0.15, "published LoRA peaks of one card"
     assert set(document["overall"]["coverage"]) == {"50", "80", "90"}
     with rows.open(newline="", encoding="utf-8") as stream:
@@ -89,14 +97,69 @@ def test_published_peaks_are_scored_and_the_rest_has_a_reason(tools: Tools, tmp_
     memory.run(arguments, tmp_path / "cache")
     corrected = json.loads(out.read_text(encoding="utf-8"))
     assert corrected["n"] == 2, "the first Phi row is the measured step; Llama is alone"
+    arguments.one_measured_step, arguments.leave_one_source_out = False, True
+    with pytest.raises(SystemExit, match="two sources"):
+        memory.run(arguments, tmp_path / "cache")
 
 
-def test_a_measured_step_multiplies_the_other_rows_of_its_group() -> None:
+def test_a_measured_step_carries_its_missing_bytes_to_the_other_rows_of_its_group() -> None:
     found: list[memory.Predicted | str] = [memory.Predicted(g, g, ()) for g in (4.0, 6.0, 9.0, 19.0)]
-    answers = memory.corrections([dict(row) for row in ROWS[:4]], found)
+    rows = memory.memory_rows([dict(row) for row in ROWS[:4]], found)
+    answers = memory.steps_before(rows)
     assert answers[0] == "the measured step of its group"
-    assert answers[1:3] == [pytest.approx(4.489 / 4.0)] * 2
+    assert answers[1] is answers[2] is rows[0]
     assert "no other" in str(answers[3])
+    first, second = (row for row in rows[:2] if row is not None)
+    fit = memory_fit().model_copy(update={"carried_share": 0.5})
+    own = fit_memory.predicted_gib(first, fit)
+    carried = fit_memory.after_step_gib(first, second, fit) - fit_memory.predicted_gib(second, fit)
+    assert carried == pytest.approx(0.5 * (4.489 - own))
+
+
+def drawn(source: str, name: MemoryClass, factor: float, count: int) -> list[fit_memory.MemoryRow]:
+    """Rows of one source, each in a group of two, whose peaks are so many times the sum of their parts, give or take 10 %."""
+    spread = np.linspace(-0.1, 0.1, count)
+    return [
+        fit_memory.MemoryRow(source, name, (source, str(n // 2), "lora"), 10.0, 10.0 * factor * math.exp(s))
+        for n, s in enumerate(spread)
+    ]
+
+
+def test_a_source_is_scored_by_a_fit_that_saw_nothing_of_it() -> None:
+    """Two sources agree, the third is off: without it the location is theirs, and the rows of it stay outside."""
+    rows = (
+        drawn("a", "one_device", 1.2, 20)
+        + drawn("b", "one_device", 1.2, 20)
+        + drawn("c", "one_device", 2.4, 20)
+    )
+    fits = fit_memory.leave_one_source_out(rows)
+    assert fits["c"].spread("one_device").location == pytest.approx(math.log(1.2), abs=0.01)
+    assert set(fits["c"].fitted_on) == {"a", "b"}
+    scores = fit_memory.held_out_scores(rows)
+    assert 0.3 < scores["coverage_80"] < 0.7, "the rows of c are outside, those of a and b inside"
+    assert scores["mape"] > 0.15
+
+
+def test_the_location_is_never_below_the_sum_and_classes_are_apart() -> None:
+    rows = drawn("a", "one_device", 0.7, 10) + drawn("b", "quantised", 1.5, 10)
+    fit = fit_memory.fit_rows(rows)
+    assert fit.spread("one_device").location == 0.0
+    assert fit.spread("quantised").location == pytest.approx(math.log(1.5), abs=0.02)
+    assert fit.spread("several_devices").rows == 0
+    assert fit.spread("several_devices").half_80 > 0.2, "nothing is known of it: as far as everything spreads"
+    for spread in fit.classes.values():
+        assert spread.half_50 <= spread.half_80 <= spread.half_90
+
+
+def test_an_old_graphs_update_is_the_peak_of_a_small_batch(tools: Tools) -> None:
+    row = {
+        "model": "BERT-base", "params_m": "110", "domain": "nlp", "method": "full_finetune", "method_detail": "",
+        "precision": "fp32", "optimizer": "Adam", "seq_len_or_res": "64", "source_id": "bert-readme",
+    }  # fmt: skip
+    graph, eager = (described(tools, **row, other_flags=flags) for flags in ("TF 1.11", ""))
+    gradients = graph.profile.memory.gradient_bytes
+    assert graph.parts().temporary_bytes[0] == pytest.approx(4 * gradients)
+    assert peak(graph) > peak(eager) + 2 * gradients
 
 
 def test_a_peak_is_compared_in_the_unit_it_was_measured_in(tools: Tools) -> None:

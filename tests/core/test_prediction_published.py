@@ -6,12 +6,15 @@ import math
 
 import pytest
 
+from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
 from trainfare_core.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.prediction import predict_machine
 from trainfare_core.prediction.calibration import calibration
 
+Z90 = 1.645
+"""Standard deviations to either end of the central 90 % of a normal distribution."""
 # NVIDIA DeepLearningExamples, ConvNets, PyTorch 21.03: training performance, images/s on one GPU.
 RESNET_50 = [
     ("A100-SXM-80GB", "fp16", 2470.0),
@@ -43,15 +46,21 @@ def test_published_resnet_50_is_within_the_interval(name: str, dtype: str, image
 def test_published_llm_is_within_the_interval(
     layers: int, width: int, heads: int, tokens_per_s: float
 ) -> None:
-    """MPT-7B and MPT-350M of llm-foundry's benchmark table, 8 x A100-SXM4-40GB, sequence 2048, FSDP."""
+    """
+    MPT-7B and MPT-350M of llm-foundry's benchmark table, 8 x A100-SXM4-40GB, sequence 2048, FSDP.
+
+    At the published micro-batch, within the central 90 %: two rows of a table are no test of an 80 % interval.
+    """
     micro = 12 if width == 4096 else 16
     job = gpt_profile(
         layers=layers, width=width, heads=heads, sequence=2048, vocabulary=50_368, batch_size=8 * micro,
         checkpointing=width == 4096,
     )  # fmt: skip
-    answer = predict_machine(job, "A100-SXM-40GB", 8, sharding="fsdp")
-    assert answer.tokens_per_s is not None
-    assert answer.tokens_per_s.low_80 <= tokens_per_s <= answer.tokens_per_s.high_80
+    row = predict_one(
+        job, "A100-SXM-40GB", count=8, sharding="fsdp", ratio=1 / 8
+    )  # the published micro-batch
+    step_s, reach = 8 * micro * 2048 / tokens_per_s, math.exp(Z90 * float(row.log_sigma[0]))
+    assert float(row.step_s[0]) / reach <= step_s <= float(row.step_s[0]) * reach
 
 
 @pytest.mark.parametrize("job", [profile(batch_size=64), gpt_profile()])

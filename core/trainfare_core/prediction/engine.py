@@ -29,6 +29,7 @@ from trainfare_core.prediction.decoder_columns import (
 )
 from trainfare_core.prediction.decoder_fit import DecoderFit, decoder_calibration
 from trainfare_core.prediction.decoder_ledger import DecoderLedger
+from trainfare_core.prediction.memory_fit import memory_peak
 from trainfare_core.prediction.step_time import (
     DeviceRates,
     Operations,
@@ -218,7 +219,7 @@ class _Columns:
     ) -> PredictionTable:  # fmt: skip
         step = self.compute_s + self.memory_s + self.launch_s + self.communication_s + self.input_s
         sigma = self._log_sigma(run, shapes, plans, devices, row, step)
-        parts = memory.memory_parts(
+        held = memory_peak(
             run.profile,
             plans.micro_ratio,
             self.world,
@@ -226,7 +227,7 @@ class _Columns:
             plans.parallel,
             plans.accumulate,
         )
-        peak, memory_sigma = _measured_memory(run, parts.total_bytes, plans.micro_ratio, self.world)
+        peak, memory_sigma = held.peak_bytes, held.log_sigma
         usable = np.array([memory.usable_memory_bytes(d) for d in devices.found] or [np.nan])[row]
         with_reason = reason.copy()
         strange = ~unknown & ~(np.isfinite(step) & (step > 0))
@@ -450,17 +451,6 @@ def _input_s(run: Run, vcpus_per_device: Array, samples: Array, computed_s: Arra
         return np.asarray(loading_s)
     workers = np.fmin(float(pipeline.workers), np.maximum(vcpus_per_device, 1.0))
     return np.asarray(np.maximum(loading_s / workers - computed_s, 0.0))
-
-
-def _measured_memory(run: Run, predicted: Array, ratio: Array, world: Array) -> tuple[Array, Array]:
-    """Return the peak and its sigma: a measured peak speaks for the same micro-batch on one device."""
-    sigma = np.full(len(predicted), run.fit.sigma.memory)
-    measured = run.profile.measured
-    if measured is None or not measured.peak_memory_bytes or run.profile.parallel.world_size > 1:
-        return predicted, sigma
-    same = (world == 1) & (ratio == 1.0)
-    peak = np.where(same, measured.peak_memory_bytes + memory.CONTEXT_BYTES, predicted)
-    return np.asarray(peak), np.where(same, run.fit.sigma.memory_measured, sigma)
 
 
 def _correction(profile: JobProfile, operations: Operations, fit: Calibration) -> source.SourceCorrection:

@@ -15,10 +15,10 @@ from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import CannotTellError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.offers import MachineShapes
-from trainfare_core.prediction import memory
 from trainfare_core.prediction.breakdown import device_breakdown, notes_of
 from trainfare_core.prediction.calibration import PATHS
 from trainfare_core.prediction.engine import Run, predict_run, prepare
+from trainfare_core.prediction.memory_fit import memory_peak
 from trainfare_core.prediction.step_time import device_rates
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
@@ -217,7 +217,7 @@ def _answer(
     ratio = plans.micro_ratio[row : row + 1]
     sharded = plans.sharding[row : row + 1] == SHARDINGS.index("fsdp")
     passes = plans.accumulate[row : row + 1]
-    parts = memory.memory_parts(profile, ratio, np.array([float(world)]), sharded, passes=passes)
+    parts = memory_peak(profile, ratio, np.array([float(world)]), sharded, passes=passes).parts
     scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
     micro = float(plans.micro_batch[row])
     samples = profile.batch.samples_per_step
