@@ -52,6 +52,7 @@ PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "plain_host_factor": (0.7, 0.7, np.exp),
     "hold_exponent": (np.log(2.0), 0.5, np.exp),
     "narrow_slope": (0.15, 0.1, lambda x: max(x, 0.0)),
+    "expert_slope": (0.15, 0.15, lambda x: max(x, 0.0)),
     "tpu": (0.15, 0.5, np.exp),
     "trainium": (0.15, 0.5, np.exp),
     "gaudi": (0.15, 0.5, np.exp),
@@ -269,7 +270,7 @@ def empty_fit(data: Path, date: str) -> DecoderFit:
         name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in NESTED
     }
     return DecoderFit(
-        fitted_at=date, data_sha256=digest.hexdigest(), fitted_on={}, generations=(), scores={},
+        fitted_at=date, data_sha256=digest.hexdigest(), fitted_on={}, generations=(), vendors=(), scores={},
         matmul_ceiling=ceilings(data), kind_factor=dict.fromkeys(KINDS, 1.0),
         stack_factor=dict.fromkeys(STACKS, 1.0), sigma={}, **base,
     )  # fmt: skip

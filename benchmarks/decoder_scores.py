@@ -69,7 +69,9 @@ def _left_out(
         fit = coefficients(solve(others, base, start, 12).theta, base)
         generations = tuple(sorted({run.device.generation for run in others.runs}))
         # Widths are those of the shipped fit: they come from held-out errors of every group in turn.
-        fit = fit.model_copy(update={"sigma": shipped.sigma, "generations": generations})
+        fit = fit.model_copy(
+            update={"sigma": shipped.sigma, "generations": generations, "vendors": shipped.vendors}
+        )
         fits.update({i: fit for i, own in zip(index, inside, strict=True) if own})
     return fits
 

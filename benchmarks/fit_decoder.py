@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.accelerators import accelerator
 from trainfare_core.prediction.decoder_fit import DecoderFit
-from trainfare_core.prediction.decoder_step import decoder_times
+from trainfare_core.prediction.decoder_ledger import LIBRARY_PRECISION
+from trainfare_core.prediction.decoder_step import decoder_times, doublings_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from decoder_model import Rows, coefficients, empty_fit, read_rows, solve, stack_of
@@ -35,7 +37,7 @@ LEAST_ROWS = 10
 LEAST_DEVICES_SIGMA = 0.03
 LEAST_NETWORK_SIGMA = 0.05
 """What a network between machines adds at least to the doubt, however little is exchanged."""
-LABELS = ("dense", "moe", "plain")
+LABELS = ("dense", "framework", "moe", "plain")
 COVERED = ("source", "device", "device and source")
 LARGEST_SOURCE = "vtrain"
 """More than half of all rows, from one machine: scores are given without it too."""
@@ -59,6 +61,7 @@ GROUPS: dict[str, tuple[Group, ...]] = {
     "device": (lambda run, _: family_of(run),),
     "source": (lambda _, line: line["source"],),
     "size": (lambda run, _: size_of(run),),
+    "vendor": (lambda run, _: run.device.vendor,),
     "device and source": (lambda run, _: family_of(run), lambda _, line: line["source"]),
 }
 """What is left out; where it is two things, no row that shares either helps to predict."""
@@ -118,7 +121,8 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     Return the standard deviations by what is known, so that 80 % of held-out errors lie inside.
 
     A generation with rows: the source left out, as no user's program is one of the sources; where a kind has one source
-    alone, the size. One without rows: device and source left out.
+    alone, the size. One without rows: device and source left out. A vendor without rows: every vendor left out but the
+    one with most rows, without which there would be nothing to fit.
     """
     kind = np.array([run.device.kind for run in rows.runs])
     source = np.array([line["source"] for line in rows.lines])
@@ -150,8 +154,20 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
             seen = own(errors["source" if several else "size"], inside)
             result[f"{name} seen {label}"] = seen
             result[f"{name} unseen {label}"] = max(seen, own(errors["device and source"], inside))
+    vendors = Counter(run.device.vendor for run in rows.runs)
+    few = np.array([run.device.vendor != vendors.most_common(1)[0][0] for run in rows.runs])
+    result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
     result["unseen"] = max(result.values())
     return {name: round(value, 3) for name, value in result.items()}
+
+
+def ceiling_sigma(fit: DecoderFit) -> float:
+    """Return the standard deviation of ln(best matrix product over the peak) from GPU to GPU."""
+    shares = fit.matmul_ceiling["bf16"]
+    chips = [
+        name for name in shares if not name.startswith("generation:") and accelerator(name).kind == "gpu"
+    ]
+    return float(np.std(np.log([shares[name] for name in chips]), ddof=1))
 
 
 def spread_sigma(rows: Rows, sigma: dict[str, float]) -> Array:
@@ -191,8 +207,14 @@ def coverage(rows: Rows, errors: dict[str, Array], name: str) -> dict[str, float
 
 
 def label_of(run: DecoderRun) -> str:
-    """Return what is known of a run beforehand: experts, or a trainer that exchanges gradients after backward."""
-    return "moe" if run.experts else "dense" if run.plan.overlap else "plain"
+    """Return what is known of a run beforehand, as `decoder_log_sigma` groups it."""
+    if run.experts:
+        return "moe"
+    if not run.plan.overlap:
+        return "plain"
+    library = run.profile.precision.startswith(LIBRARY_PRECISION)
+    late = run.device.kind == "gpu" and not library and doublings_of(run.device) > 0
+    return "framework" if late else "dense"
 
 
 def main() -> None:
@@ -216,8 +238,10 @@ def main() -> None:
     final = coefficients(theta, fit).model_copy(
         update={
             "fitted_on": dict(sorted(Counter(line["source"] for line in rows.lines).items())),
+            "vendors": tuple(sorted({run.device.vendor for run in rows.runs})),
             "generations": tuple(sorted({run.device.generation for run in rows.runs})),
-            "scores": scores, "sigma": sigmas(rows, errors),
+            "scores": scores,
+            "sigma": {**sigmas(rows, errors), "unmeasured ceiling": round(ceiling_sigma(fit), 3)},
         }
     )  # fmt: skip
     text = json.dumps(rounded(final.model_dump()), indent=1, sort_keys=True)
@@ -250,6 +274,11 @@ def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> dict[s
     chosen = ~vtrain & many & ~experts & (kind == "gpu") & np.isfinite(stack)
     if chosen.any():
         found["device left out, stack seen on another GPU, dense"] = score(stack[chosen])
+    names = np.array([stack_of(line) for line in rows.lines])
+    for name in sorted(set(names[chosen])):
+        found[f"device left out, stack seen on another GPU, dense, {name}"] = score(
+            stack[chosen & (names == name)]
+        )
     for name in COVERED:
         found[f"coverage, {name} left out"] = coverage(rows, errors, name)
     return found

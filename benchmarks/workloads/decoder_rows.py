@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from trainfare_core.accelerators import Accelerator, accelerator
 from trainfare_core.errors import UnknownNameError
@@ -31,6 +32,7 @@ _LIBRARY = re.compile(r"nemo[ /]|maxtext|jax|synapse|neuronx")
 _PLAIN = re.compile(r"megatron(-lm$|-deepspeed$|\()")
 """Megatron of 2021 and 2022: no flash attention, dropout, gradients exchanged after backward."""
 _FLOAT8 = ("fp8", "mxfp8", "int8")
+RECOMPUTED: Final[dict[Recompute, str]] = {"none": "no", "half": "half of all", "full": "all"}
 _ASSUMED_TOKENS = 8192
 """Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
 _ASSUMED_SAMPLES = 1024
@@ -197,7 +199,9 @@ def _recomputing(
     """
     Return the step with the recomputation that the row states.
 
-    Where it states none, all activations are recomputed if without it the step would not fit into the device.
+    Where it states none, as many blocks are recomputed as must be for the step to fit into the device: none, every
+    second one or all. Where weights, gradients and optimizer alone do not fit, they are counted too high: that tells
+    nothing, and nothing is recomputed.
     """
     stated = row["activation_checkpointing"].lower()
     kinds: dict[str, Recompute] = {"full": "full", "none": "none", "": "none"}
@@ -212,13 +216,20 @@ def _recomputing(
         shards, share * spread
     )
     in_flight = min(plan.pipeline, 4) if plan.pipeline > 1 else 1
-    kept = facts.memory.saved_activation_bytes * micro * in_flight / (share * plan.context)
-    kept *= _FUSED_KEEPS if _FUSED.search(row["framework"].lower()) else 1.0
-    needed = states + kept + 2.0 * trained / (share * spread)
-    if needed > usable_memory_bytes(device):
-        assumed.append("recomputation of all activations")
-        return replace(step, recompute="full")
-    return step
+    fused = _FUSED_KEEPS if _FUSED.search(row["framework"].lower()) else 1.0
+    gradients = 2.0 * trained / (shards if plan.sharded else share * spread)
+    room = usable_memory_bytes(device) - states - gradients
+    if room <= 0:
+        return step
+    # MaxText's policy is all or, where its batch fits, nothing.
+    steps = [how for how in RECOMPUTED if how != "half" or "maxtext" not in row["framework"]]
+    for how in steps:
+        kept = traces.profile(replace(step, recompute=how)).memory.saved_activation_bytes * micro * in_flight
+        if kept * fused / (share * plan.context) <= room:
+            break
+    if how != "none":
+        assumed.append(f"recomputation of {RECOMPUTED[how]} activations")
+    return replace(step, recompute=how)
 
 
 def _measured_s(

@@ -159,6 +159,32 @@ def test_an_unmeasured_ceiling_is_its_generations_else_the_usual() -> None:
     assert 0 < fit.attention_efficiency < 1
 
 
+def test_pytorch_on_a_fast_chip_is_less_sure_than_on_a_slow_one_or_in_a_library() -> None:
+    eager = gpt_profile(layers=8, width=2048, heads=16)
+    library = eager.model_copy(update={"precision": "transformer-engine"})
+    fast, slow = (predict_one(eager, name).log_sigma[0] for name in ("H100-SXM-80GB", A100))
+    assert fast > 1.3 * slow
+    assert fast > 1.3 * predict_one(library, "H100-SXM-80GB").log_sigma[0]
+
+
+def test_a_chip_whose_products_nobody_measured_is_less_sure() -> None:
+    """Cards of 70 watts reach a third of their peak, others most of it: without a measurement that is not known."""
+    fit = decoder_calibration()
+    known = {
+        name: fit.knows_ceiling(accelerator(name))
+        for name in ("H200-SXM-141GB", "B200-SXM-180GB", "L4-24GB", "T4-16GB")
+    }
+    assert known == {"H200-SXM-141GB": True, "B200-SXM-180GB": True, "L4-24GB": False, "T4-16GB": False}
+    job = gpt_profile(layers=8, width=2048, heads=16, dtype="fp16")
+    assert predict_one(job, "T4-16GB").log_sigma[0] > 1.5 * predict_one(job, "V100-SXM2-32GB").log_sigma[0]
+
+
+def test_a_maker_that_no_language_model_was_measured_on_is_far_less_sure() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16, dtype="fp16")
+    nvidia, amd = (predict_one(job, name).log_sigma[0] for name in ("T4-16GB", "MI210-64GB"))
+    assert amd > 1.1 * nvidia, "the products of neither were measured"
+
+
 def test_a_generation_that_no_language_model_was_measured_on_is_less_sure() -> None:
     job = gpt_profile(layers=8, width=2048, heads=16)
     seen, unseen = (predict_one(job, name).log_sigma[0] for name in (A100, "L40S-48GB"))

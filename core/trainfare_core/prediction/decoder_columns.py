@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,13 @@ from trainfare_core.offers import MachineShapes
 from trainfare_core.prediction.communication import Links
 from trainfare_core.prediction.decoder_fit import DecoderFit
 from trainfare_core.prediction.decoder_ledger import DecoderLedger, is_decoder
-from trainfare_core.prediction.decoder_step import DecoderTimes, DeviceRows, Spread, decoder_times
+from trainfare_core.prediction.decoder_step import (
+    DecoderTimes,
+    DeviceRows,
+    Spread,
+    decoder_times,
+    doublings_of,
+)
 
 __all__ = ["decoder_device_s", "decoder_ledger", "decoder_log_sigma", "decoder_plan_times", "spread_of_plans"]
 
@@ -86,11 +93,12 @@ def decoder_log_sigma(
     """
     Return the standard deviation of ln(step time) of every plan, from rows that were never fitted.
 
-    The groups are what is known beforehand: whether the generation had rows, whether the model has experts, whether
-    the accelerator is a GPU, and whether gradients travel only after backward.
+    The groups are what is known beforehand: whether the generation and its maker had rows and its best matrix product
+    was measured, whether the model has experts, whether the accelerator is a GPU, whether gradients travel only after
+    backward, and whether PyTorch runs it on a chip so fast that it falls behind.
     """
     experts = float(ledger.expert_weight_bytes) > 0
-    label = "moe" if experts else "dense"
+    label = "moe" if experts else "dense" if float(ledger.library) else "framework"
     usual: Array = np.array([_sigma_of(device, label, fit) for device in devices] or [np.nan])
     late: Array = np.array([_sigma_of(device, "plain", fit) for device in devices] or [np.nan])
     own: Array = np.where(~spread.overlap & (not experts), late[row], usual[row])
@@ -102,8 +110,12 @@ def decoder_log_sigma(
 
 def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:
     seen = "seen" if device.generation in fit.generations else "unseen"
+    if label == "framework" and not (device.kind == "gpu" and doublings_of(device) > 0):
+        label = "dense"
     own = fit.sigma.get(f"{device.kind} {seen} {label}", fit.sigma["unseen"])
+    if device.vendor not in fit.vendors:
+        own = max(own, fit.sigma["other vendor"])
     if device.kind == "gpu":
-        return own
+        return own if fit.knows_ceiling(device) else math.hypot(own, fit.sigma["unmeasured ceiling"])
     # Ported code is never surer than a drop-in, however well few published runs agree.
     return max(own, fit.sigma.get(f"gpu {seen} {label}", own)) + PORTING_SIGMA

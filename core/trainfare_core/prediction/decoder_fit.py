@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from trainfare_core.accelerators import Accelerator
+from trainfare_core.accelerators import Accelerator, accelerator
 
 __all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
 
@@ -17,6 +17,10 @@ STACKS: Final = ("plain", "eager", "compiled", "library")
 
 USUAL_CEILING: Final = 0.8
 """Share of the dense peak that the best matrix product reaches, where nobody has measured it."""
+
+
+ALIKE: Final = 0.15
+"""Chips of one generation whose peaks differ by less reach the same share of it."""
 
 
 class DecoderFit(BaseModel):
@@ -36,6 +40,8 @@ class DecoderFit(BaseModel):
     fitted_on: dict[str, int]
     generations: tuple[str, ...]
     """Generations of the accelerators that had rows."""
+    vendors: tuple[str, ...]
+    """Their makers."""
     scores: dict[str, dict[str, float]]
     matmul_ceiling: dict[str, dict[str, float]]
     product_efficiency: float
@@ -55,6 +61,8 @@ class DecoderFit(BaseModel):
     """How sharply the slower of device and host decides: step = (device^h + host^h)^(1/h)."""
     narrow_slope: float
     """Loss of efficiency for every halving of a product's width below 4,096."""
+    expert_slope: float
+    """The same for experts, by their narrowest matrix."""
     kind_factor: dict[str, float]
     stack_factor: dict[str, float]
     """By `STACKS`: time over that of the mean stack on the same GPU."""
@@ -84,6 +92,20 @@ class DecoderFit(BaseModel):
         usual = measured.get(f"generation:{device.generation}", measured.get("any", USUAL_CEILING))
         return measured.get(device.name, usual)
 
+    def knows_ceiling(self, device: Accelerator) -> bool:
+        """Whether the best matrix product was measured on `device`, or on one of its generation and of its speed."""
+        peak = device.peak_flops_per_s("bf16") or 0.0
+        for name in self.matmul_ceiling.get("bf16", {}):
+            if name == device.name:
+                return True
+            if name == "any" or name.startswith("generation:"):
+                continue
+            other = accelerator(name)
+            near = abs(peak - (other.peak_flops_per_s("bf16") or 0.0)) <= ALIKE * peak
+            if other.generation == device.generation and near:
+                return True
+        return False
+
     def roofline(self) -> DecoderFit:
         """Return the same with every efficiency 1 and nothing but kernels: what no prediction may beat."""
         return self.model_copy(
@@ -91,7 +113,7 @@ class DecoderFit(BaseModel):
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
-                "narrow_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {}, "stack_factor": {},
+                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {}, "stack_factor": {},
                 "framework_slope": 0.0,
             }
         )  # fmt: skip

@@ -31,6 +31,7 @@ _PER_STEP = frozenset(
         "gradient_bytes",
         "weight_bytes",
         "width",
+        "expert_width",
         "fused",
         "library",
     )
@@ -58,7 +59,7 @@ class DecoderLedger:
         hidden_bytes: one boundary between blocks.
         gradient_bytes, weight_bytes: what data parallelism exchanges, experts apart.
         expert_weight_bytes: of the experts, 16 bits; each device of an expert-parallel group holds its part.
-        width: of the block (hidden size).
+        width: of the block (hidden size); `expert_width`: of one expert's narrowest matrix, 0 without experts.
         fused: 1 where pointwise operations are fused.
         library: 1 where a library of fused kernels runs the blocks (Lightning's precision "transformer-engine").
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
@@ -87,6 +88,7 @@ class DecoderLedger:
     weight_bytes: Array
     expert_weight_bytes: Array
     width: Array
+    expert_width: Array
     fused: Array
     library: Array
     bfloat: Array
@@ -155,6 +157,7 @@ class DecoderLedger:
             "weight_bytes": max(weights - held, 0.0),
             "expert_weight_bytes": expert_bytes,
             "width": float(width),
+            "expert_width": float(min((min(g.shape[2:]) for g in experts), default=0)),
             "fused": float(profile.source.compiled or library),
             "library": float(library),
             "bfloat": float(any(g.dtype == "bf16" and g.kind in _PRODUCTS for g in groups)),

@@ -25,7 +25,7 @@ from trainfare_core.prediction.communication import Links
 from trainfare_core.prediction.decoder_fit import STACKS, DecoderFit
 from trainfare_core.prediction.decoder_ledger import DecoderLedger
 
-__all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times"]
+__all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times", "doublings_of"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -38,6 +38,12 @@ _KINDS = ("gpu", "tpu", "trainium", "gaudi")
 _A100_FLOPS_PER_S = 312e12
 _MOST_DOUBLINGS = 1.67
 """From an A100 to an H100: no eager or compiled run was measured beyond."""
+
+
+def doublings_of(device: Accelerator) -> float:
+    """Return how often the 16-bit peak of `device` is twice an A100's, from 0 to what was measured."""
+    peak = device.peak_flops_per_s("bf16") or _A100_FLOPS_PER_S
+    return float(np.clip(np.log2(peak / _A100_FLOPS_PER_S), 0.0, _MOST_DOUBLINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class DeviceRows:
             np.array(half), np.array(brain), np.array(eight), np.array(attention), np.array(wide_attention),
             np.array([device.memory_bandwidth_bytes_per_s for device in devices]),
             np.array([link.bytes_per_s for link in links]), np.array([link.latency_s for link in links]),
-            np.clip(np.log2(np.array(wide_attention) / _A100_FLOPS_PER_S), 0.0, _MOST_DOUBLINGS),
+            np.array([doublings_of(device) for device in devices]),
             np.array([_KINDS.index(d.kind) if d.kind in _KINDS else 0 for d in devices], dtype=np.int64),
         )  # fmt: skip
 
@@ -215,22 +221,28 @@ def _compute_s(
     ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit
 ) -> tuple[Array, Array]:
     """Return seconds of all products and attention of one whole pass on one device, and of the head alone."""
-    narrow = np.minimum(np.log2(np.maximum(ledger.width, 1.0) / spread.tensor * 4 / _WIDE), 0.0)
-    shape = 2.0 ** (fit.narrow_slope * narrow)
+    shape = _narrow(ledger.width / spread.tensor * 4, fit.narrow_slope)
+    expert = np.where(ledger.expert_width > 0, _narrow(ledger.expert_width, fit.expert_slope), 1.0)
     bfloat = ledger.bfloat > 0
     peak = np.where(bfloat, devices.bfloat_per_s, devices.half_per_s)
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
     sixteen = peak * fit.product_efficiency * shape
     eight = devices.eight_per_s * fit.product8_efficiency * shape
+    grouped = fit.grouped_efficiency * expert
     total = (
         ledger.product_flops / sixteen
         + ledger.product8_flops / eight
-        + ledger.grouped_flops / (sixteen * fit.grouped_efficiency)
-        + ledger.grouped8_flops / (eight * fit.grouped_efficiency)
+        + ledger.grouped_flops / (sixteen * grouped)
+        + ledger.grouped8_flops / (eight * grouped)
         + ledger.batched_flops / (attention * fit.batched_efficiency)
         + ledger.attention_flops / (attention * fit.attention_efficiency)
     )
     return np.asarray(total), np.asarray(ledger.head_flops / sixteen)
+
+
+def _narrow(width: Array, slope: float) -> Array:
+    """Return the efficiency of a product of this width over that of a wide one."""
+    return np.asarray(2.0 ** (slope * np.minimum(np.log2(np.maximum(width, 1.0) / _WIDE), 0.0)))
 
 
 def _model_exchange_s(
