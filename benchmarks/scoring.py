@@ -13,6 +13,8 @@ from trainfare_core.prediction.links import link_calibration
 
 __all__ = ["Scored", "print_table", "score", "summary"]
 
+_SOUND = ("not_suspect", "multi_not_suspect")
+
 
 @dataclass
 class Scored:
@@ -26,6 +28,8 @@ class Scored:
     scope: str
     reach: tuple[float, float, float] | None = None
     """Of |log_error| inside the central 50, 80 and 90 %; None: `log_sigma` times the shipped quantiles."""
+    suspect: bool = False
+    """Whether the table itself marks the reading as suspect."""
 
 
 def score(rows: list[Scored]) -> dict[str, Any]:
@@ -54,8 +58,19 @@ def summary(scored: list[Scored], skipped: Counter[str]) -> dict[str, Any]:
         "skipped": dict(sorted(skipped.items())),
         "fitted_on": sorted({*calibration().fitted_on, *link_calibration().fitted_on}),
         "overall": score(scored),
+        **_without_suspects(scored),
         **{f"by_{name}": _grouped(scored, name) for name in ("device", "family", "source", "scope")},
     }
+
+
+def _without_suspects(scored: list[Scored]) -> dict[str, Any]:
+    """Return the scores without readings that their own table marks as suspect, where there are any."""
+    sound = [row for row in scored if not row.suspect]
+    if not sound or len(sound) == len(scored):
+        return {}
+    several = [row for row in sound if row.scope == "multi"]
+    parts = {"not_suspect": score(sound), **({"multi_not_suspect": score(several)} if several else {})}
+    return {"suspect": len(scored) - len(sound), **parts}
 
 
 def print_table(document: dict[str, Any], groups: tuple[str, ...]) -> None:
@@ -65,6 +80,7 @@ def print_table(document: dict[str, Any], groups: tuple[str, ...]) -> None:
     print(f"{'':28s}{'n':>7s}{'mean':>8s}{'median':>8s}{'p90':>8s}{'worst':>9s}{'bias':>8s}{'in 80 %':>8s}")
     for name, e in (
         *(pair for group in groups for pair in document[group].items()),
+        *((name.replace("_", " "), document[name]) for name in _SOUND if name in document),
         ("overall", document["overall"]),
     ):
         numbers = "".join(f"{e[key]:8.1%}" for key in ("mape", "median_ape", "p90_ape"))

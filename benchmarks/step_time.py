@@ -178,6 +178,7 @@ def main() -> None:
                 line["model_family"],
                 line["source"],
                 scope,
+                suspect="SUSPECT" in line["notes"],
             )
         )
     report(scored, skipped, lines, arguments)

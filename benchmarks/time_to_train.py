@@ -8,7 +8,8 @@ of those samples times the predicted step, over one minus the row's share of eva
 physical time. Detectors are evaluated beside training, so that nothing is added: their logged training steps fill 97 to
 99 % of the clock, whatever share of it evaluation takes. Another row without that share gets the median of its
 benchmark's rows, or none. Start-up is outside the measured clock: it is in no score; --rows adds it as `billed_min`. No
-row of this table was fitted on, though `fitted_on` may name the same chips.
+row of this table was fitted on, though `fitted_on` may name the same chips; intervals are of `fit_submissions.py`, from
+the errors of other rounds.
 
 Rows are skipped, with the reason, where the samples are missing, a sample is split over devices, the network of several
 machines is not stated, or the engine has no answer.
@@ -25,6 +26,7 @@ import statistics
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from trainfare_core.accelerators import accelerator
@@ -32,6 +34,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.prediction.calibration import calibration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from fit_submissions import group_of
 from scoring import Scored, print_table, summary
 from step_time import predict_row
 from workloads import ProfileCache, profile_of
@@ -130,6 +133,19 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / clock, log_sigma)
 
 
+def submission_log_sigma(line: dict[str, str]) -> float | None:
+    """Return how sure predictions of such submissions are, from rounds other than the row's; None: not known."""
+    own = _spreads().get(", ".join(group_of(line)), {})
+    return own.get(f"without {line['round']}", own.get("all"))
+
+
+@lru_cache(maxsize=1)
+def _spreads() -> dict[str, dict[str, float]]:
+    text = Path(__file__).with_name("submission_spread.json").read_text(encoding="utf-8")
+    found: dict[str, dict[str, float]] = json.loads(text)["log_sigma"]
+    return found
+
+
 def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[Scored], Counter[str]]:
     """Add the answers to the lines; return what was scored and how many have none, by reason."""
     scored: list[Scored] = []
@@ -142,7 +158,8 @@ def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[
             line["skip_reason"] = answer
             skipped[answer] += 1
             continue
-        predicted, sigma = answer.predicted_min, answer.log_sigma
+        predicted = answer.predicted_min
+        sigma = submission_log_sigma(line) or answer.log_sigma
         spread = math.exp(calibration().sigma.quantiles["80"] * sigma)
         billed = predicted + float(line["init_min_before_clock"] or 0)
         numbers = (predicted, predicted / spread, predicted * spread, billed)

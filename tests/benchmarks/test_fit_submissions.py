@@ -1,0 +1,59 @@
+"""Intervals of submissions come from other rounds; suspect readings are scored and told apart."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from fit_submissions import group_of, spreads
+from scoring import Scored, print_table, summary
+
+
+def _line(error: float, **changes: str) -> dict[str, str]:
+    line = {
+        "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1", "round": "v1.0",
+        "time_to_train_min": "10", "predicted": str(10 * math.exp(error)),
+    }  # fmt: skip
+    return {**line, **changes}
+
+
+def test_a_round_is_judged_by_the_errors_of_the_others() -> None:
+    lines = [_line(0.1) for _ in range(30)] + [_line(1.0, round="v1.1") for _ in range(30)]
+    own = spreads([*lines, _line(9.0, predicted="")])["gpu, one"]
+    assert own["without v1.1"] == pytest.approx(0.1 / 1.2816, abs=1e-4)
+    assert own["without v1.0"] == pytest.approx(1.0 / 1.2816, abs=1e-4)
+    assert own["without v1.1"] < own["all"] <= own["without v1.0"]
+
+
+def test_a_group_of_few_rows_has_the_spread_of_its_kind() -> None:
+    lines = [_line(0.1) for _ in range(40)] + [_line(2.0, nodes="4", accelerators_total="32")]
+    found = spreads(lines)
+    assert found["gpu, several"]["all"] == pytest.approx(found["gpu, one"]["all"], rel=1e-6)
+
+
+def test_chips_of_a_slice_are_several_machines_from_sixteen_on() -> None:
+    assert group_of(_line(0.0, accelerator="TPU-v3", accelerators_total="4")) == ("tpu", "one")
+    assert group_of(_line(0.0, accelerator="TPU-v3", accelerators_total="512")) == ("tpu", "several")
+    assert group_of(_line(0.0, nodes="2")) == ("gpu", "several")
+    assert group_of(_line(0.0)) == ("gpu", "one")
+
+
+def test_suspect_readings_are_scored_and_the_rest_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    sound = Scored(0.0, 0.1, "A", "f", "s", "multi")
+    wrong = Scored(3.0, 0.1, "A", "f", "s", "multi", suspect=True)
+    single = Scored(0.1, 0.1, "A", "f", "s", "single")
+    document = summary([sound, wrong, single], Counter())
+    assert document["n"] == 3
+    assert document["suspect"] == 1
+    assert document["overall"]["worst_ape"] == pytest.approx(math.exp(3) - 1)
+    assert document["not_suspect"]["worst_ape"] == pytest.approx(math.exp(0.1) - 1)
+    assert document["multi_not_suspect"]["n"] == 1
+    print_table(document, ("by_scope",))
+    assert "multi not suspect" in capsys.readouterr().out
+    assert "suspect" not in summary([sound, single], Counter())
