@@ -4,10 +4,10 @@ Fit how sure predictions of MLPerf submissions are, from a scored table, and wri
     python benchmarks/fit_submissions.py --rows time_to_train.csv --date 2026-01-31 [--out FILE]
 
 ROWS is what `time_to_train.py --rows` wrote. Predictions themselves are not touched: an offset by kind of accelerator
-was tried and left out (of a benchmark that the fit did not see it made TPUs worse). What is fitted is the standard
-deviation of ln(measured / predicted) whose central 80 % holds 80 % of the rows, by kind of accelerator and by one or
-several machines, once without each round: a row is always judged by other rounds' errors. A group with too few rows has
-the spread of its kind. Run it again after every fit of the predictions.
+was tried and left out (of a benchmark that the fit did not see it made TPUs worse). What is fitted is the size of
+ln(measured / predicted) that holds 50, 80 and 90 % of the rows, by kind of accelerator and by one or several machines,
+once without each round: a row is always judged by other rounds' errors. A group with too few rows has the spread of its
+kind. Run it again after every fit of the predictions.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from trainfare_core.accelerators import accelerator
 __all__ = ["group_of", "spreads"]
 
 _FEWEST = 20
+_LEVELS = (0.5, 0.8, 0.9)
 
 
 def group_of(line: dict[str, str]) -> tuple[str, str]:
@@ -36,9 +37,9 @@ def group_of(line: dict[str, str]) -> tuple[str, str]:
     return kind, "several" if several else "one"
 
 
-def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, float]]:
+def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:
     """
-    Return standard deviations by group ("gpu, one"), of all rows and without each round ("without v1.1").
+    Return what holds 50, 80 and 90 % of errors by group ("gpu, one"), of all rows and without a round ("without v1.1").
 
     Args:
         lines: rows of time_to_train.py with and without predictions.
@@ -47,7 +48,7 @@ def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, float]]:
     sizes = [abs(math.log(float(line["predicted"]) / float(line["time_to_train_min"]))) for line in known]
     groups = [group_of(line) for line in known]
     rounds = sorted({line["round"] for line in known})
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, list[float]]] = {}
     for kind, machines in sorted(set(groups)):
         own = {}
         for left_out in ("", *rounds):
@@ -56,7 +57,7 @@ def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, float]]:
             chosen = same if len(same) >= _FEWEST else kept
             name = f"without {left_out}" if left_out else "all"
             if chosen:
-                own[name] = round(float(np.quantile([sizes[i] for i in chosen], 0.8)) / 1.2816, 4)
+                own[name] = [round(float(v), 4) for v in np.quantile([sizes[i] for i in chosen], _LEVELS)]
         found[f"{kind}, {machines}"] = own
     return found
 
@@ -73,10 +74,10 @@ def main() -> None:
         "fitted_at": arguments.date,
         "rows_sha256": hashlib.sha256(arguments.rows.read_bytes()).hexdigest(),
         "fitted_on": sum(bool(line["predicted"]) for line in lines),
-        "log_sigma": spreads(lines),
+        "log_reach": spreads(lines),
     }
     arguments.out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    for name, own in document["log_sigma"].items():
+    for name, own in document["log_reach"].items():
         print(f"{name:20s}", own)
 
 

@@ -133,16 +133,17 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / clock, log_sigma)
 
 
-def submission_log_sigma(line: dict[str, str]) -> float | None:
-    """Return how sure predictions of such submissions are, from rounds other than the row's; None: not known."""
+def submission_reach(line: dict[str, str]) -> tuple[float, float, float] | None:
+    """Return what holds 50, 80 and 90 % of such submissions' errors in rounds other than the row's; None: not known."""
     own = _spreads().get(", ".join(group_of(line)), {})
-    return own.get(f"without {line['round']}", own.get("all"))
+    found = own.get(f"without {line['round']}", own.get("all"))
+    return None if found is None else (found[0], found[1], found[2])
 
 
 @lru_cache(maxsize=1)
-def _spreads() -> dict[str, dict[str, float]]:
+def _spreads() -> dict[str, dict[str, list[float]]]:
     text = Path(__file__).with_name("submission_spread.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, float]] = json.loads(text)["log_sigma"]
+    found: dict[str, dict[str, list[float]]] = json.loads(text)["log_reach"]
     return found
 
 
@@ -158,16 +159,17 @@ def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[
             line["skip_reason"] = answer
             skipped[answer] += 1
             continue
-        predicted = answer.predicted_min
-        sigma = submission_log_sigma(line) or answer.log_sigma
-        spread = math.exp(calibration().sigma.quantiles["80"] * sigma)
+        predicted, sigma = answer.predicted_min, answer.log_sigma
+        reach = submission_reach(line)
+        spread = math.exp(reach[1] if reach else calibration().sigma.quantiles["80"] * sigma)
         billed = predicted + float(line["init_min_before_clock"] or 0)
         numbers = (predicted, predicted / spread, predicted * spread, billed)
         line.update(dict(zip(_ADDED, (f"{number:.6g}" for number in numbers), strict=False)))
         scope = "single" if line["accelerators_total"] == "1" else "multi"
         error = math.log(predicted / float(line["time_to_train_min"]))
         source = line["source"].partition(":")[0]
-        scored.append(Scored(error, sigma, line["accelerator"], line["benchmark"], source, scope))
+        groups = (line["accelerator"], line["benchmark"], source, scope)
+        scored.append(Scored(error, sigma, *groups, reach=reach))
     return scored, skipped
 
 

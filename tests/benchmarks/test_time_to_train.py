@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ pytest.importorskip("timm")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from time_to_train import network_gbit_per_s, score_lines
+from time_to_train import network_gbit_per_s, score_lines, submission_reach
 from workloads import ProfileCache, StepJob, profile_of
 from workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
 
@@ -95,6 +96,17 @@ def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCa
     stated = [_line(eval_time_fraction=share) for share in ("0.1", "0.2", "0.6")]
     *_, blank = _predicted(cache, *stated, _line(eval_time_fraction=""))
     assert blank == pytest.approx(float(stated[1]["predicted"]), rel=1e-4)
+
+
+def test_the_interval_is_of_other_rounds(cache: ProfileCache) -> None:
+    """A known round is judged without its own rows, an unknown one by all; both are shipped numbers."""
+    known, new = _line(round="v1.0"), _line(round="v9.9")
+    scored, _ = score_lines([known, new], cache)
+    assert scored[0].reach == submission_reach(known) != submission_reach(new) == scored[1].reach
+    assert scored[1].reach is not None
+    assert float(new["high_80"]) / float(new["predicted"]) == pytest.approx(
+        math.exp(scored[1].reach[1]), rel=1e-4
+    )
 
 
 def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
