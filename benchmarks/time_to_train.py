@@ -11,8 +11,8 @@ benchmark's rows, or none. Start-up is outside the measured clock: it is in no s
 row of this table was fitted on, though `fitted_on` may name the same chips; intervals are of `fit_submissions.py`, from
 the errors of other rounds.
 
-Rows are skipped, with the reason, where the samples are missing, a sample is split over devices, the network of several
-machines is not stated, or the engine has no answer.
+GPUs in excess of the samples of a step evaluate. Rows are skipped, with the reason, where the samples are missing, a
+sample is split over devices, the network of several machines is not stated, or the engine has no answer.
 """
 
 from __future__ import annotations
@@ -104,13 +104,27 @@ def _machines(line: dict[str, str]) -> int:
     return 1 if line["accelerator"].startswith("TPU") else int(line["nodes"] or 1)
 
 
+def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, int]:
+    """
+    Return the devices that train, and their machines.
+
+    GPUs beyond one a sample are kept for evaluation (`DEDICATED_EVALUATION_RANKS` of the submissions), as long as they
+    are fewer than the others and fill machines; from two a sample on, a sample is split.
+    """
+    devices, nodes = int(line["accelerators_total"]), _machines(line)
+    if line["accelerator"].startswith("TPU") or not global_batch < devices < 2 * global_batch:
+        return devices, nodes
+    training = round(global_batch)
+    per_machine = devices // nodes
+    return (devices, nodes) if training % per_machine else (training, training // per_machine)
+
+
 def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, float]) -> Minutes | str:
     """Return predicted minutes of a row, or why there are none."""
     if not line["samples_to_converge"]:
         return "the samples to converge are not stated"
-    devices, nodes = int(line["accelerators_total"]), _machines(line)
-    passes = int(line["grad_accum_steps"] or 1)
-    whole = float(line["global_batch_size"])
+    whole, passes = float(line["global_batch_size"]), int(line["grad_accum_steps"] or 1)
+    devices, nodes = _training_devices(line, whole)
     micro = whole / devices / passes
     if micro < 1:
         return "one sample is split over several devices"
@@ -129,7 +143,8 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     step_s, log_sigma = answer
     name = line["benchmark"]
     share = float(line["eval_time_fraction"] or shares.get(name, 0.0))
-    clock = 1.0 if name in _EVALUATES_BESIDE else 1.0 - share
+    beside = name in _EVALUATES_BESIDE or devices < int(line["accelerators_total"])
+    clock = 1.0 if beside else 1.0 - share
     return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / clock, log_sigma)
 
 

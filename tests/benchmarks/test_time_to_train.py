@@ -98,6 +98,19 @@ def test_a_row_without_a_share_gets_the_median_of_its_benchmark(cache: ProfileCa
     assert blank == pytest.approx(float(stated[1]["predicted"]), rel=1e-4)
 
 
+def test_gpus_in_excess_of_samples_evaluate(cache: ProfileCache) -> None:
+    """24 GPUs and 16 samples: two machines train one sample each, the third evaluates and costs no time."""
+    wide = {"host_networking": "8x HDR 200Gb/Sec", "global_batch_size": "16"}
+    exact, spare = _predicted(
+        cache,
+        _line(**wide, accelerators_total="16", nodes="2"),
+        _line(**wide, accelerators_total="24", nodes="3", eval_time_fraction="0.5"),
+    )
+    assert spare == exact
+    split = _line(**wide, accelerators_total="32", nodes="4")
+    assert score_lines([split], cache)[1] == {"one sample is split over several devices": 1}
+
+
 def test_the_interval_is_of_other_rounds(cache: ProfileCache) -> None:
     """A known round is judged without its own rows, an unknown one by all; both are shipped numbers."""
     known, new = _line(round="v1.0"), _line(round="v9.9")
