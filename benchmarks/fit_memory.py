@@ -29,7 +29,10 @@ from trainfare_core.prediction.memory_fit import MemoryClass, MemoryFit, SpreadF
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-__all__ = ["MemoryRow", "fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups"]
+__all__ = [
+    "MemoryRow", "after_step_gib", "fit_rows", "held_out_scores", "leave_one_source_out", "predicted_gib", "spread_of",
+    "steps_of_groups",
+]  # fmt: skip
 
 OUT = Path(__file__).resolve().parent.parent / "core/trainfare_core/data/memory_calibration.json"
 LEVELS = (0.5, 0.8, 0.9)
@@ -79,11 +82,12 @@ def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> 
     pairs = steps_of_groups(rows)
     share = min(SHARES, key=lambda s: _mean_error(pairs, draft.model_copy(update={"carried_share": s})))
     carried = draft.model_copy(update={"carried_share": share})
-    after = [abs(math.log(r.measured_gib / after_step_gib(first, r, carried))) for first, r in pairs]
+    alike = [(first, r) for first, r in pairs if first.name == r.name]
+    after = [abs(math.log(r.measured_gib / after_step_gib(first, r, carried))) for first, r in alike]
     reach = _reach(after or everything, everything, 1.0)
     corrected = SpreadFit(
         location=0.0, half_50=reach[0], half_80=reach[1], half_90=reach[2], rows=len(after),
-        sources=len({r.source for _, r in pairs}),
+        sources=len({r.source for _, r in alike}),
     )  # fmt: skip
     return carried.model_copy(update={"classes": {**classes, "corrected": corrected}})
 
@@ -112,32 +116,40 @@ def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
     return max(found, 0.25 * row.summed_gib)
 
 
+def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:
+    """Return the reach of a row: a measured step narrows it for its own class, and no other."""
+    return fit.spread("corrected" if first is not None and first.name == row.name else row.name)
+
+
 def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
     """Return, for each source, the fit that saw nothing of it."""
     sources = sorted({row.source for row in rows})
     return {source: fit_rows([row for row in rows if row.source != source]) for source in sources}
 
 
-def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, float]:
-    """Return errors and coverage, each row by the fit without its source."""
+def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
+    """Return errors and coverage, without a run and after one measured step, each row by the fit without its source."""
     fits = leave_one_source_out(rows)
-    errors = [math.log(predicted_gib(row, fits[row.source]) / row.measured_gib) for row in rows]
-    spreads = [fits[row.source].spread(row.name) for row in rows]
-    pairs = steps_of_groups(rows)
-    after = [abs(after_step_gib(a, b, fits[b.source]) / b.measured_gib - 1) for a, b in pairs]
-    sizes = np.abs(np.expm1(errors))
+    alone = [(r, predicted_gib(r, fits[r.source]), fits[r.source].spread(r.name)) for r in rows]
+    after = [
+        (r, after_step_gib(first, r, fits[r.source]), spread_of(r, first, fits[r.source]))
+        for first, r in steps_of_groups(rows)
+    ]
+    found = {"source_left_out": _scores(alone)}
+    return {**found, "source_left_out_one_measured_step": _scores(after)} if after else found
+
+
+def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, float]:
+    errors = np.array([math.log(peak / row.measured_gib) for row, peak, _ in answers])
+    ape = np.abs(np.expm1(errors))
     scores = {
-        "rows": float(len(rows)), "mape": float(sizes.mean()), "median_ape": float(np.median(sizes)),
-        "one_step_rows": float(len(pairs)),
-        "one_step_mape": float(np.mean(after)) if after else math.nan,
-        "one_step_median_ape": float(np.median(after)) if after else math.nan,
+        "n": float(len(answers)), "mape": float(ape.mean()), "median_ape": float(np.median(ape)),
+        "p90_ape": float(np.quantile(ape, 0.9)), "worst_ape": float(ape.max()), "bias": float(np.expm1(errors).mean()),
     }  # fmt: skip
     for level in LEVELS:
-        inside = [
-            abs(e) <= getattr(s, f"half_{level * 100:.0f}") for e, s in zip(errors, spreads, strict=True)
-        ]
-        scores[f"coverage_{level * 100:.0f}"] = float(np.mean(inside))
-    return {name: round(value, 4) for name, value in scores.items() if not math.isnan(value)}
+        reach = np.array([getattr(spread, f"half_{level * 100:.0f}") for _, _, spread in answers])
+        scores[f"coverage_{level * 100:.0f}"] = float((np.abs(errors) <= reach).mean())
+    return {name: round(value, 4) for name, value in scores.items()}
 
 
 def _location(rows: Sequence[MemoryRow]) -> float:

@@ -45,7 +45,7 @@ from trainfare_core.prediction.memory import (
 from trainfare_core.prediction.memory_fit import MemoryClass, MemoryFit, memory_classes, memory_fit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from fit_memory import MemoryRow, after_step_gib, leave_one_source_out, predicted_gib
+from fit_memory import MemoryRow, after_step_gib, leave_one_source_out, predicted_gib, spread_of
 from scoring import Scored, print_table, score, summary
 from workloads import ProfileCache
 from workloads.decoder_profile import DecoderTraces
@@ -230,7 +230,7 @@ def scored_rows(
 
 def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: MemoryFit) -> Scored:
     peak = predicted_gib(row, fit) if step is None else after_step_gib(step, row, fit)
-    spread = fit.spread(row.name if step is None else "corrected")
+    spread = spread_of(row, step, fit)
     devices = int(line["n_gpus"] or 1) if line["scope"] == "total_over_gpus" else 1
     reach = math.exp(spread.half_80)
     for name, value in (("predicted", peak), ("low_80", peak / reach), ("high_80", peak * reach)):

@@ -21,7 +21,7 @@ score() { # name, table, flags...
 # shellcheck disable=SC2086 # STEPS is a list of flags
 score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS
 score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv"
-score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv"
+score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv" --leave-one-source-out
 score kernels calibration/kernels.csv.gz
 score strategy strategy/transfer_results.csv
 score decline_hindcast cost_decline/technology_curves.csv

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
 from trainfare_core.candidates import ModelParallel
+from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.memory import MemoryParts, memory_parts
 from workloads.cache import ProfileCache, profile_of
@@ -31,13 +33,19 @@ _RANK = 8
 _OTHER_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial", "head")
 """Methods that train what no LoRA does; every other adapter is traced as a LoRA with as many weights."""
 _UNDESCRIBED = {
-    "offload": "weights, activations or optimizer on the host: not modelled",
+    "offload": "weights or activations on the host: not modelled",
     "optimizer in backward": "the optimizer runs inside backward: not modelled",
     "optimizer-in-backward": "the optimizer runs inside backward: not modelled",
     "paged": "an optimizer paged to the host: not modelled",
     "model init only": "measured before the first step",
 }
-_WORDS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16"}
+_WORDS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16", "bf16 (pure)": "bf16"}
+_RECOMPUTE_SWITCHES = (
+    "activation_checkpointing_enable",
+    "gradient_checkpointing_enable",
+    "set_grad_checkpointing",
+)
+"""Of transformers, today's name before the old one, and of timm."""
 _IMAGE_MODELS = {"vit-h/14-224": "vit_huge_patch14_224", "vit-giant/14": "vit_giant_patch14_dinov2"}
 
 
@@ -82,7 +90,7 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     """
     text = " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
     for word, reason in _UNDESCRIBED.items():
-        if word in text:
+        if word in text.replace(row["optimizer"].lower(), ""):
             return reason
     if row["domain"] in ("llm", "vlm"):
         return _decoder_run(row, text, traces)
@@ -217,13 +225,34 @@ def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str
 
 def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
     """Return an image classifier, a BERT or a detector, which `resolve` builds."""
-    if row["act_ckpt"].lower() in ("full", "yes"):
-        return "recomputation is described for decoders alone"
     job = _step_job(row)
+    if isinstance(job, StepJob) and row["act_ckpt"].lower() in ("full", "yes"):
+        job = replace(job, module=_recomputing(job.module), key=f"{job.key}.recompute")
     found = profile_of(job, cache)
     if isinstance(found, str):
         return found
     return MemoryRun(with_state(found.profile, row, ""), found.ratio, int(row["n_gpus"] or 1), sharded=False)
+
+
+def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """
+    Return a builder of the same module with its library's own recomputation of blocks on.
+
+    Raises:
+        TraceError: the library has none for it.
+    """
+
+    def built() -> nn.Module:
+        module = build()
+        for part in module.modules():
+            for name in _RECOMPUTE_SWITCHES:
+                switch = getattr(part, name, None)
+                if callable(switch):
+                    switch()
+                    return module
+        raise TraceError("this model's library cannot recompute its blocks")
+
+    return built
 
 
 def _step_job(row: Mapping[str, str]) -> StepJob | str:
@@ -244,6 +273,8 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
             "notes": "", "framework": "", "throughput_unit": "samples/s",
         }
     )  # fmt: skip
+    if isinstance(job, StepJob) and "pure" in row["precision"]:
+        return replace(job, precision="bf16-true", key=f"{job.key}.true")
     if (
         isinstance(job, StepJob) and word == "amp_fp16"
     ):  # fp32 weights under autocast, not a table's fp16 ones

@@ -49,8 +49,12 @@ def with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobPro
     if row["optimizer"].lower().startswith("muon"):
         state -= 4.0 * trained
     memory = _with_gradients(profile.memory, int(gradients), keep=keep)
+    if "offload" in row["optimizer"].lower():
+        # The host has the moments and makes the update; gradients stay here unless they are moved one by one.
+        state, away = 0.0, "gradients" in row["optimizer"].lower()
+        memory = _with_update(_with_gradients(memory, 0 if away else memory.gradient_bytes, keep=keep), 0)
     if re.search(_GRAPH_UPDATE, row["other_flags"].lower()):
-        memory = _with_graph_update(memory)
+        memory = _with_update(memory, _GRAPH_COPIES * memory.gradient_bytes)
     return profile.model_copy(
         update={
             "parameters": tuple(
@@ -81,9 +85,8 @@ def _with_gradients(memory: MemoryFacts, size: int, *, keep: bool) -> MemoryFact
     return memory.model_copy(update={"gradient_bytes": size, "moments": moments})
 
 
-def _with_graph_update(memory: MemoryFacts) -> MemoryFacts:
-    """Return the memory with the update of a TensorFlow 1 graph, which works on all weights at once."""
-    size = _GRAPH_COPIES * memory.gradient_bytes
+def _with_update(memory: MemoryFacts, size: int) -> MemoryFacts:
+    """Return the memory with an update that allocates this much beside what is there."""
     moments = tuple(
         m.model_copy(update={"optimizer_bytes": size}) if m.phase == "optimizer" else m
         for m in memory.moments

@@ -68,8 +68,8 @@ class MemoryFit(_Model):
     """Of the bytes by which a measured peak is off, what another batch or layout of the same job is off by too."""
     measured_sigma: float
     """Of the peak of a step that was measured, at the same micro-batch on one device."""
-    scores: dict[str, float]
-    """Held out by source."""
+    scores: dict[str, dict[str, float]]
+    """Held out by source, without a run and after one measured step."""
 
     def spread(self, name: MemoryClass) -> SpreadFit:
         """Return what is known of a class."""
@@ -133,13 +133,14 @@ def memory_peak(
     if measured is not None and measured.peak_memory_bytes and profile.parallel.world_size == 1:
         one, whole = np.ones(1), np.zeros(1, dtype=np.bool_)
         own = memory_parts(profile, one, one, whole).total_bytes
-        own_location, _ = _of_classes(memory_classes(profile, one), fit)
+        own_class = memory_classes(profile, one)
+        own_location, _ = _of_classes(own_class, fit)
         seen = measured.peak_memory_bytes + CONTEXT_BYTES
         corrected = corrected_peak_bytes(peak, seen, float((own * np.exp(own_location))[0]), fit)
         same = (world == 1) & (ratio == 1.0)
         peak = np.where(same, seen, np.maximum(corrected, parts.weights_bytes + parts.optimizer_bytes))
         narrow = np.minimum(sigma, fit.spread("corrected").half_80 / Z80)
-        sigma = np.where(same, fit.measured_sigma, narrow)
+        sigma = np.where(same, fit.measured_sigma, np.where(classes == own_class, narrow, sigma))
     more = np.asarray(peak - total)
     return MemoryPeak(replace(parts, overhead_bytes=parts.overhead_bytes + more), np.asarray(peak), sigma)
 
