@@ -33,7 +33,7 @@ __all__ = ["KINDS", "Fitted", "Rows", "coefficients", "empty_fit", "read_rows", 
 Array = NDArray[np.float64]
 FILES = ("throughput_train.csv", "microbench_achieved.csv")
 HUBER = 0.05
-SOURCE_SD = 0.12
+SOURCE_SD = 0.08
 """Prior standard deviation of a source's offset, in ln(time)."""
 KINDS = ("tpu", "trainium", "gaudi")
 

@@ -73,7 +73,7 @@ class HeldOut:
     Errors of rows from fits that saw no row of their group, shape (n,).
 
     Attributes:
-        errors: ln(predicted / measured).
+        errors: ln(predicted / measured); NaN where the group is all rows.
         with_stack: the same where the offset of the row's stack is taken from dense rows on other GPUs; NaN where the
             fit saw none.
     """
@@ -83,14 +83,16 @@ class HeldOut:
 
 
 def folds(rows: Rows, name: str) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Return, for every group, which rows are predicted and which a fit may see."""
+    """Return, for every group, which rows are predicted and which a fit may see; groups with no others have none."""
     keys = [
         np.array([of(run, line) for run, line in zip(rows.runs, rows.lines, strict=True)])
         for of in GROUPS[name]
     ]
     for value in sorted(set(zip(*(key.tolist() for key in keys), strict=True))):
         same = [key == one for key, one in zip(keys, value, strict=True)]
-        yield np.logical_and.reduce(same), ~np.logical_or.reduce(same)
+        seen = ~np.logical_or.reduce(same)
+        if seen.any():
+            yield np.logical_and.reduce(same), seen
 
 
 def held_out(rows: Rows, name: str, fit: DecoderFit, start: Array) -> HeldOut:
@@ -129,14 +131,15 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     labels = np.array([label_of(run) for run in rows.runs])
 
     def width(found: Array, inside: NDArray[np.bool_]) -> float:
-        return float(np.quantile(np.abs(found[inside]), 0.8) / Z80)
+        sizes = np.abs(found[inside & np.isfinite(found)])
+        return float(np.quantile(sizes, 0.8) / Z80) if len(sizes) else float("nan")
 
     dense = (kind == "gpu") & (labels == "dense")
     machines = np.array([run.plan.machines > 1 for run in rows.runs])
     near, far = (width(errors["source"], dense & chosen) for chosen in (~machines, machines))
     result = {
         "several devices": LEAST_DEVICES_SIGMA,
-        "several machines": max(far**2 - near**2, LEAST_NETWORK_SIGMA**2) ** 0.5,
+        "several machines": float(np.nanmax([far**2 - near**2, LEAST_NETWORK_SIGMA**2])) ** 0.5,
     }
     spread = spread_sigma(rows, result) ** 2
 
@@ -157,7 +160,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     vendors = Counter(run.device.vendor for run in rows.runs)
     few = np.array([run.device.vendor != vendors.most_common(1)[0][0] for run in rows.runs])
     result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
-    result["unseen"] = max(result.values())
+    result["unseen"] = float(np.nanmax(list(result.values())))
     return {name: round(value, 3) for name, value in result.items()}
 
 
@@ -268,8 +271,9 @@ def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> dict[s
     errors = {name: one.errors for name, one in left_out.items()}
     for name, values in errors.items():
         for label, chosen in parts.items():
-            if chosen.any():
-                found[f"{name} left out{label}"] = score(values[chosen])
+            inside = chosen & np.isfinite(values)
+            if inside.any():
+                found[f"{name} left out{label}"] = score(values[inside])
     stack = left_out["device"].with_stack
     chosen = ~vtrain & many & ~experts & (kind == "gpu") & np.isfinite(stack)
     if chosen.any():

@@ -276,9 +276,9 @@ def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
     return 2 * max(heads, default=0)
 
 
-def with_float8(profile: JobProfile, vocabulary: int) -> JobProfile:
+def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> JobProfile:
     """
-    Return the profile with the matrix products of its blocks in 8 bits.
+    Return the profile with the matrix products of its blocks in 8 bits: "fp8", or "int8" for chips that have only that.
 
     Attention, norms, the head and the router keep 16 bits; each operand is cast once, which reads 2 bytes and
     writes 1 (Transformer Engine and torchao do the same).
@@ -289,7 +289,7 @@ def with_float8(profile: JobProfile, vocabulary: int) -> JobProfile:
         if not product or min(group.shape[2:]) < _NARROW or vocabulary in group.shape:
             groups.append(group)
             continue
-        groups.append(group.model_copy(update={"dtype": "fp8"}))
+        groups.append(group.model_copy(update={"dtype": dtype}))
         # A weight's gradient is written, not read: what is cast there are activations.
         makes_gradient = group.bytes_written >= group.bytes_fixed
         groups.append(

@@ -111,7 +111,7 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     step = _recomputing(row, step, plan, micro, device, traces, assumed)
     profile = traces.profile(step)
     if row["precision"] in _FLOAT8:
-        profile = with_float8(profile, model.vocabulary)
+        profile = with_float8(profile, model.vocabulary, "int8" if row["precision"] == "int8" else "fp8")
     compiled = bool(_FUSED.search(row["framework"].lower())) and "eager" not in row["framework"].lower()
     profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
     if _LIBRARY.search(row["framework"].lower()):

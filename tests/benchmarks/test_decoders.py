@@ -151,3 +151,39 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     assert "unknown length" in str(
         decoder_run({**row, "sequence_length": "", "task": "finetune-lora"}, DecoderTraces())
     )
+
+
+def test_as_much_is_recomputed_as_must_be(tmp_path: Path) -> None:
+    """A row that states none: the larger its micro-batch, the more blocks; MaxText recomputes all or nothing."""
+    traces = DecoderTraces(tmp_path)
+    row = {
+        **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=16;heads=8", "sequence_length": "256", "strategy": "fsdp8",
+        "activation_checkpointing": "", "framework": "pytorch",
+    }  # fmt: skip
+
+    def assumed(framework: str) -> list[str]:
+        found: list[str] = []
+        for samples in range(100, 2000, 20):
+            sized = {
+                **row,
+                "framework": framework,
+                "batch_per_device": str(samples),
+                "global_batch": str(8 * samples),
+            }
+            run = decoder_run(sized, traces)
+            assert isinstance(run, DecoderRun)
+            found.append(next((words for words in run.assumed if "recomputation" in words), "none"))
+        return list(dict.fromkeys(found))
+
+    half, whole = (f"recomputation of {words} activations" for words in ("half of all", "all"))
+    assert assumed("pytorch") == ["none", half, whole]
+    assert assumed("maxtext/jax") == ["none", whole]
+
+
+def test_chips_with_only_whole_numbers_in_8_bits_run_those(tmp_path: Path) -> None:
+    row = {
+        **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256", "strategy": "fsdp8",
+        "precision": "int8", "accelerator": "TPU-v6e", "framework": "maxtext/jax",
+    }  # fmt: skip
+    answers = decoder_answers([row], tmp_path)
+    assert isinstance(answers[0], Answer), answers[0]

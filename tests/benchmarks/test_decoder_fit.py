@@ -1,0 +1,164 @@
+"""The fit of language models: it finds what made the rows, predicts no row that it saw, and its widths hold what they say."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from decoder_document import document
+from decoder_model import Rows, coefficients, empty_fit, solve, stack_of
+from fit_decoder import GROUPS, LEVELS, coverage, folds, held_out
+from workloads.decoder_plans import Plan
+from workloads.decoder_rows import DecoderRun
+
+from builders.profiles import gpt_profile
+from trainfare_core.accelerators import accelerator
+from trainfare_core.prediction.calibration import calibration
+from trainfare_core.prediction.decoder_fit import DecoderFit
+from trainfare_core.prediction.decoder_step import decoder_times
+
+BENCH = """device,bench,dtype,m,n,k,achieved_tflops
+A100-SXM4-80GB,matmul_best_shape(MAMF),bf16,1024,10240,5120,271.2
+H100-SXM5-80GB,matmul_best_shape(MAMF),bf16,2048,2048,13312,794.5
+"""
+TRUTH = {"eager": 1.1, "compiled": 1.0, "library": 0.9, "plain": 1.3}
+SLOPE = 0.3
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "microbench_achieved.csv").write_text(BENCH, encoding="utf-8")
+    (tmp_path / "throughput_train.csv").write_text("", encoding="utf-8")
+    return tmp_path
+
+
+def _rows(fit: DecoderFit, copies: int = 1) -> Rows:
+    """Return rows that `decoder_times` made with the coefficients above: four sources, two chips, three sizes."""
+    made = fit.model_copy(update={"stack_factor": TRUTH, "framework_slope": SLOPE})
+    runs: list[DecoderRun] = []
+    lines: list[dict[str, str]] = []
+    for source, framework in (
+        ("a", "pytorch/one"),
+        ("b", "nemo"),
+        ("c", "pytorch/two"),
+        ("d", "maxtext/jax"),
+    ):
+        for name in ("A100-SXM-80GB", "H100-SXM-80GB"):
+            for width, micro in ((1024, 8.0), (2048, 4.0), (4096, 2.0)):
+                job = gpt_profile(layers=24, width=width, heads=16)
+                if source in "bd":
+                    job = job.model_copy(update={"precision": "transformer-engine"})
+                plan = Plan(devices=8, machines=1, gbit_per_s=0.0, sharded=True)
+                parameters = 24 * 12 * width**2
+                runs.append(
+                    DecoderRun(
+                        accelerator(name),
+                        job,
+                        plan,
+                        micro,
+                        1,
+                        1.0,
+                        1.0,
+                        parameters,
+                        experts=False,
+                        assumed=(),
+                    )
+                )
+                lines.append({"source": source, "framework": framework, "precision": "bf16"})
+    rows = Rows.of(runs * copies, lines * copies, fit, calibration())
+    return replace(
+        rows, log_measured=np.log(decoder_times(rows.ledger, rows.devices, rows.spread, made).step_s)
+    )
+
+
+def test_the_fit_finds_what_made_the_rows(data: Path) -> None:
+    fit = empty_fit(data, "2026-01-31")
+    rows = _rows(fit)
+    found = coefficients(solve(rows, fit).theta, fit)
+    assert found.framework_slope == pytest.approx(SLOPE, abs=0.05)
+    ratio = found.stack_factor["eager"] / found.stack_factor["library"]
+    assert ratio == pytest.approx(TRUTH["eager"] / TRUTH["library"], rel=0.1)
+    times = decoder_times(rows.ledger, rows.devices, rows.spread, found)
+    assert np.abs(np.log(times.step_s) - rows.log_measured).max() < 0.1
+    assert found.matmul_ceiling["bf16"]["H100-SXM-80GB"] == pytest.approx(794.5 / 989.4, abs=1e-3)
+
+
+def test_a_row_left_out_is_not_seen(data: Path) -> None:
+    """What a source measured shifts its own errors by as much, so none of it went into its prediction."""
+    fit = empty_fit(data, "2026-01-31")
+    rows = _rows(fit)
+    start = solve(rows, fit).theta
+    mine = np.array([line["source"] == "a" for line in rows.lines])
+    slow = replace(rows, log_measured=rows.log_measured + np.where(mine, 1.0, 0.0))
+    before, after = (held_out(one, "source", fit, start) for one in (rows, slow))
+    assert before.errors[mine] - after.errors[mine] == pytest.approx(np.ones(mine.sum()), abs=1e-9)
+    assert np.isfinite(before.with_stack).sum() == 0, "no trainer ran for two sources"
+
+
+def test_folds_share_nothing_that_is_left_out(data: Path) -> None:
+    rows = _rows(empty_fit(data, "2026-01-31"))
+    predicted = np.zeros(len(rows.runs), dtype=int)
+    for inside, seen in folds(rows, "device and source"):
+        predicted += inside
+        for of in GROUPS["device and source"]:
+            names = np.array([of(run, line) for run, line in zip(rows.runs, rows.lines, strict=True)])
+            assert not set(names[inside]) & set(names[seen])
+    assert (predicted == 1).all()
+    assert not list(folds(rows, "vendor")), "there is one vendor: nothing would be left to fit"
+
+
+def test_widths_hold_as_many_rows_as_they_say(data: Path) -> None:
+    rows = _rows(empty_fit(data, "2026-01-31"), copies=30)
+    noise = np.random.default_rng(1).normal(0.0, 0.2, len(rows.runs))
+    found = coverage(rows, dict.fromkeys(GROUPS, noise), "source")
+    for level in LEVELS:
+        assert found[str(level)] == pytest.approx(level / 100, abs=0.05)
+
+
+def test_the_trainer_is_read_from_the_framework() -> None:
+    names = (
+        "nemo/megatron",
+        "nemo megatron-bridge",
+        "pytorch/torchtitan+compile",
+        "megatron(-deepspeed)",
+        "pytorch Eager [-]",
+    )
+    assert [stack_of({"framework": name}) for name in names] == [
+        "nemo",
+        "nemo",
+        "torchtitan",
+        "megatron",
+        "eager",
+    ]
+
+
+def test_the_page_has_every_table(data: Path, tmp_path: Path) -> None:
+    row = {
+        "source": "x", "model": "llama-1b-like", "model_family": "llama", "task": "pretrain", "params": "", "batch_per_device": "1",
+        "global_batch": "64", "sequence_length": "256", "precision": "bf16", "accelerator": "H100-SXM5-80GB", "devices": "8",
+        "nodes": "1", "strategy": "fsdp8", "activation_checkpointing": "none", "optimizer": "", "throughput": "80000",
+        "throughput_unit": "tokens/s", "step_time_ms": "", "step_time_origin": "", "mfu": "", "model_tflops_per_device": "",
+        "framework": "pytorch/torchtitan", "measured": "", "notes": "hidden=512;layers=4;heads=8",
+    }  # fmt: skip
+    lines = [
+        {**row, "source": source, "accelerator": name, "batch_per_device": str(batch)}
+        for source in ("x", "y") for name in ("A100-SXM4-80GB", "H100-SXM5-80GB") for batch in (1, 2, 4)
+    ]  # fmt: skip
+    with (data / "throughput_train.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(row))
+        writer.writeheader()
+        writer.writerows([*lines, {**row, "accelerator": "NoSuch-1GB"}])
+    page = document(data, tmp_path / "traces")
+    assert "12 measured steps" in page
+    assert "| H100 | x | torchtitan | bf16 | dense | 3 |" in page
+    assert "NoSuch-1GB is not in the catalogue | 1 |" in page
+    assert "12 of 13 rows" in page
+    assert "## Intervals" in page
