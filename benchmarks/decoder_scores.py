@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from decoder_model import Rows, coefficients, empty_fit, solve
-from fit_decoder import folds
+from fit_decoder import LEVELS, folds
 from workloads.decoder_profile import DecoderTraces
 from workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
@@ -22,11 +22,16 @@ __all__ = ["Answer", "decoder_answers", "predict_decoder"]
 
 @dataclass(frozen=True)
 class Answer:
-    """Seconds of one optimizer step, and the standard deviation of ln(measured / predicted)."""
+    """
+    Seconds of one optimizer step, and the standard deviation of ln(measured / predicted).
+
+    `reach` is what the central 50, 80 and 90 % of |ln(measured / predicted)| stay below; None: the shipped quantiles.
+    """
 
     measured_s: float
     predicted_s: float
     log_sigma: float
+    reach: tuple[float, float, float] | None = None
 
 
 def decoder_answers(
@@ -100,4 +105,6 @@ def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     table = predict_run(prepare(run.profile, decoder=fit), shapes, plans)
     if table.unknown_because[0]:
         return str(table.unknown_because[0])
-    return Answer(run.step_s, float(table.step_s[0]), float(table.log_sigma[0]))
+    sigma = float(table.log_sigma[0])
+    half, most, nearly = (z * sigma for z in LEVELS.values())
+    return Answer(run.step_s, float(table.step_s[0]), sigma, (half, most, nearly))

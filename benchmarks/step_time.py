@@ -178,6 +178,7 @@ def main() -> None:
                 line["model_family"],
                 line["source"],
                 scope,
+                reach=answer.reach,
                 suspect="SUSPECT" in line["notes"],
             )
         )

@@ -146,6 +146,9 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     )
     assert isinstance(answers[0], Answer)
     assert answers[0].predicted_s > 0
+    assert answers[0].reach == pytest.approx(
+        [z * answers[0].log_sigma for z in (0.6745, 1.2816, 1.6449)], rel=1e-4
+    )
     assert answers[1] == "NoSuch-1GB is not in the catalogue"
     assert "4-bit" in str(answers[2])
     assert "unknown length" in str(
