@@ -18,8 +18,9 @@ from workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from workloads.decoder_names import decoder_of
 from workloads.decoder_profile import DecoderTraces
 from workloads.memory_stacks import with_loss, with_selected_operations, with_state
+from workloads.pyramid_detectors import pyramid_detector
 from workloads.registry import resolve
-from workloads.single_device import StepJob
+from workloads.single_device import StepJob, Supervised, optimizer_of
 
 __all__ = ["MemoryRun", "memory_run"]
 
@@ -156,6 +157,9 @@ def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int:
         tokens = _ALPACA_TOKENS if "alpaca" in text or _recipe(text)[0] else _ASSUMED_TOKENS
         assumed.append(f"{tokens} tokens a sample")
         return tokens
+    if "torchtune" in row["source_id"] and "unpacked" in text:  # its recipes are over Alpaca
+        assumed.append("the longest sample of Alpaca")
+        return min(int(found[0]), _ALPACA_TOKENS)
     if "max" in row["seq_len_or_res"] or "packing=false" in text or "unpacked" in text:
         assumed.append("samples of the greatest length")
     return int(found[0])
@@ -261,8 +265,9 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
     if word is None:
         return "precision is not stated, or not a mode of torch that a trace shows"
     task = "imagenet-classification" if row["domain"] == "vision" else "finetune-squad"
+    detector = pyramid_detector(name)
     if row["domain"] == "vision-det":
-        task, name = "detection", "maskr-cnn" if name == "d2/mask_rcnn_r_50_fpn" else name
+        task, name = "detection", name if detector is None else "maskr-cnn"
     size = re.search(r"\d+", row["seq_len_or_res"])
     job = resolve(
         {
@@ -273,6 +278,13 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
             "notes": "", "framework": "", "throughput_unit": "samples/s",
         }
     )  # fmt: skip
+    if isinstance(job, StepJob) and detector is not None:
+        how = optimizer_of(dict(row), "sgd")
+
+        def module() -> nn.Module:
+            return Supervised(detector(), lambda net, made: net(*made), how)
+
+        return replace(job, key=f"{job.key}.{row['model']}", module=module)
     if isinstance(job, StepJob) and "pure" in row["precision"]:
         return replace(job, precision="bf16-true", key=f"{job.key}.true")
     if (

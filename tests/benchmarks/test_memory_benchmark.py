@@ -264,6 +264,21 @@ def test_an_encoder_recomputes_as_its_library_does(tools: Tools) -> None:
     assert saved < plain.profile.memory.saved_activation_bytes / 4
 
 
+def test_detectors_with_a_pyramid_are_told_apart_by_their_heads(tools: Tools) -> None:
+    """Proposals alone hold less than boxes, boxes less than masks; a detector without a pyramid is not described."""
+    row = {
+        "domain": "vision-det", "method": "full_finetune", "method_detail": "", "precision": "fp32",
+        "optimizer": "SGD-M", "micro_batch": "1", "seq_len_or_res": "800px", "source_id": "detectron2-zoo",
+    }  # fmt: skip
+    names = ("rpn_R_50_FPN", "faster_rcnn_R_50_FPN", "mask_rcnn_R_50_FPN")
+    runs = [described(tools, **row, model=f"d2/{name}") for name in names]
+    peaks, weights = [peak(run) for run in runs], [run.profile.parameter_bytes for run in runs]
+    assert peaks == sorted(peaks)
+    assert weights == sorted(weights)
+    assert weights[1] / 4e6 == pytest.approx(41.5, rel=0.03), "million, as published"
+    assert "no description" in str(memory_run({**BASE, **row, "model": "d2/faster_rcnn_R_50_C4"}, *tools))
+
+
 def test_an_update_on_the_host_leaves_weights_and_gradients_here(tools: Tools) -> None:
     here, host, both = (
         described(tools, **{**BERT, "optimizer": name})

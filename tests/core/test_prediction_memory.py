@@ -14,8 +14,15 @@ from builders.profiles import gpt_profile, profile
 from trainfare_core.accelerators import accelerator
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.job_profile import JobProfile, MeasuredStep, MemoryMoment, Quantiles
+from trainfare_core.prediction import predict_machine
 from trainfare_core.prediction.memory import memory_parts, usable_memory_bytes
-from trainfare_core.prediction.memory_fit import MemoryClass, memory_classes, memory_fit, memory_peak
+from trainfare_core.prediction.memory_fit import (
+    MemoryClass,
+    memory_classes,
+    memory_fit,
+    memory_note,
+    memory_peak,
+)
 from trainfare_core.prediction.uncertainty import Z80
 
 ONE = np.ones(1)
@@ -265,6 +272,20 @@ def test_the_peak_is_the_sum_of_its_parts_and_the_classs_own_more() -> None:
     assert peak.parts.total_bytes[0] == pytest.approx(peak.peak_bytes[0])
     assert peak.parts.weights_bytes[0] == parts.weights_bytes[0]
     assert peak.log_sigma[0] * Z80 == pytest.approx(spread.half_80)
+
+
+def test_a_prediction_says_what_its_memory_rests_on() -> None:
+    """How many published peaks of its class there are, what is added, and whether its own measured peak counts."""
+    fit = memory_fit()
+    several = fit.spread("several_devices")
+    note = predict_machine(gpt_profile(batch_size=64), "H100-SXM-80GB", 8).notes[-1]
+    assert f"{several.rows} published peaks of several devices" in note
+    assert f"{math.expm1(several.location):.0%} above the sum" in note
+    assert "own measured peak" not in note
+    alone = memory_note(measured(7), 1)
+    assert "of one device" in alone
+    assert "above the sum" not in alone, "nothing is added there"
+    assert "own measured peak corrects it" in alone
 
 
 def test_what_ships_says_where_it_comes_from_and_how_well_it_does() -> None:

@@ -18,7 +18,7 @@ from trainfare_core.offers import MachineShapes
 from trainfare_core.prediction.breakdown import device_breakdown, notes_of
 from trainfare_core.prediction.calibration import PATHS
 from trainfare_core.prediction.engine import Run, predict_run, prepare
-from trainfare_core.prediction.memory_fit import memory_peak
+from trainfare_core.prediction.memory_fit import memory_note, memory_peak
 from trainfare_core.prediction.step_time import device_rates
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
@@ -268,7 +268,7 @@ def _answer(
         device_known=run.fit.is_known(device),
         dtype_measured=device_rates(device, run.operations, run.fit).measured,
         calibrated=_calibrated(run, device),
-        notes=notes_of(run, device),
+        notes=(*notes_of(run, device), memory_note(profile, world)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = [
     "corrected_peak_bytes",
     "memory_classes",
     "memory_fit",
+    "memory_note",
     "memory_peak",
 ]
 
@@ -32,6 +33,11 @@ Array = NDArray[np.float64]
 MemoryClass = Literal[
     "one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised", "corrected"
 ]
+_WORDS: dict[str, str] = {
+    "one_device": "of one device", "one_device_adapters": "of adapters on one device",
+    "several_devices": "of several devices", "model_parallel": "of models split over devices",
+    "quantised": "of models with weights in 8 or 4 bits",
+}  # fmt: skip
 ADAPTER_SHARE = 0.1
 """Of the weights that train, below which a job counts as adapters."""
 QUANTISED_BYTES = 1.5
@@ -143,6 +149,21 @@ def memory_peak(
         sigma = np.where(same, fit.measured_sigma, np.where(classes == own_class, narrow, sigma))
     more = np.asarray(peak - total)
     return MemoryPeak(replace(parts, overhead_bytes=parts.overhead_bytes + more), np.asarray(peak), sigma)
+
+
+def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -> str:
+    """Return in words what a peak's middle and interval rest on."""
+    fit = fit or memory_fit()
+    name = str(memory_classes(profile, np.array([float(world)]))[0])
+    spread = fit.classes[cast("MemoryClass", name)]
+    more = f", which are {np.expm1(spread.location):.0%} above the sum of their parts (in the overhead)"
+    measured = profile.measured
+    own = measured is not None and bool(measured.peak_memory_bytes) and profile.parallel.world_size == 1
+    return (
+        f"memory: interval from {spread.rows} published peaks {_WORDS[name]}, of {spread.sources} sources"
+        + (more if spread.location else "")
+        + ("; this job's own measured peak corrects it" if own else "")
+    )
 
 
 def corrected_peak_bytes(predicted: Array, measured: float, predicted_there: float, fit: MemoryFit) -> Array:
