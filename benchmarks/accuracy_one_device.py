@@ -53,43 +53,52 @@ def bars(lines: list[Line]) -> str:
     def transformer(line: Line) -> bool:
         return line["source"] == "neusight" and line["precision"] == "fp32"
 
-    one_step = calibration().scores["chip_and_workload_left_out_one_measured_step"]
+    def as_published(line: Line) -> bool:
+        return transformer(line) and line["accelerator"].startswith(("H100", "L4", "A100-PCIe-80"))
+
     table = [
         ("AMP, unseen model, seen device (RTX 3090)", "8 mean, 18 p90", "workload", lambda x: x["source"] == "timm"),
         ("AMP, unseen device and model, all workloads", "15 mean, 12 median", "chip_and_workload", half),
         ("the same, ResNet-50, SSD and BERT alone", "15 mean, 12 median", "chip_and_workload", vision_or_bert),
+        ("AMP, unseen device, models seen elsewhere", "-", "chip", half),
         ("launch-bound small batches, unseen device", "22 mean", "chip", lambda x: x["source"].startswith("ryujaehun")),
-        ("fp32 eager transformers, unseen device", "7 mean, 20 worst", "chip", transformer),
+        ("fp32 eager transformers, unseen H100, L4 or A100-80", "7 mean, 20 worst", "chip", as_published),
+        ("the same, any unseen device", "-", "chip", transformer),
     ]  # fmt: skip
     text = [
         "| what | bar, % | rows | mean | median | p90 | worst | bias |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for what, bar, column, keep in table:
-        text.append(row(f"{what} | {bar}", errors(column, keep)))
-    percent = [
-        f"{100 * one_step[key]:.1f} %" for key in ("mape", "median_ape", "p90_ape", "worst_ape", "bias")
-    ]
-    text.append(
-        f"| unseen device and model, one step measured on another chip | 10 mean | {one_step['n']:.0f} | "
-        + " | ".join(percent) + " |"
-    )  # fmt: skip
+        if any(keep(line) for line in lines):
+            text.append(row(f"{what} | {bar}", errors(column, keep)))
+    for what, bar, key in (
+        ("AMP, unseen device and model, one step measured on another chip", "10 mean", "_amp"),
+        ("the same, any precision", "-", ""),
+    ):
+        e = calibration().scores[f"chip_and_workload_left_out_one_measured_step{key}"]
+        text.append(scored(f"{what} | {bar}", {**e, "n": round(e["n"])}))
     return "\n".join(text)
 
 
 def coverage(lines: list[Line]) -> str:
-    """Return how many errors lie in the nominal intervals: models left out on seen chips, and with the chip too."""
+    """Return how many errors lie in the nominal intervals, by what was timed and what was left out."""
     fit = calibration().sigma
-    text = ["| left out | 50 % | 80 % | 90 % |", "|---|---|---|---|"]
+    text = ["| timed | left out | rows | 50 % | 80 % | 90 % |", "|---|---|---|---|---|---|"]
     unseen = float(np.hypot(fit.base, fit.unseen_device))
-    for name, column, sigma in (
-        ("the model's family", "workload", fit.base),
-        ("chip and family", "chip_and_workload", unseen),
-        ("the chip", "chip", unseen),
-    ):
-        size = np.abs([float(line[f"{column}_left_out"]) for line in lines])
-        inside = [float((size <= reach * sigma).mean()) for reach in fit.quantiles.values()]
-        text.append(f"| {name} | " + " | ".join(f"{100 * share:.0f} %" for share in inside) + " |")
+    for timed, words in (("trainer", "a trainer's loop"), ("steps", "bare steps")):
+        chosen = [line for line in lines if line["timed"] == timed]
+        for name, column, sigma, shape in (
+            ("the model's family", "workload", fit.base, timed),
+            ("chip and family", "chip_and_workload", unseen, f"{timed}:unseen"),
+            ("the chip", "chip", unseen, f"{timed}:unseen"),
+            ("the generation", "generation", unseen, f"{timed}:unseen"),
+            ("the source", "source", fit.base, "trainer"),
+        ):
+            size = np.abs([float(line[f"{column}_left_out"]) for line in chosen])
+            inside = [float((size <= reach * sigma).mean()) for reach in fit.reaches[shape].values()]
+            shares = " | ".join(f"{100 * share:.0f} %" for share in inside)
+            text.append(f"| {words} | {name} | {len(chosen)} | {shares} |")
     return "\n".join(text)
 
 
@@ -186,20 +195,23 @@ A sample of each device's kernels was fitted on. Winograd and FFT convolutions a
 
 Looked at by kind of operation, dtype and device:
 
-- **The stack, not the chip.** Transformer-XL of lambda-dlbench runs at half the speed that the same code's
-  vendor table gives on the same V100; ResNet-50 in mixed precision differs by 1.5 to 2.5 times between sources
-  on one GPU. A predictor that does not know the trainer sits between them. With one measured step most of it is
-  gone.
-- **NCF and DLRM** are embedding gradients: how they are sorted and scattered differs by library version, and no
-  other workload in the table teaches it.
-- **Convolution over time in fp16 (WaveGlow)** gains next to nothing from tensor units there; a dilation is not
-  in the profile.
+- **The stack, not the chip.** Within one workload of one source, errors scatter by 3 to 20 %; between workloads their
+  levels differ by up to a factor of two. Transformer-XL of lambda-dlbench runs at half the speed that the same code's
+  vendor table gives on the same V100, in fp32 too, at every batch; GNMT, BERT and ResNet-50 lie within 15 %. The fit
+  gives each workload of each source an offset of its own and predictions none, so such rows stay wrong by their whole
+  offset, and the rest is no longer bent to meet them. With one measured step most of it is gone.
+- **Old numbers of one benchmark disagree**: the Quadro RTX 8000 runs Transformer-XL at twice the speed under torch 1.13
+  that it had under 1.4; the A5000 rows labelled TF32 look like plain fp32. A row's torch version moves only the host.
 - **A chip that no relative stands in for.** Leaving out the RTX 3090 leaves no other row of channels-last mixed
-  precision with small networks; the last Ada card is predicted too slow from older ones.
-- **Tacotron 2 of nvidia-dle**: two rows are an order of magnitude above the same model's other rows; they look
-  like another unit.
-- **NeuSight's labels** empty the allocator cache in every iteration, which adds allocation to small steps; its
-  `torch.compile` rows are predicted as fused steps.
+  precision and no other table of image models; Volta and Ada are predicted too slow from the others.
+- **Convolution over time in fp16 (WaveGlow)** gains next to nothing from tensor units; a dilation is not in the
+  profile.
+- **Channels-last grouped convolution** on the RTX 3090 is up to 8 times slower than its roofline and up to 4 times
+  slower than the same model in NCHW: a gap of that library version, not physics.
+- **BERT at length 512 in the vendor's accumulating tables** would need more than the peak: padding was skipped, or the
+  batch means something else. Rows below 0.9 of their roofline are scored and not fitted.
+- **NeuSight's labels** empty the allocator cache in every iteration, which adds allocation to small steps; one GPT-2
+  label of the MI210 is 1.7 times its neighbours.
 """
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from calibration_document import calibration_document
 from calibration_rows import FILES, scaling_fit
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 from single_fit import Problem, prior, solve
 from single_rows import Row, read_rows
 from workloads import ProfileCache
@@ -60,7 +61,7 @@ GROUPS: dict[str, Callable[[Row], str]] = {
 
 def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, steps_only: bool) -> Errors:
     """
-    Return the errors of every step, from fits that saw no row of its group.
+    Return the errors of every step (and kernel, where those are left out too), from fits that saw no row of its group.
 
     Args:
         problem: all measurements.
@@ -76,7 +77,7 @@ def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, ste
         without = groups == value
         theta = solve(problem, start, _REFIT_ITERATIONS, without)
         errors = problem.predict(theta) - problem.log_measured
-        found |= {int(i): float(errors[i]) for i in np.flatnonzero(without & steps)}
+        found |= {int(i): float(errors[i]) for i in np.flatnonzero(without)}
     return found
 
 
@@ -108,35 +109,43 @@ def pairs_of(rows: list[Row], errors: Errors) -> list[tuple[int, int]]:
     ]
 
 
-def corrected(rows: list[Row], targets: Errors, sources: Errors) -> tuple[dict[str, float], list[float]]:
+def corrected(
+    problem: Problem, theta: Array, targets: Errors, sources: Errors
+) -> tuple[dict[str, float], list[float]]:
     """
     Fit how much of a source's error carries over to a target, by how far apart they are.
 
     Args:
-        rows: all measurements.
+        problem: all measurements.
+        theta: coefficients that say how far a host held up a step.
         targets: errors where neither chip nor model was in the fit.
         sources: errors where the model was not: the device that measured the step is a known one.
 
     Returns:
-        The shares for chips of one generation and of two, and the errors that are left, each computed with
-        shares from the pairs of the other targets.
+        The shares for chips of one generation, of two, and for hosts, and the errors that are left, each computed
+        with shares from the pairs of the other targets.
     """
+    rows = problem.rows
     pairs = pairs_of(rows, targets)
     near = np.array([rows[i].device.generation == rows[j].device.generation for i, j in pairs])
     target, source = np.array([[targets[i], sources[j]] for i, j in pairs]).T
+    hosts = problem.host_share(theta)[np.array(pairs)]
+    device = source * (1 - hosts[:, 0]) * (1 - hosts[:, 1])
+    parts = np.stack([device * near, device * ~near, source * hosts[:, 0] * hosts[:, 1]], axis=1)
     chips = np.array([rows[i].chip for i, _ in pairs])
-
-    def share(chosen: NDArray[np.bool_]) -> float:
-        return float(
-            np.clip((target * source)[chosen].sum() / max((source**2)[chosen].sum(), 1e-9), 0.0, 1.0)
-        )
-
     left = np.empty(len(pairs))
     for chip in np.unique(chips):
-        for kind in (near, ~near):
-            here = (chips == chip) & kind
-            left[here] = target[here] - share((chips != chip) & kind) * source[here]
-    return {"same_generation": share(near), "other_generation": share(~near)}, list(left)
+        here = chips == chip
+        left[here] = target[here] - parts[here] @ _shares(parts[~here], target[~here])
+    found = _shares(parts, target)
+    return dict(zip(("same_generation", "other_generation", "host"), map(float, found), strict=True)), list(
+        left
+    )
+
+
+def _shares(parts: Array, target: Array) -> Array:
+    """Return the shares of `parts`, 0 to 1 each, that leave the least of `target`."""
+    return np.asarray(lsq_linear(parts, target, bounds=(0.0, 1.0)).x)
 
 
 def score(errors: list[float]) -> dict[str, float]:
@@ -175,24 +184,30 @@ def main() -> None:
     scores = {"in_sample": score([float(errors[i]) for i in steps])}
     left: dict[str, Errors] = {}
     for name, group in GROUPS.items():
-        left[name] = held_out(problem, theta, group, steps_only=name in ("source", "workload"))
+        found = held_out(problem, theta, group, steps_only=name in ("source", "workload"))
+        left[name] = {i: error for i, error in found.items() if rows[i].end_to_end}
+        if name == "chip":
+            kernels = [error for i, error in found.items() if rows[i].source == "kernels"]
         scores[f"{name}_left_out"] = score(list(left[name].values()))
         print(
             f"{name} left out:", {key: round(value, 3) for key, value in scores[f"{name}_left_out"].items()}
         )
     left["chip_and_workload"] = chip_and_workload_held_out(problem, theta)
     scores["chip_and_workload_left_out"] = score(list(left["chip_and_workload"].values()))
-    shares, remaining = corrected(rows, left["chip_and_workload"], left["workload"])
+    shares, remaining = corrected(problem, theta, left["chip_and_workload"], left["workload"])
     scores["chip_and_workload_left_out_one_measured_step"] = score(remaining)
+    half = [rows[i].precision in ("amp_fp16", "bf16") for i, _ in pairs_of(rows, left["chip_and_workload"])]
+    scores["chip_and_workload_left_out_one_measured_step_amp"] = score(
+        [error for error, wanted in zip(remaining, half, strict=True) if wanted]
+    )
     scores["workload_left_out_one_measured_step"] = score(
-        corrected(rows, left["workload"], left["workload"])[1]
+        corrected(problem, theta, left["workload"], left["workload"])[1]
     )
     report(rows, left, scores)
     counts = {name: sum(row.source == name for row in rows) for name in sorted({row.source for row in rows})}
-    quantiles = list(left["workload"].values())
     document = calibration_document(
-        index.of, theta, scores, counts, scaling, digest(arguments.data),
-        arguments.date, shares, quantiles,
+        index.of, theta, scores, counts, scaling, digest(arguments.data), arguments.date, shares,
+        {**_by_situation(rows, left), "corrected:unseen": remaining, "kernels:unseen": kernels},
     )  # fmt: skip
     text = _with_other_sections(arguments.out, document)
     with_links(text)
@@ -200,6 +215,15 @@ def main() -> None:
     print(f"wrote {arguments.out}")
     if arguments.residuals:
         write_residuals(arguments.residuals, rows, left)
+
+
+def _by_situation(rows: list[Row], left: dict[str, Errors]) -> dict[str, list[float]]:
+    """Return the errors of models left out, by what their rows timed and whether their chip was left out too."""
+    return {
+        f"{what}{where}": [error for i, error in left[name].items() if rows[i].trainer == (what == "trainer")]
+        for what in ("trainer", "steps")
+        for where, name in (("", "workload"), (":unseen", "chip_and_workload"))
+    }
 
 
 def _with_other_sections(out: Path, document: dict[str, object]) -> dict[str, object]:
@@ -240,6 +264,7 @@ def write_residuals(path: Path, rows: list[Row], left: dict[str, Errors]) -> Non
                 "accelerator",
                 "batch",
                 "framework",
+                "timed",
                 *(f"{name}_left_out" for name in left),
             ]
         )
@@ -249,6 +274,7 @@ def write_residuals(path: Path, rows: list[Row], left: dict[str, Errors]) -> Non
                 line[key]
                 for key in ("source", "model", "precision", "accelerator", "batch_per_device", "framework")
             ]
+            row.append("trainer" if rows[i].trainer else "steps")
             writer.writerow([*row, *(f"{errors.get(i, float('nan')):.4f}" for errors in left.values())])
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scoring import Scored, print_table, summary
+from scoring import Scored, print_table, reach, summary
 from single_rows import kernel_group
 
 from trainfare_core.accelerators import accelerator
@@ -65,15 +65,17 @@ def main() -> None:
         else:
             by_device.setdefault(line["device"], []).append(i)
     sigma = calibration().sigma
+    width = math.hypot(sigma.base, sigma.unseen_device)
+    reaches = reach("kernels:unseen", width)
     scored: list[Scored] = []
     for name, rows in by_device.items():
         predicted = seconds_of([kernel_group(lines[i]) for i in rows], name)
-        spread = math.exp(sigma.quantiles["80"] * sigma.base)
+        spread = math.exp(reaches[1])
         for i, seconds in zip(rows, predicted.tolist(), strict=True):
             line, ms = lines[i], seconds * 1e3
             line.update(predicted=f"{ms:.6g}", low_80=f"{ms / spread:.6g}", high_80=f"{ms * spread:.6g}")
             error = math.log(ms / float(line["latency_ms"]))
-            scored.append(Scored(error, sigma.base, name, line["op"], line["source_split"], "single"))
+            scored.append(Scored(error, width, name, line["op"], line["source_split"], "single", reaches))
     document = summary(scored, skipped)
     print_table(document, ("by_family", "by_source", "by_device"))
     if arguments.json:

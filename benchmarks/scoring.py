@@ -11,7 +11,7 @@ import numpy as np
 from trainfare_core.prediction.calibration import calibration
 from trainfare_core.prediction.links import link_calibration
 
-__all__ = ["Scored", "print_table", "score", "summary"]
+__all__ = ["Scored", "print_table", "reach", "score", "summary"]
 
 _SOUND = ("not_suspect", "multi_not_suspect")
 
@@ -30,6 +30,18 @@ class Scored:
     """Of |log_error| inside the central 50, 80 and 90 %; None: `log_sigma` times the shipped quantiles."""
     suspect: bool = False
     """Whether the table itself marks the reading as suspect."""
+
+
+def reach(situation: str, log_sigma: float) -> tuple[float, float, float]:
+    """
+    Return how far the central 50, 80 and 90 % reach, in ln.
+
+    Args:
+        situation: key of `SigmaFit.reaches`: what was timed and what is known decide the tails.
+        log_sigma: of the prediction.
+    """
+    shape = calibration().sigma.reaches[situation]
+    return shape["50"] * log_sigma, shape["80"] * log_sigma, shape["90"] * log_sigma
 
 
 def score(rows: list[Scored]) -> dict[str, Any]:

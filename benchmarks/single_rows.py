@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,27 @@ from trainfare_core.prediction.features import (
     log2_tiles,
     memory_features,
 )
-from trainfare_core.prediction.step_time import POINTWISE_KINDS, compiles_graphs, usable_dtype, uses_winograd
+from trainfare_core.prediction.step_time import (
+    POINTWISE_KINDS,
+    compiles_graphs,
+    serial_kernels,
+    usable_dtype,
+    uses_winograd,
+)
 
-__all__ = ["Index", "Row", "chip_of", "kernel_group", "measured_step_s", "old_torch", "read_rows", "torch_of"]
+__all__ = [
+    "WINOGRAD_LEAST",
+    "Index",
+    "Row",
+    "chip_of",
+    "kernel_group",
+    "measured_step_s",
+    "old_torch",
+    "read_rows",
+    "roofline_s",
+    "timed_a_trainer",
+    "torch_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -44,9 +62,12 @@ _KERNEL_NAMES = {
     "normalization": "aten.native_layer_norm", "softmax": "aten._softmax", "copy": "aten.clone",
     "convolution": "aten.convolution",
 }  # fmt: skip
-_KERNELS = {"linear": (150, 4.0), "bmm": (150, 4.0), "conv2d": (40, 4.0)}
+_KERNELS = {"linear": (50, 4.0), "bmm": (50, 4.0), "conv2d": (15, 4.0)}
 """Kernels taken of one (device, operator, direction, split), and what they count for together in steps."""
-_OTHER_KERNELS = (40, 1.5)
+_OTHER_KERNELS = (15, 1.5)
+WINOGRAD_LEAST = 1 / 4
+"""F(4x4, 3x3) multiplies 36 times where the direct sum multiplies 144 times."""
+_LEAST_SHARE_OF_ROOFLINE = 0.9
 _STEP_GROUP_WEIGHT = 2.0
 """All steps of one (source, workload, precision, chip) together: sources differ by more than their rows."""
 _CEILING_WEIGHT, _TYPICAL_OF_BEST = 3.0, 0.95
@@ -85,6 +106,8 @@ class Row:
     memory: list[list[tuple[int, float]]]
     launches: Array
     """Forward, backward, optimizer."""
+    kernels: float
+    """What the device runs one after another, all phases."""
     weight: float
     source: str
     workload: str
@@ -94,6 +117,11 @@ class Row:
     extra_s: float = 0.0
     host: bool = True
     old_host: bool = False
+
+    @property
+    def trainer(self) -> bool:
+        """Whether a trainer's own loop was timed, with its loader and its logging, and not bare steps."""
+        return timed_a_trainer(self.line)
 
     @property
     def chip(self) -> str:
@@ -109,6 +137,11 @@ def torch_of(framework: str) -> str:
     """Return the torch version that a row names, e.g. "1.13.0"; "" where it names none."""
     found = re.search(r"pytorch (\d+\.[\dx]+)", framework.lower())
     return found[1] if found else ""
+
+
+def timed_a_trainer(line: dict[str, str]) -> bool:
+    """Return whether a row's time is of a trainer's iterations, loader included, and not of bare steps."""
+    return "training iterations" in line.get("measured", "")
 
 
 def old_torch(line: dict[str, str]) -> bool:
@@ -138,8 +171,34 @@ def read_rows(
     groups = Counter(_group(row) for row in rows)
     for row in rows:
         fitted = "pytorch" in row.line["framework"].lower() or not row.host
+        if fitted and row.measured_s < _LEAST_SHARE_OF_ROOFLINE * roofline_s(row):
+            skipped["faster than its roofline: scored, not fitted"] += 1
+            fitted = False
         row.weight = _STEP_GROUP_WEIGHT / groups[_group(row)] if fitted else 0.0
-    return [*rows, *_kernels(data, maker), *_ceilings(data, maker)], index, skipped
+    merged = [_merged(row) for row in rows]
+    return [*merged, *_kernels(data, maker), *_ceilings(data, maker)], index, skipped
+
+
+def roofline_s(row: Row) -> float:
+    """Return the least seconds of a step, with convolutions that Winograd may shorten at their shortest."""
+    flop_s = row.flop_s * np.where(row.winograd, WINOGRAD_LEAST, 1.0)
+    return float(np.maximum(flop_s, row.byte_s).sum())
+
+
+def _merged(row: Row) -> Row:
+    """Return a row with operations of the same features and nearly the same intensity added up: a third is left."""
+    same: dict[tuple[object, ...], list[int]] = {}
+    for i, (compute, memory) in enumerate(zip(row.compute, row.memory, strict=True)):
+        flop_s, byte_s = row.flop_s[i], row.byte_s[i]
+        intensity = round(math.log2(flop_s / byte_s) * 1.5) if flop_s and byte_s else None
+        features = tuple((column, round(value, 2)) for column, value in compute)
+        same.setdefault((features, tuple(memory), bool(row.winograd[i]), intensity), []).append(i)
+    first = [members[0] for members in same.values()]
+    return replace(
+        row, flop_s=np.array([row.flop_s[members].sum() for members in same.values()]),
+        byte_s=np.array([row.byte_s[members].sum() for members in same.values()]), winograd=row.winograd[first],
+        compute=[row.compute[i] for i in first], memory=[row.memory[i] for i in first],
+    )  # fmt: skip
 
 
 def _group(row: Row) -> tuple[str, str, str, str]:
@@ -190,6 +249,7 @@ class _Maker:
             compute=self._compute(made, device, paths, np.nan_to_num(tiles)),
             memory=self._memory(made, device),
             launches=np.array([made.launches[made.phase == phase].sum() for phase in range(3)]),
+            kernels=float(made.kernels.sum()),
             weight=weight, source=source, workload=workload, precision=precision, end_to_end=end_to_end, line=line,
             host=end_to_end and not compiles_graphs(device),
         )  # fmt: skip
@@ -240,6 +300,7 @@ class _Operations:
     bytes_batch: Array
     bytes_fixed: Array
     launches: Array
+    kernels: Array
     phase: NDArray[np.int64]
     dtypes: list[str]
     tensor: list[bool]
@@ -258,6 +319,7 @@ class _Operations:
             bytes_batch=np.array([g.bytes_moved for g in groups], dtype=float) - fixed,
             bytes_fixed=fixed,
             launches=np.array([g.launches for g in groups], dtype=float),
+            kernels=np.array([serial_kernels(g) for g in groups], dtype=float),
             phase=np.array([("forward", "backward", "optimizer").index(g.phase) for g in groups]),
             dtypes=[g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups],
             tensor=[g.kind in TENSOR_KINDS for g in groups],
@@ -333,6 +395,8 @@ def _kernels(data: Path, maker: _Maker) -> Iterator[Row]:
         for line in csv.DictReader(stream):
             if line["flag"].startswith(("launch", "below_dram")) or not float(line["bytes"] or 0):
                 continue
+            if line["direction"] == "backward" and line["op"] not in ("linear", "bmm"):
+                continue  # their bytes are nominal, not what the kernel moves
             key = (line["device"], line["op"], line["direction"], line["source_split"])
             groups.setdefault(key, []).append(line)
     for (name, op, _, _), lines in sorted(groups.items()):

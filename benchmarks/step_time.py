@@ -5,8 +5,10 @@ Score predicted optimizer steps against measured ones, through the product's own
 
 With --cache, rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`), once: a whole table
 takes half an hour, a second run seconds. Language models of any number of devices are described by
-`workloads/decoder_rows.py`; --leave-out predicts each of them from a fit that saw no row of its accelerator family,
-source or model size.
+`workloads/decoder_rows.py`. --leave-out predicts each row from a fit that saw no row of its accelerator (chip, or for
+language models family), source or model size; the fits are made here, from --data, and take minutes.
+--one-measured-step predicts each row of one device from a step that another GPU took with the same model, precision
+and software, once for every such step; with --leave-out device, by a fit that never saw the row's own chip.
 
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
 out, the held-out scores stand in calibration.json (one chip, generation or workload left out at a time). A
@@ -24,7 +26,6 @@ import math
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,20 +42,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration_rows import accumulation_of, job_of
 from data_parallel import data_parallel_s, is_data_parallel
 from decoder_scores import Answer, decoder_answers
-from scoring import Scored, print_table, summary
-from single_rows import host_copy_s, measured_step_s, torch_of
+from scoring import Scored, print_table, reach, summary
+from single_rows import host_copy_s, measured_step_s, timed_a_trainer, torch_of
+from single_scores import FitsWithout, Work, one_step_answers, predict_work
 from workloads import ProfileCache, StepJob, profile_of, resolve
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a row measured: a profile, its micro-batch over the profile's, and the seconds one step took."""
-
-    job: JobProfile
-    ratio: float
-    measured_s: float
-    extra_s: float = 0.0
-    """Timed with the step though the model does not run it: the copy of the batch to the device."""
 
 
 def work_of(line: dict[str, str], cache: ProfileCache | None) -> Work | str:
@@ -68,23 +59,29 @@ def work_of(line: dict[str, str], cache: ProfileCache | None) -> Work | str:
         if measured_s is None:
             return "the row has no time of its own"
         extra_s = host_copy_s(line, found.profile, found.ratio)
-        return Work(_as_run(found.profile, line), found.ratio, measured_s, extra_s)
+        factor = calibration().overhead.trainer_factor if timed_a_trainer(line) else 1.0
+        return Work(_as_run(found.profile, line), found.ratio, measured_s, extra_s, factor)
     made = job_of(line)
     if isinstance(made, str):
         return made
     return "the row has no time of its own" if made[1] is None else Work(made[0], 1.0, made[1])
 
 
-def answer_of(line: dict[str, str], cache: ProfileCache | None) -> Answer | str:
+def answer_of(line: dict[str, str], work: Work | str, fits: FitsWithout | None) -> Answer | str:
     """Return the prediction of a row that is no language model, or why it has none."""
-    work = work_of(line, cache)
-    answer = work if isinstance(work, str) else predict_row(line, work.job, work.ratio)
-    if isinstance(answer, str) or isinstance(work, str):
-        return str(answer)
+    if isinstance(work, str):
+        return work
+    if line["devices"] == "1":
+        if not _known(line):
+            return f"{line['accelerator']} is not in the catalogue"
+        return predict_work(line, work, calibration() if fits is None else fits.of(line))
+    answer = predict_row(line, work.job, work.ratio)
+    if isinstance(answer, str):
+        return answer
     step_s, log_sigma = answer
     if is_data_parallel(line):
         step_s = data_parallel_s(work.job, line["accelerator"], int(line["devices"]), work.ratio)
-    return Answer(work.measured_s, step_s + work.extra_s, log_sigma)
+    return Answer(work.measured_s, step_s * work.factor + work.extra_s, log_sigma)
 
 
 def _copies_of_one_device(line: dict[str, str]) -> bool:
@@ -147,42 +144,103 @@ def main() -> None:
     parser.add_argument(
         "--leave-out",
         choices=("device", "source", "size"),
-        help="language models: predict each row without its group",
+        help="predict each row from a fit without its group (size: language models alone)",
     )
-    parser.add_argument("--data", type=Path, help="with --leave-out: folder of microbench_achieved.csv")
+    parser.add_argument("--data", type=Path, help="with --leave-out: folder of the measurements to fit on")
+    parser.add_argument(
+        "--one-measured-step",
+        action="store_true",
+        help="rows of one device: predict each from one step that another GPU took with the same software",
+    )
     arguments = parser.parse_args()
     with arguments.truth.open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only) if arguments.cache else None
+    fits = _fits(arguments, cache)
+    decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
+    works = {i: work_of(line, cache) for i, line in enumerate(lines) if i not in decoders}
+    once = _once(lines, works, fits) if arguments.one_measured_step else None
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
-    decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
     for index, line in enumerate(lines):
         line.update(predicted="", low_80="", high_80="", measured_ms="", skip_reason="")
-        answer = decoders[index] if index in decoders else answer_of(line, cache)
-        if isinstance(answer, str):
-            line["skip_reason"] = answer
-            skipped[line["skip_reason"]] += 1
+        if once is not None:
+            answers = once.get(index, "no other GPU ran it with the same software")
+        elif index in decoders:
+            answers = _alone(decoders[index])
+        else:
+            answers = _alone(answer_of(line, works[index], fits))
+        if isinstance(answers, str):
+            line["skip_reason"] = answers
+            skipped[answers] += 1
             continue
-        step_s, sigma = answer.predicted_s, answer.log_sigma
-        spread = math.exp(calibration().sigma.quantiles["80"] * sigma)
-        for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
-            line[name] = f"{value * 1e3:.6g}"
-        line["measured_ms"] = f"{answer.measured_s * 1e3:.6g}"
+        situation = "corrected:unseen" if once is not None else _situation(line, index in decoders, arguments)
+        _write(line, answers, situation)
         scope = "single" if line["devices"] == "1" else "multi"
-        scored.append(
-            Scored(
-                math.log(step_s / answer.measured_s),
-                sigma,
-                line["accelerator"],
-                line["model_family"],
-                line["source"],
-                scope,
-                reach=answer.reach,
-                suspect="SUSPECT" in line["notes"],
-            )
-        )
+        groups = (line["accelerator"], line["model_family"], line["source"], scope)
+        for answer in answers:
+            error = math.log(answer.predicted_s / answer.measured_s)
+            reaches = answer.reach or reach(situation, answer.log_sigma)
+            suspect = "SUSPECT" in line["notes"]
+            scored.append(Scored(error, answer.log_sigma, *groups, reach=reaches, suspect=suspect))
     report(scored, skipped, lines, arguments)
+
+
+def _alone(answer: Answer | str) -> list[Answer] | str:
+    return answer if isinstance(answer, str) else [answer]
+
+
+def _fits(arguments: argparse.Namespace, cache: ProfileCache | None) -> FitsWithout | None:
+    """Return the fits that leave a row's group out, where rows of one device have such groups."""
+    if arguments.leave_out not in ("device", "source") or cache is None:
+        return None
+    if arguments.data is None:
+        msg = "--leave-out needs --data: the folder with throughput_train.csv and the other measurements"
+        raise SystemExit(msg)
+    return FitsWithout(arguments.data, cache, arguments.leave_out)
+
+
+def _once(
+    lines: list[dict[str, str]], works: dict[int, Work | str], fits: FitsWithout | None
+) -> dict[int, list[Answer]]:
+    """Return the answers from one measured step, of rows of one device that the catalogue knows."""
+    known = {
+        i: work
+        for i, work in works.items()
+        if isinstance(work, Work) and lines[i]["devices"] == "1" and _known(lines[i])
+    }
+    return one_step_answers(lines, known, fits)
+
+
+def _known(line: dict[str, str]) -> bool:
+    try:
+        accelerator(line["accelerator"])
+    except UnknownNameError:
+        return False
+    return True
+
+
+def _situation(line: dict[str, str], decoder: bool, arguments: argparse.Namespace) -> str:  # noqa: FBT001 - a column
+    """
+    Return the key of the interval's shape: what the row timed, and whether its device was measured.
+
+    Bare steps of a source that no fit saw come no closer than a trainer's loop.
+    """
+    if decoder or line["devices"] != "1":
+        return "trainer"
+    fitted = line["source"] in calibration().fitted_on and arguments.leave_out != "source"
+    what = "steps" if fitted and not timed_a_trainer(line) else "trainer"
+    seen = arguments.leave_out != "device" and calibration().is_known(accelerator(line["accelerator"]))
+    return what if seen else f"{what}:unseen"
+
+
+def _write(line: dict[str, str], answers: list[Answer], situation: str) -> None:
+    """Write a row's prediction and 80 % interval in ms; of several answers the geometric mean."""
+    step_s = math.exp(float(np.mean([math.log(answer.predicted_s) for answer in answers])))
+    spread = math.exp(reach(situation, float(np.mean([answer.log_sigma for answer in answers])))[1])
+    for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
+        line[name] = f"{value * 1e3:.6g}"
+    line["measured_ms"] = f"{answers[0].measured_s * 1e3:.6g}"
 
 
 def report(

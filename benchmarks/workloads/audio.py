@@ -19,7 +19,7 @@ _FRAMES = 1250
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of a vocoder or a convolutional speech recogniser."""
-    name = row["model"].lower()
+    name = "waveglow" if _counts_audio_samples(row) else row["model"].lower()
     if not name.startswith(("waveglow", "jasper")):
         return None
     precision, batch = precision_of(row), batch_of(row)
@@ -39,9 +39,14 @@ def find(row: Row) -> StepJob | str | None:
         key=f"audio.{name}.{segment if glow else _FRAMES}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
         module=lambda: Supervised(WaveGlow() if glow else Jasper(), lambda net, x: net(*x), optimizer),
         batch=inputs, batch_size=batch, precision=word, tf32=tf32,
-        units_per_step=float(batch * (segment if row["throughput_unit"] == "audio-samples/s" else 1)),
+        units_per_step=float(batch * (segment if glow and row["throughput_unit"] != "samples/s" else 1)),
         notes=() if glow else (f"utterances of {_FRAMES / 100:g} s are assumed",),
     )  # fmt: skip
+
+
+def _counts_audio_samples(row: Row) -> bool:
+    """Return whether a row of the table that Tacotron 2 shares with WaveGlow is WaveGlow's: it counts audio samples."""
+    return row["model"].lower() == "tacotron2" and "column=Number of samples" in row["notes"]
 
 
 class WaveGlow(nn.Module):

@@ -7,7 +7,7 @@ from workloads.single_device import Row, StepJob
 
 __all__ = ["resolve"]
 
-_MODULES = (images, transformers_models, detection, sequences, audio, tabular, segmentation)
+_MODULES = (images, transformers_models, detection, audio, sequences, tabular, segmentation)
 
 
 def resolve(row: Row) -> StepJob | str:

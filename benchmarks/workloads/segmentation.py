@@ -3,7 +3,7 @@ U-Nets: nnU-Net in 2 and 3 dimensions, U-Net Medical, V-Net.
 
 Patch and filter sizes are those of the public reference implementations: nnU-Net (Isensee et al. 2021) on the
 Medical Segmentation Decathlon, 2D 320 x 256 (batch of slices) and 3D 128^3, filters 32..320; U-Net (Ronneberger
-et al. 2015) at 572 pixels.
+et al. 2015) at 572 pixels without padding, so that 388 pixels are left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def find(row: Row) -> StepJob | str | None:
         return "precision or batch is not stated"
     word, tf32 = precision
     plans = {
-        "nnu-net[2]": (2, (4, 192, 160), (32, 64, 128, 256, 512), 4),
+        "nnu-net[2]": (2, (4, 192, 160), (32, 64, 128, 256, 512, 512), 4),
         "nnu-net[3]": (3, (4, 128, 128, 128), (32, 64, 128, 256, 320, 320), 4),
         "unet-medical": (2, (1, 572, 572), (64, 128, 256, 512, 1024), 2),
     }
@@ -50,14 +50,18 @@ def find(row: Row) -> StepJob | str | None:
 def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     images, labels = batch
     scores = net(images)
-    if scores.shape[2:] != labels.shape[1:]:
-        scores = functional.interpolate(scores, size=labels.shape[1:])
+    labels = labels[:, : scores.shape[2], : scores.shape[3]]
     chance = functional.softmax(scores.float(), 1)
     return functional.cross_entropy(scores, labels) + 1 - chance[:, 1:].mean()
 
 
 class UNet(nn.Module):
-    """Two convolutions a level, strided (or pooled) down, transposed up, skip connections."""
+    """
+    Two convolutions a level, transposed up, skip connections.
+
+    With normalisation (nnU-Net) convolutions are padded and strides go down; without (U-Net) nothing is padded,
+    pooling goes down and skip connections are cropped.
+    """
 
     def __init__(
         self, dims: int, channels: int, widths: tuple[int, ...], classes: int, *, normal: bool
@@ -70,7 +74,10 @@ class UNet(nn.Module):
         def block(a: int, b: int, stride: int = 1) -> nn.Module:
             layers: list[nn.Module] = []
             for i, (x, y) in enumerate(((a, b), (b, b))):
-                layers.append(conv(x, y, 3, padding=1, stride=stride if i == 0 else 1))
+                if stride > 1 and i == 0 and not normal:
+                    layers.append(nn.MaxPool2d(2))
+                own = stride if normal and i == 0 else 1
+                layers.append(conv(x, y, 3, padding=int(normal), stride=own))
                 if normal:
                     layers.append(norm(y, affine=True))
                 layers.append(nn.LeakyReLU(0.01, inplace=True))
@@ -81,7 +88,7 @@ class UNet(nn.Module):
         )
         self.up = nn.ModuleList(up(b, a, 2, 2) for a, b in pairwise(widths))
         self.merge = nn.ModuleList(block(2 * a, a) for a in widths[:-1])
-        self.out = conv(widths[0], classes, 1)
+        self.out, self.padded = conv(widths[0], classes, 1), normal
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         seen = []
@@ -90,7 +97,10 @@ class UNet(nn.Module):
             seen.append(x)
         for skip, up, merge in list(zip(seen[:-1], self.up, self.merge, strict=True))[::-1]:
             x = up(x)
-            if x.shape[2:] != skip.shape[2:]:
+            if not self.padded:
+                edges = [(a - b) // 2 for a, b in zip(skip.shape[2:], x.shape[2:], strict=True)]
+                skip = skip[:, :, edges[0] : edges[0] + x.shape[2], edges[1] : edges[1] + x.shape[3]]
+            elif x.shape[2:] != skip.shape[2:]:
                 x = functional.interpolate(x, size=skip.shape[2:])
             x = merge(torch.cat((x, skip), 1))
         return self.out(x)

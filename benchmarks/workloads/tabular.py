@@ -8,7 +8,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from workloads.single_device import (
+    Row,
+    StepJob,
+    Supervised,
+    batch_of,
+    half_weights,
+    optimizer_of,
+    precision_of,
+)
 
 __all__ = ["find"]
 
@@ -27,6 +35,7 @@ def find(row: Row) -> StepJob | str | None:
         return "precision or batch is not stated"
     word, tf32 = precision
     ncf = name.startswith("ncf")
+    word = half_weights(word) if ncf else word
     optimizer = optimizer_of(row, "adam") if ncf else "sgd-plain"
 
     def inputs() -> tuple[torch.Tensor, ...]:
@@ -36,8 +45,8 @@ def find(row: Row) -> StepJob | str | None:
         return torch.empty(batch, 13), torch.zeros(batch, 26, dtype=torch.long), torch.zeros(batch)
 
     return StepJob(
-        key=f"recommender.{name}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(NeuMf() if ncf else Dlrm(), lambda net, x: net(*x), optimizer),
+        key=f"recommender.{name}.{'' if ncf else batch}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        module=lambda: Supervised(NeuMf() if ncf else Dlrm(batch), lambda net, x: net(*x), optimizer),
         batch=inputs, batch_size=batch, precision=word, tf32=tf32,
     )  # fmt: skip
 
@@ -62,10 +71,15 @@ class NeuMf(nn.Module):
 
 
 class Dlrm(nn.Module):
-    """DLRM small: 26 tables of 128, bottom 512-256-128, top 1024-1024-512-256; 15.6 GB of tables, SGD."""
+    """
+    DLRM small: 26 tables of 128, bottom 512-256-128, top 1024-1024-512-256, SGD.
 
-    def __init__(self, rows: int = 30_000_000) -> None:
+    The tables hold 15.6 GB, but the update is sparse: of them only the rows that a batch touches are in the trace.
+    """
+
+    def __init__(self, batch: int) -> None:
         super().__init__()
+        rows = 26 * batch
         self.table = nn.Embedding(rows, 128, sparse=True)
         self.bottom = _mlp((13, 512, 256, 128))
         self.top = _mlp((480, 1024, 1024, 512, 256))

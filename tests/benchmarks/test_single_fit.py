@@ -16,7 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from fit_calibration import corrected, score
 from kernels import seconds_of
 from single_fit import GLOBALS, Problem, prior, solve
-from single_rows import Index, Row, _Maker, chip_of, kernel_group, torch_of
+from single_rows import (
+    Index,
+    Row,
+    _Maker,
+    _merged,
+    chip_of,
+    kernel_group,
+    roofline_s,
+    timed_a_trainer,
+    torch_of,
+)
 
 from trainfare_core.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
@@ -62,6 +72,42 @@ def test_the_fit_finds_the_efficiencies_that_made_the_measurements() -> None:
     assert np.abs(problem.predict(np.array(index.mean)) - problem.log_measured).max() > 0.2
 
 
+def test_a_benchmarks_own_slowness_is_no_fact_about_kernels() -> None:
+    """Two benchmarks of the same kernels, one of them slower by a fifth: offsets take the difference, predictions not."""
+    rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
+    for i, row in enumerate(rows):
+        row.end_to_end, row.host, row.workload = True, False, "ab"[(i // 2) % 2]
+    problem = Problem(rows, index)
+    slow = np.array([row.workload == "b" for row in rows])
+    problem.log_measured = problem.predict(np.array(index.mean)) + np.where(slow, 0.2, 0.0)
+    found = solve(problem)
+    own = problem.fitted(found) - problem.predict(found)
+    assert own[slow].min() - own[~slow].max() > 0.12
+    assert np.abs(problem.fitted(found) - problem.log_measured).max() < 0.1
+
+
+def test_operations_that_are_alike_are_added_up() -> None:
+    """Merging changes no prediction: what is added has the same features and is bound by the same side."""
+    groups = tuple(
+        OperationGroup(
+            kind="matmul", name=f"aten.mm{i}", phase="forward", dtype="fp32", shape=(1, size, size, size), launches=1,
+            flops=2 * size**3, bytes_read=8 * size**2, bytes_written=4 * size**2,
+        )
+        for i, size in enumerate((1024, 1024, 4096))
+    )  # fmt: skip
+    index = Index()
+    row = _Maker(index, prior, skipped=Counter()).row(
+        groups, accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
+    )  # fmt: skip
+    assert row is not None
+    less = _merged(row)
+    assert (len(row.flop_s), len(less.flop_s)) == (3, 2)
+    one, other = Problem([row], index), Problem([less], index)
+    theta = np.array(index.mean)
+    assert other.predict(theta) == pytest.approx(one.predict(theta), rel=1e-9)
+    assert roofline_s(less) == pytest.approx(roofline_s(row))
+
+
 def test_what_a_fold_lacks_stays_at_its_prior() -> None:
     rows, index = _rows(("V100-SXM2-16GB", "T4-16GB"))
     problem = Problem(rows, index)
@@ -81,16 +127,19 @@ def test_the_derivatives_are_those_of_the_prediction() -> None:
     for column in range(len(theta)):
         moved = theta.copy()
         moved[column] += 1e-6
-        numeric = (problem.predict(moved) - problem.predict(theta)) / 1e-6
+        numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
         assert jacobian[:, column] == pytest.approx(numeric, abs=1e-4), column
     assert set(GLOBALS) <= set(index.of)
 
 
 def test_one_measured_step_carries_over_what_two_chips_share() -> None:
     """Errors that belong to the workload disappear; shares come from other targets, never from the row scored."""
-    rows, _ = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
+    rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
+    for row in rows:
+        row.host = False
+    problem = Problem(rows, index)
     errors = dict.fromkeys(range(len(rows)), 0.3)
-    shares, left = corrected(rows, errors, errors)
+    shares, left = corrected(problem, np.array(index.mean), errors, errors)
     assert shares["other_generation"] == pytest.approx(1.0)
     assert score(left)["mape"] < 0.01 < score(list(errors.values()))["mape"]
 
@@ -111,3 +160,9 @@ def test_a_kernel_row_is_predicted_in_its_own_unit() -> None:
 def test_the_torch_version_is_what_the_row_says(framework: str, version: str) -> None:
     assert torch_of(framework) == version
     assert chip_of("A100-SXM-80GB") == "A100"
+
+
+def test_a_trainers_loop_is_told_from_bare_steps() -> None:
+    assert timed_a_trainer({"measured": "full training iterations incl. data loading"})
+    assert not timed_a_trainer({"measured": "fwd+loss+bwd+optimizer on synthetic GPU data"})
+    assert not timed_a_trainer({})

@@ -11,6 +11,7 @@ pytest.importorskip("timm")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+from torch._subclasses import FakeTensorMode
 from workloads import ProfileCache, StepJob, profile_of, resolve
 from workloads.cache import Traced
 
@@ -103,3 +104,34 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
     profile = _trace(ProfileCache(tmp_path), **{**changes, "precision": "fp32", "notes": ""}).profile
     assert sum(group.count for group in profile.parameters) == pytest.approx(parameters, rel=0.02)
     assert profile.coverage == 1.0
+
+
+def test_a_table_that_counts_audio_samples_is_the_vocoders() -> None:
+    """Tacotron 2 and WaveGlow share a table: one counts mel frames (a third of what is computed is padding)."""
+    row = {"model": "Tacotron2", "task": "tts", "batch_per_device": "10", "throughput_unit": "mel-frames/s"}
+    vocoder = _job(**row, notes="column=Number of samples used with FP16;batch_col=Batch size")
+    synthesiser = _job(**row, notes="column=Number of mels used with FP16;batch_col=Batch size")
+    assert vocoder.key.startswith("audio.waveglow.8000")
+    assert vocoder.units == 10 * 8000
+    assert synthesiser.key.startswith("sequence.tacotron2")
+    assert 600 < synthesiser.units < 700
+
+
+def test_an_unpadded_u_net_shrinks_its_image() -> None:
+    """572 pixels go in and 388 come out (Ronneberger et al. 2015); nnU-Net pads and keeps its patch."""
+    row = {"task": "segmentation", "batch_per_device": "1", "precision": "fp32", "notes": ""}
+    for model, pixels in (("UNet-Medical", (388, 388)), ("nnU-Net[2]", (192, 160))):
+        job = _job(**row, model=model)
+        with FakeTensorMode():
+            images, _labels = job.batch()
+            assert tuple(job.module().net(images).shape[2:]) == pixels
+
+
+def test_of_a_recommenders_tables_only_touched_rows_are_updated(tmp_path: Path) -> None:
+    """DLRM's tables hold 15.6 GB, its update is sparse: a batch of 64 touches 26 x 64 rows of 128 numbers at most."""
+    profile = _trace(
+        ProfileCache(tmp_path), task="recommendation", model="DLRM[small]", batch_per_device="64", precision="fp32",
+        notes="",
+    ).profile  # fmt: skip
+    update = sum(group.bytes_moved for group in profile.operations if group.phase == "optimizer")
+    assert update < 10 * 4 * (26 * 64 * 128 + 2.5e6)

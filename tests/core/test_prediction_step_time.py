@@ -70,7 +70,7 @@ def test_no_step_beats_the_roofline(dtype: str) -> None:
 
 
 def test_full_precision_3x3_convolutions_may_need_fewer_flops() -> None:
-    """Winograd's saving is at most 2.25 and applies to fp32, 3x3, stride 1, one group: nothing else."""
+    """Winograd's saving is at most 4 and applies to fp32, 3x3, stride 1, one group: nothing else."""
     shape = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)
     plain = operation(
         kind="convolution", dtype="fp32", shape=shape, flops=10**13, bytes_read=0, bytes_written=0
@@ -84,8 +84,8 @@ def test_full_precision_3x3_convolutions_may_need_fewer_flops() -> None:
     for name, variant in variants.items():
         assert fast_s <= device_seconds(profile(operations=(variant,)), device), name
     stride_s = device_seconds(profile(operations=(variants["stride 2"],)), device)
-    assert stride_s <= 2.25 * fast_s * 1.001
-    assert 1 / 2.25 <= calibration().overhead.winograd_flops_share < 1
+    assert stride_s <= 4 * fast_s * 1.001
+    assert 1 / 4 <= calibration().overhead.winograd_flops_share < 1
 
 
 @given(

@@ -71,13 +71,17 @@ class OverheadFit(_Model):
     fused_bytes_share: float
     """Bytes of pointwise operations left after torch.compile fuses them, over the eager count."""
     fused_launch_share: float
+    trainer_factor: float
+    """Times a bare step, what the loop of a published trainer takes with its loader: for scoring tables that timed
+    one. A job's own loader is measured, not assumed."""
 
 
 class SourceFit(_Model):
-    """How much of a measured step's ln(measured / predicted) carries over to another GPU."""
+    """How much of a measured step's ln(measured / predicted) carries over to another GPU, and to its host."""
 
     same_generation: float
     other_generation: float
+    host: float
 
 
 class SigmaFit(_Model):
@@ -108,6 +112,10 @@ class SigmaFit(_Model):
     quantiles: dict[str, float]
     """Standard deviations to either end of the central 50, 80 and 90 %: held-out errors have longer tails than a
     normal distribution."""
+    reaches: dict[str, dict[str, float]]
+    """The same by what a table timed: "trainer" (a trainer's loop, as a job runs), "steps" (bare steps) or "kernels"
+    on a device that was measured, and with ":unseen" on one that was not; "corrected" with a step measured on
+    another device."""
 
 
 class Calibration(_Model):

@@ -3,6 +3,7 @@ What a measured step on one device says about another.
 
 Measured over predicted on the source device corrects the target: fully where it is the same accelerator, to a power
 fitted on measured pairs on another GPU, by whether both are of one generation, and hardly on another kind of device.
+What the host did to the measured step is another machine's: it has a power of its own.
 """
 
 from __future__ import annotations
@@ -40,15 +41,16 @@ class SourceCorrection:
         """Return what predicted device time and host time on `target` are multiplied by."""
         if self.device is None:
             return 1.0, 1.0
-        power = 1.0
+        power = host_power = 1.0
         if target.name != self.device.name:
             same = target.kind == self.device.kind and target.vendor == self.device.vendor
             near = (
                 fit.same_generation if target.generation == self.device.generation else fit.other_generation
             )
             power = near if same else min(OTHER_KIND_POWER, near)
+            host_power = fit.host if same else min(OTHER_KIND_POWER, fit.host)
         return float(self.ratio ** (power * (1.0 - self.host_share))), float(
-            self.ratio ** (power * self.host_share)
+            self.ratio ** (host_power * self.host_share)
         )
 
     @classmethod

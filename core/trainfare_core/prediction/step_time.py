@@ -40,6 +40,7 @@ __all__ = [
     "host_bound",
     "host_launch_s",
     "operation_times",
+    "serial_kernels",
     "usable_dtype",
     "uses_winograd",
 ]
@@ -133,7 +134,7 @@ class Operations:
             bytes_batch=(moved - fixed) * bytes_share,
             bytes_fixed=fixed * bytes_share,
             launches=np.array([g.launches for g in groups], dtype=np.float64) * launch_share,
-            kernels=np.array([_kernels(g) for g in groups], dtype=np.float64) * launch_share,
+            kernels=np.array([serial_kernels(g) for g in groups], dtype=np.float64) * launch_share,
             phase=np.array(
                 [("forward", "backward", "optimizer").index(g.phase) for g in groups], dtype=np.int64
             ),
@@ -154,7 +155,7 @@ class Operations:
         )  # fmt: skip
 
 
-def _kernels(group: OperationGroup) -> int:
+def serial_kernels(group: OperationGroup) -> int:
     """Return kernels of which none can start before the one ahead of it has ended."""
     if group.kind == "recurrent" and len(group.shape) == 6:
         _, steps, _, _, layers, _ = group.shape

@@ -1,0 +1,95 @@
+"""The protocols of rows of one device: a device that no fit saw, and one step that another device measured."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("timm")
+pytest.importorskip("transformers")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from calibration_document import with_coefficients
+from decoder_scores import Answer
+from scoring import Scored, reach, score
+from single_fit import prior
+from single_scores import Work, one_step_answers, predict_work
+
+from builders.profiles import profile
+from trainfare_core.accelerators import accelerator
+from trainfare_core.prediction.calibration import calibration
+
+JOB = profile(batch_size=128, dtype="fp16")
+
+
+def line(name: str, framework: str = "pytorch 2.3.0") -> dict[str, str]:
+    return {
+        "source": "made", "model": "resnet50", "precision": "amp_fp16", "framework": framework, "accelerator": name,
+        "devices": "1", "measured": "training iterations",
+    }  # fmt: skip
+
+
+def alone(name: str, work: Work) -> Answer:
+    answer = predict_work(line(name), work, calibration())
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def test_what_a_row_timed_beside_the_step_is_in_its_prediction() -> None:
+    """A trainer's loop multiplies the step, the copy of its batch adds to it."""
+    bare = alone("V100-SXM2-16GB", Work(JOB, 1.0, 0.2)).predicted_s
+    both = alone("V100-SXM2-16GB", Work(JOB, 1.0, 0.2, extra_s=0.01, factor=1.1)).predicted_s
+    assert both == pytest.approx(1.1 * bare + 0.01)
+
+
+@pytest.mark.parametrize("slower", [0.8, 1.5])
+def test_one_measured_step_moves_the_other_device_its_way(slower: float) -> None:
+    """What the V100's step took over its prediction carries over to the A100 in part, and never to the V100 itself."""
+    names = ("V100-SXM2-16GB", "A100-SXM4-80GB")
+    plain = [alone(name, Work(JOB, 1.0, 1.0)).predicted_s for name in names]
+    works = {0: Work(JOB, 1.0, plain[0] * slower), 1: Work(JOB, 1.0, plain[1])}
+    found = one_step_answers([line(name) for name in names], works, None)
+    moved = found[1][0].predicted_s / plain[1]
+    assert min(1.0, slower) < moved < max(1.0, slower) or moved == pytest.approx(slower, rel=1e-2)
+    assert found[0][0].predicted_s == pytest.approx(plain[0], rel=1e-6)
+
+
+def test_steps_of_other_software_or_of_the_same_chip_measure_nothing() -> None:
+    lines = [line("V100-SXM2-16GB"), line("V100-SXM2-32GB"), line("A100-SXM4-80GB", "pytorch 1.4.0")]
+    assert one_step_answers(lines, {i: Work(JOB, 1.0, 0.3) for i in range(3)}, None) == {}
+
+
+def test_a_fit_without_a_device_does_not_know_it() -> None:
+    """The device's own coefficient is gone, and its generation's where nothing else of it was measured."""
+    fit = calibration()
+    index: dict[str, int] = {}
+    for name in (
+        "launch_device", "launch_timed", "launch_host", "host_backward", "old_host", "old_host_year", "winograd",
+        "trainer", "tensor|1", "vector|1", "tensor|gen:volta", "tensor|gen:ampere", "memory|gen:volta",
+        "shared|dev:V100-SXM2-16GB", "shared|dev:A100-SXM-80GB",
+    ):  # fmt: skip
+        index[name] = len(index)
+    theta = np.array([prior(name)[0] for name in index])
+    made = with_coefficients(fit, index, theta, [accelerator("A100-SXM4-80GB")])
+    volta, ampere = accelerator("V100-SXM2-16GB"), accelerator("A100-SXM4-80GB")
+    assert fit.is_known(volta)
+    assert (made.is_known(volta), made.is_measured(volta, "tensor")) == (False, False)
+    assert (made.is_known(ampere), made.is_measured(ampere, "tensor")) == (True, True)
+    assert made.sigma == fit.sigma
+
+
+def test_intervals_have_the_shape_of_their_situation() -> None:
+    """Each situation's reaches grow with the level, and coverage counts with the row's own."""
+    reaches = calibration().sigma.reaches
+    assert set(reaches) == {
+        "trainer", "steps", "trainer:unseen", "steps:unseen", "corrected:unseen", "kernels:unseen",
+    }  # fmt: skip
+    for name, levels in reaches.items():
+        assert 0 < levels["50"] < levels["80"] < levels["90"], name
+    near = Scored(reach("steps", 0.1)[1] * 0.999, 0.1, "a", "b", "c", "single", reach("steps", 0.1))
+    assert score([near])["coverage"]["80"] == 1.0
+    assert reach("steps", 0.2) == pytest.approx([2 * width for width in reach("steps", 0.1)])
+    assert reach("steps", 0.1) < reach("trainer", 0.1)
