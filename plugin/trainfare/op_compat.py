@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import overrides as torch_overrides
-from torch.multiprocessing import reductions
 from torch.utils import _python_dispatch as torch_dispatch
 
 # Untyped on purpose: none of what is asked of them below is in torch's annotations.
@@ -84,13 +83,8 @@ def saved_tensor_hooks_free() -> bool:
 
 
 def storage_address(storage: torch.UntypedStorage) -> int:
-    """Return the address of a storage, its own as long as a weak reference to it is held."""
+    """Return the address of a storage, its own as long as it lives."""
     return int(cast("Any", storage)._cdata)
-
-
-def weak_storage(storage: torch.UntypedStorage) -> object:
-    """Return a weak reference: the memory is freed, its address is given to no other storage."""
-    return cast("object", cast("Any", reductions).StorageWeakRef(storage))
 
 
 def stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
 import torch
@@ -22,13 +21,6 @@ _RATIOS: Final = (0.0, 1 / 16, 1.0, 16.0, 1e6)
 _GRADIENT_SHARES: Final = (0.0, 1.0)
 """Shares of the gradients on one device, likewise: sharded over very many, and whole."""
 _PULSE: Final = 0
-
-
-class _StorageRef(weakref.ref[Any]):
-    """A weak reference that knows the number of its storage."""
-
-    __slots__ = ("key",)
-    key: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +50,14 @@ class LiveMemory:
 
     book: StorageBook
     _events: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
-    _refs: dict[int, _StorageRef] = field(default_factory=dict[int, _StorageRef])
     _known: set[int] = field(default_factory=set[int])
     _pins: dict[int, int] = field(default_factory=dict[int, int])
     _released: set[int] = field(default_factory=set[int])
     _updates: set[int] = field(default_factory=set[int])
     _phase: int = 0
+
+    def __post_init__(self) -> None:
+        self.book.on_release = self._gone
 
     def enter(self, tensors: Iterable[torch.Tensor], phase: Phase) -> None:
         """Enter the storages of forward and backward that were not seen before."""
@@ -100,9 +94,6 @@ class LiveMemory:
         self._known.add(key)
         if key < 0:
             return  # a sparse tensor, which has no storage of its own
-        ref = _StorageRef(tensor.untyped_storage(), self._gone)
-        ref.key = key
-        self._refs[key] = ref
         self._events.append((key, storage_bytes(tensor), self._phase))
 
     def enter_extra(self, key: int, size: int) -> None:
@@ -131,10 +122,10 @@ class LiveMemory:
                 if key in self._released:
                     self._release(key)
 
-    def _gone(self, ref: weakref.ref[Any]) -> None:
+    def _gone(self, key: int) -> None:
         # Runs wherever the last reference goes, on any thread: it only notes the number.
-        key = cast("_StorageRef", ref).key
-        self._refs.pop(key, None)
+        if key not in self._known:
+            return
         if key in self._pins:
             self._released.add(key)
         else:
@@ -146,7 +137,7 @@ class LiveMemory:
 
     def close(self) -> None:
         """Follow nothing any more."""
-        self._refs.clear()
+        self.book.on_release = None
 
     def moments(self, classes: StorageClasses, optimizer_bytes: int) -> tuple[MemoryMoment, ...]:
         """

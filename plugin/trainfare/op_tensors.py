@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -74,36 +75,61 @@ def storage_bytes(tensor: torch.Tensor) -> int:
         return tensor_bytes(tensor)
 
 
+class _StorageRef(weakref.ref[Any]):
+    """A weak reference that knows its storage's number and address."""
+
+    __slots__ = ("address", "number")
+    address: int
+    number: int
+
+
 @dataclass(slots=True)
 class StorageBook:
     """
-    Names storages by address for as long as a step is watched.
+    Numbers storages for as long as a step is watched; none has the number of another.
 
-    A weak reference to each keeps its address from being given to another; the memory itself is freed as
-    usual.
+    A weak reference to each says when its memory is given back, and its address may be another's. It is to torch's
+    Python object of the storage, which lives as long as the memory does; a weak reference to the storage itself
+    (`StorageWeakRef`) would keep that from being seen on torch 2.8.
+
+    Attributes:
+        on_release: called with the number of a storage that is gone, on whatever thread let it go.
     """
 
-    _held: dict[int, object] = field(default_factory=dict[int, object])
+    on_release: Callable[[int], None] | None = None
+    _numbers: dict[int, int] = field(default_factory=dict[int, int])
+    _refs: dict[int, _StorageRef] = field(default_factory=dict[int, _StorageRef])
+    _held: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])
+    _count: int = 0
 
     def key(self, tensor: torch.Tensor) -> int:
-        """Return the storage's number; of a tensor that has none (sparse), the tensor's own."""
+        """Return the storage's number, above 0; of a tensor that has none (sparse), one below 0."""
         try:
             storage = tensor.untyped_storage()
             address = op_compat.storage_address(storage)
         except (RuntimeError, NotImplementedError):
             self._held.setdefault(-id(tensor), tensor)
             return -id(tensor)
-        if address not in self._held:
-            self._held[address] = op_compat.weak_storage(storage)
-        return address
+        known = self._numbers.get(address)
+        if known is not None:
+            return known
+        self._count += 1
+        ref = _StorageRef(storage, self._gone)
+        ref.address, ref.number = address, self._count
+        self._numbers[address], self._refs[self._count] = self._count, ref
+        return self._count
+
+    def _gone(self, ref: weakref.ref[Any]) -> None:
+        gone = cast("_StorageRef", ref)
+        self._refs.pop(gone.number, None)
+        if self._numbers.get(gone.address) == gone.number:
+            del self._numbers[gone.address]
+        if self.on_release is not None:
+            self.on_release(gone.number)
 
     def keys(self, tensors: Iterable[torch.Tensor]) -> set[int]:
         """Return the numbers of several tensors' storages."""
         return {self.key(tensor) for tensor in tensors}
-
-    def clear(self) -> None:
-        """Let every address go."""
-        self._held.clear()
 
 
 @dataclass(frozen=True, slots=True)
