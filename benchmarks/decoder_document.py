@@ -54,7 +54,9 @@ FOOTNOTE = r"""\* without vTrain, which is half of all rows, on one machine. The
 of dense rows of the same trainer on other GPUs, as one measured run would show it; composer and torchtitan ran on one
 family of GPUs alone."""
 CHOSEN = """The terms, the bend of the loss and the prior spread of sources were chosen while looking at these folds, a
-handful of values each: expect some tenths of a point more on rows of other people."""
+handful of values each: expect some tenths of a point more on rows of other people. How far PyTorch falls behind from
+an A100 to an H100 starts from two utilisations of runs that are not among the rows (57 and 44 %), so a fit without
+H100 rows knows that much of it."""
 STACK_HEAD = """Step time over that of the mean stack on the same GPU. From an A100 to an H100 PyTorch loses ground to
 libraries; no further loss is assumed on faster chips, where no PyTorch run is among the rows. A profile is eager or
 compiled, by whether the module is; with Lightning's `precision="transformer-engine"` it counts as fused kernels."""
