@@ -16,8 +16,11 @@ earlier rounds ran eagerly.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -202,8 +205,23 @@ def _as_submitted(job: StepJob, optimizer: str, *, compiled: bool) -> StepJob:
 
     word = half_weights(job.precision)
     return replace(
-        job, key=f"{job.key}.submitted", module=module, batch=batch, precision=word, compiled=compiled
+        job,
+        key=f"{job.key}.submitted.{_builders()}",
+        module=module,
+        batch=batch,
+        precision=word,
+        compiled=compiled,
     )
+
+
+@lru_cache(maxsize=1)
+def _builders() -> str:
+    """Return a digest of the modules whose networks are submitted: the cache of traces sees this file alone."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem in ("detection", "images", "segmentation", "sequences"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 class SsdResNet34(Ssd300):
