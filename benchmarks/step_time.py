@@ -35,8 +35,8 @@ from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.offers import MachineShapes
-from trainfare_core.prediction import predict
-from trainfare_core.prediction.calibration import calibration
+from trainfare_core.prediction.calibration import Calibration, calibration
+from trainfare_core.prediction.engine import predict_run, prepare
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration_rows import accumulation_of, job_of
@@ -73,9 +73,11 @@ def answer_of(line: dict[str, str], work: Work | str, fits: FitsWithout | None) 
         return work
     if line["devices"] == "1":
         if not _known(line):
-            return f"{line['accelerator']} is not in the catalogue"
+            return _unknown(line)
         return predict_work(line, work, calibration() if fits is None else fits.of(line))
-    answer = predict_row(line, work.job, work.ratio)
+    if fits is not None and (is_data_parallel(line) or not _known(line)):
+        return "one process on several devices has no fit of its own" if _known(line) else _unknown(line)
+    answer = predict_row(line, work.job, work.ratio, None if fits is None else fits.of(line))
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer
@@ -100,7 +102,9 @@ def _as_run(profile: JobProfile, line: dict[str, str]) -> JobProfile:
     return profile.model_copy(update={"source": profile.source.model_copy(update={"torch_version": version})})
 
 
-def predict_row(line: dict[str, str], job: JobProfile, ratio: float) -> tuple[float, float] | str:
+def predict_row(
+    line: dict[str, str], job: JobProfile, ratio: float, fit: Calibration | None = None
+) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
     devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
     try:
@@ -126,7 +130,7 @@ def predict_row(line: dict[str, str], job: JobProfile, ratio: float) -> tuple[fl
         micro_ratio=np.array([ratio]),
         accumulate=np.array([accumulation_of(line)]),
     )
-    table = predict(job, machines, plans)
+    table = predict_run(prepare(job, fit), machines, plans)
     if table.unknown_because[0]:
         return str(table.unknown_because[0])
     return float(table.step_s[0]), float(table.log_sigma[0])
@@ -192,8 +196,11 @@ def _alone(answer: Answer | str) -> list[Answer] | str:
 
 def _fits(arguments: argparse.Namespace, cache: ProfileCache | None) -> FitsWithout | None:
     """Return the fits that leave a row's group out, where rows of one device have such groups."""
-    if arguments.leave_out not in ("device", "source") or cache is None:
+    if arguments.leave_out not in ("device", "source"):
         return None
+    if cache is None:
+        msg = "--leave-out needs --cache: the fits are of traced steps"
+        raise SystemExit(msg)
     if arguments.data is None:
         msg = "--leave-out needs --data: the folder with throughput_train.csv and the other measurements"
         raise SystemExit(msg)
@@ -210,6 +217,10 @@ def _once(
         if isinstance(work, Work) and lines[i]["devices"] == "1" and _known(lines[i])
     }
     return one_step_answers(lines, known, fits)
+
+
+def _unknown(line: dict[str, str]) -> str:
+    return f"{line['accelerator']} is not in the catalogue"
 
 
 def _known(line: dict[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from decoder_scores import Answer
 from scoring import Scored, reach, score
 from single_fit import prior
 from single_scores import Work, one_step_answers, predict_work
+from step_time import _fits, predict_row
 
 from builders.profiles import profile
 from trainfare_core.accelerators import accelerator
@@ -93,3 +95,21 @@ def test_intervals_have_the_shape_of_their_situation() -> None:
     assert score([near])["coverage"]["80"] == 1.0
     assert reach("steps", 0.2) == pytest.approx([2 * width for width in reach("steps", 0.1)])
     assert reach("steps", 0.1) < reach("trainer", 0.1)
+
+
+def test_leaving_out_without_what_it_needs_is_refused() -> None:
+    """Nothing is called left out that the shipped fit saw."""
+    with pytest.raises(SystemExit, match="--cache"):
+        _fits(Namespace(leave_out="device", data=Path()), None)
+    assert _fits(Namespace(leave_out="size", data=None), None) is None
+    assert _fits(Namespace(leave_out=None, data=None), None) is None
+
+
+def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:
+    row = {**line("V100-SXM2-16GB"), "devices": "4", "nodes": "1", "strategy": "ddp", "notes": ""}
+    fit = calibration()
+    slow = fit.model_copy(update={"memory": {name: value - 1.0 for name, value in fit.memory.items()}})
+    shipped, own = predict_row(row, JOB, 1.0), predict_row(row, JOB, 1.0, slow)
+    assert isinstance(shipped, tuple)
+    assert isinstance(own, tuple)
+    assert own[0] > 1.1 * shipped[0]
