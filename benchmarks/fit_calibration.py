@@ -187,7 +187,7 @@ def main() -> None:
         found = held_out(problem, theta, group, steps_only=name in ("source", "workload"))
         left[name] = {i: error for i, error in found.items() if rows[i].end_to_end}
         if name == "chip":
-            kernels = [error for i, error in found.items() if rows[i].source == "kernels"]
+            kernels = kernel_errors(rows, found)
         scores[f"{name}_left_out"] = score(list(left[name].values()))
         print(
             f"{name} left out:", {key: round(value, 3) for key, value in scores[f"{name}_left_out"].items()}
@@ -215,6 +215,15 @@ def main() -> None:
     print(f"wrote {arguments.out}")
     if arguments.residuals:
         write_residuals(arguments.residuals, rows, left)
+
+
+def kernel_errors(rows: list[Row], errors: Errors) -> list[float]:
+    """Return the errors of kernels whose chip was left out, each as often as the table has rows like it, in tens."""
+    found: list[float] = []
+    for i, error in errors.items():
+        if rows[i].source == "kernels":
+            found += [error] * max(1, round(rows[i].stands_for / 10))
+    return found
 
 
 def _by_situation(rows: list[Row], left: dict[str, Errors]) -> dict[str, list[float]]:

@@ -115,6 +115,8 @@ class Row:
     end_to_end: bool
     line: dict[str, str]
     extra_s: float = 0.0
+    stands_for: float = 1.0
+    """Rows of the table that this one was taken for."""
     host: bool = True
     old_host: bool = False
 
@@ -411,6 +413,7 @@ def _kernels(data: Path, maker: _Maker) -> Iterator[Row]:
                 source="kernels", workload=op, precision="fp32", weight=weight / len(chosen),
             )  # fmt: skip
             if row is not None:
+                row.stands_for = len(lines) / len(chosen)
                 yield row
 
 

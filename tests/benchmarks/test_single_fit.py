@@ -13,7 +13,7 @@ pytest.importorskip("timm")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from fit_calibration import corrected, score
+from fit_calibration import corrected, kernel_errors, score
 from kernels import seconds_of
 from single_fit import GLOBALS, Problem, prior, solve
 from single_rows import (
@@ -142,6 +142,13 @@ def test_one_measured_step_carries_over_what_two_chips_share() -> None:
     shares, left = corrected(problem, np.array(index.mean), errors, errors)
     assert shares["other_generation"] == pytest.approx(1.0)
     assert score(left)["mape"] < 0.01 < score(list(errors.values()))["mape"]
+
+
+def test_a_sampled_kernel_speaks_for_the_rows_it_was_taken_from() -> None:
+    """The table has thousands of convolutions and dozens of embeddings: the width of its intervals follows the table."""
+    rows, _ = _rows(("V100-SXM2-16GB",))
+    rows[0].stands_for, rows[1].stands_for, rows[2].end_to_end, rows[2].source = 100.0, 3.0, True, "made"
+    assert kernel_errors(rows, {0: 0.5, 1: 0.1, 2: 9.0}) == [0.5] * 10 + [0.1]
 
 
 def test_a_kernel_row_is_predicted_in_its_own_unit() -> None:
