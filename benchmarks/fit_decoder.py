@@ -37,7 +37,9 @@ LEAST_ROWS = 10
 LEAST_DEVICES_SIGMA = 0.03
 LEAST_NETWORK_SIGMA = 0.05
 """What a network between machines adds at least to the doubt, however little is exchanged."""
-LABELS = ("dense", "framework", "moe", "plain")
+LABELS = ("dense", "pytorch", "framework", "moe", "plain")
+PYTORCH = ("pytorch", "framework")
+"""Eager and compiled programs without a library of kernels, on chips up to an A100 and on faster ones."""
 COVERED = ("source", "device", "device and source")
 LARGEST_SOURCE = "vtrain"
 """More than half of all rows, from one machine: scores are given without it too."""
@@ -125,17 +127,27 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
 
     A generation with rows: the source left out, as no user's program is one of the sources; where a kind has one source
     alone, the size. One without rows: device and source left out. A vendor without rows: every vendor left out but the
-    one with most rows, without which there would be nothing to fit.
+    one with most rows, without which there would be nothing to fit. PyTorch's own programs differ more than libraries:
+    each of their sources counts the same, however many rows it has.
     """
     kind = np.array([run.device.kind for run in rows.runs])
     source = np.array([line["source"] for line in rows.lines])
     labels = np.array([label_of(run) for run in rows.runs])
 
-    def width(found: Array, inside: NDArray[np.bool_]) -> float:
-        sizes = np.abs(found[inside & np.isfinite(found)])
-        return float(np.quantile(sizes, 0.8) / Z80) if len(sizes) else float("nan")
+    def width(found: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
+        known = inside & np.isfinite(found)
+        sizes = np.abs(found[known])
+        if not len(sizes):
+            return float("nan")
+        if not by_source:
+            return float(np.quantile(sizes, 0.8) / Z80)
+        rows_of = Counter(source[known])
+        share = np.array([1.0 / rows_of[name] for name in source[known]])
+        order = np.argsort(sizes)
+        reached = np.cumsum(share[order]) / share.sum()
+        return float(sizes[order][np.searchsorted(reached, 0.8)] / Z80)
 
-    dense = (kind == "gpu") & (labels == "dense")
+    dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
     machines = np.array([run.plan.machines > 1 for run in rows.runs])
     near, far = (width(errors["source"], dense & chosen) for chosen in (~machines, machines))
     result = {
@@ -144,9 +156,9 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     }
     spread = spread_sigma(rows, result) ** 2
 
-    def own(found: Array, inside: NDArray[np.bool_]) -> float:
+    def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
         """Return what is left of a width when the doubt of its rows' spread is taken out."""
-        total = width(found, inside)
+        total = width(found, inside, by_source=by_source)
         return max(total**2 - float(spread[inside].mean()), (total / 2) ** 2) ** 0.5
 
     for name in sorted(set(kind)):
@@ -155,9 +167,11 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
             inside = (kind == name) & (labels == label)
             if inside.sum() < LEAST_ROWS:
                 inside = kind == name
-            seen = own(errors["source" if several else "size"], inside)
+            every = label in PYTORCH
+            seen = own(errors["source" if several else "size"], inside, by_source=every)
             result[f"{name} seen {label}"] = seen
-            result[f"{name} unseen {label}"] = max(seen, own(errors["device and source"], inside))
+            unseen = own(errors["device and source"], inside, by_source=every)
+            result[f"{name} unseen {label}"] = max(seen, unseen)
     vendors = Counter(run.device.vendor for run in rows.runs)
     few = np.array([run.device.vendor != vendors.most_common(1)[0][0] for run in rows.runs])
     result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
@@ -217,8 +231,9 @@ def label_of(run: DecoderRun) -> str:
     if not run.plan.overlap:
         return "plain"
     library = run.profile.precision.startswith(LIBRARY_PRECISION)
-    late = run.device.kind == "gpu" and not library and doublings_of(run.device) > 0
-    return "framework" if late else "dense"
+    if run.device.kind != "gpu" or library:
+        return "dense"
+    return "framework" if doublings_of(run.device) > 0 else "pytorch"
 
 
 def main() -> None:

@@ -291,7 +291,7 @@ class _Maker:
 
 def _of_path(feature: str) -> bool:
     """Return whether a shape feature has a coefficient of its own on each arithmetic path."""
-    return feature.startswith(("kind:", "backward:", "conv:1d")) or feature.endswith(":misaligned")
+    return feature.startswith(("kind:", "backward:", "conv:1d", "conv:3d")) or feature.endswith(":misaligned")
 
 
 @dataclass

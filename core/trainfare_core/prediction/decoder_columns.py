@@ -95,7 +95,7 @@ def decoder_log_sigma(
 
     The groups are what is known beforehand: whether the generation and its maker had rows and its best matrix product
     was measured, whether the model has experts, whether the accelerator is a GPU, whether gradients travel only after
-    backward, and whether PyTorch runs it on a chip so fast that it falls behind.
+    backward, and whether PyTorch runs it without a library of kernels, there or on a chip so fast that it falls behind.
     """
     experts = float(ledger.expert_weight_bytes) > 0
     label = "moe" if experts else "dense" if float(ledger.library) else "framework"
@@ -110,12 +110,13 @@ def decoder_log_sigma(
 
 def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:
     seen = "seen" if device.generation in fit.generations else "unseen"
-    if label == "framework" and not (device.kind == "gpu" and doublings_of(device) > 0):
-        label = "dense"
-    own = fit.sigma.get(f"{device.kind} {seen} {label}", fit.sigma["unseen"])
+    if label == "framework" and device.kind == "gpu" and doublings_of(device) <= 0:
+        label = "pytorch"
+    rows = "dense" if label == "framework" and device.kind != "gpu" else label
+    own = fit.sigma.get(f"{device.kind} {seen} {rows}", fit.sigma["unseen"])
     if device.vendor not in fit.vendors:
         own = max(own, fit.sigma["other vendor"])
     if device.kind == "gpu":
         return own if fit.knows_ceiling(device) else math.hypot(own, fit.sigma["unmeasured ceiling"])
-    # Ported code is never surer than a drop-in, however well few published runs agree.
+    # Ported code is never surer than a drop-in: the published runs are of JAX and say little of PyTorch.
     return max(own, fit.sigma.get(f"gpu {seen} {label}", own)) + PORTING_SIGMA
