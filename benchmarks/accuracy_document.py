@@ -186,13 +186,21 @@ def _bars() -> str:
         "one": calibration().scores, "many": decoder_calibration().scores, "memory": memory_fit().scores
     }  # fmt: skip
     text = [
-        "| what, left out of the fit | bar, % | rows | mean | median | p90 | worst | bias |",
-        "|---|---|---|---|---|---|---|---|",
+        "| what, left out of the fit | bar, % | | rows | mean | median | p90 | worst | bias |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for what, bar, where, key in BARS:
         e = scores[where][key]
-        text.append(scored(f"{what} | {bar}", {**e, "n": int(e["n"])}))
+        text.append(scored(f"{what} | {bar} | {_met(bar, e)}", {**e, "n": int(e["n"])}))
     return "\n".join(text)
+
+
+def _met(bar: str, e: dict[str, float]) -> str:
+    """Return whether a score keeps a bar such as "15 mean, 12 median", as far as the score tells."""
+    keys = {"mean": "mape", "median": "median_ape", "p90": "p90_ape"}
+    parts = [part.split() for part in bar.split(", ")]
+    kept = [100 * e[keys[name]] <= float(number) for number, name in parts if name in keys]
+    return "met" if all(kept) else "**missed**"
 
 
 def _unseen() -> str:
@@ -233,7 +241,7 @@ device further and says where the misses come from; [prediction.md](prediction.m
 
 {step_time}
 Worst are NCF's readings on several H100: their table counts 40 million samples in 3 ms, of which one H100 does 8
-million in 120 ms, because an epoch of two or three steps was timed without waiting for the device. Readings that their
+million in 120 ms, as if an epoch of two or three steps was timed without waiting for the device. Readings that their
 own table marks as suspect are scored all the same; the scope table has the rest of the rows apart.
 
 {time_to_train}
