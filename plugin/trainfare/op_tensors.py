@@ -18,7 +18,7 @@ _WRITES_ONLY: Final = frozenset({
 })  # fmt: skip
 _GATHERS: Final = frozenset({
     "embedding", "index", "_unsafe_index", "index_select", "gather", "take", "_embedding_bag",
-    "take_along_dim", "masked_select",
+    "take_along_dim", "masked_select", "sparse_mask",
 })  # fmt: skip
 _SCATTERS: Final = frozenset({
     "index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_",
@@ -156,8 +156,8 @@ def traffic(
     """
     Return what an operation reads and writes.
 
-    Look-ups read the rows they return and not the table; scatters read and write the rows they change;
-    `copy_` and fills do not read what they overwrite.
+    Look-ups read the rows they return and not the table; scatters, and the addition of a sparse gradient, read and
+    write the rows they change; `copy_` and fills do not read what they overwrite.
 
     Args:
         name: the operation without its namespace.
@@ -171,12 +171,25 @@ def traffic(
     sinks = [(book.key(t), tensor_bytes(t)) for t in (tensors_in(out) or _changed(func, args))]
     if name in _GATHERS and sinks and sources:
         return Traffic(_distinct([(sources[0][0], sinks[0][1]), *sources[1:]]), _distinct(sinks))
-    if name in _SCATTERS and len(sources) > 1:
+    if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
         rows = min(max(size for _, size in sources[1:]), sources[0][1])
         return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), ((sources[0][0], rows),))
     if name in _WRITES_ONLY:
         sources = sources[1:]
     return Traffic(_distinct(sources), _distinct(sinks))
+
+
+def _adds_sparse(name: str, args: Sequence[Any]) -> bool:
+    """Return whether a sparse tensor is added to a dense one in place, as an update of a few rows of a table."""
+    if name not in {"add_", "sub_"}:
+        return False
+    changed, added = (*args, None)[:2]
+    return (
+        isinstance(changed, torch.Tensor)
+        and changed.layout is torch.strided
+        and isinstance(added, torch.Tensor)
+        and added.layout is not torch.strided
+    )
 
 
 def _changed(func: Any, args: Sequence[Any]) -> list[torch.Tensor]:

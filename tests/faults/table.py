@@ -35,6 +35,8 @@ __all__ = ["FAULT_CASES", "NOW", "FaultCase", "Waits", "error_of", "faulty_outle
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 QUICK = Limits(connect_s=0.5, read_s=0.1, total_s=0.9, max_body_bytes=100_000)
+PATIENT = Limits(connect_s=10.0, read_s=10.0, total_s=60.0, max_body_bytes=100_000)
+"""For faults that do not depend on time: a busy machine must not look like a slow server."""
 
 JSON = (("Content-Type", "application/json"),)
 GZIP = (*JSON, ("Content-Encoding", "gzip"))
@@ -75,6 +77,12 @@ class FaultCase:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def limits(self) -> Limits:
+        """Short ones where the fault is silence, or an answer that drips."""
+        silent = self.script is not None and bool(self.script.before_head_s or self.script.drip_s)
+        return QUICK if silent or self.transport is _hangs else PATIENT
 
 
 def status(code: int, tries: int, **changes: Any) -> FaultCase:
@@ -229,7 +237,7 @@ def faulty_outlet(
     """The way out to a server that has this fault everywhere: outlet, base URL, server if any, waits."""
     waits = Waits()
     settings: dict[str, Any] = {
-        "limits": QUICK,
+        "limits": case.limits,
         "sleep": waits,
         "jitter": lambda most: most if case.waits is not None else 0.0,
         "wall_clock": NOW.timestamp,

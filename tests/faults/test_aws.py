@@ -12,7 +12,7 @@ import pytest
 from builders import aws_wire as wire
 from builders.aws_server import aws_environment
 from faults.server import Script, json_script
-from faults.table import FAULT_CASES, QUICK, FaultCase, faulty_outlet, put_through
+from faults.table import FAULT_CASES, FaultCase, faulty_outlet, put_through
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.aws.account import Account, Call, find_account
@@ -77,7 +77,7 @@ def test_fault_within_the_streamed_file_is_an_error(name: str) -> None:
     if case.script is not None and case.script.body and b"items" in case.script.body:
         case = replace(case, script=replace(case.script, body=whole))
     began = time.monotonic()
-    with faulty_outlet(case, limits=replace(QUICK, max_attempts=2)) as (outlet, url, server, _):
+    with faulty_outlet(case, limits=replace(case.limits, max_attempts=2)) as (outlet, url, server, _):
         assert server is not None
         listed = {
             "us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": FILE.replace(".csv", ".json")}
@@ -139,7 +139,7 @@ def test_fault_of_an_accounts_call_is_one_typed_error(
     real = case.transport
     once = replace(case, waits=None, transport=(lambda request: real(request)) if real else None)
     began = time.monotonic()
-    with faulty_outlet(once, limits=replace(QUICK, max_attempts=1)) as (outlet, url, _, _):
+    with faulty_outlet(once, limits=replace(case.limits, max_attempts=1)) as (outlet, url, _, _):
         for name, value in aws_environment(url).items():
             monkeypatch.setenv(name, value)
         account = find_account(outlet)

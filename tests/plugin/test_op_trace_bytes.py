@@ -75,6 +75,20 @@ def test_a_look_up_reads_rows_and_not_the_table() -> None:
     assert backward.bytes_written == backward.bytes_fixed == 1000 * 8 * FLOAT
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.SparseAdam])
+def test_the_update_of_a_sparse_gradient_touches_its_rows_and_not_the_table(make: Any) -> None:
+    """Three rows of a table of ten thousand: an update that read the table would be thousands of times as long."""
+    table, ids = nn.Embedding(10_000, 8, sparse=True), torch.tensor([1, 2, 3])
+    update = [
+        o
+        for o in stepped(table, ids, make(table.parameters(), lr=0.1)).operations()
+        if o.phase == "optimizer"
+    ]
+    moved = [o.bytes_read + o.bytes_written for o in update]
+    assert max(moved) >= 3 * 8 * FLOAT
+    assert sum(moved) < 10_000 * 8 * FLOAT / 20
+
+
 @pytest.mark.parametrize("rows", [4, 16])
 def test_what_does_not_shrink_with_the_batch_is_marked(rows: int) -> None:
     """Weights, their gradients and nothing else, also where batch and features are equal (16 x 16 by 16 x 16)."""
