@@ -84,6 +84,15 @@ def test_the_page_opens_offline_without_a_word(
     assert opened.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.parametrize("width", [1280, 1200, 1190, 1100, 800])
+def test_no_column_of_the_ranking_is_cut_off(browser: Any, tmp_path: Path, width: int) -> None:
+    """Between a desktop and a telephone the marks stay in sight: what does not fit becomes cards."""
+    page = _open(browser, tmp_path, recommendation(), width=width).page
+    assert page.evaluate(
+        "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#ranking').parentElement)"
+    )
+
+
 def test_rows_and_charts_are_really_there(browser: Any, tmp_path: Path) -> None:
     """Every option is a visible row, and all four charts have a size on the screen."""
     page = _open(browser, tmp_path, recommendation()).page
