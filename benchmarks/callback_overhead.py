@@ -1,7 +1,7 @@
 """
 What FareMeter costs a training step, beside Lightning's own ThroughputMonitor in the same run.
 
-    python benchmarks/callback_overhead.py [--steps 10000] [--growth-steps 100000] [--rounds 3] [--json OUT]
+    python -m benchmarks.callback_overhead [--steps 10000] [--growth-steps 100000] [--rounds 3] [--json OUT]
 
 One small model on one CPU thread; every arm gets the same batch again and again and the same logger that
 keeps nothing. CPU time, not wall-clock, so that other jobs on the machine count little. `hooks` is the CPU time

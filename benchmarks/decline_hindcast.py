@@ -1,7 +1,7 @@
 """
 Forecast the past of every technology, and set the result beside the published study.
 
-    python benchmarks/decline_hindcast.py --truth technology_curves.csv [--json OUT] [--rows OUT.csv] [--surrogates N]
+    python -m benchmarks.decline_hindcast --truth technology_curves.csv [--json OUT] [--rows OUT.csv] [--surrogates N]
 
 Farmer & Lafond 2016 pool 8,212 forecasts of 53 improving technologies; their numbers, and those of cost_decline.md
 section 6, stand beside ours. Each forecast knows only the m years before its origin. Three constants of the library

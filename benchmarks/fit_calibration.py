@@ -1,7 +1,7 @@
 """
 Fit the sustained efficiencies of the prediction on measured data and write data/calibration.json.
 
-    python benchmarks/fit_calibration.py --data DIR --cache DIR --date 2026-01-31 [--out FILE] [--residuals OUT.csv]
+    python -m benchmarks.fit_calibration --data DIR --cache DIR --date 2026-01-31 [--out FILE] [--residuals OUT.csv]
 
 DATA holds kernels.csv.gz, microbench_achieved.csv, throughput_train.csv and collectives_allreduce.csv.gz; CACHE the
 traces of their models (`benchmarks/workloads/`; what it lacks is traced first). Everything is deterministic: the same
@@ -15,48 +15,27 @@ import argparse
 import csv
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from calibration_document import calibration_document
-from calibration_rows import FILES, scaling_fit
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
-from single_fit import Problem, prior, solve
-from single_rows import Row, read_rows
-from workloads import ProfileCache
 
-from trainfare_core.prediction.calibration import with_links
+from benchmarks.fitting.calibration_file import calibration_document
+from benchmarks.fitting.collective_rows import FILES, scaling_fit
+from benchmarks.fitting.held_out_groups import GROUPS, fold_of
+from benchmarks.fitting.one_device_rows import Row, read_rows
+from benchmarks.fitting.one_device_solver import Problem, prior, solve
+from benchmarks.workloads import ProfileCache
+from trainfare_core.prediction.roofline.coefficients import with_links
 
 Array = NDArray[np.float64]
 
 Errors = dict[int, float]
 """ln(predicted / measured) by row."""
-_FOLDS = 10
 _REFIT_ITERATIONS = 5
-
-
-def family_of(model: str) -> str:
-    """Return the first word of a model's name: variants of one architecture are left out together."""
-    plain = re.sub(r"^(gluon|legacy|ssl|swsl|tv|tf)_", "", model.lower())
-    return re.split(r"[_\d\-\[]", plain)[0]
-
-
-def fold_of(row: Row) -> str:
-    """Return which tenth of the model families a row belongs to."""
-    model = row.line.get("model") or row.workload
-    return str(int(hashlib.sha256(family_of(model).encode()).hexdigest(), 16) % _FOLDS)
-
-
-GROUPS: dict[str, Callable[[Row], str]] = {
-    "chip": lambda row: row.chip,
-    "generation": lambda row: row.device.generation,
-    "source": lambda row: row.source,
-    "workload": fold_of,
-}
 
 
 def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, steps_only: bool) -> Errors:

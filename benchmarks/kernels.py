@@ -1,7 +1,7 @@
 """
 Score predicted kernels against timed ones.
 
-    python benchmarks/kernels.py --truth kernels.csv.gz [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.kernels --truth kernels.csv.gz [--json OUT] [--rows OUT.csv]
 
 Each row is one operator called alone in fp32, with its launch and the timer's events. The coefficients are the shipped
 ones: they saw a sample of the kernels of every device in the file, so devices of calibration.json's "kernels" are not
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scoring import Scored, print_table, reach, summary
-from single_rows import kernel_group
 
-from trainfare_core.accelerators import accelerator
+from benchmarks.fitting.one_device_rows import kernel_group
+from benchmarks.scoring import Scored, print_table, reach, summary
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
-from trainfare_core.prediction.calibration import calibration
-from trainfare_core.prediction.step_time import Operations, RateKeys, device_rates
+from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.operations import Operations, RateKeys, device_rates
 
 
 def seconds_of(groups: list[OperationGroup], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -1,7 +1,7 @@
 """
 Score the choice of the cheapest accelerator: what the predicted-cheapest costs over the measured-cheapest.
 
-    python benchmarks/pick_cheapest.py --rows step_time.csv [--residuals residuals.csv] [--json OUT]
+    python -m benchmarks.pick_cheapest --rows step_time.csv [--residuals residuals.csv] [--json OUT]
 
 ROWS is what `step_time.py --rows` wrote. A workload is one source, model, precision, task, software and number of
 devices that was measured on several accelerators; an accelerator's time is the geometric mean of its rows. Its price
@@ -29,8 +29,8 @@ from typing import Any
 
 import polars as pl
 
-from trainfare_core.accelerators import Accelerator, accelerator
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_providers.snapshot import SnapshotProvider
 
 __all__ = ["Choice", "device_prices", "regrets", "summary", "workloads"]

@@ -1,7 +1,7 @@
 """
 How fast a price book of a million offers loads and answers, beside gpuhunt in the same run.
 
-    python benchmarks/recommend_speed.py [--offers 1000000] [--repeat 5] [--json OUT]
+    python -m benchmarks.recommend_speed [--offers 1000000] [--repeat 5] [--json OUT]
 
 The book is the snapshot, repeated under new region names with slightly other prices: always the same bytes.
 Ours loads Parquet and checks every row; gpuhunt loads the same offers from its own zipped CSV catalogue with
@@ -27,7 +27,7 @@ from typing import Any
 
 import polars as pl
 
-from trainfare_core.offers import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_providers.snapshot import SnapshotProvider
 
 CLOUDS = ("aws", "azure", "gcp")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trainfare_core.prediction.calibration import calibration
-from trainfare_core.prediction.links import link_calibration
+from trainfare_core.prediction.network.coefficients import link_calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 __all__ = ["Scored", "print_table", "reach", "score", "summary"]
 

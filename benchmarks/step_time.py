@@ -1,7 +1,7 @@
 """
 Score predicted optimizer steps against measured ones, through the product's own path.
 
-    python benchmarks/step_time.py --truth throughput_train.csv [--cache DIR] [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.step_time --truth throughput_train.csv [--cache DIR] [--json OUT] [--rows OUT.csv]
 
 With --cache, rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`), once: a whole table
 takes half an hour, a second run seconds. Language models of any number of devices are described by
@@ -24,47 +24,26 @@ import csv
 import json
 import math
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from trainfare_core.accelerators import accelerator
+from benchmarks.fitting.collective_rows import accumulation_of
+from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
+from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
+from benchmarks.fitting.one_device_held_out import FitsWithout, Work, one_step_answers, predict_work
+from benchmarks.fitting.one_device_rows import timed_a_trainer
+from benchmarks.fitting.step_work import work_of
+from benchmarks.scoring import Scored, print_table, reach, summary
+from benchmarks.workloads import ProfileCache
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.offers import MachineShapes
-from trainfare_core.prediction.calibration import Calibration, calibration
 from trainfare_core.prediction.engine import predict_run, prepare
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from calibration_rows import accumulation_of, job_of
-from data_parallel import data_parallel_s, is_data_parallel
-from decoder_scores import Answer, decoder_answers
-from scoring import Scored, print_table, reach, summary
-from single_rows import host_copy_s, measured_step_s, timed_a_trainer, torch_of
-from single_scores import FitsWithout, Work, one_step_answers, predict_work
-from workloads import ProfileCache, StepJob, profile_of, resolve
-
-
-def work_of(line: dict[str, str], cache: ProfileCache | None) -> Work | str:
-    """Return what a row measured, or why there is no operation list or no time of its own."""
-    job = resolve(line) if cache is not None and _copies_of_one_device(line) else "not traced here"
-    if cache is not None and (isinstance(job, StepJob) or line["devices"] == "1"):
-        found = profile_of(job, cache)
-        if isinstance(found, str) or isinstance(job, str):
-            return str(found)
-        measured_s = measured_step_s(line, job)
-        if measured_s is None:
-            return "the row has no time of its own"
-        extra_s = host_copy_s(line, found.profile, found.ratio)
-        factor = calibration().overhead.trainer_factor if timed_a_trainer(line) else 1.0
-        return Work(_as_run(found.profile, line), found.ratio, measured_s, extra_s, factor)
-    made = job_of(line)
-    if isinstance(made, str):
-        return made
-    return "the row has no time of its own" if made[1] is None else Work(made[0], 1.0, made[1])
+from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
+from trainfare_core.prices.book import MachineShapes
 
 
 def answer_of(line: dict[str, str], work: Work | str, fits: FitsWithout | None) -> Answer | str:
@@ -84,22 +63,6 @@ def answer_of(line: dict[str, str], work: Work | str, fits: FitsWithout | None) 
     if is_data_parallel(line):
         step_s = data_parallel_s(work.job, line["accelerator"], int(line["devices"]), work.ratio)
     return Answer(work.measured_s, step_s * work.factor + work.extra_s, log_sigma)
-
-
-def _copies_of_one_device(line: dict[str, str]) -> bool:
-    """Return whether every device of a row runs the whole model on a batch that the row states."""
-    if line["devices"] == "1":
-        return True
-    split = re.search(r"tp|pp|fsdp|zero|shard|model", line["strategy"].lower())
-    return bool(line["batch_per_device"]) and not split and "megatron" not in line["task"]
-
-
-def _as_run(profile: JobProfile, line: dict[str, str]) -> JobProfile:
-    """Return the profile with the torch version that the row says ran it: old hosts issue launches more slowly."""
-    version = torch_of(line["framework"])
-    if not version:
-        return profile
-    return profile.model_copy(update={"source": profile.source.model_copy(update={"torch_version": version})})
 
 
 def predict_row(

@@ -1,8 +1,8 @@
 """
 Score the choice of a strategy against published comparisons that it has not seen.
 
-    python benchmarks/strategy.py --truth transfer_results.csv [--json OUT] [--rows OUT.csv]
-    python benchmarks/strategy.py --truth learning_curves.csv [--json OUT]
+    python -m benchmarks.strategy --truth transfer_results.csv [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.strategy --truth learning_curves.csv [--json OUT]
 
 Every comparison is answered with its whole source left out of the shipped evidence, of the interval's width
 and of the threshold to answer at; only the rules of `strategy/prior.py` stay. `--leave-out study` leaves out all
@@ -26,15 +26,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fitting import strategy_curves
+from benchmarks.fitting.strategy import answer_at, reference_of, widening
+from benchmarks.fitting.strategy_rows import Case, read_cases
 from trainfare_core.strategy.choice import Choice, advantage, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons
 from trainfare_core.strategy.prior import FEW_SAMPLES
 from trainfare_core.strategy.situation import STRATEGIES, Strategy
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import strategy_curves
-from fit_strategy import answer_at, reference_of, widening
-from strategy_rows import Case, read_cases
 
 SHARES = {"50": (0.25, 0.75), "80": (0.1, 0.9), "90": (0.05, 0.95)}
 RISK_AT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)

@@ -1,7 +1,7 @@
 """
 Score predicted minutes to a quality target against MLPerf's result logs, through the product's own path.
 
-    python benchmarks/time_to_train.py --truth time_to_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.time_to_train --truth time_to_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
 
 The samples a run needed are the row's: convergence is noise here, and not predicted. Predicted minutes are the steps
 of those samples times the predicted step, over one minus the row's share of evaluation; they are held against the
@@ -23,22 +23,19 @@ import json
 import math
 import re
 import statistics
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from trainfare_core.accelerators import accelerator
+from benchmarks.fitting.submissions import group_of
+from benchmarks.scoring import Scored, print_table, summary
+from benchmarks.step_time import predict_row
+from benchmarks.workloads import ProfileCache, profile_of
+from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.prediction.calibration import calibration
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from fit_submissions import group_of
-from scoring import Scored, print_table, summary
-from step_time import predict_row
-from workloads import ProfileCache, profile_of
-from workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 __all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 

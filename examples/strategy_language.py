@@ -34,7 +34,7 @@ def job() -> TrainingJob:
 def main() -> None:
     """Say what each strategy trains, from its trace."""
     from trainfare.recommendation import load_prices
-    from trainfare.strategy_plan import Market, strategy_answer
+    from trainfare.strategy.plan import Market, strategy_answer
     from trainfare_core.strategy.question import Question
 
     question = Question(domain="llm-ift", metric="val_loss", within_pct=3.0)

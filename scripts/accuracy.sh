@@ -14,7 +14,7 @@ score() { # name, table, flags...
         return
     fi
     echo "$name ..."
-    "$BIN/python" "benchmarks/$name.py" --truth "$table" --json "$results/$name.json" "$@" > "$results/$name.log" ||
+    "$BIN/python" -m "benchmarks.$name" --truth "$table" --json "$results/$name.json" "$@" > "$results/$name.log" ||
         { cat "$results/$name.log"; return 1; }
 }
 
@@ -27,8 +27,8 @@ score strategy strategy/transfer_results.csv
 score decline_hindcast cost_decline/technology_curves.csv
 if [ -f "$results/step_time.csv" ]; then
     echo "pick_cheapest ..."
-    "$BIN/python" benchmarks/pick_cheapest.py --rows "$results/step_time.csv" --json "$results/pick_cheapest.json" \
+    "$BIN/python" -m benchmarks.pick_cheapest --rows "$results/step_time.csv" --json "$results/pick_cheapest.json" \
         ${RESIDUALS:+--residuals "$RESIDUALS"} > "$results/pick_cheapest.log"
 fi
-"$BIN/python" benchmarks/accuracy_document.py --results "$results" --note "$NOTE"
+"$BIN/python" -m benchmarks.pages.accuracy --results "$results" --note "$NOTE"
 echo "make accuracy: wrote docs/accuracy.md"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import polars as pl
 
-from trainfare_core.machine_networks import network_gbit_per_s
-from trainfare_core.offers import BOOK_SCHEMA, KEY_COLUMNS, PriceBook
+from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PriceBook
+from trainfare_providers.machine_networks import network_gbit_per_s
 
 DEFAULT_OUT = Path(__file__).parents[1] / "providers/trainfare_providers/snapshot/offers.parquet"
 NOT_STORED = ("origin", "sku", "fetched_at", "interruption_band")

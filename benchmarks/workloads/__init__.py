@@ -6,8 +6,8 @@ The models that measured tables name, as jobs that trainfare's own tracer turns 
 
 from __future__ import annotations
 
-from workloads.cache import ProfileCache, profile_of
-from workloads.registry import resolve
-from workloads.single_device import Row, StepJob
+from benchmarks.workloads.cache import ProfileCache, profile_of
+from benchmarks.workloads.registry import resolve
+from benchmarks.workloads.single_device import Row, StepJob
 
 __all__ = ["ProfileCache", "Row", "StepJob", "profile_of", "resolve"]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
 
 __all__ = ["find"]
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import inspect
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.workloads.single_device import StepJob, traced
+from benchmarks.workloads.tracer_digest import code_digest, tracer_digest
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
-from workloads.single_device import StepJob, traced
 
 __all__ = ["ProfileCache", "Traced", "profile_of"]
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
-_TRACER = ("op_", "job_trace", "traced_step", "cuda_autocast", "fake_")
+_TRACED = Path(__file__).with_name("single_device.py")
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class ProfileCache:
         )
 
     def _name(self, job: StepJob) -> str:
-        builder = Path(inspect.getfile(job.module)).read_bytes()
-        text = f"{job.key}\n{job.phases}\n{job.compiled}\n{_versions()}".encode()
+        builder = code_digest(Path(inspect.getfile(job.module)).read_text(encoding="utf-8"))
+        text = f"{job.key}\n{job.phases}\n{job.compiled}\n{tracer_digest((_TRACED,), _LIBRARIES)}".encode()
         return hashlib.sha256(text + builder).hexdigest()[:32]
 
     def _load(self, name: str) -> Traced | str | None:
@@ -88,21 +85,3 @@ class ProfileCache:
 def profile_of(job: StepJob | str, cache: ProfileCache) -> Traced | str:
     """Return the trace of what `resolve` gave, or the reason that it gave instead."""
     return job if isinstance(job, str) else cache.get(job)
-
-
-@lru_cache(maxsize=1)
-def _versions() -> str:
-    """Return a digest of the tracer and of the libraries whose models are traced."""
-    digest = hashlib.sha256()
-    for path in sorted(_sources()):
-        digest.update(path.read_bytes())
-    for name in _LIBRARIES:
-        digest.update(f"{name} {version(name)}".encode())
-    return digest.hexdigest()
-
-
-def _sources() -> Iterable[Path]:
-    yield Path(__file__).parent / "single_device.py"
-    spec = importlib.util.find_spec("trainfare")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        yield from (path for path in Path(folder).glob("*.py") if path.name.startswith(_TRACER))

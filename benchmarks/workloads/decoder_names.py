@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from workloads.decoder import Decoder
+from benchmarks.workloads.decoder import Decoder
 
 __all__ = ["context_of", "decoder_of", "normalised"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from trainfare_core.accelerators import Accelerator
+from trainfare_core.hardware.accelerators import Accelerator
 
 __all__ = ["Plan", "network_of", "plan_of"]
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
+from benchmarks.workloads.decoder_moments import moments_of_blocks
+from benchmarks.workloads.tracer_digest import tracer_digest
 from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup, ParameterGroup
-from trainfare_core.prediction.decoder_ledger import CAST_TO_8_BITS
-from workloads.decoder import Decoder, DecoderStep, trace_blocks
-from workloads.decoder_moments import moments_of_blocks
+from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS
 
 __all__ = ["DecoderTraces", "blocks_of", "with_float8"]
 
-_TRACER = ("op_", "job_trace", "traced_step", "cuda_autocast", "fake_")
+_BLOCKS = Path(__file__).with_name("decoder.py")
 _NARROW = 256
 """Matrix products narrower than this stay in 16 bits: thin LoRA matrices and routers."""
 
@@ -77,7 +75,9 @@ class DecoderTraces:
 
     def _trace(self, step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
         step = replace(step, method="lora") if step.method == "qlora" else step
-        key = hashlib.sha256(f"{step.key(kinds)}\n{_versions()}".encode()).hexdigest()[:32]
+        key = hashlib.sha256(
+            f"{step.key(kinds)}\n{tracer_digest((_BLOCKS,), ('torch',))}".encode()
+        ).hexdigest()[:32]
         if key not in self._read:
             path = None if self._folder is None else self._folder / f"decoder-{key}.json.gz"
             if path is not None and path.exists():
@@ -303,16 +303,3 @@ def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> Job
             )
         )  # fmt: skip
     return profile.model_copy(update={"operations": tuple(groups)})
-
-
-@lru_cache(maxsize=1)
-def _versions() -> str:
-    """Return a digest of the tracer, of the blocks and of torch."""
-    digest = hashlib.sha256()
-    spec = importlib.util.find_spec("trainfare")
-    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
-    sources = [p for folder in folders for p in folder.glob("*.py") if p.name.startswith(_TRACER)]
-    for path in [Path(__file__).with_name("decoder.py"), *sorted(sources)]:
-        digest.update(path.read_bytes())
-    digest.update(f"torch {version('torch')}".encode())
-    return digest.hexdigest()

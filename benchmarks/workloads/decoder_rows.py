@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from trainfare_core.accelerators import Accelerator, accelerator
+from benchmarks.workloads.decoder import DecoderStep, Method, Recompute
+from benchmarks.workloads.decoder_names import context_of, decoder_of
+from benchmarks.workloads.decoder_plans import Plan, plan_of
+from benchmarks.workloads.decoder_profile import DecoderTraces, with_float8
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.decoder_ledger import LIBRARY_PRECISION
-from trainfare_core.prediction.memory import usable_memory_bytes
-from workloads.decoder import DecoderStep, Method, Recompute
-from workloads.decoder_names import context_of, decoder_of
-from workloads.decoder_plans import Plan, plan_of
-from workloads.decoder_profile import DecoderTraces, with_float8
+from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
+from trainfare_core.prediction.memory.peak import usable_memory_bytes
 
 __all__ = ["DecoderRun", "decoder_run", "is_decoder_row"]
 

@@ -10,7 +10,7 @@ import torchvision
 from timm.layers import set_fused_attn
 from torch import nn
 
-from workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
 
 __all__ = ["find"]
 

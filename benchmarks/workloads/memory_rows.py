@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
+from benchmarks.workloads.cache import ProfileCache, profile_of
+from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
+from benchmarks.workloads.decoder_names import decoder_of
+from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.memory_stacks import with_loss, with_selected_operations, with_state
+from benchmarks.workloads.pyramid_detectors import pyramid_detector
+from benchmarks.workloads.registry import resolve
+from benchmarks.workloads.single_device import StepJob, Supervised, optimizer_of
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.memory import MemoryParts, memory_parts
-from workloads.cache import ProfileCache, profile_of
-from workloads.decoder import Decoder, DecoderStep, Method, Recompute
-from workloads.decoder_names import decoder_of
-from workloads.decoder_profile import DecoderTraces
-from workloads.memory_stacks import with_loss, with_selected_operations, with_state
-from workloads.pyramid_detectors import pyramid_detector
-from workloads.registry import resolve
-from workloads.single_device import StepJob, Supervised, optimizer_of
+from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
 
 __all__ = ["MemoryRun", "memory_run"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from benchmarks.workloads.decoder import DecoderStep
 from trainfare_core.job_profile import JobProfile, MemoryFacts, MemoryMoment
-from workloads.decoder import DecoderStep
 
 __all__ = ["with_loss", "with_selected_operations", "with_state"]
 

@@ -33,11 +33,11 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from benchmarks.workloads.detection import Ssd300
+from benchmarks.workloads.registry import resolve
+from benchmarks.workloads.segmentation import UNet
+from benchmarks.workloads.single_device import Row, StepJob, Supervised, half_weights
 from trainfare_core.job_profile import JobProfile
-from workloads.detection import Ssd300
-from workloads.registry import resolve
-from workloads.segmentation import UNet
-from workloads.single_device import Row, StepJob, Supervised, half_weights
 
 __all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
 

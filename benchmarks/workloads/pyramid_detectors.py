@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from workloads.detection import MaskRcnn
+from benchmarks.workloads.detection import MaskRcnn
 
 __all__ = ["pyramid_detector"]
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from workloads import audio, detection, images, segmentation, sequences, tabular, transformers_models
-from workloads.single_device import Row, StepJob
+from benchmarks.workloads import (
+    audio,
+    detection,
+    images,
+    segmentation,
+    sequences,
+    tabular,
+    transformers_models,
+)
+from benchmarks.workloads.single_device import Row, StepJob
 
 __all__ = ["resolve"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workloads.single_device import (
+from benchmarks.workloads.single_device import (
     Row,
     StepJob,
     Supervised,

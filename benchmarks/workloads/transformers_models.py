@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from workloads.single_device import (
+from benchmarks.workloads.single_device import (
     Row,
     StepJob,
     Supervised,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainfare_core.price_facts import PriceBookFacts
+from trainfare_core.prices.facts import PriceBookFacts
 
 __all__ = [
     "Constraints",

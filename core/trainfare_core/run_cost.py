@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.accelerators import accelerator
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.offers import MachineShapes
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes
 
 __all__ = [
     "UNKNOWN_LENGTH_STEPS",

@@ -11,21 +11,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from trainfare_core._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from trainfare.callback import FareMeter
-    from trainfare.job_trace import trace_job
+    from trainfare.job.training_job import TrainingJob
+    from trainfare.meter.callback import FareMeter
+    from trainfare.prelaunch.job_trace import trace_job
     from trainfare.recommendation import recommend
-    from trainfare.training_job import TrainingJob
 
 __all__ = ["FareMeter", "TrainingJob", "recommend", "trace_job"]
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "FareMeter": "trainfare.callback",
-    "TrainingJob": "trainfare.training_job",
+    "FareMeter": "trainfare.meter.callback",
+    "TrainingJob": "trainfare.job.training_job",
     "recommend": "trainfare.recommendation",
-    "trace_job": "trainfare.job_trace",
+    "trace_job": "trainfare.prelaunch.job_trace",
 }
 
 

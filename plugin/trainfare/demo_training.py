@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainfare.callback import FareMeter
+from trainfare.meter.callback import FareMeter
 
 __all__ = ["DigitsClassifier", "digits_loader", "train_and_meter"]
 

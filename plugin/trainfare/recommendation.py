@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from trainfare.price_sources import (
-    PROVIDER_GROUP,
-    LoadedPrices,
-    PriceChoice,
-    ProviderEntry,
-    age_warnings,
-    load_prices,
-)
-from trainfare_core.errors import InputError, NoOffersError
+from trainfare.prices.constraints import Names, constraints_of, used_prices, with_names
+from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
+from trainfare_core.errors import InputError
+from trainfare_providers.plugins import PROVIDER_GROUP, ProviderEntry
 
 if TYPE_CHECKING:
-    from trainfare.training_job import TrainingJob
+    from trainfare.job.training_job import TrainingJob
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.offers import PriceBook
-    from trainfare_core.recommendation import Constraints, Objective, Recommendation
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.recommendation import Objective, Recommendation
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
@@ -39,20 +33,16 @@ __all__ = [
     "ProviderEntry",
     "Ranked",
     "age_warnings",
-    "constraints_of",
     "load_price_book",
     "load_prices",
     "profile_of",
     "ranked",
     "recommend",
-    "used_prices",
-    "with_names",
 ]
 
 MAX_NODES = 16
 """`trainfare_core.candidates.NODE_COUNTS` ends here."""
 
-Names: TypeAlias = "str | Sequence[str] | None"
 
 _log = logging.getLogger("trainfare")
 
@@ -181,9 +171,9 @@ def ranked(
     price_book: PriceBook | None = None,
 ) -> Ranked:
     """Rank as `recommend` does, which explains arguments and errors, and keep what a report needs besides."""
-    from trainfare import __version__
-    from trainfare_core.cost_outlook import with_outlook
-    from trainfare_core.ranking import rank
+    from trainfare_core._version import __version__
+    from trainfare_core.ranking.cost_outlook import with_outlook
+    from trainfare_core.ranking.rank import rank
 
     _check_choice("objective", objective, ("cheapest", "fastest"))
     _check_range("limit", limit, 1, 100_000)
@@ -212,15 +202,6 @@ def ranked(
     return Ranked(with_outlook(answer), loaded.as_of, warnings)
 
 
-def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
-    """Return the prices that a question is about, names as the book spells them."""
-    from trainfare_core.ranking import DEFAULT_PURCHASE
-
-    return book.filter(
-        providers=asked.providers, regions=asked.regions, purchase=asked.purchase or DEFAULT_PURCHASE
-    )
-
-
 def _choice(
     lock: str | Path | None, own_prices: str | Path | None, *, allow_stale: bool, now: datetime | None
 ) -> PriceChoice:
@@ -240,86 +221,21 @@ def profile_of(job: object) -> JobProfile:
         ProfileError, TargetError, TraceError: see `recommend`.
         InputError: something that is no job.
     """
-    from trainfare.training_job import TrainingJob
+    from trainfare.job.training_job import TrainingJob
     from trainfare_core.job_profile import JobProfile
 
     if isinstance(job, JobProfile):
         return job
     if isinstance(job, TrainingJob):
-        from trainfare.job_trace import trace_job
+        from trainfare.prelaunch.job_trace import trace_job
 
         return trace_job(job)
     if isinstance(job, (str, Path)):
-        from trainfare.profile_input import read_profile
+        from trainfare.prelaunch.profile_input import read_profile
 
         return read_profile(str(job))
     msg = f"job: expected a JobProfile, a TrainingJob or a path, got {type(job).__name__}"
     raise InputError(msg)
-
-
-def constraints_of(
-    *,
-    max_usd: float | None,
-    deadline_hours: float | None,
-    confidence: float,
-    value_usd_per_month: float | None = None,
-) -> Constraints:
-    """
-    Check the numbers a user gave.
-
-    Raises:
-        InputError: not finite, negative, or a confidence outside [0.5, 1).
-    """
-    from trainfare_core.recommendation import Constraints
-
-    given = (
-        ("max_usd", max_usd),
-        ("deadline_hours", deadline_hours),
-        ("value_usd_per_month", value_usd_per_month),
-    )
-    for name, value in given:
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            msg = f"{name}: {value} is not a limit; give a finite number that is not negative"
-            raise InputError(msg)
-    if not 0.5 <= confidence < 1:
-        msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
-        raise InputError(msg)
-    return Constraints(
-        max_usd=max_usd,
-        deadline_hours=deadline_hours,
-        value_usd_per_month=value_usd_per_month,
-        confidence=confidence,
-    )
-
-
-def with_names(
-    limits: Constraints, book: PriceBook, *, providers: Names, regions: Names, purchase: Names
-) -> Constraints:
-    """
-    Add the names a user typed, as the price book spells them.
-
-    Raises:
-        UnknownNameError: a name that the book does not have; a region must be one of the chosen providers'.
-        NoOffersError: all names are known, and no price has all of them.
-    """
-    from trainfare_core.ranking import DEFAULT_PURCHASE
-
-    clouds = book.resolve("provider", _several(providers))
-    there = book.filter(providers=clouds)
-    places = there.resolve("region", _several(regions))
-    terms = book.resolve("purchase_option", _several(purchase))
-    if not len(there.filter(regions=places, purchase=terms or DEFAULT_PURCHASE)):
-        wanted = ", ".join([*(clouds or ()), *(places or ()), *(terms or DEFAULT_PURCHASE)])
-        has = ", ".join(there.filter(regions=places).names("purchase_option"))
-        msg = f"no price matches {wanted}; the purchase options there are: {has}"
-        raise NoOffersError(msg)
-    return limits.model_copy(update={"providers": clouds, "regions": places, "purchase": terms})
-
-
-def _several(names: Names) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainfare_core.accelerators import accelerator
 from trainfare_core.errors import PricesUnavailableError, UnknownNameError
-from trainfare_core.offers import KEY_COLUMNS, PriceBook, PriceProvider
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prices.book import KEY_COLUMNS, PriceBook, PriceProvider
 from trainfare_providers.sanity import judge
 
 __all__ = [

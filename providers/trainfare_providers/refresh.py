@@ -15,10 +15,10 @@ from typing import Final, Protocol, runtime_checkable
 import polars as pl
 
 from trainfare_core.errors import FetchError, PricesUnavailableError
-from trainfare_core.offers import BOOK_SCHEMA, PriceBook
-from trainfare_core.price_intake import Intake, Tally
-from trainfare_providers.cache import BookCache, BookFacts, CachedBook
-from trainfare_providers.http import Outlet
+from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.intake import Intake, Tally
+from trainfare_providers.disk.cache import BookCache, BookFacts, CachedBook
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.sanity import judge, may_replace
 
 __all__ = ["FetchedRows", "LiveSource", "RefreshResult", "load_last_good", "refresh"]

@@ -14,8 +14,8 @@ from typing import Final
 
 import polars as pl
 
-from trainfare_core.accelerators import accelerators
-from trainfare_core.price_intake import KEY_COLUMNS, Intake, Tally, accept_rows
+from trainfare_core.hardware.accelerators import accelerators
+from trainfare_core.prices.intake import KEY_COLUMNS, Intake, Tally, accept_rows
 
 __all__ = ["MAX_JUMP", "Judged", "Verdict", "judge", "may_replace"]
 

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.offers import BOOK_SCHEMA, PriceBook
-from trainfare_providers.cache import BookCache, BookFacts
-from trainfare_providers.web_addresses import shown_url
+from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.http.addresses import shown_url
 
 __all__ = ["BOOK_VARIABLE", "SharedBook"]
 

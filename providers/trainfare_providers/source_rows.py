@@ -12,7 +12,7 @@ from typing import Final, TypeVar, cast
 
 import polars as pl
 
-from trainfare_core.price_intake import BOOK_SCHEMA, Tally
+from trainfare_core.prices.intake import BOOK_SCHEMA, Tally
 from trainfare_providers.refresh import FetchedRows
 
 __all__ = [

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("timm")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from accuracy_document import document
+from benchmarks.pages.accuracy import document
 
 SCORE = {
     "n": 41, "mape": 0.1234, "median_ape": 0.08, "p90_ape": 0.3, "worst_ape": 0.777, "bias": -0.05,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +10,18 @@ import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from decoder_document import document
-from decoder_model import Rows, coefficients, empty_fit, solve, stack_of
-from fit_decoder import GROUPS, LEVELS, coverage, folds, held_out
-from workloads.decoder_plans import Plan
-from workloads.decoder_rows import DecoderRun
+from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve, stack_of
+from benchmarks.fitting.language_models import GROUPS, LEVELS, coverage, folds, held_out
+from benchmarks.pages.language_models import document
+from benchmarks.workloads.decoder_plans import Plan
+from benchmarks.workloads.decoder_rows import DecoderRun
 
 from builders.profiles import gpt_profile
-from trainfare_core.accelerators import accelerator
-from trainfare_core.prediction.calibration import calibration
-from trainfare_core.prediction.decoder_fit import DecoderFit
-from trainfare_core.prediction.decoder_step import decoder_times
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.language_models.coefficients import DecoderFit
+from trainfare_core.prediction.language_models.step import decoder_times
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 BENCH = """device,bench,dtype,m,n,k,achieved_tflops
 A100-SXM4-80GB,matmul_best_shape(MAMF),bf16,1024,10240,5120,271.2

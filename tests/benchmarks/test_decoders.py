@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from decoder_scores import Answer, decoder_answers
-from workloads.decoder import Decoder, DecoderStep, trace_blocks
-from workloads.decoder_names import context_of, decoder_of
-from workloads.decoder_plans import Plan, plan_of
-from workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
-from workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
+from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
+from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
+from benchmarks.workloads.decoder_names import context_of, decoder_of
+from benchmarks.workloads.decoder_plans import Plan, plan_of
+from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
+from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 
 from builders.plans import plan, shapes
-from trainfare_core.accelerators import accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.decoder_fit import decoder_calibration
-from trainfare_core.prediction.decoder_ledger import CAST_TO_8_BITS, LIBRARY_PRECISION
 from trainfare_core.prediction.engine import predict_run, prepare
-from trainfare_core.prediction.memory import memory_parts
+from trainfare_core.prediction.language_models.coefficients import decoder_calibration
+from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, LIBRARY_PRECISION
+from trainfare_core.prediction.memory.peak import memory_parts
 
 SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
 SPARSE = Decoder(3, 512, 8, 2, 1408, 2048, experts=8, active=2, expert_ffn=512, dense_layers=1)

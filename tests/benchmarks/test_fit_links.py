@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("timm")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from data_parallel import data_parallel_s, is_data_parallel
-from fit_links import Pair, document, fitted, left_out, slowdown_errors
+from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
+from benchmarks.fitting.links import Pair, document, fitted, left_out, slowdown_errors
 
 from builders.profiles import profile
-from trainfare_core.accelerators import accelerator
-from trainfare_core.prediction.calibration import calibration
-from trainfare_core.prediction.communication import link_of
-from trainfare_core.prediction.links import LinkCalibration, link_calibration
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.network.coefficients import LinkCalibration, link_calibration
+from trainfare_core.prediction.network.collectives import link_of
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 TRUE = np.array([0.015, 0.1, 0.4, 0.6, 0.5])
 """Waiting a doubling, floor, PCIe 3 and 4, forward share."""

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from fit_submissions import group_of, spreads
-from scoring import Scored, print_table, summary
+from benchmarks.fitting.submissions import group_of, spreads
+from benchmarks.scoring import Scored, print_table, summary
 
 
 def _line(error: float, **changes: str) -> dict[str, str]:

@@ -11,22 +11,21 @@ import argparse
 import csv
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import fit_memory
-import memory
-from workloads import ProfileCache
-from workloads.decoder_profile import DecoderTraces
-from workloads.memory_rows import MemoryRun, memory_run
+from benchmarks.fitting import memory as fit_memory
+from benchmarks.fitting import memory_rows
+from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.memory_rows import MemoryRun, memory_run
 
-from trainfare_core.prediction.memory_fit import MemoryClass, memory_fit
+from benchmarks import memory
+from trainfare_core.prediction.memory.calibrated import MemoryClass, memory_fit
 
 BASE = {
     "row_id": "", "model": "Phi-1.5", "params_m": "1420", "domain": "llm", "method": "lora",
@@ -103,24 +102,26 @@ def test_published_peaks_are_scored_and_the_rest_has_a_reason(tools: Tools, tmp_
 
 
 def test_a_measured_step_carries_its_missing_bytes_to_the_other_rows_of_its_group() -> None:
-    found: list[memory.Predicted | str] = [memory.Predicted(g, g, ()) for g in (4.0, 6.0, 9.0, 19.0)]
-    rows = memory.memory_rows([dict(row) for row in ROWS[:4]], found)
-    answers = memory.steps_before(rows)
+    found: list[memory_rows.Predicted | str] = [
+        memory_rows.Predicted(g, g, ()) for g in (4.0, 6.0, 9.0, 19.0)
+    ]
+    rows = memory_rows.memory_rows([dict(row) for row in ROWS[:4]], found)
+    answers = memory_rows.steps_before(rows)
     assert answers[0] == "the measured step of its group"
     assert answers[1] is answers[2] is rows[0]
     assert "no other" in str(answers[3])
     first, second = (row for row in rows[:2] if row is not None)
     fit = memory_fit().model_copy(update={"carried_share": 0.5})
-    own = fit_memory.predicted_gib(first, fit)
-    carried = fit_memory.after_step_gib(first, second, fit) - fit_memory.predicted_gib(second, fit)
+    own = memory_rows.predicted_gib(first, fit)
+    carried = memory_rows.after_step_gib(first, second, fit) - memory_rows.predicted_gib(second, fit)
     assert carried == pytest.approx(0.5 * (4.489 - own))
 
 
-def drawn(source: str, name: MemoryClass, factor: float, count: int) -> list[fit_memory.MemoryRow]:
+def drawn(source: str, name: MemoryClass, factor: float, count: int) -> list[memory_rows.MemoryRow]:
     """Rows of one source, each in a group of two, whose peaks are so many times the sum of their parts, give or take 10 %."""
     spread = np.linspace(-0.1, 0.1, count)
     return [
-        fit_memory.MemoryRow(source, name, (source, str(n // 2), "lora"), 10.0, 10.0 * factor * math.exp(s))
+        memory_rows.MemoryRow(source, name, (source, str(n // 2), "lora"), 10.0, 10.0 * factor * math.exp(s))
         for n, s in enumerate(spread)
     ]
 
@@ -164,19 +165,19 @@ def test_an_old_graphs_update_is_the_peak_of_a_small_batch(tools: Tools) -> None
 
 def test_a_peak_is_compared_in_the_unit_it_was_measured_in(tools: Tools) -> None:
     peaks = [
-        memory.predicted_of({**BASE, "mem_kind": kind}, *tools)
+        memory_rows.predicted_of({**BASE, "mem_kind": kind}, *tools)
         for kind in ("max_allocated", "max_reserved", "nvidia-smi snapshot (rounded GB)")
     ]
-    allocated, reserved, card = (p.comparable_gib for p in peaks if isinstance(p, memory.Predicted))
+    allocated, reserved, card = (p.comparable_gib for p in peaks if isinstance(p, memory_rows.Predicted))
     assert allocated < reserved < card
     assert card == pytest.approx(reserved + 0.75), "the CUDA context"
     total = {**BASE, "n_gpus": "4", "scope": "total_over_gpus", "peak_gib": "69.57"}
-    assert memory.measured_gib(total) == pytest.approx(17.3925)
-    assert memory.measured_gib({**BASE, "status": "OOM"}) is None
+    assert memory_rows.measured_gib(total) == pytest.approx(17.3925)
+    assert memory_rows.measured_gib({**BASE, "status": "OOM"}) is None
 
 
 def test_false_fits_are_counted_from_rows_that_ran_out(tools: Tools) -> None:
-    tiny, huge = memory.Predicted(1.0, 1.0, ()), memory.Predicted(500.0, 500.0, ())
+    tiny, huge = memory_rows.Predicted(1.0, 1.0, ()), memory_rows.Predicted(500.0, 500.0, ())
     lines = [{**BASE, "status": "OOM"}, {**BASE, "status": "OOM"}, dict(BASE), {**BASE, "gpu": ""}]
     counts = memory.verdicts(lines, [tiny, huge, huge, tiny], *tools)
     assert (counts["rows"], counts["called_fitting"], counts["false_fits"], counts["ran_but_refused"]) == (
@@ -315,7 +316,7 @@ def test_what_cannot_be_predicted_says_why(tools: Tools, change: dict[str, str],
 
 
 def test_the_margin_is_the_products_own(tools: Tools) -> None:
-    usable = memory.card_gib("A100-40GB")
+    usable = memory_rows.card_gib("A100-40GB")
     assert usable is not None
     assert math.isclose(usable, 40 * 0.985 - 0.3, rel_tol=1e-6)
-    assert memory.card_gib("80GB class") is None
+    assert memory_rows.card_gib("80GB class") is None

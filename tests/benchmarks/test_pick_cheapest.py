@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-from pick_cheapest import RULES, device_prices, held_out, regrets, summary, workloads
-from predict_speed import time_profile
+from benchmarks.pick_cheapest import RULES, device_prices, held_out, regrets, summary, workloads
+from benchmarks.speed.predict_speed import time_profile
 
 from builders.profiles import profile
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from fit_calibration import corrected, kernel_errors, score
-from kernels import seconds_of
-from single_fit import GLOBALS, Problem, prior, solve
-from single_rows import (
+from benchmarks.fit_calibration import corrected, kernel_errors, score
+from benchmarks.fitting.one_device_rows import (
     Index,
     Row,
     _Maker,
@@ -27,8 +22,10 @@ from single_rows import (
     timed_a_trainer,
     torch_of,
 )
+from benchmarks.fitting.one_device_solver import GLOBALS, Problem, prior, solve
+from benchmarks.kernels import seconds_of
 
-from trainfare_core.accelerators import accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
 
 LINE = {"source": "made", "model": "made", "framework": "pytorch 2.0", "measured": ""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -11,18 +10,17 @@ import pytest
 
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from calibration_document import with_coefficients
-from decoder_scores import Answer
-from scoring import Scored, reach, score
-from single_fit import prior
-from single_scores import Work, one_step_answers, predict_work
-from step_time import _fits, predict_row
+from benchmarks.fitting.calibration_file import with_coefficients
+from benchmarks.fitting.language_models_held_out import Answer
+from benchmarks.fitting.one_device_held_out import Work, one_step_answers, predict_work
+from benchmarks.fitting.one_device_solver import prior
+from benchmarks.scoring import Scored, reach, score
+from benchmarks.step_time import _fits, predict_row
 
 from builders.profiles import profile
-from trainfare_core.accelerators import accelerator
-from trainfare_core.prediction.calibration import calibration
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 JOB = profile(batch_size=128, dtype="fp16")
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from time_to_train import network_gbit_per_s, score_lines, submission_reach
-from workloads import ProfileCache, StepJob, profile_of
-from workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
+from benchmarks.time_to_train import network_gbit_per_s, score_lines, submission_reach
+from benchmarks.workloads import ProfileCache, StepJob, profile_of
+from benchmarks.workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
 
 ROW = {
     "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",

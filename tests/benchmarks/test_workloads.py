@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+from benchmarks.workloads import ProfileCache, StepJob, profile_of, resolve
+from benchmarks.workloads.cache import Traced
 from torch._subclasses import FakeTensorMode
-from workloads import ProfileCache, StepJob, profile_of, resolve
-from workloads.cache import Traced
 
 ROW = {
     "source": "timm", "model": "resnet18", "task": "imagenet-classification", "params": "11690000",

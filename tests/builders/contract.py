@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainfare import FareMeter
-from trainfare.meter import Meter
-from trainfare.meter_services import MeterServices
+from trainfare.meter.fit_meter import Meter
+from trainfare.meter.services import MeterServices
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -20,8 +20,8 @@ from trainfare_core.job_profile import (
     ProfileSource,
     RunPlan,
 )
-from trainfare_core.offers import BOOK_SCHEMA, MachineShapes, PriceBook
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import BOOK_SCHEMA, MachineShapes, PriceBook
 
 GIB = 2**30
 

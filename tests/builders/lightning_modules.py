@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from builders.recommendations import recommendation
-from trainfare.callback import FareMeter
-from trainfare.meter_services import MeterServices
+from trainfare.meter.callback import FareMeter
+from trainfare.meter.services import MeterServices
 from trainfare_core.job_profile import JobProfile
 
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")

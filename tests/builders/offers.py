@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 
 
 def offer_row(**overrides: Any) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _sequence(dist: Any) -> int:
 
 def _meter(folder: Path, clock: Callable[[], float] | None) -> Any:
     from trainfare import FareMeter
-    from trainfare.meter_services import MeterServices
+    from trainfare.meter.services import MeterServices
 
     clocked = {} if clock is None else {"services": MeterServices(now=clock)}
     kind = type("Clocked", (FareMeter,), clocked) if clocked else FareMeter

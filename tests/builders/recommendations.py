@@ -6,8 +6,8 @@ import functools
 import math
 from typing import Any
 
-from trainfare_core.cost_outlook import cost_outlook
 from trainfare_core.job_profile import MeasuredStep, Quantiles
+from trainfare_core.ranking.cost_outlook import cost_outlook
 from trainfare_core.recommendation import (
     Constraints,
     CostParts,

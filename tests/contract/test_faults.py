@@ -21,7 +21,7 @@ from pytorch_lightning import Callback
 from builders import contract
 from builders.contract import NOTHING_STANDS, Outcome, Tiny
 from trainfare import FareMeter
-from trainfare.meter_services import MeterServices
+from trainfare.meter.services import MeterServices
 
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "exception": lambda: Exception("a fault of ours"),

@@ -181,7 +181,7 @@ def test_after_the_window_memory_does_not_grow() -> None:
 
 def test_a_run_that_never_steps_does_not_grow_without_end() -> None:
     """Manual optimization that never steps an optimizer: the marks have a ceiling."""
-    from trainfare.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer
+    from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer
 
     timer = StepTimer(HostClock(lambda: 0.0), 10)
     timer.begin()

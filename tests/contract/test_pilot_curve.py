@@ -12,8 +12,8 @@ import torch
 
 from builders import contract
 from builders.contract import Tiny
-from trainfare.curve_recorder import CurveRecorder
-from trainfare.meter import Meter
+from trainfare.meter.curve_recorder import CurveRecorder
+from trainfare.meter.fit_meter import Meter
 from trainfare_core.strategy.curves import MOST_POINTS, LearningCurve
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare_core.accelerators import (
+from trainfare_core.errors import InputError, UnknownNameError
+from trainfare_core.hardware.accelerators import (
     DTYPES,
     Accelerator,
     Catalogue,
@@ -19,7 +20,6 @@ from trainfare_core.accelerators import (
     accelerators,
     resolve_device,
 )
-from trainfare_core.errors import InputError, UnknownNameError
 
 GIB = 2**30
 DATA = resources.files("trainfare_core").joinpath("data")

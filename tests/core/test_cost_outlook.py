@@ -7,7 +7,7 @@ import math
 import pytest
 
 from builders.recommendations import no_answer, option, recommendation
-from trainfare_core.cost_outlook import cost_outlook, with_outlook
+from trainfare_core.ranking.cost_outlook import cost_outlook, with_outlook
 from trainfare_core.recommendation import Constraints
 
 BIG = option(usd=2000.0, hours=40.0)

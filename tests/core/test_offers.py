@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, small_market, table
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.offers import Intake, PriceBook, SortKey, Tally
+from trainfare_core.prices.book import Intake, PriceBook, SortKey, Tally
 
 SORTS: tuple[SortKey, ...] = ("price", "price-per-accelerator", "memory")
 

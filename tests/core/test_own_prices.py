@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError, UnknownNameError
-from trainfare_core.offers import PriceBook, Tally
-from trainfare_core.own_prices import Discount, OwnPrices, Rate, apply_own
+from trainfare_core.prices.book import PriceBook, Tally
+from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate, apply_own
 
 DAY = date(2026, 11, 24)
 

@@ -9,9 +9,9 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
-from trainfare_core.accelerators import accelerator
-from trainfare_core.prediction.calibration import CommunicationFit, calibration
-from trainfare_core.prediction.communication import collective_s, exposed_s, link_of, traffic_of
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.network.collectives import collective_s, exposed_s, link_of, traffic_of
+from trainfare_core.prediction.roofline.coefficients import CommunicationFit, calibration
 
 FIT = CommunicationFit(
     link_efficiency={"nvlink": 0.5, "pcie": 0.25, "other": 0.1},

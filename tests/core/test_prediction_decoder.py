@@ -10,13 +10,13 @@ import pytest
 
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, profile
-from trainfare_core.accelerators import accelerator, accelerators
 from trainfare_core.candidates import ModelParallel
+from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.prediction import PredictionTable, predict
-from trainfare_core.prediction.decoder_fit import USUAL_CEILING, decoder_calibration
-from trainfare_core.prediction.decoder_ledger import DecoderLedger, is_decoder
 from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
+from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
 
 A100 = "A100-SXM-80GB"
 

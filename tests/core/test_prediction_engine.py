@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, operation, profile
-from trainfare_core.accelerators import accelerators
 from trainfare_core.candidates import enumerate_candidates
+from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.job_profile import JobProfile, ParallelFacts, ProfileSource
 from trainfare_core.prediction import PredictionTable, predict
 

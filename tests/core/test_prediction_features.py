@@ -10,17 +10,17 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import operation, profile
-from trainfare_core.accelerators import accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup, ProfileSource
-from trainfare_core.prediction.calibration import PATHS, calibration
-from trainfare_core.prediction.features import (
+from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
+from trainfare_core.prediction.roofline.features import (
     compute_features,
     device_compute_features,
     layout_of,
     log2_tiles,
     memory_features,
 )
-from trainfare_core.prediction.step_time import Operations, device_rates
+from trainfare_core.prediction.roofline.operations import Operations, device_rates
 
 DENSE = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)
 

@@ -11,18 +11,18 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
-from trainfare_core.accelerators import accelerator
 from trainfare_core.candidates import ModelParallel
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile, MeasuredStep, MemoryMoment, Quantiles
 from trainfare_core.prediction import predict_machine
-from trainfare_core.prediction.memory import memory_parts, usable_memory_bytes
-from trainfare_core.prediction.memory_fit import (
+from trainfare_core.prediction.memory.calibrated import (
     MemoryClass,
     memory_classes,
     memory_fit,
     memory_note,
     memory_peak,
 )
+from trainfare_core.prediction.memory.peak import memory_parts, usable_memory_bytes
 from trainfare_core.prediction.uncertainty import Z80
 
 ONE = np.ones(1)

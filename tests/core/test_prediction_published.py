@@ -8,10 +8,10 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, profile
-from trainfare_core.accelerators import accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.prediction import predict_machine
-from trainfare_core.prediction.calibration import calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.uncertainty import Z80
 
 Z90 = 1.645

@@ -8,10 +8,10 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import operation, profile
-from trainfare_core.accelerators import accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
 from trainfare_core.prediction import predict_machine
-from trainfare_core.prediction.calibration import calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
 from trainfare_core.prediction.source import LIMITS, SourceCorrection, input_pipeline
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile, operation, profile
-from trainfare_core.accelerators import Accelerator, accelerator, accelerators
+from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, ProfileSource
-from trainfare_core.prediction.calibration import calibration
-from trainfare_core.prediction.step_time import (
+from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.operations import (
     TENSOR_KINDS,
     Operations,
     device_rates,

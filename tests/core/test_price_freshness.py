@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row
-from trainfare_core.price_freshness import end_of_day, fresh_hours, with_ages
+from trainfare_core.prices.freshness import end_of_day, fresh_hours, with_ages
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, table
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.offers import BOOK_SCHEMA, KEY_COLUMNS, PURCHASE_OPTIONS, Intake, PriceBook, Tally
-from trainfare_core.price_intake import first_day
+from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, PURCHASE_OPTIONS, Intake, PriceBook, Tally
+from trainfare_core.prices.intake import first_day
 
 NOT_PRICES = [
     "nan",

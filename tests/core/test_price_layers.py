@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builders.offers import book_of, offer_row
-from trainfare_core.offers import PriceBook, Tally
+from trainfare_core.prices.book import PriceBook, Tally
 
 FETCHED = {"fetched_at": "2026-11-20T10:00:00Z", "observed_on": "2025-06-05", "source_class": "price_api"}
 SHIPPED = book_of(

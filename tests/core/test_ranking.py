@@ -11,9 +11,9 @@ import pytest
 
 from builders.fares import GIB, ToyPredictor, book, names_of, offer_row, small_job
 from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunPlan
-from trainfare_core.offers import PriceBook
-from trainfare_core.ranked_options import probability
-from trainfare_core.ranking import best_chance, front, rank
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.options import probability
+from trainfare_core.ranking.rank import best_chance, front, rank
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 from trainfare_core.run_cost import STARTUP_S
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from builders.fares import GIB, ToyPredictor, book, offer_row, small_job
-from trainfare_core.offers import PriceBook
-from trainfare_core.ranking import rank
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.rank import rank
 from trainfare_core.recommendation import Constraints, Objective, Option, Recommendation
 
 MACHINES: tuple[dict[str, Any], ...] = (

@@ -1,4 +1,4 @@
-"""`benchmarks/strategy.py` and `benchmarks/fit_strategy.py`: what they score, and the bars they must pass."""
+"""`benchmarks/strategy.py` and `benchmarks/fitting/strategy.py`: what they score, and the bars they must pass."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(TOP / "benchmarks" / script), *map(str, arguments)],
-        check=False, capture_output=True, text=True, timeout=240,
+        [sys.executable, "-m", f"benchmarks.{script}", *map(str, arguments)],
+        cwd=TOP, check=False, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 
 
 def score(truth: Path, out: Path) -> dict[str, Any]:
-    done = run("strategy.py", "--truth", truth, "--json", out)
+    done = run("strategy", "--truth", truth, "--json", out)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text(encoding="utf-8"))
 
@@ -127,7 +127,7 @@ def test_other_published_rows_can_be_put_to_it(tmp_path: Path) -> None:
 
 def test_a_file_without_comparisons_is_said(tmp_path: Path) -> None:
     """Not a table of zeros."""
-    done = run("strategy.py", "--truth", write(tmp_path / "truth.csv", []))
+    done = run("strategy", "--truth", write(tmp_path / "truth.csv", []))
     assert done.returncode == 1
     assert "no comparison of two strategies" in done.stderr
 
@@ -135,6 +135,6 @@ def test_a_file_without_comparisons_is_said(tmp_path: Path) -> None:
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published rows are not part of the repository")
 def test_the_shipped_table_and_constants_are_what_the_rows_give() -> None:
     """Written by the fit, and not edited since."""
-    done = run("fit_strategy.py", PUBLISHED, "--check")
+    done = run("fitting.strategy", PUBLISHED, "--check")
     assert done.returncode == 0, done.stderr
     assert f"WIDENING {WIDENING:.2f}, ANSWER_AT {ANSWER_AT:.3f}" in done.stdout

@@ -211,13 +211,14 @@ def test_the_runner_scores_learning_curves(tmp_path: Path) -> None:
     truth.write_text("\n".join(rows) + "\n", encoding="utf-8")
     command = [
         sys.executable,
-        str(TOP / "benchmarks" / "strategy.py"),
+        "-m",
+        "benchmarks.strategy",
         "--truth",
         str(truth),
         "--json",
         str(out),
     ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=TOP)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["n"] == 20
@@ -232,6 +233,6 @@ def test_the_runner_scores_learning_curves(tmp_path: Path) -> None:
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published curves are not part of the repository")
 def test_the_shipped_drops_are_what_the_curves_give() -> None:
     """Written by the fit, and not edited since."""
-    command = [sys.executable, str(TOP / "benchmarks" / "strategy_curves.py"), str(PUBLISHED), "--check"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "benchmarks.fitting.strategy_curves", str(PUBLISHED), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=TOP)
     assert done.returncode == 0, done.stderr

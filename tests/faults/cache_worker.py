@@ -21,10 +21,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from builders.offers import book_of, offer_row
-from trainfare_core.offers import PriceBook
-from trainfare_providers.book_seal import SealError, opened, sealed
-from trainfare_providers.cache import BookCache, BookFacts
-from trainfare_providers.whole_file import read_plain, replace_whole
+from trainfare_core.prices.book import PriceBook
+from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.disk.files import read_plain, replace_whole
+from trainfare_providers.disk.seal import SealError, opened, sealed
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
 MOMENTS = 200

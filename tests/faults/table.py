@@ -27,8 +27,8 @@ import httpx
 from builders.offers import book_of, offer_row
 from faults.server import FaultServer, Script, tls_twin
 from trainfare_core.errors import FetchError
-from trainfare_providers.cache import BookCache, BookFacts
-from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.http.outlet import Limits, Outlet
 from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
 
 __all__ = ["FAULT_CASES", "NOW", "FaultCase", "Waits", "error_of", "faulty_outlet", "put_through"]

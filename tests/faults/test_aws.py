@@ -16,7 +16,7 @@ from faults.table import FAULT_CASES, FaultCase, faulty_outlet, put_through
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.aws.account import Account, Call, find_account
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
 
 PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
 INDEX = "/offers/v1.0/aws/AmazonEC2/current/region_index.json"

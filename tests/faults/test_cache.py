@@ -19,9 +19,9 @@ import pytest
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError
-from trainfare_core.price_intake import Intake, Tally
-from trainfare_providers import book_seal
-from trainfare_providers.cache import CACHE_VARIABLE, BookCache, BookFacts, default_folder
+from trainfare_core.prices.intake import Intake, Tally
+from trainfare_providers.disk import seal
+from trainfare_providers.disk.cache import CACHE_VARIABLE, BookCache, BookFacts, default_folder
 from trainfare_providers.refresh import load_last_good
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -135,20 +135,20 @@ def newer_facts(path: Path) -> None:
     class Later(BookFacts):
         mood: str = "good"
 
-    path.write_bytes(book_seal.sealed(path.read_bytes(), Later(fetched_at=NOW)))
+    path.write_bytes(seal.sealed(path.read_bytes(), Later(fetched_at=NOW)))
 
 
 def other_rows(path: Path) -> None:
     """Sealed by us, but the rows are no prices."""
     pl.DataFrame({"a": [1]}).write_parquet(path)
-    path.write_bytes(book_seal.sealed(path.read_bytes(), BookFacts(fetched_at=NOW)))
+    path.write_bytes(seal.sealed(path.read_bytes(), BookFacts(fetched_at=NOW)))
 
 
 def bad_price(path: Path) -> None:
     """Sealed by us, but a price is NaN."""
     rows = pl.read_parquet(path).with_columns(pl.lit(float("nan")).alias("usd_per_hour"))
     rows.write_parquet(path)
-    path.write_bytes(book_seal.sealed(path.read_bytes(), BookFacts(fetched_at=NOW)))
+    path.write_bytes(seal.sealed(path.read_bytes(), BookFacts(fetched_at=NOW)))
 
 
 def folder_in_place(path: Path) -> None:
@@ -225,8 +225,8 @@ def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
     fill(BookCache(tmp_path))
     content = (tmp_path / "aws.parquet").read_bytes()
     for at in range(0, len(content), 7):
-        with pytest.raises(book_seal.SealError):
-            book_seal.opened(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+        with pytest.raises(seal.SealError):
+            seal.opened(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
 
 
 def test_folder_that_is_a_file_and_path_that_is_too_long(

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
-from trainfare_providers.http import BULK_LIMITS, Limits, Outlet
-from trainfare_providers.http_exchange import UnpackError, unpacked
+from trainfare_providers.http.exchange import UnpackError, unpacked
+from trainfare_providers.http.outlet import BULK_LIMITS, Limits, Outlet
 
 
 @pytest.fixture
@@ -326,10 +326,10 @@ def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
 
 
 def test_bulk_file_is_never_held(server: FaultServer) -> None:
-    """400 MB pass through a process that grows by less than 60 MB; benchmarks/bulk_stream.py measures 3 GB."""
+    """400 MB pass through a process that grows by less than 60 MB; benchmarks/speed/bulk_stream.py measures 3 GB."""
     server.script("/p", Script(body=b"a,price,row\n" * 87_000, repeat=400))
     code = (
-        "import sys, resource\nfrom trainfare_providers.http import BULK_LIMITS, Outlet\n"
+        "import sys, resource\nfrom trainfare_providers.http.outlet import BULK_LIMITS, Outlet\n"
         "import httpx, tenacity\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "with Outlet('aws', budget_s=900) as out, out.stream(sys.argv[1], limits=BULK_LIMITS) as chunks:\n"
@@ -394,7 +394,7 @@ def test_ctrl_c_ends_a_question_that_hangs(server: FaultServer) -> None:
     """Ctrl-C comes through at once, as itself."""
     server.script("/p", Script(before_head_s=60))
     code = (
-        "import sys\nfrom trainfare_providers.http import Outlet\n"
+        "import sys\nfrom trainfare_providers.http.outlet import Outlet\n"
         "print('asking', flush=True)\nOutlet('aws').get_json(sys.argv[1])"
     )
     command = [sys.executable, "-c", code, server.url("/p")]
@@ -474,7 +474,7 @@ def test_missing_package_is_named_with_what_brings_it(cloud: str, extra: str, pa
     """Who installed no cloud's extra is told which."""
     code = (
         f"import sys; sys.modules[{package!r}] = None\nfrom trainfare_core.errors import MissingExtraError\n"
-        "from trainfare_providers.http import Outlet\n"
+        "from trainfare_providers.http.outlet import Outlet\n"
         f"try:\n    Outlet({cloud!r})\nexcept MissingExtraError as error:\n    print(error)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainfare_providers.retry_policy import (
+from trainfare_providers.http.retry import (
     FAULTS,
     RETRY_AFTER_CAP_S,
     is_retried,

@@ -15,9 +15,9 @@ from faults.canary import CANARY, told_by, witness
 from faults.server import FaultServer, Script
 from faults.table import FAULT_CASES, FaultCase, faulty_outlet
 from trainfare_core.errors import FetchError
-from trainfare_core.offers import PriceBook
-from trainfare_providers.cache import BookCache
-from trainfare_providers.http import Outlet, Secret
+from trainfare_core.prices.book import PriceBook
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.http.outlet import Outlet, Secret
 from trainfare_providers.refresh import FetchedRows, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

@@ -9,8 +9,8 @@ import pytest
 
 from builders.offers import table
 from faults.table import FAULT_CASES, FaultCase, error_of, put_through
-from trainfare_core.offers import PriceBook
-from trainfare_providers.http import Outlet
+from trainfare_core.prices.book import PriceBook
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import FetchedRows
 
 

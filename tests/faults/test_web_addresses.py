@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainfare_providers.web_addresses import (
+from trainfare_providers.http.addresses import (
     Secret,
     same_origin,
     same_site,

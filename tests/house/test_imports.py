@@ -75,3 +75,11 @@ def test_unknown_name_is_an_attribute_error() -> None:
     """A typo says so instead of importing something."""
     with pytest.raises(AttributeError, match="no attribute 'FairMeter'"):
         trainfare.FairMeter  # noqa: B018
+
+
+def test_the_old_module_of_the_callback_still_works() -> None:
+    """Scripts and checkpoints of 0.1 name `trainfare.callback`; the alias goes with 0.2."""
+    from trainfare.callback import FareMeter
+    from trainfare.meter.callback import FareMeter as moved
+
+    assert FareMeter is moved

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.price_sources import provider_entries
-from trainfare_core.offers import PriceProvider
+from trainfare_core.prices.book import PriceProvider
+from trainfare_providers.plugins import provider_entries
 
 TOP = Path(__file__).resolve().parents[2]
 

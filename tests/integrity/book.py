@@ -14,10 +14,10 @@ from functools import cache
 import polars as pl
 import pytest
 
-from trainfare.price_sources import provider_entries
-from trainfare_core.accelerators import accelerator
-from trainfare_core.offers import PriceBook
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prices.book import PriceBook
 from trainfare_providers.conformance import check_book, spot_above_on_demand
+from trainfare_providers.plugins import provider_entries
 from trainfare_providers.snapshot import SnapshotProvider
 
 LIVE = os.environ.get("TRAINFARE_INTEGRITY") == "live"

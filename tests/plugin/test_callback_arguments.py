@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from builders.lightning_modules import NAMESPACES, module_class, quiet
-from trainfare.callback import FareMeter
-from trainfare.meter_settings import MeterSettings
+from trainfare.meter.callback import FareMeter
+from trainfare.meter.settings import MeterSettings
 from trainfare_core.errors import InputError
 
 pytestmark = [

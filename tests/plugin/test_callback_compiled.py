@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.lightning_modules import Tiny, World, loader, nothing_left_behind, quiet, trainer
-from trainfare.run_facts import may_watch
+from trainfare.meter.run_facts import may_watch
 
 pytestmark = quiet
 

@@ -176,8 +176,8 @@ def test_all_nodes_are_paid_for(tmp_path: Path) -> None:
     """usd_per_hour is what one machine costs; a run on two costs twice as much."""
     from types import SimpleNamespace
 
-    from trainfare.meter import Meter
-    from trainfare.meter_settings import MeterSettings
+    from trainfare.meter.fit_meter import Meter
+    from trainfare.meter.settings import MeterSettings
 
     meter = Meter(MeterSettings(usd_per_hour=3.0), World().services, lambda _: None)
     meter.setup(SimpleNamespace(num_nodes=2))

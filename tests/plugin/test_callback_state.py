@@ -21,7 +21,7 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
-from trainfare.callback import FareMeter
+from trainfare.meter.callback import FareMeter
 
 pytestmark = quiet
 

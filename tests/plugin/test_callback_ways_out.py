@@ -248,7 +248,7 @@ def test_trace_false_measures_and_does_not_rank(tmp_path: Path) -> None:
 
 def test_a_trace_with_a_fault_is_not_half_believed(tmp_path: Path) -> None:
     """An incomplete trace is thrown away and a fake copy is traced instead, and the profile says so."""
-    from trainfare.op_trace import StepTrace
+    from trainfare.trace.step_trace import StepTrace
 
     def faulty(module: Any, optimizers: Any) -> StepTrace:
         trace = StepTrace(module, optimizers)
@@ -270,7 +270,7 @@ def test_a_step_that_nobody_can_trace_is_unknown(tmp_path: Path) -> None:
         raise ValueError("no copy")
 
     def watcher(*_: Any) -> Any:
-        from trainfare.op_trace import StepTrace
+        from trainfare.trace.step_trace import StepTrace
 
         trace = StepTrace(torch.nn.Linear(1, 1))
         trace.fault = ValueError("lost")

@@ -9,9 +9,10 @@ import pytest
 
 from builders.fares import book, offer_row, small_job
 from builders.profiles import gpt_profile
-from trainfare.budget_check import BudgetCheck, check_markdown, check_table, judge
 from trainfare.cli import main
+from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.budget_check import BudgetCheck, judge
 from trainfare_core.recommendation import Constraints
 
 DAY = date(2026, 11, 24)

@@ -12,10 +12,12 @@ import pytest
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare.cli import main
-from trainfare.cli.offers import OffersReport, Query, offers_csv, offers_table, select
+from trainfare.cli.offers import offers_csv, offers_table
 from trainfare.cli.price_options import moment
-from trainfare.cli.prices import PricesStatus, price_status, status_table
+from trainfare.cli.prices import status_table
 from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
+from trainfare_core.prices.listing import OffersReport, Query, select
+from trainfare_core.prices.status import PricesStatus, price_status
 
 DAY = date(2026, 8, 1)
 NOW = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)

@@ -13,15 +13,17 @@ import pytest
 
 from builders.offers import book_of, offer_row, table
 from trainfare.cli import main
-from trainfare.cli.prices_update import PricesUpdate, live_sources, update_clouds, update_table
-from trainfare.cli.prices_verify import PricesVerification, verify_prices, verify_table
-from trainfare.price_lock import LockHeader, lock_text
+from trainfare.cli.prices_update import update_table
+from trainfare.cli.prices_verify import verify_table
+from trainfare.prices.lock import LockHeader, lock_text
+from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare_core.errors import FetchError, InputError, MissingExtraError, UnknownNameError
-from trainfare_core.offers import PriceBook
-from trainfare_core.price_intake import Tally
-from trainfare_providers.cache import BookCache
-from trainfare_providers.http import Outlet
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import Tally
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.update import PricesUpdate, live_sources, update_clouds
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 SECRET = "key=cAnArY"

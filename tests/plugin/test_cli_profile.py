@@ -11,7 +11,7 @@ import pytest
 
 from builders.jobs import Cnn, job
 from trainfare.cli.profile import profile, summary_of
-from trainfare.job_trace import trace_job
+from trainfare.prelaunch.job_trace import trace_job
 from trainfare_core.errors import InputError, TargetError
 from trainfare_core.job_profile import JobProfile, RunPlan
 
@@ -87,7 +87,7 @@ def test_the_summary_says_unknown_with_its_reason() -> None:
 
 def test_importing_the_command_loads_no_torch() -> None:
     """`--help` stays fast."""
-    code = "import sys, trainfare.cli.profile, trainfare.target; print('torch' in sys.modules)"
+    code = "import sys, trainfare.cli.profile, trainfare.job.target; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

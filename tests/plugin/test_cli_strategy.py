@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from trainfare.cli import main
-from trainfare.strategy_question import filled_from, question_of, read_strategy_file
-from trainfare.training_job import TrainingJob
+from trainfare.job.training_job import TrainingJob
+from trainfare.strategy.question_file import filled_from, question_of, read_strategy_file
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric

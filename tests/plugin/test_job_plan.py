@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainfare.job_plan import plan_of, steps_per_epoch
-from trainfare.training_job import TrainingJob
+from trainfare.job.job_plan import plan_of, steps_per_epoch
+from trainfare.job.training_job import TrainingJob
 
 
 def _job(**fields: Any) -> TrainingJob:

@@ -18,9 +18,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from trainfare import TrainingJob, trace_job
-from trainfare.op_trace import StepTrace
+from trainfare.trace.step_trace import StepTrace
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
-from trainfare_core.prediction.memory import MemoryParts, memory_parts
+from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
 
 RANKS = 8
 BATCH, TOKENS, WIDTH = 4, 128, 256

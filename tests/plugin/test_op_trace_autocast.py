@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from builders.models import Gpt2, Llama, SmallCnn, SmallLstm
-from trainfare import cuda_autocast
-from trainfare.op_trace import StepTrace
+from trainfare.trace import cuda_autocast
+from trainfare.trace.step_trace import StepTrace
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup
 

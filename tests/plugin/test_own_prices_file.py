@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.own_prices_file import read_own_prices
+from trainfare.prices.own_prices_file import read_own_prices
 from trainfare_core.errors import InputError
 
 GOOD = """

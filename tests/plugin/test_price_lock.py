@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from builders.offers import book_of, offer_row, small_market
 from builders.profiles import gpt_profile
 from trainfare.cli import main
-from trainfare.price_lock import LockHeader, lock_text, read_lock
+from trainfare.prices.lock import LockHeader, lock_text, read_lock
 from trainfare_core.errors import PriceLockError
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 
 HEADER = LockHeader(tool_version="1.2.3", locked_on=date(2026, 11, 24), rows=1)
 SMALL = lock_text(HEADER, small_market())
@@ -264,8 +264,8 @@ def test_same_commit_and_lock_same_bytes_anywhere(tmp_path: Path, job: str) -> N
 
 def test_fare_meter_takes_its_prices_from_the_lock(tmp_path: Path, job: str) -> None:
     """The ranking at the end and the dollars while training, from the one file."""
-    from trainfare.meter_services import MeterServices
-    from trainfare.meter_settings import MeterSettings
+    from trainfare.meter.services import MeterServices
+    from trainfare.meter.settings import MeterSettings
     from trainfare_core.job_profile import JobProfile
 
     lock = write(tmp_path, SMALL)

@@ -15,11 +15,11 @@ from builders.offers import book_of, offer_row
 from builders.profiles import gpt_profile
 from trainfare.cli import main
 from trainfare.cli.price_options import moment
-from trainfare.price_sources import LoadedPrices, PriceChoice, age_warnings, load_prices
+from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare.recommendation import recommend
 from trainfare_core.errors import InputError, PricesUnavailableError
-from trainfare_core.offers import PriceBook
-from trainfare_providers.cache import BookCache, BookFacts
+from trainfare_core.prices.book import PriceBook
+from trainfare_providers.disk.cache import BookCache, BookFacts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from trainfare.rank_times import RankTimes, leave_times, next_fit, rank_note, take_times
-from trainfare.step_timer import StepTimes
+from trainfare.meter.timing.rank_times import RankTimes, leave_times, next_fit, rank_note, take_times
+from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.job_profile import Quantiles
 
 

@@ -23,7 +23,7 @@ from trainfare_core.errors import (
     ProfileError,
     UnknownNameError,
 )
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 
 PRICES = book(
     offer_row(instance_type="p4d", accelerator="A100-SXM-40GB", accelerator_count=8.0, usd_per_hour=30.0),
@@ -143,7 +143,7 @@ def test_the_installed_snapshot_covers_the_three_clouds() -> None:
 
 def test_recommend_ranks_a_profile() -> None:
     """A profile and a book give a ranked answer with this version in it."""
-    from trainfare import __version__
+    from trainfare_core._version import __version__
 
     answer = recommend(gpt_profile(batch_size=32), price_book=PRICES)
     assert answer.tool_version == __version__

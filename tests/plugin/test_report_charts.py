@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pytest
 
 from builders.recommendations import hostile_recommendation, interval, measured_step, option, recommendation
-from trainfare.report.charts import cost_time_chart, phases_chart, step_chart
+from trainfare.report.charts.bars import cost_time_chart, phases_chart, step_chart
 from trainfare_core.recommendation import Interval, StepParts
 
 
@@ -122,7 +122,7 @@ def test_pyplot_and_backends_stay_out_of_the_process() -> None:
     """Drawing loads no pyplot, which would choose a backend for the user."""
     script = (
         "import sys; from builders.recommendations import recommendation\n"
-        "from trainfare.report.charts import step_chart\n"
+        "from trainfare.report.charts.bars import step_chart\n"
         "step_chart(recommendation().options)\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

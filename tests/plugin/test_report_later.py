@@ -10,11 +10,11 @@ import pytest
 
 from builders.fares import book, offer_row, small_job
 from builders.recommendations import no_answer, option, recommendation
-from trainfare.meter_services import MeterServices
-from trainfare.meter_settings import MeterSettings
+from trainfare.meter.services import MeterServices
+from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
 from trainfare.report import render_html, render_markdown, render_terminal
-from trainfare.report.fan import fan_chart
+from trainfare.report.charts.fan import fan_chart
 from trainfare.report.later import Later, later
 from trainfare_core.recommendation import Constraints, Recommendation
 

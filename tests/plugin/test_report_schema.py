@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, no_answer, option, recommendation
-from trainfare.report.schema import PublishedSchema, published_schemas, write_schemas
+from trainfare.schema import PublishedSchema, published_schemas, write_schemas
 from trainfare_core.recommendation import Constraints
 
 DOCS = Path(__file__).parents[2] / "docs" / "schema"
@@ -26,7 +26,7 @@ def _validator(name: str) -> Draft202012Validator:
 @pytest.mark.sources  # another pydantic orders and words the same schema otherwise
 @pytest.mark.parametrize("schema", published_schemas(), ids=lambda schema: schema.file_name)
 def test_the_file_on_disk_is_current(schema: PublishedSchema) -> None:
-    """What is published is what the models say; if not: python -m trainfare.report.schema docs/schema."""
+    """What is published is what the models say; if not: python -m trainfare.schema docs/schema."""
     assert json.loads((DOCS / schema.file_name).read_text(encoding="utf-8")) == json.loads(schema.text)
 
 

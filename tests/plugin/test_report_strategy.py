@@ -11,9 +11,9 @@ import pytest
 
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
-from trainfare.report.strategy_page import render_strategy_html
-from trainfare.report.strategy_rows import NAMES
-from trainfare.report.strategy_terminal import print_strategy, render_strategy
+from trainfare.report.strategy.page import render_strategy_html
+from trainfare.report.strategy.rows import NAMES
+from trainfare.report.strategy.terminal import print_strategy, render_strategy
 from trainfare_core.strategy.amounts import amount_of
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.lines import Found, answer_of

@@ -12,7 +12,14 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 
 from builders.lightning_modules import Tiny, loader, quiet, stream, trainer
-from trainfare.run_plan import CheckpointTrigger, PlannedRun, Rhythm, TrainerFacts, plan_run, read_trainer
+from trainfare.meter.run_plan import (
+    CheckpointTrigger,
+    PlannedRun,
+    Rhythm,
+    TrainerFacts,
+    plan_run,
+    read_trainer,
+)
 
 pytestmark = quiet
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.lightning_modules import Clock
-from trainfare.cuda_clock import CudaClock
-from trainfare.phase_profiler import Action, TeeProfiler, action_of
-from trainfare.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer, quantiles
+from trainfare.meter.timing.cuda_clock import CudaClock
+from trainfare.meter.timing.profiler_tap import Action, TeeProfiler, action_of
+from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer, quantiles
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))

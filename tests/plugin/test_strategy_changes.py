@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainfare.job_trace import trace_changed, trace_job
-from trainfare.strategy_changes import ModuleChange
-from trainfare.strategy_layers import FourBitLinear, unpack
-from trainfare.training_job import TrainingJob
+from trainfare.job.training_job import TrainingJob
+from trainfare.prelaunch.job_trace import trace_changed, trace_job
+from trainfare.strategy.four_bit_layer import FourBitLinear, unpack
+from trainfare.strategy.module_changes import ModuleChange
 from trainfare_core.errors import InputError, MissingExtraError, TraceError
 from trainfare_core.job_profile import JobProfile
 

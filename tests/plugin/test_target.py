@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.job_trace import trace_job
-from trainfare.target import load_profile, load_target
+from trainfare.job.target import load_target
+from trainfare.prelaunch.job_trace import trace_job
+from trainfare.prelaunch.profile_input import load_profile
 from trainfare_core.errors import InputError, TargetError, TraceError
 
 _JOB = """

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, with_step
-from trainfare.job_trace import trace_job
-from trainfare.op_trace import StepTrace
+from trainfare.prelaunch.job_trace import trace_job
+from trainfare.trace.step_trace import StepTrace
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
 
@@ -391,7 +391,12 @@ def test_half_precision_pays_for_loss_scaling() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["pass", "import trainfare.job_trace", "from trainfare.job_trace import describe_batch"]
+    "first",
+    [
+        "pass",
+        "import trainfare.prelaunch.job_trace",
+        "from trainfare.prelaunch.job_trace import describe_batch",
+    ],
 )
 def test_the_public_name_can_be_called_whatever_was_imported_first(first: str) -> None:
     """`from trainfare import trace_job` is the function: no submodule of that name shadows it."""

@@ -17,8 +17,8 @@ WIDTH, HIDDEN, LAYERS, VOCAB, TOKENS, MICRO_BATCHES = 4096, 11008, 32, 32000, 40
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """The benchmark's own figures, from a fresh process."""
     output = tmp_path_factory.mktemp("cost") / "cost.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "trace_job_cost.py"), "--json", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    command = [sys.executable, "-m", "benchmarks.speed.trace_job_cost", "--json", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     figures: dict[str, float] = json.loads(output.read_text())
     return figures

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from trainfare.training_job import PRECISIONS, STRATEGIES, TrainingJob
+from trainfare.job.training_job import PRECISIONS, STRATEGIES, TrainingJob
 from trainfare_core.errors import InputError
 
 _REQUIRED = {"module": object, "batch": object, "batch_size": 8}

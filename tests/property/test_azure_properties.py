@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from builders.azure_ml import size, usage
 from builders.azure_wire import ITEMS, page
 from builders.junk import damaged
-from trainfare_core.price_intake import Tally, accept_rows
+from trainfare_core.prices.intake import Tally, accept_rows
 from trainfare_providers.azure import vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import WorkspaceOffer, parse_offer
-from trainfare_providers.strict_json import parse_json
+from trainfare_providers.http.strict_json import parse_json
 
 WHOLE: Any = parse_json(page(ITEMS))
 SIZES = [size("Standard_NC24ads_A100_v4", 1, 24, 3.67, 0.73), size("Standard_DS1_v2", 0, 1, 0.07)]

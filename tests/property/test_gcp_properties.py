@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from builders.gcp_wire import COMPUTE, TPU, page
 from builders.junk import damaged
-from trainfare_core.price_intake import Tally, accept_rows
+from trainfare_core.prices.intake import Tally, accept_rows
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
+from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.source_rows import Refused
-from trainfare_providers.strict_json import parse_json
 
 TODAY = "2026-11-24"
 WHOLE: Any = parse_json(page([*COMPUTE, *TPU]))

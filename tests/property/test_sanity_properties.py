@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.offers import offer_row, table
-from trainfare_core.price_intake import BOOK_SCHEMA, KEY_COLUMNS
+from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
 from trainfare_providers.sanity import judge, may_replace
 
 NUMBERS = st.sampled_from(

@@ -20,7 +20,7 @@ from builders.aws_server import Answer, AwsServer, aws_environment, aws_server, 
 from trainfare_core.errors import FetchError
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError, find_account
-from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.http.outlet import Limits, Outlet
 
 PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
 ZONES = Call("ec2:DescribeAvailabilityZones", "ec2", "describe_availability_zones", "AvailabilityZones")
@@ -222,7 +222,7 @@ def test_missing_package_is_a_word_and_its_cure(tmp_path: Path) -> None:
 import sys
 sys.modules[sys.argv[1]] = None
 from trainfare_core.errors import MissingExtraError
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
 try:
     with Outlet("aws") as outlet:
         from trainfare_providers.aws.account import find_account

@@ -10,7 +10,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from builders.aws_server import aws_environment
 from trainfare_providers.aws.account import Account, Call, find_account
 from trainfare_providers.aws.machines import Machines, known_machines, parse_instance_types
-from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.http.outlet import Limits, Outlet
 
 TYPES = Call("ec2:DescribeInstanceTypes", "ec2", "describe_instance_types", "InstanceTypes")
 

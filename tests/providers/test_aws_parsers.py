@@ -355,7 +355,7 @@ def test_quotas_are_in_vcpus_by_family_and_spot_apart() -> None:
 
 def test_table_of_machines_agrees_with_the_catalogue_of_accelerators() -> None:
     """Every accelerator of the table is one that predictions know, of about the memory it has there."""
-    from trainfare_core.accelerators import accelerator
+    from trainfare_core.hardware.accelerators import accelerator
 
     machines = known_machines()
     assert len(machines.names()) > 80

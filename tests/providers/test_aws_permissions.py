@@ -13,7 +13,7 @@ import pytest
 from builders import aws_wire as wire
 from builders.aws_server import AwsServer, aws_environment, aws_server
 from trainfare_providers.aws import AwsPrices
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 NEEDED = {

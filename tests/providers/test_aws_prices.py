@@ -16,12 +16,12 @@ import pytest
 from builders import aws_wire as wire
 from builders.aws_server import Answer, AwsServer, aws_environment, aws_server
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
-from trainfare_core.offers import PriceProvider
-from trainfare_core.price_intake import accept_rows
+from trainfare_core.prices.book import PriceProvider
+from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.aws import DEFAULT_REGIONS, AwsPrices
 from trainfare_providers.aws.price_list import EC2_FILTERS
-from trainfare_providers.cache import BookCache
-from trainfare_providers.http import Limits, Outlet
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.http.outlet import Limits, Outlet
 from trainfare_providers.refresh import FetchedRows, LiveSource, refresh
 
 NOW = datetime(2026, 8, 2, 3, tzinfo=timezone.utc)

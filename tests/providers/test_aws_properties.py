@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from builders import aws_server
 from builders import aws_wire as wire
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.price_intake import accept_rows
+from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types

@@ -13,7 +13,7 @@ from builders.gcp_wire import COMPUTE, TPU, page
 from faults.server import FaultServer, json_script
 from trainfare_providers.azure.workspace import NEEDS, ml_client, offer_of
 from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 

@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 
 from builders.azure_wire import FRANCE, ITEMS, V100, csv_of, golden, item, page, reservation
-from trainfare_core.offers import PriceBook
-from trainfare_core.price_intake import accept_rows
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.azure import vm_rows
 from trainfare_providers.azure.meters import machines
+from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
-from trainfare_providers.strict_json import parse_json
 
 RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "prices" / "recorded"
 TODAY = "2026-11-24"

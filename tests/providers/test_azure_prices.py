@@ -21,8 +21,8 @@ from faults.server import FaultServer, Script, json_script, tls_twin
 from trainfare_core.errors import FetchError, MissingExtraError
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.azure.workspace import NEEDS, Size, Workspace, WorkspaceOffer
-from trainfare_providers.cache import BookCache
-from trainfare_providers.http import Outlet
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import LiveSource, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

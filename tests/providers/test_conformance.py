@@ -10,7 +10,7 @@ import pytest
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 from trainfare_providers.conformance import assert_conforms, check_book, check_provider
 from trainfare_providers.snapshot import SnapshotProvider
 

@@ -13,16 +13,16 @@ import pytest
 
 from builders.azure_wire import csv_of, golden
 from builders.gcp_wire import COMPUTE, TPU, page, sku
-from trainfare_core.offers import PriceBook
-from trainfare_core.price_intake import accept_rows
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.gcp.machines import PartIndex, machine_rows, machines
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import GENERATIONS, slice_rows
+from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
 from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import Refused
-from trainfare_providers.strict_json import parse_json
 
 RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "prices" / "recorded"
 TODAY = "2026-11-24"
@@ -352,7 +352,7 @@ def test_slices_are_named_by_cores_or_by_chips() -> None:
 
 def test_tables_agree_with_each_other_and_with_the_accelerators() -> None:
     """Every GPU and host of a machine is one that some SKU names; every slice is of a known generation."""
-    from trainfare_core.accelerators import accelerator
+    from trainfare_core.hardware.accelerators import accelerator
 
     for machine in machines():
         assert machine.regions

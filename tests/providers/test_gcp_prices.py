@@ -17,9 +17,9 @@ import pytest
 from builders.gcp_wire import COMPUTE, TPU, page
 from faults.server import FaultServer, Script, json_script, tls_twin
 from trainfare_core.errors import FetchError
-from trainfare_providers.cache import BookCache
+from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.gcp import KEY_VARIABLE, GcpPrices
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import LiveSource, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

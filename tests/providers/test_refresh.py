@@ -9,10 +9,10 @@ from typing import Any
 
 from builders.offers import offer_row, table
 from trainfare_core.errors import FetchError
-from trainfare_core.offers import PriceBook
-from trainfare_core.price_intake import Tally
-from trainfare_providers.cache import BookCache
-from trainfare_providers.http import Outlet
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.intake import Tally
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import FetchedRows, LiveSource, RefreshResult, load_last_good, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

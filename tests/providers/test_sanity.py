@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from builders.offers import offer_row, table
-from trainfare_core.price_intake import BOOK_SCHEMA
+from trainfare_core.prices.intake import BOOK_SCHEMA
 from trainfare_providers import sanity
 from trainfare_providers.sanity import Judged, judge, may_replace
 from trainfare_providers.snapshot import SnapshotProvider

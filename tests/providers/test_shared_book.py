@@ -15,7 +15,7 @@ from builders.offers import book_of, offer_row
 from faults.canary import CANARY
 from faults.server import FaultServer, Script
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.cache import BookCache, BookFacts
+from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.shared_book import BOOK_VARIABLE, SharedBook
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

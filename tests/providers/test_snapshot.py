@@ -17,8 +17,8 @@ from types import ModuleType
 import polars as pl
 import pytest
 
-from trainfare_core.accelerators import accelerator
-from trainfare_core.offers import BOOK_SCHEMA, PriceBook, PriceProvider
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook, PriceProvider
 from trainfare_providers.snapshot import SnapshotProvider
 
 TOP = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from trainfare_core.price_intake import Tally
+from trainfare_core.prices.intake import Tally
 from trainfare_providers.source_rows import (
     Refused,
     RowSink,

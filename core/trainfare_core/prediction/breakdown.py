@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainfare_core.accelerators import Accelerator
+from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.engine import Run
-from trainfare_core.prediction.step_time import device_rates, operation_times
+from trainfare_core.prediction.roofline.operations import device_rates, operation_times
 
 __all__ = ["KindSeconds", "device_breakdown", "notes_of"]
 

@@ -13,24 +13,25 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.accelerators import Accelerator, accelerator
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.offers import MachineShapes
-from trainfare_core.prediction import communication, memory, source, uncertainty
-from trainfare_core.prediction.calibration import PATHS, Calibration, calibration
-from trainfare_core.prediction.decoder_columns import (
+from trainfare_core.prediction import source, uncertainty
+from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
+from trainfare_core.prediction.language_models.plans import (
     decoder_device_s,
     decoder_ledger,
     decoder_log_sigma,
     decoder_plan_times,
     spread_of_plans,
 )
-from trainfare_core.prediction.decoder_fit import DecoderFit, decoder_calibration
-from trainfare_core.prediction.decoder_ledger import DecoderLedger
-from trainfare_core.prediction.memory_fit import memory_peak
-from trainfare_core.prediction.step_time import (
+from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.prediction.memory.calibrated import memory_peak
+from trainfare_core.prediction.memory.peak import usable_memory_bytes
+from trainfare_core.prediction.network import collectives
+from trainfare_core.prediction.roofline.coefficients import PATHS, Calibration, calibration
+from trainfare_core.prediction.roofline.operations import (
     DeviceRates,
     Operations,
     StepTime,
@@ -40,6 +41,7 @@ from trainfare_core.prediction.step_time import (
     operation_times,
 )
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes
 
 __all__ = ["Run", "predict", "predict_run", "prepare"]
 
@@ -58,7 +60,7 @@ class Devices:
 
     found: list[Accelerator]
     rates: list[DeviceRates]
-    links: list[communication.Links]
+    links: list[collectives.Links]
     refused: dict[str, str]
     """Why a name has no prediction."""
     names: dict[str, int]
@@ -173,10 +175,10 @@ class _Columns:
         )
         waiting = (
             fit.communication.straggler_share
-            * np.log2(np.minimum(per_machine, communication.LONGEST_RING))
+            * np.log2(np.minimum(per_machine, collectives.LONGEST_RING))
             * held
         )
-        exposed = communication.exposed_s(moved, window, fit.communication)
+        exposed = collectives.exposed_s(moved, window, fit.communication)
         computed = held + exposed + waiting
         samples = plans.micro_ratio * passes
         input_s = _input_s(run, shapes.vcpus[plans.shape] / per_machine, samples, computed)
@@ -228,7 +230,7 @@ class _Columns:
             plans.accumulate,
         )
         peak, memory_sigma = held.peak_bytes, held.log_sigma
-        usable = np.array([memory.usable_memory_bytes(d) for d in devices.found] or [np.nan])[row]
+        usable = np.array([usable_memory_bytes(d) for d in devices.found] or [np.nan])[row]
         with_reason = reason.copy()
         strange = ~unknown & ~(np.isfinite(step) & (step > 0))
         if strange.any():
@@ -317,7 +319,7 @@ def _devices(run: Run, names: tuple[str, ...]) -> Devices:
         devices.names[name] = len(devices.found)
         devices.found.append(device)
         devices.rates.append(rates)
-        devices.links.append(communication.link_of(device, run.fit.communication))
+        devices.links.append(collectives.link_of(device, run.fit.communication))
     return devices
 
 
@@ -404,13 +406,13 @@ def _communication(
     Return seconds of all communication, of its part between machines, and of the compute it can hide
     behind.
     """
-    fit, traffic = run.fit.communication, communication.traffic_of(run.profile)
+    fit, traffic = run.fit.communication, collectives.traffic_of(run.profile)
     rate = np.array([link.bytes_per_s for link in devices.links] or [np.nan])[row]
     latency = np.array([link.latency_s for link in devices.links] or [np.nan])[row]
     links = (rate, latency)
 
     def seconds(payload: float, rings: float, machines: Array, local: Array) -> Array:
-        return communication.collective_s(
+        return collectives.collective_s(
             np.full(len(row), payload), rings, local, machines, links, network, fit
         )
 

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from trainfare_core.accelerators import Accelerator, accelerator
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import CannotTellError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.offers import MachineShapes
 from trainfare_core.prediction.breakdown import device_breakdown, notes_of
-from trainfare_core.prediction.calibration import PATHS
 from trainfare_core.prediction.engine import Run, predict_run, prepare
-from trainfare_core.prediction.memory_fit import memory_note, memory_peak
-from trainfare_core.prediction.step_time import device_rates
+from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
+from trainfare_core.prediction.roofline.coefficients import PATHS
+from trainfare_core.prediction.roofline.operations import device_rates
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
+from trainfare_core.prices.book import MachineShapes
 
 __all__ = ["Interval", "KindTime", "MachinePrediction", "MemoryBreakdown", "StepParts", "predict_machine"]
 

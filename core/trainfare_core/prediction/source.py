@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from trainfare_core.accelerators import Accelerator, resolve_device
+from trainfare_core.hardware.accelerators import Accelerator, resolve_device
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.calibration import SourceFit
-from trainfare_core.prediction.step_time import host_bound
+from trainfare_core.prediction.roofline.coefficients import SourceFit
+from trainfare_core.prediction.roofline.operations import host_bound
 
 __all__ = ["InputPipeline", "SourceCorrection", "input_pipeline", "measured_compute_s", "source_device"]
 

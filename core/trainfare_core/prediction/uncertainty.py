@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.prediction.calibration import SigmaFit
+from trainfare_core.prediction.roofline.coefficients import SigmaFit
 
 __all__ = ["Z80", "Ignorance", "step_log_sigma", "widened"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainfare_core.price_facts import PriceBookFacts
+from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.situation import Strategy

@@ -46,11 +46,11 @@ NEAR: Final = 0.1
 """Comparisons that weigh at least this count as analogs."""
 
 ANSWER_AT: Final = 0.572
-"""P(best) up to which the answer is "unknown": from `benchmarks/fit_strategy.py`, so that a little more than four
+"""P(best) up to which the answer is "unknown": from `benchmarks/fitting/strategy.py`, so that a little more than four
 in five of the published comparisons are answered."""
 
 WIDENING: Final = 1.67
-"""Factor on the half-widths of the intervals, from `benchmarks/fit_strategy.py`."""
+"""Factor on the half-widths of the intervals, from `benchmarks/fitting/strategy.py`."""
 
 _QUANTILES: Final = np.array([-1.64, -1.04, -0.67, -0.39, -0.13, 0.13, 0.39, 0.67, 1.04, 1.64])
 """Ten equally likely values of a standard normal."""

@@ -4,7 +4,7 @@ Published comparisons: by how much each strategy was ahead of another, with ever
 `data/strategy_evidence.csv` holds one row a comparison: its source, what was trained on how much, and for each
 strategy tried its advantage over full fine-tuning (or, where that was not tried, over LoRA) as 100 ln(ratio)
 of the metric, so that positive is better and advantages subtract. It is written by
-`benchmarks/fit_strategy.py`; where a strategy was tried several times its best run counts.
+`benchmarks/fitting/strategy.py`; where a strategy was tried several times its best run counts.
 """
 
 from __future__ import annotations

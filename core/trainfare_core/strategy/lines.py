@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.price_facts import PriceBookFacts
+from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.amounts import Amount
 from trainfare_core.strategy.answer import Change, StrategyAnswer, StrategyLine, TracedFacts

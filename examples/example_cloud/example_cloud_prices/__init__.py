@@ -13,7 +13,7 @@ from io import BytesIO
 import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 
 __all__ = ["ExampleCloud"]
 

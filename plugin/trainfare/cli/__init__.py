@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import typer
 
-from trainfare import __version__
 from trainfare.cli.check import check
 from trainfare.cli.decline import app as decline_app
 from trainfare.cli.demo import demo
@@ -23,6 +22,7 @@ from trainfare.cli.profile import profile
 from trainfare.cli.recommend import recommend
 from trainfare.cli.strategy import strategy
 from trainfare.report.escape import terminal_text
+from trainfare_core._version import __version__
 from trainfare_core.errors import TrainfareError
 
 __all__ = ["app", "main"]

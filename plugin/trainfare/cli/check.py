@@ -56,15 +56,10 @@ def check(
     out: OutputFile = None,
 ) -> None:
     """Hold a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
-    from trainfare.budget_check import DEFAULT_PURCHASE, EXIT_CODES, check_markdown, check_table, judge
-    from trainfare.recommendation import (
-        age_warnings,
-        constraints_of,
-        load_prices,
-        profile_of,
-        used_prices,
-        with_names,
-    )
+    from trainfare.prices.constraints import constraints_of, used_prices, with_names
+    from trainfare.recommendation import age_warnings, load_prices, profile_of
+    from trainfare.report.budget_check import check_markdown, check_table
+    from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE, EXIT_CODES, judge
 
     check_free(out)
     deadline_hours = hours_of(deadline)

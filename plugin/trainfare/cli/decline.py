@@ -72,7 +72,7 @@ def decline() -> None:
 def claims(output: Format = OutputFormat.table) -> None:
     """Compute every figure of the seed article again: consistent, off by how much, or impossible."""
     from trainfare.cli.decline_tables import claims_table
-    from trainfare.decline_answers import claims_answer
+    from trainfare_core.decline_documents import claims_answer
 
     answer = claims_answer()
     _write(answer, claims_table(answer), output)
@@ -95,13 +95,9 @@ def forecast(
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
     from trainfare.cli.decline_tables import forecast_table
-    from trainfare.decline_answers import (
-        forecast_from_priors,
-        forecast_from_series,
-        read_series,
-        said_as_input,
-    )
+    from trainfare.cli.series_file import read_series
     from trainfare_core.decline import decimal_year
+    from trainfare_core.decline_documents import forecast_from_priors, forecast_from_series, said_as_input
 
     with said_as_input():
         last = decimal_year(until)
@@ -133,8 +129,8 @@ def wait(
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the doubt about the decline."""
     from trainfare.cli.decline_tables import wait_table
-    from trainfare.decline_answers import said_as_input, wait_answer
     from trainfare_core.decline import Rate, RateDoubt, Rates
+    from trainfare_core.decline_documents import said_as_input, wait_answer
 
     with said_as_input():
         rates = (
@@ -171,15 +167,15 @@ def decompose(
 ) -> None:
     """Split a change of cost between algorithm, price, hardware and utilisation: exactly, in any order."""
     from trainfare.cli.decline_tables import decomposition_table
-    from trainfare.decline_answers import decomposition_answer
+    from trainfare_core.decline_documents import decomposition_answer
 
     answer = decomposition_answer(_state("--from", earlier), _state("--to", later))
     _write(answer, decomposition_table(answer), output)
 
 
 def _state(option: str, text: str) -> RunState:
-    from trainfare.decline_answers import said_as_input
     from trainfare_core.decline import RunState, decimal_year
+    from trainfare_core.decline_documents import said_as_input
 
     parts = text.split(",")
     try:

@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from trainfare.cli.offers import output_width, rendered
-from trainfare.decline_answers import (
+from trainfare.report.escape import terminal_text
+from trainfare.report.wording import count_words, percent, usd
+from trainfare_core.decline_documents import (
     ClaimLine,
     ClaimsAnswer,
     DecompositionAnswer,
@@ -17,8 +19,6 @@ from trainfare.decline_answers import (
     QuantileLine,
     WaitAnswer,
 )
-from trainfare.report.escape import terminal_text
-from trainfare.report.wording import count_words, percent, usd
 
 __all__ = ["claims_table", "decomposition_table", "forecast_table", "wait_table"]
 

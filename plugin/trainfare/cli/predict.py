@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from trainfare.cli.market_options import JobArgument
-from trainfare.profile_input import read_profile
+from trainfare.prelaunch.profile_input import read_profile
 from trainfare.report.escape import terminal_text
 
 if TYPE_CHECKING:

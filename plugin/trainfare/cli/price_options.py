@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from trainfare.price_sources import PriceChoice
+from trainfare.prices.sources import PriceChoice
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import InputError
 
@@ -113,7 +113,7 @@ def moment(text: str | None) -> datetime:
     """
     if text is None:
         return datetime.now(tz=timezone.utc)
-    from trainfare_core.price_freshness import end_of_day  # it brings polars, which --help can do without
+    from trainfare_core.prices.freshness import end_of_day  # it brings polars, which --help can do without
 
     try:
         if len(text) == len("2026-01-31"):

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from trainfare import __version__
 from trainfare.cli.price_options import (
     AllowStale,
     AsOf,
@@ -17,7 +16,8 @@ from trainfare.cli.price_options import (
     price_choice,
     warn,
 )
-from trainfare.price_lock import LOCK_FILE, LockFilters, LockHeader, lock_text, read_lock
+from trainfare.prices.lock import LOCK_FILE, LockFilters, LockHeader, lock_text, read_lock
+from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, PriceLockError
 
 __all__ = ["lock"]
@@ -48,7 +48,7 @@ def lock(
     ] = False,
 ) -> None:
     """Write the prices that match, with their sources, dates and hashes, to a file for version control."""
-    from trainfare.price_sources import age_warnings, load_prices
+    from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.files import write_atomically
 
     _check_place(out, replace=replace)

@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field
 
-from trainfare import __version__
 from trainfare.cli.price_options import JsonOrTable, Lock
-from trainfare.price_lock import read_lock
-from trainfare.price_sources import ProviderEntry, provider_entries
+from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare.report.escape import terminal_text
-from trainfare_core.errors import InputError, PricesUnavailableError, TrainfareError
+from trainfare_core.errors import PricesUnavailableError
 
-if TYPE_CHECKING:
-    from trainfare_core.offers import PriceBook
-    from trainfare_providers.cache import BookCache
-
-__all__ = ["PricesVerification", "Verified", "verify", "verify_prices", "verify_table"]
+__all__ = ["verify", "verify_table"]
 
 FAILED_EXIT = PricesUnavailableError.exit_code
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Verified(_Model):
-    """One price list: a plug-in's, or a lock."""
-
-    name: str
-    rows: int
-    sha256: str | None = Field(description="of the file, where it is sealed; None: nothing was ever fetched")
-    fetched_at: str | None = Field(description="when its first price was fetched; None: shipped, or nothing")
-    findings: tuple[str, ...] = Field(description="what is wrong; empty where all is well")
-
-
-class PricesVerification(_Model):
-    """The answer of `prices verify`, price lists by name."""
-
-    schema_version: Literal[1] = 1
-    tool_version: str
-    lists: tuple[Verified, ...]
-
-    def to_json(self) -> str:
-        """JSON text; the same files give the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def verify(
@@ -65,93 +29,12 @@ def verify(
     output: Annotated[JsonOrTable, typer.Option("--format", help="table or json")] = JsonOrTable.table,
 ) -> None:
     """Check hashes, schema, counts and sanity of every price list on disk; exit 3 if one is not sound."""
-    from trainfare_providers.cache import BookCache
+    from trainfare_providers.disk.cache import BookCache
 
     answer = verify_prices(cache=BookCache(cache), lock=price_lock)
     sys.stdout.write(answer.to_json() if output is JsonOrTable.json else verify_table(answer))
     if any(one.findings for one in answer.lists):
         raise typer.Exit(FAILED_EXIT)
-
-
-def verify_prices(
-    *, cache: BookCache, lock: Path | None = None, entries: Iterable[ProviderEntry] | None = None
-) -> PricesVerification:
-    """
-    Check every plug-in's prices, and a lock.
-
-    Args:
-        cache: where live prices are kept.
-        lock: a lock to check besides.
-        entries: the plug-ins; None takes the installed ones.
-    """
-    lists = [_of_plugin(entry, cache) for entry in provider_entries(entries)]
-    if lock is not None:
-        lists.append(_of_lock(lock))
-    return PricesVerification(tool_version=__version__, lists=tuple(lists))
-
-
-def _of_plugin(entry: ProviderEntry, cache: BookCache) -> Verified:
-    from trainfare_providers.conformance import Finding, check_book, load_for_check
-
-    try:
-        made = entry.load()()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: a plug-in may fail in any way
-        return _nothing(entry.name, f"the plug-in is broken ({type(error).__name__}): update or remove it")
-    if hasattr(made, "fetch"):
-        return _of_file(entry.name, cache)
-    book = load_for_check(made, may_connect=True)
-    if isinstance(book, Finding):
-        return _nothing(entry.name, f"{book.rule}: {book.detail}")
-    return _checked(entry.name, book, None, [f"{one.rule}: {one.detail}" for one in check_book(book)])
-
-
-def _of_file(name: str, cache: BookCache) -> Verified:
-    from trainfare_providers.conformance import check_book
-
-    try:
-        with _warnings() as said:
-            kept = cache.read(name)
-    except InputError as error:
-        return _nothing(name, str(error))
-    if kept is None:
-        return Verified(name=name, rows=0, sha256=None, fetched_at=None, findings=tuple(said))
-    findings = [f"{one.rule}: {one.detail}" for one in check_book(kept.book)]
-    return _checked(name, kept.book, kept.sha256, [*said, *findings])
-
-
-def _of_lock(path: Path) -> Verified:
-    try:
-        lock = read_lock(path)
-    except TrainfareError as error:
-        return _nothing(str(path), str(error))
-    return _checked(str(path), lock.book, lock.sha256, [])
-
-
-def _checked(name: str, book: PriceBook, sha256: str | None, findings: list[str]) -> Verified:
-    fetched = [facts.fetched_at for facts in book.facts() if facts.fetched_at is not None]
-    first = min(fetched) if fetched else None
-    return Verified(name=name, rows=len(book), sha256=sha256, fetched_at=first, findings=tuple(findings))
-
-
-def _nothing(name: str, finding: str) -> Verified:
-    return Verified(name=name, rows=0, sha256=None, fetched_at=None, findings=(finding,))
-
-
-@contextmanager
-def _warnings() -> Generator[list[str]]:
-    """Collect what the cache warns of while it reads: it never raises for damage."""
-    said: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    ear, log = Ear(level=logging.WARNING), logging.getLogger("trainfare")
-    log.addHandler(ear)
-    try:
-        yield said
-    finally:
-        log.removeHandler(ear)
 
 
 def verify_table(answer: PricesVerification) -> str:

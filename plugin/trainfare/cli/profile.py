@@ -33,7 +33,7 @@ def profile(
     """Trace a training job without hardware and write its profile as JSON."""
     if output is not None:
         _check_writable(output, force=force)
-    from trainfare.target import load_profile
+    from trainfare.prelaunch.profile_input import load_profile
 
     traced = load_profile(target)
     sys.stderr.write(summary_of(traced))

@@ -26,8 +26,8 @@ from trainfare.cli.recommend import check_free, hours_of, write_answer
 from trainfare_core.errors import CannotTellError, InputError
 
 if TYPE_CHECKING:
-    from trainfare.price_sources import PriceChoice
-    from trainfare.strategy_plan import Market
+    from trainfare.prices.sources import PriceChoice
+    from trainfare.strategy.plan import Market
     from trainfare_core.strategy.answer import StrategyAnswer
     from trainfare_core.strategy.pilots import PilotReport
     from trainfare_core.strategy.question import Question
@@ -114,7 +114,7 @@ def strategy(
     out: OutputFile = None,
 ) -> None:
     """Compare training from scratch, full fine-tuning, LoRA, QLoRA and a linear probe by cost to the target."""
-    from trainfare.strategy_question import question_of, read_strategy_file
+    from trainfare.strategy.question_file import question_of, read_strategy_file
 
     check_free(out)
     target, curves = _split(targets or [], pilot or [])
@@ -183,9 +183,9 @@ def _pilots(
     target_value: float | None,
     samples: float | None,
 ) -> PilotReport:
-    from trainfare import __version__
-    from trainfare.pilot_files import read_curves
-    from trainfare.strategy_question import question_of
+    from trainfare.strategy.pilot_files import read_curves
+    from trainfare.strategy.question_file import question_of
+    from trainfare_core._version import __version__
     from trainfare_core.strategy.pilots import common_metric, read_pilots
 
     by_strategy = read_curves(curves)
@@ -205,7 +205,7 @@ def _pilots(
 
 
 def _pilot_text(report: PilotReport) -> str:
-    from trainfare.report.pilot_terminal import render_pilots
+    from trainfare.report.strategy.pilots import render_pilots
 
     return render_pilots(report)
 
@@ -213,9 +213,9 @@ def _pilot_text(report: PilotReport) -> str:
 def _answer(
     target: str, question: Question, market: dict[str, Any], choice: PriceChoice, curves: list[str]
 ) -> tuple[StrategyAnswer, date]:
+    from trainfare.job.target import load_job
     from trainfare.recommendation import age_warnings, load_prices
-    from trainfare.strategy_plan import Market, prices_of, strategy_answer
-    from trainfare.target import load_job
+    from trainfare.strategy.plan import Market, prices_of, strategy_answer
     from trainfare_core.strategy.pilots import reached_by, sentences
 
     if curves:
@@ -246,10 +246,10 @@ def _rendered(answer: StrategyAnswer, output: StrategyFormat, as_of: date, *, to
     if output is StrategyFormat.json:
         return answer.to_json()
     if output is StrategyFormat.html:
-        from trainfare.report.strategy_page import render_strategy_html
+        from trainfare.report.strategy.page import render_strategy_html
 
         return render_strategy_html(answer, as_of=as_of)
-    from trainfare.report.strategy_terminal import print_strategy, render_strategy
+    from trainfare.report.strategy.terminal import print_strategy, render_strategy
 
     if to_file or not sys.stdout.isatty():
         return render_strategy(answer, as_of=as_of)

@@ -16,10 +16,10 @@ from trainfare.report.wording import (
     span,
     usd,
 )
-from trainfare_core.accelerators import Accelerator, accelerator
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
-from trainfare_core.prediction.calibration import PATHS, calibration
+from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
 from trainfare_core.recommendation import Constraints, JobSummary, PriceBookFacts, Recommendation
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainfare.report.charts import cost_time_chart, phases_chart, step_chart
+from trainfare.report.charts.bars import cost_time_chart, phases_chart, step_chart
+from trainfare.report.charts.fan import fan_chart
 from trainfare.report.escape import terminal_text
-from trainfare.report.fan import fan_chart
 from trainfare.report.headline import picks
 from trainfare.report.later import LATER_NAMES
 from trainfare.report.rows import COST_NAMES, PART_NAMES

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import Final
 
-from trainfare_core.price_freshness import (
+from trainfare_core.prices.freshness import (
     CLOCK_SLACK_HOURS,
     FRESH_HOURS,
     SPOT_FRESH_HOURS,
     end_of_day,
     fresh_hours,
 )
-from trainfare_core.price_intake import OWN_RATE
+from trainfare_core.prices.intake import OWN_RATE
 from trainfare_core.recommendation import Option
 
 __all__ = ["STALE_WORDS", "PriceAge", "PriceBirth", "birth_of", "day_words", "price_age", "price_ages"]

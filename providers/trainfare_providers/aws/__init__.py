@@ -14,14 +14,14 @@ from datetime import datetime, timezone
 from typing import Final
 
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 from trainfare_providers.aws.account import find_account
 from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
 from trainfare_providers.aws.listing import Listing
 from trainfare_providers.aws.machines import Machines, known_machines
 from trainfare_providers.aws.quotas import Quota
 from trainfare_providers.aws.sift import Haul
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import FetchedRows, load_last_good
 
 __all__ = ["DEFAULT_REGIONS", "AwsPrices", "Quota", "Sites"]

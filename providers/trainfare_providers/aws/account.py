@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from trainfare_core.errors import FetchError
 from trainfare_providers.aws.wire import entries, text
-from trainfare_providers.http import Outlet
-from trainfare_providers.web_addresses import shown_url
+from trainfare_providers.http.addresses import shown_url
+from trainfare_providers.http.outlet import Outlet
 
 if TYPE_CHECKING:
-    from trainfare_providers.http import Reply
+    from trainfare_providers.http.outlet import Reply
 
 __all__ = ["Account", "Call", "NotAllowedError", "NotOfferedError", "find_account"]
 

@@ -14,7 +14,7 @@ from trainfare_providers.aws.savings import PLANS, sift_plan_file
 from trainfare_providers.aws.sift import Haul, Reading
 from trainfare_providers.aws.spot import Bands, read_bands
 from trainfare_providers.aws.wire import entries, named, text
-from trainfare_providers.http import BULK_LIMITS, Outlet
+from trainfare_providers.http.outlet import BULK_LIMITS, Outlet
 
 __all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]
 

@@ -14,8 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from trainfare_core.machine_networks import network_gbit_per_s
 from trainfare_providers.aws.wire import at, entries, number, text
+from trainfare_providers.machine_networks import network_gbit_per_s
 
 __all__ = ["Machine", "Machines", "known_machines", "parse_instance_types"]
 

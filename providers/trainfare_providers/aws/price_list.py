@@ -15,7 +15,7 @@ from typing import Final
 
 from trainfare_providers.aws.sift import PriceRow, Reading, Sift
 from trainfare_providers.aws.wire import at, day_of, named, text, train_type
-from trainfare_providers.strict_json import parse_json
+from trainfare_providers.http.strict_json import parse_json
 
 __all__ = ["EC2_FILTERS", "PriceRecord", "read_products", "sift_ec2", "sift_sagemaker"]
 

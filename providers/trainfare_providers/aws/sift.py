@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from trainfare_core.price_intake import BOOK_SCHEMA, Tally
+from trainfare_core.prices.intake import BOOK_SCHEMA, Tally
 from trainfare_providers.aws.machines import Machines
 
 __all__ = ["ROW_COLUMNS", "Haul", "PriceRow", "Reading", "Service", "Sift"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Final
 
-from trainfare_core.price_intake import INTERRUPTION_BANDS
+from trainfare_core.prices.intake import INTERRUPTION_BANDS
 from trainfare_providers.aws.sift import PriceRow, Reading, Sift
 from trainfare_providers.aws.wire import at, entries, named, number, text
 

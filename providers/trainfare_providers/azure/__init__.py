@@ -14,12 +14,12 @@ from datetime import datetime, timezone
 from typing import Final
 
 from trainfare_core.errors import MissingExtraError, PricesUnavailableError
-from trainfare_core.machine_networks import network_gbit_per_s
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, read_workspace
-from trainfare_providers.http import Outlet
+from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow, items_of, object_of
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from trainfare_core.machine_networks import network_gbit_per_s
 from trainfare_providers.azure.meters import LOW_PRIORITY, Machine, Meter, machines
 from trainfare_providers.azure.workspace import Quota, Size, WorkspaceOffer, families, short_family
+from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
 __all__ = ["ml_rows"]

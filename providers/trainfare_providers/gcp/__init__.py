@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
-from trainfare_providers.http import Outlet, Secret
+from trainfare_providers.http.outlet import Outlet, Secret
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink, items_of, object_of
 

@@ -15,8 +15,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from trainfare_core.machine_networks import network_gbit_per_s
 from trainfare_providers.gcp.skus import Part
+from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_providers.source_rows import Refused, SourceRow
 
 __all__ = ["OPTIONS", "PartIndex", "machine_rows"]

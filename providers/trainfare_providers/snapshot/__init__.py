@@ -6,7 +6,7 @@ from importlib.resources import files
 from io import BytesIO
 
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_core.offers import PriceBook
+from trainfare_core.prices.book import PriceBook
 
 __all__ = ["SnapshotProvider"]
 

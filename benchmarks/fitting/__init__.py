@@ -1,0 +1,1 @@
+"""Scripts that fit the shipped coefficients, and the measured rows they read."""

@@ -1,0 +1,33 @@
+"""Groups of rows that are left out together when intervals are fitted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+
+from benchmarks.fitting.one_device_rows import Row
+
+__all__ = ["GROUPS", "family_of", "fold_of"]
+
+_FOLDS = 10
+
+
+def family_of(model: str) -> str:
+    """Return the first word of a model's name: variants of one architecture are left out together."""
+    plain = re.sub(r"^(gluon|legacy|ssl|swsl|tv|tf)_", "", model.lower())
+    return re.split(r"[_\d\-\[]", plain)[0]
+
+
+def fold_of(row: Row) -> str:
+    """Return which tenth of the model families a row belongs to."""
+    model = row.line.get("model") or row.workload
+    return str(int(hashlib.sha256(family_of(model).encode()).hexdigest(), 16) % _FOLDS)
+
+
+GROUPS: dict[str, Callable[[Row], str]] = {
+    "chip": lambda row: row.chip,
+    "generation": lambda row: row.device.generation,
+    "source": lambda row: row.source,
+    "workload": fold_of,
+}

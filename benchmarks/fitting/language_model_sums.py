@@ -1,0 +1,278 @@
+"""
+Rows of language models as arrays, and the robust fit of `decoder_step`'s coefficients on them.
+
+`fit_decoder.py` writes what is shipped and its scores; `decoder_scores.py` predicts rows that were left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit
+from trainfare_core.prediction.language_models.step import DeviceRows, Spread, decoder_times
+from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.prediction.network.collectives import link_of
+from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
+
+__all__ = ["KINDS", "Fitted", "Rows", "coefficients", "empty_fit", "read_rows", "solve", "stack_of"]
+
+Array = NDArray[np.float64]
+FILES = ("throughput_train.csv", "microbench_achieved.csv")
+HUBER = 0.05
+SOURCE_SD = 0.08
+"""Prior standard deviation of a source's offset, in ln(time)."""
+KINDS = ("tpu", "trainium", "gaudi")
+
+# framework_slope: PyTorch runs that are not among the rows reach 57 % of an A100's peak and 44 % of an H100's; the
+# ceilings of matrix products explain 8 % of that: log2(57 / 44 / 1.08) / 1.67 doublings. Three sources inform it here.
+# name -> (prior mean, prior standard deviation, from theta to value)
+LOGIT = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
+    "product_efficiency": (2.0, 0.7, LOGIT),
+    "product8_efficiency": (2.0, 0.7, LOGIT),
+    "grouped_efficiency": (0.5, 0.7, LOGIT),
+    "attention_efficiency": (0.0, 0.5, LOGIT),
+    "batched_efficiency": (-0.5, 0.5, LOGIT),
+    "vector_efficiency": (1.0, 0.5, LOGIT),
+    "fused_bytes_share": (0.2, 0.4, LOGIT),
+    "cast_bytes_share": (0.0, 0.7, LOGIT),
+    "host_launch_s": (np.log(20e-6), 0.4, np.exp),
+    "plain_host_factor": (0.7, 0.7, np.exp),
+    "hold_exponent": (np.log(2.0), 0.5, np.exp),
+    "narrow_slope": (0.15, 0.1, lambda x: max(x, 0.0)),
+    "expert_slope": (0.15, 0.15, lambda x: max(x, 0.0)),
+    "tpu": (0.15, 0.5, np.exp),
+    "trainium": (0.15, 0.5, np.exp),
+    "gaudi": (0.15, 0.5, np.exp),
+    "plain": (0.2, 0.3, np.exp),
+    "eager": (0.0, 0.1, np.exp),
+    "compiled": (0.0, 0.1, np.exp),
+    "library": (0.0, 0.1, np.exp),
+    "framework_slope": (0.155, 0.07, lambda x: x),
+    "bubble_factor": (0.0, 0.15, np.exp),
+    "last_stage_exposed": (1.0, 1.0, LOGIT),
+    "tensor_exposed": (0.0, 1.0, LOGIT),
+    "tensor_exposed_late": (2.0, 1.0, LOGIT),
+    "expert_exposed": (-1.0, 0.7, LOGIT),
+    "data_exposed": (-1.0, 0.7, LOGIT),
+    "network_efficiency": (0.0, 0.6, LOGIT),
+}
+
+
+NESTED = {**dict.fromkeys(KINDS, "kind_factor"), **dict.fromkeys(STACKS, "stack_factor")}
+
+
+@dataclass
+class Rows:
+    """Measured rows as arrays, ready for `decoder_times`."""
+
+    runs: list[DecoderRun]
+    lines: list[dict[str, str]]
+    ledger: DecoderLedger
+    devices: DeviceRows
+    spread: Spread
+    log_measured: Array
+    weight: Array
+
+    @classmethod
+    def of(
+        cls, runs: list[DecoderRun], lines: list[dict[str, str]], fit: DecoderFit, base: Calibration
+    ) -> Rows:
+        groups = Counter(
+            (line["source"], run.device.name, run.experts) for run, line in zip(runs, lines, strict=True)
+        )
+        counts = [
+            groups[line["source"], run.device.name, run.experts]
+            for run, line in zip(runs, lines, strict=True)
+        ]
+        return cls(
+            runs, lines, DecoderLedger.stack([DecoderLedger.of(run.profile) for run in runs]),
+            DeviceRows.of(
+                [run.device for run in runs], [link_of(run.device, base.communication) for run in runs], fit
+            ),
+            spread_of(runs), np.log([run.step_s for run in runs]), np.array(counts, dtype=float) ** -0.75,
+        )  # fmt: skip
+
+    def only(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Return the chosen rows."""
+        index = np.flatnonzero(chosen)
+        ledger = DecoderLedger(*(getattr(self.ledger, name)[index] for name in DecoderLedger.__slots__))
+        spread = Spread(*(getattr(self.spread, name)[index] for name in Spread.__slots__))
+        return Rows(
+            [self.runs[i] for i in index], [self.lines[i] for i in index], ledger, self.devices.take(index), spread,
+            self.log_measured[index], self.weight[index],
+        )  # fmt: skip
+
+
+def spread_of(runs: Sequence[DecoderRun]) -> Spread:
+    """Return the plans of runs as columns."""
+
+    def column(name: str) -> Array:
+        return np.array([float(getattr(run.plan, name)) for run in runs])
+
+    machines, devices = column("machines"), column("devices")
+    gbit = column("gbit_per_s")
+    return Spread(
+        ratio=np.array([run.micro_batch for run in runs]), passes=np.array([float(run.passes) for run in runs]),
+        per_machine=devices / machines, machines=machines, network_per_s=np.where(gbit > 0, gbit, np.nan) * 1e9 / 8,
+        tensor=column("tensor"), pipeline=column("pipeline"), virtual=column("virtual"), context=column("context"),
+        expert=column("expert"), sharded=column("sharded") > 0, sharded_optimizer=column("sharded_optimizer") > 0,
+        overlap=column("overlap") > 0,
+    )  # fmt: skip
+
+
+def coefficients(theta: Array, fit: DecoderFit) -> DecoderFit:
+    """Return `fit` with the coefficients of theta."""
+    values = {name: float(make(x)) for x, (name, (_, _, make)) in zip(theta, PARAMETERS.items(), strict=True)}
+    nested: dict[str, dict[str, float]] = {}
+    for name, field in NESTED.items():
+        nested.setdefault(field, {})[name] = values.pop(name)
+    return fit.model_copy(update={**values, **nested})
+
+
+def stack_of(line: Mapping[str, str]) -> str:
+    """Return the name of the trainer that ran a row: "nemo", "maxtext", "torchtitan", "megatron", ..."""
+    found = re.match(r"(?:pytorch[/+ ])?([a-z]+)", line["framework"].lower())
+    return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """
+    What a fit found.
+
+    Attributes:
+        theta: coefficients, in the order of `PARAMETERS`.
+        offsets: ln of the time over the prediction, by "source kind stack experts".
+    """
+
+    theta: Array
+    offsets: dict[str, float]
+
+    def offset_of(self, stack: str) -> float:
+        """Return the mean offset of a stack's dense rows on GPUs; NaN where the fit saw none."""
+        found = [value for name, value in self.offsets.items() if name.endswith(f" gpu {stack} False")]
+        return float(np.mean(found)) if found else float("nan")
+
+
+def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, iterations: int = 30) -> Fitted:
+    """
+    Return robust least squares with priors (Levenberg-Marquardt, forward differences).
+
+    Every source also has an offset of its own, a random effect: software stacks differ by more than chips, and without
+    it the coefficients would bend to explain that. Predictions use no offset; their intervals carry the doubt.
+    """
+    mean = np.array([p[0] for p in PARAMETERS.values()])
+    sd = np.array([p[1] for p in PARAMETERS.values()])
+    labels = [
+        f"{line['source']} {run.device.kind} {stack_of(line)} {run.experts}"
+        for run, line in zip(rows.runs, rows.lines, strict=True)
+    ]
+    names, source = np.unique(labels, return_inverse=True)
+    count, sources = len(mean), len(names)
+    mean = np.concatenate([mean, np.zeros(sources)])
+    sd = np.concatenate([sd, np.full(sources, SOURCE_SD)])
+
+    def residuals(theta: Array) -> Array:
+        times = decoder_times(rows.ledger, rows.devices, rows.spread, coefficients(theta[:count], fit))
+        raw = np.log(times.step_s) + theta[count:][source] - rows.log_measured
+        robust = np.sign(raw) * np.sqrt(2 * HUBER**2 * (np.sqrt(1 + (raw / HUBER) ** 2) - 1))
+        return np.concatenate([np.sqrt(rows.weight) * robust / 0.1, (theta - mean) / sd])
+
+    theta = mean.copy()
+    if start is not None:
+        theta[:count] = start
+    damping, current = 1e-2, residuals(theta)
+    for _ in range(iterations):
+        jacobian = np.empty((len(current), len(theta)))
+        for i in range(len(theta)):
+            step = theta.copy()
+            step[i] += 1e-5
+            jacobian[:, i] = (residuals(step) - current) / 1e-5
+        normal, gradient = jacobian.T @ jacobian, jacobian.T @ current
+        for _ in range(8):
+            proposal = theta - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
+            after = residuals(proposal)
+            if after @ after < current @ current:
+                gain = current @ current - after @ after
+                theta, current, damping = proposal, after, damping / 4
+                break
+            damping *= 4
+        else:
+            break
+        if gain < 1e-3:
+            break
+    offsets = {str(name): float(value) for name, value in zip(names, theta[count:], strict=True)}
+    return Fitted(theta[:count], offsets)
+
+
+def ceilings(data: Path) -> dict[str, dict[str, float]]:
+    """Return the best matrix product over the dense peak, by type and accelerator, and the mean by generation."""
+    found: dict[str, dict[str, float]] = {"bf16": {}, "fp8": {}}
+    alike: dict[tuple[str, str], list[float]] = {}
+    with (data / "microbench_achieved.csv").open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            dtype = {"bf16": "bf16", "fp8": "fp8", "fp16": "bf16"}.get(line["dtype"].split("_")[0])
+            square = line["bench"] == "matmul_square_best"
+            if dtype is None or not (line["bench"].startswith("matmul_best") or square):
+                continue
+            try:
+                device = accelerator(line["device"])
+            except UnknownNameError:
+                continue
+            peak = device.peak_flops_per_s(dtype) or device.peak_flops_per_s("fp16")
+            if not peak or (square and device.name in found[dtype]):
+                continue
+            share = round(min(float(line["achieved_tflops"]) * 1e12 / peak, 1.0), 4)
+            found[dtype][device.name] = max(share, found[dtype].get(device.name, 0.0))
+            alike.setdefault((dtype, device.generation), []).append(share)
+    for (dtype, generation), shares in alike.items():
+        found[dtype][f"generation:{generation}"] = round(float(np.mean(shares)), 4)
+    return {dtype: dict(sorted(shares.items())) for dtype, shares in found.items()}
+
+
+def read_rows(truth: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows, Counter[str]]:
+    """Return every row of a decoder that can be described, and why the others cannot."""
+    runs: list[DecoderRun] = []
+    lines: list[dict[str, str]] = []
+    skipped: Counter[str] = Counter()
+    with truth.open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            if not is_decoder_row(line):
+                continue
+            run = decoder_run(line, traces)
+            if isinstance(run, str):
+                skipped[run] += 1
+            else:
+                runs.append(run)
+                lines.append(line)
+    return Rows.of(runs, lines, fit, calibration()), skipped
+
+
+def empty_fit(data: Path, date: str) -> DecoderFit:
+    """Return a fit with measured ceilings and priors for the rest."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        digest.update((data / name).read_bytes())
+    base: dict[str, Any] = {
+        name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in NESTED
+    }
+    return DecoderFit(
+        fitted_at=date, data_sha256=digest.hexdigest(), fitted_on={}, generations=(), vendors=(), scores={},
+        matmul_ceiling=ceilings(data), kind_factor=dict.fromkeys(KINDS, 1.0),
+        stack_factor=dict.fromkeys(STACKS, 1.0), sigma={}, **base,
+    )  # fmt: skip

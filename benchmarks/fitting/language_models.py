@@ -1,0 +1,314 @@
+"""
+Fit what large language models sustain on many devices and write data/decoder_calibration.json.
+
+    python -m benchmarks.fitting.language_models --data DIR --cache DIR [--out FILE] --date 2026-01-31
+
+DIR holds throughput_train.csv and microbench_achieved.csv. The single-device coefficients of fit_calibration.py are
+left as they are. Scores are of rows left out of the fit: one accelerator family, source or model size at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
+from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.decoder_rows import DecoderRun
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.language_models.coefficients import DecoderFit
+from trainfare_core.prediction.language_models.step import decoder_times, doublings_of
+from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
+
+Array = NDArray[np.float64]
+LEAST_ROWS = 10
+LEAST_DEVICES_SIGMA = 0.03
+LEAST_NETWORK_SIGMA = 0.05
+"""What a network between machines adds at least to the doubt, however little is exchanged."""
+LABELS = ("dense", "pytorch", "framework", "moe", "plain")
+PYTORCH = ("pytorch", "framework")
+"""Eager and compiled programs without a library of kernels, on chips up to an A100 and on faster ones."""
+COVERED = ("source", "device", "device and source")
+LARGEST_SOURCE = "vtrain"
+"""More than half of all rows, from one machine: scores are given without it too."""
+Z80 = 1.2816
+LEVELS = {50: 0.6745, 80: Z80, 90: 1.6449}
+"""Of a normal distribution: by these, errors of single devices have heavier tails, those of language models do not."""
+SIZES_B = (0.5, 1, 2, 4, 8, 16, 40, 80, 180)
+
+
+def family_of(run: DecoderRun) -> str:
+    """Return the chip without its form and memory: variants of one chip are left out together."""
+    return re.sub(r"(-(SXM\d?|PCIE|NVL))?-\d+GB$", "", run.device.name).replace("GB200", "B200")
+
+
+def size_of(run: DecoderRun) -> str:
+    """Return the model's size class, in 1e9 scalars."""
+    return str(sum(run.parameters > limit * 1e9 for limit in SIZES_B))
+
+
+Group = Callable[[DecoderRun, dict[str, str]], str]
+GROUPS: dict[str, tuple[Group, ...]] = {
+    "device": (lambda run, _: family_of(run),),
+    "source": (lambda _, line: line["source"],),
+    "size": (lambda run, _: size_of(run),),
+    "vendor": (lambda run, _: run.device.vendor,),
+    "device and source": (lambda run, _: family_of(run), lambda _, line: line["source"]),
+}
+"""What is left out; where it is two things, no row that shares either helps to predict."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """
+    Errors of rows from fits that saw no row of their group, shape (n,).
+
+    Attributes:
+        errors: ln(predicted / measured); NaN where the group is all rows.
+        with_stack: the same where the offset of the row's stack is taken from dense rows on other GPUs; NaN where the
+            fit saw none.
+    """
+
+    errors: Array
+    with_stack: Array
+
+
+def folds(rows: Rows, name: str) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Return, for every group, which rows are predicted and which a fit may see; groups with no others have none."""
+    keys = [
+        np.array([of(run, line) for run, line in zip(rows.runs, rows.lines, strict=True)])
+        for of in GROUPS[name]
+    ]
+    for value in sorted(set(zip(*(key.tolist() for key in keys), strict=True))):
+        same = [key == one for key, one in zip(keys, value, strict=True)]
+        seen = ~np.logical_or.reduce(same)
+        if seen.any():
+            yield np.logical_and.reduce(same), seen
+
+
+def held_out(rows: Rows, name: str, fit: DecoderFit, start: Array) -> HeldOut:
+    """Return the errors of every row from a fit that saw no row of its group."""
+    errors, with_stack = np.full(len(rows.runs), np.nan), np.full(len(rows.runs), np.nan)
+    for inside, seen in folds(rows, name):
+        found = solve(rows.only(seen), fit, start, 12)
+        outside = rows.only(inside)
+        times = decoder_times(outside.ledger, outside.devices, outside.spread, coefficients(found.theta, fit))
+        errors[inside] = np.log(times.step_s) - outside.log_measured
+        offsets = np.array([found.offset_of(stack_of(line)) for line in outside.lines])
+        with_stack[inside] = errors[inside] + offsets
+    return HeldOut(errors, with_stack)
+
+
+def score(errors: Array) -> dict[str, float]:
+    """Return errors of predicted over measured as fractions."""
+    ape = np.abs(np.exp(errors) - 1)
+    return {
+        "n": float(len(errors)), "mape": round(float(ape.mean()), 4), "median_ape": round(float(np.median(ape)), 4),
+        "p90_ape": round(float(np.quantile(ape, 0.9)), 4), "worst_ape": round(float(ape.max()), 4),
+        "bias": round(float((np.exp(errors) - 1).mean()), 4),
+    }  # fmt: skip
+
+
+def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
+    """
+    Return the standard deviations by what is known, so that 80 % of held-out errors lie inside.
+
+    A generation with rows: the source left out, as no user's program is one of the sources; where a kind has one source
+    alone, the size. One without rows: device and source left out. A vendor without rows: every vendor left out but the
+    one with most rows, without which there would be nothing to fit. PyTorch's own programs differ more than libraries:
+    each of their sources counts the same, however many rows it has.
+    """
+    kind = np.array([run.device.kind for run in rows.runs])
+    source = np.array([line["source"] for line in rows.lines])
+    labels = np.array([label_of(run) for run in rows.runs])
+
+    def width(found: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
+        known = inside & np.isfinite(found)
+        sizes = np.abs(found[known])
+        if not len(sizes):
+            return float("nan")
+        if not by_source:
+            return float(np.quantile(sizes, 0.8) / Z80)
+        rows_of = Counter(source[known])
+        share = np.array([1.0 / rows_of[name] for name in source[known]])
+        order = np.argsort(sizes)
+        reached = np.cumsum(share[order]) / share.sum()
+        return float(sizes[order][np.searchsorted(reached, 0.8)] / Z80)
+
+    dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
+    machines = np.array([run.plan.machines > 1 for run in rows.runs])
+    near, far = (width(errors["source"], dense & chosen) for chosen in (~machines, machines))
+    result = {
+        "several devices": LEAST_DEVICES_SIGMA,
+        "several machines": float(np.nanmax([far**2 - near**2, LEAST_NETWORK_SIGMA**2])) ** 0.5,
+    }
+    spread = spread_sigma(rows, result) ** 2
+
+    def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
+        """Return what is left of a width when the doubt of its rows' spread is taken out."""
+        total = width(found, inside, by_source=by_source)
+        return max(total**2 - float(spread[inside].mean()), (total / 2) ** 2) ** 0.5
+
+    for name in sorted(set(kind)):
+        several = len(set(source[kind == name])) > 1
+        for label in LABELS:
+            inside = (kind == name) & (labels == label)
+            if inside.sum() < LEAST_ROWS:
+                inside = kind == name
+            every = label in PYTORCH
+            seen = own(errors["source" if several else "size"], inside, by_source=every)
+            result[f"{name} seen {label}"] = seen
+            unseen = own(errors["device and source"], inside, by_source=every)
+            result[f"{name} unseen {label}"] = max(seen, unseen)
+    vendors = Counter(run.device.vendor for run in rows.runs)
+    few = np.array([run.device.vendor != vendors.most_common(1)[0][0] for run in rows.runs])
+    result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
+    result["unseen"] = float(np.nanmax(list(result.values())))
+    return {name: round(value, 3) for name, value in result.items()}
+
+
+def ceiling_sigma(fit: DecoderFit) -> float:
+    """Return the standard deviation of ln(best matrix product over the peak) from GPU to GPU."""
+    shares = fit.matmul_ceiling["bf16"]
+    chips = [
+        name for name in shares if not name.startswith("generation:") and accelerator(name).kind == "gpu"
+    ]
+    return float(np.std(np.log([shares[name] for name in chips]), ddof=1))
+
+
+def spread_sigma(rows: Rows, sigma: dict[str, float]) -> Array:
+    """Return what several devices and several machines add to the doubt of every row."""
+    devices = np.array([run.plan.devices > 1 for run in rows.runs])
+    machines = np.array([run.plan.machines > 1 for run in rows.runs])
+    variance = devices * sigma["several devices"] ** 2 + machines * sigma["several machines"] ** 2
+    return np.asarray(np.sqrt(variance))
+
+
+def coverage(rows: Rows, errors: dict[str, Array], name: str) -> dict[str, float]:
+    """
+    Return how many held-out rows lie inside the central 50, 80 and 90 % of widths made from other groups' rows.
+
+    Split-conformal: each group in turn is scored with widths from rows that share nothing with it, so no row helps to
+    set its own.
+    """
+    ratio = np.full(len(rows.runs), np.nan)
+    known = "seen" if name == "source" else "unseen"
+    for inside, others in folds(rows, name):
+        found = sigmas(rows.only(others), {key: value[others] for key, value in errors.items()})
+        added = spread_sigma(rows, found)
+        for i in np.flatnonzero(inside):
+            run = rows.runs[i]
+            label = f"{run.device.kind} {known} {label_of(run)}"
+            ratio[i] = abs(errors[name][i]) / np.hypot(found.get(label, found["unseen"]), added[i])
+    gpu = np.array([run.device.kind == "gpu" for run in rows.runs])
+    largest = np.array([line["source"] == LARGEST_SOURCE for line in rows.lines])
+    share = rows.weight / rows.weight.sum()
+    result: dict[str, float] = {}
+    for level, z in LEVELS.items():
+        result[f"{level}"] = float((ratio <= z).mean())
+        result[f"{level} GPU"] = float((ratio[gpu] <= z).mean())
+        result[f"{level} without the largest source"] = float((ratio[~largest] <= z).mean())
+        result[f"{level} by source"] = float(((ratio <= z) * share).sum())
+    return {key: round(value, 4) for key, value in result.items()}
+
+
+def label_of(run: DecoderRun) -> str:
+    """Return what is known of a run beforehand, as `decoder_log_sigma` groups it."""
+    if run.experts:
+        return "moe"
+    if not run.plan.overlap:
+        return "plain"
+    library = run.profile.precision.startswith(LIBRARY_PRECISION)
+    if run.device.kind != "gpu" or library:
+        return "dense"
+    return "framework" if doublings_of(run.device) > 0 else "pytorch"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="folder of traces")
+    parser.add_argument("--out", type=Path, default=Path("core/trainfare_core/data/decoder_calibration.json"))
+    parser.add_argument("--date", required=True, help="written into the file; the fit itself reads no clock")
+    arguments = parser.parse_args()
+    fit = empty_fit(arguments.data, arguments.date)
+    rows, skipped = read_rows(arguments.data / "throughput_train.csv", DecoderTraces(arguments.cache), fit)
+    for reason, count in skipped.most_common():
+        print(f"skipped {count:5d}  {reason}")
+    theta = solve(rows, fit).theta
+    left_out = {name: held_out(rows, name, fit, theta) for name in GROUPS}
+    errors = {name: found.errors for name, found in left_out.items()}
+    times = decoder_times(rows.ledger, rows.devices, rows.spread, coefficients(theta, fit))
+    scores = scores_of(rows, np.log(times.step_s) - rows.log_measured, left_out)
+    for name, values in scores.items():
+        print(f"{name:44s}", values)
+    final = coefficients(theta, fit).model_copy(
+        update={
+            "fitted_on": dict(sorted(Counter(line["source"] for line in rows.lines).items())),
+            "vendors": tuple(sorted({run.device.vendor for run in rows.runs})),
+            "generations": tuple(sorted({run.device.generation for run in rows.runs})),
+            "scores": scores,
+            "sigma": {**sigmas(rows, errors), "unmeasured ceiling": round(ceiling_sigma(fit), 3)},
+        }
+    )  # fmt: skip
+    text = json.dumps(rounded(final.model_dump()), indent=1, sort_keys=True)
+    DecoderFit.model_validate_json(text)
+    arguments.out.write_text(text + "\n", encoding="utf-8")
+    print(f"wrote {arguments.out}")
+
+
+def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> dict[str, dict[str, float]]:
+    """Return in-sample and held-out scores of the groups that the bars name, and the coverage of the intervals."""
+    vtrain = np.array([line["source"] == LARGEST_SOURCE for line in rows.lines])
+    many = np.array([run.plan.devices >= 8 for run in rows.runs])
+    experts = np.array([run.experts for run in rows.runs])
+    kind = np.array([run.device.kind for run in rows.runs])
+    parts = {
+        "": np.ones(len(vtrain), dtype=bool),
+        " without the largest source, 8 or more devices": ~vtrain & many,
+        " without the largest source, 8 or more devices, dense": ~vtrain & many & ~experts,
+        " experts": experts,
+        " TPU": kind == "tpu",
+        " Trainium": kind == "trainium",
+    }
+    found = {"in sample": score(fitted)}
+    errors = {name: one.errors for name, one in left_out.items()}
+    for name, values in errors.items():
+        for label, chosen in parts.items():
+            inside = chosen & np.isfinite(values)
+            if inside.any():
+                found[f"{name} left out{label}"] = score(values[inside])
+    stack = left_out["device"].with_stack
+    chosen = ~vtrain & many & ~experts & (kind == "gpu") & np.isfinite(stack)
+    if chosen.any():
+        found["device left out, stack seen on another GPU, dense"] = score(stack[chosen])
+    names = np.array([stack_of(line) for line in rows.lines])
+    for name in sorted(set(names[chosen])):
+        found[f"device left out, stack seen on another GPU, dense, {name}"] = score(
+            stack[chosen & (names == name)]
+        )
+    for name in COVERED:
+        found[f"coverage, {name} left out"] = coverage(rows, errors, name)
+    return found
+
+
+def rounded(value: Any) -> Any:
+    """Return the document with six significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Rows of language models for `step_time.py`: described, predicted through the product's path, left out on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve
+from benchmarks.fitting.language_models import LEVELS, folds
+from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
+from trainfare_core.candidates import SHARDINGS, CandidateTable, ModelParallel
+from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
+from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prices.book import MachineShapes
+
+__all__ = ["Answer", "decoder_answers", "predict_decoder"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    Seconds of one optimizer step, and the standard deviation of ln(measured / predicted).
+
+    `reach` is what the central 50, 80 and 90 % of |ln(measured / predicted)| stay below; None: the shipped quantiles.
+    """
+
+    measured_s: float
+    predicted_s: float
+    log_sigma: float
+    reach: tuple[float, float, float] | None = None
+
+
+def decoder_answers(
+    lines: list[dict[str, str]], cache: Path | None, leave_out: str | None = None, data: Path | None = None
+) -> dict[int, Answer | str]:
+    """
+    Return, by index of the line, what was predicted or why not; lines of other models are absent.
+
+    Args:
+        lines: of throughput_train.csv.
+        cache: folder of traces.
+        leave_out: "device", "source" or "size": the row's group is in no fit that predicts it. The fits are made
+            here, from the other lines; None: the shipped coefficients, which most of these rows helped to fit.
+        data: folder with microbench_achieved.csv, for fits of one's own.
+    """
+    traces = DecoderTraces(cache)
+    found = {i: decoder_run(line, traces) for i, line in enumerate(lines) if is_decoder_row(line)}
+    runs = {i: run for i, run in found.items() if isinstance(run, DecoderRun)}
+    fits = _left_out(lines, runs, leave_out, data) if leave_out else {}
+    answers: dict[int, Answer | str] = {i: run for i, run in found.items() if isinstance(run, str)}
+    for i, run in runs.items():
+        answers[i] = predict_decoder(run, fits.get(i, decoder_calibration()))
+    return answers
+
+
+def _left_out(
+    lines: list[dict[str, str]], runs: dict[int, DecoderRun], name: str, data: Path | None
+) -> dict[int, DecoderFit]:
+    if data is None:
+        msg = "--leave-out needs --data: the folder with microbench_achieved.csv and throughput_train.csv"
+        raise SystemExit(msg)
+    shipped = decoder_calibration()
+    base = empty_fit(data, shipped.fitted_at)
+    index = sorted(runs)
+    rows = Rows.of([runs[i] for i in index], [lines[i] for i in index], base, calibration())
+    start = solve(rows, base).theta
+    fits: dict[int, DecoderFit] = {}
+    for inside, seen in folds(rows, name):
+        others = rows.only(seen)
+        fit = coefficients(solve(others, base, start, 12).theta, base)
+        generations = tuple(sorted({run.device.generation for run in others.runs}))
+        # Widths are those of the shipped fit: they come from held-out errors of every group in turn.
+        fit = fit.model_copy(
+            update={"sigma": shipped.sigma, "generations": generations, "vendors": shipped.vendors}
+        )
+        fits.update({i: fit for i, own in zip(index, inside, strict=True) if own})
+    return fits
+
+
+def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
+    """Return the prediction of one row from the engine, or why it has none."""
+    plan = run.plan
+    kind = "none" if plan.devices == 1 else "fsdp" if plan.sharded else "ddp"
+
+    def one(value: int) -> np.ndarray:
+        return np.array([value], dtype=np.int64)
+
+    shapes = MachineShapes(
+        accelerator=np.array([run.device.name]), accelerator_count=np.array([plan.devices / plan.machines]),
+        vcpus=np.array([np.nan]), memory_gib=np.array([np.nan]),
+        network_gbit_per_s=np.array([plan.gbit_per_s or np.nan]),
+    )  # fmt: skip
+    plans = CandidateTable(
+        shape=one(0), nodes=one(plan.machines), sharding=one(SHARDINGS.index(kind)),
+        micro_batch=np.array([run.micro_batch]), micro_ratio=np.array([run.micro_batch]), accumulate=one(run.passes),
+        parallel=ModelParallel(
+            one(plan.tensor), one(plan.pipeline), one(plan.virtual), one(plan.context), one(plan.expert),
+            np.array([plan.sharded_optimizer]), np.array([plan.overlap]),
+        ),
+    )  # fmt: skip
+    table = predict_run(prepare(run.profile, decoder=fit), shapes, plans)
+    if table.unknown_because[0]:
+        return str(table.unknown_because[0])
+    sigma = float(table.log_sigma[0])
+    half, most, nearly = (z * sigma for z in LEVELS.values())
+    return Answer(run.step_s, float(table.step_s[0]), sigma, (half, most, nearly))

@@ -1,0 +1,174 @@
+"""
+Fit what measured peaks hold beyond the sum of a peak's parts, and how far they spread, by what is known about a job.
+
+    python -m benchmarks.fitting.memory --truth memory_reference.csv --cache DIR [--write] [--date YYYY-MM-DD]
+
+A class's location is the weighted median of the medians of its sources, and never below 0; its reach at 50, 80 and 90 %
+is that of its
+rows, drawn to the reach of all rows where few sources speak. Scores are held out by source: nothing of a source is in
+the fit that scores it. --write puts the fit on all rows into the package, with the data's hash and the scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fitting.memory_rows import MemoryRow, after_step_gib, predicted_gib, spread_of
+from trainfare_core.prediction.memory.calibrated import (
+    MemoryClass,
+    MemoryFit,
+    SpreadFit,
+)
+
+__all__ = ["fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups"]  # fmt: skip
+
+OUT = Path(__file__).resolve().parents[2] / "core/trainfare_core/data/memory_calibration.json"
+LEVELS = (0.5, 0.8, 0.9)
+POOLED_SOURCES = 2.0
+"""Sources at which a class's own reach counts as much as that of all rows."""
+SHARES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+MEASURED_SIGMA = 0.05
+"""Assumed: what another step of the same run may hold more than the one that was watched."""
+_CLASSES: tuple[MemoryClass, ...] = (
+    "one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised"
+)  # fmt: skip
+
+
+def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> MemoryFit:
+    """Return the fit on these rows, without scores."""
+    locations = {name: _location([r for r in rows if r.name == name]) for name in _CLASSES}
+    off = {name: [abs(r.residual - locations[name]) for r in rows if r.name == name] for name in _CLASSES}
+    everything = [value for values in off.values() for value in values]
+    classes: dict[MemoryClass, SpreadFit] = {}
+    for name in _CLASSES:
+        sources = len({r.source for r in rows if r.name == name})
+        reach = _reach(off[name] or everything, everything, sources / (sources + POOLED_SOURCES))
+        classes[name] = SpreadFit(
+            location=round(locations[name], 5), half_50=reach[0], half_80=reach[1], half_90=reach[2],
+            rows=len(off[name]), sources=sources,
+        )  # fmt: skip
+    draft = MemoryFit(
+        schema_version=1, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
+        classes=classes, carried_share=0.0, measured_sigma=MEASURED_SIGMA, scores={},
+    )  # fmt: skip
+    pairs = steps_of_groups(rows)
+    share = min(SHARES, key=lambda s: _mean_error(pairs, draft.model_copy(update={"carried_share": s})))
+    carried = draft.model_copy(update={"carried_share": share})
+    alike = [(first, r) for first, r in pairs if first.name == r.name]
+    after = [abs(math.log(r.measured_gib / after_step_gib(first, r, carried))) for first, r in alike]
+    reach = _reach(after or everything, everything, 1.0)
+    corrected = SpreadFit(
+        location=0.0, half_50=reach[0], half_80=reach[1], half_90=reach[2], rows=len(after),
+        sources=len({r.source for _, r in alike}),
+    )  # fmt: skip
+    return carried.model_copy(update={"classes": {**classes, "corrected": corrected}})
+
+
+def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRow]]:
+    """Return each row but the first of its source, model and method, beside that first one: the step that was run."""
+    first: dict[tuple[str, ...], MemoryRow] = {}
+    pairs: list[tuple[MemoryRow, MemoryRow]] = []
+    for row in rows:
+        if row.group in first:
+            pairs.append((first[row.group], row))
+        else:
+            first[row.group] = row
+    return pairs
+
+
+def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
+    """Return, for each source, the fit that saw nothing of it."""
+    sources = sorted({row.source for row in rows})
+    return {source: fit_rows([row for row in rows if row.source != source]) for source in sources}
+
+
+def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
+    """Return errors and coverage, without a run and after one measured step, each row by the fit without its source."""
+    fits = leave_one_source_out(rows)
+    alone = [(r, predicted_gib(r, fits[r.source]), fits[r.source].spread(r.name)) for r in rows]
+    after = [
+        (r, after_step_gib(first, r, fits[r.source]), spread_of(r, first, fits[r.source]))
+        for first, r in steps_of_groups(rows)
+    ]
+    found = {"source_left_out": _scores(alone)}
+    return {**found, "source_left_out_one_measured_step": _scores(after)} if after else found
+
+
+def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, float]:
+    errors = np.array([math.log(peak / row.measured_gib) for row, peak, _ in answers])
+    ape = np.abs(np.expm1(errors))
+    scores = {
+        "n": float(len(answers)), "mape": float(ape.mean()), "median_ape": float(np.median(ape)),
+        "p90_ape": float(np.quantile(ape, 0.9)), "worst_ape": float(ape.max()), "bias": float(np.expm1(errors).mean()),
+    }  # fmt: skip
+    for level in LEVELS:
+        reach = np.array([getattr(spread, f"half_{level * 100:.0f}") for _, _, spread in answers])
+        scores[f"coverage_{level * 100:.0f}"] = float((np.abs(errors) <= reach).mean())
+    return {name: round(value, 4) for name, value in scores.items()}
+
+
+def _location(rows: Sequence[MemoryRow]) -> float:
+    by_source: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        by_source[row.source].append(row.residual)
+    if not by_source:
+        return 0.0
+    medians = np.array([float(np.median(values)) for values in by_source.values()])
+    weights = np.sqrt([len(values) for values in by_source.values()])
+    return max(0.0, _weighted_median(medians, weights))
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    running = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(running, running[-1] / 2)])
+
+
+def _reach(own: Sequence[float], everything: Sequence[float], weight: float) -> list[float]:
+    """Return the reach at each level, between a class's own and that of all, in the logarithm."""
+    found: list[float] = []
+    for level in LEVELS:
+        mine, others = (max(float(np.quantile(values, level)), 1e-3) for values in (own, everything))
+        found.append(round(math.exp(weight * math.log(mine) + (1 - weight) * math.log(others)), 4))
+    return list(np.maximum.accumulate(found))
+
+
+def _mean_error(pairs: Sequence[tuple[MemoryRow, MemoryRow]], fit: MemoryFit) -> float:
+    errors = [abs(after_step_gib(a, b, fit) / b.measured_gib - 1) for a, b in pairs]
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def main() -> None:
+    from benchmarks.fitting.memory_rows import described_rows, memory_rows
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--write", action="store_true", help="put the fit into the package")
+    parser.add_argument("--date", default=datetime.now(timezone.utc).date().isoformat())
+    arguments = parser.parse_args()
+    with arguments.truth.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    rows = [row for row in memory_rows(lines, described_rows(lines, arguments.cache)) if row is not None]
+    scores = held_out_scores(rows)
+    sha256 = hashlib.sha256(arguments.truth.read_bytes()).hexdigest()
+    fit = fit_rows(rows, date=arguments.date, sha256=sha256).model_copy(update={"scores": scores})
+    print(json.dumps(fit.model_dump(), indent=1))
+    if arguments.write:
+        OUT.write_text(json.dumps(fit.model_dump(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

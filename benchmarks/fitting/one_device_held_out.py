@@ -1,0 +1,150 @@
+"""Rows of one device by the protocols of `step_time.py`: a group left out of the fit, one step measured elsewhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fitting.calibration_file import with_coefficients
+from benchmarks.fitting.held_out_groups import GROUPS
+from benchmarks.fitting.language_models_held_out import Answer
+from benchmarks.fitting.one_device_rows import chip_of, read_rows
+from benchmarks.fitting.one_device_solver import Problem, prior, solve
+from benchmarks.workloads import ProfileCache
+from trainfare_core.candidates import CandidateTable
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
+from trainfare_core.prediction.roofline.operations import (
+    Operations,
+    device_rates,
+    host_launch_s,
+    operation_times,
+)
+from trainfare_core.prediction.source import SourceCorrection
+from trainfare_core.prices.book import MachineShapes
+
+__all__ = ["FitsWithout", "Work", "one_step_answers", "predict_work"]
+
+Line = dict[str, str]
+
+_ITERATIONS = 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a row measured: a profile, its micro-batch over the profile's, and the seconds one step took."""
+
+    job: JobProfile
+    ratio: float
+    measured_s: float
+    extra_s: float = 0.0
+    """Timed with the step though the model does not run it: the copy of the batch to the device."""
+    factor: float = 1.0
+    """Times the step, what else the row timed: a trainer's loop with its loader."""
+
+
+class FitsWithout:
+    """
+    Fits of all measurements but those of one chip or one source, each made once.
+
+    Args:
+        data: folder of throughput_train.csv and the other files that the fit reads.
+        cache: traces of their models.
+        name: "device" or "source".
+    """
+
+    def __init__(self, data: Path, cache: ProfileCache, name: str) -> None:
+        self._name = {"device": "chip"}.get(name, name)
+        rows, index, _ = read_rows(data, cache, prior, calibration().communication.straggler_share)
+        self._problem = Problem(rows, index)
+        self._groups = np.array([GROUPS[self._name](row) for row in rows])
+        self._start = solve(self._problem)
+        self._known: dict[str, Calibration] = {}
+
+    def of(self, line: Line) -> Calibration:
+        """Return the fit that saw no measurement of a row's chip, or source."""
+        chip = chip_of(accelerator(line["accelerator"]).name)
+        value = chip if self._name == "chip" else line["source"]
+        if value not in self._known:
+            without = self._groups == value
+            theta = solve(self._problem, self._start, _ITERATIONS, without)
+            kept = [row.device for row, left in zip(self._problem.rows, without, strict=True) if not left]
+            self._known[value] = with_coefficients(
+                calibration(),
+                self._problem.index.of,
+                theta,
+                {device.name: device for device in kept}.values(),
+            )
+        return self._known[value]
+
+
+def predict_work(
+    line: Line, work: Work, fit: Calibration, correction: SourceCorrection | None = None
+) -> Answer | str:
+    """Return the prediction of one step on a row's one device from the engine, or why it has none."""
+    run = prepare(work.job, fit)
+    if correction is not None:
+        run = replace(run, correction=correction)
+    nothing = np.array([math.nan])
+    machines = MachineShapes(
+        np.array([accelerator(line["accelerator"]).name]), np.array([1.0]), nothing, nothing, nothing
+    )
+    one, zero = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    micro = np.array([float(work.job.batch.micro_batch_size or math.nan) * work.ratio])
+    table = predict_run(run, machines, CandidateTable(zero, one, zero, micro, np.array([work.ratio]), one))
+    if table.unknown_because[0]:
+        return str(table.unknown_because[0])
+    predicted_s = float(table.step_s[0]) * work.factor + work.extra_s
+    return Answer(work.measured_s, predicted_s, float(table.log_sigma[0]))
+
+
+def one_step_answers(
+    lines: list[Line], works: dict[int, Work], fits: FitsWithout | None
+) -> dict[int, list[Answer]]:
+    """
+    Predict each row once for every other chip that ran the same model with the same software and precision.
+
+    Args:
+        lines: the table.
+        works: what its rows of one device measured, by index.
+        fits: fits that saw no row of the target's group; None: the shipped one.
+
+    Returns:
+        By index, one answer for every step measured elsewhere; rows without one are absent.
+    """
+    same: dict[tuple[str, ...], list[int]] = {}
+    for i in works:
+        key = tuple(lines[i][name] for name in ("source", "model", "precision", "framework"))
+        same.setdefault(key, []).append(i)
+    chips = {i: chip_of(accelerator(lines[i]["accelerator"]).name) for i in works}
+    found: dict[int, list[Answer]] = {}
+    for group in same.values():
+        for i, j in permutations(group, 2):
+            if chips[i] == chips[j]:
+                continue
+            fit = calibration() if fits is None else fits.of(lines[i])
+            correction = _measured_elsewhere(lines[j], works[j], fit)
+            answer = predict_work(lines[i], works[i], fit, correction)
+            if isinstance(answer, Answer) and correction.device is not None:
+                found.setdefault(i, []).append(answer)
+    return found
+
+
+def _measured_elsewhere(line: Line, work: Work, fit: Calibration) -> SourceCorrection:
+    """Return what a row's measured step says about other devices."""
+    device = accelerator(line["accelerator"])
+    operations = Operations.of(work.job, fit)
+    rates = device_rates(device, operations, fit)
+    if rates.unknown_because:
+        return SourceCorrection()
+    ratio = np.array([work.ratio])
+    times = operation_times(operations, [rates], np.zeros(1, dtype=np.int64), ratio, fit)
+    host_s = float(host_launch_s(operations, device, fit).sum())
+    measured_s = (work.measured_s - work.extra_s) / work.factor
+    return SourceCorrection.of(device, measured_s, float(times.total_s.sum()), host_s)

@@ -1,0 +1,117 @@
+"""
+Write the shipped table of published comparisons, and fit the two constants that depend on it.
+
+    python -m benchmarks.fitting.strategy transfer_results.csv [--check]
+
+Writes `core/trainfare_core/data/strategy_evidence.csv` (`--check` compares instead), then prints `WIDENING` and
+`ANSWER_AT` of `strategy/choice.py` as leave-one-source-out residuals give them. Scoring is
+`benchmarks/strategy.py`, which leaves the source of each scored row out of the table and of both constants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fitting.strategy_rows import read_cases
+from trainfare_core.strategy.choice import advantage, choose
+from trainfare_core.strategy.evidence import COLUMNS, Comparison, Evidence, comparisons
+from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, metric_kind
+
+TABLE = Path(__file__).parents[2] / "core/trainfare_core/data/strategy_evidence.csv"
+INSIDE = 0.80
+ANSWERED = 0.82
+
+
+def table_text(rows: list[Comparison]) -> str:
+    """Return the table as it is shipped."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        numbers = (row.samples, row.scratch_epochs, row.scratch_step_ratio)
+        advantages = (row.advantage_pct.get(name) for name in STRATEGIES)
+        cells = ["" if value is None else f"{value:g}" for value in (*numbers, *advantages)]
+        writer.writerow(
+            [row.source, row.domain, row.dataset, row.model, row.metric, *cells, row.published_in]
+        )
+    return out.getvalue()
+
+
+def situation_of(row: Comparison) -> Situation:
+    """Return what was known before the comparison was made."""
+    return Situation(
+        domain=row.domain,
+        offered=tuple(name for name in STRATEGIES if name in row.advantage_pct),
+        samples=row.samples,
+        metric=metric_kind(row.metric),
+        scratch_epochs=row.scratch_epochs,
+        scratch_step_ratio=row.scratch_step_ratio,
+    )
+
+
+def reference_of(row: Comparison) -> Strategy:
+    """Return the strategy that the others' intervals are told against."""
+    for name in ("full_finetune", "lora"):
+        if name in row.advantage_pct:
+            return name
+    return next(iter(row.advantage_pct))
+
+
+def needed_widening(row: Comparison, known: Evidence) -> list[float]:
+    """Return, for each strategy beside the reference, the factor that just puts it inside the interval."""
+    reference = reference_of(row)
+    factors = []
+    for name in row.advantage_pct:
+        if name == reference:
+            continue
+        edge = advantage(situation_of(row), name, reference, known)
+        actual = row.advantage_pct[name] - row.advantage_pct[reference]
+        middle = edge.quantile_pct(0.5)
+        bound = edge.quantile_pct(0.9 if actual > middle else 0.1, widening=1.0)
+        miss, width = abs(actual - middle), max(abs(bound - middle), 1e-9)
+        factors.append(miss / width)
+    return factors
+
+
+def widening(rows: list[Comparison], known: Evidence) -> float:
+    """Return the factor with which `INSIDE` of the comparisons lie inside; each is left out by source."""
+    left = {source: known.without(source) for source in {row.source for row in rows}}
+    factors = [factor for row in rows for factor in needed_widening(row, left[row.source])]
+    return float(np.quantile(factors, INSIDE))
+
+
+def answer_at(rows: list[Comparison], known: Evidence) -> float:
+    """Return the lowest P(best) that at most `ANSWERED` of the comparisons exceed; each is left out by source."""
+    left = {source: known.without(source) for source in {row.source for row in rows}}
+    surest = sorted((choose(situation_of(row), left[row.source]).p_best for row in rows), reverse=True)
+    return math.ceil(1000 * surest[int(ANSWERED * len(surest))]) / 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=Path, help="published runs, schema of transfer_results.csv")
+    parser.add_argument("--check", action="store_true", help="compare with the shipped table, write nothing")
+    arguments = parser.parse_args()
+    cases, skipped = read_cases(arguments.rows)
+    text = table_text([case.comparison for case in cases])
+    if arguments.check:
+        if text != TABLE.read_text(encoding="utf-8"):
+            sys.exit(f"{TABLE.name} is not what {arguments.rows.name} gives: run without --check")
+    else:
+        TABLE.write_text(text, encoding="utf-8")
+    comparisons.cache_clear()
+    shipped = list(comparisons())
+    known = Evidence.of(shipped)
+    print(f"{len(shipped)} comparisons, {len(set(known.source))} sources; left out: {dict(skipped)}")
+    print(f"WIDENING {widening(shipped, known):.2f}, ANSWER_AT {answer_at(shipped, known):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""
+What it takes to read a price file of a whole cloud: a body of 3 GB over loopback, by the one way out.
+
+    python -m benchmarks.speed.bulk_stream [--gigabytes 3] [--packed] [--json OUT]
+
+The server is a process of its own, so the peak is the reader's. AWS's bulk offer is up to 3 GB; the bar is 200 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import socket
+import sys
+import time
+import zlib
+from pathlib import Path
+
+from trainfare_providers.http.outlet import BULK_LIMITS, Outlet
+
+ROW = b'"SKU0000000000001","OnDemand","2026-07-01","$per On Demand Linux p4d.24xlarge","Hrs","21.9576420000","USD"\n'
+BLOCK = ROW * (2**20 // len(ROW))
+
+
+def serve(listener: socket.socket, blocks: int, *, packed: bool) -> None:
+    """Answer one request with that many blocks."""
+    connection, _ = listener.accept()
+    with connection:
+        while b"\r\n\r\n" not in connection.recv(65536):
+            pass
+        ends = (
+            "Content-Encoding: gzip\r\nTransfer-Encoding: chunked"
+            if packed
+            else f"Content-Length: {blocks * len(BLOCK)}"
+        )
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{ends}\r\nConnection: close\r\n\r\n".encode())
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+        for _ in range(blocks):
+            send(connection, packer.compress(BLOCK) if packed else BLOCK, packed=packed)
+        if packed:
+            send(connection, packer.flush(), packed=True)
+            connection.sendall(b"0\r\n\r\n")
+
+
+def send(connection: socket.socket, data: bytes, *, packed: bool) -> None:
+    if data:
+        connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if packed else data)
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gigabytes", type=float, default=3.0, help="size of the body, unpacked, 10^9 bytes")
+    parser.add_argument("--packed", action="store_true", help="compressed on the way")
+    parser.add_argument("--json", type=Path)
+    wanted = parser.parse_args()
+    blocks = round(wanted.gigabytes * 1e9 / len(BLOCK))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        context = multiprocessing.get_context("fork")
+        server = context.Process(target=serve, args=(listener, blocks), kwargs={"packed": wanted.packed})
+        server.start()
+        before, began = peak_bytes(), time.perf_counter()
+        lines = size = 0
+        with (
+            Outlet("aws", budget_s=BULK_LIMITS.total_s) as outlet,
+            outlet.stream(f"http://127.0.0.1:{port}/offers.csv", limits=BULK_LIMITS) as chunks,
+        ):
+            for chunk in chunks:
+                lines += chunk.count(b"\n")
+                size += len(chunk)
+        seconds = time.perf_counter() - began
+        server.join()
+    assert (lines, size) == (blocks * len(BLOCK) // len(ROW), blocks * len(BLOCK))
+    peak_mb, before_mb = peak_bytes() / 1e6, before / 1e6
+    print(f"{size / 1e9:.2f} GB, {lines:,} rows in {seconds:.1f} s ({size / 1e6 / seconds:,.0f} MB/s)")
+    print(
+        f"peak resident memory {peak_mb:.0f} MB, of which {before_mb:.0f} MB before the first byte; bar 200 MB"
+    )
+    if wanted.json:
+        cases = {
+            "peak resident memory": {"ours": peak_mb, "peer": None, "ratio": None, "unit": "MB"},
+            "seconds": {"ours": seconds, "peer": None, "ratio": None, "unit": "s"},
+        }
+        wanted.json.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
+    sys.exit(peak_bytes() > 200e6)
+
+
+if __name__ == "__main__":
+    main()

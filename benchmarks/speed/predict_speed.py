@@ -1,0 +1,129 @@
+"""
+How long one prediction of everything takes: a profile on every accelerator, device count and number of machines.
+
+    python -m benchmarks.speed.predict_speed [--job job.json ...] [--repeat 50] [--json OUT]
+
+Every accelerator of the catalogue that trains, times 1, 2, 4, 8 devices, times 1, 2, 4, 8, 16 machines, in one call of
+the product's own `predict`, reading of the profile included. The profiles are a small one (ResNet-50), a large one (36
+layers of a transformer, none of whose shapes repeat) and a language model; --job adds profiles of one's own. Times are
+wall-clock, milliseconds. The promise is 100 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.hardware.accelerators import accelerators
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import predict
+from trainfare_core.prices.book import MachineShapes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+from builders.profiles import gpt_profile
+from builders.profiles import profile as resnet_profile
+
+__all__ = ["Case", "everything", "time_profile"]
+
+DEVICES, MACHINES = (1, 2, 4, 8), (1, 2, 4, 8, 16)
+PROMISED_MS = 100.0
+_GBIT = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Time of one call; `peer` stands for the promise."""
+
+    ours: float
+    p90: float
+    peer: float
+    ratio: float
+    columns: int
+    answered: int
+    operations: int
+    unit: str = "ms"
+
+
+def everything(profile: JobProfile) -> tuple[MachineShapes, CandidateTable]:
+    """Return every accelerator that trains as machines of 1 to 8 devices, and plans for 1 to 16 of them."""
+    names = [device.name for device in accelerators() if device.trains]
+    count = len(names) * len(DEVICES)
+    shapes = MachineShapes(
+        accelerator=np.repeat(names, len(DEVICES)),
+        accelerator_count=np.tile(np.array(DEVICES, dtype=np.float64), len(names)),
+        vcpus=np.full(count, 96.0),
+        memory_gib=np.full(count, 1024.0),
+        network_gbit_per_s=np.full(count, _GBIT),
+    )
+    shape = np.repeat(np.arange(count), len(MACHINES))
+    nodes = np.tile(np.array(MACHINES, dtype=np.int64), count)
+    alone = shapes.accelerator_count[shape] * nodes == 1
+    size = len(shape)
+    plans = CandidateTable(
+        shape=shape,
+        nodes=nodes,
+        sharding=np.where(alone, SHARDINGS.index("none"), SHARDINGS.index("ddp")),
+        micro_batch=np.full(size, float(profile.batch.micro_batch_size or math.nan)),
+        micro_ratio=np.ones(size),
+        accumulate=np.full(size, profile.parallel.accumulate_grad_batches, dtype=np.int64),
+    )
+    return shapes, plans
+
+
+def time_profile(profile: JobProfile, repeat: int) -> Case:
+    """Return how long a prediction of everything takes."""
+    shapes, plans = everything(profile)
+    table = predict(profile, shapes, plans)
+    times: list[float] = []
+    for _ in range(repeat):
+        gc.collect()
+        start = time.perf_counter()
+        predict(profile, shapes, plans)
+        times.append((time.perf_counter() - start) * 1e3)
+    middle = statistics.median(times)
+    return Case(
+        ours=middle, p90=sorted(times)[math.ceil(0.9 * len(times)) - 1], peer=PROMISED_MS, ratio=PROMISED_MS / middle,
+        columns=len(plans), answered=int((table.unknown_because == "").sum()), operations=len(profile.operations),
+    )  # fmt: skip
+
+
+def built_in() -> dict[str, JobProfile]:
+    """Return the profiles of the promise: small, large, and a language model."""
+    layers = [gpt_profile(layers=1, width=768 + 64 * i, heads=12 + i, head=False) for i in range(36)]
+    groups = tuple(group for layer in layers for group in layer.operations)
+    return {
+        "predict_everything_small": resnet_profile(),
+        "predict_everything_large": layers[0].model_copy(update={"operations": groups, "name": "36 widths"}),
+        "predict_everything_language_model": gpt_profile(layers=32, width=4096, heads=32),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--job", type=Path, action="append", default=[], help="a profile of one's own")
+    parser.add_argument("--repeat", type=int, default=50)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    profiles = built_in() | {path.stem: JobProfile.from_json(path.read_bytes()) for path in arguments.job}
+    cases = {name: time_profile(profile, arguments.repeat) for name, profile in profiles.items()}
+    print(f"{'profile':36s}{'operations':>11s}{'columns':>9s}{'answered':>10s}{'median':>11s}{'p90':>11s}")
+    for name, case in cases.items():
+        counts = f"{case.operations:11d}{case.columns:9d}{case.answered:10d}"
+        print(f"{name:36s}{counts}{case.ours:8.1f} ms{case.p90:8.1f} ms")
+    if arguments.json:
+        document = {"cases": {name: asdict(case) for name, case in cases.items()}}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""
+A digest of the code that traces: kept traces are valid while it stays the same.
+
+Comments, docstrings and layout do not change a trace, so the digest is made of the syntax tree without them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+__all__ = ["TRACER_PACKAGES", "code_digest", "tracer_digest", "tracer_sources"]
+
+TRACER_PACKAGES = ("trainfare.trace", "trainfare.prelaunch")
+"""Everything that decides which operations, bytes and memory a traced step has."""
+
+
+def tracer_sources() -> tuple[Path, ...]:
+    """Return every source file of the tracer's packages, at any depth, in a fixed order."""
+    folders: list[Path] = []
+    for package in TRACER_PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            msg = f"{package}: no such package; traces on disk could not be told from stale ones"
+            raise ModuleNotFoundError(msg)
+        folders += map(Path, spec.submodule_search_locations)
+    return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))
+
+
+def code_digest(source: str) -> bytes:
+    """Return a digest of what a source file does: its syntax tree without docstrings, comments and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
+
+
+@lru_cache
+def tracer_digest(more: tuple[Path, ...], libraries: tuple[str, ...]) -> str:
+    """
+    Return a digest of the tracer, of further sources and of the versions of libraries.
+
+    Args:
+        more: sources of the models that are traced.
+        libraries: distributions whose operations or models are traced.
+    """
+    digest = hashlib.sha256()
+    for path in (*more, *tracer_sources()):
+        digest.update(code_digest(path.read_text(encoding="utf-8")))
+    for name in sorted(libraries):
+        digest.update(f"{name} {version(name)}".encode())
+    return digest.hexdigest()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

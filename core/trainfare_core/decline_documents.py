@@ -1,0 +1,381 @@
+"""What `trainfare decline ...` answers: documents with a published schema, made from the cost-decline core."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core._version import __version__
+from trainfare_core.decline import (
+    DeclineError,
+    Domain,
+    Forecast,
+    Part,
+    Quantiles,
+    Question,
+    Rate,
+    RateDoubt,
+    Rates,
+    RunState,
+    Series,
+    Triple,
+    check_claims,
+    consistent_triples,
+    cost_in_year,
+    decompose,
+    fit_moore,
+    fit_wright,
+    forecast,
+    wait,
+)
+from trainfare_core.errors import InputError
+
+__all__ = [
+    "ClaimsAnswer",
+    "DecompositionAnswer",
+    "ForecastAnswer",
+    "WaitAnswer",
+    "claims_answer",
+    "decomposition_answer",
+    "forecast_from_priors",
+    "forecast_from_series",
+    "said_as_input",
+    "wait_answer",
+]
+
+MAX_YEARS = 50
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+IMPOSSIBLE = Triple(57, 47, 70)
+"""Hardware, software and total of the seed article, percent a year."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Answer(_Model):
+    schema_version: Literal[1] = 1
+    tool_version: str = __version__
+
+    def to_json(self) -> str:
+        """JSON text; the same input gives the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+class ClaimLine(_Model):
+    """One figure, computed again."""
+
+    id: str
+    figure: str
+    stated: Finite | None
+    computed: Finite
+    unit: str
+    off_by: Finite | None = Field(description="computed / stated, of log-rates for percent a year")
+    verdict: Literal["consistent", "off", "impossible", "derived"]
+    source: str
+    note: str
+
+
+class TripleLine(_Model):
+    """Declines in percent a year: two parts and the total they are said to make."""
+
+    hardware: Finite
+    software: Finite
+    total: Finite
+    residual: Finite = Field(description="total minus what the parts make, percentage points")
+
+
+class ClaimsAnswer(_Answer):
+    """Every figure of the seed article with its verdict."""
+
+    claims: tuple[ClaimLine, ...]
+    impossible_triple: TripleLine
+    consistent_triples: tuple[TripleLine, ...]
+
+
+class Band(_Model):
+    """A central interval, USD."""
+
+    low: Finite
+    high: Finite
+
+
+class YearLine(_Model):
+    """The cost in one year."""
+
+    year: Finite
+    median: Finite
+    within_50: Band
+    within_90: Band
+    chance_cheaper: Annotated[float, Field(ge=0, le=1)] = Field(description="than the last known cost")
+
+
+class ForecastAnswer(_Answer):
+    """What a run costs in later years."""
+
+    law: Literal["moore", "wright", "priors"]
+    question: Literal["compute", "quality"] | None = Field(
+        description="None: a fitted series, whatever it holds"
+    )
+    cost_now: Finite
+    year_now: Finite
+    decline_per_year: Finite = Field(description="median, fraction; negative rises")
+    years: tuple[YearLine, ...]
+    informative: bool = Field(description="false: the last 95 % interval spans a factor of 10,000 or more")
+    notes: tuple[str, ...]
+
+
+class QuantileLine(_Model):
+    """A quantity at the 5, 50 and 95 % quantiles of the decline."""
+
+    at_5: Finite
+    at_50: Finite
+    at_95: Finite
+
+
+class NpvLine(_Model):
+    """Net present value of starting after some years, at the median decline."""
+
+    start_in_years: Finite
+    npv_usd: Finite
+
+
+class RegretLine(_Model):
+    """What a start loses against the best one."""
+
+    start_in_years: Finite
+    loss_usd: QuantileLine
+
+
+class WaitAnswer(_Answer):
+    """Train now or wait."""
+
+    decision: Literal["train now", "wait", "cannot tell", "do not train"]
+    cost_usd: Finite
+    value_usd_per_year: Finite
+    decline_per_year: QuantileLine = Field(description="fraction a year")
+    best_start_years: QuantileLine
+    npv_now_usd: Finite
+    npv_best_usd: QuantileLine
+    npv_at: tuple[NpvLine, ...]
+    break_even_usd_per_year: QuantileLine
+    probability_waiting_is_right: Annotated[float, Field(ge=0, le=1)]
+    regrets: tuple[RegretLine, ...]
+    assumptions: tuple[str, ...]
+
+
+class PartLine(_Model):
+    """One cause of the change."""
+
+    cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]
+    factor: Finite = Field(description="by which it made the run cheaper; below 1: dearer")
+    share: Finite = Field(description="of the log change; may be negative")
+    decline_per_year: Finite
+
+
+class DecompositionAnswer(_Answer):
+    """Which part of a change of cost each cause made."""
+
+    cost_from_usd: Finite
+    cost_to_usd: Finite
+    years: Finite
+    parts: tuple[PartLine, ...]
+
+
+@contextmanager
+def said_as_input() -> Generator[None, None, None]:
+    """
+    Turn the core's own error into ours.
+
+    Raises:
+        InputError: in place of a DeclineError.
+    """
+    try:
+        yield
+    except DeclineError as error:
+        raise InputError(str(error)) from error
+
+
+def claims_answer() -> ClaimsAnswer:
+    """Return the claims table with its verdicts."""
+    return ClaimsAnswer(
+        claims=tuple(
+            ClaimLine(
+                id=claim.name,
+                figure=claim.figure,
+                stated=claim.stated,
+                computed=claim.computed,
+                unit=claim.unit,
+                off_by=claim.off_by,
+                verdict=claim.verdict,
+                source=claim.source,
+                note=claim.note,
+            )
+            for claim in check_claims()
+        ),
+        impossible_triple=_triple(IMPOSSIBLE),
+        consistent_triples=tuple(_triple(each) for each in consistent_triples(IMPOSSIBLE)),
+    )
+
+
+def forecast_from_priors(
+    cost: float, year_now: float, until: float, *, question: Question, domain: Domain
+) -> ForecastAnswer:
+    """
+    Forecast a cost from the shipped rates, year by year.
+
+    Raises:
+        InputError: a cost or a date that cannot be used.
+    """
+    with said_as_input():
+        rates = Rates.of(domain)
+        years = [
+            cost_in_year(cost, year_now, year, question=question, rates=rates)
+            for year in _years(year_now, until)
+        ]
+        median = Rate(-rates.total(question).quantile(0.5)).decline
+        return _forecast_answer(years, cost, year_now, median, question)
+
+
+def forecast_from_series(series: Series, until: float, law: Literal["moore", "wright"]) -> ForecastAnswer:
+    """
+    Fit a series and forecast it, year by year.
+
+    Raises:
+        InputError: a series that the law cannot be fitted to, or a date that is not after it.
+    """
+    with said_as_input():
+        fit = fit_moore(series) if law == "moore" else fit_wright(series)
+        years = [forecast(fit, year) for year in _years(fit.last_year, until)]
+        ahead = years[0].year - fit.last_year
+        median = Rate.from_points(0.0, fit.last_cost, ahead, years[0].median).decline
+        return _forecast_answer(years, fit.last_cost, fit.last_year, median, None)
+
+
+def wait_answer(
+    cost_usd: float,
+    value_usd_per_year: float,
+    decline: RateDoubt,
+    *,
+    discount_per_year: float,
+    run_years: float,
+    obsolete_in_years: float,
+    confidence: float,
+) -> WaitAnswer:
+    """
+    Weigh a cheaper run later against having the model sooner.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+    with said_as_input():
+        found = wait(
+            cost_usd,
+            decline,
+            value_usd_per_year=value_usd_per_year,
+            discount_per_year=discount_per_year,
+            run_years=run_years,
+            obsolete_in_years=obsolete_in_years,
+            confidence=confidence,
+        )
+    low, mid, high = (Rate(-decline.quantile(p)).decline for p in (0.05, 0.5, 0.95))
+    return WaitAnswer(
+        decision=found.decision,
+        cost_usd=cost_usd,
+        value_usd_per_year=value_usd_per_year,
+        decline_per_year=QuantileLine(at_5=low, at_50=mid, at_95=high),
+        best_start_years=_quantiles(found.best_start_years),
+        npv_now_usd=found.npv_now_usd,
+        npv_best_usd=_quantiles(found.npv_best_usd),
+        npv_at=tuple(NpvLine(start_in_years=at.start_in_years, npv_usd=at.npv_usd) for at in found.npv_at),
+        break_even_usd_per_year=_quantiles(found.break_even_usd_per_year),
+        probability_waiting_is_right=found.probability_waiting_is_right,
+        regrets=tuple(
+            RegretLine(start_in_years=each.start_in_years, loss_usd=_quantiles(each.loss_usd))
+            for each in found.regrets
+        ),
+        assumptions=found.assumptions,
+    )
+
+
+def decomposition_answer(earlier: RunState, later: RunState) -> DecompositionAnswer:
+    """
+    Split the change of cost between two runs.
+
+    Raises:
+        InputError: the second is not later, or costs the same.
+    """
+    with said_as_input():
+        split = decompose(earlier, later)
+    return DecompositionAnswer(
+        cost_from_usd=earlier.cost_usd,
+        cost_to_usd=later.cost_usd,
+        years=later.year - earlier.year,
+        parts=(
+            _part("algorithm", split.algorithm),
+            _part("price", split.price),
+            _part("hardware", split.hardware),
+            _part("price_performance", split.price_performance),
+            _part("utilisation", split.utilisation),
+            _part("total", split.total),
+        ),
+    )
+
+
+def _years(now: float, until: float) -> list[float]:
+    if not now < until <= now + MAX_YEARS:
+        raise InputError(f"--until {until:g}: give a year after {now:g}, at most {MAX_YEARS} years later")
+    whole = [now + step for step in range(1, MAX_YEARS + 1) if now + step < until - 1e-9]
+    return [*whole, until]
+
+
+def _forecast_answer(
+    years: list[Forecast], cost: float, year_now: float, decline: float, question: Question | None
+) -> ForecastAnswer:
+    lines = tuple(
+        YearLine(
+            year=each.year,
+            median=each.median,
+            within_50=_band(each, 0.5),
+            within_90=_band(each, 0.9),
+            chance_cheaper=each.prob_below(cost),
+        )
+        for each in years
+    )
+    basis = years[-1].basis
+    return ForecastAnswer(
+        law=basis.law,
+        question=question,
+        cost_now=cost,
+        year_now=year_now,
+        decline_per_year=decline,
+        years=lines,
+        informative=years[-1].informative,
+        notes=basis.notes,
+    )
+
+
+def _band(ahead: Forecast, level: float) -> Band:
+    bounds = ahead.interval(level)
+    return Band(low=bounds.low, high=bounds.high)
+
+
+def _quantiles(values: Quantiles) -> QuantileLine:
+    return QuantileLine(at_5=values.at_5, at_50=values.at_50, at_95=values.at_95)
+
+
+def _triple(triple: Triple) -> TripleLine:
+    return TripleLine(
+        hardware=triple.hardware, software=triple.software, total=triple.total, residual=triple.residual
+    )
+
+
+def _part(
+    cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"], part: Part
+) -> PartLine:
+    return PartLine(
+        cause=cause, factor=1 / Rate(part.log).factor, share=part.share, decline_per_year=part.rate.decline
+    )

@@ -1,0 +1,1 @@
+"""Every accelerator by name: peak FLOP/s per dtype, memory, bandwidths and links."""

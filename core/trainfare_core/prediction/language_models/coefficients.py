@@ -1,0 +1,130 @@
+"""Fitted coefficients of language models; `benchmarks/fitting/language_models.py` writes the file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
+
+__all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
+
+STACKS: Final = ("plain", "eager", "compiled", "library")
+"""What runs a model: a trainer with neither fused attention nor overlap, PyTorch, torch.compile, fused kernels."""
+
+USUAL_CEILING: Final = 0.8
+"""Share of the dense peak that the best matrix product reaches, where nobody has measured it."""
+
+
+ALIKE: Final = 0.15
+"""Chips of one generation whose peaks differ by less reach the same share of it."""
+
+
+class DecoderFit(BaseModel):
+    """
+    Coefficients of `decoder_step`, with their birth and held-out scores.
+
+    `matmul_ceiling` is measured, by accelerator and type ("bf16", "fp8"): the best matrix product over the dense
+    peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Everything else
+    holds for all devices; `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU
+    by what runs the model there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fitted_at: str
+    data_sha256: str
+    fitted_on: dict[str, int]
+    generations: tuple[str, ...]
+    """Generations of the accelerators that had rows."""
+    vendors: tuple[str, ...]
+    """Their makers."""
+    scores: dict[str, dict[str, float]]
+    matmul_ceiling: dict[str, dict[str, float]]
+    product_efficiency: float
+    product8_efficiency: float
+    grouped_efficiency: float
+    attention_efficiency: float
+    batched_efficiency: float
+    vector_efficiency: float
+    fused_bytes_share: float
+    """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""
+    cast_bytes_share: float
+    """Of the bytes of casts to 8 bits, what is moved: many are fused into the operation before."""
+    host_launch_s: float
+    plain_host_factor: float
+    """The same for trainers that issue gradients after backward: they also issue more, smaller operations."""
+    hold_exponent: float
+    """How sharply the slower of device and host decides: step = (device^h + host^h)^(1/h)."""
+    narrow_slope: float
+    """Loss of efficiency for every halving of a product's width below 4,096."""
+    expert_slope: float
+    """The same for experts, by their narrowest matrix."""
+    kind_factor: dict[str, float]
+    stack_factor: dict[str, float]
+    """By `STACKS`: time over that of the mean stack on the same GPU."""
+    framework_slope: float
+    """Exponent of the bf16 peak over an A100's (up to an H100's) by which eager and compiled PyTorch take longer."""
+    bubble_factor: float
+    last_stage_exposed: float
+    """Of the head's products, which one pipeline stage holds alone, the share that the other stages wait for."""
+    tensor_exposed: float
+    """Share of the tensor-parallel exchange that the step waits for, where a library overlaps it with products."""
+    tensor_exposed_late: float
+    """The same where nothing overlaps it."""
+    expert_exposed: float
+    data_exposed: float
+    """Share of gradient and weight traffic that is exposed even where there is enough to hide it behind."""
+    network_efficiency: float
+    sigma: dict[str, float]
+    """Standard deviation of ln(measured / predicted) by what is known, so that 80 % of rows never fitted lie inside."""
+
+    def ceiling(self, device: Accelerator, dtype: str) -> float:
+        """
+        Return the share of the dense peak that the best matrix product reaches on `device`.
+
+        A device that nobody measured counts as the mean of its generation, else as `USUAL_CEILING`.
+        """
+        measured = self.matmul_ceiling.get(dtype, {})
+        usual = measured.get(f"generation:{device.generation}", measured.get("any", USUAL_CEILING))
+        return measured.get(device.name, usual)
+
+    def knows_ceiling(self, device: Accelerator) -> bool:
+        """Whether the best matrix product was measured on `device`, or on one of its generation and of its speed."""
+        peak = device.peak_flops_per_s("bf16") or 0.0
+        for name in self.matmul_ceiling.get("bf16", {}):
+            if name == device.name:
+                return True
+            if name == "any" or name.startswith("generation:"):
+                continue
+            other = accelerator(name)
+            near = abs(peak - (other.peak_flops_per_s("bf16") or 0.0)) <= ALIKE * peak
+            if other.generation == device.generation and near:
+                return True
+        return False
+
+    def roofline(self) -> DecoderFit:
+        """Return the same with every efficiency 1 and nothing but kernels: what no prediction may beat."""
+        return self.model_copy(
+            update={
+                "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
+                "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
+                "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
+                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {}, "stack_factor": {},
+                "framework_slope": 0.0,
+            }
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def decoder_calibration() -> DecoderFit:
+    """Return the coefficients that ship with trainfare, read once per process."""
+    text = (
+        resources.files("trainfare_core")
+        .joinpath("data/decoder_calibration.json")
+        .read_text(encoding="utf-8")
+    )
+    return DecoderFit.model_validate_json(text)

@@ -1,0 +1,122 @@
+"""From plans to the rows of `decoder_step`: one profile of a language model on every device and machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import SHARDINGS, CandidateTable, ModelParallel
+from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.language_models.coefficients import DecoderFit
+from trainfare_core.prediction.language_models.step import (
+    DecoderTimes,
+    DeviceRows,
+    Spread,
+    decoder_times,
+    doublings_of,
+)
+from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
+from trainfare_core.prediction.network.collectives import Links
+from trainfare_core.prices.book import MachineShapes
+
+__all__ = ["decoder_device_s", "decoder_ledger", "decoder_log_sigma", "decoder_plan_times", "spread_of_plans"]
+
+Array = NDArray[np.float64]
+
+BYTES_PER_GBIT = 1e9 / 8
+PORTING_SIGMA = 0.05
+_FSDP = SHARDINGS.index("fsdp")
+
+
+def decoder_ledger(profile: JobProfile) -> DecoderLedger | None:
+    """Return the sums that the terms of language models need; None where they do not speak for the profile."""
+    return DecoderLedger.of(profile) if is_decoder(profile) else None
+
+
+def spread_of_plans(shapes: MachineShapes, plans: CandidateTable) -> Spread:
+    """Return how each plan is spread, n rows."""
+    parallel = plans.parallel or ModelParallel.none(len(plans))
+    gbit = shapes.network_gbit_per_s[plans.shape]
+
+    def column(values: NDArray[np.int64]) -> Array:
+        return values.astype(np.float64)
+
+    return Spread(
+        ratio=plans.micro_ratio, passes=column(plans.accumulate),
+        per_machine=np.maximum(shapes.accelerator_count[plans.shape], 1.0), machines=column(plans.nodes),
+        network_per_s=np.where(gbit > 0, gbit, np.nan) * BYTES_PER_GBIT, tensor=column(parallel.tensor),
+        pipeline=column(parallel.pipeline), virtual=column(parallel.virtual), context=column(parallel.context),
+        expert=column(parallel.expert), sharded=plans.sharding == _FSDP,
+        sharded_optimizer=parallel.sharded_optimizer, overlap=parallel.overlap,
+    )  # fmt: skip
+
+
+def decoder_plan_times(
+    ledger: DecoderLedger, devices: Sequence[Accelerator], links: Sequence[Links], row: NDArray[np.int64],
+    spread: Spread, fit: DecoderFit,
+) -> tuple[DecoderTimes, Array]:  # fmt: skip
+    """Return the parts of every plan's step, and the seconds of its kernels that no correction may go below."""
+    if not devices:
+        nothing = np.full(len(row), np.nan)
+        return DecoderTimes(nothing, nothing, nothing, nothing, nothing, nothing, nothing), nothing
+    times = decoder_times(ledger, DeviceRows.of(devices, links, fit).take(row), spread, fit)
+    ideal = fit.roofline()
+    least = decoder_times(ledger, DeviceRows.of(devices, links, ideal).take(row), spread, ideal)
+    return times, np.maximum(least.compute_s, least.memory_s)
+
+
+def decoder_device_s(
+    ledger: DecoderLedger, device: Accelerator, passes: int, fit: DecoderFit
+) -> tuple[float, float]:
+    """Return seconds of the profile's own step on one device, and of the host that issues it."""
+    one = np.ones(1)
+    spread = Spread(
+        one, one * passes, one, one, one * np.nan, one, one, one, one, one, one < 0, one < 0, one > 0
+    )
+    rows = DeviceRows.of([device], [Links(np.inf, 0.0)], fit)
+    times = decoder_times(ledger, rows, spread, fit)
+    host_s = passes * float(ledger.launches) * fit.host_launch_s * (device.kind == "gpu")
+    return float((times.compute_s + times.memory_s)[0]), host_s
+
+
+def decoder_log_sigma(
+    devices: Sequence[Accelerator],
+    row: NDArray[np.int64],
+    ledger: DecoderLedger,
+    spread: Spread,
+    fit: DecoderFit,
+) -> Array:
+    """
+    Return the standard deviation of ln(step time) of every plan, from rows that were never fitted.
+
+    The groups are what is known beforehand: whether the generation and its maker had rows and its best matrix product
+    was measured, whether the model has experts, whether the accelerator is a GPU, whether gradients travel only after
+    backward, and whether PyTorch runs it without a library of kernels, there or on a chip so fast that it falls behind.
+    """
+    experts = float(ledger.expert_weight_bytes) > 0
+    label = "moe" if experts else "dense" if float(ledger.library) else "framework"
+    usual: Array = np.array([_sigma_of(device, label, fit) for device in devices] or [np.nan])
+    late: Array = np.array([_sigma_of(device, "plain", fit) for device in devices] or [np.nan])
+    own: Array = np.where(~spread.overlap & (not experts), late[row], usual[row])
+    world = spread.per_machine * spread.machines
+    near = np.where(world > 1, fit.sigma["several devices"], 0.0)
+    far = np.where(spread.machines > 1, fit.sigma["several machines"], 0.0)
+    return np.asarray(np.sqrt(own**2 + near**2 + far**2))
+
+
+def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:
+    seen = "seen" if device.generation in fit.generations else "unseen"
+    if label == "framework" and device.kind == "gpu" and doublings_of(device) <= 0:
+        label = "pytorch"
+    rows = "dense" if label == "framework" and device.kind != "gpu" else label
+    own = fit.sigma.get(f"{device.kind} {seen} {rows}", fit.sigma["unseen"])
+    if device.vendor not in fit.vendors:
+        own = max(own, fit.sigma["other vendor"])
+    if device.kind == "gpu":
+        return own if fit.knows_ceiling(device) else math.hypot(own, fit.sigma["unmeasured ceiling"])
+    # Ported code is never surer than a drop-in: the published runs are of JAX and say little of PyTorch.
+    return max(own, fit.sigma.get(f"gpu {seen} {label}", own)) + PORTING_SIGMA

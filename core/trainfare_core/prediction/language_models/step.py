@@ -1,0 +1,310 @@
+"""
+How long one optimizer step of a large language model takes on many devices.
+
+    pass = hold(stack x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
+    step = passes x pass x (1 + bubble (p - 1) / (passes x v)) + last stage + exposed gradients + update
+
+Products run at the measured ceiling of their device (the best matrix product anybody timed there) times one fitted
+share; t devices of a tensor-parallel group and c of a context-parallel one share a pass; p pipeline stages of v chunks
+wait for one another (Narayanan et al. 2021), and for the last, which also holds the head. `stack` is what runs the
+model on a GPU: PyTorch eager or compiled, which falls behind as the chip grows faster, a library of fused kernels, or
+a trainer of 2021 without either. Collectives are rings inside a machine and hierarchical across. All
+inputs are arrays of one shape, so n plans of one profile and n measured rows of n profiles are the same call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit
+from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.prediction.network.collectives import Links
+
+__all__ = ["DecoderTimes", "DeviceRows", "Spread", "decoder_times", "doublings_of"]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+DEVICE_LAUNCH_S = 2e-6
+"""From the end of one kernel to the start of the next, where the next one already waits."""
+_WIDE = 4096.0
+_BACKWARD_SHARE = 2.0 / 3.0
+_KINDS = ("gpu", "tpu", "trainium", "gaudi")
+_A100_FLOPS_PER_S = 312e12
+_MOST_DOUBLINGS = 1.67
+"""From an A100 to an H100: no eager or compiled run was measured beyond."""
+
+
+def doublings_of(device: Accelerator) -> float:
+    """Return how often the 16-bit peak of `device` is twice an A100's, from 0 to what was measured."""
+    peak = device.peak_flops_per_s("bf16") or _A100_FLOPS_PER_S
+    return float(np.clip(np.log2(peak / _A100_FLOPS_PER_S), 0.0, _MOST_DOUBLINGS))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRows:
+    """What the devices of n rows can do at most; arrays of shape (n,), FLOP/s, bytes/s and seconds."""
+
+    half_per_s: Array
+    bfloat_per_s: Array
+    eight_per_s: Array
+    attention_per_s: Array
+    bfloat_attention_per_s: Array
+    bytes_per_s: Array
+    link_per_s: Array
+    link_latency_s: Array
+    doublings: Array
+    """Of the 16-bit peak over an A100's, within what was measured."""
+    kind: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, devices: Sequence[Accelerator], links: Sequence[Links], fit: DecoderFit) -> DeviceRows:
+        """Return the ceilings of each device; a type without matrix units runs at the next wider one."""
+        half, brain, eight, attention, wide_attention = (list[float]() for _ in range(5))
+        for device in devices:
+            full = device.peak_flops_per_s("fp32") or np.nan
+            bfloat = device.peak_flops_per_s("bf16")
+            sixteen = device.peak_flops_per_s("fp16") or bfloat
+            narrow = device.peak_flops_per_s("fp8")
+            ceiling = fit.ceiling(device, "bf16")
+            half.append(sixteen * ceiling if sixteen else full)
+            brain.append(bfloat * ceiling if bfloat else full)
+            eight.append(narrow * fit.ceiling(device, "fp8") if narrow else brain[-1])
+            attention.append(sixteen or full)
+            wide_attention.append(bfloat or full)
+        return cls(
+            np.array(half), np.array(brain), np.array(eight), np.array(attention), np.array(wide_attention),
+            np.array([device.memory_bandwidth_bytes_per_s for device in devices]),
+            np.array([link.bytes_per_s for link in links]), np.array([link.latency_s for link in links]),
+            np.array([doublings_of(device) for device in devices]),
+            np.array([_KINDS.index(d.kind) if d.kind in _KINDS else 0 for d in devices], dtype=np.int64),
+        )  # fmt: skip
+
+    def take(self, row: NDArray[np.int64]) -> DeviceRows:
+        """Return the rows of these indices."""
+        return DeviceRows(
+            self.half_per_s[row], self.bfloat_per_s[row], self.eight_per_s[row], self.attention_per_s[row],
+            self.bfloat_attention_per_s[row], self.bytes_per_s[row], self.link_per_s[row],
+            self.link_latency_s[row], self.doublings[row], self.kind[row],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """
+    How n rows are spread; arrays of shape (n,).
+
+    Attributes:
+        ratio: samples of one pass of a model replica over the profile's micro-batch.
+        passes: forward passes of one optimizer step.
+        per_machine, machines: devices with a link of their own, and how many such domains.
+        network_per_s: bytes/s of one machine's network; NaN where there is one machine.
+        sharded: weights, gradients and optimizer state are sharded over the data-parallel devices.
+        sharded_optimizer: the optimizer's state is.
+        overlap: gradients travel while backward goes on.
+    """
+
+    ratio: Array
+    passes: Array
+    per_machine: Array
+    machines: Array
+    network_per_s: Array
+    tensor: Array
+    pipeline: Array
+    virtual: Array
+    context: Array
+    expert: Array
+    sharded: Flags
+    sharded_optimizer: Flags
+    overlap: Flags
+
+    @property
+    def data(self) -> Array:
+        """Model replicas."""
+        world = self.per_machine * self.machines
+        return np.maximum(world / (self.tensor * self.pipeline * self.context), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderTimes:
+    """Seconds of one optimizer step; arrays of shape (n,)."""
+
+    compute_s: Array
+    memory_s: Array
+    launch_s: Array
+    bubble_s: Array
+    exposed_s: Array
+    hidden_s: Array
+    network_s: Array
+
+    @property
+    def step_s(self) -> Array:
+        """The step."""
+        return self.compute_s + self.memory_s + self.launch_s + self.bubble_s + self.exposed_s
+
+
+def decoder_times(
+    ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit
+) -> DecoderTimes:
+    """Return the parts of the step of every row; see the module for the formula."""
+    share = spread.ratio / (spread.tensor * spread.context)
+    factor = np.array([1.0, *(fit.kind_factor.get(kind, 1.0) for kind in _KINDS[1:])])[devices.kind]
+    factor = factor * _stack_factor(ledger, devices, spread, fit)
+    product_s, head_s = _compute_s(ledger, devices, spread, fit)
+    compute = product_s * share * factor
+    memory = _memory_s(ledger, devices, spread, fit) * factor
+    device_s = compute + memory + ledger.launches * DEVICE_LAUNCH_S
+    host_s = (
+        ledger.launches * fit.host_launch_s * (devices.kind == 0)
+        * np.where(spread.overlap, 1.0, fit.plain_host_factor)
+    )  # fmt: skip
+    held = (device_s**fit.hold_exponent + host_s**fit.hold_exponent) ** (1 / fit.hold_exponent)
+    exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
+    one_pass = (held + exchanged) / spread.pipeline
+    bubble = fit.bubble_factor * one_pass * (spread.pipeline - 1) / spread.virtual
+    last = fit.last_stage_exposed * head_s * share * factor * (1 - 1 / spread.pipeline) * spread.passes
+    traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
+    window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
+    exposed = np.where(
+        spread.overlap,
+        np.maximum(fit.data_exposed * traffic, traffic - window),
+        traffic,
+    )
+    update = _update_s(ledger, devices, spread, fit)
+    times = spread.passes / spread.pipeline
+    return DecoderTimes(
+        compute_s=compute * times,
+        memory_s=memory * times + update,
+        launch_s=(held - compute - memory) * times,
+        bubble_s=bubble + last,
+        exposed_s=exchanged * times + exposed,
+        hidden_s=traffic - exposed,
+        network_s=np.where(spread.machines > 1, network_a * times + network_b, 0.0)
+        * np.where(traffic > 0, exposed / np.maximum(traffic, 1e-30), 1.0),
+    )  # fmt: skip
+
+
+def _stack_factor(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
+    """Return how much longer this stack takes on a GPU than the mean one; 1 elsewhere."""
+    library, fused = ledger.library > 0, ledger.fused > 0
+    plain = ~spread.overlap
+    of = {name: fit.stack_factor.get(name, 1.0) for name in STACKS}
+    torch = np.where(fused, of["compiled"], of["eager"]) * 2.0 ** (fit.framework_slope * devices.doublings)
+    factor = np.where(plain, of["plain"], np.where(library, of["library"], torch))
+    return np.where(devices.kind == 0, factor, 1.0)
+
+
+def _memory_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
+    """
+    Return seconds of pointwise operations and norms of one pass.
+
+    Compilers of what is not a GPU fuse always. A library casts a weight to 8 bits once a step, others in every pass.
+    """
+    fused = (ledger.fused > 0) | (devices.kind > 0)
+    varying = (ledger.vector_bytes - ledger.cast_bytes) * np.where(fused, fit.fused_bytes_share, 1.0)
+    varying = varying + ledger.cast_bytes * fit.cast_bytes_share
+    weights = (
+        ledger.cast_weight_bytes * fit.cast_bytes_share / np.where(ledger.library > 0, spread.passes, 1.0)
+    )
+    experts = np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
+    fixed = (ledger.fixed_bytes - ledger.cast_weight_bytes + weights) / experts
+    total = varying * spread.ratio / spread.context + fixed
+    return np.asarray(total / spread.tensor / (devices.bytes_per_s * fit.vector_efficiency))
+
+
+def _compute_s(
+    ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit
+) -> tuple[Array, Array]:
+    """Return seconds of all products and attention of one whole pass on one device, and of the head alone."""
+    shape = _narrow(ledger.width / spread.tensor * 4, fit.narrow_slope)
+    expert = np.where(ledger.expert_width > 0, _narrow(ledger.expert_width, fit.expert_slope), 1.0)
+    bfloat = ledger.bfloat > 0
+    peak = np.where(bfloat, devices.bfloat_per_s, devices.half_per_s)
+    attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
+    sixteen = peak * fit.product_efficiency * shape
+    eight = devices.eight_per_s * fit.product8_efficiency * shape
+    grouped = fit.grouped_efficiency * expert
+    total = (
+        ledger.product_flops / sixteen
+        + ledger.product8_flops / eight
+        + ledger.grouped_flops / (sixteen * grouped)
+        + ledger.grouped8_flops / (eight * grouped)
+        + ledger.batched_flops / (attention * fit.batched_efficiency)
+        + ledger.attention_flops / (attention * fit.attention_efficiency)
+    )
+    return np.asarray(total), np.asarray(ledger.head_flops / sixteen)
+
+
+def _narrow(width: Array, slope: float) -> Array:
+    """Return the efficiency of a product of this width over that of a wide one."""
+    return np.asarray(2.0 ** (slope * np.minimum(np.log2(np.maximum(width, 1.0) / _WIDE), 0.0)))
+
+
+def _model_exchange_s(
+    ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit
+) -> tuple[Array, Array]:
+    """Return seconds that one pass of all stages waits for tensor and expert exchanges, and the network's part."""
+    share = spread.ratio / spread.context
+    t = spread.tensor
+    across = t > spread.per_machine
+    network = _network(spread, fit) * np.minimum(spread.per_machine, t) / np.maximum(spread.per_machine, 1.0)
+    rate = np.where(across, np.minimum(network, devices.link_per_s), devices.link_per_s)
+    reduced = (2 * ledger.boundary_bytes + ledger.recomputed_bytes) * share
+    messages = 2 * ledger.norms
+    tensor_s = np.where(
+        t > 1, 2 * (t - 1) / t * reduced / rate + messages * 2 * (t - 1) * devices.link_latency_s, 0.0
+    )
+    e = spread.expert
+    inside = np.minimum(np.maximum(spread.per_machine / t, 1.0), e)
+    sent = 2 * ledger.expert_bytes * share / t
+    local_s = sent * (inside - 1) / e / devices.link_per_s
+    each = _network(spread, fit) / np.maximum(spread.per_machine, 1.0)
+    remote_s = np.where(e > inside, sent * (e - inside) / e / each, 0.0)
+    stages = np.where(
+        (spread.pipeline > 1) & (spread.machines > 1),
+        2 * ledger.hidden_bytes * share * (spread.pipeline - 1) * spread.virtual / t / each,
+        0.0,
+    )
+    overlapped = (ledger.library > 0) & spread.overlap
+    tensor_s = tensor_s * np.where(overlapped, fit.tensor_exposed, fit.tensor_exposed_late)
+    waiting = tensor_s + fit.expert_exposed * (local_s + remote_s) + stages
+    far = tensor_s * across + fit.expert_exposed * remote_s + stages
+    return np.asarray(np.nan_to_num(waiting)), np.asarray(np.nan_to_num(far))
+
+
+def _data_traffic_s(
+    ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit
+) -> tuple[Array, Array]:
+    """Return seconds of gradient and weight traffic of one step, exposed or not, and the network's part."""
+    replicas = spread.data * spread.context
+    model = spread.tensor * spread.pipeline
+    inside = np.clip(spread.per_machine / np.minimum(spread.tensor, spread.per_machine), 1.0, replicas)
+    outside = replicas / inside
+    experts = ledger.expert_weight_bytes / spread.expert
+    reduce = 2.0 * (ledger.gradient_bytes + experts) / model
+    shard = (2.0 * ledger.weight_bytes + ledger.gradient_bytes + 3.0 * experts) / model * spread.passes
+    payload = np.where(spread.sharded, shard, reduce)
+    groups = np.maximum(spread.per_machine / inside, 1.0)
+    local_s = payload * (inside - 1) / inside / devices.link_per_s
+    remote_s = np.where(outside > 1, payload * (outside - 1) / outside * groups / _network(spread, fit), 0.0)
+    return np.asarray(np.where(replicas > 1, local_s + np.nan_to_num(remote_s), 0.0)), np.asarray(
+        np.nan_to_num(remote_s)
+    )
+
+
+def _network(spread: Spread, fit: DecoderFit) -> Array:
+    return spread.network_per_s * fit.network_efficiency
+
+
+def _update_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
+    """Return seconds of the optimizer: 16-bit weights have 32-bit masters beside them, twice the traced bytes."""
+    shards = np.where(spread.sharded | spread.sharded_optimizer, spread.data * spread.context, 1.0)
+    mine = np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
+    shards = np.maximum(shards, np.minimum(mine, spread.data))
+    moved = 2.0 * ledger.optimizer_bytes / (spread.tensor * spread.pipeline * shards)
+    return np.asarray(moved / (devices.bytes_per_s * fit.vector_efficiency))

@@ -1,0 +1,1 @@
+"""Peak memory of one device: states, activations, sharding, and the calibrated remainder."""

@@ -1,0 +1,166 @@
+"""
+Peak memory of one device: what the step keeps, sharded by strategy, and what the framework takes around it.
+
+    weights + optimizer state (sharded by FSDP) + buffers + input + fragmentation + CUDA context + NCCL buffers
+    + the highest instant of activations (x micro-batch ratio), gradients and temporaries
+
+The instants come from the trace, not from a formula: gradients come as activations go, and the update's temporary comes
+when no activation is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import ModelParallel
+from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.job_profile import JobProfile, MemoryMoment
+from trainfare_core.prediction.memory.sharding import MemoryShares, shares_of_part, shares_of_whole
+
+__all__ = ["MemoryParts", "memory_parts", "usable_memory_bytes"]
+
+Array = NDArray[np.float64]
+
+GIB: Final = 2**30
+CONTEXT_BYTES: Final = 0.75 * GIB
+"""CUDA context, loaded kernels and library workspaces of one process (0.5-1 GiB on current torch builds)."""
+COLLECTIVE_BYTES: Final = 0.5 * GIB
+"""Channel buffers of the collective library, in every process of a run on several devices."""
+FRAGMENTATION_SHARE: Final = 0.06
+"""Of what the allocator holds for activations, temporaries and gradients: reserved but not allocated."""
+RESERVE_BYTES: Final = 0.3 * GIB
+RESERVE_SHARE: Final = 0.015
+"""What the driver and error-correcting memory keep from every device."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryParts:
+    """Bytes on one device; arrays of shape (columns,) that add up to `total_bytes`."""
+
+    weights_bytes: Array
+    gradients_bytes: Array
+    optimizer_bytes: Array
+    activations_bytes: Array
+    temporary_bytes: Array
+    overhead_bytes: Array
+
+    @property
+    def total_bytes(self) -> Array:
+        """The peak."""
+        return np.asarray(
+            self.weights_bytes + self.gradients_bytes + self.optimizer_bytes
+            + self.activations_bytes + self.temporary_bytes + self.overhead_bytes
+        )  # fmt: skip
+
+
+def memory_parts(
+    profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
+    parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, *, flat_units: bool = True,
+) -> MemoryParts:  # fmt: skip
+    """
+    Return the peak memory of one device: of its highest instant.
+
+    Args:
+        profile: the job, unsharded, with one micro-batch.
+        ratio: micro-batch over the profile's, shape (columns,).
+        world: devices of the whole run.
+        sharded: whether weights, gradients and optimizer state are sharded over them (FSDP).
+        parallel: how plans split the model; None: none does.
+        passes: forward passes of one optimizer step: gradients of earlier ones are there all the time, and a pipeline
+            has so many micro-batches to keep in flight; None: the profile's own.
+        flat_units: see `shares_of_whole`.
+    """
+    facts = profile.memory
+    if passes is None:
+        passes = np.full(ratio.shape, profile.parallel.accumulate_grad_batches, dtype=np.int64)
+    shares = (
+        shares_of_whole(profile, world, sharded, flat_units=flat_units)
+        if parallel is None
+        else shares_of_part(profile, world, sharded, parallel, passes)
+    )
+    highest = _highest(profile, ratio, shares, passes)
+    held = highest.activations + highest.temporary + highest.gradients
+    several = (world > 1) | (parallel is not None)
+    bucket = np.where((world > 1) & ~sharded & (parallel is None), float(facts.gradient_bytes), 0.0)
+    bucket = bucket + shares.bucket_bytes
+    return MemoryParts(
+        weights_bytes=profile.parameter_bytes * shares.stored + facts.buffer_bytes,
+        gradients_bytes=highest.gradients,
+        optimizer_bytes=profile.optimizer.state_bytes * shares.state,
+        activations_bytes=highest.activations,
+        temporary_bytes=highest.temporary,
+        overhead_bytes=np.asarray(
+            CONTEXT_BYTES + FRAGMENTATION_SHARE * held + np.where(several, COLLECTIVE_BYTES, 0.0) + bucket
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Instant:
+    """Bytes on one device; arrays of shape (columns,)."""
+
+    activations: Array
+    temporary: Array
+    gradients: Array
+
+
+def _highest(profile: JobProfile, ratio: Array, shares: MemoryShares, passes: NDArray[np.int64]) -> _Instant:
+    """Return the instant of each column at which most is alive."""
+    instants = [_instant(profile, moment, ratio, shares, passes) for moment in _moments(profile)]
+
+    def stacked(name: str) -> Array:
+        return np.stack([np.broadcast_to(getattr(one, name), ratio.shape) for one in instants])
+
+    activations, temporary, gradients = (stacked(n) for n in ("activations", "temporary", "gradients"))
+    which = np.argmax(activations + temporary + gradients, axis=0)
+    column = np.arange(len(ratio))
+    return _Instant(activations[which, column], temporary[which, column], gradients[which, column])
+
+
+def _instant(
+    profile: JobProfile, moment: MemoryMoment, ratio: Array, shares: MemoryShares, passes: NDArray[np.int64]
+) -> _Instant:
+    facts = profile.memory
+    kept = min(moment.activation_bytes, facts.saved_activation_bytes)
+    gradients = np.where(passes > 1, max(facts.gradient_bytes, moment.gradient_bytes), moment.gradient_bytes)
+    temporary = (moment.activation_bytes - kept) * shares.passing * ratio
+    temporary += (moment.fixed_bytes + moment.optimizer_bytes) * shares.stored
+    if moment.phase != "optimizer":
+        temporary += shares.gathered_bytes
+    if moment.phase == "backward":
+        temporary += np.minimum(shares.unreduced_bytes, gradients * shares.gradients / shares.stored)
+    return _Instant(
+        activations=(kept * shares.kept + facts.input_bytes * shares.passing) * ratio,
+        temporary=temporary,
+        gradients=gradients * shares.gradients,
+    )
+
+
+def _moments(profile: JobProfile) -> tuple[MemoryMoment, ...]:
+    """Return the instants that can be the peak; of a profile without a watched step, sums that no step exceeds."""
+    facts = profile.memory
+    if facts.moments:
+        return facts.moments
+    largest = facts.saved_activation_bytes + facts.largest_temporary_bytes
+    return (
+        MemoryMoment(phase="backward", activation_bytes=largest, gradient_bytes=facts.gradient_bytes),
+        MemoryMoment(
+            phase="optimizer", activation_bytes=0, gradient_bytes=facts.gradient_bytes,
+            optimizer_bytes=_optimizer_temporary_bytes(profile),
+        ),
+    )  # fmt: skip
+
+
+def usable_memory_bytes(device: Accelerator) -> float:
+    """Return what a training process can allocate of the device's memory."""
+    return device.memory_bytes * (1.0 - RESERVE_SHARE) - RESERVE_BYTES
+
+
+def _optimizer_temporary_bytes(profile: JobProfile) -> int:
+    """Return what the update allocates: a foreach one makes a copy of the gradients."""
+    copies = profile.optimizer.implementation in ("foreach", "mixed")
+    return profile.memory.gradient_bytes if copies else 0

@@ -1,0 +1,1 @@
+"""Time of collectives between devices and between machines."""

@@ -1,0 +1,61 @@
+"""
+The fitted constants of links between devices, with their birth; `benchmarks/fitting/links.py` writes the file.
+
+An alpha-beta model: a message costs a latency, a byte a share of the link's nominal rate. `link_efficiency` and
+`link_latency_s` are keyed by a link of the catalogue ("pcie3") or by its family ("nvlink"); what has neither is
+"other".
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["CommunicationFit", "LinkCalibration", "link_calibration"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CommunicationFit(_Model):
+    """Alpha-beta constants of collectives."""
+
+    link_efficiency: dict[str, float]
+    link_latency_s: dict[str, float]
+    network_efficiency: float
+    network_latency_s: float
+    exposed_floor: float
+    """Share of communication that is exposed even when there is enough compute to hide all of it."""
+    straggler_share: float
+    """Of the step, for every doubling of the devices in one machine, which wait for one another."""
+    overlap_window: float
+    """Share of backward (FSDP: of forward and backward) that can hide communication."""
+
+
+class LinkCalibration(_Model):
+    """The constants, what they were fitted on, which of them are planning figures, and held-out scores."""
+
+    schema_version: Literal[1]
+    fitted_at: str
+    data_sha256: str
+    fitted_on: dict[str, int]
+    assumed: tuple[str, ...]
+    scores: dict[str, dict[str, float]]
+    several_devices_log_sigma: float
+    """Of ln(measured / predicted) of a run on several devices whose run on one is known."""
+    communication: CommunicationFit
+    data_parallel_forward_share: float
+    """Of the host's forward, what each device adds to a single process (`torch.nn.DataParallel`)."""
+
+
+@lru_cache(maxsize=1)
+def link_calibration() -> LinkCalibration:
+    """Return the constants that ship with trainfare, read once per process."""
+    text = (
+        resources.files("trainfare_core").joinpath("data/link_calibration.json").read_text(encoding="utf-8")
+    )
+    return LinkCalibration.model_validate_json(text)

@@ -1,0 +1,133 @@
+"""
+How long devices exchange gradients and weights, and how much of that backward hides.
+
+Alpha-beta models. A ring all-reduce of B bytes over n devices moves 2 (n-1)/n B over every link in 2 (n-1)
+messages; a gather or a scatter half of it. Among more than 16 devices messages travel along both sides of a square, as
+in a torus of TPUs. Over several machines it is hierarchical: a ring inside each
+machine, then every device exchanges its n-th part with its peers, so that a machine's network carries 2
+(m-1)/m B; latency grows with the depth of a tree, 2 log2(m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.network.coefficients import CommunicationFit
+
+__all__ = ["LONGEST_RING", "Links", "Traffic", "collective_s", "exposed_s", "link_of", "traffic_of"]
+
+Array = NDArray[np.float64]
+
+LONGEST_RING: Final = 16
+"""Devices of the largest machine that was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that one device's optimizer step hands to collectives."""
+
+    all_reduce_bytes: float
+    """DDP: gradients of all trainable parameters, once an optimizer step."""
+    gather_bytes: float
+    """FSDP: the weights, gathered for forward and again for backward of every micro-batch."""
+    scatter_bytes: float
+    """FSDP: the gradients, reduced and scattered after every backward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The links of one accelerator: sustained bytes/s of one direction, and seconds a message."""
+
+    bytes_per_s: float
+    latency_s: float
+    unknown_because: str = ""
+
+
+def traffic_of(profile: JobProfile) -> Traffic:
+    """
+    Return what data-parallel training of `profile` exchanges.
+
+    DDP reduces gradients in their own type. FSDP casts weights and gradients to the compute type of a 16-bit
+    precision before it sends them, and gathers frozen weights too.
+    """
+    gradients = float(profile.memory.gradient_bytes)
+    weights = float(profile.parameter_bytes)
+    half = profile.precision.startswith(("16", "bf16"))
+    wide = sum(g.parameter_bytes for g in profile.parameters if g.dtype in ("fp32", "tf32"))
+    gathered = weights - wide / 2 if half else weights
+    trainable_wide = sum(
+        g.parameter_bytes for g in profile.parameters if g.trainable and g.dtype in ("fp32", "tf32")
+    )
+    scattered = gradients - min(trainable_wide, gradients) / 2 if half else gradients
+    return Traffic(all_reduce_bytes=gradients, gather_bytes=2.0 * gathered, scatter_bytes=scattered)
+
+
+def link_of(device: Accelerator, fit: CommunicationFit) -> Links:
+    """
+    Return the sustained link of `device` to its peers in one machine: its own link, or PCIe where it has
+    none.
+    """
+    link, rate = device.link, device.link_bytes_per_s
+    if not rate:
+        link, rate = "pcie", device.pcie_bytes_per_s
+    if not rate:
+        return Links(np.nan, np.nan, f"the link between {device.name} devices is not known")
+    names = (link, link.rstrip("0123456789."), "other")
+    share = next(fit.link_efficiency[name] for name in names if name in fit.link_efficiency)
+    return Links(rate * share, next(fit.link_latency_s[name] for name in names if name in fit.link_latency_s))
+
+
+def collective_s(
+    payload_bytes: Array, passes: float, devices: Array, nodes: Array, links: tuple[Array, Array],
+    network: Array, fit: CommunicationFit,
+) -> Array:  # fmt: skip
+    """
+    Return seconds of a collective, shape (columns,).
+
+    Args:
+        payload_bytes: bytes on every device.
+        passes: 2 for an all-reduce, 1 for a gather or a scatter.
+        devices: devices in one machine.
+        nodes: machines.
+        links: bytes/s and seconds a message inside a machine.
+        network: nominal bytes/s of one machine's network; NaN (not known) makes the result NaN where nodes
+        > 1.
+        fit: the coefficients.
+    """
+    rate, latency_s = links
+    inside = np.where(
+        devices > 1,
+        passes * (devices - 1) / devices * payload_bytes / rate + passes * _hops(devices) * latency_s,
+        0.0,
+    )
+    across = np.where(
+        nodes > 1,
+        passes * (nodes - 1) / nodes * payload_bytes / (network * fit.network_efficiency)
+        + passes * np.log2(np.maximum(nodes, 1)) * fit.network_latency_s,
+        0.0,
+    )
+    return np.asarray(inside + across)
+
+
+def _hops(devices: Array) -> Array:
+    """Return messages one after another until every device has heard from every other."""
+    return np.asarray(np.minimum(devices - 1, np.maximum(LONGEST_RING - 1, 2 * (np.sqrt(devices) - 1))))
+
+
+def exposed_s(communication_s: Array, window_s: Array, fit: CommunicationFit) -> Array:
+    """
+    Return the part of `communication_s` that the step waits for.
+
+    All that does not fit into the window of compute it can overlap with, and never less than a floor: the
+    last bucket has nothing left to hide behind, and collectives take bandwidth and multiprocessors from the
+    kernels.
+    """
+    return np.asarray(
+        np.maximum(fit.exposed_floor * communication_s, communication_s - fit.overlap_window * window_s)
+    )

@@ -1,0 +1,1 @@
+"""The price book and the checks that a price row passes before it enters."""

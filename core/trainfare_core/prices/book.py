@@ -1,0 +1,419 @@
+"""
+Stage 2: `Offer` and `PriceBook`, what one hour of each machine costs, and where that price was born.
+
+A price book is columns: a million offers share a few hundred machine shapes, so predictions are made once a
+shape (`PriceBook.shapes`) and joined to prices by `shape_id`. Rows enter through `price_intake`,
+which refuses what is not a price. Nothing here depends on the order of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
+from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.prices.intake import (
+    BOOK_SCHEMA,
+    INTERRUPTION_BANDS,
+    KEY_COLUMNS,
+    PURCHASE_OPTIONS,
+    SOURCE_CLASSES,
+    Intake,
+    Tally,
+    accept_rows,
+    first_day,
+    settle_overlaps,
+)
+from trainfare_core.prices.precedence import replace_snapshot
+
+__all__ = [
+    "BOOK_SCHEMA",
+    "INTERRUPTION_BANDS",
+    "KEY_COLUMNS",
+    "PURCHASE_OPTIONS",
+    "SOURCE_CLASSES",
+    "Intake",
+    "MachineShapes",
+    "Offer",
+    "PriceBook",
+    "PriceProvider",
+    "SortKey",
+    "Tally",
+    "first_day",
+]
+
+_SHAPE_COLUMNS: Final = ("accelerator", "accelerator_count", "vcpus", "memory_gib", "network_gbit_per_s")
+
+Column: TypeAlias = NDArray[np.float64]
+SortKey: TypeAlias = Literal["price", "price-per-accelerator", "memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineShapes:
+    """
+    Distinct machine shapes as columns, one row a shape; all arrays have shape (n,).
+
+    Attributes:
+        accelerator: canonical accelerator name.
+        accelerator_count: devices in one machine; below 1 for a shared device; chips for a TPU slice.
+        vcpus: NaN where not known (TPU prices include a host that is not described).
+        memory_gib: host memory; NaN where not known.
+        network_gbit_per_s: machine to machine, one direction; NaN where not known. A TPU slice's own links
+            are inside the shape and not counted here.
+    """
+
+    accelerator: NDArray[np.str_]
+    accelerator_count: Column
+    vcpus: Column
+    memory_gib: Column
+    network_gbit_per_s: Column
+
+    def __len__(self) -> int:
+        """Return the number of shapes."""
+        return len(self.accelerator)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One row of a price book. `usd_per_hour` is for the whole machine; None is 'not known'."""
+
+    provider: str
+    service: str
+    instance_type: str
+    region: str
+    zone: str | None
+    accelerator: str
+    accelerator_count: float
+    accelerator_memory_gib: float
+    vcpus: float | None
+    memory_gib: float | None
+    network_gbit_per_s: float | None
+    usd_per_hour: float
+    purchase_option: str
+    observed_on: str
+    observed_on_estimated: bool
+    source: str
+    source_class: str
+    sku: str | None
+    currency: str
+    fetched_at: str | None
+    origin: str
+    caveat: str | None
+    interruption_band: str | None
+
+    @property
+    def machine(self) -> str:
+        """The name `PriceBook.find` takes, e.g. aws:p4d.24xlarge@us-east-1."""
+        return f"{self.provider}:{self.instance_type}@{self.region}"
+
+    @property
+    def usd_per_accelerator_hour(self) -> float:
+        """Price of one accelerator-hour; for a shared device, of the whole device."""
+        return self.usd_per_hour / self.accelerator_count
+
+
+def _with_shape_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """Number the distinct shapes in their own sorted order, so that the order of the rows does not matter."""
+    shape = pl.struct([pl.col(name) for name in _SHAPE_COLUMNS])
+    return frame.with_columns((shape.rank("dense").cast(pl.Int64) - 1).alias("shape_id"))
+
+
+def _renumbered(frame: pl.DataFrame) -> pl.DataFrame:
+    """Close the gaps that filtering left in `shape_id`, in O(rows)."""
+    ids = frame["shape_id"].to_numpy()
+    if len(ids) == 0:
+        return frame
+    used = np.bincount(ids) > 0
+    dense = np.cumsum(used) - 1
+    return frame.with_columns(pl.Series("shape_id", dense[ids], dtype=pl.Int64))
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """Return known names like `name`: those that contain it first, then close spellings."""
+    folded = name.casefold()
+    by_folded = {candidate.casefold(): candidate for candidate in sorted(known)}
+    inside = [text for text in by_folded if folded and folded in text]
+    close = get_close_matches(folded, list(by_folded), n=5, cutoff=0.6)
+    return [by_folded[text] for text in dict.fromkeys([*close, *inside])][:5]
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> UnknownNameError:
+    near = _near(name, known)
+    hint = f"near names: {', '.join(near)}" if near else f"known: {', '.join(sorted(known)[:12])}"
+    return UnknownNameError(f"no price is known for {what} {name!r}; {hint}")
+
+
+class PriceBook:
+    """
+    Offers as columns (`BOOK_SCHEMA` and `shape_id`), and what was refused while reading them.
+
+    Args:
+        frame: accepted rows with the columns of `BOOK_SCHEMA`; a `shape_id` that is there already is kept.
+        intakes: what became of the rows read, per cloud service.
+    """
+
+    __slots__ = ("_frame", "_intakes")
+
+    def __init__(self, frame: pl.DataFrame, intakes: tuple[Intake, ...] = ()) -> None:
+        columns = [*BOOK_SCHEMA, "shape_id"]
+        self._frame = (frame if "shape_id" in frame.columns else _with_shape_ids(frame)).select(columns)
+        self._intakes = intakes
+
+    def __len__(self) -> int:
+        """Return the number of offers."""
+        return self._frame.height
+
+    def __repr__(self) -> str:
+        return f"PriceBook({len(self)} offers)"
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The offers; `shape_id` is the row of `shapes()`."""
+        return self._frame
+
+    @property
+    def intakes(self) -> tuple[Intake, ...]:
+        """What became of every row read; filtering a book does not change it."""
+        return self._intakes
+
+    @classmethod
+    def from_rows(cls, rows: pl.DataFrame, *, origin: str) -> PriceBook:
+        """
+        Check rows and make a book of those that pass; `intakes` counts the others.
+
+        Args:
+            rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text, optional columns may be absent.
+            origin: name of the provider plug-in.
+
+        Raises:
+            PricesUnavailableError: a required column is missing.
+        """
+        return cls(*accept_rows(rows, origin=origin))
+
+    @classmethod
+    def read_parquet(cls, source: str | Path | BinaryIO, *, origin: str) -> PriceBook:
+        """
+        Read rows from a Parquet file and check them like any others.
+
+        Raises:
+            PricesUnavailableError: the file cannot be read, is not Parquet, or lacks a required column.
+        """
+        try:
+            return cls.from_rows(pl.read_parquet(source), origin=origin)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise PricesUnavailableError(f"{origin}: the price table cannot be read: {error}") from error
+
+    @classmethod
+    def empty(cls) -> PriceBook:
+        """Return a book with no offers."""
+        return cls(pl.DataFrame(schema=dict(BOOK_SCHEMA)))
+
+    def shapes(self) -> MachineShapes:
+        """Return the distinct shapes of this book's machines, in the order of `shape_id`."""
+        table = (
+            self._frame.select("shape_id", *_SHAPE_COLUMNS)
+            .unique(subset=["shape_id"], keep="any")
+            .sort("shape_id")
+        )
+
+        def numbers(name: str) -> Column:
+            return table[name].fill_null(float("nan")).to_numpy().astype(np.float64)
+
+        return MachineShapes(
+            accelerator=np.array(table["accelerator"].to_list(), dtype=np.str_),
+            accelerator_count=numbers("accelerator_count"),
+            vcpus=numbers("vcpus"),
+            memory_gib=numbers("memory_gib"),
+            network_gbit_per_s=numbers("network_gbit_per_s"),
+        )
+
+    def filter(
+        self,
+        *,
+        providers: Sequence[str] | None = None,
+        services: Sequence[str] | None = None,
+        regions: Sequence[str] | None = None,
+        purchase: Sequence[str] | None = None,
+        accelerators: Sequence[str] | None = None,
+        max_usd_per_hour: float | None = None,
+        instance_types: Sequence[str] | None = None,
+    ) -> PriceBook:
+        """
+        Return the offers that match every filter given; None is 'any'.
+
+        Names are exact and unknown ones match nothing: put what a person typed through `resolve` first.
+        """
+        wanted = {
+            "provider": providers,
+            "service": services,
+            "region": regions,
+            "purchase_option": purchase,
+            "accelerator": accelerators,
+            "instance_type": instance_types,
+        }
+        tests = [pl.col(name).is_in(list(values)) for name, values in wanted.items() if values is not None]
+        if max_usd_per_hour is not None:
+            tests.append(pl.col("usd_per_hour") <= max_usd_per_hour)
+        if not tests:
+            return self
+        return PriceBook(_renumbered(self._frame.filter(tests)), self._intakes)
+
+    def sorted_by(self, key: SortKey = "price") -> PriceBook:
+        """Return the book sorted by a key, ties broken by `KEY_COLUMNS`: memory falls, prices rise."""
+        price = pl.col("usd_per_hour")
+        order = {
+            "price": price,
+            # Rounded so that an eighth of eight times a price ties with the price.
+            "price-per-accelerator": (price / pl.col("accelerator_count")).round(9),
+            "memory": -pl.col("accelerator_memory_gib") * pl.col("accelerator_count"),
+        }[key]
+        keys = [order, *([] if key == "price" else [price]), *(pl.col(name) for name in KEY_COLUMNS)]
+        return PriceBook(self._frame.sort(keys), self._intakes)
+
+    def head(self, rows: int) -> PriceBook:
+        """Return the first offers of the book."""
+        return PriceBook(_renumbered(self._frame.head(rows)), self._intakes)
+
+    def names(self, column: str) -> tuple[str, ...]:
+        """Return the distinct values of a name column, sorted."""
+        return tuple(self._frame[column].drop_nulls().unique().sort().to_list())
+
+    def resolve(self, column: str, wanted: Sequence[str] | None) -> tuple[str, ...] | None:
+        """
+        Turn names that a person typed into names of this book; None stays None.
+
+        Case does not matter. The beginning of an accelerator's name up to a dash stands for all that begin
+        so: H100 is H100-SXM-80GB and H100-NVL-94GB, and L4 is not L40S.
+
+        Raises:
+            UnknownNameError: a name that the book does not have, with near names.
+        """
+        if wanted is None:
+            return None
+        known = PURCHASE_OPTIONS if column == "purchase_option" else self.names(column)
+        found: list[str] = []
+        for name in wanted:
+            folded = name.casefold()
+            exact = [text for text in known if text.casefold() == folded]
+            family = [
+                text
+                for text in known
+                if column == "accelerator" and folded and text.casefold().startswith(f"{folded}-")
+            ]
+            if not (exact or family):
+                raise _unknown(column.replace("_", " "), name, known)
+            found.extend(exact or family)
+        return tuple(dict.fromkeys(found))
+
+    def find(self, machine: str) -> Offer:
+        """
+        Return the on-demand offer of a machine named like aws:p4d.24xlarge@us-east-1.
+
+        What follows the @ is a region, or a zone where a region has several prices.
+
+        Raises:
+            UnknownNameError: not of that form, a part that the book does not have, or several prices.
+            NoOffersError: the machine is known there, but has no on-demand price.
+        """
+        provider, colon, rest = machine.partition(":")
+        instance_type, at, place = rest.rpartition("@")
+        if not (colon and at and provider and instance_type and place):
+            form = "provider:instance_type@region, e.g. aws:p4d.24xlarge@us-east-1"
+            raise UnknownNameError(f"machine {machine!r} is not of the form {form}")
+        cloud = self.filter(providers=self.resolve("provider", [provider]))
+        ours = cloud.filter(instance_types=cloud.resolve("instance_type", [instance_type]))
+        folded = place.casefold()
+        there = ours.frame.filter(
+            (pl.col("region").str.to_lowercase() == folded) | (pl.col("zone").str.to_lowercase() == folded)
+        )
+        if there.is_empty():
+            raise _unknown(f"{provider}:{instance_type} in", place, ours.names("region"))
+        return _one_on_demand(machine, there)
+
+    def facts(self) -> tuple[PriceBookFacts, ...]:
+        """Return rows, price dates and first fetch of every cloud service and origin, sorted by name."""
+        groups = self._frame.group_by("provider", "service", "origin").agg(
+            pl.len().alias("rows"),
+            pl.col("observed_on").min().alias("oldest"),
+            pl.col("observed_on").max().alias("newest"),
+            pl.col("fetched_at").min(),
+        )
+        counts = {(one.provider, one.service, one.origin): one for one in self._intakes}
+        return tuple(
+            _facts(row, counts.get((row["provider"], row["service"], row["origin"])))
+            for row in groups.sort("provider", "service", "origin").iter_rows(named=True)
+        )
+
+    def offers(self) -> Iterator[Offer]:
+        """Yield the rows as objects, in the book's order: for people and JSON, not for a million rows."""
+        for row in self._frame.drop("shape_id").iter_rows(named=True):
+            yield Offer(**row)
+
+    @classmethod
+    def concat(cls, books: Sequence[PriceBook]) -> PriceBook:
+        """
+        Join what providers returned: a cloud's own list replaces the snapshot's of that service and purchase
+        option (`price_layers`); of one key the newer price stays; equally old and different: neither.
+
+        What is dropped that way moves from `accepted` to `filtered` or `quarantined` in the intakes.
+        """
+        filled = [book for book in books if len(book)]
+        intakes = tuple(intake for book in books for intake in book.intakes)
+        if len(filled) <= 1:
+            return cls(filled[0].frame if filled else cls.empty().frame, intakes)
+        frame = pl.concat([book.frame.drop("shape_id") for book in filled])
+        return cls(*settle_overlaps(*replace_snapshot(frame, intakes)))
+
+
+def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
+    """Put what a share of the book is and what became of the rows read for it together."""
+    facts = PriceBookFacts.model_validate(row)
+    if intake is None:
+        return facts
+    return facts.model_copy(
+        update={
+            "rows_read": intake.rows_read,
+            "accepted": intake.accepted,
+            "filtered": intake.filtered_rows,
+            "quarantined": intake.quarantined_rows,
+            "degraded": intake.degraded,
+        }
+    )
+
+
+def _one_on_demand(machine: str, there: pl.DataFrame) -> Offer:
+    """Choose the on-demand row: the region's own before a zone's, and only if there is one price."""
+    on_demand = there.filter(pl.col("purchase_option") == "on_demand")
+    if on_demand.is_empty():
+        has = ", ".join(there["purchase_option"].unique().sort().to_list())
+        raise NoOffersError(f"{machine} has no on-demand price, only: {has}; name another machine or region")
+    regional = on_demand.filter(pl.col("zone").is_null())
+    rows = (on_demand if regional.is_empty() else regional).sort([pl.col(name) for name in KEY_COLUMNS])
+    if rows["usd_per_hour"].n_unique() > 1:
+        zones = ", ".join(rows["zone"].drop_nulls().to_list())
+        raise UnknownNameError(f"{machine} has several prices; name the zone after the @, one of: {zones}")
+    return next(PriceBook(rows).offers())
+
+
+@runtime_checkable
+class PriceProvider(Protocol):
+    """What an entry point of the group `trainfare.providers` makes when it is called with no arguments."""
+
+    name: str
+
+    def load(self) -> PriceBook:
+        """
+        Return the prices of this provider, from disk or network.
+
+        Raises:
+            PricesUnavailableError: there are none to return; the message says why.
+        """
+        ...

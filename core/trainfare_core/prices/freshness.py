@@ -1,0 +1,80 @@
+"""
+Stage 2, part: how old a price is at a moment, and whether that still counts as fresh.
+
+A price is as young as the last moment at which its source was seen to say it: `fetched_at` where it was fetched,
+else the first day that its date can mean. The moment is always an argument; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from typing import Final
+
+import polars as pl
+
+from trainfare_core.prices.intake import OWN_RATE, first_day
+
+__all__ = [
+    "CLOCK_SLACK_HOURS",
+    "FRESH_HOURS",
+    "SPOT_FRESH_HOURS",
+    "USABLE_DAYS",
+    "end_of_day",
+    "fresh_hours",
+    "with_ages",
+]
+
+FRESH_HOURS: Final = 24.0
+SPOT_FRESH_HOURS: Final = 1.0
+USABLE_DAYS: Final = 30
+"""Prices that were fetched longer ago than this are ranked only when the user says so."""
+
+CLOCK_SLACK_HOURS: Final = 1.0
+"""A price may be so much younger than the clock; beyond that one of the two is wrong and its age is not known."""
+
+_FRESH_HOURS: Final[Mapping[str, float]] = {"spot": SPOT_FRESH_HOURS}
+
+
+def fresh_hours(purchase_option: str) -> float:
+    """Return for how many hours a price of this purchase option counts as fresh."""
+    return _FRESH_HOURS.get(purchase_option, FRESH_HOURS)
+
+
+def end_of_day(day: date) -> datetime:
+    """Return the last second of a day in UTC: an age counted to it is never too young."""
+    return datetime(day.year, day.month, day.day, 23, 59, 59, tzinfo=timezone.utc)
+
+
+def with_ages(offers: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """
+    Add how old each price is.
+
+    Args:
+        offers: columns `observed_on`, `fetched_at`, `purchase_option` and `source`.
+        now: an aware moment.
+
+    Returns:
+        the rows with `age_hours`, never negative, null where it cannot be told; `ahead`, dated later than now;
+        `fresh`; and `outlived`, fetched more than USABLE_DAYS ago or by a clock that cannot be right.
+    """
+    fetched = pl.col("fetched_at").str.to_datetime("%+", strict=False, time_zone="UTC", time_unit="us")
+    dated = first_day().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    was_fetched = pl.col("fetched_at").is_not_null()
+    born = pl.when(was_fetched).then(fetched).otherwise(dated)
+    moment = pl.lit(now.astimezone(timezone.utc).replace(tzinfo=None), dtype=pl.Datetime("us"))
+    hours = (moment.dt.replace_time_zone("UTC") - born).dt.total_microseconds() / _US_PER_HOUR
+    limit = pl.when(pl.col("purchase_option") == "spot").then(SPOT_FRESH_HOURS).otherwise(FRESH_HOURS)
+    aged = offers.with_columns(
+        pl.when(hours >= -CLOCK_SLACK_HOURS).then(hours.clip(lower_bound=0.0)).alias("age_hours"),
+        (hours < -CLOCK_SLACK_HOURS).fill_null(value=False).alias("ahead"),
+    )
+    known = pl.col("age_hours").is_not_null()
+    contract = pl.col("source").str.starts_with(OWN_RATE) & known
+    return aged.with_columns(
+        (contract | (known & (pl.col("age_hours") <= limit))).alias("fresh"),
+        (was_fetched & ~(pl.col("age_hours") <= USABLE_DAYS * 24.0).fill_null(value=False)).alias("outlived"),
+    )
+
+
+_US_PER_HOUR: Final = timedelta(hours=1) / timedelta(microseconds=1)

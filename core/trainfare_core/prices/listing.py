@@ -1,0 +1,176 @@
+"""Filter, sort and list offers of a price book: the answer of `trainfare offers`."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core._version import __version__
+from trainfare_core.errors import InputError, NoOffersError
+
+if TYPE_CHECKING:
+    from trainfare_core.prices.book import Offer, PriceBook
+
+__all__ = ["OfferRow", "OffersReport", "Query", "Sort", "matching", "select"]
+
+
+class Sort(str, enum.Enum):
+    """What the first offer is the best of."""
+
+    price = "price"
+    price_per_accelerator = "price-per-accelerator"
+    memory = "memory"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Query(_Model):
+    """What was asked for, in the book's own names; None is 'any'."""
+
+    providers: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+    regions: tuple[str, ...] | None = None
+    accelerators: tuple[str, ...] | None = None
+    purchase: tuple[str, ...] | None = None
+    max_usd_per_hour: float | None = None
+    sort: Literal["price", "price-per-accelerator", "memory"] = "price"
+
+
+class OfferRow(_Model):
+    """One offer; prices in USD, memory in GiB, None is 'not known'."""
+
+    machine: str
+    provider: str
+    service: str
+    instance_type: str
+    region: str
+    zone: str | None
+    accelerator: str
+    accelerator_count: float
+    accelerator_memory_gib: float
+    vcpus: float | None
+    memory_gib: float | None
+    network_gbit_per_s: float | None
+    purchase_option: str
+    usd_per_hour: float
+    usd_per_accelerator_hour: float
+    observed_on: str
+    observed_on_estimated: bool
+    source: str
+    source_class: str
+    sku: str | None
+    fetched_at: str | None
+    origin: str
+    caveat: str | None
+    interruption_band: str | None = Field(
+        description="spot: capacity taken back in the last month, by the cloud's own word; None: not known"
+    )
+
+
+class OffersReport(_Model):
+    """The offers that match a query, best first."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    query: Query
+    matched: int
+    shown: int
+    oldest: str
+    newest: str
+    problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
+    notes: tuple[str, ...] = Field(default=(), description="where the prices are from")
+    offers: tuple[OfferRow, ...]
+
+    def to_json(self) -> str:
+        """JSON text; the same book and query give the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def select(
+    book: PriceBook,
+    asked: Query,
+    *,
+    limit: int = 20,
+    problems: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> OffersReport:
+    """
+    Return the offers of a book that match, best first.
+
+    Args:
+        book: all prices.
+        asked: names as a person types them; the report has them as the book spells them.
+        limit: rows to return; 0 returns all.
+        problems: price sources that gave nothing.
+        notes: where the prices are from.
+
+    Raises:
+        UnknownNameError: a name that the book does not have.
+        InputError: the price limit is not a number above 0.
+        NoOffersError: all names are known and nothing matches.
+    """
+    limit_usd = asked.max_usd_per_hour
+    if limit_usd is not None and not (math.isfinite(limit_usd) and limit_usd > 0):
+        raise InputError(f"--max-usd-per-hour {limit_usd}: give a number above 0")
+    query = Query(
+        providers=book.resolve("provider", asked.providers),
+        services=book.resolve("service", asked.services),
+        regions=book.resolve("region", asked.regions),
+        accelerators=book.resolve("accelerator", asked.accelerators),
+        purchase=book.resolve("purchase_option", asked.purchase),
+        max_usd_per_hour=limit_usd,
+        sort=asked.sort,
+    )
+    found = matching(book, query)
+    if not len(found):
+        raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; drop a filter")
+    best = found.sorted_by(query.sort)
+    rows = tuple(_row(offer) for offer in (best.head(limit) if limit else best).offers())
+    dates = [(facts.oldest, facts.newest) for facts in found.facts()]
+    return OffersReport(
+        tool_version=__version__,
+        query=query,
+        matched=len(found),
+        shown=len(rows),
+        oldest=min(oldest for oldest, _ in dates),
+        newest=max(newest for _, newest in dates),
+        problems=problems,
+        notes=notes,
+        offers=rows,
+    )
+
+
+def matching(book: PriceBook, query: Query) -> PriceBook:
+    """Return the offers that match a query whose names are the book's own."""
+    return book.filter(
+        providers=query.providers,
+        services=query.services,
+        regions=query.regions,
+        accelerators=query.accelerators,
+        purchase=query.purchase,
+        max_usd_per_hour=query.max_usd_per_hour,
+    )
+
+
+def _words(query: Query) -> str:
+    parts = {
+        "provider": query.providers,
+        "service": query.services,
+        "region": query.regions,
+        "accelerator": query.accelerators,
+        "purchase option": query.purchase,
+    }
+    words = [f"{name} {' or '.join(values)}" for name, values in parts.items() if values]
+    if query.max_usd_per_hour is not None:
+        words.append(f"at most {query.max_usd_per_hour:g} USD per hour")
+    return ", ".join(words) or "an empty price book"
+
+
+def _row(offer: Offer) -> OfferRow:
+    fields = {name: getattr(offer, name) for name in OfferRow.model_fields}
+    return OfferRow.model_validate(fields)

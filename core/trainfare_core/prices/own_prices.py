@@ -1,0 +1,283 @@
+"""
+Stage 2, part: what you pay instead of the list price: discounts, reservations and negotiated rates.
+
+A discount takes a percentage off every list price that it matches; a rate is the price of one machine. Both are
+marked in the book (`source_class` "own") with their name and what they replace, and hold only between their dates.
+Two discounts that match one price are an error: whether they add up is in a contract, not in this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Final
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from trainfare_core.errors import InputError
+from trainfare_core.prices.book import KEY_COLUMNS, PriceBook
+from trainfare_core.prices.intake import OWN_RATE, PURCHASE_OPTIONS, moved_out
+
+__all__ = ["AppliedPrices", "Discount", "OwnPrices", "Rate", "apply_own"]
+
+ORIGIN: Final = "own"
+_FACTS: Final = (
+    "accelerator",
+    "accelerator_count",
+    "accelerator_memory_gib",
+    "vcpus",
+    "memory_gib",
+    "network_gbit_per_s",
+)
+_Amount = Annotated[Decimal, Field(gt=0, le=10**9, allow_inf_nan=False)]
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+_Names = tuple[_Name, ...]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Dated(_Model):
+    name: _Name
+    valid_from: date | None = None
+    valid_until: date | None = Field(default=None, description="the last day on which it holds")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Dated:
+        if self.valid_from and self.valid_until and self.valid_until < self.valid_from:
+            raise ValueError("valid_until lies before valid_from")
+        return self
+
+    def holds_on(self, day: date) -> bool:
+        """Tell whether it is in force on a day."""
+        return (self.valid_from is None or self.valid_from <= day) and (
+            self.valid_until is None or day <= self.valid_until
+        )
+
+
+class Discount(_Dated):
+    """A percentage off list prices; a list of names left out matches any."""
+
+    percent: Annotated[Decimal, Field(gt=0, lt=100, allow_inf_nan=False)]
+    provider: _Name
+    services: _Names | None = None
+    regions: _Names | None = None
+    accelerators: _Names | None = None
+    instance_types: _Names | None = None
+    purchase_options: _Names = ("on_demand",)
+
+    @field_validator("purchase_options")
+    @classmethod
+    def _known(cls, options: _Names) -> _Names:
+        return tuple(_purchase(option) for option in options)
+
+
+class Rate(_Dated):
+    """
+    What one hour of one machine costs you: `usd_per_hour`, or `total_usd` for `term_hours`.
+
+    The machine's accelerators are taken from the book where it is listed; else they must be given.
+    """
+
+    provider: _Name
+    service: _Name
+    instance_type: _Name
+    region: _Name
+    zone: _Name | None = None
+    purchase_option: str = "on_demand"
+    usd_per_hour: _Amount | None = None
+    total_usd: _Amount | None = None
+    term_hours: _Amount | None = None
+    agreed_on: date
+    accelerator: _Name | None = None
+    accelerator_count: _Amount | None = None
+    accelerator_memory_gib: _Amount | None = None
+    vcpus: _Amount | None = None
+    memory_gib: _Amount | None = None
+    network_gbit_per_s: _Amount | None = None
+
+    @field_validator("purchase_option")
+    @classmethod
+    def _known(cls, option: str) -> str:
+        return _purchase(option)
+
+    @model_validator(mode="after")
+    def _one_price(self) -> Rate:
+        whole = (self.total_usd is None, self.term_hours is None)
+        if (self.usd_per_hour is None) == (whole == (True, True)) or whole[0] != whole[1]:
+            raise ValueError("give usd_per_hour, or total_usd together with term_hours")
+        return self
+
+    @property
+    def hourly_usd(self) -> float:
+        """USD per hour of the whole machine."""
+        if self.usd_per_hour is not None:
+            return float(self.usd_per_hour)
+        return float((self.total_usd or Decimal(0)) / (self.term_hours or Decimal(1)))
+
+
+class OwnPrices(_Model):
+    """What stands in an own-prices file."""
+
+    discount: tuple[Discount, ...] = ()
+    rate: tuple[Rate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedPrices:
+    """A book with own prices in it, and a sentence for each that did, or did not, apply."""
+
+    book: PriceBook
+    notes: tuple[str, ...]
+
+
+def _purchase(option: str) -> str:
+    if option not in PURCHASE_OPTIONS:
+        raise ValueError(f"{option!r} is not one of {', '.join(PURCHASE_OPTIONS)}")
+    return option
+
+
+def apply_own(book: PriceBook, own: OwnPrices, *, day: date) -> AppliedPrices:
+    """
+    Put discounts and rates into a book.
+
+    Args:
+        book: list prices.
+        own: what you pay instead.
+        day: the day to judge validity on.
+
+    Raises:
+        InputError: two discounts match one price, two rates one machine, a name that the book does not have, or a
+            rate for a machine of unknown accelerators.
+    """
+    notes = [
+        f"own price {one.name!r} is not in force (it holds from {one.valid_from or 'the start'} "
+        f"to {one.valid_until or 'no end'})"
+        for one in (*own.discount, *own.rate)
+        if not one.holds_on(day)
+    ]
+    discounts = [one for one in own.discount if one.holds_on(day)]
+    rates = [one for one in own.rate if one.holds_on(day)]
+    book, said = _discounted(book, discounts)
+    notes += said
+    if rates:
+        book = _with_rates(book, rates)
+        notes += [
+            f"own rate {one.name!r}: {one.hourly_usd:.6g} USD per hour for "
+            f"{one.provider}:{one.instance_type}@{one.zone or one.region}, {one.purchase_option}"
+            for one in rates
+        ]
+    return AppliedPrices(book, tuple(notes))
+
+
+def _discounted(book: PriceBook, discounts: Sequence[Discount]) -> tuple[PriceBook, list[str]]:
+    frame, notes = book.frame, list[str]()
+    taken = pl.Series("taken", [False]).new_from_index(0, frame.height)
+    for one in discounts:
+        matches = frame.select(_matching(book, one).alias("m")).to_series()
+        twice = frame.filter(matches & taken)
+        if not twice.is_empty():
+            row = twice.row(0, named=True)
+            machine = f"{row['provider']}:{row['instance_type']}@{row['region']} ({row['purchase_option']})"
+            raise InputError(
+                f"own discount {one.name!r}: an earlier discount matches {machine} too; narrow one of the two"
+            )
+        taken = taken | matches
+        count = int(matches.sum())
+        notes.append(f"own discount {one.name!r}: {one.percent.normalize():f} % off {count:,} list prices")
+        frame = _marked(frame, matches, one)
+    return PriceBook(frame, book.intakes), notes
+
+
+def _marked(frame: pl.DataFrame, matches: pl.Series, one: Discount) -> pl.DataFrame:
+    left = float((100 - one.percent) / 100)
+    text = f"own discount {one.name!r}, {one.percent.normalize():f} % off the list price of "
+    said = pl.concat_str(pl.lit(text), pl.col("usd_per_hour").round(6), pl.lit(" USD"))
+    caveat = pl.concat_str([pl.col("caveat"), said], separator="; ", ignore_nulls=True)
+
+    def where(value: pl.Expr, name: str) -> pl.Expr:
+        return pl.when(matches).then(value).otherwise(pl.col(name)).alias(name)
+
+    return frame.with_columns(
+        where((pl.col("usd_per_hour") * left).round(9), "usd_per_hour"),
+        where(pl.lit("own"), "source_class"),
+        where(caveat, "caveat"),
+    )
+
+
+def _matching(book: PriceBook, one: Discount) -> pl.Expr:
+    """Return the test for the prices that a discount is for, its names as the book spells them."""
+    provider = book.resolve("provider", [one.provider]) or ()
+    cloud = book.filter(providers=provider)
+    tests = [
+        pl.col("provider").is_in(list(provider)),
+        pl.col("purchase_option").is_in(list(one.purchase_options)),
+    ]
+    for column, names in (
+        ("service", one.services),
+        ("region", one.regions),
+        ("accelerator", one.accelerators),
+        ("instance_type", one.instance_types),
+    ):
+        wanted = cloud.resolve(column, names)
+        if wanted is not None:
+            tests.append(pl.col(column).is_in(list(wanted)))
+    return pl.all_horizontal(tests)
+
+
+def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
+    """Return the book with each rate in place of the list price of the same key."""
+    keys = [tuple(getattr(one, name) for name in KEY_COLUMNS) for one in rates]
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            raise InputError(f"own rate {rates[index].name!r}: an earlier rate is for the same machine")
+    own = PriceBook.from_rows(
+        pl.DataFrame([_row(book, one) for one in rates], infer_schema_length=None), origin=ORIGIN
+    )
+    for intake in own.intakes:
+        for tally in intake.quarantined:
+            raise InputError(f"own rates of {intake.provider} {intake.service}: {tally.reason}")
+    theirs = book.frame.drop("shape_id").with_columns(_key().alias("_key"))
+    same = pl.col("_key").is_in(own.frame.select(_key().alias("_key")).to_series().to_list())
+    replaced, kept = theirs.filter(same).drop("_key"), theirs.filter(~same).drop("_key")
+    intakes = moved_out(book.intakes, replaced, "replaced by an own rate")
+    return PriceBook(pl.concat([kept, own.frame.drop("shape_id")]), (*intakes, *own.intakes))
+
+
+def _key() -> pl.Expr:
+    return pl.concat_str([pl.col(name).fill_null("") for name in KEY_COLUMNS], separator="\x1f")
+
+
+def _row(book: PriceBook, one: Rate) -> dict[str, object]:
+    """Return a rate as a row of a price table."""
+    listed = book.filter(providers=[one.provider], services=[one.service], instance_types=[one.instance_type])
+    known = listed.frame.select(_FACTS).unique().rows(named=True)
+    facts: dict[str, object] = {name: None for name in _FACTS}  # noqa: C420 - its keys are any text
+    if len(known) == 1:
+        facts.update(known[0])
+    for name in _FACTS:
+        value: object = getattr(one, name)
+        if value is not None:
+            facts[name] = float(value) if isinstance(value, Decimal) else value
+    missing = [name for name in _FACTS[:3] if facts[name] is None]
+    if missing:
+        raise InputError(
+            f"own rate {one.name!r}: {one.provider} {one.service} {one.instance_type} is "
+            f"{'listed with several sizes' if known else 'in no price list'}; give {', '.join(missing)} too"
+        )
+    return {
+        **{name: getattr(one, name) for name in KEY_COLUMNS},
+        **facts,
+        "usd_per_hour": one.hourly_usd,
+        "observed_on": one.agreed_on.isoformat(),
+        "source": f"{OWN_RATE}{one.name}",
+        "source_class": "own",
+        "currency": "USD",
+        "caveat": None
+        if one.valid_until is None
+        else f"your rate, valid until {one.valid_until.isoformat()}",
+    }

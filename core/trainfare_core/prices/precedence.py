@@ -1,0 +1,66 @@
+"""
+Stage 2, part: which price book speaks for a cloud service where several do.
+
+A plug-in that bears its cloud's own name (`aws` for aws) has read that cloud's whole price list of the regions that
+it names. What it holds of a service, purchase option and region takes the place of all the snapshot's rows of them,
+and not only of the keys that both have: a machine that is no longer listed there is gone. Other plug-ins are joined
+key by key (`settle_overlaps`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from trainfare_core.prices.intake import Intake, first_day, moved_out
+
+__all__ = ["SNAPSHOT", "replace_snapshot"]
+
+SNAPSHOT: Final = "snapshot"
+"""Origin of the prices that the package ships."""
+
+_GROUP: Final = ("provider", "service", "purchase_option", "region")
+
+
+def replace_snapshot(
+    frame: pl.DataFrame, intakes: tuple[Intake, ...]
+) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
+    """
+    Leave one list per service, purchase option and region: the cloud's own where it is there, else the snapshot's.
+
+    The newer one stays: a list fetched before the youngest date of the snapshot's rows gives way to them, as
+    happens when the package was updated since. What gives way is counted as filtered.
+
+    Args:
+        frame: rows of all books, with the columns of `BOOK_SCHEMA`.
+        intakes: of the same books.
+    """
+    is_live, is_shipped = pl.col("origin") == pl.col("provider"), pl.col("origin") == SNAPSHOT
+    shipped = frame.filter(is_shipped)
+    if shipped.is_empty() or not frame.select(is_live.any()).item():
+        return frame, intakes
+    others = frame.filter(~is_shipped)
+    # Texts first, dates after: a million rows have a handful of groups.
+    fetched = pl.col("fetched_at").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    live_days = (
+        others.filter(is_live)
+        .group_by(_GROUP)
+        .agg(pl.col("fetched_at", "observed_on").max())
+        .select(*_GROUP, pl.coalesce(fetched, first_day()).alias("live_day"))
+    )
+    both = (
+        shipped.group_by(_GROUP)
+        .agg(first_day().max().alias("shipped_day"))
+        .join(live_days, on=_GROUP)
+        .with_columns((pl.col("live_day") < pl.col("shipped_day")).fill_null(value=False).alias("outdated"))
+    )
+    newer, outdated = both.filter(~pl.col("outdated")), both.filter("outdated")
+    intakes = moved_out(intakes, shipped.join(newer, on=_GROUP, how="semi"), "replaced by newer live prices")
+    kept = [shipped.join(newer, on=_GROUP, how="anti"), others]
+    if not outdated.is_empty():
+        old = others.filter(is_live).join(outdated, on=_GROUP, how="semi")
+        intakes = moved_out(intakes, old, "fetched before the shipped snapshot's date")
+        left = others.filter(is_live).join(outdated, on=_GROUP, how="anti")
+        kept = [kept[0], others.filter(~is_live), left]
+    return pl.concat(kept), intakes

@@ -1,0 +1,153 @@
+"""Counts, dates and rejected rows of a price book: the answer of `trainfare prices status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core._version import __version__
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trainfare_core.prices.book import PriceBook, Tally
+
+__all__ = ["PricesStatus", "ReasonCount", "ServiceStatus", "price_status"]
+
+_NOTHING_HELD = {
+    "rows": 0,
+    "oldest": "",
+    "newest": "",
+    "fetched_at": None,
+    "age_days": 0,
+    "oldest_age_days": 0,
+    "fresh_rows": 0,
+    "old_rows": 0,
+    "rows_after_as_of": 0,
+    "estimated_dates": 0,
+    "caveats": 0,
+}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReasonCount(_Model):
+    """How many rows ended for one reason."""
+
+    reason: str
+    rows: int
+
+
+class ServiceStatus(_Model):
+    """The prices of one cloud service from one origin."""
+
+    provider: str
+    service: str
+    origin: str
+    rows: int
+    oldest: str
+    newest: str
+    fetched_at: str | None = Field(
+        description="when the first of them was fetched; None: shipped, not fetched"
+    )
+    age_days: int = Field(description="of the youngest price: since its fetch, else its date's first day")
+    oldest_age_days: int
+    fresh_rows: int = Field(description="seen at their source within 24 hours, spot within 1 hour")
+    old_rows: int = Field(description="rows older than old_after_days, or dated after as_of")
+    rows_after_as_of: int = Field(description="rows dated later than as_of: that clock may be wrong")
+    estimated_dates: int = Field(description="rows whose date was inferred")
+    caveats: int = Field(description="rows with a caveat")
+    rows_read: int
+    accepted: int
+    filtered: tuple[ReasonCount, ...]
+    quarantined: tuple[ReasonCount, ...]
+    degraded: bool = Field(description="more than 5 % of what looked like a price of ours is quarantined")
+
+
+class PricesStatus(_Model):
+    """Every cloud service in the price book, sorted by name."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    as_of: datetime
+    old_after_days: int
+    problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
+    notes: tuple[str, ...] = Field(default=(), description="where the prices are from")
+    services: tuple[ServiceStatus, ...]
+
+    def to_json(self) -> str:
+        """JSON text; the same book and day give the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def price_status(
+    book: PriceBook, *, as_of: datetime, problems: tuple[str, ...] = (), notes: tuple[str, ...] = ()
+) -> PricesStatus:
+    """
+    Return what a book holds and how old it is at a moment.
+
+    An age is never negative: a price dated later counts as old, since one of the two clocks is wrong.
+    """
+    import polars as pl
+
+    from trainfare_core.prices.freshness import USABLE_DAYS, with_ages
+
+    days = (pl.col("age_hours") / 24).floor().fill_null(0).cast(pl.Int64)
+    past = ~(pl.col("age_hours") < (USABLE_DAYS + 1) * 24).fill_null(value=False)
+    by_service = (
+        with_ages(book.frame, as_of)
+        .group_by("provider", "service", "origin")
+        .agg(
+            pl.len().alias("rows"),
+            pl.col("observed_on").min().alias("oldest"),
+            pl.col("observed_on").max().alias("newest"),
+            pl.col("fetched_at").min(),
+            days.min().alias("age_days"),
+            days.max().alias("oldest_age_days"),
+            pl.col("fresh").sum().alias("fresh_rows"),
+            past.sum().alias("old_rows"),
+            pl.col("ahead").sum().alias("rows_after_as_of"),
+            pl.col("observed_on_estimated").sum().alias("estimated_dates"),
+            pl.col("caveat").is_not_null().sum().alias("caveats"),
+        )
+    )
+    return PricesStatus(
+        tool_version=__version__,
+        as_of=as_of,
+        old_after_days=USABLE_DAYS,
+        problems=problems,
+        notes=notes,
+        services=_services(book, by_service),
+    )
+
+
+def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
+    """Join what the book holds with what was read: a service whose rows were all refused shows too."""
+    found = {(row["provider"], row["service"], row["origin"]): row for row in held.iter_rows(named=True)}
+    services = [
+        ServiceStatus.model_validate(
+            {
+                **_NOTHING_HELD,
+                **found.get((intake.provider, intake.service, intake.origin), {}),
+                "provider": intake.provider,
+                "service": intake.service,
+                "origin": intake.origin,
+                "rows_read": intake.rows_read,
+                "accepted": intake.accepted,
+                "filtered": _reasons(intake.filtered),
+                "quarantined": _reasons(intake.quarantined),
+                "degraded": intake.degraded,
+            }
+        )
+        for intake in book.intakes
+    ]
+    return tuple(sorted(services, key=lambda one: (one.provider, one.service, one.origin)))
+
+
+def _reasons(tallies: Iterable[Tally]) -> tuple[ReasonCount, ...]:
+    return tuple(ReasonCount(reason=tally.reason, rows=tally.rows) for tally in tallies)

@@ -1,0 +1,120 @@
+"""Does a run keep its budget and its deadline, and how sure is that? The answer behind `trainfare check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainfare_core.recommendation import Constraints, JobSummary, Option
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.prices.book import PriceBook
+
+__all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "Verdict", "judge"]
+
+Verdict: TypeAlias = Literal["within", "over", "cannot_tell"]
+DEFAULT_PURCHASE: Final = ("on_demand",)
+"""A gate must not pass on a spot price that was seen once: spot and reservations count only when named."""
+
+EXIT_CODES: Final[dict[Verdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
+
+
+class BudgetCheck(BaseModel):
+    """The gate's answer: `within` and `over` are said with the asked confidence, between is `cannot_tell`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    job: JobSummary
+    verdict: Verdict
+    reason: str = Field(description="the verdict in a sentence, with its numbers")
+    constraints: Constraints
+    probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="chance that the best option keeps budget and deadline; None where nothing can be priced"
+    )
+    best: Option | None = Field(
+        description="the cheapest drop-in that keeps them with the asked confidence, else the likeliest"
+    )
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """JSON text; the same answer gives the same bytes."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def judge(
+    profile: JobProfile,
+    book: PriceBook,
+    asked: Constraints,
+    *,
+    max_nodes: int = 4,
+    notes: tuple[str, ...] = (),
+) -> BudgetCheck:
+    """
+    Hold the best machine for a job against a budget and a deadline.
+
+    The best machine is the cheapest drop-in that keeps both with the asked confidence, else the likeliest;
+    machines that need porting do not count. The run is `within` when that chance is at least the confidence,
+    `over` when it is at most 1 - confidence.
+
+    Args:
+        profile: the job.
+        book: all offers.
+        asked: budget, deadline, confidence and exact names.
+        max_nodes: largest number of machines in one run.
+        notes: what the reader should know, such as a price source that failed.
+    """
+    from trainfare_core._version import __version__
+    from trainfare_core.ranking.rank import best_chance, job_summary
+
+    found = best_chance(profile, book, asked, max_nodes=max_nodes)
+    chance = None if found.option is None else found.option.probability_within
+    verdict = _verdict(chance, asked.confidence)
+    return BudgetCheck(
+        tool_version=__version__,
+        job=job_summary(profile),
+        verdict=verdict,
+        reason=_reason(verdict, found.option, chance, asked, found.unknown_because),
+        constraints=asked,
+        probability_within=chance,
+        best=found.option,
+        notes=notes,
+    )
+
+
+def _verdict(chance: float | None, confidence: float) -> Verdict:
+    if chance is None:
+        return "cannot_tell"
+    if chance >= confidence:
+        return "within"
+    # A touch of slack, so that confidence 0.9 and a chance of 0.1 meet in floating point.
+    return "over" if chance <= 1 - confidence + 1e-9 else "cannot_tell"
+
+
+def _reason(
+    verdict: Verdict, best: Option | None, chance: float | None, asked: Constraints, unknown: str | None
+) -> str:
+    if best is None or chance is None:
+        return f"cannot tell: {unknown}"
+    cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
+    time = f"{best.run_hours.mid:.3g} h ({best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g})"
+    limits = " and ".join(
+        text
+        for text, given in (
+            (f"{asked.max_usd:,.2f} USD" if asked.max_usd is not None else "", asked.max_usd is not None),
+            (
+                f"{asked.deadline_hours:.4g} h" if asked.deadline_hours is not None else "",
+                asked.deadline_hours is not None,
+            ),
+        )
+        if given
+    )
+    words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
+    count = f"{best.nodes} x " if best.nodes > 1 else ""
+    return (
+        f"{words} {limits}: {count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}; "
+        f"the chance to keep the limits is {chance:.1%}, asked for {asked.confidence:.0%}"
+    )

@@ -1,0 +1,236 @@
+"""Stage 6, part: one priced run on one offer, as the `Option` that people and JSON see."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Final, Literal
+
+import numpy as np
+import polars as pl
+
+from trainfare_core.candidates import SHARDINGS
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.priced_runs import Fares
+from trainfare_core.recommendation import Constraints, CostParts, Interval, Option, StepParts
+
+__all__ = ["Z_80", "OptionMaker", "newest_date", "probability", "rounded"]
+
+Z_80: Final = NormalDist().inv_cdf(0.9)
+"""Standard deviations from the median to the edge of the central 80 %."""
+
+OLD_PRICE_MONTHS: Final = 12
+"""A price this much older than the newest in its book is pointed out."""
+
+_SIGNIFICANT: Final = 10
+_S_PER_HOUR: Final = 3600.0
+_GIB: Final = 2.0**30
+_BOUNDS: Final = ("compute", "memory", "launch", "communication", "input")
+
+
+def rounded(value: float) -> float:
+    """Keep ten significant digits: cents of ten million dollars, and the same text on every processor."""
+    return float(f"{value:.{_SIGNIFICANT}g}")
+
+
+def probability(limit: float, median: float, log_sigma: float) -> float:
+    """Chance that a log-normal quantity is at most `limit`; all in the same unit."""
+    if limit <= 0:
+        return 0.0
+    if math.isinf(limit) or median <= 0:
+        return 1.0
+    margin = math.log(limit / median)
+    if log_sigma <= 0:
+        return 1.0 if margin >= 0 else 0.0
+    return NormalDist().cdf(margin / log_sigma)
+
+
+@dataclass(frozen=True, slots=True)
+class OptionMaker:
+    """Makes options out of rows of `Fares`; `newest` is the youngest price date of the book."""
+
+    profile: JobProfile
+    fares: Fares
+    constraints: Constraints
+    newest: str
+
+    def make(self, run: int, offer: dict[str, Any], *, rank: int, on_front: bool) -> Option:
+        """
+        Put one option together.
+
+        Args:
+            run: row of `fares.runs`.
+            offer: the offer's columns by name, a row of `fares.offers`.
+            rank: place in the list, from 1.
+            on_front: see `Option.on_front`.
+        """
+        fares, plan = self.fares, int(self.fares.runs.plan[run])
+        nodes = int(fares.nodes[run])
+        usd_per_hour = float(offer["usd_per_hour"]) * nodes
+        hours = float(fares.runs.hours[run])
+        log_sigma = float(fares.runs.log_sigma[run])
+        step_s = _interval(float(fares.prediction.step_s[plan]), float(fares.prediction.log_sigma[plan]))
+        micro = float(fares.candidates.micro_batch[plan])
+        shape = int(fares.candidates.shape[plan])
+        parts = self._step_parts(plan)
+        return Option(
+            rank=rank,
+            provider=offer["provider"],
+            service=offer["service"],
+            instance_type=offer["instance_type"],
+            region=offer["region"],
+            zone=offer["zone"],
+            purchase_option=offer["purchase_option"],
+            accelerator=str(fares.shapes.accelerator[shape]),
+            accelerator_count=float(fares.shapes.accelerator_count[shape]),
+            nodes=nodes,
+            sharding=SHARDINGS[int(fares.candidates.sharding[plan])],
+            micro_batch_size=None if math.isnan(micro) else int(micro),
+            accumulate_grad_batches=int(fares.candidates.accumulate[plan]),
+            step_s=step_s,
+            samples_per_s=_throughput(self.profile.global_samples_per_step, step_s),
+            run_hours=_interval(hours, log_sigma),
+            run_usd=_interval(hours * (usd_per_hour + fares.storage_usd_per_hour), log_sigma),
+            usd_per_hour=rounded(usd_per_hour),
+            memory_gib=_interval(
+                float(fares.prediction.memory_bytes[plan]) / _GIB,
+                float(fares.prediction.memory_log_sigma[plan]),
+            ),
+            device_memory_gib=rounded(accelerator(str(fares.shapes.accelerator[shape])).memory_bytes / _GIB),
+            bound_by=_bound_by(parts),
+            step_parts=parts,
+            cost_parts=self._cost_parts(run, usd_per_hour, hours),
+            probability_within=self.probability_within(run, float(offer["usd_per_hour"])),
+            needs_porting=bool(fares.needs_porting[run]),
+            arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
+            on_front=on_front,
+            price_observed_on=offer["observed_on"],
+            price_source=offer["source"],
+            price_source_class=offer["source_class"],
+            price_fetched_at=offer["fetched_at"],
+            notes=self._notes(run, offer),
+        )
+
+    def probability_within(self, run: int, usd_per_hour: float) -> float | None:
+        """
+        Chance that a run keeps both limits, at a price of one machine; None where there is no limit.
+
+        Hours and dollars are one quantity but for a constant factor, so the tighter limit decides alone.
+        """
+        if self.constraints.max_usd is None and self.constraints.deadline_hours is None:
+            return None
+        hours, log_sigma = float(self.fares.runs.hours[run]), float(self.fares.runs.log_sigma[run])
+        return rounded(probability(self.limit_hours(run, usd_per_hour), hours, log_sigma))
+
+    def limit_hours(self, run: int, usd_per_hour: float) -> float:
+        """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
+        limits = self.constraints
+        rate = usd_per_hour * int(self.fares.nodes[run]) + self.fares.storage_usd_per_hour
+        by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate
+        by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
+        return min(by_budget, by_deadline)
+
+    def _step_parts(self, plan: int) -> StepParts:
+        table = self.fares.prediction
+        return StepParts(
+            compute_s=rounded(float(table.compute_s[plan])),
+            memory_s=rounded(float(table.memory_s[plan])),
+            launch_s=rounded(float(table.launch_s[plan])),
+            communication_s=rounded(float(table.communication_s[plan])),
+            communication_hidden_s=rounded(float(table.communication_hidden_s[plan])),
+            input_s=rounded(float(table.input_s[plan])),
+        )
+
+    def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
+        runs, usd_per_s = self.fares.runs, usd_per_hour / _S_PER_HOUR
+        return CostParts(
+            training_usd=rounded(float(runs.training_s[run]) * usd_per_s),
+            startup_usd=rounded(float(runs.startup_s[run]) * usd_per_s),
+            validation_usd=rounded(float(runs.validation_s[run]) * usd_per_s),
+            checkpoint_usd=rounded(float(runs.checkpoint_s[run]) * usd_per_s),
+            interruption_usd=rounded(float(runs.interruption_s[run]) * usd_per_s),
+            storage_usd=rounded(hours * self.fares.storage_usd_per_hour),
+        )
+
+    def _notes(self, run: int, offer: dict[str, Any]) -> tuple[str, ...]:
+        fares = self.fares
+        notes: list[str] = []
+        if fares.needs_porting[run]:
+            kind = accelerator(str(offer["accelerator"])).kind
+            notes.append(f"needs porting: {_PORTING.get(kind, 'not a CUDA device')}")
+        if accelerator(str(offer["accelerator"])).arm64_host:
+            notes.append("its host is an arm64 CPU: x86-64 wheels and containers do not run there")
+        if offer["purchase_option"] == "spot":
+            notes.append(self._spot_note(run))
+        if fares.nodes[run] > 1:
+            notes.append(f"{int(fares.nodes[run])} machines must be had together, in one zone")
+        if offer["observed_on_estimated"]:
+            notes.append("the date of the price is an estimate of its source's age")
+        if _months(self.newest) - _months(str(offer["observed_on"])) >= OLD_PRICE_MONTHS:
+            notes.append(
+                f"old price: of {offer['observed_on']}, while the newest in the book is of {self.newest}"
+            )
+        if offer["caveat"]:
+            notes.append(f"price: {offer['caveat']}")
+        if offer["currency"] != "USD":
+            notes.append(f"price converted from {offer['currency']}")
+        stop_s = self.profile.plan.max_time_s
+        needs_s = float(fares.runs.training_s[run] + fares.runs.validation_s[run])
+        if stop_s is not None and self.profile.plan.optimizer_steps is not None and needs_s > stop_s:
+            notes.append(
+                f"the Trainer's max_time of {stop_s / _S_PER_HOUR:.3g} h stops this run early; "
+                "it is priced to its last step"
+            )
+        return tuple(notes)
+
+    def _spot_note(self, run: int) -> str:
+        runs, every = self.fares.runs, self.profile.plan.checkpoint_every_n_steps
+        text = f"spot: {float(runs.interruptions[run]):.2g} interruptions expected"
+        best = float(runs.best_save_steps[run])
+        if every and np.isfinite(best) and best > 1 and not 0.5 <= every / best <= 2.0:
+            steps = int(float(f"{best:.2g}"))
+            text += f"; saving about every {steps:,} steps instead of {every:,} would lose least"
+        return text
+
+
+_PORTING: Final = {
+    "tpu": "the script must run under torch_xla",
+    "trainium": "the script must run under torch-neuronx",
+    "inferentia": "the script must run under torch-neuronx",
+    "gaudi": "the script must run under Intel Gaudi's PyTorch",
+}
+
+
+def newest_date(offers: pl.DataFrame) -> str:
+    """Return the youngest price date of the rows, "" where there are none."""
+    newest = offers["observed_on"].max()
+    return newest if isinstance(newest, str) else ""
+
+
+def _months(date: str) -> int:
+    """Return months since year 0 of a date as precise as its source; a year alone counts as its January."""
+    year, _, rest = date.partition("-")
+    month = rest[:2]
+    return 12 * int(year) + (int(month) if month.isdigit() else 1) if year.isdigit() else 0
+
+
+def _interval(mid: float, log_sigma: float) -> Interval:
+    spread = math.exp(Z_80 * log_sigma)
+    return Interval(mid=rounded(mid), low_80=rounded(mid / spread), high_80=rounded(mid * spread))
+
+
+def _throughput(samples: int | None, step_s: Interval) -> Interval | None:
+    if samples is None or step_s.low_80 <= 0:
+        return None
+    return Interval(
+        mid=rounded(samples / step_s.mid),
+        low_80=rounded(samples / step_s.high_80),
+        high_80=rounded(samples / step_s.low_80),
+    )
+
+
+def _bound_by(parts: StepParts) -> Literal["compute", "memory", "launch", "communication", "input"]:
+    seconds = (parts.compute_s, parts.memory_s, parts.launch_s, parts.communication_s, parts.input_s)
+    return _BOUNDS[seconds.index(max(seconds))]

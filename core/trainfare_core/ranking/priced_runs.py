@@ -1,0 +1,364 @@
+"""
+Between stages 5 and 6: the join of predicted runs with offers, by column.
+
+A prediction depends on a machine's shape, a price on the offer. Offers that differ only in region, zone and
+price form one *machine*; each machine is timed once per number of nodes, and prices are joined to that
+afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import CandidateTable, enumerate_candidates, plan_gaps
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.run_cost import RunTable, runs_of, storage_usd_per_hour
+
+__all__ = ["MACHINE_KEYS", "Fares", "Predictor", "ShapeVerdicts", "fares_of", "take_candidates"]
+
+Column = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
+"""Offers that agree in these and in shape are one machine, whatever their region, zone and price."""
+
+_SIGNIFICANT: Final = 10
+"""Digits of an hour that are kept: the last bits of exp() differ between processors, and ties must not."""
+
+
+class Predictor(Protocol):
+    """Whatever predicts plans; `trainfare_core.prediction.predict` in earnest."""
+
+    def __call__(
+        self, profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable
+    ) -> PredictionTable:
+        """Predict every candidate."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeVerdicts:
+    """
+    Why shapes cannot be ranked; arrays of shape (n shapes,).
+
+    Attributes:
+        reason: a `RejectionReason`, or "" where at least one plan fits.
+        detail: the reason in words.
+        miss_bytes: by how much the nearest plan misses the device's memory; inf where that is not the reason.
+        needs_porting: not a drop-in for a CUDA script.
+    """
+
+    reason: NDArray[np.str_]
+    detail: NDArray[np.str_]
+    miss_bytes: Column
+    needs_porting: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Fares:
+    """
+    Offers, the machines they rent, and the runs on those machines.
+
+    Attributes:
+        offers: the price book's rows, n of them.
+        usd_per_hour: price of one machine, shape (n,).
+        machine_of_offer: row of `machines`, shape (n,).
+        machines: one row a machine, in the total order of `MACHINE_KEYS` and then shape; column `shape_id`.
+        lowest_usd_per_hour: of each machine, shape (m,).
+        machine_of_run: row of `machines`, shape (r,).
+        runs: one row a machine x number of nodes that fits, r of them.
+        nodes: of each run, shape (r,).
+        needs_porting: of each run, shape (r,).
+        spot_refused: machines that are spot and could run the job were it not for interruptions, shape (m,).
+        storage_usd_per_hour: disk for the checkpoints.
+        shapes, candidates, prediction, verdicts: what the runs were made from.
+    """
+
+    offers: pl.DataFrame
+    usd_per_hour: Column
+    machine_of_offer: Rows
+    machines: pl.DataFrame
+    lowest_usd_per_hour: Column
+    machine_of_run: Rows
+    runs: RunTable
+    nodes: Rows
+    needs_porting: NDArray[np.bool_]
+    spot_refused: NDArray[np.bool_]
+    storage_usd_per_hour: float
+    shapes: MachineShapes
+    candidates: CandidateTable
+    prediction: PredictionTable
+    verdicts: ShapeVerdicts
+
+    def run_usd_per_hour(self, run: Rows, usd_per_hour: Column) -> Column:
+        """Return dollars an hour for all machines of each run and the checkpoints' disk, shape (k,)."""
+        return usd_per_hour * self.nodes[run] + self.storage_usd_per_hour
+
+    @property
+    def lowest_usd(self) -> Column:
+        """Dollars of each run at its machine's lowest price, shape (r,)."""
+        run = np.arange(len(self.runs))
+        return self.runs.hours * self.run_usd_per_hour(run, self.lowest_usd_per_hour[self.machine_of_run])
+
+    def cheapest_offers(self, machines: Rows) -> pl.DataFrame:
+        """
+        Return the cheapest offer of each given machine, one row each, with columns `machine` and `row` (of
+        `offers`).
+
+        Equal prices are decided by region, zone, date (newest first) and source.
+        """
+        wanted = np.zeros(len(self.machines), dtype=np.bool_)
+        wanted[machines] = True
+        lowest = self.usd_per_hour == self.lowest_usd_per_hour[self.machine_of_offer]
+        rows = np.flatnonzero(wanted[self.machine_of_offer] & lowest)
+        found = self.offers[rows].with_columns(
+            pl.Series("machine", self.machine_of_offer[rows]), pl.Series("row", rows)
+        )
+        return sort_offers(found).unique(subset="machine", keep="first", maintain_order=True)
+
+
+def sort_offers(offers: pl.DataFrame) -> pl.DataFrame:
+    """Sort offers of equal price: region, zone, date (newest first), source, SKU."""
+    return offers.sort(
+        pl.col("region").cast(pl.String),
+        pl.col("zone").cast(pl.String),
+        pl.col("observed_on").cast(pl.String),
+        pl.col("source").cast(pl.String),
+        pl.col("sku").cast(pl.String),
+        descending=[False, False, True, False, False],
+        nulls_last=False,
+    )
+
+
+def fares_of(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict: Predictor) -> Fares:
+    """
+    Predict every machine of the book once per number of nodes and join the prices.
+
+    Args:
+        profile: the job.
+        book: offers, already filtered.
+        max_nodes: largest number of machines in one run.
+        predict: the predictor.
+    """
+    shapes = book.shapes()
+    offers = book.frame
+    machines, machine_of_offer = _machines(offers, shapes)
+    offered = np.zeros(len(shapes), dtype=np.bool_)
+    machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
+    offered[machine_shape] = True
+    devices = _devices(shapes, offered)
+    candidates = _trainable_candidates(profile, shapes, devices, offered, max_nodes)
+    prediction = predict(profile, shapes, candidates)
+    verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, max_nodes)
+    plans = _best_plans(candidates, prediction)
+    usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
+    lowest = np.full(len(machines), np.inf)
+    np.minimum.at(lowest, machine_of_offer, usd_per_hour)
+    machine_of_run, plan = _join(machine_shape, candidates.shape[plans], plans)
+    spot = machines["purchase_option"].cast(pl.String).to_numpy().astype(np.str_) == "spot"
+    runs = runs_of(
+        profile,
+        shapes,
+        candidates,
+        prediction,
+        plan=plan,
+        provider=machines["provider"].cast(pl.String).to_numpy().astype(np.str_)[machine_of_run],
+        service=machines["service"].cast(pl.String).to_numpy().astype(np.str_)[machine_of_run],
+        spot=spot[machine_of_run],
+    )
+    safe = profile.plan.checkpoint_every_n_steps is not None
+    keep = np.isfinite(runs.hours) & (~spot[machine_of_run] | safe)
+    fitting = np.zeros(len(machines), dtype=np.bool_)
+    fitting[machine_of_run] = True
+    running = np.zeros(len(machines), dtype=np.bool_)
+    running[machine_of_run[keep]] = True
+    runs, machine_of_run = _take_runs(runs, keep), machine_of_run[keep]
+    return Fares(
+        offers=offers,
+        usd_per_hour=usd_per_hour,
+        machine_of_offer=machine_of_offer,
+        machines=machines,
+        lowest_usd_per_hour=lowest,
+        machine_of_run=machine_of_run,
+        runs=runs,
+        nodes=candidates.nodes[runs.plan],
+        needs_porting=verdicts.needs_porting[candidates.shape[runs.plan]],
+        spot_refused=fitting & ~running,
+        storage_usd_per_hour=storage_usd_per_hour(profile),
+        shapes=shapes,
+        candidates=candidates,
+        prediction=prediction,
+        verdicts=verdicts,
+    )
+
+
+def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:
+    """Return the distinct machines in an order that no permutation of offers changes, and each offer's."""
+    keys = [*MACHINE_KEYS, "shape_id"]
+    of_shape = pl.DataFrame(
+        {
+            "shape_id": pl.Series(np.arange(len(shapes)), dtype=offers.schema["shape_id"]),
+            "shape_accelerator": pl.Series(shapes.accelerator.tolist(), dtype=pl.String),
+            "shape_count": shapes.accelerator_count,
+            "shape_vcpus": shapes.vcpus,
+            "shape_memory_gib": shapes.memory_gib,
+            "shape_network": shapes.network_gbit_per_s,
+        }
+    )
+    machines = (
+        offers.select(keys)
+        .unique()
+        .join(of_shape, on="shape_id", how="left")
+        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:])
+        .select(keys)
+        .with_row_index("machine")
+    )
+    joined = offers.select(keys).join(machines, on=keys, how="left", maintain_order="left")
+    return machines, joined["machine"].to_numpy().astype(np.int64)
+
+
+def _devices(shapes: MachineShapes, offered: NDArray[np.bool_]) -> dict[str, Accelerator | None]:
+    """Look each offered accelerator up once; None where the catalogue does not know it."""
+    return {str(name): _device(str(name)) for name in np.unique(shapes.accelerator[offered])}
+
+
+def _device(name: str) -> Accelerator | None:
+    try:
+        return accelerator(name)
+    except UnknownNameError:
+        return None
+
+
+def _trainable_candidates(
+    profile: JobProfile,
+    shapes: MachineShapes,
+    devices: dict[str, Accelerator | None],
+    offered: NDArray[np.bool_],
+    max_nodes: int,
+) -> CandidateTable:
+    trains = {name for name, device in devices.items() if device is not None and device.trains}
+    usable = offered & np.array([str(name) in trains for name in shapes.accelerator], dtype=np.bool_)
+    table = enumerate_candidates(profile, shapes, max_nodes=max_nodes)
+    return take_candidates(table, np.flatnonzero(usable[table.shape]))
+
+
+def take_candidates(table: CandidateTable, rows: Rows) -> CandidateTable:
+    """Return the given plans, in the given order."""
+    return CandidateTable(
+        shape=table.shape[rows],
+        nodes=table.nodes[rows],
+        sharding=table.sharding[rows],
+        micro_batch=table.micro_batch[rows],
+        micro_ratio=table.micro_ratio[rows],
+        accumulate=table.accumulate[rows],
+    )
+
+
+def _take_runs(runs: RunTable, keep: NDArray[np.bool_]) -> RunTable:
+    return RunTable(
+        plan=runs.plan[keep],
+        startup_s=runs.startup_s[keep],
+        training_s=runs.training_s[keep],
+        validation_s=runs.validation_s[keep],
+        checkpoint_s=runs.checkpoint_s[keep],
+        interruption_s=runs.interruption_s[keep],
+        hours=_quantised(runs.hours[keep]),
+        log_sigma=runs.log_sigma[keep],
+        interruptions=runs.interruptions[keep],
+        best_save_steps=runs.best_save_steps[keep],
+    )
+
+
+def _quantised(values: Column) -> Column:
+    with np.errstate(divide="ignore"):
+        scale = 10.0 ** (_SIGNIFICANT - 1 - np.floor(np.log10(np.where(values > 0, values, 1.0))))
+    return np.round(values * scale) / scale
+
+
+def _best_plans(candidates: CandidateTable, prediction: PredictionTable) -> Rows:
+    """Return the fastest plan that fits of each shape x nodes; ties: less accumulation, less sharding."""
+    usable = np.flatnonzero(prediction.fits & np.isfinite(prediction.step_s) & (prediction.step_s > 0))
+    order: Rows = usable[
+        np.lexsort(
+            (
+                candidates.sharding[usable],
+                candidates.accumulate[usable],
+                _quantised(prediction.step_s[usable]),
+                candidates.nodes[usable],
+                candidates.shape[usable],
+            )
+        )
+    ]
+    shape, nodes = candidates.shape[order], candidates.nodes[order]
+    first = np.r_[True, (shape[1:] != shape[:-1]) | (nodes[1:] != nodes[:-1])][: len(order)]
+    best: Rows = order[first.astype(np.bool_)]
+    return best
+
+
+def _join(machine_shape: Rows, plan_shape: Rows, plans: Rows) -> tuple[Rows, Rows]:
+    """Pair each machine with every plan of its shape; `plan_shape` is sorted."""
+    start = np.searchsorted(plan_shape, machine_shape, side="left")
+    count = np.searchsorted(plan_shape, machine_shape, side="right") - start
+    machine = np.repeat(np.arange(len(machine_shape)), count)
+    offset = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return machine, plans[np.repeat(start, count) + offset]
+
+
+def _verdicts(
+    profile: JobProfile,
+    shapes: MachineShapes,
+    candidates: CandidateTable,
+    prediction: PredictionTable,
+    devices: dict[str, Accelerator | None],
+    offered: NDArray[np.bool_],
+    max_nodes: int,
+) -> ShapeVerdicts:
+    reason = np.full(len(shapes), "", dtype="U24")
+    detail = np.full(len(shapes), "", dtype=object)
+    miss_bytes = np.full(len(shapes), np.inf)
+    porting = np.zeros(len(shapes), dtype=np.bool_)
+    gaps = plan_gaps(profile, shapes, max_nodes=max_nodes)
+    plans_of = np.split(
+        np.arange(len(candidates)), np.searchsorted(candidates.shape, np.arange(1, len(shapes)))
+    )
+    for row in np.flatnonzero(offered):
+        name = str(shapes.accelerator[row])
+        device = devices[name]
+        if device is None:
+            reason[row], detail[row] = "unknown_accelerator", name
+        elif not device.trains:
+            reason[row], detail[row] = "cannot_train", name
+        elif gaps[row]:
+            reason[row], detail[row] = "no_prediction", f"{name}: {gaps[row]}"
+        else:
+            porting[row] = device.needs_porting
+            plans = plans_of[row]
+            if not np.any(prediction.fits[plans] & np.isfinite(prediction.step_s[plans])):
+                reason[row], detail[row], miss_bytes[row] = _miss(name, plans, prediction)
+    return ShapeVerdicts(reason, detail.astype(np.str_), miss_bytes, porting)
+
+
+def _miss(name: str, plans: Rows, prediction: PredictionTable) -> tuple[str, str, float]:
+    """Say why none of a shape's plans can be ranked: the nearest miss of memory, or what is not known."""
+    known = plans[np.isfinite(prediction.step_s[plans]) & np.isfinite(prediction.memory_bytes[plans])]
+    if not len(known):
+        texts = sorted({str(text) for text in prediction.unknown_because[plans] if text})
+        return "no_prediction", f"{name}: {texts[0] if texts else 'no prediction'}", np.inf
+    nearest = known[np.argmin(prediction.missing_bytes[known])]
+    miss = float(prediction.missing_bytes[nearest])
+    usable = float(prediction.usable_memory_bytes[nearest])
+    gib = 2.0**30
+    text = (
+        f"{name}: needs {(usable + miss) / gib:.1f} GiB a device, has {usable / gib:.1f}, "
+        f"misses by {miss / gib:.1f} GiB"
+    )
+    return "does_not_fit", text, miss

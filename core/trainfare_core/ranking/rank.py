@@ -1,0 +1,409 @@
+"""
+Stage 6: constraints, order, cost-time front, and reasons -> `Recommendation`.
+
+**Order.** Options are sorted by the objective, then by the other of dollars and hours, then drop-in before
+needs porting, then by provider, service, instance type, purchase option, shape, nodes, region, zone, price
+date and source: no two options are equal in all of these, so the order is total and does not depend on how
+the rows came in.
+
+**Chance constraints.** A budget or deadline is kept when the chance of keeping both is at least the
+confidence. Dollars are hours times a known rate, so one log-normal quantity decides.
+
+**Front.** An option is on the cost-time front unless another one is no dearer and no slower, and strictly
+better in one of the two. A machine that needs porting does not push a drop-in off the front: its porting is a
+cost that is not in the dollars. It must itself hold against all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import DEFAULT_MAX_NODES
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import predict as predict_plans
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
+from trainfare_core.ranking.priced_runs import Fares, Predictor, fares_of, sort_offers
+from trainfare_core.ranking.rejections import Limits, rejections_of, why_nothing
+from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
+from trainfare_core.run_cost import cost_assumptions
+
+__all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "BestChance", "best_chance", "front", "job_summary", "rank"]
+
+Column = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+DEFAULT_LIMIT: Final = 30
+DEFAULT_PURCHASE: Final = ("on_demand", "spot")
+"""Reservations bind for years and capacity blocks must be booked: they are ranked only when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestChance:
+    """The drop-in option to hold against the limits, or why there is none; see `best_chance`."""
+
+    option: Option | None
+    unknown_because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """Feasible options as columns, shape (k,): the run, its offer's price, and the row of the offer or -1."""
+
+    run: Rows
+    offer: Rows
+    usd: Column
+    hours: Column
+
+    def take(self, rows: Rows) -> _Entries:
+        return _Entries(self.run[rows], self.offer[rows], self.usd[rows], self.hours[rows])
+
+
+def rank(
+    profile: JobProfile,
+    book: PriceBook,
+    *,
+    constraints: Constraints | None = None,
+    objective: Objective = "cheapest",
+    limit: int = DEFAULT_LIMIT,
+    max_nodes: int = DEFAULT_MAX_NODES,
+    all_regions: bool = False,
+    notes: tuple[str, ...] = (),
+    tool_version: str = "",
+    predict: Predictor = predict_plans,
+) -> Recommendation:
+    """
+    Rank every way to run a job.
+
+    What does not fit, cannot train, is not known or breaks a constraint is not ranked but counted with its
+    reason. Machines that need porting are ranked and marked; `cheapest_rank` and `fastest_rank` name drop-ins
+    only, and are None where there is none. A run of unknown length has no total to hold against a budget or a
+    deadline: those are then not applied, and the assumptions say so.
+
+    Args:
+        profile: the job.
+        book: all offers; the constraints filter it here, so that what they leave out is counted.
+        constraints: budget in USD, deadline in hours, confidence, and exact names of providers, regions and
+            purchase options; None for purchase means `DEFAULT_PURCHASE`.
+        objective: what comes first.
+        limit: how many options to list; besides these the front is, and the first of every cloud service and
+            purchase option.
+        max_nodes: largest number of machines in one run.
+        all_regions: list every region and zone; else each machine once, at its cheapest.
+        notes: further sentences for the assumptions, such as a price source that failed.
+        tool_version: of the program that asks.
+        predict: the predictor.
+    """
+    asked = constraints or Constraints()
+    kept, because = _filtered(book, asked)
+    fares = fares_of(profile, kept, max_nodes=max_nodes, predict=predict)
+    limits = _limits(profile, fares, asked)
+    entries = _every_offer(fares, limits) if all_regions else _lowest_offers(fares, limits)
+    on_front = _fronts(fares, entries)
+    maker = OptionMaker(profile, fares, _applied(profile, asked), newest_date(book.frame))
+    options = _options(maker, entries, on_front, objective, limit)
+    rejected = rejections_of(fares, limits, asked, dropped=len(book) - len(kept), dropped_because=because)
+    return Recommendation(
+        tool_version=tool_version,
+        job=job_summary(profile),
+        basis="whole_run" if profile.plan.optimizer_steps is not None else "per_1000_steps",
+        objective=objective,
+        constraints=asked,
+        options=options,
+        options_total=_count_every(fares, limits),
+        cheapest_rank=_best(options, "cheapest"),
+        fastest_rank=_best(options, "fastest"),
+        rejections=rejected,
+        price_books=kept.facts(),
+        assumptions=_assumptions(profile, asked, max_nodes, notes, all_regions=all_regions),
+        unknown_because=None if options else why_nothing(rejected),
+    )
+
+
+def best_chance(
+    profile: JobProfile,
+    book: PriceBook,
+    constraints: Constraints,
+    *,
+    max_nodes: int = DEFAULT_MAX_NODES,
+    predict: Predictor = predict_plans,
+) -> BestChance:
+    """
+    Find the drop-in to hold against budget and deadline, feasible or not.
+
+    That is the cheapest that keeps them with the asked confidence; else the one most likely to; where all are
+    hopeless, the nearest miss; equal ones by the total order of `rank`. The option's `probability_within` is
+    the chance. None, with the reason, where no drop-in can be priced or the length of the run is not known.
+    """
+    if profile.plan.optimizer_steps is None:
+        return BestChance(None, f"the length of the run is not known: {profile.plan.unknown_because}")
+    kept, because = _filtered(book, constraints)
+    fares = fares_of(profile, kept, max_nodes=max_nodes, predict=predict)
+    runs = np.flatnonzero(~fares.needs_porting)
+    if len(fares.runs) and not len(runs):
+        return BestChance(None, "only machines that need porting could run it")
+    if not len(runs):
+        rejected = rejections_of(
+            fares,
+            _limits(profile, fares, Constraints()),
+            constraints,
+            dropped=len(book) - len(kept),
+            dropped_because=because,
+        )
+        return BestChance(None, why_nothing(rejected))
+    maker = OptionMaker(profile, fares, constraints, newest_date(book.frame))
+    run = _likeliest(maker, runs)
+    offer = fares.cheapest_offers(fares.machine_of_run[[run]]).row(0, named=True)
+    return BestChance(maker.make(run, offer, rank=1, on_front=False), None)
+
+
+def _likeliest(maker: OptionMaker, runs: Rows) -> int:
+    """Return the cheapest run that is sure enough, else the likeliest, else the one that overshoots least."""
+    fares = maker.fares
+    price = fares.lowest_usd_per_hour[fares.machine_of_run[runs]]
+    pairs = list(zip(runs.tolist(), price.tolist(), strict=True))
+    chance = np.array([maker.probability_within(run, usd) or 0.0 for run, usd in pairs])
+    limit_hours = np.array([maker.limit_hours(run, usd) for run, usd in pairs])
+    with np.errstate(divide="ignore"):
+        overshoot = fares.runs.hours[runs] / limit_hours
+    second = np.where(chance > 0, fares.lowest_usd[runs], overshoot)
+    sure_enough = np.minimum(chance, maker.constraints.confidence)
+    order = np.lexsort((fares.nodes[runs], fares.machine_of_run[runs], second, -sure_enough))
+    return int(runs[order[0]])
+
+
+def front(usd: Column, hours: Column) -> NDArray[np.bool_]:
+    """
+    Mark the options that no other one dominates; equal ones stand together.
+
+    Args:
+        usd: dollars, shape (n,).
+        hours: hours, shape (n,).
+    """
+    if not len(usd):
+        return np.zeros(0, dtype=np.bool_)
+    order = np.lexsort((usd, hours))
+    sorted_usd, sorted_hours = usd[order], hours[order]
+    starts = np.r_[True, sorted_hours[1:] != sorted_hours[:-1]]
+    group = np.cumsum(starts) - 1
+    lowest = sorted_usd[starts]
+    before = np.r_[np.inf, np.minimum.accumulate(lowest)[:-1]]
+    good = (sorted_usd == lowest[group]) & (sorted_usd < before[group])
+    marks = np.zeros(len(usd), dtype=np.bool_)
+    marks[order] = good
+    return marks
+
+
+def _filtered(book: PriceBook, asked: Constraints) -> tuple[PriceBook, str]:
+    purchase = asked.purchase or DEFAULT_PURCHASE
+    kept = book.filter(providers=asked.providers, regions=asked.regions, purchase=purchase)
+    filters = [f"purchase option other than {' or '.join(purchase)}"]
+    if asked.providers is not None:
+        filters.append(f"provider other than {' or '.join(asked.providers)}")
+    if asked.regions is not None:
+        filters.append(f"region other than {' or '.join(asked.regions)}")
+    return kept, ", ".join(filters)
+
+
+def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
+    """Return the constraints that can be applied: a run of unknown length has no total to limit."""
+    if profile.plan.optimizer_steps is not None:
+        return asked
+    return asked.model_copy(update={"max_usd": None, "deadline_hours": None})
+
+
+def _limits(profile: JobProfile, fares: Fares, asked: Constraints) -> Limits:
+    applied = _applied(profile, asked)
+    z = NormalDist().inv_cdf(applied.confidence)
+    sure_hours = fares.runs.hours * np.exp(z * fares.runs.log_sigma)
+    deadline = np.inf if applied.deadline_hours is None else applied.deadline_hours
+    if applied.max_usd is None:
+        highest = np.full(len(fares.runs), np.inf)
+    else:
+        with np.errstate(divide="ignore"):
+            highest = (applied.max_usd / sure_hours - fares.storage_usd_per_hour) / fares.nodes
+    return Limits(sure_hours, sure_hours <= deadline, highest)
+
+
+def _lowest_offers(fares: Fares, limits: Limits) -> _Entries:
+    """Return every feasible run at its machine's lowest price, with that offer still to be looked up."""
+    price = fares.lowest_usd_per_hour[fares.machine_of_run]
+    run = np.flatnonzero(limits.in_time & (price <= limits.highest_usd_per_hour))
+    return _Entries(run, np.full(len(run), -1), fares.lowest_usd[run], fares.runs.hours[run])
+
+
+def _fronts(fares: Fares, entries: _Entries) -> NDArray[np.bool_]:
+    porting = fares.needs_porting[entries.run]
+    marks = front(entries.usd, entries.hours)
+    marks[~porting] = front(entries.usd[~porting], entries.hours[~porting])
+    return marks
+
+
+def _every_offer(fares: Fares, limits: Limits) -> _Entries:
+    """Return every feasible run on every offer."""
+    order = np.argsort(fares.machine_of_offer, kind="stable")
+    starts = np.searchsorted(fares.machine_of_offer[order], np.arange(len(fares.machines) + 1))
+    counts = np.diff(starts)[fares.machine_of_run]
+    run = np.repeat(np.arange(len(fares.runs)), counts)
+    offset = np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)
+    offer = order[np.repeat(starts[fares.machine_of_run], counts) + offset]
+    price = fares.usd_per_hour[offer]
+    keep = limits.in_time[run] & (price <= limits.highest_usd_per_hour[run])
+    run, offer, price = run[keep], offer[keep], price[keep]
+    hours = fares.runs.hours[run]
+    return _Entries(run, offer, hours * fares.run_usd_per_hour(run, price), hours)
+
+
+def _count_every(fares: Fares, limits: Limits) -> int:
+    """Count feasible options over all offers without listing them."""
+    total = 0
+    for nodes in np.unique(fares.nodes):
+        runs = np.flatnonzero((fares.nodes == nodes) & limits.in_time)
+        highest = np.full(len(fares.machines), -np.inf)
+        highest[fares.machine_of_run[runs]] = limits.highest_usd_per_hour[runs]
+        total += int(np.count_nonzero(fares.usd_per_hour <= highest[fares.machine_of_offer]))
+    return total
+
+
+def _options(
+    maker: OptionMaker, entries: _Entries, on_front: NDArray[np.bool_], objective: Objective, limit: int
+) -> tuple[Option, ...]:
+    """Return the first `limit` options, the first of each cloud service, and all of the front, in order."""
+    fares = maker.fares
+    listed = np.unique(
+        np.r_[
+            _first(fares, entries, objective, limit),
+            _first_of_services(fares, entries, objective),
+            np.flatnonzero(on_front),
+        ]
+    )
+    listed = listed[_order(fares, entries.take(listed), objective)]
+    marks = on_front[listed]
+    chosen = _looked_up(fares, entries.take(listed))
+    rows = fares.offers[chosen.offer].iter_rows(named=True)
+    return tuple(
+        maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(marks[place]))
+        for place, row in enumerate(rows)
+    )
+
+
+def _first(fares: Fares, entries: _Entries, objective: Objective, limit: int) -> Rows:
+    """Return the rows of the best `limit` entries; only those that can be among them are sorted by name."""
+    rows = np.arange(len(entries.run))
+    if limit < len(rows):
+        lead = entries.usd if objective == "cheapest" else entries.hours
+        rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
+    return rows[_order(fares, entries.take(rows), objective)[:limit]]
+
+
+def _first_of_services(fares: Fares, entries: _Entries, objective: Objective) -> Rows:
+    """Return the best entry of every cloud service and purchase option: bargains hide no cloud."""
+    keys = fares.machines.select(
+        pl.concat_str(["provider", "service", "purchase_option"], separator="\0").rank("dense")
+    )
+    service = keys.to_series().to_numpy().astype(np.int64)[fares.machine_of_run[entries.run]]
+    lead = entries.usd if objective == "cheapest" else entries.hours
+    lowest = np.full(int(service.max(initial=0)) + 1, np.inf)
+    np.minimum.at(lowest, service, lead)
+    rows = np.flatnonzero(lead == lowest[service])
+    rows = rows[_order(fares, entries.take(rows), objective)]
+    _, first = np.unique(service[rows], return_index=True)
+    return rows[first]
+
+
+def _order(fares: Fares, entries: _Entries, objective: Objective) -> Rows:
+    """Sort entries by the total order in this module's docstring; machines are numbered in theirs already."""
+    money_first = objective == "cheapest"
+    return np.lexsort(
+        (
+            _places(fares, entries.offer),
+            fares.nodes[entries.run],
+            fares.machine_of_run[entries.run],
+            fares.needs_porting[entries.run],
+            entries.hours if money_first else entries.usd,
+            entries.usd if money_first else entries.hours,
+        )
+    )
+
+
+def _places(fares: Fares, offer: Rows) -> Rows:
+    """Number offers by region, zone, date and source; all 0 where they are not looked up, one a machine."""
+    rows, inverse = np.unique(offer, return_inverse=True)
+    if not len(rows) or rows[0] < 0:
+        return np.zeros(len(offer), dtype=np.int64)
+    ordered = sort_offers(fares.offers[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
+    places = np.empty(len(rows), dtype=np.int64)
+    places[ordered["place"].to_numpy()] = np.arange(len(rows))
+    return places[inverse]
+
+
+def _looked_up(fares: Fares, entries: _Entries) -> _Entries:
+    """Put the cheapest offer of its machine where an entry has none yet."""
+    if not len(entries.run) or entries.offer[0] >= 0:
+        return entries
+    machine = fares.machine_of_run[entries.run]
+    found = fares.cheapest_offers(machine)
+    offer_of = np.full(len(fares.machines), -1)
+    offer_of[found["machine"].to_numpy()] = found["row"].to_numpy()
+    return _Entries(entries.run, offer_of[machine], entries.usd, entries.hours)
+
+
+def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
+    """Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it."""
+    ready = [option for option in options if not option.needs_porting]
+    if not ready:
+        return None
+    if objective == "cheapest":
+        return min(ready, key=lambda option: (option.run_usd.mid, option.run_hours.mid, option.rank)).rank
+    return min(ready, key=lambda option: (option.run_hours.mid, option.run_usd.mid, option.rank)).rank
+
+
+def job_summary(profile: JobProfile) -> JobSummary:
+    """Return what an answer says about its job."""
+    measured = profile.measured
+    return JobSummary(
+        name=profile.name,
+        precision=profile.precision,
+        parameters=sum(group.count for group in profile.parameters),
+        trainable_parameters=profile.trainable_parameters,
+        step_flops=profile.step_flops,
+        optimizer_steps=profile.plan.optimizer_steps,
+        global_batch_size=profile.global_samples_per_step,
+        trace_coverage=rounded(profile.coverage),
+        measured_on=None if measured is None else measured.device_name,
+        measured_step_s=None if measured is None else measured.step.median_s,
+    )
+
+
+def _assumptions(
+    profile: JobProfile, asked: Constraints, max_nodes: int, notes: tuple[str, ...], *, all_regions: bool
+) -> tuple[str, ...]:
+    lines = [
+        (
+            "the global batch stays what the profile trains with: more devices share it, steps and training "
+            f"maths do not change; up to {max_nodes} machines of one kind"
+        ),
+        (
+            "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
+            f"together with {asked.confidence:.0%} confidence"
+        ),
+        (
+            "machines marked 'needs porting' do not run a CUDA script as it is, are never called cheapest "
+            "or fastest, and do not push others off the cost-time front"
+        ),
+    ]
+    if not all_regions:
+        lines.append("each machine is listed once per number of machines, at its cheapest region")
+    if asked.purchase is None:
+        lines.append("reserved, savings-plan and capacity-block prices are left out unless asked for")
+    if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
+        lines.append("the length of the run is not known: budget and deadline could not be applied")
+    lines += cost_assumptions(profile)
+    lines += [f"profile: {note}" for note in profile.notes]
+    return (*lines, *notes)

@@ -1,0 +1,44 @@
+"""Read the time series of `trainfare decline` from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from trainfare_core.decline import Series
+from trainfare_core.decline_documents import said_as_input
+from trainfare_core.errors import InputError
+
+__all__ = ["MAX_SERIES_BYTES", "read_series"]
+
+MAX_SERIES_BYTES = 10 * 1024 * 1024
+
+
+def read_series(path: Path) -> Series:
+    """
+    Read a CSV file with the columns date and cost, and perhaps production.
+
+    Raises:
+        InputError: no such file, columns missing, or values that are no series.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SERIES_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a text file ({type(error).__name__})") from error
+    if len(data) > MAX_SERIES_BYTES:
+        raise InputError(f"{path}: larger than {MAX_SERIES_BYTES // 2**20} MiB; that is no series of costs")
+    reader = csv.DictReader(io.StringIO(text))
+    columns = set(reader.fieldnames or ())
+    if not {"date", "cost"} <= columns:
+        raise InputError(f"{path}: it needs the columns date and cost, and for Wright's law production")
+    try:
+        rows = list(reader)
+        costs = [float(row["cost"]) for row in rows]
+        made = [float(row["production"]) for row in rows] if "production" in columns else None
+    except (csv.Error, TypeError, ValueError) as error:
+        raise InputError(f"{path}: a cost or amount is no number") from error
+    with said_as_input():
+        return Series.of([row["date"] for row in rows], costs, production=made)

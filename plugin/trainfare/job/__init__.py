@@ -1,0 +1,1 @@
+"""What a user describes: a TrainingJob, a TARGET that names one, a LightningCLI configuration. No torch."""

@@ -1,0 +1,100 @@
+"""How many steps, validation batches and checkpoints a `TrainingJob` asks for, by Lightning's count."""
+
+from __future__ import annotations
+
+import math
+
+from trainfare.job.training_job import TrainingJob
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import RunPlan
+
+__all__ = ["plan_of", "steps_per_epoch"]
+
+_MOST = 10**18
+
+
+def steps_per_epoch(job: TrainingJob) -> int | None:
+    """
+    Optimizer steps in one epoch, or None where `train_samples` is not known.
+
+    Each device sees its share rounded up (the distributed sampler pads), the last batch may be short,
+    and the last accumulation of an epoch steps even when it is not full.
+    """
+    if job.train_samples is None:
+        return None
+    samples_per_device = math.ceil(job.train_samples / job.world_size)
+    batches = math.ceil(samples_per_device / job.batch_size)
+    return math.ceil(batches / job.accumulate_grad_batches)
+
+
+def plan_of(
+    job: TrainingJob, *, checkpoint_bytes: int, optimizer_calls_per_step: int = 1
+) -> tuple[RunPlan, tuple[str, ...]]:
+    """
+    Return the run's plan and what had to be assumed.
+
+    Args:
+        job: the run as described.
+        checkpoint_bytes: parameters, buffers and optimizer state.
+        optimizer_calls_per_step: how often `training_step` steps an optimizer under manual optimization.
+            Lightning counts each against `max_steps`: two optimizers halve the number of training steps.
+
+    Raises:
+        InputError: numbers whose product no profile can hold.
+    """
+    notes: list[str] = []
+    in_epoch = steps_per_epoch(job)
+    steps, reason = _optimizer_steps(job, in_epoch, optimizer_calls_per_step)
+    every = job.checkpoint_every_n_steps
+    if optimizer_calls_per_step > 1:
+        notes.append(
+            f"manual optimization: one training_step makes {optimizer_calls_per_step} optimizer steps, "
+            "and Lightning counts each of them against max_steps"
+        )
+        every = None if every is None else max(1, every // optimizer_calls_per_step)
+    epochs = None if steps is None or in_epoch is None else steps / in_epoch
+    if in_epoch is None and job.max_epochs is not None and job.max_steps is not None:
+        notes.append("max_epochs could not be checked without train_samples: max_steps is taken as the end")
+    validation_batches = _validation_batches(job, steps, epochs, notes)
+    for name, count in (("max_epochs", steps), ("val_batches", validation_batches)):
+        if count is not None and count > _MOST:
+            raise InputError(
+                f"TrainingJob.{name} makes a run of {count:.3g} batches, beyond what a profile can hold"
+            )
+    plan = RunPlan(
+        optimizer_steps=steps,
+        unknown_because=reason,
+        epochs=epochs,
+        validation_batches=validation_batches,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_every_n_steps=every,
+    )
+    return plan, tuple(notes)
+
+
+def _optimizer_steps(
+    job: TrainingJob, in_epoch: int | None, calls_per_step: int
+) -> tuple[int | None, str | None]:
+    limits: list[int] = []
+    if job.max_steps is not None:
+        limits.append(math.ceil(job.max_steps / calls_per_step))
+    if job.max_epochs is not None and in_epoch is not None:
+        limits.append(job.max_epochs * in_epoch)
+    if limits:
+        return min(limits), None
+    if job.max_epochs is not None:
+        return None, "max_epochs is given without train_samples: the length of an epoch is not known"
+    return None, "neither max_steps nor max_epochs is given: the run has no end that can be priced"
+
+
+def _validation_batches(job: TrainingJob, steps: int | None, epochs: float | None, notes: list[str]) -> int:
+    if job.val_batches == 0:
+        return 0
+    if steps is not None and job.val_every_n_steps is not None:
+        return job.val_batches * (steps // job.val_every_n_steps)
+    if epochs is not None:
+        return job.val_batches * math.floor(epochs)
+    notes.append(
+        "val_batches is given, but how often validation runs is not known: it is left out of the cost"
+    )
+    return 0

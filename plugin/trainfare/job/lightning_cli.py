@@ -1,0 +1,237 @@
+"""
+A LightningCLI YAML config as a `TrainingJob`: `model`, `data`, `trainer`, `optimizer` and `lr_scheduler`.
+
+The config must name its classes (`class_path`): without them it belongs to a script that knows them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from types import MethodType
+from typing import Any, cast
+
+from trainfare.job.training_job import TrainingJob
+from trainfare.job.user_code import describe, place_in_user_code
+from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
+
+__all__ = ["job_from_config", "read_config"]
+
+_MAX_BYTES = 2**20
+_MAX_DEPTH = 64
+_HAND_WRITTEN = "or write a function that returns a TrainingJob, and give script.py:function"
+
+
+def job_from_config(path: Path) -> TrainingJob:
+    """
+    Read a LightningCLI config and build its job; the model is built when it is traced, the data now.
+
+    Args:
+        path: a YAML file whose `model` and `data` sections have a `class_path`.
+
+    Raises:
+        TargetError: the file is not such a config, or its data give no batch without downloading.
+        MissingExtraError: PyYAML, torch or jsonargparse is not installed.
+    """
+    from trainfare.job.scope import Scope
+
+    config = read_config(path)
+    trainer = _section(path, config, "trainer", {})
+    model = _section(path, config, "model", None)
+    _class_path(path, "model", model)
+    scope = Scope(path.resolve().parent)
+    with scope:
+        batch, batch_size, train_samples = _first_batch(path, config)
+
+        def build() -> Any:
+            return _with_optimizer(path, config, _instance(path, "model", model))
+
+        return scope.bind(
+            TrainingJob(
+                module=build,
+                batch=batch,
+                batch_size=batch_size,
+                train_samples=train_samples,
+                max_steps=_limit(trainer.get("max_steps")),
+                max_epochs=_limit(trainer.get("max_epochs")),
+                precision=str(trainer.get("precision") or "32-true"),
+                accumulate_grad_batches=trainer.get("accumulate_grad_batches") or 1,
+                devices=_devices(path, trainer.get("devices")),
+                num_nodes=trainer.get("num_nodes") or 1,
+                strategy=_strategy(path, trainer.get("strategy")),
+            )
+        )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """
+    Read YAML safely: at most 1 MiB, 64 levels, no aliases and no tags that make objects.
+
+    Raises:
+        TargetError: the file is absent, too big, or not plain YAML with a mapping on top.
+        MissingExtraError: PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("PyYAML", "lightning") from error
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise TargetError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
+    if len(text) > _MAX_BYTES:
+        raise TargetError(f"{path}: larger than 1 MiB: not a LightningCLI config")
+    try:
+        depth = 0
+        events: Any = yaml.parse(text, Loader=yaml.SafeLoader)
+        for event in events:
+            if isinstance(event, yaml.AliasEvent):
+                mark: Any = event.start_mark
+                line = mark.line + 1
+                raise TargetError(f"{path}:{line}: YAML aliases are not taken: write the value out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise TargetError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
+        config: Any = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise TargetError(f"{path}: not plain YAML: {describe(error)}") from error
+    sections = _mapping(config) or {}
+    sections = sections if "model" in sections else _mapping(sections.get("fit")) or {}
+    if "model" not in sections:
+        raise TargetError(f"{path}: not a LightningCLI config: it has no 'model' section; {_HAND_WRITTEN}")
+    return sections
+
+
+def _mapping(value: object) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _section(
+    path: Path, config: Mapping[str, Any], name: str, default: dict[str, Any] | None
+) -> dict[str, Any]:
+    value = config.get(name)
+    if value is None and default is not None:
+        return default
+    section = _mapping(value)
+    if section is None:
+        raise TargetError(f"{path}: the section {name!r} is a {type(value).__name__}, not a mapping")
+    return section
+
+
+def _class_path(path: Path, name: str, section: Mapping[str, Any]) -> str:
+    class_path = section.get("class_path")
+    if not isinstance(class_path, str) or "." not in class_path:
+        msg = f"{path}: {name}.class_path is missing, so the config does not say which class it configures"
+        raise TargetError(f"{msg}: write {name} as class_path and init_args, {_HAND_WRITTEN}")
+    return class_path
+
+
+def _instance(path: Path, name: str, section: Mapping[str, Any], *leading: Any) -> Any:
+    """Import the class of a section and build it as LightningCLI would, with jsonargparse."""
+    class_path = _class_path(path, name, section)
+    home, _, attribute = class_path.rpartition(".")
+    with _reported(path, name):
+        cls = getattr(importlib.import_module(home), attribute)
+    arguments = _mapping(section.get("init_args")) or {}
+    if leading:
+        with _reported(path, name):
+            return cls(*leading, **arguments)
+    try:
+        from jsonargparse import ArgumentParser
+    except ImportError as error:
+        raise MissingExtraError("jsonargparse[signatures]", "lightning") from error
+    parser: Any = ArgumentParser(exit_on_error=False)
+    with _reported(path, name):
+        parser.add_subclass_arguments(cls, "it")
+        parsed = parser.parse_object({"it": {"class_path": class_path, "init_args": arguments}})
+        # Newer versions of jsonargparse renamed it, and warn about the old name.
+        instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
+        return instantiate(parsed)["it"]
+
+
+def _with_optimizer(path: Path, config: Mapping[str, Any], module: Any) -> Any:
+    """Let `optimizer` and `lr_scheduler` sections replace configure_optimizers, as LightningCLI does."""
+    section = _mapping(config.get("optimizer"))
+    if section is None:
+        return module
+    scheduler = _mapping(config.get("lr_scheduler"))
+
+    def configure_optimizers(self: Any) -> Any:
+        optimizer = _instance(path, "optimizer", section, list(self.parameters()))
+        if scheduler is None:
+            return optimizer
+        return [optimizer], [_instance(path, "lr_scheduler", scheduler, optimizer)]
+
+    object.__setattr__(module, "configure_optimizers", MethodType(configure_optimizers, module))
+    return module
+
+
+def _first_batch(path: Path, config: Mapping[str, Any]) -> tuple[Any, int, int | None]:
+    """Return the first training batch, its size and the number of training samples."""
+    if not isinstance(config.get("data"), dict):
+        raise TargetError(
+            f"{path}: no 'data' section, so the shape of a batch is not known: add one, {_HAND_WRITTEN}"
+        )
+    data = _instance(path, "data", config["data"])
+    advice = "run prepare_data() once beforehand if it needs files"
+    with _reported(path, "data", advice):
+        data.setup("fit")
+        loader = data.train_dataloader()
+        batch = next(iter(loader))
+    size = getattr(loader, "batch_size", None)
+    if size is None:
+        size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    if not isinstance(size, int):
+        msg = f"{path}: the training loader ({type(loader).__name__}) does not say its batch_size"
+        raise TargetError(f"{msg}: {_HAND_WRITTEN}")
+    samples: int | None = None
+    with contextlib.suppress(Exception):
+        samples = len(loader.dataset)
+    return batch, size, samples
+
+
+def _limit(value: object) -> Any:
+    """Lightning writes "no limit" as -1."""
+    return None if value is None or value == -1 else value
+
+
+def _devices(path: Path, value: object) -> int:
+    if value is None or value == "auto":
+        return 1
+    if isinstance(value, list):
+        return len(cast("list[object]", value))
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and value > 0:
+        return value
+    msg = f"{path}: trainer.devices is {value!r}, which depends on the machine"
+    raise TargetError(f"{msg}: give a number, {_HAND_WRITTEN}")
+
+
+def _strategy(path: Path, value: object) -> str:
+    if value is None:
+        return "auto"
+    section = _mapping(value)
+    if section is not None:
+        name = str(section.get("class_path", "")).rpartition(".")[2].removesuffix("Strategy").lower()
+        value = {"singledevice": "single_device"}.get(name, name)
+    if not isinstance(value, str):
+        raise TargetError(f"{path}: trainer.strategy is {value!r}: give Lightning's name of it")
+    return value
+
+
+@contextlib.contextmanager
+def _reported(path: Path, section: str, advice: str | None = None) -> Generator[None, None, None]:
+    try:
+        yield
+    except TrainfareError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = place_in_user_code(error.__traceback__)
+        where = f" at {place}" if place else ""
+        hint = f"{advice}, {_HAND_WRITTEN}" if advice else _HAND_WRITTEN
+        msg = f"{path}: the section {section!r} cannot be built: {describe(error)}{where}"
+        raise TargetError(f"{msg}: correct it, {hint}") from error

@@ -1,0 +1,146 @@
+"""
+Load a TARGET: `path/to/file.py:callable`, `package.module:callable`, or a LightningCLI config.
+
+A file is loaded with its own directory on `sys.path` and leaves neither the path nor `sys.modules` changed:
+one process can load two versions of a script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from trainfare.job.scope import TARGET_MODULE, Scope
+from trainfare.job.training_job import TrainingJob
+from trainfare.job.user_code import describe, place_in_user_code
+from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
+
+__all__ = ["load_job", "load_target"]
+
+_EXPECTED = "give path/to/file.py:callable or package.module:callable that returns a TrainingJob"
+
+
+def load_job(target: str) -> TrainingJob:
+    """
+    Return the `TrainingJob` of a TARGET that is about to be traced.
+
+    Raises:
+        TargetError: the target cannot be loaded.
+        MissingExtraError: torch or Lightning is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "lightning")
+    return load_target(target)
+
+
+def load_target(target: str) -> TrainingJob:
+    """
+    Return the `TrainingJob` that a TARGET describes.
+
+    Args:
+        target: `file.py:callable`, `package.module:callable`, or the path of a LightningCLI YAML config.
+
+    Raises:
+        TargetError: no such file, module or name; the callable raised or returned something else.
+    """
+    if Path(target).suffix in (".yaml", ".yml"):
+        from trainfare.job.lightning_cli import job_from_config
+
+        return job_from_config(Path(target))
+    place, separator, name = target.rpartition(":")
+    if not separator or not place or not name:
+        suggestion = f", e.g. {target}:job" if target.endswith(".py") else ""
+        raise TargetError(f"{target!r} names no callable: {_EXPECTED}{suggestion}")
+    scope = Scope(Path(place).resolve().parent if place.endswith(".py") else Path.cwd())
+    with scope:
+        module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+        job = _call(_named(module, name, place), target)
+    return scope.bind(job)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        near = _near_files(path)
+        raise TargetError(f"{path}: no such file{near}; {_EXPECTED}")
+    spec = importlib.util.spec_from_file_location(TARGET_MODULE, path.resolve())
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path}: not a Python file; {_EXPECTED}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[TARGET_MODULE] = module
+    with _reported(f"importing {path}"):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise TargetError(f"{name!r} is neither a .py file nor a module name; {_EXPECTED}")
+    with _reported(f"importing {name}", missing=name):
+        return importlib.import_module(name)
+
+
+def _named(module: ModuleType, name: str, place: str) -> Callable[[], Any]:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            known = [
+                key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
+            ]
+            near = difflib.get_close_matches(name, known, n=3)
+            own = [key for key in known if getattr(vars(module)[key], "__module__", None) == module.__name__]
+            hint = (
+                f"did you mean {', '.join(near)}?"
+                if near
+                else f"it defines {', '.join(own[:10]) or 'no callable'}"
+            )
+            raise TargetError(f"{place} has no {name!r}: {hint}")
+    if not callable(found):
+        raise TargetError(f"{place}:{name} is a {type(found).__name__}, not a callable: {_EXPECTED}")
+    return found  # type: ignore[no-any-return]
+
+
+def _call(function: Callable[[], Any], target: str) -> TrainingJob:
+    with _reported(f"{target}()"):
+        job = function()
+    if not isinstance(job, TrainingJob):
+        raise TargetError(
+            f"{target}() returned a {type(job).__name__}: it must return a trainfare.TrainingJob"
+        )
+    return job
+
+
+@contextlib.contextmanager
+def _reported(doing: str, *, missing: str | None = None) -> Generator[None, None, None]:
+    """Turn what the user's code raises into a TargetError with its line; keep our own errors' class."""
+    try:
+        yield
+    except TrainfareError as error:
+        place = place_in_user_code(error.__traceback__)
+        error.args = (f"{doing}: {error}" + (f" (at {place})" if place else ""),)
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{missing}.".startswith(f"{error.name}."):
+            raise TargetError(f"no module named {missing!r} here: {_EXPECTED}") from error
+        at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else None
+        place = at or place_in_user_code(error.__traceback__)
+        where = f" at {place}" if place else ""
+        raise TargetError(
+            f"{doing} raised {describe(error)}{where}: it must load without training"
+        ) from error
+
+
+def _near_files(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".py"]
+        near = difflib.get_close_matches(path.name, names, n=3)
+        if near:
+            return f" (near it: {', '.join(near)})"
+    return ""

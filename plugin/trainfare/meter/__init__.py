@@ -1,0 +1,1 @@
+"""The `FareMeter` callback and what it needs while a Trainer fits."""

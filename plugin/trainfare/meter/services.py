@@ -1,0 +1,181 @@
+"""What FareMeter needs from outside: clock, calendar, prices, tracing, files. One seam, replaced in tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainfare.meter.step_probe import Watcher
+from trainfare.trace.step_facts import StepFacts
+
+if TYPE_CHECKING:
+    from trainfare.meter.settings import MeterSettings
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.recommendation import Recommendation
+
+__all__ = ["MeterServices"]
+
+
+def _today() -> date:
+    return datetime.now(tz=timezone.utc).date()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _import_polars() -> None:
+    """Import polars, and put back the environment variable that it sets or extends for its allocator."""
+    before = dict(os.environ)
+    import_module("polars")
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _usd_per_hour(machine: str) -> float:
+    _import_polars()
+    from trainfare.recommendation import load_prices
+
+    return float(load_prices().book.find(machine).usd_per_hour)
+
+
+def _locked_usd_per_hour(machine: str, lock: str) -> float:
+    _import_polars()
+    from trainfare.prices.lock import read_lock
+
+    return float(read_lock(Path(lock)).book.find(machine).usd_per_hour)
+
+
+def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
+    _import_polars()
+    from trainfare.recommendation import recommend
+
+    return recommend(
+        profile,
+        providers=settings.providers,
+        regions=settings.regions,
+        purchase=settings.purchase,
+        max_usd=settings.budget_usd,
+        deadline_hours=settings.deadline_hours,
+        value_usd_per_month=settings.value_usd_per_month,
+        lock=settings.price_lock,
+        own_prices=settings.own_prices,
+        # Nobody can be asked at the end of a run; the report marks what is stale and says its age.
+        allow_stale=True,
+    )
+
+
+def _write_profile(profile: JobProfile, directory: Path) -> Path:
+    from trainfare.report.files import make_folder, write_atomically
+
+    make_folder(directory)
+    path = directory / "trainfare-profile.json"
+    write_atomically(path, profile.to_json())
+    return path
+
+
+def _write_reports(
+    recommendation: Recommendation, profile: JobProfile, directory: Path, as_of: date
+) -> tuple[Path, ...]:
+    from trainfare.report import write_reports
+
+    paths = write_reports(recommendation, profile, directory, as_of=as_of)
+    return (paths.html, paths.json)
+
+
+def _show(recommendation: Recommendation, profile: JobProfile, as_of: date) -> None:
+    from trainfare.report import print_terminal
+
+    print_terminal(recommendation, profile=profile, as_of=as_of)
+
+
+def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) -> str:
+    from trainfare.report import render_markdown
+
+    return render_markdown(recommendation, profile=profile, as_of=as_of)
+
+
+def _prepare() -> None:
+    for module in ("trainfare.trace.step_trace", "trainfare.prelaunch.job_trace"):
+        import_module(module)
+
+
+def _watcher(module: Any, optimizers: Any) -> Watcher:
+    from trainfare.trace.step_trace import StepTrace
+
+    return StepTrace(module, optimizers)
+
+
+def _describe_batch(batch: Any) -> Any:
+    from trainfare.prelaunch.job_trace import describe_batch
+
+    return describe_batch(batch)
+
+
+def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
+    from trainfare.prelaunch.job_trace import trace_fake_copy
+
+    seen = trace_fake_copy(
+        module,
+        batch,
+        trainer.optimizers,
+        precision=str(trainer.precision),
+        micro_batches=micro_batches,
+        trainer=trainer,
+    )
+    return StepFacts(
+        how="fake",
+        operations=seen.step.operations,
+        parameters=seen.step.parameters,
+        optimizer=seen.step.optimizer,
+        memory=seen.step.memory,
+        compiled=seen.compiled,
+        notes=seen.notes,
+    )
+
+
+@dataclass(frozen=True)
+class MeterServices:
+    """
+    The outside world of a meter.
+
+    Attributes:
+        now: seconds from any origin, monotonic.
+        today: the day of the report.
+        say: writes one line for the user.
+        usd_per_hour: price of a machine by its name, on demand; may be slow or fail.
+        locked_usd_per_hour: the same by machine and price lock.
+        recommend: ranks machines for a profile.
+        write_profile, write_reports, show, markdown: the report's ways out.
+        prepare: imports what tracing needs, before the first step.
+        watcher: makes the trace of a real step.
+        describe_batch: keeps a batch's shapes, without its data.
+        fake_copy: traces an uncompiled copy of the module on fake tensors.
+        price_lookup_limit_s, pricing_limit_s: seconds for the look-up before the first step and for the end.
+    """
+
+    now: Callable[[], float] = time.perf_counter
+    today: Callable[[], date] = _today
+    say: Callable[[str], None] = _say
+    usd_per_hour: Callable[[str], float] = _usd_per_hour
+    locked_usd_per_hour: Callable[[str, str], float] = _locked_usd_per_hour
+    recommend: Callable[[JobProfile, MeterSettings], Recommendation] = _recommend
+    write_profile: Callable[[JobProfile, Path], Path] = _write_profile
+    write_reports: Callable[[Recommendation, JobProfile, Path, date], tuple[Path, ...]] = _write_reports
+    show: Callable[[Recommendation, JobProfile, date], None] = _show
+    markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
+    prepare: Callable[[], None] = _prepare
+    watcher: Callable[[Any, Any], Watcher] = _watcher
+    describe_batch: Callable[[Any], Any] = _describe_batch
+    fake_copy: Callable[[Any, Any, Any, int], StepFacts] = _fake_copy
+    price_lookup_limit_s: float = 10.0
+    pricing_limit_s: float = 20.0

@@ -1,0 +1,71 @@
+"""Takes validation out of the steps, and times it for its own sake."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from trainfare.meter.timing.step_timer import PhaseKind, StepTimer, quantiles
+from trainfare_core.job_profile import Quantiles
+
+__all__ = ["ValidationClock", "batches_of"]
+
+KEPT_RUNS = 64
+
+
+class ValidationClock:
+    """
+    Pauses the step timer while validation runs.
+
+    Args:
+        timer: the step timer.
+        now: seconds from any origin.
+    """
+
+    def __init__(self, timer: StepTimer, now: Callable[[], float]) -> None:
+        self._timer = timer
+        self._now = now
+        self._since_s: float | None = None
+        self._runs = False
+        self._batch_s: deque[float] = deque(maxlen=KEPT_RUNS)
+
+    def expect(self) -> None:
+        """Validation is about to start: its loader is being set up."""
+        if self._since_s is None:
+            self._since_s = self._now()
+            self._timer.start(PhaseKind.PAUSE)
+
+    def start(self) -> None:
+        """Validation has started."""
+        self.expect()
+        self._runs = True
+
+    def end(self, batches: int | None) -> None:
+        """
+        Validation has ended.
+
+        Args:
+            batches: how many it had; None where that is not known.
+        """
+        if self._since_s is not None and self._runs and batches:
+            self._batch_s.append((self._now() - self._since_s) / batches)
+        self.close()
+
+    def close(self) -> None:
+        """Training goes on, whether validation ran or was skipped."""
+        if self._since_s is not None:
+            self._since_s = None
+            self._runs = False
+            self._timer.stop(PhaseKind.PAUSE)
+
+    def batch_quantiles(self) -> Quantiles | None:
+        """Return the seconds of one validation batch; None when none was timed."""
+        return quantiles(list(self._batch_s)) if self._batch_s else None
+
+
+def batches_of(limits: Sequence[float] | None) -> int | None:
+    """Return the batches of one validation run over all its loaders; None where one is endless."""
+    if not limits or any(math.isinf(limit) for limit in limits):
+        return None
+    return int(sum(limits))

@@ -1,0 +1,150 @@
+"""Building a module on fake tensors as if on real ones: constants can be read, and modules can be moved."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from trainfare.prelaunch.fake_tensors import empty_twin
+from trainfare.prelaunch.module_parts import buffers_of, parameters_of
+
+__all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes"]
+
+_SMALL_NUMEL = 16_384
+_DRAWS = "_no_grad_trunc_normal_"
+
+
+class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """
+    Fake tensors while a module is built, except small ones that depend on nothing big.
+
+    Many models read small constants while being built: `[x.item() for x in torch.linspace(0, 0.1, depth)]`.
+    Those are computed for real; a small tensor that took a value from a fake one is never read again.
+    """
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
+        self._mode = mode
+        self._stale: set[int] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = _tensors((args, kwargs))
+        real = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor)]
+        if len(real) < len(tensors) or any(_storage(tensor) in self._stale for tensor in real):
+            if any(argument.alias_info is not None for argument in func._schema.arguments):  # noqa: SLF001
+                self._stale.update(_storage(tensor) for tensor in real)
+            with self._mode:
+                return func(*args, **kwargs)
+        if real and all(tensor.numel() <= _SMALL_NUMEL for tensor in real):
+            return _really(func, args, kwargs)
+        with self._mode:
+            fake = func(*args, **kwargs)
+        small = all(
+            tensor.numel() <= _SMALL_NUMEL and tensor.device.type == "cpu" for tensor in _tensors(fake)
+        )
+        return _really(func, args, kwargs) if small and not real else fake
+
+
+@contextlib.contextmanager
+def movable_fakes() -> Generator[None, None, None]:
+    """
+    Let `module.to(...)`, `.half()` and `.bfloat16()` work on fake modules while one is being built.
+
+    torch swaps the tensors in place and cannot when they are fake; inside this block the parameters
+    of fake modules are replaced instead, shared ones together. `trunc_normal_`, which draws until every value
+    is in range, leaves fake tensors as they are.
+    """
+    home: Any = nn.Module
+    original: Callable[..., nn.Module] = home._apply  # noqa: SLF001
+    replaced: dict[int, tuple[Tensor, nn.Parameter]] = {}
+
+    def apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+        parameters, buffers = parameters_of(self), buffers_of(self)
+        if not any(isinstance(value, FakeTensor) for value in parameters.values()):
+            return original(self, fn, recurse)
+        if recurse:
+            for child in self.children():
+                loose: Any = child
+                loose._apply(fn)  # noqa: SLF001
+        with torch.no_grad():
+            for name, value in parameters.items():
+                if value is None:
+                    continue
+                if id(value) not in replaced:
+                    moved = fn(value)
+                    twin: Any = value if moved is value else empty_twin(value, moved)
+                    replaced[id(value)] = (value, twin)
+                parameters[name] = replaced[id(value)][1]
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    buffers[name] = fn(buffer)
+        return self
+
+    inits: Any = nn.init
+    draw: Callable[..., Tensor] | None = getattr(inits, _DRAWS, None)
+    home._apply = apply  # noqa: SLF001
+    if draw is not None:
+        setattr(inits, _DRAWS, _only_for_real(draw))
+    try:
+        yield
+    finally:
+        home._apply = original  # noqa: SLF001
+        if draw is not None:
+            setattr(inits, _DRAWS, draw)
+
+
+@contextlib.contextmanager
+def mixed_recurrent_inputs() -> Generator[None, None, None]:
+    """
+    Let recurrent layers take inputs of another type than their weights, as they do under CUDA's autocast.
+
+    They compare the two in Python, before any function that could cast, unless torch's own autocast is on. It
+    is off while the trace casts by itself.
+    """
+    home: Any = nn.RNNBase
+    original: Callable[..., None] = home.check_input
+
+    def check(self: nn.RNNBase, input: Tensor, batch_sizes: Tensor | None) -> None:  # noqa: A002 - torch's name
+        weight = next(self.parameters(), input)
+        original(self, input.to(weight.dtype) if input.is_floating_point() else input, batch_sizes)
+
+    home.check_input = check
+    try:
+        yield
+    finally:
+        home.check_input = original
+
+
+def _only_for_real(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def drawn(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor if isinstance(tensor, FakeTensor) else draw(tensor, *args, **kwargs)
+
+    return drawn
+
+
+def _really(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with unset_fake_temporarily():
+        return func(*args, **kwargs)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    storage: Any = tensor.untyped_storage()
+    return int(storage._cdata)  # noqa: SLF001

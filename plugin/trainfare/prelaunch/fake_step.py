@@ -1,0 +1,265 @@
+"""One optimizer step on fake tensors, in the order in which Lightning's loops call the module."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from trainfare.job.user_code import describe
+from trainfare.prelaunch.fake_build import mixed_recurrent_inputs
+from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
+from trainfare.prelaunch.trainer_stub import TrainerStandIn
+from trainfare.prelaunch.unknown_scalars import ReadsOfValues, tolerant_metrics
+from trainfare.prelaunch.user_errors import ADVICE, user_errors
+from trainfare.trace.step_trace import StepTrace
+from trainfare_core.errors import TraceError
+from trainfare_core.job_profile import MemoryFacts, OperationGroup, OptimizerFacts, ParameterGroup
+
+__all__ = ["AUTOCAST_DTYPES", "TRUE_DTYPES", "TracedStep", "trace_step"]
+
+AUTOCAST_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+TRUE_DTYPES = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+
+
+@dataclass(frozen=True, slots=True)
+class TracedStep:
+    """What one optimizer step on one device does, as seen on fake tensors."""
+
+    operations: tuple[OperationGroup, ...]
+    parameters: tuple[ParameterGroup, ...]
+    optimizer: OptimizerFacts
+    memory: MemoryFacts
+    optimizer_calls: int
+    notes: tuple[str, ...]
+
+
+def trace_step(
+    module: nn.Module,
+    batch: Any,
+    optimizers: list[torch.optim.Optimizer],
+    trainer: TrainerStandIn,
+    mode: FakeTensorMode,
+    *,
+    precision: str,
+    micro_batches: int = 1,
+    from_loader: bool = True,
+) -> TracedStep:
+    """
+    Trace the second of two steps, so that the optimizer's state is there as in every later step.
+
+    Args:
+        module: the module, all fake, with `trainer` attached.
+        batch: one fake micro-batch.
+        optimizers: bound to the fake parameters; empty when the module has none.
+        trainer: what the module sees as its Trainer.
+        mode: the mode that the fake tensors belong to.
+        precision: Lightning's canonical word.
+        micro_batches: forward and backward passes in one optimizer step.
+        from_loader: whether the batch still has to pass the module's transfer hooks.
+
+    Raises:
+        TraceError: the step needs values that fake tensors do not have, or the user's code raised.
+    """
+    runner = _Runner(module, optimizers, trainer, precision, from_loader=from_loader)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(mode)
+        if precision in AUTOCAST_DTYPES:
+            stack.enter_context(mixed_recurrent_inputs())
+        runner.run(
+            StepTrace(module, optimizers, cuda_autocast_dtype=AUTOCAST_DTYPES.get(precision)), batch, 0
+        )
+        calls_before = trainer.global_step
+        trace = StepTrace(module, optimizers, cuda_autocast_dtype=AUTOCAST_DTYPES.get(precision))
+        runner.run(trace, batch, 1)
+        if trace.fault is not None:
+            raise TraceError(
+                f"the trace itself failed, and half a trace is none: {describe(trace.fault)}. {ADVICE}"
+            )
+        memory = trace.memory()
+        if memory.input_bytes == 0:
+            memory = memory.model_copy(update={"input_bytes": _tensor_bytes(batch)})
+        return TracedStep(
+            operations=trace.operations(micro_batches=micro_batches),
+            parameters=trace.parameters(),
+            optimizer=trace.optimizer_facts(),
+            memory=memory,
+            optimizer_calls=trainer.global_step - calls_before,
+            notes=(*trace.notes, *runner.notes),
+        )
+
+
+class _Runner:
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        trainer: TrainerStandIn,
+        precision: str,
+        *,
+        from_loader: bool,
+    ) -> None:
+        self.notes: list[str] = []
+        self._module: Any = module
+        self._optimizers = optimizers
+        self._trainer = trainer
+        self._from_loader = from_loader
+        self._automatic = bool(getattr(module, "automatic_optimization", True))
+        self._default_dtype = TRUE_DTYPES.get(precision)
+        self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
+        self._trace: StepTrace | None = None
+        self._reads = ReadsOfValues()
+        tolerant_metrics(module, self.notes)
+        if self._automatic and len(optimizers) > 1:
+            msg = f"configure_optimizers returned {len(optimizers)} optimizers under automatic optimization"
+            raise TraceError(f"{msg}, which Lightning refuses: set self.automatic_optimization = False")
+        for optimizer in optimizers:
+            self._count(optimizer)
+
+    def run(self, trace: StepTrace, batch: Any, batch_idx: int) -> None:
+        """Run one micro-batch and its optimizer step under the trace."""
+        self._trace = trace
+        self._reads.reads = 0
+        with self._dtype(), self._reads, trace, user_errors("training_step"):
+            if self._from_loader:
+                batch = self._hook("on_before_batch_transfer", batch, 0, default=batch)
+                batch = self._hook("on_after_batch_transfer", batch, 0, default=batch)
+            self._hook("on_train_batch_start", batch, batch_idx)
+            if self._automatic:
+                outputs = self._automatic_step(batch, batch_idx)
+            else:
+                outputs = self._training_step(batch, batch_idx)
+            self._hook("on_train_batch_end", outputs, batch, batch_idx)
+        self._trace = None
+        if self._reads.reads and batch_idx:
+            reads = f"training_step reads {self._reads.reads} value(s) with item()"
+            self.notes.append(f"{reads}: each makes the host wait for the device")
+
+    def _automatic_step(self, batch: Any, batch_idx: int) -> object:
+        outputs: list[object] = []
+        optimizer = self._optimizers[0] if self._optimizers else None
+
+        def closure() -> Tensor:
+            output = self._training_step(batch, batch_idx)
+            outputs.append(output)
+            loss = loss_of(output)
+            if optimizer is not None:
+                self._zero_grad(optimizer, batch_idx)
+            self._backward(loss)
+            return loss
+
+        if optimizer is None:
+            closure()
+        elif hasattr(self._module, "optimizer_step"):
+            self._module.optimizer_step(self._trainer.current_epoch, batch_idx, optimizer, closure)
+        else:
+            loose: Any = optimizer
+            loose.step(closure)
+        if not outputs:
+            raise TraceError("optimizer_step never called its closure, so nothing was trained: " + ADVICE)
+        return outputs[-1]
+
+    def _training_step(self, batch: Any, batch_idx: int) -> object:
+        step: Callable[..., object] = self._module.training_step
+        return step(batch, batch_idx) if takes_batch_index(step) else step(batch)
+
+    def _zero_grad(self, optimizer: torch.optim.Optimizer, batch_idx: int) -> None:
+        self._hook("on_before_zero_grad", optimizer)
+        if hasattr(self._module, "optimizer_zero_grad"):
+            self._module.optimizer_zero_grad(self._trainer.current_epoch, batch_idx, optimizer)
+        else:
+            optimizer.zero_grad()
+
+    def _backward(self, loss: Tensor) -> None:
+        loss = loss / self._trainer.accumulate_grad_batches
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        self._hook("on_before_backward", loss)
+        self._trainer.strategy.backward(loss)
+        self._hook("on_after_backward")
+
+    def _count(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make `optimizer.step` run its closure first and then step within the optimizer phase."""
+        loose: Any = optimizer
+        step: Callable[..., Any] = loose.step
+        closure_parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
+        needs_closure = closure_parameter is not None and closure_parameter.default is inspect.Parameter.empty
+
+        def counted(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+            if needs_closure:
+                msg = f"{type(optimizer).__name__}.step reruns the training step, how often depends on values"
+                raise TraceError(f"{msg}. {ADVICE}")
+            result = closure() if closure is not None else None
+            trace = self._trace
+            if trace is None:
+                return step(**kwargs)
+            trace.begin_optimizer()
+            try:
+                self._before_step(optimizer)
+                step(**kwargs)
+            finally:
+                trace.end_optimizer()
+            self._trainer.global_step += 1
+            return result
+
+        # Learning-rate schedulers warn about a `step` that they have not wrapped; this one calls theirs.
+        vars(counted)["_wrapped_by_lr_sched"] = True
+        loose.step = counted
+        loose.optimizer = optimizer
+        loose.toggle_model = self._toggled(optimizer)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._scaler is not None and any(
+            parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]
+        ):
+            # A scaler unscales once until its update(), which reads values; the next step gets a new one.
+            self._scaler.unscale_(optimizer)
+            self._scaler = torch.amp.GradScaler("cpu")
+        self._hook("on_before_optimizer_step", optimizer)
+        if self._automatic and self._trainer.gradient_clip_val:
+            self._hook(
+                "configure_gradient_clipping",
+                optimizer,
+                gradient_clip_val=self._trainer.gradient_clip_val,
+                gradient_clip_algorithm=self._trainer.gradient_clip_algorithm,
+            )
+
+    def _hook(self, name: str, *args: Any, default: Any = None, **kwargs: Any) -> Any:
+        hook = getattr(self._module, name, None)
+        return default if hook is None else hook(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _dtype(self) -> Generator[None, None, None]:
+        before = torch.get_default_dtype()
+        if self._default_dtype is not None:
+            torch.set_default_dtype(self._default_dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+    def _toggled(self, optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def toggle_model(sync_grad: bool = True) -> Generator[None, None, None]:  # noqa: FBT001, FBT002, ARG001
+            self._module.toggle_optimizer(optimizer)
+            try:
+                yield
+            finally:
+                self._module.untoggle_optimizer(optimizer)
+
+        return toggle_model
+
+
+def _tensor_bytes(batch: Any) -> int:
+    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

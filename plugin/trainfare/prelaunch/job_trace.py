@@ -1,0 +1,324 @@
+"""
+The pre-launch path: a `TrainingJob` becomes a `JobProfile` with no accelerator and next to no memory.
+
+The real `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors. The same
+machinery gives FareMeter a fake copy of a live module where watching the real step is not possible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from trainfare.job.job_plan import plan_of, steps_per_epoch
+from trainfare.job.training_job import TrainingJob, built, is_builder
+from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
+from trainfare.prelaunch.fake_step import TRUE_DTYPES, TracedStep, trace_step
+from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.prelaunch.step_forms import optimizers_of
+from trainfare.prelaunch.trainer_stub import TrainerStandIn, attach
+from trainfare.prelaunch.user_errors import user_errors
+from trainfare_core.errors import InputError, TraceError
+from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ProfileSource
+
+__all__ = ["FakeCopyTrace", "describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
+
+_LONGEST_NOTE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FakeCopyTrace:
+    """The trace of a live module's fake copy."""
+
+    step: TracedStep
+    compiled: bool
+    notes: tuple[str, ...]
+
+
+def trace_job(job: TrainingJob) -> JobProfile:
+    """
+    Trace one optimizer step of a job without hardware.
+
+    Args:
+        job: the run; its `module` and `batch` are built here when they are callables. A module that exists
+            already is copied onto fake tensors and stays bitwise as it is.
+
+    Returns:
+        Operations of one optimizer step on one device, parameters, memory, batch and plan.
+
+    Raises:
+        InputError: the batch and `batch_size` contradict each other, or a number is beyond every range.
+        TraceError: the step cannot be traced; the message names the operation, the line and what to do.
+    """
+    return trace_changed(job, None)
+
+
+def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]] | None) -> JobProfile:
+    """
+    Trace one optimizer step of a job whose module is changed before its optimizers are made.
+
+    Args:
+        job: the run; its module stays as it is, the change is made to its fake twin.
+        change: called with the fake module, built and set up; returns notes for the profile.
+
+    Raises:
+        InputError, TraceError: see `trace_job`; what `change` raises comes as a TraceError.
+    """
+    if job.precision.startswith("transformer-engine"):
+        msg = f"precision {job.precision}: which layers run in fp8 is decided on the device, out of sight"
+        raise TraceError(
+            f"{msg}. Trace it as bf16-mixed for an upper bound, or measure one step with FareMeter"
+        )
+    with rng_untouched():
+        faker = Faker(new_mode(), TRUE_DTYPES.get(job.precision))
+        module = _module_of(job, faker)
+        batch = _batch_of(job, faker, _device_of(module))
+        _check_batch_size(job, batch)
+        trainer = TrainerStandIn(module, _trainer_facts(job))
+        attach(module, trainer)
+        with _grads_untouched(job.module):
+            step = _configured_step(job, module, batch, trainer, faker, change)
+    return _profile_of(job, module, step, faker)
+
+
+def trace_fake_copy(
+    module: nn.Module,
+    batch: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    precision: str,
+    micro_batches: int = 1,
+    trainer: object | None = None,
+) -> FakeCopyTrace:
+    """
+    Trace one step of a live module on an uncompiled fake copy; the module and random states stay untouched.
+
+    Args:
+        module: the live LightningModule.
+        batch: what `describe_batch` returned for one micro-batch, as `training_step` receives it.
+        optimizers: the live optimizers, in the order of `trainer.optimizers`.
+        precision: Lightning's word for the run, e.g. `trainer.precision`.
+        micro_batches: forward and backward passes in one optimizer step.
+        trainer: the live Trainer, whose plain facts the copy may read.
+
+    Raises:
+        TraceError: the copy cannot be traced; the message says why.
+    """
+    word = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}.get(
+        precision, precision
+    )
+    with rng_untouched(), _grads_untouched(module):
+        faker = Faker(new_mode())
+        with user_errors("copying the module onto fake tensors"):
+            twin = faker.copy_module(module)
+            twins = [faker.copy_optimizer(optimizer) for optimizer in optimizers]
+            fake_batch = faker.batch(batch, _device_of(twin))
+        stand_in = TrainerStandIn(twin, {}, live=trainer)
+        stand_in.accumulate_grad_batches = micro_batches
+        stand_in.optimizers.extend(twins)
+        attach(twin, stand_in)
+        step = trace_step(
+            twin,
+            fake_batch,
+            twins,
+            stand_in,
+            faker.mode,
+            precision=word,
+            micro_batches=micro_batches,
+            from_loader=False,
+        )
+    return FakeCopyTrace(step=step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
+
+
+def _module_of(job: TrainingJob, faker: Faker) -> nn.Module:
+    if is_builder(job.module):
+        with user_errors("building the module"), movable_fakes(), BuildMode(faker.mode):
+            made = built(job.module)
+    else:
+        made = job.module
+    if not isinstance(made, nn.Module) or not callable(getattr(made, "training_step", None)):
+        msg = f"TrainingJob.module gave a {type(made).__name__}"
+        raise InputError(
+            f"{msg}: it must be a LightningModule, or a function without arguments that returns one"
+        )
+    if is_builder(job.module):
+        return faker.convert_module(made)
+    with user_errors("copying the module onto fake tensors"):
+        return faker.copy_module(made)
+
+
+def _device_of(module: nn.Module) -> torch.device | None:
+    """Return the device that the Trainer would move a batch to."""
+    first = next(module.parameters(), None)
+    return None if first is None else first.device
+
+
+def _batch_of(job: TrainingJob, faker: Faker, device: torch.device | None) -> Any:
+    if not is_builder(job.batch):
+        return faker.batch(job.batch, device)
+    with user_errors("making the batch"), faker.mode:
+        made = built(job.batch)
+    return faker.batch(made, device)
+
+
+def _check_batch_size(job: TrainingJob, batch: Any) -> None:
+    """Refuse a batch that plainly holds another number of samples than `batch_size` says."""
+    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
+    shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim > 0]
+    if not shapes or any(job.batch_size in shape for shape in shapes):
+        return
+    if len({shape[0] for shape in shapes}) == 1:
+        msg = f"TrainingJob.batch_size is {job.batch_size}, and the batch holds {shapes[0][0]} samples"
+        raise InputError(f"{msg}: give the micro-batch of one device, and its number of samples")
+
+
+def _configured_step(
+    job: TrainingJob,
+    module: nn.Module,
+    batch: Any,
+    trainer: TrainerStandIn,
+    faker: Faker,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+) -> TracedStep:
+    with torch.enable_grad():
+        with movable_fakes(), BuildMode(faker.mode):
+            for name, args in (("setup", ("fit",)), ("configure_model", ())):
+                hook = getattr(module, name, None)
+                if callable(hook):
+                    with user_errors(name):
+                        hook(*args)
+            if change is not None:
+                with user_errors("changing the module"):
+                    faker.notes += change(faker.convert_module(module))
+        faker.convert_module(module)
+        with user_errors("configure_optimizers"), faker.mode:
+            configure = getattr(module, "configure_optimizers", None)
+            optimizers, schedulers = optimizers_of(configure() if callable(configure) else None)
+        if job.accumulate_grad_batches > 1 and not getattr(module, "automatic_optimization", True):
+            msg = "accumulate_grad_batches does not go with manual optimization, Lightning refuses it"
+            raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
+        trainer.optimizers.extend(optimizers)
+        trainer.lr_scheduler_configs.extend(schedulers)
+        with faker.mode:
+            for name in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
+                hook = getattr(module, name, None)
+                if callable(hook):
+                    with user_errors(name):
+                        hook()
+    return trace_step(
+        module,
+        batch,
+        optimizers,
+        trainer,
+        faker.mode,
+        precision=job.precision,
+        micro_batches=job.accumulate_grad_batches,
+    )
+
+
+def _trainer_facts(job: TrainingJob) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "max_epochs": job.max_epochs if job.max_epochs is not None else -1,
+        "max_steps": job.max_steps if job.max_steps is not None else -1,
+        "world_size": job.world_size,
+        "num_devices": job.devices,
+        "num_nodes": job.num_nodes,
+        "accumulate_grad_batches": job.accumulate_grad_batches,
+        "precision": job.precision,
+    }
+    plan, _ = plan_of(job, checkpoint_bytes=0)
+    if plan.optimizer_steps is not None:
+        facts["estimated_stepping_batches"] = plan.optimizer_steps
+    in_epoch = steps_per_epoch(job)
+    if in_epoch is not None:
+        facts["num_training_batches"] = in_epoch * job.accumulate_grad_batches
+    return facts
+
+
+def _profile_of(job: TrainingJob, module: nn.Module, step: TracedStep, faker: Faker) -> JobProfile:
+    from trainfare_core._version import __version__
+
+    parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
+    checkpoint_bytes = parameter_bytes + step.memory.buffer_bytes + step.optimizer.state_bytes
+    plan, plan_notes = plan_of(
+        job, checkpoint_bytes=checkpoint_bytes, optimizer_calls_per_step=max(1, step.optimizer_calls)
+    )
+    notes = [*step.notes, *faker.notes, *plan_notes]
+    if step.optimizer_calls == 0:
+        notes.append("no optimizer step ran in the traced training_step")
+    if faker.compiled:
+        notes.append(
+            "the step runs under torch.compile; the trace is eager, an upper bound of bytes and launches"
+        )
+    if job.precision in ("32-true", "16-mixed", "bf16-mixed"):
+        notes.append("TF32 is not assumed: fp32 products are counted as fp32")
+    tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * job.samples_per_step
+    try:
+        return JobProfile(
+            name=type(module).__name__[:200],
+            source=ProfileSource(
+                how="fake",
+                tool_version=__version__,
+                torch_version=str(torch.__version__),
+                compiled=faker.compiled,
+            ),
+            precision=job.precision,
+            operations=step.operations,
+            parameters=step.parameters,
+            optimizer=step.optimizer,
+            memory=step.memory,
+            batch=BatchFacts(
+                micro_batch_size=job.batch_size,
+                samples_per_step=job.samples_per_step,
+                tokens_per_step=tokens,
+            ),
+            parallel=ParallelFacts(
+                strategy=job.strategy,
+                devices=job.devices,
+                num_nodes=job.num_nodes,
+                accumulate_grad_batches=job.accumulate_grad_batches,
+            ),
+            plan=plan,
+            notes=_notes(notes),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"the job is beyond what a profile can hold: {place}: {first['msg']}") from error
+
+
+def _notes(notes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note[:_LONGEST_NOTE] for note in notes))
+
+
+@contextlib.contextmanager
+def _grads_untouched(module: object) -> Generator[None, None, None]:
+    """
+    Give every gradient back as it was, and refuse a trace that leaked into the real parameters.
+
+    A closure over the original module (`self.f = lambda x: self.layer(x)`) survives copying.
+    """
+    real = list(module.parameters()) if isinstance(module, nn.Module) else []
+    before = [parameter.grad for parameter in real]
+    leaked = False
+    try:
+        yield
+    finally:
+        for parameter, grad in zip(real, before, strict=True):
+            if parameter.grad is not grad:
+                leaked = True
+                parameter.grad = grad
+    if leaked:
+        msg = (
+            "the module keeps a function bound to its original self, so a fake copy of it trains the original"
+        )
+        raise TraceError(
+            f"{msg}: give TrainingJob a function that builds the module, or measure with FareMeter"
+        )

@@ -1,0 +1,71 @@
+"""Where a command's job comes from: a profile file, standard input, or a TARGET that is traced now."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from trainfare.job.target import load_job
+from trainfare_core.errors import ProfileError
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["load_profile", "read_profile"]
+
+MAX_PROFILE_BYTES = 64 * 2**20
+
+
+def read_profile(source: str) -> JobProfile:
+    """
+    Return the job that `source` names.
+
+    Args:
+        source: a profile file (`job.json`), `-` for a profile on standard input, a TARGET such as
+            `train.py:job` or `package.module:job`, or a LightningCLI config (`.yaml`).
+
+    Raises:
+        ProfileError: the file is absent, too large or not a profile.
+        TargetError: a TARGET that cannot be loaded.
+        TraceError: a training step that cannot be traced without hardware.
+    """
+    if source == "-":
+        return JobProfile.from_json(
+            _limited(sys.stdin.buffer.read(MAX_PROFILE_BYTES + 1), "-"), where="standard input"
+        )
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or (":" in source and not path.is_file()):
+        return load_profile(source)
+    try:
+        with path.open("rb") as stream:
+            text = _limited(stream.read(MAX_PROFILE_BYTES + 1), source)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        msg = (
+            f"{source}: cannot be read: {reason}. Give a profile written by `trainfare profile` or "
+            "FareMeter, or a TARGET such as train.py:job."
+        )
+        raise ProfileError(msg) from error
+    return JobProfile.from_json(text, where=source)
+
+
+def _limited(text: bytes, source: str) -> bytes:
+    if len(text) > MAX_PROFILE_BYTES:
+        msg = f"{source}: larger than {MAX_PROFILE_BYTES >> 20} MiB: not a job profile"
+        raise ProfileError(msg)
+    return text
+
+
+def load_profile(target: str) -> JobProfile:
+    """
+    Load a TARGET and trace it; what the user's code prints goes to stderr.
+
+    Raises:
+        TargetError: the target cannot be loaded.
+        MissingExtraError: torch or Lightning is not installed.
+        TraceError: the step cannot be traced without hardware.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        job = load_job(target)
+        from trainfare.prelaunch.job_trace import trace_job
+
+        return trace_job(job)

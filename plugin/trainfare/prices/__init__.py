@@ -1,0 +1,1 @@
+"""Which prices an answer uses: sources, lock files, the user's own prices, constraints, verification."""

@@ -1,0 +1,91 @@
+"""Constraints of a question, checked against what the price book holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from trainfare_core.errors import InputError, NoOffersError
+
+if TYPE_CHECKING:
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.recommendation import Constraints
+
+__all__ = ["Names", "constraints_of", "used_prices", "with_names"]
+
+Names: TypeAlias = "str | Sequence[str] | None"
+
+
+def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
+    """Return the prices that a question is about, names as the book spells them."""
+    from trainfare_core.ranking.rank import DEFAULT_PURCHASE
+
+    return book.filter(
+        providers=asked.providers, regions=asked.regions, purchase=asked.purchase or DEFAULT_PURCHASE
+    )
+
+
+def constraints_of(
+    *,
+    max_usd: float | None,
+    deadline_hours: float | None,
+    confidence: float,
+    value_usd_per_month: float | None = None,
+) -> Constraints:
+    """
+    Check the numbers a user gave.
+
+    Raises:
+        InputError: not finite, negative, or a confidence outside [0.5, 1).
+    """
+    from trainfare_core.recommendation import Constraints
+
+    given = (
+        ("max_usd", max_usd),
+        ("deadline_hours", deadline_hours),
+        ("value_usd_per_month", value_usd_per_month),
+    )
+    for name, value in given:
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            msg = f"{name}: {value} is not a limit; give a finite number that is not negative"
+            raise InputError(msg)
+    if not 0.5 <= confidence < 1:
+        msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
+        raise InputError(msg)
+    return Constraints(
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        value_usd_per_month=value_usd_per_month,
+        confidence=confidence,
+    )
+
+
+def with_names(
+    limits: Constraints, book: PriceBook, *, providers: Names, regions: Names, purchase: Names
+) -> Constraints:
+    """
+    Add the names a user typed, as the price book spells them.
+
+    Raises:
+        UnknownNameError: a name that the book does not have; a region must be one of the chosen providers'.
+        NoOffersError: all names are known, and no price has all of them.
+    """
+    from trainfare_core.ranking.rank import DEFAULT_PURCHASE
+
+    clouds = book.resolve("provider", _several(providers))
+    there = book.filter(providers=clouds)
+    places = there.resolve("region", _several(regions))
+    terms = book.resolve("purchase_option", _several(purchase))
+    if not len(there.filter(regions=places, purchase=terms or DEFAULT_PURCHASE)):
+        wanted = ", ".join([*(clouds or ()), *(places or ()), *(terms or DEFAULT_PURCHASE)])
+        has = ", ".join(there.filter(regions=places).names("purchase_option"))
+        msg = f"no price matches {wanted}; the purchase options there are: {has}"
+        raise NoOffersError(msg)
+    return limits.model_copy(update={"providers": clouds, "regions": places, "purchase": terms})
+
+
+def _several(names: Names) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -1,0 +1,109 @@
+"""
+The file of your own prices, `--own-prices FILE`: discounts, reservations and negotiated rates as TOML.
+
+    [[discount]]
+    name = "Enterprise agreement"
+    provider = "aws"
+    percent = 12.5
+
+    [[rate]]
+    name = "Reservation 4711"
+    provider = "aws"
+    service = "ec2"
+    instance_type = "p5.48xlarge"
+    region = "us-east-1"
+    purchase_option = "reserved_1y"
+    usd_per_hour = 31.50
+    agreed_on = 2026-09-01
+    valid_until = 2027-08-31
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import BaseModel, ValidationError
+
+from trainfare_core.errors import InputError
+from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["OWN_PRICES_VARIABLE", "OwnPricesFile", "read_own_prices"]
+
+OWN_PRICES_VARIABLE: Final = "TRAINFARE_OWN_PRICES"
+"""Environment variable with the file that every command and FareMeter use when they are not told another."""
+
+MAX_BYTES: Final = 2**20
+_TABLES: Final[dict[str, type[BaseModel]]] = {"discount": Discount, "rate": Rate}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPricesFile:
+    """What an own-prices file says, and the SHA-256 of its bytes in hexadecimal."""
+
+    prices: OwnPrices
+    sha256: str
+
+
+def read_own_prices(path: Path) -> OwnPricesFile:
+    """
+    Read and check a file of own prices.
+
+    Raises:
+        InputError: it cannot be read, is not TOML, or holds a key or value that is none of ours; the message names
+            the table, the key, and a near one.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"own prices {path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"own prices {path}: larger than 1 MiB: not a file of own prices")
+    try:
+        document = tomllib.loads(data.decode("utf-8"), parse_float=Decimal)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"own prices {path}: not valid TOML: {error}") from error
+    try:
+        prices = OwnPrices.model_validate(document)
+    except ValidationError as error:
+        raise InputError(
+            f"own prices {path}: {'; '.join(_said(document, one) for one in error.errors()[:5])}"
+        ) from error
+    if not (prices.discount or prices.rate):
+        raise InputError(f"own prices {path}: it has no [[discount]] and no [[rate]]")
+    return OwnPricesFile(prices, hashlib.sha256(data).hexdigest())
+
+
+def _said(document: Any, problem: Any) -> str:
+    """Return one problem as 'where: what, and what to do'."""
+    where: tuple[str | int, ...] = problem["loc"]
+    key = str(where[-1]) if where else ""
+    if problem["type"] == "extra_forbidden":
+        known = list(_TABLES[str(where[0])].model_fields) if len(where) > 1 else [*_TABLES]
+        near = get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
+        return f"{_place(document, where[:-1])}unknown key {key!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{_place(document, where[:-1])}{key} is missing"
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{_place(document, where[:2])}{'.'.join(str(part) for part in where[2:]) or 'table'}: {text}"
+
+
+def _place(document: Any, where: tuple[str | int, ...]) -> str:
+    """Return the table as people count: [[rate]] 2 'Reservation 4711': ."""
+    if len(where) < 2 or not isinstance(where[1], int):
+        return f"[[{where[0]}]]: " if where else ""
+    table: Any = document[where[0]][where[1]]
+    name: object = cast("dict[str, object]", table).get("name") if isinstance(table, dict) else None
+    return f"[[{where[0]}]] {where[1] + 1}{f' {name!r}' if isinstance(name, str) else ''}: "

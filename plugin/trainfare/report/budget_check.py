@@ -1,0 +1,61 @@
+"""The gate's answer as a terminal table and as Markdown."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from trainfare.report.escape import markdown_text, terminal_text
+from trainfare_core.ranking.budget_check import BudgetCheck
+from trainfare_core.recommendation import Constraints, Option
+
+__all__ = ["check_markdown", "check_table"]
+
+
+def check_table(answer: BudgetCheck, *, as_of: date) -> str:
+    """Return the answer as plain text for a terminal; `as_of` is the moment to count the price's age to."""
+    lines = [f"{answer.verdict.replace('_', ' ').upper()}  {answer.job.name}", f"  {answer.reason}"]
+    if answer.best is not None:
+        lines.append(f"  price of {_price_words(answer.best, as_of)}")
+        lines += [f"  note: {note}" for note in answer.best.notes]
+    lines += [f"  note: {note}" for note in answer.notes]
+    return "\n".join(terminal_text(line) for line in lines) + "\n"
+
+
+def _price_words(best: Option, as_of: date) -> str:
+    from trainfare.report.price_age import birth_of, price_age
+
+    age = price_age(birth_of(best), as_of)
+    return f"{birth_of(best).text} ({age.text}{', stale' if age.stale else ''}) from {best.price_source}"
+
+
+def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:
+    """Return the answer as Markdown for a pull request; `as_of` is the moment to count the price's age to."""
+    blocks = [
+        f"## trainfare check: {answer.verdict.replace('_', ' ')}",
+        f"**{markdown_text(answer.job.name)}**: {markdown_text(answer.reason)}",
+    ]
+    if answer.best is not None:
+        blocks.append(_markdown_table(answer.best, answer.constraints, as_of))
+    notes = [*(answer.best.notes if answer.best is not None else ()), *answer.notes]
+    if notes:
+        blocks.append("\n".join(f"- {markdown_text(note)}" for note in notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_table(best: Option, asked: Constraints, as_of: date) -> str:
+    usd = f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]"
+    hours = f"{best.run_hours.mid:.3g} [{best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g}]"
+    limit_usd = "" if asked.max_usd is None else f"{asked.max_usd:,.2f}"
+    limit_hours = "" if asked.deadline_hours is None else f"{asked.deadline_hours:.4g}"
+    price = markdown_text(_price_words(best, as_of))
+    machine = f"{best.nodes} × {markdown_text(best.machine)} ({markdown_text(best.purchase_option)})"
+    return "\n".join(
+        [
+            "| | best machine | limit |",
+            "|---|---:|---:|",
+            f"| machine | {machine} | |",
+            f"| USD, whole run | {usd} | {limit_usd} |",
+            f"| hours | {hours} | {limit_hours} |",
+            f"| price of | {price} | |",
+        ]
+    )

@@ -1,0 +1,76 @@
+"""Cost against quality, one cross a strategy with its bands, as inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from trainfare.report.charts.svg import COLOURS, Figure, draw
+from trainfare.report.strategy.rows import NAMES
+from trainfare.report.wording import usd
+from trainfare_core.strategy.answer import StrategyLine
+
+__all__ = ["strategy_chart"]
+
+_COLOUR: Final = {
+    "scratch": "cloud-6",
+    "full_finetune": "cloud-2",
+    "lora": "cloud-3",
+    "qlora": "cloud-4",
+    "linear_probe": "cloud-1",
+}
+
+
+def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
+    """
+    Return the chart.
+
+    Args:
+        lines: strategies with a cost and a quality.
+        against: the strategy that quality is told against, in words.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    drawn = [line for line in lines if line.usd is not None and line.quality is not None]
+    known = all(line.quality_value is not None for line in drawn)
+
+    def fill(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for line in drawn:
+            cost, change = line.usd, line.quality
+            if cost is None or change is None:
+                continue
+            quality = line.quality_value if known and line.quality_value is not None else change
+            colour = COLOURS[_COLOUR[line.strategy]]
+            axes.plot([cost.low_80, cost.high_80], [quality.mid] * 2, color=colour, linewidth=6, alpha=0.3)
+            axes.plot([cost.mid] * 2, [quality.low_80, quality.high_80], color=colour, linewidth=6, alpha=0.3)
+            axes.plot(
+                [cost.mid], [quality.mid], "o", color=colour, markersize=8,
+                label=f"{NAMES[line.strategy]}, {usd(cost.mid)}",
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_dollars)
+        axes.xaxis.set_minor_formatter(_nothing)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
+        axes.set_xlabel("cost to the target, USD")
+        axes.set_ylabel("metric" if known else f"quality against {against}, %")
+
+    return draw(
+        fill,
+        name="strategies",
+        title="Cost against quality",
+        description=(
+            "One cross a strategy: dollars to the target and quality, each with its central 80 %. "
+            "The table holds the same numbers."
+        ),
+        size_inches=(8.0, 4.4),
+    )
+
+
+def _dollars(value: float, _place: int) -> str:
+    return usd(float(value))
+
+
+def _nothing(_value: float, _place: int) -> str:
+    return ""

@@ -1,0 +1,110 @@
+"""
+The published JSON schemas, made from the pydantic models: `python -m trainfare.schema docs/schema`.
+
+A file's name carries the `schema_version` of the documents it describes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from trainfare.report.files import make_folder, write_atomically
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import MachinePrediction
+from trainfare_core.recommendation import Recommendation
+from trainfare_core.strategy.answer import StrategyAnswer
+from trainfare_core.strategy.curves import LearningCurve
+from trainfare_core.strategy.pilots import PilotReport
+
+__all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
+    # The commands' own documents live with their commands, which import the report.
+    from trainfare.prices.verify import PricesVerification
+    from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
+    from trainfare_core.prices.listing import OffersReport
+    from trainfare_core.prices.status import PricesStatus
+    from trainfare_core.ranking.budget_check import BudgetCheck
+    from trainfare_providers.update import PricesUpdate
+
+    return (
+        ("budget-check", BudgetCheck),
+        ("decline-claims", ClaimsAnswer),
+        ("decline-decomposition", DecompositionAnswer),
+        ("decline-forecast", ForecastAnswer),
+        ("decline-wait", WaitAnswer),
+        ("job-profile", JobProfile),
+        ("learning-curve", LearningCurve),
+        ("machine-prediction", MachinePrediction),
+        ("offers", OffersReport),
+        ("pilot-report", PilotReport),
+        ("prices-status", PricesStatus),
+        ("prices-update", PricesUpdate),
+        ("prices-verification", PricesVerification),
+        ("recommendation", Recommendation),
+        ("strategy-answer", StrategyAnswer),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSchema:
+    """One schema: its file name, e.g. 'recommendation-1.json', and its text."""
+
+    file_name: str
+    text: str
+
+
+def published_schemas() -> tuple[PublishedSchema, ...]:
+    """Return the schema of every document that trainfare writes for others, in the order of their names."""
+    return tuple(_published(name, model) for name, model in _models())
+
+
+def write_schemas(directory: Path) -> tuple[Path, ...]:
+    """
+    Write the schemas into a folder, made where it is missing, and return their paths.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    make_folder(directory)
+    paths: list[Path] = []
+    for schema in published_schemas():
+        path = directory / schema.file_name
+        write_atomically(path, schema.text)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _published(name: str, model: type[BaseModel]) -> PublishedSchema:
+    version = model.model_fields["schema_version"].default
+    body = model.model_json_schema(mode="serialization")
+    identity = {"$schema": _DIALECT, "$id": f"urn:trainfare:schema:{name}:{version}"}
+    text = json.dumps(identity | body, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    return PublishedSchema(f"{name}-{version}.json", text)
+
+
+def _main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m trainfare.schema DIRECTORY\n")
+        return 2
+    try:
+        paths = write_schemas(Path(arguments[0]))
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stdout.write("".join(f"{path}\n" for path in paths))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

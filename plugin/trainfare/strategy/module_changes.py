@@ -1,0 +1,226 @@
+"""
+What a strategy does to a module, as it would run: which weights train, which are frozen and in what type, where
+adapters sit, what is packed in 4 bits, which blocks are recomputed.
+
+Changes are made to the fake twin of the user's module, never to the module itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils import checkpoint as torch_checkpoint
+
+from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
+from trainfare.strategy.four_bit_layer import FourBitLinear
+from trainfare_core.errors import InputError, MissingExtraError
+from trainfare_core.strategy.situation import Strategy
+
+__all__ = ["ModuleChange"]
+
+_LORA_MARK = "lora_"
+_recomputed = cast("Callable[..., Any]", cast("Any", torch_checkpoint).checkpoint)
+_BATCH_NORMS = ("1d", "2d", "3d", "")
+_BROAD = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class ModuleChange:
+    """
+    One strategy's change of a module; call it with the fake module.
+
+    Args:
+        strategy: what is trained.
+        precision: Lightning's word for the run.
+        lora_rank: of the adapters; alpha is twice the rank.
+        head: dotted name of the output layer; None takes the last linear layer.
+        trains_head: whether adapters go with a trained output layer: a new one of a classifier, not a
+            language model's.
+        recompute: whether the repeated blocks are recomputed in backward.
+    """
+
+    strategy: Strategy
+    precision: str
+    lora_rank: int = 16
+    head: str | None = None
+    trains_head: bool = True
+    recompute: bool = False
+
+    def __call__(self, module: nn.Module) -> list[str]:
+        """
+        Change the module in place and return notes.
+
+        Raises:
+            InputError: no such output layer, nothing to adapt, no repeated blocks.
+            MissingExtraError: LoRA without peft.
+        """
+        if self.strategy in ("full_finetune", "scratch"):
+            notes = _unfreeze(module)
+        elif self.strategy == "linear_probe":
+            notes = self._probe(module)
+        else:
+            notes = self._adapt(module)
+        if self.recompute:
+            notes.append(_recompute(module))
+        return notes
+
+    def _probe(self, module: nn.Module) -> list[str]:
+        name, head = self._head(module)
+        module.requires_grad_(requires_grad=False)
+        head.requires_grad_(requires_grad=True)
+        notes = [f"linear probe: only {name} is trained", *self._narrow(module)]
+        if any(
+            type(member).__name__.endswith("BatchNorm" + ending)
+            for member in module.modules()
+            for ending in _BATCH_NORMS
+        ):
+            notes.append("batch norm keeps updating its statistics in train mode: put the backbone in eval()")
+        return notes
+
+    def _adapt(self, module: nn.Module) -> list[str]:
+        if importlib.util.find_spec("peft") is None:
+            raise MissingExtraError("peft", "lora")
+        head_name, head = self._head(module)
+        targets = _targets(module, head)
+        if not targets:
+            msg = f"{type(module).__name__} has no linear layer but its output layer {head_name!r}"
+            raise InputError(f"{msg}: there is nothing for an adapter to adapt")
+        module.requires_grad_(requires_grad=False)
+        notes = [f"{self.strategy}: rank {self.lora_rank} on {len(targets)} linear layers"]
+        if self.strategy == "qlora":
+            for name in targets:
+                _replace(module, name, self._packed)
+            notes.append("frozen linear weights are packed in 4 bits, unpacked in forward and in backward")
+        _inject(module, targets, self.lora_rank)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(_LORA_MARK in name)
+        if self.trains_head:
+            head.requires_grad_(requires_grad=True)
+            notes.append(f"the output layer {head_name} is trained with the adapters")
+        return [*notes, *self._narrow(module)]
+
+    def _packed(self, layer: nn.Linear) -> nn.Module:
+        return FourBitLinear(layer, AUTOCAST_DTYPES.get(self.precision))
+
+    def _head(self, module: nn.Module) -> tuple[str, nn.Module]:
+        if self.head is not None:
+            try:
+                return self.head, module.get_submodule(self.head)
+            except AttributeError as error:
+                near = ", ".join(name for name, _ in _linear_layers(module))
+                raise InputError(
+                    f"head {self.head!r}: there is no such layer; linear ones: {near}"
+                ) from error
+        layers = _linear_layers(module)
+        if not layers:
+            msg = f"{type(module).__name__} has no linear layer: name its output layer with --head"
+            raise InputError(msg)
+        return layers[-1]
+
+    def _narrow(self, module: nn.Module) -> list[str]:
+        """Hold frozen weights in autocast's type, as adapters are run, not in full precision."""
+        narrow = AUTOCAST_DTYPES.get(self.precision)
+        if narrow is None:
+            return []
+        # An embedding that shares its weights with the output layer keeps them, and both stay one.
+        elsewhere = {
+            id(one)
+            for layer in module.modules()
+            if not isinstance(layer, _BROAD)
+            for one in layer.parameters(recurse=False)
+        }
+        twins: dict[int, nn.Parameter] = {}
+        for layer in module.modules():
+            weight = getattr(layer, "weight", None)
+            if not isinstance(layer, _BROAD) or not isinstance(weight, nn.Parameter):
+                continue
+            if weight.requires_grad or not weight.is_floating_point() or id(weight) in elsewhere:
+                continue
+            if id(weight) not in twins:
+                twins[id(weight)] = nn.Parameter(weight.detach().to(narrow), requires_grad=False)
+            layer.weight = twins[id(weight)]
+        word = str(narrow).removeprefix("torch.")
+        return [f"frozen weights of linear layers and convolutions are held in {word}"] if twins else []
+
+
+def _linear_layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    members = cast("list[tuple[str, nn.Module]]", list(cast("Any", module).named_modules()))
+    return [(name, member) for name, member in members if isinstance(member, nn.Linear)]
+
+
+def _unfreeze(module: nn.Module) -> list[str]:
+    frozen = [p for p in module.parameters() if not p.requires_grad and p.is_floating_point()]
+    for parameter in frozen:
+        parameter.requires_grad_()
+    count = sum(parameter.numel() for parameter in frozen)
+    return [f"{count:,} parameters that the module freezes are trained here"] if frozen else []
+
+
+def _targets(module: nn.Module, head: nn.Module) -> list[str]:
+    """Return the names of linear layers that are called as layers, the output layer left out."""
+    return [
+        name
+        for name, member in _linear_layers(module)
+        if not isinstance(member, nn.modules.linear.NonDynamicallyQuantizableLinear) and member is not head
+    ]
+
+
+def _replace(module: nn.Module, name: str, make: Callable[[nn.Linear], nn.Module]) -> None:
+    parent_name, _, last = name.rpartition(".")
+    parent = module.get_submodule(parent_name)
+    setattr(parent, last, make(cast("nn.Linear", getattr(parent, last))))
+
+
+def _inject(module: nn.Module, targets: list[str], rank: int) -> None:
+    import peft
+
+    loose: Any = peft
+    settings = loose.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets)
+    loose.inject_adapter_in_model(settings, module)
+    for name, parameter in list(module.named_parameters()):
+        if _LORA_MARK in name and parameter.dtype in (torch.bfloat16, torch.float16):
+            owner, _, last = name.rpartition(".")
+            wide = nn.Parameter(parameter.detach().float())
+            setattr(module.get_submodule(owner), last, wide)
+
+
+def _recompute(module: nn.Module) -> str:
+    """Recompute each of the module's repeated blocks in backward."""
+    blocks = _blocks(module)
+    if not blocks:
+        msg = f"{type(module).__name__} has no list of like blocks to recompute"
+        raise InputError(msg)
+    for block in blocks:
+        loose: Any = block
+        loose.forward = functools.partial(
+            _recomputed,
+            loose.forward,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            determinism_check="none",
+        )
+    return f"{len(blocks)} {type(blocks[0]).__name__} blocks are recomputed in backward"
+
+
+def _blocks(module: nn.Module) -> Sequence[nn.Module]:
+    """Return the largest run of like children that hold parameters: a transformer's layers, a net's stages."""
+    best: list[nn.Module] = []
+    most = 0
+    for holder in module.modules():
+        if not isinstance(holder, (nn.ModuleList, nn.Sequential)):
+            continue
+        children = list(holder)
+        if len(children) < 2 or len({type(child) for child in children}) != 1:
+            continue
+        if isinstance(children[0], _BROAD):
+            continue
+        count = sum(parameter.numel() for child in children for parameter in child.parameters())
+        if count > most:
+            best, most = children, count
+    return best

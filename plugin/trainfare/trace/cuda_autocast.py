@@ -1,0 +1,211 @@
+"""
+What CUDA's autocast would cast, applied to torch functions on any device.
+
+Only for fake traces: it changes what runs. The lists are those of torch (`ATen/autocast_mode.h`; a test
+compares them with the installed one), under the names by which Python calls reach torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import torch
+
+from trainfare.trace import torch_private
+from trainfare_core.errors import TraceError
+
+__all__ = ["FP32", "FP32_DTYPE_ARGUMENT", "LOWER_PRECISION", "WIDEST", "CudaAutocast"]
+
+LOWER_PRECISION: Final = frozenset({
+    "_convolution", "convolution", "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d",
+    "conv_transpose2d", "conv_transpose3d", "prelu", "addmm", "addmv", "addr", "matmul", "einsum", "mm", "mv",
+    "linalg_vecdot", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "linalg_multi_dot",
+    "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell", "gru_cell", "rnn_tanh_cell",
+    "rnn_relu_cell", "_scaled_dot_product_flash_attention", "scaled_dot_product_attention",
+})  # fmt: skip
+"""Floating operands are cast to the autocast dtype."""
+
+FP32: Final = frozenset({
+    "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal", "rsqrt",
+    "sinh", "tan", "pow", "softplus", "layer_norm", "native_layer_norm", "rms_norm", "group_norm",
+    "frobenius_norm", "nuclear_norm", "cosine_similarity", "poisson_nll_loss", "cosine_embedding_loss",
+    "nll_loss", "nll_loss2d", "hinge_embedding_loss", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss",
+    "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss", "triplet_margin_loss",
+    "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist", "cdist", "renorm", "logsumexp",
+    "linalg_matrix_sqrth", "upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_nearest2d",
+    "_upsample_nearest_exact2d",
+    "upsample_nearest3d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d",
+    "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
+})  # fmt: skip
+"""Floating operands are cast to fp32."""
+
+FP32_DTYPE_ARGUMENT: Final = frozenset({
+    "prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm", "linalg_matrix_norm", "sum",
+    "norm",
+})  # fmt: skip
+"""The result is fp32: `dtype=torch.float32` is passed where the call names none."""
+
+WIDEST: Final = frozenset({
+    "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put",
+    "tensordot", "scatter_add",
+})  # fmt: skip
+"""Floating operands are cast to the widest of their types."""
+
+_BANNED: Final = frozenset({"binary_cross_entropy"})
+
+_SAME_AS: Final = {
+    "__matmul__": "matmul",
+    "__rmatmul__": "matmul",
+    "linalg_matmul": "matmul",
+    "inner": "tensordot",
+    "lstm": "lstm_cell",
+    "gru": "gru_cell",
+    "rnn_tanh": "rnn_tanh_cell",
+    "rnn_relu": "rnn_relu_cell",
+    "__pow__": "pow",
+    "__ipow__": "",
+    "cross_entropy_loss": "nll_loss",
+    "nll_loss_nd": "nll_loss",
+    "arccos": "acos",
+    "arcsin": "asin",
+    "special_expm1": "expm1",
+    "special_erfinv": "erfinv",
+    "special_log1p": "log1p",
+    "special_logsumexp": "logsumexp",
+    "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax",
+    "linalg_norm": "linalg_vector_norm",
+    "linalg_cross": "cross",
+}
+"""Names that reach torch's lists through an alias, or through a composite of listed operations."""
+
+
+class CudaAutocast:
+    """
+    The casts of `torch.autocast("cuda", dtype)`.
+
+    Args:
+        dtype: float16 or bfloat16.
+
+    An autocast context that the watched code enters itself and that is off on this machine counts as an
+    island in full precision; one that is on counts as on.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._listed = (
+            torch_private.autocast_operations()
+        )  # the lists grow with torch: RMS norm came after 2.8
+        self._casts: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._task = -1
+        self._outer_nesting = torch_private.autocast_nesting()
+        self._task_nesting: int | None = None
+        self.islands = 0
+
+    def applies(self, *, optimizing: bool) -> bool:
+        """Return whether autocast would be on for the next call."""
+        task = torch_private.graph_task()
+        if task != self._task:
+            self._task, self._task_nesting = task, None
+            self._casts.clear()
+        if optimizing or (task != -1 and not torch.is_grad_enabled()):
+            return False
+        nesting = torch_private.autocast_nesting()
+        if task == -1:
+            inside = nesting > self._outer_nesting
+        else:
+            # Checkpointing re-enters two contexts (device and CPU) around what it recomputes; an island is
+            # one more.
+            base = nesting if self._task_nesting is None else min(nesting, self._task_nesting)
+            self._task_nesting = base
+            inside = (nesting - base) % 2 == 1
+        if inside and not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            self.islands += 1
+            return False
+        return True
+
+    def cast_arguments(
+        self, name: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """
+        Return the arguments as the operation would get them on CUDA under autocast.
+
+        Raises:
+            TraceError: the operation is not allowed there.
+        """
+        name = _SAME_AS.get(name, name)
+        if kwargs.get("out") is not None:
+            return args, kwargs
+        if name in _BANNED:
+            msg = (
+                f"the step calls {name} under mixed precision, which CUDA's autocast refuses. Use "
+                "binary_cross_entropy_with_logits, or leave autocast around the loss."
+            )
+            raise TraceError(msg)
+        if name not in self._listed:
+            return args, kwargs
+        if name in LOWER_PRECISION:
+            return self._each(args, kwargs, self._lower)
+        if name in FP32:
+            return self._each(args, kwargs, _full)
+        if name in FP32_DTYPE_ARGUMENT:
+            return args, _with_dtype(name, args, kwargs)
+        if name in WIDEST:
+            wide = any(_eligible(t) and t.dtype == torch.float32 for t in _leaves((args, kwargs)))
+            return self._each(args, kwargs, _full if wide else self._lower)
+        return args, kwargs
+
+    def _each(
+        self, args: Sequence[Any], kwargs: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        return cast("Sequence[Any]", _mapped(args, change)), cast("dict[str, Any]", _mapped(kwargs, change))
+
+    def _lower(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Cast, once per forward for a trainable full-precision leaf: autocast's weight cache."""
+        if tensor.dtype == self.dtype:
+            return tensor
+        leaf = tensor.dtype == torch.float32 and tensor.requires_grad and tensor.is_leaf
+        if not leaf or tensor._is_view():  # noqa: SLF001 - the condition torch's cache itself has
+            return tensor.to(self.dtype)
+        key = (id(tensor), torch.is_grad_enabled())
+        held = self._casts.get(key)
+        if held is None:
+            held = self._casts[key] = (tensor, tensor.to(self.dtype))
+        return held[1]
+
+
+def _eligible(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float64
+
+
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.float32)
+
+
+def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value) if _eligible(value) else value
+    if type(value) in (list, tuple):
+        return type(value)(_mapped(item, change) for item in cast("Sequence[Any]", value))
+    if type(value) is dict:
+        return {key: _mapped(item, change) for key, item in cast("Any", value).items()}
+    return value
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in cast("Sequence[Any]", value) for leaf in _leaves(item)]
+    if isinstance(value, dict):
+        return [leaf for item in cast("Any", value).values() for leaf in _leaves(item)]
+    return [value]
+
+
+def _with_dtype(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    first = args[0] if args else kwargs.get("input", kwargs.get("self"))
+    named = kwargs.get("dtype") is not None or any(isinstance(a, torch.dtype) for a in args)
+    if named or not _eligible(first):
+        return kwargs
+    if name == "norm" and len(args) + len(kwargs) < 2:
+        return kwargs
+    return {**kwargs, "dtype": torch.float32}

@@ -1,0 +1,280 @@
+"""
+Calls that a CUDA machine runs as one fused operation, whatever this machine makes of them.
+
+A region is one call of a torch function. While it runs, what torch dispatches is not recorded; one line
+stands for it, and one for its backward. Its backward is found by the autograd nodes that the call made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+from trainfare.trace import torch_private
+from trainfare.trace.flops import RECURRENT_GATES, attention_flops, recurrent_flops
+from trainfare.trace.kinds import compute_dtype, dtype_name
+from trainfare.trace.storages import tensors_in
+from trainfare_core.job_profile import OperationKind
+
+__all__ = ["Region", "open_region"]
+
+
+@dataclass(slots=True)
+class Region:
+    """
+    One fused call.
+
+    Attributes:
+        kind: of operation.
+        name: of the forward, as torch names it on CUDA; the backward has `_backward` behind it.
+        dtype: compute type.
+        shape: see `SHAPE_AXES`.
+        operands: what forward reads.
+        flops: of the forward.
+        backward_flops: of the backward.
+        extra_kept_bytes: what the kernel keeps for backward beside operands and results (masks, statistics).
+        backward_reads_operands: whether backward reads the forward's operands.
+        backward_reads_results: whether backward reads the forward's results.
+        wanted: operands whose gradient is wanted.
+        autograd_keeps: whether autograd keeps what backward reads, or somebody's saved-tensor hooks take it.
+        started_at: number of the first autograd node of the call.
+        launched: whether anything ran at all.
+        seen_in: the backward pass in which its line was entered.
+        held: storages that backward reads.
+        backward_storages: what the backward made so far.
+        backward_read: bytes.
+        backward_written: bytes.
+        backward_fixed: the part of both that does not shrink with the batch.
+        backward_made: the part of what is written that does.
+    """
+
+    kind: OperationKind
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    operands: list[torch.Tensor]
+    flops: int = 0
+    backward_flops: int = 0
+    extra_kept_bytes: int = 0
+    backward_reads_operands: bool = True
+    backward_reads_results: bool = False
+    wanted: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+    autograd_keeps: bool = True
+    started_at: int = 0
+    launched: bool = False
+    seen_in: int = -1
+    held: list[int] = field(default_factory=list[int])
+    backward_storages: set[int] = field(default_factory=set[int])
+    backward_read: int = 0
+    backward_written: int = 0
+    backward_fixed: int = 0
+    backward_made: int = 0
+
+    @property
+    def backward_name(self) -> str:
+        """Name of the backward."""
+        return f"{self.name}_backward"
+
+    def let_go(self) -> None:
+        """Forget the operands: the trace must not keep alive what the step releases."""
+        self.operands, self.wanted = [], []
+
+    def node_keys(self, out: Any) -> list[tuple[int, str]]:
+        """Return the autograd nodes this call made, found by walking back from its results."""
+        pending = [t.grad_fn for t in tensors_in(out) if t.grad_fn is not None]
+        found: dict[tuple[int, str], None] = {}
+        while pending:
+            node: Any = pending.pop()
+            key = torch_private.node_key(node)
+            if key in found or not self.started_at <= key[0] < 2**63:
+                continue
+            found[key] = None
+            pending += [following for following, _ in node.next_functions if following is not None]
+        return list(found)
+
+
+def open_region(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
+    """
+    Return the region a torch function opens; None where it is recorded as it is dispatched.
+
+    Args:
+        name: of the function, e.g. "scaled_dot_product_attention".
+        args: of the call.
+        kwargs: of the call.
+    """
+    opener = _OPENERS.get(name)
+    if opener is None:
+        return None
+    if any(not _plain(t) for t in (*tensors_in(args), *tensors_in(kwargs))):
+        return None
+    region = opener(name, args, kwargs)
+    if region is not None:
+        region.wanted = [t for t in region.operands if t.requires_grad and torch.is_grad_enabled()]
+        region.autograd_keeps = torch_private.saved_tensor_hooks_free()
+        region.started_at = torch_private.next_sequence_number()
+    return region
+
+
+def _plain(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not torch_private.is_wrapper_subclass(type(tensor))
+
+
+def _argument(
+    args: Sequence[Any], kwargs: dict[str, Any], position: int, name: str, default: Any = None
+) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def _attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
+    query, key, value = (_argument(args, kwargs, i, n) for i, n in enumerate(("query", "key", "value")))
+    mask = _argument(args, kwargs, 3, "attn_mask")
+    causal = bool(_argument(args, kwargs, 5, "is_causal", default=False))
+    fused = torch_private.fused_attention(query.dtype, int(query.shape[-1]), masked=mask is not None)
+    if fused is None:
+        return None
+    heads = int(query.shape[-3]) if query.dim() > 2 else 1
+    kv_heads = int(key.shape[-3]) if key.dim() > 2 else 1
+    batch = math.prod(int(size) for size in query.shape[:-3])
+    return Region(
+        kind="attention",
+        name=f"aten._scaled_dot_product_{fused}_attention",
+        shape=(
+            batch,
+            heads,
+            kv_heads,
+            int(query.shape[-2]),
+            int(key.shape[-2]),
+            int(query.shape[-1]),
+            int(causal),
+        ),
+        operands=[query, key, value] if mask is None else [query, key, value, mask],
+        dtype=compute_dtype("attention", "", [query], []),
+        flops=attention_flops(query.shape, key.shape, value.shape),
+        backward_flops=attention_flops(query.shape, key.shape, value.shape, backward=True),
+        extra_kept_bytes=4 * batch * heads * int(query.shape[-2]),
+        backward_reads_results=True,
+    )
+
+
+def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Region | None:
+    """
+    Open `torch.lstm` and its kin: (input, hx, weights, has_biases, layers, dropout, train, bidirectional,
+    batch_first), or with packed rows (rows, batch_sizes, hx, weights, ...).
+    """
+    packed = isinstance(args[3], (list, tuple))
+    source, states = args[0], args[2] if packed else args[1]
+    weights = tensors_in(args[3] if packed else args[2])
+    layers, train, both = (
+        int(args[5 if packed else 4]),
+        bool(args[7 if packed else 6]),
+        bool(args[8 if packed else 7]),
+    )
+    states = tensors_in(states)
+    hidden, gates = int(weights[1].shape[0]) // RECURRENT_GATES[name], RECURRENT_GATES[name]
+    projection = int(weights[1].shape[1]) if int(weights[1].shape[1]) != hidden else 0
+    rows, width = int(source.numel()) // int(source.shape[-1]), int(source.shape[-1])
+    steps, batch = _steps_and_batch(source, args, packed=packed)
+    directions = 2 if both else 1
+    total, first = recurrent_flops(rows, width, hidden, gates, layers, directions, projection)
+    backward = (
+        (total if any(w.requires_grad for w in weights) else 0)
+        + total
+        - (0 if source.requires_grad else first)
+    )
+    return Region(
+        kind="recurrent",
+        name="aten._cudnn_rnn",
+        shape=(batch, steps, width, hidden, layers, directions),
+        operands=[source, *states, *weights],
+        dtype=compute_dtype("recurrent", "", [source], []),
+        flops=total,
+        backward_flops=backward,
+        extra_kept_bytes=rows * gates * hidden * layers * directions * source.element_size() if train else 0,
+        backward_reads_results=True,
+    )
+
+
+def _steps_and_batch(source: torch.Tensor, args: Sequence[Any], *, packed: bool) -> tuple[int, int]:
+    if packed:
+        steps = int(args[1].numel())
+        return steps, math.ceil(int(source.shape[0]) / max(steps, 1))
+    if source.dim() == 2:
+        return int(source.shape[0]), 1
+    batch_first = bool(args[8]) if len(args) > 8 else False
+    first, second = int(source.shape[0]), int(source.shape[1])
+    return (second, first) if batch_first else (first, second)
+
+
+def _recurrent_cell(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Region | None:
+    """Open `torch.lstm_cell` and its kin: (input, hx, w_ih, w_hh, b_ih, b_hh)."""
+    source, weights = args[0], [t for t in args[2:] if isinstance(t, torch.Tensor)]
+    gates = RECURRENT_GATES[name.removesuffix("_cell")]
+    hidden, width = int(weights[1].shape[1]), int(source.shape[-1])
+    batch = int(source.numel()) // width
+    total, first = recurrent_flops(batch, width, hidden, gates)
+    backward = (
+        (total if any(w.requires_grad for w in weights) else 0)
+        + total
+        - (0 if source.requires_grad else first)
+    )
+    return Region(
+        kind="recurrent",
+        name=f"aten.{name}",
+        shape=(batch, 1, width, hidden, 1, 1),
+        operands=[source, *tensors_in(args[1]), *weights],
+        dtype=compute_dtype("recurrent", "", [source], []),
+        flops=total,
+        backward_flops=backward,
+        extra_kept_bytes=batch * gates * hidden * source.element_size(),
+        backward_reads_results=True,
+    )
+
+
+def _rms_norm(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
+    if not hasattr(torch.ops.aten, "_fused_rms_norm"):
+        return None
+    source = _argument(args, kwargs, 0, "input")
+    columns = math.prod(int(size) for size in _argument(args, kwargs, 1, "normalized_shape"))
+    weight = _argument(args, kwargs, 2, "weight")
+    rows = int(source.numel()) // max(columns, 1)
+    return Region(
+        kind="normalization",
+        name="aten._fused_rms_norm",
+        shape=(rows, columns),
+        operands=[source] if weight is None else [source, weight],
+        dtype=dtype_name(source.dtype),
+        extra_kept_bytes=4 * rows,
+    )
+
+
+def _dropout(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
+    source = _argument(args, kwargs, 0, "input")
+    return Region(
+        kind="dropout",
+        name="aten.native_dropout",
+        shape=(int(source.numel()),),
+        operands=[source],
+        dtype=dtype_name(source.dtype),
+        extra_kept_bytes=int(source.numel()),
+        backward_reads_operands=False,
+    )
+
+
+_OPENERS: Final[dict[str, Callable[[str, Sequence[Any], dict[str, Any]], Region | None]]] = {
+    "scaled_dot_product_attention": _attention,
+    "lstm": _recurrent,
+    "gru": _recurrent,
+    "rnn_tanh": _recurrent,
+    "rnn_relu": _recurrent,
+    "lstm_cell": _recurrent_cell,
+    "gru_cell": _recurrent_cell,
+    "rnn_tanh_cell": _recurrent_cell,
+    "rnn_relu_cell": _recurrent_cell,
+    "rms_norm": _rms_norm,
+    "dropout": _dropout,
+    "dropout_": _dropout,
+}

@@ -1,0 +1,138 @@
+"""The two torch modes of a trace, and how to leave them from wherever they are on the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, Final, cast
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from trainfare.trace import torch_private
+
+__all__ = ["CallMode", "OperationMode", "leave"]
+
+_CHECKS: Final = frozenset({
+    "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"
+})  # fmt: skip
+
+
+class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """
+    Runs every dispatched operation as it is, then shows it to `saw(func, args, kwargs, out)`.
+
+    A tensor that wraps others (DTensor, a nested tensor) is left to itself: torch dispatches again with the
+    local tensors inside it, so that sharded work is seen once per device and not at its global size.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, saw: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
+        cast("Any", super()).__init__()
+        torch_private.show_higher_order_operators(OperationMode, _run_operator)
+        self._saw = saw
+        self.running = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(torch_private.is_wrapper_subclass(kind) for kind in types):
+            return NotImplemented
+        return self.run(func, args, kwargs or {})
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, then show it."""
+        outer, self.running = self.running, True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.running = outer
+        self._saw(func, args, kwargs, out)
+        return out
+
+
+def _run_operator(operator: Any, mode: OperationMode, *args: Any, **kwargs: Any) -> Any:
+    return mode.run(operator, args, kwargs)
+
+
+class CallMode(TorchFunctionMode):
+    """
+    Hands every call of a torch function that is not Python code to `call(func, args, kwargs)`, which runs it.
+
+    Python functions of torch pass a mode the whole call and nothing of what they do inside. Here a copy of
+    the function without that check runs the same code, and the calls inside it are handed over one by one.
+    What an operation calls to do its work is its own affair, and is not handed over.
+    """
+
+    def __init__(
+        self, call: Callable[[Any, Sequence[Any], dict[str, Any]], Any], operations: OperationMode
+    ) -> None:
+        super().__init__()
+        self._call = call
+        self._operations = operations
+        self._bodies: dict[FunctionType, FunctionType | None] = {}
+        self._running: list[FunctionType] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._operations.running:
+            return func(*args, **kwargs)
+        body = self._body(func) if isinstance(func, FunctionType) and not _overrides(types) else None
+        if body is None:
+            return self._call(func, args, kwargs)
+        self._running.append(func)
+        cast("Any", self).__enter__()
+        try:
+            return body(*args, **kwargs)
+        finally:
+            leave(self)
+            self._running.pop()
+
+    def _body(self, func: FunctionType) -> FunctionType | None:
+        # A method that calls its C namesake (Tensor.split) comes back under its own name, forever; so does
+        # torch._assert, which asks for modes in a way that its copy cannot leave out.
+        if self._running and self._running[-1] is func and func.__module__ in ("torch._tensor", "torch"):
+            return None
+        if func not in self._bodies:
+            self._bodies[func] = _without_checks(func)
+        return self._bodies[func]
+
+
+def _without_checks(func: FunctionType) -> FunctionType | None:
+    """Return a copy of a function that does not look for modes; None where it does not look anyway."""
+    if not _CHECKS & set(func.__code__.co_names):
+        return None
+    scope = {**func.__globals__, **dict.fromkeys(_CHECKS, _never)}
+    body = FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
+    body.__kwdefaults__ = func.__kwdefaults__
+    return body
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _overrides(kinds: Sequence[Any]) -> bool:
+    """Return whether a tensor class has a torch-function of its own, which must see the whole call."""
+    default = cast("Any", torch.Tensor).__torch_function__.__func__
+    return any(getattr(kind.__torch_function__, "__func__", None) is not default for kind in kinds)
+
+
+def leave(mode: OperationMode | CallMode) -> None:
+    """
+    Leave a mode wherever on this thread's stack it is; where it is not on it, do nothing.
+
+    Modes above it are left and entered again, by torch's own methods: each remembers what was on before it, and
+    would bring this one's traces back when it goes.
+    """
+    stack = torch_private.dispatch_modes if isinstance(mode, OperationMode) else torch_private.function_modes
+    base = cast("Any", TorchDispatchMode if isinstance(mode, OperationMode) else TorchFunctionMode)
+    if not any(other is mode for other in stack()):
+        return
+    above: list[Any] = []
+    while stack()[-1] is not mode:
+        above.append(stack()[-1])
+        base.__exit__(above[-1], None, None, None)
+    base.__exit__(mode, None, None, None)
+    for other in reversed(above):
+        base.__enter__(other)

@@ -1,0 +1,125 @@
+"""Sizes that are read off the module and the optimizers, not off the operations."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch.optim.optimizer import Optimizer
+
+from trainfare.trace.kinds import dtype_name
+from trainfare.trace.recorder import Recorder
+from trainfare.trace.storages import StorageBook, tensor_bytes, tensors_in
+from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup
+
+__all__ = [
+    "accumulated_gradients",
+    "folded_parameters",
+    "implementation",
+    "memory_facts",
+    "optimizer_facts",
+    "parameter_groups",
+]
+
+Implementation = Literal["fused", "foreach", "for_loop", "mixed", "unknown"]
+
+
+def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
+    """Return the parameters of a module by dtype and trainability, each storage once."""
+    sums: dict[tuple[str, bool], list[int]] = defaultdict(lambda: [0, 0])
+    for parameter in _distinct(module.parameters()):
+        entry = sums[dtype_name(parameter.dtype), parameter.requires_grad]
+        entry[0] += int(parameter.numel())
+        entry[1] += int(parameter.numel()) * parameter.element_size()
+    return tuple(
+        ParameterGroup(dtype=dtype, trainable=trainable, count=count, parameter_bytes=size)
+        for (dtype, trainable), (count, size) in sorted(sums.items())
+    )
+
+
+def accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:
+    """Return (dtype, elements, bytes) of the gradient of every trainable parameter."""
+    return [
+        (dtype_name(p.dtype), int(p.numel()), int(p.numel()) * p.element_size())
+        for p in _distinct(parameters)
+        if p.requires_grad
+    ]
+
+
+def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
+    """Return the memory facts of a recorded step, in bytes."""
+    gradients = sum(
+        tensor_bytes(p.grad) if p.grad is not None else int(p.numel()) * p.element_size()
+        for p in _distinct(module.parameters())
+        if p.requires_grad
+    )
+    return MemoryFacts(
+        saved_activation_bytes=recorder.memory.saved_bytes(),
+        gradient_bytes=gradients,
+        buffer_bytes=sum(tensor_bytes(b) for b in _distinct(module.buffers())),
+        input_bytes=recorder.memory.input_bytes(),
+        largest_temporary_bytes=recorder.memory.largest_temporary_bytes(),
+        moments=recorder.memory.moments(recorder.ledger.largest_optimizer_temporary_bytes()),
+    )
+
+
+def optimizer_facts(optimizers: Sequence[Optimizer]) -> OptimizerFacts:
+    """Return names, state size and implementation of the optimizers."""
+    state: list[torch.Tensor] = []
+    for optimizer in optimizers:
+        state += tensors_in(list(dict(optimizer.state).values()))
+    kinds: set[Implementation] = {implementation(optimizer) for optimizer in optimizers}
+    return OptimizerFacts(
+        names=tuple(type(optimizer).__name__ for optimizer in optimizers),
+        state_bytes=sum(int(t.numel()) * t.element_size() for t in _distinct(state)),
+        implementation=_one_of(kinds),
+    )
+
+
+def implementation(optimizer: Optimizer) -> Implementation:
+    """
+    Return how CUDA runs an optimizer's update.
+
+    Where neither `fused` nor `foreach` is chosen, torch takes multi-tensor kernels on CUDA, whatever it does
+    here.
+    """
+    kinds: set[Implementation] = set()
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    for group in groups:
+        if group.get("fused"):
+            kinds.add("fused")
+        elif "foreach" not in group or group["foreach"] is False or group.get("differentiable"):
+            kinds.add("for_loop")
+        else:
+            kinds.add("foreach")
+    return _one_of(kinds)
+
+
+def folded_parameters(optimizer: Optimizer) -> int:
+    """Return how many parameters are looped over here and updated together on CUDA; 0: CUDA loops too."""
+    if implementation(optimizer) != "foreach":
+        return 0
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    return sum(1 for group in groups for parameter in group["params"] if parameter.grad is not None)
+
+
+def _one_of(kinds: set[Implementation]) -> Implementation:
+    if len(kinds) > 1:
+        return "mixed"
+    for kind in kinds:
+        return kind
+    return "unknown"
+
+
+def _distinct(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tensors without those that are the same memory under another name."""
+    book, seen, found = StorageBook(), set[tuple[Any, ...]](), list[torch.Tensor]()
+    for tensor in tensors:
+        strided = tensor.layout is torch.strided
+        place = (book.key(tensor), tensor.storage_offset() if strided else 0, tuple(tensor.shape))
+        if place not in seen:
+            seen.add(place)
+            found.append(tensor)
+    return found

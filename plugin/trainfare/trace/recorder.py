@@ -1,0 +1,346 @@
+"""Turns what torch dispatches into ledger lines: kind, FLOPs, bytes, and phase of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import torch
+
+from trainfare.trace import torch_private
+from trainfare.trace.flops import convolution_flops, operation_flops
+from trainfare.trace.fused_calls import Region
+from trainfare.trace.kinds import (
+    SKIPPED_NAMESPACES,
+    classify,
+    compute_dtype,
+    free_of_kernels,
+)
+from trainfare.trace.ledger import Ledger, Line, OptimizerCall
+from trainfare.trace.memory import MemoryWatch
+from trainfare.trace.shapes import convolution_shape
+from trainfare.trace.storages import Traffic, looks_up, tensor_bytes, tensors_in, traffic
+from trainfare_core.job_profile import Phase
+
+__all__ = ["Recorder"]
+
+_KEPT_KINDS_IN_OPTIMIZER: Final = frozenset({
+    "matmul", "grouped_matmul", "convolution", "attention", "recurrent", "unknown"
+})  # fmt: skip
+_STATE_BIRTHS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
+
+
+class _Call(NamedTuple):
+    """One dispatched operation and what came of it."""
+
+    name: str
+    func: Any
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    out: Any
+    moved: Traffic
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{getattr(self.func, 'namespace', 'torch')}.{self.name}"
+
+    @property
+    def operands(self) -> list[torch.Tensor]:
+        return [*tensors_in(self.args), *tensors_in(self.kwargs)]
+
+    def flops(self) -> int | None:
+        return operation_flops(
+            getattr(self.func, "overloadpacket", self.func), self.args, self.kwargs, self.out
+        )
+
+
+@dataclass(slots=True)
+class Recorder:
+    """
+    The account of one watched step.
+
+    Attributes:
+        memory: follows storages.
+        ledger: where operations are added up.
+        notes: what could not be seen, in sentences.
+        optimizing: whether the optimizer's update runs.
+        folded_parameters: over how many parameters this machine loops where CUDA would run multi-tensor
+            kernels; 0 where CUDA loops as well.
+        parameter_groups: of the optimizer; each has its own kernels.
+        user_call: whether the user's own code called torch while autograd was running.
+        region: the fused call that runs.
+    """
+
+    memory: MemoryWatch
+    ledger: Ledger = field(default_factory=Ledger)
+    notes: list[str] = field(default_factory=list[str])
+    optimizing: bool = False
+    folded_parameters: int = 0
+    parameter_groups: int = 1
+    user_call: bool = False
+    region: Region | None = None
+    _regions: dict[tuple[int, str], Region] = field(default_factory=dict[tuple[int, str], Region])
+    _remade: dict[tuple[str, tuple[int, ...]], list[list[int]]] = field(
+        default_factory=dict[tuple[str, tuple[int, ...]], list[list[int]]]
+    )
+    _was_in_backward: bool = False
+
+    def saw(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+        """Enter one dispatched operation: an `OpOverload` or a higher-order operator."""
+        packet = getattr(func, "overloadpacket", None)
+        if packet is not None:
+            if func.namespace in SKIPPED_NAMESPACES:
+                return
+            if free_of_kernels(func):
+                self.memory.allocated(tensors_in(out), tensors_in(args))
+                return
+        name = str(getattr(packet if packet is not None else func, "__name__", func))
+        call = _Call(name, func, args, kwargs, out, traffic(name, func, args, kwargs, out, self.memory.book))
+        if not (call.moved.written or call.moved.read) or _only_a_view(func, call.moved):
+            return
+        backward = self._follow_backward()
+        if self._in_region(call, backward=backward):
+            return
+        phase, recomputed = self._phase(call.moved, backward=backward)
+        self._enter_memory(call, phase)
+        if phase == "optimizer":
+            self._optimizer_operation(call)
+        else:
+            self._model_operation(call, phase, recomputed=recomputed)
+
+    def _enter_memory(self, call: _Call, phase: Phase) -> None:
+        operands, results = call.operands, tensors_in(call.out)
+        if self.optimizing:
+            self.memory.live.enter_update(operands, results, state=call.name in _STATE_BIRTHS)
+        else:
+            handles_gradients = phase == "optimizer"  # outside of an update: zeroing, clipping by hand
+            self.memory.live.enter((*operands, *results), "backward" if handles_gradients else phase)
+
+    def _follow_backward(self) -> bool:
+        backward = torch_private.in_backward()
+        if self._was_in_backward and not backward:
+            self.memory.learn_gradients()
+        self._was_in_backward = backward
+        return backward
+
+    def _phase(self, moved: Traffic, *, backward: bool) -> tuple[Phase, bool]:
+        """Return the phase, and whether it is a forward operation that a checkpoint runs again."""
+        if self.optimizing:
+            return "optimizer", False
+        if backward:
+            return "backward", self.user_call and torch.is_grad_enabled()
+        gradients = self.memory.gradients
+        if gradients and any(key in gradients for key, _ in (*moved.read, *moved.written)):
+            return "optimizer", False
+        return "forward", False
+
+    # ---- forward and backward
+
+    def _model_operation(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
+        node = torch_private.current_node() if phase == "backward" else None
+        if phase == "forward":
+            self.memory.ran_forward(call.operands, call.moved)
+        else:
+            self.memory.ran_backward(call.operands, call.moved, recomputed=recomputed)
+        self.memory.spread_fixed(node, call.operands, tensors_in(call.out))
+        if call.name == "convolution_backward":
+            self._convolution_backward(call, phase, recomputed=recomputed)
+            return
+        flops = call.flops()
+        kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
+        dtype = compute_dtype(kind, call.name, call.operands, tensors_in(call.out))
+        accumulates = (
+            node is not None and call.name in ("add", "add_") and self.memory.edges(node).accumulates
+        )
+        self.ledger.add(
+            Line(kind, call.qualified_name, phase, dtype, shape, recomputed),
+            flops=flops or 0,
+            read=call.moved.bytes_read,
+            written=call.moved.bytes_written,
+            fixed=self.memory.fixed_bytes(call.moved, looks_up=looks_up(call.name)),
+            accumulation=accumulates,
+        )
+
+    def _convolution_backward(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
+        """Enter input gradient and weight gradient apart: a frozen input or weight has none."""
+        args = call.args
+        grad, source, weight, stride, transposed, groups, mask = (args[i] for i in (0, 1, 2, 4, 7, 9, 10))
+        axes = convolution_shape(
+            source, weight, grad, stride, groups=int(groups), transposed=bool(transposed)
+        )
+        flops = convolution_flops(source.shape if transposed else grad.shape, weight.shape)
+        dtype = compute_dtype("convolution", call.name, [grad], [])
+        book = self.memory.book
+        for which, wanted, other, made in (
+            ("input", mask[0], weight, call.out[:1]),
+            ("weight", mask[1], source, call.out[1:]),
+        ):
+            if not wanted:
+                continue
+            read = tuple((book.key(t), tensor_bytes(t)) for t in (grad, other))
+            moved = Traffic(read, tuple((book.key(t), tensor_bytes(t)) for t in made if t is not None))
+            self.ledger.add(
+                Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
+                flops=flops,
+                read=moved.bytes_read,
+                written=moved.bytes_written,
+                fixed=self.memory.fixed_bytes(moved, looks_up=False),
+            )
+
+    # ---- fused regions
+
+    def _in_region(self, call: _Call, *, backward: bool) -> bool:
+        """Return whether the operation is part of a fused call, and make sure its line is entered."""
+        if self.region is not None:
+            self.region.launched = True
+            return True
+        if not backward or not self._regions or self.optimizing:
+            return False
+        node = torch_private.current_node()
+        region = None if node is None else self._regions.get(torch_private.node_key(node))
+        if region is None:
+            return False
+        task = torch_private.graph_task()
+        foreign = any(key not in region.backward_storages for key, _ in call.moved.read)
+        if call.name == "add" and region.seen_in == task and foreign:
+            # Autograd adds up gradients from several users under the name of the node that ran last.
+            return False
+        region.backward_storages |= {key for key, _ in call.moved.written}
+        if region.seen_in != task:
+            region.seen_in = task
+            region.backward_storages |= {key for key, _ in call.moved.read}  # the gradient that comes in
+            self._enter_region_backward(region)
+        return True
+
+    def _enter_region_backward(self, region: Region) -> None:
+        remade = self._remade.get((region.name, region.shape))
+        held = region.held
+        if remade and not region.autograd_keeps:
+            # A checkpoint gives the nodes of the first forward what the second one made.
+            held = remade.pop()
+            self.memory.read_in_backward(held)
+        self.memory.read_in_backward(region.held)
+        self.ledger.add(
+            Line(region.kind, region.backward_name, "backward", region.dtype, region.shape),
+            flops=region.backward_flops,
+            read=region.backward_read,
+            written=region.backward_written,
+            fixed=region.backward_fixed,
+        )
+        self.memory.live.pulse(region.backward_made)
+        self.memory.live.unpin(held)
+
+    def close_region(self, region: Region, out: Any) -> None:
+        """Enter a fused call that has returned, and learn which autograd nodes are its backward."""
+        if not region.launched:
+            return
+        backward = self._follow_backward()
+        recomputed = backward and torch.is_grad_enabled()
+        phase: Phase = "optimizer" if self.optimizing else "backward" if backward else "forward"
+        results = tensors_in(out)
+        book = self.memory.book
+        moved = Traffic(
+            tuple((book.key(t), tensor_bytes(t)) for t in region.operands),
+            tuple((book.key(t), tensor_bytes(t)) for t in results),
+        )
+        extra = region.extra_kept_bytes if region.wanted else 0
+        self.memory.live.enter((*region.operands, *results), phase)
+        if phase == "forward":
+            self.memory.ran_forward(region.operands, moved)
+        elif phase == "backward":
+            self.memory.ran_backward(region.operands, moved, recomputed=recomputed)
+        self.ledger.add(
+            Line(region.kind, region.name, phase, region.dtype, region.shape, recomputed),
+            flops=region.flops,
+            read=moved.bytes_read,
+            written=moved.bytes_written + extra,
+            fixed=self.memory.fixed_bytes(moved, looks_up=False),
+        )
+        if region.wanted and phase != "optimizer":
+            self._prepare_region_backward(region, moved, results)
+            for key in region.node_keys(out):
+                self._regions[key] = region
+            if recomputed:
+                self._remade.setdefault((region.name, region.shape), []).append(region.held)
+        region.let_go()
+
+    def _prepare_region_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
+        fixed = self.memory.fixed
+        wanted = [(self.memory.book.key(t), tensor_bytes(t)) for t in region.wanted]
+        region.backward_read = moved.bytes_written + region.extra_kept_bytes
+        region.backward_written = sum(size for _, size in wanted)
+        region.backward_fixed = sum(size for key, size in wanted if key in fixed)
+        region.backward_made = region.backward_written - region.backward_fixed
+        held: list[torch.Tensor] = []
+        if region.backward_reads_operands:
+            region.backward_read += moved.bytes_read
+            region.backward_fixed += sum(size for key, size in moved.read if key in fixed)
+            held += region.operands
+        if region.backward_reads_results:
+            region.backward_read += moved.bytes_written
+            held += results
+        region.held = [self.memory.book.key(tensor) for tensor in held]
+        if region.autograd_keeps or torch_private.in_backward():
+            self.memory.live.pin(region.held)
+            for tensor in held:
+                self.memory.kept(tensor)
+            region.held.append(self.memory.kept_extra(region.extra_kept_bytes))
+
+    # ---- the optimizer
+
+    def _optimizer_operation(self, call: _Call) -> None:
+        everything = [*call.operands, *tensors_in(call.out)]
+        if all(tensor.dim() == 0 for tensor in everything):
+            return  # step counters, which torch keeps on the CPU
+        if call.name in _STATE_BIRTHS:
+            self._note("optimizer state was created in the traced step; its first writing is not counted")
+            return
+        flops = call.flops()
+        kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
+        dtype = compute_dtype(kind, call.name, everything, [])
+        moved = call.moved
+        if kind in _KEPT_KINDS_IN_OPTIMIZER:
+            self.ledger.add(
+                Line(kind, call.qualified_name, "optimizer", dtype, shape),
+                flops=flops or 0,
+                read=moved.bytes_read,
+                written=moved.bytes_written,
+                fixed=moved.bytes_read + moved.bytes_written,
+            )
+            return
+        lists = [
+            found for found in (tensors_in(a) for a in call.args if not isinstance(a, torch.Tensor)) if found
+        ]
+        multi = bool(lists) and call.name.startswith(("_foreach", "_fused", "_amp_foreach"))
+        had = self.memory.book.keys(call.operands)
+        self.ledger.add_optimizer(
+            OptimizerCall(
+                name=call.qualified_name,
+                dtype=dtype,
+                sizes=tuple(int(t.numel()) for t in lists[0]) if multi else (_largest(everything),),
+                lists=len(lists) if multi else max(1, len({id(t) for t in everything if t.dim()})),
+                bytes_read=moved.bytes_read,
+                bytes_written=moved.bytes_written,
+                fresh_bytes=sum(size for key, size in moved.written if key not in had),
+                loop=0 if multi else self.folded_parameters,
+                parameter_groups=self.parameter_groups,
+            )
+        )
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+def _largest(tensors: Sequence[torch.Tensor]) -> int:
+    return max(int(tensor.numel()) for tensor in tensors)
+
+
+def _only_a_view(func: Any, moved: Traffic) -> bool:
+    """Return whether every result is memory of an operand and nothing was written."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or schema.is_mutable or not moved.written:
+        return False
+    read = {key for key, _ in moved.read}
+    return all(key in read for key, _ in moved.written)

@@ -1,0 +1,215 @@
+"""Which memory an operation touches: storages told apart for one step, and bytes read and written."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import torch
+
+from trainfare.trace import torch_private
+
+__all__ = ["StorageBook", "Traffic", "looks_up", "storage_bytes", "tensor_bytes", "tensors_in", "traffic"]
+
+_WRITES_ONLY: Final = frozenset({
+    "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",
+})  # fmt: skip
+_GATHERS: Final = frozenset({
+    "embedding", "index", "_unsafe_index", "index_select", "gather", "take", "_embedding_bag",
+    "take_along_dim", "masked_select", "sparse_mask",
+})  # fmt: skip
+_SCATTERS: Final = frozenset({
+    "index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_",
+    "scatter_reduce_", "index_fill_", "masked_scatter_", "put_",
+})  # fmt: skip
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors inside nested lists, tuples and dicts, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    found: list[torch.Tensor] = []
+    if isinstance(value, (list, tuple)):
+        for item in cast("Iterable[Any]", value):
+            found += tensors_in(item)
+    elif isinstance(value, dict):
+        for item in cast("Any", value).values():
+            found += tensors_in(item)
+    return found
+
+
+def tensor_bytes(tensor: torch.Tensor) -> int:
+    """
+    Return the bytes of a tensor's distinct elements: an expanded dimension counts once, a sparse one its
+    stored parts.
+    """
+    if tensor.layout is not torch.strided:
+        return _sparse_bytes(tensor)
+    count = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        if stride != 0 or size == 0:
+            count *= int(size)
+    return count * tensor.element_size()
+
+
+def _sparse_bytes(tensor: torch.Tensor) -> int:
+    parts: list[torch.Tensor]
+    if tensor.layout is torch.sparse_coo:
+        parts = torch_private.stored_parts(tensor)
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    else:
+        return int(tensor.numel()) * tensor.element_size()
+    return sum(int(part.numel()) * part.element_size() for part in parts)
+
+
+def storage_bytes(tensor: torch.Tensor) -> int:
+    """Return the bytes of the storage behind a tensor; of one that has none (sparse), the tensor's own."""
+    try:
+        return int(tensor.untyped_storage().nbytes())
+    except (RuntimeError, NotImplementedError):
+        return tensor_bytes(tensor)
+
+
+class _StorageRef(weakref.ref[Any]):
+    """A weak reference that knows its storage's number and address."""
+
+    __slots__ = ("address", "number")
+    address: int
+    number: int
+
+
+@dataclass(slots=True)
+class StorageBook:
+    """
+    Numbers storages for as long as a step is watched; none has the number of another.
+
+    A weak reference to each says when its memory is given back, and its address may be another's. It is to torch's
+    Python object of the storage, which lives as long as the memory does; a weak reference to the storage itself
+    (`StorageWeakRef`) would keep that from being seen on torch 2.8.
+
+    Attributes:
+        on_release: called with the number of a storage that is gone, on whatever thread let it go.
+    """
+
+    on_release: Callable[[int], None] | None = None
+    _numbers: dict[int, int] = field(default_factory=dict[int, int])
+    _refs: dict[int, _StorageRef] = field(default_factory=dict[int, _StorageRef])
+    _held: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])
+    _count: int = 0
+
+    def key(self, tensor: torch.Tensor) -> int:
+        """Return the storage's number, above 0; of a tensor that has none (sparse), one below 0."""
+        try:
+            storage = tensor.untyped_storage()
+            address = torch_private.storage_address(storage)
+        except (RuntimeError, NotImplementedError):
+            self._held.setdefault(-id(tensor), tensor)
+            return -id(tensor)
+        known = self._numbers.get(address)
+        if known is not None:
+            return known
+        self._count += 1
+        ref = _StorageRef(storage, self._gone)
+        ref.address, ref.number = address, self._count
+        self._numbers[address], self._refs[self._count] = self._count, ref
+        return self._count
+
+    def _gone(self, ref: weakref.ref[Any]) -> None:
+        gone = cast("_StorageRef", ref)
+        self._refs.pop(gone.number, None)
+        if self._numbers.get(gone.address) == gone.number:
+            del self._numbers[gone.address]
+        if self.on_release is not None:
+            self.on_release(gone.number)
+
+    def keys(self, tensors: Iterable[torch.Tensor]) -> set[int]:
+        """Return the numbers of several tensors' storages."""
+        return {self.key(tensor) for tensor in tensors}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes one operation moves, operand by operand: (storage, bytes)."""
+
+    read: tuple[tuple[int, int], ...]
+    written: tuple[tuple[int, int], ...]
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of all operands."""
+        return sum(size for _, size in self.read)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of all results."""
+        return sum(size for _, size in self.written)
+
+
+def traffic(
+    name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, book: StorageBook
+) -> Traffic:
+    """
+    Return what an operation reads and writes.
+
+    Look-ups read the rows they return and not the table; scatters, and the addition of a sparse gradient, read and
+    write the rows they change; `copy_` and fills do not read what they overwrite.
+
+    Args:
+        name: the operation without its namespace.
+        func: the `OpOverload`, for its schema.
+        args: as dispatched.
+        kwargs: as dispatched.
+        out: what it returned.
+        book: numbers the storages.
+    """
+    sources = [(book.key(t), tensor_bytes(t)) for t in (*tensors_in(args), *tensors_in(kwargs))]
+    sinks = [(book.key(t), tensor_bytes(t)) for t in (tensors_in(out) or _changed(func, args))]
+    if name in _GATHERS and sinks and sources:
+        return Traffic(_distinct([(sources[0][0], sinks[0][1]), *sources[1:]]), _distinct(sinks))
+    if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
+        rows = min(max(size for _, size in sources[1:]), sources[0][1])
+        return Traffic(_distinct([(sources[0][0], rows), *sources[1:]]), ((sources[0][0], rows),))
+    if name in _WRITES_ONLY:
+        sources = sources[1:]
+    return Traffic(_distinct(sources), _distinct(sinks))
+
+
+def _adds_sparse(name: str, args: Sequence[Any]) -> bool:
+    """Return whether a sparse tensor is added to a dense one in place, as an update of a few rows of a table."""
+    if name not in {"add_", "sub_"}:
+        return False
+    changed, added = (*args, None)[:2]
+    return (
+        isinstance(changed, torch.Tensor)
+        and changed.layout is torch.strided
+        and isinstance(added, torch.Tensor)
+        and added.layout is not torch.strided
+    )
+
+
+def _changed(func: Any, args: Sequence[Any]) -> list[torch.Tensor]:
+    """Return the operands an operation without results changes: the first list of `_foreach_add_`."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return []
+    changed: list[torch.Tensor] = []
+    for argument, value in zip(schema.arguments, args, strict=False):
+        # Fused optimizers declare gradients as written, for unscaling in place; without a scaler they only
+        # read them.
+        if argument.alias_info is not None and argument.alias_info.is_write and argument.name != "grads":
+            changed += tensors_in(value)
+    return changed
+
+
+def looks_up(name: str) -> bool:
+    """Return whether an operation touches rows of its first operand chosen by an index, and not all of it."""
+    return name in _GATHERS or name in _SCATTERS
+
+
+def _distinct(items: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple(dict.fromkeys(items))

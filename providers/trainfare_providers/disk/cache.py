@@ -1,0 +1,202 @@
+"""
+The only way onto the disk: one file a cloud, written whole or not at all, checked when read.
+
+Trouble with the disk costs a refresh, never an answer: a file that is damaged, foreign or of another version is a
+miss with one warning, and is set aside as `.bad`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from trainfare_core.errors import InputError, PricesUnavailableError
+from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_providers.disk.files import OddFileError, read_plain, replace_whole
+from trainfare_providers.disk.seal import BookFacts, SealError, opened, sealed
+
+__all__ = ["CACHE_VARIABLE", "BookCache", "BookFacts", "CachedBook", "default_folder"]
+
+CACHE_VARIABLE: Final = "TRAINFARE_PRICE_CACHE"
+MAX_CACHE_BYTES: Final = 512 * 2**20
+
+_ENDING: Final = ".parquet"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}", re.ASCII)
+_LEFT_OVER_S: Final = 3600.0
+_LOCK_WAIT_S: Final = 5.0
+
+_log = logging.getLogger("trainfare")
+
+
+@dataclass(frozen=True, slots=True)
+class CachedBook:
+    """
+    The last good prices of one cloud.
+
+    Attributes:
+        book: its offers; their intakes are those of the refresh that read them.
+        facts: when they were fetched, what became of every row, notes.
+        sha256: of the file, without the place where the sum itself stands.
+    """
+
+    book: PriceBook
+    facts: BookFacts
+    sha256: str
+
+
+def default_folder() -> Path:
+    """Return the folder of the price files: `TRAINFARE_PRICE_CACHE`, or the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_cache_path("trainfare", appauthor=False) / "prices"
+
+
+class BookCache:
+    """
+    The price files of this user.
+
+    Args:
+        folder: None takes `default_folder()`.
+        max_bytes: of all files together; those used longest ago make room.
+        clock: seconds since 1970, to find what a killed process left behind.
+        sync: makes a file or folder, given by its descriptor, last through a power cut.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        max_bytes: int = MAX_CACHE_BYTES,
+        clock: Callable[[], float] = time.time,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self.folder = default_folder() if folder is None else folder
+        self._max_bytes, self._clock, self._sync = max_bytes, clock, sync
+
+    def read(self, name: str) -> CachedBook | None:
+        """
+        Return what is kept under a name, or None where there is nothing usable.
+
+        Raises:
+            InputError: the name is none for a file.
+        """
+        path = self._path(name)
+        try:
+            file = opened(read_plain(path, self._max_bytes))
+            rows = pl.read_parquet(io.BytesIO(file.content), use_pyarrow=False)
+            accepted = PriceBook.from_rows(rows, origin=name)
+        except FileNotFoundError:
+            return None
+        except (OSError, OddFileError, SealError, PricesUnavailableError, pl.exceptions.PolarsError) as error:
+            self._set_aside(path, _why(error))
+            return None
+        if len(accepted) != rows.height or len(accepted) != sum(one.accepted for one in file.facts.intakes):
+            self._set_aside(path, "its rows are not those it says")
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now; how old the prices are is inside the file
+        return CachedBook(PriceBook(accepted.frame, file.facts.intakes), file.facts, file.sha256)
+
+    def write(self, name: str, rows: pl.DataFrame, facts: BookFacts) -> bool:
+        """
+        Keep accepted rows (`BOOK_SCHEMA`) under a name, in place of what is there.
+
+        Returns:
+            whether they are kept; where the disk did not take them, what was there before still is.
+
+        Raises:
+            InputError: the name is none for a file.
+        """
+        path = self._path(name)
+        buffer = io.BytesIO()
+        rows.select(list(BOOK_SCHEMA)).write_parquet(buffer, compression="zstd", compression_level=1)
+        content = sealed(buffer.getvalue(), facts)
+        if len(content) > self._max_bytes:
+            _log.warning("%s: %d bytes of prices are more than the cache may hold", path, len(content))
+            return False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace_whole(path, content, self._sync)
+        except OSError as error:
+            _log.warning("%s: prices could not be kept (%s); they are used this once", path, _why(error))
+            return False
+        self._make_room(path)
+        return True
+
+    def discard(self, name: str) -> None:
+        """Forget what is kept under a name, if anything is."""
+        with contextlib.suppress(OSError):
+            self._path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, name: str) -> Generator[None]:
+        """Hold off other refreshes of a name for a while; a lock that cannot be had is done without."""
+        import filelock
+
+        path = self._path(name).with_suffix(".lock")
+        held: filelock.BaseFileLock | None = None
+        with contextlib.suppress(OSError, filelock.Timeout, NotImplementedError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(path, timeout=_LOCK_WAIT_S)
+            lock.acquire()
+            held = lock
+        try:
+            yield
+        finally:
+            if held is not None:
+                held.release()
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"price file {name!r}: a name is lower-case letters, digits, - and _")
+        return self.folder / f"{name}{_ENDING}"
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        """Warn once and move the file away; a file that cannot be moved is only warned about."""
+        _log.warning(
+            "%s: not used, %s; set aside as .bad, `trainfare prices update` fetches again", path, why
+        )
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(path.name + ".bad"))
+
+    def _make_room(self, keep: Path) -> None:
+        """Sweep what killed processes left, then what was used longest ago, until all fits."""
+        with contextlib.suppress(OSError):
+            sizes: list[tuple[bool, float, int, Path]] = []
+            for path in self.folder.iterdir():
+                facts = path.lstat()
+                if path.name.endswith(".tmp") and self._clock() - facts.st_mtime > _LEFT_OVER_S:
+                    path.unlink(missing_ok=True)
+                elif path != keep and stat.S_ISREG(facts.st_mode) and _ENDING in path.suffixes:
+                    sizes.append((path.suffix == _ENDING, facts.st_mtime, facts.st_size, path))
+            room = self._max_bytes - keep.stat().st_size - sum(size for *_, size, _ in sizes)
+            for _, _, size, path in sorted(sizes):
+                if room >= 0:
+                    return
+                path.unlink(missing_ok=True)
+                room += size
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        link = error.errno == errno.ELOOP
+        return "it is a link" if link else (error.strerror or type(error).__name__).lower()
+    if isinstance(error, (SealError, OddFileError)):
+        return str(error)
+    return "its rows cannot be read"
