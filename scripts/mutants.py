@@ -181,14 +181,14 @@ MUTANTS = (
         "core/trainfare_core/prices/intake.py",
         '.then(pl.lit("two different prices for one machine, region, zone and option"))',
         ".then(pl.lit(None, dtype=pl.String))",
-        "tests/core/test_price_intake.py",
+        "tests/core/prices/test_intake.py",
     ),
     Mutant(
         "NaN is a price",
         "core/trainfare_core/prices/intake.py",
         "~(price.is_finite() & (price > 0)).fill_null(value=False)",
         "(price <= 0).fill_null(value=True)",
-        "tests/core/test_price_intake.py",
+        "tests/core/prices/test_intake.py",
     ),
 )  # fmt: skip
 

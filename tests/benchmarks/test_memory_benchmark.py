@@ -18,13 +18,12 @@ import pytest
 
 pytest.importorskip("lightning")
 
+from benchmarks import memory
 from benchmarks.fitting import memory as fit_memory
 from benchmarks.fitting import memory_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.memory_rows import MemoryRun, memory_run
-
-from benchmarks import memory
 from trainfare_core.prediction.memory.calibrated import MemoryClass, memory_fit
 
 BASE = {

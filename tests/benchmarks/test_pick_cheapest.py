@@ -6,9 +6,9 @@ import csv
 from pathlib import Path
 
 import pytest
+
 from benchmarks.pick_cheapest import RULES, device_prices, held_out, regrets, summary, workloads
 from benchmarks.speed.predict_speed import time_profile
-
 from builders.profiles import profile
 
 PRICES = {"T4-16GB": 1.0, "A100-SXM-40GB": 4.0}

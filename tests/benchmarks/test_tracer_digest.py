@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.workloads.tracer_digest import code_digest, tracer_digest, tracer_sources
 
 import trainfare.prelaunch
 import trainfare.trace
+from benchmarks.workloads.tracer_digest import code_digest, tracer_digest, tracer_sources
 
 pytestmark = pytest.mark.sources
 

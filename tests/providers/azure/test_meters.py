@@ -20,7 +20,7 @@ from trainfare_providers.azure.meters import machines
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.refresh import FetchedRows
 
-RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "prices" / "recorded"
+RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "prices" / "recorded"
 TODAY = "2026-11-24"
 
 

@@ -15,7 +15,7 @@ from builders.aws_server import AwsServer, aws_environment, aws_server
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.http.outlet import Outlet
 
-PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
+PAGE = Path(__file__).parents[3] / "docs" / "permissions.md"
 NEEDED = {
     "pricing:GetProducts",
     "pricing:DescribeServices",

@@ -11,7 +11,6 @@ pytest.importorskip("timm")
 
 from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
 from benchmarks.fitting.links import Pair, document, fitted, left_out, slowdown_errors
-
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.network.coefficients import LinkCalibration, link_calibration

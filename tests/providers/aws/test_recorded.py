@@ -13,7 +13,7 @@ from trainfare_providers.aws.price_list import read_products, sift_ec2
 from trainfare_providers.aws.sift import Reading, Sift
 from trainfare_providers.aws.spot import Bands, read_bands, sift_spot
 
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "prices" / "recorded"
+RECORDED = Path(__file__).parents[4] / "shared" / "data" / "prices" / "recorded"
 pytestmark = pytest.mark.skipif(
     not RECORDED.is_dir(), reason="needs ../shared/data/prices/recorded (true recordings)"
 )

@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
+from torch._subclasses import FakeTensorMode
+
 from benchmarks.workloads import ProfileCache, StepJob, profile_of, resolve
 from benchmarks.workloads.cache import Traced
-from torch._subclasses import FakeTensorMode
 
 ROW = {
     "source": "timm", "model": "resnet18", "task": "imagenet-classification", "params": "11690000",

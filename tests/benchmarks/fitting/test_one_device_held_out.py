@@ -17,7 +17,6 @@ from benchmarks.fitting.one_device_held_out import Work, one_step_answers, predi
 from benchmarks.fitting.one_device_solver import prior
 from benchmarks.scoring import Scored, reach, score
 from benchmarks.step_time import _fits, predict_row
-
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.roofline.coefficients import calibration

@@ -14,7 +14,7 @@ from builders.profiles import profile
 from trainfare.cli import app
 from trainfare_core.errors import NothingFitsError
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -27,7 +27,7 @@ from trainfare_core.strategy.pilots import (
     steps_to,
 )
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 PUBLISHED = TOP.parent / "shared" / "data" / "strategy" / "learning_curves.csv"
 
 

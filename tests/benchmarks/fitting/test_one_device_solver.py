@@ -24,7 +24,6 @@ from benchmarks.fitting.one_device_rows import (
 )
 from benchmarks.fitting.one_device_solver import GLOBALS, Problem, prior, solve
 from benchmarks.kernels import seconds_of
-
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
 

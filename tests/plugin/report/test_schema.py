@@ -14,7 +14,7 @@ from builders.recommendations import hostile_recommendation, measured_step, no_a
 from trainfare.schema import PublishedSchema, published_schemas, write_schemas
 from trainfare_core.recommendation import Constraints
 
-DOCS = Path(__file__).parents[2] / "docs" / "schema"
+DOCS = Path(__file__).parents[3] / "docs" / "schema"
 
 
 def _validator(name: str) -> Draft202012Validator:

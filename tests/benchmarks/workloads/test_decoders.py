@@ -15,7 +15,6 @@ from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, plan_of
 from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
-
 from builders.plans import plan, shapes
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile

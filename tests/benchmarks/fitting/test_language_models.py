@@ -16,7 +16,6 @@ from benchmarks.fitting.language_models import GROUPS, LEVELS, coverage, folds, 
 from benchmarks.pages.language_models import document
 from benchmarks.workloads.decoder_plans import Plan
 from benchmarks.workloads.decoder_rows import DecoderRun
-
 from builders.profiles import gpt_profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit

@@ -14,7 +14,7 @@ from builders.decline_figures import HARD_DISKS, PHOTOVOLTAICS
 from trainfare.cli.decline import app
 from trainfare_core.errors import InputError
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
 GPT3 = "2020-05-28,3.14e23,1.5,125,0.224"
 MOSAIC = "2022-09-29,1.098e23,2.0,312,0.4345,450000"
 

@@ -18,7 +18,7 @@ from trainfare.trace.step_trace import StepTrace
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 
 
 def _real_operations(module: Any, batch: Any) -> tuple[OperationGroup, ...]:

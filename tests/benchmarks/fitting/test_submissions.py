@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 import pytest
+
 from benchmarks.fitting.submissions import group_of, spreads
 from benchmarks.scoring import Scored, print_table, summary
 

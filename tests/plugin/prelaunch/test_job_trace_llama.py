@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WIDTH, HIDDEN, LAYERS, VOCAB, TOKENS, MICRO_BATCHES = 4096, 11008, 32, 32000, 4096, 8
 
 

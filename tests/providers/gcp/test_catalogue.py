@@ -24,7 +24,7 @@ from trainfare_providers.refresh import FetchedRows
 from trainfare_providers.sanity import judge
 from trainfare_providers.source_rows import Refused
 
-RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "prices" / "recorded"
+RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "prices" / "recorded"
 TODAY = "2026-11-24"
 
 

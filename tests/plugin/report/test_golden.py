@@ -1,5 +1,5 @@
 """
-Golden reports of frozen answers: `TRAINFARE_UPDATE_GOLDEN=1 pytest tests/plugin/test_report_golden.py` rewrites them.
+Golden reports of frozen answers: `TRAINFARE_UPDATE_GOLDEN=1 pytest tests/plugin/report/test_golden.py` rewrites them.
 
 Charts are left out of the golden page: their bytes belong to the installed matplotlib.
 """
@@ -21,7 +21,7 @@ from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare_core.job_profile import RunPlan
 from trainfare_core.recommendation import Constraints
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 TODAY = date(2026, 11, 24)
 UPDATE = "TRAINFARE_UPDATE_GOLDEN"
 _MEASURED = profile(measured=measured_step(), notes=("Traced from one real step.",))

@@ -25,7 +25,7 @@ from trainfare_providers.http.outlet import Limits, Outlet
 from trainfare_providers.refresh import FetchedRows, LiveSource, refresh
 
 NOW = datetime(2026, 8, 2, 3, tzinfo=timezone.utc)
-GOLDEN = Path(__file__).parents[1] / "golden" / "aws_rows.csv"
+GOLDEN = Path(__file__).parents[2] / "golden" / "aws_rows.csv"
 SHOWN = [
     "service",
     "instance_type",
