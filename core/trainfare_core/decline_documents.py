@@ -10,18 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainfare_core._version import __version__
 from trainfare_core.decline import (
+    AlgorithmDomain,
+    CostCause,
+    CostQuestion,
     DeclineError,
-    Domain,
+    DeclineQuantiles,
     Forecast,
-    Part,
-    Quantiles,
-    Question,
-    Rate,
-    RateDoubt,
+    LogRate,
     Rates,
     RunState,
     Series,
     Triple,
+    UncertainRate,
     check_claims,
     consistent_triples,
     cost_in_year,
@@ -39,10 +39,10 @@ __all__ = [
     "ForecastAnswer",
     "WaitAnswer",
     "claims_answer",
+    "decline_errors_as_input",
     "decomposition_answer",
     "forecast_from_priors",
     "forecast_from_series",
-    "said_as_input",
     "wait_answer",
 ]
 
@@ -186,7 +186,7 @@ class DecompositionAnswer(_Answer):
 
 
 @contextmanager
-def said_as_input() -> Generator[None, None, None]:
+def decline_errors_as_input() -> Generator[None, None, None]:
     """
     Turn the core's own error into ours.
 
@@ -222,7 +222,7 @@ def claims_answer() -> ClaimsAnswer:
 
 
 def forecast_from_priors(
-    cost: float, year_now: float, until: float, *, question: Question, domain: Domain
+    cost: float, year_now: float, until: float, *, question: CostQuestion, domain: AlgorithmDomain
 ) -> ForecastAnswer:
     """
     Forecast a cost from the shipped rates, year by year.
@@ -230,13 +230,13 @@ def forecast_from_priors(
     Raises:
         InputError: a cost or a date that cannot be used.
     """
-    with said_as_input():
+    with decline_errors_as_input():
         rates = Rates.of(domain)
         years = [
             cost_in_year(cost, year_now, year, question=question, rates=rates)
             for year in _years(year_now, until)
         ]
-        median = Rate(-rates.total(question).quantile(0.5)).decline
+        median = LogRate(-rates.total(question).quantile(0.5)).decline
         return _forecast_answer(years, cost, year_now, median, question)
 
 
@@ -247,18 +247,18 @@ def forecast_from_series(series: Series, until: float, law: Literal["moore", "wr
     Raises:
         InputError: a series that the law cannot be fitted to, or a date that is not after it.
     """
-    with said_as_input():
+    with decline_errors_as_input():
         fit = fit_moore(series) if law == "moore" else fit_wright(series)
         years = [forecast(fit, year) for year in _years(fit.last_year, until)]
         ahead = years[0].year - fit.last_year
-        median = Rate.from_points(0.0, fit.last_cost, ahead, years[0].median).decline
+        median = LogRate.from_points(0.0, fit.last_cost, ahead, years[0].median).decline
         return _forecast_answer(years, fit.last_cost, fit.last_year, median, None)
 
 
 def wait_answer(
     cost_usd: float,
     value_usd_per_year: float,
-    decline: RateDoubt,
+    decline: UncertainRate,
     *,
     discount_per_year: float,
     run_years: float,
@@ -271,7 +271,7 @@ def wait_answer(
     Raises:
         InputError: a number out of its range.
     """
-    with said_as_input():
+    with decline_errors_as_input():
         found = wait(
             cost_usd,
             decline,
@@ -281,7 +281,7 @@ def wait_answer(
             obsolete_in_years=obsolete_in_years,
             confidence=confidence,
         )
-    low, mid, high = (Rate(-decline.quantile(p)).decline for p in (0.05, 0.5, 0.95))
+    low, mid, high = (LogRate(-decline.quantile(p)).decline for p in (0.05, 0.5, 0.95))
     return WaitAnswer(
         decision=found.decision,
         cost_usd=cost_usd,
@@ -308,7 +308,7 @@ def decomposition_answer(earlier: RunState, later: RunState) -> DecompositionAns
     Raises:
         InputError: the second is not later, or costs the same.
     """
-    with said_as_input():
+    with decline_errors_as_input():
         split = decompose(earlier, later)
     return DecompositionAnswer(
         cost_from_usd=earlier.cost_usd,
@@ -333,7 +333,7 @@ def _years(now: float, until: float) -> list[float]:
 
 
 def _forecast_answer(
-    years: list[Forecast], cost: float, year_now: float, decline: float, question: Question | None
+    years: list[Forecast], cost: float, year_now: float, decline: float, question: CostQuestion | None
 ) -> ForecastAnswer:
     lines = tuple(
         YearLine(
@@ -363,7 +363,7 @@ def _band(ahead: Forecast, level: float) -> Band:
     return Band(low=bounds.low, high=bounds.high)
 
 
-def _quantiles(values: Quantiles) -> QuantileLine:
+def _quantiles(values: DeclineQuantiles) -> QuantileLine:
     return QuantileLine(at_5=values.at_5, at_50=values.at_50, at_95=values.at_95)
 
 
@@ -374,8 +374,9 @@ def _triple(triple: Triple) -> TripleLine:
 
 
 def _part(
-    cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"], part: Part
+    cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"],
+    part: CostCause,
 ) -> PartLine:
     return PartLine(
-        cause=cause, factor=1 / Rate(part.log).factor, share=part.share, decline_per_year=part.rate.decline
+        cause=cause, factor=1 / LogRate(part.log).factor, share=part.share, decline_per_year=part.rate.decline
     )

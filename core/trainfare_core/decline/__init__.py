@@ -9,11 +9,10 @@ Formulas and their sources stand in each file; docs/decline.md holds the model o
 from __future__ import annotations
 
 from .claims import CheckedClaim, Triple, check_claims, consistent_triples
-from .cost_in_year import Question, Rates, cost_in_year
-from .decomposition import Decomposition, Part, RunState, decompose, run_cost
-from .doubt import RateDoubt
+from .cost_in_year import CostQuestion, Rates, cost_in_year
+from .decomposition import CostCause, Decomposition, RunState, decompose, run_cost
 from .errors import DeclineError, TooLittleDataError
-from .forecast import Basis, Forecast, Interval, forecast
+from .forecast import Basis, CostInterval, Forecast, forecast
 from .hindcast import Hindcast, HindcastError, hindcast
 from .laws import LAWS, LawFit, fit_law
 from .moore import (
@@ -25,44 +24,45 @@ from .moore import (
     prior_k,
     probability_cheaper,
 )
-from .outlook import DatedCost, Outlook, WaitingValue, outlook
-from .priors import PRIORS, Domain, Prior, algorithms, hardware
-from .rates import Rate, compose
+from .outlook import BreakEvenValue, DatedCost, Outlook, outlook
+from .priors import PRIORS, AlgorithmDomain, PublishedRate, algorithms, hardware
+from .rates import LogRate, compose
 from .series import Series, decimal_year
 from .surrogates import SurrogateBand, surrogate_bands
-from .wait import Quantiles, Waiting, wait
+from .uncertain_rate import UncertainRate
+from .wait import DeclineQuantiles, Waiting, wait
 from .wright import WrightFit, experience, fit_wright, learning_rate, sahal_rate, wright_variance
 
 __all__ = [
     "LAWS",
     "PRIORS",
+    "AlgorithmDomain",
     "Basis",
+    "BreakEvenValue",
     "CheckedClaim",
+    "CostCause",
+    "CostInterval",
+    "CostQuestion",
     "DatedCost",
     "DeclineError",
+    "DeclineQuantiles",
     "Decomposition",
-    "Domain",
     "Forecast",
     "Hindcast",
     "HindcastError",
-    "Interval",
     "LawFit",
+    "LogRate",
     "MooreFit",
     "Outlook",
-    "Part",
-    "Prior",
-    "Quantiles",
-    "Question",
-    "Rate",
-    "RateDoubt",
+    "PublishedRate",
     "Rates",
     "RunState",
     "Series",
     "SurrogateBand",
     "TooLittleDataError",
     "Triple",
+    "UncertainRate",
     "Waiting",
-    "WaitingValue",
     "WrightFit",
     "algorithms",
     "check_claims",

@@ -16,11 +16,11 @@ from typing import Final, Literal, TypeAlias
 
 from .decomposition import run_cost
 from .errors import DeclineError
-from .rates import Rate, compose
+from .rates import LogRate, compose
 
-__all__ = ["CLAIMS_FILE", "CheckedClaim", "Triple", "Verdict", "check_claims", "consistent_triples"]
+__all__ = ["CLAIMS_FILE", "CheckedClaim", "ClaimVerdict", "Triple", "check_claims", "consistent_triples"]
 
-Verdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]
+ClaimVerdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]
 
 CLAIMS_FILE: Final = Path(__file__).with_name("claims.csv")
 TOLERANCE = 0.15
@@ -51,7 +51,7 @@ class CheckedClaim:
     computed: float
     unit: str
     off_by: float | None
-    verdict: Verdict
+    verdict: ClaimVerdict
     source: str
     note: str
 
@@ -77,9 +77,9 @@ def consistent_triples(stated: Triple) -> tuple[Triple, Triple, Triple]:
     Raises:
         DeclineError: a percentage of 100 or more.
     """
-    total = Rate.from_decline(stated.total / 100)
-    parts = [Rate.from_decline(value / 100) for value in (stated.hardware, stated.software)]
-    other = [round(100 * Rate(total.log_per_year - part.log_per_year).decline) for part in reversed(parts)]
+    total = LogRate.from_decline(stated.total / 100)
+    parts = [LogRate.from_decline(value / 100) for value in (stated.hardware, stated.software)]
+    other = [round(100 * LogRate(total.log_per_year - part.log_per_year).decline) for part in reversed(parts)]
     return (
         Triple(other[0], stated.software, stated.total),
         Triple(stated.hardware, other[1], stated.total),
@@ -128,11 +128,14 @@ def _checked(row: dict[str, str]) -> CheckedClaim:
 
 def _off_by(stated: float, computed: float, unit: str) -> float:
     if unit == PERCENT_A_YEAR:
-        return Rate.from_decline(computed / 100).log_per_year / Rate.from_decline(stated / 100).log_per_year
+        return (
+            LogRate.from_decline(computed / 100).log_per_year
+            / LogRate.from_decline(stated / 100).log_per_year
+        )
     return computed / stated
 
 
-def _verdict(off_by: float | None, *, parts: bool) -> Verdict:
+def _verdict(off_by: float | None, *, parts: bool) -> ClaimVerdict:
     if off_by is None:
         return "derived"
     if 1 / (1 + TOLERANCE) <= off_by <= 1 + TOLERANCE:
@@ -141,7 +144,7 @@ def _verdict(off_by: float | None, *, parts: bool) -> Verdict:
 
 
 def _combined(*percents: float) -> float:
-    return 100 * compose(*(Rate.from_decline(value / 100) for value in percents)).decline
+    return 100 * compose(*(LogRate.from_decline(value / 100) for value in percents)).decline
 
 
 def _product(*factors: float) -> float:
@@ -157,11 +160,11 @@ def _log_ratio(one: float, other: float) -> float:
 
 
 def _two_points(cost_0: float, cost_1: float, years: float) -> float:
-    return 100 * Rate.from_points(0, cost_0, years, cost_1).decline
+    return 100 * LogRate.from_points(0, cost_0, years, cost_1).decline
 
 
 def _projected(cost: float, percent_a_year: float, years: float, units: float) -> float:
-    return cost * Rate.from_decline(percent_a_year / 100).after(years) * units
+    return cost * LogRate.from_decline(percent_a_year / 100).after(years) * units
 
 
 def _yearly_factor(total: float, years: float) -> float:

@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from .doubt import RateDoubt
 from .errors import DeclineError
 from .forecast import Basis, Forecast, mixture
-from .priors import DIFFUSION_PER_SQRT_YEAR, Domain, algorithms, hardware
+from .priors import DIFFUSION_PER_SQRT_YEAR, AlgorithmDomain, algorithms, hardware
+from .uncertain_rate import UncertainRate
 
-__all__ = ["Question", "Rates", "cost_in_year"]
+__all__ = ["CostQuestion", "Rates", "cost_in_year"]
 
-Question: TypeAlias = Literal["compute", "quality"]
+CostQuestion: TypeAlias = Literal["compute", "quality"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class Rates:
         source: where the rates are from, in a few words.
     """
 
-    hardware: RateDoubt = field(default_factory=hardware)
-    algorithms: RateDoubt = field(default_factory=lambda: algorithms("language"))
+    hardware: UncertainRate = field(default_factory=hardware)
+    algorithms: UncertainRate = field(default_factory=lambda: algorithms("language"))
     diffusion_per_sqrt_year: float = DIFFUSION_PER_SQRT_YEAR
     source: str = "published, of hardware and algorithms"
 
     @classmethod
-    def of(cls, domain: Domain) -> Rates:
+    def of(cls, domain: AlgorithmDomain) -> Rates:
         """Return the shipped priors for a domain."""
         return cls(algorithms=algorithms(domain))
 
-    def total(self, question: Question) -> RateDoubt:
+    def total(self, question: CostQuestion) -> UncertainRate:
         """Return the decline that counts for a question: hardware alone, or with algorithms."""
         return self.hardware if question == "compute" else self.hardware.plus(self.algorithms)
 
@@ -53,7 +53,7 @@ def cost_in_year(
     year_now: float,
     year: float,
     *,
-    question: Question,
+    question: CostQuestion,
     rates: Rates | None = None,
     uncertain: bool = True,
     log_sigma_now: float = 0.0,

@@ -12,9 +12,9 @@ import math
 from dataclasses import dataclass
 
 from .errors import DeclineError
-from .rates import Rate
+from .rates import LogRate
 
-__all__ = ["Decomposition", "Part", "RunState", "decompose", "run_cost"]
+__all__ = ["CostCause", "Decomposition", "RunState", "decompose", "run_cost"]
 
 SECONDS_PER_HOUR = 3600.0
 TOLERANCE = 0.02
@@ -83,7 +83,7 @@ def run_cost(flop: float, peak_flop_per_s: float, mfu: float, usd_per_device_hou
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CostCause:
     """
     One cause of a change of cost.
 
@@ -95,7 +95,7 @@ class Part:
 
     log: float
     share: float
-    rate: Rate
+    rate: LogRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,12 @@ class Decomposition:
         price_performance: price and hardware as one, since p and Pi move together.
     """
 
-    total: Part
-    algorithm: Part
-    price: Part
-    hardware: Part
-    utilisation: Part
-    price_performance: Part
+    total: CostCause
+    algorithm: CostCause
+    price: CostCause
+    hardware: CostCause
+    utilisation: CostCause
+    price_performance: CostCause
 
 
 def decompose(earlier: RunState, later: RunState) -> Decomposition:
@@ -140,8 +140,8 @@ def decompose(earlier: RunState, later: RunState) -> Decomposition:
         msg = "decomposition: the cost did not change, so there is nothing to share out"
         raise DeclineError(msg)
 
-    def part(log: float) -> Part:
-        return Part(log, log / total, Rate(-log / years))
+    def part(log: float) -> CostCause:
+        return CostCause(log, log / total, LogRate(-log / years))
 
     return Decomposition(
         part(total), part(algorithm), part(price), part(hardware), part(utilisation), part(price + hardware)

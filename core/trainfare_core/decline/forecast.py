@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .doubt import mixture_quantile
 from .errors import DeclineError
 from .moore import MooreFit, log_variance
 from .special import normal_cdf, normal_quantile, t_cdf, t_density, t_quantile
+from .uncertain_rate import mixture_quantile
 from .wright import WrightFit, wright_variance
 
 __all__ = [
@@ -22,9 +22,9 @@ __all__ = [
     "THETA",
     "UNINFORMATIVE_FACTOR",
     "Basis",
+    "CostInterval",
     "Forecast",
-    "Interval",
-    "Spread",
+    "LogSpread",
     "forecast",
     "mixture",
 ]
@@ -42,7 +42,7 @@ Distribution: TypeAlias = Literal["t", "normal"]
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class CostInterval:
     """A central interval of a cost, in the unit of the cost."""
 
     low: float
@@ -50,7 +50,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class LogSpread:
     """One equally likely part of a forecast: ln(cost) = centre + scale times a standard variable."""
 
     centre: float
@@ -94,7 +94,7 @@ class Forecast:
     """
 
     year: float
-    parts: tuple[Spread, ...]
+    parts: tuple[LogSpread, ...]
     dof: int | None
     basis: Basis
 
@@ -119,14 +119,14 @@ class Forecast:
             )
         )
 
-    def interval(self, level: float) -> Interval:
+    def interval(self, level: float) -> CostInterval:
         """
         Return the central interval that holds the cost with chance `level`, e.g. 0.9.
 
         Raises:
             DeclineError: level is not strictly between 0 and 1.
         """
-        return Interval(self.quantile((1 - level) / 2), self.quantile((1 + level) / 2))
+        return CostInterval(self.quantile((1 - level) / 2), self.quantile((1 + level) / 2))
 
     def prob_below(self, cost: float) -> float:
         """
@@ -170,7 +170,7 @@ class Forecast:
 
 def mixture(centres: tuple[float, ...], scale: float, year: float, basis: Basis) -> Forecast:
     """Return a normal forecast whose centre of ln(cost) is one of several, equally likely."""
-    return Forecast(year, tuple(Spread(centre, scale) for centre in centres), None, basis)
+    return Forecast(year, tuple(LogSpread(centre, scale) for centre in centres), None, basis)
 
 
 def forecast(
@@ -221,7 +221,7 @@ def _moore(fit: MooreFit, year: float, theta: float, inflation: float, dist: Dis
     if fit.kind == "record":
         notes.append("fitted to records: 73 % of such hindcasts came out slower than forecast")
     basis = Basis("moore", fit.m, used, inflation, "prior" if fit.k_is_prior else "fit", None, tuple(notes))
-    return Forecast(year, (Spread(centre, scale),), dof, basis)
+    return Forecast(year, (LogSpread(centre, scale),), dof, basis)
 
 
 def _wright(
@@ -237,7 +237,7 @@ def _wright(
         msg = f"experience: {then} is not above the last, {fit.last_experience}"
         raise DeclineError(msg)
     parts = tuple(
-        Spread(
+        LogSpread(
             math.log(fit.last_cost) + fit.exponent * growth,
             inflation * fit.noise_per_step * math.sqrt(wright_variance(tau, growth, fit.growth, rho)),
         )

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from .errors import DeclineError, TooLittleDataError
-from .rates import Rate
+from .rates import LogRate
 from .series import Series
 from .special import normal_cdf, t_cdf
 
@@ -49,7 +49,7 @@ class MooreFit:
         kind: of the series: a fit to records tends to be too fast.
     """
 
-    rate: Rate
+    rate: LogRate
     k_per_sqrt_year: float
     k_is_prior: bool
     m: int
@@ -84,7 +84,9 @@ def fit_moore(series: Series, m: int | None = None) -> MooreFit:
     mu = (logs[-1] - logs[0]) / span
     prior = chosen < MIN_DIFFERENCES
     k = prior_k(mu) if prior else math.sqrt(_k_squared(logs, times, mu))
-    return MooreFit(Rate(mu), k, prior, chosen, span, part.step_years, times[-1], part.costs[-1], series.kind)
+    return MooreFit(
+        LogRate(mu), k, prior, chosen, span, part.step_years, times[-1], part.costs[-1], series.kind
+    )
 
 
 def prior_k(log_per_year: float) -> float:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .cost_in_year import Question, Rates, cost_in_year
+from .cost_in_year import CostQuestion, Rates, cost_in_year
 from .errors import DeclineError
-from .forecast import Forecast, Interval
+from .forecast import CostInterval, Forecast
 from .waiting_rules import break_even_value_at
 
-__all__ = ["MONTHS", "DatedCost", "Outlook", "Verdict", "WaitingValue", "outlook"]
+__all__ = ["MONTHS", "BreakEvenValue", "DatedCost", "Outlook", "WaitVerdict", "outlook"]
 
-Verdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
+WaitVerdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
 
 MONTHS: tuple[int, ...] = (0, 3, 6, 9, 12, 18, 24, 36)
 TRIFLE_USD_PER_MONTH = 1.0
@@ -38,14 +38,14 @@ class DatedCost:
 
     months: int
     median: float
-    within_50: Interval
-    within_80: Interval
-    within_90: Interval
+    within_50: CostInterval
+    within_80: CostInterval
+    within_90: CostInterval
     chance_cheaper: float
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingValue:
+class BreakEvenValue:
     """
     What a month of waiting saves, USD a month; equally what a month earlier must be worth to train now.
 
@@ -74,11 +74,11 @@ class Outlook:
         because: the reason, in words.
     """
 
-    question: Question
+    question: CostQuestion
     horizon_months: int
     costs: tuple[DatedCost, ...]
-    waiting: WaitingValue
-    verdict: Verdict
+    waiting: BreakEvenValue
+    verdict: WaitVerdict
     because: str
 
     @property
@@ -91,7 +91,7 @@ def outlook(
     cost_usd: float,
     *,
     log_sigma: float = 0.0,
-    question: Question = "compute",
+    question: CostQuestion = "compute",
     rates: Rates | None = None,
     value_usd_per_month: float | None = None,
     time_left_months: float | None = None,
@@ -134,8 +134,8 @@ def outlook(
         then = change.quantile(chance)
         return break_even_value_at(cost_usd, then, years, discount_per_year, run_months / 12) / 12
 
-    waiting = WaitingValue(saved(0.5), saved(confidence), saved(1 - confidence))
-    verdict: Verdict
+    waiting = BreakEvenValue(saved(0.5), saved(confidence), saved(1 - confidence))
+    verdict: WaitVerdict
     if time_left_months is not None and time_left_months - run_months < 1:
         verdict, because = "train now", "the deadline leaves less than a month to wait"
     else:
@@ -153,7 +153,7 @@ def _dated(months: int, cost: Forecast, chance_cheaper: float) -> DatedCost:
     )
 
 
-def _verdict(waiting: WaitingValue, value: float | None, confidence: float) -> tuple[Verdict, str]:
+def _verdict(waiting: BreakEvenValue, value: float | None, confidence: float) -> tuple[WaitVerdict, str]:
     if value is None and waiting.high < TRIFLE_USD_PER_MONTH:
         return "train now", f"waiting saves less than ${TRIFLE_USD_PER_MONTH:.0f} a month"
     if value is None:

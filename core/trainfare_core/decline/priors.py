@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .doubt import RateDoubt
-from .rates import Rate
+from .rates import LogRate
+from .uncertain_rate import UncertainRate
 
-__all__ = ["PRIORS", "Domain", "Prior", "algorithms", "hardware"]
+__all__ = ["PRIORS", "AlgorithmDomain", "PublishedRate", "algorithms", "hardware"]
 
-Domain: TypeAlias = Literal["language", "vision"]
+AlgorithmDomain: TypeAlias = Literal["language", "vision"]
 
 HARDWARE_LOG_PER_YEAR = 0.30
 HARDWARE_STD = 0.06
@@ -25,7 +25,7 @@ DIFFUSION_PER_SQRT_YEAR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
+class PublishedRate:
     """
     A published or computed rate.
 
@@ -40,123 +40,127 @@ class Prior:
 
     component: Literal["hardware", "price", "algorithms", "frontier"]
     what: str
-    rate: Rate
+    rate: LogRate
     period: str
     source: str
     caution: str = ""
 
 
-def hardware() -> RateDoubt:
+def hardware() -> UncertainRate:
     """Return the decline of price-performance, lambda 0.30 +- 0.06 a year: 26 % cheaper each year, 18 to 33 %."""
-    return RateDoubt.normal(HARDWARE_LOG_PER_YEAR, HARDWARE_STD)
+    return UncertainRate.normal(HARDWARE_LOG_PER_YEAR, HARDWARE_STD)
 
 
-def algorithms(domain: Domain) -> RateDoubt:
+def algorithms(domain: AlgorithmDomain) -> UncertainRate:
     """
     Return the decline of the computation that a quality needs.
 
     Language: halving in 8 months, 90 % interval 2 to 22 (Ho et al. 2024, the published one, wider than the preprint's).
     Vision: 9 months, 95 % interval 4 to 25 (Erdil & Besiroglu 2022).
     """
-    return RateDoubt.halving(8, 2, 22, 0.90) if domain == "language" else RateDoubt.halving(9, 4, 25, 0.95)
+    return (
+        UncertainRate.halving(8, 2, 22, 0.90)
+        if domain == "language"
+        else UncertainRate.halving(9, 4, 25, 0.95)
+    )
 
 
-def _doubling(years: float) -> Rate:
-    return Rate.from_halving(12 * years)
+def _doubling(years: float) -> LogRate:
+    return LogRate.from_halving(12 * years)
 
 
 _HOBBHAHN = "Hobbhahn & Besiroglu 2022"
 
-PRIORS: tuple[Prior, ...] = (
-    Prior(
+PRIORS: tuple[PublishedRate, ...] = (
+    PublishedRate(
         "hardware",
         "GPU FLOP/s per $, 470 GPUs, doubling in 2.46 years [2.24, 2.72]",
         _doubling(2.46),
         "2006-2021",
         _HOBBHAHN,
     ),
-    Prior(
+    PublishedRate(
         "hardware", "ML GPUs, doubling in 2.07 years [1.54, 3.13]", _doubling(2.07), "2006-2021", _HOBBHAHN
     ),
-    Prior(
+    PublishedRate(
         "hardware",
         "GPUs in FP16, doubling in 2.30 years [1.69, 3.62]",
         _doubling(2.30),
         "2006-2021",
         _HOBBHAHN,
     ),
-    Prior(
+    PublishedRate(
         "hardware",
         "the fastest GPUs, doubling in 2.95 years [2.54, 3.52]",
         _doubling(2.95),
         "2006-2021",
         _HOBBHAHN,
     ),
-    Prior(
+    PublishedRate(
         "hardware",
         "NVIDIA sales, $44,851 to $14,611 per H100-equivalent",
-        Rate.from_decline(0.259),
+        LogRate.from_decline(0.259),
         "2022-2025",
         "computed from Epoch AI chip counts and prices",
     ),
-    Prior(
+    PublishedRate(
         "hardware",
         "rent per tensor TFLOP-hour, V100 on AWS $3.06 (2017) to H100 $2.35 (2026)",
-        Rate.from_decline(0.242),
+        LogRate.from_decline(0.242),
         "2017-2026",
         "computed from dated list prices",
     ),
-    Prior(
+    PublishedRate(
         "price",
         "list price of one machine type: AWS K80 $0.90, Azure V100 $3.06, AWS A100 $4.10, unchanged for years",
-        Rate(0.0),
+        LogRate(0.0),
         "2017-2025",
         "dated list prices",
         "exceptions both ways: GCP P100 $2.30 to $1.46, AWS H100 -44 % (2025), H100 contracts +56 % (2025-26)",
     ),
-    Prior(
+    PublishedRate(
         "algorithms",
         "language models, halving in 8 months, 90 % [2, 22]",
-        Rate.from_halving(8),
+        LogRate.from_halving(8),
         "2012-2023",
         "Ho et al. 2024 (NeurIPS)",
         "needs new code and recipes",
     ),
-    Prior(
+    PublishedRate(
         "algorithms",
         "vision, halving in 9 months, 95 % [4, 25]",
-        Rate.from_halving(9),
+        LogRate.from_halving(9),
         "2012-2022",
         "Erdil & Besiroglu 2022",
         "needs new code and recipes",
     ),
-    Prior(
+    PublishedRate(
         "algorithms",
         "AlexNet level, halving in 16 months",
-        Rate.from_halving(16),
+        LogRate.from_halving(16),
         "2012-2019",
         "Hernandez & Brown 2020",
     ),
-    Prior(
+    PublishedRate(
         "algorithms",
         "NanoGPT speedrun on one machine, 36.6 times faster in 2.13 years",
-        Rate.from_decline(0.8149),
+        LogRate.from_decline(0.8149),
         "2024-2026",
         "computed from the record list",
         "records, and slowing down",
     ),
-    Prior(
+    PublishedRate(
         "algorithms",
         "GPT-2 level, $43,008 to $39.60: hardware, price and software together",
-        Rate.from_decline(0.6276),
+        LogRate.from_decline(0.6276),
         "2019-2026",
         "computed from nanochat",
         "at $3 an H100-hour",
     ),
-    Prior(
+    PublishedRate(
         "frontier",
         "the dearest runs, 2.4 times dearer each year [2.0, 3.1]",
-        Rate.from_factor(1 / 2.4),
+        LogRate.from_factor(1 / 2.4),
         "2016-2024",
         "Cottier et al. 2024",
         "the frontier rises while a fixed capability falls",

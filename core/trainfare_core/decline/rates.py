@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from .errors import DeclineError
 
-__all__ = ["Rate", "compose"]
+__all__ = ["LogRate", "compose"]
 
 LN2 = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class LogRate:
     """
     A constant relative change of a cost.
 
@@ -33,7 +33,7 @@ class Rate:
             raise DeclineError(msg)
 
     @classmethod
-    def from_decline(cls, decline: float) -> Rate:
+    def from_decline(cls, decline: float) -> LogRate:
         """
         Take a yearly decline as a fraction: 0.7 falls by 70 % a year, -0.1 rises by 10 %. mu = ln(1 - d).
 
@@ -46,7 +46,7 @@ class Rate:
         return cls(math.log1p(-decline))
 
     @classmethod
-    def from_halving(cls, months: float) -> Rate:
+    def from_halving(cls, months: float) -> LogRate:
         """
         Take the months in which the cost halves; negative months double it. mu = -12 ln 2 / months.
 
@@ -59,7 +59,7 @@ class Rate:
         return cls(-12 * LN2 / months)
 
     @classmethod
-    def from_factor(cls, factor: float) -> Rate:
+    def from_factor(cls, factor: float) -> LogRate:
         """
         Take the factor by which the cost falls in a year: 10 is a tenth each year. mu = -ln f.
 
@@ -72,7 +72,7 @@ class Rate:
         return cls(-math.log(factor))
 
     @classmethod
-    def from_points(cls, year_0: float, cost_0: float, year_1: float, cost_1: float) -> Rate:
+    def from_points(cls, year_0: float, cost_0: float, year_1: float, cost_1: float) -> LogRate:
         """
         Take the constant rate between two costs; d = 1 - (C1 / C0)^(1 / dt).
 
@@ -115,6 +115,6 @@ class Rate:
         return math.exp(self.log_per_year * years)
 
 
-def compose(*rates: Rate) -> Rate:
+def compose(*rates: LogRate) -> LogRate:
     """Return the rate of a product of costs: log-rates add, so d = 1 - prod(1 - d_i)."""
-    return Rate(math.fsum(rate.log_per_year for rate in rates))
+    return LogRate(math.fsum(rate.log_per_year for rate in rates))

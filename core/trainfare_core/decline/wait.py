@@ -11,17 +11,17 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .doubt import RateDoubt
 from .errors import DeclineError
+from .uncertain_rate import UncertainRate
 from .waiting_rules import break_even_value, npv_of_starting, value_optimum
 
-__all__ = ["DatedValue", "Decision", "Quantiles", "Regret", "Waiting", "wait"]
+__all__ = ["DatedValue", "DeclineQuantiles", "Regret", "WaitDecision", "Waiting", "wait"]
 
-Decision: TypeAlias = Literal["train now", "wait", "cannot tell", "do not train"]
+WaitDecision: TypeAlias = Literal["train now", "wait", "cannot tell", "do not train"]
 
 
 @dataclass(frozen=True, slots=True)
-class Quantiles:
+class DeclineQuantiles:
     """A quantity at the 5, 50 and 95 % quantiles of the decline (in that order, so it may fall)."""
 
     at_5: float
@@ -42,7 +42,7 @@ class Regret:
     """What a choice loses against the best start, USD of net present value."""
 
     start_in_years: float
-    loss_usd: Quantiles
+    loss_usd: DeclineQuantiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class Waiting:
         assumptions: what the answer rests on, in words.
     """
 
-    decision: Decision
-    best_start_years: Quantiles
+    decision: WaitDecision
+    best_start_years: DeclineQuantiles
     npv_now_usd: float
-    npv_best_usd: Quantiles
+    npv_best_usd: DeclineQuantiles
     npv_at: tuple[DatedValue, ...]
-    break_even_usd_per_year: Quantiles
+    break_even_usd_per_year: DeclineQuantiles
     probability_waiting_is_right: float
     regrets: tuple[Regret, ...]
     assumptions: tuple[str, ...]
@@ -76,7 +76,7 @@ class Waiting:
 
 def wait(
     cost_usd: float,
-    decline: RateDoubt,
+    decline: UncertainRate,
     *,
     value_usd_per_year: float,
     discount_per_year: float = 0.1,
@@ -130,16 +130,18 @@ def wait(
     chance = decline.chance_above(turning)
     return Waiting(
         _decision(chance, confidence, worthwhile=max(values) > 0),
-        Quantiles(*starts),
+        DeclineQuantiles(*starts),
         npv(0.0, rates[1]),
-        Quantiles(*values),
+        DeclineQuantiles(*values),
         tuple(DatedValue(at, npv(at, rates[1])) for at in fixed_dates_years),
-        Quantiles(*(break_even_value(cost_usd, rate, discount_per_year, run_years) for rate in rates)),
+        DeclineQuantiles(*(break_even_value(cost_usd, rate, discount_per_year, run_years) for rate in rates)),
         chance,
         tuple(
             Regret(
                 start,
-                Quantiles(*(value - npv(start, rate) for value, rate in zip(values, rates, strict=True))),
+                DeclineQuantiles(
+                    *(value - npv(start, rate) for value, rate in zip(values, rates, strict=True))
+                ),
             )
             for start in (0.0, starts[1])
         ),
@@ -152,7 +154,7 @@ def wait(
     )
 
 
-def _decision(chance: float, confidence: float, *, worthwhile: bool) -> Decision:
+def _decision(chance: float, confidence: float, *, worthwhile: bool) -> WaitDecision:
     if not worthwhile:
         return "do not train"
     if chance >= confidence:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Literal
 
 from .errors import DeclineError, TooLittleDataError
-from .rates import Rate
+from .rates import LogRate
 from .series import Series
 
 __all__ = ["WrightFit", "experience", "fit_wright", "learning_rate", "sahal_rate", "wright_variance"]
@@ -166,6 +166,6 @@ def wright_variance(tau: float, log_growth: float, growth: Sequence[float], rho:
     return total / (1 + rho**2)
 
 
-def sahal_rate(exponent: float, production_growth_log_per_year: float) -> Rate:
+def sahal_rate(exponent: float, production_growth_log_per_year: float) -> LogRate:
     """Return the drift that Wright's law gives where production grows steadily: mu = omega g (Sahal 1979)."""
-    return Rate(exponent * production_growth_log_per_year)
+    return LogRate(exponent * production_growth_log_per_year)

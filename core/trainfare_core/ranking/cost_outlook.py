@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
-from trainfare_core.decline import DatedCost, Outlook, Rate, RateDoubt, Rates, outlook
+from trainfare_core.decline import DatedCost, LogRate, Outlook, Rates, UncertainRate, outlook
 from trainfare_core.recommendation import (
     Constraints,
     CostOutlook,
@@ -88,7 +88,7 @@ def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
         same_quality=_costs(quality),
         parts=(
             _part("hardware", rates.hardware, counted=True),
-            _part("price", RateDoubt.normal(0.0, rates.diffusion_per_sqrt_year), counted=True),
+            _part("price", UncertainRate.normal(0.0, rates.diffusion_per_sqrt_year), counted=True),
             _part("software", rates.algorithms, counted=False),
         ),
         assumptions=_assumptions(option),
@@ -113,8 +113,10 @@ def _cost(cost: DatedCost) -> FutureCost:
     )
 
 
-def _part(name: Literal["hardware", "price", "software"], doubt: RateDoubt, *, counted: bool) -> OutlookPart:
-    mid, low, high = (_rounded(Rate(-doubt.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
+def _part(
+    name: Literal["hardware", "price", "software"], doubt: UncertainRate, *, counted: bool
+) -> OutlookPart:
+    mid, low, high = (_rounded(LogRate(-doubt.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
     return OutlookPart(part=name, decline_per_year=mid, low_90=low, high_90=high, counted=counted)
 
 

@@ -97,9 +97,13 @@ def forecast(
     from trainfare.cli.decline_tables import forecast_table
     from trainfare.cli.series_file import read_series
     from trainfare_core.decline import decimal_year
-    from trainfare_core.decline_documents import forecast_from_priors, forecast_from_series, said_as_input
+    from trainfare_core.decline_documents import (
+        decline_errors_as_input,
+        forecast_from_priors,
+        forecast_from_series,
+    )
 
-    with said_as_input():
+    with decline_errors_as_input():
         last = decimal_year(until)
         if series is not None and cost is None:
             answer = forecast_from_series(read_series(series), last, law.value)
@@ -129,14 +133,14 @@ def wait(
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the doubt about the decline."""
     from trainfare.cli.decline_tables import wait_table
-    from trainfare_core.decline import Rate, RateDoubt, Rates
-    from trainfare_core.decline_documents import said_as_input, wait_answer
+    from trainfare_core.decline import LogRate, Rates, UncertainRate
+    from trainfare_core.decline_documents import decline_errors_as_input, wait_answer
 
-    with said_as_input():
+    with decline_errors_as_input():
         rates = (
             Rates.of(domain.value).total(question.value)
             if yearly_decline is None
-            else RateDoubt.certain(Rate.from_decline(yearly_decline / 100))
+            else UncertainRate.certain(LogRate.from_decline(yearly_decline / 100))
         )
     answer = wait_answer(
         cost,
@@ -175,7 +179,7 @@ def decompose(
 
 def _state(option: str, text: str) -> RunState:
     from trainfare_core.decline import RunState, decimal_year
-    from trainfare_core.decline_documents import said_as_input
+    from trainfare_core.decline_documents import decline_errors_as_input
 
     parts = text.split(",")
     try:
@@ -185,7 +189,7 @@ def _state(option: str, text: str) -> RunState:
         raise InputError(msg) from error
     if len(stated) > 1:
         raise InputError(f"{option} {text!r}: {len(parts)} values; at most 6, the last being the stated cost")
-    with said_as_input():
+    with decline_errors_as_input():
         return RunState(decimal_year(parts[0]), flop, usd_per_hour, tflops * 1e12, utilisation, *stated)
 
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from trainfare_core.decline import Series
-from trainfare_core.decline_documents import said_as_input
+from trainfare_core.decline_documents import decline_errors_as_input
 from trainfare_core.errors import InputError
 
 __all__ = ["MAX_SERIES_BYTES", "read_series"]
@@ -40,5 +40,5 @@ def read_series(path: Path) -> Series:
         made = [float(row["production"]) for row in rows] if "production" in columns else None
     except (csv.Error, TypeError, ValueError) as error:
         raise InputError(f"{path}: a cost or amount is no number") from error
-    with said_as_input():
+    with decline_errors_as_input():
         return Series.of([row["date"] for row in rows], costs, production=made)

@@ -13,7 +13,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import decline
-rate = decline.Rate.from_points(2020, 4.6e6, 2022, 450e3)
+rate = decline.LogRate.from_points(2020, 4.6e6, 2022, 450e3)
 fit = decline.fit_moore(decline.Series.of(range(2000, 2008), [2.0 ** -i for i in range(8)]))
 foreign = {name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names) - {'decline', '__main__'}
 print(f'{rate.decline:.3f}', len(decline.check_claims()), decline.outlook(100).verdict, sorted(foreign))

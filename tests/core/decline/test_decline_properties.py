@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainfare_core.decline import (
-    Rate,
+    LogRate,
     RunState,
     Series,
     compose,
@@ -67,7 +67,7 @@ def test_intervals_shrink_with_the_length_of_the_series(m: int, more: int, theta
 @given(st.lists(st.floats(-3, 3), max_size=6), st.floats(-3, 3))
 def test_log_rates_add(logs: list[float], extra: float) -> None:
     """compose() is addition: order does not matter, and factors multiply."""
-    rates = [Rate(value) for value in [*logs, extra]]
+    rates = [LogRate(value) for value in [*logs, extra]]
     together = compose(*rates)
     assert together.log_per_year == pytest.approx(math.fsum(logs) + extra, abs=1e-12)
     assert together.log_per_year == compose(*reversed(rates)).log_per_year

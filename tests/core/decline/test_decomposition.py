@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from trainfare_core.decline import DeclineError, Rate, RunState, decimal_year, decompose, run_cost
+from trainfare_core.decline import DeclineError, LogRate, RunState, decimal_year, decompose, run_cost
 
 GPT2 = (
     RunState(decimal_year("2019-02-14"), 1.92e21, 8.0, 4.92e14, 0.2016, 43_008),
@@ -47,7 +47,7 @@ def test_rates_of_the_parts_compose_to_the_total() -> None:
 
 def test_ark_split_by_log_share() -> None:
     """57 % and 47 % a year are 57 % and 43 % of the log decline."""
-    hardware, software = (Rate.from_decline(d).log_per_year for d in (0.57, 0.47))
+    hardware, software = (LogRate.from_decline(d).log_per_year for d in (0.57, 0.47))
     assert round(hardware / (hardware + software), 2) == 0.57
 
 
@@ -91,6 +91,6 @@ def test_nvidia_dollars_per_h100_equivalent() -> None:
     last = sum(n * usd for n, _, usd in LAST_QUARTER_2025) / sum(h for _, h, _ in LAST_QUARTER_2025)
     assert first == pytest.approx(44_851, rel=1e-4)
     assert last == pytest.approx(14_611, rel=1e-3)
-    assert round(100 * Rate.from_points(2022.125, first, 2025.875, last).decline, 1) == pytest.approx(
+    assert round(100 * LogRate.from_points(2022.125, first, 2025.875, last).decline, 1) == pytest.approx(
         25.9, abs=0.11
     )

@@ -25,7 +25,7 @@ from trainfare_core.decline import (
     wright_variance,
 )
 from trainfare_core.decline.moore import MooreFit, improvement_p_value
-from trainfare_core.decline.rates import Rate
+from trainfare_core.decline.rates import LogRate
 
 
 def photovoltaics() -> Series:
@@ -75,7 +75,7 @@ def test_photovoltaics() -> None:
     then = forecast(fit, 2030, theta=0.63, inflation=1.0, dist="normal")
     assert round(100 * (1 - then.prob_below(fit.last_cost)), 2) == 4.94
     assert math.log(3) / -fit.rate.log_per_year == pytest.approx(10.94, abs=0.005)
-    rival = MooreFit(Rate(0.0), 0.0, False, 33, 33.0, 1.0, 2013.0, fit.last_cost / 3, "price")
+    rival = MooreFit(LogRate(0.0), 0.0, False, 33, 33.0, 1.0, 2013.0, fit.last_cost / 3, "price")
     assert probability_cheaper(fit, rival, 2013 + 10.94) == pytest.approx(0.5, abs=0.001)
     assert is_improving(photovoltaics())
 
@@ -154,6 +154,6 @@ def test_perfectly_even_declines_have_no_noise() -> None:
     falling, rising = Series.of([1, 2, 4], [8, 4, 1]), Series.of([1, 2, 3], [1, 1, 1])
     assert improvement_p_value(falling) == pytest.approx(0, abs=1e-9)
     assert improvement_p_value(rising) == 1
-    flat = MooreFit(Rate(0.0), 0.0, False, 5, 5.0, 1.0, 2020.0, 1.0, "price")
-    dear = MooreFit(Rate(0.0), 0.0, False, 5, 5.0, 1.0, 2020.0, 2.0, "price")
+    flat = MooreFit(LogRate(0.0), 0.0, False, 5, 5.0, 1.0, 2020.0, 1.0, "price")
+    dear = MooreFit(LogRate(0.0), 0.0, False, 5, 5.0, 1.0, 2020.0, 2.0, "price")
     assert (probability_cheaper(flat, dear, 2021), probability_cheaper(dear, flat, 2021)) == (1, 0)

@@ -9,9 +9,9 @@ import pytest
 from trainfare_core.decline import (
     PRIORS,
     DeclineError,
-    Rate,
-    RateDoubt,
+    LogRate,
     Rates,
+    UncertainRate,
     algorithms,
     cost_in_year,
     hardware,
@@ -21,7 +21,7 @@ from trainfare_core.decline import (
 
 def test_gpt3_quality_in_2030() -> None:
     """The check of section 5: $450k in 2022 gives a median of $9, 90 % $0.06 to $463, $30 or less with 0.68."""
-    preprint = Rates(algorithms=RateDoubt.halving(8, 5, 14, 0.95))
+    preprint = Rates(algorithms=UncertainRate.halving(8, 5, 14, 0.95))
     then = cost_in_year(450e3, 2022, 2030, question="quality", rates=preprint)
     assert round(then.median) == 9
     assert then.interval(0.9).low == pytest.approx(0.06, abs=0.002)
@@ -41,7 +41,7 @@ def test_same_quality_falls_faster_than_same_compute() -> None:
 
 def test_no_monotone_decline_is_forced() -> None:
     """With rising rates the same run comes out dearer."""
-    rising = Rates(hardware=RateDoubt.certain(Rate.from_decline(-0.5)), diffusion_per_sqrt_year=0.0)
+    rising = Rates(hardware=UncertainRate.certain(LogRate.from_decline(-0.5)), diffusion_per_sqrt_year=0.0)
     assert cost_in_year(100, 2026, 2028, question="compute", rates=rising).median == pytest.approx(225)
     answer = outlook(100, rates=rising, value_usd_per_month=0)
     assert answer.at_horizon.median == pytest.approx(150)
@@ -62,22 +62,22 @@ def test_doubts_are_equally_likely_values() -> None:
     """Medians and intervals come back; sums of log-rates are sums; chances count."""
     assert hardware().quantile(0.5) == pytest.approx(0.30)
     assert hardware().quantile(0.95) == pytest.approx(0.30 + 1.645 * 0.06, abs=1e-4)
-    assert Rate(-algorithms("language").quantile(0.5)).halving_months == pytest.approx(8)
-    assert Rate(-algorithms("vision").quantile(0.5)).halving_months == pytest.approx(9)
+    assert LogRate(-algorithms("language").quantile(0.5)).halving_months == pytest.approx(8)
+    assert LogRate(-algorithms("vision").quantile(0.5)).halving_months == pytest.approx(9)
     both = hardware().plus(algorithms("language"))
     assert len(both.centres) == 201
     assert both.chance_above(0) > 0.999
     assert algorithms("language").chance_above(12 * math.log(2) / 8) == pytest.approx(0.5, abs=0.005)
     assert len(algorithms("language").plus(algorithms("vision")).centres) == 201
-    certain = RateDoubt.certain(Rate(-0.1)).plus(RateDoubt.certain(Rate(-0.2)))
+    certain = UncertainRate.certain(LogRate(-0.1)).plus(UncertainRate.certain(LogRate(-0.2)))
     assert certain.centres == pytest.approx((0.3,))
     for p in (0, 1):
         with pytest.raises(DeclineError, match="probability"):
             certain.quantile(p)
     with pytest.raises(DeclineError, match="negative"):
-        RateDoubt.normal(0.3, -0.1)
+        UncertainRate.normal(0.3, -0.1)
     with pytest.raises(DeclineError, match="inside"):
-        RateDoubt.halving(8, 9, 22, 0.9)
+        UncertainRate.halving(8, 9, 22, 0.9)
 
 
 def test_priors_say_where_they_are_from() -> None:

@@ -7,12 +7,12 @@ import math
 import pytest
 
 from builders.decline_figures import DAWNBENCH_CIFAR10, DAWNBENCH_IMAGENET
-from trainfare_core.decline import DeclineError, Rate, Series, compose, decimal_year
+from trainfare_core.decline import DeclineError, LogRate, Series, compose, decimal_year
 
 
 def test_seventy_percent_a_year_is_6_9_months() -> None:
     """T1: d, mu, factor and halving time are one number in four dresses."""
-    rate = Rate.from_decline(0.7)
+    rate = LogRate.from_decline(0.7)
     assert rate.log_per_year == pytest.approx(math.log(0.3), abs=1e-12)
     assert rate.halving_months == pytest.approx(12 * math.log(2) / -math.log(0.3), abs=1e-12)
     assert rate.halving_months == pytest.approx(6.9, abs=0.05)
@@ -24,45 +24,45 @@ def test_seventy_percent_a_year_is_6_9_months() -> None:
 @pytest.mark.parametrize(("months", "percent"), [(16, 40.5), (9, 60.3), (8, 64.6)])
 def test_halving_times(months: float, percent: float) -> None:
     """T1: 16, 9 and 8 months are 40.5, 60.3 and 64.6 % a year, and come back to 1e-12."""
-    rate = Rate.from_halving(months)
+    rate = LogRate.from_halving(months)
     assert round(100 * rate.decline, 1) == percent
     assert rate.halving_months == pytest.approx(months, abs=1e-12)
-    assert Rate.from_decline(rate.decline).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
-    assert Rate.from_factor(rate.factor).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
+    assert LogRate.from_decline(rate.decline).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
+    assert LogRate.from_factor(rate.factor).log_per_year == pytest.approx(rate.log_per_year, abs=1e-12)
 
 
 def test_two_points() -> None:
     """T1: d = 1 - (C1 / C0)^(1 / dt)."""
-    rate = Rate.from_points(2020, 4.6e6, 2022, 450e3)
+    rate = LogRate.from_points(2020, 4.6e6, 2022, 450e3)
     assert rate.decline == pytest.approx(1 - math.sqrt(450 / 4600), abs=1e-12)
 
 
 def test_percentages_do_not_add() -> None:
     """57 % and 47 % make 77.2 %, and 26 % with 60 % the 70.4 % that the decks sum up."""
-    assert compose(Rate.from_decline(0.57), Rate.from_decline(0.47)).decline == pytest.approx(0.7721)
-    assert round(compose(Rate.from_decline(0.26), Rate.from_decline(0.60)).decline, 3) == 0.704
+    assert compose(LogRate.from_decline(0.57), LogRate.from_decline(0.47)).decline == pytest.approx(0.7721)
+    assert round(compose(LogRate.from_decline(0.26), LogRate.from_decline(0.60)).decline, 3) == 0.704
     assert compose().log_per_year == 0
 
 
 def test_a_rising_cost_is_a_negative_decline() -> None:
     """$1.70 to $2.65 in eight months is a rise, and is said as one."""
-    rate = Rate.from_points(2025.75, 1.70, 2026.4167, 2.65)
+    rate = LogRate.from_points(2025.75, 1.70, 2026.4167, 2.65)
     assert rate.decline < 0
     assert rate.factor < 1
     assert rate.halving_months < 0
-    assert Rate(0.0).halving_months == math.inf
+    assert LogRate(0.0).halving_months == math.inf
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Rate(math.nan),
-        lambda: Rate.from_decline(1.0),
-        lambda: Rate.from_decline(math.nan),
-        lambda: Rate.from_halving(0),
-        lambda: Rate.from_factor(0),
-        lambda: Rate.from_points(2020, 1, 2020, 2),
-        lambda: Rate.from_points(2020, 0, 2021, 2),
+        lambda: LogRate(math.nan),
+        lambda: LogRate.from_decline(1.0),
+        lambda: LogRate.from_decline(math.nan),
+        lambda: LogRate.from_halving(0),
+        lambda: LogRate.from_factor(0),
+        lambda: LogRate.from_points(2020, 1, 2020, 2),
+        lambda: LogRate.from_points(2020, 0, 2021, 2),
     ],
 )
 def test_no_rate(make: object) -> None:
@@ -142,7 +142,7 @@ def test_deflated_costs_are_real() -> None:
     """3 % inflation turns a flat nominal price into a real decline of 3 % a year."""
     nominal = Series.of(["2020", "2021", "2022"], [5, 5, 5], production=[1, 2, 3])
     real = nominal.deflated([1, 1.03, 1.03**2])
-    assert Rate.from_points(2020, real.costs[0], 2022, real.costs[2]).factor == pytest.approx(1.03)
+    assert LogRate.from_points(2020, real.costs[0], 2022, real.costs[2]).factor == pytest.approx(1.03)
     assert (real.times, real.production) == (nominal.times, nominal.production)
     for wrong in ([1, 1], [1, 1, 0]):
         with pytest.raises(DeclineError, match="deflator"):

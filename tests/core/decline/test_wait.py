@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from trainfare_core.decline import DeclineError, Rate, RateDoubt, hardware, wait
+from trainfare_core.decline import DeclineError, LogRate, UncertainRate, hardware, wait
 from trainfare_core.decline.waiting_rules import (
     break_even_value,
     break_even_value_at,
@@ -20,7 +20,7 @@ from trainfare_core.decline.waiting_rules import (
     value_optimum,
 )
 
-SEVENTY = -Rate.from_decline(0.7).log_per_year
+SEVENTY = -LogRate.from_decline(0.7).log_per_year
 LN2 = math.log(2)
 
 
@@ -41,7 +41,7 @@ def test_value_of_time() -> None:
 @pytest.mark.parametrize(("percent", "value"), [(20, 0.32), (30, 0.46), (50, 0.79), (70, 1.30), (90, 2.40)])
 def test_break_even_values(percent: float, value: float) -> None:
     """T9: break-even v / C0 a year at r = 10 %; the finite wait goes to it as the wait goes to 0."""
-    decline = -Rate.from_decline(percent / 100).log_per_year
+    decline = -LogRate.from_decline(percent / 100).log_per_year
     assert round(break_even_value(1, decline, 0.1), 2) == value
     soon = break_even_value_at(1, math.exp(-decline * 1e-6), 1e-6, 0.1)
     assert soon == pytest.approx(break_even_value(1, decline, 0.1), rel=1e-4)
@@ -133,7 +133,9 @@ def test_decision(value: float, years: float, decision: str) -> None:
 
 def test_a_certain_decline_gives_one_answer() -> None:
     """Without doubt all three quantiles agree and the chance is 1 or 0."""
-    answer = wait(450e3, RateDoubt.certain(Rate.from_decline(0.7)), value_usd_per_year=200e3, run_years=0.1)
+    answer = wait(
+        450e3, UncertainRate.certain(LogRate.from_decline(0.7)), value_usd_per_year=200e3, run_years=0.1
+    )
     assert answer.decision == "wait"
     assert round(answer.best_start_years.at_5, 4) == round(answer.best_start_years.at_95, 4) == 0.9023
     assert answer.probability_waiting_is_right == 1
@@ -145,7 +147,7 @@ def test_a_certain_decline_gives_one_answer() -> None:
 
 def test_what_cannot_be_weighed() -> None:
     """Costs, discounts, lengths and dates out of range."""
-    certain = RateDoubt.certain(Rate(-0.3))
+    certain = UncertainRate.certain(LogRate(-0.3))
     for bad in (
         {"cost_usd": 0},
         {"discount_per_year": 0},

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import DeclineError
-from .rates import LN2, Rate
+from .rates import LN2, LogRate
 from .special import normal_cdf, normal_density, normal_quantile
 
-__all__ = ["ATOMS", "RateDoubt", "mixture_quantile"]
+__all__ = ["ATOMS", "UncertainRate", "mixture_quantile"]
 
 ATOMS = 201
 """Equally likely values a skewed distribution is kept as; odd, so that its median is one of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class RateDoubt:
+class UncertainRate:
     """
     The distribution of lambda = -mu, the log-rate of decline a year; above 0 is cheaper, below 0 dearer.
 
@@ -30,12 +30,12 @@ class RateDoubt:
     std: float = 0.0
 
     @classmethod
-    def certain(cls, rate: Rate) -> RateDoubt:
+    def certain(cls, rate: LogRate) -> UncertainRate:
         """Take one rate as known."""
         return cls((-rate.log_per_year,))
 
     @classmethod
-    def normal(cls, mean: float, std: float) -> RateDoubt:
+    def normal(cls, mean: float, std: float) -> UncertainRate:
         """
         Take lambda as normally distributed.
 
@@ -48,7 +48,7 @@ class RateDoubt:
         return cls((mean,), std)
 
     @classmethod
-    def halving(cls, months: float, low_months: float, high_months: float, level: float) -> RateDoubt:
+    def halving(cls, months: float, low_months: float, high_months: float, level: float) -> UncertainRate:
         """
         Take the halving time as log-normal about a published median, as wide as its published interval.
 
@@ -71,12 +71,12 @@ class RateDoubt:
             )
         )
 
-    def plus(self, other: RateDoubt) -> RateDoubt:
+    def plus(self, other: UncertainRate) -> UncertainRate:
         """Return the sum of two independent rates (log-rates add), its centres thinned to ATOMS."""
         sums = sorted(one + two for one in self.centres for two in other.centres)
         if len(sums) > ATOMS:
             sums = [sums[int((i + 0.5) / ATOMS * len(sums))] for i in range(ATOMS)]
-        return RateDoubt(tuple(sums), math.hypot(self.std, other.std))
+        return UncertainRate(tuple(sums), math.hypot(self.std, other.std))
 
     def quantile(self, p: float) -> float:
         """
