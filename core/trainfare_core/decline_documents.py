@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from trainfare_core._version import __version__
 from trainfare_core.decline import (
@@ -31,6 +31,7 @@ from trainfare_core.decline import (
     forecast,
     wait,
 )
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError
 
 __all__ = [
@@ -52,20 +53,12 @@ IMPOSSIBLE = Triple(57, 47, 70)
 """Hardware, software and total of the seed article, percent a year."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Answer(_Model):
+class _Answer(Document):
     schema_version: Literal[1] = 1
     tool_version: str = __version__
 
-    def to_json(self) -> str:
-        """JSON text; the same input gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
-
-class ClaimLine(_Model):
+class ClaimLine(Record):
     """One figure, computed again."""
 
     id: str
@@ -79,7 +72,7 @@ class ClaimLine(_Model):
     note: str
 
 
-class TripleLine(_Model):
+class TripleLine(Record):
     """Declines in percent a year: two parts and the total they are said to make."""
 
     hardware: Finite
@@ -96,14 +89,14 @@ class ClaimsAnswer(_Answer):
     consistent_triples: tuple[TripleLine, ...]
 
 
-class Band(_Model):
+class Band(Record):
     """A central interval, USD."""
 
     low: Finite
     high: Finite
 
 
-class YearLine(_Model):
+class YearLine(Record):
     """The cost in one year."""
 
     year: Finite
@@ -128,7 +121,7 @@ class ForecastAnswer(_Answer):
     notes: tuple[str, ...]
 
 
-class QuantileLine(_Model):
+class QuantileLine(Record):
     """A quantity at the 5, 50 and 95 % quantiles of the decline."""
 
     at_5: Finite
@@ -136,14 +129,14 @@ class QuantileLine(_Model):
     at_95: Finite
 
 
-class NpvLine(_Model):
+class NpvLine(Record):
     """Net present value of starting after some years, at the median decline."""
 
     start_in_years: Finite
     npv_usd: Finite
 
 
-class RegretLine(_Model):
+class RegretLine(Record):
     """What a start loses against the best one."""
 
     start_in_years: Finite
@@ -167,7 +160,7 @@ class WaitAnswer(_Answer):
     assumptions: tuple[str, ...]
 
 
-class PartLine(_Model):
+class PartLine(Record):
     """One cause of the change."""
 
     cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]

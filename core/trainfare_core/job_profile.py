@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import ProfileError
 
 __all__ = [
@@ -91,11 +92,7 @@ the number of elements of the largest tensor touched by one launch. In a matmul,
 (m x k) @ (k x n); `m` of a `grouped_matmul` is the total over its groups."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=2000)
-
-
-class OperationGroup(_Model):
+class OperationGroup(Record):
     """All launches of one operation that share kind, phase, dtype and shape, within one optimizer step."""
 
     kind: OperationKind = Field(description="'unknown': no FLOP formula, reported as missing coverage")
@@ -129,7 +126,7 @@ class OperationGroup(_Model):
         return self
 
 
-class ParameterGroup(_Model):
+class ParameterGroup(Record):
     """Parameters that share a dtype and are all trainable or all frozen; shared weights are counted once."""
 
     dtype: Text
@@ -138,7 +135,7 @@ class ParameterGroup(_Model):
     parameter_bytes: Bytes
 
 
-class OptimizerFacts(_Model):
+class OptimizerFacts(Record):
     """What the optimizer keeps and how it runs."""
 
     names: tuple[Text, ...] = Field(description="class names, e.g. ('AdamW',)")
@@ -146,7 +143,7 @@ class OptimizerFacts(_Model):
     implementation: Literal["fused", "foreach", "for_loop", "mixed", "unknown"] = "unknown"
 
 
-class MemoryMoment(_Model):
+class MemoryMoment(Record):
     """An instant that can be the peak: what is alive beside weights, buffers, optimizer state and batch."""
 
     phase: Phase
@@ -158,7 +155,7 @@ class MemoryMoment(_Model):
     optimizer_bytes: Bytes = Field(default=0, description="what the update allocates beside all of that")
 
 
-class MemoryFacts(_Model):
+class MemoryFacts(Record):
     """Device memory of one micro-batch on one device, before any sharding."""
 
     saved_activation_bytes: Bytes = Field(
@@ -175,7 +172,7 @@ class MemoryFacts(_Model):
     )
 
 
-class BatchFacts(_Model):
+class BatchFacts(Record):
     """How many samples and tokens one device consumes."""
 
     micro_batch_size: Count | None = Field(description="samples in one forward pass; None: not known")
@@ -183,7 +180,7 @@ class BatchFacts(_Model):
     tokens_per_step: Count | None = Field(default=None, description="per device and optimizer step")
 
 
-class ParallelFacts(_Model):
+class ParallelFacts(Record):
     """How the run was, or would be, spread over devices."""
 
     strategy: Text = Field(default="single_device", description="Lightning's name: auto, ddp, fsdp, ...")
@@ -197,7 +194,7 @@ class ParallelFacts(_Model):
         return self.devices * self.num_nodes
 
 
-class RunPlan(_Model):
+class RunPlan(Record):
     """How long the run is, in the Trainer's own units. None is 'not known' and has its reason."""
 
     optimizer_steps: Count | None = Field(description="in the whole run; None: unknown, see unknown_because")
@@ -216,7 +213,7 @@ class RunPlan(_Model):
         return self
 
 
-class Quantiles(_Model):
+class Quantiles(Record):
     """A measured time, in seconds."""
 
     median_s: Seconds
@@ -224,7 +221,7 @@ class Quantiles(_Model):
     p90_s: Seconds
 
 
-class MeasuredStep(_Model):
+class MeasuredStep(Record):
     """Wall-clock times of real optimizer steps on the device that ran them."""
 
     device_name: Text = Field(description="the driver's string, or 'cpu'")
@@ -242,7 +239,7 @@ class MeasuredStep(_Model):
     software: Text = Field(default="", description="torch and Lightning versions")
 
 
-class ProfileSource(_Model):
+class ProfileSource(Record):
     """How the operations came to be known."""
 
     how: Literal["real", "fake"] = Field(description="real tensors (FareMeter) or fake ones (trace_job)")
@@ -253,7 +250,7 @@ class ProfileSource(_Model):
     )
 
 
-class JobProfile(_Model):
+class JobProfile(Document):
     """One training job: operations, memory, batch, plan, and measured times where there are any."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -307,10 +304,6 @@ class JobProfile(_Model):
         """Samples per optimizer step over all devices, or None where the batch size is not known."""
         per_device = self.batch.samples_per_step
         return None if per_device is None else per_device * self.parallel.world_size
-
-    def to_json(self) -> str:
-        """The profile as JSON text; the same profile gives the same bytes."""
-        return self.model_dump_json(indent=1, exclude_defaults=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "profile") -> JobProfile:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from trainfare_core.documents import Document, Record
 from trainfare_core.prices.facts import PriceBookFacts
 
 __all__ = [
@@ -45,11 +46,7 @@ Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Interval(_Model):
+class Interval(Record):
     """A number with its doubt: the median and the central 80 %."""
 
     mid: Finite
@@ -57,7 +54,7 @@ class Interval(_Model):
     high_80: Finite
 
 
-class StepParts(_Model):
+class StepParts(Record):
     """Where one optimizer step's time goes, in seconds; hidden communication is not part of the step."""
 
     compute_s: Finite = Field(description="operations limited by arithmetic")
@@ -68,7 +65,7 @@ class StepParts(_Model):
     input_s: Finite = Field(description="waiting for the input pipeline")
 
 
-class CostParts(_Model):
+class CostParts(Record):
     """What the run's dollars are for."""
 
     training_usd: Finite
@@ -79,7 +76,7 @@ class CostParts(_Model):
     storage_usd: Finite
 
 
-class Option(_Model):
+class Option(Record):
     """One way to run the job: an offer, how many of it, and how the job is spread over it."""
 
     rank: Annotated[int, Field(ge=1)]
@@ -132,7 +129,7 @@ class Option(_Model):
         return f"{self.provider}:{self.instance_type}@{self.region}"
 
 
-class Rejection(_Model):
+class Rejection(Record):
     """Offers or plans that are not ranked, by reason, with the nearest miss spelled out."""
 
     reason: RejectionReason
@@ -142,7 +139,7 @@ class Rejection(_Model):
     )
 
 
-class JobSummary(_Model):
+class JobSummary(Record):
     """The job as the report shows it."""
 
     name: str
@@ -157,7 +154,7 @@ class JobSummary(_Model):
     measured_step_s: float | None
 
 
-class Constraints(_Model):
+class Constraints(Record):
     """What the user asked for."""
 
     max_usd: Finite | None = None
@@ -171,7 +168,7 @@ class Constraints(_Model):
     purchase: tuple[str, ...] | None = None
 
 
-class FutureCost(_Model):
+class FutureCost(Record):
     """What the same run costs some months after the day of its price, USD, with central intervals."""
 
     months: Annotated[int, Field(ge=0)]
@@ -187,7 +184,7 @@ class FutureCost(_Model):
     )
 
 
-class OutlookPart(_Model):
+class OutlookPart(Record):
     """One reason why the cost moves."""
 
     part: Literal["hardware", "price", "software"]
@@ -197,7 +194,7 @@ class OutlookPart(_Model):
     counted: bool = Field(description="in the costs of the same computation, and so in the verdict")
 
 
-class WaitingValue(_Model):
+class WaitingValue(Record):
     """Break-even value of waiting, USD a month: what a month earlier must be worth to train now."""
 
     mid: Signed
@@ -207,7 +204,7 @@ class WaitingValue(_Model):
     high: Signed = Field(description="waiting saves less than this with the asked confidence")
 
 
-class CostOutlook(_Model):
+class CostOutlook(Record):
     """What the cheapest option's run will cost later, and whether to wait; dates count from its price."""
 
     rank: int = Field(description="of the option it is about")
@@ -231,7 +228,7 @@ class CostOutlook(_Model):
         return next(cost for cost in costs if cost.months == months)
 
 
-class Recommendation(_Model):
+class Recommendation(Document):
     """The ranked answer; `options` is sorted by the objective with a total order, best first."""
 
     schema_version: Literal[1] = 1
@@ -253,7 +250,3 @@ class Recommendation(_Model):
     outlook: CostOutlook | None = Field(
         default=None, description="what the cheapest option costs later; None where nothing runs unchanged"
     )
-
-    def to_json(self) -> str:
-        """JSON text; the same answer gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"

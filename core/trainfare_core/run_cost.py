@@ -9,6 +9,7 @@ Every figure that is assumed and not measured is a constant here, with its reaso
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.candidates import CandidateTable
+from trainfare_core.clouds import (
+    OTHER_INTERRUPTIONS_PER_MACHINE_HOUR,
+    OTHER_STARTUP_S,
+    SERVICES,
+    interruptions_per_machine_hour,
+    service_startup_s,
+)
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -36,17 +44,6 @@ Column = NDArray[np.float64]
 UNKNOWN_LENGTH_STEPS: Final = 1_000
 """A run of unknown length is priced for so many optimizer steps, with no start-up and no validation."""
 
-STARTUP_S: Final = {
-    "ec2": 240.0,  # boot of a GPU image 60-120 s, pull of a 10 GB training container about 120 s
-    "sagemaker": 420.0,  # the managed service adds its own provisioning and data-channel set-up
-    "azure_vm": 300.0,
-    "azure_ml": 600.0,  # node allocation and image build or pull before the job starts
-    "gce": 240.0,
-    "tpu": 360.0,  # slices are created as a whole
-}
-OTHER_STARTUP_S: Final = 300.0
-"""Seconds from the first billed second to the first training step: planning figures, not measurements."""
-
 STARTUP_LOG_SIGMA: Final = 0.5
 """Start-up and compilation are planning figures: four minutes may as well be two or eight (central 80 %)."""
 
@@ -65,12 +62,6 @@ DISK_USD_PER_GIB_MONTH: Final = 0.10
 HOURS_PER_MONTH: Final = 730.0
 CHECKPOINTS_KEPT: Final = 2
 """The best and the last, as Lightning's ModelCheckpoint is usually told."""
-
-INTERRUPTIONS_PER_MACHINE_HOUR: Final = {"aws": 0.05, "azure": 0.05, "gcp": 0.05}
-OTHER_INTERRUPTIONS_PER_MACHINE_HOUR: Final = 0.10
-"""Spot machines taken back, per machine and hour. Clouds publish no hourly rate; AWS's Spot Advisor of
-2025-06 puts many GPU pools in its open-ended worst band, above 20 % a month. One in 20 machine-hours is a
-cautious planning figure, doubled where nothing is known."""
 
 RIDGE_FLOP_PER_BYTE: Final = 100.0
 """Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
@@ -211,9 +202,9 @@ def storage_usd_per_hour(profile: JobProfile) -> float:
 
 def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
     """Say in sentences what the hours and dollars of a run assume; the same profile gives the same text."""
-    startup = ", ".join(f"{name} {seconds / 60:g}" for name, seconds in STARTUP_S.items())
+    startup = ", ".join(f"{name} {service.startup_s / 60:g}" for name, service in SERVICES.items())
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
-    usual, other = INTERRUPTIONS_PER_MACHINE_HOUR["aws"], OTHER_INTERRUPTIONS_PER_MACHINE_HOUR
+    usual, other = interruptions_per_machine_hour("aws"), OTHER_INTERRUPTIONS_PER_MACHINE_HOUR
     plan = profile.plan
     lines = [
         (
@@ -291,14 +282,11 @@ class _Losses:
 def _interruptions_per_s(
     provider: NDArray[np.str_], nodes: NDArray[np.int64], spot: NDArray[np.bool_]
 ) -> Column:
-    rate_per_hour = _lookup(provider, INTERRUPTIONS_PER_MACHINE_HOUR, OTHER_INTERRUPTIONS_PER_MACHINE_HOUR)
-    return np.where(spot, rate_per_hour * nodes / _S_PER_HOUR, 0.0)
+    return np.where(spot, _each(provider, interruptions_per_machine_hour) * nodes / _S_PER_HOUR, 0.0)
 
 
 def _startup_s(profile: JobProfile, accelerators: NDArray[np.str_], service: NDArray[np.str_]) -> Column:
-    names, inverse = np.unique(accelerators, return_inverse=True)
-    compile_s = np.array([_compile_s(profile, str(name)) for name in names], dtype=np.float64)
-    return _lookup(service, STARTUP_S, OTHER_STARTUP_S) + compile_s[inverse]
+    return _each(service, service_startup_s) + _each(accelerators, lambda name: _compile_s(profile, name))
 
 
 def _compile_s(profile: JobProfile, name: str) -> float:
@@ -309,9 +297,10 @@ def _compile_s(profile: JobProfile, name: str) -> float:
         return on_gpu_s
 
 
-def _lookup(keys: NDArray[np.str_], known: dict[str, float], other: float) -> Column:
-    names, inverse = np.unique(keys, return_inverse=True)
-    return np.array([known.get(str(name), other) for name in names], dtype=np.float64)[inverse]
+def _each(names: NDArray[np.str_], value_of: Callable[[str], float]) -> Column:
+    """Return the value of every name, looked up once a distinct name."""
+    distinct, inverse = np.unique(names, return_inverse=True)
+    return np.array([value_of(str(name)) for name in distinct], dtype=np.float64)[inverse]
 
 
 def _checkpoints(profile: JobProfile, steps: int) -> float:

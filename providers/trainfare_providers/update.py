@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from trainfare_core._version import __version__
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError, UnknownNameError
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 
@@ -24,11 +25,7 @@ __all__ = ["CloudUpdate", "PricesUpdate", "Say", "ServiceUpdate", "live_sources"
 Say = Callable[[str, str], None]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ServiceUpdate(_Model):
+class ServiceUpdate(Record):
     """What became of the rows that one cloud service gave."""
 
     service: str
@@ -39,7 +36,7 @@ class ServiceUpdate(_Model):
     degraded: bool = Field(description="more than 5 % of what looked like a price of ours is quarantined")
 
 
-class CloudUpdate(_Model):
+class CloudUpdate(Record):
     """What became of one cloud."""
 
     provider: str
@@ -52,16 +49,12 @@ class CloudUpdate(_Model):
     problem: str | None = None
 
 
-class PricesUpdate(_Model):
+class PricesUpdate(Document):
     """The answer of `prices update`, clouds by name."""
 
     schema_version: Literal[1] = 1
     tool_version: str
     clouds: tuple[CloudUpdate, ...]
-
-    def to_json(self) -> str:
-        """JSON text."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def live_sources(

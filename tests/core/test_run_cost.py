@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from builders.fares import GIB, ToyPredictor, shapes, small_job
-from trainfare_core import run_cost
+from trainfare_core import clouds, run_cost
 from trainfare_core.candidates import CandidateTable, enumerate_candidates
+from trainfare_core.clouds import interruptions_per_machine_hour, service_startup_s
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ProfileSource, Quantiles
 from trainfare_core.run_cost import (
     DISK_BYTES_PER_S,
-    INTERRUPTIONS_PER_MACHINE_HOUR,
-    STARTUP_S,
     RunTable,
     cost_assumptions,
     forward_share,
@@ -68,8 +67,8 @@ def test_hours_are_start_up_and_steps() -> None:
     """36,000 steps of 0.1 s after EC2's start-up, and nothing else."""
     run = one_run(small_job(steps=36_000))
     assert run.training_s[0] == pytest.approx(3_600)
-    assert run.startup_s[0] == STARTUP_S["ec2"]
-    assert run.hours[0] == pytest.approx((3_600 + STARTUP_S["ec2"]) / 3600)
+    assert run.startup_s[0] == service_startup_s("ec2")
+    assert run.hours[0] == pytest.approx((3_600 + service_startup_s("ec2")) / 3600)
 
 
 @pytest.mark.parametrize("spot", [False, True])
@@ -140,8 +139,8 @@ def test_few_interruptions_cost_a_restart_and_half_an_interval_each() -> None:
     """Young's first order holds where interruptions are rare."""
     job = small_job(steps=36_000, every=3_600)
     run = one_run(job, spot=True)
-    rate_per_s = INTERRUPTIONS_PER_MACHINE_HOUR["aws"] / 3600
-    expected = rate_per_s * 3_600 * (360 / 2 + STARTUP_S["ec2"])
+    rate_per_s = interruptions_per_machine_hour("aws") / 3600
+    expected = rate_per_s * 3_600 * (360 / 2 + service_startup_s("ec2"))
     assert run.interruption_s[0] == pytest.approx(expected, rel=0.05)
 
 
@@ -149,9 +148,9 @@ def test_many_interruptions_cost_what_a_simulation_says() -> None:
     """Expected time on spot agrees with 4,000 simulated runs within 2 % where interruptions are frequent."""
     job = small_job(steps=360_000, every=60_000, checkpoint_bytes=30 * 10**9)
     run = one_run(job, spot=True, provider="elsewhere", nodes=4, devices=1, toy=ToyPredictor(default_s=0.4))
-    rate_per_s = run_cost.OTHER_INTERRUPTIONS_PER_MACHINE_HOUR * 4 / 3600
+    rate_per_s = clouds.OTHER_INTERRUPTIONS_PER_MACHINE_HOUR * 4 / 3600
     write_s = 30 * 10**9 / DISK_BYTES_PER_S
-    segment_s, restart_s = 60_000 * 0.1 + write_s, run_cost.OTHER_STARTUP_S + write_s
+    segment_s, restart_s = 60_000 * 0.1 + write_s, clouds.OTHER_STARTUP_S + write_s
     rng = np.random.default_rng(7)
     totals = [sum(_segment_s(rng, rate_per_s, segment_s, restart_s) for _ in range(6)) for _ in range(4_000)]
     undisturbed_s = float(run.training_s[0] + run.checkpoint_s[0])
@@ -216,13 +215,13 @@ def test_each_part_of_the_run_brings_its_own_doubt() -> None:
 @pytest.mark.parametrize(
     ("service", "accelerator", "compiled", "seconds"),
     [
-        ("ec2", A100, False, STARTUP_S["ec2"]),
-        ("sagemaker", A100, False, STARTUP_S["sagemaker"]),
-        ("somewhere", A100, False, run_cost.OTHER_STARTUP_S),
-        ("ec2", A100, True, STARTUP_S["ec2"] + run_cost.TORCH_COMPILE_S),
-        ("tpu", "TPU-v5e", True, STARTUP_S["tpu"] + run_cost.COMPILE_S["tpu"]),
-        ("ec2", "Trainium1", False, STARTUP_S["ec2"] + run_cost.COMPILE_S["trainium"]),
-        ("ec2", "Nonesuch-1GB", False, STARTUP_S["ec2"]),
+        ("ec2", A100, False, service_startup_s("ec2")),
+        ("sagemaker", A100, False, service_startup_s("sagemaker")),
+        ("somewhere", A100, False, clouds.OTHER_STARTUP_S),
+        ("ec2", A100, True, service_startup_s("ec2") + run_cost.TORCH_COMPILE_S),
+        ("tpu", "TPU-v5e", True, service_startup_s("tpu") + run_cost.COMPILE_S["tpu"]),
+        ("ec2", "Trainium1", False, service_startup_s("ec2") + run_cost.COMPILE_S["trainium"]),
+        ("ec2", "Nonesuch-1GB", False, service_startup_s("ec2")),
     ],
 )
 def test_start_up_depends_on_service_and_compiler(

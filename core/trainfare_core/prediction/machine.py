@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import CannotTellError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
@@ -28,11 +28,7 @@ __all__ = ["Interval", "KindTime", "MachinePrediction", "MemoryBreakdown", "Step
 Sharding = Literal["auto", "none", "ddp", "fsdp"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Interval(_Model):
+class Interval(Record):
     """A median and its central 80 %."""
 
     mid: float
@@ -40,7 +36,7 @@ class Interval(_Model):
     high_80: float
 
 
-class StepParts(_Model):
+class StepParts(Record):
     """Parts of the step, seconds; they add up to it. `communication_hidden_s` runs beside them."""
 
     compute_bound_s: float
@@ -51,7 +47,7 @@ class StepParts(_Model):
     communication_hidden_s: float
 
 
-class KindTime(_Model):
+class KindTime(Record):
     """Device time of one kind of operation in one phase of the step, seconds."""
 
     kind: str
@@ -60,7 +56,7 @@ class KindTime(_Model):
     launches: int
 
 
-class MemoryBreakdown(_Model):
+class MemoryBreakdown(Record):
     """Bytes on one device."""
 
     weights_bytes: float
@@ -71,7 +67,7 @@ class MemoryBreakdown(_Model):
     overhead_bytes: float
 
 
-class MachinePrediction(_Model):
+class MachinePrediction(Document):
     """One job on one machine or several alike; times are seconds of one optimizer step of the whole run."""
 
     schema_version: Literal[1] = 1
@@ -105,10 +101,6 @@ class MachinePrediction(_Model):
     """Whether every arithmetic path that this job uses was, on that generation."""
     calibrated: str
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """The prediction as JSON text; the same prediction gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def predict_machine(

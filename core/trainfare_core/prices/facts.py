@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from trainfare_core.documents import Record
 
 __all__ = ["PriceBookFacts"]
 
 
-class PriceBookFacts(BaseModel):
+class PriceBookFacts(Record):
     """Where the prices of one cloud service came from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     provider: str
     service: str

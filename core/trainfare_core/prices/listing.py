@@ -6,9 +6,10 @@ import enum
 import math
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from trainfare_core._version import __version__
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, NoOffersError
 
 if TYPE_CHECKING:
@@ -25,11 +26,7 @@ class Sort(str, enum.Enum):
     memory = "memory"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Query(_Model):
+class Query(Record):
     """What was asked for, in the book's own names; None is 'any'."""
 
     providers: tuple[str, ...] | None = None
@@ -41,7 +38,7 @@ class Query(_Model):
     sort: Literal["price", "price-per-accelerator", "memory"] = "price"
 
 
-class OfferRow(_Model):
+class OfferRow(Record):
     """One offer; prices in USD, memory in GiB, None is 'not known'."""
 
     machine: str
@@ -72,7 +69,7 @@ class OfferRow(_Model):
     )
 
 
-class OffersReport(_Model):
+class OffersReport(Document):
     """The offers that match a query, best first."""
 
     schema_version: Literal[1] = 1
@@ -85,10 +82,6 @@ class OffersReport(_Model):
     problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
     notes: tuple[str, ...] = Field(default=(), description="where the prices are from")
     offers: tuple[OfferRow, ...]
-
-    def to_json(self) -> str:
-        """JSON text; the same book and query give the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def select(

@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Annotated, Final
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from trainfare_core.documents import Record
 from trainfare_core.errors import InputError
 from trainfare_core.prices.book import KEY_COLUMNS, PriceBook
 from trainfare_core.prices.intake import OWN_RATE, PURCHASE_OPTIONS, moved_out
@@ -37,11 +38,7 @@ _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Names = tuple[_Name, ...]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Dated(_Model):
+class _Dated(Record):
     name: _Name
     valid_from: date | None = None
     valid_until: date | None = Field(default=None, description="the last day on which it holds")
@@ -120,7 +117,7 @@ class Rate(_Dated):
         return float((self.total_usd or Decimal(0)) / (self.term_hours or Decimal(1)))
 
 
-class OwnPrices(_Model):
+class OwnPrices(Record):
     """What stands in an own-prices file."""
 
     discount: tuple[Discount, ...] = ()

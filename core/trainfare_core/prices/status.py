@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from trainfare_core._version import __version__
+from trainfare_core.documents import Document, Record
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,18 +33,14 @@ _NOTHING_HELD = {
 }
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ReasonCount(_Model):
+class ReasonCount(Record):
     """How many rows ended for one reason."""
 
     reason: str
     rows: int
 
 
-class ServiceStatus(_Model):
+class ServiceStatus(Record):
     """The prices of one cloud service from one origin."""
 
     provider: str
@@ -69,7 +66,7 @@ class ServiceStatus(_Model):
     degraded: bool = Field(description="more than 5 % of what looked like a price of ours is quarantined")
 
 
-class PricesStatus(_Model):
+class PricesStatus(Document):
     """Every cloud service in the price book, sorted by name."""
 
     schema_version: Literal[1] = 1
@@ -79,10 +76,6 @@ class PricesStatus(_Model):
     problems: tuple[str, ...] = Field(default=(), description="price sources that gave nothing")
     notes: tuple[str, ...] = Field(default=(), description="where the prices are from")
     services: tuple[ServiceStatus, ...]
-
-    def to_json(self) -> str:
-        """JSON text; the same book and day give the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def price_status(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from trainfare_core.documents import Document
 from trainfare_core.recommendation import Constraints, JobSummary, Option
 
 if TYPE_CHECKING:
@@ -21,10 +22,8 @@ DEFAULT_PURCHASE: Final = ("on_demand",)
 EXIT_CODES: Final[dict[Verdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
 
 
-class BudgetCheck(BaseModel):
+class BudgetCheck(Document):
     """The gate's answer: `within` and `over` are said with the asked confidence, between is `cannot_tell`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     tool_version: str
@@ -39,10 +38,6 @@ class BudgetCheck(BaseModel):
         description="the cheapest drop-in that keeps them with the asked confidence, else the likeliest"
     )
     notes: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """JSON text; the same answer gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def judge(

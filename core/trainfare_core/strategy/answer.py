@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from trainfare_core.documents import Document, Record
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.question import Question
@@ -17,11 +18,7 @@ Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Change(_Model):
+class Change(Record):
     """A signed relative difference in percent, 100 ln(ratio): the median and the central 80 %."""
 
     mid: float
@@ -29,7 +26,7 @@ class Change(_Model):
     high_80: float
 
 
-class TracedFacts(_Model):
+class TracedFacts(Record):
     """What the user's module does under one strategy, from the trace."""
 
     parameters: int = Field(description="scalars; weights packed in 4 bits are counted as they are used")
@@ -40,7 +37,7 @@ class TracedFacts(_Model):
     weights_bytes: int
 
 
-class StrategyLine(_Model):
+class StrategyLine(Record):
     """One strategy: what it does to the model, on which machine, for how much, and how likely it gets there."""
 
     strategy: Strategy
@@ -74,7 +71,7 @@ class StrategyLine(_Model):
     notes: tuple[str, ...] = ()
 
 
-class PilotPlan(_Model):
+class PilotPlan(Record):
     """A trial that is worth more than it costs."""
 
     usd: Finite
@@ -87,7 +84,7 @@ class PilotPlan(_Model):
     design: str
 
 
-class StrategyAnswer(_Model):
+class StrategyAnswer(Document):
     """How to train; `lines` is sorted, what to do first."""
 
     schema_version: Literal[1] = 1
@@ -104,7 +101,3 @@ class StrategyAnswer(_Model):
     lines: tuple[StrategyLine, ...]
     assumptions: tuple[str, ...]
     price_books: tuple[PriceBookFacts, ...]
-
-    def to_json(self) -> str:
-        """JSON text; the same answer gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import ProfileError
 from trainfare_core.strategy.situation import Strategy
 
@@ -22,18 +23,14 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Name: TypeAlias = Annotated[str, Field(max_length=200)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Metric(_Model):
+class Metric(Record):
     """A metric by its name in the Trainer, e.g. val_loss."""
 
     name: Name
     value: Number
 
 
-class CurvePoint(_Model):
+class CurvePoint(Record):
     """Where a run stood after some optimizer steps."""
 
     step: Annotated[int, Field(ge=1, le=10**18)]
@@ -43,7 +40,7 @@ class CurvePoint(_Model):
     elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-class LearningCurve(_Model):
+class LearningCurve(Document):
     """One run."""
 
     schema_version: Literal[1] = 1
@@ -88,10 +85,6 @@ class LearningCurve(_Model):
             for metric in point.metrics
             if metric.name == name and math.isfinite(metric.value)
         )
-
-    def to_json(self) -> str:
-        """JSON text; the same curve gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "curve") -> LearningCurve:

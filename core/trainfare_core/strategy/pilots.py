@@ -20,8 +20,8 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Interval
 from trainfare_core.strategy.curves import LearningCurve
@@ -66,10 +66,8 @@ class Drop:
     high_log: float
 
 
-class PilotLine(BaseModel):
+class PilotLine(Record):
     """One strategy, as its pilots saw it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: Strategy
     runs: int
@@ -81,10 +79,8 @@ class PilotLine(BaseModel):
     notes: tuple[str, ...]
 
 
-class PilotReport(BaseModel):
+class PilotReport(Document):
     """All pilots of one job; `lines` is sorted by rank."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     tool_version: str
@@ -93,10 +89,6 @@ class PilotReport(BaseModel):
     common_step: int | None
     lines: tuple[PilotLine, ...]
     notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """JSON text; the same report gives the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 @functools.cache

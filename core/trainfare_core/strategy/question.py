@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from trainfare_core.documents import Record
 from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, metric_kind, task_of
 
 __all__ = ["Checkpoint", "Question"]
@@ -23,10 +24,10 @@ _LOWER: Final = re.compile(
 _THRESHOLDED: Final = re.compile(r"humaneval|mbpp|pass_?@?\d|exact_?match|\bem\b|gsm8k", re.IGNORECASE)
 
 
-class Question(BaseModel):
+class Question(Record):
     """How to train one model on one data set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=500)
+    model_config = ConfigDict(str_max_length=500)
 
     domain: str = Field(default="vision-cls", description="kind of data and task, e.g. vision-cls, llm-ift")
     samples: Positive | None = Field(default=None, description="training samples in one pass")

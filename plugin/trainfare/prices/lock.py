@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, cast
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from trainfare_core.documents import Record
 from trainfare_core.errors import PriceLockError
 from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, Intake, PriceBook
 from trainfare_core.prices.intake import accept_rows
@@ -31,11 +32,7 @@ _SHARE_FACTS: Final = {"provider", "service", "origin", "rows", "oldest", "newes
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LockFilters(_Model):
+class LockFilters(Record):
     """Which prices were asked for, in the book's own names; None is 'any'."""
 
     providers: tuple[str, ...] | None = None
@@ -45,7 +42,7 @@ class LockFilters(_Model):
     purchase: tuple[str, ...] | None = None
 
 
-class LockHeader(_Model):
+class LockHeader(Record):
     """The first line: what was locked, when, by what, and how old it may become."""
 
     trainfare_lock: Literal[1] = 1
@@ -58,7 +55,7 @@ class LockHeader(_Model):
     rows: Annotated[int, Field(ge=1)]
 
 
-class _ServiceLine(_Model):
+class _ServiceLine(Record):
     """Where a share of the prices came from."""
 
     provider: str

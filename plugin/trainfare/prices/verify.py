@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from trainfare.prices.lock import read_lock
 from trainfare_core._version import __version__
+from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PricesVerification", "Verified", "verify_prices"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Verified(_Model):
+class Verified(Record):
     """One price list: a plug-in's, or a lock."""
 
     name: str
@@ -36,16 +33,12 @@ class Verified(_Model):
     findings: tuple[str, ...] = Field(description="what is wrong; empty where all is well")
 
 
-class PricesVerification(_Model):
+class PricesVerification(Document):
     """The answer of `prices verify`, price lists by name."""
 
     schema_version: Literal[1] = 1
     tool_version: str
     lists: tuple[Verified, ...]
-
-    def to_json(self) -> str:
-        """JSON text; the same files give the same bytes."""
-        return self.model_dump_json(indent=1) + "\n"
 
 
 def verify_prices(

@@ -13,8 +13,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, ValidationError
 
+from trainfare_core.documents import Record
 from trainfare_core.prices.intake import Intake
 
 __all__ = ["BookFacts", "SealError", "SealedFile", "opened", "sealed"]
@@ -26,7 +27,7 @@ _LENGTH_BYTES: Final = 8
 _FOOTER_END: Final = b"PAR1"
 
 
-class BookFacts(BaseModel):
+class BookFacts(Record):
     """
     What is known about the rows of a price file.
 
@@ -35,8 +36,6 @@ class BookFacts(BaseModel):
         intakes: what became of every row that was read, per cloud service.
         notes: sentences for people: what was left out and why.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     fetched_at: AwareDatetime

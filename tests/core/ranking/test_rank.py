@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from builders.fares import GIB, ToyPredictor, book, names_of, offer_row, small_job
+from trainfare_core.clouds import service_startup_s
 from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunPlan
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.options import probability
 from trainfare_core.ranking.rank import best_chance, front, rank
 from trainfare_core.recommendation import Constraints, Option, Recommendation
-from trainfare_core.run_cost import STARTUP_S
 
 A100, H100, T4, TPU = "A100-SXM-80GB", "H100-SXM-80GB", "T4-16GB", "TPU-v5e"
 SPEEDS = {A100: 0.1, H100: 0.05, T4: 0.4, TPU: 0.02}
@@ -48,7 +48,7 @@ def rejected(answer: Recommendation, reason: str) -> tuple[int, str]:
 def test_cost_is_time_times_price_times_count() -> None:
     """Dollars are hours x nodes x price to the cent, and the hours are start-up and steps."""
     option = ranked(book(A100_ROW)).options[0]
-    hours = (36_000 * 0.1 + STARTUP_S["ec2"]) / 3600
+    hours = (36_000 * 0.1 + service_startup_s("ec2")) / 3600
     assert option.run_hours.mid == pytest.approx(hours)
     assert option.run_usd.mid == pytest.approx(4.0 * hours, abs=0.005)
     assert option.usd_per_hour == 4.0

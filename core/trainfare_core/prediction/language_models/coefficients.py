@@ -6,8 +6,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
-
+from trainfare_core.documents import Record
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 
 __all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
@@ -23,7 +22,7 @@ ALIKE: Final = 0.15
 """Chips of one generation whose peaks differ by less reach the same share of it."""
 
 
-class DecoderFit(BaseModel):
+class DecoderFit(Record):
     """
     Coefficients of `decoder_step`, with their birth and held-out scores.
 
@@ -32,8 +31,6 @@ class DecoderFit(BaseModel):
     holds for all devices; `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU
     by what runs the model there.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fitted_at: str
     data_sha256: str

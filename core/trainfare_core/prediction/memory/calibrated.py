@@ -9,9 +9,10 @@ from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from trainfare_core.candidates import ModelParallel
+from trainfare_core.documents import Record
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.memory.peak import CONTEXT_BYTES, MemoryParts, memory_parts
 from trainfare_core.prediction.uncertainty import Z80
@@ -44,8 +45,8 @@ QUANTISED_BYTES = 1.5
 """Of a frozen weight, below which it is stored in 8 or 4 bits."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Model(Record):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class SpreadFit(_Model):

@@ -12,16 +12,12 @@ from functools import lru_cache
 from importlib import resources
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from trainfare_core.documents import Record
 
 __all__ = ["CommunicationFit", "LinkCalibration", "link_calibration"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CommunicationFit(_Model):
+class CommunicationFit(Record):
     """Alpha-beta constants of collectives."""
 
     link_efficiency: dict[str, float]
@@ -36,7 +32,7 @@ class CommunicationFit(_Model):
     """Share of backward (FSDP: of forward and backward) that can hide communication."""
 
 
-class LinkCalibration(_Model):
+class LinkCalibration(Record):
     """The constants, what they were fitted on, which of them are planning figures, and held-out scores."""
 
     schema_version: Literal[1]

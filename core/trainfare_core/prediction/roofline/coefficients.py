@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from trainfare_core.documents import Record
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration
 from trainfare_core.prediction.roofline.features import (
@@ -49,11 +49,7 @@ Path: TypeAlias = Literal["vector", "tensor"]
 PATHS: Final[tuple[Path, ...]] = ("vector", "tensor")
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class OverheadFit(_Model):
+class OverheadFit(Record):
     """Costs that do not depend on size, and two shares."""
 
     device_launch_s: float
@@ -80,7 +76,7 @@ class OverheadFit(_Model):
     one. A job's own loader is measured, not assumed."""
 
 
-class SourceFit(_Model):
+class SourceFit(Record):
     """How much of a measured step's ln(measured / predicted) carries over to another GPU, and to its host."""
 
     same_generation: float
@@ -88,7 +84,7 @@ class SourceFit(_Model):
     host: float
 
 
-class SigmaFit(_Model):
+class SigmaFit(Record):
     """Standard deviations of ln(measured / predicted) by what is not known; they add in quadrature."""
 
     base: float
@@ -122,7 +118,7 @@ class SigmaFit(_Model):
     another device."""
 
 
-class Calibration(_Model):
+class Calibration(Record):
     """All coefficients with their birth: date, hash of the data, rows and held-out scores."""
 
     schema_version: Literal[2]

@@ -1,0 +1,141 @@
+"""
+`CLOUDS`: what the program knows of each cloud whose prices it reads itself.
+
+A cloud of a plug-in needs no entry: it is shown by its own name and timed with the `OTHER_...` figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "CLOUDS",
+    "OTHER_INTERRUPTIONS_PER_MACHINE_HOUR",
+    "OTHER_STARTUP_S",
+    "SERVICES",
+    "Cloud",
+    "CloudService",
+    "interruptions_per_machine_hour",
+    "pip_extra",
+    "service_label",
+    "service_startup_s",
+]
+
+OTHER_STARTUP_S: Final = 300.0
+"""Start-up on a service that is not listed, seconds: a planning figure inside the range of those listed."""
+
+OTHER_INTERRUPTIONS_PER_MACHINE_HOUR: Final = 0.10
+"""Spot interruptions on a cloud that is not listed: twice the rate of those listed, as a precaution."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudService:
+    """
+    One service of a cloud that rents machines.
+
+    Attributes:
+        name: as in the price book's column `service`.
+        label: the name that reports show.
+        startup_s: seconds from the first billed second to the first training step, without compilation. A planning
+            figure, not a measurement.
+    """
+
+    name: str
+    label: str
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """
+    One cloud.
+
+    Attributes:
+        name: as in the price book's column `provider`; also the name of its plug-in and of its price file.
+        label: the name that charts show.
+        extra: the extra of the distribution that installs what its live prices need.
+        interruptions_per_machine_hour: how often a spot machine is taken back, per machine and hour. No cloud
+            publishes an hourly rate; AWS's Spot Advisor of 2025-06 puts many GPU pools in its open-ended worst band,
+            above 20 % a month. One interruption in 20 machine-hours is a cautious planning figure.
+        services: those that rent accelerator machines.
+    """
+
+    name: str
+    label: str
+    extra: str
+    interruptions_per_machine_hour: float
+    services: tuple[CloudService, ...]
+
+
+def _table(*clouds: Cloud) -> Mapping[str, Cloud]:
+    return {cloud.name: cloud for cloud in clouds}
+
+
+CLOUDS: Final = _table(
+    Cloud(
+        name="aws",
+        label="AWS",
+        extra="aws",
+        interruptions_per_machine_hour=0.05,
+        services=(
+            # Boot of a GPU image takes 60 to 120 s, the pull of a 10 GB training container about 120 s.
+            CloudService("ec2", "AWS", startup_s=240.0),
+            # The managed service adds its own provisioning and data-channel set-up.
+            CloudService("sagemaker", "AWS SageMaker", startup_s=420.0),
+        ),
+    ),
+    Cloud(
+        name="azure",
+        label="Azure",
+        extra="azure",
+        interruptions_per_machine_hour=0.05,
+        services=(
+            CloudService("azure_vm", "Azure", startup_s=300.0),
+            # A node is allocated and the image built or pulled before the job starts.
+            CloudService("azure_ml", "Azure ML", startup_s=600.0),
+        ),
+    ),
+    Cloud(
+        name="gcp",
+        label="Google Cloud",
+        extra="gcp",
+        interruptions_per_machine_hour=0.05,
+        services=(
+            CloudService("gce", "Google Cloud", startup_s=240.0),
+            # A slice is created as a whole: all of its hosts boot before the job starts.
+            CloudService("tpu", "Google Cloud TPU", startup_s=360.0),
+        ),
+    ),
+)
+"""Clouds by name. The order is that of colours and markers in charts: append new ones."""
+
+
+SERVICES: Final = {service.name: service for cloud in CLOUDS.values() for service in cloud.services}
+"""Services of all clouds by name; no two clouds share one."""
+
+
+def service_label(provider: str, service: str) -> str:
+    """Return the name of a cloud service in reports; one that is not listed keeps its own."""
+    if provider in CLOUDS and service in SERVICES:
+        return SERVICES[service].label
+    return provider if provider == service else f"{provider} {service}"
+
+
+def service_startup_s(service: str) -> float:
+    """Return the seconds from the first billed second to the first training step, without compilation."""
+    known = SERVICES.get(service)
+    return OTHER_STARTUP_S if known is None else known.startup_s
+
+
+def interruptions_per_machine_hour(provider: str) -> float:
+    """Return how often a spot machine of a cloud is taken back, per machine and hour."""
+    cloud = CLOUDS.get(provider)
+    return OTHER_INTERRUPTIONS_PER_MACHINE_HOUR if cloud is None else cloud.interruptions_per_machine_hour
+
+
+def pip_extra(provider: str) -> str:
+    """Return the extra of the distribution that a cloud's live prices need; "all" for one that is not listed."""
+    cloud = CLOUDS.get(provider)
+    return "all" if cloud is None else cloud.extra
