@@ -14,7 +14,6 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from trainfare.report.files import make_folder, write_atomically
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import MachinePrediction
@@ -22,6 +21,7 @@ from trainfare_core.recommendation import Recommendation
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.curves import LearningCurve
 from trainfare_core.strategy.pilots import PilotReport
+from trainfare_providers.disk.files import make_folder, write_text
 
 __all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
 
@@ -80,7 +80,7 @@ def write_schemas(directory: Path) -> tuple[Path, ...]:
     paths: list[Path] = []
     for schema in published_schemas():
         path = directory / schema.file_name
-        write_atomically(path, schema.text)
+        write_text(path, schema.text)
         paths.append(path)
     return tuple(paths)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -23,6 +22,7 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.http.addresses import shown_url
+from trainfare_providers.time_limit import call_within
 
 __all__ = ["BOOK_VARIABLE", "SharedBook"]
 
@@ -30,8 +30,6 @@ BOOK_VARIABLE: Final = "TRAINFARE_PRICE_BOOK"
 _SCHEMES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl"})
 _COPY: Final = "shared-copy"
 _log = logging.getLogger("trainfare")
-
-Answer = TypeVar("Answer")
 
 
 class SharedBook:
@@ -76,7 +74,12 @@ class SharedBook:
         cache = self._cache or BookCache()
         shown = shown_url(self._url)
         try:
-            book = _book(_within(self._limit_s, lambda: _read(where, shown=shown), shown))
+            late = PricesUnavailableError(
+                f"{BOOK_VARIABLE}: {shown}: no answer within {self._limit_s:g} s; "
+                "check the address and the network"
+            )
+            rows = call_within(self._limit_s, lambda: _read(where, shown=shown), late=late)
+            book = _book(rows)
         except PricesUnavailableError as error:
             copy = cache.read(_COPY)
             if copy is None or copy.facts.notes != (shown,):
@@ -133,26 +136,3 @@ def _book(rows: pl.DataFrame) -> PriceBook:
         for cloud in clouds
     ]
     return PriceBook.concat(books)
-
-
-def _within(limit_s: float, work: Callable[[], Answer], shown: str) -> Answer:
-    """Give up on storage that does not answer; its thread is left behind."""
-    answers: list[Answer] = []
-    errors: list[PricesUnavailableError] = []
-
-    def run() -> None:
-        try:
-            answers.append(work())
-        except PricesUnavailableError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="trainfare-shared-book", daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if answers:
-        return answers[0]
-    if errors:
-        raise errors[0]
-    raise PricesUnavailableError(
-        f"{BOOK_VARIABLE}: {shown}: no answer within {limit_s:g} s; check the address and the network"
-    )

@@ -23,7 +23,7 @@ from pathlib import Path
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache, BookFacts
-from trainfare_providers.disk.files import read_plain, replace_whole
+from trainfare_providers.disk.files import read_own_file, replace_file
 from trainfare_providers.disk.seal import SealError, opened, sealed
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
@@ -50,7 +50,7 @@ def kill(folder: Path) -> dict[str, int]:
         )
         for letter, size in ((65, 300_000), (66, 900_000))
     ]
-    replace_whole(path, contents[0], os.fsync)
+    replace_file(path, contents[0], os.fsync)
     chance = random.Random(14)
     damaged = 0
     for _ in range(MOMENTS):
@@ -58,12 +58,12 @@ def kill(folder: Path) -> dict[str, int]:
         if child == 0:
             while True:
                 for content in reversed(contents):
-                    replace_whole(path, content, os.fsync)
+                    replace_file(path, content, os.fsync)
         time.sleep(chance.uniform(0.0, 0.012))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         try:
-            opened(read_plain(path, 10**7))
+            opened(read_own_file(path, 10**7))
         except (SealError, OSError):
             damaged += 1
     return {"damaged": damaged, "left": len(list(folder.glob("*.tmp")))}

@@ -190,9 +190,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "newer facts": (newer_facts, "another version"),
     "other rows": (other_rows, "rows"),
     "bad price": (bad_price, "rows are not those"),
-    "folder": (folder_in_place, "directory|no plain file"),
+    "folder": (folder_in_place, "directory|not a regular file"),
     "link": (link, "it is a link"),
-    "pipe": (pipe, "no plain file"),
+    "pipe": (pipe, "not a regular file"),
     "somebody else's": (unreadable, "somebody else|permission"),
 }
 

@@ -49,7 +49,7 @@ def lock(
 ) -> None:
     """Write the prices that match, with their sources, dates and hashes, to a file for version control."""
     from trainfare.prices.sources import age_warnings, load_prices
-    from trainfare.report.files import write_atomically
+    from trainfare_providers.disk.files import write_text
 
     _check_place(out, replace=replace)
     choice = price_choice(
@@ -86,7 +86,7 @@ def lock(
         rows=max(1, len(book)),
     )
     text = lock_text(header, book)
-    write_atomically(out, text)
+    write_text(out, text)
     dates = [facts.oldest for facts in book.facts()], [facts.newest for facts in book.facts()]
     sys.stdout.write(
         f"{out}: {len(book):,} prices of {min(dates[0])} to {max(dates[1])}, {len(text):,} bytes; "

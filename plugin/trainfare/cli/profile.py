@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.files import write_atomically
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_providers.disk.files import write_text
 
 __all__ = ["profile", "summary_of"]
 
@@ -41,7 +41,7 @@ def profile(
         sys.stdout.write(traced.to_json())
         return
     _check_writable(output, force=force)
-    write_atomically(output, traced.to_json())
+    write_text(output, traced.to_json())
     sys.stderr.write(f"wrote {output}\n")
 
 

@@ -145,9 +145,9 @@ def write_answer(text: str | None, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(text)
         return
-    from trainfare.report.files import write_atomically
+    from trainfare_providers.disk.files import write_text
 
-    write_atomically(out, text)
+    write_text(out, text)
     sys.stderr.write(f"wrote {out}\n")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from trainfare_core.decline import Series
 from trainfare_core.decline_documents import decline_errors_as_input
 from trainfare_core.errors import InputError
+from trainfare_providers.disk.files import read_input
 
 __all__ = ["MAX_SERIES_BYTES", "read_series"]
 
@@ -22,14 +23,11 @@ def read_series(path: Path) -> Series:
     Raises:
         InputError: no such file, columns missing, or values that are no series.
     """
+    data = read_input(path, MAX_SERIES_BYTES, kind="a series of costs")
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_SERIES_BYTES + 1)
         text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a text file ({type(error).__name__})") from error
-    if len(data) > MAX_SERIES_BYTES:
-        raise InputError(f"{path}: larger than {MAX_SERIES_BYTES // 2**20} MiB; that is no series of costs")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text") from error
     reader = csv.DictReader(io.StringIO(text))
     columns = set(reader.fieldnames or ())
     if not {"date", "cost"} <= columns:

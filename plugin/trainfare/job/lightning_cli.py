@@ -16,6 +16,7 @@ from typing import Any, cast
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import describe, place_in_user_code
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
+from trainfare_providers.disk.files import read_input
 
 __all__ = ["job_from_config", "read_config"]
 
@@ -77,13 +78,7 @@ def read_config(path: Path) -> dict[str, Any]:
         import yaml
     except ImportError as error:
         raise MissingExtraError("PyYAML", "lightning") from error
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise TargetError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
-    if len(text) > _MAX_BYTES:
-        raise TargetError(f"{path}: larger than 1 MiB: not a LightningCLI config")
+    text = read_input(path, _MAX_BYTES, kind="a LightningCLI config", error=TargetError)
     try:
         depth = 0
         events: Any = yaml.parse(text, Loader=yaml.SafeLoader)

@@ -158,11 +158,11 @@ class CurveRecorder:
     @staticmethod
     def write(curve: LearningCurve, directory: Path) -> Path:
         """Write a curve, whole or not at all, and return where."""
-        from trainfare.report.files import make_folder, write_atomically
+        from trainfare_providers.disk.files import make_folder, write_text
 
         make_folder(directory)
         path = directory / FILE_NAME
-        write_atomically(path, curve.to_json())
+        write_text(path, curve.to_json())
         return path
 
     def _told_or_seen(self, module: nn.Module) -> Strategy | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainfare.meter.fare_log import FareLog, first_line, warn_user
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
-from trainfare.meter.time_limit import call_within
+from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile

@@ -17,11 +17,11 @@ from trainfare.meter.measured_profile import measured_profile
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
-from trainfare.meter.time_limit import call_within
 from trainfare.meter.timing.rank_times import next_fit, rank_note, take_times
 from trainfare.trace.step_facts import StepFacts
 from trainfare_core._version import __version__
 from trainfare_core.errors import CannotTellError, PricesUnavailableError
+from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder

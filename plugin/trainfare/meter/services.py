@@ -75,11 +75,11 @@ def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
 
 
 def _write_profile(profile: JobProfile, directory: Path) -> Path:
-    from trainfare.report.files import make_folder, write_atomically
+    from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)
     path = directory / "trainfare-profile.json"
-    write_atomically(path, profile.to_json())
+    write_text(path, profile.to_json())
     return path
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 from trainfare.job.target import load_job
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
+from trainfare_providers.disk.files import read_at_most, read_input
 
 __all__ = ["load_profile", "read_profile"]
 
 MAX_PROFILE_BYTES = 64 * 2**20
+_KIND = "a job profile"
+_HINT = ". Give a profile written by `trainfare profile` or FareMeter, or a TARGET such as train.py:job."
 
 
 def read_profile(source: str) -> JobProfile:
@@ -29,30 +32,13 @@ def read_profile(source: str) -> JobProfile:
         TraceError: a training step that cannot be traced without hardware.
     """
     if source == "-":
-        return JobProfile.from_json(
-            _limited(sys.stdin.buffer.read(MAX_PROFILE_BYTES + 1), "-"), where="standard input"
-        )
+        text = read_at_most(sys.stdin.buffer, MAX_PROFILE_BYTES, name="-", kind=_KIND, error=ProfileError)
+        return JobProfile.from_json(text, where="standard input")
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or (":" in source and not path.is_file()):
         return load_profile(source)
-    try:
-        with path.open("rb") as stream:
-            text = _limited(stream.read(MAX_PROFILE_BYTES + 1), source)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        msg = (
-            f"{source}: cannot be read: {reason}. Give a profile written by `trainfare profile` or "
-            "FareMeter, or a TARGET such as train.py:job."
-        )
-        raise ProfileError(msg) from error
+    text = read_input(path, MAX_PROFILE_BYTES, kind=_KIND, hint=_HINT, error=ProfileError)
     return JobProfile.from_json(text, where=source)
-
-
-def _limited(text: bytes, source: str) -> bytes:
-    if len(text) > MAX_PROFILE_BYTES:
-        msg = f"{source}: larger than {MAX_PROFILE_BYTES >> 20} MiB: not a job profile"
-        raise ProfileError(msg)
-    return text
 
 
 def load_profile(target: str) -> JobProfile:

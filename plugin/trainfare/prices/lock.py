@@ -23,6 +23,7 @@ from trainfare_core.documents import Record
 from trainfare_core.errors import PriceLockError
 from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, Intake, PriceBook
 from trainfare_core.prices.intake import accept_rows
+from trainfare_providers.disk.files import read_input
 
 __all__ = ["LOCK_FILE", "LockFilters", "LockHeader", "PriceLock", "lock_text", "read_lock"]
 
@@ -165,15 +166,14 @@ def _refuse(path: Path, why: str) -> NoReturn:
 
 
 def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PriceLockError(
-            f"price lock {path}: cannot be read: {error.strerror or error}; `trainfare prices lock` writes one"
-        ) from error
-    if len(data) > MAX_BYTES:
-        _refuse(path, "larger than 512 MiB")
+    data = read_input(
+        path,
+        MAX_BYTES,
+        label="price lock ",
+        kind="a price lock",
+        hint="; `trainfare prices lock` writes one",
+        error=PriceLockError,
+    )
     try:
         return data.decode("ascii").replace("\r\n", "\n")
     except UnicodeDecodeError:

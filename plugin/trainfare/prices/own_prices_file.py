@@ -32,6 +32,7 @@ from pydantic import BaseModel, ValidationError
 
 from trainfare_core.errors import InputError
 from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate
+from trainfare_providers.disk.files import read_input
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,13 +64,7 @@ def read_own_prices(path: Path) -> OwnPricesFile:
         InputError: it cannot be read, is not TOML, or holds a key or value that is none of ours; the message names
             the table, the key, and a near one.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"own prices {path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise InputError(f"own prices {path}: larger than 1 MiB: not a file of own prices")
+    data = read_input(path, MAX_BYTES, label="own prices ", kind="a file of own prices")
     try:
         document = tomllib.loads(data.decode("utf-8"), parse_float=Decimal)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

@@ -120,10 +120,11 @@ def write_reports(
     Raises:
         InputError: the folder cannot be written to, or holds a file of that name that is not a report.
     """
-    from trainfare.report.files import make_folder, report_paths, write_atomically
+    from trainfare.report.files import report_paths
+    from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)
     paths = report_paths(directory, stem)
-    write_atomically(paths.html, render_html(recommendation, profile=profile, as_of=as_of))
-    write_atomically(paths.json, recommendation.to_json())
+    write_text(paths.html, render_html(recommendation, profile=profile, as_of=as_of))
+    write_text(paths.json, recommendation.to_json())
     return paths

@@ -1,17 +1,14 @@
-"""How a report reaches the disk: whole or not at all, and never over somebody else's file."""
+"""Where a report is written: never over a file that is not a report of trainfare."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from trainfare_core.errors import InputError
 
-__all__ = ["HTML_MARK", "ReportPaths", "make_folder", "report_paths", "write_atomically"]
+__all__ = ["HTML_MARK", "ReportPaths", "report_paths"]
 
 HTML_MARK: Final = '<meta name="generator" content="trainfare'
 """What every page of ours has in its first kilobyte."""
@@ -25,20 +22,6 @@ class ReportPaths:
 
     html: Path
     json: Path
-
-
-def make_folder(directory: Path) -> None:
-    """
-    Make the folder and those above it where they are missing.
-
-    Raises:
-        InputError: it cannot be made, or is a file.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{directory}: is no folder and cannot be made one ({error.strerror or error}); name another"
-        raise InputError(msg) from error
 
 
 def report_paths(directory: Path, stem: str) -> ReportPaths:
@@ -73,41 +56,3 @@ def _may_replace(path: Path, mark: str) -> bool:
     except OSError:
         return False
     return not start or mark.encode() in start
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """
-    Write `text` as UTF-8 so that a reader sees the old file or the new one, whatever happens in between.
-
-    Args:
-        path: the file; its folder must exist.
-        text: the whole content; line ends stay as they are.
-
-    Raises:
-        InputError: it cannot be written; what was there before is still there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(text.encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror or error}); choose another folder"
-        raise InputError(msg) from error
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainfare_core.errors import InputError, ProfileError
 from trainfare_core.strategy.curves import LearningCurve
 from trainfare_core.strategy.situation import Strategy, strategy_named
+from trainfare_providers.disk.files import read_input
 
 __all__ = ["read_curves"]
 
@@ -42,11 +43,5 @@ def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
 
 
 def _read(path: Path) -> LearningCurve:
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_CURVE_BYTES + 1)
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
-    if len(text) > MAX_CURVE_BYTES:
-        raise ProfileError(f"{path}: larger than {MAX_CURVE_BYTES >> 20} MiB: not a learning curve")
+    text = read_input(path, MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
     return LearningCurve.from_json(text, where=str(path))

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.question import Question
+from trainfare_providers.disk.files import read_input
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,13 +50,7 @@ def read_strategy_file(path: Path) -> StrategyFile:
     Raises:
         InputError: no such file, too large, not TOML, or a key of the wrong type.
     """
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from error
-    if len(text) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB: not a strategy file")
+    text = read_input(path, MAX_FILE_BYTES, kind="a strategy file")
     try:
         data = tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

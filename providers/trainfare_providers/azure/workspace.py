@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
 from trainfare_providers.source_rows import items_of, name_of, object_of, text_of
+from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -228,33 +227,19 @@ def _failed(what: str, status: int | None = None) -> FetchError:
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """
-    Return what a call gives, within seconds; a call that hangs is left behind in its thread.
+    Return what a call gives, within seconds; a call that hangs is abandoned in its thread.
 
     Raises:
         FetchError: it did not end in time, or failed with an error of a library; its text is not repeated.
     """
-    done: queue.Queue[Result | BaseException] = queue.Queue()
-
-    def run() -> None:
-        try:
-            done.put(call())
-        except BaseException as error:  # noqa: BLE001 - handed over to who waits
-            done.put(error)
-
-    threading.Thread(target=run, daemon=True, name="trainfare-azure-ml").start()
+    late = FetchError("azure", f"the Azure ML workspace did not answer within {seconds:.0f} s")
     try:
-        result = done.get(timeout=max(0.01, seconds))
-    except queue.Empty:
-        raise FetchError("azure", f"the Azure ML workspace did not answer within {seconds:.0f} s") from None
-    if isinstance(result, TrainfareError) or (isinstance(result, BaseException) and _is_control(result)):
-        raise result
-    if isinstance(result, BaseException):
-        raise _failed(f"could not be asked ({type(result).__name__})") from None
-    return result
-
-
-def _is_control(error: BaseException) -> bool:
-    return not isinstance(error, Exception)
+        return call_within(max(0.01, seconds), call, late=late)
+    except TrainfareError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a library of Azure raises
+        kind = type(error).__name__
+    raise _failed(f"could not be asked ({kind})")  # outside the handler: the other error may hold a secret
 
 
 def _either(values: Mapping[str, object], *names: str) -> object:

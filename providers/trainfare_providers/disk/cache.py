@@ -25,7 +25,7 @@ import polars as pl
 
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
-from trainfare_providers.disk.files import OddFileError, read_plain, replace_whole
+from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 from trainfare_providers.disk.seal import BookFacts, SealError, opened, sealed
 
 __all__ = ["CACHE_VARIABLE", "BookCache", "BookFacts", "CachedBook", "default_folder"]
@@ -98,12 +98,18 @@ class BookCache:
         """
         path = self._path(name)
         try:
-            file = opened(read_plain(path, self._max_bytes))
+            file = opened(read_own_file(path, self._max_bytes))
             rows = pl.read_parquet(io.BytesIO(file.content), use_pyarrow=False)
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
             return None
-        except (OSError, OddFileError, SealError, PricesUnavailableError, pl.exceptions.PolarsError) as error:
+        except (
+            OSError,
+            FileRefusedError,
+            SealError,
+            PricesUnavailableError,
+            pl.exceptions.PolarsError,
+        ) as error:
             self._set_aside(path, _why(error))
             return None
         if len(accepted) != rows.height or len(accepted) != sum(one.accepted for one in file.facts.intakes):
@@ -132,7 +138,7 @@ class BookCache:
             return False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_whole(path, content, self._sync)
+            replace_file(path, content, self._sync)
         except OSError as error:
             _log.warning("%s: prices could not be kept (%s); they are used this once", path, _why(error))
             return False
@@ -197,6 +203,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         link = error.errno == errno.ELOOP
         return "it is a link" if link else (error.strerror or type(error).__name__).lower()
-    if isinstance(error, (SealError, OddFileError)):
+    if isinstance(error, (SealError, FileRefusedError)):
         return str(error)
     return "its rows cannot be read"

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files: bounded reads, and writes after which a file holds all of the new content or all of the old."""
 
 from __future__ import annotations
 
@@ -8,54 +8,111 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["OddFileError", "read_plain", "replace_whole"]
+from trainfare_core.errors import InputError, TrainfareError
+
+__all__ = [
+    "FileRefusedError",
+    "make_folder",
+    "read_at_most",
+    "read_input",
+    "read_own_file",
+    "replace_file",
+    "write_text",
+]
 
 
-class OddFileError(Exception):
-    """Why a file is not read: it is none, or not this user's."""
+class FileRefusedError(Exception):
+    """Why a file is not read: not a regular file, owned by another user, or too large."""
 
 
-def read_plain(path: Path, max_bytes: int) -> bytes:
+def read_input(
+    path: Path,
+    max_bytes: int,
+    *,
+    kind: str,
+    label: str = "",
+    hint: str = "",
+    error: type[TrainfareError] = InputError,
+) -> bytes:
     """
-    Return a plain file of this user; a link is not followed, a pipe not waited for.
+    Return the content of a file that the user named.
+
+    Args:
+        path: the file.
+        max_bytes: a larger file is refused before it fills the memory.
+        kind: what the file should be, for the message: "a job profile".
+        label: what the message calls the file before its path: "price lock ".
+        hint: ends the message where the file cannot be read.
+        error: what is raised.
 
     Raises:
-        OddFileError: it is something else, somebody else's, or larger.
+        TrainfareError: of the given class: the file cannot be read, or is larger than `max_bytes`.
+    """
+    try:
+        with path.open("rb") as stream:
+            return read_at_most(stream, max_bytes, name=f"{label}{path}", kind=kind, error=error)
+    except OSError as fault:
+        reason = fault.strerror or type(fault).__name__
+        raise error(f"{label}{path}: cannot be read: {reason}{hint}") from fault
+
+
+def read_at_most(
+    stream: BinaryIO, max_bytes: int, *, name: str, kind: str, error: type[TrainfareError] = InputError
+) -> bytes:
+    """
+    Return all that a stream holds; arguments as for `read_input`.
+
+    Raises:
+        TrainfareError: of the given class: it holds more than `max_bytes`.
+    """
+    content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise error(f"{name}: larger than {max_bytes >> 20} MiB: not {kind}")
+    return content
+
+
+def read_own_file(path: Path, max_bytes: int) -> bytes:
+    """
+    Return a regular file that belongs to this user or to root, without following a link or waiting for a pipe.
+
+    Raises:
+        FileRefusedError: it is something else, another user's, or larger.
         OSError: it cannot be read.
     """
     flags = os.O_RDONLY
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):  # not every system has all
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):  # not every system has all of them
         flags |= getattr(os, name, 0)
     handle = os.open(path, flags)
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            raise OddFileError("it is no plain file")
+            raise FileRefusedError("it is not a regular file")
         if hasattr(os, "geteuid") and facts.st_uid not in (os.geteuid(), 0):
-            raise OddFileError("it belongs to somebody else")
+            raise FileRefusedError("it belongs to another user")
         if facts.st_size > max_bytes:
-            raise OddFileError("it is larger than the cache may be")
+            raise FileRefusedError("it is larger than the cache may be")
         with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read()
     finally:
         os.close(handle)
 
 
-def replace_whole(path: Path, content: bytes, sync: Callable[[int], None]) -> None:
+def replace_file(path: Path, content: bytes, sync: Callable[[int], None] = os.fsync) -> None:
     """
-    Put a file in place so that a reader sees the old one or the new one, also after a crash or a power cut.
+    Write a file so that a reader sees the old content or the new one, also after a crash or a power cut.
 
     First the content reaches the disk, then its name, then the folder that holds the name. A process that is
     killed leaves at most a file `.NAME...tmp`.
 
     Args:
-        path: the file; its folder must be there.
+        path: the file; its folder must exist.
         content: all of it.
-        sync: makes what a descriptor stands for last: `os.fsync`.
+        sync: flushes the file or folder of a descriptor to the disk.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: it cannot be written; the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -64,7 +121,7 @@ def replace_whole(path: Path, content: bytes, sync: Callable[[int], None]) -> No
             file.flush()
             sync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -74,3 +131,31 @@ def replace_whole(path: Path, content: bytes, sync: Callable[[int], None]) -> No
             sync(handle)
         finally:
             os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Write text as UTF-8, line ends as they are, by `replace_file`.
+
+    Raises:
+        InputError: it cannot be written; the old content is still there.
+    """
+    try:
+        replace_file(path, text.encode("utf-8"))
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+        raise InputError(msg) from error
+
+
+def make_folder(directory: Path) -> None:
+    """
+    Make a folder and its parents where they are missing.
+
+    Raises:
+        InputError: it cannot be made, or is a file.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{directory}: is no folder and cannot be made one ({error.strerror or error}); name another"
+        raise InputError(msg) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from datetime import date
@@ -12,7 +11,6 @@ import pytest
 
 from builders.recommendations import hostile_recommendation, recommendation
 from trainfare.report import write_reports
-from trainfare.report.files import write_atomically
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
 
@@ -66,54 +64,6 @@ def test_a_file_in_the_folders_place_is_our_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="name another"):
         write_reports(recommendation(), None, tmp_path / "file" / "below", as_of=TODAY)
-
-
-_LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-from trainfare.report.files import write_atomically
-from trainfare_core.errors import InputError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    write_atomically(Path(sys.argv[1]), "y" * 5000)
-except InputError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
-def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
-    """When a write fails half way the old content stays, no leftovers remain, and the error is ours."""
-    target = tmp_path / "report.json"
-    target.write_text("old", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(target)], capture_output=True, text=True, check=True
-    )
-    assert "cannot be written" in done.stdout
-    assert target.read_text(encoding="utf-8") == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be replaced elsewhere")
-def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    """Who has the file open while it is replaced reads the old content to its end, not a mixture."""
-    target = tmp_path / "report.json"
-    write_atomically(target, "old" * 10_000)
-    with target.open(encoding="utf-8") as reader:
-        assert reader.read(3) == "old"
-        write_atomically(target, "new")
-        assert reader.read() == "old" * 9_999
-    assert target.read_text(encoding="utf-8") == "new"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permission bits of POSIX")
-def test_a_report_has_the_permissions_of_an_ordinary_file(tmp_path: Path) -> None:
-    """The page can be read by whom the user's umask lets read, unlike a private temporary file."""
-    plain = tmp_path / "plain"
-    plain.write_text("", encoding="utf-8")
-    write_atomically(tmp_path / "ours", "text")
-    assert (tmp_path / "ours").stat().st_mode == plain.stat().st_mode
 
 
 def test_importing_the_report_loads_nothing_heavy() -> None:
