@@ -22,11 +22,11 @@ from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.http.addresses import shown_url
+from trainfare_providers.plugins import BOOK_VARIABLE
 from trainfare_providers.time_limit import call_within
 
 __all__ = ["BOOK_VARIABLE", "SharedBook"]
 
-BOOK_VARIABLE: Final = "TRAINFARE_PRICE_BOOK"
 _SCHEMES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "azure", "adl"})
 _COPY: Final = "shared-copy"
 _log = logging.getLogger("trainfare")

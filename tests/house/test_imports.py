@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,21 @@ def test_command_line_needs_no_torch(arguments: list[str]) -> None:
     """Commands that need no trace never load torch or Lightning."""
     code = f"from trainfare.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code"
     assert not modules_after(code) & {"torch", "lightning", "pytorch_lightning", "boto3", "azure"}
+
+
+def test_an_offline_answer_loads_no_live_cloud(tmp_path: Path) -> None:
+    """A cloud without a price file on disk is left out unimported: its modules are a third of ours."""
+    code = f"""import os, sys
+os.environ["TRAINFARE_PRICE_CACHE"] = {str(tmp_path)!r}
+from trainfare.cli import main
+try:
+    main(["offers", "--limit", "3"])
+except SystemExit as end:
+    assert not end.code, end.code
+live = [m for m in sys.modules if m.startswith(("trainfare_providers.aws", "trainfare_providers.azure",
+        "trainfare_providers.gcp", "trainfare_providers.http"))]
+assert not live, live"""
+    modules_after(code)
 
 
 def test_public_names_are_pinned() -> None:

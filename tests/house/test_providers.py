@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from trainfare_core.prices.book import PriceProvider
-from trainfare_providers.plugins import provider_entries
+from trainfare_providers.plugins import PROVIDER_GROUP, entries_with_prices, provider_entries
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -61,3 +62,37 @@ def test_a_cloud_that_was_never_fetched_costs_nothing(
     assert made.name == name
     assert len(made.load()) == 0
     assert not (tmp_path / "nothing").exists()
+
+
+def names_with_prices() -> list[str]:
+    return [entry.name for entry in entries_with_prices() if entry.name in {"shared", "snapshot", *ours()}]
+
+
+@pytest.mark.parametrize("name", ours())
+def test_a_cloud_is_loaded_once_it_has_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it is left out unimported; a broken link counts as a file, so that it is warned of."""
+    monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path))
+    monkeypatch.delenv("TRAINFARE_PRICE_BOOK", raising=False)
+    assert names_with_prices() == ["snapshot"]
+    (tmp_path / f"{name}.parquet").symlink_to(tmp_path / "nowhere")
+    assert names_with_prices() == [name, "snapshot"]
+
+
+def test_the_shared_book_is_loaded_once_it_has_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable of blanks is no address."""
+    monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path))
+    monkeypatch.setenv("TRAINFARE_PRICE_BOOK", " ")
+    assert names_with_prices() == ["snapshot"]
+    monkeypatch.setenv("TRAINFARE_PRICE_BOOK", "prices.parquet")
+    assert names_with_prices() == ["shared", "snapshot"]
+
+
+def test_a_plug_in_of_others_is_always_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that bears a cloud's name: only its own code can say whether it has prices."""
+    monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path))
+    entry = EntryPoint("aws", "elsewhere.prices:Prices", PROVIDER_GROUP)
+    assert entries_with_prices([entry]) == [entry]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from trainfare_core.errors import InputError, PricesUnavailableError, TrainfareError
-from trainfare_providers.plugins import ProviderEntry, provider_entries
+from trainfare_providers.plugins import ProviderEntry, entries_with_prices
 
 if TYPE_CHECKING:
     from trainfare.prices.lock import LockHeader
@@ -80,7 +80,7 @@ def load_prices(
     entries: Iterable[ProviderEntry] | None = None, choice: PriceChoice | None = None
 ) -> LoadedPrices:
     """
-    Load every price plug-in, each in its own `try`, or the lock instead.
+    Load every price plug-in that can have prices, each in its own `try`, or the lock instead.
 
     Args:
         entries: the plug-ins; None takes the installed ones of the group `trainfare.providers`.
@@ -104,7 +104,7 @@ def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) ->
 
     books: list[PriceBook] = []
     problems: list[str] = []
-    for entry in provider_entries(entries):
+    for entry in entries_with_prices(entries):
         book = _book_or_problem(entry)
         if isinstance(book, PriceBook):
             books.append(book)

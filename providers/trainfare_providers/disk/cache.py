@@ -26,14 +26,12 @@ import polars as pl
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
+from trainfare_providers.disk.folder import CACHE_VARIABLE, PRICE_FILE_ENDING, default_folder, price_file
 from trainfare_providers.disk.seal import BookFacts, SealError, opened, sealed
 
 __all__ = ["CACHE_VARIABLE", "BookCache", "BookFacts", "CachedBook", "default_folder"]
 
-CACHE_VARIABLE: Final = "TRAINFARE_PRICE_CACHE"
 MAX_CACHE_BYTES: Final = 512 * 2**20
-
-_ENDING: Final = ".parquet"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}", re.ASCII)
 _LEFT_OVER_S: Final = 3600.0
 _LOCK_WAIT_S: Final = 5.0
@@ -55,16 +53,6 @@ class CachedBook:
     book: PriceBook
     facts: BookFacts
     sha256: str
-
-
-def default_folder() -> Path:
-    """Return the folder of the price files: `TRAINFARE_PRICE_CACHE`, or the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named)
-    import platformdirs
-
-    return platformdirs.user_cache_path("trainfare", appauthor=False) / "prices"
 
 
 class BookCache:
@@ -171,7 +159,7 @@ class BookCache:
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise InputError(f"price file {name!r}: a name is lower-case letters, digits, - and _")
-        return self.folder / f"{name}{_ENDING}"
+        return price_file(name, self.folder)
 
     def _set_aside(self, path: Path, why: str) -> None:
         """Warn once and move the file away; a file that cannot be moved is only warned about."""
@@ -189,8 +177,8 @@ class BookCache:
                 facts = path.lstat()
                 if path.name.endswith(".tmp") and self._clock() - facts.st_mtime > _LEFT_OVER_S:
                     path.unlink(missing_ok=True)
-                elif path != keep and stat.S_ISREG(facts.st_mode) and _ENDING in path.suffixes:
-                    sizes.append((path.suffix == _ENDING, facts.st_mtime, facts.st_size, path))
+                elif path != keep and stat.S_ISREG(facts.st_mode) and PRICE_FILE_ENDING in path.suffixes:
+                    sizes.append((path.suffix == PRICE_FILE_ENDING, facts.st_mtime, facts.st_size, path))
             room = self._max_bytes - keep.stat().st_size - sum(size for *_, size, _ in sizes)
             for _, _, size, path in sorted(sizes):
                 if room >= 0:

@@ -1,0 +1,27 @@
+"""Where the price files of this user are; light, so that a look whether there is one costs no import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+__all__ = ["CACHE_VARIABLE", "PRICE_FILE_ENDING", "default_folder", "price_file"]
+
+CACHE_VARIABLE: Final = "TRAINFARE_PRICE_CACHE"
+PRICE_FILE_ENDING: Final = ".parquet"
+
+
+def default_folder() -> Path:
+    """Return the folder of the price files: `TRAINFARE_PRICE_CACHE`, or the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_cache_path("trainfare", appauthor=False) / "prices"
+
+
+def price_file(name: str, folder: Path | None = None) -> Path:
+    """Return the path of the last good prices that are kept under a name, in `default_folder()` or another."""
+    return (default_folder() if folder is None else folder) / f"{name}{PRICE_FILE_ENDING}"
