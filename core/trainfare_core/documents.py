@@ -1,10 +1,15 @@
-"""Base classes of the pydantic models that are read from files or written as JSON."""
+"""Base classes of the pydantic models that are read from files or written as JSON, and the interval they share."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, TypeAlias
 
-__all__ = ["Document", "Record"]
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Document", "Finite", "Interval", "Record"]
+
+Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A quantity that is finite and not negative."""
 
 
 class Record(BaseModel):
@@ -19,3 +24,11 @@ class Document(Record):
     def to_json(self) -> str:
         """Return JSON text, indented by one space; equal documents give equal bytes."""
         return self.model_dump_json(indent=1) + "\n"
+
+
+class Interval(Record):
+    """Median and central 80 % of a quantity: 10 % below `low_80`, 10 % above `high_80`."""
+
+    mid: Finite
+    low_80: Finite
+    high_80: Finite

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.documents import Document, Record
+from trainfare_core.documents import Document, Finite, Interval, Record
 from trainfare_core.prices.facts import PriceBookFacts
 
 __all__ = [
@@ -42,16 +42,7 @@ RejectionReason: TypeAlias = Literal[
     "past_deadline",
     "filtered",
 ]
-Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Interval(Record):
-    """A number with its doubt: the median and the central 80 %."""
-
-    mid: Finite
-    low_80: Finite
-    high_80: Finite
 
 
 class StepParts(Record):

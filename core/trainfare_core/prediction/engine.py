@@ -260,7 +260,7 @@ class _Columns:
         self, run: Run, shapes: MachineShapes, plans: CandidateTable, devices: Devices,
         row: NDArray[np.int64], step: Array,
     ) -> Array:  # fmt: skip
-        known = self._ignorance(run, plans, devices, row, step)
+        known = self._uncertainty_factors(run, plans, devices, row, step)
         general = uncertainty.step_log_sigma(known, run.fit.sigma)
         if run.ledger is None and plans.parallel is None:
             return general
@@ -274,9 +274,9 @@ class _Columns:
         own = uncertainty.widened(own, covered, run.fit.sigma)
         return np.asarray(np.where(known.corrected | known.same_device, np.minimum(general, own), own))
 
-    def _ignorance(
+    def _uncertainty_factors(
         self, run: Run, plans: CandidateTable, devices: Devices, row: NDArray[np.int64], step: Array
-    ) -> uncertainty.Ignorance:
+    ) -> uncertainty.UncertaintyFactors:
         found, fit = devices.found, run.fit
 
         def flag(values: list[bool]) -> Flags:
@@ -285,7 +285,7 @@ class _Columns:
         origin = run.correction.device
         seen = [any(fit.is_measured(d, path) for path in PATHS) for d in found]
         safe = np.where(step > 0, step, 1.0)
-        return uncertainty.Ignorance(
+        return uncertainty.UncertaintyFactors(
             same_device=flag([origin is not None and d.name == origin.name for d in found]),
             corrected=flag([origin is not None and d.kind == origin.kind for d in found]),
             unmeasured=flag([not r.measured for r in devices.rates]),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.candidates import SHARDINGS, CandidateTable
-from trainfare_core.documents import Document, Record
+from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import CannotTellError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
@@ -23,28 +23,9 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["Interval", "KindTime", "MachinePrediction", "MemoryBreakdown", "StepParts", "predict_machine"]
+__all__ = ["KindTime", "MachinePrediction", "MemoryBreakdown", "predict_machine"]
 
 Sharding = Literal["auto", "none", "ddp", "fsdp"]
-
-
-class Interval(Record):
-    """A median and its central 80 %."""
-
-    mid: float
-    low_80: float
-    high_80: float
-
-
-class StepParts(Record):
-    """Parts of the step, seconds; they add up to it. `communication_hidden_s` runs beside them."""
-
-    compute_bound_s: float
-    memory_bound_s: float
-    launch_s: float
-    communication_s: float
-    input_s: float
-    communication_hidden_s: float
 
 
 class KindTime(Record):
@@ -69,6 +50,16 @@ class MemoryBreakdown(Record):
 
 class MachinePrediction(Document):
     """One job on one machine or several alike; times are seconds of one optimizer step of the whole run."""
+
+    class StepParts(Record):
+        """Parts of the step, seconds; they add up to it. `communication_hidden_s` runs beside them."""
+
+        compute_bound_s: float
+        memory_bound_s: float
+        launch_s: float
+        communication_s: float
+        input_s: float
+        communication_hidden_s: float
 
     schema_version: Literal[1] = 1
     job: str
@@ -231,7 +222,7 @@ def _answer(
         step_s=_interval(step_s, log_sigma),
         samples_per_s=_interval(samples * scale * world / step_s, log_sigma) if samples else None,
         tokens_per_s=_interval(tokens * scale * world / step_s, log_sigma) if tokens else None,
-        parts=StepParts(
+        parts=MachinePrediction.StepParts(
             compute_bound_s=float(table.compute_s[row]),
             memory_bound_s=float(table.memory_s[row]),
             launch_s=float(table.launch_s[row]),

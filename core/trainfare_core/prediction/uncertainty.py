@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.prediction.roofline.coefficients import SigmaFit
 
-__all__ = ["Z80", "Ignorance", "step_log_sigma", "widened"]
+__all__ = ["Z80", "UncertaintyFactors", "step_log_sigma", "widened"]
 
 Array = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ COMPILED_SIGMA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Ignorance:
+class UncertaintyFactors:
     """What is not known about each column; arrays of shape (columns,), shares between 0 and 1."""
 
     same_device: NDArray[np.bool_]
@@ -45,7 +45,7 @@ class Ignorance:
     unknown_bytes_share: float
 
 
-def step_log_sigma(known: Ignorance, fit: SigmaFit) -> Array:
+def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
     """
     Return the standard deviation of ln(step time); every kind of ignorance adds its variance, none takes
     away.
@@ -69,7 +69,7 @@ def step_log_sigma(known: Ignorance, fit: SigmaFit) -> Array:
     return np.asarray(np.sqrt(variance))
 
 
-def widened(sigma: Array, known: Ignorance, fit: SigmaFit) -> Array:
+def widened(sigma: Array, known: UncertaintyFactors, fit: SigmaFit) -> Array:
     """
     Return a sigma that already counts devices and networks, with the doubts of the job itself added.
 

@@ -14,7 +14,8 @@ from trainfare.prelaunch.profile_input import read_profile
 from trainfare.report.escape import terminal_text
 
 if TYPE_CHECKING:
-    from trainfare_core.prediction import Interval, MachinePrediction
+    from trainfare_core.documents import Interval
+    from trainfare_core.prediction import MachinePrediction
 
 __all__ = ["OutputFormat", "Strategy", "predict"]
 
