@@ -22,17 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainfare_core.decline import (
-    Hindcast,
-    HindcastError,
-    Series,
-    fit_moore,
-    forecast,
-    hindcast,
-    is_improving,
-    surrogate_bands,
-)
-from trainfare_core.decline.least_squares import least_squares
+import numpy as np
+from scipy import stats
+
+from benchmarks.decline.hindcast import Hindcast, HindcastError, hindcast
+from benchmarks.decline.surrogates import surrogate_bands
+from trainfare_core.decline import MooreFit, Series, fit_moore, forecast, is_improving
 
 M = 5
 TAUS = tuple(range(1, 21))
@@ -125,26 +120,23 @@ def improving(series_set: dict[str, Series]) -> dict[str, Series]:
 
 def errors_of(done: Iterable[HindcastError]) -> dict[str, Any]:
     """Return E of the truth tables: fractions, of the cost; coverage of the product's own intervals."""
-    hits = list(done)
-    ape = sorted(abs(math.expm1(-each.log_error)) for each in hits)
-    bias = [math.expm1(-each.log_error) for each in hits]
-    pooled = Hindcast("moore", M, tuple(hits))
+    pooled = Hindcast("moore", M, tuple(done))
+    signed = np.expm1([-each.log_error for each in pooled.errors])
+    ape = np.abs(signed)
     return {
         "n": len(ape),
-        "mape": math.fsum(ape) / len(ape),
-        "median_ape": quantile(ape, 0.5),
-        "p90_ape": quantile(ape, 0.9),
-        "worst_ape": ape[-1],
-        "bias": math.fsum(bias) / len(bias),
+        "mape": float(ape.mean()),
+        "median_ape": float(np.median(ape)),
+        "p90_ape": float(np.quantile(ape, 0.9)),
+        "worst_ape": float(ape.max()),
+        "bias": float(signed.mean()),
         "coverage": {name: pooled.coverage(level, 1.2) for name, level in LEVELS.items()},
     }
 
 
-def quantile(values: list[float], p: float) -> float:
-    place = p * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (values[high] - values[low]) * (place - low)
+def noise_line(fits: list[MooreFit]) -> Any:
+    """Return scipy's regression of K on |mu|, one point a technology."""
+    return stats.linregress([abs(fit.rate.log_per_year) for fit in fits], [f.k_per_sqrt_year for f in fits])
 
 
 def coverage_text(done: Hindcast) -> str:
@@ -161,12 +153,10 @@ def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
     for (name, published), mine in zip(PUBLISHED_COUNTS.items(), ours, strict=True):
         print(f"{name:28s}{published:12,}{mine:12,}")
     fits = [fit_moore(series) for series in kept.values()]
-    k_line = least_squares(
-        [[1.0] * len(fits), [abs(fit.rate.log_per_year) for fit in fits]], [f.k_per_sqrt_year for f in fits]
-    )
-    print(f"{'K = a + b |mu|: a':28s}{'0.02 (.008)':>12s}{k_line.coefficients[0]:12.4f}")
-    print(f"{'b':28s}{'0.76 (.04)':>12s}{k_line.coefficients[1]:12.3f}")
-    print(f"{'R squared':28s}{'0.87':>12s}{k_line.r_squared:12.3f}")
+    line = noise_line(fits)
+    print(f"{'K = a + b |mu|: a':28s}{'0.02 (.008)':>12s}{line.intercept:12.4f}")
+    print(f"{'b':28s}{'0.76 (.04)':>12s}{line.slope:12.3f}")
+    print(f"{'R squared':28s}{'0.87':>12s}{line.rvalue**2:12.3f}")
     bands = {
         theta: surrogate_bands(kept, M, TAUS, theta, runs=surrogates, seed=1) for theta in (0.0, 0.25, 0.63)
     }
@@ -191,8 +181,8 @@ def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
         "improving": ours[1],
         "forecasts": ours[2],
         "forecasts_to_20": ours[3],
-        "k_intercept": k_line.coefficients[0],
-        "k_slope": k_line.coefficients[1],
+        "k_intercept": line.intercept,
+        "k_slope": line.slope,
         "xi": {str(tau): value for tau, value in measured.items()},
         "xi_published": {str(tau): value for tau, value in PUBLISHED_XI.items()},
         "surrogate_bands": {

@@ -13,8 +13,6 @@ from .cost_in_year import CostQuestion, Rates, cost_in_year
 from .decomposition import CostCause, Decomposition, RunState, decompose, run_cost
 from .errors import DeclineError, TooLittleDataError
 from .forecast import Basis, CostInterval, Forecast, forecast
-from .hindcast import Hindcast, HindcastError, hindcast
-from .laws import LAWS, LawFit, fit_law
 from .moore import (
     MooreFit,
     fit_moore,
@@ -28,13 +26,11 @@ from .outlook import BreakEvenValue, DatedCost, Outlook, outlook
 from .priors import PRIORS, AlgorithmDomain, PublishedRate, algorithms, hardware
 from .rates import LogRate, compose
 from .series import Series, decimal_year
-from .surrogates import SurrogateBand, surrogate_bands
 from .uncertain_rate import UncertainRate
 from .wait import DeclineQuantiles, Waiting, wait
 from .wright import WrightFit, experience, fit_wright, learning_rate, sahal_rate, wright_variance
 
 __all__ = [
-    "LAWS",
     "PRIORS",
     "AlgorithmDomain",
     "Basis",
@@ -48,9 +44,6 @@ __all__ = [
     "DeclineQuantiles",
     "Decomposition",
     "Forecast",
-    "Hindcast",
-    "HindcastError",
-    "LawFit",
     "LogRate",
     "MooreFit",
     "Outlook",
@@ -58,7 +51,6 @@ __all__ = [
     "Rates",
     "RunState",
     "Series",
-    "SurrogateBand",
     "TooLittleDataError",
     "Triple",
     "UncertainRate",
@@ -72,12 +64,10 @@ __all__ = [
     "decimal_year",
     "decompose",
     "experience",
-    "fit_law",
     "fit_moore",
     "fit_wright",
     "forecast",
     "hardware",
-    "hindcast",
     "is_improving",
     "learning_rate",
     "mean_square_error",
@@ -87,7 +77,6 @@ __all__ = [
     "probability_cheaper",
     "run_cost",
     "sahal_rate",
-    "surrogate_bands",
     "wait",
     "wright_variance",
 ]

@@ -7,14 +7,14 @@ The mean of exp(Student t) does not exist, so quantiles are given, and a mean on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, TypeAlias
 
 from .errors import DeclineError
 from .moore import MooreFit, log_variance
-from .special import normal_cdf, normal_quantile, t_cdf, t_density, t_quantile
-from .uncertain_rate import mixture_quantile
+from .student_t import StudentT
+from .uncertain_rate import STANDARD_NORMAL, UnitDistribution, mixture_quantile
 from .wright import WrightFit, wright_variance
 
 __all__ = [
@@ -110,14 +110,8 @@ class Forecast:
         Raises:
             DeclineError: p is not strictly between 0 and 1.
         """
-        parts, dof = [(part.centre, part.scale) for part in self.parts], self.dof
-        if dof is None:
-            return math.exp(mixture_quantile(parts, p))
-        return math.exp(
-            mixture_quantile(
-                parts, p, lambda z: t_cdf(z, dof), lambda z: t_density(z, dof), lambda q: t_quantile(q, dof)
-            )
-        )
+        parts = [(part.centre, part.scale) for part in self.parts]
+        return math.exp(mixture_quantile(parts, p, self._unit))
 
     def interval(self, level: float) -> CostInterval:
         """
@@ -138,7 +132,11 @@ class Forecast:
         if not cost > 0:
             msg = f"cost: {cost} is not above 0"
             raise DeclineError(msg)
-        return self._chance_below(math.log(cost))
+        z = math.log(cost)
+        return fmean(
+            self._unit.cdf((z - part.centre) / part.scale) if part.scale > 0 else float(z >= part.centre)
+            for part in self.parts
+        )
 
     def mean_if_k_known(self) -> float:
         """
@@ -150,7 +148,7 @@ class Forecast:
         if self.dof is not None:
             msg = "mean: exp of a Student t has none; use the median, or forecast with dist='normal'"
             raise DeclineError(msg)
-        return math.fsum(math.exp(part.centre + part.scale**2 / 2) for part in self.parts) / len(self.parts)
+        return fmean(math.exp(part.centre + part.scale**2 / 2) for part in self.parts)
 
     @property
     def informative(self) -> bool:
@@ -158,14 +156,9 @@ class Forecast:
         bounds = self.interval(0.95)
         return bounds.high < bounds.low * UNINFORMATIVE_FACTOR
 
-    def _chance_below(self, log_cost: float) -> float:
-        dof = self.dof
-        cdf: Callable[[float], float] = normal_cdf if dof is None else lambda z: t_cdf(z, dof)
-        chances = (
-            cdf((log_cost - part.centre) / part.scale) if part.scale > 0 else float(log_cost >= part.centre)
-            for part in self.parts
-        )
-        return math.fsum(chances) / len(self.parts)
+    @property
+    def _unit(self) -> UnitDistribution:
+        return STANDARD_NORMAL if self.dof is None else StudentT(self.dof)
 
 
 def mixture(centres: tuple[float, ...], scale: float, year: float, basis: Basis) -> Forecast:
@@ -257,4 +250,6 @@ def _growth_draws(fit: WrightFit, tau: float, draws: int = 41) -> tuple[float, .
     mean = math.fsum(fit.growth) / fit.m
     std = math.sqrt(math.fsum((x - mean) ** 2 for x in fit.growth) / (fit.m - 1))
     wide = std * math.sqrt(tau + tau * tau / fit.m)
-    return tuple(max(0.0, mean * tau + wide * normal_quantile((i + 0.5) / draws)) for i in range(draws))
+    return tuple(
+        max(0.0, mean * tau + wide * STANDARD_NORMAL.inv_cdf((i + 0.5) / draws)) for i in range(draws)
+    )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from .errors import DeclineError, TooLittleDataError
 from .rates import LogRate
 from .series import Series
-from .special import normal_cdf, t_cdf
+from .student_t import StudentT
+from .uncertain_rate import STANDARD_NORMAL
 
 __all__ = [
     "MIN_DIFFERENCES",
@@ -147,7 +148,7 @@ def probability_cheaper(one: MooreFit, other: MooreFit, year: float, theta: floa
     ]
     variance = sum(log_variance(fit, tau, theta) for fit, tau in zip((one, other), horizons, strict=True))
     gap = ends[1] - ends[0]
-    return normal_cdf(gap / math.sqrt(variance)) if variance else float(gap > 0)
+    return STANDARD_NORMAL.cdf(gap / math.sqrt(variance)) if variance else float(gap > 0)
 
 
 def log_variance(fit: MooreFit, tau_years: float, theta: float) -> float:
@@ -174,7 +175,7 @@ def improvement_p_value(series: Series) -> float:
     k = math.sqrt(_k_squared(logs, times, mu))
     if k == 0:
         return float(mu >= 0)
-    return t_cdf(mu * math.sqrt(span) / k, m - 1)
+    return StudentT(m - 1).cdf(mu * math.sqrt(span) / k)
 
 
 def is_improving(series: Series, level: float = 0.10) -> bool:

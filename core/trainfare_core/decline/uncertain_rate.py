@@ -1,29 +1,50 @@
-"""A decline rate that is itself uncertain: equally likely values of lambda, each with a normal doubt about it."""
+"""An uncertain rate of decline: equally likely values of lambda, each with normally distributed error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import Protocol
 
 from .errors import DeclineError
 from .rates import LN2, LogRate
-from .special import normal_cdf, normal_density, normal_quantile
+from .student_t import check_probability
 
-__all__ = ["ATOMS", "UncertainRate", "mixture_quantile"]
+__all__ = ["ATOMS", "STANDARD_NORMAL", "UncertainRate", "UnitDistribution", "mixture_quantile"]
 
 ATOMS = 201
-"""Equally likely values a skewed distribution is kept as; odd, so that its median is one of them."""
+"""
+Equally likely values that stand for a skewed distribution; odd, so that its median is one of them. Each value stands
+for half a percent of probability; more would cost time in proportion (a mixture's quantile sums over all of them).
+"""
+STANDARD_NORMAL = NormalDist()
+
+
+class UnitDistribution(Protocol):
+    """A continuous distribution with centre 0 and scale 1: `statistics.NormalDist()` or `StudentT`."""
+
+    def cdf(self, x: float, /) -> float:
+        """Return P(X <= x)."""
+        ...
+
+    def pdf(self, x: float, /) -> float:
+        """Return the density at x."""
+        ...
+
+    def inv_cdf(self, p: float, /) -> float:
+        """Return x with P(X <= x) = p, 0 < p < 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class UncertainRate:
     """
-    The distribution of lambda = -mu, the log-rate of decline a year; above 0 is cheaper, below 0 dearer.
+    The distribution of lambda = -mu, the log-rate of decline a year; above 0 is cheaper, below 0 more expensive.
 
     Attributes:
         centres: equally likely values, rising.
-        std: standard deviation of the normal doubt about each of them.
+        std: standard deviation of the normal error about each of them.
     """
 
     centres: tuple[float, ...]
@@ -31,7 +52,7 @@ class UncertainRate:
 
     @classmethod
     def certain(cls, rate: LogRate) -> UncertainRate:
-        """Take one rate as known."""
+        """Take one rate as known exactly."""
         return cls((-rate.log_per_year,))
 
     @classmethod
@@ -56,7 +77,7 @@ class UncertainRate:
             months: the published value, taken as the median.
             low_months: lower end of the interval.
             high_months: upper end.
-            level: what the interval covers, e.g. 0.9.
+            level: probability that the interval covers, e.g. 0.9.
 
         Raises:
             DeclineError: not 0 < low < months < high, or a level that is no probability.
@@ -64,12 +85,10 @@ class UncertainRate:
         if not 0 < low_months < months < high_months:
             msg = f"halving time: {months} months is not inside {low_months} to {high_months}"
             raise DeclineError(msg)
-        sigma = math.log(high_months / low_months) / (2 * normal_quantile((1 + level) / 2))
-        return cls(
-            tuple(
-                12 * LN2 / months * math.exp(sigma * normal_quantile((i + 0.5) / ATOMS)) for i in range(ATOMS)
-            )
-        )
+        check_probability(level)
+        sigma = math.log(high_months / low_months) / (2 * STANDARD_NORMAL.inv_cdf((1 + level) / 2))
+        at = (STANDARD_NORMAL.inv_cdf((i + 0.5) / ATOMS) for i in range(ATOMS))
+        return cls(tuple(12 * LN2 / months * math.exp(sigma * z) for z in at))
 
     def plus(self, other: UncertainRate) -> UncertainRate:
         """Return the sum of two independent rates (log-rates add), its centres thinned to ATOMS."""
@@ -80,7 +99,7 @@ class UncertainRate:
 
     def quantile(self, p: float) -> float:
         """
-        Return lambda below which the rate lies with chance p.
+        Return the lambda below which the rate lies with probability p.
 
         Raises:
             DeclineError: p is not strictly between 0 and 1.
@@ -88,20 +107,16 @@ class UncertainRate:
         return mixture_quantile([(centre, self.std) for centre in self.centres], p)
 
     def chance_above(self, decline_log_per_year: float) -> float:
-        """Return the chance that lambda is above a value."""
+        """Return the probability that lambda is above a value."""
         if self.std == 0:
-            return sum(centre > decline_log_per_year for centre in self.centres) / len(self.centres)
-        return math.fsum(
-            normal_cdf((centre - decline_log_per_year) / self.std) for centre in self.centres
-        ) / len(self.centres)
+            return fmean(centre > decline_log_per_year for centre in self.centres)
+        return fmean(
+            STANDARD_NORMAL.cdf((centre - decline_log_per_year) / self.std) for centre in self.centres
+        )
 
 
 def mixture_quantile(
-    parts: list[tuple[float, float]],
-    p: float,
-    cdf: Callable[[float], float] = normal_cdf,
-    density: Callable[[float], float] = normal_density,
-    quantile: Callable[[float], float] = normal_quantile,
+    parts: list[tuple[float, float]], p: float, unit: UnitDistribution = STANDARD_NORMAL
 ) -> float:
     """
     Return x with P(X <= x) = p for equally likely parts (centre, scale), by Newton steps kept inside a bracket.
@@ -109,24 +124,23 @@ def mixture_quantile(
     Args:
         parts: at least one; a scale of 0 is a certain value.
         p: strictly between 0 and 1.
-        cdf: of the standard variable.
-        density: of the standard variable.
-        quantile: of the standard variable.
+        unit: distribution of (X - centre) / scale in every part.
 
     Raises:
         DeclineError: p is not strictly between 0 and 1.
     """
-    unit = quantile(p)
-    ends = [centre + unit * scale for centre, scale in parts]
-    low, high = min(ends), max(ends)
+    check_probability(p)
+    z_at_p = unit.inv_cdf(p)
+    quantiles = [centre + z_at_p * scale for centre, scale in parts]
+    low, high = min(quantiles), max(quantiles)
     x = (low + high) / 2
     while high - low > 1e-12 * max(1.0, abs(high)):
         below = slope = 0.0
         for centre, scale in parts:
             if scale > 0:
                 z = (x - centre) / scale
-                below += cdf(z)
-                slope += density(z) / scale
+                below += unit.cdf(z)
+                slope += unit.pdf(z) / scale
             else:
                 below += x >= centre
         excess = below / len(parts) - p

@@ -9,7 +9,7 @@ import pytest
 from builders.decline_figures import HARD_DISKS
 from trainfare_core.decline import DeclineError, Series, fit_moore, fit_wright, forecast
 from trainfare_core.decline.forecast import RHO, THETA
-from trainfare_core.decline.special import t_quantile
+from trainfare_core.decline.student_t import StudentT
 
 YEARS, COSTS, MADE = zip(*HARD_DISKS, strict=True)
 DISKS = Series.of(YEARS, COSTS, production=MADE)
@@ -22,7 +22,7 @@ def test_moore_quantiles_are_student_t_about_the_median() -> None:
     median = math.log(fit.last_cost) + 3 * fit.rate.log_per_year
     assert math.log(then.median) == pytest.approx(median)
     variance = (-2 * THETA + (1 + 8 * THETA / 5 + THETA**2) * (3 + 9 / 5)) / (1 + THETA**2)
-    half = 1.2 * fit.k_per_sqrt_year * math.sqrt(variance) * t_quantile(0.975, 4)
+    half = 1.2 * fit.k_per_sqrt_year * math.sqrt(variance) * StudentT(4).inv_cdf(0.975)
     bounds = then.interval(0.95)
     assert math.log(bounds.high) == pytest.approx(median + half)
     assert math.log(bounds.low) == pytest.approx(median - half)

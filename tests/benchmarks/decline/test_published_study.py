@@ -1,24 +1,16 @@
-"""The published study on its own data: counts, every drift and noise, error growth, coverage, surrogates (T2-T5)."""
+"""The published study on its own data: counts, every drift and noise, error growth, coverage, surrogates."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from trainfare_core.decline import (
-    Hindcast,
-    Series,
-    fit_moore,
-    fit_wright,
-    hindcast,
-    is_improving,
-    surrogate_bands,
-)
+from benchmarks import decline_hindcast
+from benchmarks.decline.hindcast import Hindcast, hindcast
+from benchmarks.decline.surrogates import surrogate_bands
+from trainfare_core.decline import Series, fit_moore, fit_wright, is_improving
 
 TOP = Path(__file__).resolve().parents[3]
 DATA = TOP.parent / "shared" / "data" / "cost_decline"
@@ -30,25 +22,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def benchmark_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "decline_hindcast", TOP / "benchmarks" / "decline_hindcast.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def studied(benchmark_module: ModuleType) -> dict[str, dict[str, Series]]:
-    found = benchmark_module.technologies(benchmark_module.read(DATA / "technology_curves.csv"))
+def studied() -> dict[str, dict[str, Series]]:
+    found = decline_hindcast.technologies(decline_hindcast.read(DATA / "technology_curves.csv"))
     return {
         "all": found["FL2016"].costs,
-        "improving": benchmark_module.improving(found["FL2016"].costs),
-        "pcdb": benchmark_module.improving(found["PCDB"].produced),
+        "improving": decline_hindcast.improving(found["FL2016"].costs),
+        "pcdb": decline_hindcast.improving(found["PCDB"].produced),
         "produced": found["PCDB"].produced,
     }
 
@@ -58,7 +37,7 @@ def percents(done: Hindcast) -> list[int]:
 
 
 def test_every_drift_and_noise(studied: dict[str, dict[str, Series]]) -> None:
-    """T2: mu and K of all 66 technologies to four digits; 53 improve."""
+    """Mu and K of all 66 technologies to four digits; 53 improve."""
     with (DATA / "technology_summary.csv").open(newline="", encoding="utf-8") as stream:
         summary = list(csv.DictReader(stream))
     assert len(summary) == len(studied["all"]) == 66
@@ -71,20 +50,17 @@ def test_every_drift_and_noise(studied: dict[str, dict[str, Series]]) -> None:
     assert len(studied["improving"]) == 53
 
 
-def test_noise_goes_with_drift(studied: dict[str, dict[str, Series]], benchmark_module: ModuleType) -> None:
-    """T2: K = 0.0190 (.0077) + 0.759 (.042) |mu|, R squared .867."""
+def test_noise_goes_with_drift(studied: dict[str, dict[str, Series]]) -> None:
+    """K = 0.0190 (.0077) + 0.759 (.042) |mu|, R squared .867."""
     fits = [fit_moore(series) for series in studied["improving"].values()]
-    line = benchmark_module.least_squares(
-        [[1.0] * len(fits), [abs(fit.rate.log_per_year) for fit in fits]],
-        [fit.k_per_sqrt_year for fit in fits],
-    )
-    assert line.coefficients == pytest.approx((0.0190, 0.759), abs=0.0005)
-    assert line.standard_errors == pytest.approx((0.0077, 0.042), abs=0.0005)
-    assert line.r_squared == pytest.approx(0.867, abs=0.0005)
+    line = decline_hindcast.noise_line(fits)
+    assert (line.intercept, line.slope) == pytest.approx((0.0190, 0.759), abs=0.0005)
+    assert (line.intercept_stderr, line.stderr) == pytest.approx((0.0077, 0.042), abs=0.0005)
+    assert line.rvalue**2 == pytest.approx(0.867, abs=0.0005)
 
 
 def test_error_growth_and_coverage(studied: dict[str, dict[str, Series]]) -> None:
-    """T3: 8,212 and 6,391 forecasts, the Xi row and the coverage rows, to the printed digits."""
+    """8,212 and 6,391 forecasts, the Xi row and the coverage rows, to the printed digits."""
     kept = studied["improving"]
     assert len(hindcast(kept, 5, range(1, 100)).errors) == 8212
     done = hindcast(kept, 5, moving_average=0.63)
@@ -111,7 +87,7 @@ def test_error_growth_and_coverage(studied: dict[str, dict[str, Series]]) -> Non
 
 
 def test_wright_on_pcdb(studied: dict[str, dict[str, Series]]) -> None:
-    """T5: four learning rates, and 49/90/93 % for rho .19 over 6,186 forecasts."""
+    """Four learning rates, and 49/90/93 % for rho .19 over 6,186 forecasts."""
     rates = {"DRAM": 37.6, "Transistor": 44.5, "Hard Disk Drive": 46.8, "Photovoltaics 2": 26.9}
     for name, percent in rates.items():
         assert round(100 * fit_wright(studied["produced"][name]).learning_rate, 1) == percent
@@ -122,7 +98,7 @@ def test_wright_on_pcdb(studied: dict[str, dict[str, Series]]) -> None:
 
 
 def test_surrogates_choose_theta(studied: dict[str, dict[str, Series]]) -> None:
-    """T4: theta 0 fails at every horizon and .25 at 1 to 4; .63 holds from 2 on and is on the edge at 1."""
+    """Theta 0 fails at every horizon and .25 at 1 to 4; .63 holds from 2 on and is on the edge at 1."""
     taus = tuple(range(1, 21))
     measured = {tau: hindcast(studied["improving"], 5, (tau,)).mean_square() for tau in taus}
     bands = {

@@ -3,7 +3,7 @@ The other laws that have been proposed, as regressions on levels, for comparison
 
 Nagy, Farmer, Bui & Trancik 2013, "Statistical basis for predicting technological progress", PLoS ONE 8(2), with 62
 technologies: Wright best, Moore close. Trend-stationary fits such as these lose to the difference-stationary ones of
-`moore` and `wright` when they forecast (Farmer & Lafond 2016), and give no honest interval.
+`trainfare_core.decline` when they forecast (Farmer & Lafond 2016), and give no usable interval.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from .errors import DeclineError
-from .least_squares import least_squares
-from .series import Series
-from .wright import experience
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.decline import DeclineError, Series, TooLittleDataError, experience
 
 __all__ = ["LAWS", "Law", "LawFit", "fit_law"]
+
+Array: TypeAlias = NDArray[np.float64]
 
 Law: TypeAlias = Literal["moore", "wright", "lagged_wright", "goddard", "sinclair_klepper_cohen", "nordhaus"]
 Term: TypeAlias = Literal["time", "production", "cumulative", "cumulative_before"]
@@ -42,14 +44,12 @@ class LawFit:
         law: its name.
         constant: b.
         coefficients: one a term of `LAWS[law]`: a year for time, an exponent for amounts.
-        standard_errors: of the coefficients, as if the residuals were independent, which they are not.
         residual_std: of ln(cost).
     """
 
     law: Law
     constant: float
     coefficients: tuple[float, ...]
-    standard_errors: tuple[float, ...]
     residual_std: float
 
     def cost(self, year: float, production: float = 1.0, cumulative_before: float = 1.0) -> float:
@@ -86,10 +86,27 @@ def fit_law(series: Series, law: Law, z0: Literal["growth"] | float = "growth") 
     made = series.production or (1.0,) * len(series.times)
     before = experience(made, z0) if law != "moore" else made
     rows = [_terms(law, *point) for point in zip(series.times, made, before, strict=True)]
-    fitted = least_squares([[1.0] * len(rows), *map(list, zip(*rows, strict=True))], series.logs)
+    constant, *slopes = _least_squares(np.column_stack([np.ones(len(rows)), rows]), np.array(series.logs))
+    residuals = np.array(series.logs) - constant - np.array(rows) @ slopes
     return LawFit(
-        law, fitted.coefficients[0], fitted.coefficients[1:], fitted.standard_errors[1:], fitted.residual_std
+        law, constant, tuple(slopes), float(np.sqrt(residuals @ residuals / (len(rows) - 1 - len(slopes))))
     )
+
+
+def _least_squares(columns: Array, target: Array) -> list[float]:
+    """Return the coefficients of the columns, shape (n, p)."""
+    n, p = columns.shape
+    if n <= p:
+        msg = f"least squares: {n} points for {p} coefficients"
+        raise TooLittleDataError(msg)
+    # Scaled to length 1, so that the test for dependent columns does not depend on units.
+    lengths = np.linalg.norm(columns, axis=0)
+    lengths[lengths == 0] = 1.0
+    coefficients, _, rank, _ = np.linalg.lstsq(columns / lengths, target, rcond=1e-9)
+    if rank < p:
+        msg = "least squares: the columns are linearly dependent, so that no coefficient is determined"
+        raise DeclineError(msg)
+    return [float(value) for value in coefficients / lengths]
 
 
 def _terms(law: Law, year: float, production: float, before: float) -> tuple[float, ...]:

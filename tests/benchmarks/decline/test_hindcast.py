@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from benchmarks.decline.hindcast import Hindcast, hindcast
+from benchmarks.decline.surrogates import surrogate_bands
 from builders.decline_figures import DRAM, HARD_DISKS, PHOTOVOLTAICS
 from trainfare_core.decline import (
     DeclineError,
@@ -14,10 +16,7 @@ from trainfare_core.decline import (
     fit_moore,
     fit_wright,
     forecast,
-    hindcast,
-    surrogate_bands,
 )
-from trainfare_core.decline.hindcast import Hindcast
 
 SOLAR = Series.of([year for year, _ in PHOTOVOLTAICS], [cost for _, cost in PHOTOVOLTAICS])
 DISKS, CHIPS = (
