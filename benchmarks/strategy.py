@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fitting import strategy_curves
-from benchmarks.fitting.strategy import answer_at, reference_of, widening
-from benchmarks.fitting.strategy_rows import Case, read_cases
+from benchmarks.fitting.strategy import answer_at, widening
+from benchmarks.fitting.strategy_rows import Case, read_cases, reference_of
 from trainfare_core.strategy.choice import Choice, advantage, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons
 from trainfare_core.strategy.prior import FEW_SAMPLES
-from trainfare_core.strategy.situation import STRATEGIES, Strategy
+from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 SHARES = {"50": (0.25, 0.75), "80": (0.1, 0.9), "90": (0.05, 0.95)}
 RISK_AT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -81,7 +81,7 @@ def answer(cases: list[Case], group: Callable[[str], str]) -> list[Scored]:
 
 def _scored(case: Case, known: Evidence, factor: float, bar: float) -> Scored:
     choice = choose(case.situation, known)
-    reference = reference_of(case.comparison)
+    reference = reference_of(case.comparison.advantage_pct)
     advantages = case.comparison.advantage_pct
     bands = []
     for name in advantages:
@@ -133,7 +133,7 @@ def most_wins(case: Case, known: Evidence) -> Strategy:
         tried = np.concatenate([values[~np.isnan(values)] for values in others])
         return float(((tried > 0) + 0.5 * (tried == 0)).mean()) if len(tried) else 0.5
 
-    return max((name for name in STRATEGIES if name in case.values), key=share)
+    return max((name for name in STRATEGY_NAMES if name in case.values), key=share)
 
 
 def figures(picks: list[tuple[Case, Strategy]]) -> dict[str, Any]:
@@ -214,10 +214,10 @@ def write_rows(path: Path, scored: list[Scored]) -> None:
         )  # fmt: skip
         for row in scored:
             what, pick = row.case.comparison, row.choice.strategy
-            best = next(name for name in STRATEGIES if row.case.values.get(name) == row.case.best)
+            best = next(name for name in STRATEGY_NAMES if row.case.values.get(name) == row.case.best)
             head = [what.source, what.domain, what.dataset, what.model, what.metric, what.samples, best, pick]
             head += [f"{row.choice.p_best:.3f}", row.answered, f"{row.case.regret(pick):.4f}"]
-            reference = what.advantage_pct[reference_of(what)]
+            reference = what.advantage_pct[reference_of(what.advantage_pct)]
             for band in row.bands:
                 actual = what.advantage_pct[band.strategy] - reference
                 writer.writerow([*head, band.strategy, f"{actual:.3f}", band.low_80, band.high_80])

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fitting.strategy_rows import read_cases
+from benchmarks.fitting.strategy_rows import read_cases, reference_of
 from trainfare_core.strategy.choice import advantage, choose
 from trainfare_core.strategy.evidence import COLUMNS, Comparison, Evidence, comparisons
-from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, metric_kind
+from trainfare_core.strategy.situation import Situation, metric_kind
+from trainfare_core.strategy.strategies import STRATEGY_NAMES
 
 TABLE = Path(__file__).parents[2] / "core/trainfare_core/data/strategy_evidence.csv"
 INSIDE = 0.80
@@ -36,7 +37,7 @@ def table_text(rows: list[Comparison]) -> str:
     writer.writerow(COLUMNS)
     for row in rows:
         numbers = (row.samples, row.scratch_epochs, row.scratch_step_ratio)
-        advantages = (row.advantage_pct.get(name) for name in STRATEGIES)
+        advantages = (row.advantage_pct.get(name) for name in STRATEGY_NAMES)
         cells = ["" if value is None else f"{value:g}" for value in (*numbers, *advantages)]
         writer.writerow(
             [row.source, row.domain, row.dataset, row.model, row.metric, *cells, row.published_in]
@@ -48,7 +49,7 @@ def situation_of(row: Comparison) -> Situation:
     """Return what was known before the comparison was made."""
     return Situation(
         domain=row.domain,
-        offered=tuple(name for name in STRATEGIES if name in row.advantage_pct),
+        offered=tuple(name for name in STRATEGY_NAMES if name in row.advantage_pct),
         samples=row.samples,
         metric=metric_kind(row.metric),
         scratch_epochs=row.scratch_epochs,
@@ -56,17 +57,9 @@ def situation_of(row: Comparison) -> Situation:
     )
 
 
-def reference_of(row: Comparison) -> Strategy:
-    """Return the strategy that the others' intervals are told against."""
-    for name in ("full_finetune", "lora"):
-        if name in row.advantage_pct:
-            return name
-    return next(iter(row.advantage_pct))
-
-
 def needed_widening(row: Comparison, known: Evidence) -> list[float]:
     """Return, for each strategy beside the reference, the factor that just puts it inside the interval."""
-    reference = reference_of(row)
+    reference = reference_of(row.advantage_pct)
     factors = []
     for name in row.advantage_pct:
         if name == reference:

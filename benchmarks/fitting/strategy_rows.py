@@ -11,11 +11,13 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainfare_core.strategy.evidence import Comparison
-from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, metric_kind, task_of
+from trainfare_core.strategy.situation import Situation, metric_kind, task_of
+from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 Line = dict[str, str]
 DETECTION_BATCH = 16
@@ -47,7 +49,7 @@ class Case:
         row = self.comparison
         return Situation(
             domain=row.domain,
-            offered=tuple(name for name in STRATEGIES if name in self.values),
+            offered=tuple(name for name in STRATEGY_NAMES if name in self.values),
             samples=row.samples,
             metric=metric_kind(row.metric),
             scratch_epochs=row.scratch_epochs,
@@ -78,7 +80,7 @@ def read_cases(path: Path) -> tuple[list[Case], Counter[str]]:
 
 
 def _reason(line: Line) -> str:
-    if line["method"] not in STRATEGIES:
+    if line["method"] not in STRATEGY_NAMES:
         return f"method {line['method']}"
     if not line["comparison_id"]:
         return "no comparison_id"
@@ -88,7 +90,7 @@ def _reason(line: Line) -> str:
 
 def case_of(lines: list[Line]) -> Case | str:
     """Return one comparison from its rows, or why it is none."""
-    names = [name for name in STRATEGIES if any(line["method"] == name for line in lines)]
+    names = [name for name in STRATEGY_NAMES if any(line["method"] == name for line in lines)]
     if len(names) < 2:
         return "only one strategy in its comparison"
     first = lines[0]
@@ -119,12 +121,18 @@ def case_of(lines: list[Line]) -> Case | str:
 
 
 def _advantages(values: dict[Strategy, float], *, higher: bool) -> dict[Strategy, float]:
-    reference = values.get("full_finetune", values.get("lora", next(iter(values.values()))))
+    reference = values[reference_of(values)]
     sign = 1.0 if higher else -1.0
     return {
         name: round(100 * sign * (math.log(max(value, LEAST)) - math.log(max(reference, LEAST))), 3)
         for name, value in values.items()
     }
+
+
+def reference_of(names: Iterable[Strategy]) -> Strategy:
+    """Return the strategy that the others are compared with: full fine-tuning, else LoRA, else the first."""
+    tried = list(names)
+    return next((name for name in ("full_finetune", "lora") if name in tried), tried[0])
 
 
 def _scratch_epochs(lines: list[Line], domain: str, samples: float | None) -> float | None:

@@ -15,15 +15,12 @@ from typing import Final
 from trainfare_core.strategy.laws import bit_steps
 from trainfare_core.strategy.prior import lora_over_capacity, needed_step_ratio
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import STRATEGIES, Strategy, task_of
+from trainfare_core.strategy.situation import task_of
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
-__all__ = ["SPREAD", "Amount", "amount_of"]
+__all__ = ["Amount", "amount_of"]
 
 SHARED: Final = 0.6
-SPREAD: Final[dict[Strategy, float]] = {
-    "linear_probe": 0.5, "lora": 0.7, "qlora": 0.7, "full_finetune": 0.7, "scratch": 1.2
-}  # fmt: skip
-"""Standard deviation of ln(samples) without a pilot."""
 OVER_CAPACITY: Final = 4.0
 """LoRA beyond its capacity: 20B against 4B tokens of full fine-tuning once (Biderman et al. 2024); 2 to 6."""
 INSTRUCTION_EPOCHS: Final = {"full_finetune": 2.0, "lora": 3.0}
@@ -69,13 +66,14 @@ def amount_of(question: Question, strategy: Strategy, planned_samples: float | N
         return None
     samples, because = found
     factor, why = _factor(question, strategy)
-    if strategy == "linear_probe" and question.cache_features and question.samples is not None:
+    facts = STRATEGIES[strategy]
+    if facts.trains == "output layer" and question.cache_features and question.samples is not None:
         samples, factor, why = (
             question.samples,
             1.0,
             "one pass of the backbone, later epochs train the head only",
         )
-    spread = SPREAD[strategy]
+    spread = facts.log_samples_sigma
     shared = min(SHARED, 0.9 * spread)
     return Amount(
         samples=samples * factor,
@@ -104,13 +102,13 @@ def _full_finetune(question: Question, planned: float | None) -> tuple[float, st
 
 
 def _factor(question: Question, strategy: Strategy) -> tuple[float, str]:
-    situation = question.situation(STRATEGIES)
-    if strategy == "scratch":
+    situation, facts = question.situation(STRATEGY_NAMES), STRATEGIES[strategy]
+    if not facts.needs_checkpoint:
         if question.checkpoint == "none":
             return 1.0, ""
         ratio = needed_step_ratio(situation)
         return ratio, f"{ratio:g} times as long from scratch, as published"
-    if strategy in ("lora", "qlora"):
+    if facts.trains == "adapters":
         if lora_over_capacity(situation):
             return OVER_CAPACITY, f"{OVER_CAPACITY:g} times as long: the data holds more than the adapters"
         if situation.task == "instruction" and question.epochs is None:

@@ -10,7 +10,7 @@ from trainfare_core.documents import Document, Record
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import Strategy
+from trainfare_core.strategy.strategies import Strategy
 
 __all__ = ["Chance", "Change", "PilotPlan", "StrategyAnswer", "StrategyLine", "TracedFacts"]
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from trainfare_core.strategy.evidence import Evidence, evidence
 from trainfare_core.strategy.prior import FEW_SAMPLES, prior
-from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, modality_of, task_of
+from trainfare_core.strategy.situation import Situation, modality_of, task_of
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = ["ANSWER_AT", "Advantage", "Choice", "advantage", "choose"]
 
@@ -101,7 +102,7 @@ class Choice:
     The strategy of the best quality.
 
     Attributes:
-        strategy: the pick; an order of `STRATEGIES` decides ties.
+        strategy: the pick; an order of `STRATEGY_NAMES` decides ties.
         p_best: product of the chances that it is better than each other offered one.
         closest: the strategy it is least sure to beat.
         against_closest: its advantage over that one.
@@ -124,7 +125,7 @@ def choose(situation: Situation, known: Evidence | None = None) -> Choice:
         known: comparisons; None takes the shipped ones.
     """
     rows = evidence() if known is None else known
-    offered: list[Strategy] = [strategy for strategy in STRATEGIES if strategy in situation.offered]
+    offered: list[Strategy] = [strategy for strategy in STRATEGY_NAMES if strategy in situation.offered]
     edges: dict[tuple[Strategy, Strategy], Advantage] = {}
     p_better: dict[tuple[Strategy, Strategy], float] = {}
     for first, second in itertools.combinations(offered, 2):
@@ -190,9 +191,10 @@ def _nearness(situation: Situation, rows: Evidence, pair: set[Strategy]) -> Colu
     near = _domain_nearness(situation, rows) * _metric_nearness(situation, rows)
     if situation.metric == "conserve":
         near = np.where(rows.kind == "conserve", np.maximum(near, BOTH_CONSERVE), near)
-    if pair != {"lora", "qlora"}:
-        near = near * _size_nearness(situation, rows, adapters=bool(pair & {"lora", "qlora"}))
-    if "scratch" in pair:
+    adapters = [STRATEGIES[one].trains == "adapters" for one in pair]
+    if not all(adapters):
+        near = near * _size_nearness(situation, rows, adapters=any(adapters))
+    if not all(STRATEGIES[one].needs_checkpoint for one in pair):
         near = near * _schedule_nearness(situation.scratch_epochs, rows.scratch_epochs)
     return near
 

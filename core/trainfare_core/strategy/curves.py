@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import ProfileError
-from trainfare_core.strategy.situation import Strategy
+from trainfare_core.strategy.strategies import Strategy
 
 __all__ = ["MOST_POINTS", "CurvePoint", "LearningCurve", "Metric"]
 

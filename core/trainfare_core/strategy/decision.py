@@ -18,7 +18,8 @@ from trainfare_core.strategy.draws import Outcome, law_applies
 from trainfare_core.strategy.evidence import evidence
 from trainfare_core.strategy.laws import chinchilla_draws
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import STRATEGIES, Strategy, task_of
+from trainfare_core.strategy.situation import task_of
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = ["Decision", "Standing", "decide"]
 
@@ -38,7 +39,7 @@ PILOT_CAP: Final = 0.10
 """A pilot costs at most this part of the cheapest plan."""
 LEAST_CUT: Final = 0.02
 RESOLVES: Final = 0.95
-RESOLVES_SCRATCH: Final = 0.6
+RESOLVES_LATE: Final = 0.6
 """Chance that a pilot names the right one: 95-99 % between runs of one schedule (section 5); scratch and
 fine-tuning cross late, an early rank tells little."""
 OSSIFIED_PARAMETERS: Final = 1e7
@@ -131,7 +132,7 @@ def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[St
             expected = float(one.usd.mean()) + rest
         out[name] = Standing(
             p_reach=mine,
-            p_cheapest=None if cheapest is None else float((cheapest == STRATEGIES.index(name)).mean()),
+            p_cheapest=None if cheapest is None else float((cheapest == STRATEGY_NAMES.index(name)).mean()),
             expected_usd=expected,
             falls_back_to=fallback if mine is not None and mine < 1 else None,
             p_within=_p_within(question, one),
@@ -152,7 +153,7 @@ def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
             if hit is not None
         ]
     )
-    index = np.array([STRATEGIES.index(name) for name in names])[usd.argmin(axis=0)]
+    index = np.array([STRATEGY_NAMES.index(name) for name in names])[usd.argmin(axis=0)]
     return np.where(np.isfinite(usd.min(axis=0)), index, -1)
 
 
@@ -182,7 +183,7 @@ def _order(question: Question, standing: Standing, name: Strategy) -> tuple[int,
     reach = standing.p_reach
     level = 0 if reach is None or reach >= REACH_BAR else 1 if reach >= HOPELESS else 2
     usd = standing.expected_usd if standing.expected_usd is not None else np.inf
-    return (0 if within else 1, level, float(usd), STRATEGIES.index(name))
+    return (0 if within else 1, level, float(usd), STRATEGY_NAMES.index(name))
 
 
 def _doubts(
@@ -234,7 +235,7 @@ def _thin_evidence(
             break
     rows = evidence()
     sizes = rows.samples[(rows.domain == question.domain) & ~np.isnan(rows.samples)]
-    size = question.situation(STRATEGIES).samples
+    size = question.situation(STRATEGY_NAMES).samples
     if size is not None and len(sizes) and not 0.1 * sizes.min() <= size <= 10 * sizes.max():
         out.append(
             f"{size:,.0f} samples are more than ten times outside what was published for {question.domain}"
@@ -252,7 +253,7 @@ def _pilot(
         return None
     in_play: tuple[Strategy, ...] = tuple(
         name
-        for name in STRATEGIES
+        for name in STRATEGY_NAMES
         if name in drawn
         and (standings[name].p_cheapest is None or (standings[name].p_cheapest or 0) >= IN_PLAY)
     ) or (pick,)
@@ -266,7 +267,8 @@ def _pilot(
     usd = startup_usd + cut * wanted_usd
     largest = cut * max(PILOT_SHARES)
     saves = _saving_usd(drawn, standings, pick)
-    worth = saves * (RESOLVES_SCRATCH if "scratch" in in_play else RESOLVES)
+    late = any(STRATEGIES[name].crosses_late for name in in_play)
+    worth = saves * (RESOLVES_LATE if late else RESOLVES)
     names = ", ".join(in_play)
     return PilotPlan(
         usd=usd,

@@ -21,7 +21,8 @@ from trainfare_core.strategy.amounts import Amount
 from trainfare_core.strategy.choice import WIDENING, Advantage, advantage
 from trainfare_core.strategy.laws import chinchilla_draws, distinct_tokens, tokens_for_repeats
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import STRATEGIES, Strategy, metric_kind, task_of
+from trainfare_core.strategy.situation import metric_kind, task_of
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = ["DRAWS", "Outcome", "Priced", "ReachedBy", "Sizes", "law_applies", "outcomes"]
 
@@ -116,14 +117,14 @@ def outcomes(
     shared_task, shared_cost = random.standard_normal((2, DRAWS))
     constants = random.standard_normal((DRAWS, 3))
     known_noise = random.standard_normal(DRAWS)
-    own = {name: random.random((4, DRAWS)) for name in STRATEGIES}
+    own = {name: random.random((4, DRAWS)) for name in STRATEGY_NAMES}
     out: dict[Strategy, Outcome] = {}
     for one in priced:
         uniforms = own[one.strategy]
         normal = _normal(uniforms[0])
         log_samples = math.log(one.amount.samples) + one.amount.shared * shared_task + one.amount.own * normal
         samples = np.exp(log_samples)
-        shared = own["lora"][1] if one.strategy == "qlora" else uniforms[1]
+        shared = own[STRATEGIES[one.strategy].compared_through or one.strategy][1]
         edge, quality, value, reached = _quality(
             question,
             one.strategy,
@@ -154,7 +155,7 @@ def outcomes(
 def law_applies(question: Question, strategy: Strategy) -> bool:
     """Whether law 1 answers: a language model from scratch, to a loss."""
     return (
-        strategy == "scratch"
+        not STRATEGIES[strategy].needs_checkpoint
         and task_of(question.domain) == "pretraining"
         and metric_kind(question.metric) == "loss"
         and question.target_value is not None
@@ -193,12 +194,13 @@ def _quality(
         return None, ahead, seen_value, _reached_value(question, seen_value, ahead)
     edge = _edge(question, strategy, reference, sizes)
     relative: Column = np.zeros(DRAWS)
-    if strategy == "qlora" and reference != "lora" and edge is not None:
-        # Through LoRA, so that the two are compared by the comparisons between them.
-        through = _edge(question, "lora", reference, sizes)
-        step = _edge(question, "qlora", "lora", sizes)
-        if through is not None and step is not None:
-            relative = _drawn(through, uniforms[0]) + _drawn(step, uniforms[1])
+    middle = STRATEGIES[strategy].compared_through
+    if middle is not None and reference != middle and edge is not None:
+        # Both steps from comparisons of just those two: most published comparisons of this strategy are with `middle`.
+        first = _edge(question, middle, reference, sizes)
+        second = _edge(question, strategy, middle, sizes)
+        if first is not None and second is not None:
+            relative = _drawn(first, uniforms[0]) + _drawn(second, uniforms[1])
     elif edge is not None:
         relative = _drawn(edge, uniforms[0])
     value = _value(question, strategy, reference, sizes, relative, known_noise, pilots)

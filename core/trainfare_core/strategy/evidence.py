@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.strategy.situation import STRATEGIES, MetricKind, Strategy, metric_kind
+from trainfare_core.strategy.situation import MetricKind, metric_kind
+from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 __all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
 
@@ -27,7 +28,7 @@ Column = NDArray[np.float64]
 
 COLUMNS: Final = (
     "source", "domain", "dataset", "model", "metric", "samples", "scratch_epochs", "scratch_step_ratio",
-    *(f"{name}_pct" for name in STRATEGIES), "published_in",
+    *(f"{name}_pct" for name in STRATEGY_NAMES), "published_in",
 )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ class Evidence:
     samples: Column
     scratch_epochs: Column
     advantage_pct: Column
-    """Shape (n, strategies), in the order of `STRATEGIES`."""
+    """Shape (n, strategies), in the order of `STRATEGY_NAMES`."""
 
     def __len__(self) -> int:
         """Return the number of comparisons."""
@@ -79,7 +80,7 @@ class Evidence:
         """Put comparisons into columns."""
         kinds: list[MetricKind] = [metric_kind(row.metric) for row in comparisons]
         advantage = [
-            [row.advantage_pct.get(strategy, np.nan) for strategy in STRATEGIES] for row in comparisons
+            [row.advantage_pct.get(strategy, np.nan) for strategy in STRATEGY_NAMES] for row in comparisons
         ]
         return cls(
             source=np.array([row.source for row in comparisons], dtype=np.str_),
@@ -87,7 +88,9 @@ class Evidence:
             kind=np.array(kinds, dtype=np.str_),
             samples=_numbers(row.samples for row in comparisons),
             scratch_epochs=_numbers(row.scratch_epochs for row in comparisons),
-            advantage_pct=np.array(advantage, dtype=np.float64).reshape(len(comparisons), len(STRATEGIES)),
+            advantage_pct=np.array(advantage, dtype=np.float64).reshape(
+                len(comparisons), len(STRATEGY_NAMES)
+            ),
         )
 
     def without(self, source: str) -> Evidence:
@@ -107,7 +110,7 @@ class Evidence:
 
     def advantage_of(self, strategy: Strategy, over: Strategy) -> Column:
         """Return 100 ln(ratio) of one strategy over another, shape (n,); NaN where either was not tried."""
-        first, second = STRATEGIES.index(strategy), STRATEGIES.index(over)
+        first, second = STRATEGY_NAMES.index(strategy), STRATEGY_NAMES.index(over)
         return self.advantage_pct[:, first] - self.advantage_pct[:, second]
 
 
@@ -125,7 +128,7 @@ def evidence() -> Evidence:
 
 
 def _comparison(row: dict[str, str]) -> Comparison:
-    cells: dict[Strategy, str] = {strategy: row[f"{strategy}_pct"] for strategy in STRATEGIES}
+    cells: dict[Strategy, str] = {strategy: row.get(f"{strategy}_pct", "") for strategy in STRATEGY_NAMES}
     return Comparison(
         source=row["source"],
         domain=row["domain"],

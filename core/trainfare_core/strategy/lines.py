@@ -17,7 +17,7 @@ from trainfare_core.strategy.answer import Change, StrategyAnswer, StrategyLine,
 from trainfare_core.strategy.decision import Decision, Standing, decide
 from trainfare_core.strategy.draws import Outcome, Priced, ReachedBy, Sizes, outcomes
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import STRATEGIES, Strategy
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = ["Found", "answer_of"]
 
@@ -120,22 +120,18 @@ def answer_of(
 def _reference(question: Question, priced: Sequence[Priced]) -> Strategy:
     """Return the strategy that quality is told against: full fine-tuning, else what is known, else the first."""
     there = [one.strategy for one in priced]
-    wanted: tuple[Strategy, ...] = ("full_finetune", question.known_strategy, *reversed(STRATEGIES))
+    wanted: tuple[Strategy, ...] = ("full_finetune", question.known_strategy, *reversed(STRATEGY_NAMES))
     return next(name for name in wanted if name in there)
 
 
 def _parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
-    for name in ("full_finetune", "scratch"):
-        profile = profiles.get(name)
-        if profile is not None:
-            return float(sum(group.count for group in profile.parameters))
-    return None
+    whole = (profiles[name] for name in profiles if STRATEGIES[name].trains == "all weights")
+    return next((float(sum(group.count for group in profile.parameters)) for profile in whole), None)
 
 
 def _lora_parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
-    profile = profiles.get("lora") or profiles.get("qlora")
-    trained = 0 if profile is None else profile.trainable_parameters
-    return float(trained) if trained else None
+    adapted = (profiles[name] for name in profiles if STRATEGIES[name].trains == "adapters")
+    return next((float(one.trainable_parameters) for one in adapted if one.trainable_parameters), None)
 
 
 def _line(one: Found, outcome: Outcome | None, standing: Standing | None) -> StrategyLine:
@@ -182,7 +178,7 @@ def _traced(one: Found) -> TracedFacts | None:
     if profile is None:
         return None
     samples = profile.batch.samples_per_step
-    packed = 2 if one.strategy == "qlora" else 1
+    packed = 2 if STRATEGIES[one.strategy].packs_weights else 1
     return TracedFacts(
         parameters=sum(
             group.count * (packed if group.dtype == "int8" else 1) for group in profile.parameters
@@ -221,7 +217,7 @@ def _place(line: StrategyLine, decision: Decision) -> tuple[int, float, int]:
     else:
         level = 2 if line.usd is not None else 3 if line.unknown_because is not None else 4
     usd = line.expected_usd if line.expected_usd is not None else math.inf
-    return level, usd, STRATEGIES.index(line.strategy)
+    return level, usd, STRATEGY_NAMES.index(line.strategy)
 
 
 def _sentence(question: Question, decision: Decision, lines: Sequence[StrategyLine]) -> str:

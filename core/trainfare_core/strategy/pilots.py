@@ -26,7 +26,7 @@ from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Interval
 from trainfare_core.strategy.curves import LearningCurve
 from trainfare_core.strategy.draws import ReachedBy
-from trainfare_core.strategy.situation import STRATEGIES, Strategy
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = [
     "Drop",
@@ -43,7 +43,7 @@ Column = NDArray[np.float64]
 
 EARLIEST: Final = 0.2
 """Below this part of its schedule a run is not extrapolated: nothing was measured there."""
-SCRATCH_EARLIEST: Final = 0.5
+LATE_EARLIEST: Final = 0.5
 COMPLETE: Final = 0.98
 SEED_LOG_SIGMA: Final = 0.01
 FARTHEST: Final = 100.0
@@ -157,10 +157,10 @@ def read_pilots(
             target_value,
             samples,
         )
-        for strategy in STRATEGIES
+        for strategy in STRATEGY_NAMES
         if strategy in best
     ]
-    lines.sort(key=lambda line: (line.rank is None, line.rank or 0, STRATEGIES.index(line.strategy)))
+    lines.sort(key=lambda line: (line.rank is None, line.rank or 0, STRATEGY_NAMES.index(line.strategy)))
     return PilotReport(
         tool_version=tool_version,
         metric=name,
@@ -254,7 +254,9 @@ def _order(
         if value is not None:
             values[strategy] = value
     ranked: list[Strategy] = [one for one in values if not _too_early(one, best[one])]
-    ranked.sort(key=lambda one: (-values[one] if higher_is_better else values[one], STRATEGIES.index(one)))
+    ranked.sort(
+        key=lambda one: (-values[one] if higher_is_better else values[one], STRATEGY_NAMES.index(one))
+    )
     return {one: (ranked.index(one) + 1 if one in ranked else 0, value) for one, value in values.items()}
 
 
@@ -264,7 +266,7 @@ def _rate(curve: LearningCurve) -> float | None:
 
 
 def _too_early(strategy: Strategy, curve: LearningCurve) -> bool:
-    return strategy == "scratch" and (curve.seen is None or curve.seen < SCRATCH_EARLIEST)
+    return STRATEGIES[strategy].crosses_late and (curve.seen is None or curve.seen < LATE_EARLIEST)
 
 
 def _line(

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from trainfare_core.strategy.situation import Situation, Strategy, tokens_seen
+from trainfare_core.strategy.situation import Situation, tokens_seen
+from trainfare_core.strategy.strategies import STRATEGIES, Strategy
 
 __all__ = ["TYPICAL_LORA_PARAMETERS", "Prior", "lora_over_capacity", "needed_step_ratio", "prior"]
 
@@ -102,31 +103,28 @@ def needed_step_ratio(situation: Situation) -> float:
 def _prior(situation: Situation, strategy: Strategy, over: Strategy) -> Prior | None:
     if situation.metric == "conserve":
         return _conserve(strategy, over)
-    if strategy == "scratch":
+    facts, other = STRATEGIES[strategy], STRATEGIES[over]
+    if not facts.needs_checkpoint:
         return _scratch(situation, over)
-    if strategy == "linear_probe" and over != "scratch":
+    if facts.trains == "output layer" and other.needs_checkpoint:
         return Prior(-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained")
-    if (strategy, over) == ("qlora", "lora"):
+    if facts.packs_weights and over == facts.compared_through:
         return Prior(-0.5, 0.8, 6.0, "4-bit weights add noise to the same training")
-    if strategy in ("lora", "qlora") and over == "full_finetune":
+    if facts.trains == "adapters" and over == "full_finetune":
         return _adapters(situation)
     return None
 
 
-_CHANGE: Final[dict[Strategy, float]] = {
-    "linear_probe": 0.0, "qlora": 0.8, "lora": 1.0, "full_finetune": 2.0, "scratch": 3.0
-}  # fmt: skip
-
-
 def _conserve(strategy: Strategy, over: Strategy) -> Prior | None:
-    if _CHANGE[strategy] > _CHANGE[over]:
+    less = STRATEGIES[over].weight_change - STRATEGIES[strategy].weight_change
+    if less < 0:
         return None
-    mean_pct = 4.0 * (_CHANGE[over] - _CHANGE[strategy])
+    mean_pct = 4.0 * less
     return Prior(mean_pct, 5.0, 3.0, "what is changed less keeps more of what it knew")
 
 
 def _scratch(situation: Situation, over: Strategy) -> Prior:
-    if over == "linear_probe":
+    if STRATEGIES[over].trains == "output layer":
         few = situation.samples is not None and situation.samples <= FEW_SAMPLES
         return Prior(
             -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"

@@ -11,7 +11,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from trainfare_core.documents import Record
-from trainfare_core.strategy.situation import STRATEGIES, Situation, Strategy, metric_kind, task_of
+from trainfare_core.strategy.situation import Situation, metric_kind, task_of
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = ["Checkpoint", "Question"]
 
@@ -48,7 +49,7 @@ class Question(Record):
     within_pct: Annotated[float, Field(ge=0, le=50)] = 1.0
     known_value: Positive | None = Field(default=None, description="what `known_strategy` is known to reach")
     known_strategy: Strategy = "full_finetune"
-    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = STRATEGIES
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = STRATEGY_NAMES
     epochs: Positive | None = Field(default=None, description="passes that full fine-tuning would get")
     lora_rank: Annotated[int, Field(ge=1, le=4096)] = 16
     head: str | None = Field(
@@ -86,13 +87,16 @@ class Question(Record):
     def impossible(self) -> dict[Strategy, str]:
         """Return the strategies that this question rules out, each with the reason."""
         reasons: dict[Strategy, str] = {}
-        for strategy in STRATEGIES:
+        generates = task_of(self.domain) in ("instruction", "pretraining")
+        for strategy, facts in STRATEGIES.items():
             if strategy not in self.strategies:
                 reasons[strategy] = "not asked for"
-            elif self.checkpoint == "none" and strategy != "scratch":
+            elif self.checkpoint == "none" and facts.needs_checkpoint:
                 reasons[strategy] = "there is no checkpoint to start from"
-            elif strategy == "linear_probe" and task_of(self.domain) in ("instruction", "pretraining"):
-                reasons[strategy] = "a language model's head alone does not learn to write"
+            elif generates and not facts.generates_text:
+                reasons[strategy] = (
+                    f"training the {facts.trains} alone cannot teach a language model to generate text"
+                )
         return reasons
 
     def situation(

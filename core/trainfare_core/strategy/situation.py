@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
-from trainfare_core.errors import InputError, UnknownNameError
+from trainfare_core.errors import InputError
+from trainfare_core.strategy.strategies import Strategy
 
 __all__ = [
     "DOMAINS",
-    "STRATEGIES",
     "MetricKind",
     "Situation",
-    "Strategy",
     "Task",
     "metric_kind",
     "task_of",
     "tokens_seen",
 ]
-
-Strategy: TypeAlias = Literal["linear_probe", "lora", "qlora", "full_finetune", "scratch"]
-STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
-"""From the least to the most change of the checkpoint's weights; ties are decided in this order."""
 
 MetricKind: TypeAlias = Literal["task", "loss", "conserve"]
 """What a metric asks of a checkpoint: to learn the task, to lower a loss, or to keep what it knew (forgetting,
@@ -169,17 +164,3 @@ def tokens_seen(situation: Situation) -> float | None:
         return situation.samples
     each = _TOKENS_PER_SAMPLE.get(situation.task)
     return None if each is None else situation.samples * each
-
-
-def strategy_named(name: str) -> Strategy:
-    """
-    Return the strategy of that name.
-
-    Raises:
-        UnknownNameError: none is called so.
-    """
-    for strategy in STRATEGIES:
-        if strategy == name.strip().lower().replace("-", "_"):
-            return strategy
-    msg = f"strategy {name!r}: there is none of that name; they are {', '.join(STRATEGIES)}"
-    raise UnknownNameError(msg)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from trainfare_core.strategy.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
-from trainfare_core.strategy.situation import STRATEGIES, Strategy
+from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 __all__ = ["AUTO", "CurveRecorder"]
 
@@ -47,7 +47,7 @@ class CurveRecorder:
     Records one run.
 
     Args:
-        strategy: one of `STRATEGIES`, or `AUTO`.
+        strategy: one of `STRATEGY_NAMES`, or `AUTO`.
         now: seconds from any origin.
     """
 
@@ -166,7 +166,7 @@ class CurveRecorder:
         return path
 
     def _told_or_seen(self, module: nn.Module) -> Strategy | None:
-        for strategy in STRATEGIES:
+        for strategy in STRATEGY_NAMES:
             if strategy == self._strategy:
                 return strategy
         names: list[str] = [name for name, _ in module.named_parameters()]

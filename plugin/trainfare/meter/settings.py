@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from trainfare_core.errors import InputError
+from trainfare_core.strategy.strategies import STRATEGY_NAMES
 
 __all__ = ["MeterSettings"]
 
@@ -23,7 +24,7 @@ _COUNTS = {
 _AMOUNTS = ("usd_per_hour", "budget_usd", "deadline_hours", "value_usd_per_month")
 _SWITCHES = ("trace", "report", "log_metrics")
 _PATHS = ("report_dir", "price_lock", "own_prices")
-PILOTS = ("auto", "linear_probe", "lora", "qlora", "full_finetune", "scratch")
+PILOTS = ("auto", *STRATEGY_NAMES)
 _LISTS = ("providers", "regions", "purchase")
 
 

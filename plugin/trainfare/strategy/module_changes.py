@@ -20,7 +20,7 @@ from torch.utils import checkpoint as torch_checkpoint
 from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
 from trainfare.strategy.four_bit_layer import FourBitLinear
 from trainfare_core.errors import InputError, MissingExtraError
-from trainfare_core.strategy.situation import Strategy
+from trainfare_core.strategy.strategies import STRATEGIES, Strategy
 
 __all__ = ["ModuleChange"]
 
@@ -60,9 +60,10 @@ class ModuleChange:
             InputError: no such output layer, nothing to adapt, no repeated blocks.
             MissingExtraError: LoRA without peft.
         """
-        if self.strategy in ("full_finetune", "scratch"):
+        trains = STRATEGIES[self.strategy].trains
+        if trains == "all weights":
             notes = _unfreeze(module)
-        elif self.strategy == "linear_probe":
+        elif trains == "output layer":
             notes = self._probe(module)
         else:
             notes = self._adapt(module)
@@ -93,7 +94,7 @@ class ModuleChange:
             raise InputError(f"{msg}: there is nothing for an adapter to adapt")
         module.requires_grad_(requires_grad=False)
         notes = [f"{self.strategy}: rank {self.lora_rank} on {len(targets)} linear layers"]
-        if self.strategy == "qlora":
+        if STRATEGIES[self.strategy].packs_weights:
             for name in targets:
                 _replace(module, name, self._packed)
             notes.append("frozen linear weights are packed in 4 bits, unpacked in forward and in backward")

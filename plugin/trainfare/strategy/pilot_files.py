@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainfare_core.errors import InputError, ProfileError
 from trainfare_core.strategy.curves import LearningCurve
-from trainfare_core.strategy.situation import Strategy, strategy_named
+from trainfare_core.strategy.strategies import Strategy, strategy_named
 from trainfare_providers.disk.files import read_input
 
 __all__ = ["read_curves"]

@@ -28,7 +28,8 @@ from trainfare_core.strategy.draws import ReachedBy
 from trainfare_core.strategy.knobs import Variant, best_variant, eight_bit_adam, knob_lines
 from trainfare_core.strategy.lines import Found, answer_of
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import STRATEGIES, Strategy, task_of
+from trainfare_core.strategy.situation import task_of
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 __all__ = ["Market", "prices_of", "strategy_answer"]
 
@@ -108,7 +109,7 @@ def strategy_answer(
     tracer = _Tracer(job, question, say or _silent)
     found: list[Found] = []
     books: tuple[PriceBookFacts, ...] = ()
-    for strategy in reversed(STRATEGIES):
+    for strategy in reversed(STRATEGY_NAMES):
         if strategy in impossible:
             found.append(Found(strategy, impossible_because=impossible[strategy]))
             continue
@@ -146,15 +147,16 @@ class _Tracer:
             TrainfareError: the strategy cannot be traced as the job stands.
         """
         made: list[Variant] = []
+        packs = STRATEGIES[strategy].packs_weights
         for precision in _precisions(self._job.precision):
             knobs = () if precision == self._job.precision else (f"precision {precision}",)
             plain = self._profile(strategy, precision, recompute=False)
-            made.append(Variant(plain, knobs, needs_nvidia=strategy == "qlora"))
+            made.append(Variant(plain, knobs, needs_nvidia=packs))
             if _worth_recomputing(plain):
                 again = self._recomputed(strategy, precision)
                 if again is not None:
                     made.append(
-                        Variant(again, (*knobs, "recompute the blocks in backward"), strategy == "qlora")
+                        Variant(again, (*knobs, "recompute the blocks in backward"), needs_nvidia=packs)
                     )
         return made + [smaller for variant in made if (smaller := eight_bit_adam(variant)) is not None]
 
@@ -165,7 +167,7 @@ class _Tracer:
             return None
 
     def _profile(self, strategy: Strategy, precision: str, *, recompute: bool) -> JobProfile:
-        key = ("full_finetune" if strategy == "scratch" else strategy, precision, recompute)
+        key = (STRATEGIES[strategy].traced_as or strategy, precision, recompute)
         if key not in self._known:
             self._say(f"tracing {key[0]}, {precision}{', blocks recomputed' if recompute else ''}")
             self._known[key] = self._traced(*key)

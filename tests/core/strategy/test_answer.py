@@ -11,7 +11,7 @@ import pytest
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare_core.errors import InputError
-from trainfare_core.strategy.amounts import SPREAD, Amount, amount_of
+from trainfare_core.strategy.amounts import Amount, amount_of
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
 from trainfare_core.strategy.draws import ReachedBy
 from trainfare_core.strategy.knobs import Variant, best_variant, eight_bit_adam, knob_lines
@@ -23,7 +23,7 @@ from trainfare_core.strategy.laws import (
 )
 from trainfare_core.strategy.lines import Found, answer_of
 from trainfare_core.strategy.question import Question
-from trainfare_core.strategy.situation import STRATEGIES, Strategy
+from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
 EXACT = chinchilla_draws(np.zeros((1, 3)))
 VISION = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0, "scratch": 170.0}
@@ -34,7 +34,7 @@ def found(
 ) -> list[Found]:
     """Strategies with a price, and the others ruled out."""
     out = []
-    for strategy in STRATEGIES:
+    for strategy in STRATEGY_NAMES:
         if strategy not in usd:
             out.append(Found(strategy, impossible_because="not asked for"))
             continue
@@ -133,11 +133,11 @@ class TestAmounts:
         assert amount_of(cached, "linear_probe").samples == 1000
         assert amount_of(cached, "full_finetune").samples == 30_000
 
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
     def test_spreads_are_the_specifications(self, strategy: Strategy) -> None:
         """Shared and own parts make up the stated spread."""
         amount = amount_of(Question(samples=1e4), strategy)
-        assert amount.log_sigma == pytest.approx(SPREAD[strategy])
+        assert amount.log_sigma == pytest.approx(STRATEGIES[strategy].log_samples_sigma)
 
 
 class TestAnswers:
@@ -267,7 +267,7 @@ class TestAnswers:
     def test_no_price_at_all_is_no_answer(self) -> None:
         """Every reason is in the sentence."""
         question = Question()
-        nothing = [Found(strategy, unknown_because="no kernel") for strategy in STRATEGIES]
+        nothing = [Found(strategy, unknown_because="no kernel") for strategy in STRATEGY_NAMES]
         answer = answer_of(question, nothing, name="job", tool_version="0")
         assert answer.kind == "none"
         assert "no kernel" in answer.sentence
@@ -311,7 +311,7 @@ class TestKnobs:
 
 def test_what_cannot_be_is_said() -> None:
     """No checkpoint leaves only scratch; a language model has no linear probe."""
-    assert set(Question(checkpoint="none").impossible()) == set(STRATEGIES) - {"scratch"}
+    assert set(Question(checkpoint="none").impossible()) == set(STRATEGY_NAMES) - {"scratch"}
     assert set(Question(domain="llm-ift").impossible()) == {"linear_probe"}
     assert set(Question(strategies=("lora", "full_finetune")).impossible()) == {
         "linear_probe",

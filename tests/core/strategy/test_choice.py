@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainfare_core.errors import InputError, UnknownNameError
-from trainfare_core.strategy import DOMAINS, STRATEGIES, Situation, advantage, choose, metric_kind
+from trainfare_core.errors import InputError
+from trainfare_core.strategy.choice import advantage, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons, evidence
 from trainfare_core.strategy.prior import lora_over_capacity, prior
-from trainfare_core.strategy.situation import strategy_named, task_of, tokens_seen
+from trainfare_core.strategy.situation import DOMAINS, Situation, metric_kind, task_of, tokens_seen
+from trainfare_core.strategy.strategies import STRATEGY_NAMES
 
 SITUATIONS = st.builds(
     Situation,
     domain=st.sampled_from([*DOMAINS, "audio-tagging"]),
-    offered=st.sets(st.sampled_from(STRATEGIES), min_size=2).map(tuple),
+    offered=st.sets(st.sampled_from(STRATEGY_NAMES), min_size=2).map(tuple),
     samples=st.none() | st.floats(1, 1e10),
     metric=st.sampled_from(["task", "loss", "conserve"]),
     scratch_epochs=st.none() | st.floats(1, 1000),
@@ -116,7 +117,7 @@ def test_adapters_are_over_capacity_by_their_bits() -> None:
 @given(SITUATIONS)
 def test_every_rule_mirrors(situation: Situation) -> None:
     """What a rule expects of a against b is the negative of b against a."""
-    for one, other in itertools.combinations(STRATEGIES, 2):
+    for one, other in itertools.combinations(STRATEGY_NAMES, 2):
         here, there = prior(situation, one, other), prior(situation, other, one)
         assert here.mean_pct == -there.mean_pct
         assert here.weight == there.weight
@@ -134,7 +135,7 @@ def test_domains_are_placed_by_their_first_word() -> None:
     assert task_of("vision-satellite") == "vision-classification"
     assert task_of("llm-dpo") == "instruction"
     assert task_of("weather") == "unknown"
-    assert tokens_seen(Situation("llm-ift", STRATEGIES, samples=1000.0)) == 250_000
+    assert tokens_seen(Situation("llm-ift", STRATEGY_NAMES, samples=1000.0)) == 250_000
 
 
 @pytest.mark.parametrize(
@@ -142,22 +143,15 @@ def test_domains_are_placed_by_their_first_word() -> None:
     [
         {"offered": ("lora",)},
         {"offered": ("lora", "lora")},
-        {"offered": STRATEGIES, "samples": 0.0},
-        {"offered": STRATEGIES, "samples": float("nan")},
-        {"offered": STRATEGIES, "lora_parameters": -1.0},
+        {"offered": STRATEGY_NAMES, "samples": 0.0},
+        {"offered": STRATEGY_NAMES, "samples": float("nan")},
+        {"offered": STRATEGY_NAMES, "lora_parameters": -1.0},
     ],
 )
 def test_a_question_that_is_none_is_refused(wrong: dict) -> None:
     """Fewer than two strategies, one twice, a number that is no amount."""
     with pytest.raises(InputError):
         Situation("llm-ift", **wrong)
-
-
-def test_a_strategy_is_known_by_its_name() -> None:
-    """Dashes and capitals are read, other words are refused with the list."""
-    assert strategy_named("Full-Finetune") == "full_finetune"
-    with pytest.raises(UnknownNameError, match="linear_probe"):
-        strategy_named("magic")
 
 
 def test_the_shipped_table_is_whole() -> None:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from trainfare.report.charts.svg import COLOURS, Figure, draw
-from trainfare.report.strategy.rows import NAMES
 from trainfare.report.wording import usd
 from trainfare_core.strategy.answer import StrategyLine
+from trainfare_core.strategy.strategies import STRATEGIES
 
 __all__ = ["strategy_chart"]
-
-_COLOUR: Final = {
-    "scratch": "cloud-6",
-    "full_finetune": "cloud-2",
-    "lora": "cloud-3",
-    "qlora": "cloud-4",
-    "linear_probe": "cloud-1",
-}
 
 
 def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
@@ -42,12 +33,12 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
             if cost is None or change is None:
                 continue
             quality = line.quality_value if known and line.quality_value is not None else change
-            colour = COLOURS[_COLOUR[line.strategy]]
+            colour = COLOURS[STRATEGIES[line.strategy].colour]
             axes.plot([cost.low_80, cost.high_80], [quality.mid] * 2, color=colour, linewidth=6, alpha=0.3)
             axes.plot([cost.mid] * 2, [quality.low_80, quality.high_80], color=colour, linewidth=6, alpha=0.3)
             axes.plot(
                 [cost.mid], [quality.mid], "o", color=colour, markersize=8,
-                label=f"{NAMES[line.strategy]}, {usd(cost.mid)}",
+                label=f"{STRATEGIES[line.strategy].label}, {usd(cost.mid)}",
             )  # fmt: skip
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_dollars)

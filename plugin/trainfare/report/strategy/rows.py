@@ -20,21 +20,14 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
-from trainfare_core.strategy.situation import Strategy
+from trainfare_core.strategy.strategies import STRATEGIES
 
-__all__ = ["NAMES", "StrategyRow", "StrategyStory", "tell_strategy"]
+__all__ = ["StrategyRow", "StrategyStory", "tell_strategy"]
 
-NAMES: Final[dict[Strategy, str]] = {
-    "scratch": "from scratch",
-    "full_finetune": "full fine-tuning",
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "linear_probe": "linear probe",
-}
-
-
-_IDENTIFIER: Final = re.compile(r"\b(?:full_finetune|linear_probe|qlora|lora)\b")
-_BY_IDENTIFIER: Final[dict[str, str]] = {str(name): words for name, words in NAMES.items()}
+_IDENTIFIERS: Final = re.compile(
+    r"\b(?:" + "|".join(name for name, facts in STRATEGIES.items() if name not in facts.label) + r")\b"
+)
+_LABELS: Final[dict[str, str]] = {name: facts.label for name, facts in STRATEGIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +91,7 @@ def tell_strategy(answer: StrategyAnswer, as_of: date) -> StrategyStory:
         assumptions=tuple(_named(text) for text in answer.assumptions),
         books=tuple(_book(book_line(book, as_of)) for book in answer.price_books),
         shows_within=any(line.p_within is not None for line in priced),
-        reference="" if answer.reference is None else NAMES[answer.reference],
+        reference="" if answer.reference is None else STRATEGIES[answer.reference].label,
     )
 
 
@@ -107,14 +100,14 @@ def _book(book: BookLine) -> str:
 
 
 def _named(text: str) -> str:
-    """Put the strategies' names in the place of their identifiers; "scratch" is a word already."""
-    return _IDENTIFIER.sub(lambda found: _BY_IDENTIFIER[found[0]], text)
+    """Replace the strategies' identifiers by their labels, except one that is a word of its label ("scratch")."""
+    return _IDENTIFIERS.sub(lambda found: _LABELS[found[0]], text)
 
 
 def _row(line: StrategyLine, answer: StrategyAnswer) -> StrategyRow:
     machine, traced = line.machine, line.traced
     return StrategyRow(
-        name=NAMES[line.strategy],
+        name=STRATEGIES[line.strategy].label,
         picked=line.strategy == answer.strategy,
         cost=("", "") if line.usd is None else interval(line.usd, "usd"),
         time=("", "") if line.hours is None else interval(line.hours, "h:auto"),
@@ -144,7 +137,7 @@ def _row(line: StrategyLine, answer: StrategyAnswer) -> StrategyRow:
 def _expected(line: StrategyLine) -> str:
     if line.expected_usd is None:
         return "unknown"
-    back = "" if line.falls_back_to is None else f", else {NAMES[line.falls_back_to]}"
+    back = "" if line.falls_back_to is None else f", else {STRATEGIES[line.falls_back_to].label}"
     return f"{usd(line.expected_usd)}{back}"
 
 
@@ -184,8 +177,8 @@ def _evidence(line: StrategyLine, answer: StrategyAnswer) -> str:
 
 def _left_out(line: StrategyLine) -> str:
     if line.impossible_because:
-        return f"{NAMES[line.strategy]}: not possible: {line.impossible_because}"
-    return f"{NAMES[line.strategy]}: unknown, because {line.unknown_because}"
+        return f"{STRATEGIES[line.strategy].label}: not possible: {line.impossible_because}"
+    return f"{STRATEGIES[line.strategy].label}: unknown, because {line.unknown_because}"
 
 
 def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:

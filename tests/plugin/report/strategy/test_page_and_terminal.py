@@ -11,13 +11,14 @@ import pytest
 
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
+from trainfare.report.charts.svg import COLOURS
 from trainfare.report.strategy.page import render_strategy_html
-from trainfare.report.strategy.rows import NAMES
 from trainfare.report.strategy.terminal import print_strategy, render_strategy
 from trainfare_core.strategy.amounts import amount_of
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.lines import Found, answer_of
 from trainfare_core.strategy.question import Question
+from trainfare_core.strategy.strategies import STRATEGIES
 
 TODAY = date(2026, 11, 24)
 HOSTILE = "</style><script>alert(1)</script>\x1b[31m\u202e"
@@ -76,7 +77,7 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     assert "full_finetune" not in shown
     chart = text[text.index("<svg") : text.index("</svg>")]
     for name in ("full_finetune", "lora", "linear_probe"):
-        assert NAMES[name] in chart
+        assert STRATEGIES[name].label in chart
     assert "cost to the target, USD" in chart
 
 
@@ -132,3 +133,8 @@ def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
     question = Question()
     nothing = answer_of(question, [Found("lora", unknown_because="no kernel")], name="x", tool_version="0")
     assert "no kernel" in render_strategy_html(nothing, as_of=TODAY)
+
+
+def test_every_strategy_has_a_colour_of_the_palette() -> None:
+    """The chart can draw whatever the table of strategies holds."""
+    assert all(facts.colour in COLOURS for facts in STRATEGIES.values())
