@@ -1,35 +1,25 @@
-"""What every parser of a price list needs: values off the wire without guessing, and a count of every row."""
+"""The rows that a parser makes of a price list, and the count of every row that it does not keep."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import date
 from decimal import Decimal
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 import polars as pl
 
 from trainfare_core.prices.intake import BOOK_SCHEMA, Tally
 from trainfare_providers.refresh import FetchedRows
 
-__all__ = [
-    "Refused",
-    "RowSink",
-    "SourceRow",
-    "day_of",
-    "items_of",
-    "name_of",
-    "number_of",
-    "object_of",
-    "text_of",
-]
+__all__ = ["Refused", "RowSink", "SourceRow"]
 
-_MAX_TEXT: Final = 200
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", re.ASCII)
+_MAX_NAMED: Final = 12
+"""Unknown machines that the note names: it stays one readable line."""
+
+_MAX_REMEMBERED: Final = 1000
+"""Unknown machine names kept in memory: about as many as one cloud has machine types."""
 
 Kept = TypeVar("Kept")
 
@@ -37,30 +27,41 @@ Kept = TypeVar("Kept")
 @dataclass(frozen=True, slots=True)
 class Refused:
     """
-    A row of a price list that is not an offer.
+    Why an entry of a price list is not a price that trainfare keeps.
 
     Attributes:
-        reason: in a few words, the same for all rows of its kind.
-        quarantined: it claims to be a price and cannot be read; else it is left out by rule.
+        reason: in a few words, the same for all entries of its kind.
+        quarantined: it looks like a price of ours and cannot be trusted; else it is out of scope (filtered).
+        unknown_machine: the machine type, where it has an accelerator and no table says which.
     """
 
     reason: str
     quarantined: bool = False
+    unknown_machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One offer as a parser read it; a price is decimal text so that no digit is lost."""
+    """
+    One price of one machine, as a parser read it.
+
+    Attributes:
+        accelerator_memory_gib: of one accelerator.
+        usd_per_hour: of the whole machine, in `currency`; a Decimal or decimal text, so that no digit is lost.
+        observed_on: the day from which the price holds, YYYY-MM-DD.
+        source: address or API call, without secrets.
+        zone: None is the whole region.
+    """
 
     instance_type: str
     region: str
     accelerator: str
     accelerator_count: float
     accelerator_memory_gib: float
-    usd_per_hour: Decimal
+    usd_per_hour: Decimal | str
     purchase_option: str
     observed_on: str
-    sku: str
+    sku: str | None
     source: str
     currency: str
     zone: str | None = None
@@ -68,35 +69,46 @@ class SourceRow:
     memory_gib: float | None = None
     network_gbit_per_s: float | None = None
     caveat: str | None = None
+    interruption_band: str | None = None
 
 
 class RowSink:
-    """Collects the rows of one cloud service and counts what is not one."""
+    """Collects the rows of one cloud service; `rows_read` is always rows + filtered + quarantined."""
 
     def __init__(self, provider: str, service: str) -> None:
         self.provider, self.service = provider, service
         self.rows: list[SourceRow] = []
-        self._filtered: Counter[str] = Counter()
-        self._quarantined: Counter[str] = Counter()
+        self.filtered: Counter[str] = Counter()
+        self.quarantined: Counter[str] = Counter()
+        self._unknown: set[str] = set()
 
     @property
     def rows_read(self) -> int:
-        """Rows that ended here, one way or another."""
-        return len(self.rows) + self._filtered.total() + self._quarantined.total()
+        """Entries that were read, whatever became of them."""
+        return len(self.rows) + self.filtered.total() + self.quarantined.total()
+
+    def add(self, reads: Iterable[SourceRow | Refused]) -> None:
+        """Keep the rows and count the refused entries."""
+        for read in reads:
+            row = self.kept(read)
+            if row is not None:
+                self.rows.append(row)
 
     def refuse(self, refused: Refused) -> None:
-        """Count a row that is not an offer."""
-        (self._quarantined if refused.quarantined else self._filtered)[refused.reason] += 1
+        """Count an entry that is not kept."""
+        (self.quarantined if refused.quarantined else self.filtered)[refused.reason] += 1
+        if refused.unknown_machine and len(self._unknown) < _MAX_REMEMBERED:
+            self._unknown.add(refused.unknown_machine)
 
     def kept(self, read: Kept | Refused) -> Kept | None:
-        """Return what was read; a refused row is counted, and None."""
+        """Return what was read, or count it and return None where it is refused."""
         if isinstance(read, Refused):
             self.refuse(read)
             return None
         return read
 
     def fetched(self, notes: Sequence[str] = ()) -> FetchedRows:
-        """Return the rows and the counts."""
+        """Return the rows, the counts and the notes."""
         columns: dict[str, list[object]] = {
             field.name: [getattr(row, field.name) for row in self.rows] for field in fields(SourceRow)
         }
@@ -115,55 +127,21 @@ class RowSink:
             self.provider,
             self.service,
             frame,
-            _tallies(self._filtered),
-            _tallies(self._quarantined),
-            tuple(notes),
+            _tallies(self.filtered),
+            _tallies(self.quarantined),
+            (*notes, *self._unknown_note()),
+        )
+
+    def _unknown_note(self) -> tuple[str, ...]:
+        if not self._unknown:
+            return ()
+        names = sorted(self._unknown)
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        listed = f"{', '.join(names[:_MAX_NAMED])}{more}"
+        return (
+            f"{self.service}: machines with an accelerator that trainfare does not know are left out: {listed}",
         )
 
 
 def _tallies(counts: Counter[str]) -> tuple[Tally, ...]:
     return tuple(Tally(reason, counts[reason]) for reason in sorted(counts))
-
-
-def object_of(value: object) -> Mapping[str, object] | None:
-    """Return a JSON object, or None where it is something else."""
-    return cast("dict[str, object]", value) if isinstance(value, dict) else None
-
-
-def items_of(value: object) -> Sequence[object]:
-    """Return the items of a JSON list; none where it is something else."""
-    return cast("list[object]", value) if isinstance(value, list) else ()
-
-
-def text_of(value: object) -> str | None:
-    """Return text of 1 to 200 characters that can be written as UTF-8, without the space around it."""
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return None
-    return value.strip() or None
-
-
-def name_of(value: object) -> str | None:
-    """Return the name of a machine, region, zone or SKU: ASCII letters, digits and a few signs."""
-    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
-
-
-def number_of(value: object) -> Decimal | None:
-    """Return a finite number as it was written; None for text, true and false."""
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        return None
-    number = Decimal(value)
-    return number if number.is_finite() else None
-
-
-def day_of(value: object) -> str | None:
-    """Return the day, YYYY-MM-DD, of a time such as 2023-03-24T10:52:50.681Z."""
-    if not isinstance(value, str) or not _DAY.match(value):
-        return None
-    try:
-        return date.fromisoformat(value[:10]).isoformat()
-    except ValueError:
-        return None

@@ -193,7 +193,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "folder": (folder_in_place, "directory|not a regular file"),
     "link": (link, "it is a link"),
     "pipe": (pipe, "not a regular file"),
-    "somebody else's": (unreadable, "somebody else|permission"),
+    "somebody else's": (unreadable, "another user|permission"),
 }
 
 

@@ -20,7 +20,7 @@ from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, 
 from trainfare_providers.aws.listing import Listing
 from trainfare_providers.aws.machines import Machines, known_machines
 from trainfare_providers.aws.quotas import Quota
-from trainfare_providers.aws.sift import Haul
+from trainfare_providers.aws.rows import AwsRows
 from trainfare_providers.http.outlet import Outlet
 from trainfare_providers.refresh import FetchedRows, load_last_good
 
@@ -79,31 +79,20 @@ class AwsPrices:
                 credentials may not read, or what needs some and has none, is a note.
         """
         now = self._now().astimezone(timezone.utc)
-        haul = Haul(today=f"{now:%Y-%m-%d}")
+        found = AwsRows(today=f"{now:%Y-%m-%d}")
         account = find_account(outlet)
         if isinstance(account, str):
-            machines = self._without_account(outlet, account, haul)
+            machines = self._without_account(outlet, account, found)
         else:
-            machines = self._with_account(outlet, Listing(account, now, haul))
+            machines = self._with_account(outlet, Listing(account, now, found))
         if machines.refused:
-            haul.note(f"ec2: not believed, two sources differ on them: {', '.join(machines.refused)}")
-        if not any(row.purchase_option == "on_demand" for row in haul.ec2.rows):
+            found.note(f"ec2: not believed, two sources differ on them: {', '.join(machines.refused)}")
+        if not any(row.purchase_option == "on_demand" for row in found.ec2.rows):
             asked = ", ".join(self.regions)
             raise PricesUnavailableError(
                 f"aws: not one on-demand price of an accelerator machine came for {asked}"
             )
-        fetched_at = f"{now:%Y-%m-%dT%H:%M:%SZ}"
-        return tuple(
-            FetchedRows(
-                provider=self.name,
-                service=sift.service,
-                rows=sift.frame(machines, fetched_at=fetched_at),
-                filtered=sift.tallies("filtered"),
-                quarantined=sift.tallies("quarantined"),
-                notes=tuple(note for note in (*notes, sift.unknown_note()) if note),
-            )
-            for sift, notes in ((haul.ec2, haul.notes), (haul.sagemaker, []))
-        )
+        return found.ec2.fetched(found.notes), found.sagemaker.fetched()
 
     def quotas(self, outlet: Outlet) -> tuple[Quota, ...]:
         """
@@ -116,33 +105,33 @@ class AwsPrices:
         account = find_account(outlet)
         if isinstance(account, str):
             raise CannotTellError(f"aws: {account}, and quotas are an account's own")
-        listing = Listing(account, self._now(), Haul(today=""))
+        listing = Listing(account, self._now(), AwsRows(today=""))
         return tuple(quota for region in self.regions for quota in listing.quotas(region))
 
-    def _without_account(self, outlet: Outlet, why: str, haul: Haul) -> Machines:
+    def _without_account(self, outlet: Outlet, why: str, found: AwsRows) -> Machines:
         machines = known_machines()
-        haul.note(
+        found.note(
             f"{why}: spot prices, Capacity Blocks, training plans and quotas are left out "
             "(docs/permissions.md says what they need)"
         )
-        read_offer_files(outlet, self._sites, self.regions, machines, haul)
+        read_offer_files(outlet, self._sites, self.regions, machines, found)
         if self._plan_files:
-            read_plan_files(outlet, self._sites, self.regions, machines, haul)
+            read_plan_files(outlet, self._sites, self.regions, machines, found)
         else:
-            haul.note(
+            found.note(
                 f"Savings Plans are left out: with {PLANS_VARIABLE}=1 their public files are read, some GB"
             )
         return machines
 
     def _with_account(self, outlet: Outlet, listing: Listing) -> Machines:
-        haul = listing.haul
+        found = listing.found
         described = {region: listing.machines(region) for region in self.regions}
         machines = known_machines()
-        for found in described.values():
-            machines = machines.joined(found)
+        for one in described.values():
+            machines = machines.joined(one)
         if not listing.price_list(self.regions, machines):
-            read_offer_files(outlet, self._sites, self.regions, machines, haul)
-        bands = read_advisor(outlet, self._sites, haul)
+            read_offer_files(outlet, self._sites, self.regions, machines, found)
+        bands = read_advisor(outlet, self._sites, found)
         for region in self.regions:
             listing.spot(region, machines, bands)
             listing.blocks(region, described[region], machines)

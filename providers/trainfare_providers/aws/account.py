@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from trainfare_core.errors import FetchError
-from trainfare_providers.aws.wire import entries, text
+from trainfare_providers.answer_values import items_of, object_of, text_at
 from trainfare_providers.http.addresses import shown_url
 from trainfare_providers.http.outlet import Outlet
 
@@ -194,9 +194,9 @@ class Account:
                 raise FetchError(
                     self._outlet.cloud, f"{where}: the answer has no {call.result}; try again later"
                 )
-            yield from entries(answer, call.result)
-            following = text(answer, call.next_page)
-            if not following:
+            yield from items_of(answer, call.result)
+            following = answer.get(call.next_page)
+            if not isinstance(following, str) or not following:
                 return
             arguments[call.next_page] = guard.token(following)
 
@@ -211,14 +211,14 @@ class Account:
         return self._clients[service, region]
 
     def _translated(self, foreign: Exception, where: str) -> FetchError:
-        response = getattr(foreign, "response", None)
+        response: object = getattr(foreign, "response", None)
         cloud = self._outlet.cloud
-        if not isinstance(response, Mapping):
+        if object_of(response) is None:
             if self._last is not None:
                 return self._last
             kind = type(foreign).__name__
             return FetchError(cloud, f"{where}: the answer or the settings cannot be read ({kind})")
-        code = text(cast("Mapping[str, object]", response), "Error", "Code")
+        code = text_at(response, "Error", "Code")
         if code in _DENIED:
             return NotAllowedError(cloud, f"these credentials may not call {where.split(' ')[0]} ({code})")
         if code in _REFUSED:

@@ -6,120 +6,107 @@ Neither has an hourly price: the fee of a whole block, paid at booking, is divid
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Final
 
-from trainfare_providers.aws.sift import PriceRow, Reading, Sift
-from trainfare_providers.aws.wire import at, day_of, decimal_of, entries, number, text
+from trainfare_providers.answer_values import amount_at, day_of, items_of, text_at, value_at
+from trainfare_providers.aws.rows import SourceContext, machine_row
+from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["sift_capacity_blocks", "sift_training_plans"]
+__all__ = ["capacity_block_row", "training_plan_row"]
 
-_DIGITS: Final = Decimal("0.000001")
+_SIX_DECIMALS: Final = Decimal("0.000001")
+"""AWS states its own hourly prices with 6 to 10 decimals; a millionth of a dollar an hour changes no ranking."""
+
+_FEE: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
+_ULTRASERVER: Final = Refused("an UltraServer: it is not booked by the machine")
 
 
-def sift_capacity_blocks(offerings: Iterable[object], sift: Sift, reading: Reading) -> None:
+def capacity_block_row(offering: object, context: SourceContext) -> SourceRow | Refused:
     """
-    Read the `CapacityBlockOfferings` of `DescribeCapacityBlockOfferings`; each ends in `sift` exactly once.
+    Return the row of one of the `CapacityBlockOfferings` of `DescribeCapacityBlockOfferings`.
 
-    An offering holds for bookings made now, so today is the day of its price.
+    An offering holds for bookings made now, so its price is of today.
     """
-    for one in offerings:
-        instance_type, zone = (
-            text(one, "InstanceType"),
-            reading.zone_ids.get(text(one, "AvailabilityZone"), ""),
-        )
-        fee = _hourly(
-            text(one, "UpfrontFee"),
-            _hours(one, "CapacityBlockDurationHours", "CapacityBlockDurationMinutes"),
-            number(one, "InstanceCount"),
-        )
-        if text(one, "UltraserverType"):
-            sift.leave_out("an UltraServer: it is not booked by the machine")
-        elif text(one, "Tenancy") not in ("", "default"):
-            sift.leave_out("dedicated tenancy or a dedicated host")
-        elif not zone:
-            sift.set_aside("a Capacity Block of a zone without an id")
-        elif fee is None:
-            sift.set_aside("a Capacity Block without its fee, hours or machines")
-        elif sift.accepts_machine(reading.machines, instance_type, accelerated=True):
-            sift.keep(
-                PriceRow(
-                    service="ec2",
-                    instance_type=instance_type,
-                    region=reading.region,
-                    zone=zone,
-                    purchase_option="capacity_block",
-                    usd_per_hour=fee,
-                    currency=text(one, "CurrencyCode"),
-                    effective_on=reading.today,
-                    sku=text(one, "CapacityBlockOfferingId"),
-                    source=reading.source,
-                    caveat=_caveat("Capacity Block", day_of(at(one, "StartDate"))),
-                )
-            )
+    hours = _hours(offering, "CapacityBlockDurationHours", "CapacityBlockDurationMinutes")
+    fee = _usd_per_hour(text_at(offering, "UpfrontFee"), hours, amount_at(offering, "InstanceCount"))
+    zone = context.zone_ids.get(text_at(offering, "AvailabilityZone"), "")
+    if text_at(offering, "UltraserverType"):
+        return _ULTRASERVER
+    if text_at(offering, "Tenancy") not in ("", "default"):
+        return Refused("dedicated tenancy or a dedicated host")
+    if not zone:
+        return Refused("a Capacity Block of a zone without an id", quarantined=True)
+    if fee is None:
+        return Refused("a Capacity Block without its fee, hours or machines", quarantined=True)
+    return machine_row(
+        context,
+        text_at(offering, "InstanceType"),
+        accelerated=True,
+        zone=zone,
+        purchase_option="capacity_block",
+        usd_per_hour=fee,
+        currency=text_at(offering, "CurrencyCode"),
+        observed_on=context.today,
+        sku=text_at(offering, "CapacityBlockOfferingId"),
+        caveat=_caveat("Capacity Block", day_of(value_at(offering, "StartDate"))),
+    )
 
 
-def sift_training_plans(offerings: Iterable[object], sift: Sift, reading: Reading) -> None:
+def training_plan_row(offering: object, context: SourceContext) -> SourceRow | Refused:
     """
-    Read the `TrainingPlanOfferings` of SageMaker's `SearchTrainingPlanOfferings`; each ends in `sift` exactly once.
+    Return the row of one of the `TrainingPlanOfferings` of SageMaker's `SearchTrainingPlanOfferings`.
 
-    A plan of several parts has one fee for all of them, which cannot be told apart: it is left out.
+    A plan of several parts has one fee for all of them, which cannot be divided among them: it is left out.
     """
-    for one in offerings:
-        parts = entries(one, "ReservedCapacityOfferings")
-        if "training-job" not in entries(one, "TargetResources"):
-            sift.leave_out("a training plan that no training job can use")
-            continue
-        if len(parts) != 1:
-            sift.leave_out("a training plan of several parts with one fee")
-            continue
-        instance_type = text(parts[0], "InstanceType")
-        zone_name = text(parts[0], "AvailabilityZone")
-        # The part's hours are what is bought; the plan's own DurationHours spans pauses between parts.
-        hours = _hours(parts[0], "DurationHours", "DurationMinutes")
-        fee = _hourly(text(one, "UpfrontFee"), hours, number(parts[0], "InstanceCount"))
-        if text(parts[0], "ReservedCapacityType") == "UltraServer" or text(parts[0], "UltraServerType"):
-            sift.leave_out("an UltraServer: it is not booked by the machine")
-        elif fee is None or not instance_type.startswith("ml."):
-            sift.set_aside("a training plan without its fee, hours or machines")
-        elif zone_name and zone_name not in reading.zone_ids:
-            sift.set_aside("a training plan of a zone without an id")
-        elif sift.accepts_machine(reading.machines, instance_type.removeprefix("ml."), accelerated=True):
-            sift.keep(
-                PriceRow(
-                    service="sagemaker",
-                    instance_type=instance_type,
-                    region=reading.region,
-                    zone=reading.zone_ids.get(zone_name, ""),
-                    purchase_option="capacity_block",
-                    usd_per_hour=fee,
-                    currency=text(one, "CurrencyCode"),
-                    effective_on=reading.today,
-                    sku=text(one, "TrainingPlanOfferingId"),
-                    source=reading.source,
-                    caveat=_caveat("training plan", day_of(at(parts[0], "StartTime"))),
-                )
-            )
+    parts = items_of(offering, "ReservedCapacityOfferings")
+    if "training-job" not in items_of(offering, "TargetResources"):
+        return Refused("a training plan that no training job can use")
+    if len(parts) != 1:
+        return Refused("a training plan of several parts with one fee")
+    part = parts[0]
+    instance_type, zone_name = text_at(part, "InstanceType"), text_at(part, "AvailabilityZone")
+    # The part's hours are what is bought; the plan's own DurationHours spans pauses between parts.
+    hours = _hours(part, "DurationHours", "DurationMinutes")
+    fee = _usd_per_hour(text_at(offering, "UpfrontFee"), hours, amount_at(part, "InstanceCount"))
+    if text_at(part, "ReservedCapacityType") == "UltraServer" or text_at(part, "UltraServerType"):
+        return _ULTRASERVER
+    if fee is None or not instance_type.startswith("ml."):
+        return Refused("a training plan without its fee, hours or machines", quarantined=True)
+    if zone_name and zone_name not in context.zone_ids:
+        return Refused("a training plan of a zone without an id", quarantined=True)
+    return machine_row(
+        context,
+        instance_type,
+        accelerated=True,
+        zone=context.zone_ids.get(zone_name, ""),
+        purchase_option="capacity_block",
+        usd_per_hour=fee,
+        currency=text_at(offering, "CurrencyCode"),
+        observed_on=context.today,
+        sku=text_at(offering, "TrainingPlanOfferingId"),
+        caveat=_caveat("training plan", day_of(value_at(part, "StartTime"))),
+    )
 
 
-def _hours(one: object, hours: str, minutes: str) -> Decimal | None:
-    whole, part = number(one, hours), number(one, minutes)
-    if part:
-        return Decimal(str(part)) / 60
-    return Decimal(str(whole)) if whole else None
+def _hours(offering: object, hours_key: str, minutes_key: str) -> Decimal | None:
+    hours, minutes = amount_at(offering, hours_key), amount_at(offering, minutes_key)
+    if minutes:
+        return Decimal(str(minutes)) / 60
+    return Decimal(str(hours)) if hours else None
 
 
-def _hourly(fee: str, hours: Decimal | None, count: float | None) -> str | None:
-    """Return what one machine costs an hour, decimal text in the fee's currency."""
-    amount = decimal_of(fee)
-    if amount is None or not hours or not count:
+def _usd_per_hour(fee: str, hours: Decimal | None, machines: float | None) -> str | None:
+    """Return the price of one machine an hour, decimal text in the fee's currency; None where a part is missing."""
+    if not _FEE.fullmatch(fee) or not hours or not machines:
         return None
     with localcontext() as context:
-        context.prec = 40
-        return f"{(amount / hours / Decimal(str(count))).quantize(_DIGITS, rounding=ROUND_HALF_EVEN):f}"
+        context.prec = 40  # the fee's 30 digits divided by hours and machines, rounded once below
+        each = Decimal(fee) / hours / Decimal(str(machines))
+        return f"{each.quantize(_SIX_DECIMALS, rounding=ROUND_HALF_EVEN):f}"
 
 
-def _caveat(what: str, begins: str) -> str:
-    begins = f" of one that begins on {begins}" if begins else ""
-    return f"{what}: the whole fee is paid at booking; the rate{begins}"
+def _caveat(what: str, begins: str | None) -> str:
+    start = f" of one that begins on {begins}" if begins else ""
+    return f"{what}: the whole fee is paid at booking; the rate{start}"

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trainfare_core.errors import FetchError
+from trainfare_providers.answer_values import items_of, object_of, text_at
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import Machines
-from trainfare_providers.aws.price_list import sift_ec2, sift_sagemaker
-from trainfare_providers.aws.savings import PLANS, sift_plan_file
-from trainfare_providers.aws.sift import Haul, Reading
+from trainfare_providers.aws.price_list import ec2_row, sagemaker_row
+from trainfare_providers.aws.rows import UNREADABLE, AwsRows, SourceContext
+from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands
-from trainfare_providers.aws.wire import entries, named, text
 from trainfare_providers.http.outlet import BULK_LIMITS, Outlet
 
 __all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]
@@ -28,7 +28,7 @@ class Sites:
 
 
 def read_offer_files(
-    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, haul: Haul
+    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
 ) -> None:
     """
     Read the offer file of every region, row by row as it comes, first EC2's then SageMaker's.
@@ -36,23 +36,19 @@ def read_offer_files(
     Raises:
         PricesUnavailableError: one could not be had whole, or is not what it should be.
     """
-    for offer, service, sift_one in (
-        ("AmazonEC2", "ec2", sift_ec2),
-        ("AmazonSageMaker", "sagemaker", sift_sagemaker),
+    for offer, sink, row_of in (
+        ("AmazonEC2", found.ec2, ec2_row),
+        ("AmazonSageMaker", found.sagemaker, sagemaker_row),
     ):
-        sift = haul.ec2 if service == "ec2" else haul.sagemaker
-        for region, url in _files(outlet, sites, f"offers/v1.0/aws/{offer}", offer, regions, haul):
-            reading = Reading(region, machines, url, haul.today)
+        for region, url in _files(outlet, sites, f"offers/v1.0/aws/{offer}", offer, regions, found):
+            context = SourceContext(region, machines, url, found.today)
             with outlet.stream(url, limits=BULK_LIMITS) as chunks:
-                for record in read_offer_csv(chunks, offer=offer):
-                    if record is None:
-                        sift.set_aside("a row that cannot be read")
-                    else:
-                        sift_one(record, sift, reading)
+                records = read_offer_csv(chunks, offer=offer)
+                sink.add(UNREADABLE if one is None else row_of(one, context) for one in records)
 
 
 def read_plan_files(
-    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, haul: Haul
+    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
 ) -> None:
     """
     Read the Savings Plan file of every region, as `read_offer_files` does.
@@ -62,43 +58,43 @@ def read_plan_files(
     """
     for plan in PLANS:
         for region, url in _files(
-            outlet, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, haul
+            outlet, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, found
         ):
+            context = SourceContext(region, machines, url, found.today)
             with outlet.stream(url, limits=BULK_LIMITS) as chunks:
-                sift_plan_file(
-                    chunks, plan, haul.of(plan.service), Reading(region, machines, url, haul.today)
-                )
+                found.of(plan.service).add(plan_file_rows(chunks, plan, context))
 
 
-def read_advisor(outlet: Outlet, sites: Sites, haul: Haul) -> Bands:
+def read_advisor(outlet: Outlet, sites: Sites, found: AwsRows) -> Bands:
     """Return the interruption bands; without them spot prices stand alone, and a note says so."""
     try:
         bands = read_bands(outlet.get_json(sites.advisor, must_have=("spot_advisor", "ranges")))
     except FetchError as error:
-        haul.note(f"ec2: how often spot machines are taken back is not known: {error}")
+        found.note(f"ec2: how often spot machines are taken back is not known: {error}")
         return Bands({})
     if not len(bands):
-        haul.note(
+        found.note(
             "ec2: the Spot Advisor's file has changed, its interruption bands are left out; update trainfare"
         )
     return bands
 
 
 def _files(
-    outlet: Outlet, sites: Sites, folder: str, offer: str, regions: Sequence[str], haul: Haul
+    outlet: Outlet, sites: Sites, folder: str, offer: str, regions: Sequence[str], found: AwsRows
 ) -> Iterator[tuple[str, str]]:
     """Yield each region's CSV of the current version, which the region index pins."""
     index_url = f"{sites.price_list}/{folder}/current/region_index.json"
     index = outlet.get_json(index_url, must_have=("regions",))
     # Offers have an object by region code, Savings Plans a list.
-    listed = [*(value for _, value in named(index, "regions")), *entries(index, "regions")]
+    listed = [*(object_of(index, "regions") or {}).values(), *items_of(index, "regions")]
     paths = {
-        text(one, "regionCode"): text(one, "currentVersionUrl") or text(one, "versionUrl") for one in listed
+        text_at(one, "regionCode"): text_at(one, "currentVersionUrl") or text_at(one, "versionUrl")
+        for one in listed
     }
     for region in regions:
         path = paths.get(region)
         if path is None:
-            haul.note(f"{offer} is not offered in {region}: left out")
+            found.note(f"{offer} is not offered in {region}: left out")
             continue
         if not re.fullmatch(
             rf"/{re.escape(folder)}/[0-9]{{8,20}}/{re.escape(region)}/index\.json", path, re.ASCII

@@ -10,15 +10,15 @@ from functools import partial
 from typing import Final, TypeVar
 
 from trainfare_core.errors import FetchError
+from trainfare_providers.answer_values import items_of, text_at
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError
-from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
+from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.machines import Machines, parse_instance_types
-from trainfare_providers.aws.price_list import EC2_FILTERS, read_products, sift_ec2, sift_sagemaker
+from trainfare_providers.aws.price_list import EC2_FILTERS, ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import Quota, quota_note, read_quotas
-from trainfare_providers.aws.savings import PLANS, PlanFile, sift_plan_rates
-from trainfare_providers.aws.sift import Haul, Reading, Service
-from trainfare_providers.aws.spot import Bands, read_zone_ids, sift_spot
-from trainfare_providers.aws.wire import entries, text
+from trainfare_providers.aws.rows import UNREADABLE, AwsRows, Service, SourceContext
+from trainfare_providers.aws.savings import PLANS, PlanFile, plan_rate_row
+from trainfare_providers.aws.spot import Bands, read_zone_ids, spot_rows
 
 __all__ = ["Listing"]
 
@@ -72,12 +72,12 @@ class Listing:
 
     Attributes:
         now: with its zone.
-        haul: where the rows and notes go.
+        found: where the rows and notes go.
     """
 
     account: Account
     now: datetime
-    haul: Haul
+    found: AwsRows
 
     def machines(self, region: str) -> Machines:
         """
@@ -100,15 +100,15 @@ class Listing:
         Raises:
             FetchError: no answer, or AWS has dropped an attribute that our filters need.
         """
-        trial = Haul(self.haul.today)
+        trial = AwsRows(self.found.today)
         done = self._permitted(
             lambda: self._read_offers(regions, machines, trial), "the public price files are read instead"
         )
         if done is None:
             return False
-        self.haul.ec2, self.haul.sagemaker = trial.ec2, trial.sagemaker
+        self.found.ec2, self.found.sagemaker = trial.ec2, trial.sagemaker
         for note in trial.notes:
-            self.haul.note(note)
+            self.found.note(note)
         return True
 
     def spot(self, region: str, machines: Machines, bands: Bands) -> None:
@@ -132,10 +132,11 @@ class Listing:
         )
         self._note_if_none(history, "spot price", region)
         zone_ids: dict[str, str] = {}
-        if any(not text(entry, "AvailabilityZoneId") for entry in history or ()):
+        if any(not text_at(entry, "AvailabilityZoneId") for entry in history or ()):
             zone_ids = self._zone_ids(region)
         source = self._source("ec2", region, "DescribeSpotPriceHistory")
-        sift_spot(history or (), bands, self.haul.ec2, self._reading(region, machines, source, zone_ids))
+        context = self._context(region, machines, source, zone_ids)
+        self.found.ec2.add(spot_rows(history or (), bands, context))
 
     def blocks(self, region: str, described: Machines, machines: Machines) -> None:
         """
@@ -155,12 +156,12 @@ class Listing:
         zone_ids = self._zone_ids(region)
         blocks = self._listed("Capacity Blocks are left out", lambda: self._block_offers(region, names))
         source = self._source("ec2", region, "DescribeCapacityBlockOfferings")
-        reading = self._reading(region, machines, source, zone_ids)
-        sift_capacity_blocks(blocks or (), self.haul.ec2, reading)
+        context = self._context(region, machines, source, zone_ids)
+        self.found.ec2.add(capacity_block_row(one, context) for one in blocks or ())
         plans = self._listed("training plans are left out", lambda: self._plan_offers(region, names))
         source = self._source("sagemaker", region, "SearchTrainingPlanOfferings")
-        reading = self._reading(region, machines, source, zone_ids)
-        sift_training_plans(plans or (), self.haul.sagemaker, reading)
+        context = self._context(region, machines, source, zone_ids)
+        self.found.sagemaker.add(training_plan_row(one, context) for one in plans or ())
 
     def savings(self, region: str, machines: Machines) -> None:
         """
@@ -170,11 +171,11 @@ class Listing:
             FetchError: no answer.
         """
         source = self._source("savingsplans", PRICING_REGION, "DescribeSavingsPlansOfferingRates")
-        reading = self._reading(region, machines, source, {})
+        context = self._context(region, machines, source, {})
         for plan in PLANS:
             rates = self._listed("Savings Plans are left out", partial(self._rates, plan, region))
             self._note_if_none(rates, f"{plan.code} rate", region)
-            sift_plan_rates(rates or (), plan, self.haul.of(plan.service), reading)
+            self.found.of(plan.service).add(plan_rate_row(one, plan, context) for one in rates or ())
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
         """
@@ -188,10 +189,10 @@ class Listing:
             lambda: self.account.pages(_QUOTAS, region, ServiceCode="ec2", MaxResults=100),
         )
         found = read_quotas(listed or (), region=region)
-        self.haul.note(quota_note(found, region=region))
+        self.found.note(quota_note(found, region=region))
         return found
 
-    def _read_offers(self, regions: Sequence[str], machines: Machines, trial: Haul) -> bool:
+    def _read_offers(self, regions: Sequence[str], machines: Machines, trial: AwsRows) -> bool:
         for service, offer, filters in _OFFERS:
             self._check_attributes(offer, tuple(filters))
             offered = self._regions_of(offer)
@@ -206,7 +207,7 @@ class Listing:
         """Return the regions that an offer has prices of; none where AWS does not list them."""
         try:
             return {
-                text(one, "Value")
+                text_at(one, "Value")
                 for one in self._pricing(_VALUES, ServiceCode=offer, AttributeName="regionCode")
             }
         except NotOfferedError:
@@ -215,29 +216,24 @@ class Listing:
     def _check_attributes(self, offer: str, needed: Sequence[str]) -> None:
         """A filter on an attribute that is gone would let every row in, or none."""
         listed = self._pricing(_SERVICES, ServiceCode=offer, FormatVersion="aws_v1")
-        known = {name for service in listed for name in entries(service, "AttributeNames")}
+        known = {name for service in listed for name in items_of(service, "AttributeNames")}
         absent = [name for name in needed if name not in known]
         if absent:
             msg = f"the price list of {offer} no longer has {', '.join(absent)}; update trainfare"
             raise FetchError("aws", msg)
 
     def _read_products(
-        self, service: Service, offer: str, wanted: Mapping[str, str], machines: Machines, trial: Haul
+        self, service: Service, offer: str, wanted: Mapping[str, str], machines: Machines, trial: AwsRows
     ) -> None:
-        region, sift = wanted["regionCode"], trial.of(service)
+        region, sink = wanted["regionCode"], trial.of(service)
         source = self._source("pricing", PRICING_REGION, f"GetProducts {offer} {region}")
-        reading = self._reading(region, machines, source, {})
+        context = self._context(region, machines, source, {})
         filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
         products = self._pricing(_PRODUCTS, ServiceCode=offer, Filters=filters, FormatVersion="aws_v1")
-        before = sift.read
-        for record in read_products(products):
-            if record is None:
-                sift.set_aside("a row that cannot be read")
-            elif service == "ec2":
-                sift_ec2(record, sift, reading)
-            else:
-                sift_sagemaker(record, sift, reading)
-        if sift.read == before:
+        before, row_of = sink.rows_read, ec2_row if service == "ec2" else sagemaker_row
+        records = read_products(products)
+        sink.add(UNREADABLE if one is None else row_of(one, context) for one in records)
+        if sink.rows_read == before:
             trial.note(f"not one price of {offer} came for {region}")
 
     def _pricing(self, call: Call, **arguments: object) -> Iterator[object]:
@@ -281,8 +277,10 @@ class Listing:
         )
         return read_zone_ids(zones or ())
 
-    def _reading(self, region: str, machines: Machines, source: str, zone_ids: Mapping[str, str]) -> Reading:
-        return Reading(region, machines, source, self.haul.today, zone_ids)
+    def _context(
+        self, region: str, machines: Machines, source: str, zone_ids: Mapping[str, str]
+    ) -> SourceContext:
+        return SourceContext(region, machines, source, self.found.today, zone_ids)
 
     def _source(self, service: str, region: str, call: str) -> str:
         return f"{self.account.endpoint(service, region)} {call}"
@@ -290,7 +288,7 @@ class Listing:
     def _note_if_none(self, listed: list[object] | None, what: str, region: str) -> None:
         """An empty list is an answer, and may be a filter that AWS no longer understands: it is said."""
         if listed is not None and not listed:
-            self.haul.note(f"not one {what} came for {region}")
+            self.found.note(f"not one {what} came for {region}")
 
     def _listed(self, instead: str, ask: Callable[[], Iterator[object]]) -> list[object] | None:
         return self._permitted(lambda: list(ask()), instead)
@@ -300,5 +298,5 @@ class Listing:
         try:
             return ask()
         except NotAllowedError as error:
-            self.haul.note(f"{error}: {instead} (docs/permissions.md)")
+            self.found.note(f"{error}: {instead} (docs/permissions.md)")
             return None

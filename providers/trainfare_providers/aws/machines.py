@@ -14,10 +14,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from trainfare_providers.aws.wire import at, entries, number, text
+from trainfare_providers.answer_values import amount_at, items_of, text_at, value_at
 from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.source_rows import Refused
 
-__all__ = ["Machine", "Machines", "known_machines", "parse_instance_types"]
+__all__ = ["AwsMachine", "Machines", "known_machines", "parse_instance_types"]
 
 # The chip as the API names it -> ours and its nominal GiB. Every A100, H100, H200, B200 and V100 that AWS
 # rents is an SXM board, which the API does not say.
@@ -48,7 +49,7 @@ _CONTRADICTS: Final = "DescribeInstanceTypes and the table of machines disagree 
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class AwsMachine:
     """
     One EC2 instance type that has an accelerator.
 
@@ -73,17 +74,31 @@ class Machines:
 
     __slots__ = ("_found", "_refused")
 
-    def __init__(self, found: Mapping[str, Machine], refused: Iterable[str] = ()) -> None:
+    def __init__(self, found: Mapping[str, AwsMachine], refused: Iterable[str] = ()) -> None:
         self._refused = frozenset(refused)
         self._found = {name: machine for name, machine in found.items() if name not in self._refused}
 
-    def get(self, instance_type: str) -> Machine | None:
+    def get(self, instance_type: str) -> AwsMachine | None:
         """Return the machine, or None where it is not known or not to be trusted."""
         return self._found.get(instance_type)
 
-    def why_refused(self, instance_type: str) -> str | None:
-        """Return why nothing about a type is believed, or None."""
-        return _CONTRADICTS if instance_type in self._refused else None
+    def find(self, instance_type: str, *, accelerated: bool) -> AwsMachine | Refused:
+        """
+        Return the machine, or why its prices are not kept.
+
+        Args:
+            instance_type: of EC2; SageMaker's ml.x is the machine x.
+            accelerated: the price list itself says that the machine has an accelerator.
+        """
+        found = self._found.get(instance_type)
+        if found is not None:
+            return found
+        if instance_type in self._refused:
+            return Refused(_CONTRADICTS, quarantined=True)
+        if not accelerated:
+            return Refused("machine without an accelerator")
+        reason = "an accelerator machine that the table of machines does not know"
+        return Refused(reason, unknown_machine=instance_type[:60])
 
     def names(self) -> tuple[str, ...]:
         """Return every type that prices are kept for, sorted."""
@@ -117,7 +132,7 @@ def known_machines() -> Machines:
     """Return our own table, `data/aws_machines.csv`: each row names its source."""
     table = (files("trainfare_providers") / "data" / "aws_machines.csv").read_text(encoding="utf-8")
     found = {
-        row["instance_type"]: Machine(
+        row["instance_type"]: AwsMachine(
             row["instance_type"],
             row["accelerator"],
             float(row["accelerator_count"]),
@@ -137,33 +152,36 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
 
     A type whose chip reports another memory than it has is refused.
     """
-    found: dict[str, Machine] = {}
+    found: dict[str, AwsMachine] = {}
     refused: set[str] = set()
     for item in items:
-        name = text(item, "InstanceType")
-        chips = [*entries(item, "GpuInfo", "Gpus"), *entries(item, "NeuronInfo", "NeuronDevices")]
+        name = text_at(item, "InstanceType")
+        chips = [*items_of(item, "GpuInfo", "Gpus"), *items_of(item, "NeuronInfo", "NeuronDevices")]
         if not name or len(chips) != 1:
             continue
         read = _machine(name, item, chips[0])
         if read is None:
             refused.add(name)
-        elif isinstance(read, Machine):
+        elif isinstance(read, AwsMachine):
             found[name] = read
     return Machines(found, refused)
 
 
-def _machine(name: str, item: object, chip: object) -> Machine | str | None:
+def _machine(name: str, item: object, chip: object) -> AwsMachine | str | None:
     """Return the machine; the chip's name where it cannot be one; None where the numbers contradict it."""
-    label = text(chip, "Name")
+    label = text_at(chip, "Name")
     # A boto3 from before 2026 does not read partition sizes: of a slice it then says 0 GPUs, which is nothing.
-    sliced = number(chip, "Count") == 0 and at(chip, "GpuPartitionSize") is None
+    sliced = amount_at(chip, "Count") == 0 and value_at(chip, "GpuPartitionSize") is None
     if label not in _CHIPS or sliced:
         return label
-    share = number(chip, "GpuPartitionSize") or 1.0
-    slices = (number(chip, "LogicalGpuCount") or 0.0) * share if share < 1 else 0.0
-    count = number(chip, "Count") or slices
-    memory_mib, host_mib = number(chip, "MemoryInfo", "SizeInMiB"), number(item, "MemoryInfo", "SizeInMiB")
-    vcpus = number(item, "VCpuInfo", "DefaultVCpus")
+    share = amount_at(chip, "GpuPartitionSize") or 1.0
+    slices = (amount_at(chip, "LogicalGpuCount") or 0.0) * share if share < 1 else 0.0
+    count = amount_at(chip, "Count") or slices
+    memory_mib, host_mib = (
+        amount_at(chip, "MemoryInfo", "SizeInMiB"),
+        amount_at(item, "MemoryInfo", "SizeInMiB"),
+    )
+    vcpus = amount_at(item, "VCpuInfo", "DefaultVCpus")
     if not count or not memory_mib or not vcpus or not host_mib:
         return None
     memory_gib = memory_mib / 1024 / share
@@ -176,7 +194,7 @@ def _machine(name: str, item: object, chip: object) -> Machine | str | None:
     if len(known) != 1:
         return None
     accelerator, nominal_gib = known[0]
-    return Machine(
+    return AwsMachine(
         name,
         accelerator,
         count,
@@ -184,10 +202,10 @@ def _machine(name: str, item: object, chip: object) -> Machine | str | None:
         vcpus,
         host_mib / 1024,
         network_gbit_per_s("aws", name),
-        capacity_block="capacity-block" in entries(item, "SupportedUsageClasses"),
+        capacity_block="capacity-block" in items_of(item, "SupportedUsageClasses"),
     )
 
 
-def _differs(ours: Machine, theirs: Machine) -> bool:
+def _differs(ours: AwsMachine, theirs: AwsMachine) -> bool:
     same_chip = ours.accelerator == theirs.accelerator and ours.accelerator_count == theirs.accelerator_count
     return not same_chip or ours.vcpus != theirs.vcpus or abs(ours.memory_gib - theirs.memory_gib) > 1

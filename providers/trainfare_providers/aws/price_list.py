@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trainfare_providers.aws.sift import PriceRow, Reading, Sift
-from trainfare_providers.aws.wire import at, day_of, named, text, train_type
+from trainfare_providers.answer_values import day_of, object_of, text_at
+from trainfare_providers.aws.rows import SourceContext, machine_row
 from trainfare_providers.http.strict_json import parse_json
+from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["EC2_FILTERS", "PriceRecord", "read_products", "sift_ec2", "sift_sagemaker"]
+__all__ = ["EC2_FILTERS", "PriceRecord", "ec2_row", "read_products", "sagemaker_row", "training_type"]
 
 EC2_FILTERS: Final[Mapping[str, str]] = {
     "operatingSystem": "Linux",
@@ -32,6 +33,7 @@ EC2_FILTERS: Final[Mapping[str, str]] = {
 _INSTANCE_FAMILIES: Final = ("Compute Instance", "Compute Instance (bare metal)")
 _ACCELERATED: Final = ("GPU instance", "Machine Learning ASIC Instances")
 _TERMS: Final = {"1yr": "reserved_1y", "3yr": "reserved_3y", "1 yr": "reserved_1y", "3 yr": "reserved_3y"}
+_TRAINING: Final = re.compile(r"(?:[A-Z0-9]{2,8}-)?Train:(ml\.[a-z0-9.-]{3,60})", re.ASCII)
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30}", re.ASCII)
 
 
@@ -64,44 +66,35 @@ class PriceRecord:
     usage_type: str = ""
 
 
-def sift_ec2(record: PriceRecord, sift: Sift, reading: Reading) -> None:
-    """Judge one record of the AmazonEC2 offer; it ends in `sift` exactly once."""
-    rule = _ec2_rule(record, reading.region)
+def ec2_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
+    """Return the row of one record of the AmazonEC2 offer, or why it is not kept."""
+    rule = _ec2_rule(record, context.region)
     if rule is not None:
-        sift.leave_out(rule)
-        return
+        return Refused(rule)
     option = "on_demand" if record.term == "OnDemand" else _TERMS.get(record.lease)
-    fault = _fault(record) or (None if option else "a reservation of a term that is neither 1 nor 3 years")
-    if fault is not None:
-        sift.set_aside(fault)
-        return
     accelerated = record.instance_family in _ACCELERATED or record.gpu.strip("0") not in ("", "NA")
-    if option and sift.accepts_machine(reading.machines, record.instance_type, accelerated=accelerated):
-        caveat = (
-            ""
-            if option == "on_demand"
-            else "standard reservation without upfront payment: paid whether used or not"
-        )
-        sift.keep(_row(record, sift, record.instance_type, option, reading, caveat))
+    if option is None and _fault(record, record.instance_type) is None:
+        return Refused("a reservation of a term that is neither 1 nor 3 years", quarantined=True)
+    return _row(record, record.instance_type, option or "", context, accelerated=accelerated)
 
 
-def sift_sagemaker(record: PriceRecord, sift: Sift, reading: Reading) -> None:
-    """Judge one record of the AmazonSageMaker offer: its own training SKUs, never EC2 times a factor."""
-    instance_type = train_type(record.usage_type)
+def sagemaker_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
+    """Return the row of one record of the AmazonSageMaker offer: its own training SKUs, never EC2 times a factor."""
+    instance_type = training_type(record.usage_type)
     if instance_type is None:
-        sift.leave_out("not a training instance (hosting, notebooks, processing, storage, ...)")
-    elif record.term != "OnDemand":
-        sift.leave_out("not an on-demand price")
-    elif record.region != reading.region:
-        sift.leave_out("another region, or a local or wavelength zone")
-    elif (fault := _fault(record, instance_type.removeprefix("ml."))) is not None:
-        sift.set_aside(fault)
-    elif sift.accepts_machine(
-        reading.machines,
-        instance_type.removeprefix("ml."),
-        accelerated=record.gpu.strip("0") not in ("", "NA", "N/A"),
-    ):
-        sift.keep(_row(record, sift, instance_type, "on_demand", reading, ""))
+        return Refused("not a training instance (hosting, notebooks, processing, storage, ...)")
+    if record.term != "OnDemand":
+        return Refused("not an on-demand price")
+    if record.region != context.region:
+        return Refused("another region, or a local or wavelength zone")
+    accelerated = record.gpu.strip("0") not in ("", "NA", "N/A")
+    return _row(record, instance_type, "on_demand", context, accelerated=accelerated)
+
+
+def training_type(usage_type: str) -> str | None:
+    """Return the ml.* type of a usage type like USW2-Train:ml.p5.48xlarge; None for hosting, notebooks and others."""
+    found = _TRAINING.fullmatch(usage_type)
+    return found.group(1) if found else None
 
 
 def read_products(price_list: Iterable[object]) -> Iterator[PriceRecord | None]:
@@ -115,7 +108,7 @@ def read_products(price_list: Iterable[object]) -> Iterator[PriceRecord | None]:
             product = parse_json(item.encode()) if isinstance(item, str) else None
         except ValueError:
             product = None
-        if not isinstance(at(product, "product", "attributes"), Mapping):
+        if object_of(product, "product", "attributes") is None:
             yield None
             continue
         found = False
@@ -127,42 +120,42 @@ def read_products(price_list: Iterable[object]) -> Iterator[PriceRecord | None]:
 
 
 def _prices(product: object) -> Iterator[PriceRecord]:
-    for term, offers in named(product, "terms"):
-        for _, offer in named(offers):
-            for _, dimension in named(offer, "priceDimensions"):
-                prices = list(named(dimension, "pricePerUnit")) or [("", "")]
-                for currency, price in prices:
+    for term, offers in (object_of(product, "terms") or {}).items():
+        for offer in (object_of(offers) or {}).values():
+            for dimension in (object_of(offer, "priceDimensions") or {}).values():
+                prices = object_of(dimension, "pricePerUnit") or {"": ""}
+                for currency, price in prices.items():
                     yield _record(product, term, offer, dimension, currency, price)
 
 
 def _record(
     product: object, term: str, offer: object, dimension: object, currency: str, price: object
 ) -> PriceRecord:
-    attributes = at(product, "product", "attributes")
+    attributes = object_of(product, "product", "attributes")
     return PriceRecord(
-        sku=text(product, "product", "sku"),
+        sku=text_at(product, "product", "sku"),
         term=term,
-        unit=text(dimension, "unit"),
+        unit=text_at(dimension, "unit"),
         price=price if isinstance(price, str) else "",
         currency=currency,
-        effective=text(offer, "effectiveDate"),
-        lease=text(offer, "termAttributes", "LeaseContractLength"),
-        upfront=text(offer, "termAttributes", "PurchaseOption"),
-        offering_class=text(offer, "termAttributes", "OfferingClass"),
-        product_family=text(product, "product", "productFamily"),
-        instance_type=text(attributes, "instanceType"),
-        instance_family=text(attributes, "instanceFamily"),
-        gpu=text(attributes, "gpu") or text(attributes, "physicalGpu"),
-        location_type=text(attributes, "locationType"),
-        region=text(attributes, "regionCode"),
-        operating_system=text(attributes, "operatingSystem"),
-        tenancy=text(attributes, "tenancy"),
-        software=text(attributes, "preInstalledSw"),
-        capacity_status=text(attributes, "capacitystatus"),
-        market_option=text(attributes, "marketoption"),
-        license_model=text(attributes, "licenseModel"),
-        operation=text(attributes, "operation"),
-        usage_type=text(attributes, "usagetype"),
+        effective=text_at(offer, "effectiveDate"),
+        lease=text_at(offer, "termAttributes", "LeaseContractLength"),
+        upfront=text_at(offer, "termAttributes", "PurchaseOption"),
+        offering_class=text_at(offer, "termAttributes", "OfferingClass"),
+        product_family=text_at(product, "product", "productFamily"),
+        instance_type=text_at(attributes, "instanceType"),
+        instance_family=text_at(attributes, "instanceFamily"),
+        gpu=text_at(attributes, "gpu") or text_at(attributes, "physicalGpu"),
+        location_type=text_at(attributes, "locationType"),
+        region=text_at(attributes, "regionCode"),
+        operating_system=text_at(attributes, "operatingSystem"),
+        tenancy=text_at(attributes, "tenancy"),
+        software=text_at(attributes, "preInstalledSw"),
+        capacity_status=text_at(attributes, "capacitystatus"),
+        market_option=text_at(attributes, "marketoption"),
+        license_model=text_at(attributes, "licenseModel"),
+        operation=text_at(attributes, "operation"),
+        usage_type=text_at(attributes, "usagetype"),
     )
 
 
@@ -192,9 +185,9 @@ def _ec2_rule(record: PriceRecord, region: str) -> str | None:
     return None
 
 
-def _fault(record: PriceRecord, instance_type: str | None = None) -> str | None:
-    """Return why a record that should be a price is none; the price itself is judged by `price_intake`."""
-    if not _TYPE.fullmatch(record.instance_type if instance_type is None else instance_type):
+def _fault(record: PriceRecord, instance_type: str) -> str | None:
+    """Return why a record that should be a price is not one; `prices.intake` judges the price itself."""
+    if not _TYPE.fullmatch(instance_type.removeprefix("ml.")):
         return "no instance type"
     if record.unit.lower() not in ("hrs", "hour", "hours"):
         return "the unit is not an hour"
@@ -202,17 +195,20 @@ def _fault(record: PriceRecord, instance_type: str | None = None) -> str | None:
 
 
 def _row(
-    record: PriceRecord, sift: Sift, instance_type: str, option: str, reading: Reading, caveat: str
-) -> PriceRow:
-    return PriceRow(
-        service=sift.service,
-        instance_type=instance_type,
-        region=reading.region,
+    record: PriceRecord, instance_type: str, option: str, context: SourceContext, *, accelerated: bool
+) -> SourceRow | Refused:
+    fault = _fault(record, instance_type)
+    if fault is not None:
+        return Refused(fault, quarantined=True)
+    reserved = "standard reservation without upfront payment: paid whether used or not"
+    return machine_row(
+        context,
+        instance_type,
+        accelerated=accelerated,
         purchase_option=option,
         usd_per_hour=record.price,
         currency=record.currency,
-        effective_on=day_of(record.effective),
+        observed_on=day_of(record.effective) or "",
         sku=record.sku,
-        source=reading.source,
-        caveat=caveat,
+        caveat="" if option == "on_demand" else reserved,
     )

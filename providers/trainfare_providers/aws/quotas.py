@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from trainfare_providers.aws.wire import number, text
+from trainfare_providers.answer_values import amount_at, text_at
 
 __all__ = ["Quota", "quota_note", "read_quotas"]
 
@@ -41,11 +41,11 @@ def read_quotas(quotas: Iterable[object], *, region: str) -> tuple[Quota, ...]:
     """Read the `Quotas` of Service Quotas' `ListServiceQuotas` for ec2: those of accelerator families."""
     found: list[Quota] = []
     for one in quotas:
-        name, vcpus = text(one, "QuotaName"), number(one, "Value")
+        name, vcpus = text_at(one, "QuotaName"), amount_at(one, "Value")
         for pattern, option in _NAMES:
             match = pattern.fullmatch(name)
             if match and vcpus is not None and _ACCELERATED.search(match.group(1)):
-                found.append(Quota(region, match.group(1), option, vcpus, text(one, "QuotaCode")))
+                found.append(Quota(region, match.group(1), option, vcpus, text_at(one, "QuotaCode")))
     return tuple(sorted(found, key=lambda quota: (quota.purchase_option, quota.family, quota.code)))
 
 

@@ -8,19 +8,22 @@ EC2 by the Compute Savings Plan, which holds for every family and region; SageMa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare_providers.answer_values import amount_at, day_of, items_of, text_at
 from trainfare_providers.aws.bulk_csv import read_rows
-from trainfare_providers.aws.sift import PriceRow, Reading, Service, Sift
-from trainfare_providers.aws.wire import day_of, entries, number, text, train_type
+from trainfare_providers.aws.price_list import training_type
+from trainfare_providers.aws.rows import UNREADABLE, Service, SourceContext, machine_row
+from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["PLANS", "PlanFile", "sift_plan_file", "sift_plan_rates"]
+__all__ = ["PLANS", "PlanFile", "plan_file_rows", "plan_rate_row"]
 
 _BOX: Final = re.compile(r"(?:[A-Z0-9]{2,8}-)?BoxUsage:([a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30})", re.ASCII)
 _SECONDS: Final = {31_536_000.0: "savings_1y", 94_608_000.0: "savings_3y"}
 _YEARS: Final = {"1": "savings_1y", "3": "savings_3y"}
+_NOT_TRAINING: Final = "a plan's rate for something that is not a training machine"
 _CAVEATS: Final[dict[Service, str]] = {
     "ec2": "Compute Savings Plan without upfront payment: the commitment is paid whether used or not",
     "sagemaker": "SageMaker Savings Plan without upfront payment: the commitment is paid whether used or not",
@@ -98,16 +101,18 @@ class _Rate:
     sku: str
 
 
-def sift_plan_file(chunks: Iterable[bytes], plan: PlanFile, sift: Sift, reading: Reading) -> None:
+def plan_file_rows(
+    chunks: Iterable[bytes], plan: PlanFile, context: SourceContext
+) -> Iterator[SourceRow | Refused]:
     """
-    Read a public plan file as it comes; each row ends in `sift` exactly once.
+    Yield a row, or why there is none, for each line of a public plan file, as it comes.
 
     Raises:
         PricesUnavailableError: it is not that file.
     """
     for cells, columns in read_rows(chunks, offer=plan.offer, needed=[(name,) for name in _COLUMNS]):
         if cells is None:
-            sift.set_aside("a row that cannot be read")
+            yield UNREADABLE
             continue
         cell = dict(zip(_COLUMNS, (cells[columns[name]] for name in _COLUMNS), strict=True))
         rate = _Rate(
@@ -121,77 +126,69 @@ def sift_plan_file(chunks: Iterable[bytes], plan: PlanFile, sift: Sift, reading:
             unit=cell["unit"],
             rate=cell["discountedrate"],
             currency=cell["currency"],
-            effective_on=day_of(cell["effectivedate"]),
+            effective_on=day_of(cell["effectivedate"]) or "",
             sku=cell["sku"],
         )
-        _sift(rate, plan, sift, reading)
+        yield _row(rate, plan, context)
 
 
-def sift_plan_rates(results: Iterable[object], plan: PlanFile, sift: Sift, reading: Reading) -> None:
+def plan_rate_row(result: object, plan: PlanFile, context: SourceContext) -> SourceRow | Refused:
     """
-    Read the `searchResults` of `DescribeSavingsPlansOfferingRates`; each ends in `sift` exactly once.
+    Return the row of one of the `searchResults` of `DescribeSavingsPlansOfferingRates`.
 
-    The API does not say since when a rate holds: today is the day of its price.
+    The API does not say since when a rate holds, so its price is of today.
     """
-    for one in results:
-        properties = {text(item, "name"): text(item, "value") for item in entries(one, "properties")}
-        seconds = number(one, "savingsPlanOffering", "durationSeconds")
-        rate = _Rate(
-            family_fits=text(one, "savingsPlanOffering", "planType") == plan.plan_type,
-            service_code=text(one, "serviceCode"),
-            usage_type=text(one, "usageType"),
-            operation=text(one, "operation"),
-            payment=text(one, "savingsPlanOffering", "paymentOption"),
-            option=None if seconds is None else _SECONDS.get(seconds),
-            region=properties.get("region", ""),
-            unit=text(one, "unit"),
-            rate=text(one, "rate"),
-            currency=text(one, "savingsPlanOffering", "currency"),
-            effective_on=reading.today,
-            sku=text(one, "savingsPlanOffering", "offeringId"),
-        )
-        _sift(rate, plan, sift, reading)
+    properties = {text_at(item, "name"): text_at(item, "value") for item in items_of(result, "properties")}
+    seconds = amount_at(result, "savingsPlanOffering", "durationSeconds")
+    rate = _Rate(
+        family_fits=text_at(result, "savingsPlanOffering", "planType") == plan.plan_type,
+        service_code=text_at(result, "serviceCode"),
+        usage_type=text_at(result, "usageType"),
+        operation=text_at(result, "operation"),
+        payment=text_at(result, "savingsPlanOffering", "paymentOption"),
+        option=None if seconds is None else _SECONDS.get(seconds),
+        region=properties.get("region", ""),
+        unit=text_at(result, "unit"),
+        rate=text_at(result, "rate"),
+        currency=text_at(result, "savingsPlanOffering", "currency"),
+        effective_on=context.today,
+        sku=text_at(result, "savingsPlanOffering", "offeringId"),
+    )
+    return _row(rate, plan, context)
 
 
-def _sift(rate: _Rate, plan: PlanFile, sift: Sift, reading: Reading) -> None:
+def _row(rate: _Rate, plan: PlanFile, context: SourceContext) -> SourceRow | Refused:
     instance_type = _machine_of(rate, plan)
-    rule = _rule(rate, plan, instance_type, reading.region)
+    rule = _rule(rate, plan, instance_type, context.region)
     if rule is not None or instance_type is None:
-        sift.leave_out(rule or "a plan's rate for something that is not a training machine")
-        return
+        return Refused(rule or _NOT_TRAINING)
     if rate.option is None or rate.unit != "Hrs" or not rate.effective_on:
-        sift.set_aside("a plan's rate without its term, hour or date")
-        return
-    bare = instance_type.removeprefix("ml.")
-    if sift.accepts_machine(reading.machines, bare, accelerated=False):
-        sift.keep(
-            PriceRow(
-                service=plan.service,
-                instance_type=instance_type,
-                region=reading.region,
-                purchase_option=rate.option,
-                usd_per_hour=rate.rate,
-                currency=rate.currency,
-                effective_on=rate.effective_on,
-                sku=rate.sku,
-                source=reading.source,
-                caveat=_CAVEATS[plan.service],
-            )
-        )
+        return Refused("a plan's rate without its term, hour or date", quarantined=True)
+    return machine_row(
+        context,
+        instance_type,
+        purchase_option=rate.option,
+        usd_per_hour=rate.rate,
+        currency=rate.currency,
+        observed_on=rate.effective_on,
+        sku=rate.sku,
+        caveat=_CAVEATS[plan.service],
+    )
 
 
 def _machine_of(rate: _Rate, plan: PlanFile) -> str | None:
     if plan.service == "sagemaker":
-        return train_type(rate.usage_type)
+        return training_type(rate.usage_type)
     box = _BOX.fullmatch(rate.usage_type)
     return box.group(1) if box else None
 
 
 def _rule(rate: _Rate, plan: PlanFile, instance_type: str | None, region: str) -> str | None:
+    """Return the first rule that leaves a rate out, or None."""
     if not rate.family_fits:
         return "another kind of savings plan"
     if rate.service_code != plan.service_code or instance_type is None:
-        return "a plan's rate for something that is not a training machine"
+        return _NOT_TRAINING
     if rate.region != region:
         return "another region, or a local or wavelength zone"
     if plan.service == "ec2" and rate.operation != "RunInstances":

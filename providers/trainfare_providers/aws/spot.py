@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Final
 
 from trainfare_core.prices.intake import INTERRUPTION_BANDS
-from trainfare_providers.aws.sift import PriceRow, Reading, Sift
-from trainfare_providers.aws.wire import at, entries, named, number, text
+from trainfare_providers.answer_values import amount_at, items_of, object_of, text_at, value_at
+from trainfare_providers.aws.rows import SourceContext, machine_row
+from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["Bands", "read_bands", "read_zone_ids", "sift_spot"]
+__all__ = ["Bands", "read_bands", "read_zone_ids", "spot_rows"]
 
 _ZONE_ID: Final = re.compile(r"[a-z0-9]{2,8}(-[a-z0-9]{2,8}){0,3}-(az|wlz-?)[0-9]{1,2}", re.ASCII)
 _PRODUCT: Final = ("Linux/UNIX", "Linux/UNIX (Amazon VPC)")
@@ -40,14 +41,14 @@ def read_bands(advisor: object) -> Bands:
 
     The ranges' labels in the file must be the known ones, in their order, else no band is believed.
     """
-    labels = {number(one, "index"): text(one, "label") for one in entries(advisor, "ranges")}
+    labels = {amount_at(one, "index"): text_at(one, "label") for one in items_of(advisor, "ranges")}
     stated = tuple(labels.get(float(index), "") for index in range(len(INTERRUPTION_BANDS)))
     if stated != INTERRUPTION_BANDS:
         return Bands({})
     found: dict[tuple[str, str], str] = {}
-    for region, systems in named(advisor, "spot_advisor"):
-        for instance_type, entry in named(systems, "Linux"):
-            index = number(entry, "r")
+    for region, systems in (object_of(advisor, "spot_advisor") or {}).items():
+        for instance_type, entry in (object_of(systems, "Linux") or {}).items():
+            index = amount_at(entry, "r")
             if index is not None and index in range(len(INTERRUPTION_BANDS)):
                 found[region, instance_type] = INTERRUPTION_BANDS[int(index)]
     return Bands(found)
@@ -61,70 +62,66 @@ def read_zone_ids(zones: Iterable[object]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for zone in zones:
-        name, zone_id = text(zone, "ZoneName"), text(zone, "ZoneId")
+        name, zone_id = text_at(zone, "ZoneName"), text_at(zone, "ZoneId")
         if name and _ZONE_ID.fullmatch(zone_id):
             found[name] = zone_id
     return found
 
 
-def sift_spot(history: Iterable[object], bands: Bands, sift: Sift, reading: Reading) -> None:
+def spot_rows(
+    history: Iterable[object], bands: Bands, context: SourceContext
+) -> Iterator[SourceRow | Refused]:
     """
-    Read a `SpotPriceHistory`; each entry ends in `sift` exactly once.
+    Yield a row, or why there is none, for each entry of a `SpotPriceHistory`.
 
-    Of one machine and zone the newest price is kept; two prices of one moment both are, for `price_intake` to
-    quarantine as ambiguous.
+    Of one machine and zone the newest price is kept. Two prices of the same moment are both kept: `prices.intake`
+    quarantines them as ambiguous.
     """
-    newest: dict[tuple[str, str], tuple[datetime, list[PriceRow]]] = {}
+    newest: dict[tuple[str, str], tuple[datetime, list[SourceRow]]] = {}
+    older = Refused("an older spot price of the same zone")
     for entry in history:
-        instance_type, moment = text(entry, "InstanceType"), at(entry, "Timestamp")
-        zone = text(entry, "AvailabilityZoneId") or reading.zone_ids.get(text(entry, "AvailabilityZone"), "")
-        if text(entry, "ProductDescription") not in _PRODUCT:
-            sift.leave_out("not Linux")
-        elif not isinstance(moment, datetime) or not 1900 < moment.year < 9000:
-            sift.set_aside("a spot price without its moment")
-        elif not _ZONE_ID.fullmatch(zone):
-            sift.set_aside("a spot price of a zone without an id")
-        elif sift.accepts_machine(reading.machines, instance_type, accelerated=False):
-            moment = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(
-                timezone.utc
-            )
-            row = _row(entry, instance_type, zone, moment, bands, reading)
-            _keep_newest(newest, row, moment, sift)
+        moment = _utc(value_at(entry, "Timestamp"))
+        row = _row(entry, moment, bands, context)
+        if isinstance(row, Refused) or moment is None:
+            yield row
+            continue
+        key = row.instance_type, row.zone or ""
+        when, rows = newest.get(key, (moment, []))
+        if moment < when:
+            yield older
+        elif moment == when:
+            newest[key] = (moment, [*rows, row])
+        else:
+            newest[key] = (moment, [row])
+            yield from [older] * len(rows)
     for _, rows in newest.values():
-        for row in rows:
-            sift.keep(row)
+        yield from rows
 
 
-def _row(
-    entry: object, instance_type: str, zone: str, moment: datetime, bands: Bands, reading: Reading
-) -> PriceRow:
-    return PriceRow(
-        service="ec2",
-        instance_type=instance_type,
-        region=reading.region,
+def _utc(moment: object) -> datetime | None:
+    """Return a time in UTC; None where it is none, or so near the calendar's ends that a change of zone overflows."""
+    if not isinstance(moment, datetime) or not 1900 < moment.year < 9000:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+
+
+def _row(entry: object, moment: datetime | None, bands: Bands, context: SourceContext) -> SourceRow | Refused:
+    instance_type = text_at(entry, "InstanceType")
+    zone_name = text_at(entry, "AvailabilityZone")
+    zone = text_at(entry, "AvailabilityZoneId") or context.zone_ids.get(zone_name, "")
+    if text_at(entry, "ProductDescription") not in _PRODUCT:
+        return Refused("not Linux")
+    if moment is None:
+        return Refused("a spot price without its moment", quarantined=True)
+    if not _ZONE_ID.fullmatch(zone):
+        return Refused("a spot price of a zone without an id", quarantined=True)
+    return machine_row(
+        context,
+        instance_type,
         zone=zone,
         purchase_option="spot",
-        usd_per_hour=text(entry, "SpotPrice"),
+        usd_per_hour=text_at(entry, "SpotPrice"),
         currency="USD",  # DescribeSpotPriceHistory states none: it is in USD in every commercial region
-        effective_on=f"{moment:%Y-%m-%d}",
-        sku="",
-        source=reading.source,
-        interruption_band=bands.get(reading.region, instance_type),
+        observed_on=f"{moment:%Y-%m-%d}",
+        interruption_band=bands.get(context.region, instance_type),
     )
-
-
-def _keep_newest(
-    newest: dict[tuple[str, str], tuple[datetime, list[PriceRow]]],
-    row: PriceRow,
-    moment: datetime,
-    sift: Sift,
-) -> None:
-    key = row.instance_type, row.zone
-    when, rows = newest.get(key, (moment, []))
-    if moment > when:
-        sift.leave_out("an older spot price of the same zone", len(rows))
-        newest[key] = (moment, [row])
-    elif moment < when:
-        sift.leave_out("an older spot price of the same zone")
-    else:
-        newest[key] = (moment, [*rows, row])

@@ -15,13 +15,13 @@ from typing import Final
 
 from trainfare_core.errors import MissingExtraError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
+from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, read_workspace
 from trainfare_providers.http.outlet import Outlet
-from trainfare_providers.machine_networks import network_gbit_per_s
 from trainfare_providers.refresh import FetchedRows, load_last_good
-from trainfare_providers.source_rows import Refused, RowSink, SourceRow, items_of, object_of
+from trainfare_providers.source_rows import Refused, RowSink
 
 __all__ = ["ENDPOINT", "AzurePrices", "vm_rows"]
 
@@ -122,29 +122,8 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
             if meter.option == LOW_PRIORITY:
                 sink.refuse(Refused("low priority, which only Azure ML still rents"))
             else:
-                sink.rows.append(_row(meter, source))
+                sink.rows.append(meter.row(meter.option, source, meter.machine.caveat))
     return sink, tuple(meters)
-
-
-def _row(meter: Meter, source: str) -> SourceRow:
-    machine = meter.machine
-    return SourceRow(
-        instance_type=machine.instance_type,
-        region=meter.region,
-        accelerator=machine.accelerator,
-        accelerator_count=machine.accelerator_count,
-        accelerator_memory_gib=machine.accelerator_memory_gib,
-        usd_per_hour=meter.usd_per_hour,
-        purchase_option=meter.option,
-        observed_on=meter.effective_on,
-        sku=meter.meter_id,
-        source=source,
-        currency=meter.currency,
-        vcpus=machine.vcpus,
-        memory_gib=machine.memory_gib,
-        network_gbit_per_s=network_gbit_per_s("azure", machine.instance_type),
-        caveat=machine.caveat,
-    )
 
 
 def _notes(meters: Sequence[Meter]) -> tuple[str, ...]:

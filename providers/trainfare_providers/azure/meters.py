@@ -16,9 +16,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from trainfare_providers.source_rows import Refused, day_of, items_of, name_of, number_of, object_of, text_of
+from trainfare_providers.answer_values import day_of, items_of, name_of, number_of, object_of, text_of
+from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["LOW_PRIORITY", "Machine", "Meter", "machines", "read_item"]
+__all__ = ["LOW_PRIORITY", "AzureMachine", "Meter", "machines", "read_item"]
 
 LOW_PRIORITY: Final = "low_priority"
 """The tier that Azure ML still rents and virtual machines no longer have; not a purchase option of a book."""
@@ -43,7 +45,7 @@ _RETIRED: Final = re.compile(r"Standard_NC\d+r?s_v3")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class AzureMachine:
     """A machine type of `data/azure_machines.csv`; memory in GiB, of one accelerator and of the host."""
 
     instance_type: str
@@ -65,7 +67,7 @@ class Machine:
 class Meter:
     """The price of one machine in one region: `option` is a purchase option, or `LOW_PRIORITY`."""
 
-    machine: Machine
+    machine: AzureMachine
     region: str
     option: str
     usd_per_hour: Decimal
@@ -73,14 +75,35 @@ class Meter:
     meter_id: str
     effective_on: str
 
+    def row(self, option: str, source: str, caveat: str | None) -> SourceRow:
+        """Return the row of this price under a purchase option, with what stands beside it."""
+        machine = self.machine
+        return SourceRow(
+            instance_type=machine.instance_type,
+            region=self.region,
+            accelerator=machine.accelerator,
+            accelerator_count=machine.accelerator_count,
+            accelerator_memory_gib=machine.accelerator_memory_gib,
+            usd_per_hour=self.usd_per_hour,
+            purchase_option=option,
+            observed_on=self.effective_on,
+            sku=self.meter_id,
+            source=source,
+            currency=self.currency,
+            vcpus=machine.vcpus,
+            memory_gib=machine.memory_gib,
+            network_gbit_per_s=network_gbit_per_s("azure", machine.instance_type),
+            caveat=caveat,
+        )
+
 
 @cache
-def machines() -> Mapping[str, Machine]:
+def machines() -> Mapping[str, AzureMachine]:
     """Return the machine types with accelerators that can be trained on, by name in lower case."""
     text = (files("trainfare_providers") / "data" / "azure_machines.csv").read_text(encoding="utf-8")
     numbers = ("accelerator_count", "accelerator_memory_gib", "vcpus", "memory_gib")
     return {
-        row["instance_type"].lower(): Machine(
+        row["instance_type"].lower(): AzureMachine(
             row["instance_type"], row["accelerator"], *(float(row[name]) for name in numbers)
         )
         for row in csv.DictReader(text.splitlines())
@@ -135,7 +158,7 @@ def _not_now(item: Mapping[str, object], today: str) -> Refused | None:
     return None
 
 
-def _machine(item: Mapping[str, object]) -> Machine | Refused:
+def _machine(item: Mapping[str, object]) -> AzureMachine | Refused:
     name = name_of(item.get("armSkuName"))
     if name is None:
         return Refused("no machine name", quarantined=True)
@@ -167,7 +190,7 @@ def _option(item: Mapping[str, object]) -> str | Refused:
 
 
 def _savings(
-    item: Mapping[str, object], machine: Machine, option: str | Refused, plan: object
+    item: Mapping[str, object], machine: AzureMachine, option: str | Refused, plan: object
 ) -> Meter | Refused:
     entry = object_of(plan)
     if entry is None:
@@ -181,7 +204,7 @@ def _savings(
 
 
 def _priced(
-    item: Mapping[str, object], machine: Machine, option: str, priced: Mapping[str, object]
+    item: Mapping[str, object], machine: AzureMachine, option: str, priced: Mapping[str, object]
 ) -> Meter | Refused:
     """Return the meter; a reservation's `retailPrice` is of its whole term, whatever the unit says."""
     price, unit_price = number_of(priced.get("retailPrice")), number_of(priced.get("unitPrice"))

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from trainfare_providers.azure.meters import LOW_PRIORITY, Machine, Meter, machines
+from trainfare_providers.azure.meters import LOW_PRIORITY, AzureMachine, Meter, machines
 from trainfare_providers.azure.workspace import Quota, Size, WorkspaceOffer, families, short_family
-from trainfare_providers.machine_networks import network_gbit_per_s
-from trainfare_providers.source_rows import Refused, RowSink, SourceRow
+from trainfare_providers.source_rows import Refused, RowSink
 
 __all__ = ["ml_rows"]
 
@@ -43,7 +42,8 @@ def ml_rows(
             if option == "on_demand" or size.low_priority_capable:
                 meter = sink.kept(_checked(prices.get((machine.instance_type, meter_option), []), size, tier))
                 if meter is not None:
-                    sink.rows.append(_row(meter, option, quotas.get(short_family(size.family)), source))
+                    caveat = _caveats(machine, option, quotas.get(short_family(size.family)))
+                    sink.rows.append(meter.row(option, source, caveat))
     return sink, _notes(offer, sink)
 
 
@@ -55,7 +55,7 @@ def _prices(location: str, meters: Sequence[Meter]) -> Mapping[tuple[str, str], 
     return found
 
 
-def _machine(size: Size) -> Machine | Refused:
+def _machine(size: Size) -> AzureMachine | Refused:
     if size.gpus == 0:
         return Refused("machine without an accelerator")
     if not any(kind.lower() == "amlcompute" for kind in size.compute_types):
@@ -86,29 +86,13 @@ def _checked(meters: Sequence[Meter], size: Size, tier: str) -> Meter | Refused:
     return meter
 
 
-def _row(meter: Meter, option: str, quota: Quota | None, source: str) -> SourceRow:
-    machine = meter.machine
-    caveats = [text for text in (machine.caveat, _short_of_quota(machine, option, quota)) if text]
-    return SourceRow(
-        instance_type=machine.instance_type,
-        region=meter.region,
-        accelerator=machine.accelerator,
-        accelerator_count=machine.accelerator_count,
-        accelerator_memory_gib=machine.accelerator_memory_gib,
-        usd_per_hour=meter.usd_per_hour,
-        purchase_option=option,
-        observed_on=meter.effective_on,
-        sku=meter.meter_id,
-        source=source,
-        currency=meter.currency,
-        vcpus=machine.vcpus,
-        memory_gib=machine.memory_gib,
-        network_gbit_per_s=network_gbit_per_s("azure", machine.instance_type),
-        caveat="; ".join(caveats) or None,
+def _caveats(machine: AzureMachine, option: str, quota: Quota | None) -> str | None:
+    return (
+        "; ".join(text for text in (machine.caveat, _short_of_quota(machine, option, quota)) if text) or None
     )
 
 
-def _short_of_quota(machine: Machine, option: str, quota: Quota | None) -> str | None:
+def _short_of_quota(machine: AzureMachine, option: str, quota: Quota | None) -> str | None:
     """Say where the quota of dedicated machines has no room for one; low priority has a quota of its own."""
     if quota is None or option == "spot" or quota.vcpus_allowed - quota.vcpus_used >= machine.vcpus:
         return None

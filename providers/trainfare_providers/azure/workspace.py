@@ -19,8 +19,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
+from trainfare_providers.answer_values import items_of, name_of, object_of, text_of
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
-from trainfare_providers.source_rows import items_of, name_of, object_of, text_of
 from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from datetime import datetime, timezone
 from typing import Final
 
 from trainfare_core.prices.book import PriceBook
+from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
 from trainfare_providers.http.outlet import Outlet, Secret
 from trainfare_providers.refresh import FetchedRows, load_last_good
-from trainfare_providers.source_rows import Refused, RowSink, items_of, object_of
+from trainfare_providers.source_rows import Refused, RowSink
 
 __all__ = ["ENDPOINT", "KEY_VARIABLE", "GcpPrices", "catalogue_rows"]
 
@@ -117,8 +118,5 @@ def catalogue_rows(
         (machines, machine_rows(index, source=source)),
         (slices, slice_rows(index, source=source)),
     ):
-        for read in rows:
-            row = sink.kept(read)
-            if row is not None:
-                sink.rows.append(row)
+        sink.add(rows)
     return machines, slices

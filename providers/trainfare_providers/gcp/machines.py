@@ -1,5 +1,5 @@
 """
-Machine prices from parts: cores x Core + GiB x Ram + GPUs x GPU (+ GiB x local SSD), all or nothing.
+GcpMachine prices from parts: cores x Core + GiB x Ram + GPUs x GPU (+ GiB x local SSD), all or nothing.
 
 Which machines there are, in which regions, and with how much local SSD is in `data/gcp_machines.csv`: the catalogue
 lists SKUs for regions that have no such machine.
@@ -29,7 +29,7 @@ _FLEX_ONLY: Final = frozenset({"a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g"
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class GcpMachine:
     """A machine type of `data/gcp_machines.csv`; sizes in GiB."""
 
     instance_type: str
@@ -75,11 +75,11 @@ class PartIndex:
 
 
 @cache
-def machines() -> tuple[Machine, ...]:
+def machines() -> tuple[GcpMachine, ...]:
     """Return the machine types with GPUs."""
     text = (files("trainfare_providers") / "data" / "gcp_machines.csv").read_text(encoding="utf-8")
     return tuple(
-        Machine(
+        GcpMachine(
             instance_type=row["instance_type"],
             host=row["host"],
             gpu=row["gpu"],
@@ -103,7 +103,7 @@ def machine_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refus
                 yield _row(parts, machine, option, region, source)
 
 
-def _claimed(parts: PartIndex, machine: Machine, option: str) -> frozenset[str]:
+def _claimed(parts: PartIndex, machine: GcpMachine, option: str) -> frozenset[str]:
     """Return the regions in which the machine seems to be sold: those of its GPU, on demand also of its host."""
     found = parts.regions("gpu", machine.gpu, option)
     if option == "on_demand" and machine.host not in ("", _SHARED_HOST):
@@ -112,7 +112,7 @@ def _claimed(parts: PartIndex, machine: Machine, option: str) -> frozenset[str]:
     return found
 
 
-def _row(parts: PartIndex, machine: Machine, option: str, region: str, source: str) -> SourceRow | Refused:
+def _row(parts: PartIndex, machine: GcpMachine, option: str, region: str, source: str) -> SourceRow | Refused:
     if machine.gpu == _SLICE and option == "on_demand":
         return Refused("A4, which cannot be rented plainly on demand whatever its SKU says")
     if region not in machine.regions:
@@ -145,7 +145,7 @@ def _row(parts: PartIndex, machine: Machine, option: str, region: str, source: s
     )
 
 
-def _caveats(machine: Machine, option: str) -> str | None:
+def _caveats(machine: GcpMachine, option: str) -> str | None:
     if machine.instance_type in _FLEX_ONLY and option != "spot":
         return "Google creates this size only as spot or flex-start: listed, but perhaps not to be had"
     return None

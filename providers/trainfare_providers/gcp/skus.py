@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from trainfare_providers.source_rows import Refused, day_of, items_of, name_of, number_of, object_of, text_of
+from trainfare_providers.answer_values import day_of, items_of, name_of, number_of, object_of, text_of
+from trainfare_providers.source_rows import Refused
 
 __all__ = ["HOURS_A_MONTH", "Part", "read_sku"]
 

@@ -10,16 +10,17 @@ import pytest
 
 from builders import aws_wire as wire
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
+from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types
-from trainfare_providers.aws.price_list import read_products, sift_ec2, sift_sagemaker
+from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import Quota, read_quotas
-from trainfare_providers.aws.savings import PLANS, sift_plan_file
-from trainfare_providers.aws.sift import Reading, Sift
-from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, sift_spot
+from trainfare_providers.aws.rows import SourceContext
+from trainfare_providers.aws.savings import PLANS, plan_file_rows
+from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, spot_rows
+from trainfare_providers.source_rows import RowSink
 
-READING = Reading(
+CONTEXT = SourceContext(
     "us-east-1",
     known_machines(),
     "https://example.invalid",
@@ -28,17 +29,17 @@ READING = Reading(
 )
 
 
-def sifted(*products: wire.Product) -> Sift:
+def sifted(*products: wire.Product) -> RowSink:
     """What the EC2 rules make of products."""
-    sift = Sift("ec2")
+    sink = RowSink("aws", "ec2")
     for record in read_products([wire.product_json(product) for product in products]):
         assert record is not None
-        sift_ec2(record, sift, READING)
-    return sift
+        sink.add([ec2_row(record, CONTEXT)])
+    return sink
 
 
-def prices(sift: Sift) -> list[tuple[str, str, str]]:
-    return [(row.instance_type, row.purchase_option, row.usd_per_hour) for row in sift.rows]
+def prices(sink: RowSink) -> list[tuple[str, str, str]]:
+    return [(row.instance_type, row.purchase_option, row.usd_per_hour) for row in sink.rows]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,9 @@ def prices(sift: Sift) -> list[tuple[str, str, str]]:
 )
 def test_row_that_is_not_the_machines_price_is_counted_under_its_rule(sku: str, rule: str) -> None:
     """Each of these stands beside the real price in AWS's list, and none of them becomes one."""
-    sift = sifted(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
-    assert sift.rows == []
-    assert set(sift.filtered) == {rule}
+    sink = sifted(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
+    assert sink.rows == []
+    assert set(sink.filtered) == {rule}
 
 
 def test_older_capacity_block_row_is_known_by_its_operation() -> None:
@@ -74,13 +75,13 @@ def test_older_capacity_block_row_is_known_by_its_operation() -> None:
 
 def test_reservation_is_the_standard_one_without_upfront_payment() -> None:
     """An upfront part would hide in an hourly rate of 0, and a convertible one costs more."""
-    sift = sifted(wire.EC2_PRODUCTS[0])
-    assert prices(sift) == [
+    sink = sifted(wire.EC2_PRODUCTS[0])
+    assert prices(sink) == [
         ("p4d.24xlarge", "on_demand", "21.9576420000"),
         ("p4d.24xlarge", "reserved_1y", "13.9210940000"),
         ("p4d.24xlarge", "reserved_3y", "9.1700000000"),
     ]
-    assert sift.filtered == {"a reservation that is paid upfront or convertible": 3}
+    assert sink.filtered == {"a reservation that is paid upfront or convertible": 3}
 
 
 def test_fractional_machine_has_a_fraction_of_an_accelerator() -> None:
@@ -124,13 +125,13 @@ def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
     )
     machines = known_machines().joined(wrong)
     assert machines.refused == ("p5.48xlarge",)
-    sift = Sift("ec2")
+    sink = RowSink("aws", "ec2")
     for record in read_products([wire.product_json(product) for product in wire.EC2_PRODUCTS]):
         assert record is not None
-        sift_ec2(record, sift, Reading("us-east-1", machines, "", "2026-08-02"))
-    assert "p5.48xlarge" not in {row.instance_type for row in sift.rows}
+        sink.add([ec2_row(record, SourceContext("us-east-1", machines, "", "2026-08-02"))])
+    assert "p5.48xlarge" not in {row.instance_type for row in sink.rows}
     assert (
-        sift.quarantined["DescribeInstanceTypes and the table of machines disagree on what is in the machine"]
+        sink.quarantined["DescribeInstanceTypes and the table of machines disagree on what is in the machine"]
         == 1
     )
 
@@ -158,11 +159,11 @@ def test_chip_with_another_memory_than_it_has_is_refused() -> None:
 
 def test_sagemaker_prices_are_its_own_training_skus() -> None:
     """Hosting, clusters and notebooks of the same machine cost something else; no factor on EC2 is used."""
-    sift = Sift("sagemaker")
+    sink = RowSink("aws", "sagemaker")
     for record in read_products([wire.product_json(product) for product in wire.SAGEMAKER_PRODUCTS]):
         assert record is not None
-        sift_sagemaker(record, sift, READING)
-    assert prices(sift) == [
+        sink.add([sagemaker_row(record, CONTEXT)])
+    assert prices(sink) == [
         ("ml.p5.48xlarge", "on_demand", "113.0680000000"),
         ("ml.p4d.24xlarge", "on_demand", "37.6880000000"),
         ("ml.g5.xlarge", "on_demand", "1.4084000000"),
@@ -171,10 +172,10 @@ def test_sagemaker_prices_are_its_own_training_skus() -> None:
 
 def test_files_and_api_give_the_same_rows() -> None:
     """Two formats, one set of rules."""
-    by_json, by_csv = sifted(*wire.EC2_PRODUCTS), Sift("ec2")
+    by_json, by_csv = sifted(*wire.EC2_PRODUCTS), RowSink("aws", "ec2")
     for record in read_offer_csv([wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2")], offer="AmazonEC2"):
         assert record is not None
-        sift_ec2(record, by_csv, READING)
+        by_csv.add([ec2_row(record, CONTEXT)])
     assert by_csv.rows == by_json.rows
     assert by_csv.quarantined == by_json.quarantined
 
@@ -218,15 +219,15 @@ def test_file_is_never_held() -> None:
     head, rows = b"".join(body[:6]), b"".join(body[6:])
 
     def peak_bytes(times: int) -> int:
-        sift, count = Sift("ec2"), 0
+        sink, count = RowSink("aws", "ec2"), 0
         tracemalloc.start()
         for record in read_offer_csv(chain([head], repeat(rows, times)), offer="AmazonEC2"):
             count += 1
             assert record is not None
-            sift_ec2(record, sift, Reading("eu-west-1", READING.machines, "", "2026-08-02"))
+            sink.add([ec2_row(record, SourceContext("eu-west-1", CONTEXT.machines, "", "2026-08-02"))])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert sift.read == count == times * rows.count(b"\n")
+        assert sink.rows_read == count == times * rows.count(b"\n")
         return peak
 
     assert peak_bytes(160) < peak_bytes(10) + 20_000
@@ -241,28 +242,28 @@ def test_row_of_another_width_is_set_aside_and_the_next_is_read() -> None:
     assert len(records) == 2 + len(wire.EC2_PRODUCTS[0].terms)
 
 
-def spot_of(*entries: dict[str, object], zones: bool = True) -> Sift:
-    sift = Sift("ec2")
+def spot_of(*entries: dict[str, object], zones: bool = True) -> RowSink:
+    sink = RowSink("aws", "ec2")
     timed = [
         {**entry, "Timestamp": datetime.fromisoformat(str(entry["Timestamp"]).replace("Z", "+00:00"))}
         for entry in entries
     ]
     ids = read_zone_ids(wire.ZONES) if zones else {}
     bands = read_bands(wire.ADVISOR)
-    sift_spot(timed, bands, sift, Reading("us-east-1", known_machines(), "", "2026-08-02", ids))
-    return sift
+    sink.add(spot_rows(timed, bands, SourceContext("us-east-1", known_machines(), "", "2026-08-02", ids)))
+    return sink
 
 
 def test_spot_price_is_the_newest_of_a_zone_by_its_id() -> None:
     """us-east-1a is another zone in every account: the id is what a price is of."""
-    sift = spot_of(*wire.SPOT)
-    assert {(row.zone, row.usd_per_hour) for row in sift.rows if row.instance_type == "p4d.24xlarge"} == {
+    sink = spot_of(*wire.SPOT)
+    assert {(row.zone, row.usd_per_hour) for row in sink.rows if row.instance_type == "p4d.24xlarge"} == {
         ("use1-az4", "13.993300"),
         ("use1-az6", "11.787000"),
         ("use1-az1", "8.008700"),
     }
-    assert sift.filtered["an older spot price of the same zone"] == 1
-    assert sift.quarantined["a spot price of a zone without an id"] == 1
+    assert sink.filtered["an older spot price of the same zone"] == 1
+    assert sink.quarantined["a spot price of a zone without an id"] == 1
 
 
 def test_order_of_the_history_does_not_matter() -> None:
@@ -277,11 +278,11 @@ def test_spot_price_that_equals_on_demand_is_a_price() -> None:
 
 def test_answer_that_says_the_zone_id_itself_needs_no_mapping() -> None:
     """Newer API versions do."""
-    sift = spot_of(
+    sink = spot_of(
         wire.spot("us-east-1a", "p5.48xlarge", "17.0", "2026-08-02T01:00:00Z", AvailabilityZoneId="use1-az2"),
         zones=False,
     )
-    assert [row.zone for row in sift.rows] == ["use1-az2"]
+    assert [row.zone for row in sink.rows] == ["use1-az2"]
 
 
 def test_bands_are_the_advisors_for_linux() -> None:
@@ -311,12 +312,13 @@ def test_capacity_block_costs_its_fee_by_hours_and_machines() -> None:
         "CapacityBlockDurationMinutes": 1470,
         "UpfrontFee": "289.10",
     }
-    sift = Sift("ec2")
-    sift_capacity_blocks([*wire.CAPACITY_BLOCKS, two, ultra, nothing, part], sift, READING)
-    assert [row.usd_per_hour for row in sift.rows] == ["11.800000", "41.528000", "11.800000", "11.800000"]
-    assert sift.filtered == {"an UltraServer: it is not booked by the machine": 1}
-    assert sift.quarantined == {"a Capacity Block without its fee, hours or machines": 1}
-    assert sift.rows[0].caveat == (
+    sink = RowSink("aws", "ec2")
+    offerings = [*wire.CAPACITY_BLOCKS, two, ultra, nothing, part]
+    sink.add(capacity_block_row(one, CONTEXT) for one in offerings)
+    assert [row.usd_per_hour for row in sink.rows] == ["11.800000", "41.528000", "11.800000", "11.800000"]
+    assert sink.filtered == {"an UltraServer: it is not booked by the machine": 1}
+    assert sink.quarantined == {"a Capacity Block without its fee, hours or machines": 1}
+    assert sink.rows[0].caveat == (
         "Capacity Block: the whole fee is paid at booking; the rate of one that begins on 2026-08-05"
     )
 
@@ -327,21 +329,23 @@ def test_training_plan_of_several_parts_has_no_rate() -> None:
     parts = plan["ReservedCapacityOfferings"]
     assert isinstance(parts, list)
     elsewhere = {**plan, "TargetResources": ["hyperpod-cluster"]}
-    sift = Sift("sagemaker")
-    sift_training_plans([plan, {**plan, "ReservedCapacityOfferings": parts * 2}, elsewhere], sift, READING)
-    assert prices(sift) == [("ml.p5.48xlarge", "capacity_block", "47.757083")]
-    assert sift.filtered.total() == 2
+    sink = RowSink("aws", "sagemaker")
+    offerings = [plan, {**plan, "ReservedCapacityOfferings": parts * 2}, elsewhere]
+    sink.add(training_plan_row(one, CONTEXT) for one in offerings)
+    assert prices(sink) == [("ml.p5.48xlarge", "capacity_block", "47.757083")]
+    assert sink.filtered.total() == 2
 
 
 def test_savings_plan_is_compute_without_upfront_payment() -> None:
     """Prepaid plans, other plans, Windows, dedicated machines and functions are no price of this machine."""
-    sift = Sift("ec2")
-    sift_plan_file([wire.plan_csv(wire.PLAN_RATES, "AmazonComputeSavingsPlan")], PLANS[0], sift, READING)
-    assert prices(sift) == [
+    sink = RowSink("aws", "ec2")
+    body = wire.plan_csv(wire.PLAN_RATES, "AmazonComputeSavingsPlan")
+    sink.add(plan_file_rows([body], PLANS[0], CONTEXT))
+    assert prices(sink) == [
         ("p4d.24xlarge", "savings_1y", "15.9860000000"),
         ("p4d.24xlarge", "savings_3y", "10.9788000000"),
     ]
-    assert sift.read == len(wire.PLAN_RATES)
+    assert sink.rows_read == len(wire.PLAN_RATES)
 
 
 def test_quotas_are_in_vcpus_by_family_and_spot_apart() -> None:

@@ -18,20 +18,21 @@ from builders import aws_server
 from builders import aws_wire as wire
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.intake import accept_rows
-from trainfare_providers.aws.blocks import sift_capacity_blocks, sift_training_plans
+from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types
-from trainfare_providers.aws.price_list import read_products, sift_ec2, sift_sagemaker
+from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
 from trainfare_providers.aws.quotas import read_quotas
-from trainfare_providers.aws.savings import PLANS, sift_plan_file, sift_plan_rates
-from trainfare_providers.aws.sift import PriceRow, Reading, Sift
-from trainfare_providers.aws.spot import read_bands, read_zone_ids, sift_spot
+from trainfare_providers.aws.rows import UNREADABLE, SourceContext
+from trainfare_providers.aws.savings import PLANS, plan_file_rows, plan_rate_row
+from trainfare_providers.aws.spot import read_bands, read_zone_ids, spot_rows
+from trainfare_providers.source_rows import RowSink, SourceRow
 
 EXAMPLES = settings(
     max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 MACHINES = known_machines()
-READING = Reading("us-east-1", MACHINES, "https://aws.invalid", "2026-08-02", read_zone_ids(wire.ZONES))
+CONTEXT = SourceContext("us-east-1", MACHINES, "https://aws.invalid", "2026-08-02", read_zone_ids(wire.ZONES))
 
 HOSTILE = (
     "", "0", "-1", "NaN", "inf", "1e400", "1_000", "٣", "0.0000000000", "21.957642", "9" * 40, "USD", "CNY", "Hrs", "1yr",
@@ -85,17 +86,18 @@ class Book:
     """Gathers what many examples kept, and looks at it once: polars takes milliseconds a table."""
 
     def __init__(self) -> None:
-        self.rows: list[PriceRow] = []
+        self.rows: list[SourceRow] = []
 
-    def add(self, sift: Sift, read: int) -> None:
-        assert sift.read == read
-        assert len(sift.rows) <= read
-        self.rows += sift.rows
+    def add(self, sink: RowSink, read: int) -> None:
+        assert sink.rows_read == read
+        assert len(sink.rows) <= read
+        self.rows += sink.rows
 
     def check(self, service: str) -> None:
         assert self.rows, "no example gave a price: the property says nothing"
-        sift = Sift("ec2", list(self.rows))
-        frame = sift.frame(MACHINES, fetched_at="2026-08-02T00:00:00Z")
+        sink = RowSink("aws", service)
+        sink.rows = self.rows
+        frame = sink.fetched().rows
         assert frame.height == len(self.rows)
         kept, intakes = accept_rows(frame, origin="aws")
         assert sum(intake.rows_read for intake in intakes) == len(self.rows)
@@ -123,15 +125,15 @@ def test_price_list_of_ec2() -> None:
     @EXAMPLES
     @given(damaged(products_of(wire.EC2_PRODUCTS)))
     def judge(entries: list[Any]) -> None:
-        sift, read = Sift("ec2"), 0
+        sink, read = RowSink("aws", "ec2"), 0
         for record in read_products(texts(entries)):
             read += 1
             if record is None:
-                sift.set_aside("unreadable")
+                sink.refuse(UNREADABLE)
             else:
-                sift_ec2(record, sift, READING)
+                sink.add([ec2_row(record, CONTEXT)])
         assert read >= len(entries)
-        book.add(sift, read)
+        book.add(sink, read)
 
     judge()
     book.check("ec2")
@@ -144,15 +146,15 @@ def test_price_list_of_sagemaker() -> None:
     @EXAMPLES
     @given(damaged(products_of(wire.SAGEMAKER_PRODUCTS)))
     def judge(entries: list[Any]) -> None:
-        sift, read = Sift("sagemaker"), 0
+        sink, read = RowSink("aws", "sagemaker"), 0
         for record in read_products(texts(entries)):
             read += 1
             if record is None:
-                sift.set_aside("unreadable")
+                sink.refuse(UNREADABLE)
             else:
-                sift_sagemaker(record, sift, READING)
+                sink.add([sagemaker_row(record, CONTEXT)])
         assert read >= len(entries)
-        book.add(sift, read)
+        book.add(sink, read)
 
     judge()
     book.check("sagemaker")
@@ -206,19 +208,19 @@ def rows_below_the_header(chunks: list[bytes]) -> int:
         header = header or row[:1] == ["SKU"]
 
 
-def file_property(body: bytes, service: Any, read: Callable[[list[bytes], Sift], int]) -> None:
+def file_property(body: bytes, service: Any, read: Callable[[list[bytes], RowSink], int]) -> None:
     book = Book()
 
     @EXAMPLES
     @given(damaged_file(body))
     def judge(chunks: list[bytes]) -> None:
-        sift = Sift(service)
+        sink = RowSink("aws", service)
         try:
-            rows = read(chunks, sift)
+            rows = read(chunks, sink)
         except PricesUnavailableError:
             return
         assert rows == rows_below_the_header(chunks)
-        book.add(sift, rows)
+        book.add(sink, rows)
 
     judge()
     book.check(service)
@@ -227,14 +229,14 @@ def file_property(body: bytes, service: Any, read: Callable[[list[bytes], Sift],
 def test_offer_file_of_ec2() -> None:
     """A damaged offer file is refused whole, or each of its rows ends somewhere."""
 
-    def read(chunks: list[bytes], sift: Sift) -> int:
+    def read(chunks: list[bytes], sink: RowSink) -> int:
         rows = 0
         for record in read_offer_csv(chunks, offer="AmazonEC2"):
             rows += 1
             if record is None:
-                sift.set_aside("unreadable")
+                sink.refuse(UNREADABLE)
             else:
-                sift_ec2(record, sift, READING)
+                sink.add([ec2_row(record, CONTEXT)])
         return rows
 
     file_property(wire.offer_csv(wire.EC2_PRODUCTS[:4], "AmazonEC2"), "ec2", read)
@@ -243,22 +245,24 @@ def test_offer_file_of_ec2() -> None:
 def test_plan_file() -> None:
     """The same of Savings Plan files."""
 
-    def read(chunks: list[bytes], sift: Sift) -> int:
-        sift_plan_file(chunks, PLANS[0], sift, READING)
-        return sift.read
+    def read(chunks: list[bytes], sink: RowSink) -> int:
+        sink.add(plan_file_rows(chunks, PLANS[0], CONTEXT))
+        return sink.rows_read
 
     file_property(wire.plan_csv(wire.PLAN_RATES[:4], "AmazonComputeSavingsPlan"), "ec2", read)
 
 
-def listing_property(whole: tuple[Any, ...], service: Any, read: Callable[[list[Any], Sift], None]) -> None:
+def listing_property(
+    whole: tuple[Any, ...], service: Any, read: Callable[[list[Any], RowSink], None]
+) -> None:
     book = Book()
 
     @EXAMPLES
     @given(damaged(whole))
     def judge(entries: list[Any]) -> None:
-        sift = Sift(service)
-        read(entries, sift)
-        book.add(sift, len(entries))
+        sink = RowSink("aws", service)
+        read(entries, sink)
+        book.add(sink, len(entries))
 
     judge()
     book.check(service)
@@ -267,27 +271,33 @@ def listing_property(whole: tuple[Any, ...], service: Any, read: Callable[[list[
 def test_plan_rates() -> None:
     """Whatever a rate looks like."""
     whole = tuple(aws_server.rate_json(rate) for rate in wire.PLAN_RATES)
-    listing_property(whole, "ec2", lambda entries, sift: sift_plan_rates(entries, PLANS[0], sift, READING))
+    listing_property(
+        whole, "ec2", lambda entries, sink: sink.add(plan_rate_row(one, PLANS[0], CONTEXT) for one in entries)
+    )
 
 
 def test_spot_history() -> None:
     """Whatever an entry looks like; times without a zone, and at both ends of the calendar."""
     timed = tuple({**one, "Timestamp": datetime(2026, 8, 2, 1, tzinfo=timezone.utc)} for one in wire.SPOT)
     bands = read_bands(wire.ADVISOR)
-    listing_property(timed, "ec2", lambda entries, sift: sift_spot(entries, bands, sift, READING))
+    listing_property(timed, "ec2", lambda entries, sink: sink.add(spot_rows(entries, bands, CONTEXT)))
 
 
 def test_capacity_blocks() -> None:
     """Fees and hours of 0, negative, infinite, in other digits."""
     listing_property(
-        wire.CAPACITY_BLOCKS, "ec2", lambda entries, sift: sift_capacity_blocks(entries, sift, READING)
+        wire.CAPACITY_BLOCKS,
+        "ec2",
+        lambda entries, sink: sink.add(capacity_block_row(one, CONTEXT) for one in entries),
     )
 
 
 def test_training_plans() -> None:
     """The same, one level deeper."""
     listing_property(
-        wire.TRAINING_PLANS, "sagemaker", lambda entries, sift: sift_training_plans(entries, sift, READING)
+        wire.TRAINING_PLANS,
+        "sagemaker",
+        lambda entries, sink: sink.add(training_plan_row(one, CONTEXT) for one in entries),
     )
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from trainfare_providers.aws.machines import Machine, known_machines, parse_instance_types
-from trainfare_providers.aws.price_list import read_products, sift_ec2
-from trainfare_providers.aws.sift import Reading, Sift
-from trainfare_providers.aws.spot import Bands, read_bands, sift_spot
+from trainfare_providers.aws.machines import AwsMachine, known_machines, parse_instance_types
+from trainfare_providers.aws.price_list import ec2_row, read_products
+from trainfare_providers.aws.rows import SourceContext
+from trainfare_providers.aws.spot import Bands, read_bands, spot_rows
+from trainfare_providers.source_rows import RowSink
 
 RECORDED = Path(__file__).parents[4] / "shared" / "data" / "prices" / "recorded"
 pytestmark = pytest.mark.skipif(
@@ -39,27 +40,27 @@ def test_capacity_block_twin_of_p4d_is_no_price() -> None:
         json.dumps({"product": product, "terms": {kind: by_sku[sku] for kind, by_sku in terms.items()}})
         for sku, product in products.items()
     ]
-    sift = Sift("ec2")
+    sink = RowSink("aws", "ec2")
     for record in read_products(texts):
         assert record is not None
-        sift_ec2(record, sift, Reading("us-east-1", known_machines(), "", "2024-05-28"))
-    assert [(row.sku, row.usd_per_hour, row.effective_on) for row in sift.rows] == [
+        sink.add([ec2_row(record, SourceContext("us-east-1", known_machines(), "", "2024-05-28"))])
+    assert [(row.sku, row.usd_per_hour, row.observed_on) for row in sink.rows] == [
         ("H7NGEAC6UEHNTKSJ", "32.7726000000", "2024-05-01")
     ]
-    assert sift.read == 2
+    assert sink.rows_read == 2
 
 
 def test_answer_of_get_products_holds_no_machine_of_ours() -> None:
     """An unused reservation, a volume and an m5.large with its reservations: all counted, none priced."""
     listed = entries("handmade_envelope_aws_pricing_getproducts.json", "PriceList")
     for region in ("af-south-1", "us-east-1", "us-west-2"):
-        sift, read = Sift("ec2"), 0
+        sink, read = RowSink("aws", "ec2"), 0
         for record in read_products(listed):
             assert record is not None
             read += 1
-            sift_ec2(record, sift, Reading(region, known_machines(), "", "2024-05-28"))
-        assert sift.rows == []
-        assert sift.read == read > 3
+            sink.add([ec2_row(record, SourceContext(region, known_machines(), "", "2024-05-28"))])
+        assert sink.rows == []
+        assert sink.rows_read == read > 3
 
 
 @pytest.mark.parametrize("when", ["2025-03", "moto_2026-10"])
@@ -76,7 +77,7 @@ def test_other_recorded_machines_are_read() -> None:
     """V100 in p3; a burstable machine and a GRID K520 have no accelerator of ours."""
     one = entries("aws_ec2_describe_instance_types_t3_micro_and_p3_16xl.json", "InstanceTypes")
     machine = parse_instance_types(one).get("p3.16xlarge")
-    assert isinstance(machine, Machine)
+    assert isinstance(machine, AwsMachine)
     assert (machine.accelerator, machine.accelerator_count) == ("V100-SXM2-16GB", 8)
     assert (
         parse_instance_types(
@@ -91,10 +92,10 @@ def test_recorded_spot_history_is_counted_whole() -> None:
     history = entries("aws_ec2_describe_spot_price_history_m5_large_2021-02.json", "SpotPriceHistory")
     timed = [{**one, "Timestamp": datetime.fromisoformat(str(one["Timestamp"]))} for one in history]
     ids = {f"us-east-1{letter}": f"use1-az{number}" for number, letter in enumerate("abcdef", 1)}
-    sift = Sift("ec2")
-    sift_spot(timed, Bands({}), sift, Reading("us-east-1", known_machines(), "", "2021-02-09", ids))
-    assert sift.read == len(history) > 100
-    assert set(sift.filtered) <= {"machine without an accelerator", "not Linux"}
+    sink = RowSink("aws", "ec2")
+    sink.add(spot_rows(timed, Bands({}), SourceContext("us-east-1", known_machines(), "", "2021-02-09", ids)))
+    assert sink.rows_read == len(history) > 100
+    assert set(sink.filtered) <= {"machine without an accelerator", "not Linux"}
 
 
 def test_recorded_advisor_has_bands() -> None:
