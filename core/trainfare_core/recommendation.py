@@ -112,6 +112,9 @@ class Option(Record):
     price_fetched_at: str | None = Field(
         default=None, description="when the price was fetched, ISO 8601 in UTC; None: shipped, not fetched"
     )
+    price_by_contract: bool = Field(
+        default=False, description="a negotiated rate: in force however long ago it was agreed"
+    )
     notes: tuple[str, ...] = ()
 
     @property

@@ -12,6 +12,7 @@ import pytest
 import trainfare
 
 HEAVY = (
+    "numpy",
     "torch",
     "lightning",
     "pytorch_lightning",
@@ -73,6 +74,13 @@ live = [m for m in sys.modules if m.startswith(("trainfare_providers.aws", "trai
         "trainfare_providers.gcp", "trainfare_providers.http"))]
 assert not live, live"""
     modules_after(code)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["prices", "--help"], ["recommend", "--help"]])
+def test_help_loads_no_table_library(arguments: list[str]) -> None:
+    """What only names commands and options needs neither numpy nor polars: they take half a second of start-up."""
+    code = f"from trainfare.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit:\n    pass"
+    assert not modules_after(code) & {"numpy", "polars"}
 
 
 def test_public_names_are_pinned() -> None:

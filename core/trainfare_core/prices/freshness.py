@@ -13,7 +13,8 @@ from typing import Final
 
 import polars as pl
 
-from trainfare_core.prices.intake import OWN_RATE, first_day
+from trainfare_core.prices.intake import first_day
+from trainfare_core.prices.precedence import OWN_RATES
 
 __all__ = [
     "CLOCK_SLACK_HOURS",
@@ -51,7 +52,7 @@ def with_ages(offers: pl.DataFrame, now: datetime) -> pl.DataFrame:
     Add how old each price is.
 
     Args:
-        offers: columns `observed_on`, `fetched_at`, `purchase_option` and `source`.
+        offers: columns `observed_on`, `fetched_at`, `purchase_option` and `origin`.
         now: an aware moment.
 
     Returns:
@@ -70,7 +71,7 @@ def with_ages(offers: pl.DataFrame, now: datetime) -> pl.DataFrame:
         (hours < -CLOCK_SLACK_HOURS).fill_null(value=False).alias("ahead"),
     )
     known = pl.col("age_hours").is_not_null()
-    contract = pl.col("source").str.starts_with(OWN_RATE) & known
+    contract = (pl.col("origin") == OWN_RATES) & known
     return aged.with_columns(
         (contract | (known & (pl.col("age_hours") <= limit))).alias("fresh"),
         (was_fetched & ~(pl.col("age_hours") <= USABLE_DAYS * 24.0).fill_null(value=False)).alias("outlived"),

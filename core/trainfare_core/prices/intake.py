@@ -20,7 +20,6 @@ __all__ = [
     "BOOK_SCHEMA",
     "INTERRUPTION_BANDS",
     "KEY_COLUMNS",
-    "OWN_RATE",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
     "Intake",
@@ -43,9 +42,6 @@ PURCHASE_OPTIONS: Final = (
 SOURCE_CLASSES: Final = ("price_api", "api_copy", "catalogue", "quote", "own", "unstated")
 """price_api: read from the cloud's own price API; api_copy: a public copy of one; catalogue: a third party's
 list; quote: text that quotes a price page; own: the user's negotiated rate."""
-
-OWN_RATE: Final = "own rate: "
-"""How the `source` of a negotiated rate begins: it holds by contract, however old the contract is."""
 
 INTERRUPTION_BANDS: Final = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
 """How much of a spot machine's capacity its cloud took back in the last month, in the words of AWS's Spot Advisor;

@@ -20,11 +20,11 @@ from pydantic import Field, field_validator, model_validator
 from trainfare_core.documents import Record
 from trainfare_core.errors import InputError
 from trainfare_core.prices.book import KEY_COLUMNS, PriceBook
-from trainfare_core.prices.intake import OWN_RATE, PURCHASE_OPTIONS, moved_out
+from trainfare_core.prices.intake import PURCHASE_OPTIONS, moved_out
+from trainfare_core.prices.precedence import OWN_RATES
 
 __all__ = ["AppliedPrices", "Discount", "OwnPrices", "Rate", "apply_own"]
 
-ORIGIN: Final = "own"
 _FACTS: Final = (
     "accelerator",
     "accelerator_count",
@@ -233,7 +233,7 @@ def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
         if key in keys[:index]:
             raise InputError(f"own rate {rates[index].name!r}: an earlier rate is for the same machine")
     own = PriceBook.from_rows(
-        pl.DataFrame([_row(book, one) for one in rates], infer_schema_length=None), origin=ORIGIN
+        pl.DataFrame([_row(book, one) for one in rates], infer_schema_length=None), origin=OWN_RATES
     )
     for intake in own.intakes:
         for tally in intake.quarantined:
@@ -271,7 +271,7 @@ def _row(book: PriceBook, one: Rate) -> dict[str, object]:
         **facts,
         "usd_per_hour": one.hourly_usd,
         "observed_on": one.agreed_on.isoformat(),
-        "source": f"{OWN_RATE}{one.name}",
+        "source": f"own rate: {one.name}",
         "source_class": "own",
         "currency": "USD",
         "caveat": None

@@ -15,10 +15,13 @@ import polars as pl
 
 from trainfare_core.prices.intake import Intake, first_day, moved_out
 
-__all__ = ["SNAPSHOT", "replace_snapshot"]
+__all__ = ["OWN_RATES", "SNAPSHOT", "replace_snapshot"]
 
 SNAPSHOT: Final = "snapshot"
 """Origin of the prices that the package ships."""
+
+OWN_RATES: Final = "own"
+"""Origin of negotiated rates: they are in force by contract, however long ago they were agreed."""
 
 _GROUP: Final = ("provider", "service", "purchase_option", "region")
 

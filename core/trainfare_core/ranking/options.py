@@ -13,6 +13,7 @@ import polars as pl
 from trainfare_core.candidates import SHARDINGS
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.priced_runs import Fares
 from trainfare_core.recommendation import Constraints, CostParts, Interval, Option, StepParts
 
@@ -110,6 +111,7 @@ class OptionMaker:
             price_source=offer["source"],
             price_source_class=offer["source_class"],
             price_fetched_at=offer["fetched_at"],
+            price_by_contract=offer["origin"] == OWN_RATES,
             notes=self._notes(run, offer),
         )
 

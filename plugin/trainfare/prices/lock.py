@@ -14,16 +14,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, cast
 
-import polars as pl
 from pydantic import Field, ValidationError
 
 from trainfare_core.documents import Record
 from trainfare_core.errors import PriceLockError
-from trainfare_core.prices.book import BOOK_SCHEMA, KEY_COLUMNS, Intake, PriceBook
-from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.disk.files import read_input
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trainfare_core.prices.book import PriceBook
 
 __all__ = ["LOCK_FILE", "LockFilters", "LockHeader", "PriceLock", "lock_text", "read_lock"]
 
@@ -89,9 +91,11 @@ def lock_text(header: LockHeader, book: PriceBook) -> str:
     Raises:
         PriceLockError: there is no price to lock.
     """
+    from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
+
     if not len(book):
         raise PriceLockError("there is no price to lock; drop a filter")
-    frame = book.frame.select(list(BOOK_SCHEMA)).sort([pl.col(name) for name in KEY_COLUMNS])
+    frame = book.frame.select(list(BOOK_SCHEMA)).sort(list(KEY_COLUMNS))
     prices = [(_share(row), _line(row)) for row in frame.iter_rows(named=True)]
     head = header.model_copy(update={"rows": frame.height}).model_dump(mode="json")
     services = _service_lines(book, prices)
@@ -222,6 +226,10 @@ def _header(path: Path, document: dict[str, Any]) -> LockHeader:
 
 def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
     """Return the prices, each put through the checks that every price goes through."""
+    import polars as pl
+
+    from trainfare_core.prices.intake import BOOK_SCHEMA, accept_rows
+
     if any(set(row) - set(BOOK_SCHEMA) for row in rows):
         _refuse(path, "a price has a field that is none of ours")
     try:
@@ -244,6 +252,8 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
 
 def _with_origins(frame: pl.DataFrame) -> PriceBook:
     """Return a book that says of each price who brought it, as the book did that was locked."""
+    from trainfare_core.prices.book import Intake, PriceBook
+
     shares = frame.group_by("origin", "provider", "service").len().sort("origin", "provider", "service")
     intakes = tuple(
         Intake(origin, provider, service, rows, rows)

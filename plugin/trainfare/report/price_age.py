@@ -15,7 +15,6 @@ from trainfare_core.prices.freshness import (
     end_of_day,
     fresh_hours,
 )
-from trainfare_core.prices.intake import OWN_RATE
 from trainfare_core.recommendation import Option
 
 __all__ = ["STALE_WORDS", "PriceAge", "PriceBirth", "birth_of", "day_words", "price_age", "price_ages"]
@@ -57,7 +56,7 @@ def birth_of(option: Option) -> PriceBirth:
         option.price_observed_on,
         option.price_fetched_at,
         option.purchase_option,
-        option.price_source.startswith(OWN_RATE),
+        option.price_by_contract,
     )
 
 

@@ -18,8 +18,8 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc)
 EARLY, LATE = datetime.fromisoformat("1990-01-01"), datetime.fromisoformat("2150-01-01")
 
 
-def aged(now: datetime = NOW, **fields: Any) -> dict[str, Any]:
-    return with_ages(book_of(offer_row(**fields)).frame, now).row(0, named=True)
+def aged(now: datetime = NOW, *, origin: str = "test", **fields: Any) -> dict[str, Any]:
+    return with_ages(book_of(offer_row(**fields), origin=origin).frame, now).row(0, named=True)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_price_without_a_fetch_counts_from_its_first_day() -> None:
 
 def test_a_negotiated_rate_holds_by_contract() -> None:
     """A rate of last year is in force, not stale; a discount is as old as the list price that it is off."""
-    assert aged(observed_on="2025-01-01", source="own rate: deal", source_class="own")["fresh"]
-    assert not aged(observed_on="2027-01-01", source="own rate: deal", source_class="own")["fresh"]
+    assert aged(observed_on="2025-01-01", origin="own", source_class="own")["fresh"]
+    assert not aged(observed_on="2027-01-01", origin="own", source_class="own")["fresh"]
     assert not aged(observed_on="2025-01-01", source_class="own")["fresh"]
 
 
