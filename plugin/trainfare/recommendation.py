@@ -5,15 +5,14 @@ commands. Where the prices come from stands in `price_sources`.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from trainfare.prices.constraints import Names, constraints_of, used_prices, with_names
+from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare_core.errors import InputError
 from trainfare_providers.plugins import PROVIDER_GROUP, ProviderEntry
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from trainfare.job.training_job import TrainingJob
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.request import Request
     from trainfare_core.recommendation import Objective, Recommendation
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
@@ -39,10 +39,6 @@ __all__ = [
     "ranked",
     "recommend",
 ]
-
-MAX_NODES = 16
-"""`trainfare_core.candidates.NODE_COUNTS` ends here."""
-
 
 _log = logging.getLogger("trainfare")
 
@@ -114,24 +110,32 @@ def recommend(
         ProfileError: a profile file that is not one.
         TraceError: a training step that cannot be traced without hardware.
     """
+    from trainfare_core.ranking.request import Request
+
     if price_book is not None and not (lock is None and own_prices is None):
         raise InputError("price_book: with lock or own_prices it would not be used; give one of them")
-    found = ranked(
-        job,
-        _choice(lock, own_prices, allow_stale=allow_stale, now=now),
-        providers=providers,
-        regions=regions,
-        purchase=purchase,
-        max_usd=max_usd,
-        deadline_hours=deadline_hours,
-        objective=objective,
-        value_usd_per_month=value_usd_per_month,
-        confidence=confidence,
-        limit=limit,
-        max_nodes=max_nodes,
-        all_regions=all_regions,
-        price_book=price_book,
+    request = Request(
+        constraints_of(
+            max_usd=max_usd,
+            deadline_hours=deadline_hours,
+            value_usd_per_month=value_usd_per_month,
+            confidence=confidence,
+            providers=providers,
+            regions=regions,
+            purchase=purchase,
+        ),
+        objective,
+        limit,
+        max_nodes,
+        all_regions,
     )
+    choice = PriceChoice(
+        lock=None if lock is None else Path(lock),
+        own_prices=None if own_prices is None else Path(own_prices),
+        allow_stale=allow_stale,
+        now=now or datetime.now(tz=timezone.utc),
+    )
+    found = ranked(job, request, choice, price_book=price_book)
     for warning in found.warnings:
         _log.warning("%s", warning)
     return found.answer
@@ -153,64 +157,29 @@ class Ranked:
     warnings: tuple[str, ...]
 
 
-def ranked(
-    job: Job,
-    choice: PriceChoice,
-    *,
-    providers: Names = None,
-    regions: Names = None,
-    purchase: Names = None,
-    max_usd: float | None = None,
-    deadline_hours: float | None = None,
-    objective: Objective = "cheapest",
-    value_usd_per_month: float | None = None,
-    confidence: float = 0.9,
-    limit: int = 30,
-    max_nodes: int = 4,
-    all_regions: bool = False,
-    price_book: PriceBook | None = None,
-) -> Ranked:
-    """Rank as `recommend` does, which explains arguments and errors, and keep what a report needs besides."""
-    from trainfare_core._version import __version__
+def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: PriceBook | None = None) -> Ranked:
+    """
+    Rank as `recommend` does, and keep what a report needs besides.
+
+    Args:
+        job: see `recommend`, which also lists the errors.
+        request: what to rank for; names as a person types them.
+        choice: which prices to rank with.
+        price_book: prices to rank with instead.
+    """
     from trainfare_core.ranking.cost_outlook import with_outlook
     from trainfare_core.ranking.rank import rank
 
-    _check_choice("objective", objective, ("cheapest", "fastest"))
-    _check_range("limit", limit, 1, 100_000)
-    _check_range("max_nodes", max_nodes, 1, MAX_NODES)
-    limits = constraints_of(
-        max_usd=max_usd,
-        deadline_hours=deadline_hours,
-        value_usd_per_month=value_usd_per_month,
-        confidence=confidence,
-    )
-    given = price_book is not None
     loaded = load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, ())
-    asked = with_names(limits, loaded.book, providers=providers, regions=regions, purchase=purchase)
-    warnings = () if given else age_warnings(loaded, used_prices(loaded.book, asked), choice)
+    asked = with_book_names(request.constraints, loaded.book)
+    warnings = () if price_book is not None else age_warnings(loaded, used_prices(loaded.book, asked), choice)
     answer = rank(
         profile_of(job),
         loaded.book,
-        constraints=asked,
-        objective=objective,
-        limit=limit,
-        max_nodes=max_nodes,
-        all_regions=all_regions,
+        replace(request, constraints=asked),
         notes=(*loaded.problems, *loaded.notes),
-        tool_version=__version__,
     )
     return Ranked(with_outlook(answer), loaded.as_of, warnings)
-
-
-def _choice(
-    lock: str | Path | None, own_prices: str | Path | None, *, allow_stale: bool, now: datetime | None
-) -> PriceChoice:
-    return PriceChoice(
-        lock=None if lock is None else Path(lock),
-        own_prices=None if own_prices is None else Path(own_prices),
-        allow_stale=allow_stale,
-        now=now or datetime.now(tz=timezone.utc),
-    )
 
 
 def profile_of(job: object) -> JobProfile:
@@ -236,18 +205,3 @@ def profile_of(job: object) -> JobProfile:
         return read_profile(str(job))
     msg = f"job: expected a JobProfile, a TrainingJob or a path, got {type(job).__name__}"
     raise InputError(msg)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        msg = f"{name}: {value!r} is not one of {', '.join(choices)}" + (
-            f"; did you mean {near[0]}?" if near else ""
-        )
-        raise InputError(msg)
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        msg = f"{name}: {value} is not between {low} and {high}"
-        raise InputError(msg)

@@ -12,14 +12,15 @@ from trainfare_core.recommendation import Constraints, JobSummary, Option
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.request import Request
 
-__all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "Verdict", "judge"]
+__all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge"]
 
-Verdict: TypeAlias = Literal["within", "over", "cannot_tell"]
+BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
 DEFAULT_PURCHASE: Final = ("on_demand",)
 """A gate must not pass on a spot price that was seen once: spot and reservations count only when named."""
 
-EXIT_CODES: Final[dict[Verdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
+EXIT_CODES: Final[dict[BudgetVerdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
 
 
 class BudgetCheck(Document):
@@ -28,7 +29,7 @@ class BudgetCheck(Document):
     schema_version: Literal[1] = 1
     tool_version: str
     job: JobSummary
-    verdict: Verdict
+    verdict: BudgetVerdict
     reason: str = Field(description="the verdict in a sentence, with its numbers")
     constraints: Constraints
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -43,9 +44,8 @@ class BudgetCheck(Document):
 def judge(
     profile: JobProfile,
     book: PriceBook,
-    asked: Constraints,
+    request: Request,
     *,
-    max_nodes: int = 4,
     notes: tuple[str, ...] = (),
 ) -> BudgetCheck:
     """
@@ -58,14 +58,14 @@ def judge(
     Args:
         profile: the job.
         book: all offers.
-        asked: budget, deadline, confidence and exact names.
-        max_nodes: largest number of machines in one run.
+        request: budget, deadline, confidence, exact names, and the largest number of machines in one run.
         notes: what the reader should know, such as a price source that failed.
     """
     from trainfare_core._version import __version__
     from trainfare_core.ranking.rank import best_chance, job_summary
 
-    found = best_chance(profile, book, asked, max_nodes=max_nodes)
+    asked = request.constraints
+    found = best_chance(profile, book, request)
     chance = None if found.option is None else found.option.probability_within
     verdict = _verdict(chance, asked.confidence)
     return BudgetCheck(
@@ -80,7 +80,7 @@ def judge(
     )
 
 
-def _verdict(chance: float | None, confidence: float) -> Verdict:
+def _verdict(chance: float | None, confidence: float) -> BudgetVerdict:
     if chance is None:
         return "cannot_tell"
     if chance >= confidence:
@@ -90,7 +90,7 @@ def _verdict(chance: float | None, confidence: float) -> Verdict:
 
 
 def _reason(
-    verdict: Verdict, best: Option | None, chance: float | None, asked: Constraints, unknown: str | None
+    verdict: BudgetVerdict, best: Option | None, chance: float | None, asked: Constraints, unknown: str | None
 ) -> str:
     if best is None or chance is None:
         return f"cannot tell: {unknown}"

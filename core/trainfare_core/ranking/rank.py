@@ -18,30 +18,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import DEFAULT_MAX_NODES
+from trainfare_core._version import __version__
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
 from trainfare_core.ranking.priced_runs import Fares, Predictor, fares_of, sort_offers
 from trainfare_core.ranking.rejections import Limits, rejections_of, why_nothing
+from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
 from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
 from trainfare_core.run_cost import cost_assumptions
 
-__all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "BestChance", "best_chance", "front", "job_summary", "rank"]
+__all__ = ["BestChance", "best_chance", "front", "job_summary", "rank"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-DEFAULT_LIMIT: Final = 30
-DEFAULT_PURCHASE: Final = ("on_demand", "spot")
-"""Reservations bind for years and capacity blocks must be booked: they are ranked only when asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +64,9 @@ class _Entries:
 def rank(
     profile: JobProfile,
     book: PriceBook,
+    request: Request,
     *,
-    constraints: Constraints | None = None,
-    objective: Objective = "cheapest",
-    limit: int = DEFAULT_LIMIT,
-    max_nodes: int = DEFAULT_MAX_NODES,
-    all_regions: bool = False,
     notes: tuple[str, ...] = (),
-    tool_version: str = "",
     predict: Predictor = predict_plans,
 ) -> Recommendation:
     """
@@ -89,31 +80,24 @@ def rank(
     Args:
         profile: the job.
         book: all offers; the constraints filter it here, so that what they leave out is counted.
-        constraints: budget in USD, deadline in hours, confidence, and exact names of providers, regions and
-            purchase options; None for purchase means `DEFAULT_PURCHASE`.
-        objective: what comes first.
-        limit: how many options to list; besides these the front is, and the first of every cloud service and
-            purchase option.
-        max_nodes: largest number of machines in one run.
-        all_regions: list every region and zone; else each machine once, at its cheapest.
+        request: constraints, objective, and what to list.
         notes: further sentences for the assumptions, such as a price source that failed.
-        tool_version: of the program that asks.
         predict: the predictor.
     """
-    asked = constraints or Constraints()
+    asked = request.constraints
     kept, because = _filtered(book, asked)
-    fares = fares_of(profile, kept, max_nodes=max_nodes, predict=predict)
+    fares = fares_of(profile, kept, max_nodes=request.max_nodes, predict=predict)
     limits = _limits(profile, fares, asked)
-    entries = _every_offer(fares, limits) if all_regions else _lowest_offers(fares, limits)
+    entries = _every_offer(fares, limits) if request.all_regions else _lowest_offers(fares, limits)
     on_front = _fronts(fares, entries)
     maker = OptionMaker(profile, fares, _applied(profile, asked), newest_date(book.frame))
-    options = _options(maker, entries, on_front, objective, limit)
+    options = _options(maker, entries, on_front, request)
     rejected = rejections_of(fares, limits, asked, dropped=len(book) - len(kept), dropped_because=because)
     return Recommendation(
-        tool_version=tool_version,
+        tool_version=__version__,
         job=job_summary(profile),
         basis="whole_run" if profile.plan.optimizer_steps is not None else "per_1000_steps",
-        objective=objective,
+        objective=request.objective,
         constraints=asked,
         options=options,
         options_total=_count_every(fares, limits),
@@ -121,7 +105,7 @@ def rank(
         fastest_rank=_best(options, "fastest"),
         rejections=rejected,
         price_books=kept.facts(),
-        assumptions=_assumptions(profile, asked, max_nodes, notes, all_regions=all_regions),
+        assumptions=_assumptions(profile, request, notes),
         unknown_because=None if options else why_nothing(rejected),
     )
 
@@ -129,9 +113,8 @@ def rank(
 def best_chance(
     profile: JobProfile,
     book: PriceBook,
-    constraints: Constraints,
+    request: Request,
     *,
-    max_nodes: int = DEFAULT_MAX_NODES,
     predict: Predictor = predict_plans,
 ) -> BestChance:
     """
@@ -143,8 +126,9 @@ def best_chance(
     """
     if profile.plan.optimizer_steps is None:
         return BestChance(None, f"the length of the run is not known: {profile.plan.unknown_because}")
+    constraints = request.constraints
     kept, because = _filtered(book, constraints)
-    fares = fares_of(profile, kept, max_nodes=max_nodes, predict=predict)
+    fares = fares_of(profile, kept, max_nodes=request.max_nodes, predict=predict)
     runs = np.flatnonzero(~fares.needs_porting)
     if len(fares.runs) and not len(runs):
         return BestChance(None, "only machines that need porting could run it")
@@ -272,13 +256,13 @@ def _count_every(fares: Fares, limits: Limits) -> int:
 
 
 def _options(
-    maker: OptionMaker, entries: _Entries, on_front: NDArray[np.bool_], objective: Objective, limit: int
+    maker: OptionMaker, entries: _Entries, on_front: NDArray[np.bool_], request: Request
 ) -> tuple[Option, ...]:
     """Return the first `limit` options, the first of each cloud service, and all of the front, in order."""
-    fares = maker.fares
+    fares, objective = maker.fares, request.objective
     listed = np.unique(
         np.r_[
-            _first(fares, entries, objective, limit),
+            _first(fares, entries, objective, request.limit),
             _first_of_services(fares, entries, objective),
             np.flatnonzero(on_front),
         ]
@@ -381,13 +365,12 @@ def job_summary(profile: JobProfile) -> JobSummary:
     )
 
 
-def _assumptions(
-    profile: JobProfile, asked: Constraints, max_nodes: int, notes: tuple[str, ...], *, all_regions: bool
-) -> tuple[str, ...]:
+def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:
+    asked = request.constraints
     lines = [
         (
             "the global batch stays what the profile trains with: more devices share it, steps and training "
-            f"maths do not change; up to {max_nodes} machines of one kind"
+            f"maths do not change; up to {request.max_nodes} machines of one kind"
         ),
         (
             "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
@@ -398,7 +381,7 @@ def _assumptions(
             "or fastest, and do not push others off the cost-time front"
         ),
     ]
-    if not all_regions:
+    if not request.all_regions:
         lines.append("each machine is listed once per number of machines, at its cheapest region")
     if asked.purchase is None:
         lines.append("reserved, savings-plan and capacity-block prices are left out unless asked for")

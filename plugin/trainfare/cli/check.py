@@ -56,17 +56,25 @@ def check(
     out: OutputFile = None,
 ) -> None:
     """Hold a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
-    from trainfare.prices.constraints import constraints_of, used_prices, with_names
+    from trainfare.prices.constraints import constraints_of, used_prices, with_book_names
     from trainfare.recommendation import age_warnings, load_prices, profile_of
     from trainfare.report.budget_check import check_markdown, check_table
     from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE, EXIT_CODES, judge
+    from trainfare_core.ranking.request import Request
 
     check_free(out)
     deadline_hours = hours_of(deadline)
     if max_usd is None and deadline_hours is None:
         msg = "nothing to check: give --max-usd, --deadline, or both"
         raise InputError(msg)
-    limits = constraints_of(max_usd=max_usd, deadline_hours=deadline_hours, confidence=confidence)
+    constraints = constraints_of(
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        confidence=confidence,
+        providers=provider,
+        regions=region,
+        purchase=purchase or DEFAULT_PURCHASE,
+    )
     choice = price_choice(
         lock=lock,
         own_prices=own_prices,
@@ -76,15 +84,13 @@ def check(
         as_of=as_of,
     )
     loaded = load_prices(choice=choice)
-    asked = with_names(
-        limits, loaded.book, providers=provider, regions=region, purchase=purchase or DEFAULT_PURCHASE
-    )
+    asked = with_book_names(constraints, loaded.book)
     warn(age_warnings(loaded, used_prices(loaded.book, asked), choice))
     terms = (
         () if purchase else ("judged at on-demand prices: name --purchase spot to count spot machines too",)
     )
     notes = (*terms, *loaded.problems, *loaded.notes)
-    answer = judge(profile_of(job), loaded.book, asked, max_nodes=max_nodes, notes=notes)
+    answer = judge(profile_of(job), loaded.book, Request(asked, max_nodes=max_nodes), notes=notes)
     if output is OutputFormat.json:
         write_answer(answer.to_json(), out)
     else:

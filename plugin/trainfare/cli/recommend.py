@@ -83,9 +83,19 @@ def recommend(
     out: OutputFile = None,
 ) -> None:
     """Rank every machine that could run a job, by dollars or hours, and show the cost-time front."""
+    from trainfare.prices.constraints import constraints_of
     from trainfare.recommendation import profile_of, ranked
+    from trainfare_core.ranking.request import Request
 
-    deadline_hours = hours_of(deadline)
+    constraints = constraints_of(
+        max_usd=max_usd,
+        deadline_hours=hours_of(deadline),
+        value_usd_per_month=value_per_month,
+        confidence=confidence,
+        providers=provider,
+        regions=region,
+        purchase=purchase,
+    )
     check_free(out)
     choice = price_choice(
         lock=lock,
@@ -96,21 +106,7 @@ def recommend(
         as_of=as_of,
     )
     profile = profile_of(job)
-    found = ranked(
-        profile,
-        choice,
-        providers=provider,
-        regions=region,
-        purchase=purchase,
-        max_usd=max_usd,
-        deadline_hours=deadline_hours,
-        objective=objective.value,
-        value_usd_per_month=value_per_month,
-        confidence=confidence,
-        limit=limit,
-        max_nodes=max_nodes,
-        all_regions=all_regions,
-    )
+    found = ranked(profile, Request(constraints, objective.value, limit, max_nodes, all_regions), choice)
     warn(found.warnings)
     write_answer(_rendered(found.answer, profile, output, as_of=found.as_of, to_file=out is not None), out)
     if not found.answer.options:

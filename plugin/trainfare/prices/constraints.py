@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.recommendation import Constraints
 
-__all__ = ["Names", "constraints_of", "used_prices", "with_names"]
+__all__ = ["Names", "constraints_of", "used_prices", "with_book_names"]
 
 Names: TypeAlias = "str | Sequence[str] | None"
 
 
 def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
     """Return the prices that a question is about, names as the book spells them."""
-    from trainfare_core.ranking.rank import DEFAULT_PURCHASE
+    from trainfare_core.ranking.request import DEFAULT_PURCHASE
 
     return book.filter(
         providers=asked.providers, regions=asked.regions, purchase=asked.purchase or DEFAULT_PURCHASE
@@ -32,9 +32,12 @@ def constraints_of(
     deadline_hours: float | None,
     confidence: float,
     value_usd_per_month: float | None = None,
+    providers: Names = None,
+    regions: Names = None,
+    purchase: Names = None,
 ) -> Constraints:
     """
-    Check the numbers a user gave.
+    Check the numbers a user gave; names are kept as typed, for `with_book_names`.
 
     Raises:
         InputError: not finite, negative, or a confidence outside [0.5, 1).
@@ -58,31 +61,32 @@ def constraints_of(
         deadline_hours=deadline_hours,
         value_usd_per_month=value_usd_per_month,
         confidence=confidence,
+        providers=_several(providers),
+        regions=_several(regions),
+        purchase=_several(purchase),
     )
 
 
-def with_names(
-    limits: Constraints, book: PriceBook, *, providers: Names, regions: Names, purchase: Names
-) -> Constraints:
+def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
     """
-    Add the names a user typed, as the price book spells them.
+    Replace the names a user typed by those of the price book.
 
     Raises:
         UnknownNameError: a name that the book does not have; a region must be one of the chosen providers'.
         NoOffersError: all names are known, and no price has all of them.
     """
-    from trainfare_core.ranking.rank import DEFAULT_PURCHASE
+    from trainfare_core.ranking.request import DEFAULT_PURCHASE
 
-    clouds = book.resolve("provider", _several(providers))
+    clouds = book.resolve("provider", asked.providers)
     there = book.filter(providers=clouds)
-    places = there.resolve("region", _several(regions))
-    terms = book.resolve("purchase_option", _several(purchase))
+    places = there.resolve("region", asked.regions)
+    terms = book.resolve("purchase_option", asked.purchase)
     if not len(there.filter(regions=places, purchase=terms or DEFAULT_PURCHASE)):
         wanted = ", ".join([*(clouds or ()), *(places or ()), *(terms or DEFAULT_PURCHASE)])
         has = ", ".join(there.filter(regions=places).names("purchase_option"))
         msg = f"no price matches {wanted}; the purchase options there are: {has}"
         raise NoOffersError(msg)
-    return limits.model_copy(update={"providers": clouds, "regions": places, "purchase": terms})
+    return asked.model_copy(update={"providers": clouds, "regions": places, "purchase": terms})
 
 
 def _several(names: Names) -> tuple[str, ...] | None:

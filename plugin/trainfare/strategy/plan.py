@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainfare.job.training_job import TrainingJob
-from trainfare.prices.constraints import Names, constraints_of, used_prices, with_names
+from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
 from trainfare.strategy.question_file import filled_from
 from trainfare_core.errors import CannotTellError, InputError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
@@ -21,6 +21,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option
 from trainfare_core.strategy.amounts import Amount, amount_of
 from trainfare_core.strategy.answer import StrategyAnswer
@@ -63,18 +64,21 @@ def prices_of(market: Market) -> PriceBook:
     Return the prices that a question is about.
 
     Raises:
-        UnknownNameError, NoOffersError: see `with_names`.
+        UnknownNameError, NoOffersError: see `with_book_names`.
     """
     return used_prices(market.book, _limits(Question(), market))
 
 
 def _limits(question: Question, market: Market) -> Constraints:
-    return with_names(
-        constraints_of(
-            max_usd=question.max_usd, deadline_hours=question.deadline_hours, confidence=question.confidence
-        ),
-        market.book, providers=market.providers, regions=market.regions, purchase=market.purchase,
-    )  # fmt: skip
+    asked = constraints_of(
+        max_usd=question.max_usd,
+        deadline_hours=question.deadline_hours,
+        confidence=question.confidence,
+        providers=market.providers,
+        regions=market.regions,
+        purchase=market.purchase,
+    )
+    return with_book_names(asked, market.book)
 
 
 def strategy_answer(
@@ -283,10 +287,7 @@ def _cheapest(
     reason: str | None = None
     books: tuple[PriceBookFacts, ...] = ()
     for asked in (one_run, one_run.model_copy(update={"max_usd": None, "deadline_hours": None})):
-        answer = rank(
-            variant.profile, market.book, constraints=asked, objective="cheapest", limit=200,
-            max_nodes=market.max_nodes, all_regions=False, notes=(), tool_version="",
-        )  # fmt: skip
+        answer = rank(variant.profile, market.book, Request(asked, limit=200, max_nodes=market.max_nodes))
         books = answer.price_books
         for option in answer.options:
             if not option.needs_porting and (not variant.needs_nvidia or _is_nvidia(option.accelerator)):

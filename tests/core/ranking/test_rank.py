@@ -15,6 +15,7 @@ from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunP
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.options import probability
 from trainfare_core.ranking.rank import best_chance, front, rank
+from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 
 A100, H100, T4, TPU = "A100-SXM-80GB", "H100-SXM-80GB", "T4-16GB", "TPU-v5e"
@@ -36,8 +37,9 @@ TPU_ROW = offer_row(
 def ranked(prices: PriceBook, **options: Any) -> Recommendation:
     """Rank the small job with toy speeds on one machine at a time, unless told otherwise."""
     job = options.pop("job", None) or small_job()
-    options = {"max_nodes": 1, "predict": ToyPredictor(seconds=SPEEDS), **options}
-    return rank(job, prices, **options)
+    notes = options.pop("notes", ())
+    toy = options.pop("predict", ToyPredictor(seconds=SPEEDS))
+    return rank(job, prices, Request(**{"max_nodes": 1, **options}), notes=notes, predict=toy)
 
 
 def rejected(answer: Recommendation, reason: str) -> tuple[int, str]:
@@ -426,7 +428,9 @@ def test_front_of_hand_made_points() -> None:
 
 def best(prices: PriceBook, job: Any = None, **limits: Any) -> Option | None:
     toy = ToyPredictor(seconds=SPEEDS)
-    return best_chance(job or small_job(), prices, Constraints(**limits), max_nodes=1, predict=toy).option
+    return best_chance(
+        job or small_job(), prices, Request(Constraints(**limits), max_nodes=1), predict=toy
+    ).option
 
 
 def test_the_best_chance_is_a_drop_in() -> None:
@@ -460,7 +464,7 @@ def test_equal_chances_go_to_the_cheaper_one() -> None:
 def test_no_chance_is_named_where_nothing_can_be_priced() -> None:
     """Unknown length, nothing that fits, and only machines that need porting each say why."""
     toy = ToyPredictor(fixed_gib=1_000.0)
-    limits = Constraints(max_usd=1.0)
+    limits = Request(Constraints(max_usd=1.0))
     length = best_chance(small_job(steps=None), book(A100_ROW), limits, predict=toy)
     assert length.option is None
     assert "the data has no length" in str(length.unknown_because)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from builders.fares import GIB, ToyPredictor, book, offer_row, small_job
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Objective, Option, Recommendation
 
 MACHINES: tuple[dict[str, Any], ...] = (
@@ -72,8 +73,9 @@ def ranked(
     rows: Sequence[Row] | PriceBook, *, job: Any = None, every: bool = True, **options: Any
 ) -> Recommendation:
     prices = rows if isinstance(rows, PriceBook) else book(*rows)
-    options = {"max_nodes": 2, "limit": EVERYTHING, "predict": TOY, "all_regions": every, **options}
-    return rank(job or small_job(), prices, **options)
+    toy = options.pop("predict", TOY)
+    request = Request(**{"max_nodes": 2, "limit": EVERYTHING, "all_regions": every, **options})
+    return rank(job or small_job(), prices, request, predict=toy)
 
 
 def key(option: Option) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from trainfare.cli import main
 from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.budget_check import BudgetCheck, judge
+from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints
 
 DAY = date(2026, 11, 24)
@@ -160,7 +161,7 @@ def test_an_output_file_that_is_there_is_not_replaced(job: str, tmp_path: Path) 
 def test_hostile_names_stay_text(name: str) -> None:
     """Control bytes, table breaks, links and elements of a job's name do not reach terminal or Markdown."""
     prices = book(offer_row(instance_type=name))
-    answer = judge(small_job(name=name), prices, Constraints(max_usd=1e6))
+    answer = judge(small_job(name=name), prices, Request(Constraints(max_usd=1e6)))
     table, markdown = check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)
     assert "\x1b" not in table + markdown
     assert "<script>" not in markdown
@@ -171,7 +172,7 @@ def test_hostile_names_stay_text(name: str) -> None:
 
 def test_the_age_stands_beside_the_total() -> None:
     """Whoever reads a verdict reads how old its price is, in the terminal and in the pull request."""
-    answer = judge(small_job(), book(offer_row(observed_on="2026-07-20")), Constraints(max_usd=1e6))
+    answer = judge(small_job(), book(offer_row(observed_on="2026-07-20")), Request(Constraints(max_usd=1e6)))
     for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
         assert "2026-07-20 (127 days old, stale)" in text.replace("\\", "")
 
@@ -179,15 +180,18 @@ def test_the_age_stands_beside_the_total() -> None:
 def test_same_answer_same_bytes() -> None:
     """Judging twice gives the same JSON."""
     prices, limits = book(offer_row()), Constraints(max_usd=1.0)
-    assert judge(small_job(), prices, limits).to_json() == judge(small_job(), prices, limits).to_json()
+    assert (
+        judge(small_job(), prices, Request(limits)).to_json()
+        == judge(small_job(), prices, Request(limits)).to_json()
+    )
 
 
 def test_confidence_decides_between_over_and_cannot_tell() -> None:
     """The same chance is 'cannot tell' for one who must be sure and a verdict for one who need not be."""
     prices = book(offer_row())
-    middle = judge(small_job(), prices, Constraints(max_usd=1e6)).best
+    middle = judge(small_job(), prices, Request(Constraints(max_usd=1e6))).best
     assert middle is not None
     limit = middle.run_usd.mid * 0.95
-    strict = judge(small_job(), prices, Constraints(max_usd=limit, confidence=0.99))
-    easy = judge(small_job(), prices, Constraints(max_usd=limit, confidence=0.5))
+    strict = judge(small_job(), prices, Request(Constraints(max_usd=limit, confidence=0.99)))
+    easy = judge(small_job(), prices, Request(Constraints(max_usd=limit, confidence=0.5)))
     assert (strict.verdict, easy.verdict) == ("cannot_tell", "over")

@@ -1,0 +1,59 @@
+"""`Request`: what to rank for, beside the job and the prices; checked once, when it is made."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+from trainfare_core.candidates import DEFAULT_MAX_NODES, NODE_COUNTS
+from trainfare_core.errors import InputError
+from trainfare_core.recommendation import Constraints, Objective
+
+__all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "Request"]
+
+DEFAULT_LIMIT: Final = 30
+"""Options to list unless asked otherwise: what fits on one page. A chosen value."""
+
+MAX_LIMIT: Final = 100_000
+"""Options that can be listed at most: more than any price book has machines, and still a document of some 100 MB."""
+
+DEFAULT_PURCHASE: Final = ("on_demand", "spot")
+"""Reservations bind for years and capacity blocks must be booked: they are ranked only when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What to rank for.
+
+    Attributes:
+        constraints: budget in USD, deadline in hours, confidence, and names of providers, regions and purchase options
+            as the price book spells them; None for purchase means `DEFAULT_PURCHASE`.
+        objective: "cheapest" or "fastest": what comes first.
+        limit: options to list, besides the cost-time front and the first of every cloud service and purchase option.
+        max_nodes: largest number of machines in one run, 1 to 16.
+        all_regions: list every region and zone; else each machine once, at its cheapest.
+
+    Raises:
+        InputError: a number out of range, or an objective that is none of the two.
+    """
+
+    constraints: Constraints = field(default_factory=Constraints)
+    objective: Objective = "cheapest"
+    limit: int = DEFAULT_LIMIT
+    max_nodes: int = DEFAULT_MAX_NODES
+    all_regions: bool = False
+
+    def __post_init__(self) -> None:
+        objectives = get_args(Objective)
+        if self.objective not in objectives:
+            near = difflib.get_close_matches(str(self.objective), objectives, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"objective: {self.objective!r} is not one of {', '.join(objectives)}{hint}")
+        for name, value, highest in (
+            ("limit", self.limit, MAX_LIMIT),
+            ("max_nodes", self.max_nodes, NODE_COUNTS[-1]),
+        ):
+            if not 1 <= value <= highest:
+                raise InputError(f"{name}: {value} is not between 1 and {highest}")
