@@ -4,26 +4,24 @@ Score predicted peak memory against measured peaks, through the product's own pa
     python -m benchmarks.memory --truth memory_reference.csv [--cache DIR] [--leave-one-source-out]
         [--one-measured-step] [--json OUT] [--rows OUT.csv]
 
-A prediction is compared in the unit that was measured: torch's allocator sees neither the CUDA context nor buffers of
-the collective library, and "allocated" leaves out fragmentation; what `nvidia-smi` or an author's note says holds all.
-Totals over devices are divided by them.
+A prediction is compared in the quantity that was measured: the counters of torch's allocator leave out the CUDA context
+and the buffers of the collective library, and "allocated" leaves out fragmentation; `nvidia-smi` and authors' notes
+include everything. Totals over several devices are divided by their number.
 
---leave-one-source-out: what the package ships (`fit_memory.py`) was fitted on memory_reference.csv; each row is scored
-by a fit on the file's other sources instead. Rows of sources that the shipped fit has not seen need no flag.
+--leave-one-source-out: the shipped fit (benchmarks.fitting.memory) was made on memory_reference.csv, so each row is
+scored by a fit on the other sources of the file. Rows of sources that are not in the shipped fit need no flag.
 
---one-measured-step: the first measured row of a source, model and method, in the order of the file, is a step that
-was run; the product's share of the bytes by which it was off is added to the predictions of the group's other rows.
-That row is not scored, nor are rows alone in their group.
+--one-measured-step: the first measured row of each source, model and method, in the order of the file, is taken as a
+measured step: the calibrated share of its error in bytes is added to the predictions of the other rows of its group.
+The first row is not scored, and neither is a row that is alone in its group.
 
-A false "fits" is a row that the product calls fitting, by the upper end of its interval, and that ran out of memory;
-`max_batch` rows count as out of memory at one sample more.
+A false "fits" is a row that is predicted to fit, by the upper end of its interval, and that ran out of memory. A
+`max_batch` row counts as out of memory with one sample more.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import math
 import sys
 from collections import Counter
@@ -47,16 +45,29 @@ from benchmarks.fitting.memory_rows import (
     steps_before,
 )
 from benchmarks.scoring import Scored, print_table, score, summary
+from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.memory.calibrated import MemoryFit, memory_fit
 
+WITHIN = 0.12
+"""Relative error whose share of rows is printed: the error that memory predictions should stay under."""
 
-def verdicts(
+
+def fit_counts(
     lines: list[dict[str, str]], found: list[Predicted | str], traces: DecoderTraces, cache: ProfileCache,
     fits: dict[str, MemoryFit] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return how often "fits" and "does not fit" were right, over rows that name their card."""
+    """
+    Return how often "fits" and "does not fit" were right, over rows that name their card.
+
+    Args:
+        lines: of the table.
+        found: sum of parts of each line, or why it has none.
+        traces: of language models, to predict a `max_batch` row with one sample more.
+        cache: traces of other models, for the same.
+        fits: by source, the fit that scores its rows; None, and for other sources: the shipped fit.
+    """
 
     def upper_gib(one: Predicted, source: str) -> float:
         spread = (fits or {}).get(source, memory_fit()).spread(one.name)
@@ -70,9 +81,10 @@ def verdicts(
         if line["status"] == "max_batch":
             above = predicted_of(line, traces, cache, more=1)
             if not isinstance(above, str):
-                _judge(counts, upper_gib(above, line["source_id"]) <= usable, ran=False)
+                _count(counts, fits=upper_gib(above, line["source_id"]) <= usable, ran=False)
         if not isinstance(one, str) and line["micro_batch"] != "0":
-            _judge(counts, upper_gib(one, line["source_id"]) <= usable, ran=line["status"] != "OOM")
+            ran = line["status"] != "OOM"
+            _count(counts, fits=upper_gib(one, line["source_id"]) <= usable, ran=ran)
     called = counts["called_fitting"]
     return {
         **{k: counts[k] for k in ("rows", "called_fitting", "false_fits", "ran_but_refused", "ran_out")},
@@ -81,7 +93,7 @@ def verdicts(
     }
 
 
-def _judge(counts: Counter[str], fits: bool, *, ran: bool) -> None:  # noqa: FBT001 - a verdict
+def _count(counts: Counter[str], *, fits: bool, ran: bool) -> None:
     counts["rows"] += 1
     counts["called_fitting"] += fits
     counts["ran_out"] += not ran
@@ -94,20 +106,20 @@ def scored_rows(
     fits: dict[str, MemoryFit] | None = None,
 ) -> tuple[list[Scored], list[Scored], Counter[str]]:  # fmt: skip
     """
-    Return all scored rows, those of them where nothing was assumed, and the reasons of the others.
+    Return all scored rows, those of them where nothing was assumed, and the number of skipped rows by reason.
 
     Args:
         lines: of the table; prediction, interval and reason are written into them.
-        found: sums of parts.
-        one_step: whether a measured step of each row's group is known.
-        fits: by source, the fit that scores its rows; None, and for other sources: what ships.
+        found: sum of parts of each line, or why it has none.
+        one_step: whether a measured step of each row's group is used.
+        fits: by source, the fit that scores its rows; None, and for other sources: the shipped fit.
     """
     scored, stated, skipped = [], [], Counter[str]()
     rows = memory_rows(lines, found)
     for line, one, row, step in zip(lines, found, rows, steps_before(rows), strict=True):
         line.update(predicted="", low_80="", high_80="", skip_reason="")
         if isinstance(one, str) or row is None or (one_step and isinstance(step, str)):
-            reason = one if isinstance(one, str) else f"no number: {line['status']} (judged by the card)"
+            reason = one if isinstance(one, str) else f"no number: {line['status']} (counted under fits)"
             line["skip_reason"] = reason if row is None else str(step)
             skipped[line["skip_reason"]] += 1
             continue
@@ -123,9 +135,7 @@ def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: M
     peak = predicted_gib(row, fit) if step is None else after_step_gib(step, row, fit)
     spread = spread_of(row, step, fit)
     devices = int(line["n_gpus"] or 1) if line["scope"] == "total_over_gpus" else 1
-    reach = math.exp(spread.half_80)
-    for name, value in (("predicted", peak), ("low_80", peak / reach), ("high_80", peak * reach)):
-        line[name] = f"{value * devices:.6g}"
+    line.update(answer_columns(peak, math.exp(spread.half_80), scale=devices))
     return Scored(
         math.log(peak / row.measured_gib), spread.half_80, line["gpu"] or "not stated",
         f"{line['domain']} {line['method']}", row.source, "single" if int(line["n_gpus"] or 1) == 1 else "multi",
@@ -134,10 +144,7 @@ def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: M
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=Path)
+    parser = truth_parser(__doc__)
     parser.add_argument("--cache", type=Path, help="folder of traces; without it they are thrown away")
     parser.add_argument("--leave-one-source-out", action="store_true")
     parser.add_argument("--one-measured-step", action="store_true")
@@ -145,37 +152,33 @@ def _arguments() -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace, cache: Path) -> None:
-    with arguments.truth.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    """Score the table with the traces in `cache`, print the scores and write the files that were asked for."""
+    lines = read_rows(arguments.truth)
     found = described_rows(lines, cache)
     known = [row for row in memory_rows(lines, found) if row is not None]
     if arguments.leave_one_source_out and len({row.source for row in known}) < 2:
-        sys.exit("leaving a source out needs rows of two sources at least")
+        sys.exit("--leave-one-source-out needs measured rows of at least two sources")
     fits = leave_one_source_out(known) if arguments.leave_one_source_out else None
     scored, stated, skipped = scored_rows(lines, found, one_step=arguments.one_measured_step, fits=fits)
     if not scored:
         sys.exit(f"no row can be scored: {dict(skipped)}")
     document = summary(scored, skipped)
     document["fitted_on"] = [] if fits else sorted(memory_fit().fitted_on)
-    document["fits"] = verdicts(lines, found, DecoderTraces(cache), ProfileCache(cache), fits)
+    document["fits"] = fit_counts(lines, found, DecoderTraces(cache), ProfileCache(cache), fits)
     document["stated_alone"] = score(stated) if stated else None
     print_table(document, ("by_scope", "by_family", "by_source", "by_device"))
     errors = np.array([s.log_error for s in scored])
-    print(f"within 12 %: {float((np.abs(np.exp(errors) - 1) <= 0.12).mean()):.0%}")
+    print(f"within {WITHIN:.0%}: {float((np.abs(np.exp(errors) - 1) <= WITHIN).mean()):.0%}")
     print(f"rows where nothing is assumed: {document['stated_alone']}")
     print(f"fits: {document['fits']}")
     for reason, count in skipped.most_common():
         print(f"{count:6d} {reason}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if arguments.rows:
-        with arguments.rows.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+    write_json(arguments.json, document)
+    write_rows(arguments.rows, lines)
 
 
 def main() -> None:
+    """Run the command line; without `--cache` the traces go to a temporary folder."""
     arguments = _arguments()
     if arguments.cache:
         run(arguments, arguments.cache)

@@ -1,24 +1,22 @@
 """
-Score the choice of the cheapest accelerator: what the predicted-cheapest costs over the measured-cheapest.
+Score the choice of the cheapest accelerator: the cost of the one predicted cheapest over that of the measured cheapest.
 
     python -m benchmarks.pick_cheapest --rows step_time.csv [--residuals residuals.csv] [--json OUT]
 
-ROWS is what `step_time.py --rows` wrote. A workload is one source, model, precision, task, software and number of
-devices that was measured on several accelerators; an accelerator's time is the geometric mean of its rows. Its price
-is the lowest on-demand price of one device in the shipped snapshot; what cannot be rented there is no choice, and
-neither is a reading that its own table marks as suspect (40 million samples in 3 ms). Regret is
-the measured cost of the predicted-cheapest over that of the measured-cheapest, minus one.
+ROWS is the file that `step_time.py --rows` wrote. A workload is one source, model, precision, task, software and
+number of devices that was measured on several accelerators; an accelerator's time is the geometric mean of its rows.
+Its price is the lowest on-demand price of one device in the shipped snapshot. Accelerators without a price there are
+left out, and so are readings that their own table marks as suspect (40 million samples in 3 ms). Regret is the measured
+cost of the accelerator predicted cheapest over that of the measured cheapest, minus one.
 
-With --residuals of `fit_calibration.py`, rows of one device are predicted by a fit that saw neither the chip nor the
-model; others keep the prediction in ROWS (of `step_time.py --leave-out device`, for language models). As a yardstick,
-the same is done for two rules that know no workload: the lowest price of an hour, and of a peak FLOP.
+With --residuals of `fit_calibration.py`, rows of one device are predicted by a fit without their chip and their model;
+others keep the prediction in ROWS (of `step_time.py --leave-out device`, for language models). Two rules that ignore
+the workload are scored for comparison: the lowest price per hour, and the lowest price per peak FLOP/s.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -29,6 +27,7 @@ from typing import Any
 
 import polars as pl
 
+from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_providers.snapshot import SnapshotProvider
@@ -42,7 +41,7 @@ _HELD_OUT = "chip_and_workload_left_out"
 
 @dataclass(frozen=True)
 class Choice:
-    """One accelerator for one workload: seconds of a device for one unit of work, and the price of its hour."""
+    """One accelerator for one workload: device-seconds per unit of work, and USD per hour of one device."""
 
     device: Accelerator
     usd_per_hour: float
@@ -64,8 +63,7 @@ def device_prices() -> dict[str, float]:
 
 def held_out(path: Path) -> dict[tuple[str, ...], float]:
     """Return ln(predicted / measured) of rows of one device, from fits without their chip and model."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = read_rows(path)
     names = [name if name != "batch_per_device" else "batch" for name in _ROW_OF_RESIDUAL]
     found = {tuple(line[name] for name in names): float(line[_HELD_OUT]) for line in lines}
     return {key: value for key, value in found.items() if math.isfinite(value)}
@@ -115,7 +113,7 @@ def _choice(name: str, usd_per_hour: float, pairs: list[tuple[float, float]]) ->
 def regrets(
     found: dict[str, list[Choice]], cost: Callable[[Choice], float]
 ) -> dict[str, tuple[float, str, str]]:
-    """Return regret, the accelerator of lowest `cost`, and the one that was cheapest, by workload."""
+    """Return by workload the regret, the accelerator of lowest `cost`, and the measured cheapest."""
     answers = {}
     for what, choices in found.items():
         picked = min(choices, key=cost)
@@ -145,7 +143,7 @@ RULES: dict[str, Callable[[Choice], float]] = {
 
 
 def summary(found: dict[str, list[Choice]]) -> dict[str, Any]:
-    """Return regret by rule and number of devices, as fractions, and the five worst workloads of ours."""
+    """Return regret by rule and number of devices, as fractions, and the five workloads of our largest regret."""
     single = {what: choices for what, choices in found.items() if what.endswith(", 1 devices")}
     parts = {
         "all": found,
@@ -179,13 +177,13 @@ def _score(values: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--residuals", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=Path, required=True, help="file of `step_time.py --rows`")
+    parser.add_argument("--residuals", type=Path, help="file of `fit_calibration.py --residuals`")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the scores there")
     arguments = parser.parse_args()
-    with arguments.rows.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = read_rows(arguments.rows)
     errors = held_out(arguments.residuals) if arguments.residuals else {}
     found = workloads(lines, device_prices(), errors)
     if not found:
@@ -196,12 +194,11 @@ def main() -> None:
     for name, part, e in (
         (rule, part, e) for rule, parts in document["rules"].items() for part, e in parts.items()
     ):
-        numbers = "".join(f"{e[key]:8.1%}" for key in ("mean", "p90", "worst"))
-        print(f"{name + ', ' + part:48s}{e['n']:5d}{numbers}{e['picks_cheapest']:20.0%}")
+        percentages = "".join(f"{e[key]:8.1%}" for key in ("mean", "p90", "worst"))
+        print(f"{name + ', ' + part:48s}{e['n']:5d}{percentages}{e['picks_cheapest']:20.0%}")
     for line in document["worst"]:
         print(f"  {line['regret']:6.1%}  {line['workload']}: {line['picked']}, not {line['cheapest']}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, document)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,20 @@ Score predicted minutes to a quality target against MLPerf's result logs, throug
 
     python -m benchmarks.time_to_train --truth time_to_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
 
-The samples a run needed are the row's: convergence is noise here, and not predicted. Predicted minutes are the steps
-of those samples times the predicted step, over one minus the row's share of evaluation; they are held against the
-physical time. Detectors are evaluated beside training, so that nothing is added: their logged training steps fill 97 to
-99 % of the clock, whatever share of it evaluation takes. Another row without that share gets the median of its
-benchmark's rows, or none. Start-up is outside the measured clock: it is in no score; --rows adds it as `billed_min`. No
-row of this table was fitted on, though `fitted_on` may name the same chips; intervals are of `fit_submissions.py`, from
-the errors of other rounds.
+The number of samples until convergence is taken from the row; it is not predicted. Predicted minutes are the steps of
+those samples times the predicted step time, divided by one minus the row's share of evaluation, and are compared with
+the measured wall-clock time. Detectors evaluate in parallel with training, so nothing is added for them: their logged
+training steps fill 97 to 99 % of the clock, whatever share evaluation takes. Any other row without that share gets the
+median of its benchmark's rows, or none. Start-up is outside the measured clock and in no score; --rows adds it as
+`billed_min`. No coefficient was fitted on a row of this table, though `fitted_on` may name the same chips. Intervals
+come from benchmarks.fitting.submissions, which uses the errors of other rounds only.
 
-GPUs in excess of the samples of a step evaluate. Rows are skipped, with the reason, where the samples are missing, a
-sample is split over devices, the network of several machines is not stated, or the engine has no answer.
+GPUs in excess of the samples of a step are taken to evaluate. Rows are skipped, with the reason, where the samples are
+missing, a sample is split over devices, the network of several machines is not stated, or there is no prediction.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import math
 import re
@@ -31,6 +29,7 @@ from pathlib import Path
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.step_time import predict_row
+from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache, profile_of
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from trainfare_core.errors import UnknownNameError
@@ -39,11 +38,12 @@ from trainfare_core.prediction.roofline.coefficients import calibration
 
 __all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
-_EVALUATES_BESIDE = ("maskrcnn", "ssd300", "retinanet")
+_EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
+"""Detectors: their submissions evaluate while training goes on (see above)."""
 _ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0, "ConnectX-7": 400.0}
 """Highest rate of an adapter that is named without one (NVIDIA's product pages)."""
 _SLOWEST_GBIT = 10.0
-"""A slower adapter is for logging in: nobody trains over it."""
+"""Slower adapters are for management: the 1 Gbit/s ports that system descriptions list beside the training network."""
 _ADDED = ("predicted", "low_80", "high_80", "billed_min", "skip_reason")
 
 
@@ -66,10 +66,10 @@ def evaluation_shares(lines: list[dict[str, str]]) -> dict[str, float]:
 
 def network_gbit_per_s(line: dict[str, str]) -> float | None:
     """
-    Return the rate of a machine's fastest kind of adapter for training traffic; None where its description has none.
+    Return the summed rate of a machine's fastest kind of network adapter, Gbit/s; None where the row names none.
 
-    Storage and management are not for training, nor is anything below 10 Gbit/s. An adapter that is named without a
-    rate has its product's, where no other states one.
+    Adapters for storage or management and those under 10 Gbit/s are left out. Where no adapter states its rate, the
+    highest rate of the named product is taken.
     """
     own = _links_are_the_network(line["accelerator"])
     text = line["interconnect"] if own else line["host_networking"]
@@ -89,7 +89,7 @@ def network_gbit_per_s(line: dict[str, str]) -> float | None:
 
 
 def _links_are_the_network(name: str) -> bool:
-    """Return whether an accelerator's own Ethernet leaves the machine, as Gaudi's does."""
+    """Return whether an accelerator's own Ethernet ports are the network between machines, as Gaudi's are."""
     try:
         return accelerator(name).link == "roce"
     except UnknownNameError:
@@ -97,16 +97,16 @@ def _links_are_the_network(name: str) -> bool:
 
 
 def _machines(line: dict[str, str]) -> int:
-    """Return the machines whose devices need a network between them: a slice of TPUs is on one interconnect."""
+    """Return the number of machines that a network joins; 1 for a TPU slice, whose chips share one interconnect."""
     return 1 if line["accelerator"].startswith("TPU") else int(line["nodes"] or 1)
 
 
 def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, int]:
     """
-    Return the devices that train, and their machines.
+    Return the number of devices that train, and of their machines.
 
-    GPUs beyond one a sample are kept for evaluation (`DEDICATED_EVALUATION_RANKS` of the submissions), as long as they
-    are fewer than the others and fill machines; from two a sample on, a sample is split.
+    GPUs beyond one per sample are taken to evaluate (`DEDICATED_EVALUATION_RANKS` in the submissions' launch scripts),
+    if they are fewer than the training ones and fill whole machines. With two or more per sample, a sample is split.
     """
     devices, nodes = int(line["accelerators_total"]), _machines(line)
     if line["accelerator"].startswith("TPU") or not global_batch < devices < 2 * global_batch:
@@ -117,7 +117,14 @@ def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, i
 
 
 def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, float]) -> Minutes | str:
-    """Return predicted minutes of a row, or why there are none."""
+    """
+    Return predicted minutes of a row, or why there are none.
+
+    Args:
+        line: of time_to_train.csv.
+        cache: of traced steps.
+        shares: share of the clock that evaluation takes, by benchmark, for rows that do not state theirs.
+    """
     if not line["samples_to_converge"]:
         return "the samples to converge are not stated"
     whole, passes = float(line["global_batch_size"]), int(line["grad_accum_steps"] or 1)
@@ -140,13 +147,17 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     step_s, log_sigma = answer
     name = line["benchmark"]
     share = float(line["eval_time_fraction"] or shares.get(name, 0.0))
-    beside = name in _EVALUATES_BESIDE or devices < int(line["accelerators_total"])
-    clock = 1.0 if beside else 1.0 - share
-    return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / clock, log_sigma)
+    in_parallel = name in _EVALUATES_IN_PARALLEL or devices < int(line["accelerators_total"])
+    training_share = 1.0 if in_parallel else 1.0 - share
+    return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / training_share, log_sigma)
 
 
 def submission_reach(line: dict[str, str]) -> tuple[float, float, float] | None:
-    """Return what holds 50, 80 and 90 % of such submissions' errors in rounds other than the row's; None: not known."""
+    """
+    Return the half-widths, in ln, that cover 50, 80 and 90 % of the errors of similar submissions in other rounds.
+
+    None where no other round has such submissions.
+    """
     own = _spreads().get(", ".join(group_of(line)), {})
     found = own.get(f"without {line['round']}", own.get("all"))
     return None if found is None else (found[0], found[1], found[2])
@@ -160,7 +171,7 @@ def _spreads() -> dict[str, dict[str, list[float]]]:
 
 
 def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[Scored], Counter[str]]:
-    """Add the answers to the lines; return what was scored and how many have none, by reason."""
+    """Write a prediction into each line; return the scored rows and the number of skipped ones by reason."""
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
     shares = evaluation_shares(lines)
@@ -175,8 +186,7 @@ def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[
         reach = submission_reach(line)
         spread = math.exp(reach[1] if reach else calibration().sigma.quantiles["80"] * sigma)
         billed = predicted + float(line["init_min_before_clock"] or 0)
-        numbers = (predicted, predicted / spread, predicted * spread, billed)
-        line.update(dict(zip(_ADDED, (f"{number:.6g}" for number in numbers), strict=False)))
+        line.update(answer_columns(predicted, spread), billed_min=f"{billed:.6g}")
         scope = "single" if line["accelerators_total"] == "1" else "multi"
         error = math.log(predicted / float(line["time_to_train_min"]))
         source = line["source"].partition(":")[0]
@@ -186,26 +196,18 @@ def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--truth", type=Path, required=True)
+    """Run the command line."""
+    parser = truth_parser(__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=Path)
     arguments = parser.parse_args()
-    with arguments.truth.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = read_rows(arguments.truth)
     scored, skipped = score_lines(lines, ProfileCache(arguments.cache))
-    if arguments.rows:
-        with arguments.rows.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+    write_rows(arguments.rows, lines)
     if not scored:
         raise SystemExit(f"no row has an answer: {dict(skipped)}")
     document = summary(scored, skipped)
     print_table(document, ("by_scope", "by_source", "by_family", "by_device"))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, document)
 
 
 if __name__ == "__main__":

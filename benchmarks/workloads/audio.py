@@ -108,7 +108,8 @@ class _WaveNet(nn.Module):
             if i < 7:
                 x, made = x + made[:, : self.width], made[:, self.width :]
             total = made if total is None else total + made
-        return self.end(total)
+        y: torch.Tensor = self.end(total)
+        return y
 
 
 class Jasper(nn.Module):
@@ -134,11 +135,12 @@ class Jasper(nn.Module):
         x = functional.dropout(functional.relu(self.first(x)), 0.2)
         earlier = [x]
         for block, sides in zip(self.blocks, self.sides, strict=True):
-            for depth, layer in enumerate(block):
+            layers, residuals = list(block.children()), list(sides.children())
+            for layer in layers:
                 x = layer(x)
-                if depth == len(block) - 1:
-                    for side, seen in zip(sides, earlier, strict=True):
-                        x = x + side(seen)
+                if layer is layers[-1]:
+                    for residual, y in zip(residuals, earlier, strict=True):
+                        x = x + residual(y)
                 x = functional.dropout(functional.relu(x), 0.2)
             earlier.append(x)
         scores = functional.log_softmax(self.last(x).float(), 1)

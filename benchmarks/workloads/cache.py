@@ -1,8 +1,9 @@
 """
-Traces on disk, by content: what is traced, with which builders, tracer and libraries.
+Traces kept on disk under a digest of everything that decides them: model, builder, tracer and library versions.
 
-A trace is of one batch; rows that differ in nothing else share it. FLOPs and bytes of a step are linear in its
-batch but for the part the profile marks as fixed, so the engine's `micro_ratio` is exact (a test compares it).
+A trace is made at one batch size, and rows that differ only in batch size share it. FLOPs and bytes of a step are
+linear in the batch except for the part that the profile marks as fixed, so scaling by `micro_ratio` is exact (a test
+compares it with a new trace).
 """
 
 from __future__ import annotations
@@ -18,15 +19,53 @@ from benchmarks.workloads.tracer_digest import code_digest, tracer_digest
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["ProfileCache", "Traced", "profile_of"]
+__all__ = ["ProfileCache", "TraceStore", "Traced", "profile_of"]
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+"""Distributions whose operations or models are traced: a new version makes new traces."""
 _TRACED = Path(__file__).with_name("single_device.py")
+_COMPRESSION = 3
+"""Of 9: traces compress twentyfold at any level, and higher ones only take longer."""
+_REASON_LENGTH = 300
+"""Characters kept of the first line of an error: enough to find it, short enough for a column of a table."""
+
+
+class TraceStore:
+    """
+    Profiles by name, in memory and as gzipped JSON in a folder.
+
+    Args:
+        folder: created where it is missing; None: profiles are kept in memory only.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._profiles: dict[str, JobProfile] = {}
+
+    def load(self, name: str) -> JobProfile | None:
+        """Return the profile of this name; None where it was never saved."""
+        path = self._path(name)
+        if name not in self._profiles and path is not None and path.exists():
+            self._profiles[name] = JobProfile.from_json(gzip.decompress(path.read_bytes()))
+        return self._profiles.get(name)
+
+    def save(self, name: str, profile: JobProfile) -> JobProfile:
+        """Keep a profile under this name, and return it."""
+        self._profiles[name] = profile
+        path = self._path(name)
+        if path is not None:
+            path.write_bytes(gzip.compress(profile.to_json().encode(), _COMPRESSION))
+        return profile
+
+    def _path(self, name: str) -> Path | None:
+        return None if self._folder is None else self._folder / f"{name}.json.gz"
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A profile, and the row's batch over the batch that was traced."""
+    """A profile, and the ratio of the row's batch to the batch that was traced."""
 
     profile: JobProfile
     ratio: float
@@ -34,7 +73,7 @@ class Traced:
 
 class ProfileCache:
     """
-    Traces in a folder, one gzipped JSON a job; failures are kept as text, so that a second run does not repeat them.
+    Traces of jobs in a folder. A job that cannot be traced leaves its reason there, so that no later run tries again.
 
     Args:
         folder: created where it is missing.
@@ -42,44 +81,31 @@ class ProfileCache:
     """
 
     def __init__(self, folder: Path, *, only_held: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._only_held = only_held
-        self._folder = folder
-        self._read: dict[str, Traced | str] = {}
+        self._store = TraceStore(folder)
+        self._folder, self._only_held = folder, only_held
 
     def get(self, job: StepJob) -> Traced | str:
         """Return the trace of a job, or why it has none; traced now where the folder does not have it."""
         name = self._name(job)
-        known = self._read.get(name)
-        if known is None:
-            known = self._load(name) or ("not traced yet" if self._only_held else self._trace(job, name))
-            self._read[name] = known
-        if isinstance(known, str):
-            return known
-        return Traced(
-            known.profile, job.batch_size / (known.profile.batch.micro_batch_size or job.batch_size)
-        )
+        profile = self._store.load(name)
+        if profile is None:
+            failure = self._folder / f"{name}.txt"
+            if failure.exists():
+                return failure.read_text(encoding="utf-8")
+            if self._only_held:
+                return "not traced yet"
+            try:
+                profile = self._store.save(name, traced(job))
+            except (TrainfareError, RuntimeError) as error:
+                reason = f"cannot be traced: {error}".splitlines()[0][:_REASON_LENGTH]
+                failure.write_text(reason, encoding="utf-8")
+                return reason
+        return Traced(profile, job.batch_size / (profile.batch.micro_batch_size or job.batch_size))
 
     def _name(self, job: StepJob) -> str:
         builder = code_digest(Path(inspect.getfile(job.module)).read_text(encoding="utf-8"))
         text = f"{job.key}\n{job.phases}\n{job.compiled}\n{tracer_digest((_TRACED,), _LIBRARIES)}".encode()
         return hashlib.sha256(text + builder).hexdigest()[:32]
-
-    def _load(self, name: str) -> Traced | str | None:
-        found, failed = self._folder / f"{name}.json.gz", self._folder / f"{name}.txt"
-        if found.exists():
-            return Traced(JobProfile.from_json(gzip.decompress(found.read_bytes())), 1.0)
-        return failed.read_text(encoding="utf-8") if failed.exists() else None
-
-    def _trace(self, job: StepJob, name: str) -> Traced | str:
-        try:
-            profile = traced(job)
-        except (TrainfareError, RuntimeError) as error:
-            reason = f"cannot be traced: {error}".splitlines()[0][:300]
-            (self._folder / f"{name}.txt").write_text(reason, encoding="utf-8")
-            return reason
-        (self._folder / f"{name}.json.gz").write_bytes(gzip.compress(profile.to_json().encode(), 3))
-        return Traced(profile, 1.0)
 
 
 def profile_of(job: StepJob | str, cache: ProfileCache) -> Traced | str:

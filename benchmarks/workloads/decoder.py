@@ -134,7 +134,7 @@ class _Linear(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.base(x)
+        y: torch.Tensor = self.base(x)
         return y if self.thin is None else y + self.thin(x) * 2.0
 
 
@@ -164,8 +164,9 @@ class _Attention(nn.Module):
         q, k, v = (t.view(batch, length, -1, self.head).transpose(1, 2) for t in (q, k, v))
         if self.step.model.gated:
             q, k = _rotate(q), _rotate(k)
-        y = self._mix(q, k, v)
-        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+        mixed = self._mix(q, k, v).transpose(1, 2).reshape(batch, length, -1)
+        y: torch.Tensor = self.out(mixed)
+        return y
 
     def _mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         if self.step.fused_attention:
@@ -195,11 +196,14 @@ class _FeedForward(nn.Module):
         self.down = _Linear(width, hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.up(x)
-        if not self.gated:
-            return self.down(functional.gelu(y))
-        gate, y = y.chunk(2, dim=-1)
-        return self.down(functional.silu(gate) * y)
+        y: torch.Tensor = self.up(x)
+        if self.gated:
+            gate, y = y.chunk(2, dim=-1)
+            y = functional.silu(gate) * y
+        else:
+            y = functional.gelu(y)
+        out: torch.Tensor = self.down(y)
+        return out
 
 
 class _Experts(nn.Module):

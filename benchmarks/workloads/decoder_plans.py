@@ -101,8 +101,9 @@ def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes:
     by_chip = re.search(r"(\d+) Gbps \(" + re.escape(device.name[:4]), notes)
     if several:
         return machines, float(several[1]) * float(several[2])
-    if by_chip or stated:
-        return machines, float((by_chip or stated)[1])
+    rate = by_chip or stated
+    if rate:
+        return machines, float(rate[1])
     return machines, usual * devices / machines
 
 

@@ -6,13 +6,13 @@ From traced blocks to the profile of a whole decoder, kept on disk by content.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.workloads.cache import TraceStore
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_moments import moments_of_blocks
 from benchmarks.workloads.tracer_digest import tracer_digest
@@ -35,10 +35,7 @@ class DecoderTraces:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._read: dict[str, JobProfile] = {}
+        self._store = TraceStore(folder)
         self._whole: dict[DecoderStep, JobProfile] = {}
 
     def profile(self, step: DecoderStep) -> JobProfile:
@@ -75,18 +72,9 @@ class DecoderTraces:
 
     def _trace(self, step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
         step = replace(step, method="lora") if step.method == "qlora" else step
-        key = hashlib.sha256(
-            f"{step.key(kinds)}\n{tracer_digest((_BLOCKS,), ('torch',))}".encode()
-        ).hexdigest()[:32]
-        if key not in self._read:
-            path = None if self._folder is None else self._folder / f"decoder-{key}.json.gz"
-            if path is not None and path.exists():
-                self._read[key] = JobProfile.from_json(gzip.decompress(path.read_bytes()))
-            else:
-                self._read[key] = trace_blocks(step, kinds)
-                if path is not None:
-                    path.write_bytes(gzip.compress(self._read[key].to_json().encode(), 3))
-        return self._read[key]
+        text = f"{step.key(kinds)}\n{tracer_digest((_BLOCKS,), ('torch',))}"
+        name = f"decoder-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        return self._store.load(name) or self._store.save(name, trace_blocks(step, kinds))
 
 
 def blocks_of(model: Decoder) -> tuple[bool, ...]:

@@ -32,18 +32,19 @@ def find(row: Row) -> StepJob | str | None:
     if precision is None or not batch:
         return "precision or batch is not stated"
     word, tf32 = precision
+    network: type[nn.Module]
     if name.startswith("ssd300"):
-        module, make = Ssd300, _ssd_batch
+        network, make = Ssd300, _ssd_batch
     elif name.startswith("maskr-cnn"):
-        module, make = MaskRcnn, _mask_batch
+        network, make = MaskRcnn, _mask_batch
     else:
         return f"{row['model']}: no description of this detector"
     optimizer = optimizer_of(row, "sgd")
     return StepJob(
         key=f"detection.{name}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(module(), lambda net, made: net(*made), optimizer),
+        module=lambda: Supervised(network(), lambda net, made: net(*made), optimizer),
         batch=lambda: make(batch), batch_size=batch, precision=word, tf32=tf32,
-        notes=("images of 800 x 1344 and 512 proposals an image are assumed",) if module is MaskRcnn else (),
+        notes=("images of 800 x 1344 and 512 proposals an image are assumed",) if network is MaskRcnn else (),
     )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ class MaskRcnn(nn.Module):
             maps.append(x)
         levels = self._pyramid(maps)
         rpn = [functional.relu(self.rpn(level)) for level in levels]
-        loss = sum(self.score(level).mean() + self.delta(level).mean() for level in rpn)
+        loss: torch.Tensor = sum(self.score(level).mean() + self.delta(level).mean() for level in rpn)
         pooled = self._pooled(levels[0], batch * _PROPOSALS, 7)
         hidden = self.head(pooled.flatten(1))
         loss = loss + functional.cross_entropy(self.classes(hidden), labels) + self.boxes(hidden).mean()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any, cast
 
 import timm
 import torch
 import torchvision
-from timm.layers import set_fused_attn
+from timm.layers.config import set_fused_attn
 from torch import nn
 
 from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
@@ -47,7 +48,7 @@ def find(row: Row) -> StepJob | str | None:
         set_fused_attn(not old)
         net = _net(zoo, name, size)
         if channels_last:
-            net = net.to(memory_format=torch.channels_last)
+            cast("Any", net).to(memory_format=torch.channels_last)  # torch's signature lacks this argument
         return Supervised(net, _loss, optimizer)
 
     def images() -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,10 +83,11 @@ def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Ten
 
 def _net(zoo: str, name: str, size: int) -> nn.Module:
     if zoo == "torchvision":
-        return torchvision.models.get_model(name, weights=None)
+        net: nn.Module = torchvision.models.get_model(name, weights=None)
+        return net
     try:
         return timm.create_model(name, img_size=size)
-    except TypeError:
+    except TypeError:  # a network for images of any size takes no `img_size`
         return timm.create_model(name)
 
 

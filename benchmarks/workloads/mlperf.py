@@ -37,6 +37,7 @@ from benchmarks.workloads.detection import Ssd300
 from benchmarks.workloads.registry import resolve
 from benchmarks.workloads.segmentation import UNet
 from benchmarks.workloads.single_device import Row, StepJob, Supervised, half_weights
+from benchmarks.workloads.tracer_digest import code_digest
 from trainfare_core.job_profile import JobProfile
 
 __all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
@@ -141,7 +142,8 @@ class _OneKernelLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0].to(gradient.dtype)
+        scaled: torch.Tensor = gradient * grads[0].to(gradient.dtype)
+        return scaled
 
 
 def mlperf_job(row: Row) -> StepJob | str:
@@ -220,7 +222,7 @@ def _builders() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem in ("detection", "images", "segmentation", "sequences"):
-            digest.update(path.read_bytes())
+            digest.update(code_digest(path.read_text(encoding="utf-8")))
     return digest.hexdigest()[:8]
 
 
@@ -264,8 +266,8 @@ class RetinaNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         found = self.head(list(self.trunk(images).values()))
         boxes = found["bbox_regression"]
-        focal: Any = _OneKernelLoss.apply(found["cls_logits"])
-        return focal + functional.l1_loss(boxes, torch.zeros_like(boxes))
+        apply: Callable[[torch.Tensor], torch.Tensor] = _OneKernelLoss.apply
+        return apply(found["cls_logits"]) + functional.l1_loss(boxes, torch.zeros_like(boxes))
 
 
 class Bert(nn.Module):

@@ -1,6 +1,8 @@
-"""Which module describes which row."""
+"""Finds the module that describes the training step of a row."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from benchmarks.workloads import (
     audio,
@@ -15,7 +17,15 @@ from benchmarks.workloads.single_device import Row, StepJob
 
 __all__ = ["resolve"]
 
-_MODULES = (images, transformers_models, detection, audio, sequences, tabular, segmentation)
+_FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
+    images.find,
+    transformers_models.find,
+    detection.find,
+    audio.find,
+    sequences.find,
+    tabular.find,
+    segmentation.find,
+)
 
 
 def resolve(row: Row) -> StepJob | str:
@@ -25,8 +35,8 @@ def resolve(row: Row) -> StepJob | str:
     Args:
         row: as `csv.DictReader` reads it; only rows of one device have a step of their own here.
     """
-    for module in _MODULES:
-        found = module.find(row)
+    for find in _FINDERS:
+        found = find(row)
         if found is not None:
             return found
     return f"no description of {row['task']} models of {row['source']}"

@@ -103,4 +103,5 @@ class UNet(nn.Module):
             elif x.shape[2:] != skip.shape[2:]:
                 x = functional.interpolate(x, size=skip.shape[2:])
             x = merge(torch.cat((x, skip), 1))
-        return self.out(x)
+        scores: torch.Tensor = self.out(x)
+        return scores

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -180,23 +180,19 @@ class TransformerXl(nn.Module):
     def _loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         head = functional.linear(
             x,
-            torch.cat((self._rows(0, x), self.clusters.weight)),
+            torch.cat((self._table(0), self.clusters.weight)),
             torch.cat((self.biases[0], self.clusters.bias)),
         )
         loss = functional.nll_loss(functional.log_softmax(head.float(), 1), labels)
         for cluster, share in enumerate(_TAIL_SHARES, 1):
-            few = max(1, int(share * len(labels)))
-            narrow = (
-                x[:few]
-                if isinstance(self.lifts[cluster], nn.Identity)
-                else x[:few] @ self.lifts[cluster].weight
-            )
-            tail = functional.linear(narrow, self.tables[cluster].weight, self.biases[cluster])
+            few, lift = max(1, int(share * len(labels))), self.lifts[cluster]
+            narrow = x[:few] @ lift.weight if isinstance(lift, nn.Linear) else x[:few]
+            tail = functional.linear(narrow, self._table(cluster), self.biases[cluster])
             loss = loss + functional.nll_loss(functional.log_softmax(tail.float(), 1), labels[:few])
         return loss
 
-    def _rows(self, cluster: int, _x: torch.Tensor) -> torch.Tensor:
-        return self.tables[cluster].weight
+    def _table(self, cluster: int) -> torch.Tensor:
+        return cast("nn.Embedding", self.tables[cluster]).weight
 
 
 class _XlLayer(nn.Module):
@@ -227,7 +223,8 @@ class _XlLayer(nn.Module):
         mixed = mixed.permute(2, 0, 1, 3).reshape(length, batch, width)
         x = self.first(x + functional.dropout(self.out(mixed), 0.1))
         hidden = functional.dropout(functional.relu(self.up(x)), 0.1)
-        return self.second(x + functional.dropout(self.down(hidden), 0.1))
+        y: torch.Tensor = self.second(x + functional.dropout(self.down(hidden), 0.1))
+        return y
 
     def _split(self, x: torch.Tensor, batch: int) -> torch.Tensor:
         return x.reshape(-1, batch, self.heads, self.size).permute(1, 2, 0, 3)

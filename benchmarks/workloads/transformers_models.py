@@ -51,10 +51,13 @@ def find(row: Row) -> StepJob | str | None:
     phases = _phases(row)
 
     def loss(net: nn.Module, made: dict[str, torch.Tensor]) -> torch.Tensor:
+        scalar: torch.Tensor
         if phases != ("forward",):
-            return net(**made).loss
-        out = net(**{name: tensor for name, tensor in made.items() if name not in _TARGETS})
-        return out[0].flatten()[:1].sum()
+            scalar = net(**made).loss
+        else:
+            out = net(**{name: tensor for name, tensor in made.items() if name not in _TARGETS})
+            scalar = out[0].flatten()[:1].sum()
+        return scalar
 
     kind = "tf32" if tf32 else ""
     tokens = batch * model.sequence

@@ -178,7 +178,7 @@ def test_a_peak_is_compared_in_the_unit_it_was_measured_in(tools: Tools) -> None
 def test_false_fits_are_counted_from_rows_that_ran_out(tools: Tools) -> None:
     tiny, huge = memory_rows.Predicted(1.0, 1.0, ()), memory_rows.Predicted(500.0, 500.0, ())
     lines = [{**BASE, "status": "OOM"}, {**BASE, "status": "OOM"}, dict(BASE), {**BASE, "gpu": ""}]
-    counts = memory.verdicts(lines, [tiny, huge, huge, tiny], *tools)
+    counts = memory.fit_counts(lines, [tiny, huge, huge, tiny], *tools)
     assert (counts["rows"], counts["called_fitting"], counts["false_fits"], counts["ran_but_refused"]) == (
         3,
         1,
@@ -187,9 +187,9 @@ def test_false_fits_are_counted_from_rows_that_ran_out(tools: Tools) -> None:
     )
     assert counts["false_fits_of_called"] == 1.0
     most = {**BASE, "status": "max_batch", "micro_batch": "1"}
-    counts = memory.verdicts([most], [tiny], *tools)
+    counts = memory.fit_counts([most], [tiny], *tools)
     assert (counts["rows"], counts["ran_out"]) == (2, 1), "it ran at one sample, not at two"
-    counts = memory.verdicts([{**most, "micro_batch": "0"}], ["the batch is not stated"], *tools)
+    counts = memory.fit_counts([{**most, "micro_batch": "0"}], ["the batch is not stated"], *tools)
     assert (counts["rows"], counts["ran_out"], counts["false_fits"]) == (1, 1, 1), "not even one sample ran"
 
 
