@@ -1,4 +1,4 @@
-"""What importing us loads, and what it does not."""
+"""What importing trainfare loads, and its public names."""
 
 from __future__ import annotations
 
@@ -89,20 +89,20 @@ def test_public_names_are_pinned() -> None:
     assert set(trainfare.__all__) < set(dir(trainfare))
 
 
-def test_every_public_name_is_there() -> None:
-    """Each lazy name resolves to the object that its home defines."""
+def test_every_public_name_can_be_imported() -> None:
+    """Each lazily imported name resolves to the object of that name."""
     for name in trainfare.__all__:
         assert getattr(trainfare, name).__name__ == name
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    """A typo says so instead of importing something."""
+    """A misspelt name raises AttributeError with that name."""
     with pytest.raises(AttributeError, match="no attribute 'FairMeter'"):
         trainfare.FairMeter  # noqa: B018
 
 
-def test_the_old_module_of_the_callback_still_works() -> None:
-    """Scripts and checkpoints of 0.1 name `trainfare.callback`; the alias goes with 0.2."""
+def test_old_module_of_the_callback_still_works() -> None:
+    """Scripts and checkpoints of 0.1 name `trainfare.callback`; the alias is to be removed in 0.2."""
     from trainfare.callback import FareMeter
     from trainfare.meter.callback import FareMeter as moved
 

@@ -1,4 +1,4 @@
-"""The list of mutants (scripts/mutants.py) fits the sources: each can be made, and has tests to notice it."""
+"""The mutants of scripts/mutants.py fit the sources: each can be applied, and names the tests that must fail."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_each_mutant_can_be_made_and_is_still_python(mutants: ModuleType) -> None:
-    """What it changes stands in the file exactly once, and the change is no syntax error, which any test would notice."""
+def test_each_mutant_applies_once_and_compiles(mutants: ModuleType) -> None:
+    """A mutant with a syntax error would fail any test, and so would say nothing about the tests it names."""
     for mutant in mutants.MUTANTS:
         source = (TOP / mutant.file).read_text(encoding="utf-8")
         assert source.count(mutant.old) == 1, mutant.name

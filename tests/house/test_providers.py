@@ -1,4 +1,4 @@
-"""No cloud without its proof: each registered one has its fault, golden and integrity file."""
+"""Each registered cloud has a fault test, golden rows and an integrity test."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TOP = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.sources
 
 
-def ours() -> list[str]:
-    """The clouds that trainfare itself registers and fetches; other installed distributions answer for theirs."""
+def fetched_clouds() -> list[str]:
+    """Return the clouds that trainfare itself registers and can fetch, without those of other distributions."""
     return [
         entry.name
         for entry in provider_entries()
@@ -31,30 +31,30 @@ def missing(name: str, tests: Path) -> list[str]:
     return [path for path in needed if not (tests / path).is_file()]
 
 
-def test_there_are_clouds_to_ask_about() -> None:
-    """An empty list would prove nothing."""
-    assert "aws" in ours()
+def test_list_of_clouds_is_not_empty() -> None:
+    """The tests below would pass on an empty list."""
+    assert "aws" in fetched_clouds()
 
 
-@pytest.mark.parametrize("name", ours())
-def test_a_registered_cloud_has_its_files(name: str) -> None:
-    """Faults of the network, golden rows of its parsers, integrity of its prices."""
+@pytest.mark.parametrize("name", fetched_clouds())
+def test_registered_cloud_has_its_test_files(name: str) -> None:
+    """Network faults, golden rows of the parsers, integrity of the prices."""
     assert missing(name, TOP / "tests") == []
 
 
-def test_the_rule_bites(tmp_path: Path) -> None:
-    """A cloud without files is seen, and so is one that lacks a single one."""
+def test_missing_file_is_found(tmp_path: Path) -> None:
+    """A cloud without files is reported, and so is one that lacks a single file."""
     assert len(missing("narnia", tmp_path)) == 3
     (tmp_path / "faults").mkdir()
     (tmp_path / "faults" / "test_narnia.py").touch()
     assert missing("narnia", tmp_path) == ["golden/narnia_rows.csv", "integrity/test_narnia.py"]
 
 
-@pytest.mark.parametrize("name", ours())
-def test_a_cloud_that_was_never_fetched_costs_nothing(
+@pytest.mark.parametrize("name", fetched_clouds())
+def test_cloud_that_was_never_fetched_has_an_empty_book(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`load()` with no file on disk is an empty book, silently and without a network."""
+    """`load()` with no file on disk returns an empty book, without a warning and without the network."""
     monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path / "nothing"))
     (entry,) = (entry for entry in provider_entries() if entry.name == name)
     made = entry.load()()

@@ -1,4 +1,4 @@
-"""The README says what is true today."""
+"""The README and the pages of docs/: their output, commands and links are current."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ TOP = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.sources
 
 
-def test_its_table_is_real_output() -> None:
+def test_table_is_real_output() -> None:
     """The table in the README is what the command prints on the shipped prices and calibration."""
     command = [sys.executable, str(TOP / "scripts" / "update_readme.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_its_commands_exist() -> None:
-    """Each `trainfare ...` command that a page names is a command, and every file it links is there."""
+def test_commands_and_links_exist() -> None:
+    """Each `trainfare ...` command that a page names exists, and so does every file that it links to."""
     from trainfare.cli import app
 
     known = {command.name for command in app.registered_commands} | {
@@ -42,7 +42,7 @@ def test_its_commands_exist() -> None:
 
 
 def test_commands_are_pinned() -> None:
-    """A new command is a decision: it is added here and to the README."""
+    """A new command is added here and to the README on purpose."""
     from trainfare.cli import app
 
     known = {command.name for command in app.registered_commands} | {
@@ -54,7 +54,7 @@ def test_commands_are_pinned() -> None:
 
 
 def test_price_commands_are_pinned() -> None:
-    """So are those of `trainfare prices`, and each stands in the README and in docs/prices.md."""
+    """Each command of `trainfare prices` is listed here, in the README and in docs/prices.md."""
     from trainfare.cli.prices import app
 
     known = {command.name for command in app.registered_commands}

@@ -1,4 +1,4 @@
-"""The built wheel: three packages, typed, with their data, working where no source is in sight."""
+"""The built wheel: three typed packages with their data, which work without the source tree."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_top_level_names_are_ours_alone(wheel: Path) -> None:
-    """The wheel brings three packages and its metadata, never a bare `core` or `plugin`."""
+def test_top_level_names_are_the_three_packages(wheel: Path) -> None:
+    """The wheel holds three packages and its metadata, and no bare `core` or `plugin`."""
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
 
@@ -43,8 +43,8 @@ def test_each_package_is_typed_and_has_its_data(wheel: Path) -> None:
     assert any(name.endswith((".html.j2", ".html")) for name in names)
 
 
-def test_wheel_answers_without_the_sources(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked alone beside its dependencies, the wheel lists offers from its snapshot."""
+def test_wheel_works_without_the_sources(wheel: Path, tmp_path: Path) -> None:
+    """With only the unpacked wheel and its dependencies on the path, `offers` lists the snapshot."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "unpacked")
     # -S keeps the editable install's path file from being read; the dependencies are added by hand.
     installed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
