@@ -1,11 +1,11 @@
 """
-How fast a price book of a million offers loads and answers, beside gpuhunt in the same run.
+Time loading and querying a price book of a million offers, and the same work in gpuhunt.
 
     python -m benchmarks.recommend_speed [--offers 1000000] [--repeat 5] [--json OUT]
 
-The book is the snapshot, repeated under new region names with slightly other prices: always the same bytes.
-Ours loads Parquet and checks every row; gpuhunt loads the same offers from its own zipped CSV catalogue with
-`Catalog.load` and answers the same question with `Catalog.query`. Times are wall-clock medians, seconds.
+The book is the snapshot, repeated under new region names with slightly different prices, so it is the same on every
+run. Ours is loaded from Parquet, and every row is checked; gpuhunt loads the same offers from its own zipped CSV
+catalogue with `Catalog.load` and answers the same query with `Catalog.query`. Times are wall-clock medians, seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import csv
 import gc
 import io
-import json
 import os
 import statistics
 import tempfile
@@ -27,17 +26,23 @@ from typing import Any
 
 import polars as pl
 
+from benchmarks.truth_table import write_json
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_providers.snapshot import SnapshotProvider
 
 CLOUDS = ("aws", "azure", "gcp")
+"""Clouds of the shipped snapshot."""
 WANTED = ("A100-SXM-40GB", "A100-SXM-80GB", "H100-SXM-80GB")
+"""Accelerators of the query."""
 MAX_USD_PER_HOUR = 100.0
+"""Price limit of the query."""
+_PEER_QUERIES = 3
+"""Repeats of gpuhunt's query, which takes seconds on a million offers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One figure of ours, the peer's for the same work, and how many times slower the peer is."""
+    """Our time, the peer's for the same work, and the peer's divided by ours."""
 
     ours: float
     peer: float | None
@@ -84,12 +89,12 @@ def time_ours(table: pl.DataFrame, folder: Path, repeat: int) -> tuple[dict[str,
     table.write_parquet(path, compression="zstd")
     book = PriceBook.read_parquet(path, origin="benchmark")
     if len(book) != table.height:
-        message = f"{table.height - len(book)} of {table.height} offers were refused: {book.intakes}"
+        message = f"{table.height - len(book)} of {table.height} offers were rejected: {book.intakes}"
         raise SystemExit(message)
     load_s = median_s(lambda: PriceBook.read_parquet(path, origin="benchmark"), repeat)
     query_s = median_s(lambda: our_query(book), repeat)
     shapes_s = median_s(book.shapes, repeat)
-    # As after `prices update`: a live list of the cloud's own, put over the snapshot.
+    # As after `prices update`: a cloud's live list replaces its part of the snapshot.
     live = PriceBook.read_parquet(path, origin="aws")
     join_s = median_s(lambda: PriceBook.concat([SnapshotProvider().load(), live]), repeat)
     cases = {
@@ -102,14 +107,14 @@ def time_ours(table: pl.DataFrame, folder: Path, repeat: int) -> tuple[dict[str,
 
 
 def write_gpuhunt_catalogue(table: pl.DataFrame, folder: Path) -> None:
-    """Write the offers in gpuhunt's catalogue format; shared devices count as one, all vendors as NVIDIA."""
+    """Write the offers in gpuhunt's catalogue format; a share of a device counts as one, every vendor as NVIDIA."""
     size = ("cpu", "memory", "gpu_count", "gpu_name", "gpu_memory")
     fields = ("instance_name", "location", "price", *size, "spot", "disk_size", "gpu_vendor")
     for provider in CLOUDS:
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(fields)
-        # Its query merges catalogues that are sorted by price already.
+        # gpuhunt's query merges catalogues and takes them to be sorted by price.
         rows = table.filter(pl.col("provider") == provider).sort("usd_per_hour")
         for row in rows.iter_rows(named=True):
             cpu, memory = int(row["vcpus"] or 0), row["memory_gib"] or 0
@@ -136,7 +141,7 @@ def time_gpuhunt(table: pl.DataFrame, folder: Path) -> tuple[dict[str, float], i
         return None
     write_gpuhunt_catalogue(table, folder)
     os.environ["GPUHUNT_CATALOG_URL"] = folder.as_uri()
-    internal.OFFLINE_PROVIDERS[:] = list(CLOUDS)  # it would log a fault for each cloud that we do not write
+    internal.OFFLINE_PROVIDERS[:] = list(CLOUDS)  # else it logs an error for each cloud without a catalogue
 
     def load() -> Any:
         catalog = gpuhunt.Catalog(auto_reload=False)
@@ -152,7 +157,7 @@ def time_gpuhunt(table: pl.DataFrame, folder: Path) -> tuple[dict[str, float], i
             provider=["aws", "gcp"], gpu_name=list(WANTED), spot=False, max_price=MAX_USD_PER_HOUR
         )
 
-    query_s = median_s(query, 3)
+    query_s = median_s(query, _PEER_QUERIES)
     return {"price_book_load": load_s, "price_book_query": query_s}, len(query())
 
 
@@ -179,6 +184,7 @@ def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -193,9 +199,7 @@ def main() -> None:
         ratio = "-" if case.ratio is None else f"{case.ratio:.1f}x"
         print(f"{name:<20}{case.ours:>10.4f} {case.unit}{peer:>12}{ratio:>9}")
     print("\n".join(notes))
-    if arguments.json:
-        answer = {"cases": {name: asdict(case) for name, case in cases.items()}}
-        arguments.json.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, {"cases": {name: asdict(case) for name, case in cases.items()}})
 
 
 if __name__ == "__main__":

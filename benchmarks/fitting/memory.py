@@ -1,18 +1,17 @@
 """
-Fit what measured peaks hold beyond the sum of a peak's parts, and how far they spread, by what is known about a job.
+Fit the ratio of measured peak memory to the sum of its parts, and the spread of that ratio, by class of job.
 
     python -m benchmarks.fitting.memory --truth memory_reference.csv --cache DIR [--write] [--date YYYY-MM-DD]
 
-A class's location is the weighted median of the medians of its sources, and never below 0; its reach at 50, 80 and 90 %
-is that of its
-rows, drawn to the reach of all rows where few sources speak. Scores are held out by source: nothing of a source is in
-the fit that scores it. --write puts the fit on all rows into the package, with the data's hash and the scores.
+The location of a class is the weighted median of the medians of its sources in ln(measured / sum), and never below 0.
+The half-widths of its intervals at 50, 80 and 90 % are those of its rows, pooled with those of all rows where it has
+few sources. Scores are held out by source: a row is scored by a fit on the other sources. --write puts the fit on all
+rows into the package, with the hash of the data and the scores.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -23,7 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fitting.memory_rows import MemoryRow, after_step_gib, predicted_gib, spread_of
+from benchmarks.fitting.memory_rows import (
+    MemoryRow,
+    after_step_gib,
+    described_rows,
+    memory_rows,
+    predicted_gib,
+    spread_of,
+)
+from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.prediction.memory.calibrated import (
     MemoryClass,
     MemoryFit,
@@ -34,11 +41,16 @@ __all__ = ["fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_grou
 
 OUT = Path(__file__).resolve().parents[2] / "core/trainfare_core/data/memory_calibration.json"
 LEVELS = (0.5, 0.8, 0.9)
+"""Coverages of the intervals, as in every prediction."""
 POOLED_SOURCES = 2.0
-"""Sources at which a class's own reach counts as much as that of all rows."""
+"""Number of sources at which a class's own half-widths weigh as much as those of all rows. A chosen value: the
+larger it is, the closer a class with few sources comes to the pooled half-widths."""
 SHARES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Candidates for the share of a measured step's error that is added to the other predictions of its group."""
 MEASURED_SIGMA = 0.05
-"""Assumed: what another step of the same run may hold more than the one that was watched."""
+"""Assumed, not fitted: standard deviation, in ln, of the peaks of other steps of a run around the measured step's."""
+_SMALLEST_HALF_WIDTH = 1e-3
+"""In ln: keeps the logarithm of a half-width finite where the rows of a class agree exactly."""
 _CLASSES: tuple[MemoryClass, ...] = (
     "one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised"
 )  # fmt: skip
@@ -75,7 +87,7 @@ def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> 
 
 
 def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRow]]:
-    """Return each row but the first of its source, model and method, beside that first one: the step that was run."""
+    """Return pairs of the first row of a source, model and method (the measured step) and each of its other rows."""
     first: dict[tuple[str, ...], MemoryRow] = {}
     pairs: list[tuple[MemoryRow, MemoryRow]] = []
     for row in rows:
@@ -87,13 +99,13 @@ def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRo
 
 
 def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
-    """Return, for each source, the fit that saw nothing of it."""
+    """Return for each source the fit on the rows of the others."""
     sources = sorted({row.source for row in rows})
     return {source: fit_rows([row for row in rows if row.source != source]) for source in sources}
 
 
 def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
-    """Return errors and coverage, without a run and after one measured step, each row by the fit without its source."""
+    """Return errors and coverage, before a run and after one measured step, each row by the fit without its source."""
     fits = leave_one_source_out(rows)
     alone = [(r, predicted_gib(r, fits[r.source]), fits[r.source].spread(r.name)) for r in rows]
     after = [
@@ -135,10 +147,19 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _reach(own: Sequence[float], everything: Sequence[float], weight: float) -> list[float]:
-    """Return the reach at each level, between a class's own and that of all, in the logarithm."""
+    """
+    Return the half-width, in ln, at each level: a weighted geometric mean of a class's own and that of all rows.
+
+    Args:
+        own: absolute deviations from the location, of the class.
+        everything: the same, of all classes.
+        weight: of the class's own, between 0 and 1.
+    """
     found: list[float] = []
     for level in LEVELS:
-        mine, others = (max(float(np.quantile(values, level)), 1e-3) for values in (own, everything))
+        mine, others = (
+            max(float(np.quantile(values, level)), _SMALLEST_HALF_WIDTH) for values in (own, everything)
+        )
         found.append(round(math.exp(weight * math.log(mine) + (1 - weight) * math.log(others)), 4))
     return list(np.maximum.accumulate(found))
 
@@ -149,8 +170,7 @@ def _mean_error(pairs: Sequence[tuple[MemoryRow, MemoryRow]], fit: MemoryFit) ->
 
 
 def main() -> None:
-    from benchmarks.fitting.memory_rows import described_rows, memory_rows
-
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -159,15 +179,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the fit into the package")
     parser.add_argument("--date", default=datetime.now(timezone.utc).date().isoformat())
     arguments = parser.parse_args()
-    with arguments.truth.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = read_rows(arguments.truth)
     rows = [row for row in memory_rows(lines, described_rows(lines, arguments.cache)) if row is not None]
     scores = held_out_scores(rows)
     sha256 = hashlib.sha256(arguments.truth.read_bytes()).hexdigest()
     fit = fit_rows(rows, date=arguments.date, sha256=sha256).model_copy(update={"scores": scores})
     print(json.dumps(fit.model_dump(), indent=1))
     if arguments.write:
-        OUT.write_text(json.dumps(fit.model_dump(), indent=1) + "\n", encoding="utf-8")
+        write_json(OUT, fit.model_dump())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows of the memory table: described runs, measured and predicted GiB."""
+"""Rows of memory_reference.csv as numbers: measured GiB beside the predicted sum of parts, in the measured quantity."""
 
 from __future__ import annotations
 
@@ -52,12 +52,25 @@ _CARDS = {
     "H100-96GB": "H100-SXM-96GB", "V100-16GB": "V100-SXM2-16GB", "V100-32GB": "V100-SXM2-32GB",
     "V100": "V100-SXM2-16GB", "A6000": "RTX-A6000-48GB", "Titan X 12GB": "TitanXp-12GB",
 }  # fmt: skip
-"""Cards as the table spells them; the form factor does not change the memory."""
+"""Catalogue names of cards as the table spells them; where it states no form factor any will do, memory is the same."""
+_LEAST_SHARE = 0.25
+"""Of the sum of parts: a measured step far below its prediction never brings another prediction under this share. A
+chosen value that only keeps predictions positive."""
+_REASON_LENGTH = 120
+"""Characters kept of the first line of an error, so that a table of reasons stays readable."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A row's sum of parts in GiB, in the measured unit and on the whole card, and what is known of its job."""
+    """
+    Sum of parts of a row, GiB.
+
+    Attributes:
+        comparable_gib: only the parts that the row's way of measuring includes.
+        device_gib: all parts, as they fill the card.
+        assumed: what the row does not state and was assumed.
+        name: class of job, which selects the factor and the interval.
+    """
 
     comparable_gib: float
     device_gib: float
@@ -68,13 +81,13 @@ class Predicted:
 def predicted_of(
     line: dict[str, str], traces: DecoderTraces, cache: ProfileCache, *, more: int = 0
 ) -> Predicted | str:
-    """Return the prediction of a row, at `more` samples than it states, or why it has none."""
+    """Return the sum of parts of a row, with `more` samples than it states, or why it has none."""
     if more:
         line = {**line, "micro_batch": str(int(line["micro_batch"]) + more)}
     try:
         run = memory_run(line, traces, cache)
     except (TrainfareError, RuntimeError, ValueError) as error:
-        return f"cannot be traced: {error}".splitlines()[0][:120]
+        return f"cannot be traced: {error}".splitlines()[0][:_REASON_LENGTH]
     if isinstance(run, str):
         return run
     name = memory_classes(run.profile, np.array([float(run.world)]), run.parallel)[0]
@@ -90,7 +103,7 @@ def described_rows(lines: list[dict[str, str]], cache: Path) -> list[Predicted |
 
 
 def memory_rows(lines: list[dict[str, str]], found: list[Predicted | str]) -> list[MemoryRow | None]:
-    """Return what can be fitted or scored: a measured number beside a sum; None where either is missing."""
+    """Return the rows that can be fitted or scored; None where the measured number or the sum of parts is missing."""
 
     def of(line: dict[str, str], one: Predicted | str) -> MemoryRow | None:
         measured = measured_gib(line)
@@ -106,7 +119,7 @@ def _total_gib(run: MemoryRun) -> float:
 
 
 def _comparable_gib(run: MemoryRun, kind: str) -> float:
-    """Return the peak without what the row's way of measuring does not see."""
+    """Return the peak without the parts that the row's way of measuring leaves out."""
     parts = run.parts()
     if kind.startswith(("nvidia", "observed", "author", "fits", "max_batch")):
         return float(parts.total_bytes[0]) / GIB
@@ -127,7 +140,7 @@ def measured_gib(line: dict[str, str]) -> float | None:
 
 
 def card_gib(name: str) -> float | None:
-    """Return what a training process can allocate on a card; None where the row names none."""
+    """Return the memory that a training process can allocate on a card; None for a card not in the catalogue."""
     try:
         return usable_memory_bytes(accelerator(_CARDS.get(name, name))) / GIB
     except UnknownNameError:
@@ -135,7 +148,7 @@ def card_gib(name: str) -> float | None:
 
 
 def steps_before(rows: list[MemoryRow | None]) -> list[MemoryRow | str]:
-    """Return the measured step of each row's group, the first of it; or why the row is not scored after one."""
+    """Return for each row the measured step of its group (the group's first row), or why the row has none."""
     first: dict[tuple[str, ...], MemoryRow] = {}
     groups = Counter(row.group for row in rows if row is not None)
     answers: list[MemoryRow | str] = []
@@ -158,7 +171,16 @@ def _group(line: dict[str, str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """A measured peak beside the sum of its parts, in the measured unit; `group`: source, model and method."""
+    """
+    A measured peak beside the predicted sum of its parts.
+
+    Attributes:
+        source: of the measurement.
+        name: class of job.
+        group: source, model and method; one step of a group corrects the predictions of the others.
+        summed_gib: predicted sum of the parts that were measured, GiB.
+        measured_gib: peak of one device, GiB.
+    """
 
     source: str
     name: MemoryClass
@@ -173,17 +195,17 @@ class MemoryRow:
 
 
 def predicted_gib(row: MemoryRow, fit: MemoryFit) -> float:
-    """Return the prediction of a row."""
+    """Return the predicted peak of a row, GiB: its sum of parts times the factor of its class."""
     return row.summed_gib * math.exp(fit.spread(row.name).location)
 
 
 def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
-    """Return the prediction of a row once the first of its group was measured."""
+    """Return the predicted peak of a row, GiB, corrected by the measured step `first` of its group."""
     there, here = predicted_gib(first, fit), np.array([predicted_gib(row, fit)])
     found = float(corrected_peak_bytes(here, first.measured_gib, there, fit)[0])
-    return max(found, 0.25 * row.summed_gib)
+    return max(found, _LEAST_SHARE * row.summed_gib)
 
 
 def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:
-    """Return the reach of a row: a measured step narrows it for its own class, and no other."""
+    """Return the interval of a row: that of corrected predictions only where the measured step is of the same class."""
     return fit.spread("corrected" if first is not None and first.name == row.name else row.name)

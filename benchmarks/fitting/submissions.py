@@ -1,19 +1,18 @@
 """
-Fit how sure predictions of MLPerf submissions are, from a scored table, and write submission_spread.json.
+Fit the intervals of predicted MLPerf submissions from a scored table, and write submission_spread.json.
 
     python -m benchmarks.fitting.submissions --rows time_to_train.csv --date 2026-01-31 [--out FILE]
 
-ROWS is what `time_to_train.py --rows` wrote. Predictions themselves are not touched: an offset by kind of accelerator
-was tried and left out (of a benchmark that the fit did not see it made TPUs worse). What is fitted is the size of
-ln(measured / predicted) that holds 50, 80 and 90 % of the rows, by kind of accelerator and by one or several machines,
-once without each round: a row is always judged by other rounds' errors. A group with too few rows has the spread of its
-kind. Run it again after every fit of the predictions.
+ROWS is the file that `time_to_train.py --rows` wrote. The predictions are not changed: an offset by kind of accelerator
+was tried and left out (it made predictions worse on TPUs for a benchmark that was not in the fit). Fitted are the
+half-widths in ln(measured / predicted) that cover 50, 80 and 90 % of the rows, by kind of accelerator and by one or
+several machines, once without each round, so that the interval of a row comes from other rounds' errors. A group with
+too few rows takes the half-widths of its kind of accelerator. Run it again after every fit of the step-time model.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -22,16 +21,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.truth_table import read_rows
 from trainfare_core.hardware.accelerators import accelerator
 
 __all__ = ["group_of", "spreads"]
 
 _FEWEST = 20
+"""Rows that a group needs for half-widths of its own: the largest two or three of 20 set the 90 % quantile."""
 _LEVELS = (0.5, 0.8, 0.9)
 
 
 def group_of(line: dict[str, str]) -> tuple[str, str]:
-    """Return the kind of accelerator, and "one" or "several" machines; more than 8 chips of a TPU are several."""
+    """Return the kind of accelerator, and "one" or "several" machines; more than 8 TPU chips are "several"."""
     kind = accelerator(line["accelerator"]).kind
     several = int(line["accelerators_total"]) > 8 if kind == "tpu" else int(line["nodes"] or 1) > 1
     return kind, "several" if several else "one"
@@ -39,7 +40,7 @@ def group_of(line: dict[str, str]) -> tuple[str, str]:
 
 def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:
     """
-    Return what holds 50, 80 and 90 % of errors by group ("gpu, one"), of all rows and without a round ("without v1.1").
+    Return half-widths at 50, 80 and 90 % by group ("gpu, one"), of all rows ("all") and without one ("without v1.1").
 
     Args:
         lines: rows of time_to_train.py with and without predictions.
@@ -63,13 +64,13 @@ def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--date", required=True, help="written into the file")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "submission_spread.json")
     arguments = parser.parse_args()
-    with arguments.rows.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = read_rows(arguments.rows)
     document: dict[str, Any] = {
         "fitted_at": arguments.date,
         "rows_sha256": hashlib.sha256(arguments.rows.read_bytes()).hexdigest(),

@@ -1,10 +1,10 @@
 """
-How much memory and time AWS's public offer file takes: a generated body of any size, over loopback, into rows.
+Measure the memory and time of reading AWS's public offer file: a generated body of any size, over loopback, into rows.
 
     python -m benchmarks.speed.aws_bulk_memory                      # 300 MB, as us-east-1's is
     python -m benchmarks.speed.aws_bulk_memory --megabytes 3000 --json out.json
 
-The reader runs in a process of its own; its peak resident memory is the system's own figure (ru_maxrss).
+The reader runs in a process of its own; its peak resident memory is the operating system's figure (ru_maxrss).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,11 +20,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+from benchmarks.speed.resident_memory import peak_resident_bytes
+from benchmarks.truth_table import write_json
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.http.outlet import Outlet
 
-BAR_MIB = 200.0
-"""What reading may take in resident memory, whatever the size of the file."""
+LIMIT_MIB = 200.0
+"""Resident memory of the reader, whatever the size of the file."""
 
 _FILE = "/offers/v1.0/aws/{offer}/20260715000000/us-east-1/index"
 _HEADER = (
@@ -46,7 +47,7 @@ _ROW = (
 
 
 def offer_body(offer: str, megabytes: float) -> Iterator[bytes]:
-    """Yield an offer file of about that size: every machine, system and tenancy, as AWS multiplies them."""
+    """Yield an offer file of about that size, with every combination of machine, operating system and tenancy."""
     usage = "USE1-Train" if offer == "AmazonSageMaker" else "BoxUsage"
     head = '"FormatVersion","v1.0"\n"Disclaimer","generated"\n"Publication Date","2026-07-15T00:00:00Z"\n'
     head += f'"Version","20260715000000"\n"OfferCode","{offer}"\n'
@@ -58,9 +59,8 @@ def offer_body(offer: str, megabytes: float) -> Iterator[bytes]:
         lines: list[str] = []
         for name in names:
             number += 1
-            spare = number > len(
-                names
-            )  # the first row of a machine is its price, the others are what rules leave out
+            # The first row of a machine is its price; the provider's filters leave out the others.
+            spare = number > len(names)
             lines.append(
                 _ROW.format(
                     sku=f"SKU{number:013d}",
@@ -80,7 +80,7 @@ def offer_body(offer: str, megabytes: float) -> Iterator[bytes]:
 
 
 def serve(megabytes: float) -> ThreadingHTTPServer:
-    """Serve the two offers: EC2's of that size, SageMaker's of a tenth."""
+    """Serve the two offer files: EC2's of that size, SageMaker's of a tenth of it."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -108,7 +108,7 @@ def serve(megabytes: float) -> ThreadingHTTPServer:
             self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *_: object) -> None:
-            """Be quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -116,8 +116,8 @@ def serve(megabytes: float) -> ThreadingHTTPServer:
 
 
 def read(url: str) -> dict[str, float]:
-    """Read both offers in this process, and say what it took."""
-    before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Read both offer files in this process; return memory, times and numbers of rows."""
+    before_mib = peak_resident_bytes() / 2**20
     began, cpu_began = time.perf_counter(), time.process_time()
     with Outlet("aws", budget_s=AwsPrices.budget_s) as outlet:
         fetched = AwsPrices(regions=["us-east-1"], plan_files=False, sites=Sites(url, f"{url}/none")).fetch(
@@ -127,7 +127,7 @@ def read(url: str) -> dict[str, float]:
         one.rows.height + sum(tally.rows for tally in (*one.filtered, *one.quarantined)) for one in fetched
     )
     return {
-        "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "resident_mib": peak_resident_bytes() / 2**20,
         "before_mib": before_mib,
         "wall_s": time.perf_counter() - began,
         "cpu_s": time.process_time() - cpu_began,
@@ -137,6 +137,7 @@ def read(url: str) -> dict[str, float]:
 
 
 def main() -> int:
+    """Run the command line; return 1 where the reader failed or needed more than the limit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -157,24 +158,24 @@ def main() -> int:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    command = [sys.executable, __file__, "--read", url]
-    said = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.speed.aws_bulk_memory", "--read", url]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
     server.shutdown()
-    if said.returncode:
-        print(said.stderr, file=sys.stderr)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
         return 1
-    took = json.loads(said.stdout)
+    took = json.loads(done.stdout)
     size_mb, peak, before = options.megabytes * 1.1, took["resident_mib"], took["before_mib"]
     print(f"body             {size_mb:10,.0f} MB, {took['rows']:,.0f} rows, {took['priced']:,.0f} priced")
-    print(f"resident memory  {peak:10,.1f} MiB at its peak ({before:,.1f} before), bar {BAR_MIB:,.0f} MiB")
+    print(
+        f"resident memory  {peak:10,.1f} MiB at its peak ({before:,.1f} before), limit {LIMIT_MIB:,.0f} MiB"
+    )
     print(f"time             {took['wall_s']:10,.1f} s, of it {took['cpu_s']:,.1f} s CPU in the reader")
     if options.json:
-        ratio = took["resident_mib"] / BAR_MIB
-        case = {"ours": took["resident_mib"], "peer": BAR_MIB, "ratio": ratio, "unit": "MiB"}
-        options.json.write_text(
-            json.dumps({"cases": {f"aws_bulk_{options.megabytes:g}_mb": case}}, indent=2) + "\n"
-        )
-    return 0 if took["resident_mib"] <= BAR_MIB else 1
+        ratio = took["resident_mib"] / LIMIT_MIB
+        case = {"ours": took["resident_mib"], "peer": LIMIT_MIB, "ratio": ratio, "unit": "MiB"}
+        write_json(options.json, {"cases": {f"aws_bulk_{options.megabytes:g}_mb": case}})
+    return 0 if took["resident_mib"] <= LIMIT_MIB else 1
 
 
 if __name__ == "__main__":

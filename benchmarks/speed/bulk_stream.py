@@ -1,31 +1,34 @@
 """
-What it takes to read a price file of a whole cloud: a body of 3 GB over loopback, by the one way out.
+Measure the time and memory of streaming a price file of 3 GB over loopback, through the HTTP client of the providers.
 
     python -m benchmarks.speed.bulk_stream [--gigabytes 3] [--packed] [--json OUT]
 
-The server is a process of its own, so the peak is the reader's. AWS's bulk offer is up to 3 GB; the bar is 200 MB.
+The server is a separate process, so the peak is the reader's alone. AWS's bulk offer file has up to 3 GB; the limit of
+the reader's resident memory is 200 MB, whatever the size.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import resource
 import socket
 import sys
 import time
 import zlib
 from pathlib import Path
 
+from benchmarks.speed.resident_memory import peak_resident_bytes
+from benchmarks.truth_table import write_json
 from trainfare_providers.http.outlet import BULK_LIMITS, Outlet
 
 ROW = b'"SKU0000000000001","OnDemand","2026-07-01","$per On Demand Linux p4d.24xlarge","Hrs","21.9576420000","USD"\n'
 BLOCK = ROW * (2**20 // len(ROW))
+LIMIT_BYTES = 200e6
+"""Resident memory of the reader, Python and its libraries included."""
 
 
 def serve(listener: socket.socket, blocks: int, *, packed: bool) -> None:
-    """Answer one request with that many blocks."""
+    """Answer one request with so many blocks."""
     connection, _ = listener.accept()
     with connection:
         while b"\r\n\r\n" not in connection.recv(65536):
@@ -45,22 +48,18 @@ def serve(listener: socket.socket, blocks: int, *, packed: bool) -> None:
 
 
 def send(connection: socket.socket, data: bytes, *, packed: bool) -> None:
+    """Send bytes: as one chunk of a chunked body where `packed`, else as they are."""
     if data:
         connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if packed else data)
 
 
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def main() -> None:
+    """Run the command line; exit with 1 where the reader needed more than the limit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gigabytes", type=float, default=3.0, help="size of the body, unpacked, 10^9 bytes")
-    parser.add_argument("--packed", action="store_true", help="compressed on the way")
+    parser.add_argument("--packed", action="store_true", help="send the body gzipped")
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
     blocks = round(wanted.gigabytes * 1e9 / len(BLOCK))
@@ -69,7 +68,7 @@ def main() -> None:
         context = multiprocessing.get_context("fork")
         server = context.Process(target=serve, args=(listener, blocks), kwargs={"packed": wanted.packed})
         server.start()
-        before, began = peak_bytes(), time.perf_counter()
+        before, began = peak_resident_bytes(), time.perf_counter()
         lines = size = 0
         with (
             Outlet("aws", budget_s=BULK_LIMITS.total_s) as outlet,
@@ -81,18 +80,19 @@ def main() -> None:
         seconds = time.perf_counter() - began
         server.join()
     assert (lines, size) == (blocks * len(BLOCK) // len(ROW), blocks * len(BLOCK))
-    peak_mb, before_mb = peak_bytes() / 1e6, before / 1e6
+    peak_mb, before_mb = peak_resident_bytes() / 1e6, before / 1e6
     print(f"{size / 1e9:.2f} GB, {lines:,} rows in {seconds:.1f} s ({size / 1e6 / seconds:,.0f} MB/s)")
     print(
-        f"peak resident memory {peak_mb:.0f} MB, of which {before_mb:.0f} MB before the first byte; bar 200 MB"
+        f"peak resident memory {peak_mb:.0f} MB, of which {before_mb:.0f} MB before the first byte; "
+        f"limit {LIMIT_BYTES / 1e6:.0f} MB"
     )
     if wanted.json:
         cases = {
             "peak resident memory": {"ours": peak_mb, "peer": None, "ratio": None, "unit": "MB"},
             "seconds": {"ours": seconds, "peer": None, "ratio": None, "unit": "s"},
         }
-        wanted.json.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
-    sys.exit(peak_bytes() > 200e6)
+        write_json(wanted.json, {"cases": cases})
+    sys.exit(peak_resident_bytes() > LIMIT_BYTES)
 
 
 if __name__ == "__main__":

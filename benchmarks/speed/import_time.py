@@ -1,25 +1,27 @@
 """
-How long `import trainfare` takes, in a fresh process, beside what it promises not to load.
+Time `import trainfare` in a fresh process, and `import pytorch_lightning`, which it must not load.
 
     python -m benchmarks.speed.import_time [--json OUT]
 
-The bar is 100 ms. The peer is `import pytorch_lightning` in the same run: the ratio travels between machines.
+The limit is 100 ms. The ratio of the two times is comparable between machines.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.truth_table import write_json
+
 RUNS = 7
+"""Fresh processes of each import: an odd number, whose median is not moved by a first run with a cold disk cache."""
 
 
 def import_ms(module: str) -> float:
-    """Median milliseconds of `import module`, measured inside fresh interpreters."""
+    """Return the median milliseconds of `import module`, measured inside fresh interpreters."""
     code = f"from time import perf_counter as now; t = now(); import {module}; print((now() - t) * 1e3)"
     command = [sys.executable, "-c", code]
     times = [
@@ -29,6 +31,7 @@ def import_ms(module: str) -> float:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,8 +52,7 @@ def main() -> None:
     print(f"{'case':<24}{'ours, ms':>12}{'pytorch_lightning, ms':>24}{'ratio':>10}")
     for name, case in cases.items():
         print(f"{name:<24}{case['ours']:>12.1f}{case['peer']:>24.1f}{case['ratio']:>10.4f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, {"cases": cases})
 
 
 if __name__ == "__main__":

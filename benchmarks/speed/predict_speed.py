@@ -1,19 +1,18 @@
 """
-How long one prediction of everything takes: a profile on every accelerator, device count and number of machines.
+Time one prediction of a profile on every accelerator, device count and number of machines.
 
     python -m benchmarks.speed.predict_speed [--job job.json ...] [--repeat 50] [--json OUT]
 
 Every accelerator of the catalogue that trains, times 1, 2, 4, 8 devices, times 1, 2, 4, 8, 16 machines, in one call of
-the product's own `predict`, reading of the profile included. The profiles are a small one (ResNet-50), a large one (36
-layers of a transformer, none of whose shapes repeat) and a language model; --job adds profiles of one's own. Times are
-wall-clock, milliseconds. The promise is 100 ms.
+`predict`, with the time to prepare the profile. The profiles are a small one (ResNet-50), a large one (36 transformer
+layers that share no shape) and a language model; --job adds profiles of your own. Times are wall-clock, milliseconds.
+The limit is 100 ms.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import statistics
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.truth_table import write_json
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.job_profile import JobProfile
@@ -36,13 +36,14 @@ from builders.profiles import profile as resnet_profile
 __all__ = ["Case", "everything", "time_profile"]
 
 DEVICES, MACHINES = (1, 2, 4, 8), (1, 2, 4, 8, 16)
-PROMISED_MS = 100.0
-_GBIT = 400.0
+LIMIT_MS = 100.0
+_NETWORK_GBIT_PER_S = 400.0
+"""Of each machine. The time does not depend on it, but without a network most columns would have no prediction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Time of one call; `peer` stands for the promise."""
+    """Time of one call; `peer` is the limit."""
 
     ours: float
     p90: float
@@ -63,7 +64,7 @@ def everything(profile: JobProfile) -> tuple[MachineShapes, CandidateTable]:
         accelerator_count=np.tile(np.array(DEVICES, dtype=np.float64), len(names)),
         vcpus=np.full(count, 96.0),
         memory_gib=np.full(count, 1024.0),
-        network_gbit_per_s=np.full(count, _GBIT),
+        network_gbit_per_s=np.full(count, _NETWORK_GBIT_PER_S),
     )
     shape = np.repeat(np.arange(count), len(MACHINES))
     nodes = np.tile(np.array(MACHINES, dtype=np.int64), count)
@@ -81,7 +82,7 @@ def everything(profile: JobProfile) -> tuple[MachineShapes, CandidateTable]:
 
 
 def time_profile(profile: JobProfile, repeat: int) -> Case:
-    """Return how long a prediction of everything takes."""
+    """Return the median and 90 % quantile of the time of one prediction on everything, over `repeat` calls."""
     shapes, plans = everything(profile)
     table = predict(profile, shapes, plans)
     times: list[float] = []
@@ -92,13 +93,13 @@ def time_profile(profile: JobProfile, repeat: int) -> Case:
         times.append((time.perf_counter() - start) * 1e3)
     middle = statistics.median(times)
     return Case(
-        ours=middle, p90=sorted(times)[math.ceil(0.9 * len(times)) - 1], peer=PROMISED_MS, ratio=PROMISED_MS / middle,
+        ours=middle, p90=sorted(times)[math.ceil(0.9 * len(times)) - 1], peer=LIMIT_MS, ratio=LIMIT_MS / middle,
         columns=len(plans), answered=int((table.unknown_because == "").sum()), operations=len(profile.operations),
     )  # fmt: skip
 
 
 def built_in() -> dict[str, JobProfile]:
-    """Return the profiles of the promise: small, large, and a language model."""
+    """Return the profiles that the limit is stated for: a small one, a large one and a language model."""
     layers = [gpt_profile(layers=1, width=768 + 64 * i, heads=12 + i, head=False) for i in range(36)]
     groups = tuple(group for layer in layers for group in layer.operations)
     return {
@@ -109,8 +110,11 @@ def built_in() -> dict[str, JobProfile]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--job", type=Path, action="append", default=[], help="a profile of one's own")
+    parser.add_argument(
+        "--job", type=Path, action="append", default=[], help="another profile; may be repeated"
+    )
     parser.add_argument("--repeat", type=int, default=50)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -120,9 +124,7 @@ def main() -> None:
     for name, case in cases.items():
         counts = f"{case.operations:11d}{case.columns:9d}{case.answered:10d}"
         print(f"{name:36s}{counts}{case.ours:8.1f} ms{case.p90:8.1f} ms")
-    if arguments.json:
-        document = {"cases": {name: asdict(case) for name, case in cases.items()}}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, {"cases": {name: asdict(case) for name, case in cases.items()}})
 
 
 if __name__ == "__main__":

@@ -1,26 +1,28 @@
 """
-What tracing a 7B model before launch costs: seconds and peak resident memory, in a fresh process.
+Measure the seconds and the peak resident memory of tracing a 7B model before launch, in a fresh process.
 
     python -m benchmarks.speed.trace_job_cost [--target examples/llama_7b.py:job] [--json OUT]
 
-The promise is 30 s and 3 GB on 2 cores. Loading torch and Lightning is in the memory, and is timed apart.
+The limits are 30 s and 3 GB on 2 cores. The memory includes torch and Lightning; their import is timed separately.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.speed.resident_memory import peak_resident_bytes
+from benchmarks.truth_table import write_json
+
 DEFAULT = str(Path(__file__).resolve().parents[2] / "examples" / "llama_7b.py") + ":job"
 
 
 def measure(target: str) -> dict[str, float]:
-    """Trace in this process; return seconds, peak resident bytes, and what was traced."""
+    """Trace in this process; return seconds, peak resident bytes, and the size of the traced step."""
     started = time.perf_counter()
     import pytorch_lightning  # noqa: F401
     import torch
@@ -32,11 +34,10 @@ def measure(target: str) -> dict[str, float]:
     imported = time.perf_counter()
     profile = trace_job(load_target(target))
     done = time.perf_counter()
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "import_s": imported - started,
         "trace_s": done - imported,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_rss_bytes": peak_resident_bytes(),
         "operation_groups": len(profile.operations),
         "launches": sum(operation.launches for operation in profile.operations),
         "parameters": sum(group.count for group in profile.parameters),
@@ -46,6 +47,7 @@ def measure(target: str) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,7 +58,14 @@ def main() -> None:
     if arguments.inside:
         print(json.dumps(measure(arguments.target)))
         return
-    command = [sys.executable, __file__, "--inside", "--target", arguments.target]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed.trace_job_cost",
+        "--inside",
+        "--target",
+        arguments.target,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -66,8 +75,7 @@ def main() -> None:
         f"{figures['trace_s']:.1f} s (and {figures['import_s']:.1f} s of imports), "
         f"{figures['peak_rss_bytes'] / 1e9:.2f} GB of resident memory at the peak"
     )
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":
