@@ -65,10 +65,14 @@ def test_cloud_that_was_never_fetched_has_an_empty_book(
 
 
 def names_with_prices() -> list[str]:
-    return [entry.name for entry in entries_with_prices() if entry.name in {"shared", "snapshot", *ours()}]
+    return [
+        entry.name
+        for entry in entries_with_prices()
+        if entry.name in {"shared", "snapshot", *fetched_clouds()}
+    ]
 
 
-@pytest.mark.parametrize("name", ours())
+@pytest.mark.parametrize("name", fetched_clouds())
 def test_a_cloud_is_loaded_once_it_has_a_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
