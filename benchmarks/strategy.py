@@ -28,8 +28,8 @@ import numpy as np
 
 from benchmarks.fitting import strategy_curves
 from benchmarks.fitting.strategy import answer_at, widening
-from benchmarks.fitting.strategy_rows import Case, read_cases, reference_of
-from trainfare_core.strategy.choice import Choice, advantage, choose
+from benchmarks.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
+from trainfare_core.strategy.choice import StrategyChoice, advantage, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons
 from trainfare_core.strategy.prior import FEW_SAMPLES
 from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
@@ -40,7 +40,7 @@ _STUDY = re.compile(r"^(he2019|qlora|vpetl|automodel|tllib|nanogpt|simclr)")
 
 
 @dataclass(frozen=True)
-class Band:
+class AdvantageBand:
     """The interval of one strategy's advantage over the reference, 100 ln(ratio)."""
 
     strategy: Strategy
@@ -50,13 +50,13 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredComparison:
     """One comparison with the answer to it."""
 
-    case: Case
-    choice: Choice
+    case: ComparisonCase
+    choice: StrategyChoice
     answered: bool
-    bands: tuple[Band, ...]
+    bands: tuple[AdvantageBand, ...]
 
 
 def study_of(source: str) -> str:
@@ -65,10 +65,10 @@ def study_of(source: str) -> str:
     return found[1] if found else source
 
 
-def answer(cases: list[Case], group: Callable[[str], str]) -> list[Scored]:
+def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[ScoredComparison]:
     """Answer every case from the other groups' shipped comparisons."""
     shipped = list(comparisons())
-    scored: dict[int, Scored] = {}
+    scored: dict[int, ScoredComparison] = {}
     for left_out in sorted({group(case.comparison.source) for case in cases}):
         rows = [row for row in shipped if group(row.source) != left_out]
         known = Evidence.of(rows)
@@ -79,7 +79,7 @@ def answer(cases: list[Case], group: Callable[[str], str]) -> list[Scored]:
     return [scored[index] for index in range(len(cases))]
 
 
-def _scored(case: Case, known: Evidence, factor: float, bar: float) -> Scored:
+def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
     choice = choose(case.situation, known)
     reference = reference_of(case.comparison.advantage_pct)
     advantages = case.comparison.advantage_pct
@@ -91,11 +91,11 @@ def _scored(case: Case, known: Evidence, factor: float, bar: float) -> Scored:
         actual = advantages[name] - advantages[reference]
         limits = {key: [edge.quantile_pct(s, widening=factor) for s in two] for key, two in SHARES.items()}
         inside = {key: low - 1e-9 <= actual <= high + 1e-9 for key, (low, high) in limits.items()}
-        bands.append(Band(name, *limits["80"], inside))
-    return Scored(case, choice, choice.p_best > bar, tuple(bands))
+        bands.append(AdvantageBand(name, *limits["80"], inside))
+    return ScoredComparison(case, choice, choice.p_best > bar, tuple(bands))
 
 
-def baselines(known: Evidence) -> dict[str, Callable[[Case], Strategy]]:
+def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]]:
     """Return the four baselines; `known` is only for the last."""
     return {
         "always_full_finetune": lambda case: first_of(case, "full_finetune", "lora"),
@@ -105,13 +105,13 @@ def baselines(known: Evidence) -> dict[str, Callable[[Case], Strategy]]:
     }
 
 
-def first_of(case: Case, *names: Strategy) -> Strategy:
+def first_of(case: ComparisonCase, *names: Strategy) -> Strategy:
     """Return the first of the names that is offered, else the strategy nearest to full fine-tuning."""
     order: tuple[Strategy, ...] = (*names, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
     return next(name for name in order if name in case.values)
 
 
-def rule_r(case: Case) -> Strategy:
+def rule_r(case: ComparisonCase) -> Strategy:
     """Apply rule R: `specs/strategy.md`, section 4, step 4."""
     row = case.comparison
     if row.domain in ("llm-cpt", "llm-pt"):
@@ -125,7 +125,7 @@ def rule_r(case: Case) -> Strategy:
     return first_of(case, "full_finetune")
 
 
-def most_wins(case: Case, known: Evidence) -> Strategy:
+def most_wins(case: ComparisonCase, known: Evidence) -> Strategy:
     """Return the offered strategy that won the largest share of its pairs, in any domain."""
 
     def share(one: Strategy) -> float:
@@ -136,7 +136,7 @@ def most_wins(case: Case, known: Evidence) -> Strategy:
     return max((name for name in STRATEGY_NAMES if name in case.values), key=share)
 
 
-def figures(picks: list[tuple[Case, Strategy]]) -> dict[str, Any]:
+def figures(picks: list[tuple[ComparisonCase, Strategy]]) -> dict[str, Any]:
     """Return how good picks were, as fractions; macro figures are means over sources."""
     regrets = np.array([case.regret(pick) for case, pick in picks])
     wins = np.array([case.values[pick] == case.best for case, pick in picks])
@@ -152,7 +152,7 @@ def figures(picks: list[tuple[Case, Strategy]]) -> dict[str, Any]:
     }
 
 
-def score(scored: list[Scored]) -> dict[str, Any]:
+def score(scored: list[ScoredComparison]) -> dict[str, Any]:
     """Return the product's figures over all cases, over the answered ones, and its intervals' coverage."""
     out = figures([(row.case, row.choice.strategy) for row in scored])
     answered = [(row.case, row.choice.strategy) for row in scored if row.answered]
@@ -165,7 +165,7 @@ def score(scored: list[Scored]) -> dict[str, Any]:
     return out
 
 
-def risk_coverage(scored: list[Scored]) -> list[dict[str, float]]:
+def risk_coverage(scored: list[ScoredComparison]) -> list[dict[str, float]]:
     """Return the share of right winners among the surest cases, as more and more are answered."""
     order = sorted(scored, key=lambda row: -row.choice.p_best)
     out = []
@@ -176,17 +176,17 @@ def risk_coverage(scored: list[Scored]) -> list[dict[str, float]]:
     return out
 
 
-def report(scored: list[Scored], skipped: dict[str, int]) -> dict[str, Any]:
+def report(scored: list[ScoredComparison], skipped: dict[str, int]) -> dict[str, Any]:
     """Return everything as JSON-able data."""
     shipped = list(comparisons())
     known = Evidence.of(shipped)
     rivals = baselines(known)
 
-    def rivals_on(rows: list[Scored]) -> dict[str, Any]:
+    def rivals_on(rows: list[ScoredComparison]) -> dict[str, Any]:
         return {name: figures([(row.case, pick(row.case)) for row in rows]) for name, pick in rivals.items()}
 
-    by_domain: dict[str, list[Scored]] = defaultdict(list)
-    by_source: dict[str, list[Scored]] = defaultdict(list)
+    by_domain: dict[str, list[ScoredComparison]] = defaultdict(list)
+    by_source: dict[str, list[ScoredComparison]] = defaultdict(list)
     for row in scored:
         by_domain[row.case.comparison.domain].append(row)
         by_source[row.case.comparison.source].append(row)
@@ -204,7 +204,7 @@ def report(scored: list[Scored], skipped: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def write_rows(path: Path, scored: list[Scored]) -> None:
+def write_rows(path: Path, scored: list[ScoredComparison]) -> None:
     """Write one line a case and strategy beside the reference."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

@@ -31,13 +31,14 @@ ANSWERED = 0.82
 
 
 def table_text(rows: list[Comparison]) -> str:
-    """Return the table as it is shipped."""
+    """Return the table as it is shipped, with a column for every strategy that was compared."""
+    tried = [name for name in STRATEGY_NAMES if any(name in row.advantage_pct for row in rows)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *(f"{name}_pct" for name in tried), "published_in"])
     for row in rows:
         numbers = (row.samples, row.scratch_epochs, row.scratch_step_ratio)
-        advantages = (row.advantage_pct.get(name) for name in STRATEGY_NAMES)
+        advantages = (row.advantage_pct.get(name) for name in tried)
         cells = ["" if value is None else f"{value:g}" for value in (*numbers, *advantages)]
         writer.writerow(
             [row.source, row.domain, row.dataset, row.model, row.metric, *cells, row.published_in]

@@ -27,7 +27,7 @@ LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Case:
+class ComparisonCase:
     """One comparison with the printed values, and its advantages."""
 
     comparison: Comparison
@@ -57,7 +57,7 @@ class Case:
         )
 
 
-def read_cases(path: Path) -> tuple[list[Case], Counter[str]]:
+def read_cases(path: Path) -> tuple[list[ComparisonCase], Counter[str]]:
     """Return the comparisons of a file, in its order, and the reasons for the rows that are in none."""
     with path.open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
@@ -69,7 +69,7 @@ def read_cases(path: Path) -> tuple[list[Case], Counter[str]]:
             skipped[reason] += 1
         else:
             groups[line["comparison_id"]].append(line)
-    cases: list[Case] = []
+    cases: list[ComparisonCase] = []
     for group in groups.values():
         made = case_of(group)
         if isinstance(made, str):
@@ -88,7 +88,7 @@ def _reason(line: Line) -> str:
     return "no value" if value is None else ""
 
 
-def case_of(lines: list[Line]) -> Case | str:
+def case_of(lines: list[Line]) -> ComparisonCase | str:
     """Return one comparison from its rows, or why it is none."""
     names = [name for name in STRATEGY_NAMES if any(line["method"] == name for line in lines)]
     if len(names) < 2:
@@ -102,7 +102,7 @@ def case_of(lines: list[Line]) -> Case | str:
         name: pick(float(line["value"]) for line in lines if line["method"] == name) for name in names
     }
     samples = number(first["train_size"].split("-")[0])
-    return Case(
+    return ComparisonCase(
         comparison=Comparison(
             source=first["source_id"],
             domain=first["domain"],

@@ -23,7 +23,7 @@ from trainfare_core.strategy.prior import FEW_SAMPLES, prior
 from trainfare_core.strategy.situation import Situation, modality_of, task_of
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
-__all__ = ["ANSWER_AT", "Advantage", "Choice", "advantage", "choose"]
+__all__ = ["ANSWER_AT", "Advantage", "StrategyChoice", "advantage", "choose"]
 
 Column = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ _TIE_PCT: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Choice:
+class StrategyChoice:
     """
     The strategy of the best quality.
 
@@ -116,7 +116,7 @@ class Choice:
     unknown_because: str | None
 
 
-def choose(situation: Situation, known: Evidence | None = None) -> Choice:
+def choose(situation: Situation, known: Evidence | None = None) -> StrategyChoice:
     """
     Return the strategy of the best expected quality.
 
@@ -137,7 +137,7 @@ def choose(situation: Situation, known: Evidence | None = None) -> Choice:
     rival = closest[pick]
     edge = edges[pick, rival] if (pick, rival) in edges else _turned(edges[rival, pick])
     p_best = math.prod(p_better[pick, other] for other in offered if other != pick)
-    return Choice(pick, p_best, rival, edge, _doubt(situation, pick, rival, p_best))
+    return StrategyChoice(pick, p_best, rival, edge, _doubt(situation, pick, rival, p_best))
 
 
 def _closest(

@@ -21,7 +21,7 @@ from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.situation import task_of
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
-__all__ = ["Decision", "Standing", "decide"]
+__all__ = ["Standing", "StrategyDecision", "decide"]
 
 Column = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class StrategyDecision:
     """
     What to do.
 
@@ -81,7 +81,9 @@ class Decision:
     binding: str | None
 
 
-def decide(question: Question, drawn: Mapping[Strategy, Outcome], *, parameters: float | None) -> Decision:
+def decide(
+    question: Question, drawn: Mapping[Strategy, Outcome], *, parameters: float | None
+) -> StrategyDecision:
     """
     Decide.
 
@@ -98,7 +100,7 @@ def decide(question: Question, drawn: Mapping[Strategy, Outcome], *, parameters:
         and all((standings[name].p_reach or 0.0) < HOPELESS for name in known)
         and len(known) == len(ranked)
     ):
-        return Decision(
+        return StrategyDecision(
             "none", None, None, standings, (), None, _binding(question, drawn, standings, parameters)
         )
     pick = ranked[0]
@@ -107,8 +109,8 @@ def decide(question: Question, drawn: Mapping[Strategy, Outcome], *, parameters:
     pilot = _pilot(drawn, standings, pick) if doubts else None
     unanswerable = standings[pick].p_reach is None
     if doubts and pilot is not None and (pilot.worth_it or unanswerable):
-        return Decision("pilot", pick, runner_up, standings, doubts, pilot, None)
-    return Decision("train", pick, runner_up, standings, doubts, pilot, None)
+        return StrategyDecision("pilot", pick, runner_up, standings, doubts, pilot, None)
+    return StrategyDecision("train", pick, runner_up, standings, doubts, pilot, None)
 
 
 def _ranked(question: Question, standings: Mapping[Strategy, Standing]) -> list[Strategy]:

@@ -14,7 +14,7 @@ from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.amounts import Amount
 from trainfare_core.strategy.answer import Change, StrategyAnswer, StrategyLine, TracedFacts
-from trainfare_core.strategy.decision import Decision, Standing, decide
+from trainfare_core.strategy.decision import Standing, StrategyDecision, decide
 from trainfare_core.strategy.draws import Outcome, Priced, ReachedBy, Sizes, outcomes
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
@@ -209,7 +209,7 @@ def _change(values: Column) -> Change:
     return Change(mid=mid, low_80=low, high_80=high)
 
 
-def _place(line: StrategyLine, decision: Decision) -> tuple[int, float, int]:
+def _place(line: StrategyLine, decision: StrategyDecision) -> tuple[int, float, int]:
     if line.strategy == decision.pick:
         level = 0
     elif line.strategy == decision.runner_up:
@@ -220,7 +220,7 @@ def _place(line: StrategyLine, decision: Decision) -> tuple[int, float, int]:
     return level, usd, STRATEGY_NAMES.index(line.strategy)
 
 
-def _sentence(question: Question, decision: Decision, lines: Sequence[StrategyLine]) -> str:
+def _sentence(question: Question, decision: StrategyDecision, lines: Sequence[StrategyLine]) -> str:
     target = (
         f"within {question.within_pct:g} % of full fine-tuning"
         if question.target_value is None

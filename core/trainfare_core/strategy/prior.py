@@ -14,7 +14,7 @@ from typing import Final
 from trainfare_core.strategy.situation import Situation, tokens_seen
 from trainfare_core.strategy.strategies import STRATEGIES, Strategy
 
-__all__ = ["TYPICAL_LORA_PARAMETERS", "Prior", "lora_over_capacity", "needed_step_ratio", "prior"]
+__all__ = ["TYPICAL_LORA_PARAMETERS", "ExpectedAdvantage", "lora_over_capacity", "needed_step_ratio", "prior"]
 
 LORA_BITS_PER_PARAMETER: Final = 2.0
 BITS_PER_TOKEN: Final = 1.0
@@ -43,7 +43,7 @@ NEEDED_OTHER: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
+class ExpectedAdvantage:
     """
     What a rule expects of one strategy against another.
 
@@ -59,18 +59,18 @@ class Prior:
     weight: float
     because: str
 
-    def turned(self) -> Prior:
+    def turned(self) -> ExpectedAdvantage:
         """Return the same rule seen from the other strategy."""
-        return Prior(-self.mean_pct, self.deviation_pct, self.weight, self.because)
+        return ExpectedAdvantage(-self.mean_pct, self.deviation_pct, self.weight, self.because)
 
 
-def prior(situation: Situation, strategy: Strategy, over: Strategy) -> Prior:
+def prior(situation: Situation, strategy: Strategy, over: Strategy) -> ExpectedAdvantage:
     """Return what the rules expect of `strategy` against `over`; exactly antisymmetric."""
     found = _prior(situation, strategy, over)
     if found is not None:
         return found
     other = _prior(situation, over, strategy)
-    return Prior(0.0, 5.0, 1.0, "no rule") if other is None else other.turned()
+    return ExpectedAdvantage(0.0, 5.0, 1.0, "no rule") if other is None else other.turned()
 
 
 def lora_over_capacity(situation: Situation) -> bool:
@@ -100,55 +100,57 @@ def needed_step_ratio(situation: Situation) -> float:
     return NEEDED_OTHER
 
 
-def _prior(situation: Situation, strategy: Strategy, over: Strategy) -> Prior | None:
+def _prior(situation: Situation, strategy: Strategy, over: Strategy) -> ExpectedAdvantage | None:
     if situation.metric == "conserve":
         return _conserve(strategy, over)
     facts, other = STRATEGIES[strategy], STRATEGIES[over]
     if not facts.needs_checkpoint:
         return _scratch(situation, over)
     if facts.trains == "output layer" and other.needs_checkpoint:
-        return Prior(-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained")
+        return ExpectedAdvantage(-10.0, 8.0, 1.5, "a frozen backbone learns less than one that is trained")
     if facts.packs_weights and over == facts.compared_through:
-        return Prior(-0.5, 0.8, 6.0, "4-bit weights add noise to the same training")
+        return ExpectedAdvantage(-0.5, 0.8, 6.0, "4-bit weights add noise to the same training")
     if facts.trains == "adapters" and over == "full_finetune":
         return _adapters(situation)
     return None
 
 
-def _conserve(strategy: Strategy, over: Strategy) -> Prior | None:
+def _conserve(strategy: Strategy, over: Strategy) -> ExpectedAdvantage | None:
     less = STRATEGIES[over].weight_change - STRATEGIES[strategy].weight_change
     if less < 0:
         return None
     mean_pct = 4.0 * less
-    return Prior(mean_pct, 5.0, 3.0, "what is changed less keeps more of what it knew")
+    return ExpectedAdvantage(mean_pct, 5.0, 3.0, "what is changed less keeps more of what it knew")
 
 
-def _scratch(situation: Situation, over: Strategy) -> Prior:
+def _scratch(situation: Situation, over: Strategy) -> ExpectedAdvantage:
     if STRATEGIES[over].trains == "output layer":
         few = situation.samples is not None and situation.samples <= FEW_SAMPLES
-        return Prior(
+        return ExpectedAdvantage(
             -10.0 if few else 3.0, 8.0, 1.5, "a whole network needs more than a few thousand samples"
         )
     if starved(situation):
-        return Prior(-40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter")
+        return ExpectedAdvantage(
+            -40.0, 15.0, 20.0, "a language model from scratch needs some 20 tokens a parameter"
+        )
     epochs, ratio = situation.scratch_epochs, situation.scratch_step_ratio
     if epochs is not None and epochs < CONVERGED_EPOCHS:
-        return Prior(-5.0, 4.0, 4.5, f"{epochs:.0f} epochs do not converge from scratch")
+        return ExpectedAdvantage(-5.0, 4.0, 4.5, f"{epochs:.0f} epochs do not converge from scratch")
     if situation.task == "vision-dense" and (situation.samples or 0) > 10_000:
         long = epochs is not None and epochs >= LONG_EPOCHS
         if long or (ratio is not None and ratio >= needed_step_ratio(situation)):
-            return Prior(0.6, 1.2, 4.5, "detection from scratch draws ahead on long schedules")
-        return Prior(0.0, 1.2, 1.5, "detection from scratch draws level on a large data set")
-    return Prior(-4.0, 5.0, 1.5, "a checkpoint is worth data and steps")
+            return ExpectedAdvantage(0.6, 1.2, 4.5, "detection from scratch draws ahead on long schedules")
+        return ExpectedAdvantage(0.0, 1.2, 1.5, "detection from scratch draws level on a large data set")
+    return ExpectedAdvantage(-4.0, 5.0, 1.5, "a checkpoint is worth data and steps")
 
 
-def _adapters(situation: Situation) -> Prior:
+def _adapters(situation: Situation) -> ExpectedAdvantage:
     if situation.task == "pretraining":
-        return Prior(-5.0, 5.0, 4.5, "continued pre-training learns more than adapters hold")
+        return ExpectedAdvantage(-5.0, 5.0, 4.5, "continued pre-training learns more than adapters hold")
     if lora_over_capacity(situation):
-        return Prior(-3.0, 5.0, 4.5, "one pass over the data holds more than the adapters can")
+        return ExpectedAdvantage(-3.0, 5.0, 4.5, "one pass over the data holds more than the adapters can")
     if situation.samples is not None and situation.samples <= FEW_SAMPLES:
-        return Prior(3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less")
+        return ExpectedAdvantage(3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less")
     if situation.modality == "text":
-        return Prior(0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning")
-    return Prior(-3.0, 5.0, 3.0, "with more than a few thousand images the whole backbone gains")
+        return ExpectedAdvantage(0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning")
+    return ExpectedAdvantage(-3.0, 5.0, 3.0, "with more than a few thousand images the whole backbone gains")

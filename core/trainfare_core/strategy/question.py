@@ -30,28 +30,39 @@ class Question(Record):
 
     model_config = ConfigDict(str_max_length=500)
 
-    domain: str = Field(default="vision-cls", description="kind of data and task, e.g. vision-cls, llm-ift")
-    samples: Positive | None = Field(default=None, description="training samples in one pass")
-    tokens_per_sample: Positive | None = None
+    domain: str = Field(
+        default="vision-cls",
+        description="kind of data: vision-cls, vision-det, nlp-glue, llm-ift, llm-cpt, ...",
+    )
+    samples: Positive | None = Field(
+        default=None, description="training samples in one pass; None: the job's own"
+    )
+    tokens_per_sample: Positive | None = Field(default=None, description="None: the job's own")
     checkpoint: Checkpoint = Field(
         default="related",
-        description="what pre-trained checkpoint of this model exists, and how near its data is",
+        description="data that this model was pre-trained on: none, same, related, distant or unknown",
     )
     metric: str = Field(
         default="quality", description="what the target is measured by, e.g. accuracy, val_loss"
     )
     direction: Literal["max", "min"] | None = Field(
-        default=None, description="None: read from the metric's name"
+        default=None, description="max or min is better; None: read from the metric's name"
     )
     target_value: Positive | None = Field(
-        default=None, description="value to reach; None: within `within_pct` of what full fine-tuning reaches"
+        default=None, description="value to reach; None: full fine-tuning's quality less `within_pct`"
     )
-    within_pct: Annotated[float, Field(ge=0, le=50)] = 1.0
+    within_pct: Annotated[float, Field(ge=0, le=50)] = Field(
+        default=1.0, description="accepted loss of quality against full fine-tuning, percent"
+    )
     known_value: Positive | None = Field(default=None, description="what `known_strategy` is known to reach")
-    known_strategy: Strategy = "full_finetune"
-    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = STRATEGY_NAMES
-    epochs: Positive | None = Field(default=None, description="passes that full fine-tuning would get")
-    lora_rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    known_strategy: Strategy = Field(default="full_finetune", description="strategy of the known value")
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = Field(
+        default=STRATEGY_NAMES, description="to compare, by default all"
+    )
+    epochs: Positive | None = Field(
+        default=None, description="passes that full fine-tuning would get; None: the job's plan"
+    )
+    lora_rank: Annotated[int, Field(ge=1, le=4096)] = Field(default=16, description="rank of the adapters")
     head: str | None = Field(
         default=None, description="name of the output layer; None: the last linear layer"
     )
@@ -61,9 +72,15 @@ class Question(Record):
     learning_rate_trials: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=1, description="full runs of each strategy to find its learning rate"
     )
-    max_usd: Positive | None = None
-    deadline_hours: Positive | None = None
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    max_usd: Positive | None = Field(
+        default=None, description="budget of all runs of the strategy, USD; None: no limit"
+    )
+    deadline_hours: Positive | None = Field(
+        default=None, description="time for all runs of the strategy; None: no limit"
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        default=0.9, description="chance with which limits are kept"
+    )
 
     @property
     def higher_is_better(self) -> bool:

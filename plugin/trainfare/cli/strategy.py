@@ -1,4 +1,4 @@
-"""`trainfare strategy`: how to train - scratch, full fine-tuning, LoRA, QLoRA, linear probe - by cost to the target."""
+"""`trainfare strategy`: training strategies compared by the cost to reach a target."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainfare.cli.market_options import Deadline, OutputFile, Providers, Regions
+from trainfare.cli.model_options import with_options_of
 from trainfare.cli.price_options import (
     AllowStale,
     AsOf,
@@ -24,13 +25,15 @@ from trainfare.cli.price_options import (
 )
 from trainfare.cli.recommend import check_free, hours_of, write_answer
 from trainfare_core.errors import CannotTellError, InputError
+from trainfare_core.strategy.question import Question
 
 if TYPE_CHECKING:
     from trainfare.prices.sources import PriceChoice
-    from trainfare.strategy.plan import Market
+    from trainfare.strategy.request import StrategyRequest
     from trainfare_core.strategy.answer import StrategyAnswer
+    from trainfare_core.strategy.draws import ReachedBy
     from trainfare_core.strategy.pilots import PilotReport
-    from trainfare_core.strategy.question import Question
+    from trainfare_core.strategy.strategies import Strategy
 
 __all__ = ["StrategyFormat", "strategy"]
 
@@ -43,6 +46,7 @@ class StrategyFormat(str, enum.Enum):
     html = "html"
 
 
+@with_options_of(Question, leave_out=("deadline_hours",))
 def strategy(
     targets: Annotated[
         list[str] | None,
@@ -51,6 +55,7 @@ def strategy(
             help="train.py:job, a LightningCLI config, or a strategy.toml; and curves of pilots (.json)",
         ),
     ] = None,
+    deadline: Deadline = None,
     pilot: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,44 +63,6 @@ def strategy(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with the same names as the flags")] = None,
-    domain: Annotated[
-        str | None, typer.Option(help="kind of data: vision-cls, vision-det, nlp-glue, llm-ift, llm-cpt, ...")
-    ] = None,
-    samples: Annotated[float | None, typer.Option(help="training samples; default: the job's own")] = None,
-    tokens_per_sample: Annotated[float | None, typer.Option(help="default: the job's own")] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="pre-trained on none, same, related, distant or unknown data; default: related"),
-    ] = None,
-    metric: Annotated[str | None, typer.Option(help="what the target is measured by, e.g. accuracy")] = None,
-    direction: Annotated[
-        str | None, typer.Option(help="max or min; default: read from the metric's name")
-    ] = None,
-    target_value: Annotated[
-        float | None, typer.Option(help="value to reach; default: full fine-tuning's, less --within-pct")
-    ] = None,
-    within_pct: Annotated[
-        float | None, typer.Option(help="how far below full fine-tuning will do; default: 1")
-    ] = None,
-    known_value: Annotated[float | None, typer.Option(help="what --known-strategy is known to reach")] = None,
-    known_strategy: Annotated[str | None, typer.Option(help="default: full_finetune")] = None,
-    strategies: Annotated[
-        list[str] | None, typer.Option(help="to compare; may be repeated; default: all")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="of full fine-tuning; default: the job's plan")] = None,
-    lora_rank: Annotated[int | None, typer.Option(help="default: 16")] = None,
-    head: Annotated[str | None, typer.Option(help="output layer; default: the last linear layer")] = None,
-    cache_features: Annotated[
-        bool | None, typer.Option("--cache-features", help="linear probe: run the backbone once")
-    ] = None,
-    learning_rate_trials: Annotated[
-        int | None, typer.Option(help="full runs per strategy; default: 1")
-    ] = None,
-    max_usd: Annotated[float | None, typer.Option(help="budget of all runs of the strategy, USD")] = None,
-    deadline: Deadline = None,
-    confidence: Annotated[
-        float | None, typer.Option(help="chance with which limits are kept; default: 0.9")
-    ] = None,
     provider: Providers = None,
     region: Regions = None,
     purchase: Annotated[list[str] | None, typer.Option(help="default: on_demand and spot")] = None,
@@ -112,18 +79,18 @@ def strategy(
         StrategyFormat, typer.Option("--format", help="table, json or html")
     ] = StrategyFormat.table,
     out: OutputFile = None,
+    **fields: Any,
 ) -> None:
-    """Compare training from scratch, full fine-tuning, LoRA, QLoRA and a linear probe by cost to the target."""
-    from trainfare.strategy.question_file import question_of, read_strategy_file
+    """Compare training strategies, from a linear probe to training from scratch, by cost to the target."""
+    from trainfare.strategy.request import read_strategy_file, request_of
 
     check_free(out)
     target, curves = _split(targets or [], pilot or [])
     if target is None:
-        told = _pilots(curves, metric, direction, target_value, samples)
-        write_answer(told.to_json() if output is StrategyFormat.json else _pilot_text(told), out)
+        ranked = _pilots(curves, request_of(fields, "the flags").question)
+        write_answer(ranked.to_json() if output is StrategyFormat.json else _pilot_text(ranked), out)
         return
-    is_toml = target.endswith(".toml")
-    if is_toml and config is not None:
+    if target.endswith(".toml") and config is not None:
         raise InputError(f"{target} and --config {config}: give one of them")
     choice = price_choice(
         lock=lock,
@@ -133,40 +100,33 @@ def strategy(
         on_stale=on_stale,
         as_of=as_of,
     )
-    path = Path(target) if is_toml else config
-    file = None if path is None else read_strategy_file(path)
-    if is_toml:
-        if file is None or file.target is None:
-            raise InputError(f'{target}: names no job: add target = "train.py:job"')
-        target = _beside(path, file.target)
+    path = Path(target) if target.endswith(".toml") else config
     flags = {
-        "domain": domain, "samples": samples, "tokens_per_sample": tokens_per_sample,
-        "checkpoint": checkpoint, "metric": metric, "direction": direction, "target_value": target_value,
-        "within_pct": within_pct, "known_value": known_value, "known_strategy": known_strategy,
-        "strategies": strategies, "epochs": epochs, "lora_rank": lora_rank, "head": head,
-        "cache_features": cache_features, "learning_rate_trials": learning_rate_trials, "max_usd": max_usd,
-        "deadline_hours": hours_of(deadline), "confidence": confidence,
+        **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
+        "purchase": purchase, "max_nodes": max_nodes,
     }  # fmt: skip
-    given = {key: value for key, value in flags.items() if value is not None}
-    base = {} if file is None else dict(file.question)
-    question = question_of({**base, **given}, "the flags" if path is None else str(path))
-    names = {"providers": provider, "regions": region, "purchase": purchase, "max_nodes": max_nodes}
-    market = {**({} if file is None else file.market), **{k: v for k, v in names.items() if v is not None}}
-    answer, day = _answer(target, question, market, choice, curves)
+    given = {name: value for name, value in flags.items() if value is not None}
+    base = {} if path is None else read_strategy_file(path)
+    request = request_of({**base, **given}, "the flags" if path is None else str(path))
+    if path is not None and target == str(path):
+        if request.target is None:
+            raise InputError(f'{target}: names no job: add target = "train.py:job"')
+        target = _beside(path, request.target)
+    answer, day = _answer(target, request, choice, curves)
     write_answer(_rendered(answer, output, day, to_file=out is not None), out)
     if answer.kind != "train":
         raise CannotTellError(answer.sentence)
 
 
-def _beside(path: Path | None, target: str) -> str:
-    """Return a target as written beside the TOML file that names it."""
-    if path is None or ":" not in target or not target.partition(":")[0].endswith(".py"):
+def _beside(path: Path, target: str) -> str:
+    """Return a target that is relative to the folder of the TOML file that names it."""
+    if ":" not in target or not target.partition(":")[0].endswith(".py"):
         return target
     return str(path.parent / target)
 
 
 def _split(targets: list[str], pilots: list[str]) -> tuple[str | None, list[str]]:
-    """Tell the TARGET from the curves: a shell writes `--pilot runs/*.json` out as one option and many arguments."""
+    """Separate TARGET from curves: a shell expands `--pilot runs/*.json` to one option and many arguments."""
     curves = [*pilots, *(one for one in targets if one.endswith(".json"))]
     rest = [one for one in targets if not one.endswith(".json")]
     if len(rest) > 1:
@@ -176,27 +136,17 @@ def _split(targets: list[str], pilots: list[str]) -> tuple[str | None, list[str]
     return (rest[0] if rest else None), curves
 
 
-def _pilots(
-    curves: list[str],
-    metric: str | None,
-    direction: str | None,
-    target_value: float | None,
-    samples: float | None,
-) -> PilotReport:
+def _pilots(curves: list[str], question: Question) -> PilotReport:
     from trainfare.strategy.pilot_files import read_curves
-    from trainfare.strategy.question_file import question_of
     from trainfare_core._version import __version__
     from trainfare_core.strategy.pilots import common_metric, read_pilots
 
     by_strategy = read_curves(curves)
-    name = metric or common_metric(by_strategy)
-    question = question_of(
-        {"metric": name, "direction": direction, "target_value": target_value, "samples": samples},
-        "the flags",
-    )
+    named = question.metric if "metric" in question.model_fields_set else common_metric(by_strategy)
+    question = question.model_copy(update={"metric": named})
     return read_pilots(
         by_strategy,
-        metric=name,
+        metric=named,
         higher_is_better=question.higher_is_better,
         target_value=question.target_value,
         samples=question.samples,
@@ -211,30 +161,36 @@ def _pilot_text(report: PilotReport) -> str:
 
 
 def _answer(
-    target: str, question: Question, market: dict[str, Any], choice: PriceChoice, curves: list[str]
+    target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str]
 ) -> tuple[StrategyAnswer, date]:
     from trainfare.job.target import load_job
     from trainfare.recommendation import age_warnings, load_prices
     from trainfare.strategy.plan import Market, prices_of, strategy_answer
     from trainfare_core.strategy.pilots import reached_by, sentences
 
+    question = request.question
+    reached: dict[Strategy, ReachedBy] = {}
+    notes: tuple[str, ...] = ()
     if curves:
-        named = question.metric if "metric" in question.model_fields_set else None
-        pilots = _pilots(curves, named, question.direction, question.target_value, question.samples)
+        pilots = _pilots(curves, question)
         sys.stderr.write(_pilot_text(pilots))
-        told = reached_by(pilots)
+        reached, notes = reached_by(pilots), sentences(pilots)
         question = question.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
         )
-        notes = sentences(pilots)
-    else:
-        told, notes = {}, ()
     with contextlib.redirect_stdout(sys.stderr):
         job = load_job(target)
         loaded = load_prices(choice=choice)
-        where: Market = Market(loaded.book, notes=(*loaded.problems, *loaded.notes), **market)
-        warn(age_warnings(loaded, prices_of(where), choice))
-        found = strategy_answer(job, question, where, pilots=told, pilot_notes=notes, say=_progress)
+        market = Market(
+            loaded.book,
+            providers=request.providers,
+            regions=request.regions,
+            purchase=request.purchase,
+            max_nodes=request.max_nodes,
+            notes=(*loaded.problems, *loaded.notes),
+        )
+        warn(age_warnings(loaded, prices_of(market), choice))
+        found = strategy_answer(job, question, market, pilots=reached, pilot_notes=notes, say=_progress)
         return found, loaded.as_of
 
 

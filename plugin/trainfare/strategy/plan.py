@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from trainfare.job.training_job import TrainingJob
 from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
-from trainfare.strategy.question_file import filled_from
+from trainfare.strategy.request import filled_from
 from trainfare_core.errors import CannotTellError, InputError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from trainfare.cli import main
 from trainfare.job.training_job import TrainingJob
-from trainfare.strategy.question_file import filled_from, question_of, read_strategy_file
+from trainfare.strategy.request import filled_from, read_strategy_file, request_of
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
 from trainfare_core.strategy.pilots import PilotReport
+from trainfare_core.strategy.strategies import STRATEGY_NAMES
 
 SCRIPT = '''
 import pytorch_lightning as pl
@@ -77,7 +79,7 @@ def test_one_toml_holds_everything(script: Path, capsys: pytest.CaptureFixture[s
     assert steps["full_finetune"] == pytest.approx(30 * 2500, rel=0.1)
     assert steps["scratch"] == pytest.approx(17 * steps["full_finetune"], rel=0.1)
     left_out = {line.strategy: line.impossible_because for line in answer.lines if line.usd is None}
-    assert left_out == {"lora": "not asked for", "qlora": "not asked for"}
+    assert left_out == dict.fromkeys(set(STRATEGY_NAMES) - set(priced), "not asked for")
 
 
 def test_no_answer_ends_with_3_and_its_sentence(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +140,7 @@ def test_lora_and_qlora_are_traced_and_priced(script: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("target = 3", "target is no text"),
+        ("target = 3", "target"),
         ("x = = 1", "not TOML"),
         ("max_nodes = 99", "max_nodes"),
         ("providers = [1]", "providers"),
@@ -149,7 +151,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, word: str) ->
     path = tmp_path / "strategy.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=word):
-        read_strategy_file(path)
+        request_of(read_strategy_file(path), str(path))
 
 
 @pytest.mark.parametrize(
@@ -165,17 +167,33 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, word: str) ->
 def test_a_question_that_is_none_is_refused(values: dict[str, Any], word: str) -> None:
     """With the field that is wrong, and those that there are."""
     with pytest.raises(InputError, match=word):
-        question_of(values, "the flags")
+        request_of(values, "the flags")
 
 
 def test_the_job_fills_what_was_not_said() -> None:
     """Samples, tokens and, by the tokens, the kind of data; what was said stays."""
     job = TrainingJob(module=object(), batch=object(), batch_size=1, train_samples=7, tokens_per_sample=9)
-    question, assumed = filled_from(question_of({}, ""), job)
+    question, assumed = filled_from(request_of({}, "").question, job)
     assert (question.samples, question.tokens_per_sample, question.domain) == (7, 9, "llm-ift")
     assert "llm-ift" in assumed[0]
-    said, nothing = filled_from(question_of({"domain": "nlp-glue", "samples": 5}, ""), job)
+    said, nothing = filled_from(request_of({"domain": "nlp-glue", "samples": 5}, "").question, job)
     assert (said.samples, said.domain, nothing) == (5, "nlp-glue", ())
+
+
+def test_the_options_are_those_of_the_question(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every field of a question has an option, with its default, and so has every part of the market and of the prices."""
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    names = {
+        "--domain", "--samples", "--tokens-per-sample", "--checkpoint", "--metric", "--direction", "--target-value",
+        "--within-pct", "--known-value", "--known-strategy", "--strategies", "--epochs", "--lora-rank", "--head",
+        "--cache-features", "--learning-rate-trials", "--max-usd", "--deadline", "--confidence", "--pilot", "--config",
+        "--provider", "--region", "--purchase", "--max-nodes", "--lock", "--own-prices", "--allow-stale",
+        "--max-price-age-days", "--on-stale", "--as-of", "--format", "--output", "--help",
+    }  # fmt: skip
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) >= names
+    assert "--no-" not in text
+    assert "default: related" in " ".join(text.split())
 
 
 def test_usage_errors_end_with_2(script: Path, tmp_path: Path) -> None:
