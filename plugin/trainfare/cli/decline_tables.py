@@ -8,8 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from trainfare.cli.offers import output_width, rendered
+from trainfare.cli.output import output_width
 from trainfare.report.escape import terminal_text
+from trainfare.report.tables import table_text
 from trainfare.report.wording import count_words, percent, usd
 from trainfare_core.decline_documents import (
     ClaimLine,
@@ -170,5 +171,5 @@ def _rendered(
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(terminal_text(cell)) for cell in row))
-    text = rendered(table, width=output_width())
+    text = table_text(table, width=output_width())
     return "\n".join([*map(terminal_text, above), text, *map(terminal_text, below)]) + "\n"

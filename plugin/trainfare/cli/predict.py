@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.market_options import JobArgument
-from trainfare.prelaunch.profile_input import read_profile
-from trainfare.report.escape import terminal_text
+from trainfare.cli.options import JobArgument, TableOrJson
 
-if TYPE_CHECKING:
-    from trainfare_core.documents import Interval
-    from trainfare_core.prediction import MachinePrediction
-
-__all__ = ["OutputFormat", "Strategy", "predict"]
-
-
-class OutputFormat(str, enum.Enum):
-    """How the answer is written to standard output."""
-
-    table = "table"
-    json = "json"
-
-
-class Strategy(str, enum.Enum):
-    """How several devices share the training."""
-
-    auto = "auto"
-    ddp = "ddp"
-    fsdp = "fsdp"
+__all__ = ["predict"]
 
 
 def predict(
@@ -47,82 +24,17 @@ def predict(
     vcpus: Annotated[
         float | None, typer.Option(min=1, max=1e5, help="vCPUs of one machine, for the input pipeline")
     ] = None,
-    strategy: Annotated[Strategy, typer.Option(help="auto: the fastest that fits")] = Strategy.auto,
-    output: Annotated[OutputFormat, typer.Option("--format", help="table or json")] = OutputFormat.table,
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"], typer.Option(help="auto: the fastest that fits in memory")
+    ] = "auto",
+    output: TableOrJson = "table",
 ) -> None:
-    """Predict one optimizer step of a job on a machine: time, throughput, memory, and how sure that is."""
-    from trainfare_core.prediction import predict_machine  # it brings polars, which --help can do without
+    """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
+    from trainfare.prelaunch.profile_input import read_profile
+    from trainfare.report.prediction import prediction_text
+    from trainfare_core.prediction import predict_machine
 
     answer = predict_machine(
-        read_profile(job),
-        on,
-        devices,
-        nodes,
-        strategy.value,
-        network_gbit_per_s=network_gbit,
-        vcpus=vcpus,
+        read_profile(job), on, devices, nodes, strategy, network_gbit_per_s=network_gbit, vcpus=vcpus
     )
-    sys.stdout.write(answer.to_json() if output is OutputFormat.json else _table(answer))
-
-
-def _table(answer: MachinePrediction) -> str:
-    """Return the prediction as text for a terminal."""
-    machines = f"{answer.nodes} x " if answer.nodes > 1 else ""
-    step, parts = answer.step_s, answer.parts
-    lines = [
-        f"{answer.job} on {machines}{answer.devices} x {answer.accelerator}, strategy {answer.strategy}"
-        + (f", micro-batch {answer.micro_batch:g}" if answer.micro_batch else "")
-        + (f", accumulate {answer.accumulate}" if answer.accumulate > 1 else ""),
-        "",
-        f"  {'step':<12} {_seconds(step.mid):>10}   80 %: {_range(_seconds, step)}",
-    ]
-    for name, unit, rate in (("samples", "/s", answer.samples_per_s), ("tokens", "/s", answer.tokens_per_s)):
-        if rate:
-            lines.append(f"  {name:<12} {_number(rate.mid) + unit:>10}   80 %: {_range(_number, rate)}")
-    memory = answer.memory_bytes
-    verdict = "fits" if answer.fits else f"does not fit: {_gib(answer.missing_bytes)} missing"
-    lines.append(
-        f"  memory       {_gib(memory.mid):>10}   80 %: {_range(_gib, memory)}"
-        f"; usable {_gib(answer.usable_memory_bytes)}: {verdict}"
-    )
-    if answer.mfu is not None and answer.hfu is not None:
-        lines.append(
-            f"  utilisation  {answer.mfu:>10.1%}   of dense peak (MFU); with recomputation {answer.hfu:.1%}"
-        )
-    lines += ["", "  where the step goes"]
-    for label, seconds in (
-        ("compute bound", parts.compute_bound_s),
-        ("memory bound", parts.memory_bound_s),
-        ("launches and host", parts.launch_s),
-        ("communication, exposed", parts.communication_s),
-        ("input pipeline", parts.input_s),
-    ):
-        lines.append(f"    {label:<24}{_seconds(seconds):>10} {seconds / step.mid:>7.1%}")
-    lines += ["", "  device time by operation"]
-    device_s = sum(part.device_s for part in answer.operations)
-    for part in answer.operations[:12]:
-        share = part.device_s / device_s if device_s else 0.0
-        lines.append(f"    {part.kind:<15}{part.phase:<10}{_seconds(part.device_s):>9} {share:>7.1%}")
-    lines += ["", "  where the memory goes"]
-    lines += [
-        f"    {name.removesuffix('_bytes'):<24}{_gib(size):>10}"
-        for name, size in cast("dict[str, float]", answer.memory_parts.model_dump()).items()
-    ]
-    lines += ["", f"  calibrated: {answer.calibrated}", *(f"  note: {note}" for note in answer.notes)]
-    return "\n".join(terminal_text(line) for line in lines) + "\n"
-
-
-def _range(text: Callable[[float], str], interval: Interval) -> str:
-    return f"{text(interval.low_80)} to {text(interval.high_80)}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / 2**30:.2f} GiB"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    sys.stdout.write(answer.to_json() if output == "json" else prediction_text(answer))

@@ -1,4 +1,4 @@
-"""`trainfare prices lock`: write down the exact prices that a repository decides with."""
+"""`trainfare prices lock`: write the exact prices that a repository's checks use to a file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from typing import Annotated
 
 import typer
 
-from trainfare.cli.price_options import (
+from trainfare.cli.options import (
+    PURCHASE_HELP,
+    Accelerators,
     AllowStale,
     AsOf,
-    OwnPricesOption,
-    StaleAction,
-    price_choice,
-    warn,
+    OwnPrices,
+    Providers,
+    Regions,
+    Services,
+    moment,
 )
+from trainfare.cli.output import warn
 from trainfare.prices.lock import LOCK_FILE, LockFilters, LockHeader, lock_text, read_lock
+from trainfare.prices.sources import OnStale, PriceChoice
 from trainfare_core._version import __version__
 from trainfare_core.errors import InputError, PriceLockError
 
@@ -24,27 +29,21 @@ __all__ = ["lock"]
 
 
 def lock(
-    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
-    service: Annotated[list[str] | None, typer.Option(help="e.g. sagemaker; may be repeated")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="e.g. us-east-1; may be repeated")] = None,
-    accelerator: Annotated[
-        list[str] | None, typer.Option(help="e.g. H100, for all kinds of it; may be repeated")
-    ] = None,
-    purchase: Annotated[
-        list[str] | None, typer.Option(help="on_demand, spot, reserved_1y, ...; may be repeated")
-    ] = None,
-    own_prices: OwnPricesOption = None,
-    allow_stale: AllowStale = False,  # noqa: FBT002 - typer reads flags so
+    provider: Providers = None,
+    service: Services = None,
+    region: Regions = None,
+    accelerator: Accelerators = None,
+    purchase: Annotated[list[str] | None, typer.Option(help=PURCHASE_HELP)] = None,
+    own_prices: OwnPrices = None,
+    allow_stale: AllowStale = False,  # noqa: FBT002 - typer makes a flag of it
     max_price_age_days: Annotated[
-        int, typer.Option("--max-price-age-days", min=0, help="commands with this lock warn or fail past it")
+        int, typer.Option(min=0, help="commands that use the lock warn or fail once its prices are older")
     ] = 30,
-    on_stale: Annotated[
-        StaleAction, typer.Option("--on-stale", help="what they do past that age")
-    ] = StaleAction.warn,
+    on_stale: Annotated[OnStale, typer.Option(help="what they do then")] = "warn",
     as_of: AsOf = None,
-    out: Annotated[Path, typer.Option("--output", "-o", help="the lock to write")] = Path(LOCK_FILE),
-    replace: Annotated[  # noqa: FBT002 - typer reads flags so
-        bool, typer.Option("--replace", help="write over a lock that is there")
+    out: Annotated[Path, typer.Option("--output", "-o", help="lock file to write")] = Path(LOCK_FILE),
+    replace: Annotated[  # noqa: FBT002 - typer makes a flag of it
+        bool, typer.Option("--replace", help="overwrite an existing lock")
     ] = False,
 ) -> None:
     """Write the prices that match, with their sources, dates and hashes, to a file for version control."""
@@ -52,14 +51,7 @@ def lock(
     from trainfare_providers.disk.files import write_text
 
     _check_place(out, replace=replace)
-    choice = price_choice(
-        lock=None,
-        own_prices=own_prices,
-        allow_stale=allow_stale,
-        max_price_age_days=None,
-        on_stale=None,
-        as_of=as_of,
-    )
+    choice = PriceChoice(own_prices=own_prices, allow_stale=allow_stale, now=moment(as_of))
     loaded = load_prices(choice=choice)
     filters = LockFilters(
         providers=loaded.book.resolve("provider", provider or None),
@@ -81,39 +73,40 @@ def lock(
         locked_on=choice.now.date(),
         filters=filters,
         max_price_age_days=max_price_age_days,
-        on_stale=on_stale.value,
+        on_stale=on_stale,
         own_prices_sha256=loaded.own_prices_sha256,
         rows=max(1, len(book)),
     )
     text = lock_text(header, book)
     write_text(out, text)
-    dates = [facts.oldest for facts in book.facts()], [facts.newest for facts in book.facts()]
+    services = book.facts()
+    oldest, newest = min(one.oldest for one in services), max(one.newest for one in services)
     sys.stdout.write(
-        f"{out}: {len(book):,} prices of {min(dates[0])} to {max(dates[1])}, {len(text):,} bytes; "
-        f"commit it, and decide with `--lock {out}`\n"
+        f"{out}: {len(book):,} prices dated {oldest} to {newest}, {len(text):,} bytes; "
+        f"commit it, and use it with `--lock {out}`\n"
     )
 
 
 def _check_place(out: Path, *, replace: bool) -> None:
     """
-    Make sure that the lock may be written there, before any price is read.
+    Check that the lock can be written, before any price is read.
 
     Raises:
-        InputError: something is there that may not be replaced, or there is no such folder.
+        InputError: a file exists that may not be replaced, or the folder does not exist.
     """
     if not out.parent.is_dir():
         raise InputError(f"--output {out}: there is no folder {out.parent}; make it first")
     if not out.exists() and not out.is_symlink():
         return
     if not replace:
-        raise InputError(f"--output {out}: exists already; --replace writes over it")
+        raise InputError(f"--output {out}: exists already; --replace overwrites it")
     try:
         read_lock(out)
     except PriceLockError as error:
-        # A damaged lock is what one wants to replace; somebody else's file is not.
+        # A damaged lock may be replaced; a file that never was a lock may not.
         with out.open("rb") as file:
             ours = file.read(64).startswith(b'{"trainfare_lock": ')
         if not ours:
             raise InputError(
-                f"--output {out}: is no price lock; move it away or name another file"
+                f"--output {out}: is not a price lock; move it away or name another file"
             ) from error

@@ -1,16 +1,14 @@
-"""`trainfare prices update`: ask the clouds for today's prices; a cloud that fails keeps its last good ones."""
+"""`trainfare prices update`: fetch today's prices; a cloud that fails keeps its last good ones."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from trainfare.cli.price_options import JsonOrTable
+from trainfare.cli.options import CacheFolder, Providers, TableOrJson
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_providers.update import PricesUpdate, Say, live_sources, update_clouds
@@ -20,29 +18,20 @@ __all__ = ["update", "update_table"]
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 
-def update(
-    provider: Annotated[list[str] | None, typer.Option(help="cloud, e.g. aws; may be repeated")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="folder of the price files; default: TRAINFARE_PRICE_CACHE, or yours"
-        ),
-    ] = None,
-    output: Annotated[JsonOrTable, typer.Option("--format", help="table or json")] = JsonOrTable.table,
-) -> None:
-    """Fetch today's prices; exit 3 if a cloud failed, whose last good prices then stay with their age."""
+def update(provider: Providers = None, cache: CacheFolder = None, output: TableOrJson = "table") -> None:
+    """Fetch today's prices; a cloud that fails keeps its last good prices and their age, and the exit code is 3."""
     from trainfare_providers.disk.cache import BookCache
 
     sources = live_sources(provider)
     with _progress([name for name, _ in sources]) as say:
         answer = update_clouds(sources, cache=BookCache(cache), say=say)
-    sys.stdout.write(answer.to_json() if output is JsonOrTable.json else update_table(answer))
+    sys.stdout.write(answer.to_json() if output == "json" else update_table(answer))
     if any(cloud.failed for cloud in answer.clouds):
         raise typer.Exit(FAILED_EXIT)
 
 
 def update_table(answer: PricesUpdate) -> str:
-    """Return what became of each cloud as text."""
+    """Return the outcome for each cloud as text."""
     lines: list[str] = []
     for cloud in answer.clouds:
         when = "" if cloud.fetched_at is None else f", fetched {cloud.fetched_at:%Y-%m-%d %H:%M} UTC"
@@ -58,13 +47,15 @@ def update_table(answer: PricesUpdate) -> str:
         lines += [f"  failed: {cloud.problem}"] if cloud.problem else []
     failed = [cloud.provider for cloud in answer.clouds if cloud.failed]
     if failed:
-        lines.append(f"{', '.join(failed)} failed; `trainfare prices status` says what is used instead")
+        lines.append(
+            f"{', '.join(failed)} failed; `trainfare prices status` shows which prices are used instead"
+        )
     return "\n".join(terminal_text(line) for line in lines) + "\n"
 
 
 @contextmanager
 def _progress(names: list[str]) -> Generator[Say]:
-    """Show on standard error what each cloud is doing: live bars on a terminal, else a line a step."""
+    """Show the progress of each cloud on standard error: live on a terminal, else one line for each step."""
     if not sys.stderr.isatty():
         yield lambda name, what: print(terminal_text(f"{name}: {what}"), file=sys.stderr)  # noqa: T201
         return

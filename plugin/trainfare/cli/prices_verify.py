@@ -1,14 +1,12 @@
-"""`trainfare prices verify`: are the prices on this disk whole, and still credible? Exit 3 if not."""
+"""`trainfare prices verify`: check the price lists on this disk; exit 3 if one is damaged or implausible."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from trainfare.cli.price_options import JsonOrTable, Lock
+from trainfare.cli.options import CacheFolder, LockFile, TableOrJson
 from trainfare.prices.verify import PricesVerification, verify_prices
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
@@ -18,27 +16,18 @@ __all__ = ["verify", "verify_table"]
 FAILED_EXIT = PricesUnavailableError.exit_code
 
 
-def verify(
-    price_lock: Lock = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="folder of the price files; default: TRAINFARE_PRICE_CACHE, or yours"
-        ),
-    ] = None,
-    output: Annotated[JsonOrTable, typer.Option("--format", help="table or json")] = JsonOrTable.table,
-) -> None:
-    """Check hashes, schema, counts and sanity of every price list on disk; exit 3 if one is not sound."""
+def verify(lock: LockFile = None, cache: CacheFolder = None, output: TableOrJson = "table") -> None:
+    """Check hashes, schema, row counts and plausibility of every price list on disk; exit 3 if one fails."""
     from trainfare_providers.disk.cache import BookCache
 
-    answer = verify_prices(cache=BookCache(cache), lock=price_lock)
-    sys.stdout.write(answer.to_json() if output is JsonOrTable.json else verify_table(answer))
+    answer = verify_prices(cache=BookCache(cache), lock=lock)
+    sys.stdout.write(answer.to_json() if output == "json" else verify_table(answer))
     if any(one.findings for one in answer.lists):
         raise typer.Exit(FAILED_EXIT)
 
 
 def verify_table(answer: PricesVerification) -> str:
-    """Return one line a price list, and one for each thing that is wrong."""
+    """Return one line for each price list, and below it one for each fault found."""
     lines: list[str] = []
     for one in answer.lists:
         state = "NOT SOUND" if one.findings else "sound" if one.rows else "nothing fetched"

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import sys
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from trainfare.cli.market_options import Deadline, OutputFile, Providers, Regions
 from trainfare.cli.model_options import with_options_of
-from trainfare.cli.price_options import (
-    AllowStale,
-    AsOf,
-    Lock,
-    MaxPriceAge,
-    OnStaleOption,
-    OwnPricesOption,
-    price_choice,
-    warn,
+from trainfare.cli.options import (
+    PURCHASE_HELP,
+    Deadline,
+    DecisionPriceOptions,
+    OutputFile,
+    Providers,
+    Regions,
+    grouped,
+    hours_of,
 )
-from trainfare.cli.recommend import check_free, hours_of, write_answer
+from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.strategy.question import Question
 
@@ -35,17 +33,12 @@ if TYPE_CHECKING:
     from trainfare_core.strategy.pilots import PilotReport
     from trainfare_core.strategy.strategies import Strategy
 
-__all__ = ["StrategyFormat", "strategy"]
+__all__ = ["strategy"]
+
+StrategyFormat: TypeAlias = Literal["table", "json", "html"]
 
 
-class StrategyFormat(str, enum.Enum):
-    """How the answer is written."""
-
-    table = "table"
-    json = "json"
-    html = "html"
-
-
+@grouped
 @with_options_of(Question, leave_out=("deadline_hours",))
 def strategy(
     targets: Annotated[
@@ -55,6 +48,7 @@ def strategy(
             help="train.py:job, a LightningCLI config, or a strategy.toml; and curves of pilots (.json)",
         ),
     ] = None,
+    *,
     deadline: Deadline = None,
     pilot: Annotated[
         list[str] | None,
@@ -65,41 +59,29 @@ def strategy(
     config: Annotated[Path | None, typer.Option(help="TOML with the same names as the flags")] = None,
     provider: Providers = None,
     region: Regions = None,
-    purchase: Annotated[list[str] | None, typer.Option(help="default: on_demand and spot")] = None,
+    purchase: Annotated[
+        list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand and spot")
+    ] = None,
     max_nodes: Annotated[
         int | None, typer.Option(min=1, max=16, help="machines in one run; default: 4")
     ] = None,
-    lock: Lock = None,
-    own_prices: OwnPricesOption = None,
-    allow_stale: AllowStale = False,  # noqa: FBT002 - typer reads flags so
-    max_price_age_days: MaxPriceAge = None,
-    on_stale: OnStaleOption = None,
-    as_of: AsOf = None,
-    output: Annotated[
-        StrategyFormat, typer.Option("--format", help="table, json or html")
-    ] = StrategyFormat.table,
+    prices: DecisionPriceOptions,
+    output: Annotated[StrategyFormat, typer.Option("--format", help="output format")] = "table",
     out: OutputFile = None,
     **fields: Any,
 ) -> None:
     """Compare training strategies, from a linear probe to training from scratch, by cost to the target."""
     from trainfare.strategy.request import read_strategy_file, request_of
 
-    check_free(out)
+    check_writable(out)
     target, curves = _split(targets or [], pilot or [])
     if target is None:
         ranked = _pilots(curves, request_of(fields, "the flags").question)
-        write_answer(ranked.to_json() if output is StrategyFormat.json else _pilot_text(ranked), out)
+        write_answer(ranked.to_json() if output == "json" else _pilot_text(ranked), out)
         return
     if target.endswith(".toml") and config is not None:
         raise InputError(f"{target} and --config {config}: give one of them")
-    choice = price_choice(
-        lock=lock,
-        own_prices=own_prices,
-        allow_stale=allow_stale,
-        max_price_age_days=max_price_age_days,
-        on_stale=on_stale,
-        as_of=as_of,
-    )
+    choice = prices.choice()
     path = Path(target) if target.endswith(".toml") else config
     flags = {
         **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
@@ -198,10 +180,10 @@ def _progress(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _rendered(answer: StrategyAnswer, output: StrategyFormat, as_of: date, *, to_file: bool) -> str | None:
-    if output is StrategyFormat.json:
+def _rendered(answer: StrategyAnswer, output: StrategyFormat, as_of: date, *, to_file: bool) -> str:
+    if output == "json":
         return answer.to_json()
-    if output is StrategyFormat.html:
+    if output == "html":
         from trainfare.report.strategy.page import render_strategy_html
 
         return render_strategy_html(answer, as_of=as_of)
@@ -210,4 +192,4 @@ def _rendered(answer: StrategyAnswer, output: StrategyFormat, as_of: date, *, to
     if to_file or not sys.stdout.isatty():
         return render_strategy(answer, as_of=as_of)
     print_strategy(answer, as_of=as_of)
-    return None
+    return ""

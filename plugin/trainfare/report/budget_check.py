@@ -22,10 +22,10 @@ def check_table(answer: BudgetCheck, *, as_of: date) -> str:
 
 
 def _price_words(best: Option, as_of: date) -> str:
-    from trainfare.report.price_age import birth_of, price_age
+    from trainfare.report.price_age import price_age, price_date_of
 
-    age = price_age(birth_of(best), as_of)
-    return f"{birth_of(best).text} ({age.text}{', stale' if age.stale else ''}) from {best.price_source}"
+    age = price_age(price_date_of(best), as_of)
+    return f"{price_date_of(best).text} ({age.text}{', stale' if age.stale else ''}) from {best.price_source}"
 
 
 def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:

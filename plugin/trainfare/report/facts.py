@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from datetime import date
 
-from trainfare.report.price_age import PriceBirth, price_age
+from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.wording import (
     cloud_words,
     count_words,
@@ -134,7 +134,7 @@ def phase_lines(profile: JobProfile | None) -> tuple[PhaseLine, ...]:
 def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
     """Return where one cloud service's prices came from, with the age of the oldest and the newest."""
     if book.fetched_at is not None:
-        fetched = PriceBirth(book.newest, book.fetched_at)
+        fetched = PriceDate(book.newest, book.fetched_at)
         age = price_age(fetched, as_of)
         return BookLine(
             cloud=cloud_words(book.provider, book.service),
@@ -144,7 +144,7 @@ def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
             age=age.text + _counts(book),
             stale=age.stale,
         )
-    newest, oldest = price_age(PriceBirth(book.newest), as_of), price_age(PriceBirth(book.oldest), as_of)
+    newest, oldest = price_age(PriceDate(book.newest), as_of), price_age(PriceDate(book.oldest), as_of)
     same = book.oldest == book.newest
     return BookLine(
         cloud=cloud_words(book.provider, book.service),

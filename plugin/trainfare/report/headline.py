@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from trainfare.report.price_age import birth_of, price_ages
+from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.rows import marks, shown_unit
 from trainfare.report.wording import (
     cloud_words,
@@ -17,11 +17,11 @@ from trainfare.report.wording import (
 )
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["Answer", "answers", "headline", "picks"]
+__all__ = ["BestOption", "best_options", "headline", "picks"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BestOption:
     """The best option of one objective: what it is, its dollars and its time, each with the 80 % interval."""
 
     title: str
@@ -50,8 +50,8 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
     said = [*ready, *ported[:1]] if ready else ported
     found = [_answer(recommendation, title, option, as_of) for title, option in said]
     clauses = "; ".join(_clause(each, first=index == 0) for index, each in enumerate(found))
-    births = frozenset(birth_of(option) for _, option in said)
-    return f"{clauses}; {price_ages(births, as_of)}."
+    price_dates = frozenset(price_date_of(option) for _, option in said)
+    return f"{clauses}; {price_ages(price_dates, as_of)}."
 
 
 def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
@@ -81,7 +81,7 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     return tuple(found)
 
 
-def answers(recommendation: Recommendation, as_of: date) -> tuple[Answer, ...]:
+def best_options(recommendation: Recommendation, as_of: date) -> tuple[BestOption, ...]:
     """Return the picks as text."""
     return tuple(_answer(recommendation, title, option, as_of) for title, option in picks(recommendation))
 
@@ -98,7 +98,7 @@ def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
     return next((option for option in options if option.rank == rank), None)
 
 
-def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> Answer:
+def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> BestOption:
     basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
     place = (
         cloud_words(option.provider, option.service),
@@ -106,7 +106,7 @@ def _answer(recommendation: Recommendation, title: str, option: Option, as_of: d
         place_words(option),
         purchase_words(option.purchase_option),
     )
-    return Answer(
+    return BestOption(
         title=f"{title[:1].upper()}{title[1:]}{basis}",
         rank=str(option.rank),
         machine=machine_words(option),
@@ -117,7 +117,7 @@ def _answer(recommendation: Recommendation, title: str, option: Option, as_of: d
     )
 
 
-def _clause(found: Answer, *, first: bool) -> str:
+def _clause(found: BestOption, *, first: bool) -> str:
     title = found.title if first else found.title[:1].lower() + found.title[1:]
     (dollars, dollar_range), (time, time_range) = found.run_usd, found.run_time
     return f"{title}: {found.machine} ({found.place}): {dollars} [{dollar_range}] in {time} [{time_range}]"

@@ -9,13 +9,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainfare.report.charts.bars import cost_time_chart, phases_chart, step_chart
+from trainfare.report.charts.bars import phases_chart, step_chart
+from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare.report.charts.fan import fan_chart
 from trainfare.report.escape import terminal_text
 from trainfare.report.headline import picks
-from trainfare.report.later import LATER_NAMES
+from trainfare.report.later_years import OUTLOOK_COLUMNS
 from trainfare.report.rows import COST_NAMES, PART_NAMES
-from trainfare.report.story import detailed_options, tell
+from trainfare.report.summary import detailed_options, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -42,10 +43,10 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
         environment()
         .get_template("report.html.j2")
         .render(
-            story=tell(recommendation, profile, as_of),
+            summary=summarize(recommendation, profile, as_of),
             part_names=PART_NAMES,
             cost_names=COST_NAMES,
-            later_names=LATER_NAMES,
+            outlook_columns=OUTLOOK_COLUMNS,
             cost_time=chart_or_none(
                 lambda: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),
                 wanted=bool(options),

@@ -7,9 +7,9 @@ from datetime import date
 from typing import Final
 
 from trainfare.report.escape import markdown_text
-from trainfare.report.later import LATER_NAMES, Later
-from trainfare.report.rows import COST_NAMES, PART_NAMES, Row
-from trainfare.report.story import Story, tell
+from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
+from trainfare.report.rows import COST_NAMES, PART_NAMES, RankingRow
+from trainfare.report.summary import ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -27,31 +27,33 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
         profile: the job it is for, when at hand.
         as_of: the day of the report, against which the prices' age is counted.
     """
-    story = tell(recommendation, profile, as_of)
-    asked = f"Asked: {story.asked}." if story.asked else ""
+    summary = summarize(recommendation, profile, as_of)
+    asked = f"Asked: {summary.asked}." if summary.asked else ""
     blocks = [
-        f"## {markdown_text(f'What it costs to train {story.job_name}')}",
-        f"**{markdown_text(story.headline)}**",
-        *([] if story.later is None else [_verdict(story.later)]),
-        *(markdown_text(line) for line in (story.basis_note, f"{', '.join(story.job)}.", asked) if line),
-        *_ranking(story),
-        *_later(story.later),
-        *_steps(story),
-        *_costs(story),
+        f"## {markdown_text(f'What it costs to train {summary.job_name}')}",
+        f"**{markdown_text(summary.headline)}**",
+        *([] if summary.outlook is None else [_verdict(summary.outlook)]),
+        *(markdown_text(line) for line in (summary.basis_note, f"{', '.join(summary.job)}.", asked) if line),
+        *_ranking(summary),
+        *_later(summary.outlook),
+        *_steps(summary),
+        *_costs(summary),
         *_section(
-            story.phases_caption, [f"{line.name}: {line.median} [{line.spread}]" for line in story.phases]
+            summary.phases_caption, [f"{line.name}: {line.median} [{line.spread}]" for line in summary.phases]
         ),
-        *_section("Not ranked", [f"{each.reason}: {each.count}. {each.detail}" for each in story.rejections]),
-        *_section("Assumed", story.assumptions),
+        *_section(
+            "Not ranked", [f"{each.reason}: {each.count}. {each.detail}" for each in summary.rejections]
+        ),
+        *_section("Assumed", summary.assumptions),
         *_section(
             "Prices",
             [
                 f"{book.cloud} ({book.origin}): {book.rows} prices, {book.dates}, {book.age}"
-                for book in story.books
+                for book in summary.books
             ],
         ),
-        *_section("About the profile", story.notes),
-        f"<sub>{markdown_text(story.made_by)}</sub>",
+        *_section("About the profile", summary.notes),
+        f"<sub>{markdown_text(summary.made_by)}</sub>",
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -70,10 +72,10 @@ def _table(header: Sequence[str], right: frozenset[int], rows: Sequence[Sequence
     return "\n".join([head, f"| {' | '.join(rules)} |", *body])
 
 
-def _ranking(story: Story) -> list[str]:
-    if not story.rows:
+def _ranking(summary: ReportSummary) -> list[str]:
+    if not summary.rows:
         return []
-    shown = [row for index, row in enumerate(story.rows) if index < _ROWS or row.is_answer]
+    shown = [row for index, row in enumerate(summary.rows) if index < _ROWS or row.is_answer]
     header = [
         "#",
         "machine",
@@ -85,14 +87,14 @@ def _ranking(story: Story) -> list[str]:
         "run cost",
         "per hour",
     ]
-    header += ["memory", "bound by", "price of"] + (["chance"] if story.shows_chance else []) + ["marks"]
-    table = _table(header, frozenset({0, 6, 7, 8}), [_cells(row, story.shows_chance) for row in shown])
-    more = len(story.rows) - len(shown)
+    header += ["memory", "bound by", "price of"] + (["chance"] if summary.shows_chance else []) + ["marks"]
+    table = _table(header, frozenset({0, 6, 7, 8}), [_cells(row, summary.shows_chance) for row in shown])
+    more = len(summary.rows) - len(shown)
     rest = f" {more:,} more are in the JSON." if more else ""
-    return [table, markdown_text(f"{story.order}.{rest} {story.legend}")]
+    return [table, markdown_text(f"{summary.order}.{rest} {summary.legend}")]
 
 
-def _cells(row: Row, shows_chance: bool) -> list[str]:  # noqa: FBT001 - private and positional by nature
+def _cells(row: RankingRow, shows_chance: bool) -> list[str]:  # noqa: FBT001 - private and positional by nature
     chance = [row.chance] if shows_chance else []
     return [
         row.rank,
@@ -112,33 +114,33 @@ def _cells(row: Row, shows_chance: bool) -> list[str]:  # noqa: FBT001 - private
     ]
 
 
-def _verdict(later: Later) -> str:
+def _verdict(later: OutlookSummary) -> str:
     return f"**{markdown_text(later.verdict)}.** {markdown_text(later.sentence)}"
 
 
-def _later(later: Later | None) -> list[str]:
+def _later(later: OutlookSummary | None) -> list[str]:
     if later is None:
         return []
-    table = _table(LATER_NAMES, frozenset(range(1, len(LATER_NAMES))), [line.cells for line in later.lines])
+    table = _table(OUTLOOK_COLUMNS, frozenset(range(1, len(OUTLOOK_COLUMNS))), later.rows)
     notes = "\n".join(f"- {markdown_text(note)}" for note in later.notes)
     return ["### What it costs later", table, markdown_text(later.caption), notes]
 
 
-def _steps(story: Story) -> list[str]:
-    if not story.steps:
+def _steps(summary: ReportSummary) -> list[str]:
+    if not summary.steps:
         return []
     header = ["#", "machine", "step", *PART_NAMES, "hidden communication"]
     rows = [
         [line.rank, line.machine, f"{line.step[0]} [{line.step[1]}]", *line.shares, line.hidden]
-        for line in story.steps
+        for line in summary.steps
     ]
     right = frozenset({0, *range(2, len(header))})
     return ["### Where the step's time goes", _table(header, right, rows)]
 
 
-def _costs(story: Story) -> list[str]:
-    if not story.costs:
+def _costs(summary: ReportSummary) -> list[str]:
+    if not summary.costs:
         return []
     header = ["#", "machine", *COST_NAMES]
-    rows = [[line.rank, line.machine, *line.amounts] for line in story.costs]
+    rows = [[line.rank, line.machine, *line.amounts] for line in summary.costs]
     return ["### What the dollars are for", _table(header, frozenset({0, *range(2, len(header))}), rows)]

@@ -17,7 +17,7 @@ from trainfare_core.prices.freshness import (
 )
 from trainfare_core.recommendation import Option
 
-__all__ = ["STALE_WORDS", "PriceAge", "PriceBirth", "birth_of", "day_words", "price_age", "price_ages"]
+__all__ = ["STALE_WORDS", "PriceAge", "PriceDate", "day_words", "price_age", "price_ages", "price_date_of"]
 
 STALE_WORDS: Final = (
     f"Stale: nobody has seen the price at its source within the last {FRESH_HOURS:g} hours "
@@ -28,7 +28,7 @@ _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:T.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class PriceBirth:
+class PriceDate:
     """
     When a price was last seen at its source.
 
@@ -50,9 +50,9 @@ class PriceBirth:
         return self.observed_on if self.fetched_at is None else self.fetched_at[:10]
 
 
-def birth_of(option: Option) -> PriceBirth:
+def price_date_of(option: Option) -> PriceDate:
     """Return when the price of a ranked option was last seen."""
-    return PriceBirth(
+    return PriceDate(
         option.price_observed_on,
         option.price_fetched_at,
         option.purchase_option,
@@ -76,18 +76,18 @@ class PriceAge:
     stale: bool
 
 
-def price_age(birth: PriceBirth, as_of: date) -> PriceAge:
+def price_age(price_date: PriceDate, as_of: date) -> PriceAge:
     """
     Return the age of a price.
 
     Args:
-        birth: when it was seen. A month counts from its first day to its last: the age shown is the range, and the
+        price_date: when it was seen. A month counts from its first day to its last: the age shown is the range, and the
             older end decides what is stale.
         as_of: the moment of the report; a day without a time counts to its end.
     """
-    if birth.fetched_at is not None:
-        return _since_fetch(birth, birth.fetched_at, as_of)
-    possible = _days_of(birth.observed_on)
+    if price_date.fetched_at is not None:
+        return _since_fetch(price_date, price_date.fetched_at, as_of)
+    possible = _days_of(price_date.observed_on)
     if possible is None:
         return PriceAge("age unknown", None, stale=True)
     day = _day(as_of)
@@ -96,7 +96,7 @@ def price_age(birth: PriceBirth, as_of: date) -> PriceAge:
         return PriceAge(f"dated after {day.isoformat()}", 0, stale=True)
     most, least = (day - first).days, max(0, (day - last).days)
     # A date says nothing of the hour: today's can be a day old, and never proves a spot price.
-    stale = not birth.by_contract and (most > 0 or fresh_hours(birth.purchase_option) < FRESH_HOURS)
+    stale = not price_date.by_contract and (most > 0 or fresh_hours(price_date.purchase_option) < FRESH_HOURS)
     if most == least:
         return PriceAge(_days(most), least, stale)
     months = (day.year - first.year) * 12 + day.month - first.month
@@ -114,7 +114,7 @@ def _day(as_of: date) -> date:
     return as_of.date() if isinstance(as_of, datetime) else as_of
 
 
-def _since_fetch(birth: PriceBirth, fetched_at: str, as_of: date) -> PriceAge:
+def _since_fetch(price_date: PriceDate, fetched_at: str, as_of: date) -> PriceAge:
     now = as_of if isinstance(as_of, datetime) else end_of_day(as_of)
     try:
         fetched = datetime.fromisoformat(fetched_at.replace("Z", "+00:00"))
@@ -128,12 +128,12 @@ def _since_fetch(birth: PriceBirth, fetched_at: str, as_of: date) -> PriceAge:
     whole = int(hours)
     text = "less than 1 hour old" if whole < 1 else "1 hour old" if whole == 1 else f"{whole} hours old"
     text = _days(whole // 24) if whole >= 48 else text
-    return PriceAge(text, whole // 24, stale=hours > fresh_hours(birth.purchase_option))
+    return PriceAge(text, whole // 24, stale=hours > fresh_hours(price_date.purchase_option))
 
 
-def price_ages(births: frozenset[PriceBirth], as_of: date) -> str:
+def price_ages(price_dates: frozenset[PriceDate], as_of: date) -> str:
     """Return the dates and ages of a set of prices as a phrase: 'prices from 2026-07-20, 127 days old'."""
-    ordered = sorted(births, key=lambda birth: (birth.text, birth.fetched_at or ""))
+    ordered = sorted(price_dates, key=lambda price_date: (price_date.text, price_date.fetched_at or ""))
     if not ordered:
         return "no prices"
     oldest, newest = ordered[0], ordered[-1]

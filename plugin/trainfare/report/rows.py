@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from trainfare.report.price_age import birth_of, price_age
+from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import (
     bound_words,
     cloud_words,
@@ -24,12 +24,12 @@ __all__ = [
     "COST_NAMES",
     "PART_NAMES",
     "CostLine",
-    "Row",
+    "RankingRow",
     "StepLine",
     "cost_line",
     "marks",
     "part_seconds",
-    "row",
+    "ranking_row",
     "shown_unit",
     "step_line",
 ]
@@ -39,7 +39,7 @@ COST_NAMES = ("training", "start-up", "validation", "checkpoints", "interruption
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RankingRow:
     """One ranked option; pairs are (median, 80 % interval)."""
 
     rank: str
@@ -83,7 +83,7 @@ class CostLine:
     amounts: tuple[str, ...]
 
 
-def row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) -> Row:
+def ranking_row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) -> RankingRow:
     """
     Return an option as a row.
 
@@ -95,7 +95,7 @@ def row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) ->
     """
     memory, memory_range = interval(option.memory_gib, "gib")
     chance = option.probability_within
-    return Row(
+    return RankingRow(
         rank=str(option.rank),
         machine=machine_words(option),
         hardware=hardware_words(option),
@@ -109,8 +109,8 @@ def row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) ->
         memory=(f"{memory} of {option.device_memory_gib:.3g} GiB", memory_range),
         bound_by=bound_words(option.bound_by),
         chance="" if chance is None else percent(chance),
-        price_date=birth_of(option).text,
-        price_age=price_age(birth_of(option), as_of).text,
+        price_date=price_date_of(option).text,
+        price_age=price_age(price_date_of(option), as_of).text,
         price_source=option.price_source,
         is_answer=bool(titles),
         marks=(*titles, *marks(option, as_of)),
@@ -126,7 +126,7 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
         ("needs porting", option.needs_porting),
         ("arm64 host", option.arm64_host),
         ("own price", option.price_source_class == "own"),
-        ("stale", price_age(birth_of(option), as_of).stale),
+        ("stale", price_age(price_date_of(option), as_of).stale),
     )
     return tuple(name for name, holds in shown if holds)
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.later import LATER_NAMES
-from trainfare.report.rows import PART_NAMES, Row
-from trainfare.report.story import Story, tell
+from trainfare.report.later_years import OUTLOOK_COLUMNS
+from trainfare.report.rows import PART_NAMES, RankingRow
+from trainfare.report.summary import ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -62,7 +62,7 @@ def render_terminal(
     console = Console(
         file=io.StringIO(), width=width or DEFAULT_WIDTH, color_system=None, legacy_windows=False, _environ={}
     )
-    _print_story(console, tell(recommendation, profile, as_of))
+    _print_story(console, summarize(recommendation, profile, as_of))
     return _written(console)
 
 
@@ -88,7 +88,7 @@ def print_terminal(
     else:
         width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
         console = Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False)
-        _print_story(console, tell(recommendation, profile, as_of))
+        _print_story(console, summarize(recommendation, profile, as_of))
         text = _written(console)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
@@ -99,41 +99,49 @@ def _written(console: Console) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _print_story(console: Console, story: Story) -> None:
-    console.print(_text(story.headline, "bold" if story.has_answer else "bold red"), soft_wrap=False)
-    if story.later is not None:
-        console.print(Text(". ").join((_text(story.later.verdict, "bold"), _text(story.later.sentence))))
-    for line, style in ((story.basis_note, "yellow"), (_job_line(story), "dim"), (_asked_line(story), "dim")):
+def _print_story(console: Console, summary: ReportSummary) -> None:
+    console.print(_text(summary.headline, "bold" if summary.has_answer else "bold red"), soft_wrap=False)
+    if summary.outlook is not None:
+        console.print(
+            Text(". ").join((_text(summary.outlook.verdict, "bold"), _text(summary.outlook.sentence)))
+        )
+    for line, style in (
+        (summary.basis_note, "yellow"),
+        (_job_line(summary), "dim"),
+        (_asked_line(summary), "dim"),
+    ):
         if line:
             console.print(_text(line, style))
-    if story.rows:
+    if summary.rows:
         console.print()
-        console.print(_ranking(story, console.width))
-        console.print(_text(_legend(story, console.width), "dim"))
-    _section(console, "What it costs later", _later(story))
-    _section(console, "Where the step's time goes", _steps(story))
+        console.print(_ranking(summary, console.width))
+        console.print(_text(_legend(summary, console.width), "dim"))
+    _section(console, "What it costs later", _later(summary))
+    _section(console, "Where the step's time goes", _steps(summary))
     _section(
-        console, story.phases_caption, _bullets([f"{p.name}: {p.median} [{p.spread}]" for p in story.phases])
+        console,
+        summary.phases_caption,
+        _bullets([f"{p.name}: {p.median} [{p.spread}]" for p in summary.phases]),
     )
     _section(
         console,
         "Not ranked",
-        _bullets([f"{each.reason}: {each.count}. {each.detail}" for each in story.rejections]),
+        _bullets([f"{each.reason}: {each.count}. {each.detail}" for each in summary.rejections]),
     )
-    _section(console, "Assumed", _bullets(story.assumptions))
-    books = [f"{b.cloud} ({b.origin}): {b.rows} prices, {b.dates}, {b.age}" for b in story.books]
+    _section(console, "Assumed", _bullets(summary.assumptions))
+    books = [f"{b.cloud} ({b.origin}): {b.rows} prices, {b.dates}, {b.age}" for b in summary.books]
     _section(console, "Prices", _bullets(books))
-    _section(console, "About the profile", _bullets(story.notes))
+    _section(console, "About the profile", _bullets(summary.notes))
     console.print()
-    console.print(_text(story.made_by, "dim"))
+    console.print(_text(summary.made_by, "dim"))
 
 
-def _job_line(story: Story) -> str:
-    return f"Job {story.job_name}: {', '.join(story.job)}."
+def _job_line(summary: ReportSummary) -> str:
+    return f"Job {summary.job_name}: {', '.join(summary.job)}."
 
 
-def _asked_line(story: Story) -> str:
-    return f"Asked: {story.asked}." if story.asked else ""
+def _asked_line(summary: ReportSummary) -> str:
+    return f"Asked: {summary.asked}." if summary.asked else ""
 
 
 def _text(text: str, style: str = "") -> Text:
@@ -162,7 +170,7 @@ def _table() -> Table:
     return Table(box=_RULE, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
 
 
-def _ranking(story: Story, width: int) -> Table:
+def _ranking(summary: ReportSummary, width: int) -> Table:
     table = _table()
     table.add_column("#", justify="right")
     table.add_column("machine, accelerators", overflow="fold")
@@ -173,17 +181,17 @@ def _ranking(story: Story, width: int) -> Table:
         table.add_column("memory, bound by", overflow="fold")
     else:
         table.add_column("run $ and time", justify="right", overflow="fold")
-    for row in _shown(story):
+    for row in _shown(summary):
         table.add_row(*_cells(row, width))
     return table
 
 
-def _shown(story: Story) -> list[Row]:
+def _shown(summary: ReportSummary) -> list[RankingRow]:
     """Return the best rows, and below them those that answer the question from further down."""
-    return [row for index, row in enumerate(story.rows) if index < _ROWS or row.is_answer]
+    return [row for index, row in enumerate(summary.rows) if index < _ROWS or row.is_answer]
 
 
-def _cells(row: Row, width: int) -> list[Text]:
+def _cells(row: RankingRow, width: int) -> list[Text]:
     chance = [_text(f"{row.chance} sure", "dim")] if row.chance else []
     marks = Text(", ").join(_text(mark, _STYLES.get(mark, "")) for mark in row.marks)
     cells = [
@@ -211,27 +219,27 @@ def _bracketed(value: tuple[str, str]) -> tuple[Text, Text]:
     return _text(value[0], "bold"), _text(f"[{value[1]}]", "dim")
 
 
-def _legend(story: Story, width: int) -> str:
-    more = len(story.rows) - len(_shown(story))
+def _legend(summary: ReportSummary, width: int) -> str:
+    more = len(summary.rows) - len(_shown(summary))
     rest = f" {more:,} more are in the report's page and JSON." if more > 0 else ""
     narrow = "" if width >= _WIDE else " Memory and what bounds the step need a wider terminal."
-    return f"{story.order}.{rest} {story.legend}{narrow}"
+    return f"{summary.order}.{rest} {summary.legend}{narrow}"
 
 
-def _later(story: Story) -> Group | None:
-    if story.later is None:
+def _later(summary: ReportSummary) -> Group | None:
+    if summary.outlook is None:
         return None
     table = _table()
-    for index, name in enumerate(LATER_NAMES):
+    for index, name in enumerate(OUTLOOK_COLUMNS):
         table.add_column(name, justify="right" if index else "left", overflow="fold")
-    for line in story.later.lines:
-        table.add_row(*(_text(cell) for cell in line.cells))
-    notes = _bullets(story.later.notes)
-    return Group(_text(story.later.caption, "dim"), table, *([] if notes is None else [notes]))
+    for line in summary.outlook.rows:
+        table.add_row(*(_text(cell) for cell in line))
+    notes = _bullets(summary.outlook.notes)
+    return Group(_text(summary.outlook.caption, "dim"), table, *([] if notes is None else [notes]))
 
 
-def _steps(story: Story) -> Table | None:
-    lines = story.steps[:_STEP_ROWS]
+def _steps(summary: ReportSummary) -> Table | None:
+    lines = summary.steps[:_STEP_ROWS]
     if not lines:
         return None
     table = _table()

@@ -12,9 +12,9 @@ import pytest
 
 from builders.offers import book_of, offer_row, small_market
 from trainfare.cli import main
-from trainfare.cli.offers import offers_csv, offers_table
-from trainfare.cli.price_options import moment
-from trainfare.cli.prices import status_table
+from trainfare.cli.options import moment
+from trainfare.report.offers import offers_csv, offers_table
+from trainfare.report.price_status import status_table
 from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
 from trainfare_core.prices.listing import OffersReport, Query, select
 from trainfare_core.prices.status import PricesStatus, price_status
@@ -51,7 +51,9 @@ def test_table_shows_price_date_source_and_counts(capsys: pytest.CaptureFixture[
     assert line.split()[:2] == ["6.8800", "6.8800"]
     assert "2026-0" in line
     assert "snapshot: " in line
-    assert re.search(r"^2 of \d+ offers match; USD; prices of 2025-02 to 2026-0", out, re.MULTILINE)
+    assert re.search(
+        r"^2 of \d+ matching offers shown; USD; prices dated 2025-02 to 2026-0", out, re.MULTILINE
+    )
 
 
 def test_json_is_the_published_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +123,7 @@ def test_caveats_and_estimated_dates_are_footnotes() -> None:
     text = offers_table(select(book, Query()), as_of=DAY)
     assert text.count("2026-07-20 est. [1]") == 2
     assert text.count("[1] read off a napkin") == 1
-    assert "est.: the source has no date" in text
+    assert "est.: the source gives no date" in text
 
 
 def test_every_way_to_buy_and_the_interruption_band_are_shown() -> None:

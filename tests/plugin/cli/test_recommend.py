@@ -13,7 +13,7 @@ import pytest
 from builders.fares import small_job
 from builders.profiles import gpt_profile
 from trainfare.cli import main
-from trainfare.cli.recommend import hours_of
+from trainfare.cli.options import hours_of
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
 

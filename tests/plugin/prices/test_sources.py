@@ -14,7 +14,7 @@ import pytest
 from builders.offers import book_of, offer_row
 from builders.profiles import gpt_profile
 from trainfare.cli import main
-from trainfare.cli.price_options import moment
+from trainfare.cli.options import moment
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare.recommendation import recommend
 from trainfare_core.errors import InputError, PricesUnavailableError

@@ -7,9 +7,9 @@ from datetime import date
 from builders.profiles import profile
 from builders.recommendations import job, measured_step, no_answer, option, recommendation
 from trainfare.report.facts import calibration_notes
-from trainfare.report.headline import answers, headline
+from trainfare.report.headline import best_options, headline
 from trainfare.report.rows import marks
-from trainfare.report.story import tell
+from trainfare.report.summary import summarize
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Constraints
 
@@ -34,7 +34,7 @@ def test_one_machine_can_be_both() -> None:
     """The same option is not named twice."""
     only = recommendation(options=(option(),), options_total=1, cheapest_rank=1, fastest_rank=1)
     assert headline(only, TODAY).startswith("Cheapest and fastest: 1 × g6.2xlarge")
-    assert len(answers(only, TODAY)) == 1
+    assert len(best_options(only, TODAY)) == 1
 
 
 def test_what_needs_porting_is_never_the_answer_but_is_named() -> None:
@@ -43,7 +43,7 @@ def test_what_needs_porting_is_never_the_answer_but_is_named() -> None:
     gpu, fast = option(rank=2, usd=9.0, hours=10.0), option(rank=3, usd=50.0, hours=1.0)
     faster = option(rank=4, accelerator="TPU-v5e", needs_porting=True, usd=60.0, hours=0.5)
     found = recommendation(options=(tpu, gpu, fast, faster), cheapest_rank=2, fastest_rank=3)
-    assert [(each.title, each.rank) for each in answers(found, TODAY)] == [
+    assert [(each.title, each.rank) for each in best_options(found, TODAY)] == [
         ("Cheapest", "2"),
         ("Fastest", "3"),
         ("Cheapest after porting", "1"),
@@ -65,20 +65,20 @@ def test_only_machines_that_need_porting_are_an_answer_of_their_own() -> None:
 
 def test_a_slow_dear_machine_that_needs_porting_is_not_named() -> None:
     """Porting is mentioned on top only where it buys something."""
-    assert [each.title for each in answers(recommendation(), TODAY)] == ["Cheapest", "Fastest"]
+    assert [each.title for each in best_options(recommendation(), TODAY)] == ["Cheapest", "Fastest"]
 
 
 def test_the_answers_are_marked_in_the_ranking_and_always_explained() -> None:
     """The rows named on top carry the name, and their step is among those shown, however far down they stand."""
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 21))
-    story = tell(recommendation(options=options, cheapest_rank=1, fastest_rank=20), None, TODAY)
-    assert [row.marks[0] for row in story.rows if row.is_answer] == ["cheapest", "fastest"]
-    assert [line.rank for line in story.steps] == ["1", "2", "3", "4", "5", "20"]
+    summary = summarize(recommendation(options=options, cheapest_rank=1, fastest_rank=20), None, TODAY)
+    assert [row.marks[0] for row in summary.rows if row.is_answer] == ["cheapest", "fastest"]
+    assert [line.rank for line in summary.steps] == ["1", "2", "3", "4", "5", "20"]
 
 
 def test_a_zone_is_named_with_its_region() -> None:
     """A zone id that does not hold its region gets it; one that does stands alone."""
-    rows = tell(
+    rows = summarize(
         recommendation(options=(option(zone="use1-az5"), option(rank=2, zone="us-east-1c"))), None, TODAY
     ).rows
     assert [row.region for row in rows] == ["us-east-1 use1-az5", "us-east-1c"]
@@ -97,16 +97,16 @@ def test_an_unknown_length_is_said_in_every_title() -> None:
     """Hours and dollars of 1,000 steps never pass for those of the run."""
     found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
-    story = tell(found, profile(plan=plan), TODAY)
-    assert all(each.title.endswith("per 1,000 steps") for each in story.answers)
-    assert story.headline.startswith("Cheapest per 1,000 steps:")
-    assert "unknown (the dataset has no length)" in story.basis_note
-    assert "not for the whole run" in story.basis_note
+    summary = summarize(found, profile(plan=plan), TODAY)
+    assert all(each.title.endswith("per 1,000 steps") for each in summary.best_options)
+    assert summary.headline.startswith("Cheapest per 1,000 steps:")
+    assert "unknown (the dataset has no length)" in summary.basis_note
+    assert "not for the whole run" in summary.basis_note
 
 
 def test_marks_tell_what_to_watch() -> None:
     """On front, spot, needs porting, own price and stale, each only where it holds."""
-    rows = tell(recommendation(), None, TODAY).rows
+    rows = summarize(recommendation(), None, TODAY).rows
     assert rows[0].marks == ("cheapest", "on front", "spot", "stale")
     assert rows[1].marks == ("on front", "needs porting", "stale")
     (fetched,) = (row for row in rows if row.price_age == "14 hours old")
@@ -119,35 +119,35 @@ def test_what_was_asked_is_repeated() -> None:
     """Budget, deadline, confidence and filters, in words; chances are shown only when there are some."""
     asked = Constraints(max_usd=500, deadline_hours=24, providers=("aws",), purchase=("on_demand",))
     options = (option(probability_within=0.97),)
-    story = tell(recommendation(constraints=asked, options=options), None, TODAY)
-    assert story.asked == (
+    summary = summarize(recommendation(constraints=asked, options=options), None, TODAY)
+    assert summary.asked == (
         "at most $500; within 24 h; kept with a chance of 90 % or more; cloud: aws; purchase: on demand"
     )
-    assert story.shows_chance
-    assert story.rows[0].chance == "97 %"
-    assert not tell(recommendation(), None, TODAY).shows_chance
+    assert summary.shows_chance
+    assert summary.rows[0].chance == "97 %"
+    assert not summarize(recommendation(), None, TODAY).shows_chance
 
 
 def test_what_was_not_seen_is_named() -> None:
     """Coverage, unmeasured phases, compilation, and the profile's own notes."""
     compiled = ProfileSource(how="real", tool_version="0", compiled=True)
-    story = tell(
+    summary = summarize(
         recommendation(), profile(measured=measured_step(), source=compiled, notes=("a note",)), TODAY
     )
-    told = tuple(note for note in story.notes if not note.startswith("Calibration of"))
+    told = tuple(note for note in summary.notes if not note.startswith("Calibration of"))
     assert told == (
         "Trace coverage: 99.9 % of the bytes moved belong to operations whose FLOPs are known.",
         "The step runs under torch.compile; the trace is of the uncompiled step.",
         "Not measured: transfer to the device, validation.",
         "a note",
     )
-    unmeasured = tell(recommendation(job=job(measured_on=None, measured_step_s=None)), None, TODAY)
+    unmeasured = summarize(recommendation(job=job(measured_on=None, measured_step_s=None)), None, TODAY)
     assert any(note.startswith("No step was measured") for note in unmeasured.notes)
 
 
 def test_a_cut_list_says_so() -> None:
     """How many feasible options there were is part of the answer."""
-    assert tell(recommendation(), None, TODAY).order == "9 of 412 feasible options, cheapest first"
+    assert summarize(recommendation(), None, TODAY).order == "9 of 412 feasible options, cheapest first"
 
 
 def test_the_report_says_which_ranked_devices_the_calibration_has_seen() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders.recommendations import interval as make_interval
 from builders.recommendations import option
-from trainfare.report.price_age import PriceBirth, price_age, price_ages
+from trainfare.report.price_age import PriceDate, price_age, price_ages
 from trainfare.report.wording import (
     cloud_words,
     count_words,
@@ -87,7 +87,7 @@ def test_counts_and_names_in_words() -> None:
 )  # fmt: skip
 def test_a_price_is_as_old_as_its_date_can_prove(observed_on: str, text: str, stale: bool) -> None:
     """A month is its whole span and its older end decides; what cannot be told is stale, never fresh."""
-    age = price_age(PriceBirth(observed_on), TODAY)
+    age = price_age(PriceDate(observed_on), TODAY)
     assert (age.text, age.stale) == (text, stale)
 
 
@@ -100,22 +100,22 @@ def test_a_price_is_as_old_as_its_date_can_prove(observed_on: str, text: str, st
 def test_a_fetched_price_is_as_old_as_its_fetch(hours: float, option: str, text: str, stale: bool) -> None:
     """24 hours on demand, 1 hour spot; a fetch from the future is never fresh."""
     fetched = (NOON - timedelta(hours=hours)).isoformat()
-    age = price_age(PriceBirth("2020-01-01", fetched, option), NOON)
+    age = price_age(PriceDate("2020-01-01", fetched, option), NOON)
     assert (age.text, age.stale) == (text, stale)
 
 
 def test_a_date_alone_proves_no_spot_price_and_a_contract_needs_no_proof() -> None:
     """Today's date may be 23 hours ago; a negotiated rate of last year still holds."""
-    assert price_age(PriceBirth("2026-11-24", None, "spot"), NOON).stale
-    assert not price_age(PriceBirth("2025-01-01", by_contract=True), NOON).stale
-    assert price_age(PriceBirth("2026-11-24", "not a moment"), NOON).text == "age unknown"
+    assert price_age(PriceDate("2026-11-24", None, "spot"), NOON).stale
+    assert not price_age(PriceDate("2025-01-01", by_contract=True), NOON).stale
+    assert price_age(PriceDate("2026-11-24", "not a moment"), NOON).text == "age unknown"
 
 
 @settings(deadline=None)
 @given(st.dates(), st.dates(), st.sampled_from(["%Y-%m-%d", "%Y-%m", "%Y"]))
 def test_ages_are_never_negative_and_old_is_never_fresh(observed: date, as_of: date, precision: str) -> None:
     """With the clock set to any day, no age is negative and nothing older than a day counts as fresh."""
-    age = price_age(PriceBirth(observed.strftime(precision).zfill(4)), as_of)
+    age = price_age(PriceDate(observed.strftime(precision).zfill(4)), as_of)
     assert age.days is None or age.days >= 0
     if as_of - observed > timedelta(days=1) or observed > as_of + timedelta(days=366):
         assert age.stale
@@ -123,9 +123,9 @@ def test_ages_are_never_negative_and_old_is_never_fresh(observed: date, as_of: d
 
 def test_many_dates_become_one_phrase() -> None:
     """One date is one age; several are the oldest and the newest."""
-    assert price_ages(frozenset({PriceBirth("2026-07-20")}), TODAY) == "prices from 2026-07-20, 127 days old"
-    dates = {PriceBirth("2026-11-20"), PriceBirth("2026-03"), PriceBirth("2026-07-20")}
+    assert price_ages(frozenset({PriceDate("2026-07-20")}), TODAY) == "prices from 2026-07-20, 127 days old"
+    dates = {PriceDate("2026-11-20"), PriceDate("2026-03"), PriceDate("2026-07-20")}
     both = price_ages(frozenset(dates), TODAY)
     assert both == "prices from 2026-03 (8 months old) to 2026-11-20 (4 days old)"
-    fetched = price_ages(frozenset({*dates, PriceBirth("2025-06-05", "2026-11-24T09:00:00Z")}), NOON)
+    fetched = price_ages(frozenset({*dates, PriceDate("2025-06-05", "2026-11-24T09:00:00Z")}), NOON)
     assert fetched == "prices from 2026-03 (8 months old) to 2026-11-24 (3 hours old)"

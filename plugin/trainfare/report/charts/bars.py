@@ -1,11 +1,11 @@
-"""The stacked bars of where one optimizer step goes, predicted and measured."""
+"""Stacked bars of where the time of one optimizer step goes, predicted and measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from trainfare.report.charts.scatter import cost_time_chart, option_label
+from trainfare.report.charts.cost_time import option_label
 from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.facts import measured_phases
 from trainfare.report.rows import PART_NAMES, part_seconds
@@ -13,21 +13,15 @@ from trainfare.report.wording import duration, percent
 from trainfare_core.job_profile import MeasuredStep
 from trainfare_core.recommendation import Option
 
-__all__ = ["cost_time_chart", "phases_chart", "step_chart"]
+__all__ = ["phases_chart", "step_chart"]
 
-_PHASE_NAMES: Final = (
-    "waiting for data",
-    "transfer to the device",
-    "forward",
-    "backward",
-    "optimizer",
-    "other",
-)
+_SMALLEST_LABELLED: Final = 0.06
+"""Shares below 6 % of the step have no room for their number inside the bar; the table has it."""
 
 
 def step_chart(options: Sequence[Option]) -> str:
     """
-    Return stacked bars of where one optimizer step goes, one bar an option, as inline SVG.
+    Return one stacked bar for each option, with the parts of its predicted step, as inline SVG.
 
     Args:
         options: at least one ranked option, best first.
@@ -35,16 +29,11 @@ def step_chart(options: Sequence[Option]) -> str:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    names = [option_label(option) for option in options]
-    rows = [part_seconds(option.step_parts) for option in options]
-    totals = [duration(option.step_s.mid, "auto") for option in options]
     return _bars(
         "step",
         "Where the step's time goes",
-        "One bar an option: the shares of its predicted optimizer step. The table holds the same numbers.",
-        names,
-        rows,
-        totals,
+        "One bar for each option: the parts of its predicted optimizer step. The table has the same numbers.",
+        {option_label(option): (part_seconds(option.step_parts), option.step_s.mid) for option in options},
         PART_NAMES,
     )
 
@@ -56,16 +45,15 @@ def phases_chart(measured: MeasuredStep) -> str:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    phases_s = [times.median_s if times is not None else 0.0 for _, times in measured_phases(measured)]
-    other_s = max(0.0, measured.step.median_s - sum(phases_s))
+    phases = measured_phases(measured)
+    phases_s = [0.0 if times is None else times.median_s for _, times in phases]
+    step_s = measured.step.median_s
     return _bars(
         "phases",
         "Where the measured step's time went",
-        "Median of each measured phase as a share of the step; what no phase explains is 'other'.",
-        ["measured"],
-        [(*phases_s, other_s)],
-        [duration(measured.step.median_s, "auto")],
-        _PHASE_NAMES,
+        "Median of each measured phase as a share of the step; 'other' is the time outside the measured phases.",
+        {"measured": ((*phases_s, max(0.0, step_s - sum(phases_s))), step_s)},
+        (*(name for name, _ in phases), "other"),
     )
 
 
@@ -73,45 +61,40 @@ def _bars(
     name: str,
     title: str,
     description: str,
-    labels: Sequence[str],
-    rows: Sequence[Sequence[float]],
-    totals: Sequence[str],
-    parts: Sequence[str],
+    bars: dict[str, tuple[Sequence[float], float]],
+    part_names: Sequence[str],
 ) -> str:
+    """Draw bars of length 1 that are split in proportion to their parts; the total stands at the end."""
+
     def fill(figure: Figure) -> None:
         axes = figure.add_subplot()
-        places = range(len(labels))
+        labels = list(bars)
         starts = [0.0] * len(labels)
-        for index, part in enumerate(parts):
-            shares = [row[index] / sum(row) if sum(row) else 0.0 for row in rows]
+        for index, part in enumerate(part_names):
+            shares = [parts[index] / (sum(parts) or 1.0) for parts, _ in bars.values()]
             if not any(shares):
                 continue
-            axes.barh(
-                places, shares, left=starts, height=0.62, color=COLOURS[f"part-{index + 1}"], label=part
+            drawn = axes.barh(
+                labels, shares, left=starts, height=0.62, color=COLOURS[f"part-{index + 1}"], label=part
             )
-            for place, (start, share) in enumerate(zip(starts, shares, strict=True)):
-                if share >= 0.06:
-                    axes.text(
-                        start + share / 2, place, percent(share),
-                        ha="center", va="center", fontsize=9, color=COLOURS["on-part"],
-                    )  # fmt: skip
+            axes.bar_label(
+                drawn,
+                [percent(share) if share >= _SMALLEST_LABELLED else "" for share in shares],
+                label_type="center",
+                fontsize=9,
+                color=COLOURS["on-part"],
+            )
             starts = [start + share for start, share in zip(starts, shares, strict=True)]
-        for place, total in enumerate(totals):
-            axes.text(1.012, place, total, va="center", fontsize=9)
-        axes.set_yticks(list(places), labels, color=COLOURS["ink"])
-        axes.set_xticks([])
-        axes.set_xlim(0, 1)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        figure.legend(
-            loc="outside upper left",
-            ncols=6,
-            fontsize=9,
-            handlelength=1.0,
-            columnspacing=1.2,
+        ends = axes.barh(labels, [0.0] * len(labels), left=1.0, color="none")
+        axes.bar_label(
+            ends, [duration(total_s, "auto") for _, total_s in bars.values()], padding=6, fontsize=9
         )
+        axes.set(xlim=(0, 1), ylim=(len(labels) - 0.5, -0.5), xticks=[])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelcolor=COLOURS["ink"])
+        axes.grid(visible=False)
+        figure.legend(loc="outside upper left", ncols=6, handlelength=1.0)
 
-    height = 0.8 + 0.42 * len(labels)
-    return draw(fill, name=name, title=title, description=description, size_inches=(8.0, height))
+    return draw(
+        fill, name=name, title=title, description=description, size_inches=(8.0, 0.8 + 0.42 * len(bars))
+    )

@@ -1,7 +1,8 @@
 """
-A matplotlib figure as inline SVG: the same bytes each time, colours from the page's style sheet.
+A matplotlib figure as inline SVG: the same bytes for the same input, colours from the page's style sheet.
 
-Drawn with the object-oriented API: no pyplot, no backend chosen, the user's style and rcParams left alone.
+Uses matplotlib's object-oriented API: pyplot is not imported, no backend is chosen, and the user's rcParams neither
+change nor apply.
 """
 
 from __future__ import annotations
@@ -15,34 +16,26 @@ from typing import Any, Final, TypeAlias
 from xml.etree import ElementTree as ET
 
 from trainfare.report.escape import terminal_text
+from trainfare.report.wording import usd
 
-__all__ = ["COLOURS", "Axes", "Figure", "draw", "part_of_matplotlib", "short"]
+__all__ = ["COLOURS", "DASHED", "DOTTED", "Axes", "Figure", "draw", "part_of_matplotlib", "short", "usd_tick"]
 
 Figure: TypeAlias = Any
 Axes: TypeAlias = Any
 """matplotlib's own types are only partly known to strict type checkers."""
 
+DASHED: Final = (0, (4, 3))
+DOTTED: Final = (0, (1, 2))
 
-COLOURS: Final = {
-    name: f"#{index:02x}fe{index:02x}"
-    for index, name in enumerate(
-        (
-            "ink",
-            "muted",
-            "grid",
-            "front",
-            *(f"cloud-{number}" for number in range(1, 7)),
-            *(f"part-{number}" for number in range(1, 7)),
-            "on-part",
-            "surface",
-        ),
-        start=1,
-    )
-}
-"""Stand-in colours by the name of the page's CSS variable: `draw` puts the variable in their place, so that
-one chart serves the light and the dark page."""
+_VARIABLES: Final = (
+    *("ink", "muted", "grid", "front", "on-part", "surface"),
+    *(f"{kind}-{number}" for kind in ("cloud", "part") for number in range(1, 7)),
+)
+COLOURS: Final = {name: f"#{index:02x}fe{index:02x}" for index, name in enumerate(_VARIABLES, start=1)}
+"""A placeholder colour for each CSS variable of the page: `draw` writes the variable in its place, so that one
+chart serves the light and the dark page."""
 
-_VARIABLES: Final = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
+_VARIABLE_OF: Final = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _STYLE: Final = {
     "svg.fonttype": "none",
@@ -55,18 +48,18 @@ _STYLE: Final = {
     "axes.facecolor": "none",
     "axes.edgecolor": COLOURS["muted"],
     "axes.labelcolor": COLOURS["ink"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.labelcolor": COLOURS["muted"],
-    "ytick.labelcolor": COLOURS["muted"],
+    **{f"{axis}tick.{part}": COLOURS["muted"] for axis in "xy" for part in ("color", "labelcolor")},
     "text.color": COLOURS["ink"],
     "grid.color": COLOURS["grid"],
     "axes.grid": True,
     "axes.axisbelow": True,
+    "figure.facecolor": "none",
     "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "legend.columnspacing": 1.2,
 }
 _LABEL_CHARS: Final = 30
-_DROPPED = frozenset({"metadata", "style"})
+"""Longest machine name in a chart; at 9 points about a fifth of the chart's width."""
 
 
 def draw(
@@ -81,7 +74,7 @@ def draw(
     Draw a figure and return it as an `<svg>` element for an HTML page.
 
     Args:
-        fill: puts the axes on the empty figure.
+        fill: draws on the empty figure.
         name: short ASCII word, unique in the page: prefix of every id.
         title: what the chart is, for screen readers.
         description: what it shows, in a sentence.
@@ -90,16 +83,14 @@ def draw(
     Raises:
         ImportError: matplotlib is not installed.
     """
-    mpl, style = part_of_matplotlib("matplotlib"), part_of_matplotlib("matplotlib.style")
+    style = part_of_matplotlib("matplotlib.style")
     canvas = part_of_matplotlib("matplotlib.backends.backend_svg").FigureCanvasSVG
     written = io.StringIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), style.context(["default", {**_STYLE, "svg.hashsalt": name}]):
         warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks: the browser has its own
-        with style.context("default"), mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-            figure = part_of_matplotlib("matplotlib.figure").Figure(figsize=size_inches, layout="constrained")
-            figure.patch.set_alpha(0.0)
-            fill(figure)
-            canvas(figure).print_svg(written, metadata={"Date": None, "Creator": None})
+        figure = part_of_matplotlib("matplotlib.figure").Figure(figsize=size_inches, layout="constrained")
+        fill(figure)
+        canvas(figure).print_svg(written, metadata={"Date": None})
     return _inline(written.getvalue(), name, title, description)
 
 
@@ -113,25 +104,27 @@ def short(text: str) -> str:
     return text if len(text) <= _LABEL_CHARS else f"{text[: _LABEL_CHARS - 1]}…"
 
 
+def usd_tick(dollars: float, _: int) -> str:
+    """Return the label of a tick in dollars, for `Axis.set_major_formatter`."""
+    return usd(max(0.0, float(dollars))).removesuffix(".00")
+
+
 def _inline(text: str, name: str, title: str, description: str) -> str:
-    root = ET.fromstring(text)  # noqa: S314 - what matplotlib has just written
-    view_box = root.get("viewBox", "")
-    root.attrib.clear()
-    root.attrib.update(
-        {"viewBox": view_box, "class": "chart", "role": "img", "aria-labelledby": f"{name}-title {name}-text"}
-    )
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if _local(child.tag) in _DROPPED:
-                parent.remove(child)
+    """Return a whole SVG document as one element: no namespaces, metadata or styles, ids prefixed by `name`."""
+    root = ET.fromstring(text)  # noqa: S314 - written by matplotlib just now
+    root.attrib = {"viewBox": root.get("viewBox", ""), "class": "chart", "role": "img"}
+    root.set("aria-labelledby", f"{name}-title {name}-desc")
     for element in root.iter():
+        for child in list(element):
+            if _local(child.tag) in {"metadata", "style"}:
+                element.remove(child)
         element.tag = _local(element.tag)
-        element.attrib = {_local(key): _attribute(key, value, name) for key, value in element.attrib.items()}
+        element.attrib = {_local(key): _attribute(_local(key), value, name) for key, value in element.items()}
         element.tail = None
         if element.tag not in {"text", "tspan"}:
             element.text = None
     for place, (tag, content) in enumerate((("title", title), ("desc", description))):
-        label = ET.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'text'}"})
+        label = ET.Element(tag, {"id": f"{name}-{tag}"})
         label.text = terminal_text(content)
         root.insert(place, label)
     return ET.tostring(root, encoding="unicode")
@@ -142,11 +135,10 @@ def _local(tag: str) -> str:
 
 
 def _attribute(key: str, value: str, name: str) -> str:
-    key = _local(key)
     if key == "id":
-        return value if value.startswith(f"{name}-") else f"{name}-{value}"
+        return f"{name}-{value}"
     if key == "href":
         return f"#{name}-{value.removeprefix('#')}"
     if key == "style":
-        return _HEX.sub(lambda found: _VARIABLES.get(found[0], found[0]), value)
+        return _HEX.sub(lambda found: _VARIABLE_OF.get(found[0], found[0]), value)
     return value.replace("url(#", f"url(#{name}-")

@@ -23,4 +23,4 @@ def render_strategy_html(answer: StrategyAnswer, *, as_of: date) -> str:
     story = tell_strategy(answer, as_of)
     wanted = any(line.usd is not None and line.quality is not None for line in answer.lines)
     chart = chart_or_none(lambda: strategy_chart(answer.lines, against=story.reference), wanted=wanted)
-    return environment().get_template("strategy.html.j2").render(story=story, chart=chart)
+    return environment().get_template("strategy.html.j2").render(summary=story, chart=chart)

@@ -10,7 +10,8 @@ import matplotlib as mpl
 import pytest
 
 from builders.recommendations import hostile_recommendation, interval, measured_step, option, recommendation
-from trainfare.report.charts.bars import cost_time_chart, phases_chart, step_chart
+from trainfare.report.charts.bars import phases_chart, step_chart
+from trainfare.report.charts.cost_time import cost_time_chart
 from trainfare_core.recommendation import Interval, StepParts
 
 

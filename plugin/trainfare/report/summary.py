@@ -19,14 +19,22 @@ from trainfare.report.facts import (
     phase_lines,
     profile_notes,
 )
-from trainfare.report.headline import Answer, answers, headline, picks
-from trainfare.report.later import Later, later
+from trainfare.report.headline import BestOption, best_options, headline, picks
+from trainfare.report.later_years import OutlookSummary, outlook_summary
 from trainfare.report.price_age import STALE_WORDS, day_words
-from trainfare.report.rows import CostLine, Row, StepLine, cost_line, row, shown_unit, step_line
+from trainfare.report.rows import (
+    CostLine,
+    RankingRow,
+    StepLine,
+    cost_line,
+    ranking_row,
+    shown_unit,
+    step_line,
+)
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["DETAILED_OPTIONS", "RejectionLine", "Story", "detailed_options", "tell"]
+__all__ = ["DETAILED_OPTIONS", "RejectionLine", "ReportSummary", "detailed_options", "summarize"]
 
 DETAILED_OPTIONS = 6
 """How many of the best options show where their step and their dollars go."""
@@ -52,19 +60,19 @@ class RejectionLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ReportSummary:
     """Everything a report says; empty texts and tuples are left out by the renderers."""
 
     job_name: str
     headline: str
     has_answer: bool
     basis_note: str
-    answers: tuple[Answer, ...]
-    later: Later | None
+    best_options: tuple[BestOption, ...]
+    outlook: OutlookSummary | None
     job: tuple[str, ...]
     asked: str
     order: str
-    rows: tuple[Row, ...]
+    rows: tuple[RankingRow, ...]
     shows_chance: bool
     legend: str
     steps: tuple[StepLine, ...]
@@ -78,7 +86,7 @@ class Story:
     made_by: str
 
 
-def tell(recommendation: Recommendation, profile: JobProfile | None, as_of: date) -> Story:
+def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of: date) -> ReportSummary:
     """
     Decide what the report says.
 
@@ -91,17 +99,17 @@ def tell(recommendation: Recommendation, profile: JobProfile | None, as_of: date
     unit, best = shown_unit(options), detailed_options(recommendation)
     titles = _titles(recommendation)
     measured = profile.measured if profile is not None else None
-    return Story(
+    return ReportSummary(
         job_name=recommendation.job.name,
         headline=headline(recommendation, as_of),
         has_answer=bool(options),
         basis_note=basis_note(recommendation, profile),
-        answers=answers(recommendation, as_of),
-        later=later(recommendation),
+        best_options=best_options(recommendation, as_of),
+        outlook=outlook_summary(recommendation),
         job=job_facts(recommendation.job),
         asked=asked_for(recommendation.constraints),
         order=_order(recommendation),
-        rows=tuple(row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
+        rows=tuple(ranking_row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
         shows_chance=any(option.probability_within is not None for option in options),
         legend=_legend(),
         steps=tuple(step_line(option) for option in best),

@@ -1,4 +1,4 @@
-"""What the report says about the years after: one sentence on top, the fan, and what is counted."""
+"""The cost outlook of a report: the sentence on top, the chart of later months, and what is counted."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
 from trainfare.report import render_html, render_markdown, render_terminal
 from trainfare.report.charts.fan import fan_chart
-from trainfare.report.later import Later, later
+from trainfare.report.later_years import OutlookSummary, outlook_summary
 from trainfare_core.recommendation import Constraints, Recommendation
 
 TODAY = date(2026, 11, 24)
 
 
-def big(**asked: Any) -> Recommendation:
+def large_run(**asked: Any) -> Recommendation:
     return recommendation(
         options=(option(usd=2000.0, hours=40.0),), fastest_rank=1, constraints=Constraints(**asked)
     )
 
 
-def told(answer: Recommendation) -> Later:
-    found = later(answer)
+def summary_of(answer: Recommendation) -> OutlookSummary:
+    found = outlook_summary(answer)
     assert found is not None
     return found
 
@@ -39,7 +39,7 @@ def told(answer: Recommendation) -> Later:
         (
             {},
             "Train now or wait: cannot tell",
-            "Train now if a month earlier is worth more than $114 to you.",
+            "Train now if having the model a month earlier is worth more than $114 to you.",
         ),
         ({"value_usd_per_month": 50.0}, "Train now or wait: cannot tell", "may be more or less"),
         (
@@ -52,37 +52,37 @@ def told(answer: Recommendation) -> Later:
     ],
 )
 def test_the_sentence(asked: dict[str, Any], verdict: str, words: str) -> None:
-    """Costs now and in a year with their interval, the break-even value with its own, and what follows."""
-    found = told(big(**asked))
+    """Costs now and in a year and the break-even value, each with its interval, and the advice."""
+    found = summary_of(large_run(**asked))
     assert found.verdict == verdict
     assert words in found.sentence
     assert "This run costs $2,000 now; in 12 months $1,482 [" in found.sentence
-    assert "Break-even value of waiting: $58 a month [" in found.sentence
+    assert "Waiting breaks even at a value of $58 a month [" in found.sentence
 
 
-def test_both_ends_are_said_where_waiting_surely_saves() -> None:
+def test_both_thresholds_are_given_where_waiting_surely_saves() -> None:
     """With a break-even value above 0 there are two thresholds."""
-    sure = big(confidence=0.5)
+    sure = large_run(confidence=0.5)
     assert sure.outlook is not None
-    assert ", wait if less than $" in told(sure).sentence
+    assert ", wait if less than $" in summary_of(sure).sentence
 
 
-def test_what_the_costs_are_for() -> None:
+def test_costs_per_1000_steps() -> None:
     """A run of unknown length is forecast for 1,000 steps."""
-    assert "1,000 steps cost $" in told(recommendation(basis="per_1000_steps")).sentence
+    assert "1,000 steps cost $" in summary_of(recommendation(basis="per_1000_steps")).sentence
 
 
 def test_parts_are_named_counted_or_not() -> None:
     """Hardware, price and software; software with what it would bring."""
-    notes = told(big()).notes
-    assert "26 % less a year (18 to 33 %). Counted." in notes[0]
-    assert "56 % down to 128 % up" in notes[1]
-    assert "Not counted, as they need new code" in notes[2]
+    notes = summary_of(large_run()).notes
+    assert "26 % less each year (90 % interval 18 to 33 %). Counted." in notes[0]
+    assert "56 % down and 128 % up" in notes[1]
+    assert "Not counted, because they need new code" in notes[2]
 
 
-def test_every_rendering_has_it_on_top() -> None:
+def test_every_format_has_the_verdict_on_top() -> None:
     """Terminal, Markdown and page: the verdict before the ranking, the table after it."""
-    answer = big()
+    answer = large_run()
     sentence = "This run costs $2,000 now; in 12 months $1,482"
     terminal = render_terminal(answer, as_of=TODAY)
     markdown = render_markdown(answer, as_of=TODAY)
@@ -94,28 +94,28 @@ def test_every_rendering_has_it_on_top() -> None:
         assert "What it costs later" in flat
 
 
-def test_without_an_outlook_the_report_is_silent() -> None:
-    """Nothing to forecast, nothing said."""
-    assert later(no_answer()) is None
+def test_without_an_outlook_the_report_has_no_such_section() -> None:
+    """No ranked option: neither a verdict nor the table."""
+    assert outlook_summary(no_answer()) is None
     for render in (render_terminal, render_markdown, render_html):
         assert "costs later" not in render(no_answer(), as_of=TODAY)
         assert "Train now" not in render(no_answer(), as_of=TODAY)
 
 
-def test_the_fan_has_two_bands_and_three_parts() -> None:
+def test_the_chart_has_two_intervals_and_three_parts() -> None:
     """50 and 90 %, list price, hardware and software, each in the legend; axes say what they are."""
-    answer = big()
+    answer = large_run()
     assert answer.outlook is not None
     svg = ET.fromstring(fan_chart(answer.outlook, per_1000_steps=False))
     texts = {"".join(element.itertext()) for element in svg.iter("text")}
-    assert {"90 % within", "50 % within", "price: this machine type", "+ hardware: newer machines",
+    assert {"90 % interval", "50 % interval", "price: this machine type", "+ hardware: newer machines",
             "+ software: new methods", "cost of the run", "now", "36", "$0"} <= texts  # fmt: skip
     bands = [g for g in svg.iter("g") if (g.get("id") or "").startswith("later-FillBetween")]
     assert len(bands) == 2
     assert "cost of 1,000 steps" in fan_chart(answer.outlook, per_1000_steps=True)
 
 
-def test_recommend_answers_it() -> None:
+def test_recommend_computes_the_outlook() -> None:
     """The main path: prices in, outlook out, from the date of the price and never from the clock."""
     answer = recommend(small_job(), price_book=book(offer_row()), value_usd_per_month=1e6)
     assert answer.outlook is not None
@@ -126,7 +126,7 @@ def test_recommend_answers_it() -> None:
     assert answer.to_json() == again.to_json()
 
 
-def test_fare_meter_asks_with_its_own_value() -> None:
+def test_fare_meter_passes_its_value_per_month() -> None:
     """`FareMeter(value_usd_per_month=...)` reaches the outlook of the report at the end of a run."""
     settings = MeterSettings(value_usd_per_month=1e9, providers=("aws",), purchase=("on_demand",))
     answer = MeterServices().recommend(small_job(), settings)

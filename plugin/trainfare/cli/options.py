@@ -1,0 +1,268 @@
+"""
+The options that several commands share, and `grouped`, which lets a command take them as one dataclass.
+
+Typer reads a function's signature and has no option groups of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from trainfare.prices.sources import OnStale, PriceChoice
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainfare_core.recommendation import Constraints
+
+__all__ = [
+    "PURCHASE_HELP",
+    "Accelerators",
+    "AgedPriceOptions",
+    "AllowStale",
+    "AsOf",
+    "CacheFolder",
+    "Deadline",
+    "DecisionPriceOptions",
+    "JobArgument",
+    "LockFile",
+    "OutputFile",
+    "OwnPrices",
+    "PriceOptions",
+    "Providers",
+    "Regions",
+    "RunLimits",
+    "Services",
+    "TableOrJson",
+    "grouped",
+    "hours_of",
+    "moment",
+]
+
+PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ...; may be repeated"
+_DEADLINE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
+_HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
+
+JobArgument = Annotated[
+    str, typer.Argument(help="profile file, '-' for standard input, or a TARGET such as train.py:job")
+]
+Providers = Annotated[list[str] | None, typer.Option("--provider", help="cloud, e.g. aws; may be repeated")]
+Services = Annotated[list[str] | None, typer.Option("--service", help="e.g. sagemaker; may be repeated")]
+Regions = Annotated[list[str] | None, typer.Option("--region", help="e.g. us-east-1; may be repeated")]
+Accelerators = Annotated[
+    list[str] | None,
+    typer.Option("--accelerator", help="e.g. H100-SXM-80GB, or H100 for every variant; may be repeated"),
+]
+Deadline = Annotated[
+    str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 2d or 90m")
+]
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="new file to write instead of printing")
+]
+TableOrJson = Annotated[Literal["table", "json"], typer.Option("--format", help="output format")]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="folder of the fetched price lists; default: TRAINFARE_PRICE_CACHE, or your user cache",
+    ),
+]
+LockFile = Annotated[
+    Path | None,
+    typer.Option("--lock", metavar="FILE", help="use only the prices of this lock file, e.g. trainfare.lock"),
+]
+OwnPrices = Annotated[
+    Path | None,
+    typer.Option(
+        "--own-prices",
+        metavar="FILE",
+        help="TOML file of your discounts and rates; default: the file that TRAINFARE_OWN_PRICES names",
+    ),
+]
+AllowStale = Annotated[
+    bool, typer.Option("--allow-stale", help="also use live prices fetched more than 30 days ago")
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="DATE",
+        help="count price ages to YYYY-MM-DD or YYYY-MM-DDTHH:MM in UTC; default: now",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """What a run may cost, how long it may take and where it may run."""
+
+    max_usd: Annotated[float | None, typer.Option(help="budget of the whole run, USD")] = None
+    deadline: Deadline = None
+    confidence: Annotated[
+        float, typer.Option(help="probability with which budget and deadline must be kept, 0.5 to 1")
+    ] = 0.9
+    provider: Providers = None
+    region: Regions = None
+    purchase: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{PURCHASE_HELP}; default: on_demand and spot, for check on_demand only"),
+    ] = None
+    max_nodes: Annotated[int, typer.Option(min=1, max=16, help="most machines in one run")] = 4
+
+    def constraints(
+        self, *, default_purchase: Sequence[str] | None = None, value_usd_per_month: float | None = None
+    ) -> Constraints:
+        """
+        Return the limits as the ranking takes them.
+
+        Raises:
+            InputError: a number out of range, or `--deadline` is not a time.
+        """
+        from trainfare.prices.constraints import constraints_of
+
+        return constraints_of(
+            max_usd=self.max_usd,
+            deadline_hours=hours_of(self.deadline),
+            value_usd_per_month=value_usd_per_month,
+            confidence=self.confidence,
+            providers=self.provider,
+            regions=self.region,
+            purchase=self.purchase or default_purchase,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOptions:
+    """Which prices to read, and the moment to count their age to."""
+
+    lock: LockFile = None
+    own_prices: OwnPrices = None
+    as_of: AsOf = None
+
+    def choice(self) -> PriceChoice:
+        """
+        Return the prices to load.
+
+        Raises:
+            InputError: `--as-of` is not a date.
+        """
+        return PriceChoice(lock=self.lock, own_prices=self.own_prices, now=moment(self.as_of))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgedPriceOptions(PriceOptions):
+    """Prices for a list: live ones of any age are shown, with their age."""
+
+    max_price_age_days: Annotated[
+        float | None,
+        typer.Option(help="oldest acceptable price, in days; default: the lock's limit, or none"),
+    ] = None
+    on_stale: Annotated[
+        OnStale | None,
+        typer.Option(
+            help="prices past that age: warn, or fail with exit code 3; default: as the lock says, or warn"
+        ),
+    ] = None
+
+    def choice(self) -> PriceChoice:
+        """
+        Return the prices to load.
+
+        Raises:
+            InputError: `--as-of` is not a date.
+        """
+        return dataclasses.replace(
+            PriceOptions.choice(self),
+            allow_stale=True,
+            max_price_age_days=self.max_price_age_days,
+            on_stale=self.on_stale,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionPriceOptions(AgedPriceOptions):
+    """Prices to rank with: live ones fetched more than 30 days ago only with `--allow-stale`."""
+
+    allow_stale: AllowStale = False
+
+    def choice(self) -> PriceChoice:
+        """
+        Return the prices to load.
+
+        Raises:
+            InputError: `--as-of` is not a date.
+        """
+        return dataclasses.replace(AgedPriceOptions.choice(self), allow_stale=self.allow_stale)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """
+    Return the command with each parameter that is a dataclass replaced by the dataclass's fields.
+
+    Typer then makes one option of each field; the command receives the dataclass filled in.
+    """
+    parameters = list(inspect.signature(command, eval_str=True).parameters.values())
+    groups: dict[str, Any] = {
+        each.name: each.annotation for each in parameters if dataclasses.is_dataclass(each.annotation)
+    }
+    members = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{member: values.pop(member) for member in members[name]})
+        command(**values)
+
+    flat = [
+        member.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in parameters
+        for member in (members[each.name].values() if each.name in groups else (each,))
+    ]
+    run.__dict__["__signature__"] = inspect.Signature(flat)
+    return run
+
+
+def hours_of(deadline: str | None) -> float | None:
+    """
+    Return `--deadline` in hours: a number of hours, or a number followed by m, h or d.
+
+    Raises:
+        InputError: anything else.
+    """
+    if deadline is None:
+        return None
+    found = _DEADLINE.fullmatch(deadline.strip().lower())
+    if found is None:
+        raise InputError(f"--deadline {deadline!r}: not a time; give hours such as 12, 12h, 2d or 90m")
+    return float(found[1]) * _HOURS_PER_UNIT[found[2]]
+
+
+def moment(as_of: str | None) -> datetime:
+    """
+    Return the moment of `--as-of`: the end of a day, a minute of it in UTC, or now for None.
+
+    Raises:
+        InputError: neither a day nor a day with a time.
+    """
+    if as_of is None:
+        return datetime.now(tz=timezone.utc)
+    from trainfare_core.prices.freshness import end_of_day  # imports polars, which --help does not need
+
+    try:
+        if len(as_of) == len("2026-01-31"):
+            return end_of_day(date.fromisoformat(as_of))
+        return datetime.strptime(f"{as_of.removesuffix('Z')}+0000", "%Y-%m-%dT%H:%M%z")
+    except ValueError as error:
+        raise InputError(
+            f"--as-of {as_of!r}: give a day as YYYY-MM-DD, or YYYY-MM-DDTHH:MM in UTC"
+        ) from error

@@ -1,0 +1,56 @@
+"""Where a command's text goes: standard output or a new file; warnings go to standard error."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from trainfare.report.escape import terminal_text
+from trainfare.report.tables import UNLIMITED_WIDTH
+from trainfare_core.errors import InputError
+
+__all__ = ["check_writable", "output_width", "warn", "write_answer"]
+
+
+def check_writable(out: Path | None) -> None:
+    """
+    Check that `--output` names a new file in an existing folder; called before the work is done.
+
+    Raises:
+        InputError: the file exists, or its folder does not.
+    """
+    if out is None:
+        return
+    if out.exists() or out.is_symlink():
+        raise InputError(f"--output {out}: exists already; move it away or name another file")
+    if not out.parent.is_dir():
+        raise InputError(f"--output {out}: there is no folder {out.parent}; make it first")
+
+
+def write_answer(text: str, out: Path | None) -> None:
+    """
+    Write a command's answer to a new file, or to standard output where `out` is None.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from trainfare_providers.disk.files import write_text
+
+    write_text(out, text)
+    sys.stderr.write(f"wrote {out}\n")
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Write one warning a line to standard error."""
+    for line in lines:
+        sys.stderr.write(f"warning: {terminal_text(line)}\n")
+
+
+def output_width() -> int:
+    """Return the terminal's columns, or `UNLIMITED_WIDTH` where standard output is not a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED_WIDTH
