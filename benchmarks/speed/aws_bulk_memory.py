@@ -23,7 +23,7 @@ from threading import Thread
 from benchmarks.speed.resident_memory import peak_resident_bytes
 from benchmarks.truth_table import write_json
 from trainfare_providers.aws import AwsPrices, Sites
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 
 LIMIT_MIB = 200.0
 """Resident memory of the reader, whatever the size of the file."""
@@ -119,9 +119,9 @@ def read(url: str) -> dict[str, float]:
     """Read both offer files in this process; return memory, times and numbers of rows."""
     before_mib = peak_resident_bytes() / 2**20
     began, cpu_began = time.perf_counter(), time.process_time()
-    with Outlet("aws", budget_s=AwsPrices.budget_s) as outlet:
+    with HttpClient("aws", budget_s=AwsPrices.budget_s) as http:
         fetched = AwsPrices(regions=["us-east-1"], plan_files=False, sites=Sites(url, f"{url}/none")).fetch(
-            outlet
+            http
         )
     rows = sum(
         one.rows.height + sum(tally.rows for tally in (*one.filtered, *one.quarantined)) for one in fetched

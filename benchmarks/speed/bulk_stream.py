@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.speed.resident_memory import peak_resident_bytes
 from benchmarks.truth_table import write_json
-from trainfare_providers.http.outlet import BULK_LIMITS, Outlet
+from trainfare_providers.http.client import BULK_LIMITS, HttpClient
 
 ROW = b'"SKU0000000000001","OnDemand","2026-07-01","$per On Demand Linux p4d.24xlarge","Hrs","21.9576420000","USD"\n'
 BLOCK = ROW * (2**20 // len(ROW))
@@ -71,8 +71,8 @@ def main() -> None:
         before, began = peak_resident_bytes(), time.perf_counter()
         lines = size = 0
         with (
-            Outlet("aws", budget_s=BULK_LIMITS.total_s) as outlet,
-            outlet.stream(f"http://127.0.0.1:{port}/offers.csv", limits=BULK_LIMITS) as chunks,
+            HttpClient("aws", budget_s=BULK_LIMITS.total_s) as http,
+            http.stream(f"http://127.0.0.1:{port}/offers.csv", limits=BULK_LIMITS) as chunks,
         ):
             for chunk in chunks:
                 lines += chunk.count(b"\n")

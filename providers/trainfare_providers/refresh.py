@@ -18,8 +18,8 @@ from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_core.prices.intake import Intake, Tally
 from trainfare_providers.disk.cache import BookCache, BookFacts, CachedBook
-from trainfare_providers.http.outlet import Outlet
-from trainfare_providers.sanity import judge, may_replace
+from trainfare_providers.http.client import HttpClient
+from trainfare_providers.sanity import judge, why_not_replaced
 
 __all__ = ["FetchedRows", "LiveSource", "RefreshResult", "load_last_good", "refresh"]
 
@@ -66,7 +66,7 @@ class LiveSource(Protocol):
     needs: tuple[str, ...]
     budget_s: float
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Ask the cloud.
 
@@ -120,7 +120,7 @@ def refresh(
     *,
     cache: BookCache,
     now: datetime,
-    outlet: Outlet | None = None,
+    http: HttpClient | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> RefreshResult:
     """
@@ -130,7 +130,7 @@ def refresh(
         source: a cloud.
         cache: where its last good prices are.
         now: the time, with its zone; what is kept is dated by it.
-        outlet: the way out; None makes one with the source's own budget, and closes it.
+        http: the way out; None makes one with the source's own budget, and closes it.
         progress: told in a few words what is being done.
 
     Raises:
@@ -142,7 +142,7 @@ def refresh(
         last = cache.read(source.name)
         say("asking for prices")
         try:
-            parts = _fetch(source, outlet)
+            parts = _fetch(source, http)
             say("checking what came")
             gained = _judged(source.name, parts, last, cache, now)
         except PricesUnavailableError as error:
@@ -175,10 +175,10 @@ class _Gained:
     replaced: bool
 
 
-def _fetch(source: LiveSource, outlet: Outlet | None) -> tuple[FetchedRows, ...]:
-    if outlet is not None:
-        return source.fetch(outlet)
-    with Outlet(source.name, budget_s=source.budget_s) as own:
+def _fetch(source: LiveSource, http: HttpClient | None) -> tuple[FetchedRows, ...]:
+    if http is not None:
+        return source.fetch(http)
+    with HttpClient(source.name, budget_s=source.budget_s) as own:
         return source.fetch(own)
 
 
@@ -237,9 +237,9 @@ def _merged(
             continue
         key = (intake.provider, intake.service)
         fresh, stored, here = (_of_service(frame, *key) for frame in (new, old, asked))
-        verdict = may_replace(fresh, stored.join(here, on=_PART, how="semi"))
-        if not verdict.may:
-            problems.append(f"{'/'.join(key)}: {verdict.why}; the last good prices stay")
+        why = why_not_replaced(fresh, stored.join(here, on=_PART, how="semi"))
+        if why is not None:
+            problems.append(f"{'/'.join(key)}: {why}; the last good prices stay")
             rows.append(stored)
             counts.append(before.get(key, intake) if stored.height else intake)
             continue

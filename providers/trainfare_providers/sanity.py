@@ -17,7 +17,7 @@ import polars as pl
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prices.intake import KEY_COLUMNS, Intake, Tally, accept_rows
 
-__all__ = ["MAX_JUMP", "Judged", "Verdict", "judge", "may_replace"]
+__all__ = ["MAX_JUMP", "Judged", "judge", "why_not_replaced"]
 
 MAX_JUMP: Final = 5.0
 """A price that moves by more than this factor is believed when a second fetch says the same."""
@@ -63,14 +63,6 @@ class Judged:
     unconfirmed: pl.DataFrame
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether new prices may replace old ones; `why` says why not."""
-
-    may: bool
-    why: str = ""
-
-
 def judge(
     rows: pl.DataFrame,
     *,
@@ -107,25 +99,23 @@ def judge(
     )
 
 
-def may_replace(new: pl.DataFrame, old: pl.DataFrame) -> Verdict:
+def why_not_replaced(new: pl.DataFrame, old: pl.DataFrame) -> str | None:
     """
-    Return whether new prices may replace old ones of the same cloud service.
+    Return why new prices may not replace old ones of the same cloud service, or None where they may.
 
     They must be at least half as many, and 95 % of the prices that both have within a factor of 10.
     """
     if new.is_empty():
-        return Verdict(False, "not one usable price came")
+        return "not one usable price came"
     if new.height < _MIN_ROWS_KEPT * old.height:
-        return Verdict(False, f"only {new.height:,} prices came, {old.height:,} were there")
+        return f"only {new.height:,} prices came, {old.height:,} were there"
     both = new.join(old, on=list(KEY_COLUMNS), how="inner", nulls_equal=True, suffix="_old")
     factor = pl.col("usd_per_hour") / pl.col("usd_per_hour_old")
     within = both.filter(factor.is_between(1 / _MAX_FACTOR, _MAX_FACTOR)).height
     if within < _MIN_WITHIN_FACTOR * both.height:
         far = both.height - within
-        return Verdict(
-            False, f"{far:,} of {both.height:,} prices moved by more than a factor of {_MAX_FACTOR:g}"
-        )
-    return Verdict(True)
+        return f"{far:,} of {both.height:,} prices moved by more than a factor of {_MAX_FACTOR:g}"
+    return None
 
 
 def _mark(rows: pl.DataFrame, wrong: pl.Expr, why: str) -> pl.DataFrame:

@@ -152,11 +152,11 @@ def _refreshed(
     stop: threading.Event,
     progress: Callable[[str], None],
 ) -> CloudUpdate:
-    from trainfare_providers.http.outlet import Outlet
+    from trainfare_providers.http.client import HttpClient
     from trainfare_providers.refresh import refresh
 
-    with Outlet(source.name, budget_s=source.budget_s, cancelled=stop.is_set) as outlet:
-        result = refresh(source, cache=cache, now=now, outlet=outlet, progress=progress)
+    with HttpClient(source.name, budget_s=source.budget_s, cancelled=stop.is_set) as http:
+        result = refresh(source, cache=cache, now=now, http=http, progress=progress)
     return _told(name, result)
 
 

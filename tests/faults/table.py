@@ -28,10 +28,10 @@ from builders.offers import book_of, offer_row
 from faults.server import FaultServer, Script, tls_twin
 from trainfare_core.errors import FetchError
 from trainfare_providers.disk.cache import BookCache, BookFacts
-from trainfare_providers.http.outlet import Limits, Outlet
+from trainfare_providers.http.client import HttpClient, Limits
 from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
 
-__all__ = ["FAULT_CASES", "NOW", "FaultCase", "Waits", "error_of", "faulty_outlet", "put_through"]
+__all__ = ["FAULT_CASES", "NOW", "FaultCase", "Waits", "error_of", "faulty_client", "put_through"]
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 QUICK = Limits(connect_s=0.5, read_s=0.1, total_s=0.9, max_body_bytes=100_000)
@@ -218,11 +218,11 @@ FAULT_CASES: tuple[FaultCase, ...] = (
     # Redirects.
     redirect("redirect loop", "more than 5 times", "/round", 6),
     redirect("ten redirects", "more than 5 times", "deeper/", 6),
-    redirect("redirect to a file", "where prices may not be read", "file:///etc/passwd", 1),
-    redirect("redirect elsewhere", "where prices may not be read", "https://example.com/", 1),
-    redirect("redirect nowhere", "where prices may not be read", "http://[", 1),
-    redirect("redirect with a user", "where prices may not be read", "http://me:pw@127.0.0.1/", 1),
-    redirect("redirect to http", "where prices may not be read", "http://127.0.0.1/", 1, "tls"),
+    redirect("redirect to a file", "to an address that may not be used", "file:///etc/passwd", 1),
+    redirect("redirect elsewhere", "to an address that may not be used", "https://example.com/", 1),
+    redirect("redirect nowhere", "to an address that may not be used", "http://[", 1),
+    redirect("redirect with a user", "to an address that may not be used", "http://me:pw@127.0.0.1/", 1),
+    redirect("redirect to http", "to an address that may not be used", "http://127.0.0.1/", 1, "tls"),
     # Identity.
     FaultCase("untrusted", "certificate cannot be trusted", None, via="untrusted", waits=()),
     FaultCase("expired", "certificate cannot be trusted", None, via="expired", waits=()),
@@ -231,10 +231,10 @@ FAULT_CASES: tuple[FaultCase, ...] = (
 
 
 @contextmanager
-def faulty_outlet(
+def faulty_client(
     case: FaultCase, cloud: str = "aws", **changes: Any
-) -> Iterator[tuple[Outlet, str, FaultServer | None, Waits]]:
-    """The way out to a server that has this fault everywhere: outlet, base URL, server if any, waits."""
+) -> Iterator[tuple[HttpClient, str, FaultServer | None, Waits]]:
+    """The way out to a server that has this fault everywhere: http, base URL, server if any, waits."""
     waits = Waits()
     settings: dict[str, Any] = {
         "limits": case.limits,
@@ -252,7 +252,7 @@ def faulty_outlet(
             server.everywhere(case.script)
         if case.waits:
             settings["limits"] = Limits()
-        with Outlet(cloud, **{**settings, **more}) as out:
+        with HttpClient(cloud, **{**settings, **more}) as out:
             yield out, url, server, waits
 
 
@@ -276,9 +276,11 @@ def _met(case: FaultCase) -> Iterator[tuple[str, FaultServer | None, dict[str, A
             yield server.url(), server, {"verify": context}
 
 
-def error_of(case: FaultCase, ask: Callable[[Outlet, str], object]) -> tuple[FetchError, int | None, Waits]:
+def error_of(
+    case: FaultCase, ask: Callable[[HttpClient, str], object]
+) -> tuple[FetchError, int | None, Waits]:
     """Ask once under a fault: the error, how often the server was asked, the waits."""
-    with faulty_outlet(case) as (out, url, server, waits):
+    with faulty_client(case) as (out, url, server, waits):
         try:
             answer = ask(out, url)
         except FetchError as error:
@@ -295,12 +297,12 @@ def put_through(
     The last good price stays, with its date; the problem is a sentence; it is over within `seconds`.
     """
     began = time.monotonic()
-    with faulty_outlet(case, make_source("http://127.0.0.1").name) as (out, url, _, _):
+    with faulty_client(case, make_source("http://127.0.0.1").name) as (out, url, _, _):
         source = make_source(url)
         cache = BookCache(folder)
         last = book_of(offer_row(), origin=source.name)
         assert cache.write(source.name, last.frame, BookFacts(fetched_at=NOW, intakes=last.intakes))
-        result = refresh(source, cache=cache, now=NOW + timedelta(days=2), outlet=out)
+        result = refresh(source, cache=cache, now=NOW + timedelta(days=2), http=out)
     assert time.monotonic() - began < seconds
     assert not result.refreshed
     assert result.problem

@@ -12,11 +12,11 @@ import pytest
 from builders import aws_wire as wire
 from builders.aws_server import aws_environment
 from faults.server import Script, json_script
-from faults.table import FAULT_CASES, FaultCase, faulty_outlet, put_through
+from faults.table import FAULT_CASES, FaultCase, faulty_client, put_through
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.aws.account import Account, Call, find_account
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 
 PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
 INDEX = "/offers/v1.0/aws/AmazonEC2/current/region_index.json"
@@ -77,23 +77,23 @@ def test_fault_within_the_streamed_file_is_an_error(name: str) -> None:
     if case.script is not None and case.script.body and b"items" in case.script.body:
         case = replace(case, script=replace(case.script, body=whole))
     began = time.monotonic()
-    with faulty_outlet(case, limits=replace(case.limits, max_attempts=2)) as (outlet, url, server, _):
+    with faulty_client(case, limits=replace(case.limits, max_attempts=2)) as (http, url, server, _):
         assert server is not None
         listed = {
             "us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": FILE.replace(".csv", ".json")}
         }
         server.script(INDEX, json_script({"regions": listed}))
-        # The file's own limits are long: the outlet's budget ends it here.
+        # The file's own limits are long: the http's budget ends it here.
         with pytest.raises(PricesUnavailableError, match="aws: "):
-            public(url).fetch(_impatient(outlet))
+            public(url).fetch(_impatient(http))
         assert server.asked(FILE) >= 1
     assert time.monotonic() - began < 15.0
 
 
-def _impatient(outlet: Outlet) -> Outlet:
-    """An outlet with a second left."""
-    outlet._budget_s = 1.0
-    return outlet
+def _impatient(http: HttpClient) -> HttpClient:
+    """An http with a second left."""
+    http._budget_s = 1.0
+    return http
 
 
 def test_file_that_is_cut_without_a_length_is_refused_before_it_is_read() -> None:
@@ -104,17 +104,17 @@ def test_file_that_is_cut_without_a_length_is_refused_before_it_is_read() -> Non
         1,
         Script(body=wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2"), length="none"),
     )
-    with faulty_outlet(case) as (outlet, url, server, _):
+    with faulty_client(case) as (http, url, server, _):
         assert server is not None
         listed = {
             "us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": FILE.replace(".csv", ".json")}
         }
         server.script(INDEX, json_script({"regions": listed}))
         with pytest.raises(FetchError, match="does not say where it ends"):
-            public(url).fetch(outlet)
+            public(url).fetch(http)
 
 
-# Statuses that differ in nothing but their number are met by the outlet's own test.
+# Statuses that differ in nothing but their number are met by the http's own test.
 SAME_AS_400 = {
     "402",
     "405",
@@ -139,10 +139,10 @@ def test_fault_of_an_accounts_call_is_one_typed_error(
     real = case.transport
     once = replace(case, waits=None, transport=(lambda request: real(request)) if real else None)
     began = time.monotonic()
-    with faulty_outlet(once, limits=replace(case.limits, max_attempts=1)) as (outlet, url, _, _):
+    with faulty_client(once, limits=replace(case.limits, max_attempts=1)) as (http, url, _, _):
         for name, value in aws_environment(url).items():
             monkeypatch.setenv(name, value)
-        account = find_account(outlet)
+        account = find_account(http)
         assert isinstance(account, Account)
         with pytest.raises(FetchError, match=r"^aws: ") as caught:
             list(account.pages(PRODUCTS, "us-east-1", ServiceCode="AmazonEC2"))

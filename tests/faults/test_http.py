@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
+from trainfare_providers.http.client import BULK_LIMITS, HttpClient, Limits
 from trainfare_providers.http.exchange import UnpackError, unpacked
-from trainfare_providers.http.outlet import BULK_LIMITS, Limits, Outlet
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ class Time:
         self.now += seconds
 
 
-def outlet(**changes: Any) -> Outlet:
-    """An outlet that draws the longest wait and does not wait it."""
-    return Outlet("aws", **{"sleep": lambda _: None, "jitter": lambda most: most, **changes})
+def http(**changes: Any) -> HttpClient:
+    """An http that draws the longest wait and does not wait it."""
+    return HttpClient("aws", **{"sleep": lambda _: None, "jitter": lambda most: most, **changes})
 
 
 def timed(
     time: Time, answer: Callable[[httpx.Request], tuple[float, httpx.Response | Exception]], **more: Any
-) -> Outlet:
-    """An outlet whose answers take the seconds they say, at most the read timeout."""
+) -> HttpClient:
+    """An http whose answers take the seconds they say, at most the read timeout."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         seconds, result = answer(request)
@@ -64,7 +64,7 @@ def timed(
             raise result
         return result
 
-    return outlet(transport=httpx.MockTransport(handle), clock=time, sleep=time.sleep, **more)
+    return http(transport=httpx.MockTransport(handle), clock=time, sleep=time.sleep, **more)
 
 
 URL = "https://prices.example.com/p"
@@ -80,7 +80,7 @@ def test_json_comes_with_its_numbers_as_they_are_written(server: FaultServer) ->
         json_script(text, length="none"),
     ):
         server.script("/p", script)
-        with outlet() as out:
+        with http() as out:
             value = out.get_json(server.url("/p"), must_have=["price"])
         assert value == {"price": Decimal("21.957642000"), "rows": 2}
         assert str(value["price"]) == "21.957642000"  # type: ignore[index]
@@ -90,7 +90,7 @@ def test_answer_that_lacks_what_was_asked_for_is_refused(server: FaultServer) ->
     """Valid JSON of something else does not pass for a price list."""
     server.script("/p", json_script({"Hello": 1}))
     server.script("/list", json_script([1]))
-    with outlet() as out:
+    with http() as out:
         for path in ("/p", "/list"):
             with pytest.raises(FetchError, match="no Items in it"):
                 out.get_json(server.url(path), must_have=["Items"])
@@ -100,7 +100,7 @@ def test_answer_that_lacks_what_was_asked_for_is_refused(server: FaultServer) ->
 def test_parameters_join_the_query_and_headers_are_sent(server: FaultServer) -> None:
     """The address's own query stays."""
     server.script("/p", json_script({}))
-    with outlet() as out:
+    with http() as out:
         out.get_json(server.url("/p?a=1"), params={"$filter": "x eq 'y'"}, headers={"X-Key": "k"})
     (request,) = server.requests
     assert httpx.QueryParams(request.query) == httpx.QueryParams({"a": "1", "$filter": "x eq 'y'"})
@@ -112,7 +112,7 @@ def test_parameters_join_the_query_and_headers_are_sent(server: FaultServer) -> 
 def test_cookies_are_not_kept(server: FaultServer) -> None:
     """A price server has no business recognising anybody."""
     server.script("/p", Script(headers=(("Set-Cookie", "who=you; Path=/"),), body=b"{}"))
-    with outlet() as out:
+    with http() as out:
         out.get_json(server.url("/p"))
         out.get_json(server.url("/p"))
     assert all("cookie" not in request.headers for request in server.requests)
@@ -124,7 +124,7 @@ def test_body_without_a_declared_end_is_refused(server: FaultServer) -> None:
     server.script(
         "/gz", Script(body=gzip.compress(b"a,b\n"), length="none", headers=(("Content-Encoding", "gzip"),))
     )
-    with outlet() as out:
+    with http() as out:
         with pytest.raises(FetchError, match="where it ends"):
             out.get_bytes(server.url("/p"))
         with pytest.raises(FetchError, match="where it ends"), out.stream(server.url("/p")):
@@ -140,14 +140,14 @@ def test_only_https_is_asked(how: str, url: str) -> None:
     """Nothing leaves for another kind of address."""
     transport = httpx.MockTransport(lambda _: pytest.fail("it was asked"))
 
-    def ask(out: Outlet) -> None:
+    def ask(out: HttpClient) -> None:
         if how == "stream":
             with out.stream(url):
                 pass
         else:
             getattr(out, how)(url)
 
-    with outlet(transport=transport) as out, pytest.raises(FetchError, match="may not be asked") as caught:
+    with http(transport=transport) as out, pytest.raises(FetchError, match="may not be used") as caught:
         ask(out)
     assert "pw" not in str(caught.value).replace("password", "")
 
@@ -155,7 +155,7 @@ def test_only_https_is_asked(how: str, url: str) -> None:
 def test_checking_certificates_cannot_be_switched_off() -> None:
     """There is no way to ask without knowing who answers."""
     with pytest.raises(InputError, match="always checked"):
-        Outlet("aws", verify=bool(0))
+        HttpClient("aws", verify=bool(0))
 
 
 def test_tls_twin_is_trusted_by_its_own_authority() -> None:
@@ -163,7 +163,7 @@ def test_tls_twin_is_trusted_by_its_own_authority() -> None:
     with tls_twin() as (server, context):
         server.script("/p", Script(status=307, headers=(("Location", "/q"),)))
         server.script("/q", json_script({"a": 1}))
-        with outlet(verify=context) as out:
+        with http(verify=context) as out:
             assert out.get_json(server.url("/p")) == {"a": 1}
 
 
@@ -179,7 +179,7 @@ def test_credentials_are_not_sent_to_another_host() -> None:
             return httpx.Response(302, headers={"Location": "https://files.example.com/q"})
         return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
 
-    with outlet(transport=httpx.MockTransport(handle)) as out:
+    with http(transport=httpx.MockTransport(handle)) as out:
         out.get_json(
             URL, params={"key": "S3CRET"}, headers={"Authorization": "S3CRET", "X-Goog-Api-Key": "S3CRET"}
         )
@@ -192,12 +192,12 @@ def test_credentials_are_not_sent_to_another_host() -> None:
 
 def test_page_may_not_come_twice_lead_away_or_go_on_for_ever() -> None:
     """A listing ends."""
-    with outlet() as out:
+    with http() as out:
         pages = out.pages(URL, limits=Limits(max_pages=3))
         assert pages.link("?skip=1") == f"{URL}?skip=1"
         with pytest.raises(FetchError, match="a page came again"):
             pages.link(f"{URL}?skip=1")
-        with pytest.raises(FetchError, match="where prices may not be read"):
+        with pytest.raises(FetchError, match="to an address that may not be used"):
             pages.link("https://evil.org/p")
         assert pages.token("next") == "next"
         with pytest.raises(FetchError, match="more than 3"):
@@ -282,7 +282,9 @@ def test_full_jitter_is_drawn_between_nothing_and_the_ceiling() -> None:
     for _ in range(12):
         transport = httpx.MockTransport(lambda _: httpx.Response(500))
         with (
-            Outlet("aws", transport=transport, sleep=waits.append, clock=lambda: 0.0, trouble_s=1e9) as out,
+            HttpClient(
+                "aws", transport=transport, sleep=waits.append, clock=lambda: 0.0, max_failed_s=1e9
+            ) as out,
             pytest.raises(FetchError),
         ):
             out.get_json(URL)
@@ -295,7 +297,7 @@ def test_error_says_what_a_program_needs() -> None:
     """Status, whether to try later, and how long the server asks to wait."""
     transport = httpx.MockTransport(lambda _: httpx.Response(429, headers={"Retry-After": "3600"}))
     with (
-        outlet(transport=transport) as out,
+        http(transport=transport) as out,
         pytest.raises(FetchError, match="asks to wait 3,600 s") as caught,
     ):
         out.get_json(URL)
@@ -309,13 +311,13 @@ def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
     server.script(
         "/gz", Script(body=gzip.compress(bytes(9_000_000)), headers=(("Content-Encoding", "gzip"),))
     )
-    with outlet() as out, out.stream(server.url("/p")) as chunks:
+    with http() as out, out.stream(server.url("/p")) as chunks:
         assert b"".join(chunks) == b"x" * 300_000
-    with outlet() as out, out.stream(server.url("/gz")) as chunks:
+    with http() as out, out.stream(server.url("/gz")) as chunks:
         sizes = [len(chunk) for chunk in chunks]
     assert sum(sizes) == 9_000_000
     assert max(sizes) <= 256 * 1024
-    small = outlet(limits=Limits(max_body_bytes=200_000))
+    small = http(limits=Limits(max_body_bytes=200_000))
     with (
         small,
         small.stream(server.url("/p")) as chunks,
@@ -329,10 +331,10 @@ def test_bulk_file_is_never_held(server: FaultServer) -> None:
     """400 MB pass through a process that grows by less than 60 MB; benchmarks/speed/bulk_stream.py measures 3 GB."""
     server.script("/p", Script(body=b"a,price,row\n" * 87_000, repeat=400))
     code = (
-        "import sys, resource\nfrom trainfare_providers.http.outlet import BULK_LIMITS, Outlet\n"
+        "import sys, resource\nfrom trainfare_providers.http.client import BULK_LIMITS, HttpClient\n"
         "import httpx, tenacity\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "with Outlet('aws', budget_s=900) as out, out.stream(sys.argv[1], limits=BULK_LIMITS) as chunks:\n"
+        "with HttpClient('aws', budget_s=900) as out, out.stream(sys.argv[1], limits=BULK_LIMITS) as chunks:\n"
         "    size = sum(len(chunk) for chunk in chunks)\n"
         "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
@@ -347,7 +349,7 @@ def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None
     """Who has read enough goes; nothing hangs on."""
     server.script("/p", Script(body=bytes(20_000_000)))
     before = threading.active_count()
-    with outlet(limits=BULK_LIMITS) as out, out.stream(server.url("/p")) as chunks:
+    with http(limits=BULK_LIMITS) as out, out.stream(server.url("/p")) as chunks:
         assert next(chunks)
     until = time.monotonic() + 5
     while (
@@ -361,7 +363,7 @@ def test_hung_lookup_does_not_spoil_the_next_question(server: FaultServer) -> No
     """The thread that hangs keeps its connection; the next question takes a new one."""
     server.script("/slow", Script(before_head_s=30))
     server.script("/p", json_script({"a": 1}))
-    with outlet(trouble_s=60.0, budget_s=60.0) as out:
+    with http(max_failed_s=60.0, budget_s=60.0) as out:
         with pytest.raises(FetchError, match="within the time"):
             out.get_json(server.url("/slow"), limits=Limits(total_s=0.2))
         assert out.get_json(server.url("/p")) == {"a": 1}
@@ -376,7 +378,7 @@ def test_wish_to_stop_ends_a_question_that_hangs(server: FaultServer) -> None:
         asked.append(True)
         return len(asked) > 2
 
-    with outlet(cancelled=cancelled) as out, pytest.raises(FetchCancelledError, match="stopped on request"):
+    with http(cancelled=cancelled) as out, pytest.raises(FetchCancelledError, match="stopped on request"):
         out.get_json(server.url("/p"))
 
 
@@ -384,7 +386,7 @@ def test_wish_to_stop_ends_a_wait() -> None:
     """A wait between two tries looks up too."""
     waits: list[float] = []
     transport = httpx.MockTransport(lambda _: httpx.Response(503, headers={"Retry-After": "9"}))
-    out = outlet(transport=transport, sleep=waits.append, cancelled=lambda: len(waits) >= 3)
+    out = http(transport=transport, sleep=waits.append, cancelled=lambda: len(waits) >= 3)
     with out, pytest.raises(FetchCancelledError):
         out.get_json(URL)
     assert waits == [0.25] * 3
@@ -394,8 +396,8 @@ def test_ctrl_c_ends_a_question_that_hangs(server: FaultServer) -> None:
     """Ctrl-C comes through at once, as itself."""
     server.script("/p", Script(before_head_s=60))
     code = (
-        "import sys\nfrom trainfare_providers.http.outlet import Outlet\n"
-        "print('asking', flush=True)\nOutlet('aws').get_json(sys.argv[1])"
+        "import sys\nfrom trainfare_providers.http.client import HttpClient\n"
+        "print('asking', flush=True)\nHttpClient('aws').get_json(sys.argv[1])"
     )
     command = [sys.executable, "-c", code, server.url("/p")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -415,7 +417,7 @@ def test_send_gives_an_sdk_whatever_status_comes(server: FaultServer) -> None:
     server.script(
         "/p", Script(status=400, headers=(("X-Amzn-ErrorType", "ThrottlingException"),), body=b"{}")
     )
-    with outlet() as out:
+    with http() as out:
         reply = out.send("POST", server.url("/p"), headers={"X-Amz-Target": "Pricing.Get"}, content=b"asked")
         server.script("/p", gzipped(b"packed"))
         unpacked = out.send("GET", server.url("/p"))
@@ -429,7 +431,7 @@ def test_send_gives_an_sdk_whatever_status_comes(server: FaultServer) -> None:
 def test_send_follows_no_redirect_and_tries_once(server: FaultServer) -> None:
     """What was signed for one host must not go to another, and the SDK does the trying."""
     server.script("/p", Script(status=302, headers=(("Location", server.url("/q")),)))
-    with outlet() as out:
+    with http() as out:
         assert out.send("POST", server.url("/p")).status == 302
         server.script("/p", Script(hang_up=True))
         with pytest.raises(FetchError) as caught:
@@ -447,7 +449,7 @@ def test_send_ends_the_sdks_tries_when_the_patience_for_trouble_is_spent(server:
         time_s[0] += 1.0
         return time_s[0]
 
-    with outlet(clock=clock, trouble_s=15.0, budget_s=900.0, limits=Limits(total_s=600.0)) as out:
+    with http(clock=clock, max_failed_s=15.0, budget_s=900.0, limits=Limits(total_s=600.0)) as out:
         answers = []
         for _ in range(4):
             with pytest.raises(FetchError) as caught:
@@ -474,8 +476,8 @@ def test_missing_package_is_named_with_what_brings_it(cloud: str, extra: str, pa
     """Who installed no cloud's extra is told which."""
     code = (
         f"import sys; sys.modules[{package!r}] = None\nfrom trainfare_core.errors import MissingExtraError\n"
-        "from trainfare_providers.http.outlet import Outlet\n"
-        f"try:\n    Outlet({cloud!r})\nexcept MissingExtraError as error:\n    print(error)"
+        "from trainfare_providers.http.client import HttpClient\n"
+        f"try:\n    HttpClient({cloud!r})\nexcept MissingExtraError as error:\n    print(error)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"{package} is not installed" in result.stdout

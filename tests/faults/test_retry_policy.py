@@ -56,8 +56,8 @@ def test_statuses_that_are_tried_again(status: int) -> None:
 def test_faults_that_are_tried_again(fault: str, again: bool) -> None:
     """What a moment can mend is tried again; a mistake that stays one is not."""
     assert FAULTS[fault].retry is again
-    assert FAULTS[fault].words
-    assert FAULTS[fault].todo
+    assert FAULTS[fault].message
+    assert FAULTS[fault].advice
 
 
 def test_every_fault_stands_in_the_table_above() -> None:

@@ -13,11 +13,11 @@ import pytest
 from builders.offers import offer_row, table
 from faults.canary import CANARY, told_by, witness
 from faults.server import FaultServer, Script
-from faults.table import FAULT_CASES, FaultCase, faulty_outlet
+from faults.table import FAULT_CASES, FaultCase, faulty_client
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.outlet import Outlet, Secret
+from trainfare_providers.http.client import HttpClient, Secret
 from trainfare_providers.refresh import FetchedRows, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -47,11 +47,11 @@ class Keyed:
     needs: tuple[str, ...] = ()
     budget_s: float = 15.0
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         key = Secret(CANARY)
         headers = {"Authorization": Secret(f"Bearer {CANARY}"), "X-Goog-Api-Key": key}
         params = {"key": key, "page": "1"}
-        outlet.get_json(f"{self.url}/skus", params=params, headers=headers, must_have=["items"])
+        http.get_json(f"{self.url}/skus", params=params, headers=headers, must_have=["items"])
         return (FetchedRows("gcp", "gce", table(offer_row(provider="gcp", service="gce"))),)
 
     def load(self) -> PriceBook:
@@ -61,11 +61,11 @@ class Keyed:
 @pytest.mark.parametrize("case", [*FAULT_CASES, *ECHOES], ids=str)
 def test_fault_tells_no_secret(case: FaultCase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Not in the error, a traceback with locals, a log at DEBUG, the result or the cache, whatever the server echoes."""
-    with witness(monkeypatch, tmp_path) as seen, faulty_outlet(case, "gcp") as (out, url, _, _):
+    with witness(monkeypatch, tmp_path) as seen, faulty_client(case, "gcp") as (out, url, _, _):
         with pytest.raises(FetchError) as caught:
             Keyed(url).fetch(out)
         seen.text(caught.value, out, *caught.value.args)
-        result = refresh(Keyed(url), cache=BookCache(tmp_path / "cache"), now=NOW, outlet=out)
+        result = refresh(Keyed(url), cache=BookCache(tmp_path / "cache"), now=NOW, http=out)
         assert result.problem
         seen.text(result)
 
@@ -74,8 +74,8 @@ def test_success_tells_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """What is kept and logged of an answer that came; the secrets did go where they were meant to."""
     with FaultServer() as server, witness(monkeypatch, tmp_path) as seen:
         server.everywhere(Script(body=b'{"items": []}'))
-        with Outlet("gcp") as out:
-            result = refresh(Keyed(server.url()), cache=BookCache(tmp_path / "cache"), now=NOW, outlet=out)
+        with HttpClient("gcp") as out:
+            result = refresh(Keyed(server.url()), cache=BookCache(tmp_path / "cache"), now=NOW, http=out)
         assert result.refreshed
         seen.text(result, out)
         (request,) = server.requests
@@ -87,7 +87,7 @@ def test_success_tells_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_our_own_log_names_the_address_without_its_key(caplog: pytest.LogCaptureFixture) -> None:
     """There is a line at DEBUG to find trouble with; the libraries' own lines about our questions are kept out."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(b"{}")))
-    with caplog.at_level(logging.DEBUG), Outlet("gcp", transport=transport) as out:
+    with caplog.at_level(logging.DEBUG), HttpClient("gcp", transport=transport) as out:
         out.get_json("https://h.example.com/skus", params={"key": CANARY, "page": "2"})
     assert [record.name for record in caplog.records] == ["trainfare"]
     assert caplog.records[0].getMessage() == "GET https://h.example.com/skus?key=***&page=2: 200"
@@ -95,7 +95,7 @@ def test_our_own_log_names_the_address_without_its_key(caplog: pytest.LogCapture
 
 def test_logs_of_other_users_of_httpx_stay(caplog: pytest.LogCaptureFixture) -> None:
     """Only our questions are hushed."""
-    Outlet("aws").close()
+    HttpClient("aws").close()
     transport = httpx.MockTransport(lambda _: httpx.Response(200))
     with caplog.at_level(logging.DEBUG), httpx.Client(transport=transport) as client:
         client.get("https://h.example.com/theirs")
@@ -113,7 +113,7 @@ def test_password_of_a_proxy_is_not_told(
         monkeypatch.setenv("http_proxy", proxy.url().replace("http://", f"http://me:{CANARY}@"))
         monkeypatch.setenv("NO_PROXY", "")
         monkeypatch.setenv("no_proxy", "")
-        with Outlet("aws", sleep=lambda _: None) as out, pytest.raises(FetchError) as caught:
+        with HttpClient("aws", sleep=lambda _: None) as out, pytest.raises(FetchError) as caught:
             out.get_json("http://127.0.0.1:9/prices")
         assert proxy.requests, "the proxy was not asked"
         assert "proxy-authorization" in proxy.requests[0].headers
@@ -130,7 +130,10 @@ def test_proxy_setting_that_cannot_be_used_is_not_told(
     with witness(monkeypatch, tmp_path) as seen:
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, proxy)
-        with Outlet("aws", sleep=lambda _: None) as out, pytest.raises(FetchError, match="proxy") as caught:
+        with (
+            HttpClient("aws", sleep=lambda _: None) as out,
+            pytest.raises(FetchError, match="proxy") as caught,
+        ):
             out.get_json("https://prices.example.com/")
         seen.text(caught.value)
 
@@ -149,6 +152,6 @@ def test_witness_sees_what_it_should(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             seen = replace(seen, folder=tmp_path) if leak is in_a_file else seen
             leak()
             seen.check()
-    with Outlet("aws") as out, pytest.raises(FetchError) as caught:
+    with HttpClient("aws") as out, pytest.raises(FetchError) as caught:
         out.get_json("ftp://h.example.com/", headers={"X": "y"})
     assert "question = " in told_by(caught.value) or "url = " in told_by(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from builders.offers import table
 from faults.table import FAULT_CASES, FaultCase, error_of, put_through
 from trainfare_core.prices.book import PriceBook
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows
 
 
@@ -23,8 +23,8 @@ class Plain:
     needs: tuple[str, ...] = ()
     budget_s: float = 15.0
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
-        outlet.get_json(f"{self.url}/prices", must_have=["items"])
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
+        http.get_json(f"{self.url}/prices", must_have=["items"])
         return (FetchedRows("aws", "ec2", table()),)
 
     def load(self) -> PriceBook:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.offers import offer_row, table
 from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
-from trainfare_providers.sanity import judge, may_replace
+from trainfare_providers.sanity import judge, why_not_replaced
 
 NUMBERS = st.sampled_from(
     [
@@ -94,4 +94,4 @@ def test_prices_may_replace_themselves_and_not_ten_times_themselves(
     """Only the size of the move decides when every price moves together."""
     book = judge(rows_of(rows), last_good=None, origin="x").rows
     moved = book.with_columns(pl.col("usd_per_hour") * factor)
-    assert may_replace(moved, book).may is (not book.is_empty() and 0.1 <= factor <= 10)
+    assert (why_not_replaced(moved, book) is None) is (not book.is_empty() and 0.1 <= factor <= 10)

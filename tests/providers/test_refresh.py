@@ -12,7 +12,7 @@ from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import Tally
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, LiveSource, RefreshResult, load_last_good, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -27,10 +27,10 @@ class Cloud:
     name: str = "aws"
     needs: tuple[str, ...] = ()
     budget_s: float = 15.0
-    outlets: list[Outlet] = field(default_factory=list)
+    clients: list[HttpClient] = field(default_factory=list)
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
-        self.outlets.append(outlet)
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
+        self.clients.append(http)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

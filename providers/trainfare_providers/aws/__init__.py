@@ -21,7 +21,7 @@ from trainfare_providers.aws.listing import Listing
 from trainfare_providers.aws.machines import Machines, known_machines
 from trainfare_providers.aws.quotas import Quota
 from trainfare_providers.aws.rows import AwsRows
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, load_last_good
 
 __all__ = ["DEFAULT_REGIONS", "AwsPrices", "Quota", "Sites"]
@@ -52,7 +52,7 @@ class AwsPrices:
     name = "aws"
     needs = (REGIONS_VARIABLE, PLANS_VARIABLE, "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     budget_s = 1800.0
-    """For everything together; each question has the outlet's limits, a public file `BULK_LIMITS`."""
+    """For everything together; each question has the http's limits, a public file `BULK_LIMITS`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class AwsPrices:
         """Return the last good prices on disk; an empty book where there are none."""
         return load_last_good(self.name)
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Ask AWS for the prices of every region.
 
@@ -80,11 +80,11 @@ class AwsPrices:
         """
         now = self._now().astimezone(timezone.utc)
         found = AwsRows(today=f"{now:%Y-%m-%d}")
-        account = find_account(outlet)
+        account = find_account(http)
         if isinstance(account, str):
-            machines = self._without_account(outlet, account, found)
+            machines = self._without_account(http, account, found)
         else:
-            machines = self._with_account(outlet, Listing(account, now, found))
+            machines = self._with_account(http, Listing(account, now, found))
         if machines.refused:
             found.note(f"ec2: not believed, two sources differ on them: {', '.join(machines.refused)}")
         if not any(row.purchase_option == "on_demand" for row in found.ec2.rows):
@@ -94,7 +94,7 @@ class AwsPrices:
             )
         return found.ec2.fetched(found.notes), found.sagemaker.fetched()
 
-    def quotas(self, outlet: Outlet) -> tuple[Quota, ...]:
+    def quotas(self, http: HttpClient) -> tuple[Quota, ...]:
         """
         Return how many vCPUs of each family the account may run at once, on-demand and spot apart.
 
@@ -102,36 +102,36 @@ class AwsPrices:
             CannotTellError: there are no credentials to ask with.
             FetchError: no answer.
         """
-        account = find_account(outlet)
+        account = find_account(http)
         if isinstance(account, str):
             raise CannotTellError(f"aws: {account}, and quotas are an account's own")
         listing = Listing(account, self._now(), AwsRows(today=""))
         return tuple(quota for region in self.regions for quota in listing.quotas(region))
 
-    def _without_account(self, outlet: Outlet, why: str, found: AwsRows) -> Machines:
+    def _without_account(self, http: HttpClient, why: str, found: AwsRows) -> Machines:
         machines = known_machines()
         found.note(
             f"{why}: spot prices, Capacity Blocks, training plans and quotas are left out "
             "(docs/permissions.md says what they need)"
         )
-        read_offer_files(outlet, self._sites, self.regions, machines, found)
+        read_offer_files(http, self._sites, self.regions, machines, found)
         if self._plan_files:
-            read_plan_files(outlet, self._sites, self.regions, machines, found)
+            read_plan_files(http, self._sites, self.regions, machines, found)
         else:
             found.note(
                 f"Savings Plans are left out: with {PLANS_VARIABLE}=1 their public files are read, some GB"
             )
         return machines
 
-    def _with_account(self, outlet: Outlet, listing: Listing) -> Machines:
+    def _with_account(self, http: HttpClient, listing: Listing) -> Machines:
         found = listing.found
         described = {region: listing.machines(region) for region in self.regions}
         machines = known_machines()
         for one in described.values():
             machines = machines.joined(one)
         if not listing.price_list(self.regions, machines):
-            read_offer_files(outlet, self._sites, self.regions, machines, found)
-        bands = read_advisor(outlet, self._sites, found)
+            read_offer_files(http, self._sites, self.regions, machines, found)
+        bands = read_advisor(http, self._sites, found)
         for region in self.regions:
             listing.spot(region, machines, bands)
             listing.blocks(region, described[region], machines)

@@ -1,8 +1,8 @@
 """
-Real boto3 clients: boto3 finds the credentials, signs, reads and tries again; the bytes go through the outlet.
+Real boto3 clients: boto3 finds the credentials, signs, reads and tries again; the bytes go through the http.
 
 boto3's own timeouts do not bound an answer that drips, nor its size. So each request it has signed is sent by
-`Outlet.send` (boto3's `before-send` event), under the outlet's deadlines, caps and certificates.
+`HttpClient.send` (boto3's `before-send` event), under the http's deadlines, caps and certificates.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, object_of, text_at
 from trainfare_providers.http.addresses import shown_url
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 
 if TYPE_CHECKING:
-    from trainfare_providers.http.outlet import Reply
+    from trainfare_providers.http.client import Reply
 
 __all__ = ["Account", "Call", "NotAllowedError", "NotOfferedError", "find_account"]
 
@@ -150,12 +150,12 @@ class Account:
     The user's AWS account: read-only questions, each with a page guard.
 
     Args:
-        outlet: the way out.
+        http: the way out.
         make_client: of a service and region, as `boto3.Session.client` does.
     """
 
-    def __init__(self, outlet: Outlet, make_client: Callable[[str, str], _Client]) -> None:
-        self._outlet, self._make_client = outlet, make_client
+    def __init__(self, http: HttpClient, make_client: Callable[[str, str], _Client]) -> None:
+        self._http, self._make_client = http, make_client
         self._clients: dict[tuple[str, str], _Client] = {}
         self._last: FetchError | None = None
 
@@ -181,8 +181,8 @@ class Account:
         where = f"{call.action} in {region}"
         if not hasattr(client, call.operation):
             msg = f"this boto3 does not know {call.action} (pip install --upgrade boto3)"
-            raise NotAllowedError(self._outlet.cloud, msg)
-        guard = self._outlet.pages(client.meta.endpoint_url)
+            raise NotAllowedError(self._http.cloud, msg)
+        guard = self._http.pages(client.meta.endpoint_url)
         while True:
             self._last = None
             answer = _quietly(
@@ -192,7 +192,7 @@ class Account:
             if not isinstance(answer.get(call.result), list):
                 # An empty body, a page of HTML or an error that came with status 200 must not look like "none".
                 raise FetchError(
-                    self._outlet.cloud, f"{where}: the answer has no {call.result}; try again later"
+                    self._http.cloud, f"{where}: the answer has no {call.result}; try again later"
                 )
             yield from items_of(answer, call.result)
             following = answer.get(call.next_page)
@@ -212,7 +212,7 @@ class Account:
 
     def _translated(self, foreign: Exception, where: str) -> FetchError:
         response: object = getattr(foreign, "response", None)
-        cloud = self._outlet.cloud
+        cloud = self._http.cloud
         if object_of(response) is None:
             if self._last is not None:
                 return self._last
@@ -237,7 +237,7 @@ class Account:
         headers = {name: _plain(value) for name, value in request.headers.items()}
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
         try:
-            reply: Reply = self._outlet.send(request.method, request.url, headers=headers, content=body)
+            reply: Reply = self._http.send(request.method, request.url, headers=headers, content=body)
         except FetchError as error:
             self._last = error
             if not error.retryable:
@@ -247,7 +247,7 @@ class Account:
         return answer(request.url, reply.status, dict(reply.headers), _Body(reply.body))
 
 
-def find_account(outlet: Outlet) -> Account | str:
+def find_account(http: HttpClient) -> Account | str:
     """
     Return the account that boto3 finds credentials for, or why there is none.
 
@@ -262,12 +262,12 @@ def find_account(outlet: Outlet) -> Account | str:
 
     def unusable(error: Exception) -> FetchError:
         msg = f"the settings for AWS credentials cannot be used ({type(error).__name__}); see `aws configure list`"
-        return FetchError(outlet.cloud, msg)
+        return FetchError(http.cloud, msg)
 
     settings = config.Config(
-        connect_timeout=outlet.limits.connect_s,
-        read_timeout=outlet.limits.read_s,
-        retries={"mode": "standard", "total_max_attempts": outlet.limits.max_attempts},
+        connect_timeout=http.limits.connect_s,
+        read_timeout=http.limits.read_s,
+        retries={"mode": "standard", "total_max_attempts": http.limits.max_attempts},
     )
 
     def session_of_core() -> Any:
@@ -281,9 +281,7 @@ def find_account(outlet: Outlet) -> Account | str:
     session = _quietly(session_of_core, unusable)
     if _quietly(session.get_credentials, unusable) is None:
         return "there are no AWS credentials"
-    return Account(
-        outlet, lambda service, region: session.client(service, region_name=region, config=settings)
-    )
+    return Account(http, lambda service, region: session.client(service, region_name=region, config=settings))
 
 
 def _quietly(ask: Callable[[], Result], translate: Callable[[Exception], FetchError]) -> Result:

@@ -14,7 +14,7 @@ from trainfare_providers.aws.price_list import ec2_row, sagemaker_row
 from trainfare_providers.aws.rows import UNREADABLE, AwsRows, SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands
-from trainfare_providers.http.outlet import BULK_LIMITS, Outlet
+from trainfare_providers.http.client import BULK_LIMITS, HttpClient
 
 __all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]
 
@@ -28,7 +28,7 @@ class Sites:
 
 
 def read_offer_files(
-    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
+    http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
 ) -> None:
     """
     Read the offer file of every region, row by row as it comes, first EC2's then SageMaker's.
@@ -40,15 +40,15 @@ def read_offer_files(
         ("AmazonEC2", found.ec2, ec2_row),
         ("AmazonSageMaker", found.sagemaker, sagemaker_row),
     ):
-        for region, url in _files(outlet, sites, f"offers/v1.0/aws/{offer}", offer, regions, found):
+        for region, url in _files(http, sites, f"offers/v1.0/aws/{offer}", offer, regions, found):
             context = SourceContext(region, machines, url, found.today)
-            with outlet.stream(url, limits=BULK_LIMITS) as chunks:
+            with http.stream(url, limits=BULK_LIMITS) as chunks:
                 records = read_offer_csv(chunks, offer=offer)
                 sink.add(UNREADABLE if one is None else row_of(one, context) for one in records)
 
 
 def read_plan_files(
-    outlet: Outlet, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
+    http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
 ) -> None:
     """
     Read the Savings Plan file of every region, as `read_offer_files` does.
@@ -58,17 +58,17 @@ def read_plan_files(
     """
     for plan in PLANS:
         for region, url in _files(
-            outlet, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, found
+            http, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, found
         ):
             context = SourceContext(region, machines, url, found.today)
-            with outlet.stream(url, limits=BULK_LIMITS) as chunks:
+            with http.stream(url, limits=BULK_LIMITS) as chunks:
                 found.of(plan.service).add(plan_file_rows(chunks, plan, context))
 
 
-def read_advisor(outlet: Outlet, sites: Sites, found: AwsRows) -> Bands:
+def read_advisor(http: HttpClient, sites: Sites, found: AwsRows) -> Bands:
     """Return the interruption bands; without them spot prices stand alone, and a note says so."""
     try:
-        bands = read_bands(outlet.get_json(sites.advisor, must_have=("spot_advisor", "ranges")))
+        bands = read_bands(http.get_json(sites.advisor, must_have=("spot_advisor", "ranges")))
     except FetchError as error:
         found.note(f"ec2: how often spot machines are taken back is not known: {error}")
         return Bands({})
@@ -80,11 +80,11 @@ def read_advisor(outlet: Outlet, sites: Sites, found: AwsRows) -> Bands:
 
 
 def _files(
-    outlet: Outlet, sites: Sites, folder: str, offer: str, regions: Sequence[str], found: AwsRows
+    http: HttpClient, sites: Sites, folder: str, offer: str, regions: Sequence[str], found: AwsRows
 ) -> Iterator[tuple[str, str]]:
     """Yield each region's CSV of the current version, which the region index pins."""
     index_url = f"{sites.price_list}/{folder}/current/region_index.json"
-    index = outlet.get_json(index_url, must_have=("regions",))
+    index = http.get_json(index_url, must_have=("regions",))
     # Offers have an object by region code, Savings Plans a list.
     listed = [*(object_of(index, "regions") or {}).values(), *items_of(index, "regions")]
     paths = {
@@ -99,5 +99,5 @@ def _files(
         if not re.fullmatch(
             rf"/{re.escape(folder)}/[0-9]{{8,20}}/{re.escape(region)}/index\.json", path, re.ASCII
         ):
-            raise outlet.refusal("not JSON", index_url, f" (its path for {region} is not one)")
+            raise http.refusal("not JSON", index_url, f" (its path for {region} is not one)")
         yield region, f"{sites.price_list}{path.removesuffix('.json')}.csv"

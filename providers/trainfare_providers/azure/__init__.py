@@ -19,7 +19,7 @@ from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, read_workspace
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
 
@@ -61,14 +61,14 @@ class AzurePrices:
         """Return the last good prices on disk; an empty book where there are none."""
         return load_last_good(self.name)
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Read all pages, then the workspace where there is one.
 
         Raises:
             FetchError: the Retail Prices API did not give them; a workspace that cannot be read is a note.
         """
-        items = list(self._items(outlet))
+        items = list(self._items(http))
         source = f"{self._endpoint}?api-version={API_VERSION}"
         machines, meters = vm_rows(items, source=source, today=self._clock().strftime("%Y-%m-%d"))
         workspace = self._workspace or Workspace.from_environment(os.environ)
@@ -76,30 +76,30 @@ class AzurePrices:
             note = f"Azure ML left out: set {', '.join(NEEDS)} to see what a workspace can rent"
             return (machines.fetched((*_notes(meters), note)),)
         try:
-            offer = self._read(workspace, outlet.remaining_s)
+            offer = self._read(workspace, http.remaining_s)
         except (PricesUnavailableError, MissingExtraError) as error:
             return (machines.fetched((*_notes(meters), f"Azure ML left out: {error}")),)
         sink, notes = ml_rows(offer, meters, source=source)
         return machines.fetched(_notes(meters)), sink.fetched(notes)
 
-    def _items(self, outlet: Outlet) -> Iterator[object]:
+    def _items(self, http: HttpClient) -> Iterator[object]:
         """Yield the items of all pages; a page that is not as long as it says is refused."""
-        guard = outlet.pages(self._endpoint)
+        guard = http.pages(self._endpoint)
         url: str = self._endpoint
         query: dict[str, str] | None = {"api-version": API_VERSION, "$filter": _FILTER}
         while True:
-            page = object_of(outlet.get_json(url, params=query, must_have=("Items",))) or {}
+            page = object_of(http.get_json(url, params=query, must_have=("Items",))) or {}
             items, count = items_of(page["Items"]), page.get("Count")
             if not isinstance(page["Items"], list):
-                raise outlet.refusal("not JSON", url, " (Items is no list)")
+                raise http.refusal("not JSON", url, " (Items is no list)")
             if count is not None and count != len(items):
-                raise outlet.refusal("cut short", url, " (it has not as many items as it says)")
+                raise http.refusal("cut short", url, " (it has not as many items as it says)")
             yield from items
             link = page.get("NextPageLink")
             if not link:
                 return
             if not isinstance(link, str):
-                raise outlet.refusal("paging", url, " (the next page has no address)")
+                raise http.refusal("paging", url, " (the next page has no address)")
             url, query = guard.link(link), None
 
 

@@ -17,7 +17,7 @@ from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
-from trainfare_providers.http.outlet import Outlet, Secret
+from trainfare_providers.http.client import HttpClient, Secret
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
 
@@ -58,7 +58,7 @@ class GcpPrices:
         """Return the last good prices on disk; an empty book where there are none."""
         return load_last_good(self.name)
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
         Read the catalogue; without a key return no rows and say what is needed.
 
@@ -71,7 +71,7 @@ class GcpPrices:
                 f"prices need an API key: set {KEY_VARIABLE} (free of charge, docs/permissions.md says how)"
             )
             return tuple(RowSink(self.name, service).fetched([note]) for service in ("gce", "tpu"))
-        compute, tpu = ([*self._skus(outlet, service, key)] for service in (_COMPUTE, _TPU))
+        compute, tpu = ([*self._skus(http, service, key)] for service in (_COMPUTE, _TPU))
         today = self._clock().strftime("%Y-%m-%d")
         sinks = catalogue_rows(compute, tpu, source=self._address(_COMPUTE), today=today)
         return tuple(sink.fetched() for sink in sinks)
@@ -79,21 +79,21 @@ class GcpPrices:
     def _address(self, service: str) -> str:
         return f"{self._endpoint}/v1/services/{service}/skus"
 
-    def _skus(self, outlet: Outlet, service: str, key: Secret) -> Iterator[object]:
+    def _skus(self, http: HttpClient, service: str, key: Secret) -> Iterator[object]:
         url = self._address(service)
-        guard = outlet.pages(url)
+        guard = http.pages(url)
         query = {"currencyCode": "USD", "pageSize": "2000"}  # of 16 MiB at most
         while True:
-            answer = outlet.get_json(url, params=query, headers={"X-Goog-Api-Key": key}, must_have=("skus",))
+            answer = http.get_json(url, params=query, headers={"X-Goog-Api-Key": key}, must_have=("skus",))
             page = object_of(answer) or {}
             skus, token = page.get("skus"), page.get("nextPageToken")
             if not isinstance(skus, list):
-                raise outlet.refusal("not JSON", url, " (skus is no list)")
+                raise http.refusal("not JSON", url, " (skus is no list)")
             yield from items_of(page["skus"])
             if not token:
                 return
             if not isinstance(token, str):
-                raise outlet.refusal("paging", url, " (the next page has no token)")
+                raise http.refusal("paging", url, " (the next page has no token)")
             query["pageToken"] = guard.token(token)
 
 

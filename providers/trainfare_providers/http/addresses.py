@@ -1,4 +1,4 @@
-"""Addresses: which may be asked, which may be gone on to, and how one is shown without its secrets."""
+"""URLs: which may be requested, which may be followed to, and how one is shown without its secrets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 __all__ = ["Secret", "is_loopback", "same_origin", "same_site", "shown_url", "target_of", "why_refused"]
 
 _SECRET_NAME: Final = re.compile(r"key|sig|token|secret|pass|pwd|cred|auth|code|session|jwt", re.IGNORECASE)
-_MAX_SHOWN: Final = 300
+_MAX_SHOWN: Final = 300  # characters of a URL in a message: about three lines of a terminal
 
-# Whoever rents a name under one of these is not the neighbour of the next: only the same host is the same site.
+# Names under these suffixes belong to different customers, so only the same host counts as the same site.
 _SHARED_SUFFIXES: Final = (
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -29,7 +29,7 @@ _SECOND_LEVEL: Final = ("ac", "co", "com", "edu", "gov", "net", "org")
 
 
 class Secret(str):
-    """Text that is used as it is and shown as `***`, also in a traceback that prints local variables."""
+    """Text whose `repr` is `***`, also in a traceback that prints local variables."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class Secret(str):
 
 
 def shown_url(url: str) -> str:
-    """Return a URL for people: no user, password or fragment, secret query values as `***`, no control bytes."""
+    """Return a URL for messages: no user, password, fragment or control byte, secret query values as `***`."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -66,7 +66,7 @@ def is_loopback(url: str) -> bool:
 
 
 def why_refused(url: str) -> str | None:
-    """Return why an address may not be asked, or None: https only, except to this machine; no user or password."""
+    """Return why a URL may not be requested, or None: https only, except to this machine; no user or password."""
     parts = _split(url)
     if not parts.hostname:
         return "the address has no host"
@@ -79,9 +79,9 @@ def why_refused(url: str) -> str | None:
 
 def target_of(url: str, location: str) -> str | None:
     """
-    Return where a redirect or a next-page link leads, or None where it may not be followed.
+    Return the target of a redirect or a next-page link, or None where it may not be followed.
 
-    It must lead to the same site, and from https only to https.
+    The target must be on the same site, and https where the first URL is.
     """
     try:
         target = urljoin(url, location.strip())
@@ -94,13 +94,13 @@ def target_of(url: str, location: str) -> str | None:
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Return whether scheme, host and port are the same: only there do credentials go."""
+    """Return whether scheme, host and port are the same; credentials are sent only there."""
     ours, theirs = _split(one), _split(other)
     return (ours.scheme, ours.hostname, _port(ours)) == (theirs.scheme, theirs.hostname, _port(theirs))
 
 
 def same_site(one: str, other: str) -> bool:
-    """Return whether two hosts are of one registered domain; under a shared suffix, whether they are equal."""
+    """Return whether two hosts share a registered domain; under a shared suffix, whether they are equal."""
     ours, theirs = ((_split(url).hostname or "").lower().rstrip(".") for url in (one, other))
     return ours == theirs or (_site(ours) == _site(theirs) != "")
 

@@ -1,4 +1,4 @@
-"""A question to a price source, the limits it is asked within, and the answer as it comes."""
+"""One HTTP request, its limits and its deadline, and the answer while it arrives."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from trainfare_providers.http.strict_json import parse_json
 
 __all__ = [
     "BULK_LIMITS",
-    "LOOK_UP_S",
+    "CANCEL_POLL_S",
+    "Deadline",
+    "HttpRequest",
     "JsonFault",
     "Limits",
     "OpenAnswer",
-    "Patience",
-    "Question",
     "Reply",
     "read_json",
 ]
 
 _ERROR_NAMES: Final = ("error", "errors", "Error", "fault", "Fault", "__type")
 
-LOOK_UP_S: Final = 0.25
-"""How often a wait looks up at the clock and at the wish to stop, seconds."""
+CANCEL_POLL_S: Final = 0.25
+"""How often a wait checks the deadline and `cancelled`, seconds: Ctrl-C should feel immediate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    What one question may take.
+    Limits of one request. The defaults are chosen for a page of a price API while a user waits.
 
     Attributes:
         connect_s: until there is a connection, seconds.
-        read_s: of silence, seconds.
-        total_s: from the first try to the last byte, waits between tries included, seconds.
-        max_body_bytes: unpacked.
-        max_attempts: tries in all.
-        max_pages: pages of one listing.
+        read_s: without a byte, seconds.
+        total_s: from the first attempt to the last byte, waits included, seconds.
+        max_body_bytes: unpacked; protects the memory.
+        max_attempts: attempts in all.
+        max_pages: pages of one listing; ends one that never does.
     """
 
     connect_s: float = 5.0
@@ -54,16 +54,16 @@ class Limits:
 
 
 BULK_LIMITS: Final = Limits(total_s=900.0, max_body_bytes=4 * 2**30)
-"""For a price file of a whole cloud, read as it comes and never held: AWS's is up to 3 GB."""
+"""For a price file of a whole region, parsed while it arrives: AWS's are up to 3 GB, in 900 s that is 3.6 MB/s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    An answer of any status, whole and unpacked, for an SDK to read.
+    A complete answer of any status, unpacked, for an SDK to read.
 
     Attributes:
-        headers: as they came, but for the length and packing of the body.
+        headers: as received, without those on the length and encoding of the body.
     """
 
     status: int
@@ -71,8 +71,8 @@ class Reply:
     body: bytes = field(repr=False)
 
 
-class Question:
-    """An address and what is sent along; its `repr` shows no secret, so no traceback with locals does."""
+class HttpRequest:
+    """An address and its headers; the `repr` shows no secret, so that a traceback with local variables shows none."""
 
     __slots__ = ("cloud", "headers", "url")
 
@@ -84,61 +84,61 @@ class Question:
     def __repr__(self) -> str:
         return shown_url(self.url)
 
-    def moved(self, url: str) -> Question:
-        """Return the question to where a redirect leads; headers go along only to the same host."""
-        return Question(self.cloud, url, self.headers if same_origin(self.url, url) else None)
+    def moved(self, url: str) -> HttpRequest:
+        """Return the request to a redirect's target; headers are kept only for the same origin."""
+        return HttpRequest(self.cloud, url, self.headers if same_origin(self.url, url) else None)
 
     def fault(self, name: str, detail: str = "", *, retryable: bool | None = None) -> FetchError:
-        """Return the error of a fault in `retry_policy.FAULTS`."""
+        """Return the error of a fault in `retry.FAULTS`."""
         rule = FAULTS[name]
         return FetchError(
             self.cloud,
-            f"{self!r}: {rule.words}{detail}; {rule.todo}",
+            f"{self!r}: {rule.message}{detail}; {rule.advice}",
             retryable=rule.retry if retryable is None else retryable,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Deadline:
     """
-    How long to wait.
+    When a request must have ended.
 
     Attributes:
-        clock: seconds, only ever growing.
-        deadline_s: on that clock.
-        cancelled: whether somebody wants it to stop.
+        clock: monotonic, seconds.
+        at_s: the time on that clock.
+        cancelled: returns True to stop earlier; None is never.
     """
 
     clock: Callable[[], float]
-    deadline_s: float
+    at_s: float
     cancelled: Callable[[], bool] | None
 
-    def left_s(self, question: Question) -> float:
+    def left_s(self, request: HttpRequest) -> float:
         """
         Return the seconds left, more than 0.
 
         Raises:
             FetchError: there are none.
-            FetchCancelledError: it is to stop.
+            FetchCancelledError: `cancelled` returned True.
         """
         if self.cancelled is not None and self.cancelled():
-            raise FetchCancelledError(question.cloud, "stopped on request; the last good prices stay in use")
-        left = self.deadline_s - self.clock()
+            raise FetchCancelledError(request.cloud, "stopped on request; the last good prices stay in use")
+        left = self.at_s - self.clock()
         if left <= 0:
-            raise question.fault("too slow")
+            raise request.fault("too slow")
         return left
 
 
 class OpenAnswer:
     """
-    The head of an answer, and its body as it comes.
+    The head of an answer, and its body while it arrives.
 
     Raises:
-        FetchError: there is no head within the time.
+        FetchError: no head came before the deadline.
     """
 
-    def __init__(self, exchange: Exchange, question: Question, patience: Patience) -> None:
-        self._exchange, self._question, self._patience = exchange, question, patience
+    def __init__(self, exchange: Exchange, request: HttpRequest, deadline: Deadline) -> None:
+        self._exchange, self._request, self._deadline = exchange, request, deadline
         self.head = self._read_head()
 
     def chunks(self, max_bytes: int) -> Iterator[bytes]:
@@ -146,44 +146,44 @@ class OpenAnswer:
         Yield the unpacked body.
 
         Raises:
-            FetchError: it is cut, damaged, too slow, or more than `max_bytes`.
+            FetchError: it is cut short, damaged, too slow, or larger than `max_bytes`.
         """
         encoding = self.head.content_encoding
         if encoding not in ("", "identity", "gzip", "x-gzip"):
-            raise self._question.fault("encoding")
+            raise self._request.fault("encoding")
         size, damage = 0, ""
-        # `del` here and below: a page may echo what was sent, and must not stand in a traceback with locals.
+        # `del` here and below: a server may echo a secret, which a traceback with local variables would show.
         try:
             for chunk in unpacked(self._raw()) if "gzip" in encoding else self._raw():
                 size += len(chunk)
                 if size > max_bytes:
                     del chunk
-                    raise self._question.fault("too large", f" (more than {max_bytes:,} bytes)")
+                    raise self._request.fault("too large", f" (more than {max_bytes:,} bytes)")
                 yield chunk
                 del chunk
         except UnpackError as error:
             damage = error.fault
-        if damage:  # raised out here, so that no frame with the page hangs on it as its context
-            raise self._question.fault(damage)
+        if damage:  # raised outside the handler, so that no frame that holds the body is its context
+            raise self._request.fault(damage)
 
     def close(self) -> bool:
-        """Lose interest; return whether the connection can be used again."""
+        """Stop reading; return whether the connection can be used again."""
         return self._exchange.drop()
 
     def check_end(self) -> None:
         """
-        Refuse a body whose end could not be told from a cut.
+        Refuse a body of which an early end would go unnoticed.
 
         Raises:
             FetchError: no length is declared, and it is neither in chunks nor compressed.
         """
         if not self.head.has_end and "gzip" not in self.head.content_encoding:
-            raise self._question.fault("no declared end")
+            raise self._request.fault("no declared end")
 
     def _read_head(self) -> Head:
         head = self._receive()
         if not isinstance(head, Head):
-            raise self._question.fault("protocol")
+            raise self._request.fault("protocol")
         return head
 
     def _raw(self) -> Iterator[bytes]:
@@ -196,19 +196,19 @@ class OpenAnswer:
 
     def _receive(self) -> Head | bytes | None:
         while True:
-            left = self._patience.left_s(self._question)
+            left = self._deadline.left_s(self._request)
             try:
-                item = self._exchange.receive(min(left, LOOK_UP_S))
+                item = self._exchange.receive(min(left, CANCEL_POLL_S))
             except queue.Empty:
                 continue
             if isinstance(item, Fault):
-                raise self._question.fault(item.name)
+                raise self._request.fault(item.name)
             return item
 
 
 @dataclass(frozen=True, slots=True)
 class JsonFault:
-    """Why a body is not the JSON asked for; a name of `retry_policy.FAULTS`, and words that hold none of it."""
+    """Why a body is not the JSON asked for: a name of `retry.FAULTS`, and a detail that quotes nothing of the body."""
 
     name: str
     detail: str = ""
@@ -216,7 +216,7 @@ class JsonFault:
 
 
 def read_json(body: bytes, head: Head, must_have: Sequence[str]) -> tuple[object, JsonFault | None]:
-    """Parse, and find a bare value, an error that came with status 200, and an object without what it must have."""
+    """Parse JSON; a bare value, an error object with status 200, or a missing name is a fault."""
     try:
         value = parse_json(body)
     except ValueError as error:

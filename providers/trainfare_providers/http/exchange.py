@@ -1,9 +1,9 @@
 """
-One request and its answer, in a thread of its own.
+One HTTP exchange, in a thread of its own.
 
-A name lookup cannot be timed out, headers that drip byte by byte outlive every read timeout, and neither notices
-Ctrl-C on every system. So a thread asks, the caller waits as long as it likes, and what comes over is plain: the
-head, bytes, or the name of a fault; never a foreign exception, whose text and frames may hold a secret.
+A name lookup has no timeout, headers that arrive byte by byte never exceed a read timeout, and neither can be
+interrupted by Ctrl-C on every system. So a thread sends the request, and the caller waits no longer than its deadline.
+It receives the head, bytes, or the name of a fault; never a foreign exception, whose text and frames may hold a secret.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Exchange", "Fault", "Head", "UnpackError", "hush_foreign_logs", "unpacked"]
+__all__ = ["Exchange", "Fault", "Head", "UnpackError", "silence_http_logs", "unpacked"]
 
 _THREAD_NAME: Final = "trainfare-fetch"
 _QUEUED_CHUNKS: Final = 16
+"""Chunks received and not yet parsed: bounds the memory of a reader that is slower than the network."""
+
 _SLICE_BYTES: Final = 256 * 1024
+"""Unpacked bytes at a time: a gzip bomb is noticed before it fills the memory."""
+
 _SHOWN_TYPES: Final = frozenset(
     {*("text/html", "text/plain", "text/csv", "text/xml"), *("application/json", "application/xml")}
 )
@@ -38,7 +42,7 @@ _FOREIGN_LOGGERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A name of `retry_policy.FAULTS`."""
+    """What went wrong, as a name of `retry.FAULTS`."""
 
     name: str
 
@@ -46,11 +50,11 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Head:
     """
-    What came before the body; header texts are what the server sent, empty where it sent none.
+    Status and headers of an answer; a header that was not sent is empty.
 
     Attributes:
-        has_end: the body's length is declared, or it comes in chunks: an early end is noticed.
-        fields: every header, for an SDK to read; never shown, a server may send back what it was sent.
+        has_end: an early end of the body is noticed, since its length is declared or it is sent in chunks.
+        fields: every header, for an SDK to read; never shown, since a server may echo a secret.
     """
 
     status: int
@@ -63,7 +67,7 @@ class Head:
 
 
 class UnpackError(Exception):
-    """A compressed body is damaged; `fault` is a name of `retry_policy.FAULTS`."""
+    """A compressed body is damaged; `fault` is a name of `retry.FAULTS`."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(fault)
@@ -71,7 +75,7 @@ class UnpackError(Exception):
 
 
 class Exchange:
-    """Sends a request from a daemon thread and hands over the head, the raw chunks of the body, then None."""
+    """Sends a request from a daemon thread; `receive` returns the head, the raw chunks of the body, then None."""
 
     def __init__(self, client: httpx.Client, request: httpx.Request) -> None:
         self._box: queue.Queue[Head | bytes | Fault | None] = queue.Queue(_QUEUED_CHUNKS)
@@ -84,7 +88,7 @@ class Exchange:
 
     def receive(self, timeout_s: float) -> Head | bytes | Fault | None:
         """
-        Return what comes next; None is the end.
+        Return the next item; None is the end.
 
         Raises:
             queue.Empty: nothing came in time.
@@ -92,11 +96,11 @@ class Exchange:
         return self._box.get(timeout=timeout_s)
 
     def drop(self) -> bool:
-        """Lose interest; return whether the thread is done, so that its connection can be used again."""
+        """Stop; return whether the thread has ended, so that its connection can be used again."""
         self._dropped.set()
         if self._thread.is_alive() and self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+                self._socket.shutdown(socket.SHUT_RDWR)  # ends a blocking read in the thread
         self._thread.join(0.05)
         return not self._thread.is_alive()
 
@@ -114,7 +118,7 @@ class Exchange:
             finally:
                 response.close()
             self._put(None)
-        except Exception as error:  # noqa: BLE001 - only its kind may leave this thread
+        except Exception as error:  # noqa: BLE001 - only the name of the fault leaves this thread
             self._put(Fault(_fault_of(error)))
 
     def _put(self, item: Head | bytes | Fault | None) -> None:
@@ -125,7 +129,7 @@ class Exchange:
 
 
 class _NotOurs(logging.Filter):
-    """Drops what the HTTP libraries log about our requests: their lines show headers and whole addresses."""
+    """Drops log records of the HTTP libraries about our requests: they show headers and full addresses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.threadName != _THREAD_NAME
@@ -134,15 +138,15 @@ class _NotOurs(logging.Filter):
 _NOT_OURS: Final = _NotOurs()
 
 
-def hush_foreign_logs() -> None:
-    """Keep our requests, and only ours, out of the logs of httpx and httpcore."""
+def silence_http_logs() -> None:
+    """Keep our requests, and no others, out of the logs of httpx and httpcore."""
     for name in _FOREIGN_LOGGERS:
         logging.getLogger(name).addFilter(_NOT_OURS)
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """
-    Unpack gzip in slices of at most 256 KiB, however much a chunk unfolds to.
+    Unpack gzip in slices of at most 256 KiB, however large a chunk becomes.
 
     Raises:
         UnpackError: not gzip, damaged, or without its end.
@@ -185,13 +189,13 @@ def _head_of(response: httpx.Response) -> Head:
 
 
 def _media_type(header: str) -> str:
-    """Return one of the common types; what else a server may have put there is not shown."""
+    """Return one of the common media types; other text of the server is not shown."""
     text = header.split(";")[0].strip().lower()
     return text if text in _SHOWN_TYPES else "of another type" if text else "of no type"
 
 
 def _fault_of(error: Exception) -> str:
-    """Name what went wrong, most specific first."""
+    """Return the name of a fault, the most specific that fits."""
     import httpx
 
     by_kind: tuple[tuple[type[Exception], str], ...] = (

@@ -1,18 +1,18 @@
-"""Listings in pages: that they end."""
+"""The guard of a listing that comes in pages."""
 
 from __future__ import annotations
 
 from trainfare_providers.http.addresses import target_of
-from trainfare_providers.http.answer import Question
+from trainfare_providers.http.answer import HttpRequest
 
 __all__ = ["Pages"]
 
 
 class Pages:
-    """Guards a listing in pages: it ends, no page comes twice, and a link leads nowhere else."""
+    """Checks that a listing in pages ends, repeats no page, and links only to its own site."""
 
-    def __init__(self, question: Question, max_pages: int) -> None:
-        self._question, self._max_pages = question, max_pages
+    def __init__(self, request: HttpRequest, max_pages: int) -> None:
+        self._request, self._max_pages = request, max_pages
         self._seen: set[str] = set()
 
     def token(self, token: str) -> str:
@@ -23,9 +23,9 @@ class Pages:
             FetchError: it was used before, or there are too many pages.
         """
         if token in self._seen:
-            raise self._question.fault("paging", " (a page came again)")
+            raise self._request.fault("paging", " (a page came again)")
         if len(self._seen) + 1 >= self._max_pages:
-            raise self._question.fault("paging", f" (more than {self._max_pages:,})")
+            raise self._request.fault("paging", f" (more than {self._max_pages:,})")
         self._seen.add(token)
         return token
 
@@ -36,7 +36,7 @@ class Pages:
         Raises:
             FetchError: as for `token`, or it leads to another site.
         """
-        target = target_of(self._question.url, link)
+        target = target_of(self._request.url, link)
         if target is None:
-            raise self._question.fault("redirect")
+            raise self._request.fault("redirect")
         return self.token(target)

@@ -1,7 +1,7 @@
 """
-What is tried again, and when: one table of faults, one of statuses, full jitter, `Retry-After`.
+The retry policy: which faults and statuses are retried, and after which wait (full jitter, `Retry-After`).
 
-A mistake of ours (a 4xx) is never repeated, except for 408 and 429, which ask for it.
+A status 4xx means that the request is wrong, so it is not repeated; 408 and 429 ask for a later try.
 """
 
 from __future__ import annotations
@@ -26,54 +26,63 @@ __all__ = [
 
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 RETRY_AFTER_CAP_S: Final = 10.0
-"""A longer `Retry-After` ends the try at once: waiting less than asked would only add to the load."""
+"""Seconds. A server that asks for a longer wait is not asked again: waiting less than asked would only add to its load.
+A chosen value: two thirds of the 15 s that one request may take in all."""
 
+# Chosen so that the three waits between four attempts (at most 0.5, 1 and 2 s) fit into the 15 s of one request.
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """What a fault is called, whether another try can help, and what a person can do."""
+    """
+    How a fault is handled.
 
-    words: str
+    Attributes:
+        message: what happened.
+        retry: whether another attempt can help.
+        advice: what the user can do.
+    """
+
+    message: str
     retry: bool
-    todo: str
+    advice: str
 
 
 _LATER: Final = "try again later; the last good prices stay in use"
 _NETWORK: Final = "check the network, the proxy settings and any firewall"
 
 FAULTS: Final[Mapping[str, FaultRule]] = {
-    "no such host": FaultRule("the host's name is not known", retry=False, todo=_NETWORK),
-    "name lookup failed": FaultRule("the host's name could not be looked up", retry=True, todo=_NETWORK),
-    "refused": FaultRule("the connection was refused", retry=True, todo=_NETWORK),
-    "unreachable": FaultRule("the host cannot be reached", retry=True, todo=_NETWORK),
-    "connect timeout": FaultRule("no connection in time", retry=True, todo=_NETWORK),
-    "read timeout": FaultRule("the server went silent", retry=True, todo=_LATER),
-    "reset": FaultRule("the connection was cut", retry=True, todo=_LATER),
-    "cut short": FaultRule("the answer ended early", retry=True, todo=_LATER),
-    "too slow": FaultRule("the answer was not complete within the time allowed", retry=False, todo=_LATER),
+    "no such host": FaultRule("the host's name is not known", retry=False, advice=_NETWORK),
+    "name lookup failed": FaultRule("the host's name could not be looked up", retry=True, advice=_NETWORK),
+    "refused": FaultRule("the connection was refused", retry=True, advice=_NETWORK),
+    "unreachable": FaultRule("the host cannot be reached", retry=True, advice=_NETWORK),
+    "connect timeout": FaultRule("no connection in time", retry=True, advice=_NETWORK),
+    "read timeout": FaultRule("the server went silent", retry=True, advice=_LATER),
+    "reset": FaultRule("the connection was cut", retry=True, advice=_LATER),
+    "cut short": FaultRule("the answer ended early", retry=True, advice=_LATER),
+    "too slow": FaultRule("the answer was not complete within the time allowed", retry=False, advice=_LATER),
     "certificate": FaultRule(
         "the server's certificate cannot be trusted",
         retry=False,
-        todo="check this machine's clock and CA certificates (SSL_CERT_FILE); do not switch checking off",
+        advice="check this machine's clock and CA certificates (SSL_CERT_FILE); do not switch checking off",
     ),
     "tls": FaultRule(
-        "no secure connection could be made", retry=False, todo="check the proxy settings and any firewall"
+        "no secure connection could be made", retry=False, advice="check the proxy settings and any firewall"
     ),
-    "proxy": FaultRule("the proxy refused", retry=False, todo="check the proxy settings"),
-    "protocol": FaultRule("the answer is not valid HTTP", retry=False, todo=_LATER),
-    "encoding": FaultRule("the answer cannot be unpacked", retry=False, todo=_LATER),
-    "too large": FaultRule("the answer is larger than allowed", retry=False, todo=_LATER),
-    "no declared end": FaultRule("the answer does not say where it ends", retry=False, todo=_LATER),
+    "proxy": FaultRule("the proxy refused", retry=False, advice="check the proxy settings"),
+    "protocol": FaultRule("the answer is not valid HTTP", retry=False, advice=_LATER),
+    "encoding": FaultRule("the answer cannot be unpacked", retry=False, advice=_LATER),
+    "too large": FaultRule("the answer is larger than allowed", retry=False, advice=_LATER),
+    "no declared end": FaultRule("the answer does not say where it ends", retry=False, advice=_LATER),
     "redirect": FaultRule(
-        "it redirects to where prices may not be read from", retry=False, todo="update trainfare"
+        "it redirects to an address that may not be used", retry=False, advice="update trainfare"
     ),
-    "not JSON": FaultRule("the answer is not the JSON asked for", retry=False, todo=_LATER),
-    "error object": FaultRule("the answer is an error message with status 200", retry=False, todo=_LATER),
-    "paging": FaultRule("the pages do not come to an end", retry=False, todo=_LATER),
-    "address": FaultRule("the address may not be asked", retry=False, todo="give an https address"),
+    "not JSON": FaultRule("the answer is not the JSON asked for", retry=False, advice=_LATER),
+    "error object": FaultRule("the answer is an error message with status 200", retry=False, advice=_LATER),
+    "paging": FaultRule("the pages do not come to an end", retry=False, advice=_LATER),
+    "address": FaultRule("the address may not be used", retry=False, advice="give an https address"),
 }
 
 
@@ -83,7 +92,7 @@ def is_retried(status: int) -> bool:
 
 
 def status_words(status: int) -> str:
-    """Return what a person can do about a status."""
+    """Return what the user can do about a status."""
     if status in (401, 403):
         return "check the credentials and what they may read (docs/permissions.md)"
     if status == 407:

@@ -1,4 +1,4 @@
-"""JSON from strangers: every number as it is written, nothing twice, nothing that is not JSON."""
+"""Strict JSON: numbers keep their digits; repeated names, NaN, Infinity and deep nesting are errors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Final, NoReturn, cast
 __all__ = ["MAX_DEPTH", "parse_json"]
 
 MAX_DEPTH: Final = 64
+"""Far below the depth at which Python's own parser runs out of stack; price lists are nested under ten deep."""
+
 _MAX_NUMBER: Final = 60
+"""Characters: converting a long text of digits to an int takes quadratic time, and no price has so many."""
 
 
 def parse_json(body: bytes) -> object:
     """
-    Parse JSON: numbers as int or `Decimal`, as they are written.
+    Parse JSON; numbers become int or `Decimal` with all their digits.
 
     Raises:
         ValueError: not UTF-8, not JSON, NaN or Infinity, a name twice in one object, a number of more than 60
-            characters, nested deeper than 64. The message holds nothing of the text.
+            characters, nested deeper than 64. The message quotes nothing of the text.
     """
     try:
         text = body.decode("utf-8-sig")

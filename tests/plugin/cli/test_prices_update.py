@@ -21,7 +21,7 @@ from trainfare_core.errors import FetchError, InputError, MissingExtraError, Unk
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import Tally
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.update import PricesUpdate, live_sources, update_clouds
 
@@ -39,7 +39,7 @@ class Cloud:
     needs: tuple[str, ...] = ()
     budget_s: float = 5.0
 
-    def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+    def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         return self.answer()
 
     def load(self) -> PriceBook:

@@ -20,7 +20,7 @@ from builders.aws_server import Answer, AwsServer, aws_environment, aws_server, 
 from trainfare_core.errors import FetchError
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError, find_account
-from trainfare_providers.http.outlet import Limits, Outlet
+from trainfare_providers.http.client import HttpClient, Limits
 
 PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
 ZONES = Call("ec2:DescribeAvailabilityZones", "ec2", "describe_availability_zones", "AvailabilityZones")
@@ -39,32 +39,32 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServer]:
         yield one
 
 
-def account(outlet: Outlet) -> Account:
-    found = find_account(outlet)
+def account(http: HttpClient) -> Account:
+    found = find_account(http)
     assert isinstance(found, Account)
     return found
 
 
-def products(outlet: Outlet) -> list[object]:
+def products(http: HttpClient) -> list[object]:
     filters = [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": "us-east-1"}]
-    return list(account(outlet).pages(PRODUCTS, "us-east-1", ServiceCode="AmazonEC2", Filters=filters))
+    return list(account(http).pages(PRODUCTS, "us-east-1", ServiceCode="AmazonEC2", Filters=filters))
 
 
 def test_every_page_is_read_and_an_empty_one_does_not_end_the_list(server: AwsServer) -> None:
     """Eighteen products, five a page; then an empty page with a token, then two products."""
-    with Outlet("aws") as outlet:
-        assert len(products(outlet)) == 18
+    with HttpClient("aws") as http:
+        assert len(products(http)) == 18
     pages = [{"PriceList": [], "NextToken": "more"}, {"PriceList": ["{}", "{}"]}]
     server.faults["pricing:GetProducts"] = [Answer(200, json.dumps(page).encode()) for page in pages]
-    with Outlet("aws") as outlet:
-        assert len(products(outlet)) == 2
+    with HttpClient("aws") as http:
+        assert len(products(http)) == 2
 
 
 def test_page_that_comes_again_is_an_error(server: AwsServer) -> None:
     """A token that never ends would ask for ever."""
     server.faults["pricing:GetProducts"] = [Answer(200, b'{"PriceList": ["{}"], "NextToken": "same"}')]
-    with Outlet("aws") as outlet, pytest.raises(FetchError, match="a page came again"):
-        products(outlet)
+    with HttpClient("aws") as http, pytest.raises(FetchError, match="a page came again"):
+        products(http)
     assert len(server.calls) == 2
 
 
@@ -77,8 +77,8 @@ def test_throttled_calls_are_tried_again(server: AwsServer) -> None:
         throttled,
         *(Answer(200, json.dumps(page).encode()) for page in pages),
     ]
-    with Outlet("aws") as outlet:
-        assert len(products(outlet)) == 2
+    with HttpClient("aws") as http:
+        assert len(products(http)) == 2
     assert len(server.calls) == 4
 
 
@@ -86,10 +86,10 @@ def test_no_more_than_the_limits_tries_are_made(server: AwsServer) -> None:
     """Two tries where two are allowed, then a typed error that another refresh may mend."""
     server.faults["pricing:GetProducts"] = [Answer(503, b"{}")]
     with (
-        Outlet("aws", limits=Limits(max_attempts=2)) as outlet,
+        HttpClient("aws", limits=Limits(max_attempts=2)) as http,
         pytest.raises(FetchError, match="AWS answered an error") as caught,
     ):
-        products(outlet)
+        products(http)
     assert len(server.calls) == 2
     assert caught.value.retryable
 
@@ -124,8 +124,8 @@ def test_answer_that_is_none_is_one_error_of_ours(
 ) -> None:
     """Never boto3's own, whose frames hold credentials, and never an empty list."""
     server.faults["pricing:GetProducts"] = [answer]
-    with Outlet("aws", limits=ONCE) as outlet, pytest.raises(FetchError, match=says) as caught:
-        products(outlet)
+    with HttpClient("aws", limits=ONCE) as http, pytest.raises(FetchError, match=says) as caught:
+        products(http)
     assert type(caught.value) is error
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -156,8 +156,8 @@ def test_xml_that_is_no_answer_is_one_error_of_ours(
 ) -> None:
     """EC2 speaks XML: a page of HTML parses as XML and must not read as no zones."""
     server.faults["ec2:DescribeAvailabilityZones"] = [answer]
-    with Outlet("aws", limits=ONCE) as outlet, pytest.raises(FetchError, match=says) as caught:
-        list(account(outlet).pages(ZONES, "us-east-1"))
+    with HttpClient("aws", limits=ONCE) as http, pytest.raises(FetchError, match=says) as caught:
+        list(account(http).pages(ZONES, "us-east-1"))
     assert type(caught.value) is error
 
 
@@ -165,10 +165,10 @@ def test_call_that_an_old_boto3_lacks_leaves_its_part_out(server: AwsServer) -> 
     """Training plans came to boto3 in December 2024; an older one must not cost the rest."""
     newer = Call("pricing:GetTomorrow", "pricing", "get_tomorrow", "Days")
     with (
-        Outlet("aws") as outlet,
+        HttpClient("aws") as http,
         pytest.raises(NotAllowedError, match="this boto3 does not know pricing:GetTomorrow"),
     ):
-        list(account(outlet).pages(newer, "us-east-1"))
+        list(account(http).pages(newer, "us-east-1"))
     assert server.calls == []
 
 
@@ -178,8 +178,8 @@ def test_no_credentials_and_no_boto3_are_words_not_errors(
     """Without them the public files are read."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with Outlet("aws") as outlet:
-        assert find_account(outlet) == "there are no AWS credentials"
+    with HttpClient("aws") as http:
+        assert find_account(http) == "there are no AWS credentials"
 
 
 def test_settings_that_cannot_be_used_are_an_error(
@@ -187,8 +187,8 @@ def test_settings_that_cannot_be_used_are_an_error(
 ) -> None:
     """Somebody who names a profile means it."""
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with Outlet("aws") as outlet, pytest.raises(FetchError, match=r"cannot be used \(ProfileNotFound\)"):
-        find_account(outlet)
+    with HttpClient("aws") as http, pytest.raises(FetchError, match=r"cannot be used \(ProfileNotFound\)"):
+        find_account(http)
 
 
 def test_login_that_hangs_ends_in_time(
@@ -208,10 +208,10 @@ def test_login_that_hangs_ends_in_time(
     server.faults["sts:"] = [Answer(before_s=30)]
     began = time.monotonic()
     with (
-        Outlet("aws", limits=Limits(read_s=0.2, max_attempts=1)) as outlet,
+        HttpClient("aws", limits=Limits(read_s=0.2, max_attempts=1)) as http,
         pytest.raises(FetchError, match="cannot be read") as caught,
     ):
-        products(outlet)
+        products(http)
     assert time.monotonic() - began < 20  # the server keeps quiet for 30
     assert [call.action for call in server.calls] == ["sts:"], (str(caught.value), server.paths)
 
@@ -222,11 +222,11 @@ def test_missing_package_is_a_word_and_its_cure(tmp_path: Path) -> None:
 import sys
 sys.modules[sys.argv[1]] = None
 from trainfare_core.errors import MissingExtraError
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 try:
-    with Outlet("aws") as outlet:
+    with HttpClient("aws") as http:
         from trainfare_providers.aws.account import find_account
-        print(find_account(outlet))
+        print(find_account(http))
 except MissingExtraError as error:
     print(error)
 """
@@ -268,8 +268,8 @@ def test_secrets_are_nowhere(
     source = AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: now)
     said = io.StringIO()
     with caplog.at_level(logging.DEBUG):
-        with Outlet("aws") as outlet:
-            for one in source.fetch(outlet):
+        with HttpClient("aws") as http:
+            for one in source.fetch(http):
                 said.write(one.rows.write_csv())
                 said.write(repr(one))
         echo = json.dumps({"__type": CANARY, "message": f"you sent AKIA{CANARY}"}).encode()
@@ -279,9 +279,9 @@ def test_secrets_are_nowhere(
             Answer(200, echo),
         ):
             server.faults = {"ec2:DescribeInstanceTypes": [answer], "pricing:GetProducts": [answer]}
-            with Outlet("aws", limits=ONCE) as outlet:
-                said.write(told_by(lambda out=outlet: source.fetch(out)))
-                said.write(told_by(lambda out=outlet: products(out)))
+            with HttpClient("aws", limits=ONCE) as http:
+                said.write(told_by(lambda out=http: source.fetch(out)))
+                said.write(told_by(lambda out=http: products(out)))
     said.write(caplog.text)
     said.write(" ".join(call.user_agent for call in server.calls))
     assert "GetProducts" in said.getvalue()

@@ -10,7 +10,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from builders.aws_server import aws_environment
 from trainfare_providers.aws.account import Account, Call, find_account
 from trainfare_providers.aws.machines import Machines, known_machines, parse_instance_types
-from trainfare_providers.http.outlet import Limits, Outlet
+from trainfare_providers.http.client import HttpClient, Limits
 
 TYPES = Call("ec2:DescribeInstanceTypes", "ec2", "describe_instance_types", "InstanceTypes")
 
@@ -24,8 +24,8 @@ def described() -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in aws_environment(f"http://{host}:{port}").items():
             patch.setenv(name, value)
-        with Outlet("aws", budget_s=120, limits=Limits(read_s=60, total_s=60)) as outlet:
-            account = find_account(outlet)
+        with HttpClient("aws", budget_s=120, limits=Limits(read_s=60, total_s=60)) as http:
+            account = find_account(http)
             assert isinstance(account, Account)
             filters = [{"Name": "instance-type", "Values": ["p*", "g*", "trn*", "inf*", "dl*", "u-p*"]}]
             yield parse_instance_types(account.pages(TYPES, "us-east-1", Filters=filters, MaxResults=100))

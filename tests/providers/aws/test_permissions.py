@@ -13,7 +13,7 @@ import pytest
 from builders import aws_wire as wire
 from builders.aws_server import AwsServer, aws_environment, aws_server
 from trainfare_providers.aws import AwsPrices
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 
 PAGE = Path(__file__).parents[3] / "docs" / "permissions.md"
 NEEDED = {
@@ -43,8 +43,8 @@ def actions_made(monkeypatch: pytest.MonkeyPatch, server: AwsServer) -> set[str]
     for name, value in aws_environment(server.url).items():
         monkeypatch.setenv(name, value)
     now = datetime(2026, 8, 2, tzinfo=timezone.utc)
-    with Outlet("aws") as outlet:
-        AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: now).fetch(outlet)
+    with HttpClient("aws") as http:
+        AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: now).fetch(http)
     return server.actions()
 
 
@@ -77,6 +77,6 @@ def test_spot_alone_needs_only_the_first_policy(monkeypatch: pytest.MonkeyPatch)
         server.denied = frozenset(policies()["TrainfareOptional"]["Action"])  # type: ignore[call-overload]
         for name, value in aws_environment(server.url).items():
             monkeypatch.setenv(name, value)
-        with Outlet("aws") as outlet:
-            ec2, _ = AwsPrices(regions=["us-east-1"], sites=server.sites).fetch(outlet)
+        with HttpClient("aws") as http:
+            ec2, _ = AwsPrices(regions=["us-east-1"], sites=server.sites).fetch(http)
     assert {"on_demand", "spot"} <= set(ec2.rows["purchase_option"])

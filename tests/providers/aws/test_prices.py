@@ -21,7 +21,7 @@ from trainfare_core.prices.intake import accept_rows
 from trainfare_providers.aws import DEFAULT_REGIONS, AwsPrices
 from trainfare_providers.aws.price_list import EC2_FILTERS
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.outlet import Limits, Outlet
+from trainfare_providers.http.client import HttpClient, Limits
 from trainfare_providers.refresh import FetchedRows, LiveSource, refresh
 
 NOW = datetime(2026, 8, 2, 3, tzinfo=timezone.utc)
@@ -80,8 +80,8 @@ def source(server: AwsServer, *regions: str, plan_files: bool = False) -> AwsPri
 def fetch(
     server: AwsServer, *regions: str, plan_files: bool = False, limits: Limits | None = None
 ) -> tuple[FetchedRows, ...]:
-    with Outlet("aws", limits=limits) as outlet:
-        return source(server, *regions, plan_files=plan_files).fetch(outlet)
+    with HttpClient("aws", limits=limits) as http:
+        return source(server, *regions, plan_files=plan_files).fetch(http)
 
 
 def rows_of(fetched: tuple[FetchedRows, ...]) -> pl.DataFrame:
@@ -233,12 +233,12 @@ def test_refresh_keeps_what_loads_again(seen: Seen, tmp_path: Path) -> None:
     """From the wire to the disk and back, through sanity: two prices of one zone end in quarantine."""
 
     class Fetched(AwsPrices):
-        def fetch(self, outlet: Outlet) -> tuple[FetchedRows, ...]:
+        def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
             return seen.fetched
 
     cache = BookCache(tmp_path)
-    with Outlet("aws") as outlet:
-        result = refresh(Fetched(), cache=cache, now=NOW, outlet=outlet)
+    with HttpClient("aws") as http:
+        result = refresh(Fetched(), cache=cache, now=NOW, http=http)
     assert result.refreshed, result.problem
     cached = cache.read("aws")
     assert cached is not None
@@ -400,11 +400,11 @@ def test_region_that_is_none_is_refused(name: str, says: str) -> None:
 
 def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """In vCPUs; without an account there are none to tell."""
-    with Outlet("aws") as outlet, pytest.raises(CannotTellError, match="quotas are an account's own"):
-        source(server).quotas(outlet)
+    with HttpClient("aws") as http, pytest.raises(CannotTellError, match="quotas are an account's own"):
+        source(server).quotas(http)
     sign_in(monkeypatch, server)
-    with Outlet("aws") as outlet:
-        assert [quota.vcpus for quota in source(server).quotas(outlet)] == [64.0, 384.0, 0.0]
+    with HttpClient("aws") as http:
+        assert [quota.vcpus for quota in source(server).quotas(http)] == [64.0, 384.0, 0.0]
 
 
 def test_path_of_a_file_that_leads_elsewhere_is_refused(server: AwsServer) -> None:

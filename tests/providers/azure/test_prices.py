@@ -22,7 +22,7 @@ from trainfare_core.errors import FetchError, MissingExtraError
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.azure.workspace import NEEDS, Size, Workspace, WorkspaceOffer
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import LiveSource, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -41,8 +41,8 @@ def source(server: FaultServer, **changes: Any) -> AzurePrices:
     return AzurePrices(endpoint=server.url(PATH), clock=lambda: NOW, **changes)
 
 
-def outlet(**changes: Any) -> Outlet:
-    return Outlet("azure", **{"sleep": lambda _: None, "budget_s": 300.0, **changes})
+def http(**changes: Any) -> HttpClient:
+    return HttpClient("azure", **{"sleep": lambda _: None, "budget_s": 300.0, **changes})
 
 
 def script(server: FaultServer, *pages: Script) -> None:
@@ -70,7 +70,7 @@ def test_pages_are_followed_to_the_last(server: FaultServer) -> None:
         json_script(page(items[100:120], link(server, 120))),
         json_script(page(items[120:])),
     )
-    with outlet() as out:
+    with http() as out:
         (found,) = source(server).fetch(out)
     counted = found.rows.height + sum(tally.rows for tally in (*found.filtered, *found.quarantined))
     assert counted == len(items) + 2
@@ -81,7 +81,7 @@ def test_pages_are_followed_to_the_last(server: FaultServer) -> None:
 def test_version_and_filter_are_the_ones_with_savings_plans(server: FaultServer) -> None:
     """Only this version has savings plans, and with it the values of a filter are case-sensitive."""
     script(server, json_script(page(ITEMS)))
-    with outlet() as out:
+    with http() as out:
         source(server).fetch(out)
     query = parse_qs(server.requests[0].query)
     assert query["api-version"] == ["2023-01-01-preview"]
@@ -90,7 +90,7 @@ def test_version_and_filter_are_the_ones_with_savings_plans(server: FaultServer)
 
 def test_answer_without_any_savings_plan_says_so(server: FaultServer) -> None:
     script(server, json_script(page([item("Standard_NC24ads_A100_v4", 3.673)])))
-    with outlet() as out:
+    with http() as out:
         (found,) = source(server).fetch(out)
     assert any("no savings plan" in note for note in found.notes)
 
@@ -99,7 +99,10 @@ def test_answer_without_any_savings_plan_says_so(server: FaultServer) -> None:
     ("pages", "words"),
     [
         (lambda s: [json_script(page(ITEMS, link(s, 1)))], "a page came again"),
-        (lambda s: [json_script(page(ITEMS, "https://prices.example/next"))], "where prices may not be read"),
+        (
+            lambda s: [json_script(page(ITEMS, "https://prices.example/next"))],
+            "to an address that may not be used",
+        ),
         (lambda s: [json_script({"Items": [1], "Count": 2, "NextPageLink": None})], "ended early"),
         (lambda s: [json_script({"Items": {}, "NextPageLink": None})], "Items is no list"),
         (lambda s: [json_script({"Items": [], "NextPageLink": 7})], "next page has no address"),
@@ -110,7 +113,7 @@ def test_answer_without_any_savings_plan_says_so(server: FaultServer) -> None:
 def test_listing_that_is_not_whole_is_refused(server: FaultServer, pages: Any, words: str) -> None:
     """Half of a price list is none: the last good prices stay."""
     script(server, *pages(server))
-    with outlet() as out, pytest.raises(FetchError, match=words):
+    with http() as out, pytest.raises(FetchError, match=words):
         source(server).fetch(out)
 
 
@@ -123,7 +126,7 @@ def test_too_many_questions_are_asked_again_later(server: FaultServer) -> None:
         Script(status=429, headers=(("Retry-After", "2"),)),
         json_script(page(ITEMS[5:])),
     )
-    with outlet(sleep=waits.append) as out:
+    with http(sleep=waits.append) as out:
         (found,) = source(server).fetch(out)
     assert waits == [2.0]
     assert found.rows.height == 14
@@ -137,8 +140,8 @@ def test_refresh_over_tls_gives_a_book_that_loads(tmp_path: Path, monkeypatch: p
     assert len(AzurePrices().load()) == 0
     with tls_twin() as (server, context):
         server.script(PATH, json_script(page(ITEMS)))
-        with outlet(verify=context) as out:
-            result = refresh(source(server), cache=BookCache(tmp_path), outlet=out, now=NOW)
+        with http(verify=context) as out:
+            result = refresh(source(server), cache=BookCache(tmp_path), http=out, now=NOW)
     assert result.refreshed
     assert result.problem is None
     (intake,) = result.intakes
@@ -179,7 +182,7 @@ def test_workspace_of_the_environment_adds_a_service(
         assert 0 < seconds <= 300
         return an_offer()
 
-    with outlet() as out:
+    with http() as out:
         machines, learning = source(server, read=read).fetch(out)
     assert asked == [Workspace("sub", "group", "space")]
     assert (machines.service, learning.service) == ("azure_vm", "azure_ml")
@@ -197,7 +200,7 @@ def test_workspace_that_cannot_be_read_is_a_note(server: FaultServer, error: Exc
     def read(*_: object) -> WorkspaceOffer:
         raise error
 
-    with outlet() as out:
+    with http() as out:
         (found,) = source(server, workspace=WORKSPACE, read=read).fetch(out)
     assert found.rows.height == 14
     assert found.notes == (f"Azure ML left out: {error}",)

@@ -19,7 +19,7 @@ from faults.server import FaultServer, Script, json_script, tls_twin
 from trainfare_core.errors import FetchError
 from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.gcp import KEY_VARIABLE, GcpPrices
-from trainfare_providers.http.outlet import Outlet
+from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import LiveSource, refresh
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -41,8 +41,8 @@ def source(server: FaultServer, key: str | None = KEY) -> GcpPrices:
     return GcpPrices(endpoint=server.url(), key=key, clock=lambda: NOW)
 
 
-def outlet(**changes: Any) -> Outlet:
-    return Outlet("gcp", **{"sleep": lambda _: None, "budget_s": 180.0, **changes})
+def http(**changes: Any) -> HttpClient:
+    return HttpClient("gcp", **{"sleep": lambda _: None, "budget_s": 180.0, **changes})
 
 
 def test_it_is_a_registered_source() -> None:
@@ -54,7 +54,7 @@ def test_it_is_a_registered_source() -> None:
 
 def test_both_services_are_read_to_their_ends(server: FaultServer) -> None:
     """The token of a page asks for the next; the currency is said; the key stands in a header, never in a URL."""
-    with outlet() as out:
+    with http() as out:
         gce, tpu = source(server).fetch(out)
     assert (gce.service, tpu.service) == ("gce", "tpu")
     assert {"a2-highgpu-1g", "a4-highgpu-8g"} <= set(gce.rows["instance_type"])
@@ -71,8 +71,8 @@ def test_without_a_key_nothing_is_asked_and_the_note_says_what_to_do(
     server: FaultServer, tmp_path: Path
 ) -> None:
     """Not a failure: the snapshot stays in use."""
-    with outlet() as out:
-        result = refresh(source(server, None), cache=BookCache(tmp_path), outlet=out, now=NOW)
+    with http() as out:
+        result = refresh(source(server, None), cache=BookCache(tmp_path), http=out, now=NOW)
     assert server.requests == []
     assert not result.refreshed
     assert result.problem is None
@@ -82,7 +82,7 @@ def test_without_a_key_nothing_is_asked_and_the_note_says_what_to_do(
 
 def test_key_comes_from_the_environment(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, f" {KEY}\n")
-    with outlet() as out:
+    with http() as out:
         source(server, None).fetch(out)
     assert {request.headers["x-goog-api-key"] for request in server.requests} == {KEY}
 
@@ -104,7 +104,7 @@ def test_listing_that_is_not_whole_is_refused(
     """And the error repeats neither the key nor what the server said."""
     caplog.set_level("DEBUG")
     server.script(COMPUTE_PATH, *pages)
-    with outlet() as out, pytest.raises(FetchError, match=words) as caught:
+    with http() as out, pytest.raises(FetchError, match=words) as caught:
         source(server).fetch(out)
     assert KEY not in str(caught.value) + repr(caught.value.__cause__) + caplog.text
 
@@ -116,8 +116,8 @@ def test_refresh_over_tls_gives_a_book_that_loads(tmp_path: Path, monkeypatch: p
     with tls_twin() as (server, context):
         server.script(COMPUTE_PATH, json_script(page(COMPUTE)))
         server.script(TPU_PATH, json_script(page(TPU)))
-        with outlet(verify=context) as out:
-            result = refresh(source(server), cache=BookCache(tmp_path), outlet=out, now=NOW)
+        with http(verify=context) as out:
+            result = refresh(source(server), cache=BookCache(tmp_path), http=out, now=NOW)
     assert result.refreshed
     assert result.problem is None
     assert {(one.provider, one.service) for one in result.intakes} == {("gcp", "gce"), ("gcp", "tpu")}

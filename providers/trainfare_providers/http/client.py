@@ -1,8 +1,9 @@
 """
-The only way out to the network: one `Outlet` a cloud, with deadlines, caps, a retry policy and one total budget.
+The HTTP client of every price source: deadlines, size limits, retries, and one time budget for a whole cloud.
 
-Only https is asked (http only on this machine), certificates are always checked, redirects stay on the same site,
-credentials stay with the host they were meant for, and no secret gets into a message or a log.
+Only https is used (http only to this machine), certificates are always checked, redirects stay on the same site,
+headers are sent only to the host they are for, and no secret appears in a message or a log. Nothing else in this
+package connects to the network.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from trainfare_core.clouds import pip_extra
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
 from trainfare_providers.http.addresses import Secret, target_of, why_refused
 from trainfare_providers.http.answer import (
     BULK_LIMITS,
-    LOOK_UP_S,
+    CANCEL_POLL_S,
+    Deadline,
+    HttpRequest,
     Limits,
     OpenAnswer,
-    Patience,
-    Question,
     Reply,
     read_json,
 )
-from trainfare_providers.http.exchange import Exchange, Head, hush_foreign_logs
+from trainfare_providers.http.exchange import Exchange, Head, silence_http_logs
 from trainfare_providers.http.pages import Pages
 from trainfare_providers.http.retry import (
     RETRY_AFTER_CAP_S,
@@ -45,34 +47,34 @@ if TYPE_CHECKING:
     import httpx
     from tenacity import RetryCallState
 
-__all__ = ["BULK_LIMITS", "Limits", "Outlet", "Pages", "Reply", "Secret"]
+__all__ = ["BULK_LIMITS", "HttpClient", "Limits", "Pages", "Reply", "Secret"]
 
 _log = logging.getLogger("trainfare")
-_MAX_REDIRECTS: Final = 5
+_MAX_REDIRECTS: Final = 5  # price APIs redirect once at most; a loop ends soon
 SDK_WAIT_S: Final = 4.0
-"""The longest that boto3 waits before the last of four tries."""
+"""The longest that boto3 waits before the last of four attempts, seconds."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 Texts: TypeAlias = "Mapping[str, str] | None"
 Result = TypeVar("Result")
 
 
-class Outlet:
+class HttpClient:
     """
-    One cloud's way out; a context manager that closes its connections.
+    Sends the requests of one price source; a context manager that closes its connections.
 
     Args:
         cloud: name of the provider, for messages.
-        budget_s: seconds from the first question to the last answer.
-        trouble_s: seconds that failed tries and the waits after them may take together.
-        limits: for every question that names none of its own.
-        transport: a seam for tests.
+        budget_s: seconds from the first request to the last answer.
+        max_failed_s: seconds that failed attempts and the waits after them may take together.
+        limits: of a request that names none of its own.
+        transport: of httpx, for tests; None is the network.
         verify: True for the usual certificates, or a context; checking cannot be switched off.
-        clock: seconds, only ever growing.
+        clock: monotonic, seconds.
         sleep: waits seconds.
-        jitter: draws a wait between 0 and what it is given, seconds.
+        jitter: draws a wait between 0 and its argument, seconds.
         wall_clock: seconds since 1970, for a `Retry-After` that is a date.
-        cancelled: asked four times a second; True ends the question.
+        cancelled: called four times a second; True ends the request.
 
     Raises:
         InputError: `verify` is False.
@@ -84,7 +86,7 @@ class Outlet:
         cloud: str,
         *,
         budget_s: float = 15.0,
-        trouble_s: float = 15.0,
+        max_failed_s: float = 15.0,
         limits: Limits | None = None,
         transport: httpx.BaseTransport | None = None,
         verify: ssl.SSLContext | bool = True,
@@ -101,17 +103,17 @@ class Outlet:
         _need_packages(cloud)
         self.cloud = cloud
         self.limits = limits or Limits()
-        self._budget_s, self._trouble_s = budget_s, trouble_s
+        self._budget_s, self._max_failed_s = budget_s, max_failed_s
         self._transport, self._verify = transport, verify
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._wall_clock, self._cancelled = wall_clock, cancelled
         self._client: httpx.Client | None = None
         self._ends_s: float | None = None
-        self._lost_s = 0.0
+        self._failed_s = 0.0
         self._failed_at_s: float | None = None
-        hush_foreign_logs()
+        silence_http_logs()
 
-    def __enter__(self) -> Outlet:  # noqa: PYI034 - typing.Self is of Python 3.11
+    def __enter__(self) -> HttpClient:  # noqa: PYI034 - typing.Self is of Python 3.11
         return self
 
     def __exit__(
@@ -123,14 +125,14 @@ class Outlet:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; a later question opens new ones."""
+        """Close the connections; a later request opens new ones."""
         if self._client is not None:
             self._client.close()
             self._client = None
 
     @property
     def remaining_s(self) -> float:
-        """Seconds left of the budget; all of it before the first question."""
+        """Seconds left of the budget; all of it before the first request."""
         return self._budget_s if self._ends_s is None else max(0.0, self._ends_s - self._clock())
 
     def get_json(
@@ -143,47 +145,47 @@ class Outlet:
         must_have: Sequence[str] = (),
     ) -> object:
         """
-        Return the JSON at an address; see `strict_json.parse_json` for what is refused and how numbers come.
+        Return the JSON at a URL, as `strict_json.parse_json` reads it.
 
         Args:
             url: https.
-            params: added to the address's query; give a `Secret` where it is one.
+            params: added to the query; give a `Secret` where it is one.
             headers: sent to this host only.
-            limits: None takes the outlet's.
+            limits: None takes the client's.
             must_have: names that the object must have.
 
         Raises:
             FetchError: no such answer.
-            FetchCancelledError: `cancelled` said so.
+            FetchCancelledError: `cancelled` returned True.
         """
-        question = self._question(url, params, headers)
-        del url, params, headers  # a secret in them would stand in a traceback with local variables
+        request = self._request_to(url, params, headers)
+        del url, params, headers  # a traceback with local variables would show a secret in them
         limits = limits or self.limits
 
-        def ask(patience: Patience) -> object:
-            value, fault = read_json(*self._whole(question, limits, patience), must_have)
+        def attempt(deadline: Deadline) -> object:
+            value, fault = read_json(*self._read_all(request, limits, deadline), must_have)
             if fault is not None:
-                del value  # the page may hold what we sent
-                raise question.fault(fault.name, fault.detail, retryable=fault.retryable)
+                del value  # a server may echo a secret
+                raise request.fault(fault.name, fault.detail, retryable=fault.retryable)
             return value
 
-        return self._persistently(ask, limits)
+        return self._with_retries(attempt, limits)
 
     def get_bytes(
         self, url: str, *, params: Texts = None, headers: Texts = None, limits: Limits | None = None
     ) -> bytes:
         """
-        Return the body at an address, unpacked; arguments as for `get_json`.
+        Return the body at a URL, unpacked; arguments as for `get_json`.
 
         Raises:
-            FetchError: no such answer, or one whose end could not be told from a cut.
-            FetchCancelledError: `cancelled` said so.
+            FetchError: no such answer, or one of which an early end would go unnoticed.
+            FetchCancelledError: `cancelled` returned True.
         """
-        question = self._question(url, params, headers)
+        request = self._request_to(url, params, headers)
         del url, params, headers
         limits = limits or self.limits
-        return self._persistently(
-            lambda patience: self._whole(question, limits, patience, need_end=True)[0], limits
+        return self._with_retries(
+            lambda deadline: self._read_all(request, limits, deadline, need_end=True)[0], limits
         )
 
     @contextmanager
@@ -191,25 +193,25 @@ class Outlet:
         self, url: str, *, params: Texts = None, headers: Texts = None, limits: Limits | None = None
     ) -> Generator[Iterator[bytes]]:
         """
-        Give the body as it comes, unpacked, in chunks of at most 256 KiB; tried again only until it begins.
+        Give the body while it arrives, unpacked, in chunks of at most 256 KiB; retried only until it begins.
 
         Raises:
-            FetchError: no such answer; also from the chunks, when it is cut, too large or too slow.
-            FetchCancelledError: `cancelled` said so.
+            FetchError: no such answer; also from the chunks, when it is cut short, too large or too slow.
+            FetchCancelledError: `cancelled` returned True.
         """
-        question = self._question(url, params, headers)
+        request = self._request_to(url, params, headers)
         del url, params, headers
         limits = limits or self.limits
-        answer = self._persistently(lambda patience: self._open(question, limits, patience), limits)
+        answer = self._with_retries(lambda deadline: self._open(request, limits, deadline), limits)
         try:
             answer.check_end()
             yield answer.chunks(limits.max_body_bytes)
         finally:
-            self._done_with(answer)
+            self._release(answer)
 
     def send(self, method: str, url: str, *, headers: Texts = None, content: bytes = b"") -> Reply:
         """
-        Ask once, for an SDK that signs, reads and tries again itself; any status is an answer, no redirect is followed.
+        Send one request of an SDK that signs, reads and retries itself; any status is returned, no redirect followed.
 
         Args:
             method: GET, POST, ...
@@ -218,64 +220,64 @@ class Outlet:
             content: the request's body.
 
         Raises:
-            FetchError: no whole answer; `retryable` where another try can help and there is time for one.
-            FetchCancelledError: `cancelled` said so.
+            FetchError: no complete answer; `retryable` where another attempt can help and there is time for one.
+            FetchCancelledError: `cancelled` returned True.
         """
-        question = self._question(url, None, headers)
+        request = self._request_to(url, None, headers)
         del url, headers
         now = self._clock()
         self._ends_s = now + self._budget_s if self._ends_s is None else self._ends_s
-        self._lost_s += 0.0 if self._failed_at_s is None else now - self._failed_at_s  # the SDK's own wait
+        self._failed_s += 0.0 if self._failed_at_s is None else now - self._failed_at_s  # the SDK's own wait
         self._failed_at_s = None
-        patience = Patience(self._clock, min(now + self.limits.total_s, self._ends_s), self._cancelled)
+        deadline = Deadline(self._clock, min(now + self.limits.total_s, self._ends_s), self._cancelled)
         try:
-            return self._reply(question, method, content, patience)
+            return self._reply(request, method, content, deadline)
         except FetchError as error:
             self._failed_at_s = self._clock()
-            self._lost_s += self._failed_at_s - now
-            error.retryable = error.retryable and self._lost_s + SDK_WAIT_S < self._trouble_s
+            self._failed_s += self._failed_at_s - now
+            error.retryable = error.retryable and self._failed_s + SDK_WAIT_S < self._max_failed_s
             raise
 
     def pages(self, url: str, *, limits: Limits | None = None) -> Pages:
-        """Return the guard of a listing in pages that begins at an address."""
-        return Pages(Question(self.cloud, url), (limits or self.limits).max_pages)
+        """Return the guard of a listing in pages that begins at a URL."""
+        return Pages(HttpRequest(self.cloud, url), (limits or self.limits).max_pages)
 
     def refusal(self, fault: str, url: str, detail: str = "") -> FetchError:
-        """Return the error for an answer that a parser cannot accept; `fault` is of `retry_policy.FAULTS`."""
-        return Question(self.cloud, url).fault(fault, detail)
+        """Return the error for an answer that a parser cannot accept; `fault` is a name of `retry.FAULTS`."""
+        return HttpRequest(self.cloud, url).fault(fault, detail)
 
-    def _question(self, url: str, params: Texts, headers: Texts) -> Question:
+    def _request_to(self, url: str, params: Texts, headers: Texts) -> HttpRequest:
         why = why_refused(url)
         if why is not None:
-            raise Question(self.cloud, url).fault("address", f" ({why})")
+            raise HttpRequest(self.cloud, url).fault("address", f" ({why})")
         import httpx
 
         with contextlib.suppress(httpx.InvalidURL):
             whole = str(httpx.URL(url).copy_merge_params(dict(params))) if params else url
-            return Question(self.cloud, whole, headers)
-        raise Question(self.cloud, url).fault("address")
+            return HttpRequest(self.cloud, whole, headers)
+        raise HttpRequest(self.cloud, url).fault("address")
 
-    def _persistently(self, ask: Callable[[Patience], Result], limits: Limits) -> Result:
-        """Ask until there is an answer, a mistake that stays one, or no time."""
+    def _with_retries(self, attempt: Callable[[Deadline], Result], limits: Limits) -> Result:
+        """Repeat a request until there is an answer, an error that no retry can help, or no time."""
         from tenacity import Retrying, retry_if_exception
 
         started = self._clock()
         self._ends_s = started + self._budget_s if self._ends_s is None else self._ends_s
-        patience = Patience(self._clock, min(started + limits.total_s, self._ends_s), self._cancelled)
+        deadline = Deadline(self._clock, min(started + limits.total_s, self._ends_s), self._cancelled)
 
         def counted() -> Result:
             began = self._clock()
             try:
-                return ask(patience)
+                return attempt(deadline)
             except FetchError:
-                self._lost_s += self._clock() - began
+                self._failed_s += self._clock() - began
                 raise
 
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.retryable),
             wait=self._wait_s,
-            stop=lambda state: self._must_stop(state, limits, patience),
-            sleep=lambda seconds: self._nap(float(seconds)),
+            stop=lambda state: self._must_stop(state, limits, deadline),
+            sleep=lambda seconds: self._wait(float(seconds)),
             reraise=True,
         )
         return retrying(counted)
@@ -284,90 +286,90 @@ class Outlet:
         asked = _error_of(state).retry_after_s
         return self._jitter(wait_ceiling_s(state.attempt_number)) if asked is None else asked
 
-    def _must_stop(self, state: RetryCallState, limits: Limits, patience: Patience) -> bool:
+    def _must_stop(self, state: RetryCallState, limits: Limits, deadline: Deadline) -> bool:
         wait_s = state.upcoming_sleep
         return (
             state.attempt_number >= limits.max_attempts
             or (_error_of(state).retry_after_s or 0.0) > RETRY_AFTER_CAP_S
-            or self._clock() + wait_s >= patience.deadline_s
-            or self._lost_s + wait_s >= self._trouble_s
+            or self._clock() + wait_s >= deadline.at_s
+            or self._failed_s + wait_s >= self._max_failed_s
         )
 
-    def _nap(self, seconds: float) -> None:
-        self._lost_s += seconds
-        while self._cancelled is not None and seconds > LOOK_UP_S and not self._cancelled():
-            self._sleep(LOOK_UP_S)
-            seconds -= LOOK_UP_S
+    def _wait(self, seconds: float) -> None:
+        self._failed_s += seconds
+        while self._cancelled is not None and seconds > CANCEL_POLL_S and not self._cancelled():
+            self._sleep(CANCEL_POLL_S)
+            seconds -= CANCEL_POLL_S
         if self._cancelled is None or not self._cancelled():
             self._sleep(seconds)
 
-    def _open(self, question: Question, limits: Limits, patience: Patience) -> OpenAnswer:
-        """Ask once, follow redirects, and return an answer of status 200 before its body is read."""
+    def _open(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> OpenAnswer:
+        """Send a request, follow redirects, and return an answer of status 200 before its body is read."""
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = self._begin(question, limits, patience)
+            answer = self._begin(request, limits, deadline)
             status = answer.head.status
-            _log.debug("GET %r: %d", question, status)
+            _log.debug("GET %r: %d", request, status)
             if status == 200:
                 return answer
-            self._done_with(answer)
+            self._release(answer)
             if status not in _REDIRECTS:
-                raise self._status_error(answer.head, question)
-            target = target_of(question.url, answer.head.location)
+                raise self._status_error(answer.head, request)
+            target = target_of(request.url, answer.head.location)
             if target is None:
-                raise question.fault("redirect")
-            question = question.moved(target)
+                raise request.fault("redirect")
+            request = request.moved(target)
             del target
-        raise question.fault("redirect", f" (more than {_MAX_REDIRECTS} times)")
+        raise request.fault("redirect", f" (more than {_MAX_REDIRECTS} times)")
 
-    def _reply(self, question: Question, method: str, content: bytes, patience: Patience) -> Reply:
-        answer = self._begin(question, self.limits, patience, method, content)
+    def _reply(self, request: HttpRequest, method: str, content: bytes, deadline: Deadline) -> Reply:
+        answer = self._begin(request, self.limits, deadline, method, content)
         try:
-            _log.debug("%s %r: %d", method, question, answer.head.status)
+            _log.debug("%s %r: %d", method, request, answer.head.status)
             body = b"".join(answer.chunks(self.limits.max_body_bytes))
         finally:
-            self._done_with(answer)
+            self._release(answer)
         gone = ("content-encoding", "content-length", "transfer-encoding")
         kept = tuple((name, value) for name, value in answer.head.fields if name.lower() not in gone)
         return Reply(answer.head.status, kept, body)
 
     def _begin(
         self,
-        question: Question,
+        request: HttpRequest,
         limits: Limits,
-        patience: Patience,
+        deadline: Deadline,
         method: str = "GET",
         content: bytes = b"",
     ) -> OpenAnswer:
-        left_s = patience.left_s(question)
+        left_s = deadline.left_s(request)
         client = self._open_client()
-        exchange = Exchange(client, self._request(question, limits, left_s, method, content))
+        exchange = Exchange(client, self._request(request, limits, left_s, method, content))
         try:
-            return OpenAnswer(exchange, question, patience)
+            return OpenAnswer(exchange, request, deadline)
         except BaseException:
-            self._done_with(exchange)
+            self._release(exchange)
             raise
 
-    def _whole(
-        self, question: Question, limits: Limits, patience: Patience, *, need_end: bool = False
+    def _read_all(
+        self, request: HttpRequest, limits: Limits, deadline: Deadline, *, need_end: bool = False
     ) -> tuple[bytes, Head]:
-        answer = self._open(question, limits, patience)
+        answer = self._open(request, limits, deadline)
         try:
             if need_end:
                 answer.check_end()
             return b"".join(answer.chunks(limits.max_body_bytes)), answer.head
         finally:
-            self._done_with(answer)
+            self._release(answer)
 
-    def _done_with(self, answer: OpenAnswer | Exchange) -> None:
+    def _release(self, answer: OpenAnswer | Exchange) -> None:
         done = answer.close() if isinstance(answer, OpenAnswer) else answer.drop()
         if not done:
-            self._client = None  # the thread that still hangs in it closes what it holds
+            self._client = None  # the thread that still uses it closes its connection
 
     def _open_client(self) -> httpx.Client:
         import httpx
 
         if self._client is None:
-            # Raised outside of the handler: that error's text and frames may hold the proxy's password.
+            # The error below is raised outside the handler: the caught one may hold the proxy's password.
             with contextlib.suppress(ValueError, ImportError, httpx.InvalidURL):
                 self._client = httpx.Client(
                     transport=self._transport, verify=self._verify, follow_redirects=False
@@ -379,27 +381,27 @@ class Outlet:
         return self._client
 
     def _request(
-        self, question: Question, limits: Limits, left_s: float, method: str, content: bytes
+        self, request: HttpRequest, limits: Limits, left_s: float, method: str, content: bytes
     ) -> httpx.Request:
         import httpx
 
-        read_s = max(0.01, min(limits.read_s, left_s, self._trouble_s - self._lost_s))
+        read_s = max(0.01, min(limits.read_s, left_s, self._max_failed_s - self._failed_s))
         timeout = httpx.Timeout(read_s, connect=min(limits.connect_s, left_s))
-        headers = {"Accept-Encoding": "gzip", "User-Agent": _user_agent(), **question.headers}
+        headers = {"Accept-Encoding": "gzip", "User-Agent": _user_agent(), **request.headers}
         return httpx.Request(
             method,
-            question.url,
+            request.url,
             headers=headers,
             content=content or None,
             extensions={"timeout": timeout.as_dict()},
         )
 
-    def _status_error(self, head: Head, question: Question) -> FetchError:
+    def _status_error(self, head: Head, request: HttpRequest) -> FetchError:
         asked = retry_after_s(head.retry_after, now_s=self._wall_clock())
         wait = "" if asked is None else f" and asks to wait {asked:,.0f} s"
         return FetchError(
             self.cloud,
-            f"{question!r}: the server answered {head.status}{wait}; {status_words(head.status)}",
+            f"{request!r}: the server answered {head.status}{wait}; {status_words(head.status)}",
             retryable=is_retried(head.status),
             status=head.status,
             retry_after_s=asked,
@@ -409,17 +411,16 @@ class Outlet:
 def _error_of(state: RetryCallState) -> FetchError:
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, FetchError):
-        raise TypeError("only a FetchError is tried again")
+        raise TypeError("only a FetchError is retried")
     return error
 
 
 def _need_packages(cloud: str) -> None:
-    extra = cloud if cloud in ("aws", "azure", "gcp") else "all"
     for package in ("httpx", "tenacity"):
         with contextlib.suppress(ImportError):
             importlib.import_module(package)
             continue
-        raise MissingExtraError(package, extra)
+        raise MissingExtraError(package, pip_extra(cloud))
 
 
 def _user_agent() -> str:
