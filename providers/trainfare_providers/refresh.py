@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Protocol, runtime_checkable
 
 import polars as pl
 
+from trainfare_core._version import __version__
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_core.prices.intake import Intake, Tally
@@ -154,7 +154,7 @@ def refresh(
             return _kept(source.name, last, problem, gained.intakes, gained.notes)
         say("keeping them")
         facts = BookFacts(
-            fetched_at=now, tool_version=_tool_version(), intakes=gained.intakes, notes=gained.notes
+            fetched_at=now, tool_version=__version__, intakes=gained.intakes, notes=gained.notes
         )
         if not cache.write(source.name, gained.rows, facts):
             problem = f"{source.name}: the new prices could not be written to {cache.folder}"
@@ -322,10 +322,3 @@ def _kept(
 
 def _say_nothing(_: str) -> None:
     """Nobody watches."""
-
-
-def _tool_version() -> str:
-    try:
-        return version("trainfare")
-    except PackageNotFoundError:
-        return ""

@@ -16,10 +16,10 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from trainfare_core._version import __version__
 from trainfare_core.clouds import pip_extra
 from trainfare_core.errors import FetchError, InputError, MissingExtraError
 from trainfare_providers.http.addresses import Secret, target_of, why_refused
@@ -387,7 +387,7 @@ class HttpClient:
 
         read_s = max(0.01, min(limits.read_s, left_s, self._max_failed_s - self._failed_s))
         timeout = httpx.Timeout(read_s, connect=min(limits.connect_s, left_s))
-        headers = {"Accept-Encoding": "gzip", "User-Agent": _user_agent(), **request.headers}
+        headers = {"Accept-Encoding": "gzip", "User-Agent": f"trainfare/{__version__}", **request.headers}
         return httpx.Request(
             method,
             request.url,
@@ -421,10 +421,3 @@ def _need_packages(cloud: str) -> None:
             importlib.import_module(package)
             continue
         raise MissingExtraError(package, pip_extra(cloud))
-
-
-def _user_agent() -> str:
-    try:
-        return f"trainfare/{version('trainfare')}"
-    except PackageNotFoundError:
-        return "trainfare"
