@@ -1,4 +1,4 @@
-"""What `trainfare decline ...` answers: documents with a published schema, made from the cost-decline core."""
+"""Documents that `trainfare decline ...` prints, with a published schema, made from `trainfare_core.decline`."""
 
 from __future__ import annotations
 
@@ -48,9 +48,13 @@ __all__ = [
 ]
 
 MAX_YEARS = 50
+"""Of a forecast from the last known cost. Chosen: intervals are uninformative long before, and it bounds the output."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 IMPOSSIBLE = Triple(57, 47, 70)
-"""Hardware, software and total of the seed article, percent a year."""
+"""
+Hardware, software and total as published in the article behind `claims.csv`, percent a year: they contradict each
+other.
+"""
 
 
 class _Answer(Document):
@@ -59,7 +63,7 @@ class _Answer(Document):
 
 
 class ClaimLine(Record):
-    """One figure, computed again."""
+    """One published figure and its recomputation."""
 
     id: str
     figure: str
@@ -73,16 +77,16 @@ class ClaimLine(Record):
 
 
 class TripleLine(Record):
-    """Declines in percent a year: two parts and the total they are said to make."""
+    """Declines in percent a year: two components and their stated total."""
 
     hardware: Finite
     software: Finite
     total: Finite
-    residual: Finite = Field(description="total minus what the parts make, percentage points")
+    residual: Finite = Field(description="total minus that of the two components, percentage points")
 
 
 class ClaimsAnswer(_Answer):
-    """Every figure of the seed article with its verdict."""
+    """Every published figure with its verdict."""
 
     claims: tuple[ClaimLine, ...]
     impossible_triple: TripleLine
@@ -97,7 +101,7 @@ class Band(Record):
 
 
 class YearLine(Record):
-    """The cost in one year."""
+    """Cost in one year."""
 
     year: Finite
     median: Finite
@@ -107,12 +111,10 @@ class YearLine(Record):
 
 
 class ForecastAnswer(_Answer):
-    """What a run costs in later years."""
+    """Cost of a run in later years."""
 
     law: Literal["moore", "wright", "priors"]
-    question: Literal["compute", "quality"] | None = Field(
-        description="None: a fitted series, whatever it holds"
-    )
+    question: Literal["compute", "quality"] | None = Field(description="None: a fitted series")
     cost_now: Finite
     year_now: Finite
     decline_per_year: Finite = Field(description="median, fraction; negative rises")
@@ -137,14 +139,14 @@ class NpvLine(Record):
 
 
 class RegretLine(Record):
-    """What a start loses against the best one."""
+    """Loss of a start against the best one."""
 
     start_in_years: Finite
     loss_usd: QuantileLine
 
 
 class WaitAnswer(_Answer):
-    """Train now or wait."""
+    """Whether to train now or wait."""
 
     decision: Literal["train now", "wait", "cannot tell", "do not train"]
     cost_usd: Finite
@@ -161,16 +163,16 @@ class WaitAnswer(_Answer):
 
 
 class PartLine(Record):
-    """One cause of the change."""
+    """One cause of a change in cost."""
 
     cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]
-    factor: Finite = Field(description="by which it made the run cheaper; below 1: dearer")
+    factor: Finite = Field(description="by which it made the run cheaper; below 1: more expensive")
     share: Finite = Field(description="of the log change; may be negative")
     decline_per_year: Finite
 
 
 class DecompositionAnswer(_Answer):
-    """Which part of a change of cost each cause made."""
+    """How much of a change in cost each cause explains."""
 
     cost_from_usd: Finite
     cost_to_usd: Finite
@@ -181,7 +183,7 @@ class DecompositionAnswer(_Answer):
 @contextmanager
 def decline_errors_as_input() -> Generator[None, None, None]:
     """
-    Turn the core's own error into ours.
+    Re-raise a `DeclineError` as trainfare's own `InputError`.
 
     Raises:
         InputError: in place of a DeclineError.
@@ -259,7 +261,7 @@ def wait_answer(
     confidence: float,
 ) -> WaitAnswer:
     """
-    Weigh a cheaper run later against having the model sooner.
+    Compare a cheaper run later with having the model sooner.
 
     Raises:
         InputError: a number out of its range.

@@ -1,9 +1,10 @@
 """
-How the cost of the same training run changes over time, with honest doubt.
+How the cost of the same training run changes over time, with uncertainty.
 
-The standard library alone, and nothing else of trainfare: copy this folder into another project and it works. Costs are
-in nominal USD unless said otherwise, dates are decimal years, rates are log-rates a year and shown as percent.
-Formulas and their sources stand in each file; docs/decline.md holds the model on two pages with its backtest.
+The package needs only the standard library and imports nothing else of trainfare, so that the folder can be copied into
+another project. Costs are in nominal USD unless stated otherwise, dates are decimal years, rates are log-rates a year
+and shown as percent. Each module states its formulas and their sources; docs/decline.md describes the model and its
+backtest.
 """
 
 from __future__ import annotations

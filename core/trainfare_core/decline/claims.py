@@ -1,8 +1,8 @@
 """
-Every figure of the seed article, computed again: which agree, which are off and by how much, which cannot all be true.
+Published claims about the falling cost of training, recomputed: which are consistent, off by a factor, or impossible.
 
-The table is `claims.csv` beside this file: what was stated, and the arithmetic that should give it. The verdicts are
-not in the table: they are computed here.
+The table `claims.csv` in this folder holds each stated figure and the arithmetic that should give it. The verdicts are
+computed here.
 """
 
 from __future__ import annotations
@@ -24,25 +24,29 @@ ClaimVerdict: TypeAlias = Literal["consistent", "off", "impossible", "derived"]
 
 CLAIMS_FILE: Final = Path(__file__).with_name("claims.csv")
 TOLERANCE = 0.15
-"""Figures of a headline are rounded: within 15 % (of the log-rate, for percentages a year) they are consistent."""
+"""
+Relative difference up to which a figure is consistent; of the log-rate for percentages a year. Chosen:
+published headlines are rounded to one or two digits.
+"""
 PERCENT_A_YEAR = "percent a year"
+"""The unit whose figures are compared as log-rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedClaim:
     """
-    A figure beside the one that its own inputs give.
+    A stated figure and the one computed from its own inputs.
 
     Attributes:
         name: short id.
         figure: what is claimed.
         stated: the figure as stated; None where only the inputs are, and the figure is derived.
-        computed: what the inputs give, in the same unit.
+        computed: from the inputs, in the same unit.
         unit: of both.
         off_by: computed / stated, of log-rates for percentages a year; None where nothing was stated.
         verdict: "consistent"; "off"; "impossible" where parts do not make the total; "derived": none stated.
-        source: where the figure or its inputs are from.
-        note: what else matters; may be empty.
+        source: of the figure or its inputs.
+        note: explanation; may be empty.
     """
 
     name: str
@@ -58,7 +62,7 @@ class CheckedClaim:
 
 @dataclass(frozen=True, slots=True)
 class Triple:
-    """Declines a year in percent: two parts and the total they are said to make."""
+    """Stated declines in percent a year: two components and their total."""
 
     hardware: float
     software: float
@@ -66,13 +70,13 @@ class Triple:
 
     @property
     def residual(self) -> float:
-        """Stated total minus the total of the parts, percentage points a year."""
+        """Stated total minus the total computed from the components, percentage points a year."""
         return self.total - _combined(self.hardware, self.software)
 
 
 def consistent_triples(stated: Triple) -> tuple[Triple, Triple, Triple]:
     """
-    Return the three ways out of a triple that does not add up, each keeping two of its figures, in whole percent.
+    Return three consistent triples for one that is not, each keeping two of its figures, in whole percent.
 
     Raises:
         DeclineError: a percentage of 100 or more.
@@ -89,13 +93,13 @@ def consistent_triples(stated: Triple) -> tuple[Triple, Triple, Triple]:
 
 def check_claims(path: Path = CLAIMS_FILE) -> tuple[CheckedClaim, ...]:
     """
-    Compute every claim of a table again.
+    Recompute every claim of a table.
 
     Args:
         path: CSV with columns id, figure, stated, unit, check, inputs, source, note.
 
     Raises:
-        DeclineError: an unknown check, or inputs that are no numbers or too few for it.
+        DeclineError: an unknown check, or inputs that are not numbers or too few for it.
         OSError: the file cannot be read.
     """
     with path.open(newline="", encoding="utf-8") as stream:

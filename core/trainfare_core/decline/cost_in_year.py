@@ -1,8 +1,8 @@
 """
-What the same run costs in a later year: two different questions, kept apart.
+The cost of the same run in a later year, for two different questions.
 
-"compute": the same computation, on what can be rented then. "quality": the same quality, with the methods of then: less
-computation too. y(t) = y0 - (lambda_hardware + lambda_algorithms) tau + noise.
+"compute": the same computation on the hardware that can be rented then. "quality": the same quality with the methods of
+that year, which also need less computation. y(t) = y0 - (lambda_hardware + lambda_algorithms) tau + noise.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CostQuestion: TypeAlias = Literal["compute", "quality"]
 @dataclass(frozen=True, slots=True)
 class Rates:
     """
-    What moves a cost.
+    The rates at which the components of a cost decline.
 
     Attributes:
-        hardware: decline of price-performance, price and peak together.
-        algorithms: decline of the computation that the quality needs.
-        diffusion_per_sqrt_year: K, how far ln(cost) wanders about the trend in a year.
-        source: where the rates are from, in a few words.
+        hardware: decline of the price of performance, price and peak FLOP/s together.
+        algorithms: decline of the computation needed for a quality.
+        diffusion_per_sqrt_year: K, standard deviation of ln(cost) about the trend after one year.
+        source: of the rates, in a few words.
     """
 
     hardware: UncertainRate = field(default_factory=hardware)
@@ -44,7 +44,7 @@ class Rates:
         return cls(algorithms=algorithms(domain))
 
     def total(self, question: CostQuestion) -> UncertainRate:
-        """Return the decline that counts for a question: hardware alone, or with algorithms."""
+        """Return the total decline for a question: hardware alone, or hardware and algorithms."""
         return self.hardware if question == "compute" else self.hardware.plus(self.algorithms)
 
 
@@ -59,36 +59,36 @@ def cost_in_year(
     log_sigma_now: float = 0.0,
 ) -> Forecast:
     """
-    Forecast the cost of a run from rates of its components; better than a trend through two points.
+    Forecast the cost of a run from the rates of its components.
 
     Args:
         cost_now: cost at `year_now`, above 0; the forecast is in its unit.
         year_now: decimal year.
         year: decimal year, not before `year_now`.
-        question: "compute" (FLOP stay the same) or "quality" (FLOP fall as methods get better).
-        rates: None takes the shipped priors for language.
-        uncertain: False gives the median trend alone, with no doubt at all.
+        question: "compute" (FLOP stay the same) or "quality" (FLOP fall as methods improve).
+        rates: None takes the shipped rates for language.
+        uncertain: False gives the median trend alone, without any uncertainty.
         log_sigma_now: standard deviation of ln(cost now), where that is itself an estimate.
 
     Raises:
-        DeclineError: a cost that is not above 0, a year before now, or a negative doubt.
+        DeclineError: a cost that is not above 0, a year before now, or a negative standard deviation.
     """
     tau = year - year_now
     if not (cost_now > 0 and tau >= 0 and log_sigma_now >= 0):
         msg = f"cost in year: {cost_now} in {year_now}, asked for {year}, sigma {log_sigma_now}"
         raise DeclineError(msg)
     chosen = rates or Rates()
-    doubt = chosen.total(question)
+    rate = chosen.total(question)
     start = math.log(cost_now)
     note = (
-        "the same computation, on what can be rented then"
+        "the same computation, on the hardware of that year"
         if question == "compute"
-        else "the same quality, with the methods of then: needs new code"
+        else "the same quality, with the methods of that year: needs new code"
     )
     basis = Basis("priors", None, 0.0, 1.0, "prior", None, (note, f"rates: {chosen.source}"))
     if not uncertain:
-        return mixture((start - doubt.quantile(0.5) * tau,), 0.0, year, basis)
+        return mixture((start - rate.quantile(0.5) * tau,), 0.0, year, basis)
     swing = chosen.diffusion_per_sqrt_year**2 * tau
-    scale = math.sqrt((doubt.std * tau) ** 2 + swing + log_sigma_now**2)
-    centres = tuple(start - decline * tau for decline in doubt.centres)
+    scale = math.sqrt((rate.std * tau) ** 2 + swing + log_sigma_now**2)
+    centres = tuple(start - decline * tau for decline in rate.centres)
     return mixture(centres if tau else (start,), scale, year, basis)

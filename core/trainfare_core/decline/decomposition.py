@@ -1,9 +1,9 @@
 """
-What a training run costs, and which part of a change each cause made.
+The cost of a training run, and how much of a change in cost each cause explains.
 
 C = F p / (Pi u): F FLOP to reach the quality, p USD a device-hour, Pi peak FLOP a device-hour, u utilisation (MFU).
 ln(C0 / C1) = ln(F0/F1) [algorithm] + ln(p0/p1) [price] + ln(Pi1/Pi0) [hardware] + ln(u1/u0) [systems software]: exact
-and without an order, so that the log shares are also the Shapley shares.
+and independent of order, so that the log shares are also the Shapley shares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ __all__ = ["CostCause", "Decomposition", "RunState", "decompose", "run_cost"]
 
 SECONDS_PER_HOUR = 3600.0
 TOLERANCE = 0.02
-"""A cost that is stated beside its four factors may differ from them by this fraction (rounding), not more."""
+"""Largest relative difference of a stated cost from the product of its four factors: published factors are rounded to
+two or three digits. Chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class RunState:
         usd_per_device_hour: p.
         peak_flop_per_s: Pi of one device, dense, in the precision used.
         utilisation: u, model FLOP utilisation, 0 < u <= 1.
-        stated_cost_usd: what the source says it cost, where it says so.
+        stated_cost_usd: cost as published; None where it was not.
 
     Raises:
         DeclineError: a factor that is not above 0, utilisation above 1, or a stated cost more than 2 % off.
@@ -88,9 +89,9 @@ class CostCause:
     One cause of a change of cost.
 
     Attributes:
-        log: ln of the factor by which it made the run cheaper; below 0: dearer.
-        share: of the whole log change; the shares add to 1 and may be negative.
-        rate: the constant rate that would have done it.
+        log: ln of the factor by which it made the run cheaper; below 0: more expensive.
+        share: of the whole log change; the shares add up to 1 and may be negative.
+        rate: constant rate with the same effect.
     """
 
     log: float
@@ -104,12 +105,12 @@ class Decomposition:
     A change of cost, split exactly.
 
     Attributes:
-        total: all of it.
-        algorithm: fewer FLOP to the same quality.
+        total: all causes.
+        algorithm: fewer FLOP for the same quality.
         price: USD a device-hour.
         hardware: peak FLOP a device-hour.
         utilisation: systems software.
-        price_performance: price and hardware as one, since p and Pi move together.
+        price_performance: price and hardware as one cause, since p and Pi change together.
     """
 
     total: CostCause
@@ -137,7 +138,7 @@ def decompose(earlier: RunState, later: RunState) -> Decomposition:
     utilisation = math.log(later.utilisation / earlier.utilisation)
     total = math.fsum((algorithm, price, hardware, utilisation))
     if total == 0:
-        msg = "decomposition: the cost did not change, so there is nothing to share out"
+        msg = "decomposition: the cost did not change, so it cannot be split"
         raise DeclineError(msg)
 
     def part(log: float) -> CostCause:

@@ -1,4 +1,4 @@
-"""What this library raises; its own, so that the folder can be copied into another project."""
+"""Errors of this package; independent of trainfare's, so that the folder can be copied into another project."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ __all__ = ["DeclineError", "TooLittleDataError"]
 
 
 class DeclineError(ValueError):
-    """A number, date or combination that has no meaning here; the message says which and why."""
+    """An invalid number, date or combination; the message says which and why."""
 
 
 class TooLittleDataError(DeclineError):
-    """A fit or hindcast that would need more points than the series has."""
+    """A fit or backtest needs more points than the series has."""

@@ -1,5 +1,5 @@
 """
-What a cost will be, as a distribution: quantiles, intervals and chances, never a bare number.
+Forecast of a cost as a distribution, with quantiles, intervals and probabilities.
 
 The mean of exp(Student t) does not exist, so quantiles are given, and a mean only where K is taken as known.
 """
@@ -30,13 +30,16 @@ __all__ = [
 ]
 
 THETA = 0.63
-"""Moving-average coefficient that makes Moore-type error bars right on 53 technologies (Farmer & Lafond 2016)."""
+"""Moving-average coefficient of Moore-type fits, estimated on 53 technologies (Farmer & Lafond 2016)."""
 RHO = 0.19
-"""The same for first-difference Wright (Lafond et al. 2018)."""
+"""Moving-average coefficient of first-difference Wright fits (Lafond et al. 2018)."""
 MOORE_INFLATION = 1.2
-"""Student t with theta 0.63 still covers 45/85/92 % at nominal 50/90/95 %; errors 1.13-1.22 times as wide do not."""
+"""
+Factor on the width of Moore-type intervals. With theta 0.63 alone they cover 45/85/92 % at nominal 50/90/95 % of the 53
+technologies; the factors that give nominal coverage are 1.13 to 1.22, and with 1.2 they cover 53/89/95 %.
+"""
 UNINFORMATIVE_FACTOR = 1e4
-"""A 95 % interval whose ends differ by more than this factor says nothing that anyone could act on."""
+"""A 95 % interval whose ends differ by more than this factor is reported as uninformative. Chosen."""
 
 Distribution: TypeAlias = Literal["t", "normal"]
 
@@ -51,7 +54,7 @@ class CostInterval:
 
 @dataclass(frozen=True, slots=True)
 class LogSpread:
-    """One equally likely part of a forecast: ln(cost) = centre + scale times a standard variable."""
+    """One equally likely component of a mixture: ln(cost) = centre + scale times a standard variable."""
 
     centre: float
     scale: float
@@ -60,7 +63,7 @@ class LogSpread:
 @dataclass(frozen=True, slots=True)
 class Basis:
     """
-    What a forecast rests on.
+    Method and assumptions of a forecast.
 
     Attributes:
         law: "moore", "wright" or "priors".
@@ -68,8 +71,8 @@ class Basis:
         moving_average: theta (Moore) or rho (Wright) used; 0 where the steps are uneven.
         inflation: factor on the width of the error bars.
         k_from: "fit" or "prior".
-        production: Wright only: "given" (the interval is conditional on it) or "forecast" (its doubt is inside).
-        notes: what else the reader must know.
+        production: Wright only: "given" (the interval is conditional on it) or "forecast" (its uncertainty included).
+        notes: limits of the forecast, in sentences.
     """
 
     law: Literal["moore", "wright", "priors"]
@@ -90,7 +93,7 @@ class Forecast:
         year: decimal year.
         parts: equally likely distributions of ln(cost), at least one.
         dof: degrees of freedom of Student's t; None is normal.
-        basis: what it rests on.
+        basis: method and assumptions.
     """
 
     year: float
@@ -100,12 +103,12 @@ class Forecast:
 
     @property
     def median(self) -> float:
-        """The cost that it is as likely to be above as below."""
+        """Median cost."""
         return self.quantile(0.5)
 
     def quantile(self, p: float) -> float:
         """
-        Return the cost below which it is with chance p, 0 < p < 1.
+        Return the p-quantile of the cost, 0 < p < 1.
 
         Raises:
             DeclineError: p is not strictly between 0 and 1.
@@ -115,7 +118,7 @@ class Forecast:
 
     def interval(self, level: float) -> CostInterval:
         """
-        Return the central interval that holds the cost with chance `level`, e.g. 0.9.
+        Return the central interval that contains the cost with probability `level`, e.g. 0.9.
 
         Raises:
             DeclineError: level is not strictly between 0 and 1.
@@ -124,7 +127,7 @@ class Forecast:
 
     def prob_below(self, cost: float) -> float:
         """
-        Return the chance that the cost is at most `cost`.
+        Return the probability that the cost is at most `cost`.
 
         Raises:
             DeclineError: a cost that is not above 0.
@@ -180,14 +183,14 @@ def forecast(
     Extrapolate a fit to a later date.
 
     Args:
-        fit: what `fit_moore` or `fit_wright` gave.
+        fit: result of `fit_moore` or `fit_wright`.
         year: decimal year after the last point.
         theta: moving-average coefficient for Moore-type fits with even steps.
         rho: the same for Wright.
-        inflation: factor on the width of the error bars; None is 1.2 for Moore and 1.0 for Wright, as hindcasts ask.
+        inflation: factor on the width of the error bars; None is 1.2 for Moore and 1.0 for Wright, from the backtest.
         dist: "t" with m - 1 degrees of freedom; "normal" takes K as known. A K from the prior is always "normal".
         experience_then: Wright only: cumulative production Z at that date. None forecasts it too, as a random walk
-            of its own growth, and its doubt goes into the interval.
+            with its own growth, and its uncertainty widens the interval.
 
     Raises:
         DeclineError: a year that is not after the last point, or an experience that is not above the last.
@@ -212,7 +215,7 @@ def _moore(fit: MooreFit, year: float, theta: float, inflation: float, dist: Dis
     if fit.step_years is None:
         notes.append("the times are uneven: theta is not used")
     if fit.kind == "record":
-        notes.append("fitted to records: 73 % of such hindcasts came out slower than forecast")
+        notes.append("fitted to records: in 73 % of such backtests the cost fell more slowly than forecast")
     basis = Basis("moore", fit.m, used, inflation, "prior" if fit.k_is_prior else "fit", None, tuple(notes))
     return Forecast(year, (LogSpread(centre, scale),), dof, basis)
 
@@ -237,9 +240,9 @@ def _wright(
         for growth in growths
     )
     note = (
-        "conditional on the production given: its own doubt is not inside"
+        "conditional on the production given, whose uncertainty is not included"
         if production == "given"
-        else "production is forecast from its own growth, with its doubt"
+        else "production is forecast from its own growth, and its uncertainty is included"
     )
     basis = Basis("wright", fit.m, rho, inflation, "fit", production, (note,))
     return Forecast(year, parts, fit.m - 1 if dist == "t" else None, basis)

@@ -1,8 +1,8 @@
 """
-The answer to "what will this run cost later, and should I wait?", from a cost now and the shipped rates.
+Cost of a run in later months, and whether to wait, from a cost now and the shipped rates.
 
-"Now" is the day of the price: nothing here reads a clock. The decision is a comparison of two numbers of the same kind:
-what having the model a month earlier is worth, and what waiting saves a month, with the doubt of the second.
+"Now" is the date of the price; no clock is read. The verdict compares the value of having the model a month earlier
+with the uncertain saving of waiting a month.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ __all__ = ["MONTHS", "BreakEvenValue", "DatedCost", "Outlook", "WaitVerdict", "o
 WaitVerdict: TypeAlias = Literal["train now", "wait", "cannot tell"]
 
 MONTHS: tuple[int, ...] = (0, 3, 6, 9, 12, 18, 24, 36)
+"""Dates of the forecast. Chosen: quarters in the first year, then wider; after three years the 90 % interval of the
+shipped hardware rates already spans a factor of 18."""
 TRIFLE_USD_PER_MONTH = 1.0
-"""Where waiting saves less than this and no value was given: having the model is worth more to anyone who trains it."""
+"""
+A smaller saving of waiting is not weighed where no value was given: assumed to be below the value of any model.
+Chosen.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,9 @@ class DatedCost:
 
     Attributes:
         months: from the day of the price.
-        median: as likely above as below.
+        median: median cost.
         within_50, within_80, within_90: central intervals.
-        chance_cheaper: chance that it costs less than now.
+        chance_cheaper: probability that it costs less than now.
     """
 
     months: int
@@ -47,12 +52,12 @@ class DatedCost:
 @dataclass(frozen=True, slots=True)
 class BreakEvenValue:
     """
-    What a month of waiting saves, USD a month; equally what a month earlier must be worth to train now.
+    Saving of a month's wait, USD a month: the value of having the model a month earlier at which waiting breaks even.
 
     Attributes:
-        mid: at the median cost then.
-        low: with the chance asked for it saves more than this; below 0: waiting costs.
-        high: with the chance asked for it saves less than this.
+        mid: at the median cost.
+        low: the saving is above this with the confidence asked for; below 0: waiting costs money.
+        high: the saving is below this with the confidence asked for.
     """
 
     mid: float
@@ -67,11 +72,11 @@ class Outlook:
 
     Attributes:
         question: "compute" or "quality".
-        horizon_months: what `waiting` and `verdict` look at.
-        costs: the fan, one entry a date in `MONTHS` and at the horizon, dated from now.
+        horizon_months: length of the wait that `waiting` and `verdict` are about.
+        costs: one entry for each of `MONTHS` and for the horizon, counted from now.
         waiting: break-even value of waiting until the horizon.
-        verdict: "cannot tell" where the interval of `waiting` includes both answers, or no value was given.
-        because: the reason, in words.
+        verdict: "cannot tell" where the value given lies inside the interval of `waiting`, or none was given.
+        because: the reason.
     """
 
     question: CostQuestion
@@ -106,17 +111,17 @@ def outlook(
 
     Args:
         cost_usd: cost now, USD.
-        log_sigma: standard deviation of ln(cost now). It widens the costs shown and not the verdict: whatever the run
-            really takes, it takes on both days.
-        question: "compute" (same computation) or "quality" (same quality with the methods of then).
-        rates: None takes the shipped priors.
-        value_usd_per_month: what having the model a month earlier is worth; None: not known.
+        log_sigma: standard deviation of ln(cost now). It widens the costs shown and not the verdict: the error is the
+            same at both dates.
+        question: "compute" (same computation) or "quality" (same quality with the methods of that year).
+        rates: None takes the shipped rates.
+        value_usd_per_month: value of having the model a month earlier; None: not known.
         time_left_months: until the run must have ended; None: no deadline.
         run_months: length of the run.
-        horizon_months: how long a wait is weighed, 1 at least.
-        months: dates of the fan, not negative; the horizon is added.
-        discount_per_year: log a year.
-        confidence: chance with which a verdict must hold, 0.5 < c < 1.
+        horizon_months: length of the wait, 1 at least.
+        months: dates of the forecast, not negative; the horizon is added.
+        discount_per_year: log-rate a year.
+        confidence: probability with which a verdict must hold, 0.5 < c < 1.
 
     Raises:
         DeclineError: a number out of its range.
@@ -157,7 +162,7 @@ def _verdict(waiting: BreakEvenValue, value: float | None, confidence: float) ->
     if value is None and waiting.high < TRIFLE_USD_PER_MONTH:
         return "train now", f"waiting saves less than ${TRIFLE_USD_PER_MONTH:.0f} a month"
     if value is None:
-        return "cannot tell", "it depends on what having the model a month earlier is worth"
+        return "cannot tell", "it depends on the value of having the model a month earlier"
     odds = f"{100 * confidence:.3g} %"
     if value > waiting.high:
         return (

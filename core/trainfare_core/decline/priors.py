@@ -1,8 +1,8 @@
 """
-Rates that ship with the library, each with its source; chosen in cost_decline.md section 4.
+Published rates of decline that ship with the package, each with its source.
 
-Hardware price-performance and algorithms are different things: the first makes the same computation cheaper, the second
-makes the same quality need less computation. A list price of one machine type mostly does not move at all.
+Hardware price-performance makes the same computation cheaper; better algorithms reduce the computation that the same
+quality needs. The list price of one machine type mostly does not change at all.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ AlgorithmDomain: TypeAlias = Literal["language", "vision"]
 
 HARDWARE_LOG_PER_YEAR = 0.30
 HARDWARE_STD = 0.06
+"""Chosen to cover the hardware rows of `PRIORS`, which fall by 0.23 to 0.34 a year in log."""
 DIFFUSION_PER_SQRT_YEAR = 0.5
-"""How far prices wander about the trend in a year. A one-year H100 contract rose from $1.70 to $2.65 in eight months
-(October 2025 to June 2026), 1.6 such deviations off the trend."""
+"""
+Standard deviation of ln(price) about the trend after one year. Chosen: a one-year H100 contract rose from $1.70 to
+$2.65 in eight months (October 2025 to June 2026), 1.6 such deviations off the trend.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ class PublishedRate:
         component: "hardware", "price", "algorithms" or "frontier".
         what: the quantity.
         rate: as a log-rate a year; below 0 falls.
-        period: the years it was seen in.
-        source: where it was read.
-        caution: what it leaves out; may be empty.
+        period: years of the observations.
+        source: publication, or how it was computed.
+        caution: limits; may be empty.
     """
 
     component: Literal["hardware", "price", "algorithms", "frontier"]
@@ -47,15 +50,15 @@ class PublishedRate:
 
 
 def hardware() -> UncertainRate:
-    """Return the decline of price-performance, lambda 0.30 +- 0.06 a year: 26 % cheaper each year, 18 to 33 %."""
+    """Return the decline of the price of performance, lambda 0.30 +- 0.06 a year: 26 % cheaper each year, 18 to 33 %."""
     return UncertainRate.normal(HARDWARE_LOG_PER_YEAR, HARDWARE_STD)
 
 
 def algorithms(domain: AlgorithmDomain) -> UncertainRate:
     """
-    Return the decline of the computation that a quality needs.
+    Return the decline of the computation needed for a quality.
 
-    Language: halving in 8 months, 90 % interval 2 to 22 (Ho et al. 2024, the published one, wider than the preprint's).
+    Language: halving in 8 months, 90 % interval 2 to 22 (Ho et al. 2024 as published; the preprint's is narrower).
     Vision: 9 months, 95 % interval 4 to 25 (Erdil & Besiroglu 2022).
     """
     return (
@@ -159,7 +162,7 @@ PRIORS: tuple[PublishedRate, ...] = (
     ),
     PublishedRate(
         "frontier",
-        "the dearest runs, 2.4 times dearer each year [2.0, 3.1]",
+        "the most expensive runs, 2.4 times more expensive each year [2.0, 3.1]",
         LogRate.from_factor(1 / 2.4),
         "2016-2024",
         "Cottier et al. 2024",

@@ -1,7 +1,7 @@
 """
-Rates of change of a cost, kept as the log-rate a year; percentages are only ever shown.
+Rates of change of a cost, stored as log-rates a year and shown as percentages.
 
-mu is the drift of y = ln(cost) a year, below 0 where the cost falls. Log-rates add; percentages never do.
+mu is the drift of y = ln(cost) a year, below 0 where the cost falls. Log-rates add; percentages do not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LogRate:
     A constant relative change of a cost.
 
     Attributes:
-        log_per_year: mu, the change of ln(cost) a year; -1.204 is 70 % cheaper each year, above 0 is dearer.
+        log_per_year: mu, the change of ln(cost) a year; -1.204 is 70 % cheaper each year, above 0 is more expensive.
     """
 
     log_per_year: float
@@ -48,13 +48,13 @@ class LogRate:
     @classmethod
     def from_halving(cls, months: float) -> LogRate:
         """
-        Take the months in which the cost halves; negative months double it. mu = -12 ln 2 / months.
+        Take the months in which the cost halves; negative: it doubles in so many. mu = -12 ln 2 / months.
 
         Raises:
             DeclineError: 0 months.
         """
         if months == 0:
-            msg = "halving time: 0 months is no time"
+            msg = "halving time: 0 months"
             raise DeclineError(msg)
         return cls(-12 * LN2 / months)
 
@@ -102,12 +102,12 @@ class LogRate:
 
     @property
     def halving_months(self) -> float:
-        """Months in which the cost halves, 12 ln 2 / -mu; negative: it doubles in so many; inf: it stays."""
+        """Months in which the cost halves, 12 ln 2 / -mu; negative: it doubles in so many; inf: constant."""
         return math.inf if self.log_per_year == 0 else -12 * LN2 / self.log_per_year
 
     @property
     def moore_ratio(self) -> float:
-        """Two-year improvement over that of Moore's law (a factor of 2), f^2 / 2: of factors, not of speeds."""
+        """Improvement factor of two years over that of Moore's law (2), f^2 / 2."""
         return self.factor**2 / 2
 
     def after(self, years: float) -> float:

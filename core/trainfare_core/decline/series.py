@@ -1,4 +1,4 @@
-"""A dated series of costs of one and the same thing, and the dates themselves as decimal years."""
+"""A dated series of costs of one quantity, and dates as decimal years."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def decimal_year(when: float | str) -> float:
     Return a date as a decimal year.
 
     Args:
-        when: a decimal year, or ISO text as precise as it is known: '2022' and '2022-09' count from their first
-            day, '2022-09-29' from the start of that day.
+        when: a decimal year, or an ISO date, month or year: '2022' and '2022-09' mean their first day, '2022-09-29'
+            the start of that day.
 
     Raises:
-        DeclineError: text that is no date, or a number that is not finite.
+        DeclineError: text that is not a date, or a number that is not finite.
     """
     if not isinstance(when, str):
         if math.isfinite(when):
@@ -53,14 +53,14 @@ def decimal_year(when: float | str) -> float:
 @dataclass(frozen=True, slots=True)
 class Series:
     """
-    Costs of one and the same thing over time.
+    Costs of one quantity over time.
 
     Attributes:
         times: decimal years, strictly rising; length n.
         costs: above 0, one unit of money throughout (nominal USD unless `deflated`); length n.
         production: units made in each period, above 0, for Wright's law; length n, or None.
-        kind: "price" (what was paid or listed), "record" (best so far: never rises by construction, which makes
-            early trends look too fast) or "estimate".
+        kind: "price" (what was paid or listed), "record" (best so far: never rises by construction, so that
+            early trends are too fast) or "estimate".
         quality: what is held constant, e.g. "93 % top-5 on ImageNet".
 
     Raises:
@@ -99,7 +99,7 @@ class Series:
         Make a series from decimal years or ISO dates; see the attributes for units and errors.
 
         Raises:
-            DeclineError: a date that is none, or what the class refuses.
+            DeclineError: an invalid date, or values that the class refuses.
         """
         made = None if production is None else tuple(production)
         return cls(tuple(decimal_year(when) for when in times), tuple(costs), made, kind, quality)
@@ -118,7 +118,7 @@ class Series:
 
     @property
     def is_record(self) -> tuple[bool, ...]:
-        """Which points are lower than all earlier ones; the first is."""
+        """Whether each point is lower than all earlier ones; the first is."""
         best = math.inf
         marks: list[bool] = []
         for cost in self.costs:
@@ -128,7 +128,7 @@ class Series:
 
     def records(self) -> Series:
         """
-        Return the best-so-far points alone, as a series of kind "record".
+        Return only the best-so-far points, as a series of kind "record".
 
         Raises:
             DeclineError: fewer than two records.
@@ -148,7 +148,7 @@ class Series:
         Return the series in constant money: each cost over the price index of its date.
 
         Args:
-            price_index: above 0, one a point; 1 where the money of that date is the money of the result.
+            price_index: above 0, one a point; 1 at the date whose money the result is in.
 
         Raises:
             DeclineError: another number of values, or one that is not above 0.

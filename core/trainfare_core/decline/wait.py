@@ -1,8 +1,8 @@
 """
-Train now or wait: the value of time against a decline that is itself uncertain.
+Train now or wait: the value of having the model sooner against an uncertain decline of the cost.
 
-Not one date: t* at the 5, 50 and 95 % quantiles of the decline, and the regret of each choice. Where both answers lie
-inside the interval it is "cannot tell".
+Gives the best start t* at the 5, 50 and 95 % quantiles of the decline, and the regret of each choice. The decision is
+"cannot tell" where neither answer holds with the confidence asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WaitDecision: TypeAlias = Literal["train now", "wait", "cannot tell", "do not tr
 
 @dataclass(frozen=True, slots=True)
 class DeclineQuantiles:
-    """A quantity at the 5, 50 and 95 % quantiles of the decline (in that order, so it may fall)."""
+    """A quantity at the 5, 50 and 95 % quantiles of the decline; the values may fall in that order."""
 
     at_5: float
     at_50: float
@@ -39,7 +39,7 @@ class DatedValue:
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """What a choice loses against the best start, USD of net present value."""
+    """Loss of a choice against the best start, USD of net present value."""
 
     start_in_years: float
     loss_usd: DeclineQuantiles
@@ -48,19 +48,19 @@ class Regret:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """
-    The answer.
+    Result of `wait`.
 
     Attributes:
-        decision: "train now" or "wait" where it holds with the confidence asked for; "do not train" where no start is
-            worth its cost at any of the three declines.
-        best_start_years: t*, capped at the last start that still ends before the model is obsolete.
+        decision: "train now" or "wait" where it holds with the confidence asked for; "do not train" where no start has
+            a positive value at any of the three declines.
+        best_start_years: t*, at most the last start that ends before the model is obsolete.
         npv_now_usd: of starting now.
         npv_best_usd: of starting at t*.
         npv_at: of starting at fixed dates, at the median decline.
         break_even_usd_per_year: v at which it no longer pays to wait.
-        probability_waiting_is_right: chance, over the decline, that t* is above 0.
+        probability_waiting_is_right: probability, over the decline, that t* is above 0.
         regrets: of starting now and at t* of the median.
-        assumptions: what the answer rests on, in words.
+        assumptions: in sentences.
     """
 
     decision: WaitDecision
@@ -86,18 +86,18 @@ def wait(
     confidence: float = 0.9,
 ) -> Waiting:
     """
-    Weigh a cheaper run later against having the model sooner.
+    Compare a cheaper run later with having the model sooner.
 
     Args:
         cost_usd: C0, what the run costs now.
-        decline: lambda, only the part of the decline that is not used already: new methods need new code, and the list
-            price of a machine type mostly does not fall.
-        value_usd_per_year: v, what having the model is worth while it is in use.
-        discount_per_year: r, log a year.
+        decline: lambda, of the part of the decline that the user does not have yet: new methods need new code, and the
+            list price of a machine type mostly does not fall.
+        value_usd_per_year: v, value of having the model while it is in use.
+        discount_per_year: r, log-rate a year.
         run_years: L.
         obsolete_in_years: H.
-        fixed_dates_years: starts to show the value of.
-        confidence: chance with which "train now" or "wait" must hold, 0.5 < c < 1.
+        fixed_dates_years: starts whose value is shown.
+        confidence: probability with which "train now" or "wait" must hold, 0.5 < c < 1.
 
     Raises:
         DeclineError: a cost or discount that is not above 0, a run that cannot end before it is obsolete, or a
@@ -149,7 +149,7 @@ def wait(
             f"having the model is worth {value_usd_per_year:,.0f} USD a year, for {obsolete_in_years:g} years",
             f"money is discounted at {100 * discount_per_year:g} % a year",
             f"the decline is {rates[0]:.2f} to {rates[2]:.2f} a year in log, 5 to 95 %",
-            "the cost follows the trend: swings about it move the best start little",
+            "the cost follows the trend: fluctuations about it change the best start little",
         ),
     )
 

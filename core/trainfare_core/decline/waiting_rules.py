@@ -1,5 +1,5 @@
 """
-Closed forms for "start now or wait", one a question; `wait` puts the first together with doubt.
+Closed-form rules for when to start a run; `wait` combines the first with an uncertain decline.
 
 C(t) = C0 exp(-lambda t); r is the discount rate, v the value of having the model, USD a year while it is in use, L the
 length of the run, H the date at which it is obsolete. All times in years, all rates in log a year.
@@ -29,10 +29,10 @@ def value_optimum(
     cost: float, decline: float, value_per_year: float, discount: float, run_years: float
 ) -> float:
     """
-    Return t*, the years to wait, where the value of time decides.
+    Return t*, the best number of years to wait, from the value of having the model.
 
     The optimum of `npv_of_starting`: v e^{-rL} = (lambda + r) C(t), so t* = max(0, ln[(lambda + r) C0 / (v e^{-rL})] /
-    lambda); inf where nothing is gained by having the model.
+    lambda); inf where having the model has no value.
 
     Args:
         cost: C0, USD now.
@@ -80,7 +80,7 @@ def npv_of_starting(
 
 def break_even_value(cost: float, decline: float, discount: float, run_years: float = 0.0) -> float:
     """
-    Return v at which it no longer pays to wait at all, USD a year: (lambda + r) C0 e^{rL}.
+    Return v above which waiting does not pay at all, USD a year: (lambda + r) C0 e^{rL}.
 
     Raises:
         DeclineError: see `value_optimum`.
@@ -96,7 +96,7 @@ def break_even_value_at(
     Return v at which starting now and starting after `wait_years` are worth the same, USD a year.
 
     NPV(0) = NPV(tau) gives v = r e^{rL} (C0 - C(tau) e^{-r tau}) / (1 - e^{-r tau}); for tau -> 0 that is
-    `break_even_value`. Below 0: waiting costs more even where time is worth nothing.
+    `break_even_value`. Below 0: waiting costs money even where having the model sooner has no value.
 
     Raises:
         DeclineError: a wait that is not above 0, or see `value_optimum`.
@@ -111,7 +111,7 @@ def break_even_value_at(
 
 def fixed_job_wait(job_years: float, growth: float) -> float:
     """
-    Return how long to wait so that a fixed job at fixed yearly spend ends earliest: S* = ln(g W) / g, or 0.
+    Return the wait after which a fixed job at fixed yearly spend ends earliest: S* = ln(g W) / g, or 0.
 
     Gottbrath, Bailin, Meakin, Thompson & Charfman 1999, "The effects of Moore's law and slacking on large
     computations": wait only if the job takes longer than 1/g today.
@@ -131,23 +131,23 @@ def fixed_job_wait(job_years: float, growth: float) -> float:
 
 def longest_run(*growths: float) -> float:
     """
-    Return the run length in years that does most by a deadline: L* = 1 / sum of growth rates.
+    Return the run length in years that achieves most by a deadline: L* = 1 / sum of growth rates.
 
     Sevilla, Besiroglu, Dudney & Ho 2022, "The longest training run": hardware, software and investment each grow.
 
     Raises:
-        DeclineError: the growth rates do not add to more than 0.
+        DeclineError: the growth rates do not add up to more than 0.
     """
     total = math.fsum(growths)
     if not total > 0:
-        msg = "longest run: nothing grows, so no length is too long"
+        msg = "longest run: the growth rates do not add up to more than 0, so that no length is best"
         raise DeclineError(msg)
     return 1 / total
 
 
 def start_of_lump(deadline_years: float, run_years: float) -> float:
     """
-    Return when to start a run that has one lump of money and a deadline: as late as it can still end.
+    Return the start of a run with a fixed budget and a deadline: the latest that still meets it.
 
     Raises:
         DeclineError: the run does not end by the deadline even if started now.
@@ -196,7 +196,7 @@ def option_value(
     cost: float, benefit: float, log_drift: float, k_per_sqrt_year: float, discount: float
 ) -> float:
     """
-    Return what the right to start at the best moment is worth now, USD.
+    Return the present value of the option to start at the best moment, USD.
 
     Raises:
         DeclineError: see `option_exponent`.

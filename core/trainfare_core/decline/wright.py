@@ -3,7 +3,8 @@ Wright's law in first differences: ln(cost) falls with ln(cumulative production)
 
 C = a Z^omega, learning rate LR = 1 - 2^omega (Wright 1936). First differences: Lafond et al. 2018, "How well do
 experience curves predict technological progress?", Technological Forecasting & Social Change 128. The variance with
-moving-average noise is derived in cost_decline.md section 3 and equals the Moore-type one for constant growth.
+moving-average noise follows from propagating v_j + rho v_{j-1} through the regression, and equals the Moore-type one
+for constant growth.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class WrightFit:
     A fitted experience exponent and its noise.
 
     Attributes:
-        exponent: omega, d ln(cost) / d ln(cumulative production); below 0 where experience makes cheaper.
+        exponent: omega, d ln(cost) / d ln(cumulative production); below 0 where experience lowers the cost.
         noise_per_step: s, standard deviation of the yearly change of ln(cost) about omega d ln Z.
         growth: X, the fitted changes of ln Z, oldest first; length m.
         m: number of differences fitted.
@@ -61,10 +62,10 @@ def learning_rate(exponent: float) -> float:
 
 def experience(production: Sequence[float], z0: Literal["growth"] | float = "growth") -> tuple[float, ...]:
     """
-    Return cumulative production before each period, from what was made in each.
+    Return cumulative production before each period, from the production of each.
 
-    Z_0 = q_0 / g with g = (q_T / q_0)^(1 / (T-1)) - 1, what growth at the mean rate would have left before the first
-    period; Z_{t+1} = Z_t + q_t.
+    Z_0 = q_0 / g with g = (q_T / q_0)^(1 / (T-1)) - 1, the production before the first period if growth had always had
+    its mean rate; Z_{t+1} = Z_t + q_t.
 
     Args:
         production: units in each of T periods, above 0.
@@ -83,7 +84,7 @@ def experience(production: Sequence[float], z0: Literal["growth"] | float = "gro
     else:
         start = z0
     if not start > 0:
-        msg = "experience: production did not grow, so that what was made before cannot be inferred; give z0"
+        msg = "experience: production did not grow, so that earlier production cannot be inferred; give z0"
         raise DeclineError(msg)
     total = [start]
     for made in production[:-1]:

@@ -31,21 +31,21 @@ class OutputFormat(str, enum.Enum):
 
 
 class Question(str, enum.Enum):
-    """What stays the same: two different questions."""
+    """What is held constant."""
 
     compute = "compute"
     quality = "quality"
 
 
 class Domain(str, enum.Enum):
-    """Whose algorithms get better."""
+    """Kind of model whose algorithms improve."""
 
     language = "language"
     vision = "vision"
 
 
 class Law(str, enum.Enum):
-    """What is fitted to a series."""
+    """Law fitted to a series."""
 
     moore = "moore"
     wright = "wright"
@@ -65,12 +65,12 @@ DomainOption = Annotated[Domain, typer.Option(help="whose algorithms, for --ques
 
 @app.callback()
 def decline() -> None:
-    """Forecast costs, weigh waiting, split a change of cost, and check published claims."""
+    """Forecast costs, compare waiting, split a change in cost, and check published claims."""
 
 
 @app.command("claims")
 def claims(output: Format = OutputFormat.table) -> None:
-    """Compute every figure of the seed article again: consistent, off by how much, or impossible."""
+    """Recompute published claims: consistent, off by how much, or impossible."""
     from trainfare.cli.decline_tables import claims_table
     from trainfare_core.decline_documents import claims_answer
 
@@ -119,9 +119,9 @@ def forecast(
 @app.command("wait")
 def wait(
     cost: Annotated[float, typer.Option(help="cost of the run now, USD")],
-    value_per_month: Annotated[float, typer.Option(help="what having the model is worth, USD a month")],
+    value_per_month: Annotated[float, typer.Option(help="value of having the model, USD a month")],
     yearly_decline: Annotated[
-        float | None, typer.Option(help="decline you are sure of, percent a year; default: published rates")
+        float | None, typer.Option(help="decline taken as certain, percent a year; default: published rates")
     ] = None,
     question: QuestionOption = Question.compute,
     domain: DomainOption = Domain.language,
@@ -131,7 +131,7 @@ def wait(
     confidence: Annotated[float, typer.Option(help="chance with which the decision must hold")] = 0.9,
     output: Format = OutputFormat.table,
 ) -> None:
-    """Train now or wait: best start, break-even value and regret, over the doubt about the decline."""
+    """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
     from trainfare.cli.decline_tables import wait_table
     from trainfare_core.decline import LogRate, Rates, UncertainRate
     from trainfare_core.decline_documents import decline_errors_as_input, wait_answer
@@ -169,7 +169,7 @@ def decompose(
     ],
     output: Format = OutputFormat.table,
 ) -> None:
-    """Split a change of cost between algorithm, price, hardware and utilisation: exactly, in any order."""
+    """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
     from trainfare.cli.decline_tables import decomposition_table
     from trainfare_core.decline_documents import decomposition_answer
 

@@ -29,12 +29,12 @@ _CAUSES = {
     "hardware": "peak of a device",
     "price_performance": "price and peak together",
     "utilisation": "utilisation: systems software",
-    "total": "all of it",
+    "total": "total",
 }
 
 
 def claims_table(answer: ClaimsAnswer) -> str:
-    """Return every claim beside what its own inputs give, with what is wrong in words below."""
+    """Return a table of every claim and its recomputation, with notes on the wrong ones below."""
     rows = [
         (
             claim.id,
@@ -56,7 +56,7 @@ def claims_table(answer: ClaimsAnswer) -> str:
     below = [
         f"{', '.join(counts)}; consistent: within 15 %.",
         f"Hardware {bad.hardware:g} %, software {bad.software:g} %, in all {bad.total:g} % a year: {impossible}.",
-        f"What fits (hardware, software, in all): {ways}.",
+        f"Consistent (hardware, software, total): {ways}.",
         *(f"{claim.id}: {claim.note}." for claim in wrong),
     ]
     return _rendered(("id", "figure", "stated", "computed", "verdict"), rows, {2, 3}, below=below)
@@ -81,7 +81,7 @@ def _figure(value: float, unit: str) -> str:
 
 
 def forecast_table(answer: ForecastAnswer) -> str:
-    """Return one line a year: median, intervals, and the chance that it is cheaper than the last known cost."""
+    """Return a table of years: median, intervals, and the chance that the cost is below the last known one."""
     rows = [
         (
             f"{line.year:.1f}".removesuffix(".0"),
@@ -96,13 +96,13 @@ def forecast_table(answer: ForecastAnswer) -> str:
     above = [f"{_usd(answer.cost_now)} in {answer.year_now:.6g}; the median {moves} by {pace} a year."]
     below = [_sentence(note) for note in answer.notes]
     if not answer.informative:
-        below.append("The last interval spans a factor of 10,000 or more: it says nothing to act on.")
+        below.append("The last interval spans a factor of 10,000 or more: it is uninformative.")
     names = ("year", "median", "50 %", "90 %", "cheaper than now")
     return _rendered(names, rows, {1, 2, 3, 4}, above=above, below=below)
 
 
 def wait_table(answer: WaitAnswer) -> str:
-    """Return the decision, then what it rests on at a slow, a median and a fast decline."""
+    """Return the decision and a table of its quantities at a slow, a median and a fast decline."""
 
     def row(name: str, values: QuantileLine, text: Callable[[float], str]) -> tuple[str, ...]:
         return name, text(values.at_5), text(values.at_50), text(values.at_95)
@@ -110,7 +110,7 @@ def wait_table(answer: WaitAnswer) -> str:
     rows = [
         row("decline a year", answer.decline_per_year, lambda value: _percents(value)),
         row("best start, years from now", answer.best_start_years, lambda years: f"{years:.2f}"),
-        row("worth of starting then", answer.npv_best_usd, _usd),
+        row("value of starting then", answer.npv_best_usd, _usd),
         row("break-even value a month", answer.break_even_usd_per_year, lambda value: _usd(value / 12)),
     ]
     for each in answer.regrets:
@@ -130,7 +130,7 @@ def wait_table(answer: WaitAnswer) -> str:
 
 
 def decomposition_table(answer: DecompositionAnswer) -> str:
-    """Return what each cause did to the cost."""
+    """Return a table of the causes of a change in cost."""
     rows = [
         (
             _CAUSES[part.cause],
@@ -141,7 +141,9 @@ def decomposition_table(answer: DecompositionAnswer) -> str:
         for part in answer.parts
     ]
     above = [f"{_usd(answer.cost_from_usd)} to {_usd(answer.cost_to_usd)} in {answer.years:.1f} years."]
-    below = ["Below 1 time, or negative: dearer. Shares are of the log change, so that no order matters."]
+    below = [
+        "Below 1 time, or negative: more expensive. Shares are of the log change and independent of order."
+    ]
     names = ("cause", "cheaper by", "share", "decline a year")
     return _rendered(names, rows, {1, 2, 3}, above=above, below=below)
 

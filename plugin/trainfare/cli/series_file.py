@@ -14,6 +14,7 @@ from trainfare_providers.disk.files import read_input
 __all__ = ["MAX_SERIES_BYTES", "read_series"]
 
 MAX_SERIES_BYTES = 10 * 1024 * 1024
+"""About 400,000 rows; a larger file is another one, named by mistake. Chosen."""
 
 
 def read_series(path: Path) -> Series:
@@ -21,7 +22,7 @@ def read_series(path: Path) -> Series:
     Read a CSV file with the columns date and cost, and perhaps production.
 
     Raises:
-        InputError: no such file, columns missing, or values that are no series.
+        InputError: no such file, columns missing, or invalid values.
     """
     data = read_input(path, MAX_SERIES_BYTES, kind="a series of costs")
     try:
@@ -37,6 +38,6 @@ def read_series(path: Path) -> Series:
         costs = [float(row["cost"]) for row in rows]
         made = [float(row["production"]) for row in rows] if "production" in columns else None
     except (csv.Error, TypeError, ValueError) as error:
-        raise InputError(f"{path}: a cost or amount is no number") from error
+        raise InputError(f"{path}: a cost or production is not a number") from error
     with decline_errors_as_input():
         return Series.of([row["date"] for row in rows], costs, production=made)

@@ -1,4 +1,4 @@
-"""Every figure of the seed article is computed again (T6), and the triple that cannot be is found."""
+"""Every published figure is recomputed, and the contradictory triple is found."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CLAIMS = {claim.name: claim for claim in check_claims()}
     ],
 )
 def test_computed(name: str, digits: int, computed: float) -> None:
-    """T6: to the digits printed."""
+    """To the digits printed."""
     assert round(CLAIMS[name].computed, digits) == computed
 
 
@@ -61,7 +61,7 @@ def test_how_much_it_is_off() -> None:
 
 
 def test_figures_of_the_issue_are_all_there() -> None:
-    """Each figure that the seed article prints stands in the table, with a source."""
+    """Each figure that the article prints is in the table, with a source."""
     stated = {claim.stated for claim in CLAIMS.values()}
     assert stated >= {4.6e6, 450e3, 30, 1000, 10, 16, 70, 720, 17e9, 600e3, 650, 216e12}
     text = " ".join(claim.figure for claim in CLAIMS.values())

@@ -1,4 +1,4 @@
-"""T11: what must hold for every series, rate and run."""
+"""What must hold for every series, rate and run."""
 
 from __future__ import annotations
 

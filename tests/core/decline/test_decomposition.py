@@ -1,4 +1,4 @@
-"""A change of cost splits exactly into its causes (T8); NVIDIA's sales give 25.9 % a year (T10)."""
+"""A change of cost splits exactly into its causes; NVIDIA's sales give 25.9 % a year."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GPT3_QUALITY = (
 def test_worked_cases(
     case: tuple[RunState, RunState], factor: float, shares: tuple[float, float, float, float]
 ) -> None:
-    """T8: shares of algorithm, price, hardware and utilisation to three digits, adding to 1."""
+    """Shares of algorithm, price, hardware and utilisation to three digits, adding to 1."""
     split = decompose(*case)
     assert math.exp(split.total.log) == pytest.approx(factor, rel=0.005)
     parts = (split.algorithm, split.price, split.hardware, split.utilisation)
@@ -38,7 +38,7 @@ def test_worked_cases(
 
 
 def test_rates_of_the_parts_compose_to_the_total() -> None:
-    """Each part's yearly rate; the A100-hour was dearer, so its price rate is a rise."""
+    """Each part's yearly rate; the A100-hour was more expensive, so its price rate is a rise."""
     split = decompose(*GPT3_QUALITY)
     assert split.price.rate.decline < 0
     years = GPT3_QUALITY[1].year - GPT3_QUALITY[0].year

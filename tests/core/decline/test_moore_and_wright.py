@@ -1,4 +1,4 @@
-"""Moore-type and Wright fits: closed forms (T1), photovoltaics (T2), learning rates (T5), what they refuse."""
+"""Moore-type and Wright fits: closed forms, photovoltaics, learning rates, what they refuse."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def starred(tau: float, m: int, theta: float) -> float:
 
 
 def test_variance_closed_forms() -> None:
-    """T1: A*(10,5,.63) = 70.887, A*(17,33,.63) = 66.192, A(20,5) = 100."""
+    """A*(10,5,.63) = 70.887, A*(17,33,.63) = 66.192, A(20,5) = 100."""
     assert round(starred(10, 5, 0.63), 3) == 70.887
     assert round(starred(17, 33, 0.63), 3) == 66.192
     assert moore_variance(20, 5) == 100
@@ -55,7 +55,7 @@ def test_variance_closed_forms() -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.19, 0.63])
 @pytest.mark.parametrize(("tau", "m"), [(1, 4), (7, 9), (20, 5)])
 def test_wright_variance_is_moores_for_constant_growth(rho: float, tau: int, m: int) -> None:
-    """T1: A_w(constant X) = A* / (1 + theta^2)."""
+    """A_w(constant X) = A* / (1 + theta^2)."""
     growth = [0.2] * m
     assert wright_variance(tau, 0.2 * tau, growth, rho) == pytest.approx(
         moore_variance(tau, m, rho), rel=1e-12
@@ -69,7 +69,7 @@ def test_wright_variance_without_noise_memory() -> None:
 
 
 def test_photovoltaics() -> None:
-    """T2: mu -0.10, K 0.15, m 33; 4.94 % that modules cost more in 2030 than in 2013; a third of the cost after 11 years."""
+    """Mu -0.10, K 0.15, m 33; 4.94 % that modules cost more in 2030 than in 2013; a third of the cost after 11 years."""
     fit = fit_moore(photovoltaics())
     assert (round(fit.rate.log_per_year, 4), round(fit.k_per_sqrt_year, 4), fit.m) == (-0.1004, 0.1502, 33)
     then = forecast(fit, 2030, theta=0.63, inflation=1.0, dist="normal")
@@ -84,7 +84,7 @@ def test_photovoltaics() -> None:
 def test_learning_rates(
     table: tuple[tuple[int, float, float], ...], percent: float, to_rounding: float
 ) -> None:
-    """T5: DRAM 37.6 % and hard disks 46.8 % a doubling, in first differences with z0 = growth."""
+    """DRAM 37.6 % and hard disks 46.8 % a doubling, in first differences with z0 = growth."""
     fit = fit_wright(produced(table))
     assert 100 * fit.learning_rate == pytest.approx(percent, abs=to_rounding)
     assert learning_rate(fit.exponent) == fit.learning_rate
@@ -116,7 +116,7 @@ def test_uneven_times_are_weighted_by_their_length() -> None:
 
 
 def test_short_series_take_k_from_the_prior() -> None:
-    """Below four differences K = 0.02 + 0.76 |mu|, and a trend through two points says nothing for 2030."""
+    """Below four differences K = 0.02 + 0.76 |mu|, and a trend through two points is uninformative for 2030."""
     fit = fit_moore(Series.of([2020, 2022], [4.6e6, 450e3]))
     assert fit.k_is_prior
     assert fit.k_per_sqrt_year == pytest.approx(0.02 + 0.76 * 1.1623, abs=1e-4)

@@ -40,7 +40,7 @@ def test_same_quality_falls_faster_than_same_compute() -> None:
 
 
 def test_no_monotone_decline_is_forced() -> None:
-    """With rising rates the same run comes out dearer."""
+    """With rising rates the same run becomes more expensive."""
     rising = Rates(hardware=UncertainRate.certain(LogRate.from_decline(-0.5)), diffusion_per_sqrt_year=0.0)
     assert cost_in_year(100, 2026, 2028, question="compute", rates=rising).median == pytest.approx(225)
     answer = outlook(100, rates=rising, value_usd_per_month=0)

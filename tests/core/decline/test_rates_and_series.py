@@ -1,4 +1,4 @@
-"""Rates convert exactly (T1), dates are read as precisely as they are written, records are the best so far (T7)."""
+"""Rates convert exactly, dates are read as precisely as they are written, records are the best so far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainfare_core.decline import DeclineError, LogRate, Series, compose, decim
 
 
 def test_seventy_percent_a_year_is_6_9_months() -> None:
-    """T1: d, mu, factor and halving time are one number in four dresses."""
+    """D, mu, factor and halving time convert into each other."""
     rate = LogRate.from_decline(0.7)
     assert rate.log_per_year == pytest.approx(math.log(0.3), abs=1e-12)
     assert rate.halving_months == pytest.approx(12 * math.log(2) / -math.log(0.3), abs=1e-12)
@@ -23,7 +23,7 @@ def test_seventy_percent_a_year_is_6_9_months() -> None:
 
 @pytest.mark.parametrize(("months", "percent"), [(16, 40.5), (9, 60.3), (8, 64.6)])
 def test_halving_times(months: float, percent: float) -> None:
-    """T1: 16, 9 and 8 months are 40.5, 60.3 and 64.6 % a year, and come back to 1e-12."""
+    """16, 9 and 8 months are 40.5, 60.3 and 64.6 % a year, and come back to 1e-12."""
     rate = LogRate.from_halving(months)
     assert round(100 * rate.decline, 1) == percent
     assert rate.halving_months == pytest.approx(months, abs=1e-12)
@@ -32,7 +32,7 @@ def test_halving_times(months: float, percent: float) -> None:
 
 
 def test_two_points() -> None:
-    """T1: d = 1 - (C1 / C0)^(1 / dt)."""
+    """D = 1 - (C1 / C0)^(1 / dt)."""
     rate = LogRate.from_points(2020, 4.6e6, 2022, 450e3)
     assert rate.decline == pytest.approx(1 - math.sqrt(450 / 4600), abs=1e-12)
 
@@ -119,7 +119,7 @@ def best_so_far(entries: tuple[tuple[str, float], ...]) -> list[float]:
 
 
 def test_dawnbench_records() -> None:
-    """T7: the best-so-far costs of both DAWNBench tasks, in order."""
+    """The best-so-far costs of both DAWNBench tasks, in order."""
     assert best_so_far(DAWNBENCH_IMAGENET) == pytest.approx(
         [1112.64, 358.22, 82.07, 49.30, 48.48, 12.60, 7.43], abs=0.006
     )

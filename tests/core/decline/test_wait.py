@@ -1,4 +1,4 @@
-"""Train now or wait: the numbers of section 7 (T9), and a decision only where it holds."""
+"""Train now or wait: worked examples, and a decision only where it holds with the confidence asked for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def npv(t: float) -> float:
 
 
 def test_value_of_time() -> None:
-    """T9: v = 200k, C0 = 450k, 70 %, r = .1, L = .1: t* = 0.9023, and no neighbour does better."""
+    """V = 200k, C0 = 450k, 70 %, r = .1, L = .1: t* = 0.9023, and no neighbour does better."""
     best = value_optimum(450e3, SEVENTY, 200e3, 0.1, 0.1)
     assert round(best, 4) == 0.9023
     assert npv(best) > max(npv(best - 0.01), npv(best + 0.01), npv(0))
@@ -40,7 +40,7 @@ def test_value_of_time() -> None:
 
 @pytest.mark.parametrize(("percent", "value"), [(20, 0.32), (30, 0.46), (50, 0.79), (70, 1.30), (90, 2.40)])
 def test_break_even_values(percent: float, value: float) -> None:
-    """T9: break-even v / C0 a year at r = 10 %; the finite wait goes to it as the wait goes to 0."""
+    """Break-even v / C0 a year at r = 10 %; the finite wait goes to it as the wait goes to 0."""
     decline = -LogRate.from_decline(percent / 100).log_per_year
     assert round(break_even_value(1, decline, 0.1), 2) == value
     soon = break_even_value_at(1, math.exp(-decline * 1e-6), 1e-6, 0.1)
@@ -66,12 +66,12 @@ def test_finite_wait_breaks_even_exactly() -> None:
 
 
 def test_one_week_saves_two_and_a_half_percent() -> None:
-    """T9: a week of delay at 70 % a year and 10 % interest."""
+    """A week of delay at 70 % a year and 10 % interest."""
     assert 1 - math.exp(-(SEVENTY + 0.1) * 7 / 365.25) == pytest.approx(0.025, abs=0.0005)
 
 
 def test_gottbrath() -> None:
-    """T9: with a doubling in 18 months, wait only for jobs above 25.97 months."""
+    """With a doubling in 18 months, wait only for jobs above 25.97 months."""
     growth = LN2 / 1.5
     assert round(12 / growth, 2) == 25.97
     assert fixed_job_wait(25.9 / 12, growth) == 0
@@ -79,7 +79,7 @@ def test_gottbrath() -> None:
 
 
 def test_longest_training_run() -> None:
-    """T9: 3.55 years; 1.22 years; 9.12 months (9.13 by the formula); 6.46 months."""
+    """3.55 years; 1.22 years; 9.12 months (9.13 by the formula); 6.46 months."""
     hardware_growth, software, investment = LN2 / 2.46, math.log(44) / 7, math.log(2.81)
     assert round(longest_run(hardware_growth), 2) == 3.55
     assert round(longest_run(hardware_growth, software), 2) == 1.22
@@ -88,7 +88,7 @@ def test_longest_training_run() -> None:
 
 
 def test_option_to_wait() -> None:
-    """T9: the trigger moves from 0.0767 V to 0.0748 V as K goes from 0 to 0.9; the option on 2 V is worth 0.7066."""
+    """The trigger moves from 0.0767 V to 0.0748 V as K goes from 0 to 0.9; the option on 2 V is worth 0.7066."""
     assert option_trigger(1, -1.204, 1e-9, 0.1) == pytest.approx(0.1 / 1.304)
     assert round(option_trigger(1, -1.204, 0.0, 0.1), 4) == 0.0767
     assert round(option_trigger(1, -1.204, 0.9, 0.1), 4) == 0.0748
@@ -161,7 +161,7 @@ def test_what_cannot_be_weighed() -> None:
         break_even_value_at(1, 1, 0, 0.1)
     with pytest.raises(DeclineError, match="job"):
         fixed_job_wait(0, 0.3)
-    with pytest.raises(DeclineError, match="nothing grows"):
+    with pytest.raises(DeclineError, match="growth rates"):
         longest_run(0.1, -0.1)
     for drift, k, r in ((-1, 0.5, 0), (-1, -0.5, 0.1), (0.3, 0, 0.1)):
         with pytest.raises(DeclineError, match="option"):
