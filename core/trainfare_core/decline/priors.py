@@ -50,7 +50,7 @@ class PublishedRate:
 
 
 def hardware() -> UncertainRate:
-    """Return the decline of the price of performance, lambda 0.30 +- 0.06 a year: 26 % cheaper each year, 18 to 33 %."""
+    """Return the decline of the price of performance: lambda 0.30 +- 0.06 a year, 26 % cheaper (18 to 33 %)."""
     return UncertainRate.normal(HARDWARE_LOG_PER_YEAR, HARDWARE_STD)
 
 
