@@ -10,6 +10,7 @@ A canary in every place where a secret may stand, and a witness of every place w
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from trainfare_providers.plugins import provider_entries
 
 __all__ = ["CANARY", "Witness", "told_by", "witness"]
 
@@ -30,8 +33,8 @@ VARIABLES = {
     "AZURE_CLIENT_ID": CANARY,
     "AZURE_TENANT_ID": CANARY,
     "GOOGLE_API_KEY": CANARY,
-    "TRAINFARE_GCP_API_KEY": CANARY,
 }
+_SECRET_NAME = re.compile("KEY|SECRET|TOKEN|PASSWORD")
 
 
 @dataclass
@@ -76,7 +79,10 @@ def told_by(error: BaseException) -> str:
 @contextmanager
 def witness(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Witness]:
     """Canaries in the environment and in ~/.aws/credentials; every logger at DEBUG, taken down."""
-    for name, value in VARIABLES.items():
+    needs = {name: CANARY for entry in provider_entries() for name in getattr(entry.load(), "needs", ())}
+    for name, value in (
+        {name: needs[name] for name in needs if _SECRET_NAME.search(name)} | VARIABLES
+    ).items():
         monkeypatch.setenv(name, value)
     home = folder / "home"
     (home / ".aws").mkdir(parents=True)
