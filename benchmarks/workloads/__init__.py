@@ -1,7 +1,7 @@
 """
-The models that measured tables name, as jobs that trainfare's own tracer turns into profiles.
+The models of the measured tables, as training steps that trainfare can trace.
 
-`resolve(row)` returns a `StepJob` or the reason why there is none; `ProfileCache` keeps the traces on disk.
+`resolve(row)` returns a `StepJob`, or the reason why there is none; `ProfileCache` keeps the traces on disk.
 """
 
 from __future__ import annotations

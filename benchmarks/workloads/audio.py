@@ -13,6 +13,7 @@ from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_o
 __all__ = ["find"]
 
 _SEGMENT = 8000
+"""Audio samples of one clip in WaveGlow's reference trainer."""
 _FRAMES = 1250
 """10 ms frames of a LibriSpeech utterance, 12.5 s."""
 
@@ -22,10 +23,10 @@ def find(row: Row) -> StepJob | str | None:
     name = "waveglow" if _counts_audio_samples(row) else row["model"].lower()
     if not name.startswith(("waveglow", "jasper")):
         return None
-    precision, batch = precision_of(row), batch_of(row)
-    if precision is None or not batch:
+    mode, batch = precision_of(row), batch_of(row)
+    if mode is None or not batch:
         return "precision or batch is not stated"
-    word, tf32 = precision
+    precision, tf32 = mode
     optimizer = optimizer_of(row, "adam")
     glow = name.startswith("waveglow")
     segment = int(float(row["sequence_length"] or _SEGMENT))
@@ -36,16 +37,16 @@ def find(row: Row) -> StepJob | str | None:
         return torch.empty(batch, 64, _FRAMES), torch.zeros(batch, 200, dtype=torch.long)
 
     return StepJob(
-        key=f"audio.{name}.{segment if glow else _FRAMES}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        key=f"audio.{name}.{segment if glow else _FRAMES}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
         module=lambda: Supervised(WaveGlow() if glow else Jasper(), lambda net, x: net(*x), optimizer),
-        batch=inputs, batch_size=batch, precision=word, tf32=tf32,
+        batch=inputs, batch_size=batch, precision=precision, tf32=tf32,
         units_per_step=float(batch * (segment if glow and row["throughput_unit"] != "samples/s" else 1)),
         notes=() if glow else (f"utterances of {_FRAMES / 100:g} s are assumed",),
     )  # fmt: skip
 
 
 def _counts_audio_samples(row: Row) -> bool:
-    """Return whether a row of the table that Tacotron 2 shares with WaveGlow is WaveGlow's: it counts audio samples."""
+    """Return whether a row of the table shared by Tacotron 2 and WaveGlow is WaveGlow's, which counts audio samples."""
     return row["model"].lower() == "tacotron2" and "column=Number of samples" in row["notes"]
 
 

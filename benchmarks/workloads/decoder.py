@@ -1,10 +1,10 @@
 """
-Decoders as traced profiles: any transformer that layers, hidden size, heads, feed-forward, vocabulary and experts say.
+Decoder-only transformers, described by layers, hidden size, heads, feed-forward, vocabulary and experts, as traces.
 
-One block is traced by trainfare's own tracer on fake tensors, alone and twice; the difference is one more block, and a
-model of n blocks is the first trace plus n - 1 differences. That is exact for blocks that are alike (a test
-compares it with a whole trace), so a model of 405 B parameters costs as much as one of 1 B. Traces are of one sample;
-the batch is the engine's `micro_ratio`.
+Models with one and with two blocks are traced by trainfare on fake tensors. The difference of the two traces is one
+more block, and a model of n blocks is the first trace plus n - 1 differences. That is exact where all blocks are alike
+(a test compares it with a trace of the whole model), so a model of 405 B parameters is traced as fast as one of 1 B.
+Traces are of one sample; the batch is scaled by `micro_ratio`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Decoder:
     Attributes:
         ffn: width of the feed-forward of a dense block.
         gated: three matrices (SwiGLU) instead of two.
-        experts, active: routed experts of a block, and how many see a token; 0: dense.
+        experts, active: routed experts of a block, and how many of them process a token; 0: dense.
         expert_ffn: width of one expert.
-        shared_ffn: width of the experts that see every token.
+        shared_ffn: width of the experts that process every token.
         dense_layers: blocks without experts.
         head_dim: 0: hidden / heads.
         tied: whether input embedding and output head share weights.
@@ -68,7 +68,7 @@ class Decoder:
 
     @property
     def parameters(self) -> int:
-        """Weights of all matrices and embeddings; norms and biases are left out."""
+        """Number of weights of all matrices and embeddings, without norms and biases."""
         dense = self.dense_layers if self.experts else self.layers
         sparse = self.layers - dense
         three = 3 if self.gated else 2
@@ -78,8 +78,9 @@ class Decoder:
 
     @property
     def _attention_width(self) -> int:
-        """Scalars of attention's matrices in one block, over the hidden size."""
+        """Number of weights of attention's matrices in one block, divided by the hidden size."""
         if self.kv_latent:
+            # DeepSeek-V2: queries compressed to 3 widths, keys and values to 1, and 64 scalars of a shared rotary key.
             low = self.kv_latent * (4 + 5 * self.head * self.heads / self.hidden) + 64
             return int(low) + self.head * self.heads
         return self.head * (2 * self.heads + 2 * self.kv_heads)
@@ -92,13 +93,13 @@ class DecoderStep:
 
     Attributes:
         sequence: tokens of one sample.
-        fused_attention: flash attention; False: the products and the softmax one by one.
-        recompute: which activations are not kept; "half": those of every second block.
-        method: what trains.
+        fused_attention: flash attention; False: matrix products and softmax as separate operations.
+        recompute: which activations are recomputed; "half": those of every second block.
+        method: which weights are trained.
         rank: of LoRA's matrices.
-        lora_everywhere: on every matrix of a block; False: on those of attention.
-        dropout: whether the reference has it.
-        word: Lightning's precision. 16-bit weights ("bf16-true") are what sharded trainers compute with.
+        lora_everywhere: LoRA on every matrix of a block; False: on those of attention only.
+        dropout: whether the model uses it.
+        precision: as Lightning names it. Sharded trainers compute with 16-bit weights ("bf16-true").
     """
 
     model: Decoder
@@ -109,11 +110,11 @@ class DecoderStep:
     rank: int = 16
     lora_everywhere: bool = False
     dropout: bool = False
-    word: str = "bf16-true"
+    precision: str = "bf16-true"
     optimizer: str = "adamw"
 
     def key(self, kinds: tuple[bool, ...]) -> str:
-        """Return all that decides the trace of blocks of these kinds (True: with experts)."""
+        """Return a text of everything that decides the trace of these blocks (True: a block with experts)."""
         return repr((replace(self.model, layers=1, dense_layers=0), replace(self, model=_NOTHING), kinds))
 
 
@@ -121,13 +122,13 @@ _NOTHING = Decoder(1, 1, 1, 1, 1, 1)
 
 
 class _Linear(nn.Module):
-    """A matrix without bias, frozen with two thin trained ones beside it where LoRA is on."""
+    """A linear layer without bias; with a rank, its output gets that of a trained low-rank pair (LoRA) added."""
 
     def __init__(self, wide: int, out: int, rank: int, *, frozen: bool) -> None:
         super().__init__()
         self.base = nn.Linear(wide, out, bias=False)
         self.base.weight.requires_grad_(not frozen)
-        self.thin = (
+        self.low_rank = (
             nn.Sequential(nn.Linear(wide, rank, bias=False), nn.Linear(rank, out, bias=False))
             if rank
             else None
@@ -135,7 +136,7 @@ class _Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.base(x)
-        return y if self.thin is None else y + self.thin(x) * 2.0
+        return y if self.low_rank is None else y + self.low_rank(x) * 2.0
 
 
 class _Attention(nn.Module):
@@ -207,7 +208,7 @@ class _FeedForward(nn.Module):
 
 
 class _Experts(nn.Module):
-    """Experts with the tokens spread evenly: what load balancing trains for."""
+    """Routed experts that each get the same number of tokens, which a load-balancing loss aims at."""
 
     def __init__(self, step: DecoderStep) -> None:
         super().__init__()
@@ -289,7 +290,7 @@ class _Model(pl.LightningModule):
 
 def trace_blocks(step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
     """
-    Trace one sample through an embedding, blocks of these kinds (True: with experts) and a head.
+    Trace one sample through an embedding, these blocks (True: a block with experts) and an output head.
 
     Raises:
         TraceError: torch cannot run it on fake tensors.
@@ -298,6 +299,6 @@ def trace_blocks(step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
         TrainingJob(
             module=lambda: _Model(step, kinds),
             batch=lambda: torch.zeros(1, step.sequence, dtype=torch.long),
-            batch_size=1, precision=step.word, max_steps=1, tokens_per_sample=step.sequence,
+            batch_size=1, precision=step.precision, max_steps=1, tokens_per_sample=step.sequence,
         )
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The highest instants of a decoder's step, from traces of one and two blocks."""
+"""Memory peaks of the step of a whole decoder, from traces of models with one and two blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["moments_of_blocks"]
 
 @dataclass(frozen=True)
 class _Blocks:
-    """What some blocks add, in bytes."""
+    """Bytes that some blocks add to the points in time of a step."""
 
     saved: int
     casts: int
@@ -31,14 +31,14 @@ class _Blocks:
 
 def moments_of_blocks(base: MemoryFacts, more: Sequence[tuple[MemoryFacts, int]]) -> tuple[MemoryMoment, ...]:
     """
-    Return the instants of a model of many blocks.
+    Return the points in time of a step that can be its peak, for a model of many blocks.
 
-    While backward walks through the blocks the activations of one more are gone and its gradients are there: memory is
-    linear in the block it is at, so the highest instant is at one of the ends.
+    With each block that backward has finished, the activations of one more block are released and its gradients
+    allocated. Memory is linear in the number of finished blocks, so the peak is at the first or at the last block.
 
     Args:
-        base: of the first block alone, with embedding and head.
-        more: of the first and one other block, and how many such others there are.
+        base: memory of a model with the first block only, with embedding and head.
+        more: memory of a model with the first and one other block, and the number of such other blocks.
     """
     added = [_difference(two, base) for two, _ in more]
     whole = _Blocks(0, 0, 0, 0)
@@ -54,7 +54,7 @@ def moments_of_blocks(base: MemoryFacts, more: Sequence[tuple[MemoryFacts, int]]
 
 
 def _ends(moment: MemoryMoment, blocks: _Blocks) -> list[MemoryMoment]:
-    """Return an instant when these blocks are there too: before they go backward, and after, where it can be after."""
+    """Return a point in time with further blocks, before their backward pass and, where possible, after it."""
     if moment.phase == "optimizer":
         return [_plus(moment, gradients=blocks.gradients, update=blocks.update)]
     old = moment.phase == "forward" and moment.gradient_bytes > 0
@@ -76,7 +76,7 @@ def _plus(
 
 
 def _difference(two: MemoryFacts, base: MemoryFacts) -> _Blocks:
-    """Return what one more block keeps until backward, and what it leaves behind."""
+    """Return the bytes that one more block adds to each kind of memory."""
 
     def more(phase: str, name: str) -> int:
         highest = (

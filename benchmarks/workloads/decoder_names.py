@@ -1,4 +1,4 @@
-"""Which decoder a name means: public architecture facts (decoders.csv), what the row's notes say, or a size alone."""
+"""Architecture of a decoder from its name (decoders.csv), from a row's notes, or from its number of parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.workloads.decoder import Decoder
 
 __all__ = ["context_of", "decoder_of", "normalised"]
 
-_HYBRID = (
+_UNDESCRIBED_BLOCKS = (
     "nemotronh",
     "nemotron3",
     "lfm2",
@@ -25,6 +25,7 @@ _HYBRID = (
     "mamba",
     "jamba",
 )
+"""Families with state-space or linear-attention blocks, by the beginning of their normalised name."""
 _NOT_DECODERS = re.compile(
     r"(?<![a-z])(bert|clip|vit|swin|d2/|t5|t0|mt0|language-per|vision-per|bart|gnmt)|diffusion|flux"
 )
@@ -32,10 +33,16 @@ _WIDTHS = (
     768, 1024, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 7168, 8192, 9216, 10240, 11264, 12288, 14336, 16384,
     18432, 20480, 25600,
 )  # fmt: skip
+"""Hidden sizes of published GPT-like models, among which a model of unknown shape gets its own."""
+_GPT_VOCABULARY = 51_200
+"""GPT-2's 50,257 tokens, padded for tensor parallelism as Megatron does."""
+_WIDTH_PER_LAYER = 128
+"""Hidden size over layers of a model of unknown shape: GPT-3's sizes lie around it, and the loss hardly depends on it
+(Kaplan et al. 2020)."""
 
 
 def normalised(name: str) -> str:
-    """Return a name's letters and digits, so that "Llama-3.1 8B" and "LLAMA31_8b" are one."""
+    """Return the letters and digits of a name in lower case, so that "Llama-3.1 8B" equals "LLAMA31_8b"."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -43,12 +50,13 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
     """
     Return the decoder of a row, or why its architecture is not known.
 
-    A name of the table wins; `hidden=`, `layers=` and `heads=` in the notes complete or correct it. A GPT, or another
-    decoder, of a known number of parameters gets the usual proportions of its size: FLOPs follow from the size.
+    A name in decoders.csv decides; `layers=` in the notes replaces its layers. Else `hidden=`, `layers=` and `heads=`
+    in the notes describe it. A decoder of which only the number of parameters is known gets the usual proportions of a
+    GPT of that size, which its FLOPs hardly depend on.
 
     Args:
-        name: the model.
-        row: `params` (scalars), `notes` and `model_family` are read where they are there.
+        name: of the model.
+        row: `params` (weights), `params_m` (millions of weights) and `notes` are read where they are there.
     """
     plain = normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name)
     known = _known(plain)
@@ -64,8 +72,8 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
         return replace(known, layers=layers, dense_layers=dense)
     if {"hidden", "layers", "heads"} <= stated.keys():
         width, heads = stated["hidden"], stated["heads"]
-        return Decoder(stated["layers"], width, heads, heads, 4 * width, 51_200, gated=False)
-    if plain.startswith(_HYBRID):
+        return Decoder(stated["layers"], width, heads, heads, 4 * width, _GPT_VOCABULARY, gated=False)
+    if plain.startswith(_UNDESCRIBED_BLOCKS):
         return f"{name}: state-space or linear-attention blocks are not described"
     if _NOT_DECODERS.search(name.lower()):
         return f"{name}: not a decoder"
@@ -76,7 +84,7 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
 
 
 def context_of(name: str) -> int | None:
-    """Return the length a named decoder is usually trained at; for rows that do not say theirs."""
+    """Return the sequence length at which a named decoder is usually trained; None where the table has no such name."""
     found = _row(normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name))
     return int(found["context"]) if found is not None else None
 
@@ -96,7 +104,7 @@ def _known(plain: str) -> Decoder | None:
 
 
 def _row(plain: str) -> dict[str, str] | None:
-    """Return the table's row whose name begins this one; the longest wins."""
+    """Return the table's row whose name is the longest beginning of this one; None where there is none."""
     fitting = [(len(alias), alias) for alias in _table() if plain.startswith(alias)]
     if not fitting:
         return None
@@ -121,13 +129,13 @@ def _params(name: str, row: Mapping[str, str]) -> float | None:
 
 
 def _of_size(params: float, heads: int | None) -> Decoder:
-    """Return a GPT of this many scalars: 12 x layers x width^2, 128 times as wide as deep (Kaplan et al. 2020)."""
-    vocabulary = 51_200
+    """Return a GPT of so many weights: 12 x layers x width^2 beside its embeddings, in the usual proportions."""
+    vocabulary = _GPT_VOCABULARY
     options = []
     for width in _WIDTHS:
         layers = round((params - 2 * vocabulary * width) / (12 * width**2))
         if layers >= 2:
-            options.append((abs(math.log(width / layers / 128)), width, layers))
+            options.append((abs(math.log(width / layers / _WIDTH_PER_LAYER)), width, layers))
     if not options:
         return Decoder(12, 768, 12, 12, 3072, vocabulary, gated=False, tied=True)
     _, width, layers = min(options)

@@ -1,4 +1,4 @@
-"""How a measured run was spread over its devices: what its `strategy`, `devices` and `nodes` columns and notes say."""
+"""Parallel plan of a measured run, read from its `strategy`, `devices` and `nodes` columns and its notes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Plan", "network_of", "plan_of"]
 @dataclass(frozen=True)
 class Plan:
     """
-    One way to spread a model; tensor x pipeline x context x data = devices.
+    A plan for a model on several devices; tensor x pipeline x context x data = devices.
 
     Attributes:
-        machines: domains that a network joins; inside one, devices have their own link.
-        gbit_per_s: network of one machine; 0: one machine.
-        virtual: pipeline chunks of one device.
-        sharded: weights, gradients and optimizer state over the data-parallel devices.
-        sharded_optimizer: only the optimizer's state (ZeRO-1, Megatron's distributed Adam).
-        overlap: whether gradients travel while backward goes on.
+        machines: groups of devices that only a network joins; inside a group devices have direct links.
+        gbit_per_s: network of one machine; 0 where there is one machine.
+        virtual: pipeline stages of one device (interleaved schedule).
+        sharded: weights, gradients and optimizer state are sharded over the data-parallel devices.
+        sharded_optimizer: only the optimizer state is (ZeRO-1, Megatron's distributed Adam).
+        overlap: gradients are exchanged while the backward pass runs.
     """
 
     devices: int
@@ -42,12 +42,12 @@ class Plan:
 
     @property
     def data(self) -> int:
-        """Model replicas."""
+        """Number of model replicas."""
         return self.devices // (self.tensor * self.pipeline * self.context)
 
 
 def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
-    """Return a row's plan, or why it is not known."""
+    """Return the plan of a row, or why it is not known."""
     text, notes = row["strategy"].lower(), row["notes"]
     devices = int(float(row["devices"]))
     nodes = int(float(row["nodes"] or 0)) or 1
@@ -83,9 +83,9 @@ def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
 
 def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes: int) -> tuple[int, float]:
     """
-    Return machines and Gbit/s of one machine: what the notes state, else what such machines usually have.
+    Return the number of machines and the Gbit/s of one: from the notes, else from decoder_networks.csv.
 
-    A domain that is larger than a node (NVL72, a TPU slice) counts as one machine.
+    A group of directly linked devices larger than a node (NVL72, a TPU slice) counts as one machine.
     """
     usual, domain = _usual().get(device.name, (0.0, 8))
     slices = device.kind == "tpu"
@@ -108,11 +108,11 @@ def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes:
 
 
 def _degrees(text: str) -> dict[str, int]:
-    """Return degrees by name: "TP=4", "tp4", "TP8" and "vpp2" all count."""
+    """Return parallel degrees by name, from spellings such as "TP=4", "tp4" and "vpp2"."""
     found: dict[str, int] = {}
     for name, value in re.findall(r"(?<![a-z])(tp|pp|cp|ep|dp|vp|vpp|fsdp|tensor|pipe)\s*=?\s*(\d+)", text):
         found.setdefault({"vpp": "vp", "tensor": "tp", "pipe": "pp"}.get(name, name), int(value))
-    if found.get("pp") == 41:  # garbled in the source: one stage
+    if found.get("pp") == 41:  # a misprint of the source: the run has one stage
         found["pp"] = 1
     return found
 

@@ -1,7 +1,9 @@
 """
-From traced blocks to the profile of a whole decoder, kept on disk by content.
+Profiles of whole decoders, assembled from traces of one and of two blocks.
 
     profile(n blocks) = trace(first) + sum over kinds of (blocks of the kind) x (trace(first, kind) - trace(first))
+
+A kind is a dense block or a block with experts.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ __all__ = ["DecoderTraces", "blocks_of", "with_float8"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
 _NARROW = 256
-"""Matrix products narrower than this stay in 16 bits: thin LoRA matrices and routers."""
+"""Matrix products narrower than this stay in 16 bits: they are LoRA matrices and routers of experts."""
 
 
 class DecoderTraces:
     """
-    Whole decoders from traces of one and two blocks.
+    Profiles of whole decoders; traces of blocks are kept and shared between models of different depth.
 
     Args:
-        folder: where traces are kept, created where it is missing; None: nothing is kept.
+        folder: where traces are kept, created where it is missing; None: in memory only.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -40,7 +42,7 @@ class DecoderTraces:
 
     def profile(self, step: DecoderStep) -> JobProfile:
         """
-        Return one sample's step of the whole model on one device.
+        Return the profile of one step of the whole model on one sample and one device.
 
         Raises:
             TraceError: torch cannot run it on fake tensors.
@@ -78,12 +80,12 @@ class DecoderTraces:
 
 
 def blocks_of(model: Decoder) -> tuple[bool, ...]:
-    """Return one flag a block: whether it has experts."""
+    """Return for each block whether it has experts."""
     return tuple(bool(model.experts) and layer >= model.dense_layers for layer in range(model.layers))
 
 
 def _mean(kept: JobProfile, again: JobProfile) -> JobProfile:
-    """Return the profile between two that differ in what they recompute: half of the blocks each way."""
+    """Return the profile of a model of which every second block is recomputed: the mean of none and of all."""
     groups = _by_key(kept.operations)
     for key, group in _by_key(again.operations).items():
         mine = groups.get(key)
@@ -111,7 +113,7 @@ def _halved(group: OperationGroup) -> OperationGroup:
 
 
 def _plus(whole: JobProfile, one: JobProfile, two: JobProfile, count: int) -> JobProfile:
-    """Return `whole` with `count` more of what `two` has over `one`."""
+    """Return `whole` plus `count` times the difference between `two` and `one`."""
     groups = _by_key(whole.operations)
     less = _by_key(one.operations)
     for key, group in _by_key(two.operations).items():
@@ -191,7 +193,7 @@ def _parameters(
 
 
 def _grouped(profile: JobProfile, experts: int) -> JobProfile:
-    """Return the profile with its experts' batched products as the one grouped product that frameworks run."""
+    """Return the profile with the batched matrix products of experts as grouped ones, which frameworks run instead."""
     if not experts:
         return profile
 
@@ -207,9 +209,9 @@ def _grouped(profile: JobProfile, experts: int) -> JobProfile:
 
 def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
     """
-    Return the profile with frozen weights in 4 bits (NF4 with doubly quantised scales, 4.127 bits a weight).
+    Return the profile with frozen weights in 4 bits, which every matrix product first dequantises to 16 bits.
 
-    Every product first writes its weight in 16 bits, forward and backward (Dettmers et al. 2023).
+    NF4 with doubly quantised scales takes 4 + 8/64 + 32/(64 x 256) = 4.127 bits a weight (Dettmers et al. 2023).
     """
     bits = 4.127 / 16
     frozen = sum(g.parameter_bytes for g in profile.parameters if not g.trainable)
@@ -259,17 +261,17 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
 
 
 def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
-    """Return the bytes of the tables of tokens, which stay in 16 bits."""
+    """Return the bytes of input embedding and output head, which stay in 16 bits."""
     heads = [g.bytes_fixed for g in profile.operations if g.kind == "matmul" and vocabulary in g.shape]
     return 2 * max(heads, default=0)
 
 
 def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> JobProfile:
     """
-    Return the profile with the matrix products of its blocks in 8 bits: "fp8", or "int8" for chips that have only that.
+    Return the profile with the matrix products of its blocks in 8 bits: "fp8", or "int8" on chips without fp8.
 
-    Attention, norms, the head and the router keep 16 bits; each operand is cast once, which reads 2 bytes and
-    writes 1 (Transformer Engine and torchao do the same).
+    Attention, norms, the head and the router keep 16 bits. Each operand is cast once, which reads 2 bytes and
+    writes 1 per element (as Transformer Engine and torchao do).
     """
     groups: list[OperationGroup] = []
     for group in profile.operations:
@@ -278,7 +280,7 @@ def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> Job
             groups.append(group)
             continue
         groups.append(group.model_copy(update={"dtype": dtype}))
-        # A weight's gradient is written, not read: what is cast there are activations.
+        # The product of a weight's gradient writes it and reads activations, which scale with the batch.
         makes_gradient = group.bytes_written >= group.bytes_fixed
         groups.append(
             group.model_copy(

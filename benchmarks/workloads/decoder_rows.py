@@ -1,4 +1,4 @@
-"""A row of throughput_train.csv that measured a decoder: what ran, how it was spread, and the seconds of one step."""
+"""A row of throughput_train.csv that measured a decoder, as a profile, a parallel plan and the seconds of a step."""
 
 from __future__ import annotations
 
@@ -24,22 +24,27 @@ _TASKS = (
     "finetune-adapter_v2",
 )  # fmt: skip
 _OTHER_MODELS = re.compile(r"(?<![a-z])(bert|clip|vit|swin|bart|language-per|vision-per|resnet)")
-_FUSED_KEEPS = 0.6
-"""Activations that fused kernels keep over what single operations keep."""
+_FUSED_KEPT_SHARE = 0.6
+"""Saved activations with fused kernels over those of separate operations. A chosen value, which only decides how much
+is recomputed in rows that do not state it."""
 _FUSED = re.compile(r"compile|jax|thunder|nemo|synapse|neuronx")
+"""Frameworks with a compiler or fused kernels."""
 _LIBRARY = re.compile(r"nemo[ /]|maxtext|jax|synapse|neuronx")
-"""Stacks of fused kernels (Transformer Engine, XLA, vendors' graph compilers), as a profile's precision says it."""
-_PLAIN = re.compile(r"megatron(-lm$|-deepspeed$|\()")
+"""Those that run libraries of fused kernels (Transformer Engine, XLA, vendors' graph compilers); the fit has
+coefficients of its own for them (`LIBRARY_PRECISION`)."""
+_MEGATRON_2021 = re.compile(r"megatron(-lm$|-deepspeed$|\()")
 """Megatron of 2021 and 2022: no flash attention, dropout, gradients exchanged after backward."""
-_FLOAT8 = ("fp8", "mxfp8", "int8")
+_EIGHT_BITS = ("fp8", "mxfp8", "int8")
 RECOMPUTED: Final[dict[Recompute, str]] = {"none": "no", "half": "half of all", "full": "all"}
 _ASSUMED_TOKENS = 8192
 """Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
 _ASSUMED_SAMPLES = 1024
 """Samples of a pretraining step where a row states a micro-batch alone."""
 _LORA_FLOPS = (0.6, 0.7)
-"""FLOPs a token over those of full training where weights are frozen: 4 N of 6 N."""
+"""Range of FLOPs per token over those of full training that means frozen weights: 4 N of 6 N, for N weights."""
 _OWN_FLOPS = (0.7, 1.6)
+"""Range of stated over traced FLOPs per token in which a row's model is taken to be the described one. A chosen value,
+wide enough for the conventions of counting (causal attention, embeddings, recomputation)."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,11 @@ class DecoderRun:
     One measured configuration.
 
     Attributes:
-        profile: one sample of the whole model on one device.
+        profile: of one sample of the whole model on one device.
         micro_batch: samples of one forward pass of a model replica.
-        passes: forward passes of one optimizer step of a replica.
-        step_s: measured seconds of one optimizer step; from the row's utilisation where it has no time.
-        assumed: what the row does not say and was filled in.
+        passes: forward passes of a replica in one optimizer step.
+        step_s: measured seconds of one optimizer step; from the row's utilisation where it states no time.
+        assumed: what the row does not state and was assumed.
     """
 
     device: Accelerator
@@ -68,7 +73,7 @@ class DecoderRun:
 
 
 def is_decoder_row(row: Mapping[str, str]) -> bool:
-    """Whether a row measured a language model that is not an encoder."""
+    """Return whether a row measured a language model that is not an encoder."""
     return (
         row["task"] in _TASKS
         and not _OTHER_MODELS.search(row["model"].lower())
@@ -77,7 +82,7 @@ def is_decoder_row(row: Mapping[str, str]) -> bool:
 
 
 def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | str:
-    """Return what a row measured, or why it cannot be described."""
+    """Return the run that a row measured, or why it cannot be described."""
     try:
         device = accelerator(row["accelerator"])
     except UnknownNameError:
@@ -103,14 +108,19 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     if isinstance(size, str):
         return size
     micro, passes = size
-    plain = bool(_PLAIN.match(row["framework"]))
-    word = "16-true" if "fp16" in row["precision"] else "bf16-true"
+    megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
+    precision = "16-true" if "fp16" in row["precision"] else "bf16-true"
     step = DecoderStep(
-        model, sequence, fused_attention=not plain, word=word, method=_method(row), dropout=plain
+        model,
+        sequence,
+        fused_attention=not megatron_2021,
+        precision=precision,
+        method=_method(row),
+        dropout=megatron_2021,
     )
     step = _recomputing(row, step, plan, micro, device, traces, assumed)
     profile = traces.profile(step)
-    if row["precision"] in _FLOAT8:
+    if row["precision"] in _EIGHT_BITS:
         profile = with_float8(profile, model.vocabulary, "int8" if row["precision"] == "int8" else "fp8")
     compiled = bool(_FUSED.search(row["framework"].lower())) and "eager" not in row["framework"].lower()
     profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
@@ -147,7 +157,7 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
 
 
 def _stated_flops(row: Mapping[str, str], profile: JobProfile, sequence: int) -> float | None:
-    """Return FLOPs a token as the row's two rates imply them, over the model's; None where it has one rate."""
+    """Return FLOPs per token from the row's FLOP/s and tokens/s, over the traced ones; None where it lacks a rate."""
     if not (row["model_tflops_per_device"] and row["throughput"]) or row["throughput_unit"] != "tokens/s":
         return None
     rate = float(row["model_tflops_per_device"]) * 1e12 * int(float(row["devices"]))
@@ -155,7 +165,7 @@ def _stated_flops(row: Mapping[str, str], profile: JobProfile, sequence: int) ->
 
 
 def _batch(row: Mapping[str, str], plan: Plan, sequence: int, assumed: list[str]) -> tuple[float, int] | str:
-    """Return samples of one forward pass of a replica, and passes of one step."""
+    """Return samples of one forward pass of a replica, and passes of one step, or why they are not known."""
     stated = float(row["batch_per_device"] or 0)
     whole = float(row["global_batch"] or 0)
     tokens = re.search(r"global tokens per step=(\d+)", row["notes"])
@@ -199,9 +209,9 @@ def _recomputing(
     """
     Return the step with the recomputation that the row states.
 
-    Where it states none, as many blocks are recomputed as must be for the step to fit into the device: none, every
-    second one or all. Where weights, gradients and optimizer alone do not fit, they are counted too high: that tells
-    nothing, and nothing is recomputed.
+    Where it states none, the least of none, every second block and all is taken with which the step fits into the
+    device. Where weights, gradients and optimizer state alone seem not to fit, the estimate is too high to decide, and
+    nothing is recomputed.
     """
     stated = row["activation_checkpointing"].lower()
     kinds: dict[str, Recompute] = {"full": "full", "none": "none", "": "none"}
@@ -216,12 +226,12 @@ def _recomputing(
         shards, share * spread
     )
     in_flight = min(plan.pipeline, 4) if plan.pipeline > 1 else 1
-    fused = _FUSED_KEEPS if _FUSED.search(row["framework"].lower()) else 1.0
+    fused = _FUSED_KEPT_SHARE if _FUSED.search(row["framework"].lower()) else 1.0
     gradients = 2.0 * trained / (shards if plan.sharded else share * spread)
     room = usable_memory_bytes(device) - states - gradients
     if room <= 0:
         return step
-    # MaxText's policy is all or, where its batch fits, nothing.
+    # MaxText recomputes either nothing or everything.
     steps = [how for how in RECOMPUTED if how != "half" or "maxtext" not in row["framework"]]
     for how in steps:
         kept = traces.profile(replace(step, recompute=how)).memory.saved_activation_bytes * micro * in_flight
@@ -247,7 +257,7 @@ def _measured_s(
 def _from_utilisation(
     row: Mapping[str, str], device: Accelerator, profile: JobProfile, tokens: float, sequence: int
 ) -> float | None:
-    """Return the seconds that a model-FLOPs utilisation means: whole attention is counted, recomputation is not."""
+    """Return the seconds that follow from the row's MFU or FLOP/s, which count attention but no recomputation."""
     peak = device.peak_flops_per_s("bf16")
     if row["mfu"] and peak:
         rate = float(row["mfu"]) / 100 * peak

@@ -1,9 +1,9 @@
 """
 SSD300 on ResNet-50, and Mask R-CNN with a fixed number of proposals.
 
-SSD: the backbone up to its third stage at stride 8, five extra stages, 8,732 boxes (Liu et al. 2016, as NVIDIA's
-reference). Mask R-CNN (He et al. 2017): images of 800 x 1,344, 512 box proposals and 128 mask proposals an image,
-the training defaults of the reference implementations.
+SSD: the backbone up to its third stage at stride 8, five extra stages, 8,732 boxes (Liu et al. 2016, as in NVIDIA's
+reference). Mask R-CNN (He et al. 2017): images of 800 x 1,344, 512 box and 128 mask proposals per image, the training
+defaults of the reference implementations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_o
 __all__ = ["find"]
 
 _BOXES = 8732
+"""Default boxes of SSD300."""
 _CLASSES = 81
+"""Of COCO: 80 and the background."""
 _PROPOSALS, _POSITIVE = 512, 128
 _HEIGHT, _WIDTH = 800, 1344
 
@@ -28,10 +30,10 @@ def find(row: Row) -> StepJob | str | None:
     if row["task"] != "detection":
         return None
     name = row["model"].lower()
-    precision, batch = precision_of(row), batch_of(row)
-    if precision is None or not batch:
+    mode, batch = precision_of(row), batch_of(row)
+    if mode is None or not batch:
         return "precision or batch is not stated"
-    word, tf32 = precision
+    precision, tf32 = mode
     network: type[nn.Module]
     if name.startswith("ssd300"):
         network, make = Ssd300, _ssd_batch
@@ -41,9 +43,9 @@ def find(row: Row) -> StepJob | str | None:
         return f"{row['model']}: no description of this detector"
     optimizer = optimizer_of(row, "sgd")
     return StepJob(
-        key=f"detection.{name}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        key=f"detection.{name}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
         module=lambda: Supervised(network(), lambda net, made: net(*made), optimizer),
-        batch=lambda: make(batch), batch_size=batch, precision=word, tf32=tf32,
+        batch=lambda: make(batch), batch_size=batch, precision=precision, tf32=tf32,
         notes=("images of 800 x 1344 and 512 proposals an image are assumed",) if network is MaskRcnn else (),
     )  # fmt: skip
 
@@ -156,7 +158,7 @@ class MaskRcnn(nn.Module):
         return [*levels, functional.max_pool2d(levels[-1], 1, 2)]
 
     def _pooled(self, level: torch.Tensor, rois: int, size: int) -> torch.Tensor:
-        """Return `rois` crops: a gather of the bytes that bilinear pooling writes, in place of the pooling."""
+        """Return `rois` crops, by a gather that writes as many bytes as the RoIAlign that it replaces."""
         batch, width = level.shape[:2]
         flat = level.flatten(2).transpose(1, 2).reshape(-1, width)
         where = torch.zeros(rois * size * size, dtype=torch.long, device=level.device)

@@ -1,4 +1,4 @@
-"""Image classifiers: any name of timm or torchvision, and the spellings that vendors' tables use."""
+"""Image classifiers of timm and torchvision, also under the names that vendors' tables give them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,25 @@ __all__ = ["find"]
 
 _TASKS = ("imagenet-classification", "imagenet-classification-fwd-bwd")
 _UNSTATED_BATCH = 128
-_VENDOR_SIZES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
+"""Samples that are assumed, with a note in the profile, where a row states no batch: a usual size for one GPU."""
+_EFFICIENTNET_PIXELS = {
+    "b0": 224,
+    "b1": 240,
+    "b2": 260,
+    "b3": 300,
+    "b4": 380,
+    "b5": 456,
+    "b6": 528,
+    "b7": 600,
+}
 
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of an image classifier."""
     if row["task"] not in _TASKS:
         return None
-    precision = precision_of(row)
-    if precision is None:
+    mode = precision_of(row)
+    if mode is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
     zoo_first = "timm" if row["source"] == "timm" or "memory_format" in row["notes"] else "torchvision"
     name = _name(row["model"])
@@ -42,7 +52,7 @@ def find(row: Row) -> StepJob | str | None:
     old = bool(re.search(r"pytorch (0|1)\.", row["framework"].lower()))
     zoo = zoo_first if zoo_first == "timm" or name in torchvision.models.list_models() else "timm"
     layout = "nhwc" if channels_last else "nchw"
-    word, tf32 = precision
+    precision, tf32 = mode
 
     def module() -> nn.Module:
         set_fused_attn(not old)
@@ -52,15 +62,16 @@ def find(row: Row) -> StepJob | str | None:
         return Supervised(net, _loss, optimizer)
 
     def images() -> tuple[torch.Tensor, torch.Tensor]:
-        dtype = torch.float16 if word == "16-true" else torch.float32
+        dtype = torch.float16 if precision == "16-true" else torch.float32
         x = torch.empty(batch, 3, size, size, dtype=dtype)
         if channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return x, torch.zeros(batch, dtype=torch.long)
 
+    numerics = f"{precision}.{'tf32' if tf32 else ''}.{optimizer}.{'math' if old else 'sdpa'}"
     return StepJob(
-        key=f"{zoo}.{name}.{size}.{layout}.{word}.{'tf32' if tf32 else ''}.{optimizer}.{'math' if old else 'sdpa'}",
-        module=module, batch=images, batch_size=batch, precision=word, tf32=tf32,
+        key=f"{zoo}.{name}.{size}.{layout}.{numerics}",
+        module=module, batch=images, batch_size=batch, precision=precision, tf32=tf32,
         phases=("forward", "backward") if only else ("forward", "backward", "optimizer"),
         notes=() if row["batch_per_device"] or row["global_batch"] else (
             f"the row states no batch: {_UNSTATED_BATCH} samples are assumed",
@@ -69,7 +80,7 @@ def find(row: Row) -> StepJob | str | None:
 
 
 def _reference_trainer_in_half_precision(row: Row) -> bool:
-    """Return whether NVIDIA's reference trainers measured it, which use channels-last under mixed precision."""
+    """Return whether one of NVIDIA's reference trainers ran in mixed precision, where they use channels-last."""
     return row["source"] == "nvidia-dle" and row["precision"] == "amp_fp16"
 
 
@@ -92,7 +103,7 @@ def _net(zoo: str, name: str, size: int) -> nn.Module:
 
 
 def _name(model: str) -> str | None:
-    """Return the zoo's name of a model as tables spell it: "ResNet-50-v1.5", "EfficientNet[efficientnet-b0]"."""
+    """Return the library's name for spellings such as "ResNet-50-v1.5" and "EfficientNet[efficientnet-b0]"."""
     inside = re.search(r"\[(.+)\]", model)
     name = (inside[1] if inside else model).lower().replace("-widese", "")
     if timm.is_model(name) or name in torchvision.models.list_models():
@@ -102,7 +113,7 @@ def _name(model: str) -> str | None:
 
 
 def _renamed(model: str) -> str | None:
-    """Return the model whose pretrained tag the old one-word name carried: "x_in22k" is now "x.<tag>_in22k"."""
+    """Return the model of an old name that ends in a tag of its weights: "x_in22k" is now "x" with that tag."""
     stem = model
     while "_" in stem:
         stem, _, tag = stem.rpartition("_")
@@ -117,4 +128,4 @@ def _renamed(model: str) -> str | None:
 
 def _size(model: str) -> int:
     found = re.search(r"b(\d)\b", model.lower())
-    return _VENDOR_SIZES[found[0]] if found and "efficientnet" in model.lower() else 224
+    return _EFFICIENTNET_PIXELS[found[0]] if found and "efficientnet" in model.lower() else 224

@@ -1,4 +1,4 @@
-"""A row of memory_reference.csv as what ran: a traced profile, its micro-batch, and how it was spread."""
+"""A row of memory_reference.csv as a traced profile, a micro-batch and a parallel plan."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ __all__ = ["MemoryRun", "memory_run"]
 _ASSUMED_TOKENS = 1024
 """Tokens of a sample where a row of a language model states none."""
 _ALPACA_TOKENS = 1304
-"""The longest sample of Alpaca in Llama-2's tokens, which sets the peak of a run over the whole set."""
+"""Longest sample of Alpaca in Llama 2's tokens: it sets the peak of a run over the whole data set."""
 _RECIPES = {"llama3_2/3b_full": (4, 8)}
-"""Recipes of torchtune by name: their micro-batch and passes of a step; all are over Alpaca, unpacked."""
-_RANK = 8
-_OTHER_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial", "head")
-"""Methods that train what no LoRA does; every other adapter is traced as a LoRA with as many weights."""
+"""Recipes of torchtune by name: micro-batch and forward passes of a step; all train on Alpaca, unpacked."""
+_DEFAULT_RANK = 8
+"""Of LoRA where a row states none: the default of PEFT."""
+_UNDESCRIBED_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial", "head")
+"""Methods that no LoRA stands for; every other adapter is traced as a LoRA with as many weights."""
 _UNDESCRIBED = {
     "offload": "weights or activations on the host: not modelled",
     "optimizer in backward": "the optimizer runs inside backward: not modelled",
@@ -40,29 +41,30 @@ _UNDESCRIBED = {
     "paged": "an optimizer paged to the host: not modelled",
     "model init only": "measured before the first step",
 }
-_WORDS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16", "bf16 (pure)": "bf16"}
+_PRECISIONS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16", "bf16 (pure)": "bf16"}
 _RECOMPUTE_SWITCHES = (
     "activation_checkpointing_enable",
     "gradient_checkpointing_enable",
     "set_grad_checkpointing",
 )
-"""Of transformers, today's name before the old one, and of timm."""
+"""Names of the method that turns recomputation on: in transformers, now and before, and in timm."""
 _IMAGE_MODELS = {"vit-h/14-224": "vit_huge_patch14_224", "vit-giant/14": "vit_giant_patch14_dinov2"}
 
 
 @dataclass(frozen=True)
 class MemoryRun:
     """
-    What a row measured.
+    The run that a row measured.
 
     Attributes:
-        profile: one sample, or one micro-batch, of the whole model on one device.
-        ratio: micro-batch over the profile's.
-        world: devices; sharded: whether weights, gradients and state are spread over them.
-        parallel: how the model is split; None: it is not.
+        profile: of one sample, or one micro-batch, of the whole model on one device.
+        ratio: micro-batch over that of the profile.
+        world: number of devices.
+        sharded: whether weights, gradients and optimizer state are sharded over them.
+        parallel: model parallelism; None: there is none.
         passes: forward passes of one optimizer step.
         flat_units: whether FSDP puts frozen and trained weights of a block into one flat parameter.
-        assumed: what the row does not say and was filled in.
+        assumed: what the row does not state and was assumed.
     """
 
     profile: JobProfile
@@ -75,7 +77,7 @@ class MemoryRun:
     flat_units: bool = False
 
     def parts(self) -> MemoryParts:
-        """Return the product's own prediction for one device."""
+        """Return the predicted parts of the memory of one device."""
         return memory_parts(
             self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
             self.parallel, np.array([self.passes]), flat_units=self.flat_units,
@@ -84,14 +86,14 @@ class MemoryRun:
 
 def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCache) -> MemoryRun | str:
     """
-    Return what a row measured, or why it cannot be described.
+    Return the run that a row measured, or why it cannot be described.
 
     Raises:
         TraceError: torch cannot run the model on fake tensors.
     """
     text = " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
-    for word, reason in _UNDESCRIBED.items():
-        if word in text.replace(row["optimizer"].lower(), ""):
+    for phrase, reason in _UNDESCRIBED.items():
+        if phrase in text.replace(row["optimizer"].lower(), ""):
             return reason
     if row["domain"] in ("llm", "vlm"):
         return _decoder_run(row, text, traces)
@@ -105,16 +107,16 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
         return model
     if row["domain"] == "vlm":
         assumed.append("the language model alone")
-    if re.search("|".join(_OTHER_METHODS), row["method_detail"].lower()) and "mlp" not in text:
+    if re.search("|".join(_UNDESCRIBED_METHODS), row["method_detail"].lower()) and "mlp" not in text:
         return f"what {row['method_detail'].split('/')[-1][:30]} trains is not described"
     stated, passes = _recipe(text)
     if not (row["micro_batch"] or stated):
         assumed.append("micro-batches of 1")
     micro = float(row["micro_batch"] or stated or 1)
-    old = "gbs" in text  # Megatron of 2021: products and softmax one by one, with dropout
+    old = "gbs" in text  # Megatron of 2021: separate matrix products and softmax, with dropout
     step = DecoderStep(
         model, _tokens(row, text, assumed), fused_attention=not old, dropout=old,
-        recompute=_recompute(row, text, assumed), word="16-true" if "fp16" in row["precision"] else "bf16-true",
+        recompute=_recompute(row, text, assumed), precision="16-true" if "fp16" in row["precision"] else "bf16-true",
         method=_method(row, assumed),
     )  # fmt: skip
     if step.method != "full":
@@ -132,12 +134,12 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
 
 
 def _recipe(text: str) -> tuple[int, int]:
-    """Return micro-batch and passes of a step that a recipe named in the notes has; (0, 1) where none is."""
+    """Return the micro-batch and passes of the recipe that the notes name; (0, 1) where they name none."""
     return next((found for name, found in _RECIPES.items() if name in text), (0, 1))
 
 
 def _model(row: Mapping[str, str], text: str) -> Decoder | str:
-    """Return the decoder that the row's notes describe in full, else the one its name means."""
+    """Return the decoder that the notes describe completely, else that of the row's name."""
     width = re.search(r"hidden (\d+)", text)
     layers = re.search(r"layers (\d+)|(\d+) layers", text)
     vocabulary = 250_880 if "vocab 250k" in text else 50_304
@@ -157,7 +159,7 @@ def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int:
         tokens = _ALPACA_TOKENS if "alpaca" in text or _recipe(text)[0] else _ASSUMED_TOKENS
         assumed.append(f"{tokens} tokens a sample")
         return tokens
-    if "torchtune" in row["source_id"] and "unpacked" in text:  # its recipes are over Alpaca
+    if "torchtune" in row["source_id"] and "unpacked" in text:  # its recipes train on Alpaca
         assumed.append("the longest sample of Alpaca")
         return min(int(found[0]), _ALPACA_TOKENS)
     if "max" in row["seq_len_or_res"] or "packing=false" in text or "unpacked" in text:
@@ -166,7 +168,7 @@ def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int:
 
 
 def _recompute(row: Mapping[str, str], text: str, assumed: list[str]) -> Recompute:
-    """Return what is recomputed: as stated, else as the stack that ran does unasked (litgpt under FSDP, torchtune)."""
+    """Return which activations are recomputed: as stated, else the default of the framework (litgpt, torchtune)."""
     stated = row["act_ckpt"].lower()
     if stated.startswith(("selective", "per-op")):
         return "half"
@@ -189,14 +191,14 @@ def _method(row: Mapping[str, str], assumed: list[str]) -> Method:
 
 
 def _rank(row: Mapping[str, str], model: Decoder) -> tuple[int, bool]:
-    """Return LoRA's rank and whether it is on every matrix; from the trained weights where they are stated."""
+    """Return LoRA's rank, from the number of trained weights where it is stated, and whether it is on every matrix."""
     trained = re.search(r"trainable[= ]([\d,]+)", row["method_detail"])
     if trained:
         wide = model.head * (2 * model.heads + 2 * model.kv_heads) + 2 * model.hidden
         return max(1, round(int(trained[1].replace(",", "")) / (model.layers * wide))), False
     text = f"{row['method_detail']} {row['other_flags']}"
     rank = re.search(r"(?<![a-z])r(?:ank)?\s?=?(\d+)", text)
-    return int(rank[1]) if rank else _RANK, "q,v" not in text
+    return int(rank[1]) if rank else _DEFAULT_RANK, "q,v" not in text
 
 
 def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str) -> MemoryRun | str:
@@ -228,7 +230,7 @@ def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str
 
 
 def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
-    """Return an image classifier, a BERT or a detector, which `resolve` builds."""
+    """Return the run of an image classifier, a BERT or a detector, which `resolve` builds."""
     job = _step_job(row)
     if isinstance(job, StepJob) and row["act_ckpt"].lower() in ("full", "yes"):
         job = replace(job, module=_recomputing(job.module), key=f"{job.key}.recompute")
@@ -240,10 +242,10 @@ def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
 
 def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """
-    Return a builder of the same module with its library's own recomputation of blocks on.
+    Return a builder of the same module with the recomputation of its library turned on.
 
     Raises:
-        TraceError: the library has none for it.
+        TraceError: the library has none for this model.
     """
 
     def built() -> nn.Module:
@@ -261,8 +263,8 @@ def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
 
 def _step_job(row: Mapping[str, str]) -> StepJob | str:
     name = row["model"].split(" ")[0].lower()
-    word = _WORDS.get(row["precision"].lower())
-    if word is None:
+    precision = _PRECISIONS.get(row["precision"].lower())
+    if precision is None:
         return "precision is not stated, or not a mode of torch that a trace shows"
     task = "imagenet-classification" if row["domain"] == "vision" else "finetune-squad"
     detector = pyramid_detector(name)
@@ -271,7 +273,7 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
     size = re.search(r"\d+", row["seq_len_or_res"])
     job = resolve(
         {
-            "task": task, "model": _IMAGE_MODELS.get(name, name), "precision": word, "optimizer": row["optimizer"],
+            "task": task, "model": _IMAGE_MODELS.get(name, name), "precision": precision, "optimizer": row["optimizer"],
             "source": "timm" if task[0] == "i" else row["source_id"],
             "batch_per_device": row["micro_batch"], "global_batch": "",
             "devices": "1", "image_size": size[0] if size else "", "sequence_length": size[0] if size else "",
@@ -287,8 +289,7 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
         return replace(job, key=f"{job.key}.{row['model']}", module=module)
     if isinstance(job, StepJob) and "pure" in row["precision"]:
         return replace(job, precision="bf16-true", key=f"{job.key}.true")
-    if (
-        isinstance(job, StepJob) and word == "amp_fp16"
-    ):  # fp32 weights under autocast, not a table's fp16 ones
+    if isinstance(job, StepJob) and precision == "amp_fp16":
+        # fp32 weights under autocast; `resolve` takes fp16 weights, as the throughput tables have.
         return replace(job, precision="16-mixed", key=f"{job.key}.mixed")
     return job

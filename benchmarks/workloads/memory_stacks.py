@@ -1,4 +1,4 @@
-"""What the stack that ran a published row does to memory unasked: state, gradients, the loss, recomputation."""
+"""Defaults of the frameworks behind published rows that change memory: state, gradients, loss, recomputation."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from trainfare_core.job_profile import JobProfile, MemoryFacts, MemoryMoment
 __all__ = ["with_loss", "with_selected_operations", "with_state"]
 
 _STATE_BYTES = ((r"8-?bit|fp8", 2.03), (r"4-?bit", 1.06), (r"adafactor", 0.01))
-"""Bytes of optimizer state a trained weight: two moments in 8 or 4 bits with their scales; factored moments."""
+"""Bytes of optimizer state per trained weight: two moments in 8 or 4 bits with their scales; Adafactor's factors."""
 _OLD_TORCH = r"^hf-perf|detectron2"
 """Sources older than torch 2.0, whose `zero_grad` keeps the gradients and writes zeros."""
 _GRAPH_UPDATE = r"\btf 1"
 _GRAPH_COPIES = 4
-"""Copies of the gradients in an update that a TensorFlow 1 graph runs at once (BERT's own Adam): the clipped ones, both
-next moments, and the update itself."""
+"""Copies of the gradients while a TensorFlow 1 graph updates all weights at once (the Adam of BERT's repository): the
+clipped gradients, both new moments, and the update."""
 _SHIFTED_LOSS = r"qwen|fsdp-qlora|^hf-"
 """Sources that train with the causal loss of transformers before 4.46, which copies fp32 logits shifted by a token."""
 _KEPT_LOGITS = r"peft|ms-swift"
-"""Sources that train with today's: the output keeps the 16-bit logits through backward."""
+"""Sources with the loss of transformers from 4.46 on, whose output keeps the 16-bit logits through backward."""
 _NO_LOGITS = "seq_cls"
+"""Mark of rows that train a sequence classifier, which has no logits of tokens."""
 _FUSED_LOSS = r"axolotl"
-"""Sources whose recipes fuse head and loss (cut cross-entropy)."""
+"""Sources whose recipes fuse the head with the loss (cut cross-entropy), so that no logits are stored."""
 _CHUNKED_LOSS = r"torchtune(?!-flags)|torchao-ft"
-"""Sources whose recipes take the loss of the logits in eight parts unasked."""
+"""Sources whose recipes compute the loss in eight chunks by default."""
 _LOGITS_BYTES = 10
-"""Of one logit where the loss is: 16 bits, fp32, and the logarithm of the softmax; in backward as many."""
+"""Of one logit during the loss: 2 in 16 bits, 4 in fp32, 4 of the log-softmax; as many in backward."""
 
 
 def with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobProfile:
-    """Return the profile with what the row's trainer keeps: fp32 masters, gradients in fp32, small moments."""
+    """Return the profile with the optimizer state, gradients and weights that the row's trainer keeps."""
     trained = profile.trainable_parameters
     weights, gradients, state = 1.0, profile.memory.gradient_bytes, float(profile.optimizer.state_bytes)
     keep = bool(re.search(_OLD_TORCH, row["source_id"]))
@@ -50,7 +51,7 @@ def with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobPro
         state -= 4.0 * trained
     memory = _with_gradients(profile.memory, int(gradients), keep=keep)
     if "offload" in row["optimizer"].lower():
-        # The host has the moments and makes the update; gradients stay here unless they are moved one by one.
+        # Moments and update are on the host; gradients stay on the device unless they are offloaded as well.
         state, away = 0.0, "gradients" in row["optimizer"].lower()
         memory = _with_update(_with_gradients(memory, 0 if away else memory.gradient_bytes, keep=keep), 0)
     if re.search(_GRAPH_UPDATE, row["other_flags"].lower()):
@@ -73,7 +74,7 @@ def with_state(profile: JobProfile, row: Mapping[str, str], text: str) -> JobPro
 
 
 def _with_gradients(memory: MemoryFacts, size: int, *, keep: bool) -> MemoryFacts:
-    """Return the memory with gradients of this size, released before the next forward as a plain loop does; or kept."""
+    """Return the memory with gradients of this size, which are released before the next forward pass unless `keep`."""
     scale = size / max(memory.gradient_bytes, 1)
 
     def of(moment: MemoryMoment) -> int:
@@ -86,7 +87,7 @@ def _with_gradients(memory: MemoryFacts, size: int, *, keep: bool) -> MemoryFact
 
 
 def _with_update(memory: MemoryFacts, size: int) -> MemoryFacts:
-    """Return the memory with an update that allocates this much beside what is there."""
+    """Return the memory with an optimizer update that allocates so many bytes."""
     moments = tuple(
         m.model_copy(update={"optimizer_bytes": size}) if m.phase == "optimizer" else m
         for m in memory.moments
@@ -96,13 +97,13 @@ def _with_update(memory: MemoryFacts, size: int) -> MemoryFacts:
 
 def with_loss(profile: JobProfile, row: Mapping[str, str], text: str, logits: int) -> JobProfile:
     """
-    Return the profile with the loss of the row's stack in place of a plain cross-entropy over fp32 logits.
+    Return the profile with the loss of the row's framework in place of a cross-entropy over fp32 logits.
 
     Args:
-        profile: one sample.
+        profile: of one sample.
         row: of the table.
         text: its notes.
-        logits: of one sample.
+        logits: number of logits of one sample.
     """
     source = row["source_id"]
     if "chunked ce" in text or re.search(_CHUNKED_LOSS, source):
@@ -118,7 +119,11 @@ def with_loss(profile: JobProfile, row: Mapping[str, str], text: str, logits: in
 
 
 def _around_the_loss(profile: JobProfile, logits: int, change: Callable[[int], float]) -> JobProfile:
-    """Return the profile with its instants before the first gradient changed; what blocks keep is always there."""
+    """
+    Return the profile with the activations changed at the points in time before the first gradient.
+
+    They never become less than the saved activations of the blocks.
+    """
     facts = profile.memory
     kept = max(0, facts.saved_activation_bytes - 4 * logits)
 
@@ -137,18 +142,17 @@ def _around_the_loss(profile: JobProfile, logits: int, change: Callable[[int], f
 
 def with_selected_operations(profile: JobProfile, again: JobProfile, step: DecoderStep) -> JobProfile:
     """
-    Return the profile where single operations are kept: attention's results and those of every second product.
+    Return the profile with selective recomputation: results of attention and of every second matrix product are kept.
 
     Args:
-        profile: the same with half of its blocks recomputed.
-        again: the same with all of them recomputed.
+        profile: of the model with half of its blocks recomputed.
+        again: of the model with all blocks recomputed.
         step: the decoder.
     """
     model, facts = step.model, profile.memory
     attention = model.head * model.heads
-    products = (
-        model.hidden + attention + 2 * model.head * model.kv_heads
-    )  # results of the four around attention
+    # Widths of the results of the four matrix products around attention, then of the feed-forward.
+    products = model.hidden + attention + 2 * model.head * model.kv_heads
     products += model.ffn * (2 if model.gated else 1) + model.hidden
     kept = 2 * step.sequence * model.layers * (attention + products // 2)
     less = facts.saved_activation_bytes - again.memory.saved_activation_bytes - kept

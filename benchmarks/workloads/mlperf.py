@@ -3,15 +3,14 @@ The reference models of MLPerf Training whose result logs `time_to_train.py` sco
 
 ResNet-50, Mask R-CNN and GNMT are those of the other tables. SSD runs on ResNet-34 at 300 pixels, RetinaNet on
 ResNeXt-50 at 800 pixels with the 264 classes of OpenImages, 3D U-Net on crops of 128^3, RNN-T with 5 + 2 LSTM layers.
-BERT's sequences are unpadded: 512 is their limit, their mean about half of it. Lengths of RNN-T are typical of
+BERT's sequences are unpadded: their limit is 512 tokens, their mean about half of that. Lengths of RNN-T are typical of
 LibriSpeech.
 
-Jobs are described as they were submitted, as far as the submissions' public launch scripts say it: images
-channels-last, half-precision weights and gradients beside fp32 masters, optimizers fused (Apex), frozen batch
-normalisation folded into its convolution, focal loss as one kernel, instance normalisation without a change of layout,
-from v1.0 on BERT with fused attention and a word prediction of the masked tokens alone. What else is fused by
-hand (MXNet's batch normalisation with its addition) or recorded in CUDA graphs is described as compiled; PyTorch of
-earlier rounds ran eagerly.
+Jobs are described as they were submitted, as far as the public launch scripts of the submissions show: images in
+channels-last layout, half-precision weights and gradients beside fp32 master weights, fused optimizers (Apex), frozen
+batch normalisation folded into its convolution, focal loss as one kernel, instance normalisation without a change of
+layout, and from v1.0 on BERT with fused attention and logits of the masked tokens only. Other fusions by hand (MXNet's
+batch normalisation with addition) and CUDA graphs are described as compiled; PyTorch of earlier rounds ran eagerly.
 """
 
 from __future__ import annotations
@@ -43,34 +42,38 @@ from trainfare_core.job_profile import JobProfile
 __all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
 
 TRACED_BATCH = 8
-"""Samples that are traced; a row's own number is the engine's `micro_ratio`."""
+"""Samples that are traced; the row's own number is reached through `micro_ratio`."""
 _PRECISIONS = {
     "FP16 mixed": ("amp_fp16", "16-mixed"),
     "BF16 mixed": ("bf16", "bf16-mixed"),
     "FP32": ("fp32", "32-true"),
 }
 _BERT_TOKENS, _MASKED_TOKENS = 256, 39
-"""Mean length of an unpadded sequence, and its 15 % that are predicted."""
+"""Mean length of an unpadded sequence, and the 15 % of it that are masked and predicted."""
 _EARLY_ROUNDS = ("v0.5", "v0.6", "v0.7")
-"""PyTorch was eager, without CUDA graphs; BERT's attention came in pieces, and every token was predicted."""
+"""Rounds in which PyTorch ran eagerly, and BERT had no fused attention and computed the logits of all tokens."""
 _OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
 }
-"""One kernel for all parameters, as Apex has; LAMB moves Adam's bytes and a norm's."""
+"""One kernel for all parameters, as in Apex; LAMB is taken as Adam, whose memory traffic it has but for a norm."""
 _BOXES = 8732
+"""Default boxes of SSD300."""
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _AUDIO_FRAMES, _WORD_PIECES = 410, 48
 """12.3 s of audio in frames of 30 ms, and the word pieces of its text."""
-_KNOWN = {
+_OF_OTHER_TABLES: dict[str, tuple[str, str, str, str]] = {
     "resnet": ("ResNet-50-v1.5", "imagenet-classification", "sgd", "channels_last"),
     "maskrcnn": ("MaskR-CNN-R50-FPN", "detection", "sgd", ""),
     "gnmt": ("GNMT", "translation", "adam", ""),
 }
+"""Benchmarks whose models `resolve` builds: model, task, optimizer and notes of such a row."""
 
 
 @dataclass(frozen=True)
-class _Own:
+class _Model:
+    """A network that only MLPerf's tables name: its builder, inputs of a batch size, and optimizer."""
+
     build: Callable[[], nn.Module]
     inputs: Callable[[int], tuple[torch.Tensor, ...]]
     optimizer: str
@@ -78,10 +81,10 @@ class _Own:
 
 def update_shares(row: Row, devices_per_machine: int) -> int:
     """
-    Return the devices that share one update of the weights, each doing its part.
+    Return the number of devices over which the update of the weights is sharded; 1 where each device does all of it.
 
-    All chips of a TPU slice from v0.6 on (XLA's weight-update sharding), those of a machine for BERT on GPUs from v1.0
-    on (Apex's distributed LAMB); 1 elsewhere. What is exchanged stays the same: a reduce-scatter and a gather.
+    All chips of a TPU slice from v0.6 on (XLA's weight-update sharding), and those of a machine for BERT on GPUs from
+    v1.0 on (Apex's distributed LAMB). The traffic stays that of an all-reduce: a reduce-scatter and an all-gather.
     """
     if row["accelerator"].startswith("TPU"):
         return 1 if row["round"] == "v0.5" else devices_per_machine
@@ -89,7 +92,7 @@ def update_shares(row: Row, devices_per_machine: int) -> int:
 
 
 def shared_update(profile: JobProfile, shares: int) -> JobProfile:
-    """Return the profile with a part of its optimizer's work."""
+    """Return the profile with 1 / `shares` of the optimizer's work."""
     if shares == 1:
         return profile
     groups = tuple(
@@ -107,7 +110,7 @@ def shared_update(profile: JobProfile, shares: int) -> JobProfile:
 
 
 class Submitted(pl.LightningModule):
-    """A training step with an optimizer of one kernel and without frozen batch normalisations."""
+    """A training step with a fused optimizer and with frozen batch normalisation folded into the weights."""
 
     def __init__(self, inner: pl.LightningModule, optimizer: str) -> None:
         super().__init__()
@@ -121,7 +124,7 @@ class Submitted(pl.LightningModule):
 
 
 def folded(module: Any) -> Any:
-    """Return the module with frozen batch normalisations replaced by nothing: their scale is in the weights."""
+    """Return the module with frozen batch normalisations replaced by identities, as if folded into the weights."""
     for name, child in module.named_children():
         if isinstance(child, torchvision.ops.FrozenBatchNorm2d):
             setattr(module, name, nn.Identity())
@@ -131,7 +134,7 @@ def folded(module: Any) -> Any:
 
 
 class _OneKernelLoss(torch.autograd.Function):
-    """A loss that reads every score once, keeps its gradient, and scales that in backward."""
+    """A loss as one kernel: forward reads each score once and saves its gradient, backward scales that."""
 
     @staticmethod
     def forward(ctx: Any, scores: torch.Tensor) -> torch.Tensor:
@@ -157,35 +160,35 @@ def mlperf_job(row: Row) -> StepJob | str:
     compiled = not (
         early and "pytorch" in row["framework"].lower() and "mxnet" not in row["framework"].lower()
     )
-    words = _PRECISIONS.get(row["precision"])
-    if words is None:
+    precisions = _PRECISIONS.get(row["precision"])
+    if precisions is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
-    if name in _KNOWN:
-        model, task, optimizer, notes = _KNOWN[name]
+    if name in _OF_OTHER_TABLES:
+        model, task, optimizer, notes = _OF_OTHER_TABLES[name]
         known = resolve(
             {
                 "source": "mlperf", "model": model, "task": task, "batch_per_device": str(TRACED_BATCH),
                 "global_batch": str(TRACED_BATCH), "sequence_length": "", "image_size": "",
-                "devices": "1", "precision": words[0], "optimizer": optimizer, "framework": "",
+                "devices": "1", "precision": precisions[0], "optimizer": optimizer, "framework": "",
                 "throughput_unit": "samples/s", "notes": notes,
             }
         )  # fmt: skip
         return known if isinstance(known, str) else _as_submitted(known, optimizer, compiled=compiled)
     if name == "bert" and early:
         name = "bert-early"
-    if name not in _OWN:
+    if name not in _MODELS:
         return f"{name}: no description of this benchmark"
-    own = _OWN[name]
+    described = _MODELS[name]
     job = StepJob(
-        key=f"mlperf.{name}.{words[1]}.{own.optimizer}",
-        module=lambda: Supervised(own.build(), lambda net, made: net(*made), own.optimizer),
-        batch=lambda: own.inputs(TRACED_BATCH), batch_size=TRACED_BATCH, precision=words[1],
+        key=f"mlperf.{name}.{precisions[1]}.{described.optimizer}",
+        module=lambda: Supervised(described.build(), lambda net, made: net(*made), described.optimizer),
+        batch=lambda: described.inputs(TRACED_BATCH), batch_size=TRACED_BATCH, precision=precisions[1],
     )  # fmt: skip
-    return _as_submitted(job, own.optimizer, compiled=compiled)
+    return _as_submitted(job, described.optimizer, compiled=compiled)
 
 
 def _as_submitted(job: StepJob, optimizer: str, *, compiled: bool) -> StepJob:
-    """Return the job with its images channels-last, a fused optimizer and, `compiled`, pointwise operations fused."""
+    """Return the job in channels-last layout with a fused optimizer; `compiled`: with fused pointwise operations."""
 
     def module() -> nn.Module:
         made = Submitted(cast("pl.LightningModule", job.module()), optimizer)
@@ -205,20 +208,19 @@ def _as_submitted(job: StepJob, optimizer: str, *, compiled: bool) -> StepJob:
             for x in made
         )
 
-    word = half_weights(job.precision)
     return replace(
         job,
         key=f"{job.key}.submitted.{_builders()}",
         module=module,
         batch=batch,
-        precision=word,
+        precision=half_weights(job.precision),
         compiled=compiled,
     )
 
 
 @lru_cache(maxsize=1)
 def _builders() -> str:
-    """Return a digest of the modules whose networks are submitted: the cache of traces sees this file alone."""
+    """Return a digest of the modules whose networks are submitted: the cache covers only a builder's own file."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem in ("detection", "images", "segmentation", "sequences"):
@@ -271,7 +273,7 @@ class RetinaNet(nn.Module):
 
 
 class Bert(nn.Module):
-    """BERT-large with its two pre-training losses; `fused`: attention in one kernel, masked tokens alone predicted."""
+    """BERT-large with its two pre-training losses; `fused`: fused attention, and logits of masked tokens only."""
 
     def __init__(self, *, fused: bool) -> None:
         super().__init__()
@@ -294,7 +296,7 @@ class Unet3d(UNet):
     """
     The 3D U-Net of KiTS19; returns cross entropy plus Dice-like loss.
 
-    Its instance normalisation has the traffic of a batch normalisation, which leaves a channels-last layout as it is.
+    Batch normalisation stands for instance normalisation: the same memory traffic, without a change of layout.
     """
 
     def __init__(self) -> None:
@@ -318,7 +320,7 @@ class RnnT(nn.Module):
         super().__init__()
         self.early, self.late = nn.LSTM(240, 1024, num_layers=2), nn.LSTM(2048, 1024, num_layers=3)
         self.embedding, self.predictor = nn.Embedding(pieces, 512), nn.LSTM(512, 512, num_layers=2)
-        self.heard, self.said = nn.Linear(1024, 512), nn.Linear(512, 512)
+        self.from_audio, self.from_text = nn.Linear(1024, 512), nn.Linear(512, 512)
         self.out = nn.Linear(512, pieces)
 
     def forward(self, audio: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
@@ -330,8 +332,8 @@ class RnnT(nn.Module):
             .transpose(1, 2)
             .reshape(-1, batch, 2 * width)
         )
-        x = self.heard(self.late(x)[0])
-        y = self.said(self.predictor(self.embedding(text))[0])
+        x = self.from_audio(self.late(x)[0])
+        y = self.from_text(self.predictor(self.embedding(text))[0])
         joint = functional.dropout(functional.relu(x.unsqueeze(1) + y.unsqueeze(0)), 0.3)
         return -functional.log_softmax(self.out(joint), -1).mean()
 
@@ -354,11 +356,11 @@ def _bert_inputs(batch: int) -> tuple[torch.Tensor, ...]:
     return ids, ids.clone(), torch.zeros(batch, dtype=torch.long)
 
 
-_OWN = {
-    "bert": _Own(lambda: Bert(fused=True), _bert_inputs, "adam"),
-    "bert-early": _Own(lambda: Bert(fused=False), _bert_inputs, "adam"),
-    "ssd300": _Own(SsdResNet34, _ssd_inputs, "sgd"),
-    "retinanet": _Own(RetinaNet, lambda batch: (torch.empty(batch, 3, 800, 800),), "adam"),
-    "unet3d": _Own(Unet3d, _unet_inputs, "sgd"),
-    "rnnt": _Own(RnnT, _rnnt_inputs, "adam"),
+_MODELS = {
+    "bert": _Model(lambda: Bert(fused=True), _bert_inputs, "adam"),
+    "bert-early": _Model(lambda: Bert(fused=False), _bert_inputs, "adam"),
+    "ssd300": _Model(SsdResNet34, _ssd_inputs, "sgd"),
+    "retinanet": _Model(RetinaNet, lambda batch: (torch.empty(batch, 3, 800, 800),), "adam"),
+    "unet3d": _Model(Unet3d, _unet_inputs, "sgd"),
+    "rnnt": _Model(RnnT, _rnnt_inputs, "adam"),
 }

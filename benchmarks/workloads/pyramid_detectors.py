@@ -1,4 +1,4 @@
-"""Detectors with a feature pyramid beside Mask R-CNN on ResNet-50: deeper trunks, boxes alone, proposals alone."""
+"""Detectron2's detectors with a feature pyramid, on ResNet-50 or 101, with or without proposals, boxes, masks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ __all__ = ["pyramid_detector"]
 
 _NAME = re.compile(r"d2/(mask_rcnn|faster_rcnn|fast_rcnn|rpn)_r_(50|101)_fpn")
 _PROPOSALS, _POSITIVE = 512, 128
+"""Box and mask proposals of an image in training: Detectron2's defaults."""
 
 
 @dataclass(frozen=True)
 class _Parts:
     depth: int
     proposals: bool
-    """Whether it trains a network that proposes boxes."""
+    """Whether a region proposal network is trained."""
     boxes: bool
     masks: bool
 
@@ -64,7 +65,7 @@ class _Detector(MaskRcnn):
 
 
 def pyramid_detector(name: str) -> Callable[[], nn.Module] | None:
-    """Return a builder of a Detectron2 model by its lower-case name; it returns its loss. None: it has no pyramid."""
+    """Return a builder of the Detectron2 model of this lower-case name; None where it has no feature pyramid."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None

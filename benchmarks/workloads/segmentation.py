@@ -24,10 +24,10 @@ def find(row: Row) -> StepJob | str | None:
     if row["task"] != "segmentation":
         return None
     name = row["model"].lower()
-    precision, batch = precision_of(row), batch_of(row)
-    if precision is None or not batch:
+    mode, batch = precision_of(row), batch_of(row)
+    if mode is None or not batch:
         return "precision or batch is not stated"
-    word, tf32 = precision
+    precision, tf32 = mode
     plans = {
         "nnu-net[2]": (2, (4, 192, 160), (32, 64, 128, 256, 512, 512), 4),
         "nnu-net[3]": (3, (4, 128, 128, 128), (32, 64, 128, 256, 320, 320), 4),
@@ -39,10 +39,10 @@ def find(row: Row) -> StepJob | str | None:
     optimizer = optimizer_of(row, "adam")
     normal = name.startswith("nnu")
     return StepJob(
-        key=f"segmentation.{name}.{'x'.join(map(str, shape))}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        key=f"segmentation.{name}.{'x'.join(map(str, shape))}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
         module=lambda: Supervised(UNet(dims, shape[0], widths, classes, normal=normal), _loss, optimizer),
         batch=lambda: (torch.empty(batch, *shape), torch.zeros(batch, *shape[1:], dtype=torch.long)),
-        batch_size=batch, precision=word, tf32=tf32,
+        batch_size=batch, precision=precision, tf32=tf32,
         notes=("the patch size is the reference implementation's",),
     )  # fmt: skip
 
@@ -57,10 +57,10 @@ def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Ten
 
 class UNet(nn.Module):
     """
-    Two convolutions a level, transposed up, skip connections.
+    A U-Net: two convolutions per level, transposed convolutions upwards, skip connections.
 
-    With normalisation (nnU-Net) convolutions are padded and strides go down; without (U-Net) nothing is padded,
-    pooling goes down and skip connections are cropped.
+    With normalisation (nnU-Net) convolutions are padded, and strides reduce the resolution. Without (U-Net) nothing is
+    padded, pooling reduces the resolution, and skip connections are cropped.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 Recurrent and long-context sequence models: GNMT, Transformer-XL, Tacotron 2.
 
 Sizes are those of the public reference implementations: GNMT with 4 + 4 layers of 1,024 (Wu et al. 2016),
-Transformer-XL base and large (Dai et al. 2019), Tacotron 2 (Shen et al. 2018). Lengths that tables do not state
-are typical of the data set and stand in the notes.
+Transformer-XL base and large (Dai et al. 2019), Tacotron 2 (Shen et al. 2018). Where a table states no length, one
+typical of the data set is taken, and the notes of the profile say so.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["find"]
 _WORDS = 27
 """Mean length of a WMT sentence after byte-pair encoding."""
 _TEXT, _FRAMES = 120, 100
-"""Characters of an LJ Speech clip; mel frames traced (the rate does not depend on their number)."""
+"""Characters of an LJ Speech clip, and traced mel frames (the rate per frame hardly depends on their number)."""
 _REAL_SHARE = 6.57 / 10.1
-"""Of computed mel frames, those that tables count: clips of LJ Speech last 6.57 s, and are padded to the longest."""
+"""Share of computed mel frames that tables count: clips of LJ Speech last 6.57 s on average, padded 10.1 s."""
 _TAIL_SHARES = (0.09, 0.05, 0.01)
-"""Tokens of WikiText-103 that fall into the three tail clusters of the adaptive softmax."""
+"""Shares of WikiText-103's tokens in the three tail clusters of the adaptive softmax."""
 
 
 def find(row: Row) -> StepJob | str | None:
@@ -44,18 +44,18 @@ def find(row: Row) -> StepJob | str | None:
     maker = next((make for key, make in _MAKERS.items() if name.startswith(key)), None)
     if maker is None or row["task"] not in ("translation", "lm", "tts"):
         return None
-    precision, batch = precision_of(row), batch_of(row, 48 if name.startswith("tacotron2") else 0)
-    if precision is None or not batch:
+    mode, batch = precision_of(row), batch_of(row, 48 if name.startswith("tacotron2") else 0)
+    if mode is None or not batch:
         return "precision or batch is not stated"
-    word, tf32 = precision
+    precision, tf32 = mode
     if not name.startswith("tacotron2"):
-        word = half_weights(word)
+        precision = half_weights(precision)
     made = maker(row, name)
     optimizer = optimizer_of(row, "adam")
     return StepJob(
-        key=f"sequence.{made.name}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        key=f"sequence.{made.name}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
         module=lambda: Supervised(made.build(), lambda net, x: net(*x), optimizer),
-        batch=lambda: made.inputs(batch), batch_size=batch, precision=word, tf32=tf32,
+        batch=lambda: made.inputs(batch), batch_size=batch, precision=precision, tf32=tf32,
         units_per_step=float(batch * made.units), notes=made.notes,
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """
-What the rows of one device name, as jobs that trainfare can trace.
+Training steps of the rows that measured one device.
 
-Each model module holds a `find(row)` that returns a `StepJob`, a reason in words, or None for "not mine".
-All models are built from public architecture facts on fake tensors, with no weights.
+Each module of models has a function `find(row)`, which returns a `StepJob`, the reason why there is none, or None for a
+model of another module. Models are built from published architectures on fake tensors, without pretrained weights.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _PRECISIONS = {
     "fp16_pure": "16-true",
     "bf16": "bf16-mixed",
 }
+"""Lightning's precision, by the tables' word."""
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
     "sgd-plain": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -49,32 +50,39 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3),
 }
 
+_STEP_BATCH = 1024
+"""From this many samples on, the batch column of a table with gradient accumulation is that of a whole step: in
+those tables micro-batches are at most 256, and steps have at least 2,048 samples."""
+
 
 @dataclass(frozen=True)
 class StepJob:
-    """One optimizer step of one row, still to be traced."""
+    """One optimizer step of one row, as it can be traced."""
 
     key: str
-    """All that decides the trace: model, sizes, batch, precision, layout, optimizer."""
+    """Everything that decides the trace: model, sizes, precision, layout, optimizer."""
     module: Callable[[], nn.Module]
     batch: Callable[[], Any]
     batch_size: int
     precision: str
     tf32: bool = False
     phases: tuple[str, ...] = ("forward", "backward", "optimizer")
-    """What the row's time covers."""
+    """Phases that the row's time covers."""
     units_per_step: float = 0.0
-    """Throughput units of one step; 0: one a sample."""
+    """Throughput units of one step; 0: one unit per sample."""
     compiled: bool = False
+    """Whether pointwise operations are fused by a compiler."""
     notes: tuple[str, ...] = ()
+    """What was assumed, for the notes of the profile."""
 
     @property
     def units(self) -> float:
+        """Throughput units of one step."""
         return self.units_per_step or float(self.batch_size)
 
 
 class Supervised(pl.LightningModule):
-    """A network, what it loses on a batch, and its optimizer."""
+    """A network, its loss on a batch, and the key of its optimizer in `OPTIMIZERS`."""
 
     def __init__(
         self, net: nn.Module, loss: Callable[[nn.Module, Any], torch.Tensor], optimizer: str = "sgd"
@@ -90,46 +98,47 @@ class Supervised(pl.LightningModule):
 
 
 def precision_of(row: Row) -> tuple[str, bool] | None:
-    """Return Lightning's word and whether TF32 is on; None where the row's precision has none."""
-    word = _PRECISIONS.get(row["precision"])
-    return None if word is None else (word, row["precision"] == "tf32")
+    """Return Lightning's precision and whether TF32 is on; None where Lightning has no such precision."""
+    precision = _PRECISIONS.get(row["precision"])
+    return None if precision is None else (precision, row["precision"] == "tf32")
 
 
-def half_weights(word: str) -> str:
+def half_weights(precision: str) -> str:
     """
-    Return the precision of trainers that keep half-precision weights beside fp32 masters (Apex level O2).
+    Return the precision of trainers with half-precision weights beside fp32 master weights (Apex level O2).
 
-    NVIDIA's reference trainers of BERT, GNMT and Transformer-XL run their mixed precision so: normalisation and
-    softmax stay in fp16, and no weight is cast in the step.
+    NVIDIA's reference trainers of BERT, GNMT and Transformer-XL run mixed precision this way: normalisation and
+    softmax stay in fp16, and no weight is cast during the step.
     """
-    return "16-true" if word == "16-mixed" else word
+    return "16-true" if precision == "16-mixed" else precision
 
 
 def optimizer_of(row: Row, default: str) -> str:
-    """Return the key of `OPTIMIZERS` nearest to the row's; the LAMB and Adam families move the same bytes."""
+    """Return the key of `OPTIMIZERS` with the memory traffic of the row's optimizer; LAMB counts as Adam."""
     name = row["optimizer"].lower()
-    for word, key in (
+    for part, key in (
         ("sgd", "sgd"),
         ("rms", "rmsprop"),
         ("adamw", "adamw"),
         ("adam", "adam"),
         ("lamb", "adam"),
     ):
-        if word in name:
+        if part in name:
             return key
     return default
 
 
 def batch_of(row: Row, default: int = 0) -> int:
     """
-    Return the micro-batch of one device; 0 where neither row nor `default` says it.
+    Return the micro-batch of one device; 0 where neither the row nor `default` states it.
 
-    Where the batch column of a table is a step of several micro-batches, its notes say how many.
+    Some tables state the batch of a whole optimizer step; their notes then give the number of micro-batches, once for
+    fp32 and once for half precision ("accum_col=...").
     """
     text = row["batch_per_device"] or (row["global_batch"] if row["devices"] == "1" else "")
     found = re.search(r"accum_col=(\d+) and (\d+)", row["notes"])
     batch = int(float(text)) if text else default
-    if found and batch >= 1024:
+    if found and batch >= _STEP_BATCH:
         half = row["precision"] in ("amp_fp16", "bf16")
         batch = max(1, batch // int(found[2] if half else found[1]))
     return batch
@@ -140,7 +149,7 @@ def traced(job: StepJob) -> JobProfile:
     Trace a job on fake tensors.
 
     Raises:
-        TraceError: torch cannot run it on fake tensors, or the model does not exist in the zoo.
+        TraceError: torch cannot run it on fake tensors, or its library has no such model.
     """
     with _tf32(job.tf32):
         profile = trace_job(

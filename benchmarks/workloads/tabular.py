@@ -21,6 +21,7 @@ from benchmarks.workloads.single_device import (
 __all__ = ["find"]
 
 _USERS, _ITEMS = 138_493, 26_744
+"""Of MovieLens 20M."""
 
 
 def find(row: Row) -> StepJob | str | None:
@@ -30,12 +31,12 @@ def find(row: Row) -> StepJob | str | None:
         return None
     if not name.startswith(("ncf", "dlrm")):
         return f"{row['model']}: no description of this recommender"
-    precision, batch = precision_of(row), batch_of(row)
-    if precision is None or not batch:
+    mode, batch = precision_of(row), batch_of(row)
+    if mode is None or not batch:
         return "precision or batch is not stated"
-    word, tf32 = precision
+    precision, tf32 = mode
     ncf = name.startswith("ncf")
-    word = half_weights(word) if ncf else word
+    precision = half_weights(precision) if ncf else precision
     optimizer = optimizer_of(row, "adam") if ncf else "sgd-plain"
 
     def inputs() -> tuple[torch.Tensor, ...]:
@@ -45,14 +46,14 @@ def find(row: Row) -> StepJob | str | None:
         return torch.empty(batch, 13), torch.zeros(batch, 26, dtype=torch.long), torch.zeros(batch)
 
     return StepJob(
-        key=f"recommender.{name}.{'' if ncf else batch}.{word}.{'tf32' if tf32 else ''}.{optimizer}",
+        key=f"recommender.{name}.{'' if ncf else batch}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
         module=lambda: Supervised(NeuMf() if ncf else Dlrm(batch), lambda net, x: net(*x), optimizer),
-        batch=inputs, batch_size=batch, precision=word, tf32=tf32,
+        batch=inputs, batch_size=batch, precision=precision, tf32=tf32,
     )  # fmt: skip
 
 
 class NeuMf(nn.Module):
-    """NeuMF with 64 factors and an MLP of 256, 256, 128, 64."""
+    """NeuMF with 64 factors and an MLP of widths 256, 256, 128, 64."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,9 +73,9 @@ class NeuMf(nn.Module):
 
 class Dlrm(nn.Module):
     """
-    DLRM small: 26 tables of 128, bottom 512-256-128, top 1024-1024-512-256, SGD.
+    DLRM small: 26 embedding tables of width 128, bottom MLP 512-256-128, top MLP 1024-1024-512-256, SGD.
 
-    The tables hold 15.6 GB, but the update is sparse: of them only the rows that a batch touches are in the trace.
+    The tables hold 15.6 GB, but their update is sparse: the trace has only as many rows as a batch can touch.
     """
 
     def __init__(self, batch: int) -> None:

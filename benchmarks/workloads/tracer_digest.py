@@ -1,7 +1,7 @@
 """
-A digest of the code that traces: kept traces are valid while it stays the same.
+Digest of the code that makes traces: a trace on disk is used only while the digest stays the same.
 
-Comments, docstrings and layout do not change a trace, so the digest is made of the syntax tree without them.
+Comments, docstrings and layout do not change a trace, so the digest is of the syntax tree without them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 __all__ = ["TRACER_PACKAGES", "code_digest", "tracer_digest", "tracer_sources"]
 
 TRACER_PACKAGES = ("trainfare.trace", "trainfare.prelaunch")
-"""Everything that decides which operations, bytes and memory a traced step has."""
+"""Packages whose code decides the operations, bytes and memory of a traced step."""
 
 
 def tracer_sources() -> tuple[Path, ...]:
@@ -25,7 +25,7 @@ def tracer_sources() -> tuple[Path, ...]:
     for package in TRACER_PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
-            msg = f"{package}: no such package; traces on disk could not be told from stale ones"
+            msg = f"{package}: no such package, so that stale traces could not be recognised"
             raise ModuleNotFoundError(msg)
         folders += map(Path, spec.submodule_search_locations)
     return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))

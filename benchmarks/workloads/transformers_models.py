@@ -1,4 +1,4 @@
-"""BERT, BART, GPT-2 and OPT as encoders and decoders of one device, from Hugging Face configurations."""
+"""BERT, BART and GPT on one device, from Hugging Face configurations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["find"]
 
 _BERT_SIZES = {"base": (12, 768, 12), "large": (24, 1024, 16)}
 _TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions")
-"""What only a loss needs."""
+"""Inputs that only the loss needs."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ def find(row: Row) -> StepJob | str | None:
     model = _model(row)
     if model is None or isinstance(model, str):
         return model
-    precision = precision_of(row)
+    mode = precision_of(row)
     batch = batch_of(row)
-    if precision is None or not batch:
+    if mode is None or not batch:
         return "precision or batch is not stated"
-    word, tf32 = precision
+    precision, tf32 = mode
     if row["model"].lower().startswith("bert"):
-        word = half_weights(word)
+        precision = half_weights(precision)
     optimizer = optimizer_of(row, "adam")
     phases = _phases(row)
 
@@ -64,17 +64,17 @@ def find(row: Row) -> StepJob | str | None:
 
     def build() -> nn.Module:
         net = model.build()
-        if phases == ("forward",):  # inference drops nothing out
+        if phases == ("forward",):  # dropout is off in inference
             for module in net.modules():
                 if isinstance(module, nn.Dropout):
                     module.p = 0.0
         return Supervised(net, loss, optimizer)
 
     return StepJob(
-        key=f"hf.{model.name}.{model.sequence}.{word}.{kind}.{optimizer}.{'-'.join(phases)}",
+        key=f"hf.{model.name}.{model.sequence}.{precision}.{kind}.{optimizer}.{'-'.join(phases)}",
         module=build,
         batch=lambda: model.inputs(batch, model.sequence),
-        batch_size=batch, precision=word, tf32=tf32, phases=phases,
+        batch_size=batch, precision=precision, tf32=tf32, phases=phases,
         units_per_step=float(tokens if row["throughput_unit"] == "tokens/s" else batch),
         compiled="compile" in row["framework"],
     )  # fmt: skip
@@ -103,7 +103,7 @@ def _bert(row: Row, name: str, sequence: int) -> _Model:
     config = transformers.BertConfig(
         num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width,
         vocab_size=30_522, max_position_embeddings=512, attn_implementation="eager",
-        pad_token_id=None,  # else older versions look at the values of the batch for padding
+        pad_token_id=None,  # else older versions search the values of the batch for padding
     )  # fmt: skip
     if row["task"] == "finetune-squad":
         return _Model(
@@ -135,7 +135,7 @@ def _masked_inputs(batch: int, sequence: int) -> dict[str, torch.Tensor]:
 
 
 def _bart(stated: int) -> _Model:
-    """Return BART; without a stated length it is summarisation: articles of 1,024 tokens, summaries of 142."""
+    """Return BART; without a stated length as for summarisation: articles of 1,024 tokens, summaries of 142."""
     sequence, target = stated or 1024, stated or 142
     config = transformers.BartConfig(attn_implementation="eager")
 

@@ -39,7 +39,7 @@ ROW = {
     [
         DecoderStep(SMALL, 64),
         DecoderStep(SPARSE, 64, recompute="full"),
-        DecoderStep(SMALL, 64, method="lora", word="bf16-mixed"),
+        DecoderStep(SMALL, 64, method="lora", precision="bf16-mixed"),
     ],
     ids=["dense", "experts", "adapters-mixed"],
 )
