@@ -1,14 +1,14 @@
 """
-Score the choice of a strategy against published comparisons that it has not seen.
+Score the choice of a strategy on published comparisons left out of its evidence.
 
     python -m benchmarks.strategy --truth transfer_results.csv [--json OUT] [--rows OUT.csv]
     python -m benchmarks.strategy --truth learning_curves.csv [--json OUT]
 
 Every comparison is answered with its whole source left out of the shipped evidence, of the interval's width
-and of the threshold to answer at; only the rules of `strategy/prior.py` stay. `--leave-out study` leaves out all
-sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; rule R of
-`specs/strategy.md` (tuned on these rows by its authors); and "prior", the strategy that won most of the other
-sources' comparisons whatever the domain. Learning curves are scored by `strategy_curves.py`.
+and of the threshold to answer at; only the rules of `strategy/prior.py` are not refitted. `--leave-out study` leaves
+out all sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; `fixed_rules` by
+domain and size, which were tuned on these rows; and "prior", the strategy that won most of the other sources'
+comparisons whatever the domain. Learning curves are scored by `strategy_curves.py`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AdvantageBand:
 
 @dataclass(frozen=True)
 class ScoredComparison:
-    """One comparison with the answer to it."""
+    """One comparison with its answer."""
 
     case: ComparisonCase
     choice: StrategyChoice
@@ -96,11 +96,11 @@ def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) ->
 
 
 def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]]:
-    """Return the four baselines; `known` is only for the last."""
+    """Return the four baselines; only the last uses `known`."""
     return {
         "always_full_finetune": lambda case: first_of(case, "full_finetune", "lora"),
         "lora_when_offered": lambda case: first_of(case, "lora", "full_finetune"),
-        "rule_r": rule_r,
+        "rule_r": fixed_rules,
         "prior": lambda case: most_wins(case, known.without(case.comparison.source)),
     }
 
@@ -111,8 +111,8 @@ def first_of(case: ComparisonCase, *names: Strategy) -> Strategy:
     return next(name for name in order if name in case.values)
 
 
-def rule_r(case: ComparisonCase) -> Strategy:
-    """Apply rule R: `specs/strategy.md`, section 4, step 4."""
+def fixed_rules(case: ComparisonCase) -> Strategy:
+    """Return the pick of fixed rules by domain, size and metric, which were tuned on these rows."""
     row = case.comparison
     if row.domain in ("llm-cpt", "llm-pt"):
         return first_of(case, "full_finetune")
@@ -153,7 +153,7 @@ def figures(picks: list[tuple[ComparisonCase, Strategy]]) -> dict[str, Any]:
 
 
 def score(scored: list[ScoredComparison]) -> dict[str, Any]:
-    """Return the product's figures over all cases, over the answered ones, and its intervals' coverage."""
+    """Return the figures of the picks over all cases and over the answered ones, and the intervals' coverage."""
     out = figures([(row.case, row.choice.strategy) for row in scored])
     answered = [(row.case, row.choice.strategy) for row in scored if row.answered]
     bands = [band for row in scored for band in row.bands]
@@ -166,7 +166,7 @@ def score(scored: list[ScoredComparison]) -> dict[str, Any]:
 
 
 def risk_coverage(scored: list[ScoredComparison]) -> list[dict[str, float]]:
-    """Return the share of right winners among the surest cases, as more and more are answered."""
+    """Return the share of right winners among the most certain cases, for several shares answered."""
     order = sorted(scored, key=lambda row: -row.choice.p_best)
     out = []
     for share in RISK_AT:

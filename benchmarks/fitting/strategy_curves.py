@@ -1,5 +1,5 @@
 """
-Learning curves: fit the drop that remains after part of a schedule, and score pilots on runs left out.
+Learning curves: fit the remaining drop of the loss after part of a schedule, and score pilots on runs left out.
 
     python -m benchmarks.fitting.strategy_curves learning_curves.csv [--check]   # fit: writes data/strategy_drops.csv
     python -m benchmarks.strategy --truth learning_curves.csv --json curves.json      # score
@@ -26,6 +26,7 @@ from trainfare_core.strategy.pilots import Drop, drop_at, value_at
 TABLE = Path(__file__).parents[2] / "core/trainfare_core/data/strategy_drops.csv"
 SEEN = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 SCORED = (0.2, 0.3, 0.5, 0.7)
+"""Parts of the schedule: those fitted, and those scored in docs/strategy.md."""
 LOSS = "train_loss_window250"
 Runs = dict[str, list[tuple[int, float]]]
 
@@ -40,13 +41,13 @@ def read_runs(path: Path) -> Runs:
 
 
 def remaining(points: list[tuple[int, float]], seen: float) -> float | None:
-    """Return ln(final / value after part of the schedule); None where the run says nothing so early."""
+    """Return ln(final / value after part of the schedule); None where the run has no point so early."""
     value = value_at(points, math.floor(seen * points[-1][0]))
     return None if value is None else math.log(points[-1][1] / value)
 
 
 def fit(runs: Runs) -> list[Drop]:
-    """Return the mean and the central 80 % of what remains."""
+    """Return the mean and the central 80 % of the remaining drops."""
     table = []
     for seen in SEEN:
         logs = [log for points in runs.values() if (log := remaining(points, seen)) is not None]
@@ -71,7 +72,7 @@ def table_text(table: list[Drop]) -> str:
 
 
 def score(runs: Runs) -> dict[str, Any]:
-    """Return, for each part of the schedule seen, how well pilots tell the order and the level at the end."""
+    """Return, for each part of the schedule, the accuracy of the predicted order and final value."""
     out: dict[str, Any] = {"n": len(runs), "left_out": "the scored run", "by_seen": {}}
     for seen in SCORED:
         rows = []

@@ -23,12 +23,12 @@ Line = dict[str, str]
 DETECTION_BATCH = 16
 """Images a step of the COCO schedules (He et al. 2019, detectron2), to read epochs from steps."""
 LEAST = 1e-6
-"""A score of zero has no logarithm: it counts as this."""
+"""Counts in place of a score of zero, which has no logarithm; below any published score. Chosen."""
 
 
 @dataclass(frozen=True)
 class ComparisonCase:
-    """One comparison with the printed values, and its advantages."""
+    """One comparison with its published values and advantages."""
 
     comparison: Comparison
     values: dict[Strategy, float]
@@ -58,7 +58,7 @@ class ComparisonCase:
 
 
 def read_cases(path: Path) -> tuple[list[ComparisonCase], Counter[str]]:
-    """Return the comparisons of a file, in its order, and the reasons for the rows that are in none."""
+    """Return the comparisons of a file, in its order, and the counted reasons for rows left out."""
     with path.open(newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     groups: dict[str, list[Line]] = defaultdict(list)
@@ -89,7 +89,7 @@ def _reason(line: Line) -> str:
 
 
 def case_of(lines: list[Line]) -> ComparisonCase | str:
-    """Return one comparison from its rows, or why it is none."""
+    """Return one comparison from its rows, or the reason for which there is none."""
     names = [name for name in STRATEGY_NAMES if any(line["method"] == name for line in lines)]
     if len(names) < 2:
         return "only one strategy in its comparison"
@@ -159,7 +159,7 @@ def _longest(lines: list[Line], method: str, column: str) -> float | None:
 
 
 def number(cell: str) -> float | None:
-    """Return a cell as a number, None where it is empty or none."""
+    """Return a cell as a number; None where it is empty or not a number."""
     try:
         value = float(cell)
     except ValueError:

@@ -1,10 +1,10 @@
 """
-Write the accuracy tables of `docs/strategy.md` from what `benchmarks/strategy.py` found.
+Write the accuracy tables of `docs/strategy.md` from the results of `benchmarks/strategy.py`.
 
     python -m benchmarks.strategy --truth transfer_results.csv --json strategy.json
     python -m benchmarks.pages.strategy strategy.json [curves.json]
 
-`curves.json` is the same runner's answer on learning curves; without it that table stays as it is.
+`curves.json` is the same runner's result on learning curves; without it that table is left unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "strategy.md"
 NAMES = {
     "always_full_finetune": "always full fine-tuning",
     "lora_when_offered": "LoRA when offered",
-    "rule_r": "rule R (tuned on these rows)",
+    "rule_r": "fixed rules (tuned on these rows)",
     "prior": "what won most elsewhere",
 }
 
@@ -38,7 +38,7 @@ def choice_table(out: dict[str, Any]) -> str:
     risk = ", ".join(f"{one['answered']:.0%}: {one['winner']:.1%}" for one in out["risk_coverage"])
     lines += [
         "",
-        f"Intervals that hold the outcome: {coverage}. Right winners among the surest share: {risk}.",
+        f"Intervals that contain the outcome: {coverage}. Right winners among the most certain share: {risk}.",
     ]
     return "\n".join(lines)
 
@@ -53,7 +53,7 @@ def row(name: str, one: dict[str, Any]) -> str:
 def curve_table(out: dict[str, Any]) -> str:
     """Return the table of pilots as Markdown."""
     lines = [
-        "| seen | Spearman, last value | pairs in order | MAE, last value | MAE, with the usual drop | 80 % hold |",
+        "| schedule seen | Spearman, last value | pairs in order | MAE, last value | MAE, mean drop | inside 80 % |",
         "|---|---|---|---|---|---|",
     ]
     for seen, one in out["by_seen"].items():
@@ -65,7 +65,7 @@ def curve_table(out: dict[str, Any]) -> str:
 
 
 def with_section(text: str, name: str, content: str) -> str:
-    """Replace what stands between a section's two markers."""
+    """Replace the text between a section's two markers."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
         raise SystemExit(f"{PAGE.name} has no section {name!r}")

@@ -1,9 +1,9 @@
 """
-Samples to target: how much each strategy has to train, as a distribution.
+Samples that each strategy trains on until it reaches the target, as a distribution.
 
-Best source first: what the user plans; the rules of `specs/strategy.md` 1d (BiT's steps, epochs of instruction
-tuning, step ratios of scratch); and law 1 for a language model from scratch to a loss. The spreads are starting
-assumptions, not measurements; what strategies share (how hard the task is) is drawn once for all.
+Sources of the median, best first: the user's plan; published rules (BiT's steps, epochs of instruction tuning, step
+ratios of training from scratch). The spreads are chosen values, not measurements. The part of the spread that all
+strategies share (how hard the task is) is drawn once for all of them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,21 @@ from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strat
 __all__ = ["Amount", "amount_of"]
 
 SHARED: Final = 0.6
+"""Part of ln(samples)'s standard deviation that all strategies have in common. Chosen: most of the 0.7 of
+fine-tuning, since a hard task takes longer by every strategy; it cancels when strategies are compared."""
 OVER_CAPACITY: Final = 4.0
-"""LoRA beyond its capacity: 20B against 4B tokens of full fine-tuning once (Biderman et al. 2024); 2 to 6."""
+"""
+Times the samples of full fine-tuning for adapters beyond their capacity: in the middle of 2 to 6. One published case:
+LoRA at 20B tokens about equals full fine-tuning at 4B (Biderman et al. 2024, HumanEval 0.224 and 0.218).
+"""
 INSTRUCTION_EPOCHS: Final = {"full_finetune": 2.0, "lora": 3.0}
-"""Full fine-tuning peaks near the second epoch, LoRA near the fourth (section 1d)."""
+"""
+Full fine-tuning on instructions peaks near the second epoch, LoRA near the fourth; 3 is the cautious side of that.
+"""
 OTHER_EPOCHS: Final = 3.0
+"""Usual for fine-tuning language models on tasks such as GLUE. Chosen."""
 BIT_BATCH: Final = 512
+"""Images a step in the BiT rule (Kolesnikov et al. 2020)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +45,9 @@ class Amount:
 
     Attributes:
         samples: the median.
-        shared: standard deviation of ln(samples) that all strategies have in common.
-        own: and what is this strategy's alone.
-        because: where the median comes from.
+        shared: standard deviation of ln(samples), the part that all strategies have in common.
+        own: the part that is independent between strategies.
+        because: source of the median.
     """
 
     samples: float
@@ -57,9 +66,9 @@ def amount_of(question: Question, strategy: Strategy, planned_samples: float | N
     Return the samples to target of a strategy; None where neither a plan nor the data set's size is known.
 
     Args:
-        question: what is asked.
+        question: the question.
         strategy: the strategy.
-        planned_samples: samples that the user's own plan trains on, taken as full fine-tuning's.
+        planned_samples: samples of the user's own plan, taken as full fine-tuning's.
     """
     found = _full_finetune(question, planned_samples)
     if found is None:

@@ -1,4 +1,4 @@
-"""The answer to "how should this be trained": one line a strategy, and what to do; its JSON has a published schema."""
+"""Result of `trainfare strategy`: one line a strategy and the decision; its JSON has a published schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Change(Record):
 
 
 class TracedFacts(Record):
-    """What the user's module does under one strategy, from the trace."""
+    """Amounts of one training step under one strategy, from the trace of the user's module."""
 
     parameters: int = Field(description="scalars; weights packed in 4 bits are counted as they are used")
     trainable_parameters: int
@@ -38,14 +38,16 @@ class TracedFacts(Record):
 
 
 class StrategyLine(Record):
-    """One strategy: what it does to the model, on which machine, for how much, and how likely it gets there."""
+    """One strategy: its work, machine, cost and chance to reach the target."""
 
     strategy: Strategy
-    impossible_because: str | None = Field(default=None, description="ruled out before any cost is looked at")
-    unknown_because: str | None = Field(default=None, description="possible, but it has no cost: why")
+    impossible_because: str | None = Field(
+        default=None, description="reason for which it was excluded before pricing"
+    )
+    unknown_because: str | None = Field(default=None, description="possible, but without a cost: the reason")
     traced: TracedFacts | None = None
-    knobs: tuple[str, ...] = Field(default=(), description="what to set, in the order to try it")
-    samples: Interval | None = Field(default=None, description="trained on until the target")
+    knobs: tuple[str, ...] = Field(default=(), description="settings, in the order to try them")
+    samples: Interval | None = Field(default=None, description="until the target is reached")
     samples_because: str | None = None
     optimizer_steps: int | None = None
     machine: Option | None = Field(default=None, description="the cheapest machine for this strategy")
@@ -61,21 +63,24 @@ class StrategyLine(Record):
         default=None, description="chance that the target is reached; None: unknown"
     )
     p_within: Chance | None = Field(default=None, description="chance that budget and deadline are kept")
-    p_cheapest: Chance | None = Field(default=None, description="chance that no other reaches it for less")
+    p_cheapest: Chance | None = Field(
+        default=None, description="chance that no other reaches the target for less"
+    )
     expected_usd: Finite | None = Field(
-        default=None, description="with the cost of falling back to another strategy where it misses"
+        default=None,
+        description="with the cost of falling back to another strategy where it misses the target",
     )
     falls_back_to: Strategy | None = None
-    analogs: int = Field(default=0, description="published comparisons that are near")
+    analogs: int = Field(default=0, description="number of similar published comparisons")
     analog_sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class PilotPlan(Record):
-    """A trial that is worth more than it costs."""
+    """A pilot: short runs that measure which strategy is best."""
 
     usd: Finite
-    saves_usd: Finite = Field(description="expected, once the best strategy is known")
+    saves_usd: Finite = Field(description="expected saving from knowing the best strategy")
     worth_it: bool
     strategies: tuple[Strategy, ...]
     data_share: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -85,19 +90,21 @@ class PilotPlan(Record):
 
 
 class StrategyAnswer(Document):
-    """How to train; `lines` is sorted, what to do first."""
+    """How to train; `lines` is sorted by preference."""
 
     schema_version: Literal[1] = 1
     tool_version: str
     name: str
     question: Question
     kind: Literal["train", "pilot", "none"]
-    strategy: Strategy | None = Field(description="what to train with; under `pilot` the best guess so far")
+    strategy: Strategy | None = Field(
+        description="recommended; where kind is `pilot`, the best guess before it"
+    )
     runner_up: Strategy | None
     sentence: str
     doubts: tuple[str, ...]
     pilot: PilotPlan | None
-    reference: Strategy | None = Field(description="the strategy that `quality` is told against")
+    reference: Strategy | None = Field(description="the strategy that `quality` is relative to")
     lines: tuple[StrategyLine, ...]
     assumptions: tuple[str, ...]
     price_books: tuple[PriceBookFacts, ...]

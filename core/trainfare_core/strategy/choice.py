@@ -1,11 +1,10 @@
 """
-Which strategy reaches the better quality: the published comparisons nearest to a situation, weighed, beside
-the rules of `prior`.
+Which strategy reaches the better quality, from published comparisons weighted by similarity and the rules of `prior`.
 
-For each pair of strategies the advantages of all comparisons that tried both form a weighted sample; a
-comparison weighs less the further its domain, size, metric and schedule are, and those of one source together
-weigh less than they would apart, because they are correlated. The rule's expectation joins as a few
-pseudo-comparisons. The share of weight above zero is P(better), the quantiles are the interval.
+For each pair of strategies the advantages of all comparisons that tried both form a weighted sample. A comparison
+weighs less the further its domain, size, metric and schedule are from the situation, and comparisons of one source
+weigh less together than apart, because they are correlated. The rule's expectation joins as a few pseudo-comparisons.
+The share of weight above zero is P(better); the quantiles give the interval.
 """
 
 from __future__ import annotations
@@ -27,31 +26,44 @@ __all__ = ["ANSWER_AT", "Advantage", "StrategyChoice", "advantage", "choose"]
 
 Column = NDArray[np.float64]
 
+# The similarity weights below are chosen values, relative to 1 for a comparison just like the situation: larger values
+# use more comparisons, smaller ones only those that are alike. `benchmarks/strategy.py` scores them together.
 SAME_TASK: Final = 0.35
+"""Another domain of the same kind of task."""
 SAME_MODALITY: Final = 0.12
 OTHER_MODALITY: Final = 0.05
 OTHER_METRIC: Final = 0.5
-"""A loss beside a task score; a metric that asks to keep knowledge shares next to nothing with either."""
+"""A loss for a task score, or the reverse."""
 UNLIKE_METRIC: Final = 0.03
+"""
+One metric measures what the model keeps (forgetting, shifted data), the other what it learns: often opposite signs.
+"""
 BOTH_CONSERVE: Final = 0.3
+"""At least this where both metrics measure what the model keeps: such comparisons are few, of whatever domain."""
 SOURCE_POWER: Final = 0.67
-"""All comparisons of one source together weigh their sum to this power: they are correlated. Any power from
-0.5 to 1 picks the same winners."""
+"""All comparisons of one source together weigh their sum to this power, because they are correlated. Any power from
+0.5 to 1 gives the same share of right winners."""
 DECADES: Final = 0.65
-"""Sizes so many powers of ten apart count 1/e."""
+"""Sizes this many powers of ten apart have the weight 1/e. Chosen: a factor of ten has 0.21."""
 UNKNOWN_SIZE: Final = 0.4
+"""Weight of a comparison whose size is not known: that of a size a factor of four apart."""
 ACROSS_FEW: Final = 0.4
-"""Adapters against full fine-tuning turn near a few thousand samples: across it a comparison counts less."""
+"""
+Factor for a comparison on the other side of `FEW_SAMPLES`, where the sign of adapters against full fine-tuning
+changes.
+"""
 UNKNOWN_SCHEDULE: Final = 0.5
+"""Weight where one of two schedules from scratch is not known: that of a schedule 1.6 times as long or short."""
 NEAR: Final = 0.1
-"""Comparisons that weigh at least this count as analogs."""
+"""Comparisons of at least this weight count as similar, in the number shown to the user."""
 
 ANSWER_AT: Final = 0.572
-"""P(best) up to which the answer is "unknown": from `benchmarks/fitting/strategy.py`, so that a little more than four
-in five of the published comparisons are answered."""
+"""P(best) up to which the answer is "unknown": fitted by `benchmarks/fitting/strategy.py` so that 82 % of the published
+comparisons are answered."""
 
 WIDENING: Final = 1.67
-"""Factor on the half-widths of the intervals, from `benchmarks/fitting/strategy.py`."""
+"""Factor on the half-widths of the intervals: fitted by `benchmarks/fitting/strategy.py` so that 80 % intervals
+contain 80 % of the outcomes of sources left out."""
 
 _QUANTILES: Final = np.array([-1.64, -1.04, -0.67, -0.39, -0.13, 0.13, 0.39, 0.67, 1.04, 1.64])
 """Ten equally likely values of a standard normal."""
@@ -60,14 +72,14 @@ _QUANTILES: Final = np.array([-1.64, -1.04, -0.67, -0.39, -0.13, 0.13, 0.39, 0.6
 @dataclass(frozen=True, slots=True, eq=False)
 class Advantage:
     """
-    How far one strategy is ahead of another.
+    Distribution of the advantage of one strategy over another.
 
     Attributes:
-        values_pct: 100 ln(ratio), distinct and ascending, shape (n,).
-        weights: of each, adding up to 1.
-        analogs: comparisons that are near.
-        sources: sources those come from.
-        because: the rule that joined them.
+        values_pct: 100 ln(ratio) of the metrics, distinct and ascending, shape (n,).
+        weights: of the values, adding up to 1.
+        analogs: number of similar comparisons.
+        sources: of the similar comparisons.
+        because: the rule that was added to them.
     """
 
     values_pct: Column
@@ -94,19 +106,20 @@ class Advantage:
 
 
 _TIE_PCT: Final = 1e-9
+"""Advantages up to this are ties: the table has three decimals."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StrategyChoice:
     """
-    The strategy of the best quality.
+    The strategy with the best expected quality.
 
     Attributes:
-        strategy: the pick; an order of `STRATEGY_NAMES` decides ties.
-        p_best: product of the chances that it is better than each other offered one.
-        closest: the strategy it is least sure to beat.
+        strategy: the pick; ties are decided in the order of `STRATEGIES`.
+        p_best: product of the probabilities that it is better than each other offered strategy.
+        closest: the strategy that it beats with the lowest probability.
         against_closest: its advantage over that one.
-        unknown_because: why the pick should not be trusted without a pilot; None where it may be.
+        unknown_because: reason not to trust the pick without a pilot; None where there is none.
     """
 
     strategy: Strategy
@@ -135,9 +148,9 @@ def choose(situation: Situation, known: Evidence | None = None) -> StrategyChoic
     closest: dict[Strategy, Strategy] = {one: _closest(one, offered, p_better) for one in offered}
     pick = max(offered, key=lambda one: p_better[one, closest[one]])
     rival = closest[pick]
-    edge = edges[pick, rival] if (pick, rival) in edges else _turned(edges[rival, pick])
+    edge = edges[pick, rival] if (pick, rival) in edges else _reversed(edges[rival, pick])
     p_best = math.prod(p_better[pick, other] for other in offered if other != pick)
-    return StrategyChoice(pick, p_best, rival, edge, _doubt(situation, pick, rival, p_best))
+    return StrategyChoice(pick, p_best, rival, edge, _unknown_because(situation, pick, rival, p_best))
 
 
 def _closest(
@@ -150,12 +163,12 @@ def advantage(
     situation: Situation, strategy: Strategy, over: Strategy, known: Evidence | None = None
 ) -> Advantage:
     """
-    Return how far `strategy` is ahead of `over`, as 100 ln(ratio) of the metric, positive is better.
+    Return the advantage of `strategy` over `over`, as 100 ln(ratio) of the metric; positive is better.
 
     Args:
         situation: the question.
-        strategy: the one.
-        over: the other.
+        strategy: the strategy that is judged.
+        over: the strategy that it is compared with.
         known: comparisons; None takes the shipped ones.
     """
     rows = evidence() if known is None else known
@@ -182,12 +195,12 @@ def advantage(
     )
 
 
-def _turned(edge: Advantage) -> Advantage:
+def _reversed(edge: Advantage) -> Advantage:
     return Advantage(-edge.values_pct[::-1], edge.weights[::-1], edge.analogs, edge.sources, edge.because)
 
 
 def _nearness(situation: Situation, rows: Evidence, pair: set[Strategy]) -> Column:
-    """Return how much each comparison says about the situation, 0..1, shape (n,)."""
+    """Return the similarity weight of each comparison, 0..1, shape (n,)."""
     near = _domain_nearness(situation, rows) * _metric_nearness(situation, rows)
     if situation.metric == "conserve":
         near = np.where(rows.kind == "conserve", np.maximum(near, BOTH_CONSERVE), near)
@@ -236,7 +249,7 @@ def _schedule_nearness(epochs: float | None, rows_epochs: Column) -> Column:
     return np.where(np.isnan(apart), UNKNOWN_SCHEDULE, np.exp(-apart))
 
 
-def _doubt(situation: Situation, pick: Strategy, rival: Strategy, p_best: float) -> str | None:
+def _unknown_because(situation: Situation, pick: Strategy, rival: Strategy, p_best: float) -> str | None:
     if situation.task == "unknown":
         return f"no published comparison is of the kind {situation.domain!r}"
     if p_best <= ANSWER_AT:

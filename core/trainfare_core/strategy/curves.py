@@ -1,7 +1,7 @@
 """
-`LearningCurve`: how a run's loss and metrics went, as FareMeter records it; JSON with a published schema.
+`LearningCurve`: loss and metrics of a run over its steps, as FareMeter records them; JSON with a published schema.
 
-A curve holds at most a few hundred numbers and no data, weights, paths or host names.
+A curve holds at most a few hundred numbers, and no data, weights, paths or host names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from trainfare_core.strategy.strategies import Strategy
 __all__ = ["MOST_POINTS", "CurvePoint", "LearningCurve", "Metric"]
 
 MOST_POINTS: Final = 256
+"""Of one curve. Chosen: enough for its shape; the recorder keeps references to so many tensors while the run trains."""
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Name: TypeAlias = Annotated[str, Field(max_length=200)]
@@ -31,7 +32,7 @@ class Metric(Record):
 
 
 class CurvePoint(Record):
-    """Where a run stood after some optimizer steps."""
+    """Values after a number of optimizer steps."""
 
     step: Annotated[int, Field(ge=1, le=10**18)]
     train_loss: Number | None = Field(default=None, description="mean over the last few steps")
@@ -41,13 +42,13 @@ class CurvePoint(Record):
 
 
 class LearningCurve(Document):
-    """One run."""
+    """Learning curve of one run."""
 
     schema_version: Literal[1] = 1
     tool_version: Name
     name: Name
     strategy: Strategy | None = Field(
-        default=None, description="as told or seen; None: full fine-tuning and scratch look alike"
+        default=None, description="as given or recognised; None: full fine-tuning and scratch look alike"
     )
     trainable_parameters: Count
     parameters: Count

@@ -1,8 +1,4 @@
-"""
-From draws to an answer: expected cost with fallback, chances, doubts, and whether a pilot pays.
-
-Rules of `specs/strategy.md`, section 4, steps 4 to 6.
-"""
+"""Decision from draws: expected cost with fallback, chances, reasons for uncertainty, and whether a pilot pays."""
 
 from __future__ import annotations
 
@@ -26,30 +22,42 @@ __all__ = ["Standing", "StrategyDecision", "decide"]
 Column = NDArray[np.float64]
 
 REACH_BAR: Final = 0.8
-"""Only strategies that reach the target this surely are ranked by cost."""
+"""
+Strategies that reach the target with at least this chance come first, by cost. Chosen: the level of the intervals.
+"""
 HOPELESS: Final = 0.5
+"""Where every strategy has a lower chance, none is recommended: it would more likely miss than reach the target."""
 SURE: Final = 0.8
-"""P(the pick is the cheapest that reaches) below which a pilot is thought of."""
+"""P(the pick is the cheapest that reaches the target) below which a pilot is considered. Chosen, as `REACH_BAR`."""
 FEW_ANALOGS: Final = 5
+"""With fewer similar comparisons the evidence is called thin. Chosen."""
 IN_PLAY: Final = 0.05
+"""P(cheapest that reaches the target) from which a strategy takes part in a pilot. Chosen."""
 PILOT_SHARES: Final = (0.01, 0.03, 0.10)
+"""Nested parts of the data in a pilot: three sizes, a factor of ten, for the fit of err = c + a n^-b. Chosen."""
 PILOT_RATES: Final = 2
-"""Learning rates tried in a pilot."""
+"""Learning rates tried in a pilot: with one, a strategy may lose by its rate alone."""
 PILOT_CAP: Final = 0.10
-"""A pilot costs at most this part of the cheapest plan."""
+"""A pilot costs at most this part of the cheapest plan. Chosen: pilots that take more compete with the run itself."""
 LEAST_CUT: Final = 0.02
+"""
+Least factor by which a pilot is shortened to meet its cap. Chosen: a fiftieth of the parts leaves too little to
+compare.
+"""
 RESOLVES: Final = 0.95
+"""Chance that a pilot names the better strategy: pairs of 45 public fine-tuning curves of one schedule were in the
+right order in 95-99 % from their last common step."""
 RESOLVES_LATE: Final = 0.6
-"""Chance that a pilot names the right one: 95-99 % between runs of one schedule (section 5); scratch and
-fine-tuning cross late, an early rank tells little."""
+"""The same where a strategy crosses the others late, as scratch does. Chosen: little above even."""
 OSSIFIED_PARAMETERS: Final = 1e7
 OSSIFIED_TOKENS: Final = 3e7
-"""Small models with more than 1e8 characters did better from scratch (Hernandez et al. 2021)."""
+"""Models of about 1e6 parameters did better from scratch with more than 1e8 characters, some 3e7 tokens (Hernandez et
+al. 2021, "ossification"); the parameters are a chosen margin above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one strategy stands."""
+    """Chances and expected cost of one strategy; the fields are those of `StrategyLine`."""
 
     p_reach: float | None
     p_cheapest: float | None
@@ -61,15 +69,15 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class StrategyDecision:
     """
-    What to do.
+    The decision.
 
     Attributes:
         kind: train, pilot or none.
-        pick, runner_up: strategies; None where nothing can be said.
+        pick, runner_up: strategies; None where no strategy can be recommended.
         standings: of every strategy that has a cost.
-        doubts: why the pick might be wrong.
-        pilot: the trial that would tell.
-        binding: why nothing reaches the target.
+        doubts: reasons for which the pick may be wrong.
+        pilot: the pilot that would settle it.
+        binding: why no strategy reaches the target.
     """
 
     kind: Literal["train", "pilot", "none"]
@@ -85,10 +93,10 @@ def decide(
     question: Question, drawn: Mapping[Strategy, Outcome], *, parameters: float | None
 ) -> StrategyDecision:
     """
-    Decide.
+    Choose a strategy, a pilot or neither.
 
     Args:
-        question: what is asked.
+        question: the question.
         drawn: the draws of each strategy that has a cost, at least one.
         parameters: of the model; None where not known.
     """
@@ -143,7 +151,7 @@ def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[St
 
 
 def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
-    """Return, draw by draw, the strategy that reaches the target for least, -1 where none does."""
+    """Return for every draw the cheapest strategy that reaches the target, as an index; -1 where none does."""
     names = list(drawn)
     hits = [drawn[name].reached for name in names]
     if any(one is None for one in hits):
@@ -162,7 +170,7 @@ def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
 def _fallback(
     name: Strategy, drawn: Mapping[Strategy, Outcome], chance: Mapping[Strategy, float | None]
 ) -> Strategy | None:
-    """Return what one would train with next: the cheapest of those that reach the target more surely."""
+    """Return the strategy to try next: the cheapest of those with a higher chance to reach the target."""
     mine = chance[name]
     surer: list[Strategy] = [one for one in drawn if one != name and (chance[one] or 0.0) > (mine or 0.0)]
     return min(surer, key=lambda one: float(drawn[one].usd.mean()), default=None)
@@ -200,7 +208,7 @@ def _doubts(
     best = standings[pick]
     if best.p_reach is None:
         out.append(
-            "whether the target is reached is unknown: nothing is known of what any strategy reaches here"
+            "whether the target is reached is unknown: no value that any strategy reaches here is known"
         )
     elif best.p_cheapest is not None and best.p_cheapest < SURE and runner_up is not None:
         out.append(f"{pick} is the cheapest that reaches the target in {best.p_cheapest:.0%} of cases only")
@@ -209,7 +217,7 @@ def _doubts(
     if question.checkpoint == "unknown":
         out.append("how near the checkpoint's data is to this data is not known")
     if question.thresholded:
-        out.append(f"{question.metric} jumps, and the published differences do not foresee a jump")
+        out.append(f"{question.metric} jumps, which the published differences cannot predict")
     out += _thin_evidence(question, drawn, pick, runner_up)
     tokens = question.tokens
     small = parameters is not None and parameters < OSSIFIED_PARAMETERS
@@ -233,7 +241,7 @@ def _thin_evidence(
     for edge in edges:
         if edge is not None and (edge.analogs < FEW_ANALOGS or len(edge.sources) < 2):
             count = f"{edge.analogs} comparison{'' if edge.analogs == 1 else 's'}"
-            out.append(f"only {count} of {len(edge.sources)} source(s) are near: {edge.because}")
+            out.append(f"only {count} of {len(edge.sources)} source(s) are similar: {edge.because}")
             break
     rows = evidence()
     sizes = rows.samples[(rows.domain == question.domain) & ~np.isnan(rows.samples)]
@@ -250,7 +258,7 @@ def _pilot(
     standings: Mapping[Strategy, Standing],
     pick: Strategy,
 ) -> PilotPlan | None:
-    """Return the pilot of section 5, cut to a tenth of the cheapest plan, and what it would save."""
+    """Return the pilot, shortened to a tenth of the cheapest plan, and its expected saving."""
     if len(drawn) < 2 and standings[pick].p_reach is not None:
         return None
     in_play: tuple[Strategy, ...] = tuple(
@@ -309,7 +317,7 @@ def _binding(
     standings: Mapping[Strategy, Standing],
     parameters: float | None,
 ) -> str:
-    """Name what keeps the target out of reach."""
+    """Name the limit that keeps the target out of reach."""
     best: Strategy = max(standings, key=lambda name: standings[name].p_reach or 0.0)
     chance = standings[best].p_reach or 0.0
     if law_applies(question, best) and parameters and question.target_value is not None:
@@ -321,5 +329,5 @@ def _binding(
         }
         return f"{words[term]}; chance {chance:.0%}"
     value = drawn[best].value
-    reaches = "" if value is None else f": it is foreseen to reach {float(np.median(value)):.4g}"
+    reaches = "" if value is None else f": it is predicted to reach {float(np.median(value)):.4g}"
     return f"the gap to the target is too wide even for {best}{reaches} (chance {chance:.0%})"

@@ -1,10 +1,10 @@
 """
-Published comparisons: by how much each strategy was ahead of another, with everything else the same.
+Published comparisons of strategies that differ in nothing else.
 
-`data/strategy_evidence.csv` holds one row a comparison: its source, what was trained on how much, and for each
-strategy tried its advantage over full fine-tuning (or, where that was not tried, over LoRA) as 100 ln(ratio)
-of the metric, so that positive is better and advantages subtract. It is written by
-`benchmarks/fitting/strategy.py`; where a strategy was tried several times its best run counts.
+`data/strategy_evidence.csv` holds one row a comparison: its source, model and data set, and for each strategy tried its
+advantage over full fine-tuning (or, where that was not tried, over LoRA) as 100 ln(ratio) of the metric, so that
+positive is better and advantages subtract. It is written by `benchmarks/fitting/strategy.py`; of several runs of a
+strategy the best counts.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Comparison:
 
     Attributes:
         source: id of the source; rows of one source are correlated.
-        domain, dataset, model, metric: what was trained and how it was judged.
+        domain, dataset, model, metric: of the runs.
         samples: training samples, None where not stated.
         scratch_epochs: passes of the run from scratch, None where not stated or not tried.
         scratch_step_ratio: steps from scratch over steps of full fine-tuning, None where not stated.
         advantage_pct: of each strategy over the reference, 100 ln(ratio), positive is better.
-        published_in: where.
+        published_in: reference of the source.
     """
 
     source: str

@@ -1,8 +1,8 @@
 """
-Scaling laws with their constants, where they hold, and how uncertain they are.
+Scaling laws with their published constants, range and uncertainty.
 
-Numbers from `specs/strategy.md`, section 2; each constant names its paper. Losses are nats per token; the laws
-were fitted on one tokenizer and corpus each and do not transfer to another without a pilot.
+Losses are nats per token. Each law was fitted on one tokenizer and corpus and does not transfer to another without a
+pilot.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ BETA_DEVIATION: Final = 0.0206
 """L(N, D) = E + A/N^alpha + B/D^beta: Besiroglu et al. 2024 (arXiv:2404.10102), refit of Hoffmann et al. 2022."""
 CENTRE_PARAMETERS: Final = 1e9
 CENTRE_TOKENS: Final = 2e10
-"""A and alpha, B and beta err together: the terms are known best at about the middle of the fitted runs."""
+"""The errors of A and alpha, and of B and beta, are correlated: each term is known best near the middle of the fitted
+runs, which had 7e7 to 1.6e10 parameters and 5e9 to 5e11 tokens. Chosen."""
 
 REPEATS_WORTH: Final = 15.39
-"""R*: Muennighoff et al. 2023 (arXiv:2305.16264), pre-training up to 9B parameters."""
+"""R*, passes after which repeated data has lost 1 - 1/e of its value: Muennighoff et al. 2023 (arXiv:2305.16264),
+pre-training of up to 9B parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chinchilla:
-    """Constants of L(N, D) = E + A/N^alpha + B/D^beta, as columns of draws of shape (n,); alike in all terms."""
+    """Constants of L(N, D) = E + A/N^alpha + B/D^beta, as columns of draws, shape (n,)."""
 
     e_nats: Column
     a: Column
@@ -56,7 +58,7 @@ class Chinchilla:
     beta: Column
 
     def loss_nats(self, parameters: float, tokens: float) -> Column:
-        """Return the loss of a model trained on so many distinct tokens, shape (n,)."""
+        """Return the loss of a model trained on a number of distinct tokens, shape (n,)."""
         return np.asarray(self.e_nats + self.a / parameters**self.alpha + self.b / tokens**self.beta)
 
     def tokens_to(self, loss_nats: float, parameters: float) -> Column:
@@ -66,7 +68,7 @@ class Chinchilla:
             return np.where(left > 0, (self.b / left) ** (1.0 / self.beta), np.inf)
 
     def binding_term(self, loss_nats: float, parameters: float) -> Term:
-        """Return the term that keeps a loss out of reach in the median draw, "B/D" where data would do."""
+        """Return the term that keeps a loss out of reach in the median draw; "B/D" where more data would reach it."""
         if loss_nats <= float(np.median(self.e_nats)):
             return "E"
         floor = self.e_nats + self.a / parameters**self.alpha
@@ -78,7 +80,7 @@ def chinchilla_draws(normals: NDArray[np.float64]) -> Chinchilla:
     Return joint draws of the constants.
 
     The published standard errors are not independent and their covariance is not published: the exponents are
-    drawn, and A and B follow so that each term keeps its value in the middle of the fitted runs.
+    drawn, and A and B are set so that each term keeps its value in the middle of the fitted runs.
 
     Args:
         normals: standard normals of shape (n, 3); zeros give the published constants.
@@ -95,7 +97,7 @@ def chinchilla_draws(normals: NDArray[np.float64]) -> Chinchilla:
 
 def distinct_tokens(unique: float, seen: float) -> float:
     """
-    Return how many distinct tokens a run that repeats its data is worth: U + U R* (1 - e^(-R/R*)).
+    Return the number of distinct tokens that a run with repeated data is equivalent to: U + U R* (1 - e^(-R/R*)).
 
     Args:
         unique: tokens in the data set, U.
@@ -114,7 +116,7 @@ def distinct_tokens(unique: float, seen: float) -> float:
 
 
 def tokens_for_repeats(unique: float, worth: Column) -> Column:
-    """Return the tokens to train on for a worth of distinct ones, shape (n,); inf where repeats cannot."""
+    """Return the tokens to train on that are equivalent to `worth` distinct ones, shape (n,); inf where none are."""
     extra = (worth - unique) / (unique * REPEATS_WORTH)
     with np.errstate(invalid="ignore", divide="ignore"):
         repeats = np.where(extra < 1, -REPEATS_WORTH * np.log1p(-np.minimum(extra, 1.0)), np.inf)
@@ -122,5 +124,5 @@ def tokens_for_repeats(unique: float, worth: Column) -> Column:
 
 
 def bit_steps(samples: float) -> int:
-    """Return the steps of 512 images that fine-tune an image classifier: the BiT rule (Kolesnikov et al. 2020)."""
+    """Return the steps of 512 images to fine-tune an image classifier, by the BiT rule (Kolesnikov et al. 2020)."""
     return 500 if samples < 20_000 else 10_000 if samples < 500_000 else 20_000

@@ -1,4 +1,4 @@
-"""From what was traced, priced and drawn to the lines of the answer, sorted, and its one sentence."""
+"""Lines of the answer, sorted, and its sentence, from traces, prices and draws."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Column = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Found:
     """
-    What tracing and pricing found out about one strategy.
+    Trace and price of one strategy.
 
     Attributes:
         strategy: the strategy.
-        profile: as traced, with the knobs chosen; None where there is none.
+        profile: as traced, with the settings chosen; None where there is none.
         option: the cheapest machine; None where there is none.
         amount: samples to target; None where not known.
-        knobs, notes: in words.
-        impossible_because, unknown_because: why there is nothing.
+        knobs, notes: settings and remarks in words.
+        impossible_because, unknown_because: reason for which there is no cost.
     """
 
     strategy: Strategy
@@ -63,14 +63,14 @@ def answer_of(
     Answer a question.
 
     Args:
-        question: what is asked.
+        question: the question.
         found: one entry a strategy.
         name: of the job.
         tool_version: of trainfare.
-        pilots: final values as pilots foresee them.
-        pilot_notes: what the pilots' curves told, in sentences.
-        price_books: the prices used.
-        assumptions: beside those of the question.
+        pilots: final values predicted from pilots.
+        pilot_notes: limits of the pilots, in sentences.
+        price_books: facts of the prices used.
+        assumptions: in addition to those of the question.
     """
     priced = [
         Priced(one.strategy, one.option, one.amount)
@@ -118,7 +118,7 @@ def answer_of(
 
 
 def _reference(question: Question, priced: Sequence[Priced]) -> Strategy:
-    """Return the strategy that quality is told against: full fine-tuning, else what is known, else the first."""
+    """Return the strategy that quality is relative to: full fine-tuning, else the known one, else the first."""
     there = [one.strategy for one in priced]
     wanted: tuple[Strategy, ...] = ("full_finetune", question.known_strategy, *reversed(STRATEGY_NAMES))
     return next(name for name in wanted if name in there)

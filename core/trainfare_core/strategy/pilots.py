@@ -1,11 +1,10 @@
 """
-What pilots tell: strategies ranked by their values at the same step, their final level with an interval, and what
-cannot be told.
+Pilots: strategies ranked by their values at the same step, and their final values with intervals.
 
-Found on 45 public fine-tuning curves of one task and schedule (`specs/strategy.md`, section 5): the order at the
-last common step was right in 95-99 % of pairs, and curve fits inside one run were worse than its last value. So
-the level is the last value times the mean remaining drop of earlier runs; their residuals are the interval.
-Across nested parts of the data err = c + a n^-b is drawn, not fitted to a point.
+On 45 public fine-tuning curves of one task and schedule, the order at the last common step was right in 95-99 % of
+pairs, and curves fitted inside one run predicted its end worse than its last value did. So the final value is the
+last value times the mean remaining drop of those curves, and their residuals give the interval. Across nested parts
+of the data err = c + a n^-b is sampled, not fitted to a point.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
@@ -42,23 +42,33 @@ __all__ = [
 Column = NDArray[np.float64]
 
 EARLIEST: Final = 0.2
-"""Below this part of its schedule a run is not extrapolated: nothing was measured there."""
+"""Part of its schedule before which a run is not extrapolated: the scores of docs/strategy.md begin there."""
 LATE_EARLIEST: Final = 0.5
+"""The same, and before which it is not ranked, for a strategy that crosses the others late. Chosen."""
 COMPLETE: Final = 0.98
+"""Part of its schedule from which a run counts as complete: the last logged step is seldom the very last."""
 SEED_LOG_SIGMA: Final = 0.01
+"""Standard deviation of ln(final metric) between training seeds. Chosen, as `SEED_NOISE_PCT` in `draws`."""
 FARTHEST: Final = 100.0
-"""Parts of the data this many times smaller than the whole say nothing about it."""
+"""Largest factor between the data set and a pilot's part of it that is extrapolated: two decades. Chosen."""
+SAME_SIZE: Final = 1.05
+"""Factor up to which a pilot's data counts as the whole data set. Chosen: the law moves an error by 2 % over it."""
 ILL_BEHAVED: Final = 0.2
-"""A reversal of more than this part of the whole range: a peak or a dip; about one curve in seven (LCDB 1.1)."""
+"""A reversal of more than this part of the curve's range is a peak or a dip. Chosen; about one curve in seven has one
+(LCDB 1.1)."""
 EXPONENT: Final = (0.35, 0.12)
-"""b of err = c + a n^-b: mean and deviation, about the data exponents of the published laws (0.28 to 0.37)."""
-_Z80: Final = 1.2815515655446004
+"""
+Mean and standard deviation of b in err = c + a n^-b. Chosen about the data exponents of published laws (0.28 to
+0.37).
+"""
+_Z80: Final = NormalDist().inv_cdf(0.9)
 _SEED: Final = 20_261_124
+"""Any fixed number: it makes equal curves give equal answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """How much a loss still falls after part of a schedule: mean and 80 % of ln(final / value so far)."""
+    """Remaining change of a loss after part of a schedule: mean and central 80 % of ln(final / value so far)."""
 
     seen: float
     mean_log: float
@@ -67,7 +77,7 @@ class Drop:
 
 
 class PilotLine(Record):
-    """One strategy, as its pilots saw it."""
+    """Result of one strategy's pilots."""
 
     strategy: Strategy
     runs: int
@@ -93,7 +103,7 @@ class PilotReport(Document):
 
 @functools.cache
 def drops() -> tuple[Drop, ...]:
-    """Return the public curves' remaining drops, by part of the schedule seen."""
+    """Return the remaining drops of the public curves, by part of the schedule seen."""
     text = files("trainfare_core").joinpath("data/strategy_drops.csv").read_text(encoding="utf-8")
     return tuple(
         Drop(*(float(row[name]) for name in ("seen", "mean_log", "low_log", "high_log")))
@@ -102,7 +112,7 @@ def drops() -> tuple[Drop, ...]:
 
 
 def drop_at(seen: float, table: Sequence[Drop]) -> Drop:
-    """Return the drop that remains after a part of the schedule, between the rows of a table."""
+    """Return the drop that remains after a part of the schedule, interpolated in a table."""
     at = [one.seen for one in table]
 
     def between(values: list[float]) -> float:
@@ -126,13 +136,13 @@ def read_pilots(
     tool_version: str = "",
 ) -> PilotReport:
     """
-    Rank strategies by their pilots and foresee where they end.
+    Rank strategies by their pilots and predict their final values.
 
     Args:
         curves: by strategy.
         metric: as recorded; None takes the one that most curves have, validation before training loss.
         higher_is_better: of the metric.
-        target_value: to say after how many steps it was reached.
+        target_value: whose first step is reported.
         samples: of the whole data set, where the pilots used parts of it.
         tool_version: of trainfare.
 
@@ -172,7 +182,7 @@ def read_pilots(
 
 
 def reached_by(report: PilotReport) -> dict[Strategy, ReachedBy]:
-    """Return the final levels as `draws` take them; strategies whose level cannot be told are left out."""
+    """Return the predicted final values in the form of `draws`, without strategies that have none."""
     out: dict[Strategy, ReachedBy] = {}
     for line in report.lines:
         final = line.final
@@ -183,7 +193,7 @@ def reached_by(report: PilotReport) -> dict[Strategy, ReachedBy]:
 
 
 def sentences(report: PilotReport) -> tuple[str, ...]:
-    """Return what the pilots could not tell and what to mind, in sentences."""
+    """Return the limits of the pilots, in sentences."""
     lines = [f"pilots: {note}" for note in report.notes]
     for line in report.lines:
         lines += [f"pilots: {line.strategy}: {line.cannot_tell}"] if line.cannot_tell else []
@@ -219,7 +229,7 @@ def _metric(curves: Sequence[LearningCurve], metric: str | None) -> str:
 
 
 def _chosen(several: Sequence[LearningCurve], name: str, higher: bool) -> LearningCurve:  # noqa: FBT001 - private
-    """Return the run to judge a strategy by: most data, most steps, then the best value (its best rate)."""
+    """Return the run that stands for a strategy: most data, then most steps, then best value (its best rate)."""
 
     def key(curve: LearningCurve) -> tuple[float, float, float]:
         series = curve.series(name)
@@ -230,7 +240,7 @@ def _chosen(several: Sequence[LearningCurve], name: str, higher: bool) -> Learni
 
 
 def _common_step(curves: Sequence[LearningCurve], name: str) -> int | None:
-    """Return the last step that every curve has come to."""
+    """Return the last step that every curve has reached."""
     ends = [series[-1][0] for curve in curves if (series := curve.series(name))]
     return min(ends) if len(ends) == len(curves) and ends else None
 
@@ -245,7 +255,7 @@ def value_at(series: Sequence[tuple[int, float]], step: int) -> float | None:
 def _order(
     best: Mapping[Strategy, LearningCurve], name: str, common: int | None, *, higher_is_better: bool
 ) -> dict[Strategy, tuple[int, float]]:
-    """Return each strategy's place and value at the last common step; scratch has no place from a short pilot."""
+    """Return each strategy's rank and value at the last common step; rank 0 is too early to rank."""
     if common is None:
         return {}
     values: dict[Strategy, float] = {}
@@ -311,7 +321,7 @@ def _final(
     higher: bool,  # noqa: FBT001 - private
     samples: float | None,
 ) -> tuple[Interval | None, str | None]:
-    """Return the final level on the whole data, or why it cannot be told."""
+    """Return the final value on the whole data, or the reason for which there is no prediction."""
     series = curve.series(name)
     seen = curve.seen
     if not series:
@@ -319,13 +329,13 @@ def _final(
     if seen is None:
         return None, "the length of its schedule is not known"
     if seen < EARLIEST or _too_early(strategy, curve):
-        return None, f"it saw {seen:.0%} of its schedule: too early to foresee its end"
+        return None, f"it saw {seen:.0%} of its schedule: too early to predict its end"
     last = series[-1][1]
     ended = _ended(last, seen, higher=higher)
     if ended is None:
         return None, f"{name} is {last:.4g}: neither a positive loss nor a score between 0 and 1"
     part = None if samples is None or not curve.train_samples else samples / curve.train_samples
-    if part is None or part <= 1.05:
+    if part is None or part <= SAME_SIZE:
         return ended, None
     if part > FARTHEST:
         return None, f"the data set is {part:,.0f} times larger than the pilot's part"
@@ -333,7 +343,7 @@ def _final(
 
 
 def _ended(last: float, seen: float, *, higher: bool) -> Interval | None:
-    """Return where a run ends: a loss by the usual drop, a score by its error without one."""
+    """Return the final value of a run: a loss by the usual drop, a score by its error without a drop."""
     if seen >= COMPLETE:
         drop = Drop(seen, 0.0, -_Z80 * SEED_LOG_SIGMA, _Z80 * SEED_LOG_SIGMA)
     else:
@@ -341,7 +351,7 @@ def _ended(last: float, seen: float, *, higher: bool) -> Interval | None:
     if not higher and last > 0:
         return _around(last, drop)
     if higher and 0 < last < 1:
-        # No scores were among the curves: the last value stands, the spread is that of the losses.
+        # The public curves have no scores: the last value is kept, with the spread of the losses.
         spread = Drop(seen, 0.0, drop.low_log - drop.mean_log, drop.high_log - drop.mean_log)
         error = _around(1 - last, spread)
         return Interval(mid=1 - error.mid, low_80=max(0.0, 1 - error.high_80), high_80=1 - error.low_80)
@@ -359,7 +369,7 @@ def _across_parts(
     higher: bool,  # noqa: FBT001 - private
     samples: float,
 ) -> tuple[Interval | None, str | None]:
-    """Draw err = c + a n^-b through complete runs on nested parts of the data, and read it at the whole."""
+    """Sample err = c + a n^-b through complete runs on nested parts of the data, at the size of the whole."""
     points: dict[float, float] = {}
     for curve in several:
         series = curve.series(name)
@@ -372,8 +382,8 @@ def _across_parts(
     sizes, errors = np.array(sorted(points)), np.array([points[size] for size in sorted(points)])
     if not np.all(errors > 0):
         return None, "an error of zero on a part of the data: nothing to extrapolate"
-    foreseen = _power_draws(sizes, errors, samples)
-    low, mid, high = (float(x) for x in np.quantile(foreseen, (0.1, 0.5, 0.9)))
+    errors_at_full_size = _power_draws(sizes, errors, samples)
+    low, mid, high = (float(x) for x in np.quantile(errors_at_full_size, (0.1, 0.5, 0.9)))
     if higher:
         return Interval(mid=max(0.0, 1 - mid), low_80=max(0.0, 1 - high), high_80=max(0.0, 1 - low)), None
     return Interval(mid=mid, low_80=low, high_80=high), None
@@ -398,7 +408,7 @@ def _power_draws(sizes: Column, errors: Column, samples: float, draws: int = 200
 
 def steps_to(series: Sequence[tuple[int, float]], target: float, *, higher_is_better: bool) -> int | None:
     """
-    Return the steps after which a metric first holds a target, linear in ln(step) between its running best.
+    Return the steps after which a metric first reaches a target, interpolated in ln(step) on its running best.
 
     Args:
         series: (step, value), by step.
@@ -406,7 +416,7 @@ def steps_to(series: Sequence[tuple[int, float]], target: float, *, higher_is_be
         higher_is_better: of the metric.
 
     Returns:
-        None where it never did: it may do so later.
+        None where it has not; a longer run may.
     """
     sign = 1.0 if higher_is_better else -1.0
     best = np.maximum.accumulate([sign * value for _, value in series]) if series else np.zeros(0)
@@ -423,7 +433,7 @@ def steps_to(series: Sequence[tuple[int, float]], target: float, *, higher_is_be
 
 
 def ill_behaved(series: Sequence[tuple[int, float]]) -> bool:
-    """Whether a curve, smoothed over three points, goes back by more than a fifth of its range."""
+    """Whether a curve, smoothed over three points, reverses by more than `ILL_BEHAVED` of its range."""
     values = np.array([value for _, value in series])
     if len(values) < 5:
         return False
@@ -452,7 +462,7 @@ def _notes(best: Mapping[Strategy, LearningCurve], name: str, common: int | None
     if len(plans) > 1:
         lines.append("the schedules differ in length: values at the same step are not of the same schedule")
     if name == "train_loss":
-        lines.append("training loss, not validation: what overfits looks better than it is")
+        lines.append("training loss, not validation: overfitting is not visible")
     if len(best) == 1:
-        lines.append("one strategy only: there is nothing to rank it against")
+        lines.append("only one strategy: there is no ranking")
     return tuple(lines)

@@ -1,7 +1,4 @@
-"""
-What a person tells: data, checkpoint, target, limits. Every field but the target of the trace has a default,
-and `assumed` says in words which of them were taken.
-"""
+"""The user's question: data, checkpoint, target and limits. Every field has a default; `assumed` lists those taken."""
 
 from __future__ import annotations
 
@@ -91,7 +88,7 @@ class Question(Record):
 
     @property
     def thresholded(self) -> bool:
-        """Whether the metric jumps (pass@1, exact match) while the evidence moves smoothly."""
+        """Whether the metric has a threshold (pass@1, exact match), so that it may jump where a loss moves smoothly."""
         return _THRESHOLDED.search(self.metric) is not None
 
     @property
@@ -102,7 +99,7 @@ class Question(Record):
         return self.samples * self.tokens_per_sample
 
     def impossible(self) -> dict[Strategy, str]:
-        """Return the strategies that this question rules out, each with the reason."""
+        """Return the strategies that this question excludes, each with the reason."""
         reasons: dict[Strategy, str] = {}
         generates = task_of(self.domain) in ("instruction", "pretraining")
         for strategy, facts in STRATEGIES.items():
@@ -122,7 +119,7 @@ class Question(Record):
         lora_parameters: float | None = None,
         parameters: float | None = None,
     ) -> Situation:
-        """Return the part of the question that published comparisons can speak to."""
+        """Return the part of the question that published comparisons share."""
         samples = self.tokens if task_of(self.domain) == "pretraining" else self.samples
         return Situation(
             domain=self.domain,
@@ -135,7 +132,7 @@ class Question(Record):
         )
 
     def assumed(self) -> tuple[str, ...]:
-        """Say in sentences which defaults were taken."""
+        """Return the defaults taken, in sentences."""
         given = self.model_fields_set
         lines = [
             "pre-training is sunk cost and counted nowhere",

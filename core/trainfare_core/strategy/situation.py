@@ -1,8 +1,7 @@
 """
-The question: what is trained, on how much of what, judged by which metric, and which strategies are possible.
+`Situation`: data, size, metric and possible strategies, the facts that a user's job shares with published comparisons.
 
-A `Situation` holds nothing that is only known after training: it is what a published comparison and a user's
-job have in common, and all that `choice` may look at.
+It holds nothing that is only known after training, so that `choice` can be scored on published comparisons.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ __all__ = [
 ]
 
 MetricKind: TypeAlias = Literal["task", "loss", "conserve"]
-"""What a metric asks of a checkpoint: to learn the task, to lower a loss, or to keep what it knew (forgetting,
-accuracy on shifted data)."""
+"""What a metric measures: learning a task, a loss, or what the model keeps of the checkpoint (forgetting, accuracy on
+shifted data)."""
 
 Task: TypeAlias = Literal[
     "vision-classification", "vision-dense", "video", "text-classification", "text-generation",
@@ -53,14 +52,14 @@ DOMAINS: Final[dict[str, Task]] = {
     "llm-cpt": "pretraining",
     "llm-pt": "pretraining",
 }
-"""The domains of the published comparisons, and the kind of task each is."""
+"""Domains of the published comparisons, and their kinds of task."""
 
 _TOKENS_PER_SAMPLE: Final[dict[Task, float]] = {
     "instruction": 250.0,
     "text-generation": 50.0,
     "text-classification": 50.0,
 }
-"""Where a job does not say: Alpaca-like answers run to a few hundred tokens, GLUE sentences to some tens."""
+"""Assumed where not given: answers as in Alpaca have a few hundred tokens, sentences as in GLUE some tens. Chosen."""
 
 _CONSERVE: Final = re.compile(r"forget|retention|retain|ood|shift|robust|backward_transfer", re.IGNORECASE)
 _LOSS: Final = re.compile(r"loss|perplex|ppl|nll|bits_per|bpb|bpc", re.IGNORECASE)
@@ -69,13 +68,14 @@ _LOSS: Final = re.compile(r"loss|perplex|ppl|nll|bits_per|bpb|bpc", re.IGNORECAS
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
-    One question.
+    The facts that a job shares with published comparisons.
 
     Args:
-        domain: one of `DOMAINS`; a name beginning like them ("vision-...") is placed by its beginning.
+        domain: one of `DOMAINS`; another name with the same first word ("vision-...") takes the usual task of that
+        word.
         offered: strategies that are possible, two or more, without repetition.
         samples: training samples (images, examples); for pre-training corpora tokens. None is unknown.
-        metric: what the metric asks, see `MetricKind`.
+        metric: kind of metric.
         tokens: training tokens in one pass; None is estimated from the samples.
         scratch_epochs: passes that training from scratch would get; None is unknown.
         scratch_step_ratio: steps from scratch over steps of full fine-tuning; None is unknown.
@@ -115,7 +115,7 @@ class Situation:
 
     @property
     def task(self) -> Task:
-        """The kind of task."""
+        """Kind of task."""
         return task_of(self.domain)
 
     @property
@@ -125,7 +125,7 @@ class Situation:
 
 
 def task_of(domain: str) -> Task:
-    """Return the kind of task of a domain: its own, or what domains with its first word mostly are."""
+    """Return the kind of task of a domain; an unknown domain takes the usual task of its first word."""
     if domain in DOMAINS:
         return DOMAINS[domain]
     first = domain.lower().split("-")[0]
@@ -148,7 +148,7 @@ def modality_of(task: Task) -> str:
 
 
 def metric_kind(metric: str) -> MetricKind:
-    """Read from a metric's name what it asks of a checkpoint, e.g. `val_loss`, `top1_OOD`, `accuracy`."""
+    """Return the kind of a metric from its name, e.g. `val_loss`, `top1_OOD`, `accuracy`."""
     if _CONSERVE.search(metric):
         return "conserve"
     return "loss" if _LOSS.search(metric) else "task"

@@ -1,1 +1,1 @@
-"""Training strategies of a real module: plan, question file, module changes, pilot curves."""
+"""Training strategies of a real module: request, plan, module changes, pilot curves."""

@@ -1,6 +1,6 @@
 """
-A linear layer whose frozen weight is packed in 4 bits, for the trace of QLoRA: it moves the bytes and does the
-work that bitsandbytes' kernels do, and needs neither bitsandbytes nor a GPU.
+A linear layer whose frozen weight is packed in 4 bits, for the trace of QLoRA. It has the traffic and the operations of
+bitsandbytes' kernels, and needs neither bitsandbytes nor a GPU.
 
     weight 0.5 byte a scalar, one 8-bit scale a block of 64, one fp32 a 256 scales: 0.516 byte (double quantisation)
 
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 __all__ = ["BLOCK", "FourBitLinear", "unpack"]
 
 BLOCK = 64
+"""Weights that share one 8-bit scale, as in bitsandbytes' NF4."""
 SCALES_A_GROUP = 256
+"""Scales that share one fp32 scale (double quantisation)."""
 
 
 def _unpack(packed: Tensor, scales: Tensor, rows: int, columns: int, like: Tensor) -> Tensor:
@@ -39,11 +41,11 @@ def _unpacked_shape(packed: Tensor, scales: Tensor, rows: int, columns: int, lik
 _operator: Any = torch.library.custom_op("trainfare::unpack_4bit", _unpack, mutates_args=())
 _operator.register_fake(_unpacked_shape)
 unpack = cast("Callable[[Tensor, Tensor, int, int, Tensor], Tensor]", _operator)
-"""One kernel that unpacks a weight: reads 0.516 byte a scalar, writes it in the compute type."""
+"""Kernel that unpacks a weight: reads 0.516 byte a scalar and writes the compute type."""
 
 
 class _Product(torch.autograd.Function):
-    """x @ weight.T with the weight unpacked anew in each direction."""
+    """x @ weight.T, with the weight unpacked in forward and again in backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, packed: Tensor, scales: Tensor, rows: int, columns: int) -> Tensor:
@@ -54,7 +56,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """Return the gradient of x alone: the weight is frozen."""
+        """Return the gradient of x; the weight is frozen."""
         packed, scales = ctx.saved_tensors
         rows, columns = cast("tuple[int, int]", ctx.shape)
         return grads[0] @ unpack(packed, scales, rows, columns, grads[0]), None, None, None, None
@@ -62,10 +64,10 @@ class _Product(torch.autograd.Function):
 
 class FourBitLinear(nn.Linear):
     """
-    Stands in for a frozen `nn.Linear`; of its weights it keeps the shape, not the values.
+    Replacement of a frozen `nn.Linear`, with the shape of its weight but not its values.
 
     Args:
-        layer: what it stands in for.
+        layer: the layer to replace.
         compute_dtype: of its products; None takes the input's.
     """
 

@@ -1,8 +1,8 @@
 """
-What a strategy does to a module, as it would run: which weights train, which are frozen and in what type, where
-adapters sit, what is packed in 4 bits, which blocks are recomputed.
+Changes that a strategy makes to a module: which weights train, which are frozen and in which type, where adapters are
+added, what is packed in 4 bits, which blocks are recomputed.
 
-Changes are made to the fake twin of the user's module, never to the module itself.
+They are made to a copy of the user's module on fake tensors, never to the module itself.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _BROAD = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 @dataclass(frozen=True)
 class ModuleChange:
     """
-    One strategy's change of a module; call it with the fake module.
+    Change of a module for one strategy; call it with the module on fake tensors.
 
     Args:
-        strategy: what is trained.
-        precision: Lightning's word for the run.
+        strategy: the strategy.
+        precision: of the run, in Lightning's terms.
         lora_rank: of the adapters; alpha is twice the rank.
         head: dotted name of the output layer; None takes the last linear layer.
-        trains_head: whether adapters go with a trained output layer: a new one of a classifier, not a
-            language model's.
+        trains_head: whether the output layer is trained with the adapters: that of a classifier is new, that of a
+            language model is not.
         recompute: whether the repeated blocks are recomputed in backward.
     """
 
@@ -91,7 +91,7 @@ class ModuleChange:
         targets = _targets(module, head)
         if not targets:
             msg = f"{type(module).__name__} has no linear layer but its output layer {head_name!r}"
-            raise InputError(f"{msg}: there is nothing for an adapter to adapt")
+            raise InputError(f"{msg}: adapters need one")
         module.requires_grad_(requires_grad=False)
         notes = [f"{self.strategy}: rank {self.lora_rank} on {len(targets)} linear layers"]
         if STRATEGIES[self.strategy].packs_weights:
@@ -125,11 +125,11 @@ class ModuleChange:
         return layers[-1]
 
     def _narrow(self, module: nn.Module) -> list[str]:
-        """Hold frozen weights in autocast's type, as adapters are run, not in full precision."""
+        """Convert frozen weights to autocast's type, as is usual with adapters."""
         narrow = AUTOCAST_DTYPES.get(self.precision)
         if narrow is None:
             return []
-        # An embedding that shares its weights with the output layer keeps them, and both stay one.
+        # A weight shared with an embedding (tied to the output layer) stays as it is, so that it remains shared.
         elsewhere = {
             id(one)
             for layer in module.modules()
@@ -164,7 +164,7 @@ def _unfreeze(module: nn.Module) -> list[str]:
 
 
 def _targets(module: nn.Module, head: nn.Module) -> list[str]:
-    """Return the names of linear layers that are called as layers, the output layer left out."""
+    """Return the names of linear layers that are called as layers, without the output layer."""
     return [
         name
         for name, member in _linear_layers(module)
@@ -195,7 +195,7 @@ def _recompute(module: nn.Module) -> str:
     """Recompute each of the module's repeated blocks in backward."""
     blocks = _blocks(module)
     if not blocks:
-        msg = f"{type(module).__name__} has no list of like blocks to recompute"
+        msg = f"{type(module).__name__} has no list of equal blocks to recompute"
         raise InputError(msg)
     for block in blocks:
         loose: Any = block
@@ -210,7 +210,7 @@ def _recompute(module: nn.Module) -> str:
 
 
 def _blocks(module: nn.Module) -> Sequence[nn.Module]:
-    """Return the largest run of like children that hold parameters: a transformer's layers, a net's stages."""
+    """Return the largest list of children of one type that hold parameters, e.g. a transformer's layers."""
     best: list[nn.Module] = []
     most = 0
     for holder in module.modules():

@@ -1,4 +1,4 @@
-"""The curves of pilots as files, each under the strategy it is a run of."""
+"""Read the learning curves of pilots from files, by strategy."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
     Read curves by strategy.
 
     Args:
-        names: paths, or strategy=path where the file does not know or is wrong.
+        names: paths, or strategy=path where the file names no strategy or the wrong one.
 
     Raises:
-        ProfileError: a file that is absent, too large or no curve.
-        InputError: a curve whose strategy nobody knows.
-        UnknownNameError: a strategy that there is none of.
+        ProfileError: a file that is absent, too large or not a curve.
+        InputError: a curve without a strategy.
+        UnknownNameError: a strategy that does not exist.
     """
     out: dict[Strategy, list[LearningCurve]] = {}
     for name in names:
-        told, separator, path = name.partition("=")
+        named, separator, path = name.partition("=")
         if not separator or Path(name).is_file():
-            told, path = "", name
+            named, path = "", name
         curve = _read(Path(path))
-        strategy = strategy_named(told) if told else curve.strategy
+        strategy = strategy_named(named) if named else curve.strategy
         if strategy is None:
             raise InputError(
                 f"{path}: full fine-tuning and scratch look alike: say which, e.g. --pilot full_finetune={path}"

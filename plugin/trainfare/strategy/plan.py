@@ -1,9 +1,9 @@
 """
-`strategy_answer`: trace the user's module under every strategy, price each with the path that every job takes,
-and decide.
+`strategy_answer`: trace the user's module under every strategy, price each, and decide.
 
-Per strategy: trace -> plan (samples to target) -> candidates -> prediction -> fares -> ranking, once per knob; the
-cheapest machine for *that* strategy counts. A strategy that cannot be traced is unknown, with its reason.
+For each strategy and setting: trace -> plan (samples to target) -> candidates -> prediction -> run cost -> ranking,
+as for any other job; the cheapest machine for that strategy counts. A strategy that cannot be traced is unknown, with
+the reason.
 """
 
 from __future__ import annotations
@@ -35,20 +35,22 @@ from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strat
 __all__ = ["Market", "prices_of", "strategy_answer"]
 
 ACTIVATIONS_WORTH_RECOMPUTING = 0.2
-"""Recomputation is tried where saved activations are at least this part of what a device holds."""
+"""Recomputation is tried where saved activations are at least this part of a device's memory use. Chosen: below it the
+memory saved cannot change which machines fit by much, and each try costs a trace."""
 _MOST_STEPS = 10**15
+"""Largest number of optimizer steps that a job profile accepts."""
 
 
 @dataclass(frozen=True)
 class Market:
     """
-    What may be rented.
+    Machines that may be rented.
 
     Args:
         book: prices.
         providers, regions, purchase: names as users type them; None is all (on_demand and spot).
         max_nodes: largest number of machines in one run.
-        notes: what the reader of an answer must know of the prices.
+        notes: remarks on the prices, shown with the answer.
     """
 
     book: PriceBook
@@ -91,15 +93,15 @@ def strategy_answer(
     say: Callable[[str], None] | None = None,
 ) -> StrategyAnswer:
     """
-    Say how to train a job.
+    Answer how to train a job.
 
     Args:
         job: the user's job; its own plan is taken as full fine-tuning's.
-        question: what is asked.
-        market: what may be rented.
-        pilots: what pilots foresee, by strategy.
-        pilot_notes: what to tell of them.
-        say: told what is being done.
+        question: the question.
+        market: the machines that may be rented.
+        pilots: final values predicted from pilots, by strategy.
+        pilot_notes: limits of the pilots, in sentences.
+        say: called with progress messages.
 
     Raises:
         InputError: a name that no price has, or a number out of range.
@@ -136,7 +138,7 @@ def strategy_answer(
 
 
 class _Tracer:
-    """Traces of one job, each made once; scratch runs what full fine-tuning runs."""
+    """Traces of one job, each made once and shared by strategies with the same step."""
 
     def __init__(self, job: TrainingJob, question: Question, say: Callable[[str], None]) -> None:
         self._job, self._question, self._say = job, question, say
@@ -145,7 +147,7 @@ class _Tracer:
 
     def variants(self, strategy: Strategy) -> list[Variant]:
         """
-        Return the knobs to try, the fewest first.
+        Return the variants to try, those with the fewest settings first.
 
         Raises:
             TrainfareError: the strategy cannot be traced as the job stands.
@@ -224,7 +226,7 @@ def _found(
     why = "no machine can hold it"
     for variant in variants:
         planned = replace_plan(variant, amount, question)
-        # The whole budget is for all learning-rate trials; what one run may cost is its part.
+        # The budget covers all learning-rate trials; one run may cost its share.
         option, books, reason = _cheapest(planned, market, limits, question.learning_rate_trials)
         if option is None:
             why = reason or why
@@ -250,7 +252,7 @@ def _planned(profile: JobProfile) -> float | None:
 
 
 def replace_plan(variant: Variant, amount: Amount, question: Question) -> Variant:
-    """Return the variant with the steps that the samples to target take; validation grows with them."""
+    """Return the variant with the number of steps for its samples to target, and validation in proportion."""
     profile = variant.profile
     each = profile.global_samples_per_step
     if not each:
@@ -277,7 +279,7 @@ def replace_plan(variant: Variant, amount: Amount, question: Question) -> Varian
 def _cheapest(
     variant: Variant, market: Market, limits: Constraints, trials: int
 ) -> tuple[Option | None, tuple[PriceBookFacts, ...], str | None]:
-    """Return the cheapest machine within the limits, else without them: the chance to keep them is told."""
+    """Return the cheapest machine within the limits, else without them: the answer states the chance to keep them."""
     one_run = limits.model_copy(
         update={
             "max_usd": None if limits.max_usd is None else limits.max_usd / trials,

@@ -224,10 +224,10 @@ class Conv(pl.LightningModule):
 
 
 def test_nothing_to_adapt_and_nothing_to_recompute_are_said() -> None:
-    """A convolution net has no adapters and no list of like blocks."""
-    with pytest.raises(InputError, match="nothing for an adapter"):
+    """A convolution net has no adapters and no list of equal blocks."""
+    with pytest.raises(InputError, match="adapters need one"):
         trace_changed(job(Conv), ModuleChange("lora", "32-true"))
-    with pytest.raises(InputError, match="no list of like blocks"):
+    with pytest.raises(InputError, match="no list of equal blocks"):
         trace_changed(job(Conv), ModuleChange("full_finetune", "32-true", recompute=True))
     probe = trace_changed(job(Conv), ModuleChange("linear_probe", "bf16-mixed"))
     assert any("batch norm" in note for note in probe.notes)

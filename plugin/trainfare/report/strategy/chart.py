@@ -1,4 +1,4 @@
-"""Cost against quality, one cross a strategy with its bands, as inline SVG."""
+"""Chart of cost against quality, one cross with intervals a strategy, as inline SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
 
     Args:
         lines: strategies with a cost and a quality.
-        against: the strategy that quality is told against, in words.
+        against: label of the strategy that quality is relative to.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -52,8 +52,8 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
         name="strategies",
         title="Cost against quality",
         description=(
-            "One cross a strategy: dollars to the target and quality, each with its central 80 %. "
-            "The table holds the same numbers."
+            "One cross a strategy: cost to the target and quality, each with its central 80 %. "
+            "The table has the same numbers."
         ),
         size_inches=(8.0, 4.4),
     )

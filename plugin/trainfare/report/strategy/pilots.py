@@ -1,4 +1,4 @@
-"""What pilots told, in a terminal."""
+"""A pilot report in a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _line(line: PilotLine) -> str:
     value = "unknown" if line.value_at_common_step is None else f"{line.value_at_common_step:.4g}"
     final = line.final
     end = (
-        "end: cannot tell"
+        "end: unknown"
         if final is None
         else f"end: {final.mid:.4g} [{final.low_80:.4g} - {final.high_80:.4g}]"
     )

@@ -1,4 +1,4 @@
-"""The strategies' answer as text, the same for the terminal and the page; each renderer escapes what it prints."""
+"""A strategy answer as text, the same for the terminal and the page; each renderer escapes what it prints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainfare.report.wording import (
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
 from trainfare_core.strategy.strategies import STRATEGIES
 
-__all__ = ["StrategyRow", "StrategyStory", "tell_strategy"]
+__all__ = ["StrategyRow", "StrategyText", "strategy_text"]
 
 _IDENTIFIERS: Final = re.compile(
     r"\b(?:" + "|".join(name for name, facts in STRATEGIES.items() if name not in facts.label) + r")\b"
@@ -55,8 +55,8 @@ class StrategyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class StrategyStory:
-    """The whole answer as text."""
+class StrategyText:
+    """A whole answer as text."""
 
     name: str
     headline: str
@@ -71,16 +71,16 @@ class StrategyStory:
     reference: str
 
 
-def tell_strategy(answer: StrategyAnswer, as_of: date) -> StrategyStory:
+def strategy_text(answer: StrategyAnswer, as_of: date) -> StrategyText:
     """
-    Return the answer in words.
+    Return the answer as text.
 
     Args:
-        answer: what to tell.
+        answer: the answer.
         as_of: the day of the report, against which the prices' age is counted.
     """
     priced = [line for line in answer.lines if line.usd is not None]
-    return StrategyStory(
+    return StrategyText(
         name=answer.name,
         headline=_named(answer.sentence),
         kind=answer.kind,
@@ -152,7 +152,7 @@ def _quality(line: StrategyLine, answer: StrategyAnswer) -> str:
     if line.quality is None:
         return "unknown"
     if line.strategy == answer.reference:
-        return "the measure"
+        return "reference"
     change = line.quality
     return f"{change.mid:+.1f} % [{change.low_80:+.1f} – {change.high_80:+.1f}]"
 
@@ -169,10 +169,10 @@ def _samples(line: StrategyLine) -> str:
 
 def _evidence(line: StrategyLine, answer: StrategyAnswer) -> str:
     if line.strategy == answer.reference:
-        return "the others are measured against it"
+        return "the others are compared with it"
     if not line.analogs:
-        return "no near published comparison: a rule only"
-    return f"{line.analogs} near published comparisons of {len(line.analog_sources)} source(s)"
+        return "no similar published comparison, only a rule"
+    return f"{line.analogs} similar published comparisons of {len(line.analog_sources)} source(s)"
 
 
 def _left_out(line: StrategyLine) -> str:
@@ -185,8 +185,10 @@ def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:
     pilot = answer.pilot
     if pilot is None:
         return ()
-    dear = "it is more than a tenth of the cheapest plan, too dear for a trial"
-    pays = "it pays" if pilot.worth_it else dear if pilot.saves_usd > pilot.usd else "it does not pay"
+    too_expensive = "it costs more than a tenth of the cheapest plan, which is too much for a pilot"
+    pays = (
+        "it pays" if pilot.worth_it else too_expensive if pilot.saves_usd > pilot.usd else "it does not pay"
+    )
     lines: Sequence[str] = (
         f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved: {pays}",
         _named(pilot.design),

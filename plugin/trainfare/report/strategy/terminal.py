@@ -1,4 +1,4 @@
-"""The strategies' answer in a terminal."""
+"""A strategy answer in a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.strategy.rows import StrategyRow, StrategyStory, tell_strategy
+from trainfare.report.strategy.rows import StrategyRow, StrategyText, strategy_text
 from trainfare_core.strategy.answer import StrategyAnswer
 
 __all__ = ["print_strategy", "render_strategy"]
@@ -28,14 +28,14 @@ def render_strategy(answer: StrategyAnswer, *, as_of: date, width: int | None = 
     Return the answer as plain text: no colour, no control bytes, the same bytes for the same input.
 
     Args:
-        answer: what to show.
+        answer: the answer.
         as_of: the day of the report, against which the prices' age is counted.
         width: columns; None is 120.
     """
     console = Console(
         file=io.StringIO(), width=width or WIDTH, color_system=None, legacy_windows=False, _environ={}
     )
-    _print(console, tell_strategy(answer, as_of))
+    _print(console, strategy_text(answer, as_of))
     written = console.file
     text = written.getvalue() if isinstance(written, io.StringIO) else ""
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
@@ -46,41 +46,41 @@ def print_strategy(answer: StrategyAnswer, *, as_of: date, file: IO[str] | None 
     Print the answer; a terminal gets colour (unless NO_COLOR is set) and its own width.
 
     Args:
-        answer: what to show.
+        answer: the answer.
         as_of: the day of the report.
-        file: where to; None is standard output.
+        file: to print to; None is standard output.
     """
-    _print(Console(file=file), tell_strategy(answer, as_of))
+    _print(Console(file=file), strategy_text(answer, as_of))
 
 
-def _print(console: Console, story: StrategyStory) -> None:
-    style = "bold green" if story.kind == "train" else "bold yellow"
-    console.print(_text(story.headline, style))
-    if story.rows:
+def _print(console: Console, text: StrategyText) -> None:
+    style = "bold green" if text.kind == "train" else "bold yellow"
+    console.print(_text(text.headline, style))
+    if text.rows:
         console.print()
-        console.print(_table(story))
-    for row in story.rows:
+        console.print(_table(text))
+    for row in text.rows:
         if row.picked:
             _details(console, row)
-    _bullets(console, "Left out", story.left_out)
-    _bullets(console, "Doubts", story.doubts)
-    _bullets(console, "A pilot", story.pilot)
-    _bullets(console, "Assumed", story.assumptions)
-    _bullets(console, "Prices", story.books)
+    _bullets(console, "Left out", text.left_out)
+    _bullets(console, "Doubts", text.doubts)
+    _bullets(console, "A pilot", text.pilot)
+    _bullets(console, "Assumed", text.assumptions)
+    _bullets(console, "Prices", text.books)
 
 
-def _table(story: StrategyStory) -> Table:
+def _table(text: StrategyText) -> Table:
     table = Table(box=_RULE, pad_edge=False, show_edge=False, header_style="bold")
     for name in ("strategy", "cost to target", "time", "expected", "reaches", "cheapest"):
         table.add_column(name)
-    if story.shows_within:
+    if text.shows_within:
         table.add_column("within", overflow="fold")
-    table.add_column(f"against {story.reference}" if story.reference else "quality", overflow="fold")
+    table.add_column(f"against {text.reference}" if text.reference else "quality", overflow="fold")
     table.add_column("machine", overflow="fold")
-    for row in story.rows:
+    for row in text.rows:
         cells = [
             row.name, f"{row.cost[0]}\n[{row.cost[1]}]", f"{row.time[0]}\n[{row.time[1]}]", row.expected,
-            row.reach, row.cheapest, *([row.within] if story.shows_within else []), row.quality,
+            row.reach, row.cheapest, *([row.within] if text.shows_within else []), row.quality,
             f"{row.machine}\n{row.hardware}",
         ]  # fmt: skip
         table.add_row(*(_text(cell) for cell in cells), style="bold" if row.picked else "")
