@@ -89,7 +89,10 @@ def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) ->
             continue
         edge = advantage(case.situation, name, reference, known)
         actual = advantages[name] - advantages[reference]
-        limits = {key: [edge.quantile_pct(s, widening=factor) for s in two] for key, two in SHARES.items()}
+        limits = {
+            key: (edge.quantile_pct(low, widening=factor), edge.quantile_pct(high, widening=factor))
+            for key, (low, high) in SHARES.items()
+        }
         inside = {key: low - 1e-9 <= actual <= high + 1e-9 for key, (low, high) in limits.items()}
         bands.append(AdvantageBand(name, *limits["80"], inside))
     return ScoredComparison(case, choice, choice.p_best > bar, tuple(bands))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import enum
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from trainfare.cli.options import TableOrJson
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
     from trainfare_core.decline import RunState
+    from trainfare_core.documents import Document
 
-__all__ = ["Domain", "Law", "OutputFormat", "Question", "app"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="decline", help="How the cost of the same run changes over the years.", no_args_is_help=True
@@ -23,44 +24,13 @@ app = typer.Typer(
 DAYS_PER_YEAR = 365.25
 
 
-class OutputFormat(str, enum.Enum):
-    """How the answer is written to standard output."""
-
-    table = "table"
-    json = "json"
-
-
-class Question(str, enum.Enum):
-    """What is held constant."""
-
-    compute = "compute"
-    quality = "quality"
-
-
-class Domain(str, enum.Enum):
-    """Kind of model whose algorithms improve."""
-
-    language = "language"
-    vision = "vision"
-
-
-class Law(str, enum.Enum):
-    """Law fitted to a series."""
-
-    moore = "moore"
-    wright = "wright"
-
-
-class _Document(Protocol):
-    def to_json(self) -> str: ...
-
-
-Format = Annotated[OutputFormat, typer.Option("--format", help="table or json")]
 QuestionOption = Annotated[
-    Question,
+    Literal["compute", "quality"],
     typer.Option(help="compute: the same computation on later machines; quality: with later methods too"),
 ]
-DomainOption = Annotated[Domain, typer.Option(help="whose algorithms, for --question quality")]
+DomainOption = Annotated[
+    Literal["language", "vision"], typer.Option(help="whose algorithms, for --question quality")
+]
 
 
 @app.callback()
@@ -69,7 +39,7 @@ def decline() -> None:
 
 
 @app.command("claims")
-def claims(output: Format = OutputFormat.table) -> None:
+def claims(output: TableOrJson = "table") -> None:
     """Recompute published claims: consistent, off by how much, or impossible."""
     from trainfare.cli.decline_tables import claims_table
     from trainfare_core.decline_documents import claims_answer
@@ -88,10 +58,10 @@ def forecast(
     series: Annotated[
         Path | None, typer.Option(help="CSV with date,cost[,production]: fit it instead of the rates")
     ] = None,
-    law: Annotated[Law, typer.Option(help="what to fit to --series")] = Law.moore,
-    question: QuestionOption = Question.compute,
-    domain: DomainOption = Domain.language,
-    output: Format = OutputFormat.table,
+    law: Annotated[Literal["moore", "wright"], typer.Option(help="law to fit to --series")] = "moore",
+    question: QuestionOption = "compute",
+    domain: DomainOption = "language",
+    output: TableOrJson = "table",
 ) -> None:
     """Forecast the cost of a run: median, 50 and 90 % intervals, and the chance that it is cheaper."""
     from trainfare.cli.decline_tables import forecast_table
@@ -106,11 +76,9 @@ def forecast(
     with decline_errors_as_input():
         last = decimal_year(until)
         if series is not None and cost is None:
-            answer = forecast_from_series(read_series(series), last, law.value)
+            answer = forecast_from_series(read_series(series), last, law)
         elif cost is not None and date is not None and series is None:
-            answer = forecast_from_priors(
-                cost, decimal_year(date), last, question=question.value, domain=domain.value
-            )
+            answer = forecast_from_priors(cost, decimal_year(date), last, question=question, domain=domain)
         else:
             raise InputError("decline forecast: give --cost with --date, or --series alone")
     _write(answer, forecast_table(answer), output)
@@ -123,13 +91,13 @@ def wait(
     yearly_decline: Annotated[
         float | None, typer.Option(help="decline taken as certain, percent a year; default: published rates")
     ] = None,
-    question: QuestionOption = Question.compute,
-    domain: DomainOption = Domain.language,
+    question: QuestionOption = "compute",
+    domain: DomainOption = "language",
     discount: Annotated[float, typer.Option(help="interest, percent a year")] = 10.0,
     run_days: Annotated[float, typer.Option(help="length of the run, days")] = 0.0,
     obsolete_years: Annotated[float, typer.Option(help="years until the model is obsolete")] = 5.0,
     confidence: Annotated[float, typer.Option(help="chance with which the decision must hold")] = 0.9,
-    output: Format = OutputFormat.table,
+    output: TableOrJson = "table",
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
     from trainfare.cli.decline_tables import wait_table
@@ -138,7 +106,7 @@ def wait(
 
     with decline_errors_as_input():
         rates = (
-            Rates.of(domain.value).total(question.value)
+            Rates.of(domain).total(question)
             if yearly_decline is None
             else UncertainRate.certain(LogRate.from_decline(yearly_decline / 100))
         )
@@ -167,7 +135,7 @@ def decompose(
     later: Annotated[
         str, typer.Option("--to", metavar="DATE,FLOP,USD/h,TFLOP/s,MFU[,USD]", help="the same, later")
     ],
-    output: Format = OutputFormat.table,
+    output: TableOrJson = "table",
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
     from trainfare.cli.decline_tables import decomposition_table
@@ -193,5 +161,5 @@ def _state(option: str, text: str) -> RunState:
         return RunState(decimal_year(parts[0]), flop, usd_per_hour, tflops * 1e12, utilisation, *stated)
 
 
-def _write(answer: _Document, table: str, output: OutputFormat) -> None:
-    sys.stdout.write(answer.to_json() if output is OutputFormat.json else table)
+def _write(answer: Document, table: str, output: Literal["table", "json"]) -> None:
+    sys.stdout.write(answer.to_json() if output == "json" else table)

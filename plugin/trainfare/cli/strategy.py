@@ -79,10 +79,11 @@ def strategy(
         ranked = _pilots(curves, request_of(fields, "the flags").question)
         write_answer(ranked.to_json() if output == "json" else _pilot_text(ranked), out)
         return
-    if target.endswith(".toml") and config is not None:
+    is_toml = target.endswith(".toml")
+    if is_toml and config is not None:
         raise InputError(f"{target} and --config {config}: give one of them")
     choice = prices.choice()
-    path = Path(target) if target.endswith(".toml") else config
+    path = Path(target) if is_toml else config
     flags = {
         **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
         "purchase": purchase, "max_nodes": max_nodes,
@@ -90,7 +91,7 @@ def strategy(
     given = {name: value for name, value in flags.items() if value is not None}
     base = {} if path is None else read_strategy_file(path)
     request = request_of({**base, **given}, "the flags" if path is None else str(path))
-    if path is not None and target == str(path):
+    if path is not None and is_toml:
         if request.target is None:
             raise InputError(f'{target}: names no job: add target = "train.py:job"')
         target = _beside(path, request.target)

@@ -202,6 +202,7 @@ def test_usage_errors_end_with_2(script: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.toml"
     empty.write_text("", encoding="utf-8")
     assert run(empty) == 2
+    assert run(f"{tmp_path}/./empty.toml") == 2
     assert run(empty, "--config", empty) == 2
     assert run(f"{script}:sized", "--checkpoint", "nearby") == 2
 
