@@ -1,4 +1,4 @@
-"""The training that `trainfare demo` meters: a small residual network on scikit-learn's handwriting."""
+"""The training run of `trainfare demo`: a small residual network on the digits data set of scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainfare.meter.callback import FareMeter
+from trainfare.meter import FareMeter
 
 __all__ = ["DigitsClassifier", "digits_loader", "train_and_meter"]
 
-_DATASETS = import_module("sklearn.datasets")  # ships no types
+_DATASETS = import_module("sklearn.datasets")  # by name, because the package has no type annotations
 
 PLANNED_EPOCHS = 300
+"""Epochs of the run that is priced; a chosen value, far more than the demo trains."""
 METERED_STEPS = 18
+"""Steps that are trained: the 14 that FareMeter needs by default (3 warm-up, 1 traced, 10 measured), and 4 more."""
 BATCH_SIZE = 64
+"""A usual batch size for small images."""
 IMAGE_PIXELS = 32
+"""Width and height to which the 8x8 scans are enlarged: the size of CIFAR images."""
 
 
 class ResidualBlock(nn.Module):
@@ -45,7 +49,7 @@ class ResidualBlock(nn.Module):
 
 
 class DigitsClassifier(pl.LightningModule):
-    """A residual network of 0.3 M parameters for (batch, 1, 32, 32) images of ten digits."""
+    """A residual network of 0.3 M parameters that classifies (batch, 1, 32, 32) images of the ten digits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class DigitsClassifier(pl.LightningModule):
         )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy of one batch."""
+        """Return the cross-entropy of one batch."""
         del batch_idx
         images, labels = batch
         loss = functional.cross_entropy(self.network(images), labels)
@@ -69,12 +73,12 @@ class DigitsClassifier(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW at the learning rate that suits this size."""
+        """Return AdamW with its default learning rate."""
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
 def digits_loader() -> DataLoader[tuple[Tensor, ...]]:
-    """1,797 real 8x8 scans that ship inside scikit-learn, enlarged to 32x32."""
+    """Return a loader of the 1,797 scans of 8x8 pixels in scikit-learn, enlarged to 32x32."""
     digits = _DATASETS.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16.0
     images = functional.interpolate(images, size=(IMAGE_PIXELS, IMAGE_PIXELS), mode="bilinear")
@@ -83,7 +87,7 @@ def digits_loader() -> DataLoader[tuple[Tensor, ...]]:
 
 
 class StopAfter(pl.Callback):
-    """Ends the demo after a few steps; the plan that FareMeter prices is the whole of `PLANNED_EPOCHS`."""
+    """Stops the run after `steps` steps; FareMeter still prices all of `PLANNED_EPOCHS`."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -97,12 +101,12 @@ class StopAfter(pl.Callback):
 
 def train_and_meter(report_dir: Path) -> None:
     """
-    Train for a few real steps of a long plan, metered; the reports go to `report_dir`.
+    Train for `METERED_STEPS` steps with FareMeter, which writes its report to `report_dir`.
 
     Args:
         report_dir: an existing folder.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips are not ours to repeat
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # hides its tips and device list
     pl.seed_everything(7, verbose=False)
     trainer = pl.Trainer(
         accelerator="cpu",
