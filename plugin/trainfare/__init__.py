@@ -15,14 +15,14 @@ from trainfare_core._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from trainfare.job.training_job import TrainingJob
-    from trainfare.meter.callback import FareMeter
+    from trainfare.meter import FareMeter
     from trainfare.prelaunch.job_trace import trace_job
     from trainfare.recommendation import recommend
 
 __all__ = ["FareMeter", "TrainingJob", "recommend", "trace_job"]
 
 _HOMES = {
-    "FareMeter": "trainfare.meter.callback",
+    "FareMeter": "trainfare.meter",
     "TrainingJob": "trainfare.job.training_job",
     "recommend": "trainfare.recommendation",
     "trace_job": "trainfare.prelaunch.job_trace",

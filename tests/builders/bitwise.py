@@ -1,11 +1,12 @@
 """
-The bitwise runner: train scenarios with or without FareMeter and print a hash of everything training leaves.
+Train scenarios with or without FareMeter and print a hash of each result of the training.
 
     python tests/builders/bitwise.py accumulate bf16 --meter
 
-Used by tests/contract/test_bitwise.py and by scripts/loss_compare.py. One process, one arm: nothing of the other
-arm can leak in. Scenarios of one arm may share a process, as fits of a sweep do; `ddp` has its own. The fingerprint covers every loss, the batch order, weights, buffers, optimizer state and the Python,
-NumPy and torch generators at the end.
+Used by tests/contract/test_bitwise.py and scripts/loss_compare.py. The arms with and without FareMeter run in
+separate processes, so that neither can influence the other. Scenarios of one arm may share a process; `ddp` starts
+processes of its own. The fingerprint covers every loss, the batch order, weights, buffers, optimizer state and the
+final states of the Python, NumPy and torch generators.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ SCENARIOS = (
 
 
 class Noise(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Samples made from their index and augmented from the global generators, so that any draw of ours would show."""
+    """Samples computed from their index, plus noise from the global generators, which shows any additional draw."""
 
     def __len__(self) -> int:
         return 64
@@ -86,21 +87,21 @@ class Body(nn.Module):
 
 
 class Recorder(pl.LightningModule):
-    """Trains `Body` and writes down each loss and the order of the samples."""
+    """Trains `Body` and records each loss and the order of the samples."""
 
     def __init__(self, scenario: str) -> None:
         super().__init__()
         self.scenario = scenario
         self.body = Body(scenario)
         self.automatic_optimization = scenario != "manual_two_optimizers"
-        self.seen: list[Tensor] = []
+        self.recorded: list[Tensor] = []
         if scenario == "compiled":
             self.body = torch.compile(self.body, backend="eager")  # type: ignore[assignment]
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor | None:
         images, labels, order = batch
         loss = functional.cross_entropy(self.body(images), labels)
-        self.seen += [order, loss.detach().clone()]
+        self.recorded += [order, loss.detach().clone()]
         self.log("loss", loss)
         if self.automatic_optimization:
             return loss
@@ -125,7 +126,7 @@ class Recorder(pl.LightningModule):
 
 
 def trainer_for(scenario: str, folder: Path, callbacks: list[pl.Callback], max_epochs: int = 2) -> pl.Trainer:
-    """The Trainer of one scenario; deterministic, CPU only, quiet."""
+    """Return the Trainer of one scenario: deterministic, on the CPU, without output."""
     options: dict[str, Any] = {
         "accumulate": {"accumulate_grad_batches": 4},
         "bf16": {"precision": "bf16-mixed"},
@@ -148,9 +149,9 @@ def trainer_for(scenario: str, folder: Path, callbacks: list[pl.Callback], max_e
 
 
 def fingerprint(module: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
-    """SHA-256 of each thing that training leaves behind, and the step count."""
+    """Return the SHA-256 of each result of the training, the step count and the status."""
     states = {
-        "losses_and_order": b"".join(tensor.numpy().tobytes() for tensor in module.seen),
+        "losses_and_order": b"".join(tensor.numpy().tobytes() for tensor in module.recorded),
         "weights": b"".join(t.detach().contiguous().numpy().tobytes() for t in module.state_dict().values()),
         "optimizer": b"".join(
             value.numpy().tobytes()
@@ -186,7 +187,7 @@ def run_arm(scenario: str, *, meter: bool, folder: Path) -> dict[str, Any]:
 
 
 def callbacks_for(meter: bool, folder: Path) -> list[pl.Callback]:
-    """The arm's callbacks; importing FareMeter at all belongs to the metered arm alone."""
+    """Return the arm's callbacks; only the metered arm imports FareMeter."""
     if not meter:
         return []
     from trainfare import FareMeter
@@ -200,10 +201,10 @@ def arm(scenarios: Sequence[str], folder: Path, *, meter: bool) -> dict[str, dic
     command = [sys.executable, __file__, *scenarios, "--folder", str(folder), *(["--meter"] if meter else [])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    seen = dict(json.loads(line.removeprefix(MARK)) for line in lines)
-    if set(seen) != set(scenarios):
+    results = dict(json.loads(line.removeprefix(MARK)) for line in lines)
+    if set(results) != set(scenarios):
         raise RuntimeError(f"{scenarios}: the run failed\n{done.stdout}{done.stderr}")
-    return seen
+    return results
 
 
 def main() -> None:

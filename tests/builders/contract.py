@@ -1,4 +1,4 @@
-"""Small real runs for tests/contract: a module that writes down what it saw, a Trainer, and what was left behind."""
+"""Small training runs for tests/contract, and records of their results and of process-wide state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainfare import FareMeter
-from trainfare.meter.fit_meter import Meter
+from trainfare.meter.fit_meter import FitMeter
 from trainfare.meter.services import MeterServices
 
 QUIET: dict[str, Any] = {
@@ -38,12 +38,13 @@ QUIET: dict[str, Any] = {
     "enable_model_summary": False,
 }
 BATCHES = 8
+"""Batches in an epoch."""
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 class Samples(Dataset[Tensor]):
-    """Eight batches of two samples, each made from its index."""
+    """Samples for `BATCHES` batches of two; each sample is computed from its index."""
 
     def __len__(self) -> int:
         return 2 * BATCHES
@@ -53,12 +54,12 @@ class Samples(Dataset[Tensor]):
 
 
 def loader() -> DataLoader[Tensor]:
-    """The samples, shuffled, two at a time."""
+    """Return a loader of shuffled batches of two samples."""
     return DataLoader(Samples(), batch_size=2, shuffle=True)
 
 
-class Repeat:
-    """The same batch, so many times: a loader that costs nothing."""
+class RepeatedBatch:
+    """A loader that returns one batch again and again, so that loading costs no time."""
 
     def __init__(self, batches: int) -> None:
         self.batches = batches
@@ -73,10 +74,12 @@ class Repeat:
 
 class Tiny(pl.LightningModule):
     """
-    Two linear layers with dropout; writes down every loss.
+    Two linear layers with dropout; records every loss.
 
-    `before_step(module, batch_idx)` runs at the start of each training step: the place where a user's own code
-    raises, stops or looks around. `loss` replaces the loss, e.g. by NaN.
+    Args:
+        before_step: called with (module, batch_idx) at the start of each training step, as code of the user that
+            may raise or stop the run.
+        loss: replaces the loss, e.g. by NaN.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Tiny(pl.LightningModule):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run left behind; `same` is what FareMeter must not have changed."""
+    """Results of one run; `comparable` is what FareMeter must not change."""
 
     status: str
     steps: int
@@ -122,13 +125,13 @@ class Outcome:
     modes: dict[str, Any]
 
     @property
-    def same(self) -> tuple[Any, ...]:
-        """The part to compare with a run without FareMeter."""
+    def comparable(self) -> tuple[Any, ...]:
+        """The results to compare with a run without FareMeter."""
         return (self.status, self.steps, self.losses, self.fingerprint, self.error, self.profiler)
 
 
 def torch_modes() -> dict[str, Any]:
-    """What torch has standing: dispatch and function modes, the compiler's stance, saved-tensor and step hooks."""
+    """Return torch's active dispatch and function modes, compiler stance, saved-tensor hooks and step hooks."""
     from torch.optim import optimizer
     from torch.overrides import _get_current_function_mode_stack
     from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -144,7 +147,7 @@ def torch_modes() -> dict[str, Any]:
     }
 
 
-NOTHING_STANDS = {
+NO_MODES = {
     "dispatch": [],
     "function": [],
     "stance": "default",
@@ -162,7 +165,7 @@ def fit(
     validate: bool = True,
     **options: Any,
 ) -> Outcome:
-    """Seed, train two epochs (or what `options` say), and return what is left; never raises what the run raises."""
+    """Seed, train for two epochs unless `options` say otherwise, and return the results, an exception included."""
     torch.set_num_threads(1)
     seed()
     module = make_module()
@@ -209,17 +212,17 @@ def fit(
 
 
 def seed() -> None:
-    """The same start for every arm."""
+    """Seed the random generators of Python, NumPy and torch."""
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
 
 
-# FareMeter with another outside world.
+# FareMeter with replaced services.
 
 
-def harmless(**changes: Any) -> MeterServices:
-    """Services that neither write, print nor rank, so that a test of training is quick; `changes` replace some."""
+def fake_services(**changes: Any) -> MeterServices:
+    """Return services that do not write, print or rank, so that a test is fast; `changes` replace single ones."""
     quiet = {
         "say": lambda line: None,
         "recommend": lambda profile, settings: SimpleNamespace(options=()),
@@ -227,22 +230,25 @@ def harmless(**changes: Any) -> MeterServices:
         "write_reports": lambda answer, profile, folder, as_of: (folder / "trainfare-report.html",),
         "show": lambda answer, profile, as_of: None,
         "markdown": lambda answer, profile, as_of: "",
-        "usd_per_hour": lambda machine: 1.0,
+        "usd_per_hour": lambda machine, lock: 1.0,
+        "write_curve": lambda curve, folder: folder / "trainfare-curve.json",
         "today": lambda: date(2026, 1, 1),
     }
     return replace(MeterServices(), **{**quiet, **changes})
 
 
-def meter(outside: MeterServices | None = None, **arguments: Any) -> FareMeter:
-    """A FareMeter with a short window in another outside world."""
-    kind = type("FareMeter", (FareMeter,), {"services": outside or harmless()})
+def meter(services: MeterServices | None = None, **arguments: Any) -> FareMeter:
+    """Return a FareMeter with a window of 3 steps and these services, by default `fake_services()`."""
+    kind = type("FareMeter", (FareMeter,), {"services": services or fake_services()})
     return kind(**{"warmup_steps": 1, "measure_steps": 3, **arguments})
 
 
-class Broken:
-    """A meter whose member `name` raises `error`; counts how often it was reached. Everything else is the real meter's."""
+class FailingMeter:
+    """A meter whose member `name` raises `error` and counts its uses in `hits`; other members are the real meter's."""
 
-    def __init__(self, inner: Meter, name: str, error: Callable[[], BaseException], hits: list[str]) -> None:
+    def __init__(
+        self, inner: FitMeter, name: str, error: Callable[[], BaseException], hits: list[str]
+    ) -> None:
         self.__dict__.update(inner=inner, name=name, error=error, hits=hits)
 
     def __getattr__(self, name: str) -> Any:
@@ -262,23 +268,23 @@ class Broken:
         raise self.error()
 
 
-def broken_meter(member: str, error: Callable[[], BaseException]) -> tuple[FareMeter, list[str]]:
-    """A FareMeter whose inner meter fails at one member, and the list of how often it did."""
+def failing_meter(member: str, error: Callable[[], BaseException]) -> tuple[FareMeter, list[str]]:
+    """Return a FareMeter whose inner meter fails at one member, and the list with one entry for each failure."""
     hits: list[str] = []
 
-    class Breaking(FareMeter):
-        # The name is part of the key under which Lightning keeps the state of a callback.
+    class FailingFareMeter(FareMeter):
+        # Lightning uses the name in the key of the callback's state.
         __qualname__ = "FareMeter"
-        services = harmless()
+        services = fake_services()
 
         def make_meter(self) -> Any:
-            return Broken(super().make_meter(), member, error, hits)
+            return FailingMeter(super().make_meter(), member, error, hits)
 
-    return Breaking(warmup_steps=1, measure_steps=3), hits
+    return FailingFareMeter(warmup_steps=1, measure_steps=3), hits
 
 
 def hooks_of(kind: type) -> list[str]:
-    """Every method of Lightning's Callback that a class of ours overrides."""
+    """Return the names of the methods of Lightning's Callback that a class overrides."""
     return sorted(
         name
         for name in dir(pl.Callback)
@@ -292,7 +298,7 @@ def hooks_of(kind: type) -> list[str]:
 
 
 def process_state() -> dict[str, Any]:
-    """Everything global that a well-behaved callback leaves as it was."""
+    """Return the process-wide state that a callback must not change."""
     return {
         "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
         "log_handlers": list(logging.root.handlers),
@@ -326,14 +332,14 @@ def process_state() -> dict[str, Any]:
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """Compare the process-wide state at the end of a block with that at its start."""
+    """Assert that the process-wide state is the same at the end of a block as at its start."""
     before = process_state()
     yield
     assert changes(before, process_state()) == {}
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
-    """What differs between two states; of a mapping only the entries that do."""
+    """Return the differences of two states; of a mapping only the entries that differ."""
 
     def shown(name: str) -> str:
         old, new = before[name], after[name]

@@ -1,5 +1,5 @@
 """
-A fresh interpreter that sees only some of the installed packages: folders of links stand in for site-packages.
+A new interpreter that finds only some of the installed packages, through a folder of links to them.
 
     python -I -S -c "import sys; sys.path.append(OVERLAY); ..."
 """
@@ -20,18 +20,18 @@ MARK = "SEEN "
 
 def overlay(folder: Path, hidden: tuple[str, ...]) -> Path:
     """
-    Link every installed package into `folder`, but for the hidden ones and their metadata, and our own packages.
+    Link our own packages, and every installed package but the hidden ones with their metadata, into `folder`.
 
     Args:
         folder: an empty folder.
         hidden: import names, e.g. `pytorch_lightning`; their distributions are hidden under the same name.
     """
-    out_of_sight = {*hidden, *OURS}
+    left_out = {*hidden, *OURS}
     for key in ("purelib", "platlib"):
         for path in Path(sysconfig.get_paths()[key]).iterdir():
             name = path.name.partition("-")[0] if path.name.endswith(".dist-info") else path.name
             link = folder / path.name
-            if (name.replace("-", "_") in out_of_sight and name != "trainfare") or path.suffix == ".pth":
+            if (name.replace("-", "_") in left_out and name != "trainfare") or path.suffix == ".pth":
                 continue
             if not link.exists():
                 link.symlink_to(path)
@@ -46,7 +46,7 @@ def overlay(folder: Path, hidden: tuple[str, ...]) -> Path:
 
 
 def run_there(site: Path, script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script in an interpreter whose only packages are those of `site`; it prints one line of JSON after MARK."""
+    """Run a script with the packages of `site` only, and return the JSON that it prints in one line after MARK."""
     start = f"import sys; sys.path.append({str(site)!r})\n"
     command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", start + script, *arguments]
     done = subprocess.run(command, cwd=site.parent, capture_output=True, text=True, timeout=200, check=False)

@@ -1,4 +1,4 @@
-"""Modules, data and Trainers for the callback's tests: small, real, and driven by a clock that only we turn."""
+"""Small modules, data and Trainers for the callback's tests, timed by a fake clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from builders.recommendations import recommendation
-from trainfare.meter.callback import FareMeter
+from trainfare.meter import FareMeter
 from trainfare.meter.services import MeterServices
 from trainfare_core.job_profile import JobProfile
 
@@ -35,11 +35,11 @@ quiet = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
 ]
-"""What Lightning itself warns of in runs this small."""
+"""Warnings that Lightning gives in such small runs."""
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that only `advance` moves."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -49,12 +49,12 @@ class Clock:
         return self.now_s
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         self.now_s += seconds
 
 
 class Rows(Dataset[Tensor]):
-    """Rows of 8 numbers made from their index; each costs `load_s` on the clock."""
+    """Rows of 8 numbers computed from their index; loading one takes `load_s` by the clock."""
 
     def __init__(self, rows: int = 64, clock: Clock | None = None, load_s: float = 0.0) -> None:
         self.rows = rows
@@ -91,7 +91,7 @@ def stream(rows: int = 64, batch_size: int = 4) -> DataLoader[Tensor]:
 
 
 class ClockedSGD(torch.optim.SGD):
-    """SGD whose update costs 2 ms on the clock."""
+    """SGD whose update takes 2 ms by the clock."""
 
     clock: Clock | None = None
 
@@ -109,7 +109,7 @@ def module_class(namespace: str = "pytorch_lightning") -> type:
     pl = importlib.import_module(namespace)
 
     class Tiny(pl.LightningModule):  # type: ignore[misc, name-defined]
-        """One layer. On a clock: transfer 3 ms, forward 7 ms, backward 4 ms, optimizer 2 ms, validation 50 ms."""
+        """A small network. By the clock: transfer 3 ms, forward 7, backward 4, optimizer 2, validation 50."""
 
         def __init__(self, clock: Clock | None = None, optimizers: int = 1, **behaviour: Any) -> None:
             super().__init__()
@@ -133,7 +133,7 @@ def module_class(namespace: str = "pytorch_lightning") -> type:
 
         def training_step(self, batch: Tensor, batch_idx: int) -> Tensor | None:
             if self.trainer.global_step == self.behaviour.get("raise_at") and "error" in self.behaviour:
-                # Once: the fake copy of this module, traced at the end, does not stumble again.
+                # Once only, so that the fake copy of this module can be traced at the end.
                 raise self.behaviour.pop("error")
             self._pass(0.007)
             loss = self._loss(batch)
@@ -170,8 +170,8 @@ def module_class(namespace: str = "pytorch_lightning") -> type:
 Tiny: Any = module_class()
 
 
-class Kept(Logger):
-    """Keeps what it is given."""
+class RecordingLogger(Logger):
+    """A logger that records the `fare/*` metrics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,14 +193,14 @@ class Kept(Logger):
             self.rows.append((step, dict(metrics)))
 
 
-class World:
-    """The outside world of a meter, recorded: what was said, asked, written."""
+class MeterHarness:
+    """Makes FareMeters whose services record the printed lines, the priced profiles and the shown reports."""
 
     def __init__(self, clock: Callable[[], float] | None = None, **services: Any) -> None:
         self.lines: list[str] = []
         self.profiles: list[JobProfile] = []
         self.shown = 0
-        given = {
+        replaced = {
             "today": lambda: date(2026, 9, 1),
             "say": self.lines.append,
             "recommend": self._recommend,
@@ -208,7 +208,7 @@ class World:
             **({"now": clock} if clock is not None else {}),
             **services,
         }
-        self.services = MeterServices(**given)
+        self.services = MeterServices(**replaced)
 
     def _recommend(self, profile: JobProfile, settings: Any) -> Any:
         del settings
@@ -220,18 +220,18 @@ class World:
 
     @property
     def profile(self) -> JobProfile:
-        """The one profile that was priced."""
+        """The priced profile; fails unless there is exactly one."""
         assert len(self.profiles) == 1, self.lines
         return self.profiles[0]
 
     def meter(self, folder: Path, **arguments: Any) -> FareMeter:
-        """Return a FareMeter in this world that writes to `folder`."""
+        """Return a FareMeter with these services that writes to `folder`."""
         kind = type("FareMeter", (FareMeter,), {"services": self.services})
         return kind(**{"report_dir": str(folder), **arguments})  # type: ignore[no-any-return]
 
 
 def trainer(folder: Path, *callbacks: Any, namespace: str = "pytorch_lightning", **options: Any) -> Any:
-    """Return a silent CPU Trainer of one namespace that keeps no logs and no checkpoints unless told to."""
+    """Return a CPU Trainer of one namespace, without output, loggers and checkpoints by default."""
     pl = importlib.import_module(namespace)
     defaults: dict[str, Any] = {
         "accelerator": "cpu",
@@ -249,11 +249,11 @@ def trainer(folder: Path, *callbacks: Any, namespace: str = "pytorch_lightning",
         return pl.Trainer(**{**defaults, **options})
 
 
-def of_ours(warned: Any) -> list[str]:
-    """Return the warnings that FareMeter gave, among those that were caught."""
+def fare_meter_warnings(warned: Any) -> list[str]:
+    """Return the messages of FareMeter among the caught warnings."""
     return [str(warning.message) for warning in warned if "FareMeter" in str(warning.message)]
 
 
-def nothing_left_behind(of: Any) -> bool:
-    """Tell whether torch's dispatch-mode stack is empty and the Trainer has its own profiler."""
+def is_restored(of: Any) -> bool:
+    """Return whether torch's dispatch-mode stack is empty and the Trainer has its own profiler."""
     return not _get_current_dispatch_mode_stack() and type(of.profiler).__name__ == "PassThroughProfiler"

@@ -1,4 +1,4 @@
-"""Small and large real models for tests, written out so that their FLOPs can be checked by hand."""
+"""Small and large models for tests, written out so that their FLOPs can be checked by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SmallCnn(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention in two spellings: fused (`sdpa`) and written out (`eager`)."""
+    """Causal self-attention in two implementations: fused (`sdpa`) and written out (`eager`)."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, *, bias: bool, how: str, rotary: bool) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Gpt2Block(nn.Module):
 
 
 class Gpt2(nn.Module):
-    """GPT-2; 124M as it stands. The head shares the token embedding."""
+    """GPT-2, by default of 124M parameters. The head shares the token embedding."""
 
     def __init__(
         self, layers: int = 12, width: int = 768, heads: int = 12, vocabulary: int = 50_257, context: int = 1024,
@@ -118,7 +118,7 @@ class LlamaBlock(nn.Module):
 
 
 class Llama(nn.Module):
-    """A Llama-like decoder; 7B as it stands. `checkpointed` recomputes each block in backward."""
+    """A Llama-like decoder, by default of 7B parameters. `checkpointed` recomputes each block in backward."""
 
     def __init__(
         self, layers: int = 32, width: int = 4096, hidden: int = 11_008, heads: int = 32, kv_heads: int | None = None,
@@ -156,7 +156,7 @@ class SmallLstm(nn.Module):
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer and a trainable update of low rank beside it."""
+    """A frozen linear layer plus a trainable update of low rank."""
 
     def __init__(self, inputs: int, outputs: int, rank: int) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 """
-Two processes under gloo that train with and without FareMeter, and count every collective call.
+Train in two processes under gloo, with and without FareMeter, and count every collective call.
 
     python tests/builders/ranks.py FOLDER --fail-in-step            Lightning's launcher starts the second process
     python tests/builders/ranks.py FOLDER --slow-rank 1              that rank's forward takes four times as long
@@ -59,7 +59,7 @@ counted: Counter[str] = Counter()
 
 
 def count_collectives() -> None:
-    """Wrap the collectives of torch.distributed before anybody has imported them."""
+    """Wrap the collectives of torch.distributed; call it before another module imports them."""
     import torch.distributed as dist
 
     for name in COLLECTIVES:
@@ -77,7 +77,7 @@ def _counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    """Train a plain arm, then a metered one, in the same two processes."""
+    """Train without FareMeter, then with it, in the same two processes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fail-in-step", action="store_true")
@@ -95,7 +95,7 @@ def main() -> None:
 
     clock = Clock()
 
-    def take_time(module: Any, batch_idx: int) -> None:
+    def advance_clock(module: Any, batch_idx: int) -> None:
         clock.advance(0.020 if module.global_rank == arguments.slow_rank else 0.005)
 
     def fail(module: Any, batch_idx: int) -> None:
@@ -107,9 +107,9 @@ def main() -> None:
         named = {} if start is None else {"start_method": start}
         return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=20), **named)
 
-    seen: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     clocked = arguments.slow_rank is not None
-    before = fail if arguments.fail_in_step else take_time if clocked else None
+    before = fail if arguments.fail_in_step else advance_clock if clocked else None
     alone = before is not None or arguments.strategy != "ddp"
     for arm in ["metered"] if alone else ["warm_up", "plain", "metered"]:
         counted.clear()
@@ -117,13 +117,13 @@ def main() -> None:
         callbacks = [_meter(arguments.folder, clock if clocked else None)] if arm == "metered" else []
         module = contract.Tiny if before is None else (lambda: contract.Tiny(before))
         outcome = contract.fit(callbacks, module, devices=2, strategy=strategy())
-        seen[arm] = {
+        results[arm] = {
             **dataclasses.asdict(outcome),
             "counted": dict(sorted(counted.items())),
             "sequence": _sequence(dist) - started if dist.is_initialized() else None,
         }
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    (arguments.folder / f"rank-{rank}.json").write_text(json.dumps(seen))
+    (arguments.folder / f"rank-{rank}.json").write_text(json.dumps(results))
 
 
 def _sequence(dist: Any) -> int:

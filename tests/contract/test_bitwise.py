@@ -1,4 +1,4 @@
-"""Training is never harmed: with and without the meter, training leaves bitwise the same behind."""
+"""The results of training are bitwise equal with and without FareMeter."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ TOGETHER = tuple(name for name in bitwise.SCENARIOS if name not in ALONE)
 
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, Path, Path]]:
-    """Every scenario's two fingerprints and folders: one process per arm, and one more for what needs its own."""
+    """Return each scenario's two fingerprints and folders; one process for each arm, and one more for `ddp`."""
     plain_dir, metered_dir = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("metered")
-    seen: dict[str, tuple[Any, Any, Path, Path]] = {}
+    results: dict[str, tuple[Any, Any, Path, Path]] = {}
     with ThreadPoolExecutor(2) as pool:
         for group in (TOGETHER, *((name,) for name in ALONE)):
             plain = pool.submit(bitwise.arm, group, plain_dir, meter=False)
             metered = pool.submit(bitwise.arm, group, metered_dir, meter=True)
             for name in group:
                 folders = (plain_dir / name, metered_dir / name)
-                seen[name] = (plain.result()[name], metered.result()[name], *folders)
-    return seen
+                results[name] = (plain.result()[name], metered.result()[name], *folders)
+    return results
 
 
 @pytest.mark.parametrize("scenario", bitwise.SCENARIOS)
 def test_losses_weights_and_generators_are_the_same(
     scenario: str, arms: dict[str, tuple[Any, Any, Path, Path]]
 ) -> None:
-    """Losses, batch order, weights, optimizer state and RNG states do not know that they were metered."""
+    """Losses, batch order, weights, optimizer state and random generators are bitwise equal."""
     plain, metered, plain_dir, metered_dir = arms[scenario]
     assert plain == metered
     assert plain["status"] == "TrainerStatus.FINISHED"
     profile = json.loads((metered_dir / "trainfare-profile.json").read_text())
-    assert profile["measured"]["steps"] == 4, "the callback was not at work, so the comparison says nothing"
+    assert profile["measured"]["steps"] == 4, "the callback did not measure, so the comparison proves nothing"
     assert profile["operations"]
     assert not (plain_dir / "trainfare-profile.json").exists()
 
 
-def test_the_runner_sees_one_draw(tmp_path: Path) -> None:
-    """A callback that draws a single random number is caught: the fingerprint has teeth."""
+def test_the_fingerprint_detects_one_random_draw(tmp_path: Path) -> None:
+    """A callback that draws one random number changes the fingerprint."""
     code = (
         "import sys, json, torch, pytorch_lightning as pl\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Checkpoints do not depend on FareMeter: written with it they load without it, and the other way round."""
+"""Checkpoints written with FareMeter load without it, and the other way round."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from builders import contract
 from builders.contract import Tiny
 from trainfare import FareMeter
 
-CEILING_BYTES = 4096
+MAX_STATE_BYTES = 4096
+"""A chosen limit: small beside any model, and far above the state of two numbers."""
 
 
 def saving(path: Path, at: int) -> Callable[[], Tiny]:
-    """A module whose run is saved after so many batches, and goes on."""
+    """Return the maker of a module that saves a checkpoint after `at` batches and trains on."""
 
     def save(module: Any, batch_idx: int) -> None:
         if len(module.losses) == at:
@@ -31,7 +32,7 @@ def saving(path: Path, at: int) -> Callable[[], Tiny]:
 
 
 def primitives_only(value: Any) -> bool:
-    """Whether a state holds nothing but what every unpickler and JSON know."""
+    """Return whether a state consists of dicts, lists, numbers, strings, bools and None only."""
     if type(value) is dict:
         return all(type(key) is str and primitives_only(item) for key, item in value.items())
     if type(value) is list:
@@ -45,7 +46,7 @@ def primitives_only(value: Any) -> bool:
 def test_a_checkpoint_loads_with_and_without_the_meter(
     at: int, save_with: bool, resume_with: bool, tmp_path: Path
 ) -> None:
-    """All four ways, in and after the watched step: resumed training is bitwise that of a run that never met FareMeter."""
+    """Resumed training is bitwise that of a run without FareMeter, whether it saved, resumed, both or neither."""
 
     def resumed(path: Path, *, save: bool, resume: bool) -> contract.Outcome:
         first = contract.fit([contract.meter()] if save else [], saving(path, at))
@@ -55,12 +56,12 @@ def test_a_checkpoint_loads_with_and_without_the_meter(
     mixed = resumed(tmp_path / "mixed.ckpt", save=save_with, resume=resume_with)
     plain = resumed(tmp_path / "plain.ckpt", save=False, resume=False)
     assert plain.status == "TrainerStatus.FINISHED"
-    assert mixed.same == plain.same
+    assert mixed.comparable == plain.comparable
     assert mixed.warned == ()
 
 
-def test_a_checkpoint_differs_only_by_our_few_numbers(tmp_path: Path) -> None:
-    """torch.load with weights_only, its default, reads it; it holds one entry of ours and all others unchanged."""
+def test_a_checkpoint_differs_only_by_the_state_of_fare_meter(tmp_path: Path) -> None:
+    """torch.load reads it with weights_only; it has one entry of FareMeter, and all others are unchanged."""
     contract.fit([contract.meter()], saving(tmp_path / "with.ckpt", 12))
     contract.fit([], saving(tmp_path / "without.ckpt", 12))
     mine = torch.load(tmp_path / "with.ckpt", weights_only=True)
@@ -75,27 +76,31 @@ def test_a_checkpoint_differs_only_by_our_few_numbers(tmp_path: Path) -> None:
 
 
 def test_the_state_stays_small_after_a_long_run() -> None:
-    """However long the run, the state is a few primitives: under 4 KiB and not growing."""
+    """The state is a few primitives below 4 KiB and does not grow with the steps."""
     sizes: dict[int, int] = {}
     callback = contract.meter(usd_per_hour=1.0, budget_usd=1e9)
 
-    def look(module: Any, batch_idx: int) -> None:
+    def check_state(module: Any, batch_idx: int) -> None:
         if batch_idx in (1, 4, 100, 2000):
             state = callback.state_dict()
             assert primitives_only(state)
             sizes[batch_idx] = len(json.dumps(state).encode())
 
     outcome = contract.fit(
-        [callback], lambda: Tiny(look), max_epochs=1, train=contract.Repeat(2001), val_check_interval=50
+        [callback],
+        lambda: Tiny(check_state),
+        max_epochs=1,
+        train=contract.RepeatedBatch(2001),
+        val_check_interval=50,
     )
     assert outcome.error is None
     assert len(sizes) == 4
-    assert max(sizes.values()) <= CEILING_BYTES
+    assert max(sizes.values()) <= MAX_STATE_BYTES
     assert max(sizes.values()) - min(sizes.values()) <= 32
 
 
 def test_the_seconds_of_earlier_sessions_add_up(tmp_path: Path) -> None:
-    """A resumed run has paid for the time of the first session too, and not for the time in between."""
+    """The elapsed time of a resumed run includes the first session and excludes the time between the sessions."""
 
     def session(start_s: float, ckpt: Path | None) -> float:
         reads: list[int] = []
@@ -104,7 +109,7 @@ def test_the_seconds_of_earlier_sessions_add_up(tmp_path: Path) -> None:
             reads.append(1)
             return start_s + len(reads)
 
-        callback = contract.meter(contract.harmless(now=now))
+        callback = contract.meter(contract.fake_services(now=now))
         contract.fit(
             [callback],
             saving(tmp_path / "kept.ckpt", 15) if ckpt is None else Tiny,
@@ -137,25 +142,25 @@ STATES = {
 
 
 @pytest.mark.parametrize("kind", STATES)
-def test_a_state_that_is_not_ours_is_ignored(kind: str, tmp_path: Path) -> None:
-    """A checkpoint whose entry for us is damaged or of another version resumes as if it had none."""
+def test_an_invalid_state_is_ignored(kind: str, tmp_path: Path) -> None:
+    """A checkpoint with a damaged entry, or one of another version, resumes as if it had no entry."""
     contract.fit([], saving(tmp_path / "half.ckpt", 8))
     checkpoint = torch.load(tmp_path / "half.ckpt", weights_only=True)
     checkpoint["callbacks"]["FareMeter"] = STATES[kind]
     torch.save(checkpoint, tmp_path / "half.ckpt")
     plain = contract.fit([], max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
-    callback = contract.meter(contract.harmless(now=lambda: 5.0))
+    callback = contract.meter(contract.fake_services(now=lambda: 5.0))
     outcome = contract.fit([callback], max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
     assert outcome.error is None
-    assert outcome.same == plain.same
+    assert outcome.comparable == plain.comparable
     assert outcome.warned == ()
     assert callback.state_dict()["elapsed_s"] == 0.0
 
 
 @pytest.mark.parametrize("base", [Callback, OtherCallback])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_foreign_callback_with_state_keeps_it(base: Any, first: bool, tmp_path: Path) -> None:
-    """Another callback beside ours, before or after it, of either namespace, saves and gets back its own state."""
+def test_another_stateful_callback_keeps_its_state(base: Any, first: bool, tmp_path: Path) -> None:
+    """Another callback of either namespace, before or after FareMeter, saves and restores its own state."""
 
     class Counter(base):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -180,17 +185,17 @@ def test_a_foreign_callback_with_state_keeps_it(base: Any, first: bool, tmp_path
         return [contract.meter(), other] if first else [other, contract.meter()]
 
     contract.fit(pair(Counter()), saving(tmp_path / "half.ckpt", 8))
-    later = Counter()
-    outcome = contract.fit(pair(later), max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
+    resumed = Counter()
+    outcome = contract.fit(pair(resumed), max_epochs=3, ckpt_path=tmp_path / "half.ckpt")
     assert outcome.error is None
-    assert later.got == {"batches": 8}
-    assert later.batches == 2 * contract.BATCHES
+    assert resumed.got == {"batches": 8}
+    assert resumed.batches == 2 * contract.BATCHES
 
 
-def test_a_resumed_run_reports_the_work_that_is_left(tmp_path: Path) -> None:
-    """The plan of a resumed run counts all steps of the run, and knows how many are done."""
+def test_a_resumed_run_plans_the_whole_run(tmp_path: Path) -> None:
+    """The plan of a resumed run has all steps of the run."""
     profiles: list[Any] = []
-    services = contract.harmless(
+    services = contract.fake_services(
         write_profile=lambda profile, folder: profiles.append(profile) or folder,
         today=lambda: date(2026, 1, 1),
     )
@@ -200,5 +205,5 @@ def test_a_resumed_run_reports_the_work_that_is_left(tmp_path: Path) -> None:
 
 
 def test_the_key_of_the_state_is_the_same_in_every_namespace() -> None:
-    """A checkpoint of one namespace is found again under the other: the key is the class's name, not its bases."""
+    """The key is the class's name, so a checkpoint of one namespace can be resumed under the other."""
     assert FareMeter().state_key == "FareMeter"

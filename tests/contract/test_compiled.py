@@ -1,4 +1,4 @@
-"""Compiled code stays compiled: the watched step neither compiles anything again nor leaves it slower."""
+"""Compiled code is not compiled again and is used in every step but the traced one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEPS = 2 * BATCHES
 
 
 class Backend:
-    """A torch.compile backend that runs graphs as they are, and counts graphs and runs."""
+    """A torch.compile backend that runs graphs unchanged and counts graphs and runs."""
 
     def __init__(self) -> None:
         self.graphs = 0
@@ -33,7 +33,7 @@ class Backend:
 
 
 class CompiledPart(Tiny):
-    """A plain function inside the step is compiled, where no look at the module can find it."""
+    """A module whose step calls a compiled function, which cannot be found by inspecting the module."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def compiled_child(backend: Backend) -> Tiny:
 
 
 class Part(torch.nn.Module):
-    """A module with a forward of its own: torch compiles no container in place."""
+    """A module with its own forward, because torch does not compile a container in place."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         super().__init__()
@@ -90,13 +90,13 @@ def train(make: Callable[[Backend], Any], callbacks: list[Any]) -> tuple[contrac
 
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_compiled_again(way: str) -> None:
-    """The same number of graphs, and every step but at most the watched one runs them."""
+    """The number of graphs is unchanged, and every step but at most the traced one runs them."""
     plain, without = train(WAYS[way], [])
     metered, with_meter = train(WAYS[way], [contract.meter()])
     assert plain.error is None
     assert without.graphs > 0
-    assert metered.same == plain.same
+    assert metered.comparable == plain.comparable
     assert with_meter.graphs == without.graphs
     assert without.runs - without.runs / STEPS <= with_meter.runs <= without.runs
     assert metered.warned == ()
-    assert metered.modes == contract.NOTHING_STANDS
+    assert metered.modes == contract.NO_MODES

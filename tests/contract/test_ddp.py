@@ -1,4 +1,4 @@
-"""Two real processes under gloo: one report, no collective of ours, and no rank waits for another because of us."""
+"""Two processes under gloo: one report, no additional collective, and no additional wait of one rank for another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from builders import ranks
-from builders.contract import NOTHING_STANDS
+from builders.contract import NO_MODES
 from trainfare import FareMeter
 
 FILES = ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]
@@ -21,7 +21,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
 def start(folder: Path, *options: str, before: tuple[str, ...] = ()) -> tuple[str, dict[int, Any]]:
-    """Run both ranks for at most a minute and a half; return what they printed and what each rank wrote."""
+    """Run both ranks with a time-out of 90 s; return the standard output and the JSON of each rank."""
     command = [sys.executable, *before, ranks.__file__, str(folder), *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
     written = {int(path.stem[-1]): json.loads(path.read_text()) for path in folder.glob("rank-*.json")}
@@ -35,8 +35,8 @@ def torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[
     return (folder, *start(folder, before=tuple(TORCHRUN)))
 
 
-def test_no_collective_of_ours(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
-    """Each rank calls exactly the collectives that it calls without FareMeter, and the group counts the same."""
+def test_no_additional_collective(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """Each rank calls the same collectives as without FareMeter; the group's sequence number is the same."""
     _, _, written = torchrun
     for rank in (0, 1):
         plain, metered = written[rank]["plain"], written[rank]["metered"]
@@ -45,19 +45,19 @@ def test_no_collective_of_ours(torchrun: tuple[Path, str, dict[int, Any]]) -> No
         assert sum(plain["counted"].values()) > 0
 
 
-def test_both_ranks_train_as_they_did(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
-    """Losses, weights and generators of both ranks are bitwise the same."""
+def test_both_ranks_train_bitwise_equally(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """Losses, weights and random generators of both ranks are bitwise equal with and without FareMeter."""
     _, _, written = torchrun
     for rank in (0, 1):
         plain, metered = written[rank]["plain"], written[rank]["metered"]
         assert metered["status"] == "TrainerStatus.FINISHED"
         assert (metered["fingerprint"], metered["steps"]) == (plain["fingerprint"], plain["steps"])
-        assert metered["modes"] == NOTHING_STANDS
+        assert metered["modes"] == NO_MODES
         assert metered["warned"] == []
 
 
-def test_rank_0_alone_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
-    """One table, one set of files, for a world of two."""
+def test_only_rank_0_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """Two ranks give one table and one set of files."""
     folder, printed, _ = torchrun
     assert sorted(path.name for path in (folder / "report").iterdir()) == FILES
     assert printed.count("trainfare: wrote ") == 1
@@ -69,27 +69,27 @@ def test_rank_0_alone_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> Non
 
 @pytest.mark.parametrize("slow", [0, 1])
 def test_the_straggler_is_named(tmp_path: Path, slow: int) -> None:
-    """Rank 0 hears from the others at the end, with no collective, and says which one they all wait for."""
+    """Rank 0 compares the ranks at the end, without a collective, and names the slow one in output and profile."""
     printed, _ = start(tmp_path, "--slow-rank", str(slow))
     profile = json.loads((tmp_path / "report" / "trainfare-profile.json").read_text())
-    said = f"rank {slow} is a straggler: 20 ms of data, transfer and forward a step, against 5 ms on the other ranks"
-    assert [note for note in profile["notes"] if said in note]
-    assert printed.count(f"trainfare: {said}") == 1
+    expected = f"rank {slow} is a straggler: 20 ms of data, transfer and forward a step, against 5 ms on the other ranks"
+    assert [note for note in profile["notes"] if expected in note]
+    assert printed.count(f"trainfare: {expected}") == 1
 
 
-def test_ranks_that_work_alike_agree(tmp_path: Path) -> None:
-    """Nobody is named where nobody is slow."""
+def test_equal_ranks_agree(tmp_path: Path) -> None:
+    """Without a slow rank the output says that the ranks agree."""
     printed, _ = start(tmp_path, "--slow-rank", "2")
     assert "trainfare: 2 ranks agree: 5 to 5 ms of data, transfer and forward a step" in printed
     assert "straggler" not in printed
 
 
-def test_a_failing_rank_hangs_nobody(tmp_path: Path) -> None:
-    """Rank 1 raises in its step: rank 0 ends with Lightning's error within a minute, and says what it knows."""
+def test_a_failing_rank_does_not_hang_the_other(tmp_path: Path) -> None:
+    """Rank 1 raises in its step: rank 0 ends with Lightning's error within the time-out and writes its report."""
     printed, written = start(tmp_path, "--fail-in-step")
     for outcome in (written[rank]["metered"] for rank in written):
         assert outcome["status"] == "TrainerStatus.INTERRUPTED"
-        assert outcome["modes"] == NOTHING_STANDS
+        assert outcome["modes"] == NO_MODES
         assert outcome["profiler"] == "the user's"
         assert outcome["warned"] == []
     assert printed.count("trainfare: ") <= 3
@@ -98,14 +98,14 @@ def test_a_failing_rank_hangs_nobody(tmp_path: Path) -> None:
 
 
 def test_spawned_processes_give_one_report(tmp_path: Path) -> None:
-    """With `ddp_spawn` the callback travels by pickle to both processes; rank 0 reports."""
+    """With `ddp_spawn`, which pickles the callback to both processes, rank 0 alone reports."""
     printed, _ = start(tmp_path, "--strategy", "ddp_spawn")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
     assert printed.count("trainfare: wrote ") == 1
 
 
-def test_a_meter_travels() -> None:
-    """A meter can be pickled and copied, as spawning strategies and sweeps do with callbacks."""
+def test_fare_meter_can_be_pickled_and_copied() -> None:
+    """Pickling and copying, as spawning strategies and sweeps do, keep the state."""
     meter = FareMeter(warmup_steps=1, machine="aws:p4d.24xlarge@us-east-1")
     meter.load_state_dict({"version": 1, "elapsed_s": 5.0})
     for other in (pickle.loads(pickle.dumps(meter)), copy.deepcopy(meter)):

@@ -1,4 +1,4 @@
-"""However training ends, torch and the Trainer are left as they were: no mode, no stance, no profiler of ours."""
+"""However training ends, torch's modes, hooks and stance and the Trainer's profiler are restored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.profilers import SimpleProfiler
 
 from builders import contract
-from builders.contract import NOTHING_STANDS, Outcome, Tiny
+from builders.contract import NO_MODES, Outcome, Tiny
 
 
 class Skips(Tiny):
-    """Ends its epoch at one batch, by the hook that Lightning has for it."""
+    """Ends its epoch at one batch by returning -1 from on_train_batch_start."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ MODULES = {
 
 
 class MetricStops(EarlyStopping):
-    """Stops after the first validation, by a metric that gets no better."""
+    """Stops when the metric does not improve in one validation."""
 
     def __init__(self) -> None:
         super().__init__("val", patience=1)
@@ -105,16 +105,16 @@ TRAINERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Spy(Callback):
-    """Stands after FareMeter: notes which of our modes stand where only the watched batch may have them."""
+class ModeRecorder(Callback):
+    """Runs after FareMeter and records torch's modes after each batch and in validation."""
 
     def __init__(self) -> None:
         self.in_validation: list[Any] = []
         self.after_batch: list[Any] = []
-        self.watched = 0
+        self.traced_batches = 0
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.watched += bool(contract.torch_modes()["dispatch"])
+        self.traced_batches += bool(contract.torch_modes()["dispatch"])
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.after_batch.append(contract.torch_modes())
@@ -123,63 +123,65 @@ class Spy(Callback):
         self.in_validation.append(contract.torch_modes())
 
 
-def both(make: Callable[[], Any], **options: Any) -> tuple[Outcome, Outcome, Spy]:
-    """Run without and with FareMeter."""
-    spy = Spy()
-    plain = contract.fit([Spy()], make, **options)
-    return plain, contract.fit([contract.meter(), spy], make, **options), spy
+def both(make: Callable[[], Any], **options: Any) -> tuple[Outcome, Outcome, ModeRecorder]:
+    """Run without and with FareMeter; return both results and the recorder of the metered run."""
+    recorder = ModeRecorder()
+    plain = contract.fit([ModeRecorder()], make, **options)
+    return plain, contract.fit([contract.meter(), recorder], make, **options), recorder
 
 
 @pytest.mark.parametrize("end", MODULES)
-def test_a_run_that_the_module_ends_leaves_nothing(end: str) -> None:
-    """A skipped epoch, an exception, Ctrl-C, a stop: before, in and after the watched step."""
-    plain, metered, spy = both(MODULES[end])
+def test_a_run_ended_by_the_module(end: str) -> None:
+    """A skipped epoch, an exception, Ctrl-C or a stop, before, in and after the traced step: all is restored."""
+    plain, metered, recorder = both(MODULES[end])
     assert (plain.error is None) == end.startswith(("skips", "stops"))
-    assert metered.same == plain.same
-    assert metered.modes == NOTHING_STANDS
+    assert metered.comparable == plain.comparable
+    assert metered.modes == NO_MODES
     assert metered.warned == ()
-    assert all(modes == NOTHING_STANDS for modes in (*spy.after_batch, *spy.in_validation))
+    assert all(modes == NO_MODES for modes in (*recorder.after_batch, *recorder.in_validation))
 
 
 @pytest.mark.parametrize("options", TRAINERS)
-def test_a_run_that_the_trainer_ends_leaves_nothing(options: str) -> None:
-    """Time limits, step limits, nothing to do at all: a report or "not enough steps", never a change."""
-    plain, metered, spy = both(Tiny, **TRAINERS[options])
-    assert metered.same == plain.same
-    assert metered.modes == NOTHING_STANDS
+def test_a_run_ended_by_the_trainer(options: str) -> None:
+    """Time limits, step limits and runs without steps: all is restored, with no warning but for fast_dev_run."""
+    plain, metered, recorder = both(Tiny, **TRAINERS[options])
+    assert metered.comparable == plain.comparable
+    assert metered.modes == NO_MODES
     assert len(metered.warned) == (1 if options == "fast_dev_run" else 0)
-    assert all(modes == NOTHING_STANDS for modes in (*spy.after_batch, *spy.in_validation))
+    assert all(modes == NO_MODES for modes in (*recorder.after_batch, *recorder.in_validation))
 
 
 @pytest.mark.parametrize("options", ["max_steps_1", "no_steps", "no_epochs", "no_batches", "one_batch"])
-def test_a_run_too_short_says_so(options: str) -> None:
-    """What there is is said plainly: how many steps there were and how many are needed."""
+def test_a_run_too_short_prints_the_steps_needed(options: str) -> None:
+    """The output states how many steps there were and how many are needed."""
     lines: list[str] = []
-    contract.fit([contract.meter(contract.harmless(say=lines.append))], Tiny, **TRAINERS[options])
+    contract.fit([contract.meter(contract.fake_services(say=lines.append))], Tiny, **TRAINERS[options])
     assert [line for line in lines if "not enough steps (have " in line], lines
 
 
 @pytest.mark.parametrize("at", [1, 2, 7])
-def test_the_step_is_watched_again_after_a_batch_that_was_cut_off(at: int) -> None:
-    """A batch that never came to its end is forgotten; the profile is made from a whole one."""
+def test_another_step_is_traced_after_a_batch_that_was_cut_off(at: int) -> None:
+    """The trace of a batch without an end is discarded; the profile has the operations of a whole one."""
     profiles: list[Any] = []
-    services = contract.harmless(write_profile=lambda profile, folder: profiles.append(profile) or folder)
+    services = contract.fake_services(
+        write_profile=lambda profile, folder: profiles.append(profile) or folder
+    )
     contract.fit([contract.meter(services)], lambda: Skips(at), max_epochs=12 // at + 2)
     whole: list[Any] = []
-    services = contract.harmless(write_profile=lambda profile, folder: whole.append(profile) or folder)
+    services = contract.fake_services(write_profile=lambda profile, folder: whole.append(profile) or folder)
     contract.fit([contract.meter(services)])
     assert profiles[0].operations == whole[0].operations
 
 
-def test_the_watch_lasts_one_batch() -> None:
-    """One batch of the run is watched, no more."""
-    spy = Spy()
-    contract.fit([contract.meter(), spy])
-    assert spy.watched == 1
+def test_one_batch_is_traced() -> None:
+    """Exactly one batch runs under a dispatch mode."""
+    recorder = ModeRecorder()
+    contract.fit([contract.meter(), recorder])
+    assert recorder.traced_batches == 1
 
 
-def test_early_stopping_leaves_nothing() -> None:
-    """Lightning's own EarlyStopping ends the run by a metric."""
+def test_a_run_ended_by_early_stopping() -> None:
+    """After a stop by Lightning's EarlyStopping all is restored."""
 
     class Flat(Tiny):
         def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -188,12 +190,12 @@ def test_early_stopping_leaves_nothing() -> None:
     plain = contract.fit([MetricStops()], Flat, max_epochs=6)
     metered = contract.fit([MetricStops(), contract.meter()], Flat, max_epochs=6)
     assert plain.steps < 6 * contract.BATCHES
-    assert metered.same == plain.same
-    assert metered.modes == NOTHING_STANDS
+    assert metered.comparable == plain.comparable
+    assert metered.modes == NO_MODES
 
 
-def test_the_users_profiler_hears_every_action(tmp_path: Any) -> None:
-    """The user's profiler gets the same actions, in the same number, as without FareMeter, and is put back."""
+def test_the_users_profiler_gets_every_action(tmp_path: Any) -> None:
+    """The user's profiler gets each action as often as without FareMeter, and is the Trainer's at the end."""
 
     def actions(callbacks: list[Any]) -> dict[str, int]:
         profiler = SimpleProfiler(dirpath=tmp_path, filename="profile")
@@ -205,8 +207,8 @@ def test_the_users_profiler_hears_every_action(tmp_path: Any) -> None:
     assert actions([contract.meter()]) == actions([])
 
 
-def test_a_profiler_that_someone_put_around_ours_stays() -> None:
-    """Whoever wraps the profiler after us keeps the wrapper: we only fall silent."""
+def test_a_profiler_that_wraps_ours_is_kept() -> None:
+    """A profiler that another callback puts around ours stays in the Trainer; ours then only forwards."""
 
     class Wrapper:
         def __init__(self, inner: Any) -> None:
@@ -230,25 +232,25 @@ def test_a_profiler_that_someone_put_around_ours_stays() -> None:
     assert outcome.losses == contract.fit([Wraps()]).losses
 
 
-def test_a_mode_of_the_users_own_stays_where_it_is() -> None:
-    """A dispatch mode that the user keeps on throughout training is neither left nor reordered by us."""
+def test_a_dispatch_mode_of_the_user_is_kept() -> None:
+    """A dispatch mode that is active during the whole training is neither left nor moved."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Theirs(TorchDispatchMode):
+    class UsersMode(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return func(*args, **(kwargs or {}))
 
-    with Theirs():
+    with UsersMode():
         plain, metered, _ = both(Tiny)
-        assert metered.modes == {**NOTHING_STANDS, "dispatch": ["Theirs"]}
-    assert metered.same == plain.same
+        assert metered.modes == {**NO_MODES, "dispatch": ["UsersMode"]}
+    assert metered.comparable == plain.comparable
 
 
 def test_a_second_fit_of_the_same_objects_is_metered_again() -> None:
-    """The callback can be used for several runs, the earlier one ended early included."""
+    """The callback can be used for several runs, also after one that ended early."""
     profiles: list[Any] = []
     callback = contract.meter(
-        contract.harmless(write_profile=lambda profile, folder: profiles.append(profile) or folder)
+        contract.fake_services(write_profile=lambda profile, folder: profiles.append(profile) or folder)
     )
     contract.fit([callback], in_step(9, fail))
     contract.fit([callback])

@@ -1,4 +1,4 @@
-"""Training is never harmed: whatever fails inside FareMeter costs the measurement and one warning, nothing else."""
+"""A failure inside FareMeter ends the measurement with one warning and does not change the training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning import Callback
 
 from builders import contract
-from builders.contract import NOTHING_STANDS, Outcome, Tiny
+from builders.contract import NO_MODES, Outcome, Tiny
 from trainfare import FareMeter
 from trainfare.meter.services import MeterServices
 
@@ -32,23 +32,23 @@ FAULTS: dict[str, Callable[[], BaseException]] = {
     "unprintable": lambda: Unprintable(),
 }
 HOOKS = contract.hooks_of(FareMeter)
-MEMBERS = {"state_dict": "elapsed_s", "load_state_dict": "carried_s"}
+MEMBERS = {"state_dict": "elapsed_s", "load_state_dict": "earlier_sessions_s"}
 QUIET_FAULTS = {"load_state_dict"}
 
 
 class Unprintable(Exception):
-    """An error that cannot even be shown."""
+    """An error whose message cannot be read."""
 
     def __str__(self) -> str:
         raise ValueError("no text")
 
 
 class UsersFaultError(Exception):
-    """What the user's own code raises."""
+    """An error in the user's code."""
 
 
 def saves_half_way(folder: Path) -> Callable[[], Tiny]:
-    """A module that saves a checkpoint while it trains, so that `state_dict` is asked for."""
+    """Return the maker of a module that saves a checkpoint while it trains, which calls `state_dict`."""
 
     def save(module: Any, batch_idx: int) -> None:
         if batch_idx == 6:
@@ -92,8 +92,8 @@ def without(checkpoint: Path) -> Callable[[str], Outcome]:
     return functools.cache(lambda hook: run(hook, checkpoint, []))
 
 
-def test_every_hook_is_reached_by_the_seam() -> None:
-    """The list below is made by looking at the class, so that a new hook cannot be forgotten."""
+def test_the_list_of_hooks_is_complete() -> None:
+    """The hooks tested below are found by inspection of the class, so a new hook is included."""
     assert {"setup", "on_train_start", "on_train_batch_end", "on_exception", "teardown"} <= set(HOOKS)
 
 
@@ -102,33 +102,33 @@ def test_every_hook_is_reached_by_the_seam() -> None:
 def test_a_fault_in_any_hook_costs_one_warning(
     hook: str, fault: str, checkpoint: Path, without: Callable[[str], Outcome]
 ) -> None:
-    """Status, steps, losses, weights, generators and the user's own exception are those of a run without us."""
-    callback, hits = contract.broken_meter(MEMBERS.get(hook, hook), FAULTS[fault])
+    """Status, steps, losses, weights, random generators and the user's exception equal those without FareMeter."""
+    callback, hits = contract.failing_meter(MEMBERS.get(hook, hook), FAULTS[fault])
     outcome = run(hook, checkpoint, [callback])
     assert hits, f"nothing failed: {hook} does not reach the meter"
-    assert outcome.same == without(hook).same
-    assert outcome.modes == NOTHING_STANDS
+    assert outcome.comparable == without(hook).comparable
+    assert outcome.modes == NO_MODES
     assert len(outcome.warned) == (0 if hook in QUIET_FAULTS else 1), outcome.warned
     assert len(hits) == 1, "the callback did not switch itself off"
 
 
 def test_a_meter_that_cannot_be_made_costs_one_warning() -> None:
-    """Already the inner meter fails: the callback is off from the start."""
+    """If the inner meter cannot be made, the callback is off from the start."""
 
-    class Stillborn(FareMeter):
+    class WithoutMeter(FareMeter):
         def make_meter(self) -> Any:
             raise MemoryError
 
-    outcome = contract.fit([Stillborn()])
-    assert outcome.same == contract.fit([]).same
+    outcome = contract.fit([WithoutMeter()])
+    assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1
 
 
 @pytest.mark.parametrize("hook", sorted(set(HOOKS) - {"load_state_dict", "state_dict", "on_exception"}))
-def test_a_stop_inside_our_hook_passes_through(hook: str, checkpoint: Path) -> None:
-    """Ctrl-C and SystemExit that arrive while our code runs end the run as they do in any other callback's hook."""
+def test_a_stop_inside_a_hook_passes_through(hook: str, checkpoint: Path) -> None:
+    """Ctrl-C and SystemExit inside a hook of FareMeter end the run as in any other callback."""
     for stop in (lambda: KeyboardInterrupt("now"), lambda: SystemExit(3)):
-        callback, hits = contract.broken_meter(hook, stop)
+        callback, hits = contract.failing_meter(hook, stop)
         mine = run(hook, checkpoint, [callback])
 
         def plain(self: Any, *_: Any, stop: Any = stop, **__: Any) -> None:
@@ -136,20 +136,20 @@ def test_a_stop_inside_our_hook_passes_through(hook: str, checkpoint: Path) -> N
 
         theirs = run(hook, checkpoint, [type("Plain", (Callback,), {hook: plain})()])
         assert hits
-        assert mine.same == theirs.same
+        assert mine.comparable == theirs.comparable
         assert mine.warned == ()
-        assert mine.modes == NOTHING_STANDS
+        assert mine.modes == NO_MODES
 
 
-def test_the_users_exception_is_not_replaced_by_a_stop_of_ours() -> None:
-    """A second Ctrl-C, or a SystemExit, while the report of a failed run is made ends the report, not the tidying up."""
+def test_the_users_exception_is_not_replaced_by_a_stop() -> None:
+    """A second Ctrl-C during the report of a failed run ends the report; all is restored all the same."""
     for stop in (lambda: KeyboardInterrupt("now"), lambda: SystemExit(3)):
-        callback, hits = contract.broken_meter("on_exception", stop)
+        callback, hits = contract.failing_meter("on_exception", stop)
         failing = raises_at(9, lambda: UsersFaultError("mine"))
         outcome = contract.fit([callback], failing)
         assert hits
-        assert outcome.same == contract.fit([], failing).same
-        assert outcome.modes == NOTHING_STANDS
+        assert outcome.comparable == contract.fit([], failing).comparable
+        assert outcome.modes == NO_MODES
 
 
 USERS = {
@@ -164,38 +164,40 @@ USERS = {
 @pytest.mark.parametrize("kind", USERS)
 @pytest.mark.parametrize("batch", [0, 1, 3, 12])
 def test_the_users_own_exceptions_pass_unchanged(kind: str, batch: int) -> None:
-    """Before, in and after the watched and measured steps: same type, same message, same state of the Trainer."""
+    """Type, message and the Trainer's state are unchanged, before, in and after the traced and measured steps."""
     plain = contract.fit([], raises_at(batch, USERS[kind]))
     metered = contract.fit([contract.meter()], raises_at(batch, USERS[kind]))
     assert plain.error is not None
-    assert metered.same == plain.same
-    assert metered.modes == NOTHING_STANDS
+    assert metered.comparable == plain.comparable
+    assert metered.modes == NO_MODES
     assert metered.warned == ()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_loss_that_is_not_finite_is_not_our_fault(value: float) -> None:
-    """A diverging run is metered like any other; nothing is said and nothing is changed."""
+def test_a_loss_that_is_not_finite_gives_no_warning(value: float) -> None:
+    """A diverging run is measured like any other, without a warning."""
 
     def diverging() -> Tiny:
         return Tiny(loss=lambda loss: loss * value)
 
     profiles: list[Any] = []
-    services = contract.harmless(write_profile=lambda profile, folder: profiles.append(profile) or folder)
+    services = contract.fake_services(
+        write_profile=lambda profile, folder: profiles.append(profile) or folder
+    )
     plain, metered = contract.fit([], diverging), contract.fit([contract.meter(services)], diverging)
-    assert metered.same == plain.same
+    assert metered.comparable == plain.comparable
     assert metered.warned == ()
     assert profiles[0].measured.steps == 3
 
 
 SERVICES = sorted(field.name for field in dataclasses.fields(MeterServices) if not field.name.endswith("_s"))
-ANSWERED = {"prepare", "fake_copy"}
-"""Services that run the user's code or load the tracer: without them the answer is "unknown", which is no fault."""
+WITHOUT_WARNING = {"prepare", "fake_copy"}
+"""Services that run the user's code or load the tracer: if they fail, the output is "unknown, because"."""
 
 
 def failing_service(name: str, error: Callable[[], BaseException], hits: list[str]) -> dict[str, Any]:
-    """One service that fails; the clock fails late, in the middle of the window."""
-    real = getattr(contract.harmless(), name)
+    """Return one service that fails; the clock fails at its 20th call, in the middle of the window."""
+    real = getattr(contract.fake_services(), name)
 
     def fail(*arguments: Any, **named: Any) -> Any:
         hits.append(name)
@@ -209,19 +211,20 @@ def failing_service(name: str, error: Callable[[], BaseException], hits: list[st
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_that_fails_costs_one_warning(service: str, fault: str) -> None:
-    """Clock, console, prices, files, the trace: whichever fails, training and its Trainer are untouched."""
+    """Whichever of clock, console, prices, files and trace fails, the training is unchanged."""
     hits: list[str] = []
     lines: list[str] = []
     options = {"precision": "bf16-mixed"} if service == "fake_copy" else {}
-    services = contract.harmless(**{"say": lines.append, **failing_service(service, FAULTS[fault], hits)})
-    locked = {"price_lock": "trainfare.lock"} if service == "locked_usd_per_hour" else {}
-    metered = contract.meter(services, machine="aws:p4d.24xlarge@us-east-1", **locked)
+    services = contract.fake_services(
+        **{"say": lines.append, **failing_service(service, FAULTS[fault], hits)}
+    )
+    metered = contract.meter(services, machine="aws:p4d.24xlarge@us-east-1", pilot="lora")
     outcome = contract.fit([metered], **options)
     assert hits, f"{service} was never called"
-    assert outcome.same == contract.fit([], **options).same
+    assert outcome.comparable == contract.fit([], **options).comparable
     assert outcome.status == "TrainerStatus.FINISHED"
-    assert outcome.modes == NOTHING_STANDS
-    if service in ANSWERED:
+    assert outcome.modes == NO_MODES
+    if service in WITHOUT_WARNING:
         assert outcome.warned == ()
         assert "unknown, because" in lines[-1]
     else:
@@ -230,7 +233,7 @@ def test_a_service_that_fails_costs_one_warning(service: str, fault: str) -> Non
 
 @pytest.mark.parametrize("call", [1, 2, 3, 5, 8, 13, 21, 34, 48])
 def test_a_clock_that_fails_at_any_moment_leaves_nothing_behind(call: int) -> None:
-    """Set-up, profiler actions, validation, batch ends: the clock is read in all of them."""
+    """The clock is read in setup, profiler actions, validation and at the end of batches, and may fail in each."""
     reads: list[int] = []
 
     def now() -> float:
@@ -239,16 +242,16 @@ def test_a_clock_that_fails_at_any_moment_leaves_nothing_behind(call: int) -> No
             raise OSError("no clock")
         return float(len(reads))
 
-    outcome = contract.fit([contract.meter(contract.harmless(now=now))])
+    outcome = contract.fit([contract.meter(contract.fake_services(now=now))])
     assert len(reads) == call
-    assert outcome.same == contract.fit([]).same
-    assert outcome.modes == NOTHING_STANDS
+    assert outcome.comparable == contract.fit([]).comparable
+    assert outcome.modes == NO_MODES
     assert len(outcome.warned) == 1
 
 
-# The trace of one step, failing at each of its own steps.
+# The trace of one step, with a failure in each of its methods.
 
-WATCHER = (
+TRACE_MEMBERS = (
     "start",
     "begin_optimizer",
     "end_optimizer",
@@ -260,17 +263,17 @@ WATCHER = (
 )
 
 
-class Leaky(torch.utils._python_dispatch.TorchDispatchMode):
+class ForwardingMode(torch.utils._python_dispatch.TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("member", WATCHER)
-def test_a_trace_that_fails_half_way_is_left(member: str) -> None:
-    """A watch that fails is stopped, and the run goes on under no mode of ours."""
+@pytest.mark.parametrize("member", TRACE_MEMBERS)
+def test_a_trace_that_fails_is_stopped(member: str) -> None:
+    """A trace that fails is stopped, and the run continues without its dispatch mode."""
     stopped: list[str] = []
 
-    class Watch:
+    class FailingTrace:
         def __init__(self, module: Any, optimizers: Any) -> None:
             self.notes: tuple[str, ...] = ()
             self.mode: Any = None
@@ -284,7 +287,7 @@ def test_a_trace_that_fails_half_way_is_left(member: str) -> None:
             return value
 
         def start(self) -> None:
-            self.mode = Leaky()
+            self.mode = ForwardingMode()
             self.mode.__enter__()
 
         def stop(self) -> None:
@@ -297,10 +300,10 @@ def test_a_trace_that_fails_half_way_is_left(member: str) -> None:
 
         end_optimizer = operations = memory = parameters = optimizer_facts = begin_optimizer
 
-    outcome = contract.fit([contract.meter(contract.harmless(watcher=Watch))])
+    outcome = contract.fit([contract.meter(contract.fake_services(step_trace=FailingTrace))])
     assert stopped == ["stopped"]
-    assert outcome.same == contract.fit([]).same
-    assert outcome.modes == NOTHING_STANDS
+    assert outcome.comparable == contract.fit([]).comparable
+    assert outcome.modes == NO_MODES
     assert len(outcome.warned) == 1
 
 
@@ -308,7 +311,7 @@ def test_a_trace_that_fails_half_way_is_left(member: str) -> None:
 
 
 def test_a_price_source_that_hangs_is_given_up() -> None:
-    """At the start and at the end prices get a limited time; the profile is saved all the same."""
+    """The price look-up and the ranking have time-outs; the profile is saved all the same."""
     release = threading.Event()
     saved: list[Any] = []
 
@@ -316,7 +319,7 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
         release.wait(10)
         raise RuntimeError("released")
 
-    services = contract.harmless(
+    services = contract.fake_services(
         recommend=hang,
         usd_per_hour=hang,
         price_lookup_limit_s=0.05,
@@ -328,9 +331,9 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
     finally:
         release.set()
         for thread in threading.enumerate():
-            if thread.name == "trainfare-pricing":
+            if thread.name == "trainfare-time-limit":
                 thread.join(5)
-    assert outcome.same == contract.fit([]).same
+    assert outcome.comparable == contract.fit([]).comparable
     assert [text.partition(":")[0] for text in outcome.warned] == ["FareMeter"] * 2
     assert "no price for machine" in outcome.warned[0]
     assert "prices unavailable" in outcome.warned[1]
@@ -338,13 +341,13 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
     assert len(saved) == 1
 
 
-def test_the_limits_of_the_real_services_add_up_to_half_a_minute() -> None:
-    """Pricing takes at most 30 s of the whole run, look-up and ranking together."""
+def test_the_pricing_time_outs_add_up_to_half_a_minute() -> None:
+    """Look-up and ranking together delay a run by at most 30 s."""
     real = FareMeter.services
     assert real.price_lookup_limit_s + real.pricing_limit_s <= 30.0
 
 
-GARBAGE = {
+INVALID = {
     "none": None,
     "text": "a lot",
     "nan": float("nan"),
@@ -356,13 +359,13 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("kind", GARBAGE)
-def test_a_price_that_is_none_is_left_out(kind: str) -> None:
-    """A machine's price that is no positive finite number gives one warning and no dollars."""
+@pytest.mark.parametrize("kind", INVALID)
+def test_an_invalid_price_is_left_out(kind: str) -> None:
+    """A price that is not a positive finite number gives one warning and no dollars in the output."""
     lines: list[str] = []
-    services = contract.harmless(usd_per_hour=lambda machine: GARBAGE[kind], say=lines.append)
+    services = contract.fake_services(usd_per_hour=lambda machine, lock: INVALID[kind], say=lines.append)
     outcome = contract.fit([contract.meter(services, machine="aws:p4d.24xlarge@us-east-1")])
-    assert outcome.same == contract.fit([]).same
+    assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1
     assert "no price for machine 'aws:p4d.24xlarge@us-east-1'" in outcome.warned[0]
     assert lines
@@ -370,27 +373,27 @@ def test_a_price_that_is_none_is_left_out(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "text", "list", "object", "nan"])
-def test_a_ranking_that_is_garbage_costs_one_warning(kind: str) -> None:
-    """What comes back instead of a Recommendation cannot be shown; training has ended well all the same."""
+def test_an_invalid_ranking_costs_one_warning(kind: str) -> None:
+    """An object that is not a Recommendation gives one warning after the training has ended."""
     real = MeterServices()
-    services = contract.harmless(
-        recommend=lambda profile, settings: GARBAGE[kind], show=real.show, write_reports=real.write_reports
+    services = contract.fake_services(
+        recommend=lambda profile, settings: INVALID[kind], show=real.show, write_reports=real.write_reports
     )
     outcome = contract.fit([contract.meter(services)])
-    assert outcome.same == contract.fit([]).same
+    assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1
 
 
-def test_a_broken_price_plug_in_costs_its_own_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed plug-in that raises is named in the report of a real run; the ranking is there."""
+def test_a_broken_price_plug_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed plug-in that raises is named in the report; the other clouds are ranked."""
     metadata = tmp_path / "dead_prices-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dead-prices\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[trainfare.providers]\ndead-cloud = dead_prices:Provider\n")
-    (tmp_path / "dead_prices.py").write_text("raise RuntimeError('no such planet')\n")
+    (tmp_path / "dead_prices.py").write_text("raise RuntimeError('broken plug-in')\n")
     monkeypatch.syspath_prepend(tmp_path)
     answers: list[Any] = []
-    services = contract.harmless(
+    services = contract.fake_services(
         recommend=FareMeter.services.recommend, show=lambda answer, profile, as_of: answers.append(answer)
     )
     outcome = contract.fit([contract.meter(services, providers=["aws"])])
@@ -406,7 +409,7 @@ _net = SimpleNamespace(off=False, tried=[])
 
 @contextmanager
 def network_off() -> Iterator[list[str]]:
-    """Every socket event of this process raises OSError, seen by an audit hook (which Python keeps for good)."""
+    """Make every socket event of this process raise OSError, by an audit hook, which Python cannot remove."""
     if not hasattr(_net, "installed"):
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -424,7 +427,7 @@ def network_off() -> Iterator[list[str]]:
 
 
 def test_with_the_network_off_the_report_is_complete(tmp_path: Path) -> None:
-    """The default needs no network: with sockets blocked the real services rank machines and write all files."""
+    """With sockets blocked the real services rank machines and write all files, because they need no network."""
     with network_off() as tried:
         with pytest.raises(OSError, match="unreachable"):
             socket.create_connection(("localhost", 9))
@@ -435,53 +438,55 @@ def test_with_the_network_off_the_report_is_complete(tmp_path: Path) -> None:
         )
         outcome = contract.fit([meter])
         assert tried == []
-    assert outcome.same == contract.fit([]).same
+    assert outcome.comparable == contract.fit([]).comparable
     assert outcome.warned == ()
     names = {path.name for path in tmp_path.iterdir()}
     assert {"trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"} <= names
 
 
-def test_a_price_source_that_needs_the_network_finds_none() -> None:
-    """A source that opens a socket with the network off gives one warning; the profile is saved."""
+def test_a_price_source_that_needs_the_network_gives_one_warning() -> None:
+    """A source that opens a socket with sockets blocked gives one warning; the profile is saved."""
     saved: list[Any] = []
 
     def ask(profile: Any, settings: Any) -> Any:
         return socket.create_connection(("localhost", 9))
 
-    services = contract.harmless(recommend=ask, write_profile=lambda p, folder: saved.append(p) or folder)
+    services = contract.fake_services(
+        recommend=ask, write_profile=lambda p, folder: saved.append(p) or folder
+    )
     with network_off() as tried:
         outcome = contract.fit([contract.meter(services)])
         assert tried
-    assert outcome.same == contract.fit([]).same
+    assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1
     assert "prices unavailable" in outcome.warned[0]
     assert len(saved) == 1
 
 
-# Disks, and users who are strict about warnings.
+# Files, and warnings turned into errors.
 
 
 def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> None:
-    """A file stands where the report's folder should be."""
+    """A file with the name of the report's folder gives one warning and is kept."""
     (tmp_path / "taken").write_text("mine")
     meter = FareMeter(warmup_steps=1, measure_steps=3, report_dir=str(tmp_path / "taken"))
     outcome = contract.fit([meter])
-    assert outcome.same == contract.fit([]).same
+    assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1
     assert (tmp_path / "taken").read_text() == "mine"
 
 
 def test_our_warning_never_becomes_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the user turns warnings into errors the one line goes to stderr, and training goes on."""
+    """Where the user turns warnings into errors the message goes to standard error, and training continues."""
     import warnings
 
     class Strict(Callback):
         def on_train_start(self, *_: Any) -> None:
             warnings.simplefilter("error", UserWarning)
 
-    callback, hits = contract.broken_meter("on_train_batch_end", FAULTS["exception"])
+    callback, hits = contract.failing_meter("on_train_batch_end", FAULTS["exception"])
     outcome = contract.fit([Strict(), callback])
     assert hits
     assert outcome.error is None
-    assert outcome.same == contract.fit([Strict()]).same
+    assert outcome.comparable == contract.fit([Strict()]).comparable
     assert capsys.readouterr().err.count("FareMeter") == 1

@@ -1,4 +1,4 @@
-"""Between the first and the last step FareMeter touches no file, socket, process or global state, and hardly any time."""
+"""Between the first and the last step FareMeter uses no file, socket or process, changes no global state, and is fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from builders import audited, contract
-from builders.contract import NOTHING_STANDS, Tiny
+from builders.contract import NO_MODES, Tiny
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
-def test_the_ear_is_open(arms: dict[str, Any]) -> None:
-    """A callback that writes one line a step is heard, so silence means something."""
+def test_the_audit_hook_detects_a_write(arms: dict[str, Any]) -> None:
+    """A callback that writes one line in each step is detected, so that no event means no write."""
     assert sum(count for event, count in arms["writes"]["heard"].items() if event.startswith("open")) >= 24
     assert all(arms[name]["deaf"] for name in ("plain", "writes", "metered", "fake_copy"))
 
@@ -39,45 +39,45 @@ def test_the_ear_is_open(arms: dict[str, Any]) -> None:
 def test_no_file_socket_process_thread_or_import_between_the_steps(
     arms: dict[str, Any], metered: str, plain: str
 ) -> None:
-    """The audit hook hears the same events with FareMeter as without it."""
-    heard = Counter(arms[metered]["heard"])
-    heard.subtract(Counter(arms[plain]["heard"]))
-    assert {event: count for event, count in heard.items() if count > 0} == {}
+    """The audit hook gets no additional events with FareMeter."""
+    events = Counter(arms[metered]["heard"])
+    events.subtract(Counter(arms[plain]["heard"]))
+    assert {event: count for event, count in events.items() if count > 0} == {}
     assert arms[metered]["status"] == "TrainerStatus.FINISHED"
     assert arms[metered]["steps"] == arms[plain]["steps"] == audited.EPOCHS * contract.BATCHES
     assert "trainfare-report.html" in arms["files"]
 
 
-def test_the_device_is_never_waited_for(arms: dict[str, Any]) -> None:
-    """torch.cuda.synchronize is not called once."""
+def test_the_device_is_never_synchronized(arms: dict[str, Any]) -> None:
+    """torch.cuda.synchronize is not called."""
     assert arms["metered"]["synchronized"] == 0
 
 
 @pytest.mark.parametrize("arm", ["metered", "fake_copy"])
-def test_a_fresh_process_is_left_as_it_was(arms: dict[str, Any], arm: str) -> None:
-    """Signals, logging, environment, torch's defaults, warning filters, threads: the same before and after a run."""
+def test_the_state_of_a_new_process_is_unchanged(arms: dict[str, Any], arm: str) -> None:
+    """Signals, logging, environment, torch's defaults, warning filters and threads are the same after a run."""
     assert arms[arm]["changed"] == {}
 
 
-def test_importing_the_meter_leaves_the_users_logging_alone(arms: dict[str, Any]) -> None:
-    """With one namespace loaded, its messages keep going to its own logger when FareMeter loads the other."""
+def test_importing_fare_meter_does_not_change_logging(arms: dict[str, Any]) -> None:
+    """With one namespace imported, its logger stays in use when FareMeter imports the other."""
     before, after = arms["import"]
     assert "pytorch_lightning" in before
     assert after == before
 
 
-def test_the_process_is_left_as_it_was_after_a_fault() -> None:
-    """A callback that fails in the middle leaves the same process behind as one that works."""
+def test_the_process_state_is_unchanged_after_a_fault() -> None:
+    """A callback that fails in the middle of a run changes no process-wide state."""
     contract.fit([])
     for member in ("on_train_batch_end", "on_train_end"):
-        callback, hits = contract.broken_meter(member, lambda: RuntimeError("a fault of ours"))
+        callback, hits = contract.failing_meter(member, lambda: RuntimeError("a fault of ours"))
         with contract.unchanged():
             contract.fit([callback])
         assert hits
 
 
 def test_nothing_global_is_changed_while_training_runs() -> None:
-    """Also between the steps, where Lightning would undo it later: signals, filters, defaults are as without us."""
+    """Between the steps, signals, filters and defaults are as without FareMeter."""
 
     def during(callbacks: list[Any]) -> list[dict[str, str]]:
         states: list[dict[str, Any]] = []
@@ -94,22 +94,25 @@ def test_nothing_global_is_changed_while_training_runs() -> None:
     assert during([contract.meter()]) == during([])
 
 
-def test_making_a_meter_does_nothing() -> None:
-    """The constructor only keeps its arguments: no clock is read, no file touched, nothing is global."""
+def test_the_constructor_has_no_side_effects() -> None:
+    """The constructor reads no clock and changes no process-wide state."""
     reads: list[int] = []
     with contract.unchanged():
-        contract.meter(contract.harmless(now=lambda: reads.append(1) or 0.0), machine="aws:x@y")
+        contract.meter(contract.fake_services(now=lambda: reads.append(1) or 0.0), machine="aws:x@y")
     assert reads == []
 
 
-# Cheapness that can be counted.
+# Cost of a step, counted in calls.
 
 AFTER_WINDOW_CALLS = 20
+"""Largest number of calls in trainfare's files in a step after the window: 3 hooks of a few calls each."""
 WINDOW_CALLS = 420
+"""The same for a step of the window, where about 12 marks are made and every profiler action is checked. Both are
+chosen limits above the present numbers, so that new work at every step is noticed."""
 
 
 class Counting(Tiny):
-    """Counts the Python and C calls of trainfare's own code in each batch, and looks at what stands."""
+    """Counts the Python and C calls in trainfare's files in each batch, and records the Trainer's profiler."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,11 +134,11 @@ class Counting(Tiny):
             self._now += 1
 
 
-def test_after_the_window_a_step_is_a_handful_of_calls() -> None:
+def test_after_the_window_a_step_is_a_few_calls() -> None:
     """
-    Three hooks a step are left, each a few calls deep, and the profiler is the user's own again.
+    After the window three hooks of a few calls each are left, and the Trainer has its own profiler.
 
-    Pinned by number of calls, which no other job on the machine can disturb.
+    The number of calls is compared and not a time, so that other jobs on the machine do not matter.
     """
     module: Any = None
 
@@ -144,7 +147,9 @@ def test_after_the_window_a_step_is_a_handful_of_calls() -> None:
         module = Counting()
         return module
 
-    outcome = contract.fit([contract.meter()], make, max_epochs=1, validate=False, train=contract.Repeat(60))
+    outcome = contract.fit(
+        [contract.meter()], make, max_epochs=1, validate=False, train=contract.RepeatedBatch(60)
+    )
     assert outcome.error is None
     assert outcome.warned == ()
     window, after = module.calls[2:4], module.calls[10:]
@@ -156,7 +161,7 @@ def test_after_the_window_a_step_is_a_handful_of_calls() -> None:
 
 
 def test_after_the_window_memory_does_not_grow() -> None:
-    """A thousand steps allocate nothing that stays, in our own files."""
+    """A thousand steps add at most 1 KiB of memory allocated in trainfare's files."""
     found: dict[str, int] = {}
 
     class Long(Tiny):
@@ -172,15 +177,15 @@ def test_after_the_window_memory_does_not_grow() -> None:
     tracemalloc.start(1)
     try:
         callback = contract.meter(usd_per_hour=1.0, budget_usd=1e9)
-        contract.fit([callback], Long, max_epochs=1, validate=False, train=contract.Repeat(1100))
+        contract.fit([callback], Long, max_epochs=1, validate=False, train=contract.RepeatedBatch(1100))
     finally:
         tracemalloc.stop()
     assert found["50"] > 0
     assert found["1050"] - found["50"] <= 1024
 
 
-def test_a_run_that_never_steps_does_not_grow_without_end() -> None:
-    """Manual optimization that never steps an optimizer: the marks have a ceiling."""
+def test_a_run_that_never_steps_has_bounded_memory() -> None:
+    """Without an optimizer step the timer stops at MAX_MARKS marks."""
     from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, PhaseKind, StepTimer
 
     timer = StepTimer(HostClock(lambda: 0.0), 10)
@@ -195,7 +200,7 @@ def test_a_run_that_never_steps_does_not_grow_without_end() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_never_synchronizes_between_the_steps() -> None:
-    """On a GPU torch itself raises at any synchronisation of ours, from the first to the last step."""
+    """On a GPU torch raises at a synchronization in a traced, measured or later step."""
 
     class Strict(Tiny):
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -210,4 +215,4 @@ def test_cuda_never_synchronizes_between_the_steps() -> None:
     outcome = contract.fit([contract.meter()], Strict, accelerator="gpu")
     assert outcome.error is None
     assert outcome.warned == ()
-    assert outcome.modes == NOTHING_STANDS
+    assert outcome.modes == NO_MODES

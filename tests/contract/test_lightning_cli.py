@@ -1,4 +1,4 @@
-"""LightningCLI of both namespaces configures FareMeter from YAML and flags, explains it, and refuses bad values."""
+"""LightningCLI of both namespaces: FareMeter from YAML and flags, its help, and invalid values."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def meter_of(trainer: Any) -> FareMeter:
 
 
 def test_flags_make_a_metered_run(namespace: str, tmp_path: Path) -> None:
-    """Added and configured by flags alone, a real `fit` ends with the files."""
+    """A `fit` with a FareMeter added and configured by flags writes the report."""
     flags = (ADD, "--trainer.callbacks.warmup_steps=1", "--trainer.callbacks.measure_steps=3")
     where = f"--trainer.callbacks.report_dir={tmp_path / 'out'}"
     done = cli(namespace, "fit", *QUIET, *flags, where)
@@ -89,7 +89,7 @@ trainer:
 
 
 def test_yaml_sets_every_kind_of_argument(namespace: str, tmp_path: Path) -> None:
-    """Text, numbers, lists and switches arrive with their types; a flag overrides the file."""
+    """Text, numbers, lists and switches have their types; a flag overrides the file."""
     (tmp_path / "config.yaml").write_text(YAML)
     config = f"--config={tmp_path / 'config.yaml'}"
     done = cli(namespace, config, *QUIET, "--trainer.callbacks.budget_usd=7", run=False)
@@ -101,7 +101,7 @@ def test_yaml_sets_every_kind_of_argument(namespace: str, tmp_path: Path) -> Non
 
 
 def test_print_config_round_trips(namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What --print_config writes can be read back, and gives the same meter and the same text."""
+    """The output of --print_config can be read again and gives the same settings and the same text."""
     (tmp_path / "config.yaml").write_text(YAML)
     config = f"--config={tmp_path / 'config.yaml'}"
     with pytest.raises(SystemExit) as end:
@@ -152,7 +152,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_value_is_named(namespace: str, bad: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A value that cannot be used ends before training, with the argument's name in the message."""
+    """An invalid value ends the program before training, with the argument's name in the message."""
     with pytest.raises((SystemExit, Exception)) as end:
         cli(namespace, "fit", *QUIET, ADD, f"--trainer.callbacks.{bad}")
     text = capsys.readouterr().err + str(end.value)

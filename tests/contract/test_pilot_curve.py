@@ -1,4 +1,4 @@
-"""FareMeter(pilot=...): the learning curve is recorded, small, and costs the training nothing."""
+"""FareMeter(pilot=...): the learning curve is recorded, bounded in size, and does not change the training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from builders import contract
 from builders.contract import Tiny
 from trainfare.meter.curve_recorder import CurveRecorder
-from trainfare.meter.fit_meter import Meter
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.services import MeterServices
 from trainfare_core.strategy.curves import MOST_POINTS, LearningCurve
 
 
@@ -25,12 +26,13 @@ class Learning(Tiny):
 
 
 def recorded(folder: Path, pilot: str = "lora", **fit: Any) -> tuple[LearningCurve, contract.Outcome]:
-    outcome = contract.fit([contract.meter(pilot=pilot, report_dir=str(folder))], Learning, **fit)
+    services = contract.fake_services(write_curve=MeterServices().write_curve)
+    outcome = contract.fit([contract.meter(services, pilot=pilot, report_dir=str(folder))], Learning, **fit)
     return LearningCurve.from_json((folder / "trainfare-curve.json").read_text(encoding="utf-8")), outcome
 
 
 def test_a_pilot_is_recorded_from_the_first_step_to_the_last(tmp_path: Path) -> None:
-    """Losses, validation metrics, learning rate, time, sizes and the length of the schedule."""
+    """The curve has losses, validation metrics, learning rate, time, sizes and the length of the schedule."""
     curve, outcome = recorded(tmp_path)
     assert outcome.error is None
     assert outcome.warned == ()
@@ -48,33 +50,34 @@ def test_a_pilot_is_recorded_from_the_first_step_to_the_last(tmp_path: Path) -> 
 
 
 def test_training_is_bitwise_the_same(tmp_path: Path) -> None:
-    """Losses, weights, optimizer state and random states, with and without the recorder."""
-    assert recorded(tmp_path)[1].same == contract.fit([], Learning).same
+    """Losses, weights and random states are equal with and without the recorder."""
+    assert recorded(tmp_path)[1].comparable == contract.fit([], Learning).comparable
 
 
 def test_nothing_is_recorded_unless_asked(tmp_path: Path) -> None:
-    """No file, and no recorder."""
-    outcome = contract.fit([contract.meter(report_dir=str(tmp_path))], Learning)
+    """Without `pilot` no file is written."""
+    services = contract.fake_services(write_curve=MeterServices().write_curve)
+    outcome = contract.fit([contract.meter(services, report_dir=str(tmp_path))], Learning)
     assert outcome.warned == ()
     assert not (tmp_path / "trainfare-curve.json").exists()
 
 
-def test_a_full_disk_costs_the_curve_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One warning; the training and the rest of the report go on."""
+def test_a_full_disk_only_loses_the_curve() -> None:
+    """One warning; the training and the rest of the report are unchanged."""
 
     def full(*_: Any) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(CurveRecorder, "write", staticmethod(full))
-    outcome = contract.fit([contract.meter(pilot="lora", report_dir=str(tmp_path))], Learning)
-    assert outcome.same == contract.fit([], Learning).same
+    services = contract.fake_services(write_curve=full)
+    outcome = contract.fit([contract.meter(services, pilot="lora")], Learning)
+    assert outcome.comparable == contract.fit([], Learning).comparable
     assert len(outcome.warned) == 1
     assert "learning curve is lost" in outcome.warned[0]
 
 
 @pytest.mark.parametrize("hook", ["start", "batch_end", "validation_end"])
 def test_a_fault_while_recording_costs_one_warning(hook: str, tmp_path: Path) -> None:
-    """The meter switches itself off; the run is the same as without it."""
+    """FareMeter is disabled; the run is the same as without it."""
 
     class Faulty(CurveRecorder):
         def __getattribute__(self, name: str) -> Any:
@@ -83,7 +86,7 @@ def test_a_fault_while_recording_costs_one_warning(hook: str, tmp_path: Path) ->
             return super().__getattribute__(name)
 
     class Broken(type(contract.meter())):  # type: ignore[misc]
-        def make_meter(self) -> Meter:
+        def make_meter(self) -> FitMeter:
             made = super().make_meter()
             made._curve = Faulty("lora", lambda: 0.0)
             return made
@@ -91,12 +94,12 @@ def test_a_fault_while_recording_costs_one_warning(hook: str, tmp_path: Path) ->
     outcome = contract.fit(
         [Broken(pilot="lora", report_dir=str(tmp_path), warmup_steps=1, measure_steps=3)], Learning
     )
-    assert outcome.same == contract.fit([], Learning).same
+    assert outcome.comparable == contract.fit([], Learning).comparable
     assert len(outcome.warned) == 1
 
 
-def test_a_run_cut_short_says_so(tmp_path: Path) -> None:
-    """What was seen is written, with the schedule it was part of."""
+def test_a_run_that_ended_early_is_marked(tmp_path: Path) -> None:
+    """The curve of a run that raised is written, marked as ended early, with its planned steps."""
 
     class Failing(Learning):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -104,15 +107,16 @@ def test_a_run_cut_short_says_so(tmp_path: Path) -> None:
                 raise RuntimeError("mine")
             return super().training_step(batch, batch_idx)
 
-    contract.fit([contract.meter(pilot="full_finetune", report_dir=str(tmp_path))], Failing)
+    services = contract.fake_services(write_curve=MeterServices().write_curve)
+    contract.fit([contract.meter(services, pilot="full_finetune", report_dir=str(tmp_path))], Failing)
     curve = LearningCurve.from_json((tmp_path / "trainfare-curve.json").read_text(encoding="utf-8"))
     assert curve.ended_early
     assert curve.last_step == 5
     assert curve.planned_steps > 5
 
 
-class StandIn:
-    """What the recorder reads of a Trainer."""
+class FakeTrainer:
+    """The attributes of a Trainer that the recorder reads."""
 
     def __init__(self) -> None:
         self.global_step = 0
@@ -120,8 +124,8 @@ class StandIn:
         self.optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.5)]
 
 
-def record(steps: int, *, validate_every: int = 10**9) -> tuple[CurveRecorder, StandIn]:
-    trainer, recorder = StandIn(), CurveRecorder("lora", lambda: 0.0)
+def record(steps: int, *, validate_every: int = 10**9) -> tuple[CurveRecorder, FakeTrainer]:
+    trainer, recorder = FakeTrainer(), CurveRecorder("lora", lambda: 0.0)
     recorder.start(trainer, torch.nn.Linear(2, 2))
     for step in range(1, steps + 1):
         trainer.global_step = step
@@ -141,7 +145,7 @@ def read(recorder: CurveRecorder) -> LearningCurve:
 
 @pytest.mark.parametrize("validate_every", [10**9, 7, 1])
 def test_a_long_run_stays_small(validate_every: int) -> None:
-    """Never more points than the limit, spread over the whole run, the newest among them; ours are left out."""
+    """Fewer than MOST_POINTS points, spread over the run up to its newest steps, without `fare/*` metrics."""
     curve = read(record(20_000, validate_every=validate_every)[0])
     steps = [point.step for point in curve.points]
     assert MOST_POINTS / 8 < len(steps) < MOST_POINTS
@@ -153,21 +157,21 @@ def test_a_long_run_stays_small(validate_every: int) -> None:
 
 
 def test_no_value_is_read_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss that is looked at makes the host wait for the device: none is, before the end."""
+    """No tensor value is read before the end, because that would make the host wait for the device."""
 
-    def looked_at(*_: Any) -> float:
+    def read_value(*_: Any) -> float:
         raise AssertionError("a value was read")
 
     with monkeypatch.context() as patched:
-        patched.setattr(torch.Tensor, "item", looked_at)
-        patched.setattr(torch.Tensor, "__float__", looked_at)
+        patched.setattr(torch.Tensor, "item", read_value)
+        patched.setattr(torch.Tensor, "__float__", read_value)
         recorder, _ = record(100, validate_every=10)
     assert read(recorder).points[0].train_loss == 1.0
 
 
-def test_a_diverged_loss_is_no_number() -> None:
-    """NaN and what is no scalar are left out; the curve can be written all the same."""
-    trainer, recorder = StandIn(), CurveRecorder("lora", lambda: 0.0)
+def test_a_diverged_loss_is_left_out() -> None:
+    """NaN, tensors that are not scalars, and outputs without a loss are left out of the curve."""
+    trainer, recorder = FakeTrainer(), CurveRecorder("lora", lambda: 0.0)
     recorder.start(trainer, torch.nn.Linear(2, 2))
     trainer.global_step = 1
     recorder.batch_end(trainer, torch.tensor(float("nan")))
@@ -191,7 +195,7 @@ def module(*, trained: bool, adapters: bool = False, packed: bool = False) -> to
 
 
 @pytest.mark.parametrize(
-    ("made", "told", "expected"),
+    ("made", "pilot", "expected"),
     [
         (module(trained=True), "auto", None),
         (module(trained=True), "scratch", "scratch"),
@@ -200,10 +204,10 @@ def module(*, trained: bool, adapters: bool = False, packed: bool = False) -> to
         (module(trained=False, adapters=True, packed=True), "auto", "qlora"),
     ],
 )
-def test_the_strategy_is_told_or_seen(made: torch.nn.Module, told: str, expected: str | None) -> None:
-    """Full fine-tuning and scratch look alike: then nobody guesses, and a note says what to do."""
-    recorder = CurveRecorder(told, lambda: 0.0)
-    recorder.start(StandIn(), made)
+def test_the_strategy_is_given_or_inferred(made: torch.nn.Module, pilot: str, expected: str | None) -> None:
+    """Full fine-tuning and scratch cannot be told apart: the strategy is unknown, with a note."""
+    recorder = CurveRecorder(pilot, lambda: 0.0)
+    recorder.start(FakeTrainer(), made)
     curve = read(recorder)
     assert curve.strategy == expected
     assert bool(curve.notes) == (expected is None)

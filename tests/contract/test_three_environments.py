@@ -1,4 +1,4 @@
-"""FareMeter with only `lightning`, only `pytorch_lightning`, and with both: fresh interpreters, real Trainers."""
+"""FareMeter with only `lightning`, only `pytorch_lightning`, both or neither, each in a new interpreter."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ print("SEEN " + json.dumps(seen))
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_meter_works_with_what_is_installed(environment: str, tmp_path: Path) -> None:
     """
-    Its bases are exactly the installed namespaces' Callback classes, and each installed Trainer gives one report.
+    The bases are the Callback classes of the installed namespaces, and a run of each Trainer writes the report.
 
-    A foreign callback with state beside it keeps its state, and a checkpoint resumes.
+    Another callback keeps its state, and a checkpoint can be resumed.
     """
     hidden, namespaces = ENVIRONMENTS[environment]
     site = tmp_path / "site"
@@ -111,7 +111,7 @@ def test_the_meter_works_with_what_is_installed(environment: str, tmp_path: Path
 
 
 def check_run(namespace: str, run: dict[str, Any]) -> None:
-    """One run of one namespace's Trainer, and its resumed second half."""
+    """Check a run of one namespace's Trainer and the run that resumes it."""
     assert run["is_callback"]
     assert run["status"] == ["finished", "finished"]
     assert run["files"] == ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]
@@ -121,7 +121,7 @@ def check_run(namespace: str, run: dict[str, Any]) -> None:
 
 
 def test_without_any_lightning_the_error_names_the_extra(tmp_path: Path) -> None:
-    """Nothing to be a callback of: one line that says what to install; the rest of trainfare still works."""
+    """The error says what to install; commands that need no Lightning still work."""
     site = tmp_path / "site"
     site.mkdir()
     hidden = ("pytorch_lightning", "lightning", "lightning_fabric", "torch")

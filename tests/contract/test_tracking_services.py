@@ -1,4 +1,4 @@
-"""W&B and MLflow take the answer: their real loggers in a fresh interpreter, offline, read back from disk."""
+"""Reports through the loggers of W&B and MLflow, offline in a new interpreter, read back from disk."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ loggers[0].experiment.finish()
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One training that both services saw; no network but the loopback that wandb speaks to its own process by."""
+    """Train once with both loggers; the only network is the loopback between wandb and its own process."""
     folder = tmp_path_factory.mktemp("tracking")
     settings = {
         "HOME": str(folder),
@@ -82,7 +82,7 @@ def best(run: Path) -> Any:
 
 
 def log_records(data: bytes) -> Iterator[bytes]:
-    """LevelDB's log format, which W&B's run file has: blocks of 32 KiB, records of (crc, length, type)."""
+    """Yield the records of LevelDB's log format, which W&B's file has: 32 KiB blocks of (crc, length, type) records."""
     block, at, parts = 32768, 7, b""
     while at + 7 <= len(data):
         if block - at % block < 7:
@@ -96,8 +96,8 @@ def log_records(data: bytes) -> Iterator[bytes]:
             parts = b""
 
 
-def test_wandb_keeps_metrics_summary_and_table(run: Path) -> None:
-    """The offline run folder holds what `wandb sync` would send."""
+def test_wandb_gets_metrics_summary_and_table(run: Path) -> None:
+    """The offline run folder, which `wandb sync` would send, has metrics, summary and table."""
     from wandb.proto import wandb_internal_pb2
 
     (file,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
@@ -117,8 +117,8 @@ def test_wandb_keeps_metrics_summary_and_table(run: Path) -> None:
     assert first["machine"] == json.loads(summary["fare/best_machine"])
 
 
-def test_mlflow_keeps_metrics_tag_and_page(run: Path) -> None:
-    """The sqlite store has metrics and tags; the page and the table are artefacts of the run."""
+def test_mlflow_gets_metrics_tag_and_page(run: Path) -> None:
+    """The sqlite store has metrics and tags; page and Markdown table are artifacts of the run."""
     with sqlite3.connect(run / "mlflow.db") as base:
         metrics = {key for (key,) in base.execute("select key from metrics")}
         tags = dict(base.execute("select key, value from tags"))

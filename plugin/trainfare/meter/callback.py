@@ -1,59 +1,65 @@
 """
-`FareMeter`: the one line that a training script gains.
+The `FareMeter` callback.
 
     Trainer(callbacks=[FareMeter()])
 
-The class has every installed namespace's `Callback` as its base, so the same object works under
-`pytorch_lightning` and `lightning.pytorch`, whichever of them is there.
+The class inherits from the `Callback` of every installed namespace, so the same object works under
+`pytorch_lightning` and `lightning.pytorch`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
-# First, before anything that imports torch: where Lightning is missing, this raises an error that names the extra.
+# Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.meter.lightning_base import LightningCallback  # isort: skip
 
 from trainfare.meter.fare_log import first_line, warn_user
-from trainfare.meter.fit_meter import Meter
-from trainfare.meter.rank_meter import RankMeter
+from trainfare.meter.fit_meter import FitMeter
+from trainfare.meter.other_rank_meter import OtherRankMeter
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 
 __all__ = ["FareMeter"]
 
+MAX_ELAPSED_S = 1e10
+"""Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
+
 
 class FareMeter(LightningCallback):
     """
-    Measure a few real training steps and say what the whole run costs on every machine you could rent.
+    Measure a few training steps and report what the whole run costs on every machine that can be rented.
 
-    It drops warm-up steps, traces one step, measures `measure_steps` optimizer steps end to end and then does
-    nothing until the end, when rank 0 prints the ranked machines and writes `trainfare-profile.json`,
-    `trainfare-report.html` and `trainfare-report.json`. It cannot break, slow or change a run: a fault inside
+    After the warm-up it traces one step and measures the next `measure_steps` optimizer steps. At the end of the run
+    rank 0 prints the ranked machines and writes `trainfare-profile.json`, `trainfare-report.html` and
+    `trainfare-report.json`. The results of the training are bitwise those of a run without it, and a fault inside
     it disables it with one warning.
 
-    Under DDP and FSDP every rank measures its own steps, with no collective of ours, and rank 0 names a rank
-    that the others wait for.
+    Under DDP and FSDP every rank measures its own steps, without collective calls, and rank 0 names a rank that the
+    others wait for.
 
-    Where known it logs, when the window closes and at the end (with dollars or a limit: once a minute, too):
-    `fare/step_s`, `fare/step_p10_s`, `fare/step_p90_s`, `fare/samples_per_s`, `fare/data_wait_share`,
-    `fare/hours_left`, `fare/usd_so_far` and `fare/usd_total_estimate`.
+    It logs the known ones of `fare/step_s`, `fare/step_p10_s`, `fare/step_p90_s`, `fare/samples_per_s`,
+    `fare/data_wait_share`, `fare/hours_left`, `fare/usd_so_far` and `fare/usd_total_estimate`: after the measured
+    steps, at the end, and where a price, budget or deadline is known once a minute in between.
 
     Args:
-        warmup_steps: optimizer steps to leave out before measuring; the first step is always left out.
-        measure_steps: optimizer steps to measure.
-        machine: what this run is on, e.g. `aws:p4d.24xlarge@us-east-1`, to show dollars while it trains.
-        usd_per_hour: what one machine (node) of this run costs per hour, instead of `machine`'s list price.
-        budget_usd: warn when the run will cost more; the ranking keeps to it.
-        deadline_hours: warn when the run will take longer; the ranking keeps to it.
-        value_usd_per_month: what having the model a month earlier is worth; the report then says train now or wait.
+        warmup_steps: optimizer steps before the measurement; the first step is left out even with 0. The default of
+            3 skips steps that allocate memory, select kernels and start data workers.
+        measure_steps: optimizer steps to measure. The default of 10 gives a median and percentiles in seconds to
+            minutes; more steps narrow them.
+        machine: what this run is on, e.g. `aws:p4d.24xlarge@us-east-1`, to log dollars during the run.
+        usd_per_hour: price of one machine (node) of this run per hour, instead of the list price of `machine`.
+        budget_usd: warn when the run is expected to cost more; also the limit of the ranking.
+        deadline_hours: warn when the run is expected to take longer; also the limit of the ranking.
+        value_usd_per_month: value of having the model a month earlier; the report then says train now or wait.
         report_dir: folder for the files; default is the logger's folder, or the Trainer's root folder.
         total_samples: samples in one epoch over all devices, for a training set without a length.
-        batch_size: samples of one batch on one device, where the loader does not say.
-        trace: trace one step; without it there is no ranking, only times.
-        report: write files and print at the end; without it only metrics are logged.
+        batch_size: samples of one batch on one device, where the DataLoader has no batch size.
+        trace: trace one step; without a trace there are times but no ranking.
+        report: print and write the report at the end; False only logs metrics.
         log_metrics: log `fare/*` metrics through the Trainer's loggers.
         providers: clouds to rank, e.g. aws; default is all.
         regions: regions to rank, e.g. us-east-1; default is all.
@@ -61,18 +67,28 @@ class FareMeter(LightningCallback):
         price_lock: a `trainfare.lock` to take all prices from.
         own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
         pilot: record the learning curve into `trainfare-curve.json` for `trainfare strategy --pilot`, as a run of
-            this strategy: scratch, full_finetune, lora, qlora, linear_probe, or auto to read it from the module.
+            this strategy: scratch, full_finetune, lora, qlora, linear_probe, or auto to infer it from the module.
 
     Raises:
         InputError: an argument that cannot be used; the message names it.
 
     Example:
+        >>> import torch
+        >>> from pytorch_lightning import Trainer
+        >>> from pytorch_lightning.demos.boring_classes import BoringModel
         >>> from trainfare import FareMeter
-        >>> meter = FareMeter(machine="aws:p4d.24xlarge@us-east-1", budget_usd=500)
+        >>> meter = FareMeter(warmup_steps=1, measure_steps=3, report=False)
+        >>> trainer = Trainer(
+        ...     accelerator="cpu", devices=1, max_steps=8, limit_val_batches=0, logger=False, callbacks=[meter],
+        ...     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        ... )
+        >>> trainer.fit(BoringModel(), torch.ones(8, 2, 32))  # 8 batches of 2 samples
+        >>> meter.state_dict()["elapsed_s"] > 0.0
+        True
     """
 
     services = MeterServices()
-    """The outside world; replaced on a subclass in tests."""
+    """Clock, prices, tracing, files and console; tests replace it on a subclass."""
 
     def __init__(
         self,
@@ -97,47 +113,30 @@ class FareMeter(LightningCallback):
         own_prices: str | None = None,
         pilot: str | None = None,
     ) -> None:
+        arguments = dict(locals())  # first, while every local name but `self` is an argument
         super().__init__()
         self._settings = MeterSettings.checked(
-            warmup_steps=warmup_steps,
-            measure_steps=measure_steps,
-            machine=machine,
-            usd_per_hour=usd_per_hour,
-            budget_usd=budget_usd,
-            deadline_hours=deadline_hours,
-            value_usd_per_month=value_usd_per_month,
-            report_dir=report_dir,
-            total_samples=total_samples,
-            batch_size=batch_size,
-            trace=trace,
-            report=report,
-            log_metrics=log_metrics,
-            providers=providers,
-            regions=regions,
-            purchase=purchase,
-            price_lock=price_lock,
-            own_prices=own_prices,
-            pilot=pilot,
+            **{name: arguments[name] for name in MeterSettings.model_fields}
         )
-        self._meter: Meter | None = None
+        self._meter: FitMeter | None = None
         self._trainer: Any = None
-        self._carried_s = 0.0
-        self._session_s = 0.0
+        self._earlier_sessions_s = 0.0
+        self._elapsed_s = 0.0
 
-    def make_meter(self) -> Meter:
-        """Return the meter of the next `Trainer.fit`; a subclass may return another."""
-        return Meter(self._settings, self.services, self._disable, self._carried_s)
+    def make_meter(self) -> FitMeter:
+        """Return the meter of the next `Trainer.fit` on rank 0; a subclass may return another."""
+        return FitMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
 
-    def _rank_meter(self) -> Meter:
-        return RankMeter(self._settings, self.services, self._disable, self._carried_s)
+    def _make_other_rank_meter(self) -> FitMeter:
+        return OtherRankMeter(self._settings, self.services, self._disable, self._earlier_sessions_s)
 
-    def _guarded(self, hook: str, *arguments: Any) -> None:
-        """Call one hook of the meter; an Exception in it ends the meter, not the training."""
+    def _guarded(self, call: Callable[[FitMeter], None]) -> None:
+        """Call the meter; an Exception disables the meter and does not reach the training."""
         if self._meter is None:
             return
         try:
-            getattr(self._meter, hook)(*arguments)
-        except Exception as error:  # noqa: BLE001 - the promise: no fault of ours reaches the training
+            call(self._meter)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self._disable(error)
 
     def _disable(self, error: Exception) -> None:
@@ -146,15 +145,15 @@ class FareMeter(LightningCallback):
             return
         with contextlib.suppress(Exception):
             meter.release(self._trainer)
-        if isinstance(meter, RankMeter):
+        if isinstance(meter, OtherRankMeter):
             return
-        what = "FareMeter had a fault and is off; training goes on as if it were not there"
+        what = "FareMeter had a fault and is off; training continues without it"
         warn_user(f"{what}. {first_line(error)}")
 
     # Lightning's hooks.
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin a new measurement in a real `fit`; ranks other than 0 only measure."""
+        """Make the meter of this `fit`."""
         del pl_module
         if stage != "fit":
             return
@@ -165,91 +164,91 @@ class FareMeter(LightningCallback):
             return
         self._trainer = trainer
         try:
-            self._meter = self.make_meter() if trainer.is_global_zero else self._rank_meter()
-        except Exception as error:  # noqa: BLE001 - the promise: no fault of ours reaches the training
+            self._meter = self.make_meter() if trainer.is_global_zero else self._make_other_rank_meter()
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
-        self._guarded("setup", trainer)
+        self._guarded(lambda meter: meter.setup(trainer))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Read the plan and begin to listen."""
-        self._guarded("on_train_start", trainer, pl_module)
+        """Read the plan of the run and start to measure."""
+        self._guarded(lambda meter: meter.on_train_start(trainer, pl_module))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Watch one batch after the warm-up."""
+        """Trace one batch after the warm-up."""
         del pl_module, batch_idx
-        self._guarded("on_train_batch_start", trainer, batch)
+        self._guarded(lambda meter: meter.on_train_batch_start(trainer, batch))
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Tell the trace that the optimizer begins."""
+        """Mark the start of the optimizer's part in the trace."""
         del trainer, pl_module, optimizer
-        self._guarded("on_before_optimizer_step")
+        self._guarded(lambda meter: meter.on_before_optimizer_step())
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch."""
+        """Count the batch; of a pilot run, record its loss."""
         del pl_module, batch_idx
-        self._guarded("on_train_batch_end", trainer, batch)
+        self._guarded(lambda meter: meter.on_train_batch_end(trainer, batch))
         if self._settings.pilot is not None:
-            self._guarded("record", trainer, outputs)
+            self._guarded(lambda meter: meter.record_loss(trainer, outputs))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Leave no watched batch behind."""
+        """Stop a trace that the end of the epoch has cut off."""
         del trainer, pl_module
-        self._guarded("on_train_epoch_end")
+        self._guarded(lambda meter: meter.on_train_epoch_end())
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Stop the watch: validation is no part of a step."""
+        """Pause the step timer: validation is not part of a step."""
         del pl_module
-        self._guarded("on_validation_start", trainer)
+        self._guarded(lambda meter: meter.on_validation_start(trainer))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Start the watch again."""
+        """Resume the step timer."""
         del pl_module
-        self._guarded("on_validation_end", trainer)
+        self._guarded(lambda meter: meter.on_validation_end(trainer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the profile and the report."""
-        self._guarded("on_train_end", trainer, pl_module)
+        self._guarded(lambda meter: meter.on_train_end(trainer, pl_module))
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Leave everything as it was, and report what is known."""
-        # A second Ctrl-C ends the report; the exception under way stays the one that the user sees.
+        """Undo every change and report what was measured before the exception."""
+        # A second Ctrl-C ends the report, and must not replace the exception under way.
         with contextlib.suppress(BaseException):
-            self._guarded("on_exception", trainer, pl_module, exception)
+            self._guarded(lambda meter: meter.on_exception(trainer, pl_module, exception))
         self._forget()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Let go of the Trainer."""
+        """Undo every change and release the Trainer."""
         del pl_module
         if stage == "fit":
-            self._guarded("teardown", trainer)
+            self._guarded(lambda meter: meter.teardown(trainer))
             self._forget()
 
     def _forget(self) -> None:
-        self._session_s = self.state_dict()["elapsed_s"]
+        self._elapsed_s = self.state_dict()["elapsed_s"]
         self._meter = None
         self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seconds trained so far, so that a resumed run adds up."""
+        """Return the seconds trained so far, which a resumed run adds to its own."""
         meter = self._meter
         try:
-            elapsed_s = self._session_s if meter is None else float(meter.elapsed_s)
-        except Exception as error:  # noqa: BLE001 - the promise: no fault of ours reaches the training
+            elapsed_s = self._elapsed_s if meter is None else float(meter.elapsed_s)
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self._disable(error)
-            elapsed_s = self._session_s
+            elapsed_s = self._elapsed_s
         return {"version": 1, "elapsed_s": elapsed_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the seconds of earlier sessions; a state that is not ours is ignored."""
+        """Add the seconds of earlier sessions; a state of another form is ignored."""
         try:
             elapsed_s = state_dict["elapsed_s"]
             usable = isinstance(elapsed_s, int | float) and not isinstance(elapsed_s, bool)
-            if not usable or not math.isfinite(elapsed_s) or not 0.0 <= elapsed_s <= 1e10:
+            if not usable or not math.isfinite(elapsed_s) or not 0.0 <= elapsed_s <= MAX_ELAPSED_S:
                 return
-            self._carried_s = self._session_s = float(elapsed_s)
+            self._earlier_sessions_s = self._elapsed_s = float(elapsed_s)
             if self._meter is not None:
-                self._meter.carried_s = self._carried_s
-        except Exception:  # noqa: BLE001, S110 - a foreign or damaged state costs the earlier seconds, no more
+                self._meter.earlier_sessions_s = self._earlier_sessions_s
+        except Exception:  # noqa: BLE001, S110 - a damaged state only loses the earlier seconds
             pass

@@ -1,8 +1,8 @@
 """
-The learning curve of a pilot run, for `trainfare strategy --pilot`.
+Recorder of the learning curve of a pilot run, for `trainfare strategy --pilot`.
 
-While the run trains, only references to losses and metrics are kept: no value is read, so the host never waits
-for the device, nothing is computed, and no more than `MOST_POINTS` points are held. They are read once, at the end.
+While training runs, it keeps references to losses and metrics, at most `MOST_POINTS` points of them. It computes
+nothing and reads no value, so the host does not wait for the device. The values are read once, at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -20,20 +19,23 @@ from torch import nn
 from trainfare_core.strategy.curves import MOST_POINTS, CurvePoint, LearningCurve, Metric
 from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
-__all__ = ["AUTO", "CurveRecorder"]
+__all__ = ["CurveRecorder"]
 
-AUTO = "auto"
-"""Read the strategy from the module: adapters, packed weights, few trained parameters."""
-FILE_NAME = "trainfare-curve.json"
-AVERAGED = 8
-"""Losses of so many steps make one point's training loss."""
-FEW_TRAINED = 0.05
-MOST_METRICS = 16
+AVERAGED_LOSSES = 8
+"""The training loss of a point is the mean over this many batches; a chosen value that smooths the noise of single
+batches."""
+MAX_PROBE_SHARE = 0.05
+"""Largest share of trained parameters that is taken for a linear probe; a chosen value. A classification head is
+usually below it, and fine-tuning without adapters trains far more."""
+MAX_METRICS = 16
+"""Validation metrics kept of one point; a chosen value that bounds memory and the size of the file."""
+PACKED_PER_BYTE = 2
+"""4-bit weights, as bitsandbytes packs them, in one element of type uint8."""
 
 
 @dataclass(slots=True)
-class _Seen:
-    """One point, unread."""
+class _RecordedPoint:
+    """One point of the curve, as references to tensors."""
 
     step: int
     losses: tuple[Any, ...]
@@ -44,37 +46,38 @@ class _Seen:
 
 class CurveRecorder:
     """
-    Records one run.
+    Records the learning curve of one run.
 
     Args:
-        strategy: one of `STRATEGY_NAMES`, or `AUTO`.
+        strategy: one of `STRATEGY_NAMES`, or `auto` to infer it from the module: from adapters, packed weights and the
+            share of trained parameters.
         now: seconds from any origin.
     """
 
     def __init__(self, strategy: str, now: Callable[[], float]) -> None:
         self._strategy, self._now = strategy, now
-        self._points: list[_Seen] = []
-        self._recent: deque[Any] = deque(maxlen=AVERAGED)
+        self._points: list[_RecordedPoint] = []
+        self._recent: deque[Any] = deque(maxlen=AVERAGED_LOSSES)
         self._every = 1
         self._step = 0
         self._next = 1
         self._began_s = now()
         self._name = "run"
         self._parameters = self._trained = 0
-        self._seen_as: Strategy | None = None
+        self._recorded_strategy: Strategy | None = None
 
     def start(self, trainer: Any, module: nn.Module) -> None:
-        """Read what the run is; called once, before the first step."""
+        """Read parameters and strategy of the module; called once, before the first step."""
         self._step = int(trainer.global_step)
         self._next = self._step + 1
         self._began_s = self._now()
         self._name = type(module).__name__[:200]
         self._parameters = sum(_count(parameter) for parameter in module.parameters())
         self._trained = sum(_count(one) for one in module.parameters() if one.requires_grad)
-        self._seen_as = self._told_or_seen(module)
+        self._recorded_strategy = self._strategy_of(module)
 
     def batch_end(self, trainer: Any, outputs: Any) -> None:
-        """Keep a reference to the loss, and a point where one is due."""
+        """Keep a reference to the loss, and add a point where one is due."""
         step = int(trainer.global_step)
         loss = _loss(outputs)
         if loss is not None:
@@ -87,12 +90,12 @@ class CurveRecorder:
             self._next = step + self._every
 
     def validation_end(self, trainer: Any) -> None:
-        """Keep the metrics of a validation run: always a point of its own."""
+        """Add the metrics of a validation run to the point of this step."""
         if self._step < 1:
             return
         metrics = {
             str(name): value
-            for name, value in list(trainer.callback_metrics.items())[:MOST_METRICS]
+            for name, value in list(trainer.callback_metrics.items())[:MAX_METRICS]
             if not str(name).startswith("fare/")
         }
         if self._points and self._points[-1].step == self._step:
@@ -101,7 +104,7 @@ class CurveRecorder:
             self._keep(trainer, metrics)
 
     def _keep(self, trainer: Any, metrics: dict[str, Any]) -> None:
-        point = _Seen(
+        point = _RecordedPoint(
             self._step, tuple(self._recent), dict(metrics), _rate(trainer), self._now() - self._began_s
         )
         self._points.append(point)
@@ -109,17 +112,18 @@ class CurveRecorder:
             self._thin()
 
     def _thin(self) -> None:
-        """Leave one point a stretch of steps, evenly over the whole run, rather one with metrics; and the newest."""
-        self._one_a_stretch()
+        """Halve the points: double the distance until at most half of `MOST_POINTS` are left."""
+        self._keep_one_per_interval()
         while len(self._points) > MOST_POINTS // 2:
             self._every *= 2
-            self._one_a_stretch()
+            self._keep_one_per_interval()
 
-    def _one_a_stretch(self) -> None:
+    def _keep_one_per_interval(self) -> None:
+        """Keep one point of each `_every` steps, if possible one with metrics, and the newest point."""
         if not self._points:
             return
         newest = self._points[-1]
-        kept: dict[int, _Seen] = {}
+        kept: dict[int, _RecordedPoint] = {}
         for point in self._points:
             before = kept.get(point.step // self._every)
             if before is None or point.metrics or not before.metrics:
@@ -138,12 +142,12 @@ class CurveRecorder:
         peak_memory_bytes: int | None,
         ended_early: bool,
     ) -> LearningCurve:
-        """Read everything that was kept, once; waits for the device."""
-        self._one_a_stretch()
+        """Return the curve with the values of all points; waits for the device."""
+        self._keep_one_per_interval()
         return LearningCurve(
             tool_version=tool_version,
             name=self._name,
-            strategy=self._seen_as,
+            strategy=self._recorded_strategy,
             trainable_parameters=self._trained,
             parameters=self._parameters,
             samples_per_step=samples_per_step,
@@ -155,17 +159,7 @@ class CurveRecorder:
             notes=self._notes(),
         )
 
-    @staticmethod
-    def write(curve: LearningCurve, directory: Path) -> Path:
-        """Write a curve, whole or not at all, and return where."""
-        from trainfare_providers.disk.files import make_folder, write_text
-
-        make_folder(directory)
-        path = directory / FILE_NAME
-        write_text(path, curve.to_json())
-        return path
-
-    def _told_or_seen(self, module: nn.Module) -> Strategy | None:
+    def _strategy_of(self, module: nn.Module) -> Strategy | None:
         for strategy in STRATEGY_NAMES:
             if strategy == self._strategy:
                 return strategy
@@ -173,22 +167,23 @@ class CurveRecorder:
         if any("lora_" in name for name in names):
             packed = any(one.dtype in (torch.uint8, torch.int8) for one in module.parameters())
             return "qlora" if packed else "lora"
-        few = self._parameters > 0 and self._trained < FEW_TRAINED * self._parameters
+        few = self._parameters > 0 and self._trained < MAX_PROBE_SHARE * self._parameters
         return "linear_probe" if few else None
 
     def _notes(self) -> tuple[str, ...]:
-        if self._seen_as is not None:
+        if self._recorded_strategy is not None:
             return ()
-        return ("full fine-tuning and training from scratch look alike: say which with FareMeter(pilot=...)",)
+        return (
+            "full fine-tuning and training from scratch cannot be told apart: name one with FareMeter(pilot=...)",
+        )
 
 
 def _count(parameter: torch.Tensor) -> int:
-    packed = 2 if parameter.dtype == torch.uint8 else 1
-    return parameter.numel() * packed
+    return parameter.numel() * (PACKED_PER_BYTE if parameter.dtype == torch.uint8 else 1)
 
 
 def _loss(outputs: Any) -> Any:
-    """Return the loss tensor in what a training step gave, without its graph; None where there is none."""
+    """Return the loss in the output of a training step, detached from its graph; None where there is none."""
     found: Any = outputs
     if isinstance(outputs, dict):
         found = cast("dict[str, Any]", outputs).get("loss")
@@ -202,7 +197,7 @@ def _rate(trainer: Any) -> float | None:
     return None
 
 
-def _read(point: _Seen) -> CurvePoint:
+def _read(point: _RecordedPoint) -> CurvePoint:
     losses = [value for one in point.losses if (value := _number(one)) is not None]
     metrics = {name: _number(value) for name, value in sorted(point.metrics.items())}
     return CurvePoint(
@@ -217,7 +212,7 @@ def _read(point: _Seen) -> CurvePoint:
 
 
 def _number(value: Any) -> float | None:
-    """Return a finite number; None for what has none: a diverged loss, a metric that is no scalar."""
+    """Return a finite number; None for NaN and infinity, and for what is not a scalar."""
     try:
         number = float(value)
     except (TypeError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""The end of a metered run: rank the machines, write profile and report, hand a table to the loggers."""
+"""End of a metered run: trace what is missing, rank the machines, write profile, report and learning curve."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainfare.meter.fare_log import FareLog, first_line, warn_user
-from trainfare.meter.services import MeterServices
+from trainfare.meter.measured_profile import measured_profile
+from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.settings import MeterSettings
+from trainfare.trace.step_facts import StepFacts
+from trainfare_core._version import __version__
+from trainfare_core.errors import CannotTellError
 from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
-    from trainfare_core.job_profile import JobProfile
+    from trainfare.meter.curve_recorder import CurveRecorder
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["report_folder", "report_run"]
+__all__ = ["report_folder", "report_run", "write_curve"]
 
 
 def report_folder(trainer: Any, settings: MeterSettings) -> Path:
     """
-    Return where the files go: `report_dir`, else the first logger's folder, else the Trainer's root folder.
+    Return the folder of the files: `report_dir`, else the first logger's folder, else the Trainer's root folder.
 
-    `trainer.log_dir` is not asked, because it is a collective call. A remote folder is not written to: the
-    current one is taken.
+    `trainer.log_dir` is not read, because reading it is a collective call. Where the folder is a remote one, the
+    files go to the current folder.
 
     Args:
         trainer: of either namespace.
@@ -37,24 +41,59 @@ def report_folder(trainer: Any, settings: MeterSettings) -> Path:
     return Path() if "://" in text else Path(text)
 
 
-def report_run(
-    trainer: Any, profile: JobProfile, settings: MeterSettings, services: MeterServices, log: FareLog
-) -> None:
+def write_curve(trainer: Any, run: MeteredRun, recorder: CurveRecorder, *, ended_early: bool) -> None:
     """
-    Write the profile, then the report if there are prices; the profile is safe before prices are asked for.
+    Write the learning curve of a pilot run; a failure gives one warning.
 
     Args:
         trainer: of either namespace.
-        profile: of this run.
-        settings: the arguments of FareMeter.
-        services: prices, files, console.
-        log: the loggers' guard.
+        run: after its window was closed.
+        recorder: of this run; it reads its values now, which waits for the device.
+        ended_early: the run did not come to its planned end.
     """
+    try:
+        curve = recorder.curve(
+            tool_version=__version__,
+            planned_steps=run.plan().steps,
+            samples_per_step=run.samples_per_step(),
+            train_samples=run.samples_in_epoch(),
+            peak_memory_bytes=run.peak_memory_bytes,
+            ended_early=ended_early,
+        )
+        path = run.services.write_curve(curve, report_folder(trainer, run.settings))
+    except Exception as error:  # noqa: BLE001 - without the curve the rest of the report is still written
+        warn_user(f"FareMeter: the pilot's learning curve is lost: {first_line(error)}")
+        return
+    run.services.say(f"trainfare: wrote {path}")
+
+
+def report_run(trainer: Any, module: Any, run: MeteredRun, log: FareLog, notes: tuple[str, ...]) -> None:
+    """
+    Write the profile, then rank the machines and write, print and log the report.
+
+    The profile is written first, so that it is kept when no prices are available.
+
+    Args:
+        trainer: of either namespace.
+        module: the LightningModule.
+        run: after its window was closed.
+        log: gives the report to the loggers.
+        notes: what was assumed or could not be measured.
+    """
+    services, settings = run.services, run.settings
+    try:
+        step = _step_facts(trainer, module, run)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a fake copy runs the user's code
+        # A trace's message ends with the advice to use FareMeter, which is in use here.
+        reason = first_line(error).partition(" Measure one step with FareMeter")[0]
+        services.say(f"trainfare: no ranking: unknown, because {reason}")
+        return
+    profile = measured_profile(run, step, notes)
     folder = report_folder(trainer, settings)
     path = services.write_profile(profile, folder)
     try:
         answer = call_within(services.pricing_limit_s, lambda: services.recommend(profile, settings))
-    except Exception as error:  # noqa: BLE001 - a price source may fail in any way; the profile is saved
+    except Exception as error:  # noqa: BLE001 - a price source may raise anything; the profile is saved
         warn_user(f"FareMeter: prices unavailable: {first_line(error)}. The profile is saved: {path}")
         return
     as_of = services.today()
@@ -62,7 +101,18 @@ def report_run(
     written = services.write_reports(answer, profile, folder, as_of)
     services.say("trainfare: wrote " + ", ".join(str(file) for file in (path, *written)))
     page = next((file for file in written if file.suffix == ".html"), None)
-    _hand_to_loggers(trainer, services.markdown(answer, profile, as_of), page, answer, log)
+    _log_report(trainer, services.markdown(answer, profile, as_of), page, answer, log)
+
+
+def _step_facts(trainer: Any, module: Any, run: MeteredRun) -> StepFacts:
+    """Return the facts of the traced step, or where there is none those of an uncompiled copy on fake tensors."""
+    if run.step_facts is not None:
+        return run.step_facts
+    if run.tracing.how == "none" or run.batch_shapes is None:
+        raise CannotTellError(run.tracing.reason or "no batch was seen")
+    reason = run.tracing.reason or f"{run.trace_problem}: a copy on fake tensors was traced"
+    micro_batches = max(1, round(run.batches_per_step))
+    return run.services.fake_copy(module, run.batch_shapes, trainer, micro_batches).with_note(reason)
 
 
 _COLUMNS = (
@@ -70,10 +120,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _hand_to_loggers(
-    trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog
-) -> None:
-    """Give the answer to the loggers that can show one, each by its own way in."""
+def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog) -> None:
+    """Log the report through TensorBoard, W&B and MLflow, each by its own API."""
     best = answer.options[0] if answer.options else None
 
     def tensorboard(logger: Any) -> None:
@@ -93,16 +141,16 @@ def _hand_to_loggers(
         if page is not None:
             logger.experiment.log_artifact(logger.run_id, str(page))
 
-    ways = {"TensorBoardLogger": tensorboard, "WandbLogger": wandb, "MLFlowLogger": mlflow}
+    by_logger = {"TensorBoardLogger": tensorboard, "WandbLogger": wandb, "MLFlowLogger": mlflow}
     for logger in trainer.loggers:
         for kind in type(logger).__mro__:
-            if kind.__name__ in ways:
-                log.guarded(logger, "report", ways[kind.__name__])
+            if kind.__name__ in by_logger:
+                log.guarded(logger, by_logger[kind.__name__])
                 break
 
 
 def _table(answer: Recommendation) -> list[list[str | int | float]]:
-    """Return one row an option, in the order of `_COLUMNS`."""
+    """Return one row for each option, in the order of `_COLUMNS`."""
     return [
         [
             one.rank,

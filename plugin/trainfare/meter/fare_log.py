@@ -1,11 +1,11 @@
-"""What the meter shows while training runs: `fare/*` metrics, one line, a warning where a limit is passed."""
+"""Output while training runs: `fare/*` metrics, a progress line, and warnings about budget and deadline."""
 
 from __future__ import annotations
 
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,12 @@ from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import TrainfareError
 
-__all__ = ["Fare", "FareLog", "fare_of", "first_line", "progress_line", "warn_user"]
+__all__ = ["FareLog", "RunEstimate", "estimate_run", "first_line", "progress_line", "warn_user"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fare:
-    """Where the run stands; None is 'not known'."""
+class RunEstimate:
+    """Hours and dollars of a run so far and as expected in total; None where not known."""
 
     hours_so_far: float
     hours_left: float | None
@@ -28,11 +28,11 @@ class Fare:
 
     @property
     def hours_total(self) -> float | None:
-        """Hours of the whole run as expected now."""
+        """Expected hours of the whole run."""
         return None if self.hours_left is None else self.hours_so_far + self.hours_left
 
 
-def fare_of(
+def estimate_run(
     plan: PlannedRun,
     times: StepTimes | None,
     *,
@@ -40,17 +40,17 @@ def fare_of(
     elapsed_s: float,
     usd_per_hour: float | None,
     validation_batch_s: float | None,
-) -> Fare:
+) -> RunEstimate:
     """
-    Work out where the run stands.
+    Compute hours and dollars from the plan and the measured step time.
 
     Args:
-        plan: of the whole run.
-        times: the measured window; None before it.
-        steps_done: optimizer steps of the whole run that are done, earlier sessions included.
-        elapsed_s: seconds paid for so far, earlier sessions included.
-        usd_per_hour: of all machines together.
-        validation_batch_s: seconds of one validation batch, where validation has run.
+        plan: length of the whole run.
+        times: of the measured window; None before its end.
+        steps_done: optimizer steps done so far, earlier sessions included.
+        elapsed_s: seconds trained so far, earlier sessions included.
+        usd_per_hour: price of all machines together.
+        validation_batch_s: seconds of one validation batch; None where validation has not run.
     """
     hours = elapsed_s / 3600.0
     left = None
@@ -62,22 +62,24 @@ def fare_of(
         left = left_s / 3600.0
     paid = None if usd_per_hour is None else hours * usd_per_hour
     total = None if usd_per_hour is None or left is None else (hours + left) * usd_per_hour
-    return Fare(hours_so_far=hours, hours_left=left, usd_so_far=paid, usd_total=total)
+    return RunEstimate(hours_so_far=hours, hours_left=left, usd_so_far=paid, usd_total=total)
 
 
-def metrics_of(fare: Fare, times: StepTimes | None, samples_per_step: int | None) -> dict[str, float]:
+def metrics_of(
+    estimate: RunEstimate, times: StepTimes | None, samples_per_step: int | None
+) -> dict[str, float]:
     """
-    Return the `fare/*` metrics that are known.
+    Return the `fare/*` metrics whose value is known.
 
     Args:
-        fare: where the run stands.
-        times: the measured window.
+        estimate: from `estimate_run`.
+        times: of the measured window.
         samples_per_step: over all devices.
     """
     values: dict[str, float | None] = {
-        "fare/hours_left": fare.hours_left,
-        "fare/usd_so_far": fare.usd_so_far,
-        "fare/usd_total_estimate": fare.usd_total,
+        "fare/hours_left": estimate.hours_left,
+        "fare/usd_so_far": estimate.usd_so_far,
+        "fare/usd_total_estimate": estimate.usd_total,
     }
     if times is not None:
         values["fare/step_s"] = times.step.median_s
@@ -89,23 +91,24 @@ def metrics_of(fare: Fare, times: StepTimes | None, samples_per_step: int | None
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
-def progress_line(fare: Fare, times: StepTimes, samples_per_step: int | None) -> str:
-    """Return one line for the console: step time, throughput, hours left and dollars, as far as known."""
+def progress_line(estimate: RunEstimate, times: StepTimes, samples_per_step: int | None) -> str:
+    """Return one line for the console: step time, throughput, time left and dollars, as far as known."""
     step = times.step
     parts = [f"{_time(step.median_s)} a step (80 % between {_time(step.p10_s)} and {_time(step.p90_s)})"]
     if samples_per_step is not None and step.median_s > 0.0:
         parts.append(f"{samples_per_step / step.median_s:,.4g} samples/s")
     if times.data_wait_share is not None:
         parts.append(f"{times.data_wait_share:.0%} waiting for data")
-    if fare.hours_left is not None:
-        parts.append(f"about {_time(fare.hours_left * 3600.0)} left")
-    if fare.usd_so_far is not None:
-        total = "" if fare.usd_total is None else f" of about ${fare.usd_total:,.2f}"
-        parts.append(f"${fare.usd_so_far:,.2f}{total}")
+    if estimate.hours_left is not None:
+        parts.append(f"about {_time(estimate.hours_left * 3600.0)} left")
+    if estimate.usd_so_far is not None:
+        total = "" if estimate.usd_total is None else f" of about ${estimate.usd_total:,.2f}"
+        parts.append(f"${estimate.usd_so_far:,.2f}{total}")
     return "trainfare: " + ", ".join(parts)
 
 
 def _time(seconds: float) -> str:
+    # Units change where the number would get unwieldy: ms below 0.1 s, s below 2 min, min below 2 h.
     for limit_s, unit_s, unit in ((0.1, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min")):
         if seconds < limit_s:
             return f"{seconds / unit_s:.3g} {unit}"
@@ -113,11 +116,12 @@ def _time(seconds: float) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error as one short line; an error that cannot be shown gives its type."""
+    """Return the first line of an error's message, after its type unless it is one of ours."""
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # noqa: BLE001 - foreign errors may fail at this, too
+    except Exception:  # noqa: BLE001 - the error of a library may fail in its own __str__
         lines = []
+    # 400 characters leave room for the rest of a profile's note, which has at most 500.
     text = lines[0][:400] if lines else ""
     if isinstance(error, TrainfareError):
         return text or type(error).__name__
@@ -125,7 +129,7 @@ def first_line(error: BaseException) -> str:
 
 
 def warn_user(message: str) -> None:
-    """Warn; where the user's filters turn warnings into errors, write the line to stderr instead."""
+    """Warn. Where the user's filters turn warnings into errors, write the message to standard error."""
     try:
         warnings.warn(message, UserWarning, stacklevel=2)
     except Exception:  # noqa: BLE001 - a warning must not end the training
@@ -134,7 +138,7 @@ def warn_user(message: str) -> None:
 
 class FareLog:
     """
-    Sends metrics to every logger and warns once per limit.
+    Logs metrics through the Trainer's loggers and gives each warning once.
 
     Args:
         settings: the arguments of FareMeter.
@@ -144,51 +148,49 @@ class FareLog:
         self._settings = settings
         self._warned: set[str] = set()
 
-    def send(self, trainer: Any, fare: Fare, times: StepTimes | None, samples_per_step: int | None) -> None:
-        """Log what is known through every logger of the Trainer; one that fails is left out from then on."""
+    def send(
+        self, trainer: Any, estimate: RunEstimate, times: StepTimes | None, samples_per_step: int | None
+    ) -> None:
+        """Log through every logger of the Trainer; a logger that raises is left out from then on."""
         if not self._settings.log_metrics:
             return
-        values = metrics_of(fare, times, samples_per_step)
+        values = metrics_of(estimate, times, samples_per_step)
         step = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
         for logger in trainer.loggers:
-            self.guarded(logger, "log_metrics", values, step)
+            self.guarded(logger, lambda one: one.log_metrics(dict(values), step=step))
 
-    def guarded(self, logger: Any, method: str, *values: Any) -> None:
-        """Call one method of one logger; its first error is warned of, and then it is left alone."""
+    def guarded(self, logger: Any, use: Callable[[Any], None]) -> None:
+        """Use a logger; its first error gives one warning, after which the logger is not used again."""
         name = type(logger).__name__
         if f"logger {name}" in self._warned:
             return
         try:
-            if method == "log_metrics":
-                metrics: Mapping[str, float] = values[0]
-                logger.log_metrics(dict(metrics), step=values[1])
-            else:
-                values[0](logger)
-        except Exception as error:  # noqa: BLE001 - a logger is foreign code; training goes on without our metrics
+            use(logger)
+        except Exception as error:  # noqa: BLE001 - a logger may raise anything; training goes on without its metrics
             self.once(f"logger {name}", f"FareMeter: {name} took no fare metrics ({first_line(error)})")
 
-    def check_limits(self, fare: Fare) -> None:
-        """Warn once when budget or deadline is passed, or will be as things stand; never stop training."""
+    def check_limits(self, estimate: RunEstimate) -> None:
+        """Warn once when budget or deadline is passed or is expected to be; training is never stopped."""
         budget, deadline = self._settings.budget_usd, self._settings.deadline_hours
-        if budget is not None and fare.usd_so_far is not None:
-            if fare.usd_so_far > budget:
+        if budget is not None and estimate.usd_so_far is not None:
+            if estimate.usd_so_far > budget:
                 self.once(
                     "budget",
-                    f"FareMeter: ${fare.usd_so_far:,.2f} so far is over the budget of ${budget:,.2f}",
+                    f"FareMeter: ${estimate.usd_so_far:,.2f} so far is over the budget of ${budget:,.2f}",
                 )
-            elif fare.usd_total is not None and fare.usd_total > budget:
-                what = f"this run will cost about ${fare.usd_total:,.2f}"
+            elif estimate.usd_total is not None and estimate.usd_total > budget:
+                what = f"this run will cost about ${estimate.usd_total:,.2f}"
                 self.once("budget", f"FareMeter: {what}, over the budget of ${budget:,.2f}")
         if deadline is not None:
-            if fare.hours_so_far > deadline:
-                what = f"{fare.hours_so_far:,.2f} h so far is past the deadline of {deadline:,.2f} h"
+            if estimate.hours_so_far > deadline:
+                what = f"{estimate.hours_so_far:,.2f} h so far is past the deadline of {deadline:,.2f} h"
                 self.once("deadline", f"FareMeter: {what}")
-            elif fare.hours_total is not None and fare.hours_total > deadline:
-                what = f"this run will take about {fare.hours_total:,.2f} h"
+            elif estimate.hours_total is not None and estimate.hours_total > deadline:
+                what = f"this run will take about {estimate.hours_total:,.2f} h"
                 self.once("deadline", f"FareMeter: {what}, past the deadline of {deadline:,.2f} h")
 
     def once(self, key: str, message: str) -> None:
-        """Warn, the first time only."""
+        """Warn, unless a warning of this key was given before."""
         if key not in self._warned:
             self._warned.add(key)
             warn_user(message)

@@ -1,4 +1,4 @@
-"""The base of FareMeter: the `Callback` of every installed Lightning namespace, in one class."""
+"""The base class of FareMeter, which inherits from the `Callback` of every installed Lightning namespace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
 
 @contextlib.contextmanager
 def _logger_kept() -> Generator[None, None, None]:
-    """Both namespaces log through one shared place and the last one imported takes it: give it back."""
+    """Restore the logger that both namespaces share, and that each sets to its own when it is imported."""
     shared = sys.modules.get("lightning_utilities.core.rank_zero")
     logger = getattr(shared, "log", None)
     try:
@@ -34,7 +34,7 @@ def _installed() -> tuple[type, ...]:
         for namespace in NAMESPACES:
             try:
                 found.append(import_module(namespace).Callback)
-            except ImportError as error:  # noqa: PERF203 - two rounds; one broken package must not cost the other
+            except ImportError as error:  # noqa: PERF203 - a package that is missing or broken must not exclude the other
                 problem = error
     if not found:
         raise MissingExtraError("neither pytorch-lightning nor lightning", "lightning") from problem

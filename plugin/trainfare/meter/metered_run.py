@@ -1,7 +1,8 @@
 """
-One run while it trains: warm-up, one traced step, a window of measured steps, then nothing.
+State of one metered `Trainer.fit`: the warm-up, one traced step, then a window of measured steps.
 
-Nothing here draws random numbers, waits for the device, calls a collective or touches a file.
+While training runs, this module draws no random number, does not wait for the device, calls no collective and
+opens no file.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from typing import Any
 
 import torch
 
-from trainfare.meter.batch_facts import count_samples, count_tokens
+from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens
 from trainfare.meter.fare_log import first_line
-from trainfare.meter.measured_profile import BatchSizes
-from trainfare.meter.run_facts import WatchVerdict, may_watch, read_run
-from trainfare.meter.run_plan import PlannedRun, Rhythm, plan_run, read_trainer
+from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
+from trainfare.meter.run_plan import PlannedRun, StepComposition, plan_run, read_trainer
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.step_probe import StepProbe
@@ -28,30 +28,33 @@ from trainfare.trace.step_facts import StepFacts
 
 __all__ = ["MeteredRun"]
 
-MAX_PROBES = 8
-"""Batches watched in the search for one that steps an optimizer (manual optimization)."""
+MAX_TRACED_BATCHES = 8
+"""Batches that are traced until one of them steps an optimizer, which under manual optimization is not known in
+advance. A chosen value: a traced batch is slow, so a run that steps more rarely is traced as a fake copy instead."""
 MAX_LAG_BATCHES = 50
-"""Batches after which a full window is read even if the device is still behind."""
+"""Batches after which a full window is read although the device has not reached its end, which makes the host wait
+once. A chosen value: a device is behind its host by a few batches, so the wait is the exception."""
 
 
 class _Stage(IntEnum):
-    WARMING = 0
-    PROBING = 1
+    WARM_UP = 0
+    TRACING = 1
     MEASURING = 2
-    CLOSING = 3
+    WINDOW_FULL = 3
+    """All steps are recorded; the device may not have reached the last mark."""
     DONE = 4
 
 
 class MeteredRun:
     """
-    What is known of a run, and how it comes to be known.
+    State of one metered `Trainer.fit`.
 
     Args:
         trainer: of either namespace, in `on_train_start`.
         module: the LightningModule.
         settings: the arguments of FareMeter.
-        services: the outside world.
-        on_fault: told of an error of ours inside the listening profiler.
+        services: clock and tracing.
+        on_fault: called with an error in the handling of a profiler action.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class MeteredRun:
         self.services = services
         self.facts = read_run(trainer, module)
         self.trainer_facts = read_trainer(trainer)
-        self.verdict = _verdict(trainer, module, settings, services)
+        self.tracing = _tracing_method(trainer, module, settings, services)
         self.step_facts: StepFacts | None = None
         self.batch_shapes: Any = None
         self.times: StepTimes | None = None
@@ -77,12 +80,12 @@ class MeteredRun:
         clock = CudaClock(self.facts.device) if self.facts.device_kind == "cuda" else HostClock(services.now)
         self._timer = StepTimer(clock, settings.measure_steps)
         self.validation = ValidationClock(self._timer, services.now)
-        self._probe = StepProbe(lambda: services.watcher(module, trainer.optimizers))
-        self._probes_left = MAX_PROBES if self.verdict.how == "watch" else 0
-        self._probe_after = self._steps_before_probe()
+        self._probe = StepProbe(lambda: services.step_trace(module, trainer.optimizers))
+        self._traces_left = MAX_TRACED_BATCHES if self.tracing.how == "real_step" else 0
+        self._trace_after_steps = self._steps_before_trace()
         self._on_fault = on_fault
         self._tee: TeeProfiler | None = None
-        self._stage = _Stage.WARMING
+        self._stage = _Stage.WARM_UP
         self._calls: int = self.trainer_facts.calls_done
         self._batches: int = 0
         self._batches_of_steps: int = 0
@@ -90,15 +93,15 @@ class MeteredRun:
         self._lag_batches = 0
         self._advance()
 
-    def _steps_before_probe(self) -> int:
-        """Probe after the warm-up; in a run too short for that, on its last step."""
+    def _steps_before_trace(self) -> int:
+        """Return after how many steps to trace one: after the warm-up, or on the last step of a shorter run."""
         before = self.settings.steps_before_window
         left = self.plan().steps_left
         return before if left is None else max(0, min(before, left - 1))
 
     @property
     def done(self) -> bool:
-        """There is nothing left to measure."""
+        """The window was measured."""
         return self._stage == _Stage.DONE
 
     @property
@@ -106,36 +109,41 @@ class MeteredRun:
         """Micro-batches in one optimizer step."""
         if self.trainer_facts.automatic:
             return float(self.trainer_facts.accumulate_grad_batches)
-        rhythm = self.rhythm
-        return 1.0 if rhythm is None else rhythm.batches_per_step
+        composition = self.composition
+        return 1.0 if composition is None else composition.batches_per_step
 
     @property
-    def rhythm(self) -> Rhythm | None:
-        """Batches and optimizer calls of one step, as seen so far; None before the first step."""
+    def composition(self) -> StepComposition | None:
+        """Batches and optimizer calls of one step, the mean so far; None before the end of the first step."""
         if self.steps == 0:
             return None
-        return Rhythm(self._batches_of_steps / self.steps, max(1.0, self._calls_of_steps / self.steps))
+        return StepComposition(
+            self._batches_of_steps / self.steps, max(1.0, self._calls_of_steps / self.steps)
+        )
 
     def plan(self) -> PlannedRun:
-        """Return the plan of the whole run, by what is known of its rhythm now."""
+        """Return the plan of the whole run, by the batches and steps counted so far."""
         size = self.settings.batch_size or self.facts.loader_batch_size
         return plan_run(
             self.trainer_facts,
-            rhythm=self.rhythm,
+            composition=self.composition,
             total_samples=self.settings.total_samples,
             micro_batch_size=size or self.sizes().micro_batch_size,
         )
 
     def steps_done(self, trainer: Any) -> int:
         """Return the optimizer steps of the whole run that are done now, earlier sessions included."""
-        rhythm = self.rhythm
-        calls = 1.0 if self.trainer_facts.automatic or rhythm is None else rhythm.calls_per_step
+        composition = self.composition
+        calls = 1.0 if self.trainer_facts.automatic or composition is None else composition.calls_per_step
         return int(int(trainer.global_step) / calls)
 
     def sizes(self) -> BatchSizes:
-        """Return the samples of a micro-batch, by what is known now."""
+        """Return the samples of a micro-batch, by the batches counted so far."""
         return BatchSizes.of(
-            self.settings.batch_size, self.facts.loader_batch_size, self._samples, self._tokens
+            argument=self.settings.batch_size,
+            loader=self.facts.loader_batch_size,
+            by_shape=self._samples,
+            tokens=self._tokens,
         )
 
     def samples_per_step(self) -> int | None:
@@ -146,7 +154,7 @@ class MeteredRun:
         )
 
     def samples_in_epoch(self) -> int | None:
-        """Return the samples of one pass over the training set, over all devices; a short last batch counts whole."""
+        """Return the samples of an epoch over all devices; an incomplete last batch counts as complete."""
         if self.settings.total_samples is not None:
             return self.settings.total_samples
         micro, batches = self.sizes().micro_batch_size, self.trainer_facts.batches_per_epoch
@@ -154,18 +162,18 @@ class MeteredRun:
 
     @property
     def trace_problem(self) -> str:
-        """Why the real step was not seen."""
-        return self._probe.problem or "the run ended before a step could be watched"
+        """Why no real step was traced."""
+        return self._probe.problem or "the run ended before a step could be traced"
 
-    # What the hooks call.
+    # Called from Lightning's hooks.
 
     def attach(self, trainer: Any) -> None:
-        """Swap the listening profiler in."""
-        self._tee = TeeProfiler(trainer.profiler, self._listen, self._on_fault)
+        """Replace the Trainer's profiler by one that also reports actions to this run."""
+        self._tee = TeeProfiler(trainer.profiler, self._on_action, self._on_fault)
         trainer.profiler = self._tee
 
     def detach(self, trainer: Any) -> None:
-        """Give the Trainer its own profiler back; if somebody wrapped ours, only fall silent."""
+        """Put the Trainer's own profiler back. A profiler that wraps ours stays; ours then only passes calls on."""
         tee, self._tee = self._tee, None
         if tee is None:
             return
@@ -174,7 +182,7 @@ class MeteredRun:
             trainer.profiler = tee.inner
 
     def release(self, trainer: Any) -> None:
-        """Leave nothing behind: no dispatch mode, no profiler, no open window."""
+        """Undo every change: leave the dispatch mode, put the profiler back, end the window."""
         try:
             self._probe.drop()
         finally:
@@ -182,16 +190,16 @@ class MeteredRun:
             self._timer.end()
 
     def batch_start(self, trainer: Any, batch: Any) -> None:
-        """Remember the shapes of the first batch; watch this batch if it is the one."""
+        """Keep the shapes of the first batch, and start the trace if this batch is to be traced."""
         if self._batches == 0 and self.batch_shapes is None:
-            self._look_at(batch)
-        if self._stage == _Stage.PROBING and self._probes_left > 0 and self._ends_in_step(trainer):
+            self._keep_shapes(batch)
+        if self._stage == _Stage.TRACING and self._traces_left > 0 and self._ends_in_step(trainer):
             self._probe.start()
 
-    def _look_at(self, batch: Any) -> None:
+    def _keep_shapes(self, batch: Any) -> None:
         self._samples.append(count_samples(batch))
         self._tokens.append(count_tokens(batch))
-        if self.verdict.how != "unseen":
+        if self.tracing.how != "none":
             self.batch_shapes = self.services.describe_batch(batch)
 
     def _ends_in_step(self, trainer: Any) -> bool:
@@ -199,14 +207,14 @@ class MeteredRun:
         return not (self.trainer_facts.automatic and callable(accumulates) and accumulates())
 
     def before_optimizer_step(self) -> None:
-        """The traced step has come to its optimizer."""
+        """Mark the start of the optimizer's part in the trace."""
         self._probe.begin_optimizer()
 
-    def drop_probe(self) -> None:
-        """The watched batch did not come to its end: forget it and watch a later one."""
+    def drop_trace(self) -> None:
+        """Discard the trace of a batch that was cut off; a later batch is traced instead."""
         if self._probe.running:
             self._probe.drop()
-            self._probes_left -= 1
+            self._traces_left -= 1
 
     def batch_end(self, trainer: Any, batch: Any) -> bool:
         """
@@ -216,7 +224,7 @@ class MeteredRun:
             Whether the window was closed by this batch.
         """
         if self._probe.running:
-            self._end_probe()
+            self._end_trace()
         calls = int(trainer.global_step)
         stepped = calls != self._calls
         self._batches += 1
@@ -231,21 +239,21 @@ class MeteredRun:
             self._advance()
         return False
 
-    def _end_probe(self) -> None:
+    def _end_trace(self) -> None:
         self.step_facts = self._probe.finish(micro_batches=round(self.batches_per_step))
-        self._probes_left = 0 if self._probe.hopeless else self._probes_left - 1
+        self._traces_left = 0 if self._probe.fault else self._traces_left - 1
 
     def _advance(self) -> None:
-        """Decide what the next step is for."""
-        if self.step_facts is None and self._probes_left > 0 and self.steps >= self._probe_after:
-            self._stage = _Stage.PROBING
+        """Set the stage of the next step."""
+        if self.step_facts is None and self._traces_left > 0 and self.steps >= self._trace_after_steps:
+            self._stage = _Stage.TRACING
         elif self.steps >= self.settings.steps_before_window:
             self._stage = _Stage.MEASURING
             self._samples.clear()
             self._tokens.clear()
             self._timer.begin()
         else:
-            self._stage = _Stage.WARMING
+            self._stage = _Stage.WARM_UP
 
     def _measure(self, trainer: Any, batch: Any, *, stepped: bool) -> bool:
         if self._stage == _Stage.MEASURING:
@@ -256,9 +264,9 @@ class MeteredRun:
             self._tokens.append(count_tokens(batch))
             if not self._timer.full:
                 return False
-            self._stage = _Stage.CLOSING
+            self._stage = _Stage.WINDOW_FULL
             self.detach(trainer)
-        if self._stage == _Stage.CLOSING:
+        if self._stage == _Stage.WINDOW_FULL:
             self._lag_batches += 1
             if self._timer.ready or self._lag_batches > MAX_LAG_BATCHES:
                 self.close_window()
@@ -266,8 +274,8 @@ class MeteredRun:
         return False
 
     def close_window(self) -> None:
-        """Turn the marks into times, with what steps there are; waits for the device at most once."""
-        if self._stage in (_Stage.MEASURING, _Stage.CLOSING):
+        """Compute the times of the steps recorded so far; waits for the device at most once."""
+        if self._stage in (_Stage.MEASURING, _Stage.WINDOW_FULL):
             self._stage = _Stage.DONE
             self._timer.end()
             self.times = self._timer.times()
@@ -275,10 +283,10 @@ class MeteredRun:
                 self.peak_memory_bytes = int(torch.cuda.max_memory_reserved(self.facts.device))
 
     def validation_end(self, trainer: Any) -> None:
-        """Validation is over."""
+        """Record the end of a validation run."""
         self.validation.end(batches_of(trainer.num_val_batches))
 
-    def _listen(self, action: Action, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
+    def _on_action(self, action: Action, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
         if starting:
             if action.ends_validation:
                 self.validation.close()
@@ -294,11 +302,13 @@ class MeteredRun:
             self._timer.start(opens)
 
 
-def _verdict(trainer: Any, module: Any, settings: MeterSettings, services: MeterServices) -> WatchVerdict:
+def _tracing_method(
+    trainer: Any, module: Any, settings: MeterSettings, services: MeterServices
+) -> TracingMethod:
     if not settings.trace:
-        return WatchVerdict("unseen", "FareMeter(trace=False) traces nothing")
+        return TracingMethod("none", "FareMeter(trace=False) traces nothing")
     try:
         services.prepare()
     except Exception as error:  # noqa: BLE001 - without the tracer, times can still be measured
-        return WatchVerdict("unseen", f"the tracer cannot be loaded ({first_line(error)})")
-    return may_watch(trainer, module)
+        return TracingMethod("none", f"the tracer cannot be loaded ({first_line(error)})")
+    return tracing_method(trainer, module)

@@ -1,4 +1,4 @@
-"""What a live Trainer says about device, precision and strategy, and whether its step may be watched."""
+"""Device, precision and strategy of a live Trainer, and how the operations of its step can be traced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from trainfare.meter.batch_facts import loader_batch_size, loader_workers
 from trainfare_core.job_profile import ParallelFacts
 
-__all__ = ["RunFacts", "WatchVerdict", "may_watch", "read_run"]
+__all__ = ["RunFacts", "TracingMethod", "read_run", "tracing_method"]
 
 DeviceKind = Literal["cpu", "cuda", "xla", "mps", "other"]
 _KINDS: dict[str, DeviceKind] = {"cpu": "cpu", "cuda": "cuda", "xla": "xla", "mps": "mps"}
@@ -26,11 +26,12 @@ _STRATEGIES = {
     "XLAFSDPStrategy": "xla_fsdp",
 }
 _SHARDED = ("fsdp", "deepspeed", "modelparallel")
+"""Parts of the lower-case class names of strategies that shard the weights over devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """The run as the profile describes it; read once, before the first step."""
+    """Name, precision, parallelism, device and loader of a run, as the profile states them."""
 
     name: str
     precision: str
@@ -43,21 +44,25 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchVerdict:
+class TracingMethod:
     """
-    How the operations of a step can be seen.
+    How the operations of an optimizer step are found.
 
-    `watch`: the real step; `fake_copy`: an uncompiled copy on fake tensors, at the end; `unseen`: not at all.
+    Attributes:
+        how: `real_step`: trace one step of the training; `fake_copy`: at the end of the run, trace an uncompiled
+            copy of the module on fake tensors; `none`: do not trace.
+        reason: why the real step is not traced.
+        compiled: the step runs under `torch.compile`.
     """
 
-    how: Literal["watch", "fake_copy", "unseen"]
-    because: str = ""
+    how: Literal["real_step", "fake_copy", "none"]
+    reason: str = ""
     compiled: bool = False
 
 
 def read_run(trainer: Any, module: nn.Module) -> RunFacts:
     """
-    Read the facts of a run.
+    Read a run before its first step.
 
     Args:
         trainer: of either namespace, in `on_train_start`.
@@ -84,37 +89,35 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
     )
 
 
-def may_watch(trainer: Any, module: nn.Module) -> WatchVerdict:
+def tracing_method(trainer: Any, module: nn.Module) -> TracingMethod:
     """
-    Decide how the operations of this run's step can be seen without touching it.
+    Choose how to trace the step without disturbing the training.
 
     Args:
         trainer: of either namespace, once the strategy is set up.
         module: the LightningModule.
     """
-    strategy = type(trainer.strategy).__name__.lower()
-    if any(word in strategy for word in _SHARDED):
-        because = (
-            f"{type(trainer.strategy).__name__} spreads the weights over devices, so no trace sees them whole"
-        )
-        return WatchVerdict("unseen", f"{because}: trace it before launch with `trainfare profile`")
+    strategy = type(trainer.strategy).__name__
+    if any(word in strategy.lower() for word in _SHARDED):
+        reason = f"{strategy} shards the weights over devices, so no single rank runs the whole step"
+        return TracingMethod("none", f"{reason}: trace it before launch with `trainfare profile`")
     if _is_compiled(module):
-        because = "the step runs under torch.compile: an uncompiled copy on fake tensors was traced instead"
-        return WatchVerdict("fake_copy", because, compiled=True)
+        # A dispatch mode over compiled code makes torch compile it again and leaves it slower.
+        reason = "the step runs under torch.compile: an uncompiled copy on fake tensors was traced instead"
+        return TracingMethod("fake_copy", reason, compiled=True)
     if any(_is_graphed(part) for part in module.modules()):
-        because = (
+        reason = (
             "the step replays CUDA graphs, which hide their operations: a copy on fake tensors was traced"
         )
-        return WatchVerdict("fake_copy", because)
+        return TracingMethod("fake_copy", reason)
     device = torch.device(trainer.strategy.root_device)
     if device.type == "xla":
-        return WatchVerdict(
-            "fake_copy", "an XLA device runs operations later: a copy on fake tensors was traced"
-        )
+        reason = "an XLA device runs operations later: a copy on fake tensors was traced"
+        return TracingMethod("fake_copy", reason)
     if device.type == "cpu" and str(trainer.precision).endswith("-mixed"):
-        because = "mixed precision on a CPU casts differently from CUDA: a copy on fake tensors was traced"
-        return WatchVerdict("fake_copy", because)
-    return WatchVerdict("watch")
+        reason = "mixed precision on a CPU casts differently from CUDA: a copy on fake tensors was traced"
+        return TracingMethod("fake_copy", reason)
+    return TracingMethod("real_step")
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -1,8 +1,9 @@
 """
-How long the run will be, read from a live Trainer in `on_train_start` and counted as Lightning's loops count.
+Length of a run in optimizer steps, validation batches and checkpoints, read from a Trainer in `on_train_start`.
 
-An optimizer step here is what one JobProfile describes: under automatic optimization Lightning's own, under
-manual optimization the batches from one stepping batch to the next, however many optimizers step in it.
+One optimizer step is what one JobProfile describes. Under automatic optimization it is Lightning's own step. Under
+manual optimization it ends with a batch in which any optimizer steps, however many of them do, and includes the
+batches since the last such batch.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ from typing import Any, cast
 from trainfare.meter.timing.validation_clock import batches_of
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["CheckpointTrigger", "PlannedRun", "Rhythm", "TrainerFacts", "plan_run", "read_trainer"]
+__all__ = ["CheckpointTrigger", "PlannedRun", "StepComposition", "TrainerFacts", "plan_run", "read_trainer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
-    """How steps follow from batches: `batches_per_step` batches make one, `calls_per_step` count for it."""
+class StepComposition:
+    """
+    What one optimizer step consists of; fractions are means over a run.
+
+    Attributes:
+        batches_per_step: micro-batches.
+        calls_per_step: optimizer steps as `trainer.global_step` and `max_steps` count them.
+    """
 
     batches_per_step: float = 1.0
     calls_per_step: float = 1.0
@@ -27,7 +34,7 @@ class Rhythm:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointTrigger:
-    """When one checkpoint callback saves; 0 means not by this trigger."""
+    """When one checkpoint callback saves; an interval of 0 means that it does not save by steps or by epochs."""
 
     every_n_steps: int
     every_n_epochs: int
@@ -37,7 +44,7 @@ class CheckpointTrigger:
 
 @dataclass(frozen=True, slots=True)
 class TrainerFacts:
-    """What a Trainer says about the length of its run; None is 'no limit' or 'not known'."""
+    """The settings of a Trainer that decide the length of its run; None means no limit, or not known."""
 
     batches_per_epoch: int | None
     estimated_steps: int | None
@@ -60,7 +67,7 @@ class TrainerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """The plan of the whole run and what of it was done before this session began."""
+    """Length of the whole run, and the part of it that earlier sessions of a resumed run have done."""
 
     steps: int | None
     unknown_because: str | None
@@ -74,16 +81,16 @@ class PlannedRun:
 
     @property
     def steps_left(self) -> int | None:
-        """Optimizer steps that this session has to do; None where the length is unknown."""
+        """Optimizer steps that remain for this session; None where the length is unknown."""
         return None if self.steps is None else max(0, self.steps - self.steps_done_before)
 
     def run_plan(self, *, weights_bytes: int, state_bytes: int) -> RunPlan:
         """
-        Return the profile's plan.
+        Return the plan in the form that the profile holds.
 
         Args:
-            weights_bytes: parameters and buffers.
-            state_bytes: optimizer state.
+            weights_bytes: size of parameters and buffers.
+            state_bytes: size of the optimizer state.
         """
         return RunPlan(
             optimizer_steps=self.steps,
@@ -129,47 +136,51 @@ def read_trainer(trainer: Any) -> TrainerFacts:
 def plan_run(
     facts: TrainerFacts,
     *,
-    rhythm: Rhythm | None = None,
+    composition: StepComposition | None = None,
     total_samples: int | None = None,
     micro_batch_size: int | None = None,
 ) -> PlannedRun:
     """
-    Work out the plan.
+    Compute the length of the run.
 
     Args:
-        facts: what the Trainer says.
-        rhythm: as seen in the run, for manual optimization; None: every batch steps every optimizer.
+        facts: from `read_trainer`.
+        composition: as counted so far under manual optimization; None: every optimizer steps in every batch.
         total_samples: samples in one epoch over all devices, for a training set without a length.
         micro_batch_size: samples of one batch on one device, needed with `total_samples`.
     """
-    rhythm = _rhythm(facts, rhythm)
+    composition = _composition(facts, composition)
     notes: list[str] = []
-    in_epoch = _batches_per_epoch(facts, total_samples, micro_batch_size, notes)
-    steps_in_epoch = None if in_epoch is None else math.ceil(in_epoch / rhythm.batches_per_step)
-    steps, reason = _steps(facts, rhythm, steps_in_epoch, notes)
+    batches_in_epoch = _batches_per_epoch(facts, total_samples, micro_batch_size, notes)
+    steps_in_epoch = (
+        None if batches_in_epoch is None else math.ceil(batches_in_epoch / composition.batches_per_step)
+    )
+    steps, reason = _steps(facts, composition, steps_in_epoch, notes)
     epochs = None if steps is None or not steps_in_epoch else steps / steps_in_epoch
-    if not facts.automatic and (rhythm.batches_per_step, rhythm.calls_per_step) != (1.0, 1.0):
+    if not facts.automatic and (composition.batches_per_step, composition.calls_per_step) != (1.0, 1.0):
         notes.append(
-            f"manual optimization: one step is {rhythm.batches_per_step:g} batches, in which "
-            f"{rhythm.calls_per_step:g} optimizer steps count against max_steps"
+            f"manual optimization: one step is {composition.batches_per_step:g} batches, in which "
+            f"{composition.calls_per_step:g} optimizer steps count against max_steps"
         )
     return PlannedRun(
         steps=steps,
         unknown_because=reason,
-        steps_done_before=math.floor(facts.calls_done / rhythm.calls_per_step),
+        steps_done_before=math.floor(facts.calls_done / composition.calls_per_step),
         epochs=epochs,
-        validation_batches=_validation_total(facts, rhythm, steps, steps_in_epoch, in_epoch, notes),
-        checkpoint_every_n_steps=_checkpoint_every(facts, rhythm, steps_in_epoch, notes),
+        validation_batches=_validation_total(
+            facts, composition, steps, steps_in_epoch, batches_in_epoch, notes
+        ),
+        checkpoint_every_n_steps=_checkpoint_every(facts, composition, steps_in_epoch, notes),
         checkpoint_weights_only=bool(facts.checkpoints) and all(c.weights_only for c in facts.checkpoints),
         max_time_s=facts.max_time_s,
         notes=tuple(notes),
     )
 
 
-def _rhythm(facts: TrainerFacts, seen: Rhythm | None) -> Rhythm:
+def _composition(facts: TrainerFacts, counted: StepComposition | None) -> StepComposition:
     if facts.automatic:
-        return Rhythm(float(facts.accumulate_grad_batches), 1.0)
-    return seen or Rhythm(1.0, float(facts.optimizers))
+        return StepComposition(float(facts.accumulate_grad_batches), 1.0)
+    return counted or StepComposition(1.0, float(facts.optimizers))
 
 
 def _batches_per_epoch(
@@ -187,7 +198,7 @@ def _batches_per_epoch(
 
 
 def _steps(
-    facts: TrainerFacts, rhythm: Rhythm, steps_in_epoch: int | None, notes: list[str]
+    facts: TrainerFacts, composition: StepComposition, steps_in_epoch: int | None, notes: list[str]
 ) -> tuple[int | None, str | None]:
     if facts.accumulation_changes and not (facts.max_epochs is None and facts.max_steps is not None):
         return None, "accumulate_grad_batches changes by epoch: give Trainer(max_steps=...) and max_epochs=-1"
@@ -197,7 +208,7 @@ def _steps(
         return facts.estimated_steps, None
     limits: list[int] = []
     if facts.max_steps is not None:
-        limits.append(math.ceil(facts.max_steps / rhythm.calls_per_step))
+        limits.append(math.ceil(facts.max_steps / composition.calls_per_step))
     if facts.max_epochs is not None and steps_in_epoch is not None:
         limits.append(max(facts.max_epochs, 1) * steps_in_epoch)
     if limits:
@@ -215,7 +226,7 @@ def _steps(
 
 def _validation_total(
     facts: TrainerFacts,
-    rhythm: Rhythm,
+    composition: StepComposition,
     steps: int | None,
     steps_in_epoch: int | None,
     batches_in_epoch: int | None,
@@ -223,7 +234,7 @@ def _validation_total(
 ) -> int:
     if not facts.validates or facts.validation_batches == 0:
         return 0
-    runs = _validation_runs(facts, rhythm, steps, steps_in_epoch, batches_in_epoch)
+    runs = _validation_runs(facts, composition, steps, steps_in_epoch, batches_in_epoch)
     if runs is None or facts.validation_batches is None:
         what = "how often validation runs" if runs is None else "the number of validation batches"
         notes.append(f"{what} is not known: validation is left out of the cost")
@@ -233,7 +244,7 @@ def _validation_total(
 
 def _validation_runs(
     facts: TrainerFacts,
-    rhythm: Rhythm,
+    composition: StepComposition,
     steps: int | None,
     steps_in_epoch: int | None,
     batches_in_epoch: int | None,
@@ -242,23 +253,23 @@ def _validation_runs(
     if steps is None or facts.validate_by_time:
         return None
     if facts.validate_every_n_epochs is None:
-        return None if every is None else math.floor(steps * rhythm.batches_per_step) // every
+        return None if every is None else math.floor(steps * composition.batches_per_step) // every
     if steps_in_epoch is None or batches_in_epoch is None:
-        return None if every is None else math.floor(steps * rhythm.batches_per_step) // every
+        return None if every is None else math.floor(steps * composition.batches_per_step) // every
     whole_epochs, steps_over = divmod(steps, max(1, steps_in_epoch))
     runs = whole_epochs // facts.validate_every_n_epochs * (1 if every is None else batches_in_epoch // every)
     if every is not None and (whole_epochs + 1) % facts.validate_every_n_epochs == 0:
-        runs += math.floor(steps_over * rhythm.batches_per_step) // every
+        runs += math.floor(steps_over * composition.batches_per_step) // every
     return runs
 
 
 def _checkpoint_every(
-    facts: TrainerFacts, rhythm: Rhythm, steps_in_epoch: int | None, notes: list[str]
+    facts: TrainerFacts, composition: StepComposition, steps_in_epoch: int | None, notes: list[str]
 ) -> int | None:
     intervals: list[int] = []
     for trigger in facts.checkpoints:
         if trigger.every_n_steps > 0:
-            intervals.append(max(1, math.floor(trigger.every_n_steps / rhythm.calls_per_step)))
+            intervals.append(max(1, math.floor(trigger.every_n_steps / composition.calls_per_step)))
         if trigger.every_n_epochs > 0:
             if steps_in_epoch is None:
                 notes.append("checkpoints are saved by epoch, whose length is not known: they are left out")
@@ -270,7 +281,7 @@ def _checkpoint_every(
 
 
 def _whole(value: Any) -> int | None:
-    """Return a count that is one; None for Lightning's 'none': None, -1 and inf."""
+    """Return a whole number; None for the values by which Lightning says "no limit": None, -1 and inf."""
     if value is None or not math.isfinite(value) or value < 0:
         return None
     return int(value)

@@ -1,4 +1,4 @@
-"""What FareMeter needs from outside: clock, calendar, prices, tracing, files. One seam, replaced in tests."""
+"""Clock, prices, tracing, files and console as FareMeter uses them, in one object that tests replace."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainfare.meter.step_probe import Watcher
 from trainfare.trace.step_facts import StepFacts
 
 if TYPE_CHECKING:
     from trainfare.meter.settings import MeterSettings
+    from trainfare.trace.step_trace import StepTrace
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
+    from trainfare_core.strategy.curves import LearningCurve
 
 __all__ = ["MeterServices"]
 
@@ -33,7 +34,7 @@ def _say(line: str) -> None:
 
 
 def _import_polars() -> None:
-    """Import polars, and put back the environment variable that it sets or extends for its allocator."""
+    """Import polars, and restore the environment variable that polars sets or extends for its allocator."""
     before = dict(os.environ)
     import_module("polars")
     for name in set(os.environ) - set(before):
@@ -41,18 +42,13 @@ def _import_polars() -> None:
     os.environ.update(before)
 
 
-def _usd_per_hour(machine: str) -> float:
-    _import_polars()
-    from trainfare.recommendation import load_prices
-
-    return float(load_prices().book.find(machine).usd_per_hour)
-
-
-def _locked_usd_per_hour(machine: str, lock: str) -> float:
+def _usd_per_hour(machine: str, lock: str | None) -> float:
     _import_polars()
     from trainfare.prices.lock import read_lock
+    from trainfare.recommendation import load_prices
 
-    return float(read_lock(Path(lock)).book.find(machine).usd_per_hour)
+    prices = load_prices() if lock is None else read_lock(Path(lock))
+    return float(prices.book.find(machine).usd_per_hour)
 
 
 def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
@@ -69,18 +65,25 @@ def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
         value_usd_per_month=settings.value_usd_per_month,
         lock=settings.price_lock,
         own_prices=settings.own_prices,
-        # Nobody can be asked at the end of a run; the report marks what is stale and says its age.
+        # The end of a run is no place for a question; the report marks stale prices and states their age.
         allow_stale=True,
     )
 
 
-def _write_profile(profile: JobProfile, directory: Path) -> Path:
+def _write(directory: Path, name: str, text: str) -> Path:
     from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)
-    path = directory / "trainfare-profile.json"
-    write_text(path, profile.to_json())
-    return path
+    write_text(directory / name, text)
+    return directory / name
+
+
+def _write_profile(profile: JobProfile, directory: Path) -> Path:
+    return _write(directory, "trainfare-profile.json", profile.to_json())
+
+
+def _write_curve(curve: LearningCurve, directory: Path) -> Path:
+    return _write(directory, "trainfare-curve.json", curve.to_json())
 
 
 def _write_reports(
@@ -109,7 +112,7 @@ def _prepare() -> None:
         import_module(module)
 
 
-def _watcher(module: Any, optimizers: Any) -> Watcher:
+def _step_trace(module: Any, optimizers: Any) -> StepTrace:
     from trainfare.trace.step_trace import StepTrace
 
     return StepTrace(module, optimizers)
@@ -146,35 +149,39 @@ def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> Ste
 @dataclass(frozen=True)
 class MeterServices:
     """
-    The outside world of a meter.
+    The functions by which a meter reaches clock, prices, tracing, files and console.
 
     Attributes:
-        now: seconds from any origin, monotonic.
-        today: the day of the report.
-        say: writes one line for the user.
-        usd_per_hour: price of a machine by its name, on demand; may be slow or fail.
-        locked_usd_per_hour: the same by machine and price lock.
+        now: monotonic seconds from any origin.
+        today: date of the report.
+        say: writes one line to standard output.
+        usd_per_hour: on-demand price by machine name and price lock (None: the prices of the price sources).
         recommend: ranks machines for a profile.
-        write_profile, write_reports, show, markdown: the report's ways out.
-        prepare: imports what tracing needs, before the first step.
-        watcher: makes the trace of a real step.
-        describe_batch: keeps a batch's shapes, without its data.
+        write_profile, write_curve: write one file into a folder and return its path.
+        write_reports: writes the HTML and the JSON report into a folder.
+        show: prints the ranking to the terminal.
+        markdown: the ranking as Markdown, for loggers.
+        prepare: imports the modules that tracing needs, before the first step.
+        step_trace: makes the trace of a real step, from module and optimizers.
+        describe_batch: keeps a batch's shapes without its data.
         fake_copy: traces an uncompiled copy of the module on fake tensors.
-        price_lookup_limit_s, pricing_limit_s: seconds for the look-up before the first step and for the end.
+        price_lookup_limit_s: time-out of `usd_per_hour`, which delays the first step.
+        pricing_limit_s: time-out of `recommend`, which delays the end of the run. Both are chosen values: together
+            they bound the delay by half a minute, whatever the price source does.
     """
 
     now: Callable[[], float] = time.perf_counter
     today: Callable[[], date] = _today
     say: Callable[[str], None] = _say
-    usd_per_hour: Callable[[str], float] = _usd_per_hour
-    locked_usd_per_hour: Callable[[str, str], float] = _locked_usd_per_hour
+    usd_per_hour: Callable[[str, str | None], float] = _usd_per_hour
     recommend: Callable[[JobProfile, MeterSettings], Recommendation] = _recommend
     write_profile: Callable[[JobProfile, Path], Path] = _write_profile
+    write_curve: Callable[[LearningCurve, Path], Path] = _write_curve
     write_reports: Callable[[Recommendation, JobProfile, Path, date], tuple[Path, ...]] = _write_reports
     show: Callable[[Recommendation, JobProfile, date], None] = _show
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
     prepare: Callable[[], None] = _prepare
-    watcher: Callable[[Any, Any], Watcher] = _watcher
+    step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     describe_batch: Callable[[Any], Any] = _describe_batch
     fake_copy: Callable[[Any, Any, Any, int], StepFacts] = _fake_copy
     price_lookup_limit_s: float = 10.0

@@ -1,130 +1,88 @@
-"""One traced step: the life of a `StepTrace` inside a running Trainer, and the facts that it leaves."""
+"""The trace of one step inside a running Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from trainfare.trace.step_facts import StepFacts
-from trainfare_core.job_profile import MemoryFacts, OperationGroup, OptimizerFacts, ParameterGroup
 
-__all__ = ["StepProbe", "Watcher"]
+if TYPE_CHECKING:
+    from trainfare.trace.step_trace import StepTrace
 
-
-class Watcher(Protocol):
-    """The part of `trainfare.trace.step_trace.StepTrace` that is used here."""
-
-    fault: Exception | None
-    """An error of the trace itself, after which it is incomplete."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What could not be seen."""
-        ...
-
-    def start(self) -> None:
-        """Begin to watch."""
-        ...
-
-    def stop(self) -> None:
-        """Watch no more; calling it again does nothing."""
-        ...
-
-    def begin_optimizer(self) -> None:
-        """From here on operations belong to the optimizer."""
-        ...
-
-    def end_optimizer(self) -> None:
-        """The optimizer is done."""
-        ...
-
-    def operations(self, *, micro_batches: int = 1) -> tuple[OperationGroup, ...]:
-        """Return the operations of one optimizer step."""
-        ...
-
-    def memory(self) -> MemoryFacts:
-        """Return the memory of one micro-batch."""
-        ...
-
-    def parameters(self) -> tuple[ParameterGroup, ...]:
-        """Return the parameters by dtype."""
-        ...
-
-    def optimizer_facts(self) -> OptimizerFacts:
-        """Return what the optimizers keep."""
-        ...
+__all__ = ["StepProbe"]
 
 
 class StepProbe:
     """
-    Watches one micro-batch that ends in an optimizer step.
+    Traces one micro-batch that ends in an optimizer step.
 
     Args:
-        watcher: makes the trace; called when the step begins.
+        make_trace: called when a batch is to be traced.
     """
 
-    def __init__(self, watcher: Callable[[], Watcher]) -> None:
-        self._make = watcher
-        self._watcher: Watcher | None = None
-        self._optimizer_seen = False
+    def __init__(self, make_trace: Callable[[], StepTrace]) -> None:
+        self._make_trace = make_trace
+        self._trace: StepTrace | None = None
+        self._optimizer_stepped = False
         self.problem: str | None = None
-        """Why the last watched batch gave nothing."""
-        self.hopeless = False
-        """Watching another batch would fail in the same way."""
+        """Why the last traced batch has no result."""
+        self.fault = False
+        """The trace itself failed, so that another batch would fail in the same way."""
 
     @property
     def running(self) -> bool:
-        """The step is being watched now."""
-        return self._watcher is not None
+        """A batch is being traced."""
+        return self._trace is not None
 
     def start(self) -> None:
-        """Begin to watch."""
-        watcher = self._make()
-        self._optimizer_seen = False
-        self._watcher = watcher
-        watcher.start()
+        """Begin to trace."""
+        trace = self._make_trace()
+        self._optimizer_stepped = False
+        self._trace = trace
+        trace.start()
 
     def begin_optimizer(self) -> None:
-        """An optimizer is about to step."""
-        if self._watcher is not None:
-            self._optimizer_seen = True
-            self._watcher.begin_optimizer()
+        """Mark the moment before an optimizer steps."""
+        if self._trace is not None:
+            self._optimizer_stepped = True
+            self._trace.begin_optimizer()
 
     def end_optimizer(self) -> None:
-        """An optimizer has stepped."""
-        if self._watcher is not None and self._optimizer_seen:
-            self._watcher.end_optimizer()
+        """Mark the moment after an optimizer has stepped."""
+        if self._trace is not None and self._optimizer_stepped:
+            self._trace.end_optimizer()
 
     def drop(self) -> None:
-        """Stop watching and forget what was seen; does nothing when nothing is watched."""
-        watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.stop()
+        """Stop tracing and discard the result; does nothing when no batch is being traced."""
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.stop()
 
     def finish(self, *, micro_batches: int) -> StepFacts | None:
         """
-        Stop watching and return what was seen; None, and a `problem`, when that is not a whole step.
+        Stop tracing and return the result; None, and a `problem`, where it is not that of a whole step.
 
         Args:
             micro_batches: forward and backward passes in one optimizer step.
         """
-        watcher, self._watcher = self._watcher, None
-        if watcher is None:
+        trace, self._trace = self._trace, None
+        if trace is None:
             return None
-        watcher.stop()
-        if watcher.fault is not None:
-            # Half a trace would pass for a cheap step.
-            self.problem = watcher.notes[-1] if watcher.notes else type(watcher.fault).__name__
-            self.hopeless = True
+        trace.stop()
+        if trace.fault is not None:
+            # The operations after the fault are missing, so the step would look cheaper than it is.
+            self.problem = trace.notes[-1] if trace.notes else type(trace.fault).__name__
+            self.fault = True
             return None
-        if not self._optimizer_seen:
-            self.problem = "no optimizer stepped in the watched batch"
+        if not self._optimizer_stepped:
+            self.problem = "no optimizer stepped in the traced batch"
             return None
         return StepFacts(
             how="real",
-            operations=tuple(watcher.operations(micro_batches=micro_batches)),
-            parameters=tuple(watcher.parameters()),
-            optimizer=watcher.optimizer_facts(),
-            memory=watcher.memory(),
-            notes=tuple(watcher.notes),
+            operations=tuple(trace.operations(micro_batches=micro_batches)),
+            parameters=tuple(trace.parameters()),
+            optimizer=trace.optimizer_facts(),
+            memory=trace.memory(),
+            notes=tuple(trace.notes),
         )

@@ -1,4 +1,4 @@
-"""FareMeter's arguments: checked by name, typed for LightningCLI, the same from flags, YAML and Python."""
+"""FareMeter's arguments: validation, types for LightningCLI, and equal results from flags, YAML and Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from builders.lightning_modules import NAMESPACES, module_class, quiet
-from trainfare.meter.callback import FareMeter
+from trainfare.meter import FareMeter
 from trainfare.meter.settings import MeterSettings
 from trainfare_core.errors import InputError
 
@@ -66,25 +66,25 @@ pytestmark = [
     ],
 )
 def test_a_bad_argument_is_named(name: str, value: Any) -> None:
-    """What cannot be used is refused at construction, with the argument's name and what it takes."""
+    """An unusable value raises at construction; the message names the argument and what it takes."""
     arguments: dict[str, Any] = {name: value}
     with pytest.raises(InputError, match=rf"FareMeter\({name}=.*it must"):
         FareMeter(**arguments)
 
 
-def test_a_lock_holds_own_prices_already() -> None:
-    """Both at once would leave open which of them decides."""
+def test_price_lock_and_own_prices_exclude_each_other() -> None:
+    """A price lock contains own prices already, so giving both is an error."""
     with pytest.raises(InputError, match=r"own_prices=.*price_lock"):
         FareMeter(price_lock="trainfare.lock", own_prices="mine.toml")
 
 
-def test_good_arguments_are_kept() -> None:
-    """Numbers of any kind, paths and lists are taken."""
+def test_valid_arguments_are_converted() -> None:
+    """Numpy integers, whole dollars, paths and lists are accepted and converted."""
     import numpy as np
 
     made = MeterSettings.checked(
         **{
-            **{name: getattr(MeterSettings(), name) for name in MeterSettings.__slots__},
+            **{name: getattr(MeterSettings(), name) for name in MeterSettings.model_fields},
             "warmup_steps": np.int64(2),
             "usd_per_hour": 3,
             "machine": "gcp:n1-standard-4+nvidia-tesla-t4x1@us-central1",
@@ -101,9 +101,9 @@ def test_good_arguments_are_kept() -> None:
 
 
 def test_every_argument_is_typed_documented_and_has_a_default() -> None:
-    """LightningCLI needs all three of each argument, and no *args."""
+    """LightningCLI needs a type, a docstring entry and a default for each argument, and no *args."""
     signature = inspect.signature(FareMeter)
-    assert set(signature.parameters) == set(MeterSettings.__slots__)
+    assert set(signature.parameters) == set(MeterSettings.model_fields)
     for name, parameter in signature.parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty, name
         assert parameter.default == getattr(MeterSettings(), name), name
@@ -112,7 +112,7 @@ def test_every_argument_is_typed_documented_and_has_a_default() -> None:
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_it_is_a_callback_of_both_namespaces(namespace: str) -> None:
-    """The one class is a Callback wherever it goes, and can be sent to another process."""
+    """FareMeter is a subclass of each namespace's Callback and can be pickled."""
     assert issubclass(FareMeter, importlib.import_module(namespace).Callback)
     assert isinstance(pickle.loads(pickle.dumps(FareMeter(measure_steps=4))), FareMeter)
 
@@ -146,7 +146,7 @@ def meter_of(cli: Any) -> FareMeter:
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_lightning_cli_sets_every_argument(namespace: str, tmp_path: Path) -> None:
-    """Flags and the YAML that LightningCLI prints of them make the same meter."""
+    """Flags, and the YAML that LightningCLI writes for them, give the same settings."""
     by_flags = command_line(namespace, FLAGS)
     printed = tmp_path / "config.yaml"
     printed.write_text(by_flags.parser.dump(by_flags.config))
@@ -159,19 +159,19 @@ def test_lightning_cli_sets_every_argument(namespace: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_lightning_cli_explains_the_arguments(namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The help shows each argument with the sentence of its docstring."""
+    """The help shows each argument with its docstring entry."""
     with pytest.raises(SystemExit) as ended:
         command_line(namespace, ["--trainer.callbacks.help=trainfare.FareMeter"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in MeterSettings.__slots__:
+    for name in MeterSettings.model_fields:
         assert f".{name} " in text
     assert "what this run is on" in text
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_lightning_cli_refuses_a_wrong_type(namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A word where a number belongs ends with the argument's name."""
+    """Text in place of a number ends with exit code 2 and the argument's name."""
     flags = ["--trainer.callbacks=trainfare.FareMeter", "--trainer.callbacks.measure_steps=many"]
     with pytest.raises(SystemExit) as ended:
         command_line(namespace, flags)

@@ -1,4 +1,4 @@
-"""Where watching the real step would harm or mislead, a fake, uncompiled copy is traced at the end, and it is said."""
+"""Choice between tracing the real step and tracing an uncompiled copy on fake tensors at the end of the run."""
 
 from __future__ import annotations
 
@@ -11,95 +11,95 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from builders.lightning_modules import Tiny, World, loader, nothing_left_behind, quiet, trainer
-from trainfare.meter.run_facts import may_watch
+from builders.lightning_modules import MeterHarness, Tiny, is_restored, loader, quiet, trainer
+from trainfare.meter.run_facts import tracing_method
 
 pytestmark = quiet
 
 
-class Watchful(Tiny):  # type: ignore[misc]
-    """Notes whether a dispatch mode stands while it computes for real."""
+class ModeRecorder(Tiny):  # type: ignore[misc]
+    """Counts the training steps that ran under a dispatch mode."""
 
     def __init__(self, **behaviour: Any) -> None:
         super().__init__(**behaviour)
-        self.watched = 0
+        self.traced_steps = 0
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.watched += bool(_get_current_dispatch_mode_stack())
+        self.traced_steps += bool(_get_current_dispatch_mode_stack())
         return super().training_step(batch, batch_idx)
 
 
 def compiled_layer() -> Any:
-    module = Watchful()
+    module = ModeRecorder()
     module.layer = torch.compile(module.layer, backend="eager")
     return module
 
 
 def compiled_in_place() -> Any:
-    module = Watchful()
+    module = ModeRecorder()
     module.layer.compile(backend="eager")
     return module
 
 
 @pytest.mark.parametrize("make", [compiled_layer, compiled_in_place])
-def test_a_compiled_step_is_not_watched(tmp_path: Path, make: Any) -> None:
-    """A dispatch mode over compiled code slows it for good: a copy is traced, and the profile says so."""
-    world, module = World(), make()
-    fit = trainer(tmp_path, world.meter(tmp_path), max_epochs=1)
+def test_a_compiled_step_is_traced_as_a_fake_copy(tmp_path: Path, make: Any) -> None:
+    """A dispatch mode would make compiled code slower for the rest of the run; the profile notes the copy."""
+    harness, module = MeterHarness(), make()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=1)
     fit.fit(module, loader())
-    assert module.watched == 0
-    profile = world.profile
+    assert module.traced_steps == 0
+    profile = harness.profile
     assert (profile.source.how, profile.source.compiled) == ("fake", True)
     assert any("torch.compile" in note for note in profile.notes)
     assert profile.measured is not None
-    assert nothing_left_behind(fit)
+    assert is_restored(fit)
 
 
 def test_a_compiled_lightning_module(tmp_path: Path) -> None:
-    """torch.compile(LightningModule) is seen through too."""
-    world, module = World(), Watchful()
-    trainer(tmp_path, world.meter(tmp_path), max_epochs=1).fit(
+    """torch.compile(LightningModule) is recognised as well."""
+    harness, module = MeterHarness(), ModeRecorder()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(
         torch.compile(module, backend="eager"), loader()
     )
-    assert module.watched == 0
-    assert world.profile.source.compiled
+    assert module.traced_steps == 0
+    assert harness.profile.source.compiled
 
 
-def test_the_copy_does_what_the_real_step_does(tmp_path: Path) -> None:
-    """The compiled run's operations are those that the same run, watched, has."""
-    seen: list[Any] = []
-    for module in (Watchful(), compiled_layer()):
-        world = World()
-        trainer(tmp_path, world.meter(tmp_path), max_epochs=1).fit(module, loader())
-        seen.append(world.profile)
-    watched, copied = seen
-    assert copied.step_flops == watched.step_flops > 0
+def test_the_copy_has_the_operations_of_the_real_step(tmp_path: Path) -> None:
+    """FLOPs, matmuls, parameters and optimizer of a compiled run equal those of the same run traced for real."""
+    profiles: list[Any] = []
+    for module in (ModeRecorder(), compiled_layer()):
+        harness = MeterHarness()
+        trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(module, loader())
+        profiles.append(harness.profile)
+    traced, copied = profiles
+    assert copied.step_flops == traced.step_flops > 0
     matmuls = [
         sorted((o.phase, o.shape, o.launches, o.flops) for o in p.operations if o.kind == "matmul")
-        for p in seen
+        for p in profiles
     ]
     assert matmuls[0] == matmuls[1]
-    assert copied.parameters == watched.parameters
-    assert copied.optimizer == watched.optimizer
+    assert copied.parameters == traced.parameters
+    assert copied.optimizer == traced.optimizer
 
 
 def test_mixed_precision_on_a_cpu_is_traced_as_cuda_would_run_it(tmp_path: Path) -> None:
-    """A CPU's autocast is not CUDA's: nothing is watched, the copy casts as CUDA does."""
-    world, module = World(), Watchful()
-    trainer(tmp_path, world.meter(tmp_path), max_epochs=1, precision="bf16-mixed").fit(module, loader())
-    assert module.watched == 0
-    assert world.profile.source.how == "fake"
-    assert {o.dtype for o in world.profile.operations if o.kind == "matmul"} == {"bf16"}
-    assert any("mixed precision on a CPU" in note for note in world.profile.notes)
+    """Autocast on a CPU differs from CUDA: the real step is not traced, and the copy casts as CUDA does."""
+    harness, module = MeterHarness(), ModeRecorder()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=1, precision="bf16-mixed").fit(module, loader())
+    assert module.traced_steps == 0
+    assert harness.profile.source.how == "fake"
+    assert {o.dtype for o in harness.profile.operations if o.kind == "matmul"} == {"bf16"}
+    assert any("mixed precision on a CPU" in note for note in harness.profile.notes)
 
 
 @pytest.mark.parametrize(("accumulate", "epochs"), [(1, 1), (4, 3)])
 def test_accumulation_multiplies_forward_and_backward(tmp_path: Path, accumulate: int, epochs: int) -> None:
-    """One watched batch stands for all of its optimizer step; the update is there once."""
-    world = World()
-    meter = world.meter(tmp_path, warmup_steps=1, measure_steps=4)
+    """Operations of the traced batch are multiplied by the accumulation; the update is counted once."""
+    harness = MeterHarness()
+    meter = harness.meter(tmp_path, warmup_steps=1, measure_steps=4)
     trainer(tmp_path, meter, max_epochs=epochs, accumulate_grad_batches=accumulate).fit(Tiny(), loader())
-    profile = world.profile
+    profile = harness.profile
     forward = sum(o.flops for o in profile.operations if o.phase == "forward" and o.kind == "matmul")
     assert forward == accumulate * 2 * 4 * (8 * 8 + 8 * 2)
     assert any(o.phase == "optimizer" for o in profile.operations)
@@ -108,20 +108,20 @@ def test_accumulation_multiplies_forward_and_backward(tmp_path: Path, accumulate
 
 
 @pytest.mark.parametrize("manual", [{"manual": True, "step_every": 4}, {"manual": True, "optimizers": 2}])
-def test_manual_optimization_is_watched_where_it_steps(tmp_path: Path, manual: dict[str, Any]) -> None:
-    """The watched batch is one in which an optimizer steps."""
-    world = World()
-    meter = world.meter(tmp_path, measure_steps=3)
+def test_manual_optimization_is_traced_in_a_batch_that_steps(tmp_path: Path, manual: dict[str, Any]) -> None:
+    """The traced batch is one in which an optimizer steps."""
+    harness = MeterHarness()
+    meter = harness.meter(tmp_path, measure_steps=3)
     trainer(tmp_path, meter, max_epochs=4).fit(Tiny(**manual), loader())
-    profile = world.profile
+    profile = harness.profile
     assert profile.source.how == "real"
     assert any(o.phase == "optimizer" for o in profile.operations)
     assert profile.parallel.accumulate_grad_batches == manual.get("step_every", 1)
     assert profile.plan.optimizer_steps == 64 // manual.get("step_every", 1)
 
 
-def stand_in(strategy: str, device: str = "cuda", precision: str = "32-true") -> Any:
-    """The part of a Trainer that the decision reads."""
+def fake_trainer(strategy: str, device: str = "cuda", precision: str = "32-true") -> Any:
+    """The attributes of a Trainer that `tracing_method` reads."""
     made = type(strategy, (), {"root_device": torch.device(device)})()
     return SimpleNamespace(strategy=made, precision=precision)
 
@@ -129,25 +129,25 @@ def stand_in(strategy: str, device: str = "cuda", precision: str = "32-true") ->
 @pytest.mark.parametrize(
     ("strategy", "device", "precision", "how"),
     [
-        ("SingleDeviceStrategy", "cuda", "bf16-mixed", "watch"),
-        ("DDPStrategy", "cuda", "32-true", "watch"),
-        ("SingleDeviceStrategy", "cpu", "32-true", "watch"),
+        ("SingleDeviceStrategy", "cuda", "bf16-mixed", "real_step"),
+        ("DDPStrategy", "cuda", "32-true", "real_step"),
+        ("SingleDeviceStrategy", "cpu", "32-true", "real_step"),
         ("SingleDeviceStrategy", "cpu", "16-mixed", "fake_copy"),
         ("SingleDeviceXLAStrategy", "xla", "32-true", "fake_copy"),
-        ("FSDPStrategy", "cuda", "bf16-mixed", "unseen"),
-        ("DeepSpeedStrategy", "cuda", "bf16-mixed", "unseen"),
-        ("ModelParallelStrategy", "cuda", "bf16-true", "unseen"),
+        ("FSDPStrategy", "cuda", "bf16-mixed", "none"),
+        ("DeepSpeedStrategy", "cuda", "bf16-mixed", "none"),
+        ("ModelParallelStrategy", "cuda", "bf16-true", "none"),
     ],
 )
-def test_when_a_step_may_be_watched(strategy: str, device: str, precision: str, how: str) -> None:
-    """Weights that are spread over devices are never passed off as the whole model."""
-    verdict = may_watch(stand_in(strategy, device, precision), nn.Linear(2, 2))
-    assert verdict.how == how
-    assert bool(verdict.because) == (how != "watch")
+def test_tracing_method_by_strategy_and_device(strategy: str, device: str, precision: str, how: str) -> None:
+    """One shard of the weights is never reported as the whole model."""
+    method = tracing_method(fake_trainer(strategy, device, precision), nn.Linear(2, 2))
+    assert method.how == how
+    assert bool(method.reason) == (how != "real_step")
 
 
-def test_cuda_graphs_are_noticed() -> None:
-    """A replayed graph hides its operations: it is not watched."""
+def test_a_module_with_cuda_graphs_is_traced_as_a_fake_copy() -> None:
+    """The operations of a replayed graph are not visible to a trace of the real step."""
 
     def make_graphed_callables() -> Any:
         def forward(x: Any) -> Any:
@@ -157,6 +157,6 @@ def test_cuda_graphs_are_noticed() -> None:
 
     module = nn.Sequential(nn.Linear(2, 2))
     module[0].forward = make_graphed_callables()
-    verdict = may_watch(stand_in("SingleDeviceStrategy"), module)
-    assert verdict.how == "fake_copy"
-    assert "CUDA graphs" in verdict.because
+    method = tracing_method(fake_trainer("SingleDeviceStrategy"), module)
+    assert method.how == "fake_copy"
+    assert "CUDA graphs" in method.reason

@@ -1,4 +1,4 @@
-"""FareMeter works with either Lightning package alone; each environment is a fresh process without the other."""
+"""FareMeter with only one of the two Lightning packages, each in a new process that cannot import the other."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(folder: Path, namespace: str, blocked: str) -> dict[str, object]:
     ],
 )
 def test_one_package_is_enough(tmp_path: Path, namespace: str, blocked: str, bases: list[str]) -> None:
-    """With only one of the two installed, its Callback is the base, and a real run ends in a report."""
+    """With one package, its Callback is the only base, and a run writes the report."""
     assert run(tmp_path, namespace, blocked) == {"bases": bases, "both": False}
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]

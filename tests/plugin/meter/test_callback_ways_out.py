@@ -1,4 +1,4 @@
-"""However a run ends, FareMeter leaves the Trainer and torch as they were, and says what it knows."""
+"""Ends of a run: FareMeter restores the Trainer and torch, and reports what was measured."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytorch_lightning as pl
 import torch
 
 from builders.lightning_modules import (
+    MeterHarness,
     Tiny,
-    World,
+    fare_meter_warnings,
+    is_restored,
     loader,
-    nothing_left_behind,
-    of_ours,
     quiet,
     stream,
     trainer,
@@ -32,35 +32,35 @@ def files(folder: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _interrupts() -> Any:
-    """Lightning ignores SIGINT after a Ctrl-C; the next test wants it back."""
+    """Restore the handler of SIGINT, which Lightning ignores after a Ctrl-C."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-class Spy(pl.Callback):
-    """Sees whether a step is being watched while it runs."""
+class TraceRecorder(pl.Callback):
+    """Records for each step whether it runs under a dispatch mode, that is, whether it is traced."""
 
     def __init__(self) -> None:
-        self.watched: list[bool] = []
+        self.traced: list[bool] = []
 
     def on_before_optimizer_step(self, *_: Any) -> None:
         from torch.utils._python_dispatch import _get_current_dispatch_mode_stack as stack
 
-        self.watched.append(bool(stack()))
+        self.traced.append(bool(stack()))
 
 
-def test_exactly_one_step_is_watched(tmp_path: Path) -> None:
-    """After the warm-up one step is traced, and only that one."""
-    spy = Spy()
-    fit = trainer(tmp_path, World().meter(tmp_path), spy, max_epochs=2)
+def test_exactly_one_step_is_traced(tmp_path: Path) -> None:
+    """Only the first step after the warm-up is traced."""
+    recorder = TraceRecorder()
+    fit = trainer(tmp_path, MeterHarness().meter(tmp_path), recorder, max_epochs=2)
     fit.fit(Tiny(), loader())
-    assert [index for index, watched in enumerate(spy.watched) if watched] == [3]
-    assert nothing_left_behind(fit)
+    assert [index for index, traced in enumerate(recorder.traced) if traced] == [3]
+    assert is_restored(fit)
 
 
 class Stop(pl.Callback):
-    """Ends the run in one of Lightning's ways while step 4, the traced one, is at work."""
+    """Ends the run by `should_stop` or by `max_time` within step 4, the traced one."""
 
     def __init__(self, how: str) -> None:
         self.how = how
@@ -74,61 +74,61 @@ class Stop(pl.Callback):
 
 
 @pytest.mark.parametrize("how", ["early_stop", "time"])
-def test_a_run_that_stops_itself(tmp_path: Path, how: str) -> None:
-    """Early stopping and max_time end inside the traced step: the report is there, nothing stays behind."""
-    world = World()
+def test_early_stopping_and_max_time(tmp_path: Path, how: str) -> None:
+    """A stop within the traced step: the report is written, and Trainer and torch are restored."""
+    harness = MeterHarness()
     options = {"max_time": timedelta(hours=1)} if how == "time" else {}
-    fit = trainer(tmp_path, world.meter(tmp_path), Stop(how), max_epochs=2, **options)
+    fit = trainer(tmp_path, harness.meter(tmp_path), Stop(how), max_epochs=2, **options)
     fit.fit(Tiny(), loader())
-    assert nothing_left_behind(fit)
+    assert is_restored(fit)
     assert files(tmp_path) == list(FILES)
-    assert any("not enough steps (have 4, need 14)" in line for line in world.lines)
+    assert any("not enough steps (have 4, need 14)" in line for line in harness.lines)
 
 
-class Ours(RuntimeError):
-    """An error of the user's."""
+class UserError(RuntimeError):
+    """An error in the user's code."""
 
 
-@pytest.mark.parametrize("error", [Ours("broken"), KeyboardInterrupt(), SystemExit(7)], ids=repr)
+@pytest.mark.parametrize("error", [UserError("broken"), KeyboardInterrupt(), SystemExit(7)], ids=repr)
 @pytest.mark.parametrize("step", [0, 3, 9, 20])
-def test_the_user_s_exceptions_pass_through(tmp_path: Path, error: BaseException, step: int) -> None:
-    """An exception before, inside and after the traced step comes out as it went in, and what is known is written."""
-    world = World()
-    fit = trainer(tmp_path, world.meter(tmp_path), max_epochs=2)
+def test_the_users_exceptions_pass_through(tmp_path: Path, error: BaseException, step: int) -> None:
+    """The exception object is unchanged, before, in and after the traced step; a report is written after step 1."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=2)
     with pytest.raises((type(error), SystemExit)) as caught:
         fit.fit(Tiny(raise_at=step, error=error), loader())
     if not isinstance(error, KeyboardInterrupt):
         assert caught.value is error
     assert fit.global_step == step
-    assert nothing_left_behind(fit)
+    assert is_restored(fit)
     assert files(tmp_path) == (list(FILES) if step else [])
     if step:
-        assert any("ended early" in note for note in world.profile.notes)
+        assert any("ended early" in note for note in harness.profile.notes)
     if step < 14:
-        assert any("not enough steps" in line for line in world.lines) == (step <= 4)
+        assert any("not enough steps" in line for line in harness.lines) == (step <= 4)
 
 
 @pytest.mark.parametrize("batch", [0, 3, 9])
 def test_an_epoch_that_the_user_cuts_short(tmp_path: Path, batch: int) -> None:
-    """on_train_batch_start returning -1 skips on_train_batch_end: the watched step is dropped and tried again."""
-    world = World()
-    fit = trainer(tmp_path, world.meter(tmp_path), max_epochs=8)
+    """on_train_batch_start returning -1 skips on_train_batch_end: a later step is traced instead."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=8)
     fit.fit(Tiny(skip_at=batch), loader())
-    assert nothing_left_behind(fit)
+    assert is_restored(fit)
     assert files(tmp_path) == (list(FILES) if batch else [])
     if batch:
-        assert world.profile.source.how == "real"
+        assert harness.profile.source.how == "real"
 
 
 def test_fast_dev_run_writes_nothing(tmp_path: Path) -> None:
-    """fast_dev_run is a smoke test: one warning, no file, no line."""
-    world = World()
-    fit = trainer(tmp_path, world.meter(tmp_path), fast_dev_run=20)
+    """fast_dev_run gives one warning, no file and no output."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), fast_dev_run=20)
     with pytest.warns(UserWarning, match="fast_dev_run") as warned:
         fit.fit(Tiny(), loader())
-    assert len(of_ours(warned)) == 1
+    assert len(fare_meter_warnings(warned)) == 1
     assert files(tmp_path) == []
-    assert world.lines == []
+    assert harness.lines == []
 
 
 @pytest.mark.parametrize(
@@ -141,113 +141,113 @@ def test_fast_dev_run_writes_nothing(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_too_few_steps_are_said_plainly(tmp_path: Path, options: dict[str, Any], have: int) -> None:
-    """A run too short to measure says how many steps it had and needs; what was traced is still priced."""
-    world = World()
-    fit = trainer(tmp_path, world.meter(tmp_path), **options)
+def test_a_run_with_too_few_steps(tmp_path: Path, options: dict[str, Any], have: int) -> None:
+    """The output states the steps it had and needs; a traced step is still ranked, without measured times."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), **options)
     fit.fit(Tiny(), loader())
-    assert f"trainfare: not enough steps (have {have}, need 14)" in world.lines
-    assert nothing_left_behind(fit)
+    assert f"trainfare: not enough steps (have {have}, need 14)" in harness.lines
+    assert is_restored(fit)
     assert files(tmp_path) == (list(FILES) if have else [])
     if have:
-        assert world.profile.measured is None
-        assert world.profile.source.how == "real"
-        assert world.profile.step_flops > 0
-        assert any(f"have {have}, need 14" in note for note in world.profile.notes)
+        assert harness.profile.measured is None
+        assert harness.profile.source.how == "real"
+        assert harness.profile.step_flops > 0
+        assert any(f"have {have}, need 14" in note for note in harness.profile.notes)
 
 
-def test_part_of_a_window_is_used(tmp_path: Path) -> None:
-    """A run that ends inside the window is measured with the steps that it had, and says so."""
-    world = World()
-    trainer(tmp_path, world.meter(tmp_path), max_steps=7).fit(Tiny(), loader())
-    assert world.profile.measured is not None
-    assert world.profile.measured.steps == 3
-    assert any("3 of 10 steps" in note for note in world.profile.notes)
+def test_an_incomplete_window_is_used(tmp_path: Path) -> None:
+    """A run that ends within the window is measured by the steps it had, with a note."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_steps=7).fit(Tiny(), loader())
+    assert harness.profile.measured is not None
+    assert harness.profile.measured.steps == 3
+    assert any("3 of 10 steps" in note for note in harness.profile.notes)
 
 
-def test_a_second_fit_is_measured_afresh(tmp_path: Path) -> None:
-    """The same callback in two runs writes one profile each."""
-    world = World()
-    meter = world.meter(tmp_path)
+def test_a_second_fit_is_measured_again(tmp_path: Path) -> None:
+    """The same callback in two runs makes a profile of each."""
+    harness = MeterHarness()
+    meter = harness.meter(tmp_path)
     for _ in range(2):
         trainer(tmp_path, meter, max_steps=16).fit(Tiny(), loader())
-    assert [profile.measured is not None for profile in world.profiles] == [True, True]
+    assert [profile.measured is not None for profile in harness.profiles] == [True, True]
 
 
-def test_validate_and_test_are_none_of_its_business(tmp_path: Path) -> None:
+def test_validate_is_not_metered(tmp_path: Path) -> None:
     """Only fit is metered."""
-    world = World()
-    fit = trainer(tmp_path, world.meter(tmp_path))
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path))
     fit.validate(Tiny(), loader(8), verbose=False)
-    assert (files(tmp_path), world.lines) == ([], [])
+    assert (files(tmp_path), harness.lines) == ([], [])
 
 
 def test_a_training_set_without_a_length(tmp_path: Path) -> None:
-    """The run's length stays unknown with a reason, or follows from total_samples."""
-    world = World()
-    trainer(tmp_path, world.meter(tmp_path), max_epochs=1).fit(Tiny(), stream())
-    assert world.profile.plan.optimizer_steps is None
-    assert "no length" in str(world.profile.plan.unknown_because)
-    told = World()
-    trainer(tmp_path, told.meter(tmp_path, total_samples=640), max_epochs=1).fit(Tiny(), stream())
-    assert told.profile.plan.optimizer_steps == 160
+    """The length of the run is unknown with a reason, or computed from total_samples."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(Tiny(), stream())
+    assert harness.profile.plan.optimizer_steps is None
+    assert "no length" in str(harness.profile.plan.unknown_because)
+    with_samples = MeterHarness()
+    trainer(tmp_path, with_samples.meter(tmp_path, total_samples=640), max_epochs=1).fit(Tiny(), stream())
+    assert with_samples.profile.plan.optimizer_steps == 160
 
 
-def test_a_price_source_that_fails_costs_the_prices_alone(tmp_path: Path) -> None:
-    """The profile is saved first; the reason is said once."""
+def test_a_price_source_that_fails_gives_one_warning(tmp_path: Path) -> None:
+    """The profile is saved before prices are read; the warning has the reason."""
 
     def broken(*_: Any) -> Any:
         raise ConnectionError("no route")
 
-    fit = trainer(tmp_path, World(recommend=broken).meter(tmp_path), max_steps=16)
+    fit = trainer(tmp_path, MeterHarness(recommend=broken).meter(tmp_path), max_steps=16)
     with pytest.warns(UserWarning, match="prices unavailable: ConnectionError: no route") as warned:
         fit.fit(Tiny(), loader())
-    assert len(of_ours(warned)) == 1
+    assert len(fare_meter_warnings(warned)) == 1
     assert files(tmp_path) == ["trainfare-profile.json"]
 
 
-def test_a_price_source_that_hangs_is_left_behind(tmp_path: Path) -> None:
-    """Pricing has its seconds and no more."""
+def test_a_price_source_that_hangs_is_abandoned(tmp_path: Path) -> None:
+    """Pricing ends with a warning after `pricing_limit_s`."""
     import threading
 
     never = threading.Event()
-    world = World(recommend=lambda *_: never.wait(), pricing_limit_s=0.05)
+    harness = MeterHarness(recommend=lambda *_: never.wait(), pricing_limit_s=0.05)
     with pytest.warns(UserWarning, match="prices unavailable: no answer within 0.05 s"):
-        trainer(tmp_path, world.meter(tmp_path), max_steps=16).fit(Tiny(), loader())
+        trainer(tmp_path, harness.meter(tmp_path), max_steps=16).fit(Tiny(), loader())
     never.set()
     assert files(tmp_path) == ["trainfare-profile.json"]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    """A report that has no place to go is one warning, after a run that went on to its end."""
+    """A report folder that cannot be made gives one warning; the run goes on to its end."""
     (tmp_path / "file").write_text("")
-    fit = trainer(tmp_path, World().meter(tmp_path / "file"), max_steps=16)
+    fit = trainer(tmp_path, MeterHarness().meter(tmp_path / "file"), max_steps=16)
     with pytest.warns(UserWarning, match="FareMeter had a fault") as warned:
         fit.fit(Tiny(), loader())
-    assert len(of_ours(warned)) == 1
+    assert len(fare_meter_warnings(warned)) == 1
     assert fit.global_step == 16
 
 
-def test_report_false_writes_and_says_nothing(tmp_path: Path) -> None:
-    """report=False leaves only metrics."""
-    world = World()
-    trainer(tmp_path, world.meter(tmp_path, report=False), max_steps=16).fit(Tiny(), loader())
-    assert (files(tmp_path), world.lines, world.profiles) == ([], [], [])
+def test_report_false_writes_and_prints_nothing(tmp_path: Path) -> None:
+    """With report=False there is no file, no output and no ranking."""
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path, report=False), max_steps=16).fit(Tiny(), loader())
+    assert (files(tmp_path), harness.lines, harness.profiles) == ([], [], [])
 
 
-def test_trace_false_measures_and_does_not_rank(tmp_path: Path) -> None:
-    """Without a trace there are times and no ranking; nothing pretends that the step is free."""
-    world = World()
-    spy = Spy()
-    trainer(tmp_path, world.meter(tmp_path, trace=False), spy, max_steps=16).fit(Tiny(), loader())
-    assert not any(spy.watched)
+def test_trace_false_measures_without_a_ranking(tmp_path: Path) -> None:
+    """Without a trace the step times are printed, and there is no profile and no ranking."""
+    harness = MeterHarness()
+    recorder = TraceRecorder()
+    trainer(tmp_path, harness.meter(tmp_path, trace=False), recorder, max_steps=16).fit(Tiny(), loader())
+    assert not any(recorder.traced)
     assert files(tmp_path) == []
-    assert world.profiles == []
-    assert any("a step" in line for line in world.lines)
+    assert harness.profiles == []
+    assert any("a step" in line for line in harness.lines)
 
 
-def test_a_trace_with_a_fault_is_not_half_believed(tmp_path: Path) -> None:
-    """An incomplete trace is thrown away and a fake copy is traced instead, and the profile says so."""
+def test_an_incomplete_trace_is_discarded(tmp_path: Path) -> None:
+    """After a fault of the trace a fake copy is traced instead, with a note in the profile."""
     from trainfare.trace.step_trace import StepTrace
 
     def faulty(module: Any, optimizers: Any) -> StepTrace:
@@ -256,27 +256,27 @@ def test_a_trace_with_a_fault_is_not_half_believed(tmp_path: Path) -> None:
         trace.notes.append("the trace is incomplete: lost")
         return trace
 
-    world = World(watcher=faulty)
-    trainer(tmp_path, world.meter(tmp_path), max_steps=25).fit(Tiny(), loader(128))
-    assert world.profile.source.how == "fake"
-    assert world.profile.step_flops > 0
-    assert any("incomplete" in note for note in world.profile.notes)
+    harness = MeterHarness(step_trace=faulty)
+    trainer(tmp_path, harness.meter(tmp_path), max_steps=25).fit(Tiny(), loader(128))
+    assert harness.profile.source.how == "fake"
+    assert harness.profile.step_flops > 0
+    assert any("incomplete" in note for note in harness.profile.notes)
 
 
-def test_a_step_that_nobody_can_trace_is_unknown(tmp_path: Path) -> None:
-    """Where neither watching nor a fake copy works, the answer is unknown, because; no profile without operations."""
+def test_a_step_that_cannot_be_traced_is_unknown(tmp_path: Path) -> None:
+    """Where real step and fake copy both fail, the output has the reason, and no profile is written."""
 
     def broken(*_: Any) -> Any:
         raise ValueError("no copy")
 
-    def watcher(*_: Any) -> Any:
+    def step_trace(*_: Any) -> Any:
         from trainfare.trace.step_trace import StepTrace
 
         trace = StepTrace(torch.nn.Linear(1, 1))
         trace.fault = ValueError("lost")
         return trace
 
-    world = World(watcher=watcher, fake_copy=broken)
-    trainer(tmp_path, world.meter(tmp_path), max_steps=25).fit(Tiny(), loader(128))
+    harness = MeterHarness(step_trace=step_trace, fake_copy=broken)
+    trainer(tmp_path, harness.meter(tmp_path), max_steps=25).fit(Tiny(), loader(128))
     assert files(tmp_path) == []
-    assert any("unknown, because" in line and "no copy" in line for line in world.lines)
+    assert any("unknown, because" in line and "no copy" in line for line in harness.lines)

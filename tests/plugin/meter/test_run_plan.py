@@ -1,4 +1,4 @@
-"""The plan: how many steps, validation batches and checkpoints a Trainer's words come to."""
+"""Steps, validation batches and checkpoints of a run, from the settings of its Trainer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builders.lightning_modules import Tiny, loader, quiet, stream, trainer
 from trainfare.meter.run_plan import (
     CheckpointTrigger,
     PlannedRun,
-    Rhythm,
+    StepComposition,
     TrainerFacts,
     plan_run,
     read_trainer,
@@ -45,7 +45,7 @@ FACTS = TrainerFacts(
 
 
 class Reader(pl.Callback):
-    """Reads the plan where FareMeter does."""
+    """Reads the plan in the hook in which FareMeter reads it."""
 
     facts: TrainerFacts
     plan: PlannedRun
@@ -73,7 +73,7 @@ def read(
     return reader
 
 
-# 16 batches an epoch throughout.
+# Every epoch has 16 batches, unless limited.
 SCHEDULES: dict[str, tuple[Any, dict[str, Any], int | None]] = {
     "epochs": (loader, {"max_epochs": 3}, 48),
     "steps": (loader, {"max_epochs": -1, "max_steps": 20}, 20),
@@ -92,7 +92,7 @@ SCHEDULES: dict[str, tuple[Any, dict[str, Any], int | None]] = {
 
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_steps_of_the_whole_run(tmp_path: Path, case: str) -> None:
-    """The planned steps are those that the Trainer takes, or unknown with a reason."""
+    """The planned steps equal those that the Trainer runs, or are unknown with a reason."""
     data, options, steps = SCHEDULES[case]
     reader = Reader()
     fit = trainer(tmp_path, reader, **options)
@@ -110,8 +110,8 @@ def test_steps_of_the_whole_run(tmp_path: Path, case: str) -> None:
         ({"max_epochs": -1, "max_time": timedelta(hours=1)}, "only max_time"),
     ],
 )
-def test_an_unknown_length_says_why(tmp_path: Path, options: dict[str, Any], reason: str) -> None:
-    """No length is invented; the reason names what would help."""
+def test_an_unknown_length_has_a_reason(tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+    """The reason names the missing length or limit."""
     plan = read(tmp_path, stream(), **options).plan
     assert plan.unknown_because is not None
     assert reason in plan.unknown_because
@@ -124,8 +124,8 @@ def test_max_time_is_read(tmp_path: Path) -> None:
     assert plan.steps == 16
 
 
-def test_total_samples_stands_in_for_a_length(tmp_path: Path) -> None:
-    """With total_samples a training set without a length has one, over all devices and rounded up."""
+def test_total_samples_replaces_a_missing_length(tmp_path: Path) -> None:
+    """The batches of an epoch follow from total_samples over all devices, rounded up."""
     reader = Reader(total_samples=62, micro_batch_size=4)
     assert read(tmp_path, stream(), reader=reader, max_epochs=3).plan.steps == 48
     two = replace(FACTS, batches_per_epoch=None, estimated_steps=None, world_size=2)
@@ -136,15 +136,15 @@ def test_total_samples_stands_in_for_a_length(tmp_path: Path) -> None:
 
 
 def test_accumulation_that_changes_has_no_known_length(tmp_path: Path) -> None:
-    """Lightning's estimate is wrong when accumulation changes by epoch: unknown, not wrong."""
+    """Lightning's estimate is wrong when accumulation changes by epoch, so the length is unknown."""
     schedule = GradientAccumulationScheduler(scheduling={0: 1, 1: 4})
     plan = read(tmp_path, loader(), max_epochs=2, callbacks=[schedule]).plan
     assert plan.steps is None
     assert "changes by epoch" in str(plan.unknown_because)
 
 
-def test_a_resumed_run_knows_the_whole_and_the_rest(tmp_path: Path) -> None:
-    """Resumed in the middle of an epoch, the plan is the whole run's, and what is left is the rest."""
+def test_a_resumed_run_plans_the_whole_run(tmp_path: Path) -> None:
+    """Resumed in the middle of an epoch, the plan has the steps of the whole run, those done and those left."""
     saver = ModelCheckpoint(tmp_path, "half", every_n_train_steps=5)
     trainer(tmp_path, saver, enable_checkpointing=True, max_steps=5).fit(Tiny(), loader(32))
     reader = Reader()
@@ -155,20 +155,24 @@ def test_a_resumed_run_knows_the_whole_and_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "rhythm", "options", "steps"),
+    ("behaviour", "composition", "options", "steps"),
     [
-        ({"optimizers": 2}, Rhythm(1, 2), {"max_epochs": 2}, 32),
+        ({"optimizers": 2}, StepComposition(1, 2), {"max_epochs": 2}, 32),
         ({"optimizers": 2}, None, {"max_epochs": -1, "max_steps": 10}, 5),
-        ({"optimizers": 1, "step_every": 4}, Rhythm(4, 1), {"max_epochs": 2}, 8),
-        ({"optimizers": 2, "step_every": 4}, Rhythm(4, 2), {"max_epochs": -1, "max_steps": 8}, 4),
+        ({"optimizers": 1, "step_every": 4}, StepComposition(4, 1), {"max_epochs": 2}, 8),
+        ({"optimizers": 2, "step_every": 4}, StepComposition(4, 2), {"max_epochs": -1, "max_steps": 8}, 4),
     ],
 )
-def test_manual_optimization_counts_its_own_way(
-    tmp_path: Path, behaviour: dict[str, Any], rhythm: Rhythm | None, options: dict[str, Any], steps: int
+def test_steps_under_manual_optimization(
+    tmp_path: Path,
+    behaviour: dict[str, Any],
+    composition: StepComposition | None,
+    options: dict[str, Any],
+    steps: int,
 ) -> None:
-    """max_steps counts every optimizer; a step of ours is a stepping batch and those before it."""
+    """max_steps counts each optimizer's steps; one planned step is the batches up to one in which any steps."""
     module = Tiny(manual=True, **behaviour)
-    plan = read(tmp_path, loader(), reader=Reader(rhythm=rhythm), module=module, **options).plan
+    plan = read(tmp_path, loader(), reader=Reader(composition=composition), module=module, **options).plan
     assert plan.steps == steps
 
 
@@ -186,7 +190,7 @@ def test_manual_optimization_counts_its_own_way(
     ids=str,
 )
 def test_validation_batches_are_those_that_run(tmp_path: Path, options: dict[str, Any]) -> None:
-    """The planned validation batches are those that the Trainer then runs, the sanity check apart."""
+    """The planned validation batches equal those that the Trainer runs, without the sanity check."""
     reader = read(tmp_path, loader(), limit_val_batches=3, num_sanity_val_steps=1, **options)
     assert reader.ran > 0
     assert reader.plan.validation_batches == reader.ran
@@ -203,10 +207,10 @@ def test_validation_batches_are_those_that_run(tmp_path: Path, options: dict[str
         ({"validate_every_n_batches": None}, 10 * 7, False),
     ],
 )
-def test_validation_that_cannot_be_counted_is_said(
+def test_validation_that_cannot_be_counted_is_noted(
     changes: dict[str, Any], batches: int, noted: bool
 ) -> None:
-    """Validation whose number is not known is left out and said to be."""
+    """Validation whose number of batches is not known is left out of the cost, with a note."""
     facts = replace(
         FACTS, **{"validates": True, "validation_batches": 7, "validate_every_n_batches": 100, **changes}
     )
@@ -225,7 +229,7 @@ def test_validation_that_cannot_be_counted_is_said(
     ],
 )
 def test_checkpoints_are_counted_in_steps(tmp_path: Path, callback: Any, every: int | None) -> None:
-    """Checkpoint callbacks give the interval in optimizer steps."""
+    """The checkpoint interval is converted to optimizer steps."""
     options = {"enable_checkpointing": True, "callbacks": [callback(tmp_path)]}
     assert read(tmp_path, loader(), max_epochs=1, **options).plan.checkpoint_every_n_steps == every
 

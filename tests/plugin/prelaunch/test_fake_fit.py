@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from builders.lightning_modules import World, quiet, trainer
+from builders.lightning_modules import MeterHarness, quiet, trainer
 from trainfare import TrainingJob, trace_job
 
 pytestmark = quiet
@@ -59,8 +59,8 @@ class FakeBatches:
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_fake_fit_runs_what_the_trace_said(tmp_path: Path, accumulate: int) -> None:
     """Operation by operation: kind, phase, dtype, launches, FLOPs and bytes of one optimizer step."""
-    world = World()
-    meter = world.meter(tmp_path, warmup_steps=1, measure_steps=1, batch_size=BATCH)
+    harness = MeterHarness()
+    meter = harness.meter(tmp_path, warmup_steps=1, measure_steps=1, batch_size=BATCH)
     with FakeTensorMode():
         fit = trainer(
             tmp_path, meter, max_epochs=1, strategy=NothingMoves("cpu"), accumulate_grad_batches=accumulate
@@ -74,7 +74,7 @@ def test_a_fake_fit_runs_what_the_trace_said(tmp_path: Path, accumulate: int) ->
         precision="32-true",
         accumulate_grad_batches=accumulate,
     )
-    fitted, traced = world.profile, trace_job(job)
+    fitted, traced = harness.profile, trace_job(job)
     assert fit.global_step == STEPS // accumulate
     extra = [one for one in fitted.operations if one not in traced.operations]
     assert [one for one in fitted.operations if one not in extra] == list(traced.operations)

@@ -275,6 +275,6 @@ def test_fare_meter_takes_its_prices_from_the_lock(tmp_path: Path, job: str) -> 
         row[2] for row in small_market().frame.rows()
     }
     assert any("locked on 2026-11-24" in line for line in answer.assumptions)
-    assert MeterServices().locked_usd_per_hour("aws:p5.48xlarge@us-east-1", str(lock)) == 55.04
+    assert MeterServices().usd_per_hour("aws:p5.48xlarge@us-east-1", str(lock)) == 55.04
     with pytest.raises(PriceLockError):
         MeterServices().recommend(profile, MeterSettings(price_lock=str(tmp_path / "none.lock")))

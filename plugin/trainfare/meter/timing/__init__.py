@@ -1,1 +1,1 @@
-"""Clocks of one fit: steps, CUDA events, validation, profiler phases, and the other ranks."""
+"""Times of one fit: steps and their phases, CUDA events, validation, and the comparison of ranks."""

@@ -1,4 +1,4 @@
-"""Marks on a CUDA device: events that the device stamps itself, read long after they were made."""
+"""Marks on a CUDA device: events with the device's own time stamps, read after the window."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class CudaClock:
     """
     Marks by CUDA events on the current stream.
 
-    The time between two events is what the device spent between them, idle time included, so the wait for
-    data counts only where the device really waited. Nothing here waits while training runs: the events of a
-    whole window are read once, steps later, after at most one synchronization.
+    The time between two events includes the device's idle time, so data loading counts only as far as the device
+    waited for it. Nothing waits while training runs: the events of a whole window are read once, some steps after
+    it, with at most one synchronization.
 
     Args:
         device: the training device.
-        record: records an event on it and returns the event; None takes CUDA's own.
-        synchronize: waits for the device; None takes CUDA's own.
+        record: records an event on the device and returns it; None: a `torch.cuda.Event`.
+        synchronize: waits for the device; None: `torch.cuda.synchronize`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class CudaClock:
 
     def _record(self) -> Any:
         if self._last is not None and torch.cuda.is_current_stream_capturing():
-            # Recording into a graph that the user captures would spoil it.
+            # The event would become part of the CUDA graph that the user captures.
             return self._last
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
@@ -49,11 +49,11 @@ class CudaClock:
         torch.cuda.synchronize(self._device)
 
     def ready(self, mark: Any) -> bool:
-        """Ask, without waiting, whether the device has passed this event."""
+        """Return, without waiting, whether the device has passed this event."""
         return bool(mark.query())
 
     def seconds(self, marks: Sequence[Any]) -> list[float]:
-        """Return seconds since the first event; waits only if the device is not yet at the last one."""
+        """Return seconds since the first event; waits only if the device has not passed the last one."""
         if not self.ready(marks[-1]):
             self._synchronize()
         first = marks[0]

@@ -1,8 +1,8 @@
 """
-A profiler that listens: it passes every call on to the user's own and marks the few that FareMeter needs.
+A profiler that forwards every call to the user's profiler and reports the few actions that FareMeter needs.
 
-Lightning names each thing it does to `trainer.profiler`, which tells the phases apart without touching
-the user's module. While it is swapped in, it looks like the user's profiler, to `isinstance` too.
+Lightning reports each of its actions by name to `trainer.profiler`, so the phases of a step can be told apart
+without touching the user's module. While installed, it looks like the user's profiler, also to `isinstance`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["Action", "TeeProfiler", "action_of"]
 @dataclass(frozen=True, slots=True)
 class Action:
     """
-    What a profiled action means.
+    The phases that begin or end with one of Lightning's profiled actions.
 
     Attributes:
-        opens: phase that its start begins.
-        closes: phase that its end ends.
-        opens_after: phase that its end begins.
-        closes_before: phase that its start ends.
-        starts_validation: its start says that validation follows.
-        ends_validation: its start says that training goes on.
+        opens: phase that begins with the action's start.
+        closes: phase that ends with the action's end.
+        opens_after: phase that begins with the action's end.
+        closes_before: phase that ends with the action's start.
+        starts_validation: validation follows the action's start.
+        ends_validation: training has resumed by the action's start.
     """
 
     opens: PhaseKind | None = None
@@ -40,7 +40,7 @@ class Action:
 
     @classmethod
     def of(cls, phase: PhaseKind, *, ends_validation: bool = False) -> Action:
-        """Return the action that is one phase from its start to its end."""
+        """Return an action that is itself the phase."""
         return cls(opens=phase, closes=phase, ends_validation=ends_validation)
 
 
@@ -50,7 +50,7 @@ _BY_ENDING = {
     ("[LightningModule]", "on_before_batch_transfer"): Action.of(PhaseKind.TRANSFER),
     ("[LightningDataModule]", "on_before_batch_transfer"): Action.of(PhaseKind.TRANSFER),
     ("[Strategy]", "training_step"): Action.of(PhaseKind.FORWARD),
-    # Not `[Strategy].backward`, which manual optimization does not name.
+    # Not `[Strategy].backward`, which Lightning does not report under manual optimization.
     ("[LightningModule]", "on_before_backward"): Action(opens_after=PhaseKind.BACKWARD),
     ("[LightningModule]", "on_after_backward"): Action(closes_before=PhaseKind.BACKWARD),
     ("[LightningModule]", "optimizer_step"): Action.of(PhaseKind.OPTIMIZER),
@@ -64,7 +64,7 @@ _BY_NAME = {
 
 def action_of(name: str) -> Action | None:
     """
-    Return what one of Lightning's profiler action names means, or None where it does not matter.
+    Return the action for one of Lightning's action names; None for an action that FareMeter does not need.
 
     Args:
         name: e.g. `[Strategy]DDPStrategy.training_step` or `save_checkpoint`.
@@ -78,8 +78,8 @@ def action_of(name: str) -> Action | None:
     return None
 
 
-class _Profiled:
-    """The context of one action, as Lightning's own `Profiler.profile` gives it, only cheaper."""
+class _ActionContext:
+    """Context of one action, equal to that of Lightning's `Profiler.profile` and faster than its generator."""
 
     __slots__ = ("_name", "_tee")
 
@@ -101,8 +101,8 @@ class _Profiled:
         self._tee.stop(self._name)
 
 
-class _Around:
-    """The same around a profiler that brings a `profile` of its own."""
+class _WrappedContext:
+    """Context of one action around that of a profiler with its own `profile`."""
 
     __slots__ = ("_context", "_name", "_tee")
 
@@ -124,18 +124,18 @@ class _Around:
 _STOCK_PROFILE = ("pytorch_lightning.profilers.profiler", "lightning.pytorch.profilers.profiler")
 
 
-def _itself(inner: Any) -> Any:
+def _identity(inner: Any) -> Any:
     return inner
 
 
 class TeeProfiler:
     """
-    Forwards to `inner` and tells `listen` about the actions that matter.
+    Forwards every call to `inner` and reports the actions of `action_of` to `listen`.
 
     Args:
-        inner: the user's profiler; its errors pass through, ours never reach it.
-        listen: called with (action, starting).
-        on_fault: called with an error of `listen`, after which nothing is listened to any more.
+        inner: the user's profiler; its errors are passed on.
+        listen: called with (action, whether it starts).
+        on_fault: called with an error of `listen`, after which no action is reported any more.
     """
 
     def __init__(
@@ -144,10 +144,10 @@ class TeeProfiler:
         object.__setattr__(self, "_inner", inner)
         object.__setattr__(self, "_listen", listen)
         object.__setattr__(self, "_on_fault", on_fault)
-        object.__setattr__(self, "_meanings", {})
+        object.__setattr__(self, "_actions", {})
         kind = cast("Any", type(inner))
         home = getattr(getattr(kind, "profile", None), "__module__", "")
-        object.__setattr__(self, "_plain", home in _STOCK_PROFILE)
+        object.__setattr__(self, "_stock_profile", home in _STOCK_PROFILE)
 
     @property
     def inner(self) -> Any:
@@ -155,39 +155,39 @@ class TeeProfiler:
         return self._inner
 
     def silence(self) -> None:
-        """Listen no more; calls are still passed on, so that an action under way can end."""
+        """Report no more actions; calls are still forwarded, so that an action under way can end."""
         object.__setattr__(self, "_listen", None)
 
     def note(self, action_name: str, *, starting: bool) -> None:
-        """Tell the listener about one action, if it matters; never raises an Exception."""
+        """Report one action if FareMeter needs it; raises no Exception."""
         listen = self._listen
         if listen is None:
             return
         try:
-            action = self._meanings.get(action_name, False)
+            action = self._actions.get(action_name, False)
             if action is False:
-                action = self._meanings[action_name] = action_of(action_name)
+                action = self._actions[action_name] = action_of(action_name)
             if action is not None:
                 listen(action, starting)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not reach the training
+        except Exception as error:  # noqa: BLE001 - a fault of FareMeter must not reach the training
             self.silence()
             self._on_fault(error)
 
     def start(self, action_name: str) -> None:
-        """Pass on, then listen: the user's profiler is not part of what is timed."""
+        """Forward, then report, so that the time of the user's profiler is not counted."""
         self._inner.start(action_name)
         self.note(action_name, starting=True)
 
     def stop(self, action_name: str) -> None:
-        """Listen, then pass on."""
+        """Report, then forward."""
         self.note(action_name, starting=False)
         self._inner.stop(action_name)
 
     def profile(self, action_name: str) -> Any:
         """Return the context manager of one action."""
-        if self._plain:
-            return _Profiled(self, action_name)
-        return _Around(self, action_name, self._inner.profile(action_name))
+        if self._stock_profile:
+            return _ActionContext(self, action_name)
+        return _WrappedContext(self, action_name, self._inner.profile(action_name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "_inner"), name)
@@ -196,8 +196,8 @@ class TeeProfiler:
         setattr(self._inner, name, value)
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
-        # A copied or pickled Trainer gets the user's profiler, not ours.
-        return _itself, (self._inner,)
+        # A copied or pickled Trainer gets the user's profiler.
+        return _identity, (self._inner,)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

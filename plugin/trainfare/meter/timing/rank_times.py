@@ -1,8 +1,9 @@
 """
-How long each rank of a distributed run works before it meets the others, and which one the others wait for.
+Comparison of the ranks of a distributed run: which rank do the others wait for?
 
-A collective of ours could deadlock where one rank is skipped, so there is none: at the end of training every other
-rank leaves one line in the store that the process group was started with, and rank 0 takes what is there.
+The ranks exchange their times through the key-value store that the process group was started with, and not by a
+collective, which would deadlock where a rank does not call it. At the end of training every other rank writes one
+entry, and rank 0 reads the entries that are there.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from typing import Any
 
 from trainfare.meter.timing.step_timer import StepTimes
 
-__all__ = ["RankTimes", "leave_times", "next_fit", "rank_note", "take_times"]
+__all__ = ["RankTimes", "collect_times", "next_fit_number", "publish_times", "rank_note"]
 
 WAIT_S = 1.0
-"""How long rank 0 waits for lines that are not there yet; a rank that is gone costs this once."""
-STRAGGLES_FROM = 1.2
-"""A rank is named when its own work is this many times the median of the others'."""
-WORTH_OF_STEP = 0.05
-"""... and what it costs the others is at least this share of the step."""
+"""Seconds that rank 0 waits for entries that are not there yet. A chosen value: all ranks end together, so an entry
+that is missing for a second belongs to a rank that was lost, and each run waits at most once."""
+MIN_SLOWDOWN = 1.2
+"""A rank is named a straggler from this multiple of the other ranks' median work; a chosen value, above the spread
+of equal ranks."""
+MIN_SHARE_OF_STEP = 0.05
+"""... and only if its extra work is at least this share of the step; a chosen value, below which it is not worth
+looking into."""
 
-_fits = itertools.count()
+_fit_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,10 @@ class RankTimes:
     """
     Median seconds per optimizer step on one rank.
 
-    `own_s` is data wait, transfer and forward: what a rank does before backward's first all-reduce makes it
-    wait for the others. `step_s` is the whole step, which is the same on all ranks because they wait.
+    Attributes:
+        own_s: data wait, transfer and forward: the work before the first all-reduce of backward, in which a rank
+            waits for the others.
+        step_s: the whole step, the same on all ranks because they wait for each other.
     """
 
     own_s: float
@@ -43,24 +49,24 @@ class RankTimes:
 
     @classmethod
     def of(cls, times: StepTimes) -> RankTimes:
-        """Take the medians of a measured window."""
+        """Return the medians of a measured window."""
         phases = (times.data_wait, times.transfer, times.forward)
         return cls(sum(phase.median_s for phase in phases if phase is not None), times.step.median_s)
 
 
 def rank_note(ranks: Mapping[int, RankTimes]) -> str | None:
     """
-    Say which rank the others wait for, or that they agree; None where fewer than two were heard.
+    Return a sentence that names the straggler, or says that there is none; None for fewer than two ranks.
 
     Args:
-        ranks: by global rank.
+        ranks: times by global rank.
     """
     if len(ranks) < 2:
         return None
     slowest = max(ranks, key=lambda rank: (ranks[rank].own_s, -rank))
     own_s = ranks[slowest].own_s
     others_s = statistics.median(times.own_s for rank, times in ranks.items() if rank != slowest)
-    if own_s > STRAGGLES_FROM * others_s and own_s - others_s > WORTH_OF_STEP * ranks[slowest].step_s:
+    if own_s > MIN_SLOWDOWN * others_s and own_s - others_s > MIN_SHARE_OF_STEP * ranks[slowest].step_s:
         return (
             f"rank {slowest} is a straggler: {own_s * 1e3:.3g} ms of data, transfer and forward a step, "
             f"against {others_s * 1e3:.3g} ms on the other ranks, which wait for it"
@@ -70,18 +76,18 @@ def rank_note(ranks: Mapping[int, RankTimes]) -> str | None:
     return f"{len(ranks)} ranks agree: {span}"
 
 
-def next_fit() -> int:
-    """Return the number of this `fit`: all ranks count them alike, so that a line is of this run."""
-    return next(_fits)
+def next_fit_number() -> int:
+    """Return the number of this `fit` in its process. It is the same on all ranks and is part of the store's keys."""
+    return next(_fit_numbers)
 
 
-def leave_times(rank: int, fit: int, times: StepTimes) -> None:
+def publish_times(rank: int, fit: int, times: StepTimes) -> None:
     """
-    Leave one rank's line for rank 0.
+    Write one rank's times into the store.
 
     Args:
         rank: global rank.
-        fit: from `next_fit`.
+        fit: from `next_fit_number`.
         times: of the measured window.
     """
     store = _store()
@@ -90,17 +96,17 @@ def leave_times(rank: int, fit: int, times: StepTimes) -> None:
         store.set(_key(fit, rank), f"{mine.own_s!r} {mine.step_s!r}")
 
 
-def take_times(
+def collect_times(
     world_size: int, fit: int, times: StepTimes, *, wait_s: float = WAIT_S
 ) -> dict[int, RankTimes]:
     """
-    Return what every rank left, rank 0's own included; ranks that left nothing are missing.
+    Return the times of rank 0 and of every rank that has written them.
 
     Args:
-        world_size: of the run.
-        fit: from `next_fit`.
+        world_size: number of ranks.
+        fit: from `next_fit_number`.
         times: rank 0's own window.
-        wait_s: how long to wait for lines that are not there yet.
+        wait_s: seconds to wait for entries that are not there yet.
     """
     found = {0: RankTimes.of(times)}
     store = _store()
@@ -127,14 +133,14 @@ def _store() -> Any:
 
     if not (dist.is_available() and dist.is_initialized()):
         return None
-    take = getattr(dist.distributed_c10d, "_get_default_store", None)
-    return None if take is None else take()
+    get_store = getattr(dist.distributed_c10d, "_get_default_store", None)
+    return None if get_store is None else get_store()
 
 
-def _numbers(line: bytes) -> tuple[float, float] | None:
+def _numbers(entry: bytes) -> tuple[float, float] | None:
     try:
-        own_s, step_s = (float(number) for number in line.decode("ascii").split())
+        own_s, step_s = (float(number) for number in entry.decode("ascii").split())
     except ValueError:
         return None
-    sound = all(math.isfinite(number) and number >= 0 for number in (own_s, step_s))
-    return (own_s, step_s) if sound else None
+    valid = all(math.isfinite(number) and number >= 0 for number in (own_s, step_s))
+    return (own_s, step_s) if valid else None

@@ -1,29 +1,31 @@
 """
-The stopwatch of FareMeter: marks while training runs, times when the window is over.
+Timer of optimizer steps: it records marks while training runs and computes times when the window is over.
 
-A step is timed from the end of one optimizer step to the end of the next, so that data loading, transfer
-and everything between the hooks count; validation and checkpoint saving are taken out. Phases nest (Lightning
-runs forward and backward inside `optimizer.step`), so each gets its own time without that of those inside it.
+A step lasts from the end of one optimizer step to the end of the next. It includes data loading, transfer and
+everything between the hooks, but not validation and the saving of checkpoints. Phases nest (Lightning runs forward
+and backward inside `optimizer.step`); the time of a phase excludes that of the phases inside it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
+
+import numpy as np
 
 from trainfare_core.job_profile import Quantiles
 
 __all__ = ["HostClock", "MarkClock", "PhaseKind", "StepTimer", "StepTimes", "quantiles"]
 
 MAX_MARKS = 200_000
-"""A run that never steps its optimizer must not grow; about 12 marks are made in one batch."""
+"""Marks after which a window ends without its steps, so that the memory of a run that never steps an optimizer is
+bounded. A chosen value: with about 12 marks a batch it is reached after some 16,000 batches."""
 
 
 class PhaseKind(IntEnum):
-    """What a marked interval is. `PAUSE` is not part of the step: validation, or saving a checkpoint."""
+    """Kind of a marked interval. `PAUSE` is not part of the step: validation, or the saving of a checkpoint."""
 
     DATA_WAIT = 1
     TRANSFER = 2
@@ -35,27 +37,28 @@ class PhaseKind(IntEnum):
 
 _BATCH_END = 100
 _STEP_END = 101
+"""Codes of marks that are not the start (kind) or the end (-kind) of a phase."""
 
 
 class MarkClock(Protocol):
-    """A source of marks that become seconds later, so that a device clock need not be waited for."""
+    """A clock whose marks are converted to seconds later, so that nothing waits for a device while training runs."""
 
     def mark(self) -> Any:
-        """Return one moment; its meaning is the clock's own."""
+        """Return a mark of this moment, in a form of the clock's own."""
         ...
 
     def seconds(self, marks: Sequence[Any]) -> list[float]:
-        """Turn marks, in the order they were made, into seconds since the first of them."""
+        """Convert marks, in the order in which they were made, to seconds since the first."""
         ...
 
     def ready(self, mark: Any) -> bool:
-        """Tell whether `seconds` can answer up to this mark without waiting for the device."""
+        """Return whether `seconds` can convert this mark without waiting for the device."""
         ...
 
 
 class HostClock:
     """
-    The host's own clock.
+    Marks by a clock of the host.
 
     Args:
         now: seconds from any origin, e.g. `time.perf_counter`.
@@ -65,11 +68,11 @@ class HostClock:
         self.mark = now
 
     def seconds(self, marks: Sequence[float]) -> list[float]:
-        """Subtract the first mark."""
+        """Return the differences to the first mark."""
         return [mark - marks[0] for mark in marks]
 
     def ready(self, mark: float) -> bool:
-        """Return True: the host never waits for itself."""
+        """Return True: there is no device to wait for."""
         del mark
         return True
 
@@ -77,9 +80,9 @@ class HostClock:
 @dataclass(frozen=True, slots=True)
 class StepTimes:
     """
-    Seconds per optimizer step over the measured window; a phase that was never seen is None.
+    Seconds per optimizer step over the measured window; None for a phase that never occurred.
 
-    `steps` is how many optimizer steps were measured, `batches` how many micro-batches they took.
+    `steps` is the number of measured optimizer steps, `batches` that of their micro-batches.
     """
 
     steps: int
@@ -93,7 +96,7 @@ class StepTimes:
 
     @property
     def data_wait_share(self) -> float | None:
-        """Data wait as a share of the step, 0..1; None where it was not seen."""
+        """Data wait as a share of the step, 0..1; None where it did not occur."""
         if self.data_wait is None or self.step.median_s <= 0.0:
             return None
         return min(1.0, self.data_wait.median_s / self.step.median_s)
@@ -104,7 +107,7 @@ class StepTimer:
     Records one window of optimizer steps.
 
     Args:
-        clock: where the moments come from.
+        clock: source of the marks.
         steps: optimizer steps in the window.
     """
 
@@ -120,7 +123,7 @@ class StepTimer:
 
     @property
     def full(self) -> bool:
-        """The window has all its steps, or so many marks that it never will."""
+        """The window has all its steps, or `MAX_MARKS` marks."""
         return self.steps >= self._wanted or len(self._codes) >= MAX_MARKS
 
     @property
@@ -129,12 +132,12 @@ class StepTimer:
         return not self._marks or self._clock.ready(self._marks[-1])
 
     def begin(self) -> None:
-        """Start the window: the moment of this call ends the step before it."""
+        """Start the window; this call marks the end of the step before it."""
         self._recording = True
         self._add(_STEP_END)
 
     def start(self, kind: PhaseKind) -> None:
-        """Mark the start of a phase; inside a pause only the pause itself is marked."""
+        """Mark the start of a phase; inside a pause, phases are not marked."""
         if not self._recording:
             return
         if kind == PhaseKind.PAUSE:
@@ -162,7 +165,7 @@ class StepTimer:
         Mark the end of one micro-batch.
 
         Args:
-            stepped: an optimizer stepped in it, so that one optimizer step is complete.
+            stepped: an optimizer stepped in it, which completes an optimizer step.
         """
         if not self._recording:
             return
@@ -175,17 +178,17 @@ class StepTimer:
             self._recording = False
 
     def end(self) -> None:
-        """Stop recording; what was recorded stays."""
+        """Stop recording; the marks are kept."""
         self._recording = False
 
     def times(self) -> StepTimes | None:
         """Return the times of all complete steps, or None where there is none."""
         if self.steps == 0:
             return None
-        ledger = _Ledger()
+        sums = _PhaseSums()
         for code, second in zip(self._codes, self._clock.seconds(self._marks), strict=True):
-            ledger.take(code, second)
-        return ledger.times()
+            sums.add(code, second)
+        return sums.times()
 
     def _add(self, code: int) -> None:
         self._codes.append(code)
@@ -193,7 +196,7 @@ class StepTimer:
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenPhase:
     """A phase that has started and not ended."""
 
     kind: int
@@ -201,27 +204,27 @@ class _Open:
     inside_s: float = 0.0
 
 
-class _Ledger:
-    """Walks over the marks and books every second once."""
+class _PhaseSums:
+    """Sums the seconds of each phase in each step, each second in one phase only."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, dict[int, float]]] = []
         self._batches_of_rows = 0
         self._batches = 0
-        self._open: list[_Open] = []
+        self._open: list[_OpenPhase] = []
         self._phases: dict[int, float] = {}
         self._paused_s = 0.0
         self._step_since_s: float | None = None
 
-    def take(self, code: int, second: float) -> None:
-        """Book one mark."""
+    def add(self, code: int, second: float) -> None:
+        """Add one mark."""
         if code == _STEP_END:
             self._end_step(second)
         elif code == _BATCH_END:
             self._batches += 1
             self._open.clear()
         elif code > 0:
-            self._open.append(_Open(code, second))
+            self._open.append(_OpenPhase(code, second))
         else:
             self._close(-code, second)
 
@@ -251,10 +254,12 @@ class _Ledger:
         """Return the quantiles of every complete step."""
         if not self._rows:
             return None
-        seen = {kind for _, phases in self._rows for kind in phases}
+        occurred = {kind for _, phases in self._rows for kind in phases}
 
         def of(kind: PhaseKind) -> Quantiles | None:
-            return quantiles([phases.get(kind, 0.0) for _, phases in self._rows]) if kind in seen else None
+            return (
+                quantiles([phases.get(kind, 0.0) for _, phases in self._rows]) if kind in occurred else None
+            )
 
         return StepTimes(
             steps=len(self._rows),
@@ -275,12 +280,5 @@ def quantiles(seconds: Sequence[float]) -> Quantiles:
     Args:
         seconds: at least one time.
     """
-    ordered = sorted(seconds)
-
-    def at(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        low = math.floor(place)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-    return Quantiles(median_s=at(0.5), p10_s=at(0.1), p90_s=at(0.9))
+    p10_s, median_s, p90_s = np.quantile(seconds, (0.1, 0.5, 0.9)).tolist()
+    return Quantiles(median_s=median_s, p10_s=p10_s, p90_s=p90_s)

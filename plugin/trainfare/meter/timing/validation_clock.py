@@ -1,4 +1,4 @@
-"""Takes validation out of the steps, and times it for its own sake."""
+"""Times validation runs, and pauses the step timer while they last."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from trainfare_core.job_profile import Quantiles
 __all__ = ["ValidationClock", "batches_of"]
 
 KEPT_RUNS = 64
+"""The newest validation runs whose times are kept; a chosen value that bounds memory."""
 
 
 class ValidationClock:
     """
-    Pauses the step timer while validation runs.
+    Times validation and pauses the step timer.
 
     Args:
         timer: the step timer.
@@ -31,41 +32,41 @@ class ValidationClock:
         self._batch_s: deque[float] = deque(maxlen=KEPT_RUNS)
 
     def expect(self) -> None:
-        """Validation is about to start: its loader is being set up."""
+        """Pause the step timer: Lightning begins to set up validation."""
         if self._since_s is None:
             self._since_s = self._now()
             self._timer.start(PhaseKind.PAUSE)
 
     def start(self) -> None:
-        """Validation has started."""
+        """Record that validation runs."""
         self.expect()
         self._runs = True
 
     def end(self, batches: int | None) -> None:
         """
-        Validation has ended.
+        Record the end of a validation run and resume the step timer.
 
         Args:
-            batches: how many it had; None where that is not known.
+            batches: number of its batches; None where not known.
         """
         if self._since_s is not None and self._runs and batches:
             self._batch_s.append((self._now() - self._since_s) / batches)
         self.close()
 
     def close(self) -> None:
-        """Training goes on, whether validation ran or was skipped."""
+        """Resume the step timer, also where the validation that was set up did not run."""
         if self._since_s is not None:
             self._since_s = None
             self._runs = False
             self._timer.stop(PhaseKind.PAUSE)
 
     def batch_quantiles(self) -> Quantiles | None:
-        """Return the seconds of one validation batch; None when none was timed."""
+        """Return the seconds of one validation batch; None where no validation run was timed."""
         return quantiles(list(self._batch_s)) if self._batch_s else None
 
 
 def batches_of(limits: Sequence[float] | None) -> int | None:
-    """Return the batches of one validation run over all its loaders; None where one is endless."""
+    """Return the batches of one validation run over all its loaders; None where a loader has no length."""
     if not limits or any(math.isinf(limit) for limit in limits):
         return None
     return int(sum(limits))

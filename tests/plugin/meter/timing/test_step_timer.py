@@ -1,10 +1,9 @@
-"""The stopwatch: what it books, what it leaves out, and that it never waits for a device."""
+"""The step timer: phases, pauses, the window, CUDA events, and the profiler that feeds it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,11 +16,16 @@ from trainfare.meter.timing.step_timer import MAX_MARKS, HostClock, PhaseKind, S
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
-def test_quantiles_are_those_of_numpy(seconds: list[float]) -> None:
-    """Median, p10 and p90 are interpolated linearly, as everybody expects."""
-    ours = quantiles(seconds)
-    theirs = np.quantile(seconds, [0.5, 0.1, 0.9])
-    assert (ours.median_s, ours.p10_s, ours.p90_s) == pytest.approx(tuple(theirs), abs=1e-9)
+def test_quantiles_are_ordered(seconds: list[float]) -> None:
+    """p10, median and p90 are in ascending order within the range of the values."""
+    found = quantiles(seconds)
+    assert min(seconds) <= found.p10_s <= found.median_s <= found.p90_s <= max(seconds)
+
+
+def test_quantiles_are_interpolated_linearly() -> None:
+    """Between the sorted values 1, 2, 3 and 4 the p10 lies at 1.3, the median at 2.5 and the p90 at 3.7."""
+    found = quantiles([4.0, 2.0, 1.0, 3.0])
+    assert (found.p10_s, found.median_s, found.p90_s) == pytest.approx((1.3, 2.5, 3.7))
 
 
 def timer(steps: int = 2) -> tuple[StepTimer, Clock]:
@@ -29,23 +33,23 @@ def timer(steps: int = 2) -> tuple[StepTimer, Clock]:
     return StepTimer(HostClock(clock), steps), clock
 
 
-def spend(watch: StepTimer, clock: Clock, kind: PhaseKind, seconds: float) -> None:
-    watch.start(kind)
+def spend(step_timer: StepTimer, clock: Clock, kind: PhaseKind, seconds: float) -> None:
+    step_timer.start(kind)
     clock.advance(seconds)
-    watch.stop(kind)
+    step_timer.stop(kind)
 
 
-def test_a_nested_phase_is_booked_once() -> None:
-    """The optimizer phase is what is left of it without forward and backward inside."""
-    watch, clock = timer(1)
-    watch.begin()
-    watch.start(PhaseKind.OPTIMIZER)
-    spend(watch, clock, PhaseKind.FORWARD, 3.0)
-    spend(watch, clock, PhaseKind.BACKWARD, 5.0)
+def test_a_nested_phase_is_counted_once() -> None:
+    """The time of the optimizer phase excludes forward and backward inside it."""
+    step_timer, clock = timer(1)
+    step_timer.begin()
+    step_timer.start(PhaseKind.OPTIMIZER)
+    spend(step_timer, clock, PhaseKind.FORWARD, 3.0)
+    spend(step_timer, clock, PhaseKind.BACKWARD, 5.0)
     clock.advance(2.0)
-    watch.stop(PhaseKind.OPTIMIZER)
-    watch.batch_end(stepped=True)
-    times = watch.times()
+    step_timer.stop(PhaseKind.OPTIMIZER)
+    step_timer.batch_end(stepped=True)
+    times = step_timer.times()
     assert times is not None
     assert times.optimizer is not None
     assert times.forward is not None
@@ -54,104 +58,104 @@ def test_a_nested_phase_is_booked_once() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_pause_is_no_part_of_step_or_phase(depth: int) -> None:
-    """A pause inside a phase, or a pause in a pause, is taken out of both exactly once."""
-    watch, clock = timer(1)
-    watch.begin()
-    watch.start(PhaseKind.FORWARD)
+def test_a_pause_is_not_part_of_step_or_phase(depth: int) -> None:
+    """A pause inside a phase, or inside another pause, is subtracted once from step and phase."""
+    step_timer, clock = timer(1)
+    step_timer.begin()
+    step_timer.start(PhaseKind.FORWARD)
     clock.advance(1.0)
     for _ in range(depth):
-        watch.start(PhaseKind.PAUSE)
+        step_timer.start(PhaseKind.PAUSE)
         clock.advance(10.0)
-    spend(watch, clock, PhaseKind.TRANSFER, 7.0)
+    spend(step_timer, clock, PhaseKind.TRANSFER, 7.0)
     for _ in range(depth):
-        watch.stop(PhaseKind.PAUSE)
+        step_timer.stop(PhaseKind.PAUSE)
     clock.advance(1.0)
-    watch.stop(PhaseKind.FORWARD)
-    watch.batch_end(stepped=True)
-    times = watch.times()
+    step_timer.stop(PhaseKind.FORWARD)
+    step_timer.batch_end(stepped=True)
+    times = step_timer.times()
     assert times is not None
     assert times.forward is not None
     assert (times.step.median_s, times.forward.median_s, times.transfer) == (2.0, 2.0, None)
 
 
 def test_a_pause_left_open_ends_with_the_batch() -> None:
-    """Validation that never said it ended does not swallow the steps after it."""
-    watch, clock = timer(2)
-    watch.begin()
-    watch.start(PhaseKind.PAUSE)
+    """A pause without an end does not extend over the next step."""
+    step_timer, clock = timer(2)
+    step_timer.begin()
+    step_timer.start(PhaseKind.PAUSE)
     clock.advance(5.0)
-    watch.batch_end(stepped=True)
+    step_timer.batch_end(stepped=True)
     clock.advance(1.0)
-    watch.batch_end(stepped=True)
-    times = watch.times()
+    step_timer.batch_end(stepped=True)
+    times = step_timer.times()
     assert times is not None
     assert (times.step.p10_s, times.step.p90_s) == pytest.approx((0.1, 0.9))
 
 
-def test_a_phase_without_an_end_is_forgotten() -> None:
-    """An exception between start and stop costs that phase, not the step; a stop alone is ignored."""
-    watch, clock = timer(2)
-    watch.begin()
-    watch.start(PhaseKind.FORWARD)
+def test_a_phase_without_an_end_is_discarded() -> None:
+    """A start without a stop loses that phase and not the step; a stop without a start is ignored."""
+    step_timer, clock = timer(2)
+    step_timer.begin()
+    step_timer.start(PhaseKind.FORWARD)
     clock.advance(1.0)
-    watch.batch_end(stepped=True)
-    watch.stop(PhaseKind.FORWARD)
-    watch.stop(PhaseKind.PAUSE)
+    step_timer.batch_end(stepped=True)
+    step_timer.stop(PhaseKind.FORWARD)
+    step_timer.stop(PhaseKind.PAUSE)
     clock.advance(1.0)
-    watch.batch_end(stepped=True)
-    times = watch.times()
+    step_timer.batch_end(stepped=True)
+    times = step_timer.times()
     assert times is not None
     assert (times.step.median_s, times.forward) == (1.0, None)
 
 
 def test_batches_without_a_step_add_up() -> None:
-    """Three batches and one step: the step is as long as the three."""
-    watch, clock = timer(1)
-    watch.begin()
+    """A step of three batches lasts as long as the three."""
+    step_timer, clock = timer(1)
+    step_timer.begin()
     for stepped in (False, False, True):
-        spend(watch, clock, PhaseKind.DATA_WAIT, 1.0)
-        watch.batch_end(stepped=stepped)
-    times = watch.times()
+        spend(step_timer, clock, PhaseKind.DATA_WAIT, 1.0)
+        step_timer.batch_end(stepped=stepped)
+    times = step_timer.times()
     assert times is not None
     assert (times.step.median_s, times.batches, times.data_wait_share) == (3.0, 3, 1.0)
 
 
 def test_nothing_is_recorded_before_or_after_the_window() -> None:
-    """A window is closed by its last step; before it begins no moment is asked for."""
-    asked: list[float] = []
+    """The clock is read neither before the window begins nor after its last step."""
+    reads: list[float] = []
 
     def now() -> float:
-        asked.append(0.0)
-        return float(len(asked))
+        reads.append(0.0)
+        return float(len(reads))
 
-    watch = StepTimer(HostClock(now), 1)
-    watch.start(PhaseKind.FORWARD)
-    watch.batch_end(stepped=True)
-    assert not asked
-    assert watch.times() is None
-    watch.begin()
-    watch.batch_end(stepped=True)
-    count = len(asked)
-    watch.start(PhaseKind.FORWARD)
-    watch.batch_end(stepped=True)
-    assert (watch.full, len(asked)) == (True, count)
+    step_timer = StepTimer(HostClock(now), 1)
+    step_timer.start(PhaseKind.FORWARD)
+    step_timer.batch_end(stepped=True)
+    assert not reads
+    assert step_timer.times() is None
+    step_timer.begin()
+    step_timer.batch_end(stepped=True)
+    count = len(reads)
+    step_timer.start(PhaseKind.FORWARD)
+    step_timer.batch_end(stepped=True)
+    assert (step_timer.full, len(reads)) == (True, count)
 
 
-def test_a_run_that_never_steps_does_not_grow() -> None:
-    """Without optimizer steps the marks come to an end."""
-    watch, _ = timer(5)
-    watch.begin()
+def test_a_run_that_never_steps_has_a_bounded_window() -> None:
+    """Without optimizer steps the window ends at MAX_MARKS marks."""
+    step_timer, _ = timer(5)
+    step_timer.begin()
     for _ in range(MAX_MARKS):
-        watch.batch_end(stepped=False)
-        if watch.full:
+        step_timer.batch_end(stepped=False)
+        if step_timer.full:
             break
-    assert watch.full
-    assert watch.times() is None
+    assert step_timer.full
+    assert step_timer.times() is None
 
 
 class Event:
-    """A CUDA event: ready or not, at a time in milliseconds."""
+    """A fake CUDA event at a time in milliseconds, passed by the device or not."""
 
     def __init__(self, at_ms: float, *, done: bool) -> None:
         self.at_ms = at_ms
@@ -165,8 +169,8 @@ class Event:
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_a_device_is_waited_for_at_most_once_a_window(done: bool) -> None:
-    """Events are read together after the window; only a device that is still behind is waited for."""
+def test_the_device_is_synchronized_at_most_once_in_a_window(done: bool) -> None:
+    """Events are read together after the window, with a synchronization only if the device has not passed them."""
     waits: list[int] = []
     at_ms = 0.0
 
@@ -176,14 +180,14 @@ def test_a_device_is_waited_for_at_most_once_a_window(done: bool) -> None:
         return Event(at_ms, done=done)
 
     clock = CudaClock(torch.device("cpu"), record=record, synchronize=lambda: waits.append(1))
-    watch = StepTimer(clock, 20)
-    watch.begin()
+    step_timer = StepTimer(clock, 20)
+    step_timer.begin()
     for _ in range(20):
-        watch.start(PhaseKind.FORWARD)
-        watch.stop(PhaseKind.FORWARD)
-        watch.batch_end(stepped=True)
-    assert (waits, watch.ready) == ([], done)
-    times = watch.times()
+        step_timer.start(PhaseKind.FORWARD)
+        step_timer.stop(PhaseKind.FORWARD)
+        step_timer.batch_end(stepped=True)
+    assert (waits, step_timer.ready) == ([], done)
+    times = step_timer.times()
     assert times is not None
     assert times.forward is not None
     assert (times.step.median_s, times.forward.median_s) == pytest.approx((0.015, 0.005))
@@ -191,7 +195,7 @@ def test_a_device_is_waited_for_at_most_once_a_window(done: bool) -> None:
 
 
 class Profiler:
-    """A user's profiler that writes down what it is told."""
+    """A user's profiler that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -206,11 +210,11 @@ class Profiler:
         return torch.autograd.profiler.record_function(action_name)
 
 
-def test_the_tee_passes_everything_on() -> None:
-    """Start, stop, attributes and isinstance reach the user's profiler."""
+def test_the_profiler_forwards_every_call() -> None:
+    """Start, stop, profile, attributes and isinstance reach the user's profiler."""
     inner = Profiler()
-    heard: list[tuple[Action, bool]] = []
-    tee: Any = TeeProfiler(inner, lambda action, starting: heard.append((action, starting)), pytest.fail)
+    reported: list[tuple[Action, bool]] = []
+    tee: Any = TeeProfiler(inner, lambda action, starting: reported.append((action, starting)), pytest.fail)
     tee.start("[Strategy]DDPStrategy.training_step")
     tee.stop("[Strategy]DDPStrategy.training_step")
     tee.start("whatever")
@@ -218,7 +222,7 @@ def test_the_tee_passes_everything_on() -> None:
     with tee.profile("save_checkpoint"):
         pass
     assert [call[0] for call in inner.calls] == ["start", "stop", "start"]
-    assert [(action.opens, starting) for action, starting in heard] == [
+    assert [(action.opens, starting) for action, starting in reported] == [
         (PhaseKind.FORWARD, True),
         (PhaseKind.FORWARD, False),
         (PhaseKind.PAUSE, True),
@@ -228,8 +232,8 @@ def test_the_tee_passes_everything_on() -> None:
     assert inner.mine == 3  # type: ignore[attr-defined]
 
 
-def test_a_fault_of_the_listener_stays_inside() -> None:
-    """An error of ours silences the tee, is told once, and the user's profiler hears every call."""
+def test_a_fault_of_the_listener_is_reported_once() -> None:
+    """After an error of the listener actions are only forwarded; the user's profiler gets every call."""
     inner = Profiler()
     faults: list[Exception] = []
 
@@ -244,8 +248,8 @@ def test_a_fault_of_the_listener_stays_inside() -> None:
     assert [str(fault) for fault in faults] == ["ours"]
 
 
-def test_a_fault_of_the_user_s_profiler_passes_through() -> None:
-    """What the user's profiler raises is the user's."""
+def test_an_error_of_the_users_profiler_is_passed_on() -> None:
+    """The listening profiler does not catch an error of the user's profiler."""
 
     class Broken(Profiler):
         def start(self, action_name: str) -> None:
@@ -270,7 +274,7 @@ def test_a_fault_of_the_user_s_profiler_passes_through() -> None:
         ("[_EvaluationLoop].val_next", None),
     ],
 )
-def test_what_lightning_s_names_mean(name: str, opens: PhaseKind | None) -> None:
-    """Only Lightning's own phases are taken for phases."""
+def test_phases_of_lightnings_action_names(name: str, opens: PhaseKind | None) -> None:
+    """Only Lightning's own actions are phases; callbacks and unknown actions are not."""
     action = action_of(name)
     assert (None if action is None else action.opens) == opens
