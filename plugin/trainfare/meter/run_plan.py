@@ -149,135 +149,136 @@ def plan_run(
         total_samples: samples in one epoch over all devices, for a training set without a length.
         micro_batch_size: samples of one batch on one device, needed with `total_samples`.
     """
-    composition = _composition(facts, composition)
-    notes: list[str] = []
-    batches_in_epoch = _batches_per_epoch(facts, total_samples, micro_batch_size, notes)
-    steps_in_epoch = (
-        None if batches_in_epoch is None else math.ceil(batches_in_epoch / composition.batches_per_step)
-    )
-    steps, reason = _steps(facts, composition, steps_in_epoch, notes)
-    epochs = None if steps is None or not steps_in_epoch else steps / steps_in_epoch
-    if not facts.automatic and (composition.batches_per_step, composition.calls_per_step) != (1.0, 1.0):
-        notes.append(
-            f"manual optimization: one step is {composition.batches_per_step:g} batches, in which "
-            f"{composition.calls_per_step:g} optimizer steps count against max_steps"
+    return _Planner(facts, composition, total_samples, micro_batch_size).plan()
+
+
+class _Planner:
+    """Computes one `PlannedRun`; arguments as of `plan_run`."""
+
+    def __init__(
+        self,
+        facts: TrainerFacts,
+        counted: StepComposition | None,
+        total_samples: int | None,
+        micro_batch_size: int | None,
+    ) -> None:
+        self.facts = facts
+        self.notes: list[str] = []
+        self.step = counted or StepComposition(1.0, float(facts.optimizers))
+        if facts.automatic:
+            self.step = StepComposition(float(facts.accumulate_grad_batches), 1.0)
+        self.batches_in_epoch = self._batches_per_epoch(total_samples, micro_batch_size)
+        self.steps_in_epoch = (
+            None
+            if self.batches_in_epoch is None
+            else math.ceil(self.batches_in_epoch / self.step.batches_per_step)
         )
-    return PlannedRun(
-        steps=steps,
-        unknown_because=reason,
-        steps_done_before=math.floor(facts.calls_done / composition.calls_per_step),
-        epochs=epochs,
-        validation_batches=_validation_total(
-            facts, composition, steps, steps_in_epoch, batches_in_epoch, notes
-        ),
-        checkpoint_every_n_steps=_checkpoint_every(facts, composition, steps_in_epoch, notes),
-        checkpoint_weights_only=bool(facts.checkpoints) and all(c.weights_only for c in facts.checkpoints),
-        max_time_s=facts.max_time_s,
-        notes=tuple(notes),
-    )
 
-
-def _composition(facts: TrainerFacts, counted: StepComposition | None) -> StepComposition:
-    if facts.automatic:
-        return StepComposition(float(facts.accumulate_grad_batches), 1.0)
-    return counted or StepComposition(1.0, float(facts.optimizers))
-
-
-def _batches_per_epoch(
-    facts: TrainerFacts, total_samples: int | None, micro_batch_size: int | None, notes: list[str]
-) -> int | None:
-    if facts.batches_per_epoch is not None or total_samples is None:
-        return facts.batches_per_epoch
-    if micro_batch_size is None:
-        notes.append(
-            "total_samples is given, but the batch size is not known: give FareMeter(batch_size=...)"
+    def plan(self) -> PlannedRun:
+        """Return the plan."""
+        facts, step = self.facts, self.step
+        steps, reason = self._steps()
+        if not facts.automatic and step != StepComposition():
+            self.notes.append(
+                f"manual optimization: one step is {step.batches_per_step:g} batches, in which "
+                f"{step.calls_per_step:g} optimizer steps count against max_steps"
+            )
+        return PlannedRun(
+            steps=steps,
+            unknown_because=reason,
+            steps_done_before=math.floor(facts.calls_done / step.calls_per_step),
+            epochs=None if steps is None or not self.steps_in_epoch else steps / self.steps_in_epoch,
+            validation_batches=self._validation_batches(steps),
+            checkpoint_every_n_steps=self._checkpoint_every(),
+            checkpoint_weights_only=bool(facts.checkpoints)
+            and all(trigger.weights_only for trigger in facts.checkpoints),
+            max_time_s=facts.max_time_s,
+            notes=tuple(self.notes),
         )
-        return None
-    per_device = math.ceil(total_samples / facts.world_size)
-    return math.ceil(per_device / micro_batch_size)
 
+    def _batches_per_epoch(self, total_samples: int | None, micro_batch_size: int | None) -> int | None:
+        if self.facts.batches_per_epoch is not None or total_samples is None:
+            return self.facts.batches_per_epoch
+        if micro_batch_size is None:
+            self.notes.append(
+                "total_samples is given, but the batch size is not known: give FareMeter(batch_size=...)"
+            )
+            return None
+        per_device = math.ceil(total_samples / self.facts.world_size)
+        return math.ceil(per_device / micro_batch_size)
 
-def _steps(
-    facts: TrainerFacts, composition: StepComposition, steps_in_epoch: int | None, notes: list[str]
-) -> tuple[int | None, str | None]:
-    if facts.accumulation_changes and not (facts.max_epochs is None and facts.max_steps is not None):
-        return None, "accumulate_grad_batches changes by epoch: give Trainer(max_steps=...) and max_epochs=-1"
-    if facts.estimated_steps is not None and (facts.batches_per_epoch is not None or steps_in_epoch is None):
-        if facts.batches_per_epoch is None and facts.max_epochs is not None:
-            notes.append("max_epochs could not be checked without a length: max_steps is taken as the end")
-        return facts.estimated_steps, None
-    limits: list[int] = []
-    if facts.max_steps is not None:
-        limits.append(math.ceil(facts.max_steps / composition.calls_per_step))
-    if facts.max_epochs is not None and steps_in_epoch is not None:
-        limits.append(max(facts.max_epochs, 1) * steps_in_epoch)
-    if limits:
-        return min(limits), None
-    if facts.max_epochs is not None:
-        advice = "give FareMeter(total_samples=...) or Trainer(max_steps=...)"
-        return None, f"the training set has no length: {advice}"
-    if facts.max_time_s is not None:
-        return (
-            None,
-            f"only max_time ({facts.max_time_s:g} s) ends the run: how many steps fit depends on the machine",
-        )
-    return None, "neither max_steps nor max_epochs is given: the run has no end that can be priced"
+    def _steps(self) -> tuple[int | None, str | None]:
+        """Return the steps of the run, or None and the reason why they are not known."""
+        facts, steps_in_epoch = self.facts, self.steps_in_epoch
+        if facts.accumulation_changes and not (facts.max_epochs is None and facts.max_steps is not None):
+            return (
+                None,
+                "accumulate_grad_batches changes by epoch: give Trainer(max_steps=...) and max_epochs=-1",
+            )
+        if facts.estimated_steps is not None and (
+            facts.batches_per_epoch is not None or steps_in_epoch is None
+        ):
+            if facts.batches_per_epoch is None and facts.max_epochs is not None:
+                self.notes.append(
+                    "max_epochs could not be checked without a length: max_steps is taken as the end"
+                )
+            return facts.estimated_steps, None
+        limits: list[int] = []
+        if facts.max_steps is not None:
+            limits.append(math.ceil(facts.max_steps / self.step.calls_per_step))
+        if facts.max_epochs is not None and steps_in_epoch is not None:
+            limits.append(max(facts.max_epochs, 1) * steps_in_epoch)
+        if limits:
+            return min(limits), None
+        if facts.max_epochs is not None:
+            advice = "give FareMeter(total_samples=...) or Trainer(max_steps=...)"
+            return None, f"the training set has no length: {advice}"
+        if facts.max_time_s is not None:
+            what = f"only max_time ({facts.max_time_s:g} s) ends the run"
+            return None, f"{what}: how many steps fit depends on the machine"
+        return None, "neither max_steps nor max_epochs is given: the run has no end that can be priced"
 
+    def _validation_batches(self, steps: int | None) -> int:
+        facts = self.facts
+        if not facts.validates or facts.validation_batches == 0:
+            return 0
+        runs = self._validation_runs(steps)
+        if runs is None or facts.validation_batches is None:
+            what = "how often validation runs" if runs is None else "the number of validation batches"
+            self.notes.append(f"{what} is not known: validation is left out of the cost")
+            return 0
+        return runs * facts.validation_batches
 
-def _validation_total(
-    facts: TrainerFacts,
-    composition: StepComposition,
-    steps: int | None,
-    steps_in_epoch: int | None,
-    batches_in_epoch: int | None,
-    notes: list[str],
-) -> int:
-    if not facts.validates or facts.validation_batches == 0:
-        return 0
-    runs = _validation_runs(facts, composition, steps, steps_in_epoch, batches_in_epoch)
-    if runs is None or facts.validation_batches is None:
-        what = "how often validation runs" if runs is None else "the number of validation batches"
-        notes.append(f"{what} is not known: validation is left out of the cost")
-        return 0
-    return runs * facts.validation_batches
+    def _validation_runs(self, steps: int | None) -> int | None:
+        every_batches, every_epochs = self.facts.validate_every_n_batches, self.facts.validate_every_n_epochs
+        if steps is None or self.facts.validate_by_time:
+            return None
+        if every_epochs is None or self.steps_in_epoch is None or self.batches_in_epoch is None:
+            batches = math.floor(steps * self.step.batches_per_step)
+            return None if every_batches is None else batches // every_batches
+        epochs, steps_over = divmod(steps, max(1, self.steps_in_epoch))
+        runs_in_epoch = 1 if every_batches is None else self.batches_in_epoch // every_batches
+        runs = epochs // every_epochs * runs_in_epoch
+        if every_batches is not None and (epochs + 1) % every_epochs == 0:
+            runs += math.floor(steps_over * self.step.batches_per_step) // every_batches
+        return runs
 
-
-def _validation_runs(
-    facts: TrainerFacts,
-    composition: StepComposition,
-    steps: int | None,
-    steps_in_epoch: int | None,
-    batches_in_epoch: int | None,
-) -> int | None:
-    every = facts.validate_every_n_batches
-    if steps is None or facts.validate_by_time:
-        return None
-    if facts.validate_every_n_epochs is None:
-        return None if every is None else math.floor(steps * composition.batches_per_step) // every
-    if steps_in_epoch is None or batches_in_epoch is None:
-        return None if every is None else math.floor(steps * composition.batches_per_step) // every
-    whole_epochs, steps_over = divmod(steps, max(1, steps_in_epoch))
-    runs = whole_epochs // facts.validate_every_n_epochs * (1 if every is None else batches_in_epoch // every)
-    if every is not None and (whole_epochs + 1) % facts.validate_every_n_epochs == 0:
-        runs += math.floor(steps_over * composition.batches_per_step) // every
-    return runs
-
-
-def _checkpoint_every(
-    facts: TrainerFacts, composition: StepComposition, steps_in_epoch: int | None, notes: list[str]
-) -> int | None:
-    intervals: list[int] = []
-    for trigger in facts.checkpoints:
-        if trigger.every_n_steps > 0:
-            intervals.append(max(1, math.floor(trigger.every_n_steps / composition.calls_per_step)))
-        if trigger.every_n_epochs > 0:
-            if steps_in_epoch is None:
-                notes.append("checkpoints are saved by epoch, whose length is not known: they are left out")
-            else:
-                intervals.append(max(1, steps_in_epoch * trigger.every_n_epochs))
-        if trigger.by_time:
-            notes.append("checkpoints saved by time are left out of the cost")
-    return min(intervals) if intervals else None
+    def _checkpoint_every(self) -> int | None:
+        """Return the shortest checkpoint interval in optimizer steps."""
+        intervals: list[int] = []
+        for trigger in self.facts.checkpoints:
+            if trigger.every_n_steps > 0:
+                intervals.append(max(1, math.floor(trigger.every_n_steps / self.step.calls_per_step)))
+            if trigger.every_n_epochs > 0:
+                if self.steps_in_epoch is None:
+                    self.notes.append(
+                        "checkpoints are saved by epoch, whose length is not known: they are left out"
+                    )
+                else:
+                    intervals.append(max(1, self.steps_in_epoch * trigger.every_n_epochs))
+            if trigger.by_time:
+                self.notes.append("checkpoints saved by time are left out of the cost")
+        return min(intervals) if intervals else None
 
 
 def _whole(value: Any) -> int | None:
