@@ -11,15 +11,11 @@ production is known, so that its intervals are conditional.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
 import math
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +23,7 @@ from scipy import stats
 
 from benchmarks.decline.hindcast import Hindcast, HindcastError, hindcast
 from benchmarks.decline.surrogates import surrogate_bands
+from benchmarks.truth_table import read_rows, truth_parser, write_json, write_rows
 from trainfare_core.decline import MooreFit, Series, fit_moore, forecast, is_improving
 
 M = 5
@@ -63,12 +60,8 @@ class Technologies:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def series_of(lines: list[dict[str, str]], *, production: bool) -> Series:
+    """Return the rows of one technology as a series, with their production where `production`."""
     made = [float(line["production"]) for line in lines] if production else None
     return Series.of(
         [float(line["year"]) for line in lines], [float(line["cost"]) for line in lines], production=made
@@ -76,6 +69,7 @@ def series_of(lines: list[dict[str, str]], *, production: bool) -> Series:
 
 
 def even(series: Series) -> bool:
+    """Return whether a series has a cost for every year."""
     return series.step_years == 1
 
 
@@ -113,6 +107,7 @@ def technologies(lines: list[dict[str, str]]) -> dict[str, Technologies]:
 
 
 def improving(series_set: dict[str, Series]) -> dict[str, Series]:
+    """Return the series whose cost falls significantly; that takes at least two changes to test."""
     return {
         name: series for name, series in series_set.items() if len(series.times) >= 3 and is_improving(series)
     }
@@ -140,6 +135,7 @@ def noise_line(fits: list[MooreFit]) -> Any:
 
 
 def coverage_text(done: Hindcast) -> str:
+    """Return the coverage of the nominal 50, 90 and 95 % as the study prints it, "38/78/86"."""
     return "/".join(f"{100 * done.coverage(level):.0f}" for level in (0.5, 0.9, 0.95))
 
 
@@ -229,16 +225,12 @@ def next_year(lines: list[dict[str, str]], found: dict[str, Technologies]) -> No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=Path)
+    """Run the command line."""
+    parser = truth_parser(__doc__)
     parser.add_argument("--surrogates", type=int, default=1000, help="simulated data sets a theta")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    lines = read(arguments.truth)
+    lines = read_rows(arguments.truth)
     found = technologies(lines)
     document: dict[str, Any] = {"fitted_on": list(FITTED_ON)}
     if "FL2016" in found:
@@ -274,14 +266,10 @@ def main() -> None:
             for sector in sorted({sectors[error.series] for error in pooled})
         },
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, document)
     if arguments.rows:
         next_year(lines, found)
-        with arguments.rows.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+        write_rows(arguments.rows, lines)
     print(f"\n{time.perf_counter() - started:.1f} s")
 
 

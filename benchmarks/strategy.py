@@ -94,7 +94,8 @@ def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) ->
             for key, (low, high) in SHARES.items()
         }
         inside = {key: low - 1e-9 <= actual <= high + 1e-9 for key, (low, high) in limits.items()}
-        bands.append(AdvantageBand(name, *limits["80"], inside))
+        low_80, high_80 = limits["80"]
+        bands.append(AdvantageBand(name, low_80, high_80, inside))
     return ScoredComparison(case, choice, choice.p_best > bar, tuple(bands))
 
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import decline_hindcast
 from benchmarks.decline.hindcast import Hindcast, hindcast
 from benchmarks.decline.surrogates import surrogate_bands
+from benchmarks.truth_table import read_rows
 from trainfare_core.decline import Series, fit_moore, fit_wright, is_improving
 
 TOP = Path(__file__).resolve().parents[3]
@@ -23,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def studied() -> dict[str, dict[str, Series]]:
-    found = decline_hindcast.technologies(decline_hindcast.read(DATA / "technology_curves.csv"))
+    found = decline_hindcast.technologies(read_rows(DATA / "technology_curves.csv"))
     return {
         "all": found["FL2016"].costs,
         "improving": decline_hindcast.improving(found["FL2016"].costs),
