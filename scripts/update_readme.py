@@ -2,9 +2,9 @@
 Write the real output of a command into README.md, between its two markers.
 
     python scripts/update_readme.py            # with today's date for the ages
-    python scripts/update_readme.py --check    # exit 1 when the table is not what the command prints
+    python scripts/update_readme.py --check    # exit 1 if the table differs from what the command prints
 
-The ages are counted to the date that stands in the block, so that the check says the same tomorrow.
+The check counts ages to the date in the block, so that its result does not depend on the day.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COUNTED_TO = re.compile(r"ages counted to (\d{4}-\d{2}-\d{2})")
 
 
 def block(as_of: str) -> str:
-    """Return the command and the head of what it prints, ages counted to `as_of` (YYYY-MM-DD)."""
+    """Return the command and the first part of its output, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
     from trainfare.report import render_terminal
 

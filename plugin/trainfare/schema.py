@@ -1,5 +1,5 @@
 """
-The published JSON schemas, made from the pydantic models: `python -m trainfare.schema docs/schema`.
+Write the published JSON schemas from the pydantic models: `python -m trainfare.schema docs/schema`.
 
 A file's name carries the `schema_version` of the documents it describes.
 """
@@ -29,7 +29,6 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
-    # The commands' own documents live with their commands, which import the report.
     from trainfare.prices.verify import PricesVerification
     from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
     from trainfare_core.prices.listing import OffersReport
@@ -65,13 +64,13 @@ class PublishedSchema:
 
 
 def published_schemas() -> tuple[PublishedSchema, ...]:
-    """Return the schema of every document that trainfare writes for others, in the order of their names."""
+    """Return the schema of every published JSON document, ordered by name."""
     return tuple(_published(name, model) for name, model in _models())
 
 
 def write_schemas(directory: Path) -> tuple[Path, ...]:
     """
-    Write the schemas into a folder, made where it is missing, and return their paths.
+    Write the schemas into a folder, created if missing, and return their paths.
 
     Raises:
         InputError: the folder cannot be written to.

@@ -1,8 +1,8 @@
 """
-`trainfare ...`: one command a file, registered here.
+The command line: one module for each command, registered here.
 
-Exit codes, the same for every command: 0 done (or within budget), 1 over budget, 2 bad usage or input,
-3 cannot tell. JSON goes to stdout alone; progress, warnings and errors go to stderr.
+Exit codes of every command: 0 done (or within budget), 1 over budget, 2 bad usage or input, 3 cannot tell.
+Answers go to standard output; progress, warnings and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="trainfare",
-    help="What a training run will cost on every machine you could rent, and how sure that is.",
+    help="Predict what a training run costs on every machine you could rent, with intervals.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,7 +46,7 @@ app.add_typer(prices_app, name="prices")
 app.add_typer(decline_app, name="decline")
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
+def _show_version(value: bool) -> None:  # noqa: FBT001 - signature of a typer callback
     if value:
         typer.echo(f"trainfare {__version__}")
         raise typer.Exit
@@ -58,7 +58,7 @@ def _root(
         False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Take the options that come before the command."""
+    """Handle the options before the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Run the command line and end the process with the documented exit code.
 
     Args:
-        arguments: what follows `trainfare`; None reads the process's own arguments.
+        arguments: the arguments after `trainfare`; None takes those of the process.
     """
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="trainfare")

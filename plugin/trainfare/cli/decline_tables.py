@@ -11,7 +11,7 @@ from rich.text import Text
 from trainfare.cli.output import output_width
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import table_text
-from trainfare.report.wording import count_words, percent, usd
+from trainfare.report.wording import percent, short_count, usd
 from trainfare_core.decline_documents import (
     ClaimLine,
     ClaimsAnswer,
@@ -76,7 +76,7 @@ def _figure(value: float, unit: str) -> str:
     if unit == "percent a year":
         return f"{value:.1f} % a year"
     if value >= 1e9:
-        return f"{count_words(value)} {unit}"
+        return f"{short_count(value)} {unit}"
     return f"{value:,.0f} {unit}" if value >= 1e4 else f"{value:.4g} {unit}"
 
 

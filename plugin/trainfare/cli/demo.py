@@ -1,4 +1,4 @@
-"""`trainfare demo`: train a small real model, meter it, rank the machines, write the reports."""
+"""`trainfare demo`: train a small model with FareMeter, rank machines for it, and write the report."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["demo"]
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--directory", "-d", help="Folder for trainfare-report.html and .json.")
+        Path, typer.Option("--directory", "-d", help="existing folder for trainfare-report.html and .json")
     ] = Path(),
 ) -> None:
-    """Train a small real model with Lightning, meter it, print the ranking and write the report."""
+    """Train a small model with Lightning and FareMeter, print the ranking and write the report."""
     if not directory.is_dir():
-        msg = f"--directory {directory}: no such folder; make it first or name another"
+        msg = f"--directory {directory}: no such folder; make it first, or name another"
         raise InputError(msg)
     try:
         from trainfare.demo_training import train_and_meter
     except ImportError as error:
         raise MissingExtraError(error.name or "a package of the demo", "demo") from error
-    sys.stderr.write("demo: a few real training steps of a 300-epoch plan, on this machine's CPU\n")
+    sys.stderr.write("demo: training a few steps of a planned 300 epochs on this machine's CPU\n")
     with warnings.catch_warnings():
-        # Lightning advises on loader workers and missing validation; the demo is small on purpose.
+        # Lightning warns about loader workers and missing validation, which this small demo leaves out.
         warnings.simplefilter("ignore")
         train_and_meter(directory)
     page, data = directory / "trainfare-report.html", directory / "trainfare-report.json"

@@ -1,4 +1,4 @@
-"""`trainfare profile TARGET -o job.json`: what one training step does, traced without hardware."""
+"""`trainfare profile TARGET -o job.json`: trace one training step without an accelerator."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def profile(
         typer.Argument(
             metavar="TARGET",
             help="path/to/file.py:callable or package.module:callable that returns a TrainingJob, "
-            "or a LightningCLI config.yaml.",
+            "or a LightningCLI config.yaml",
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; standard output without it.")
+        Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,  # noqa: FBT002
 ) -> None:
-    """Trace a training job without hardware and write its profile as JSON."""
+    """Trace a training job without an accelerator and write its profile as JSON."""
     if output is not None:
         _check_writable(output, force=force)
     from trainfare.prelaunch.profile_input import load_profile
@@ -46,7 +46,7 @@ def profile(
 
 
 def summary_of(traced: JobProfile) -> str:
-    """Return a few readable lines: parameters, work, memory, length, and how much of it is known."""
+    """Return a summary: parameters, FLOPs, memory, number of steps, and the coverage of the trace."""
     memory, plan, parallel = traced.memory, traced.plan, traced.parallel
     count = sum(group.count for group in traced.parameters)
     steps = (
@@ -79,9 +79,9 @@ def _check_writable(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file")
     if path.exists() and not force:
-        raise InputError(f"{path} is there already: give another name, or --force to overwrite it")
+        raise InputError(f"{path} exists already: give another name, or --force to overwrite it")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} is not there; make it first")
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def _size(size_bytes: int) -> str:

@@ -1,7 +1,7 @@
 """
-The report: one answer as a terminal table, Markdown, one HTML page that opens offline, and JSON.
+A recommendation as a terminal table, Markdown, a self-contained HTML page, and JSON.
 
-Loads nothing heavy: the renderers are imported when they are called.
+The renderers are imported when they are called, so that importing this package is cheap.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def render_terminal(
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand: adds measured phases and what could not be seen.
-        as_of: the day of the report, against which the prices' age is counted.
+        profile: the profile of the job, if available: adds measured phases and limits of the trace.
+        as_of: the day of the report, to which the ages of prices are counted.
         width: columns; None is 120.
     """
     from trainfare.report.terminal import render_terminal as render
@@ -59,9 +59,9 @@ def print_terminal(
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
-        file: where to; None is standard output.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
+        file: output stream; None is standard output.
     """
     from trainfare.report.terminal import print_terminal as show
 
@@ -74,8 +74,8 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
     """
     from trainfare.report.markdown import render_markdown as render
 
@@ -88,8 +88,8 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
     """
     from trainfare.report.html import render_html as render
 
@@ -105,17 +105,17 @@ def write_reports(
     stem: str = "trainfare-report",
 ) -> ReportPaths:
     """
-    Write the page and the JSON, each whole or not at all; earlier reports of ours are replaced.
+    Write the HTML page and the JSON, each atomically; earlier reports of trainfare are replaced.
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        directory: folder for the two files; made where it is missing.
-        as_of: the day of the report, against which the prices' age is counted.
-        stem: file name without its ending.
+        profile: the profile of the job, if available.
+        directory: folder of the two files; created if missing.
+        as_of: the day of the report, to which the ages of prices are counted.
+        stem: file name without extension.
 
     Returns:
-        Where the page and the JSON are.
+        The paths of the page and the JSON.
 
     Raises:
         InputError: the folder cannot be written to, or holds a file of that name that is not a report.

@@ -1,4 +1,4 @@
-"""The gate's answer as a terminal table and as Markdown."""
+"""The answer of `trainfare check` as text for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["check_markdown", "check_table"]
 
 
 def check_table(answer: BudgetCheck, *, as_of: date) -> str:
-    """Return the answer as plain text for a terminal; `as_of` is the moment to count the price's age to."""
+    """Return the answer as plain text for a terminal; the price's age is counted to `as_of`."""
     lines = [f"{answer.verdict.replace('_', ' ').upper()}  {answer.job.name}", f"  {answer.reason}"]
     if answer.best is not None:
-        lines.append(f"  price of {_price_words(answer.best, as_of)}")
+        lines.append(f"  price dated {_price_text(answer.best, as_of)}")
         lines += [f"  note: {note}" for note in answer.best.notes]
     lines += [f"  note: {note}" for note in answer.notes]
     return "\n".join(terminal_text(line) for line in lines) + "\n"
 
 
-def _price_words(best: Option, as_of: date) -> str:
+def _price_text(best: Option, as_of: date) -> str:
     from trainfare.report.price_age import price_age, price_date_of
 
     age = price_age(price_date_of(best), as_of)
@@ -29,7 +29,7 @@ def _price_words(best: Option, as_of: date) -> str:
 
 
 def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:
-    """Return the answer as Markdown for a pull request; `as_of` is the moment to count the price's age to."""
+    """Return the answer as Markdown for a pull request; the price's age is counted to `as_of`."""
     blocks = [
         f"## trainfare check: {answer.verdict.replace('_', ' ')}",
         f"**{markdown_text(answer.job.name)}**: {markdown_text(answer.reason)}",
@@ -47,7 +47,7 @@ def _markdown_table(best: Option, asked: Constraints, as_of: date) -> str:
     hours = f"{best.run_hours.mid:.3g} [{best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g}]"
     limit_usd = "" if asked.max_usd is None else f"{asked.max_usd:,.2f}"
     limit_hours = "" if asked.deadline_hours is None else f"{asked.deadline_hours:.4g}"
-    price = markdown_text(_price_words(best, as_of))
+    price = markdown_text(_price_text(best, as_of))
     machine = f"{best.nodes} × {markdown_text(best.machine)} ({markdown_text(best.purchase_option)})"
     return "\n".join(
         [
@@ -56,6 +56,6 @@ def _markdown_table(best: Option, asked: Constraints, as_of: date) -> str:
             f"| machine | {machine} | |",
             f"| USD, whole run | {usd} | {limit_usd} |",
             f"| hours | {hours} | {limit_hours} |",
-            f"| price of | {price} | |",
+            f"| price date | {price} | |",
         ]
     )

@@ -1,8 +1,7 @@
 """
-The one place where text that others wrote (instance, region, model and plug-in names) is made safe to show.
+Escaping of untrusted text (instance, region, model and plug-in names) for terminal, Markdown and CSV.
 
-Every output goes through one of these: the terminal, Markdown and CSV by name; HTML and SVG through
-`terminal_text` first and jinja2's autoescape after it.
+HTML and SVG use `terminal_text` first, then jinja2's autoescape or ElementTree.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def terminal_text(text: str) -> str:
     """
-    Return `text` as one line with nothing in it that a terminal, browser or editor would obey.
+    Return `text` as one line without characters that control a terminal, browser or editor.
 
     ANSI sequences, control bytes, bidirectional and zero-width marks and lone surrogates are dropped; line
     breaks and tabs become one space.
@@ -54,7 +53,7 @@ def terminal_text(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """
-    Return `text` as Markdown (GitHub flavour) that renders as itself, in a table cell, list item or sentence.
+    Return `text` escaped so that GitHub Markdown shows it literally in a table cell, list item or sentence.
 
     It cannot end the cell, open a link, image, code span, emphasis, HTML element or a new block.
     """
@@ -65,7 +64,7 @@ def markdown_text(text: str) -> str:
 
 def csv_cell(text: str) -> str:
     """
-    Return `text` for a CSV cell that a spreadsheet shows and never runs.
+    Return `text` for a CSV cell that no spreadsheet reads as a formula.
 
     A leading `= + - @`, tab or line break (also behind spaces) gets an apostrophe before it; control bytes
     are dropped. Quoting and commas are the csv writer's work. For text only: write numbers as numbers.

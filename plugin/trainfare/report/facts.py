@@ -1,4 +1,4 @@
-"""What stands beside the ranking: the job, what was asked, measured phases, price books, what was unseen."""
+"""The facts beside the ranking: the job, the constraints, measured phases, price books, limits of the trace."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import date
 
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.wording import (
-    cloud_words,
-    count_words,
     duration,
     percent,
-    purchase_words,
+    purchase_label,
+    short_count,
     span,
     usd,
 )
+from trainfare_core.clouds import service_label
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
@@ -25,9 +25,9 @@ from trainfare_core.recommendation import Constraints, JobSummary, PriceBookFact
 __all__ = [
     "BookLine",
     "PhaseLine",
-    "asked_for",
     "basis_note",
     "book_line",
+    "constraints_text",
     "job_facts",
     "measured_phases",
     "phase_lines",
@@ -35,11 +35,12 @@ __all__ = [
 ]
 
 _NAMES_SHOWN = 8
+"""Names in one note before it ends with 'and N more', so that a note stays within two lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseLine:
-    """One measured phase of the optimizer step: median, and the range from 10th to 90th percentile."""
+    """One measured phase of the optimizer step: median, and the range from the 10th to the 90th percentile."""
 
     name: str
     median: str
@@ -48,7 +49,7 @@ class PhaseLine:
 
 @dataclass(frozen=True, slots=True)
 class BookLine:
-    """One price book: who brought it, how much, how old."""
+    """The prices of one cloud service: their source, number, dates and age."""
 
     cloud: str
     origin: str
@@ -59,25 +60,25 @@ class BookLine:
 
 
 def job_facts(job: JobSummary) -> tuple[str, ...]:
-    """Return the job in a few short facts."""
-    facts = [job.precision, f"{count_words(job.parameters).rstrip()} parameters"]
+    """Return the job in a few short phrases."""
+    facts = [job.precision, f"{short_count(job.parameters).rstrip()} parameters"]
     if job.trainable_parameters != job.parameters:
-        facts.append(f"{count_words(job.trainable_parameters)} of them trainable")
-    facts.append(f"{count_words(job.step_flops)}FLOP a step and device")
+        facts.append(f"{short_count(job.trainable_parameters)} of them trainable")
+    facts.append(f"{short_count(job.step_flops)}FLOP per step and device")
     facts.append(
         "unknown number of steps"
         if job.optimizer_steps is None
         else f"{job.optimizer_steps:,} optimizer steps"
     )
     if job.global_batch_size is not None:
-        facts.append(f"{job.global_batch_size:,} samples a step")
+        facts.append(f"{job.global_batch_size:,} samples per step")
     if job.measured_on is not None and job.measured_step_s is not None:
-        facts.append(f"measured on {job.measured_on}: {duration(job.measured_step_s, 'auto')} a step")
+        facts.append(f"measured on {job.measured_on}: {duration(job.measured_step_s, 'auto')} per step")
     return tuple(facts)
 
 
 def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> str:
-    """Return what hours and dollars are for where it is not the whole run; else an empty text."""
+    """Return a note that hours and dollars are for 1,000 steps, empty where they are for the whole run."""
     if recommendation.basis == "whole_run":
         return ""
     reason = profile.plan.unknown_because if profile is not None else None
@@ -88,24 +89,24 @@ def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> st
     )
 
 
-def asked_for(asked: Constraints) -> str:
-    """Return the user's constraints as one line, empty where there are none."""
-    wishes = [f"at most {usd(asked.max_usd)}"] if asked.max_usd is not None else []
+def constraints_text(asked: Constraints) -> str:
+    """Return the constraints as one line, empty where there are none."""
+    parts = [f"at most {usd(asked.max_usd)}"] if asked.max_usd is not None else []
     if asked.deadline_hours is not None:
-        wishes.append(f"within {asked.deadline_hours:g} h")
-    if wishes:
-        wishes.append(f"kept with a chance of {percent(asked.confidence)} or more")
+        parts.append(f"within {asked.deadline_hours:g} h")
+    if parts:
+        parts.append(f"kept with a probability of at least {percent(asked.confidence)}")
     if asked.value_usd_per_month is not None:
-        wishes.append(f"a month earlier is worth {usd(asked.value_usd_per_month)}")
-    purchase = None if asked.purchase is None else tuple(purchase_words(value) for value in asked.purchase)
+        parts.append(f"having the model a month earlier is worth {usd(asked.value_usd_per_month)}")
+    purchase = None if asked.purchase is None else tuple(purchase_label(value) for value in asked.purchase)
     for name, values in (("cloud", asked.providers), ("region", asked.regions), ("purchase", purchase)):
         if values is not None:
-            wishes.append(f"{name}: {', '.join(values) or 'none'}")
-    return "; ".join(wishes)
+            parts.append(f"{name}: {', '.join(values) or 'none'}")
+    return "; ".join(parts)
 
 
 def measured_phases(measured: MeasuredStep) -> tuple[tuple[str, Quantiles | None], ...]:
-    """Return the phases of a measured step by name, in the order they run; None was not measured."""
+    """Return the phases of a measured step by name, in the order they run; None where not measured."""
     return (
         ("waiting for data", measured.data_wait),
         ("transfer to the device", measured.transfer),
@@ -116,7 +117,7 @@ def measured_phases(measured: MeasuredStep) -> tuple[tuple[str, Quantiles | None
 
 
 def phase_lines(profile: JobProfile | None) -> tuple[PhaseLine, ...]:
-    """Return the measured phases, the whole step first; nothing where nothing was measured."""
+    """Return the measured phases, the whole step first; empty where no step was measured."""
     if profile is None or profile.measured is None:
         return ()
     named = (("whole step", profile.measured.step), *measured_phases(profile.measured))
@@ -132,12 +133,12 @@ def phase_lines(profile: JobProfile | None) -> tuple[PhaseLine, ...]:
 
 
 def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
-    """Return where one cloud service's prices came from, with the age of the oldest and the newest."""
+    """Return the source of one cloud service's prices, and the age of the oldest and the newest."""
     if book.fetched_at is not None:
         fetched = PriceDate(book.newest, book.fetched_at)
         age = price_age(fetched, as_of)
         return BookLine(
-            cloud=cloud_words(book.provider, book.service),
+            cloud=service_label(book.provider, book.service),
             origin=book.origin,
             rows=f"{book.rows:,}",
             dates=f"fetched {fetched.text}",
@@ -147,7 +148,7 @@ def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
     newest, oldest = price_age(PriceDate(book.newest), as_of), price_age(PriceDate(book.oldest), as_of)
     same = book.oldest == book.newest
     return BookLine(
-        cloud=cloud_words(book.provider, book.service),
+        cloud=service_label(book.provider, book.service),
         origin=book.origin,
         rows=f"{book.rows:,}",
         dates=book.newest if same else f"{book.oldest} to {book.newest}",
@@ -157,7 +158,7 @@ def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
 
 
 def _counts(book: PriceBookFacts) -> str:
-    """Return what became of the rows that the source gave, so that none is lost unseen."""
+    """Return how many rows of the source were accepted, filtered and quarantined; empty where unknown."""
     if book.rows_read is None:
         return ""
     text = (
@@ -168,7 +169,7 @@ def _counts(book: PriceBookFacts) -> str:
 
 
 def calibration_notes(recommendation: Recommendation) -> list[str]:
-    """Return which of the ranked accelerators the calibration has seen: the intervals of the others are wider."""
+    """Return which of the ranked accelerators the calibration was measured on; others have wider intervals."""
     fit = calibration()
     devices: dict[str, Accelerator] = {}
     for option in recommendation.options:
@@ -183,19 +184,19 @@ def calibration_notes(recommendation: Recommendation) -> list[str]:
     )
     never = sorted(set(devices) - set(known) - set(related))
     return [
-        f"Calibration of {fit.fitted_at}, {what}: {', '.join(names[:_NAMES_SHOWN])}"
+        f"Calibration of {fit.fitted_at}, accelerators {what}: {', '.join(names[:_NAMES_SHOWN])}"
         + (f" and {len(names) - _NAMES_SHOWN} more." if len(names) > _NAMES_SHOWN else ".")
         for what, names in (
-            ("measured themselves", known),
-            ("unseen, only others of their generation were measured", related),
-            ("unseen, no device of their generation was measured", never),
+            ("that were measured", known),
+            ("not measured, but others of their generation were", related),
+            ("not measured, nor any other of their generation", never),
         )
         if names
     ]
 
 
 def profile_notes(recommendation: Recommendation, profile: JobProfile | None) -> tuple[str, ...]:
-    """Return what the trace saw, what was not measured, and the profile's own notes."""
+    """Return the coverage of the trace, the calibration, what was not measured, and the profile's own notes."""
     coverage = percent(recommendation.job.trace_coverage)
     notes = [f"Trace coverage: {coverage} of the bytes moved belong to operations whose FLOPs are known."]
     if recommendation.job.measured_on is None:
@@ -211,7 +212,7 @@ def profile_notes(recommendation: Recommendation, profile: JobProfile | None) ->
         notes.append("The step runs under torch.compile; the trace is of the uncompiled step.")
     if profile.measured is not None:
         phases = (*measured_phases(profile.measured), ("validation", profile.measured.validation_batch))
-        unseen = [name for name, times in phases if times is None]
-        if unseen:
-            notes.append(f"Not measured: {', '.join(unseen)}.")
+        missing = [name for name, times in phases if times is None]
+        if missing:
+            notes.append(f"Not measured: {', '.join(missing)}.")
     return (*notes, *profile.notes)

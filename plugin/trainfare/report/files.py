@@ -11,7 +11,7 @@ from trainfare_core.errors import InputError
 __all__ = ["HTML_MARK", "ReportPaths", "report_paths"]
 
 HTML_MARK: Final = '<meta name="generator" content="trainfare'
-"""What every page of ours has in its first kilobyte."""
+"""In the first kilobyte of every HTML report of trainfare; identifies files that may be replaced."""
 
 _JSON_MARK: Final = '{\n "schema_version": 1,\n "tool_version"'
 
@@ -26,14 +26,14 @@ class ReportPaths:
 
 def report_paths(directory: Path, stem: str) -> ReportPaths:
     """
-    Return where the report goes, after making sure that it may go there.
+    Return the paths of the report, after checking that they may be written.
 
     Args:
-        directory: an existing folder, or one to make.
-        stem: file name without its ending.
+        directory: an existing folder, or one to be created.
+        stem: file name without extension.
 
     Raises:
-        InputError: `stem` is no plain name, or a file of that name is there that is not a report of ours.
+        InputError: `stem` is not a plain file name, or a file of that name exists that is not a report of trainfare.
     """
     if not stem or stem != Path(stem).name or stem in {".", ".."} or set(stem) & set('\\/:*?"<>|\0'):
         msg = f"report name {stem!r}: must be a plain file name without folders or special characters"
@@ -47,7 +47,7 @@ def report_paths(directory: Path, stem: str) -> ReportPaths:
 
 
 def _may_replace(path: Path, mark: str) -> bool:
-    """Return whether nothing is there, an empty file, or an earlier report of ours."""
+    """Return whether the path is free, an empty file, or an earlier report of trainfare."""
     try:
         with path.open("rb") as file:
             start = file.read(1024)

@@ -1,4 +1,4 @@
-"""The sentence on top of every report: the answer, its doubt and the age of its prices."""
+"""The sentence on top of every report: the best options with their intervals, and the age of the prices."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import date
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.rows import marks, shown_unit
 from trainfare.report.wording import (
-    cloud_words,
-    hardware_words,
+    hardware_label,
     interval,
-    machine_words,
-    place_words,
-    purchase_words,
+    machine_label,
+    place_label,
+    purchase_label,
 )
+from trainfare_core.clouds import service_label
 from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["BestOption", "best_options", "headline", "picks"]
@@ -22,7 +22,7 @@ __all__ = ["BestOption", "best_options", "headline", "picks"]
 
 @dataclass(frozen=True, slots=True)
 class BestOption:
-    """The best option of one objective: what it is, its dollars and its time, each with the 80 % interval."""
+    """The best option of one objective as text; cost and time are pairs of median and 80 % interval."""
 
     title: str
     rank: str
@@ -35,11 +35,11 @@ class BestOption:
 
 def headline(recommendation: Recommendation, as_of: date) -> str:
     """
-    Return the answer in one sentence; where there is none, why.
+    Return the best options in one sentence, or the reason why there are none.
 
     Args:
         recommendation: the ranked answer.
-        as_of: the day of the report, against which the prices' age is counted.
+        as_of: the day of the report, to which the ages of prices are counted.
     """
     if not recommendation.options:
         reason = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
@@ -47,19 +47,19 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
     named = picks(recommendation)
     ready = [pick for pick in named if not pick[1].needs_porting]
     ported = [pick for pick in named if pick[1].needs_porting]
-    said = [*ready, *ported[:1]] if ready else ported
-    found = [_answer(recommendation, title, option, as_of) for title, option in said]
+    shown = [*ready, *ported[:1]] if ready else ported
+    found = [_answer(recommendation, title, option, as_of) for title, option in shown]
     clauses = "; ".join(_clause(each, first=index == 0) for index, each in enumerate(found))
-    price_dates = frozenset(price_date_of(option) for _, option in said)
+    price_dates = frozenset(price_date_of(option) for _, option in shown)
     return f"{clauses}; {price_ages(price_dates, as_of)}."
 
 
 def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     """
-    Return the options that answer the question, each with its title, those of the objective first.
+    Return the cheapest and the fastest option, each with its title, that of the objective first.
 
-    'cheapest' and 'fastest' run a CUDA script unchanged; machines that need porting are titled 'after
-    porting', and only where they are cheaper or faster still.
+    'cheapest' and 'fastest' run a CUDA script unchanged. Machines that need porting are added, with the title
+    'after porting', only where they are cheaper or faster.
     """
     options = recommendation.options
     ready = tuple(option for option in options if not option.needs_porting)
@@ -82,7 +82,7 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
 
 
 def best_options(recommendation: Recommendation, as_of: date) -> tuple[BestOption, ...]:
-    """Return the picks as text."""
+    """Return the picks as text, in the same order."""
     return tuple(_answer(recommendation, title, option, as_of) for title, option in picks(recommendation))
 
 
@@ -101,15 +101,15 @@ def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
 def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> BestOption:
     basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
     place = (
-        cloud_words(option.provider, option.service),
-        hardware_words(option) + (", arm64 host" if option.arm64_host else ""),
-        place_words(option),
-        purchase_words(option.purchase_option),
+        service_label(option.provider, option.service),
+        hardware_label(option) + (", arm64 host" if option.arm64_host else ""),
+        place_label(option),
+        purchase_label(option.purchase_option),
     )
     return BestOption(
         title=f"{title[:1].upper()}{title[1:]}{basis}",
         rank=str(option.rank),
-        machine=machine_words(option),
+        machine=machine_label(option),
         place=", ".join(place),
         run_usd=interval(option.run_usd, "usd"),
         run_time=interval(option.run_hours, f"h:{shown_unit(recommendation.options)}"),

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no scripts, nothing loaded, opens offline."""
+"""The report as one self-contained HTML page without scripts or remote resources."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
     """
     Return the report as an HTML page.
 
-    Without matplotlib the charts are left out and the page says how to get them.
+    Without matplotlib the charts are left out, and the page says how to install it.
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
     """
     options = recommendation.options
     measured = profile.measured if profile is not None else None
@@ -74,7 +74,7 @@ def chart_or_none(draw: Callable[[], str], *, wanted: bool) -> Markup | None:
 
 
 def environment() -> Environment:
-    """Return jinja2 that cleans what it prints of control and bidirectional marks, then escapes it."""
+    """Return the jinja2 environment: values are cleaned of control and bidirectional characters, then escaped."""
     environment = Environment(
         loader=PackageLoader("trainfare.report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The report as Markdown (GitHub flavour): for pull requests, wikis and chat."""
+"""The report as GitHub-flavoured Markdown, for pull requests, wikis and chat."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainfare_core.recommendation import Recommendation
 __all__ = ["render_markdown"]
 
 _ROWS: Final = 20
+"""Rows of the ranking; more would make a pull-request comment hard to scroll past. The JSON has all of them."""
 
 
 def render_markdown(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
@@ -24,18 +25,22 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
     """
     summary = summarize(recommendation, profile, as_of)
-    asked = f"Asked: {summary.asked}." if summary.asked else ""
+    constraints = f"Constraints: {summary.constraints}." if summary.constraints else ""
     blocks = [
         f"## {markdown_text(f'What it costs to train {summary.job_name}')}",
         f"**{markdown_text(summary.headline)}**",
         *([] if summary.outlook is None else [_verdict(summary.outlook)]),
-        *(markdown_text(line) for line in (summary.basis_note, f"{', '.join(summary.job)}.", asked) if line),
+        *(
+            markdown_text(line)
+            for line in (summary.basis_note, f"{', '.join(summary.job)}.", constraints)
+            if line
+        ),
         *_ranking(summary),
-        *_later(summary.outlook),
+        *_outlook(summary.outlook),
         *_steps(summary),
         *_costs(summary),
         *_section(
@@ -44,7 +49,7 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
         *_section(
             "Not ranked", [f"{each.reason}: {each.count}. {each.detail}" for each in summary.rejections]
         ),
-        *_section("Assumed", summary.assumptions),
+        *_section("Assumptions", summary.assumptions),
         *_section(
             "Prices",
             [
@@ -75,7 +80,7 @@ def _table(header: Sequence[str], right: frozenset[int], rows: Sequence[Sequence
 def _ranking(summary: ReportSummary) -> list[str]:
     if not summary.rows:
         return []
-    shown = [row for index, row in enumerate(summary.rows) if index < _ROWS or row.is_answer]
+    shown = [row for index, row in enumerate(summary.rows) if index < _ROWS or row.in_headline]
     header = [
         "#",
         "machine",
@@ -87,10 +92,12 @@ def _ranking(summary: ReportSummary) -> list[str]:
         "run cost",
         "per hour",
     ]
-    header += ["memory", "bound by", "price of"] + (["chance"] if summary.shows_chance else []) + ["marks"]
+    header += (
+        ["memory", "bound by", "price date"] + (["within limits"] if summary.shows_chance else []) + ["marks"]
+    )
     table = _table(header, frozenset({0, 6, 7, 8}), [_cells(row, summary.shows_chance) for row in shown])
     more = len(summary.rows) - len(shown)
-    rest = f" {more:,} more are in the JSON." if more else ""
+    rest = f" {more:,} more are in the JSON output." if more else ""
     return [table, markdown_text(f"{summary.order}.{rest} {summary.legend}")]
 
 
@@ -114,16 +121,16 @@ def _cells(row: RankingRow, shows_chance: bool) -> list[str]:  # noqa: FBT001 - 
     ]
 
 
-def _verdict(later: OutlookSummary) -> str:
-    return f"**{markdown_text(later.verdict)}.** {markdown_text(later.sentence)}"
+def _verdict(outlook: OutlookSummary) -> str:
+    return f"**{markdown_text(outlook.verdict)}.** {markdown_text(outlook.sentence)}"
 
 
-def _later(later: OutlookSummary | None) -> list[str]:
-    if later is None:
+def _outlook(outlook: OutlookSummary | None) -> list[str]:
+    if outlook is None:
         return []
-    table = _table(OUTLOOK_COLUMNS, frozenset(range(1, len(OUTLOOK_COLUMNS))), later.rows)
-    notes = "\n".join(f"- {markdown_text(note)}" for note in later.notes)
-    return ["### What it costs later", table, markdown_text(later.caption), notes]
+    table = _table(OUTLOOK_COLUMNS, frozenset(range(1, len(OUTLOOK_COLUMNS))), outlook.rows)
+    notes = "\n".join(f"- {markdown_text(note)}" for note in outlook.notes)
+    return ["### What it costs later", table, markdown_text(outlook.caption), notes]
 
 
 def _steps(summary: ReportSummary) -> list[str]:
@@ -143,4 +150,4 @@ def _costs(summary: ReportSummary) -> list[str]:
         return []
     header = ["#", "machine", *COST_NAMES]
     rows = [[line.rank, line.machine, *line.amounts] for line in summary.costs]
-    return ["### What the dollars are for", _table(header, frozenset({0, *range(2, len(header))}), rows)]
+    return ["### What the cost consists of", _table(header, frozenset({0, *range(2, len(header))}), rows)]

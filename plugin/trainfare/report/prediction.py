@@ -26,22 +26,24 @@ def prediction_text(answer: MachinePrediction) -> str:
         + (f", micro-batch {answer.micro_batch:g}" if answer.micro_batch else "")
         + (f", accumulate {answer.accumulate}" if answer.accumulate > 1 else ""),
         "",
-        f"  {'step':<12} {_seconds(step.mid):>10}   80 %: {_range(_seconds, step)}",
+        f"  {'step':<12} {_seconds(step.mid):>10}   80 % interval: {_range(_seconds, step)}",
     ]
     for name, unit, rate in (("samples", "/s", answer.samples_per_s), ("tokens", "/s", answer.tokens_per_s)):
         if rate:
-            lines.append(f"  {name:<12} {_number(rate.mid) + unit:>10}   80 %: {_range(_number, rate)}")
+            lines.append(
+                f"  {name:<12} {_number(rate.mid) + unit:>10}   80 % interval: {_range(_number, rate)}"
+            )
     memory = answer.memory_bytes
     verdict = "fits" if answer.fits else f"does not fit: {_gib(answer.missing_bytes)} missing"
     lines.append(
-        f"  memory       {_gib(memory.mid):>10}   80 %: {_range(_gib, memory)}"
+        f"  memory       {_gib(memory.mid):>10}   80 % interval: {_range(_gib, memory)}"
         f"; usable {_gib(answer.usable_memory_bytes)}: {verdict}"
     )
     if answer.mfu is not None and answer.hfu is not None:
         lines.append(
             f"  utilisation  {answer.mfu:>10.1%}   of dense peak (MFU); with recomputation {answer.hfu:.1%}"
         )
-    lines += ["", "  where the step goes"]
+    lines += ["", "  where the step's time goes"]
     for label, seconds in (
         ("compute bound", parts.compute_bound_s),
         ("memory bound", parts.memory_bound_s),

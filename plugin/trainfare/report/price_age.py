@@ -1,4 +1,4 @@
-"""How old a price is at the moment of the report: never younger than its source can prove."""
+"""The age of a price at the time of the report, counted from the last time its source confirmed it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trainfare_core.prices.freshness import (
 )
 from trainfare_core.recommendation import Option
 
-__all__ = ["STALE_WORDS", "PriceAge", "PriceDate", "day_words", "price_age", "price_ages", "price_date_of"]
+__all__ = ["STALE_MEANING", "PriceAge", "PriceDate", "day_text", "price_age", "price_ages", "price_date_of"]
 
-STALE_WORDS: Final = (
-    f"Stale: nobody has seen the price at its source within the last {FRESH_HOURS:g} hours "
-    f"(spot: {SPOT_FRESH_HOURS:g} hour); `trainfare prices update` fetches today's."
+STALE_MEANING: Final = (
+    f"Stale: the source has not confirmed the price within the last {FRESH_HOURS:g} hours "
+    f"(spot: {SPOT_FRESH_HOURS:g} hour); `trainfare prices update` fetches today's prices."
 )
 
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:T.*)?", re.ASCII)
@@ -30,13 +30,13 @@ _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?:T.*)?", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class PriceDate:
     """
-    When a price was last seen at its source.
+    When a price was last confirmed by its source.
 
     Attributes:
-        observed_on: ISO date as precise as its source: '2026-07-20', '2026-03' or '2026'.
-        fetched_at: ISO 8601 moment of the fetch, where there was one: it decides the age.
-        purchase_option: a spot price is fresh for less long.
-        by_contract: a negotiated rate, which holds however long ago it was agreed.
+        observed_on: ISO date, as precise as the source gives it: '2026-07-20', '2026-03' or '2026'.
+        fetched_at: ISO 8601 time of the fetch; where there was one, the age is counted from it.
+        purchase_option: spot prices become stale sooner.
+        by_contract: a negotiated rate, which does not become stale.
     """
 
     observed_on: str
@@ -51,7 +51,7 @@ class PriceDate:
 
 
 def price_date_of(option: Option) -> PriceDate:
-    """Return when the price of a ranked option was last seen."""
+    """Return when the price of a ranked option was last confirmed."""
     return PriceDate(
         option.price_observed_on,
         option.price_fetched_at,
@@ -63,12 +63,12 @@ def price_date_of(option: Option) -> PriceDate:
 @dataclass(frozen=True, slots=True)
 class PriceAge:
     """
-    How old a price is at the moment of the report.
+    The age of a price at the time of the report.
 
     Attributes:
         text: e.g. '3 hours old', '127 days old', '8 months old', 'age unknown'.
-        days: the least it can be, never negative; None where the date cannot be read.
-        stale: it may be older than `fresh_hours`, or its age cannot be told.
+        days: the lowest possible age, never negative; None where the date cannot be read.
+        stale: it may be older than `fresh_hours`, or its age is unknown.
     """
 
     text: str
@@ -81,9 +81,9 @@ def price_age(price_date: PriceDate, as_of: date) -> PriceAge:
     Return the age of a price.
 
     Args:
-        price_date: when it was seen. A month counts from its first day to its last: the age shown is the range, and the
-            older end decides what is stale.
-        as_of: the moment of the report; a day without a time counts to its end.
+        price_date: when it was confirmed. A date without a day covers the whole month: the age shown is a range, and
+            the older end decides whether it is stale.
+        as_of: the time of the report; a day without a time counts to its end.
     """
     if price_date.fetched_at is not None:
         return _since_fetch(price_date, price_date.fetched_at, as_of)
@@ -95,7 +95,7 @@ def price_age(price_date: PriceDate, as_of: date) -> PriceAge:
     if first > day:
         return PriceAge(f"dated after {day.isoformat()}", 0, stale=True)
     most, least = (day - first).days, max(0, (day - last).days)
-    # A date says nothing of the hour: today's can be a day old, and never proves a spot price.
+    # A date has no hour: a price of today can be a day old, and a spot price cannot be known to be fresh.
     stale = not price_date.by_contract and (most > 0 or fresh_hours(price_date.purchase_option) < FRESH_HOURS)
     if most == least:
         return PriceAge(_days(most), least, stale)
@@ -105,8 +105,8 @@ def price_age(price_date: PriceDate, as_of: date) -> PriceAge:
     return PriceAge(f"{months} months old", least, stale)
 
 
-def day_words(as_of: date) -> str:
-    """Return the day that ages are counted to, e.g. '2026-11-24'."""
+def day_text(as_of: date) -> str:
+    """Return the day to which ages are counted, e.g. '2026-11-24'."""
     return _day(as_of).isoformat()
 
 
@@ -132,15 +132,15 @@ def _since_fetch(price_date: PriceDate, fetched_at: str, as_of: date) -> PriceAg
 
 
 def price_ages(price_dates: frozenset[PriceDate], as_of: date) -> str:
-    """Return the dates and ages of a set of prices as a phrase: 'prices from 2026-07-20, 127 days old'."""
+    """Return the dates and ages of a set of prices as a phrase: 'prices of 2026-07-20, 127 days old'."""
     ordered = sorted(price_dates, key=lambda price_date: (price_date.text, price_date.fetched_at or ""))
     if not ordered:
         return "no prices"
     oldest, newest = ordered[0], ordered[-1]
     age = price_age(oldest, as_of).text
     if oldest.text == newest.text:
-        return f"prices from {oldest.text}, {age}"
-    return f"prices from {oldest.text} ({age}) to {newest.text} ({price_age(newest, as_of).text})"
+        return f"prices of {oldest.text}, {age}"
+    return f"prices of {oldest.text} ({age}) to {newest.text} ({price_age(newest, as_of).text})"
 
 
 def _days(days: int) -> str:

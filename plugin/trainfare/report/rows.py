@@ -1,4 +1,4 @@
-"""Ranked options as rows of text: the main table, where the step goes, what the dollars are for."""
+"""Ranked options as rows of text: the ranking, the parts of the step, the parts of the cost."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from datetime import date
 
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import (
-    bound_words,
-    cloud_words,
+    bound_label,
     duration,
-    hardware_words,
+    hardware_label,
     interval,
-    machine_words,
+    machine_label,
     percent,
-    place_words,
-    purchase_words,
+    place_label,
+    purchase_label,
     usd,
 )
+from trainfare_core.clouds import service_label
 from trainfare_core.recommendation import Option, StepParts
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "step_line",
 ]
 
-PART_NAMES = tuple(bound_words(part) for part in ("compute", "memory", "launch", "communication", "input"))
+PART_NAMES = tuple(bound_label(part) for part in ("compute", "memory", "launch", "communication", "input"))
 COST_NAMES = ("training", "start-up", "validation", "checkpoints", "interruptions", "storage")
 
 
@@ -58,14 +58,14 @@ class RankingRow:
     price_date: str
     price_age: str
     price_source: str
-    is_answer: bool
+    in_headline: bool
     marks: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """Where one optimizer step goes on one option; `shares` follow PART_NAMES."""
+    """The parts of one optimizer step on one option; `shares` are in the order of PART_NAMES."""
 
     rank: str
     machine: str
@@ -76,7 +76,7 @@ class StepLine:
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """What the dollars of one option are for; `amounts` follow COST_NAMES."""
+    """The parts of the cost of one option; `amounts` are in the order of COST_NAMES."""
 
     rank: str
     machine: str
@@ -89,37 +89,37 @@ def ranking_row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] 
 
     Args:
         option: the ranked option.
-        as_of: the day of the report, against which the price's age is counted.
+        as_of: the day of the report, to which the age of the price is counted.
         unit: of the run's time, see `shown_unit`.
-        titles: what the option is called on top of the report, e.g. 'cheapest'; the first of its marks.
+        titles: of the option in the headline, e.g. 'cheapest'; they become its first marks.
     """
     memory, memory_range = interval(option.memory_gib, "gib")
     chance = option.probability_within
     return RankingRow(
         rank=str(option.rank),
-        machine=machine_words(option),
-        hardware=hardware_words(option),
-        cloud=cloud_words(option.provider, option.service),
-        region=place_words(option),
-        purchase=purchase_words(option.purchase_option),
+        machine=machine_label(option),
+        hardware=hardware_label(option),
+        cloud=service_label(option.provider, option.service),
+        region=place_label(option),
+        purchase=purchase_label(option.purchase_option),
         plan=_plan(option),
         run_time=interval(option.run_hours, f"h:{unit}"),
         run_usd=interval(option.run_usd, "usd"),
         usd_per_hour=usd(option.usd_per_hour),
         memory=(f"{memory} of {option.device_memory_gib:.3g} GiB", memory_range),
-        bound_by=bound_words(option.bound_by),
+        bound_by=bound_label(option.bound_by),
         chance="" if chance is None else percent(chance),
         price_date=price_date_of(option).text,
         price_age=price_age(price_date_of(option), as_of).text,
         price_source=option.price_source,
-        is_answer=bool(titles),
+        in_headline=bool(titles),
         marks=(*titles, *marks(option, as_of)),
         notes=option.notes,
     )
 
 
 def marks(option: Option, as_of: date) -> tuple[str, ...]:
-    """Return the option's marks, in the order they are shown."""
+    """Return the option's marks in the order they are shown."""
     shown = (
         ("on front", option.on_front),
         ("spot", option.purchase_option == "spot"),
@@ -132,8 +132,9 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
 
 
 def shown_unit(options: tuple[Option, ...]) -> str:
-    """Return one unit for all run times of a report, so that a column compares at a glance: h, min or s."""
+    """Return one unit for all run times of a report, so that a column can be compared: h, min or s."""
     longest_h = max((option.run_hours.mid for option in options), default=1.0)
+    # hours from 2 h, minutes from 3 min: the longest time then has at least one figure before the point
     return "h" if longest_h >= 2.0 else "min" if longest_h >= 0.05 else "s"
 
 
@@ -143,13 +144,13 @@ def part_seconds(parts: StepParts) -> tuple[float, ...]:
 
 
 def step_line(option: Option) -> StepLine:
-    """Return where the option's optimizer step goes, as shares of the step."""
+    """Return the parts of the option's optimizer step, as shares of the step."""
     seconds = part_seconds(option.step_parts)
     total_s = sum(seconds)
     hidden_s = option.step_parts.communication_hidden_s
     return StepLine(
         rank=str(option.rank),
-        machine=machine_words(option),
+        machine=machine_label(option),
         step=interval(option.step_s, "s"),
         shares=tuple(percent(part_s / total_s) if total_s else "0 %" for part_s in seconds),
         hidden=duration(hidden_s, "auto") if hidden_s else "none",
@@ -157,7 +158,7 @@ def step_line(option: Option) -> StepLine:
 
 
 def cost_line(option: Option) -> CostLine:
-    """Return what the option's dollars are for."""
+    """Return the parts of the option's cost."""
     parts = option.cost_parts
     amounts_usd = (
         parts.training_usd,
@@ -167,7 +168,7 @@ def cost_line(option: Option) -> CostLine:
         parts.interruption_usd,
         parts.storage_usd,
     )
-    return CostLine(str(option.rank), machine_words(option), tuple(usd(amount) for amount in amounts_usd))
+    return CostLine(str(option.rank), machine_label(option), tuple(usd(amount) for amount in amounts_usd))
 
 
 def _plan(option: Option) -> str:

@@ -1,7 +1,7 @@
 """
-What a report says, decided once: terminal, Markdown and HTML only lay it out.
+The content of a report as text, the same for terminal, Markdown and HTML.
 
-Texts here still hold names as the price plug-ins wrote them: each renderer escapes what it prints.
+Names from price plug-ins are not escaped here: each renderer escapes what it prints.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from datetime import date
 from trainfare.report.facts import (
     BookLine,
     PhaseLine,
-    asked_for,
     basis_note,
     book_line,
+    constraints_text,
     job_facts,
     phase_lines,
     profile_notes,
 )
 from trainfare.report.headline import BestOption, best_options, headline, picks
 from trainfare.report.later_years import OutlookSummary, outlook_summary
-from trainfare.report.price_age import STALE_WORDS, day_words
+from trainfare.report.price_age import STALE_MEANING, day_text
 from trainfare.report.rows import (
     CostLine,
     RankingRow,
@@ -37,7 +37,7 @@ from trainfare_core.recommendation import Option, Recommendation
 __all__ = ["DETAILED_OPTIONS", "RejectionLine", "ReportSummary", "detailed_options", "summarize"]
 
 DETAILED_OPTIONS = 6
-"""How many of the best options show where their step and their dollars go."""
+"""Options with a breakdown of step and cost: as many bars as one chart shows without scrolling."""
 
 _REASONS = {
     "does_not_fit": "does not fit in memory",
@@ -52,7 +52,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class RejectionLine:
-    """Why some offers are not ranked, how many, and the nearest miss."""
+    """One reason why offers are not ranked, how many there are, and the nearest miss."""
 
     reason: str
     count: str
@@ -61,16 +61,16 @@ class RejectionLine:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """Everything a report says; empty texts and tuples are left out by the renderers."""
+    """Everything a report shows; renderers leave out empty texts and tuples."""
 
     job_name: str
     headline: str
-    has_answer: bool
+    has_options: bool
     basis_note: str
     best_options: tuple[BestOption, ...]
     outlook: OutlookSummary | None
     job: tuple[str, ...]
-    asked: str
+    constraints: str
     order: str
     rows: tuple[RankingRow, ...]
     shows_chance: bool
@@ -88,12 +88,12 @@ class ReportSummary:
 
 def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of: date) -> ReportSummary:
     """
-    Decide what the report says.
+    Return the content of the report.
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand: adds measured phases and what could not be seen.
-        as_of: the day of the report, against which ages are counted.
+        profile: the profile of the job, if available: adds measured phases and limits of the trace.
+        as_of: the day of the report, to which ages are counted.
     """
     options = recommendation.options
     unit, best = shown_unit(options), detailed_options(recommendation)
@@ -102,12 +102,12 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
     return ReportSummary(
         job_name=recommendation.job.name,
         headline=headline(recommendation, as_of),
-        has_answer=bool(options),
+        has_options=bool(options),
         basis_note=basis_note(recommendation, profile),
         best_options=best_options(recommendation, as_of),
         outlook=outlook_summary(recommendation),
         job=job_facts(recommendation.job),
-        asked=asked_for(recommendation.constraints),
+        constraints=constraints_text(recommendation.constraints),
         order=_order(recommendation),
         rows=tuple(ranking_row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
         shows_chance=any(option.probability_within is not None for option in options),
@@ -125,19 +125,19 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         assumptions=recommendation.assumptions,
         books=tuple(book_line(book, as_of) for book in recommendation.price_books),
         notes=profile_notes(recommendation, profile),
-        made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_words(as_of)}",
+        made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}",
     )
 
 
 def detailed_options(recommendation: Recommendation) -> tuple[Option, ...]:
-    """Return the options that answer the question and the best others, DETAILED_OPTIONS in all, by rank."""
-    answering = [option for _, option in picks(recommendation)]
-    others = [option for option in recommendation.options if option not in answering]
-    return tuple(sorted([*answering, *others][:DETAILED_OPTIONS], key=lambda option: option.rank))
+    """Return the options of the headline and the best others, DETAILED_OPTIONS in all, by rank."""
+    headlined = [option for _, option in picks(recommendation)]
+    others = [option for option in recommendation.options if option not in headlined]
+    return tuple(sorted([*headlined, *others][:DETAILED_OPTIONS], key=lambda option: option.rank))
 
 
 def _titles(recommendation: Recommendation) -> dict[int, tuple[str, ...]]:
-    """Return the marks of the options that answer the question, by rank."""
+    """Return the titles of the options of the headline, by rank."""
     named: dict[int, tuple[str, ...]] = {}
     for title, option in picks(recommendation):
         words = title.removesuffix(" after porting").split(" and ")
@@ -157,7 +157,6 @@ def _order(recommendation: Recommendation) -> str:
 
 def _legend() -> str:
     return (
-        "Brackets hold the central 80 % interval. On front: nothing that runs the script unchanged is both "
-        "cheaper and faster. Needs porting: not a drop-in for a CUDA script. "
-        f"{STALE_WORDS}"
+        "Brackets: 80 % interval. On front: on the Pareto front, no machine that runs the script unchanged is both "
+        f"cheaper and faster. Needs porting: does not run a CUDA script unchanged. {STALE_MEANING}"
     )

@@ -1,4 +1,4 @@
-"""The report in a terminal: the sentence, the ranked table and what one must know to trust it."""
+"""The report as text for a terminal: headline, ranking, outlook, breakdown, assumptions and prices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainfare_core.recommendation import Recommendation
 __all__ = ["DEFAULT_WIDTH", "print_terminal", "render_terminal"]
 
 DEFAULT_WIDTH: Final = 120
-"""Columns where the output is not a terminal: the same input gives the same bytes."""
+"""Columns where the output is not a terminal, fixed so that the same input gives the same bytes."""
 
 _ASCII = str.maketrans({"×": "x", "–": "-"})
 _STYLES = {
@@ -39,8 +39,13 @@ _STYLES = {
 }
 _RULE: Final = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _WIDE: Final = 100
+"""From this width on cost, time and memory have columns of their own; at 99 and below cells would be folded."""
+
 _ROWS: Final = 10
+"""Rows of the ranking: about one screen, at four lines each."""
+
 _STEP_ROWS: Final = 3
+"""Rows of the step's breakdown: the best options differ little; the page has more."""
 
 
 def render_terminal(
@@ -55,14 +60,14 @@ def render_terminal(
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
-        width: columns; None is DEFAULT_WIDTH. Narrow ones leave out columns of the table and say so.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
+        width: columns; None is DEFAULT_WIDTH. Below 100 some columns of the table are left out, with a note.
     """
     console = Console(
         file=io.StringIO(), width=width or DEFAULT_WIDTH, color_system=None, legacy_windows=False, _environ={}
     )
-    _print_story(console, summarize(recommendation, profile, as_of))
+    _print(console, summarize(recommendation, profile, as_of))
     return _written(console)
 
 
@@ -78,8 +83,8 @@ def print_terminal(
 
     Args:
         recommendation: the ranked answer.
-        profile: the job it is for, when at hand.
-        as_of: the day of the report, against which the prices' age is counted.
+        profile: the profile of the job, if available.
+        as_of: the day of the report, to which the ages of prices are counted.
         file: where to; None is standard output. Characters it cannot encode are replaced, never an error.
     """
     stream = sys.stdout if file is None else file
@@ -88,7 +93,7 @@ def print_terminal(
     else:
         width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
         console = Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False)
-        _print_story(console, summarize(recommendation, profile, as_of))
+        _print(console, summarize(recommendation, profile, as_of))
         text = _written(console)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
@@ -99,8 +104,8 @@ def _written(console: Console) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _print_story(console: Console, summary: ReportSummary) -> None:
-    console.print(_text(summary.headline, "bold" if summary.has_answer else "bold red"), soft_wrap=False)
+def _print(console: Console, summary: ReportSummary) -> None:
+    console.print(_text(summary.headline, "bold" if summary.has_options else "bold red"), soft_wrap=False)
     if summary.outlook is not None:
         console.print(
             Text(". ").join((_text(summary.outlook.verdict, "bold"), _text(summary.outlook.sentence)))
@@ -108,7 +113,7 @@ def _print_story(console: Console, summary: ReportSummary) -> None:
     for line, style in (
         (summary.basis_note, "yellow"),
         (_job_line(summary), "dim"),
-        (_asked_line(summary), "dim"),
+        (_constraints_line(summary), "dim"),
     ):
         if line:
             console.print(_text(line, style))
@@ -116,7 +121,7 @@ def _print_story(console: Console, summary: ReportSummary) -> None:
         console.print()
         console.print(_ranking(summary, console.width))
         console.print(_text(_legend(summary, console.width), "dim"))
-    _section(console, "What it costs later", _later(summary))
+    _section(console, "What it costs later", _outlook(summary))
     _section(console, "Where the step's time goes", _steps(summary))
     _section(
         console,
@@ -128,7 +133,7 @@ def _print_story(console: Console, summary: ReportSummary) -> None:
         "Not ranked",
         _bullets([f"{each.reason}: {each.count}. {each.detail}" for each in summary.rejections]),
     )
-    _section(console, "Assumed", _bullets(summary.assumptions))
+    _section(console, "Assumptions", _bullets(summary.assumptions))
     books = [f"{b.cloud} ({b.origin}): {b.rows} prices, {b.dates}, {b.age}" for b in summary.books]
     _section(console, "Prices", _bullets(books))
     _section(console, "About the profile", _bullets(summary.notes))
@@ -140,8 +145,8 @@ def _job_line(summary: ReportSummary) -> str:
     return f"Job {summary.job_name}: {', '.join(summary.job)}."
 
 
-def _asked_line(summary: ReportSummary) -> str:
-    return f"Asked: {summary.asked}." if summary.asked else ""
+def _constraints_line(summary: ReportSummary) -> str:
+    return f"Constraints: {summary.constraints}." if summary.constraints else ""
 
 
 def _text(text: str, style: str = "") -> Text:
@@ -187,12 +192,12 @@ def _ranking(summary: ReportSummary, width: int) -> Table:
 
 
 def _shown(summary: ReportSummary) -> list[RankingRow]:
-    """Return the best rows, and below them those that answer the question from further down."""
-    return [row for index, row in enumerate(summary.rows) if index < _ROWS or row.is_answer]
+    """Return the best rows, and the options of the headline that rank below them."""
+    return [row for index, row in enumerate(summary.rows) if index < _ROWS or row.in_headline]
 
 
 def _cells(row: RankingRow, width: int) -> list[Text]:
-    chance = [_text(f"{row.chance} sure", "dim")] if row.chance else []
+    chance = [_text(f"within limits: {row.chance}", "dim")] if row.chance else []
     marks = Text(", ").join(_text(mark, _STYLES.get(mark, "")) for mark in row.marks)
     cells = [
         _text(row.rank),
@@ -221,12 +226,12 @@ def _bracketed(value: tuple[str, str]) -> tuple[Text, Text]:
 
 def _legend(summary: ReportSummary, width: int) -> str:
     more = len(summary.rows) - len(_shown(summary))
-    rest = f" {more:,} more are in the report's page and JSON." if more > 0 else ""
-    narrow = "" if width >= _WIDE else " Memory and what bounds the step need a wider terminal."
+    rest = f" {more:,} more are in the HTML page and the JSON output." if more > 0 else ""
+    narrow = "" if width >= _WIDE else " Memory and the step's bottleneck are shown from 100 columns on."
     return f"{summary.order}.{rest} {summary.legend}{narrow}"
 
 
-def _later(summary: ReportSummary) -> Group | None:
+def _outlook(summary: ReportSummary) -> Group | None:
     if summary.outlook is None:
         return None
     table = _table()

@@ -1,4 +1,4 @@
-"""Numbers and the catalogue's words as people read them; the same in every output."""
+"""Numbers and names of the price book as text, the same in every output format."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ import math
 from trainfare_core.recommendation import Interval, Option
 
 __all__ = [
-    "bound_words",
-    "cloud_words",
-    "count_words",
+    "bound_label",
     "duration",
-    "hardware_words",
+    "hardware_label",
     "interval",
-    "machine_words",
+    "machine_label",
     "percent",
-    "place_words",
-    "purchase_words",
+    "place_label",
+    "purchase_label",
+    "short_count",
     "span",
     "usd",
 ]
 
-_CLOUDS = {
-    ("aws", "ec2"): "AWS",
-    ("aws", "sagemaker"): "AWS SageMaker",
-    ("azure", "azure_vm"): "Azure",
-    ("azure", "azure_ml"): "Azure ML",
-    ("gcp", "gce"): "Google Cloud",
-    ("gcp", "tpu"): "Google Cloud TPU",
-}
 _PURCHASE = {
     "on_demand": "on demand",
     "spot": "spot",
@@ -45,44 +36,40 @@ _BOUND = {
     "communication": "communication",
     "input": "input pipeline",
 }
+# (from how many seconds, unit, seconds of the unit): minutes from 3 min and hours from 2 h keep numbers above 1
 _DURATIONS = ((7200.0, "h", 3600.0), (180.0, "min", 60.0), (1.0, "s", 1.0), (0.0, "ms", 1e-3))
 
 
-def cloud_words(provider: str, service: str) -> str:
-    """Return the cloud service's usual name; one that is not known keeps its own."""
-    return _CLOUDS.get((provider, service), provider if provider == service else f"{provider} {service}")
-
-
-def purchase_words(purchase_option: str) -> str:
-    """Return a purchase option in words, e.g. 'on demand'."""
+def purchase_label(purchase_option: str) -> str:
+    """Return a purchase option as text, e.g. 'on demand'; an unknown one keeps its own name."""
     return _PURCHASE.get(purchase_option, purchase_option)
 
 
-def bound_words(bound_by: str) -> str:
-    """Return what limits the step, in words."""
+def bound_label(bound_by: str) -> str:
+    """Return what limits the step as text, e.g. 'memory bandwidth'."""
     return _BOUND.get(bound_by, bound_by)
 
 
-def machine_words(option: Option) -> str:
-    """Return how many of which machine, e.g. '2 × p5.48xlarge'."""
+def machine_label(option: Option) -> str:
+    """Return the number and type of machines, e.g. '2 × p5.48xlarge'."""
     return f"{option.nodes} × {option.instance_type}"
 
 
-def place_words(option: Option) -> str:
-    """Return the region, or the zone with its region where the zone's name does not hold it."""
+def place_label(option: Option) -> str:
+    """Return the region, or the zone, with the region where the zone's name does not contain it."""
     if option.zone is None or option.zone == option.region:
         return option.region
     return option.zone if option.zone.startswith(option.region) else f"{option.region} {option.zone}"
 
 
-def hardware_words(option: Option) -> str:
+def hardware_label(option: Option) -> str:
     """Return the accelerators of the whole option, e.g. '8 × H100-SXM-80GB × 2 nodes'."""
     per_node = f"{option.accelerator_count:.3g} × {option.accelerator}"
     return per_node if option.nodes == 1 else f"{per_node} × {option.nodes} nodes"
 
 
 def usd(amount: float) -> str:
-    """Return dollars to the dollar from 100 up, else to the cent; two significant figures below ten cents."""
+    """Return dollars: whole from $100, in cents from $0.10, and with two significant figures below."""
     if amount >= 99.995:
         return f"${amount:,.0f}"
     if amount >= 0.095:
@@ -136,13 +123,13 @@ def interval(value: Interval, unit: str) -> tuple[str, str]:
 
 
 def span(low: str, high: str) -> str:
-    """Return 'low – high', with the unit written once where both have the same."""
+    """Return 'low – high', with the unit only once where both have the same."""
     number, _, unit = low.partition(" ")
     return f"{number if high.endswith(f' {unit}') else low} – {high}"
 
 
 def percent(share: float) -> str:
-    """Return a share of 1 as a percentage; what is neither nothing nor everything never rounds to it."""
+    """Return a share of 1 as a percentage; only exactly 0 and 1 are shown as 0 % and 100 %."""
     if 0 < share < 0.005:
         return "<1 %"
     if 0.995 <= share < 1:
@@ -150,7 +137,7 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
-def count_words(count: float) -> str:
+def short_count(count: float) -> str:
     """Return a large count with a prefix, e.g. '124 M' or '7.01 B'."""
     for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size * 0.9995:

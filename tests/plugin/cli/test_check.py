@@ -45,7 +45,7 @@ def answer_of(capsys: pytest.CaptureFixture[str]) -> BudgetCheck:
 
 
 def test_within_ends_with_zero(job: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A generous budget is kept, by the cheapest drop-in that is sure enough."""
+    """A generous budget is kept, by the cheapest machine that needs no porting and has enough confidence."""
     assert run(job, "--max-usd", "100000", "--deadline", "365d", "--format", "json") == 0
     answer = answer_of(capsys)
     assert answer.verdict == "within"
@@ -78,7 +78,7 @@ def test_between_ends_with_three(job: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_unknown_length_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a number of steps there is no total to judge."""
+    """Without a number of steps there is no total cost to compare."""
     assert run(file_of(small_job(steps=None), tmp_path), "--max-usd", "1000") == 3
     assert "the data has no length" in capsys.readouterr().out
 
@@ -171,7 +171,7 @@ def test_hostile_names_stay_text(name: str) -> None:
 
 
 def test_the_age_stands_beside_the_total() -> None:
-    """Whoever reads a verdict reads how old its price is, in the terminal and in the pull request."""
+    """The verdict shows the age of its price, in the terminal and in Markdown."""
     answer = judge(small_job(), book(offer_row(observed_on="2026-07-20")), Request(Constraints(max_usd=1e6)))
     for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
         assert "2026-07-20 (127 days old, stale)" in text.replace("\\", "")
@@ -187,7 +187,7 @@ def test_same_answer_same_bytes() -> None:
 
 
 def test_confidence_decides_between_over_and_cannot_tell() -> None:
-    """The same chance is 'cannot tell' for one who must be sure and a verdict for one who need not be."""
+    """The same probability is 'cannot tell' at a high confidence and a verdict at a low one."""
     prices = book(offer_row())
     middle = judge(small_job(), prices, Request(Constraints(max_usd=1e6))).best
     assert middle is not None

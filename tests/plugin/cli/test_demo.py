@@ -25,7 +25,7 @@ def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
     )
     assert "needs porting" in done.stdout
     assert answer["outlook"]["verdict"] in {"train now", "cannot tell"}
-    assert "Break-even value of waiting" in " ".join(done.stdout.split())
+    assert "Waiting breaks even at a value of" in " ".join(done.stdout.split())
     assert (tmp_path / "trainfare-report.html").is_file()
     assert done.stdout.splitlines()[-1].startswith("trainfare demo: wrote trainfare-report.html")
 

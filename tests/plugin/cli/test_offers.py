@@ -182,7 +182,7 @@ def test_status_without_a_day_uses_today(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "20260801T00"])
-def test_status_refuses_a_day_that_is_none(capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_status_refuses_a_malformed_date(capsys: pytest.CaptureFixture[str], text: str) -> None:
     """A bad --as-of is bad usage."""
     code, out, err = run(capsys, "prices", "status", "--as-of", text)
     assert (code, out) == (2, "")
@@ -191,15 +191,15 @@ def test_status_refuses_a_day_that_is_none(capsys: pytest.CaptureFixture[str], t
 
 @pytest.mark.parametrize(("day", "age"), [("2026-08-19", 30), ("2026-08-20", 31), ("2019-01-01", 0)])
 def test_old_is_over_thirty_days_or_from_the_future(day: str, age: int) -> None:
-    """30 days is not old, 31 is; a clock set back makes nothing fresh for ever."""
+    """30 days is not old, 31 is; a price dated after today counts as old."""
     (service,) = price_status(book_of(offer_row(observed_on="2026-07-20")), as_of=moment(day)).services
     assert service.age_days == age
     assert service.old_rows == (0 if age == 30 else 1)
     assert service.fresh_rows == 0
 
 
-def test_a_fetched_price_is_as_old_as_its_fetch() -> None:
-    """What the cloud said an hour ago is fresh, however long the price has been in force; spot for an hour only."""
+def test_age_of_a_fetched_price() -> None:
+    """The age counts from the fetch, however long the price has been in force; spot prices are fresh for one hour."""
     fetched = {"fetched_at": "2026-08-01T10:30:00Z", "observed_on": "2025-06-05"}
     book = book_of(offer_row(**fetched), offer_row(purchase_option="spot", usd_per_hour=9.0, **fetched))
     (service,) = price_status(book, as_of=NOW).services
@@ -215,7 +215,7 @@ def test_vague_date_counts_from_its_first_day() -> None:
     assert service.age_days == 30
 
 
-def test_status_shows_refused_rows_and_sick_sources() -> None:
+def test_status_shows_rejected_rows_and_failed_sources() -> None:
     """A service whose every row was refused is still listed, with reasons, and so is a plug-in that failed."""
     book = book_of(offer_row(), offer_row(service="sagemaker", usd_per_hour=0.0), offer_row(accelerator=None))
     status = price_status(book, as_of=NOW, problems=("price source 'azure' is broken",))

@@ -61,7 +61,7 @@ def test_a_profile_on_standard_input(job_file: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_what_does_not_fit_is_said(job_file: str) -> None:
+def test_a_model_that_does_not_fit(job_file: str) -> None:
     """A model too large for the device gets a time, the verdict and the GiB that miss."""
     Path(job_file).write_text(gpt_profile(layers=32, width=4096, heads=32).to_json(), encoding="utf-8")
     result = CliRunner().invoke(app, [job_file, "--on", "T4-16GB"])
@@ -87,12 +87,12 @@ def test_no_answer_is_an_error_of_ours(job_file: str, arguments: list[str], erro
 @pytest.mark.parametrize(
     "arguments", [["--devices", "0"], ["--nodes", "-1"], ["--network-gbit", "0"], ["--vcpus", "nan"]]
 )
-def test_numbers_are_refused_at_the_border(job_file: str, arguments: list[str]) -> None:
+def test_numbers_out_of_range_are_bad_usage(job_file: str, arguments: list[str]) -> None:
     """Impossible machines are bad usage: exit code 2."""
     assert CliRunner().invoke(app, [job_file, "--on", "H100-SXM-80GB", *arguments]).exit_code == 2
 
 
-def test_a_name_cannot_drive_the_terminal(job_file: str) -> None:
+def test_control_sequences_in_a_name_are_not_printed(job_file: str) -> None:
     """Escape sequences in a job's name are not printed."""
     Path(job_file).write_text(gpt_profile(name="evil\x1b[2J\x07").to_json(), encoding="utf-8")
     result = CliRunner().invoke(app, [job_file, "--on", "A100-SXM-80GB"])

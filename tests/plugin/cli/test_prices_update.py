@@ -1,4 +1,4 @@
-"""`trainfare prices update` and `verify`: per cloud, side by side, last good prices kept, exit codes that say so."""
+"""`trainfare prices update` and `verify`: one result per cloud, last good prices kept, exit codes."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def updated(cache: BookCache, **answers: Callable[[], tuple[FetchedRows, ...]]) 
     return update_clouds(list(sources), cache=cache, clock=lambda: NOW)
 
 
-def test_each_cloud_is_asked_and_told_apart(tmp_path: Path) -> None:
-    """One fails in our words, one in foreign ones: the third is updated all the same, and no secret is repeated."""
+def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
+    """One fails with our error, one with a foreign one; the third is updated, and no secret is printed."""
     said: list[tuple[str, str]] = []
     cache = BookCache(tmp_path)
     sources = [
@@ -136,7 +136,7 @@ def test_plugins_that_cannot_be_fetched_are_left_out_and_unknown_ones_named(tmp_
 
 
 def test_the_command_refuses_unknown_clouds(capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is asked of anybody."""
+    """The error comes before any request is sent."""
     with pytest.raises(SystemExit) as end:
         main(["prices", "update", "--provider", "narnia"])
     assert end.value.code == 2
@@ -149,7 +149,7 @@ def sound(cache: BookCache) -> list[Entry]:
     return [Entry("aws", lambda: Cloud("aws", gave("aws"), cache)), Entry("shop", shop)]
 
 
-def test_sound_lists_are_said_to_be_sound(tmp_path: Path) -> None:
+def test_sound_lists(tmp_path: Path) -> None:
     """A cloud that was never fetched, one that was, a plug-in without a file, and a lock."""
     cache = BookCache(tmp_path)
     first = {one.name: one for one in verify_prices(cache=cache, entries=sound(cache)).lists}
@@ -164,7 +164,7 @@ def test_sound_lists_are_said_to_be_sound(tmp_path: Path) -> None:
     assert "trainfare.lock: sound: 1 prices, SHA-256" in text
 
 
-def test_damage_and_incredible_prices_are_found(tmp_path: Path) -> None:
+def test_damage_and_implausible_prices_are_found(tmp_path: Path) -> None:
     """A flipped bit, an edited lock, a broken plug-in, a price in another unit: each is named, none hides another."""
     cache = BookCache(tmp_path)
     updated(cache, aws=gave("aws"))

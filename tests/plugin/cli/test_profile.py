@@ -63,7 +63,9 @@ def test_a_file_that_is_there_is_kept_unless_forced(target: str, tmp_path: Path)
     assert json.loads(output.read_text())["name"] == "Tiny"
 
 
-@pytest.mark.parametrize(("name", "message"), [("", "is a folder"), ("no/such/job.json", "is not there")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("", "is a folder"), ("no/such/job.json", "there is no folder")]
+)
 def test_a_place_that_cannot_be_written(target: str, tmp_path: Path, name: str, message: str) -> None:
     """The folder must be there, and the name must be a file's."""
     with pytest.raises(InputError, match=message):

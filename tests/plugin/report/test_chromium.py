@@ -74,7 +74,7 @@ ANSWERS = {"whole": recommendation, "none": no_answer, "hostile": hostile_recomm
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 700, 400])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_the_page_opens_offline_without_a_word(
+def test_the_page_opens_offline_without_console_messages(
     browser: Any, tmp_path: Path, answer: str, width: int, scheme: str
 ) -> None:
     """From disk: one request (itself), nothing on the console, no violation, and no sideways scrolling."""
@@ -93,7 +93,7 @@ def test_no_column_of_the_ranking_is_cut_off(browser: Any, tmp_path: Path, width
     )
 
 
-def test_rows_and_charts_are_really_there(browser: Any, tmp_path: Path) -> None:
+def test_rows_and_charts_are_visible(browser: Any, tmp_path: Path) -> None:
     """Every option is a visible row, and all four charts have a size on the screen."""
     page = _open(browser, tmp_path, recommendation()).page
     rows = page.locator("#ranking tbody tr")
@@ -169,7 +169,7 @@ _INJECT = """address => {
 }"""
 
 
-def test_the_policy_stops_what_an_injection_would_try(browser: Any, tmp_path: Path) -> None:
+def test_the_content_security_policy_blocks_injected_elements(browser: Any, tmp_path: Path) -> None:
     """A script, a remote picture or a style sheet put into the page is refused before anything connects."""
     page = _open(browser, tmp_path, recommendation()).page
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe for every output."""
+"""Escaping of untrusted text for every output."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_ordinary_names_stay_as_they_are() -> None:
         ("a\x00b\x7fc\ud800d\ufffe", "abcd"),
     ],
 )
-def test_the_terminal_gets_what_can_be_seen_and_nothing_it_obeys(given_text: str, shown: str) -> None:
+def test_terminal_text_drops_control_sequences(given_text: str, shown: str) -> None:
     """Colours, titles, links, control bytes, marks that turn text around and lone surrogates are dropped."""
     assert terminal_text(given_text) == shown
 

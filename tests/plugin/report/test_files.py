@@ -1,4 +1,4 @@
-"""How the reports reach the disk."""
+"""Writing reports to disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TODAY = date(2026, 11, 24)
 
 
 def test_a_report_is_a_page_and_its_json(tmp_path: Path) -> None:
-    """Both files are there under the name asked for, and nothing else; the JSON is the answer itself."""
+    """Both files exist under the given name, and nothing else; the JSON is the recommendation."""
     paths = write_reports(recommendation(), None, tmp_path / "new" / "folder", as_of=TODAY, stem="run-7")
     assert sorted(path.name for path in paths.html.parent.iterdir()) == ["run-7.html", "run-7.json"]
     assert Recommendation.model_validate_json(paths.json.read_text(encoding="utf-8")) == recommendation()
@@ -35,7 +35,7 @@ def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["trainfare-report.html", "trainfare-report.json"])
 def test_somebody_elses_file_is_never_overwritten(tmp_path: Path, name: str) -> None:
-    """A file of that name that is no report of ours stays, nothing is written, and the error names it."""
+    """A file of that name that is not a report is kept, nothing is written, and the error names it."""
     (tmp_path / name).write_text('{"mine": 1}', encoding="utf-8")
     with pytest.raises(InputError, match=name):
         write_reports(recommendation(), None, tmp_path, as_of=TODAY)
@@ -60,14 +60,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_folders_place_is_our_error(tmp_path: Path) -> None:
-    """Where the folder cannot be, the error says what to do, not a traceback."""
+    """Where the folder cannot be created, the error says what to do."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="name another"):
         write_reports(recommendation(), None, tmp_path / "file" / "below", as_of=TODAY)
 
 
 def test_importing_the_report_loads_nothing_heavy() -> None:
-    """`import trainfare.report` is for every command line: no torch, Lightning, polars, matplotlib, rich or jinja2."""
+    """Every command imports `trainfare.report`: no torch, Lightning, polars, matplotlib, rich or jinja2 with it."""
     heavy = ["torch", "lightning", "pytorch_lightning", "polars", "matplotlib", "jinja2", "pydantic"]
     script = f"import sys, trainfare.report; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The sentence on top of every report, and the facts beside the ranking."""
+"""The headline of a report, and the facts beside the ranking."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_the_answer_is_one_sentence() -> None:
     assert headline(recommendation(), TODAY) == (
         "Cheapest: 1 × g6.2xlarge (AWS, 1 × L4-24GB, us-east-1c, spot): $5.15 [$3.60 – $7.37] in 13.2 h [10.2 – 17.1 h]; "
         "fastest: 2 × p5.48xlarge (AWS, 8 × H100-SXM-80GB × 2 nodes, us-east-1, on demand): "
-        "$62.50 [$43.66 – $89.48] in 0.71 h [0.55 – 0.92 h]; prices from 2026-07-20 (127 days old) to 2026-11-20 (4 days old)."
+        "$62.50 [$43.66 – $89.48] in 0.71 h [0.55 – 0.92 h]; prices of 2026-07-20 (127 days old) to 2026-11-20 (4 days old)."
     )
 
 
 def test_the_objective_comes_first() -> None:
-    """Who asked for the fastest reads the fastest first."""
+    """With the objective "fastest" the fastest option is named first."""
     assert headline(recommendation(objective="fastest"), TODAY).startswith("Fastest: 2 × p5.48xlarge")
 
 
@@ -37,7 +37,7 @@ def test_one_machine_can_be_both() -> None:
     assert len(best_options(only, TODAY)) == 1
 
 
-def test_what_needs_porting_is_never_the_answer_but_is_named() -> None:
+def test_machines_that_need_porting_have_titles_of_their_own() -> None:
     """Cheapest and fastest run the script unchanged; cheaper and faster TPUs stand beside them under their own title."""
     tpu = option(rank=1, accelerator="TPU-v5e", needs_porting=True, usd=3.0, hours=20.0)
     gpu, fast = option(rank=2, usd=9.0, hours=10.0), option(rank=3, usd=50.0, hours=1.0)
@@ -56,23 +56,23 @@ def test_what_needs_porting_is_never_the_answer_but_is_named() -> None:
     )
 
 
-def test_only_machines_that_need_porting_are_an_answer_of_their_own() -> None:
-    """With no drop-in at all nothing is called cheapest without the words 'after porting'."""
+def test_only_machines_that_need_porting() -> None:
+    """Where every machine needs porting, each title has the words 'after porting'."""
     only = option(accelerator="TPU-v5e", needs_porting=True)
     found = recommendation(options=(only,), options_total=1, cheapest_rank=None, fastest_rank=None)
     assert headline(found, TODAY).startswith("Cheapest and fastest after porting: 1 × g6.2xlarge")
 
 
-def test_a_slow_dear_machine_that_needs_porting_is_not_named() -> None:
-    """Porting is mentioned on top only where it buys something."""
+def test_a_slow_expensive_machine_that_needs_porting_is_not_named() -> None:
+    """A machine that needs porting is in the headline only where it is cheaper or faster."""
     assert [each.title for each in best_options(recommendation(), TODAY)] == ["Cheapest", "Fastest"]
 
 
-def test_the_answers_are_marked_in_the_ranking_and_always_explained() -> None:
-    """The rows named on top carry the name, and their step is among those shown, however far down they stand."""
+def test_the_options_of_the_headline_are_marked_and_broken_down() -> None:
+    """Their rows carry the title, and their step is among those broken down, whatever their rank."""
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 21))
     summary = summarize(recommendation(options=options, cheapest_rank=1, fastest_rank=20), None, TODAY)
-    assert [row.marks[0] for row in summary.rows if row.is_answer] == ["cheapest", "fastest"]
+    assert [row.marks[0] for row in summary.rows if row.in_headline] == ["cheapest", "fastest"]
     assert [line.rank for line in summary.steps] == ["1", "2", "3", "4", "5", "20"]
 
 
@@ -85,7 +85,7 @@ def test_a_zone_is_named_with_its_region() -> None:
 
 
 def test_no_options_is_no_answer_with_its_reason() -> None:
-    """An empty ranking never looks like an answer."""
+    """An empty ranking gives the reason instead of a machine."""
     assert headline(no_answer(), TODAY) == (
         "No answer, because no machine can hold the job: the nearest, H200-SXM-141GB, misses by 12.3 GiB."
     )
@@ -93,8 +93,8 @@ def test_no_options_is_no_answer_with_its_reason() -> None:
     assert headline(bare, TODAY) == "No answer, because nothing is left to rank."
 
 
-def test_an_unknown_length_is_said_in_every_title() -> None:
-    """Hours and dollars of 1,000 steps never pass for those of the run."""
+def test_an_unknown_length_is_in_every_title() -> None:
+    """Hours and dollars of 1,000 steps are labelled as such everywhere."""
     found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     plan = RunPlan(optimizer_steps=None, unknown_because="the dataset has no length")
     summary = summarize(found, profile(plan=plan), TODAY)
@@ -104,7 +104,7 @@ def test_an_unknown_length_is_said_in_every_title() -> None:
     assert "not for the whole run" in summary.basis_note
 
 
-def test_marks_tell_what_to_watch() -> None:
+def test_marks() -> None:
     """On front, spot, needs porting, own price and stale, each only where it holds."""
     rows = summarize(recommendation(), None, TODAY).rows
     assert rows[0].marks == ("cheapest", "on front", "spot", "stale")
@@ -115,27 +115,27 @@ def test_marks_tell_what_to_watch() -> None:
     assert any("own price" in row.marks for row in rows)
 
 
-def test_what_was_asked_is_repeated() -> None:
-    """Budget, deadline, confidence and filters, in words; chances are shown only when there are some."""
+def test_constraints_are_shown() -> None:
+    """Budget, deadline, confidence and filters as text; probabilities only where there are limits."""
     asked = Constraints(max_usd=500, deadline_hours=24, providers=("aws",), purchase=("on_demand",))
     options = (option(probability_within=0.97),)
     summary = summarize(recommendation(constraints=asked, options=options), None, TODAY)
-    assert summary.asked == (
-        "at most $500; within 24 h; kept with a chance of 90 % or more; cloud: aws; purchase: on demand"
+    assert summary.constraints == (
+        "at most $500; within 24 h; kept with a probability of at least 90 %; cloud: aws; purchase: on demand"
     )
     assert summary.shows_chance
     assert summary.rows[0].chance == "97 %"
     assert not summarize(recommendation(), None, TODAY).shows_chance
 
 
-def test_what_was_not_seen_is_named() -> None:
+def test_limits_of_the_profile_are_listed() -> None:
     """Coverage, unmeasured phases, compilation, and the profile's own notes."""
     compiled = ProfileSource(how="real", tool_version="0", compiled=True)
     summary = summarize(
         recommendation(), profile(measured=measured_step(), source=compiled, notes=("a note",)), TODAY
     )
-    told = tuple(note for note in summary.notes if not note.startswith("Calibration of"))
-    assert told == (
+    listed = tuple(note for note in summary.notes if not note.startswith("Calibration of"))
+    assert listed == (
         "Trace coverage: 99.9 % of the bytes moved belong to operations whose FLOPs are known.",
         "The step runs under torch.compile; the trace is of the uncompiled step.",
         "Not measured: transfer to the device, validation.",
@@ -145,25 +145,27 @@ def test_what_was_not_seen_is_named() -> None:
     assert any(note.startswith("No step was measured") for note in unmeasured.notes)
 
 
-def test_a_cut_list_says_so() -> None:
-    """How many feasible options there were is part of the answer."""
+def test_the_number_of_feasible_options_is_shown() -> None:
+    """A shortened list gives the number of all feasible options."""
     assert summarize(recommendation(), None, TODAY).order == "9 of 412 feasible options, cheapest first"
 
 
-def test_the_report_says_which_ranked_devices_the_calibration_has_seen() -> None:
-    """Measured itself, only its generation, or nothing of its kind: three different doubts, three sentences."""
-    names = ("V100-SXM2-16GB", "RTX-3080Ti-12GB", "RTX-5090-32GB", "a device of nobody")
+def test_calibration_of_the_ranked_devices() -> None:
+    """Measured itself, only its generation measured, or neither: one sentence for each case."""
+    names = ("V100-SXM2-16GB", "RTX-3080Ti-12GB", "RTX-5090-32GB", "an unknown device")
     options = tuple(option(rank=i + 1, accelerator=name) for i, name in enumerate(names))
     notes = calibration_notes(recommendation(options=options))
     assert len(notes) == 3
     for name, words in zip(
-        names, ("measured themselves", "only others of their", "no device of their"), strict=False
+        names,
+        ("that were measured", "but others of their generation were", "nor any other of their generation"),
+        strict=False,
     ):
         assert any(words in note and name in note for note in notes), name
 
 
-def test_an_arm64_host_is_named_where_the_answer_is() -> None:
-    """Who rents the cheapest card must not find out on the machine that the image does not start."""
+def test_an_arm64_host_is_in_the_headline() -> None:
+    """An x86 image does not start on an arm64 host, so the headline and the marks name it."""
     graviton = option(rank=1, accelerator="T4G-16GB", arm64_host=True)
     only = recommendation(options=(graviton,), options_total=1, cheapest_rank=1, fastest_rank=1)
     assert "1 × T4G-16GB, arm64 host" in headline(only, TODAY)

@@ -54,7 +54,7 @@ class _Page(HTMLParser):
         return Counter(tag for tag, _ in self.elements if tag != "wbr")
 
 
-def test_the_page_says_everything_the_answer_holds() -> None:
+def test_the_page_shows_the_whole_recommendation() -> None:
     """Sentence, every option, rejections, assumptions, price books with ages, and the profile's notes."""
     text = " ".join(
         "".join(_Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY)).texts).split()
@@ -69,7 +69,7 @@ def test_the_page_says_everything_the_answer_holds() -> None:
 
 
 def test_nothing_is_loaded_and_nothing_can_run() -> None:
-    """No script, frame, form or remote address; the policy forbids them should one ever get in."""
+    """No script, frame, form or remote address; the content security policy forbids them as well."""
     page = _Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY))
     tags = {tag for tag, _ in page.elements + page.drawn}
     assert not tags & {
@@ -138,7 +138,7 @@ def _harmless(text: str) -> str:
     return json.dumps(swap(json.loads(text)))
 
 
-def test_hostile_names_bring_no_control_byte() -> None:
+def test_hostile_names_add_no_control_byte() -> None:
     """Control bytes and marks that turn text around do not reach the page."""
     text = render_html(hostile_recommendation(), profile=profile(name="\x1b[2Jx\u202e"), as_of=TODAY)
     assert not set(text) & {
@@ -166,7 +166,7 @@ def test_without_matplotlib_only_the_charts_are_missing(monkeypatch: pytest.Monk
     assert _Page(text).tags()["tr"] > 20
 
 
-def test_no_answer_is_a_page_of_its_own() -> None:
+def test_a_page_without_options() -> None:
     """Why there is none on top, what was rejected below, no empty table and no empty chart."""
     page = _Page(render_html(no_answer(), as_of=TODAY))
     assert "No answer, because no machine can hold the job" in "".join(page.texts)
@@ -174,7 +174,7 @@ def test_no_answer_is_a_page_of_its_own() -> None:
     assert not any(attrs.get("id") == "ranking" for _, attrs in page.elements)
 
 
-def test_an_unknown_length_is_said_above_the_table() -> None:
+def test_an_unknown_length_is_noted_above_the_table() -> None:
     """The note about 1,000 steps comes before the first row."""
     found = recommendation(basis="per_1000_steps", job=job(optimizer_steps=None))
     text = render_html(found, as_of=TODAY)
@@ -182,7 +182,7 @@ def test_an_unknown_length_is_said_above_the_table() -> None:
     assert "cost of 1,000 steps" in text
 
 
-def test_tables_and_charts_can_be_read_aloud() -> None:
+def test_tables_and_charts_are_accessible() -> None:
     """Every table has a caption and header cells with a scope, every chart a title and a description."""
     page = _Page(render_html(recommendation(), profile=_MEASURED, as_of=TODAY))
     assert page.tags()["caption"] == page.tags()["table"]

@@ -36,11 +36,11 @@ def _inline(text: str) -> list[Token]:
 
 
 def test_the_table_has_every_option_with_every_column() -> None:
-    """A row an option, a cell a column, the numbers as the page has them."""
+    """One row for each option, with the same numbers as the page."""
     ranking = _tables(render_markdown(recommendation(), as_of=TODAY))[0]
     assert ranking[0] == [
         "#", "machine", "accelerators", "cloud", "region", "purchase", "run time", "run cost", "per hour", "memory",
-        "bound by", "price of", "marks",
+        "bound by", "price date", "marks",
     ]  # fmt: skip
     assert [row[0] for row in ranking[1:]] == [str(rank) for rank in range(1, 10)]
     assert ranking[1] == [
@@ -80,9 +80,9 @@ def test_measured_phases_are_listed() -> None:
     assert "- backward: 371 ms \\[369 – 377 ms\\]" in text
 
 
-def test_a_long_ranking_is_cut_but_keeps_its_answers() -> None:
-    """A comment holds twenty options and the answers from further down; the rest is counted."""
+def test_a_long_ranking_is_cut_but_keeps_the_headline_options() -> None:
+    """Twenty options and the headline options below them are listed; the rest is counted."""
     options = tuple(option(rank=rank, usd=float(rank), hours=60.0 - rank) for rank in range(1, 51))
     text = render_markdown(recommendation(options=options, fastest_rank=50), as_of=TODAY)
     assert [row[0] for row in _tables(text)[0][1:]] == [*map(str, range(1, 21)), "50"]
-    assert "29 more are in the JSON" in text
+    assert "29 more are in the JSON output" in text

@@ -29,12 +29,14 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert value in text
 
 
-def test_a_narrow_terminal_says_what_it_hides() -> None:
+def test_a_narrow_terminal_lists_the_columns_left_out() -> None:
     """Memory and what bounds the step are left out of a narrow table, and the legend says so."""
-    assert "need a wider terminal" in " ".join(
+    assert "are shown from 100 columns on" in " ".join(
         render_terminal(recommendation(), as_of=TODAY, width=80).split()
     )
-    assert "need a wider terminal" not in " ".join(render_terminal(recommendation(), as_of=TODAY).split())
+    assert "are shown from 100 columns on" not in " ".join(
+        render_terminal(recommendation(), as_of=TODAY).split()
+    )
 
 
 def test_hostile_names_leave_no_control_byte() -> None:
@@ -83,7 +85,7 @@ def _printed() -> str:
 
 
 def test_an_ascii_terminal_gets_replacements_not_an_error() -> None:
-    """Names that the stream cannot encode are replaced; our own words need nothing but ASCII."""
+    """Characters that the stream cannot encode are replaced; our own text is ASCII."""
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     print_terminal(recommendation(options=(option(instance_type="名前"),)), as_of=TODAY, file=out)
@@ -92,17 +94,17 @@ def test_an_ascii_terminal_gets_replacements_not_an_error() -> None:
     assert render_terminal(recommendation(), profile=profile(measured=measured_step()), as_of=TODAY).isascii()
 
 
-def test_a_long_ranking_is_cut_but_keeps_its_answers() -> None:
+def test_a_long_ranking_is_cut_but_keeps_the_headline_options() -> None:
     """Ten options are printed, and the fastest from further down; how many more there are is said."""
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 26))
     text = render_terminal(recommendation(options=options, fastest_rank=25), as_of=TODAY)
     ranks = [line.split()[0] for line in text.splitlines() if line[:2].strip().isdigit() and " x g6" in line]
     assert ranks[:11] == [*map(str, range(1, 11)), "25"]
-    assert "14 more are in the report's page and JSON" in " ".join(text.split())
+    assert "14 more are in the HTML page and the JSON output" in " ".join(text.split())
 
 
-def test_chances_stand_with_the_dollars() -> None:
-    """With a budget or deadline every option says how sure it is to keep them."""
-    assert "97 % sure" in render_terminal(
+def test_the_probability_is_shown_with_the_cost() -> None:
+    """With a budget or deadline every option has the probability of keeping it."""
+    assert "within limits: 97 %" in render_terminal(
         recommendation(options=(option(probability_within=0.97),)), as_of=TODAY
     )

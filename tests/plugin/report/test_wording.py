@@ -1,4 +1,4 @@
-"""Numbers, dates and ages as people read them."""
+"""Numbers, names, dates and ages as text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from builders.recommendations import interval as make_interval
 from builders.recommendations import option
 from trainfare.report.price_age import PriceDate, price_age, price_ages
 from trainfare.report.wording import (
-    cloud_words,
-    count_words,
     duration,
-    hardware_words,
+    hardware_label,
     interval,
     percent,
+    short_count,
     usd,
 )
+from trainfare_core.clouds import service_label
 
 TODAY = date(2026, 11, 24)
 NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -30,7 +30,7 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
     [(0.0, "$0"), (1e-12, "under $0.000000001"), (0.000123, "$0.00012"), (0.0314, "$0.031"), (0.42, "$0.42"), (12.4, "$12.40"),
      (99.99, "$99.99"), (99.996, "$100"), (412.35, "$412"), (1_234_567.0, "$1,234,567")],
 )  # fmt: skip
-def test_dollars_are_as_exact_as_they_are_useful(amount: float, shown: str) -> None:
+def test_rounding_of_dollars(amount: float, shown: str) -> None:
     """Cents up to a hundred dollars, whole dollars above, two significant figures below ten cents."""
     assert usd(amount) == shown
 
@@ -38,7 +38,7 @@ def test_dollars_are_as_exact_as_they_are_useful(amount: float, shown: str) -> N
 @settings(deadline=None)
 @given(st.floats(min_value=1e-9, max_value=1e9))
 def test_a_dollar_amount_reads_back_within_its_rounding(amount: float) -> None:
-    """What is shown is within 6 % of what was meant, and something never reads as nothing."""
+    """The shown amount is within 6 % of the real one, and no positive amount is shown as 0."""
     assert float(usd(amount).strip("$").replace(",", "")) == pytest.approx(amount, rel=0.06)
 
 
@@ -65,16 +65,16 @@ def test_intervals_name_their_unit_once() -> None:
     [(0.0, "0 %"), (0.001, "<1 %"), (0.305, "30 %"), (0.9993, "99.9 %"), (0.99999, "99.9 %"), (1.0, "100 %")],
 )
 def test_percentages_never_round_to_all_or_nothing(share: float, shown: str) -> None:
-    """Nearly everything is not 100 %, and something is not 0 %."""
+    """A share just below 1 is not shown as 100 %, and one just above 0 not as 0 %."""
     assert percent(share) == shown
 
 
 def test_counts_and_names_in_words() -> None:
     """Large counts get a prefix, known clouds their names, unknown ones keep theirs, fractions show."""
-    assert [count_words(count) for count in (7, 124_475_904, 7_010_000_000)] == ["7", "124 M", "7.01 B"]
-    assert cloud_words("aws", "sagemaker") == "AWS SageMaker"
-    assert cloud_words("lambda", "lambda") == "lambda"
-    assert hardware_words(option(accelerator_count=0.25)) == "0.25 × L4-24GB"
+    assert [short_count(count) for count in (7, 124_475_904, 7_010_000_000)] == ["7", "124 M", "7.01 B"]
+    assert service_label("aws", "sagemaker") == "AWS SageMaker"
+    assert service_label("lambda", "lambda") == "lambda"
+    assert hardware_label(option(accelerator_count=0.25)) == "0.25 × L4-24GB"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_counts_and_names_in_words() -> None:
      ("2026-07-20T10:00:00Z", "127 days old", True), ("2026-13", "age unknown", True), ("soon", "age unknown", True),
      ("٢٠٢٦-07-20", "age unknown", True)],
 )  # fmt: skip
-def test_a_price_is_as_old_as_its_date_can_prove(observed_on: str, text: str, stale: bool) -> None:
-    """A month is its whole span and its older end decides; what cannot be told is stale, never fresh."""
+def test_age_of_a_date(observed_on: str, text: str, stale: bool) -> None:
+    """A month counts as a range whose older end decides; an unreadable date is stale."""
     age = price_age(PriceDate(observed_on), TODAY)
     assert (age.text, age.stale) == (text, stale)
 
@@ -97,14 +97,14 @@ def test_a_price_is_as_old_as_its_date_can_prove(observed_on: str, text: str, st
      (24, "on_demand", "24 hours old", False), (24.5, "on_demand", "24 hours old", True), (47, "reserved_1y", "47 hours old", True),
      (48, "spot", "2 days old", True), (-0.5, "spot", "less than 1 hour old", False), (-2, "on_demand", "dated after 2026-11-24", True)],
 )  # fmt: skip
-def test_a_fetched_price_is_as_old_as_its_fetch(hours: float, option: str, text: str, stale: bool) -> None:
+def test_age_of_a_fetched_price(hours: float, option: str, text: str, stale: bool) -> None:
     """24 hours on demand, 1 hour spot; a fetch from the future is never fresh."""
     fetched = (NOON - timedelta(hours=hours)).isoformat()
     age = price_age(PriceDate("2020-01-01", fetched, option), NOON)
     assert (age.text, age.stale) == (text, stale)
 
 
-def test_a_date_alone_proves_no_spot_price_and_a_contract_needs_no_proof() -> None:
+def test_a_spot_price_with_only_a_date_is_stale_and_a_contract_is_not() -> None:
     """Today's date may be 23 hours ago; a negotiated rate of last year still holds."""
     assert price_age(PriceDate("2026-11-24", None, "spot"), NOON).stale
     assert not price_age(PriceDate("2025-01-01", by_contract=True), NOON).stale
@@ -123,9 +123,9 @@ def test_ages_are_never_negative_and_old_is_never_fresh(observed: date, as_of: d
 
 def test_many_dates_become_one_phrase() -> None:
     """One date is one age; several are the oldest and the newest."""
-    assert price_ages(frozenset({PriceDate("2026-07-20")}), TODAY) == "prices from 2026-07-20, 127 days old"
+    assert price_ages(frozenset({PriceDate("2026-07-20")}), TODAY) == "prices of 2026-07-20, 127 days old"
     dates = {PriceDate("2026-11-20"), PriceDate("2026-03"), PriceDate("2026-07-20")}
     both = price_ages(frozenset(dates), TODAY)
-    assert both == "prices from 2026-03 (8 months old) to 2026-11-20 (4 days old)"
+    assert both == "prices of 2026-03 (8 months old) to 2026-11-20 (4 days old)"
     fetched = price_ages(frozenset({*dates, PriceDate("2025-06-05", "2026-11-24T09:00:00Z")}), NOON)
-    assert fetched == "prices from 2026-03 (8 months old) to 2026-11-24 (3 hours old)"
+    assert fetched == "prices of 2026-03 (8 months old) to 2026-11-24 (3 hours old)"

@@ -18,12 +18,12 @@ from trainfare.report.charts.svg import (
 )
 from trainfare.report.escape import terminal_text
 from trainfare.report.rows import shown_unit
-from trainfare.report.wording import duration, machine_words
+from trainfare.report.wording import duration, machine_label
+from trainfare_core.clouds import CLOUDS
 from trainfare_core.recommendation import Interval, Option
 
 __all__ = ["cost_time_chart", "option_label"]
 
-_CLOUDS: Final = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _LOG_RATIO: Final = 8.0
 """Axes are logarithmic from this ratio of largest to smallest; below it a linear axis still separates the points."""
@@ -99,15 +99,15 @@ def _scale(axes: Axes, which: str, values: Sequence[Interval]) -> None:
 
 
 def _draw_points(axes: Axes, options: Sequence[Option]) -> None:
-    """Draw each option with its intervals, those on the front stronger; clouds we do not know come after ours."""
-    others = sorted({option.provider for option in options} - set(_CLOUDS))
+    """Draw each option with its intervals, stronger where it is on the front; other clouds follow `CLOUDS`."""
+    others = sorted({option.provider for option in options} - set(CLOUDS))
     styles: dict[str, tuple[str, str]] = {}
-    for index, name in enumerate([*_CLOUDS, *others]):
+    for index, name in enumerate([*CLOUDS, *others]):
         place = min(index, len(_MARKERS) - 1)
         styles[name] = (COLOURS[f"cloud-{place + 1}"], _MARKERS[place])
         if any(option.provider == name for option in options):
             # matplotlib leaves labels with a leading underscore out of the legend
-            label = _CLOUDS.get(name) or short(terminal_text(name).lstrip("_") or "?")
+            label = CLOUDS[name].label if name in CLOUDS else short(terminal_text(name).lstrip("_") or "?")
             axes.plot([], [], styles[name][1], color=styles[name][0], label=label)
     if any(option.needs_porting for option in options):
         axes.plot([], [], "o", color=COLOURS["muted"], markerfacecolor="none", label="hollow: needs porting")
@@ -180,5 +180,5 @@ def _label(figure: Figure, axes: Axes, options: Sequence[Option], named: frozens
 
 def option_label(option: Option) -> str:
     """Return rank and machine, cut to the room a chart has, e.g. '#8 2 × p5.48xlarge'."""
-    machine = machine_words(option) if option.nodes > 1 else option.instance_type
+    machine = machine_label(option) if option.nodes > 1 else option.instance_type
     return short(f"#{option.rank} {terminal_text(machine)}")

@@ -10,13 +10,13 @@ from typing import Final
 
 from trainfare.report.facts import BookLine, book_line
 from trainfare.report.wording import (
-    count_words,
-    hardware_words,
+    hardware_label,
     interval,
-    machine_words,
+    machine_label,
     percent,
-    place_words,
-    purchase_words,
+    place_label,
+    purchase_label,
+    short_count,
     usd,
 )
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
@@ -116,17 +116,17 @@ def _row(line: StrategyLine, answer: StrategyAnswer) -> StrategyRow:
         cheapest=_chance(line.p_cheapest),
         within="" if line.p_within is None else percent(line.p_within),
         quality=_quality(line, answer),
-        machine="" if machine is None else machine_words(machine),
-        hardware="" if machine is None else hardware_words(machine),
+        machine="" if machine is None else machine_label(machine),
+        hardware="" if machine is None else hardware_label(machine),
         place=""
         if machine is None
-        else f"{place_words(machine)}, {purchase_words(machine.purchase_option)}, {usd(machine.usd_per_hour)}/h",
+        else f"{place_label(machine)}, {purchase_label(machine.purchase_option)}, {usd(machine.usd_per_hour)}/h",
         trained=""
         if traced is None
-        else f"{count_words(traced.trainable_parameters)} of {count_words(traced.parameters)}",
+        else f"{short_count(traced.trainable_parameters)} of {short_count(traced.parameters)}",
         work=""
         if traced is None or machine is None
-        else f"{count_words(traced.flops_per_sample)}FLOP a sample, {machine.memory_gib.mid:.3g} GiB a device",
+        else f"{short_count(traced.flops_per_sample)}FLOP a sample, {machine.memory_gib.mid:.3g} GiB a device",
         samples=_samples(line),
         evidence=_evidence(line, answer),
         knobs=line.knobs,
@@ -162,7 +162,7 @@ def _samples(line: StrategyLine) -> str:
         return "unknown"
     value = line.samples
     return (
-        f"{count_words(value.mid)} samples [{count_words(value.low_80)} – {count_words(value.high_80)}]: "
+        f"{short_count(value.mid)} samples [{short_count(value.low_80)} – {short_count(value.high_80)}]: "
         f"{line.samples_because}"
     )
 

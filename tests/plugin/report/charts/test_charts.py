@@ -1,4 +1,4 @@
-"""The charts, as SVG and as guests in the user's process."""
+"""The charts: their SVG, and that they leave the user's matplotlib unchanged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_scatter_names_the_front_the_clouds_and_the_axes() -> None:
 
 
 def test_every_option_has_its_point_and_both_intervals() -> None:
-    """One marker and two bars an option are drawn."""
+    """Each option has one marker and two interval bars."""
     svg = ET.fromstring(cost_time_chart(recommendation().options, per_1000_steps=False))
     markers = [
         group for group in svg.iter("g") if (group.get("id") or "").startswith("cost-time-LineCollection")
@@ -108,7 +108,7 @@ def test_odd_numbers_still_draw(numbers: tuple[float, float, float]) -> None:
     assert _texts(step_chart(options))
 
 
-def test_the_users_own_matplotlib_is_left_alone_and_not_obeyed() -> None:
+def test_the_users_matplotlib_settings_are_neither_changed_nor_used() -> None:
     """Their settings are the same afterwards, and do not change a byte of our chart."""
     options = recommendation().options
     before, chart = dict(mpl.rcParams), cost_time_chart(options, per_1000_steps=False)
@@ -119,7 +119,7 @@ def test_the_users_own_matplotlib_is_left_alone_and_not_obeyed() -> None:
         assert cost_time_chart(options, per_1000_steps=False) == chart
 
 
-def test_pyplot_and_backends_stay_out_of_the_process() -> None:
+def test_pyplot_is_not_imported() -> None:
     """Drawing loads no pyplot, which would choose a backend for the user."""
     script = (
         "import sys; from builders.recommendations import recommendation\n"
