@@ -50,7 +50,7 @@ MUTANTS = (
     ),
     Mutant(
         "checksum is not compared",
-        f"{PROVIDERS}/disk/seal.py",
+        f"{PROVIDERS}/disk/checked_parquet.py",
         "hasher.digest() != content[digest_at:end_at]",
         "False",
         "tests/faults/test_cache.py -k bit",

@@ -1,13 +1,13 @@
 """
-The conformance kit: does a price plug-in keep the contract, and are its prices credible?
+The conformance kit: checks that a price plug-in keeps the contract and that its prices are credible.
 
 In a test of your own distribution, the whole kit is one line:
 
     def test_conforms() -> None:
         assert_conforms(ExampleProvider)
 
-By hand: `python -m trainfare_providers.conformance package.module:Class`. The clouds of trainfare itself and its
-snapshot are held to `check_book` too (`tests/integrity/`).
+By hand: `python -m trainfare_providers.conformance package.module:Class`. `tests/integrity/` applies `check_book` to
+the snapshot and to the clouds of trainfare itself.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ __all__ = [
 ]
 
 MIN_SPOT_SHARE: Final = 0.99
+"""Share of machines and regions whose spot price must be at most the on-demand price. A chosen value."""
 USD_PER_ACCELERATOR_HOUR: Final = (0.005, 100.0)
-"""Outside this a price is a sentinel, another unit or another currency: the cheapest shared K80 and the dearest
-GB300 that anybody lists lie well within."""
+"""Outside this range a price is a sentinel, in another unit or in another currency. A chosen range: the snapshot's
+prices are between 0.05 and 40."""
 
-_ROUNDING: Final = 1e-4
+_ROUNDING: Final = 1e-4  # USD: some lists round to 4 decimals
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken promise: which rule, and what was seen."""
+    """One broken rule, and what was found."""
 
     rule: str
     detail: str
@@ -52,13 +53,13 @@ class Finding:
 
 def check_provider(make: Callable[[], Any]) -> tuple[Finding, ...]:
     """
-    Put a plug-in through the kit.
+    Apply the kit to a plug-in.
 
     Args:
         make: what its entry point names: a class or function that makes a `PriceProvider`.
 
     Returns:
-        what is wrong, in the order of the rules; nothing where it conforms.
+        the findings, in the order of the rules; none where it conforms.
     """
     made, first = _made(make)
     if isinstance(first, Finding):
@@ -95,9 +96,9 @@ def load_for_check(provider: Any, *, may_connect: bool = False) -> PriceBook | F
 
     Args:
         provider: a `PriceProvider`.
-        may_connect: the network is no fault, as for a book that a team shares.
+        may_connect: using the network is allowed, as for a team's shared book.
     """
-    with _Ear() as ear:
+    with _ConnectionWatch() as watch:
         try:
             book: object = provider.load()
         except PricesUnavailableError as error:
@@ -105,46 +106,46 @@ def load_for_check(provider: Any, *, may_connect: bool = False) -> PriceBook | F
         except Exception as error:  # noqa: BLE001 - foreign code under test
             text = f"load() raised {type(error).__name__}, and not PricesUnavailableError: {error}"
             return Finding("errors", text)
-    if ear.heard and not may_connect:
-        return Finding("offline", f"load() went out to the network ({ear.heard}): fetch apart from load")
+    if watch.event and not may_connect:
+        return Finding("offline", f"load() went out to the network ({watch.event}): fetch apart from load")
     if not isinstance(book, PriceBook):
         return Finding("contract", f"load() returned {type(book).__name__}, and not a PriceBook")
     return book
 
 
-class _Ear:
-    """Hears sockets being connected while it is open; an audit hook cannot be taken off again, so there is one."""
+class _ConnectionWatch:
+    """Notices network connections while it is open; an audit hook cannot be removed, so there is only one."""
 
-    heard: str = ""
-    _open: _Ear | None = None
+    event: str = ""
+    _open: _ConnectionWatch | None = None
     _hooked = False
 
-    def __enter__(self) -> _Ear:  # noqa: PYI034 - typing.Self is of Python 3.11
-        if not _Ear._hooked:
-            sys.addaudithook(_Ear._hear)
-            _Ear._hooked = True
-        _Ear._open = self
+    def __enter__(self) -> _ConnectionWatch:  # noqa: PYI034 - typing.Self is of Python 3.11
+        if not _ConnectionWatch._hooked:
+            sys.addaudithook(_ConnectionWatch._notice)
+            _ConnectionWatch._hooked = True
+        _ConnectionWatch._open = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        _Ear._open = None
+        _ConnectionWatch._open = None
 
     @staticmethod
-    def _hear(event: str, _arguments: tuple[Any, ...]) -> None:
-        if _Ear._open is not None and event in {"socket.connect", "socket.getaddrinfo"}:
-            _Ear._open.heard = event
+    def _notice(event: str, _arguments: tuple[Any, ...]) -> None:
+        if _ConnectionWatch._open is not None and event in {"socket.connect", "socket.getaddrinfo"}:
+            _ConnectionWatch._open.event = event
 
 
 def check_book(book: PriceBook) -> tuple[Finding, ...]:
     """
     Check a book's rows and counts.
 
-    Prices finite and positive, one a key, of a credible size; known accelerators with the maker's memory and
-    count; a source and a date each; spot at most on-demand for 99 % of the pairs; more accelerators never cheaper;
-    accepted + filtered + quarantined = read, and not degraded.
+    Prices are finite, positive, unique per key and of a credible size; accelerators are known, with the maker's memory
+    and count; every row has a source and a date; spot is at most on-demand for 99 % of the pairs; more accelerators are
+    never cheaper; accepted + filtered + quarantined = read, and no service is degraded.
     """
     frame = book.frame
-    found = [*_counts(book), *_births(frame), *_sizes(frame), *_unknown_accelerators(frame)]
+    found = [*_counts(book), *_provenance(frame), *_sizes(frame), *_unknown_accelerators(frame)]
     repeated = frame.height - frame.select(pl.struct(KEY_COLUMNS).n_unique()).item() if frame.height else 0
     if repeated:
         found.append(
@@ -161,7 +162,7 @@ def check_book(book: PriceBook) -> tuple[Finding, ...]:
 
 
 def spot_above_on_demand(book: PriceBook) -> tuple[int, int]:
-    """Return how many machines and regions have both prices, and in how many the best spot price is the dearer."""
+    """Return how many machines and regions have both prices, and in how many the best spot price is higher."""
     keys = ["provider", "service", "instance_type", "region"]
     best = book.frame.group_by(*keys, "purchase_option").agg(pl.col("usd_per_hour").min())
     spot = best.filter(pl.col("purchase_option") == "spot")
@@ -185,17 +186,17 @@ def _counts(book: PriceBook) -> list[Finding]:
     return found
 
 
-def _births(frame: pl.DataFrame) -> list[Finding]:
+def _provenance(frame: pl.DataFrame) -> list[Finding]:
     unstated = frame.filter(pl.col("source_class") == "unstated").height
     undated = frame.filter((pl.col("source_class") == "price_api") & pl.col("fetched_at").is_null()).height
     return [
         *(
-            [Finding("birth", f"{unstated:,} rows do not say what kind of source they have")]
+            [Finding("provenance", f"{unstated:,} rows do not say what kind of source they have")]
             if unstated
             else []
         ),
         *(
-            [Finding("birth", f"{undated:,} rows of a price API do not say when they were fetched")]
+            [Finding("provenance", f"{undated:,} rows of a price API do not say when they were fetched")]
             if undated
             else []
         ),

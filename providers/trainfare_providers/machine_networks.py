@@ -1,4 +1,4 @@
-"""How fast one machine talks to the next, as the clouds publish it (`data/networks.csv`, a source a row)."""
+"""Network rates between machines, as the clouds publish them (`data/networks.csv` names a source for each)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-`refresh`: ask one cloud for its prices, judge them, and keep them if they may replace the last good ones.
+`refresh`: fetch the prices of one cloud, check them, and store them if they may replace the last good ones.
 
-Whatever fails, the last good prices stay as they are, with the age they have.
+Whatever fails, the last good prices stay as they are, and so does their age.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PART: Final = ["purchase_option", "region"]
 @dataclass(frozen=True, slots=True)
 class FetchedRows:
     """
-    What one cloud service's price source gave: rows_read is rows + filtered + quarantined.
+    What a price source returned for one cloud service; rows read = rows + filtered + quarantined.
 
     Attributes:
         provider: cloud.
@@ -38,8 +38,8 @@ class FetchedRows:
         rows: the columns of `price_intake.BOOK_SCHEMA`; numbers may be decimal text; observed_on is the day the
             price took effect, sku the SKU or meter id, source a URL without secrets, fetched_at ISO 8601 UTC
             (blank: the time of the refresh), source_class "price_api".
-        filtered: source rows that the parser left out by rule.
-        quarantined: source rows that the parser could not read.
+        filtered: source rows that are out of scope, by rule.
+        quarantined: source rows that could not be read or trusted.
         notes: sentences for people, e.g. that spot prices need credentials and were left out.
     """
 
@@ -68,10 +68,13 @@ class LiveSource(Protocol):
 
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
-        Ask the cloud.
+        Fetch the prices.
+
+        Args:
+            http: the only way to make requests.
 
         Raises:
-            PricesUnavailableError: it did not answer; a part that needs credentials and has none is a note.
+            PricesUnavailableError: no answer; a part whose credentials are missing is a note instead.
         """
         ...
 
@@ -83,16 +86,16 @@ class LiveSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
     """
-    What became of one refresh.
+    The outcome of one refresh.
 
     Attributes:
         provider: name of the source.
-        refreshed: new prices are kept now; else the last good ones stay.
-        rows: prices kept now.
-        fetched_at: when the prices kept now were fetched; None where there are none.
-        intakes: what became of every row that this refresh read; of the last good one where it read nothing.
+        refreshed: new prices are stored; else the last good ones stay.
+        rows: prices stored now.
+        fetched_at: when those were fetched; None where there are none.
+        intakes: counts of every row that this refresh read; of the last good one where it read nothing.
         notes: sentences for people.
-        problem: what failed, or which service keeps its last good prices and why; None where nothing did.
+        problem: what failed, or which service keeps its last good prices and why; None where nothing failed.
     """
 
     provider: str
@@ -110,7 +113,7 @@ class RefreshResult:
 
 
 def load_last_good(name: str, cache: BookCache | None = None) -> PriceBook:
-    """Return the last good prices of a cloud from disk; an empty book, silently, where nothing was fetched."""
+    """Return the last good prices of a cloud from disk; an empty book, without a warning, where there are none."""
     cached = (cache or BookCache()).read(name)
     return PriceBook.empty() if cached is None else cached.book
 
@@ -124,49 +127,49 @@ def refresh(
     progress: Callable[[str], None] | None = None,
 ) -> RefreshResult:
     """
-    Fetch, judge, and replace the last good prices if the new ones may.
+    Fetch and check prices, and replace the last good ones if the new ones may.
 
     Args:
         source: a cloud.
         cache: where its last good prices are.
-        now: the time, with its zone; what is kept is dated by it.
-        http: the way out; None makes one with the source's own budget, and closes it.
-        progress: told in a few words what is being done.
+        now: an aware datetime; the stored prices are dated by it.
+        http: None makes a client with the source's own budget, and closes it.
+        progress: called with a few words on what is being done.
 
     Raises:
         MissingExtraError: a package that the source needs is not installed.
-        KeyboardInterrupt: Ctrl-C; nothing has changed.
+        KeyboardInterrupt: Ctrl-C; nothing has been stored.
     """
-    say = progress or _say_nothing
+    report = progress or _no_progress
     with cache.lock(source.name):
         last = cache.read(source.name)
-        say("asking for prices")
+        report("asking for prices")
         try:
             parts = _fetch(source, http)
-            say("checking what came")
-            gained = _judged(source.name, parts, last, cache, now)
+            report("checking them")
+            merged = _checked(source.name, parts, last, cache, now)
         except PricesUnavailableError as error:
             return _kept(source.name, last, str(error))
-        if not gained.replaced:
-            # A source that was not asked, for want of a key, says so in its notes and is no failure.
-            nothing = None if gained.notes else f"{source.name}: no price list came"
-            problem = gained.problem or nothing
-            return _kept(source.name, last, problem, gained.intakes, gained.notes)
-        say("keeping them")
+        if not merged.replaced:
+            # A source that was not asked because a key is missing says so in its notes; that is no failure.
+            nothing = None if merged.notes else f"{source.name}: no price list came"
+            problem = merged.problem or nothing
+            return _kept(source.name, last, problem, merged.intakes, merged.notes)
+        report("storing them")
         facts = BookFacts(
-            fetched_at=now, tool_version=__version__, intakes=gained.intakes, notes=gained.notes
+            fetched_at=now, tool_version=__version__, intakes=merged.intakes, notes=merged.notes
         )
-        if not cache.write(source.name, gained.rows, facts):
+        if not cache.write(source.name, merged.rows, facts):
             problem = f"{source.name}: the new prices could not be written to {cache.folder}"
-            return _kept(source.name, last, problem, gained.intakes, gained.notes)
+            return _kept(source.name, last, problem, merged.intakes, merged.notes)
         return RefreshResult(
-            source.name, True, gained.rows.height, now, gained.intakes, gained.notes, gained.problem
+            source.name, True, merged.rows.height, now, merged.intakes, merged.notes, merged.problem
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Gained:
-    """What there is after a fetch: new rows, and old ones where new ones did not come or may not replace them."""
+class _Merged:
+    """What to store after a fetch: new rows, and old ones where new ones are missing or may not replace them."""
 
     rows: pl.DataFrame
     intakes: tuple[Intake, ...]
@@ -182,21 +185,21 @@ def _fetch(source: LiveSource, http: HttpClient | None) -> tuple[FetchedRows, ..
         return source.fetch(own)
 
 
-def _judged(
+def _checked(
     name: str, parts: tuple[FetchedRows, ...], last: CachedBook | None, cache: BookCache, now: datetime
-) -> _Gained:
+) -> _Merged:
     if not parts:
         raise FetchError(name, "it gave no price list; update trainfare")
-    doubted = cache.read(f"{name}{_UNCONFIRMED}")
-    read = pl.concat([_whole(part, now) for part in parts], how="vertical")
+    unconfirmed = cache.read(f"{name}{_UNCONFIRMED}")
+    read = pl.concat([_as_text(part, now) for part in parts], how="vertical")
     judged = judge(
         read,
         last_good=None if last is None else last.book.frame,
         origin=name,
-        unconfirmed=None if doubted is None else doubted.book.frame,
+        unconfirmed=None if unconfirmed is None else unconfirmed.book.frame,
     )
-    _remember(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
-    intakes = _with_parsers_counts(name, judged.intakes, parts)
+    _store_unconfirmed(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
+    intakes = _with_parser_counts(name, judged.intakes, parts)
     notes = tuple(dict.fromkeys(note for one in parts for note in one.notes))
     old = judged.rows.head(0) if last is None else last.book.frame.select(judged.rows.columns)
     old_intakes = () if last is None else last.facts.intakes
@@ -204,8 +207,8 @@ def _judged(
     return _merged(judged.rows, asked, intakes, notes, old, old_intakes)
 
 
-def _remember(cache: BookCache, name: str, unconfirmed: pl.DataFrame, now: datetime) -> None:
-    """Keep what the next fetch can confirm."""
+def _store_unconfirmed(cache: BookCache, name: str, unconfirmed: pl.DataFrame, now: datetime) -> None:
+    """Store the rows that the next fetch can confirm."""
     if unconfirmed.is_empty():
         cache.discard(name)
         return
@@ -220,16 +223,16 @@ def _merged(
     notes: tuple[str, ...],
     old: pl.DataFrame,
     old_intakes: tuple[Intake, ...],
-) -> _Gained:
+) -> _Merged:
     """
-    Put new rows in place of old ones, service by service, where they may.
+    Replace old rows by new ones, service by service, where the new ones may.
 
-    A part (service, purchase option, region) that was not asked this time keeps its old prices, with their date.
+    A part (service, purchase option, region) that was not asked for this time keeps its old prices and their date.
     """
     rows: list[pl.DataFrame] = []
     counts: list[Intake] = []
     problems: list[str] = []
-    said = list(notes)
+    all_notes = list(notes)
     replaced = False
     before = {(one.provider, one.service): one for one in old_intakes}
     for intake in intakes:
@@ -250,24 +253,28 @@ def _merged(
             replace(intake, rows_read=intake.rows_read + left.height, accepted=intake.accepted + left.height)
         )
         if left.height:
-            said.append(f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date")
+            all_notes.append(
+                f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date"
+            )
     read = {(one.provider, one.service) for one in intakes if one.rows_read}
     for key, one in sorted(before.items()):
         if key not in read:
             rows.append(_of_service(old, *key))
             counts.append(one)
-            said.append(f"{'/'.join(key)}: was not asked for now and keeps its prices and their date")
+            all_notes.append(f"{'/'.join(key)}: was not asked for now and keeps its prices and their date")
     together = pl.concat(rows) if rows else new
-    return _Gained(together, tuple(counts), tuple(dict.fromkeys(said)), "; ".join(problems) or None, replaced)
+    return _Merged(
+        together, tuple(counts), tuple(dict.fromkeys(all_notes)), "; ".join(problems) or None, replaced
+    )
 
 
 def _of_service(frame: pl.DataFrame, provider: str, service: str) -> pl.DataFrame:
     return frame.filter((pl.col("provider") == provider) & (pl.col("service") == service))
 
 
-def _whole(part: FetchedRows, now: datetime) -> pl.DataFrame:
-    """Return the rows as text in every column, dated where they are not, so that they can be put together."""
-    if part.rows.is_empty():  # a column-less frame would select as one row of blanks
+def _as_text(part: FetchedRows, now: datetime) -> pl.DataFrame:
+    """Return the rows as text in every column, with a fetch time in each, so that parts can be concatenated."""
+    if part.rows.is_empty():  # selecting from a frame without columns would give one row of blanks
         text = {name: pl.Boolean if kind is pl.Boolean else pl.String for name, kind in BOOK_SCHEMA.items()}
         return pl.DataFrame(schema=text)
     stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -281,10 +288,10 @@ def _whole(part: FetchedRows, now: datetime) -> pl.DataFrame:
     return part.rows.select(columns)
 
 
-def _with_parsers_counts(
+def _with_parser_counts(
     name: str, intakes: tuple[Intake, ...], parts: tuple[FetchedRows, ...]
 ) -> tuple[Intake, ...]:
-    """Add what the parsers left out and could not read to what became of the rows they gave."""
+    """Add the parsers' own counts of filtered and quarantined rows to the counts of the checks."""
     found = {(one.provider, one.service): one for one in intakes}
     for part in parts:
         key = (part.provider, part.service)
@@ -320,5 +327,5 @@ def _kept(
     )
 
 
-def _say_nothing(_: str) -> None:
-    """Nobody watches."""
+def _no_progress(_: str) -> None:
+    """The default: progress is not shown."""

@@ -1,8 +1,8 @@
 """
-What a price must pass beyond `price_intake.accept_rows`, and when a refresh may replace the last good prices.
+Checks of prices beside each other, and the rule by which a refresh may replace the last good prices.
 
-`accept_rows` looks at a row by itself; the rules here look at it beside others: the same machine on demand, the
-smaller machine with the same accelerator, what the accelerator's maker says, and the last good prices.
+`prices.intake.accept_rows` looks at each row alone. The checks here compare it with the same machine on demand, with
+smaller machines of the same accelerator, with the maker's data sheet, and with the last good prices.
 """
 
 from __future__ import annotations
@@ -20,18 +20,25 @@ from trainfare_core.prices.intake import KEY_COLUMNS, Intake, Tally, accept_rows
 __all__ = ["MAX_JUMP", "Judged", "judge", "why_not_replaced"]
 
 MAX_JUMP: Final = 5.0
-"""A price that moves by more than this factor is believed when a second fetch says the same."""
+"""A price that moves by more than this factor is accepted only when a second fetch confirms it.
 
-_SAME_AGAIN: Final = 1.5
-"""A second fetch says the same when the two prices are within this factor: spot prices move by the hour."""
+A chosen value, above true cuts: AWS cut the p5's price by a factor of 1.8 in 2025-06."""
 
-_MEMORY_TOLERANCE: Final = (
-    0.10  # A10G and B200 report 1-7 % less than they are sold with; Trainium2's 5 times more is wrong
-)
-_ROUNDING: Final = 1e-4  # some lists round to 4 decimals
+_CONFIRMED_WITHIN: Final = 1.5
+"""A second fetch confirms a price within this factor. A chosen value: spot prices move by the hour."""
+
+_MEMORY_TOLERANCE: Final = 0.10
+"""A10G and B200 report 1-7 % less than they are sold with; the five times too much of Trainium2 is an error."""
+
+_ROUNDING: Final = 1e-4
+"""USD: some lists round to 4 decimals."""
+
 _MIN_ROWS_KEPT: Final = 0.5
+"""A list that loses more than half of its rows is taken for incomplete. A chosen value."""
+
 _MAX_FACTOR: Final = 10.0
 _MIN_WITHIN_FACTOR: Final = 0.95
+"""More than 5 % of the prices moving tenfold is taken for a change of unit or currency. Both are chosen values."""
 
 _MACHINE: Final = ("provider", "service", "instance_type", "region")
 _WHY: Final = "_why"
@@ -50,11 +57,11 @@ RESHAPED: Final = "accelerators of the machine changed since the last fetch; a s
 @dataclass(frozen=True, slots=True)
 class Judged:
     """
-    What became of the rows.
+    The result of `judge`.
 
     Attributes:
         rows: accepted, with the columns of `BOOK_SCHEMA`.
-        intakes: what became of every row, per cloud service.
+        intakes: counts of every row, per cloud service.
         unconfirmed: those of the quarantined rows that the next fetch can confirm.
     """
 
@@ -71,24 +78,24 @@ def judge(
     unconfirmed: pl.DataFrame | None = None,
 ) -> Judged:
     """
-    Judge rows that were just read.
+    Check rows that were just read.
 
     Args:
         rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text.
         last_good: the prices they would replace.
         origin: name of the provider.
-        unconfirmed: rows that the fetch before this one gave and that were not believed.
+        unconfirmed: rows of the fetch before this one that await confirmation.
 
     Raises:
         PricesUnavailableError: a required column is missing.
     """
     accepted, intakes = accept_rows(rows, origin=origin)
     known = accepted.head(0) if last_good is None else last_good.select(accepted.columns)
-    seen = accepted.head(0) if unconfirmed is None else unconfirmed.select(accepted.columns)
+    previous = accepted.head(0) if unconfirmed is None else unconfirmed.select(accepted.columns)
     judged = accepted.with_columns(pl.lit(None, dtype=pl.String).alias(_WHY))
     judged = _two_shapes(_wrong_count(_wrong_memory(judged)))
-    judged = _changed(judged, known, seen)
-    # These two compare with other rows: what is refused already must not speak against them.
+    judged = _changed(judged, known, previous)
+    # These two compare rows with each other, so rows that are refused already are left out of them.
     judged = _more_for_less(_above_on_demand(judged, known))
     judged = judged.sort(list(KEY_COLUMNS))
     refused = judged.filter(pl.col(_WHY).is_not_null())
@@ -119,7 +126,7 @@ def why_not_replaced(new: pl.DataFrame, old: pl.DataFrame) -> str | None:
 
 
 def _mark(rows: pl.DataFrame, wrong: pl.Expr, why: str) -> pl.DataFrame:
-    """Give the reason to rows that have none yet."""
+    """Set the reason of the rows that are wrong and have none yet."""
     return rows.with_columns(
         pl.when(pl.col(_WHY).is_null() & wrong.fill_null(value=False))
         .then(pl.lit(why))
@@ -129,14 +136,14 @@ def _mark(rows: pl.DataFrame, wrong: pl.Expr, why: str) -> pl.DataFrame:
 
 
 def _wrong_memory(rows: pl.DataFrame) -> pl.DataFrame:
-    said = pl.DataFrame(
+    stated = pl.DataFrame(
         {
             "accelerator": [one.name for one in accelerators()],
-            "_said": [one.memory_bytes / 2**30 for one in accelerators()],
+            "_stated": [one.memory_bytes / 2**30 for one in accelerators()],
         }
     )
-    off = (pl.col("accelerator_memory_gib") / pl.col("_said") - 1).abs() > _MEMORY_TOLERANCE
-    return _mark(rows.join(said, on="accelerator", how="left"), off, MEMORY).drop("_said")
+    off = (pl.col("accelerator_memory_gib") / pl.col("_stated") - 1).abs() > _MEMORY_TOLERANCE
+    return _mark(rows.join(stated, on="accelerator", how="left"), off, MEMORY).drop("_stated")
 
 
 def _wrong_count(rows: pl.DataFrame) -> pl.DataFrame:
@@ -145,7 +152,7 @@ def _wrong_count(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _two_shapes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of a machine with two shapes the rarer is refused; where no shape is the commonest, all are."""
+    """Refuse the rarer shape of a machine that has two; where both are equally frequent, refuse both."""
     machine = ["provider", "instance_type"]
     shape = [*machine, "accelerator", "accelerator_count"]
     counts = rows.filter(pl.col(_WHY).is_null()).group_by(shape).agg(pl.len().alias("_rows"))
@@ -156,18 +163,18 @@ def _two_shapes(rows: pl.DataFrame) -> pl.DataFrame:
     return _mark(marked, pl.col("_right").is_null(), TWO_SHAPES).drop("_right")
 
 
-def _changed(rows: pl.DataFrame, known: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
-    """Refuse what moved too far from the last good prices, unless the fetch before said the same."""
+def _changed(rows: pl.DataFrame, known: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
+    """Refuse a price too far from the last good one, unless the previous fetch confirms it."""
     shape = ["accelerator", "accelerator_count"]
     beside = rows
-    for frame, end in ((known, "_last"), (seen, "_seen")):
+    for frame, end in ((known, "_last"), (previous, "_previous")):
         facts = frame.select(*KEY_COLUMNS, *shape, "usd_per_hour").unique(subset=KEY_COLUMNS, keep="any")
         facts = facts.rename({name: name + end for name in (*shape, "usd_per_hour")})
         beside = beside.join(facts, on=list(KEY_COLUMNS), how="left", nulls_equal=True)
     confirmed = (
-        _within("usd_per_hour_seen", _SAME_AGAIN)
-        & (pl.col("accelerator_seen") == pl.col("accelerator"))
-        & (pl.col("accelerator_count_seen") == pl.col("accelerator_count"))
+        _within("usd_per_hour_previous", _CONFIRMED_WITHIN)
+        & (pl.col("accelerator_previous") == pl.col("accelerator"))
+        & (pl.col("accelerator_count_previous") == pl.col("accelerator_count"))
     ).fill_null(value=False)
     reshaped = (pl.col("accelerator_last") != pl.col("accelerator")) | (
         pl.col("accelerator_count_last") != pl.col("accelerator_count")
@@ -181,7 +188,7 @@ def _within(other: str, factor: float) -> pl.Expr:
 
 
 def _above_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Compare spot with on demand of the same fetch; where that has none, of the last good prices."""
+    """Refuse a spot price above the on-demand price of the same fetch, or else of the last good prices."""
     found: list[pl.DataFrame] = []
     for frame in (rows.filter(pl.col(_WHY).is_null()), known):
         on_demand = frame.filter(pl.col("purchase_option") == "on_demand")
@@ -199,8 +206,8 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
     """
     Refuse a price below that of a machine with fewer of the same accelerator and no more of anything else.
 
-    Spot is left out: its markets do not know each other. One of the two prices is wrong and it cannot be
-    said which, so neither is believed.
+    Spot is left out: its markets are independent. One of the two prices is wrong, and nothing says which, so both
+    are refused.
     """
     place = ["provider", "service", "region", "zone", "purchase_option", "accelerator"]
     size = ["accelerator_count", "vcpus", "memory_gib", "usd_per_hour"]
@@ -223,7 +230,7 @@ def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _moved(intakes: Sequence[Intake], refused: pl.DataFrame) -> tuple[Intake, ...]:
-    """Return the intakes with the refused rows counted as quarantined instead of accepted."""
+    """Return the counts with the refused rows as quarantined instead of accepted."""
     tallies: dict[tuple[str, str], list[Tally]] = defaultdict(list)
     groups = refused.group_by("provider", "service", _WHY).len().sort("provider", "service", _WHY)
     for provider, service, why, rows in groups.iter_rows():

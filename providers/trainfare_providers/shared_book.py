@@ -1,9 +1,9 @@
 """
-A team's price book: Parquet files that somebody refreshes and many read, by URL.
+A team's price book: Parquet files at a URL, refreshed by one person or job and read by many.
 
 `TRAINFARE_PRICE_BOOK` names a file, a folder or a pattern: `s3://`, `gs://`, `abfss://`, or a path. Price files of
-`trainfare prices update` can be copied there as they are. Credentials are those of the cloud's own environment
-variables and files.
+`trainfare prices update` can be copied there unchanged. Credentials come from the
+cloud's own environment variables and files.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _log = logging.getLogger("trainfare")
 
 class SharedBook:
     """
-    The prices that `TRAINFARE_PRICE_BOOK` names; a `PriceProvider`, empty where the variable is not set.
+    The `PriceProvider` of the files that `TRAINFARE_PRICE_BOOK` names; empty where the variable is not set.
 
-    Every row is checked like any other. Where the book cannot be reached, the copy of the last time is used, with the
-    dates its prices have, and a warning.
+    Every row is checked like any other. Where the book cannot be reached, the copy of the last read is used, with its
+    own dates and a warning.
 
     Args:
         url: None takes the variable.
         cache: where the copy is kept.
-        limit_s: seconds to wait for the storage.
+        limit_s: seconds to wait for the storage; 10 s is a chosen default, since a ranking waits for it.
         now: the time, to date the copy.
     """
 
@@ -94,7 +94,7 @@ class SharedBook:
 
 
 def _address(url: str) -> tuple[str, bool]:
-    """Return what polars reads, and whether it is in a cloud."""
+    """Return the address for polars, and whether it is in a cloud."""
     scheme = urlsplit(url).scheme.lower() if "://" in url else ""
     if scheme in _SCHEMES:
         return url if _ends_with_files(url) else f"{url.rstrip('/')}/*.parquet", True
@@ -110,7 +110,7 @@ def _ends_with_files(url: str) -> bool:
 
 
 def _read(where: str, *, shown: str) -> pl.DataFrame:
-    """Read the columns of ours that are there."""
+    """Read the rows."""
     reason = "nothing is there"
     try:
         return pl.read_parquet(where)
@@ -118,12 +118,12 @@ def _read(where: str, *, shown: str) -> pl.DataFrame:
         pass
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = f"it cannot be read ({type(error).__name__})"
-    # Raised out here: the text of that error may quote a signed address.
+    # Raised outside the handler: the text of the caught error may quote a signed URL.
     raise PricesUnavailableError(f"{BOOK_VARIABLE}: {shown}: {reason}; check the address and the credentials")
 
 
 def _book(rows: pl.DataFrame) -> PriceBook:
-    """Check rows; each cloud's have the cloud as their origin, as if it had been asked from here."""
+    """Check the rows; the origin of each is its cloud, as if it had been fetched here."""
     if "provider" not in rows.columns:
         raise PricesUnavailableError(f"{BOOK_VARIABLE}: not a price table, it has no column provider")
     ours = rows.select([name for name in BOOK_SCHEMA if name in rows.columns])

@@ -1,4 +1,4 @@
-"""Fetch the price lists of several clouds: the answer of `trainfare prices update`."""
+"""Fetch the price lists of several clouds, for `trainfare prices update`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Say = Callable[[str, str], None]
 
 
 class ServiceUpdate(Record):
-    """What became of the rows that one cloud service gave."""
+    """Counts of the rows of one cloud service."""
 
     service: str
     rows_read: int
@@ -37,7 +37,7 @@ class ServiceUpdate(Record):
 
 
 class CloudUpdate(Record):
-    """What became of one cloud."""
+    """The outcome of one cloud's refresh."""
 
     provider: str
     refreshed: bool = Field(description="new prices are kept now; else the last good ones stay")
@@ -50,7 +50,7 @@ class CloudUpdate(Record):
 
 
 class PricesUpdate(Document):
-    """The answer of `prices update`, clouds by name."""
+    """The result of `prices update`, clouds by name."""
 
     schema_version: Literal[1] = 1
     tool_version: str
@@ -61,7 +61,7 @@ def live_sources(
     wanted: Iterable[str] | None, entries: Iterable[ProviderEntry] | None = None
 ) -> list[tuple[str, LiveSource | str]]:
     """
-    Return the plug-ins whose prices can be fetched, by name; one that cannot be loaded comes as what is wrong.
+    Return the plug-ins whose prices can be fetched, by name; for one that cannot be loaded, a sentence that says why.
 
     Args:
         wanted: names; None is all.
@@ -91,7 +91,7 @@ def live_sources(
 
 
 def _made(entry: ProviderEntry) -> object:
-    """Return what a plug-in makes, or a sentence on why it makes nothing."""
+    """Return the provider that a plug-in makes, or a sentence that says why there is none."""
     try:
         return entry.load()()
     except TrainfareError as error:
@@ -112,13 +112,13 @@ def update_clouds(
     clock: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc),
 ) -> PricesUpdate:
     """
-    Refresh clouds side by side; none can hold up or harm another.
+    Refresh clouds in parallel; a slow or failing one does not affect the others.
 
     Args:
         sources: what `live_sources` returned.
         cache: where their last good prices are.
-        say: told the cloud and what is being done, from several threads.
-        clock: dates what is kept.
+        say: called from several threads with the cloud and what is being done.
+        clock: dates the stored prices.
     """
     stop = threading.Event()
 
@@ -157,10 +157,10 @@ def _refreshed(
 
     with HttpClient(source.name, budget_s=source.budget_s, cancelled=stop.is_set) as http:
         result = refresh(source, cache=cache, now=now, http=http, progress=progress)
-    return _told(name, result)
+    return _outcome(name, result)
 
 
-def _told(name: str, result: RefreshResult) -> CloudUpdate:
+def _outcome(name: str, result: RefreshResult) -> CloudUpdate:
     return CloudUpdate(
         provider=name,
         refreshed=result.refreshed,

@@ -23,8 +23,8 @@ from pathlib import Path
 from builders.offers import book_of, offer_row
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.disk.checked_parquet import DamagedFileError, checked, with_checksum
 from trainfare_providers.disk.files import read_own_file, replace_file
-from trainfare_providers.disk.seal import SealError, opened, sealed
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
 MOMENTS = 200
@@ -42,10 +42,10 @@ def facts(prices: PriceBook) -> BookFacts:
 
 
 def kill(folder: Path) -> dict[str, int]:
-    """Sealed bytes only: a process that has started polars' threads may not fork."""
+    """Bytes with a checksum only: a process that has started polars' threads may not fork."""
     path = folder / "aws.parquet"
     contents = [
-        sealed(
+        with_checksum(
             b"PAR1" + bytes([letter]) * size + (0).to_bytes(4, "little") + b"PAR1", BookFacts(fetched_at=NOW)
         )
         for letter, size in ((65, 300_000), (66, 900_000))
@@ -63,8 +63,8 @@ def kill(folder: Path) -> dict[str, int]:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         try:
-            opened(read_own_file(path, 10**7))
-        except (SealError, OSError):
+            checked(read_own_file(path, 10**7))
+        except (DamagedFileError, OSError):
             damaged += 1
     return {"damaged": damaged, "left": len(list(folder.glob("*.tmp")))}
 

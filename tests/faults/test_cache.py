@@ -20,7 +20,7 @@ import pytest
 from builders.offers import book_of, offer_row, small_market
 from trainfare_core.errors import InputError
 from trainfare_core.prices.intake import Intake, Tally
-from trainfare_providers.disk import seal
+from trainfare_providers.disk import checked_parquet
 from trainfare_providers.disk.cache import CACHE_VARIABLE, BookCache, BookFacts, default_folder
 from trainfare_providers.refresh import load_last_good
 
@@ -135,20 +135,20 @@ def newer_facts(path: Path) -> None:
     class Later(BookFacts):
         mood: str = "good"
 
-    path.write_bytes(seal.sealed(path.read_bytes(), Later(fetched_at=NOW)))
+    path.write_bytes(checked_parquet.with_checksum(path.read_bytes(), Later(fetched_at=NOW)))
 
 
 def other_rows(path: Path) -> None:
-    """Sealed by us, but the rows are no prices."""
+    """The checksum is right, but the rows are no prices."""
     pl.DataFrame({"a": [1]}).write_parquet(path)
-    path.write_bytes(seal.sealed(path.read_bytes(), BookFacts(fetched_at=NOW)))
+    path.write_bytes(checked_parquet.with_checksum(path.read_bytes(), BookFacts(fetched_at=NOW)))
 
 
 def bad_price(path: Path) -> None:
-    """Sealed by us, but a price is NaN."""
+    """The checksum is right, but a price is NaN."""
     rows = pl.read_parquet(path).with_columns(pl.lit(float("nan")).alias("usd_per_hour"))
     rows.write_parquet(path)
-    path.write_bytes(seal.sealed(path.read_bytes(), BookFacts(fetched_at=NOW)))
+    path.write_bytes(checked_parquet.with_checksum(path.read_bytes(), BookFacts(fetched_at=NOW)))
 
 
 def folder_in_place(path: Path) -> None:
@@ -180,7 +180,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "bytes after it": (damaged(lambda content: content + b"x"), "not a whole Parquet file"),
     "hole of zeros": (damaged(lambda c: c[:99] + bytes(200) + c[299:]), "checksum is wrong"),
     "text": (damaged(lambda _: b"<html>not found</html>"), "not a whole Parquet file"),
-    "no seal": (lambda path: pl.DataFrame({"a": [1]}).write_parquet(path), "no seal"),
+    "no checksum": (lambda path: pl.DataFrame({"a": [1]}).write_parquet(path), "not written by trainfare"),
     **{
         f"bit flipped at {part}": (flipped(part), "")
         for part in (0.0, 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -221,12 +221,12 @@ def test_damage_is_a_miss_with_one_warning(
 
 
 def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
-    """The checksum covers rows, facts, seal and footer alike."""
+    """The checksum covers rows, facts, mark and footer alike."""
     fill(BookCache(tmp_path))
     content = (tmp_path / "aws.parquet").read_bytes()
     for at in range(0, len(content), 7):
-        with pytest.raises(seal.SealError):
-            seal.opened(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+        with pytest.raises(checked_parquet.DamagedFileError):
+            checked_parquet.checked(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
 
 
 def test_folder_that_is_a_file_and_path_that_is_too_long(
@@ -239,7 +239,7 @@ def test_folder_that_is_a_file_and_path_that_is_too_long(
         cache = BookCache(folder)
         book = book_of(offer_row(), origin="aws")
         assert not cache.write("aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
-        assert "could not be kept" in caplog.text
+        assert "could not be stored" in caplog.text
         assert cache.read("aws") is None
         with cache.lock("aws"):
             pass
@@ -250,7 +250,7 @@ def test_read_only_folder_still_answers(open_folder: Path) -> None:
     """What cannot be written can be read, and no lock is needed for it."""
     found = run("readonly", str(open_folder))
     assert (found["took"], found["price"]) == (False, 1.0)
-    assert "could not be kept" in found["stderr"]
+    assert "could not be stored" in found["stderr"]
 
 
 def test_full_disk_keeps_the_old_prices_at_every_byte(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_a_book_that_changes_is_told() -> None:
     [
         ([offer_row(usd_per_hour=2195.7)], "credible"),
         ([offer_row(usd_per_hour=0.001)], "credible"),
-        ([offer_row(source_class="unstated")], "birth"),
-        ([offer_row(source_class="price_api", fetched_at=None)], "birth"),
+        ([offer_row(source_class="unstated")], "provenance"),
+        ([offer_row(source_class="price_api", fetched_at=None)], "provenance"),
         ([offer_row(accelerator="H100")], "accelerators"),
         ([offer_row(accelerator_memory_gib=320.0)], "sanity"),
         ([offer_row(), offer_row(purchase_option="spot", usd_per_hour=30.0)], "spot"),

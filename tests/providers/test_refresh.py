@@ -188,4 +188,4 @@ def test_refresh_says_what_it_does(tmp_path: Path) -> None:
     said: list[str] = []
     cloud = Cloud([gave(offer_row())], BookCache(tmp_path))
     refresh(cloud, cache=cloud.cache, now=NOW, progress=said.append)
-    assert said == ["asking for prices", "checking what came", "keeping them"]
+    assert said == ["asking for prices", "checking them", "storing them"]

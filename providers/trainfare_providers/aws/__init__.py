@@ -1,5 +1,5 @@
 """
-AWS: EC2 and SageMaker, live. Read `AwsPrices.fetch` first: it is the whole path.
+AWS: live prices of EC2 and SageMaker. `AwsPrices.fetch` is the whole path.
 
 Without credentials: the public offer files (0.3 GB and more a region, streamed). With them: the Pricing API, spot
 prices, Capacity Blocks, training plans, Savings Plans and quotas. docs/permissions.md has the policy, call by call.
@@ -42,17 +42,17 @@ class AwsPrices:
         regions: None takes `TRAINFARE_AWS_REGIONS` (commas between), else `DEFAULT_REGIONS`.
         plan_files: read the public Savings Plan files too when there are no credentials: some GB more. None takes
             `TRAINFARE_AWS_SAVINGS_FILES` (1 is yes).
-        sites: where the public files are; a seam for tests.
-        now: the time; a seam for tests.
+        sites: where the public files are, for tests.
+        now: the time, for tests.
 
     Raises:
-        InputError: a name that is no region's.
+        InputError: a name that is not that of a region.
     """
 
     name = "aws"
     needs = (REGIONS_VARIABLE, PLANS_VARIABLE, "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     budget_s = 1800.0
-    """For everything together; each question has the http's limits, a public file `BULK_LIMITS`."""
+    """Seconds for all requests together; each has the client's own limits, a public file `BULK_LIMITS`."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class AwsPrices:
 
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
-        Ask AWS for the prices of every region.
+        Fetch the prices of every region.
 
         Raises:
-            PricesUnavailableError: it did not answer, refused the credentials, or gave no price at all. What the
-                credentials may not read, or what needs some and has none, is a note.
+            PricesUnavailableError: AWS did not answer, refused the credentials, or gave no price at all. A part that
+                the credentials may not read, or whose credentials are missing, is a note instead.
         """
         now = self._now().astimezone(timezone.utc)
         found = AwsRows(today=f"{now:%Y-%m-%d}")
@@ -86,7 +86,7 @@ class AwsPrices:
         else:
             machines = self._with_account(http, Listing(account, now, found))
         if machines.refused:
-            found.note(f"ec2: not believed, two sources differ on them: {', '.join(machines.refused)}")
+            found.note(f"ec2: left out, two sources differ on them: {', '.join(machines.refused)}")
         if not any(row.purchase_option == "on_demand" for row in found.ec2.rows):
             asked = ", ".join(self.regions)
             raise PricesUnavailableError(
@@ -104,7 +104,7 @@ class AwsPrices:
         """
         account = find_account(http)
         if isinstance(account, str):
-            raise CannotTellError(f"aws: {account}, and quotas are an account's own")
+            raise CannotTellError(f"aws: {account}, and quotas belong to an account")
         listing = Listing(account, self._now(), AwsRows(today=""))
         return tuple(quota for region in self.regions for quota in listing.quotas(region))
 

@@ -1,8 +1,8 @@
 """
-Real boto3 clients: boto3 finds the credentials, signs, reads and tries again; the bytes go through the http.
+Calls of the user's AWS account by boto3, whose requests are sent by our `HttpClient`.
 
-boto3's own timeouts do not bound an answer that drips, nor its size. So each request it has signed is sent by
-`HttpClient.send` (boto3's `before-send` event), under the http's deadlines, caps and certificates.
+boto3 finds the credentials, signs, parses and retries. Its timeouts bound neither an answer that arrives byte by byte
+nor its size, so each signed request is sent by `HttpClient.send` (boto3's event `before-send`), under its limits.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ Result = TypeVar("Result")
 
 
 class NotAllowedError(FetchError):
-    """The credentials may not make a call, or boto3 cannot: the part it is for is left out, with a note."""
+    """The credentials may not make a call, or this boto3 does not know it: its prices are left out, with a note."""
 
 
 class NotOfferedError(FetchError):
-    """What was asked for does not exist in this region."""
+    """What was requested does not exist in this region."""
 
 
 class _Client(Protocol):
-    """What is used of a boto3 client."""
+    """The part of a boto3 client that is used."""
 
     @property
     def meta(self) -> _Meta: ...
@@ -98,7 +98,7 @@ class _Prepared(Protocol):
 
 
 class _Stop(BaseException):
-    """Carries a fault out of boto3 that no further try can mend."""
+    """Carries an error out of boto3 that no retry can help; a BaseException, so that boto3 does not catch it."""
 
     def __init__(self, error: FetchError) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _Stop(BaseException):
 
 
 class _NotOurs(logging.Filter):
-    """Drops what boto3 logs about our calls: its lines show session tokens and signatures."""
+    """Drops boto3's log records about our calls: they show session tokens and signatures."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         del record
@@ -118,7 +118,7 @@ _NOT_OURS: Final = _NotOurs()
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """What botocore reads an answer's body from."""
+    """The body of an answer, in the form that botocore reads."""
 
     content: bytes
 
@@ -132,7 +132,7 @@ class Call:
     One of AWS's listings, as boto3 names it.
 
     Attributes:
-        action: as a policy names it, pricing:GetProducts.
+        action: the name in a policy, pricing:GetProducts.
         operation: boto3's method, get_products.
         result: name of the list in the answer.
         next_page: name of the paging argument.
@@ -147,11 +147,11 @@ class Call:
 
 class Account:
     """
-    The user's AWS account: read-only questions, each with a page guard.
+    The user's AWS account: read-only calls, each with a page guard.
 
     Args:
-        http: the way out.
-        make_client: of a service and region, as `boto3.Session.client` does.
+        http: sends the requests.
+        make_client: returns the client of a service and region, as `boto3.Session.client` does.
     """
 
     def __init__(self, http: HttpClient, make_client: Callable[[str, str], _Client]) -> None:
@@ -160,7 +160,7 @@ class Account:
         self._last: FetchError | None = None
 
     def endpoint(self, service: str, region: str) -> str:
-        """Return where a service is asked, for the source of a price."""
+        """Return the address of a service, for the source of a price."""
         return shown_url(self._client(service, region).meta.endpoint_url)
 
     def pages(self, call: Call, region: str, **arguments: object) -> Iterator[object]:
@@ -168,14 +168,14 @@ class Account:
         Yield the entries of a listing, page by page; an empty page does not end it.
 
         Args:
-            call: what to ask.
+            call: the listing.
             region: where.
             **arguments: of the call.
 
         Raises:
             NotAllowedError: the credentials may not make the call, or this boto3 is too old for it.
-            NotOfferedError: that does not exist there.
-            FetchError: no answer, not an answer, refused credentials, or pages that do not come to an end.
+            NotOfferedError: it does not exist there.
+            FetchError: no answer, a malformed one, refused credentials, or pages that do not end.
         """
         client = self._client(call.service, region)
         where = f"{call.action} in {region}"
@@ -190,7 +190,7 @@ class Account:
                 lambda error: self._translated(error, where),
             )
             if not isinstance(answer.get(call.result), list):
-                # An empty body, a page of HTML or an error that came with status 200 must not look like "none".
+                # An empty body, a page of HTML or an error with status 200 must not look like an empty list.
                 raise FetchError(
                     self._http.cloud, f"{where}: the answer has no {call.result}; try again later"
                 )
@@ -229,12 +229,12 @@ class Account:
             return FetchError(cloud, msg)
         if code in _NOT_OFFERED:
             return NotOfferedError(cloud, f"{where}: not offered there ({code})")
-        said = code if code in _THROTTLED else "an error"
-        return FetchError(cloud, f"{where}: AWS answered {said}; try again later", retryable=True)
+        what = code if code in _THROTTLED else "an error"
+        return FetchError(cloud, f"{where}: AWS answered {what}; try again later", retryable=True)
 
     def _send(self, request: _Prepared, **_: object) -> object:
-        """Send what boto3 has signed, once; return what botocore takes for an answer."""
-        headers = {name: _plain(value) for name, value in request.headers.items()}
+        """Send a signed request once; return the answer in botocore's form."""
+        headers = {name: _as_str(value) for name, value in request.headers.items()}
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
         try:
             reply: Reply = self._http.send(request.method, request.url, headers=headers, content=body)
@@ -270,7 +270,7 @@ def find_account(http: HttpClient) -> Account | str:
         retries={"mode": "standard", "total_max_attempts": http.limits.max_attempts},
     )
 
-    def session_of_core() -> Any:
+    def core_session() -> Any:
         found = core()
         found.set_default_client_config(
             settings
@@ -278,24 +278,24 @@ def find_account(http: HttpClient) -> Account | str:
         region = found.get_config_variable("region") or "us-east-1"  # a role's login needs one
         return boto3.Session(botocore_session=found, region_name=region)
 
-    session = _quietly(session_of_core, unusable)
+    session = _quietly(core_session, unusable)
     if _quietly(session.get_credentials, unusable) is None:
         return "there are no AWS credentials"
     return Account(http, lambda service, region: session.client(service, region_name=region, config=settings))
 
 
-def _quietly(ask: Callable[[], Result], translate: Callable[[Exception], FetchError]) -> Result:
-    """Call boto3 with its logs hushed; its errors, whose frames hold credentials, end here."""
-    _hush()
+def _quietly(call: Callable[[], Result], translate: Callable[[Exception], FetchError]) -> Result:
+    """Call boto3 with its logs silenced, and replace its errors, whose frames hold credentials."""
+    _silence_logs()
     mark = _asking.set(True)
     error: FetchError
     try:
-        return ask()
+        return call()
     except _Stop as stop:
         error = stop.error
     except FetchError as fault:
         error = fault
-    except Exception as foreign:  # noqa: BLE001 - whatever boto3 raises becomes one error of ours
+    except Exception as foreign:  # noqa: BLE001 - boto3 raises many kinds
         error = translate(foreign)
     finally:
         _asking.reset(mark)
@@ -303,7 +303,7 @@ def _quietly(ask: Callable[[], Result], translate: Callable[[Exception], FetchEr
     raise error.with_traceback(None)
 
 
-def _hush() -> None:
+def _silence_logs() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in _FOREIGN:
             logging.getLogger(name).addFilter(_NOT_OURS)
@@ -311,5 +311,5 @@ def _hush() -> None:
         logging.getLogger(name).addFilter(_NOT_OURS)
 
 
-def _plain(value: str | bytes) -> str:
+def _as_str(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value

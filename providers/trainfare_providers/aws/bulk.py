@@ -31,10 +31,10 @@ def read_offer_files(
     http: HttpClient, sites: Sites, regions: Sequence[str], machines: Machines, found: AwsRows
 ) -> None:
     """
-    Read the offer file of every region, row by row as it comes, first EC2's then SageMaker's.
+    Read the offer file of every region row by row while it arrives, first EC2's, then SageMaker's.
 
     Raises:
-        PricesUnavailableError: one could not be had whole, or is not what it should be.
+        PricesUnavailableError: a file is incomplete, or not an offer file.
     """
     for offer, sink, row_of in (
         ("AmazonEC2", found.ec2, ec2_row),
@@ -66,11 +66,11 @@ def read_plan_files(
 
 
 def read_advisor(http: HttpClient, sites: Sites, found: AwsRows) -> Bands:
-    """Return the interruption bands; without them spot prices stand alone, and a note says so."""
+    """Return the interruption bands; where there are none, add a note."""
     try:
         bands = read_bands(http.get_json(sites.advisor, must_have=("spot_advisor", "ranges")))
     except FetchError as error:
-        found.note(f"ec2: how often spot machines are taken back is not known: {error}")
+        found.note(f"ec2: how often spot machines are interrupted is not known: {error}")
         return Bands({})
     if not len(bands):
         found.note(
@@ -82,7 +82,7 @@ def read_advisor(http: HttpClient, sites: Sites, found: AwsRows) -> Bands:
 def _files(
     http: HttpClient, sites: Sites, folder: str, offer: str, regions: Sequence[str], found: AwsRows
 ) -> Iterator[tuple[str, str]]:
-    """Yield each region's CSV of the current version, which the region index pins."""
+    """Yield each region and the URL of its CSV, in the version that the region index names."""
     index_url = f"{sites.price_list}/{folder}/current/region_index.json"
     index = http.get_json(index_url, must_have=("regions",))
     # Offers have an object by region code, Savings Plans a list.

@@ -1,7 +1,7 @@
 """
-AWS's public offer files (CSV, up to 3 GB), row by row as they come: nothing but the row in hand is held.
+AWS's public offer files (CSV, up to 3 GB), parsed row by row while they arrive.
 
-A file is five lines of facts about it, a header, then one line a price. Columns differ between offers and years,
+A file has five lines of metadata, a header, then one line a price. Columns differ between offers and years,
 so they are found by name.
 """
 
@@ -18,8 +18,8 @@ from trainfare_providers.aws.price_list import PriceRecord
 
 __all__ = ["read_offer_csv", "read_rows"]
 
-_MAX_LINE_CHARS: Final = 1_000_000
-_PREAMBLE_LINES: Final = 20
+_MAX_LINE_CHARS: Final = 1_000_000  # a body without line ends must not fill the memory
+_PREAMBLE_LINES: Final = 20  # the header is the sixth line of today's files
 _NOT_A_LETTER: Final = re.compile(r"[^a-z0-9]", re.ASCII)
 
 # Field of `PriceRecord` -> the column's name, letters and digits only. The first that a file has is taken.
@@ -61,7 +61,7 @@ def read_offer_csv(chunks: Iterable[bytes], *, offer: str) -> Iterator[PriceReco
     Yield the records of an offer file; None stands for a row that cannot be read.
 
     Args:
-        chunks: the body, cut anywhere.
+        chunks: the body in chunks of any size.
         offer: AmazonEC2 or AmazonSageMaker.
 
     Raises:
@@ -86,7 +86,7 @@ def read_rows(
     Yield each row below the header, with the columns' positions; None for a row that cannot be read.
 
     Args:
-        chunks: the body, cut anywhere.
+        chunks: the body in chunks of any size.
         offer: what the file's `OfferCode` must be.
         needed: columns by name, letters and digits only; one of each group must be there.
 
@@ -129,7 +129,7 @@ def _header(reader: Iterator[list[str]], offer: str) -> list[str]:
 
 
 def _lines(chunks: Iterable[bytes], offer: str) -> Iterator[str]:
-    """Cut the body into lines, however it comes, and hold no more than one."""
+    """Split the body into lines, keeping no more than one in memory."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""
     try:

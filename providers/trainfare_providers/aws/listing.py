@@ -1,4 +1,4 @@
-"""What the user's AWS account may read: the Pricing API, machines, spot, blocks, training plans, plans, quotas."""
+"""Prices and quotas that a user's AWS account may read; each method is one listing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from trainfare_providers.aws.spot import Bands, read_zone_ids, spot_rows
 __all__ = ["Listing"]
 
 PRICING_REGION: Final = "us-east-1"
-"""The Pricing API is asked there; it is only in three regions, and each has the prices of all."""
+"""The region of the Pricing API that is used; each of its three has the prices of all regions."""
 
 BLOCK_HOURS: Final = 24
-"""The shortest Capacity Block and training plan: a day."""
+"""The length of the Capacity Blocks and training plans that are priced: a day, the shortest there is."""
 
 _FAMILIES: Final = ("p*", "g*", "trn*", "inf*", "dl*", "u-p*")
 _OFFERS: Final[tuple[tuple[Service, str, Mapping[str, str]], ...]] = (
@@ -68,10 +68,10 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class Listing:
     """
-    Reads what an account may read; what it may not becomes a note.
+    Reads listings with an account; what its credentials may not read becomes a note.
 
     Attributes:
-        now: with its zone.
+        now: an aware datetime.
         found: where the rows and notes go.
     """
 
@@ -81,7 +81,7 @@ class Listing:
 
     def machines(self, region: str) -> Machines:
         """
-        Return the machines that `DescribeInstanceTypes` describes in a region; none where it may not be asked.
+        Return the machines that `DescribeInstanceTypes` describes in a region; none where that is not permitted.
 
         Raises:
             FetchError: no answer.
@@ -95,7 +95,7 @@ class Listing:
 
     def price_list(self, regions: Sequence[str], machines: Machines) -> bool:
         """
-        Read on-demand and reserved prices; False where the credentials may not.
+        Read on-demand and reserved prices; return False where the credentials may not.
 
         Raises:
             FetchError: no answer, or AWS has dropped an attribute that our filters need.
@@ -144,8 +144,8 @@ class Listing:
 
         Args:
             region: where.
-            described: what `DescribeInstanceTypes` says there: which machines can be booked.
-            machines: whose facts stand beside a price.
+            described: the machines of `DescribeInstanceTypes` there, which says which can be booked.
+            machines: the machines that prices are kept for.
 
         Raises:
             FetchError: no answer.
@@ -179,7 +179,7 @@ class Listing:
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
         """
-        Return what the account may run at once, in vCPUs, and note it.
+        Return the vCPUs that the account may run at once, and add a note.
 
         Raises:
             FetchError: no answer.
@@ -214,7 +214,7 @@ class Listing:
             return set()
 
     def _check_attributes(self, offer: str, needed: Sequence[str]) -> None:
-        """A filter on an attribute that is gone would let every row in, or none."""
+        """Raise where an attribute of our filters is gone: such a filter would match every row, or none."""
         listed = self._pricing(_SERVICES, ServiceCode=offer, FormatVersion="aws_v1")
         known = {name for service in listed for name in items_of(service, "AttributeNames")}
         absent = [name for name in needed if name not in known]
@@ -286,17 +286,17 @@ class Listing:
         return f"{self.account.endpoint(service, region)} {call}"
 
     def _note_if_none(self, listed: list[object] | None, what: str, region: str) -> None:
-        """An empty list is an answer, and may be a filter that AWS no longer understands: it is said."""
+        """Add a note for an empty list, which may come from a filter that AWS no longer understands."""
         if listed is not None and not listed:
             self.found.note(f"not one {what} came for {region}")
 
-    def _listed(self, instead: str, ask: Callable[[], Iterator[object]]) -> list[object] | None:
-        return self._permitted(lambda: list(ask()), instead)
+    def _listed(self, instead: str, call: Callable[[], Iterator[object]]) -> list[object] | None:
+        return self._permitted(lambda: list(call()), instead)
 
-    def _permitted(self, ask: Callable[[], Result], instead: str) -> Result | None:
-        """Return what is asked, or None, with a note, where the credentials may not."""
+    def _permitted(self, call: Callable[[], Result], instead: str) -> Result | None:
+        """Return the result, or None with a note where the credentials may not make the call."""
         try:
-            return ask()
+            return call()
         except NotAllowedError as error:
             self.found.note(f"{error}: {instead} (docs/permissions.md)")
             return None

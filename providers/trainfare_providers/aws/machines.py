@@ -1,8 +1,8 @@
 """
-What is in each EC2 machine: from `DescribeInstanceTypes` where it may be asked, checked against our own table.
+The accelerators and size of each EC2 machine: from `DescribeInstanceTypes` where permitted, and our own table.
 
-The API names a chip and not its variant, and is wrong in places: fractional machines (g6f) say 0 GPUs and a
-partition size, Trainium2 says 512 GiB a chip (it has 96), trn2u says no accelerator at all.
+The API names a chip but not its variant, and is wrong in places: fractional machines (g6f) have 0 GPUs and a
+partition size, Trainium2 has 512 GiB a chip (true: 96), trn2u has no accelerator at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainfare_providers.source_rows import Refused
 
 __all__ = ["AwsMachine", "Machines", "known_machines", "parse_instance_types"]
 
-# The chip as the API names it -> ours and its nominal GiB. Every A100, H100, H200, B200 and V100 that AWS
+# The API's name of a chip -> our name and its nominal GiB. Every A100, H100, H200, B200 and V100 that AWS
 # rents is an SXM board, which the API does not say.
 _CHIPS: Final[Mapping[str, tuple[tuple[str, float], ...]]] = {
     "A10G": (("A10G-24GB", 24.0),),
@@ -43,7 +43,7 @@ _CHIPS: Final[Mapping[str, tuple[tuple[str, float], ...]]] = {
     "V100": (("V100-SXM2-16GB", 16.0), ("V100-SXM2-32GB", 32.0)),
 }
 _MISSTATED_GIB: Final[Mapping[str, float]] = {"Trainium2": 512.0}
-# A10G and L4 report 22,888 of 24,576 MiB, error correction taken off.
+# Reported over nominal memory. A10G and L4 report 22,888 of 24,576 MiB (0.931), less what error correction takes.
 _LEAST_SHARE, _MOST_SHARE = 0.92, 1.01
 _CONTRADICTS: Final = "DescribeInstanceTypes and the table of machines disagree on what is in the machine"
 
@@ -70,7 +70,7 @@ class AwsMachine:
 
 
 class Machines:
-    """Machines by type; `refused` holds the types that two sources describe differently."""
+    """Machines by type; `refused` are the types that two sources describe differently."""
 
     __slots__ = ("_found", "_refused")
 
@@ -114,7 +114,7 @@ class Machines:
         return tuple(name for name in self.names() if self._found[name].capacity_block)
 
     def joined(self, described: Machines) -> Machines:
-        """Return this table with what the API says on top; a type on which they differ is refused."""
+        """Return this table updated by the API's; a type on which they differ is refused."""
         found = dict(self._found)
         refused = {*self._refused, *described.refused}
         for name in described.names():
@@ -129,7 +129,7 @@ class Machines:
 
 @cache
 def known_machines() -> Machines:
-    """Return our own table, `data/aws_machines.csv`: each row names its source."""
+    """Return our own table, `data/aws_machines.csv`, where each row names its source."""
     table = (files("trainfare_providers") / "data" / "aws_machines.csv").read_text(encoding="utf-8")
     found = {
         row["instance_type"]: AwsMachine(
@@ -148,9 +148,9 @@ def known_machines() -> Machines:
 
 def parse_instance_types(items: Iterable[object]) -> Machines:
     """
-    Read the `InstanceTypes` of `DescribeInstanceTypes`; what has no accelerator we know is not in the answer.
+    Read the `InstanceTypes` of `DescribeInstanceTypes`; a type without a known accelerator is left out.
 
-    A type whose chip reports another memory than it has is refused.
+    A type whose chip reports a memory that it does not have is refused.
     """
     found: dict[str, AwsMachine] = {}
     refused: set[str] = set()
@@ -168,9 +168,9 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
 
 
 def _machine(name: str, item: object, chip: object) -> AwsMachine | str | None:
-    """Return the machine; the chip's name where it cannot be one; None where the numbers contradict it."""
+    """Return the machine; the chip's name where the chip is unknown; None where the numbers contradict it."""
     label = text_at(chip, "Name")
-    # A boto3 from before 2026 does not read partition sizes: of a slice it then says 0 GPUs, which is nothing.
+    # boto3 before 2026 does not read partition sizes: a slice then has 0 GPUs and no size, which tells nothing.
     sliced = amount_at(chip, "Count") == 0 and value_at(chip, "GpuPartitionSize") is None
     if label not in _CHIPS or sliced:
         return label
@@ -208,4 +208,6 @@ def _machine(name: str, item: object, chip: object) -> AwsMachine | str | None:
 
 def _differs(ours: AwsMachine, theirs: AwsMachine) -> bool:
     same_chip = ours.accelerator == theirs.accelerator and ours.accelerator_count == theirs.accelerator_count
-    return not same_chip or ours.vcpus != theirs.vcpus or abs(ours.memory_gib - theirs.memory_gib) > 1
+    return (
+        not same_chip or ours.vcpus != theirs.vcpus or abs(ours.memory_gib - theirs.memory_gib) > 1
+    )  # GiB: rounding

@@ -1,9 +1,9 @@
 """
-AWS's price list: one record a price, and the rules that say which records are prices of a training machine.
+AWS's price list: one record per price, and the rules that select the prices of a training machine.
 
-The same records come from `GetProducts` (JSON) and from the public offer files (CSV, `bulk_csv`), and one set of
-rules judges both. What each rule keeps out was once sold as a price: the $0 row of a Capacity Block, the unused
-capacity reservation, dedicated tenancy at +10 %, Windows, a machine with software in its price.
+Records come from `GetProducts` (JSON) and from the public offer files (CSV, `bulk_csv`); the same rules apply to both.
+Each rule excludes rows that look like the price and are not: the $0 row of a Capacity Block, an unused capacity
+reservation, dedicated tenancy at +10 %, Windows, a machine with software in its price.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EC2_FILTERS: Final[Mapping[str, str]] = {
     "marketoption": "OnDemand",
     "licenseModel": "No License required",
 }
-"""Attributes of the one Linux row a machine and region has; also what the rules below demand of every record."""
+"""Attributes of the one Linux row of a machine and region; the rules below require them of every record."""
 
 _INSTANCE_FAMILIES: Final = ("Compute Instance", "Compute Instance (bare metal)")
 _ACCELERATED: Final = ("GPU instance", "Machine Learning ASIC Instances")
@@ -39,7 +39,7 @@ _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PriceRecord:
-    """One price dimension of one product, every field as AWS wrote it; empty where it wrote nothing."""
+    """One price dimension of one product, each field as in AWS's list; empty where it is missing."""
 
     sku: str = ""
     term: str = ""

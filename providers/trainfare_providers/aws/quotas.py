@@ -1,4 +1,4 @@
-"""How much an account may run at once: EC2's quotas, in vCPUs, by family, on-demand and spot apart."""
+"""EC2 quotas: the vCPUs that an account may run at once, by family, separately for on-demand and spot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ACCELERATED: Final = re.compile(r"\b(P[0-9]*|G[0-9]*|VT|Trn[0-9]*|Inf[0-9]*|DL[
 @dataclass(frozen=True, slots=True)
 class Quota:
     """
-    What may run at once in one region.
+    The quota of one family in one region.
 
     Attributes:
         family: as AWS names it: "P", "G and VT", "P4, P3 and P2".
@@ -50,7 +50,7 @@ def read_quotas(quotas: Iterable[object], *, region: str) -> tuple[Quota, ...]:
 
 
 def quota_note(quotas: Iterable[Quota], *, region: str) -> str | None:
-    """Return one line that says what this account may run in a region, or None."""
+    """Return one line with the quotas of a region, or None where there are none."""
     said = [
         f"{quota.family} {quota.purchase_option.replace('_', '-')} {quota.vcpus:,.0f}"
         for quota in quotas

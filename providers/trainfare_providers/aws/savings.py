@@ -1,7 +1,7 @@
 """
-Savings Plans: what a machine costs per hour under a plan of 1 or 3 years without upfront payment.
+Savings Plans: the price of a machine per hour under a plan of 1 or 3 years without upfront payment.
 
-EC2 by the Compute Savings Plan, which holds for every family and region; SageMaker by its own. Both from
+EC2 by the Compute Savings Plan, which covers every family and region; SageMaker by its own plan. Both come from
 `DescribeSavingsPlansOfferingRates` (small, needs credentials) or the public files (large, none needed).
 """
 

@@ -1,4 +1,4 @@
-"""Spot: the newest price of each machine and availability zone, and how often AWS takes such machines back."""
+"""Spot: the newest price of each machine and availability zone, and how often AWS interrupts such machines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Bands:
         return len(self._found)
 
     def get(self, region: str, instance_type: str) -> str:
-        """Return one of `INTERRUPTION_BANDS`, or nothing where the Advisor does not list the machine."""
+        """Return one of `INTERRUPTION_BANDS`, or an empty text where the Advisor does not list the machine."""
         return self._found.get((region, instance_type), "")
 
 
@@ -39,7 +39,7 @@ def read_bands(advisor: object) -> Bands:
     """
     Read the public `spot-advisor-data.json`: Linux, `r` is the index of the range 0..4.
 
-    The ranges' labels in the file must be the known ones, in their order, else no band is believed.
+    Where the labels of the ranges in the file are not the known ones in their order, no band is used.
     """
     labels = {amount_at(one, "index"): text_at(one, "label") for one in items_of(advisor, "ranges")}
     stated = tuple(labels.get(float(index), "") for index in range(len(INTERRUPTION_BANDS)))

@@ -1,9 +1,9 @@
 """
-Azure: virtual machine prices from the public Retail Prices API, and what an Azure ML workspace can rent.
+Azure: virtual machine prices from the public Retail Prices API, and the machines of an Azure ML workspace.
 
-The path: ask page by page; `meters.py` says what each item is; what is for Linux and has an accelerator becomes a
-row. Where the environment names a workspace, `workspace.py` asks it for its sizes and quota, and `ml_rows.py`
-joins them with the price of the same machine: Azure ML adds no surcharge.
+The path: read the API page by page; `meters.py` classifies each item, and Linux machines with an accelerator become
+rows. Where the environment names a workspace, `workspace.py` reads its sizes and quota, and `ml_rows.py` joins them
+with the price of the same virtual machine: Azure ML adds no surcharge.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ENDPOINT", "AzurePrices", "vm_rows"]
 
 ENDPOINT: Final = "https://prices.azure.com/api/retail/prices"
 API_VERSION: Final = "2023-01-01-preview"
-"""The only version that has savings plans; with it the values of a filter are case-sensitive."""
+"""The only version with savings plans; its filters are case-sensitive."""
 
 _FILTER: Final = "serviceName eq 'Virtual Machines' and contains(armSkuName, 'Standard_N')"
 
@@ -38,9 +38,9 @@ class AzurePrices:
 
     Args:
         endpoint: of the Retail Prices API; national clouds have none.
-        workspace: whose sizes are read; None looks in the environment.
-        read: asks the workspace, within seconds.
-        clock: the time, to leave out prices that have not begun.
+        workspace: whose sizes are read; None takes that of the environment.
+        read: reads a workspace, within the given seconds.
+        clock: the time, to leave out prices that do not hold yet.
     """
 
     name = "azure"
@@ -66,7 +66,7 @@ class AzurePrices:
         Read all pages, then the workspace where there is one.
 
         Raises:
-            FetchError: the Retail Prices API did not give them; a workspace that cannot be read is a note.
+            FetchError: the Retail Prices API could not be read; a workspace that cannot be read is a note.
         """
         items = list(self._items(http))
         source = f"{self._endpoint}?api-version={API_VERSION}"
@@ -83,7 +83,7 @@ class AzurePrices:
         return machines.fetched(_notes(meters)), sink.fetched(notes)
 
     def _items(self, http: HttpClient) -> Iterator[object]:
-        """Yield the items of all pages; a page that is not as long as it says is refused."""
+        """Yield the items of all pages; a page with another number of items than it states is an error."""
         guard = http.pages(self._endpoint)
         url: str = self._endpoint
         query: dict[str, str] | None = {"api-version": API_VERSION, "$filter": _FILTER}
@@ -105,11 +105,11 @@ class AzurePrices:
 
 def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSink, tuple[Meter, ...]]:
     """
-    Turn items into the rows of virtual machines: pure, whatever the items are.
+    Return the rows of virtual machines that items make; malformed items are counted.
 
     Returns:
-        the rows with what was left out, and all meters read, low priority included. A row read is an item, or an
-        entry of its savings plans.
+        the rows and counts, and all meters read, low priority included. Rows read are the items and the entries of
+        their savings plans.
     """
     sink = RowSink("azure", "azure_vm")
     meters: list[Meter] = []

@@ -1,8 +1,8 @@
 """
-The meter classifier: what one item of the Azure Retail Prices API is, and what it costs an hour.
+Classify one item of the Azure Retail Prices API: its machine, purchase option and price per hour.
 
-Nothing but an item's own words says whether it is for Linux, spot, a reservation or none of our business, and
-each rule here is a price that somebody once took for another.
+Only the texts of an item say whether it is for Linux, spot or a reservation, or out of scope. Each rule here excludes
+a kind of item that looks like another.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from trainfare_providers.source_rows import Refused, SourceRow
 __all__ = ["LOW_PRIORITY", "AzureMachine", "Meter", "machines", "read_item"]
 
 LOW_PRIORITY: Final = "low_priority"
-"""The tier that Azure ML still rents and virtual machines no longer have; not a purchase option of a book."""
+"""A tier that only Azure ML still offers; not a purchase option of a price book."""
 
-_HOURS: Final = {"1 Year": 8760, "3 Years": 26280}
+_HOURS: Final = {"1 Year": 8760, "3 Years": 26280}  # 365 days of 24 hours
 _TERMS: Final = {"1 Year": "1y", "3 Years": "3y"}
 _WINDOWS: Final = re.compile(r"\b(Windows|Win)\b")
 _CLOUD_SERVICES: Final = re.compile(r"\bCloud ?Services\b")
 
-# Series of the letter N that are not in data/azure_machines.csv, on purpose.
+# Series of the letter N that data/azure_machines.csv leaves out on purpose.
 _OTHER_SERIES: Final = re.compile(
     r"Standard_(NP\d+\w*"  # FPGA
     r"|NG\d+\w*|NV\d+as_v4|NV\d+ads_V710_v5"  # AMD cards for desktops
@@ -39,7 +39,7 @@ _OTHER_SERIES: Final = re.compile(
     r")(_Promo)?",
     re.IGNORECASE,
 )
-# One machine, two names: the second is what Azure creates.
+# One machine with two names: the second is the one that Azure creates.
 _SAME_MACHINE: Final[Mapping[str, str]] = {"standard_nd96asr_a100_v4": "standard_nd96asr_v4"}
 _RETIRED: Final = re.compile(r"Standard_NC\d+r?s_v3")
 
@@ -57,7 +57,7 @@ class AzureMachine:
 
     @property
     def caveat(self) -> str | None:
-        """What stands beside every price of this machine."""
+        """Shown beside every price of this machine."""
         if _RETIRED.fullmatch(self.instance_type):
             return "Azure retired this series on 2025-09-30; it is still listed"
         return None
@@ -76,7 +76,7 @@ class Meter:
     effective_on: str
 
     def row(self, option: str, source: str, caveat: str | None) -> SourceRow:
-        """Return the row of this price under a purchase option, with what stands beside it."""
+        """Return the row of this price under a purchase option."""
         machine = self.machine
         return SourceRow(
             instance_type=machine.instance_type,
@@ -112,17 +112,17 @@ def machines() -> Mapping[str, AzureMachine]:
 
 def read_item(item: object, *, today: str) -> tuple[Meter | Refused, ...]:
     """
-    Return what one item is: itself, and each entry of its savings plans.
+    Return the meters of one item: its own, and one for each entry of its savings plans.
 
     Args:
         item: of `Items`, numbers as int or Decimal.
-        today: YYYY-MM-DD; a price that begins later or has ended is left out.
+        today: YYYY-MM-DD; a price that holds only later or no longer is left out.
     """
     found = object_of(item)
     if found is None:
         return (Refused("not an object", quarantined=True),)
     plans = items_of(found.get("savingsPlan"))
-    machine = _none_of_ours(found) or _not_now(found, today) or _machine(found)
+    machine = _out_of_scope(found) or _out_of_date(found, today) or _machine(found)
     if isinstance(machine, Refused):
         return (machine,) * (1 + len(plans))
     option = _option(found)
@@ -130,7 +130,7 @@ def read_item(item: object, *, today: str) -> tuple[Meter | Refused, ...]:
     return (own, *(_savings(found, machine, option, plan) for plan in plans))
 
 
-def _none_of_ours(item: Mapping[str, object]) -> Refused | None:
+def _out_of_scope(item: Mapping[str, object]) -> Refused | None:
     """Return the rule that leaves an item out, if any."""
     product = text_of(item.get("productName")) or ""
     names = [text_of(item.get(name)) or "" for name in ("armSkuName", "skuName", "meterName")]
@@ -147,7 +147,7 @@ def _none_of_ours(item: Mapping[str, object]) -> Refused | None:
     return next((Refused(reason) for reason, holds in rules.items() if holds), None)
 
 
-def _not_now(item: Mapping[str, object], today: str) -> Refused | None:
+def _out_of_date(item: Mapping[str, object], today: str) -> Refused | None:
     begins, ends = day_of(item.get("effectiveStartDate")), day_of(item.get("effectiveEndDate"))
     if begins is None:
         return Refused("no day from which the price holds", quarantined=True)
@@ -206,7 +206,7 @@ def _savings(
 def _priced(
     item: Mapping[str, object], machine: AzureMachine, option: str, priced: Mapping[str, object]
 ) -> Meter | Refused:
-    """Return the meter; a reservation's `retailPrice` is of its whole term, whatever the unit says."""
+    """Return the meter; a reservation's `retailPrice` is for its whole term, whatever the unit says."""
     price, unit_price = number_of(priced.get("retailPrice")), number_of(priced.get("unitPrice"))
     region, meter = name_of(item.get("armRegionName")), name_of(item.get("meterId"))
     currency, begins = text_of(item.get("currencyCode")), day_of(item.get("effectiveStartDate"))

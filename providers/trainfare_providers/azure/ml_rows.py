@@ -1,4 +1,4 @@
-"""Azure ML's rows: the sizes that a workspace lists, at the price of the same virtual machine, with its quota."""
+"""Azure ML's rows: the sizes of a workspace at the price of the same virtual machine, with the quota."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["ml_rows"]
 # Purchase option of the book, tier of the estimate, option of the meter.
 _TIERS: Final = (("on_demand", "Standard", "on_demand"), ("spot", "LowPriority", LOW_PRIORITY))
 
-# The estimates are rounded to cents, and may be from another day.
+# How far a price may be from the workspace's own estimate: that is rounded to cents, and may be of another day. The
+# share is a chosen value.
 _CENT: Final = Decimal("0.01")
 _PART: Final = Decimal("0.05")
 
@@ -24,10 +25,10 @@ def ml_rows(
     offer: WorkspaceOffer, meters: Sequence[Meter], *, source: str
 ) -> tuple[RowSink, tuple[str, ...]]:
     """
-    Join a workspace's sizes with the meters of its region: pure.
+    Join a workspace's sizes with the meters of its region.
 
     Returns:
-        the rows with what was left out, and notes. A row read is a size and tier, or a size that has none.
+        the rows and counts, and notes. Rows read are the pairs of size and tier, and the sizes without one.
     """
     sink = RowSink("azure", "azure_ml")
     for _ in range(offer.unreadable):
@@ -63,7 +64,7 @@ def _machine(size: Size) -> AzureMachine | Refused:
     machine = machines().get(size.name.lower())
     if machine is None:
         return Refused("size that is not in our table of machines to train on")
-    # A machine with a part of an accelerator is said to have one.
+    # The service counts a fraction of an accelerator as one.
     if size.gpus != max(1.0, machine.accelerator_count):
         return Refused("number of GPUs is not what our table says", quarantined=True)
     if size.vcpus != machine.vcpus:
@@ -72,7 +73,7 @@ def _machine(size: Size) -> AzureMachine | Refused:
 
 
 def _checked(meters: Sequence[Meter], size: Size, tier: str) -> Meter | Refused:
-    """Return the one meter, unless the workspace's own estimate says something else."""
+    """Return the meter, or why it is refused: ambiguous, or far from the workspace's own estimate."""
     if not meters:
         return Refused(
             "no price of this virtual machine and tier in the workspace's region", quarantined=True
@@ -93,7 +94,7 @@ def _caveats(machine: AzureMachine, option: str, quota: Quota | None) -> str | N
 
 
 def _short_of_quota(machine: AzureMachine, option: str, quota: Quota | None) -> str | None:
-    """Say where the quota of dedicated machines has no room for one; low priority has a quota of its own."""
+    """Return a caveat where the quota has no room for the machine; low priority has a quota of its own."""
     if quota is None or option == "spot" or quota.vcpus_allowed - quota.vcpus_used >= machine.vcpus:
         return None
     used, allowed, needed = quota.vcpus_used, quota.vcpus_allowed, machine.vcpus

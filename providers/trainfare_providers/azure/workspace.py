@@ -1,9 +1,9 @@
 """
-What an Azure ML workspace can really rent: its list of sizes and its quota, by the official client.
+The sizes and quota of an Azure ML workspace, read with the official client.
 
-The client gives several values only under their name on the wire (`vCPUs`, `currentValue`) and None under the
-documented attribute, so both are read. It has no total deadline and waits as long as a server asks; here one
-bounds the other: its own retries are off, ours are few, and the whole runs in a thread that is not waited for.
+The client has several values only under their JSON name (`vCPUs`, `currentValue`) and None under the documented
+attribute, so both are read. It has no total deadline and waits as long as a server asks, so its own retries are off,
+ours are few, and all calls together run within a time limit.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ __all__ = [
 
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 
+# Chosen values: attempts and time-outs are those of `Limits`, and 60 s is enough for three calls that each retry.
 _MOST_S: Final = 60.0
 _TRIES: Final = 4
 _CONNECT_S: Final = 5
@@ -80,7 +81,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many vCPUs of a family may run, and do."""
+    """The vCPUs of a family: in use, and allowed."""
 
     family: str
     vcpus_used: int
@@ -89,7 +90,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceOffer:
-    """Sizes and quota of one workspace; `unreadable` entries were neither."""
+    """Sizes and quota of one workspace; `unreadable` counts malformed sizes."""
 
     location: str
     sizes: tuple[Size, ...]
@@ -99,7 +100,7 @@ class WorkspaceOffer:
 
 def read_workspace(workspace: Workspace, seconds: float) -> WorkspaceOffer:
     """
-    Ask the workspace, with the credentials that `azure-identity` finds.
+    Read the workspace, with the credentials that `azure-identity` finds.
 
     Raises:
         MissingExtraError: azure-ai-ml or azure-identity is not installed.
@@ -112,22 +113,22 @@ def read_workspace(workspace: Workspace, seconds: float) -> WorkspaceOffer:
 
 def offer_of(client: MLClient, workspace: Workspace, sleep: Callable[[float], None]) -> WorkspaceOffer:
     """
-    Read location, sizes and quota by a client.
+    Read location, sizes and quota with a client.
 
     Raises:
         FetchError: the service refused or did not answer.
     """
     workspaces = cast("Any", client.workspaces)  # its types are of unknown parts
-    region = name_of(getattr(_asked(lambda: workspaces.get(workspace.name), sleep), "location", None))
+    region = name_of(getattr(_call(lambda: workspaces.get(workspace.name), sleep), "location", None))
     if region is None:
         raise FetchError("azure", "the Azure ML workspace names no region; check the workspace")
-    sizes = _asked(lambda: list(client.compute.list_sizes(location=region)), sleep)
-    usages = _asked(lambda: list(client.compute.list_usage(location=region)), sleep)
+    sizes = _call(lambda: list(client.compute.list_sizes(location=region)), sleep)
+    usages = _call(lambda: list(client.compute.list_usage(location=region)), sleep)
     return parse_offer(region, sizes, usages)
 
 
 def parse_offer(region: str, sizes: Iterable[object], usages: Iterable[object]) -> WorkspaceOffer:
-    """Return what the client's objects say; a quota that cannot be read is none."""
+    """Return the sizes and quotas of the client's objects; a malformed quota is left out."""
     read = [_size(vars(size)) for size in sizes]
     quotas = [_quota(vars(usage)) for usage in usages]
     return WorkspaceOffer(
@@ -142,24 +143,24 @@ def ml_client(
     workspace: Workspace, credential: TokenCredential, cloud: Mapping[str, str] | None = None
 ) -> MLClient:
     """
-    Make a client that reports nothing home and gives up early.
+    Make a client that sends no telemetry and does not retry.
 
     Args:
         workspace: which one.
         credential: anything with `get_token`.
-        cloud: the six addresses of another cloud; its name is made from them, since the client keeps the first
-            addresses that a process gives to a name.
+        cloud: the six addresses of another cloud, for tests; its name is made from them, since the client keeps the
+            first addresses that a process uses with a name.
 
     Raises:
         MissingExtraError: azure-ai-ml is not installed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own imports, which nobody here can change
+            warnings.simplefilter("ignore")  # warnings of its own imports
             from azure.ai.ml import MLClient
     except ImportError as error:
         raise MissingExtraError("azure-ai-ml", "azure") from error
-    _hush()
+    _silence_logs()
     other: dict[str, Any] = {}
     if cloud is not None:
         name = sha256(repr(sorted(cloud.items())).encode()).hexdigest()[:16]
@@ -178,8 +179,8 @@ def ml_client(
     )
 
 
-def _hush() -> None:
-    """Keep off the terminal what the client logs about itself, with what the server said in it."""
+def _silence_logs() -> None:
+    """Silence the client's logs, which quote the server's answers."""
     for name in ("azure", "azure.ai.ml"):  # the second sets a level and a handler of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -189,20 +190,20 @@ def _credential() -> TokenCredential:
         from azure.identity import DefaultAzureCredential
     except ImportError as error:
         raise MissingExtraError("azure-identity", "azure") from error
-    # Off Azure the address of a managed identity does not answer, and asking takes its time.
+    # Outside Azure the address of a managed identity does not answer, and waiting for it takes long.
     managed = any(os.environ.get(name) for name in ("IDENTITY_ENDPOINT", "MSI_ENDPOINT"))
     return DefaultAzureCredential(exclude_managed_identity_credential=not managed)
 
 
-def _asked(ask: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
-    """Ask at most four times; what the server says does not get into the error, only its status."""
+def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
+    """Make a call with at most four attempts; an error has the server's status and none of its text."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
     attempt = 0
     while True:
         attempt += 1
         try:
-            return ask()
+            return call()
         except ClientAuthenticationError:
             raise _failed("could not be asked: no sign-in was found, or it was refused") from None
         except HttpResponseError as error:
@@ -243,7 +244,7 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 
 
 def _either(values: Mapping[str, object], *names: str) -> object:
-    """Return the first value that is there: by its name on the wire, or by the client's attribute."""
+    """Return the first value that is there: by its JSON name, or by the client's attribute."""
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
@@ -280,7 +281,7 @@ def _estimates(prices: Mapping[str, object]) -> Mapping[tuple[str, str], Decimal
         price = _either(entry, "retailPrice", "retail_price")
         key = (str(_either(entry, "osType", "os_type")), str(_either(entry, "vmTier", "vm_tier")))
         try:
-            # The client has made a float of it; its shortest text is what the wire had.
+            # The client made a float of it; the shortest text of the float is the original number.
             number = Decimal(repr(price)) if isinstance(price, (int, float)) else None
         except InvalidOperation:
             number = None

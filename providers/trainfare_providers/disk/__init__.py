@@ -1,1 +1,1 @@
-"""The only way onto the disk: atomic writes, bounded reads, checksums, the price cache."""
+"""Files: atomic writes, bounded reads, checksums, the price cache."""

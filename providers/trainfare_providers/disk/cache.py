@@ -1,8 +1,8 @@
 """
-The only way onto the disk: one file a cloud, written whole or not at all, checked when read.
+The cache of fetched prices: one file a cloud, replaced atomically and checked when read.
 
-Trouble with the disk costs a refresh, never an answer: a file that is damaged, foreign or of another version is a
-miss with one warning, and is set aside as `.bad`.
+An error of the disk is never an error of the caller: a file that is damaged, not ours or of another version counts as
+absent, with one warning, and is renamed to `.bad`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ import polars as pl
 
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, checked, with_checksum
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 from trainfare_providers.disk.folder import CACHE_VARIABLE, PRICE_FILE_ENDING, default_folder, price_file
-from trainfare_providers.disk.seal import BookFacts, SealError, opened, sealed
 
 __all__ = ["CACHE_VARIABLE", "BookCache", "BookFacts", "CachedBook", "default_folder"]
 
 MAX_CACHE_BYTES: Final = 512 * 2**20
+"""Of all price files together; a chosen limit, which also bounds what one read takes of the memory."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}", re.ASCII)
 _LEFT_OVER_S: Final = 3600.0
+"""A temporary file of this age belongs to no running refresh: the longest takes half an hour."""
+
 _LOCK_WAIT_S: Final = 5.0
+"""A refresh waits so long for another of the same cloud; then both run, and the later one is kept."""
 
 _log = logging.getLogger("trainfare")
 
@@ -47,7 +51,7 @@ class CachedBook:
     Attributes:
         book: its offers; their intakes are those of the refresh that read them.
         facts: when they were fetched, what became of every row, notes.
-        sha256: of the file, without the place where the sum itself stands.
+        sha256: of the file, without the bytes of the checksum itself.
     """
 
     book: PriceBook
@@ -61,9 +65,9 @@ class BookCache:
 
     Args:
         folder: None takes `default_folder()`.
-        max_bytes: of all files together; those used longest ago make room.
-        clock: seconds since 1970, to find what a killed process left behind.
-        sync: makes a file or folder, given by its descriptor, last through a power cut.
+        max_bytes: of all files together; the least recently used are deleted beyond it.
+        clock: seconds since 1970, to find temporary files of killed processes.
+        sync: flushes the file or folder of a descriptor to the disk.
     """
 
     def __init__(
@@ -82,11 +86,11 @@ class BookCache:
         Return what is kept under a name, or None where there is nothing usable.
 
         Raises:
-            InputError: the name is none for a file.
+            InputError: the name cannot be that of a file.
         """
         path = self._path(name)
         try:
-            file = opened(read_own_file(path, self._max_bytes))
+            file = checked(read_own_file(path, self._max_bytes))
             rows = pl.read_parquet(io.BytesIO(file.content), use_pyarrow=False)
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
@@ -94,25 +98,25 @@ class BookCache:
         except (
             OSError,
             FileRefusedError,
-            SealError,
+            DamagedFileError,
             PricesUnavailableError,
             pl.exceptions.PolarsError,
         ) as error:
             self._set_aside(path, _why(error))
             return None
         if len(accepted) != rows.height or len(accepted) != sum(one.accepted for one in file.facts.intakes):
-            self._set_aside(path, "its rows are not those it says")
+            self._set_aside(path, "its number of rows is not the one it states")
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # used now; how old the prices are is inside the file
+            os.utime(path)  # marks the file as used; the age of its prices is stored inside it
         return CachedBook(PriceBook(accepted.frame, file.facts.intakes), file.facts, file.sha256)
 
     def write(self, name: str, rows: pl.DataFrame, facts: BookFacts) -> bool:
         """
-        Keep accepted rows (`BOOK_SCHEMA`) under a name, in place of what is there.
+        Store accepted rows (`BOOK_SCHEMA`) under a name, replacing what is there.
 
         Returns:
-            whether they are kept; where the disk did not take them, what was there before still is.
+            whether they are stored; if not, what was there before still is.
 
         Raises:
             InputError: the name is none for a file.
@@ -120,7 +124,7 @@ class BookCache:
         path = self._path(name)
         buffer = io.BytesIO()
         rows.select(list(BOOK_SCHEMA)).write_parquet(buffer, compression="zstd", compression_level=1)
-        content = sealed(buffer.getvalue(), facts)
+        content = with_checksum(buffer.getvalue(), facts)
         if len(content) > self._max_bytes:
             _log.warning("%s: %d bytes of prices are more than the cache may hold", path, len(content))
             return False
@@ -128,19 +132,19 @@ class BookCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, content, self._sync)
         except OSError as error:
-            _log.warning("%s: prices could not be kept (%s); they are used this once", path, _why(error))
+            _log.warning("%s: prices could not be stored (%s); they are used this once", path, _why(error))
             return False
         self._make_room(path)
         return True
 
     def discard(self, name: str) -> None:
-        """Forget what is kept under a name, if anything is."""
+        """Delete what is stored under a name, if anything is."""
         with contextlib.suppress(OSError):
             self._path(name).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, name: str) -> Generator[None]:
-        """Hold off other refreshes of a name for a while; a lock that cannot be had is done without."""
+        """Keep other refreshes of a name waiting; go on without the lock where it cannot be taken."""
         import filelock
 
         path = self._path(name).with_suffix(".lock")
@@ -162,7 +166,7 @@ class BookCache:
         return price_file(name, self.folder)
 
     def _set_aside(self, path: Path, why: str) -> None:
-        """Warn once and move the file away; a file that cannot be moved is only warned about."""
+        """Warn, and rename the file to `.bad` where that is possible."""
         _log.warning(
             "%s: not used, %s; set aside as .bad, `trainfare prices update` fetches again", path, why
         )
@@ -170,7 +174,7 @@ class BookCache:
             path.replace(path.with_name(path.name + ".bad"))
 
     def _make_room(self, keep: Path) -> None:
-        """Sweep what killed processes left, then what was used longest ago, until all fits."""
+        """Delete temporary files of killed processes, then the least recently used files, until the rest fits."""
         with contextlib.suppress(OSError):
             sizes: list[tuple[bool, float, int, Path]] = []
             for path in self.folder.iterdir():
@@ -191,6 +195,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         link = error.errno == errno.ELOOP
         return "it is a link" if link else (error.strerror or type(error).__name__).lower()
-    if isinstance(error, (SealError, FileRefusedError)):
+    if isinstance(error, (DamagedFileError, FileRefusedError)):
         return str(error)
     return "its rows cannot be read"

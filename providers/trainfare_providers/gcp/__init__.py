@@ -1,8 +1,8 @@
 """
 Google Cloud: GPU machines and TPU slices, from the Cloud Billing catalogue.
 
-The path: read all SKUs of two services; `skus.py` says which are parts of a price; `machines.py` adds host, GPUs and
-local SSD up to a machine, `tpus.py` multiplies chip-hours to a slice. A price with a part missing is no price.
+The path: read all SKUs of two services; `skus.py` selects those that are parts of a price; `machines.py` adds host,
+GPUs and local SSD up to a machine; `tpus.py` multiplies chip-hours to a slice. With a part missing there is no price.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class GcpPrices:
 
     Args:
         endpoint: of the Cloud Billing API.
-        key: an API key; None looks in the environment. Without one nothing is asked.
-        clock: the time, to leave out prices that have not begun.
+        key: an API key; None takes that of the environment. Without one no request is made.
+        clock: the time, to leave out prices that do not hold yet.
     """
 
     name = "gcp"
@@ -60,10 +60,10 @@ class GcpPrices:
 
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
         """
-        Read the catalogue; without a key return no rows and say what is needed.
+        Read the catalogue; without a key return no rows and a note on what is needed.
 
         Raises:
-            FetchError: the catalogue could not be read, or not to its end.
+            FetchError: the catalogue could not be read to its end.
         """
         key = self._key or Secret(os.environ.get(KEY_VARIABLE, "").strip())
         if not key:
@@ -82,7 +82,10 @@ class GcpPrices:
     def _skus(self, http: HttpClient, service: str, key: Secret) -> Iterator[object]:
         url = self._address(service)
         guard = http.pages(url)
-        query = {"currencyCode": "USD", "pageSize": "2000"}  # of 16 MiB at most
+        query = {
+            "currencyCode": "USD",
+            "pageSize": "2000",
+        }  # the answer must stay under 16 MiB, `Limits.max_body_bytes`
         while True:
             answer = http.get_json(url, params=query, headers={"X-Goog-Api-Key": key}, must_have=("skus",))
             page = object_of(answer) or {}
@@ -101,9 +104,9 @@ def catalogue_rows(
     compute: Sequence[object], tpu: Sequence[object], *, source: str, today: str
 ) -> tuple[RowSink, RowSink]:
     """
-    Turn the SKUs of both services into the rows of machines and of TPU slices: pure, whatever the SKUs are.
+    Return the rows of machines and of TPU slices that the SKUs of both services make; malformed SKUs are counted.
 
-    A row read is a SKU, which ends as a part or is left out, or a price made of parts, which is a row or is not.
+    Rows read are the SKUs (each becomes a part or is refused) and the prices made of parts (each a row or refused).
     """
     machines, slices = RowSink("gcp", "gce"), RowSink("gcp", "tpu")
     parts: list[Part] = []

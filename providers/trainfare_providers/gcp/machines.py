@@ -1,8 +1,8 @@
 """
-GcpMachine prices from parts: cores x Core + GiB x Ram + GPUs x GPU (+ GiB x local SSD), all or nothing.
+GcpMachine prices from parts: cores x Core + GiB x Ram + GPUs x GPU (+ GiB x local SSD).
 
-Which machines there are, in which regions, and with how much local SSD is in `data/gcp_machines.csv`: the catalogue
-lists SKUs for regions that have no such machine.
+`data/gcp_machines.csv` lists the machines with their regions and local SSD, because the catalogue has SKUs for regions
+without such a machine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GcpMachine:
     regions: frozenset[str]
 
     def needs(self) -> Sequence[tuple[Decimal, str, str]]:
-        """Return what the price is made of: how many of which kind, of what."""
+        """Return the parts of the price: quantity, kind, and host family or GPU."""
         gpus = (self.accelerator_count, "gpu", self.gpu)
         if self.gpu == _SLICE:
             return (gpus,)
@@ -53,7 +53,7 @@ class GcpMachine:
 
 
 class PartIndex:
-    """Parts by what they are and where; the same part twice at two prices is no price."""
+    """Parts by kind, option and region; a part with two different prices is refused."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self._parts: dict[tuple[str, str, str], dict[str, list[Part]]] = {}
@@ -67,7 +67,7 @@ class PartIndex:
         return frozenset(self._parts.get((kind, of, option), ()))
 
     def price(self, kind: str, of: str, option: str, region: str) -> Part | Refused | None:
-        """Return the part with its price; None where it has none there."""
+        """Return the part with its price in a region, or None where it has none."""
         found = self._parts.get((kind, of, option), {}).get(region, [])
         if len({part.usd for part in found}) > 1:
             return Refused(f"two different prices for one part: {kind}", quarantined=True)
@@ -96,7 +96,7 @@ def machines() -> tuple[GcpMachine, ...]:
 
 
 def machine_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
-    """Yield one row, or why there is none, for each machine, purchase option and region that has parts."""
+    """Yield a row, or why there is none, for each machine, purchase option and region that has parts."""
     for machine in machines():
         for option in OPTIONS:
             for region in sorted(_claimed(parts, machine, option)):
@@ -104,7 +104,7 @@ def machine_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refus
 
 
 def _claimed(parts: PartIndex, machine: GcpMachine, option: str) -> frozenset[str]:
-    """Return the regions in which the machine seems to be sold: those of its GPU, on demand also of its host."""
+    """Return the regions whose SKUs suggest the machine: those of its GPU, and on demand those of its host."""
     found = parts.regions("gpu", machine.gpu, option)
     if option == "on_demand" and machine.host not in ("", _SHARED_HOST):
         hosts = parts.regions("core", machine.host, option) | parts.regions("ram", machine.host, option)
@@ -114,7 +114,7 @@ def _claimed(parts: PartIndex, machine: GcpMachine, option: str) -> frozenset[st
 
 def _row(parts: PartIndex, machine: GcpMachine, option: str, region: str, source: str) -> SourceRow | Refused:
     if machine.gpu == _SLICE and option == "on_demand":
-        return Refused("A4, which cannot be rented plainly on demand whatever its SKU says")
+        return Refused("A4, which is not offered on demand although it has a SKU")
     if region not in machine.regions:
         return Refused("region in which this machine is not known to exist")
     total, used = Decimal(0), dict[str, Part]()

@@ -1,9 +1,9 @@
 """
-What one SKU of the Cloud Billing catalogue is: a part of a machine's price, or none of our business.
+Classify one SKU of the Cloud Billing catalogue: a part of a machine's price, or out of scope.
 
-Google prices no machine: it prices cores, GiB of memory, GPUs and chips, some thirty thousand SKUs told apart only by
-their description. A description is matched as a whole, never in part, because "Reserved ...", "... attached to DWS
-Defined Duration VMs ..." and "... in Calendar Mode" hold the plain name and cost a half of it.
+Google does not price machines but cores, GiB of memory, GPUs and chips: some thirty thousand SKUs that differ only in
+their description. A description must match as a whole, because "Reserved ...", "... attached to DWS Defined Duration
+VMs ..." and "... in Calendar Mode" contain the plain name and cost half as much.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from trainfare_providers.source_rows import Refused
 __all__ = ["HOURS_A_MONTH", "Part", "read_sku"]
 
 HOURS_A_MONTH: Final = 730
-"""By which Google turns a month's price into an hour's."""
+"""By which Google converts a price per month to one per hour."""
 
-_CHIPS_PER_OLD_DEVICE: Final = 4  # SKUs of TPU v2 to v4 are of eight cores, on four chips
+_CHIPS_PER_OLD_DEVICE: Final = 4  # a SKU of TPU v2 to v4 prices eight cores, which are four chips
 
 _HOSTS: Final[Mapping[str, str]] = {
     "A2 Instance": "A2",
@@ -40,7 +40,7 @@ _GPUS: Final[Mapping[str, str]] = {
     "Nvidia Tesla A100 80GB GPU": "A100-80",
     "Nvidia L4 GPU": "L4",
     "Nvidia H100 80GB GPU": "H100",
-    # One card; which of its names is used depends on the region.
+    # One card under three names, depending on the region.
     "Nvidia H100 80GB Mega GPU": "H100-MEGA",
     "Nvidia H100 80GB Plus GPU": "H100-MEGA",
     "Nvidia H100 Mega 80GB GPU": "H100-MEGA",
@@ -51,7 +51,7 @@ _GPUS: Final[Mapping[str, str]] = {
 }
 _TPUS: Final[Mapping[str, str]] = {"TpuV5e": "v5e", "TpuV5p": "v5p", "TpuV6e": "v6e", "TPU7x": "tpu7x"}
 
-# (kind, of) of a part, by the name that its description holds; a commitment uses other names.
+# (kind, of) of a part by the name in its description; commitments use other names.
 _NAMES: Final[Mapping[str, tuple[str, str]]] = {
     **{f"{name} Core": ("core", host) for name, host in _HOSTS.items()},
     **{f"{name} Ram": ("ram", host) for name, host in _HOSTS.items()},
@@ -76,7 +76,7 @@ _OLD_TPU: Final = re.compile(
     r"(?:Spot )?(?:Preemptible )?Tpu-(?P<version>v[234])(?P<pod> Pod)?\b.*", re.IGNORECASE
 )
 
-# Other ways to buy the same thing, by a word of the description.
+# Other purchase models, by a word of the description.
 _OTHER_WAYS: Final[Mapping[str, str]] = {
     "reserved": "reserved capacity",
     "calendar mode": "DWS calendar mode",
@@ -112,13 +112,13 @@ _USAGE: Final[Mapping[str, tuple[str, ...]]] = {
 @dataclass(frozen=True, slots=True)
 class Part:
     """
-    A price of a part in some regions.
+    The price of a part in some regions.
 
     Attributes:
         kind: "core", "ram", "gpu", "ssd" or "tpu".
         of: the host family, GPU or TPU generation; "-pod" follows a generation whose pods have their own price.
         option: purchase option.
-        usd: an hour: of a core, of a GiB of memory or local SSD, of a GPU, of a chip.
+        usd: per hour, of one core, GiB of memory or local SSD, GPU, or chip.
     """
 
     kind: str
@@ -132,11 +132,11 @@ class Part:
 
 def read_sku(sku: object, *, today: str) -> Part | Refused:
     """
-    Return what one SKU is.
+    Return the part that a SKU prices, or why it is not used.
 
     Args:
         sku: of `skus`, numbers as int or Decimal.
-        today: YYYY-MM-DD; of several prices the newest that has begun counts.
+        today: YYYY-MM-DD; of several prices the newest that holds already counts.
     """
     found = object_of(sku)
     text = text_of(found.get("description")) if found else None
@@ -223,7 +223,7 @@ def _money(money: Mapping[str, object]) -> Decimal | None:
     if isinstance(units, str):
         units = int(units) if re.fullmatch(r"[0-9]{1,9}", units, re.ASCII) else None
     whole = number_of(units)
-    # The range first: 1E+999999 is a number that takes long to make whole.
+    # The range is checked first: the remainder of 1E+999999 takes very long to compute.
     if whole is None or not 0 <= whole < 10**9 or whole % 1:
         return None
     if nanos is None or not 0 <= nanos < 10**9 or nanos % 1:

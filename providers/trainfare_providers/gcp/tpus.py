@@ -1,8 +1,8 @@
 """
-TPU slices from chip-hours: v5p-8 is named by its cores and has 4 chips, v5litepod-8 by its 8 chips.
+TPU slices from chip-hours: v5p-8 is named after its cores and has 4 chips, v5litepod-8 after its 8 chips.
 
-Which slices there are in which zones is in `data/gcp_tpu_zones.csv`. A chip's price that is far from the published
-one is not believed: the catalogue has priced some generations by the device of four chips.
+`data/gcp_tpu_zones.csv` lists the slices of each zone. A chip price far from the published one is refused: the
+catalogue has priced some generations by the device of four chips.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Generation:
     Attributes:
         accelerator: its name in the catalogue of accelerators.
         memory_gib: of one chip.
-        chips_per_number: chips for each 1 in a slice's name: the name counts cores or chips.
-        published_usd: on demand, a chip-hour, where it is cheapest (Google's price page, 2026).
-        part: the SKU's name of it; `single` prices the smallest slice where pods have a price of their own.
+        chips_per_number: chips for each 1 in a slice's name, which counts cores or chips.
+        published_usd: on-demand price of a chip-hour in the cheapest region (Google's price page, 2026).
+        part: its name in SKUs; `single` prices the smallest slice where pods have their own price.
     """
 
     accelerator: str
@@ -53,10 +53,11 @@ GENERATIONS: Final[Mapping[str, Generation]] = {
     "v6e": Generation("TPU-v6e", 32, _ONE, Decimal("2.7"), "v6e"),
     "tpu7x": Generation("TPU-v7", 192, _HALF, Decimal(12), "tpu7x"),
 }
-_SMALLEST: Final = 8
+_SMALLEST: Final = 8  # number in the name of a slice that is a single device and not a pod
 
-# Of the published price; regions differ by up to 1.6, spot by up to 8.
-_BELIEVED: Final[Mapping[str, tuple[Decimal, Decimal]]] = {
+# Accepted range, as shares of the published price: regions differ by up to 1.6 times, spot by up to 8. The factor 4 of
+# a wrong unit lies outside it on demand.
+_ACCEPTED: Final[Mapping[str, tuple[Decimal, Decimal]]] = {
     "on_demand": (Decimal("0.7"), Decimal(2)),
     "spot": (Decimal("0.1"), Decimal("1.7")),
     "reserved_1y": (Decimal("0.35"), Decimal("1.7")),
@@ -66,7 +67,7 @@ _BELIEVED: Final[Mapping[str, tuple[Decimal, Decimal]]] = {
 
 @cache
 def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
-    """Return, by the first part of a slice's name, zones and the numbers that it may have there."""
+    """Return zones and the sizes offered there, by the first part of a slice's name."""
     text = (files("trainfare_providers") / "data" / "gcp_tpu_zones.csv").read_text(encoding="utf-8")
     found: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in GENERATIONS}
     for row in csv.DictReader(text.splitlines()):
@@ -75,7 +76,7 @@ def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
 
 
 def slice_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
-    """Yield one row, or why there is none, for each slice, zone and purchase option whose chip has a price."""
+    """Yield a row, or why there is none, for each slice, zone and purchase option whose chip has a price."""
     for name, generation in GENERATIONS.items():
         zones = _zones()[name]
         known = {_region(zone) for zone, _ in zones}
@@ -99,7 +100,7 @@ def _row(
     part = parts.price("tpu", of, option, _region(zone))
     if part is None or isinstance(part, Refused):
         return part
-    if not _believed(part, generation):
+    if not _credible(part, generation):
         return Refused("chip-hour far from the published price: another unit?", quarantined=True)
     chips = size * generation.chips_per_number
     return SourceRow(
@@ -118,8 +119,8 @@ def _row(
     )
 
 
-def _believed(part: Part, generation: Generation) -> bool:
-    low, high = _BELIEVED[part.option]
+def _credible(part: Part, generation: Generation) -> bool:
+    low, high = _ACCEPTED[part.option]
     return low * generation.published_usd <= part.usd <= high * generation.published_usd
 
 

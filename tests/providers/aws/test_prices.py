@@ -341,7 +341,7 @@ def test_missing_bands_leave_spot_prices(server: AwsServer, monkeypatch: pytest.
     spot = fetched[0].rows.filter(pl.col("purchase_option") == "spot")
     assert spot.height == 7
     assert spot["interruption_band"].null_count() == 7
-    assert "how often spot machines are taken back is not known" in notes(fetched)
+    assert "how often spot machines are interrupted is not known" in notes(fetched)
 
 
 def test_list_that_is_empty_is_said(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +400,7 @@ def test_region_that_is_none_is_refused(name: str, says: str) -> None:
 
 def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """In vCPUs; without an account there are none to tell."""
-    with HttpClient("aws") as http, pytest.raises(CannotTellError, match="quotas are an account's own"):
+    with HttpClient("aws") as http, pytest.raises(CannotTellError, match="quotas belong to an account"):
         source(server).quotas(http)
     sign_in(monkeypatch, server)
     with HttpClient("aws") as http:

@@ -127,7 +127,7 @@ def test_every_sku_and_every_sum_ends_once() -> None:
     gce, tpu = fetched()
     assert reasons(gce)["a part of the machine's price is missing: ram"] == 4  # the A2 machines of Tokyo
     assert reasons(gce)["region in which this machine is not known to exist"] > 0
-    assert reasons(gce)["A4, which cannot be rented plainly on demand whatever its SKU says"] == 1
+    assert reasons(gce)["A4, which is not offered on demand although it has a SKU"] == 1
     read_parts = [read_sku(one, today=TODAY) for one in off_the_wire([*COMPUTE, *TPU])]
     index = PartIndex([part for part in read_parts if isinstance(part, Part)])
     sums = [*machine_rows(index, source="x"), *slice_rows(index, source="x")]
