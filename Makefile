@@ -1,4 +1,4 @@
-# The commands a person and CI both run. `make demo` and `make test` make what they need first.
+# The commands that developers and CI run. The targets install what they need first, into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -36,7 +36,7 @@ check-mypy:
 check-pyright:
 	@$(BIN)/pyright --warnings
 
-# Scores every truth table found in DATA and writes docs/accuracy.md. The first run traces for half an hour into CACHE.
+# Scores every truth table in DATA and writes docs/accuracy.md. The first run spends half an hour on traces, kept in CACHE.
 DATA ?= ../shared/data
 CACHE ?= .cache/traces
 STEPS ?=

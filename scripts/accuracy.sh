@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make accuracy` runs: one runner a truth table into a temporary folder, then the page from their files.
+# Runs `make accuracy`: one runner per truth table, with results in a temporary folder, then the page made from them.
 # BIN, DATA (folder of the tables), CACHE (of traces), STEPS (further flags of step_time.py), NOTE (goes into the page),
 # RESIDUALS (held-out errors that fit_calibration.py wrote).
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the wheel, installs it into a virtual environment of its own, and runs the tests against it from a
-# folder that holds no sources: what passes here passes for somebody who installed the package.
+# folder without the sources, so that they test what a user installs.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}

@@ -1,5 +1,5 @@
 """
-`benchmarks/memory.py`: real published peaks are predicted, in the unit they were measured in, and judged by the card.
+`benchmarks/memory.py`: published peaks are predicted in the quantity that was measured, and compared with the card.
 
 Peaks: litgpt (Lightning-AI/litgpt, resource tables), torchtune (pytorch/torchtune, memory flags), BigScience
 (bigscience-workshop/bigscience), NF4 runs of AnswerDotAI/fsdp_qlora.
@@ -64,7 +64,7 @@ def described(tools: Tools, **row: str) -> MemoryRun:
     return found
 
 
-def test_published_peaks_are_scored_and_the_rest_has_a_reason(tools: Tools, tmp_path: Path) -> None:
+def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, tmp_path: Path) -> None:
     truth, out, rows = (tmp_path / name for name in ("truth.csv", "out.json", "rows.csv"))
     with truth.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(BASE))
@@ -100,7 +100,7 @@ def test_published_peaks_are_scored_and_the_rest_has_a_reason(tools: Tools, tmp_
         memory.run(arguments, tmp_path / "cache")
 
 
-def test_a_measured_step_carries_its_missing_bytes_to_the_other_rows_of_its_group() -> None:
+def test_error_of_a_measured_step_corrects_the_other_rows_of_its_group() -> None:
     found: list[memory_rows.Predicted | str] = [
         memory_rows.Predicted(g, g, ()) for g in (4.0, 6.0, 9.0, 19.0)
     ]
@@ -117,7 +117,7 @@ def test_a_measured_step_carries_its_missing_bytes_to_the_other_rows_of_its_grou
 
 
 def drawn(source: str, name: MemoryClass, factor: float, count: int) -> list[memory_rows.MemoryRow]:
-    """Rows of one source, each in a group of two, whose peaks are so many times the sum of their parts, give or take 10 %."""
+    """Return rows of one source in groups of two, with peaks of so many times the sum of their parts, within 10 %."""
     spread = np.linspace(-0.1, 0.1, count)
     return [
         memory_rows.MemoryRow(source, name, (source, str(n // 2), "lora"), 10.0, 10.0 * factor * math.exp(s))
@@ -125,8 +125,8 @@ def drawn(source: str, name: MemoryClass, factor: float, count: int) -> list[mem
     ]
 
 
-def test_a_source_is_scored_by_a_fit_that_saw_nothing_of_it() -> None:
-    """Two sources agree, the third is off: without it the location is theirs, and the rows of it stay outside."""
+def test_a_source_is_scored_by_a_fit_without_it() -> None:
+    """Two sources agree and the third differs: without it the location is theirs, and its rows lie outside."""
     rows = (
         drawn("a", "one_device", 1.2, 20)
         + drawn("b", "one_device", 1.2, 20)
@@ -140,7 +140,7 @@ def test_a_source_is_scored_by_a_fit_that_saw_nothing_of_it() -> None:
     assert scores["mape"] > 0.15
 
 
-def test_the_location_is_never_below_the_sum_and_classes_are_apart() -> None:
+def test_location_is_never_negative_and_classes_are_fitted_separately() -> None:
     rows = drawn("a", "one_device", 0.7, 10) + drawn("b", "quantised", 1.5, 10)
     fit = fit_memory.fit_rows(rows)
     assert fit.spread("one_device").location == 0.0
@@ -151,7 +151,7 @@ def test_the_location_is_never_below_the_sum_and_classes_are_apart() -> None:
         assert spread.half_50 <= spread.half_80 <= spread.half_90
 
 
-def test_an_old_graphs_update_is_the_peak_of_a_small_batch(tools: Tools) -> None:
+def test_update_of_a_tensorflow_1_graph_is_the_peak_of_a_small_batch(tools: Tools) -> None:
     row = {
         "model": "BERT-base", "params_m": "110", "domain": "nlp", "method": "full_finetune", "method_detail": "",
         "precision": "fp32", "optimizer": "Adam", "seq_len_or_res": "64", "source_id": "bert-readme",
@@ -162,7 +162,7 @@ def test_an_old_graphs_update_is_the_peak_of_a_small_batch(tools: Tools) -> None
     assert peak(graph) > peak(eager) + 2 * gradients
 
 
-def test_a_peak_is_compared_in_the_unit_it_was_measured_in(tools: Tools) -> None:
+def test_a_peak_is_compared_in_the_quantity_that_was_measured(tools: Tools) -> None:
     peaks = [
         memory_rows.predicted_of({**BASE, "mem_kind": kind}, *tools)
         for kind in ("max_allocated", "max_reserved", "nvidia-smi snapshot (rounded GB)")
@@ -221,8 +221,8 @@ def peak(run: MemoryRun) -> float:
     return float(run.parts().total_bytes[0])
 
 
-def test_the_loss_is_the_one_of_the_stack_that_ran(tools: Tools) -> None:
-    """Chunks and fused heads hold less than a plain cross-entropy; a shifted fp32 copy more: exactly one set of logits."""
+def test_loss_is_that_of_the_framework_that_ran(tools: Tools) -> None:
+    """Chunked and fused losses take less than a plain cross-entropy; a shifted fp32 copy takes one set of logits more."""
     long = {"micro_batch": "16", "source_id": "x", "act_ckpt": "full"}
     plain = described(tools, **long)
     logits = 16 * 1044 * 51_200
@@ -238,7 +238,7 @@ def test_the_loss_is_the_one_of_the_stack_that_ran(tools: Tools) -> None:
 
 
 def test_gradients_are_released_before_forward_unless_torch_is_old(tools: Tools) -> None:
-    """Detectron2's torch wrote zeros into them; today's loops let them go, and a recipe's accumulation keeps them."""
+    """Detectron2's torch set them to zero; later loops release them, and gradient accumulation keeps them."""
     full = {"method": "full_finetune", "method_detail": "", "n_gpus": "1", "act_ckpt": "none"}
     now, old = (described(tools, **{**full, "source_id": source}) for source in ("x", "detectron2-zoo"))
     gradients = now.profile.memory.gradient_bytes
@@ -264,8 +264,8 @@ def test_an_encoder_recomputes_as_its_library_does(tools: Tools) -> None:
     assert saved < plain.profile.memory.saved_activation_bytes / 4
 
 
-def test_detectors_with_a_pyramid_are_told_apart_by_their_heads(tools: Tools) -> None:
-    """Proposals alone hold less than boxes, boxes less than masks; a detector without a pyramid is not described."""
+def test_detectors_with_a_pyramid_differ_by_their_heads(tools: Tools) -> None:
+    """Proposals take less than boxes, boxes less than masks; a detector without a pyramid is not described."""
     row = {
         "domain": "vision-det", "method": "full_finetune", "method_detail": "", "precision": "fp32",
         "optimizer": "SGD-M", "micro_batch": "1", "seq_len_or_res": "800px", "source_id": "detectron2-zoo",
@@ -279,7 +279,7 @@ def test_detectors_with_a_pyramid_are_told_apart_by_their_heads(tools: Tools) ->
     assert "no description" in str(memory_run({**BASE, **row, "model": "d2/faster_rcnn_R_50_C4"}, *tools))
 
 
-def test_an_update_on_the_host_leaves_weights_and_gradients_here(tools: Tools) -> None:
+def test_an_update_on_the_host_leaves_weights_and_gradients_on_the_device(tools: Tools) -> None:
     here, host, both = (
         described(tools, **{**BERT, "optimizer": name})
         for name in ("AdamW", "AdamW CPU offload", "AdamW CPU offload incl. gradients")
@@ -292,7 +292,7 @@ def test_an_update_on_the_host_leaves_weights_and_gradients_here(tools: Tools) -
     assert isinstance(memory_run({**BASE, **BERT, "sharding": "FSDP CPU offload"}, *tools), str)
 
 
-def test_selected_operations_hold_less_than_every_second_block(tools: Tools) -> None:
+def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools) -> None:
     full = {"method": "scratch", "method_detail": "", "source_id": "torchtitan-2024", "micro_batch": "32"}
     none, layer, op, all_of_it = (
         described(tools, **{**full, "act_ckpt": how})
@@ -310,11 +310,11 @@ def test_selected_operations_hold_less_than_every_second_block(tools: Tools) -> 
         ({"domain": "vision", "precision": "int3"}, "precision"), ({"method_detail": "model init only"}, "first step"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_predicted_says_why(tools: Tools, change: dict[str, str], reason: str) -> None:
+def test_rows_without_a_prediction_have_a_reason(tools: Tools, change: dict[str, str], reason: str) -> None:
     assert reason in str(memory_run({**BASE, **change}, *tools))
 
 
-def test_the_margin_is_the_products_own(tools: Tools) -> None:
+def test_usable_memory_of_a_card_is_that_of_the_prediction(tools: Tools) -> None:
     usable = memory_rows.card_gib("A100-40GB")
     assert usable is not None
     assert math.isclose(usable, 40 * 0.985 - 0.3, rel_tol=1e-6)

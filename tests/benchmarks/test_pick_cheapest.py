@@ -1,4 +1,4 @@
-"""Regret of a pick: by hand, with prices of the snapshot, and with held-out errors in the place of fitted ones."""
+"""Regret of a choice: computed by hand, with prices of the snapshot, and with held-out errors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _row(name: str, throughput: float, predicted_over_measured: float, **changes
     return {**row, **changes}
 
 
-def test_a_wrong_pick_costs_what_was_measured() -> None:
-    """T4 at 100/s and 1 USD costs 1 a unit, A100 at 800/s and 4 USD half of it; A100 predicted 3 times too slow loses."""
+def test_regret_of_a_wrong_choice_is_its_measured_cost() -> None:
+    """A T4 at 100/s and 1 USD costs twice as much per unit as an A100 at 800/s and 4 USD, predicted 3 times too slow."""
     rows = [_row("T4-16GB", 100, 1.0), _row("A100-SXM4-40GB", 800, 3.0)]
     ((regret, picked, cheapest),) = regrets(workloads(rows, PRICES, {}), RULES["trainfare"]).values()
     assert (picked, cheapest) == ("T4-16GB", "A100-SXM-40GB")
@@ -37,7 +37,7 @@ def test_a_wrong_pick_costs_what_was_measured() -> None:
     assert document["rules"]["lowest price of an hour"]["one device"]["mean"] == pytest.approx(1.0)
 
 
-def test_what_has_no_price_no_answer_or_a_suspect_reading_is_no_choice() -> None:
+def test_rows_without_price_or_prediction_and_suspect_rows_are_left_out() -> None:
     rows = [_row("T4-16GB", 100, 1.0), _row("A100-SXM4-40GB", 800, 1.0)]
     assert len(workloads(rows, PRICES, {})) == 1
     for other in (
@@ -74,7 +74,7 @@ def test_held_out_errors_replace_fitted_ones_of_one_device(tmp_path: Path) -> No
     assert picked == "T4-16GB"
 
 
-def test_prices_are_of_one_device_of_a_machine_that_can_be_rented() -> None:
+def test_prices_are_of_one_device() -> None:
     prices = device_prices()
     assert 0 < prices["T4-16GB"] < prices["A100-SXM-80GB"] < prices["H100-SXM-80GB"] < 20
 

@@ -1,4 +1,4 @@
-"""Minutes to a quality target: the row's samples and evaluation go in, start-up stays out, the rest is counted."""
+"""Minutes to a quality target: samples and evaluation are the row's, start-up is left out, skipped rows are counted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_minutes_follow_the_samples_and_the_share_of_evaluation(cache: ProfileCa
     assert tested == pytest.approx(once / 0.8, rel=1e-4)
 
 
-def test_a_detector_is_evaluated_beside_its_training(cache: ProfileCache) -> None:
+def test_a_detector_is_evaluated_in_parallel_with_training(cache: ProfileCache) -> None:
     apart, beside = _predicted(
         cache, _line(benchmark="ssd300"), _line(benchmark="ssd300", eval_time_fraction="0.5")
     )
@@ -54,7 +54,7 @@ def test_a_detector_is_evaluated_beside_its_training(cache: ProfileCache) -> Non
 
 
 def test_bert_of_early_rounds_has_no_fused_attention() -> None:
-    """v1.0 brought attention in one kernel, and a prediction of the masked words alone."""
+    """From v1.0 on attention is fused, and only masked tokens have logits."""
     found = {}
     for name in ("v0.7", "v1.0"):
         job = mlperf_job(_line(benchmark="bert", round=name))
@@ -66,14 +66,14 @@ def test_bert_of_early_rounds_has_no_fused_attention() -> None:
 
 
 def test_all_chips_of_a_slice_are_on_one_interconnect(cache: ProfileCache) -> None:
-    """What a TPU slice calls machines needs no network of its own; a GPU's machines do."""
+    """The hosts of a TPU slice need no network between them; machines with GPUs do."""
     slice_of = {"accelerator": "TPU-v4", "precision": "BF16 mixed", "accelerators_total": "64"}
     one, sixteen = _predicted(cache, _line(**slice_of), _line(**slice_of, nodes="16"))
     assert one == sixteen
 
 
-def test_one_update_is_shared_by_those_who_ran_it_so(cache: ProfileCache) -> None:
-    """All chips of a slice; a machine's GPUs for BERT from v1.0 on; nobody before."""
+def test_update_is_sharded_where_the_submissions_sharded_it(cache: ProfileCache) -> None:
+    """Over all chips of a TPU slice; for BERT from v1.0 on over a machine's GPUs; elsewhere not."""
     tpu = {"accelerator": "TPU-v3", "benchmark": "gnmt"}
     assert update_shares(_line(**tpu, round="v0.6"), 512) == 512
     assert update_shares(_line(**tpu, round="v0.5"), 512) == 1
@@ -108,8 +108,8 @@ def test_gpus_in_excess_of_samples_evaluate(cache: ProfileCache) -> None:
     assert score_lines([split], cache)[1] == {"one sample is split over several devices": 1}
 
 
-def test_the_interval_is_of_other_rounds(cache: ProfileCache) -> None:
-    """A known round is judged without its own rows, an unknown one by all; both are shipped numbers."""
+def test_interval_comes_from_other_rounds(cache: ProfileCache) -> None:
+    """The interval of a known round is fitted without it, that of an unknown one on all rounds; both are shipped."""
     known, new = _line(round="v1.0"), _line(round="v9.9")
     scored, _ = score_lines([known, new], cache)
     assert scored[0].reach == submission_reach(known) != submission_reach(new) == scored[1].reach
@@ -141,7 +141,7 @@ def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
         ({"accelerator": "Abacus-9"}, "not in the catalogue"),
     ],
 )
-def test_what_cannot_be_predicted_is_counted_with_its_reason(
+def test_rows_without_a_prediction_are_counted_with_their_reason(
     cache: ProfileCache, changes: dict[str, str], reason: str
 ) -> None:
     line = _line(**changes)
@@ -165,16 +165,16 @@ def test_what_cannot_be_predicted_is_counted_with_its_reason(
         ("", None),
     ],
 )
-def test_the_network_is_what_could_carry_gradients(text: str, gbit: float | None) -> None:
+def test_network_is_that_of_training_traffic(text: str, gbit: float | None) -> None:
     assert network_gbit_per_s(_line(host_networking=text)) == gbit
 
 
-def test_an_accelerator_whose_links_leave_the_machine_needs_no_adapter() -> None:
+def test_an_accelerator_with_ethernet_ports_needs_no_adapter() -> None:
     line = _line(accelerator="Gaudi1", host_networking="2x ConnectX-6", interconnect="10x 100Gb/s Ethernet")
     assert network_gbit_per_s(line) == 1000.0
 
 
-def test_every_benchmark_with_samples_has_a_network() -> None:
+def test_every_benchmark_with_samples_has_a_model() -> None:
     for name in ("resnet", "bert", "maskrcnn", "gnmt", "ssd300", "retinanet", "unet3d", "rnnt"):
         job = mlperf_job(_line(benchmark=name))
         assert isinstance(job, StepJob), job

@@ -1,4 +1,4 @@
-"""Kept traces are valid only while the tracer is unchanged: the digest covers the whole of it."""
+"""Traces on disk are used only while the tracer is unchanged: the digest covers all of its code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_digest_covers_every_file_of_the_tracer() -> None:
     assert {"step_trace", "recorder", "live_memory", "flops", "kinds", "job_trace", "fake_tensors"} <= names
 
 
-def test_only_what_runs_changes_the_digest() -> None:
+def test_only_executed_code_changes_the_digest() -> None:
     """A reworded docstring or comment keeps the traces; another operator or name does not."""
     plain = code_digest('"""Text."""\n\ndef f(x):\n    """Text."""\n    return x + 1  # why\n')
     assert plain == code_digest('"""Other words."""\ndef f(x):\n    return x + 1\n')
@@ -31,7 +31,7 @@ def test_only_what_runs_changes_the_digest() -> None:
     assert plain != code_digest("def f(x):\n    return 'Text.'\n")
 
 
-def test_sources_and_versions_are_part_of_it(tmp_path: Path) -> None:
+def test_sources_and_versions_change_the_digest(tmp_path: Path) -> None:
     """Another model builder, or another set of libraries, gives another digest."""
     one, two = tmp_path / "one.py", tmp_path / "two.py"
     one.write_text("x = 1\n", encoding="utf-8")

@@ -19,7 +19,7 @@ def _line(error: float, **changes: str) -> dict[str, str]:
     return {**line, **changes}
 
 
-def test_a_round_is_judged_by_the_errors_of_the_others() -> None:
+def test_interval_of_a_round_comes_from_the_errors_of_the_others() -> None:
     lines = [_line(0.1) for _ in range(30)] + [_line(1.0, round="v1.1") for _ in range(30)]
     own = spreads([*lines, _line(9.0, predicted="")])["gpu, one"]
     assert own["without v1.1"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
@@ -27,7 +27,7 @@ def test_a_round_is_judged_by_the_errors_of_the_others() -> None:
     assert own["all"] == pytest.approx([0.55, 1.0, 1.0], abs=1e-4)
 
 
-def test_a_group_of_few_rows_has_the_spread_of_its_kind() -> None:
+def test_a_group_of_few_rows_takes_the_interval_of_its_kind() -> None:
     lines = [_line(0.1) for _ in range(40)] + [_line(2.0, nodes="4", accelerators_total="32")]
     found = spreads(lines)
     assert found["gpu, several"]["all"] == pytest.approx(found["gpu, one"]["all"], abs=1e-6)
@@ -40,7 +40,7 @@ def test_chips_of_a_slice_are_several_machines_from_sixteen_on() -> None:
     assert group_of(_line(0.0)) == ("gpu", "one")
 
 
-def test_suspect_readings_are_scored_and_the_rest_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_suspect_readings_are_scored_and_the_others_also_apart(capsys: pytest.CaptureFixture[str]) -> None:
     sound = Scored(0.0, 0.1, "A", "f", "s", "multi")
     wrong = Scored(3.0, 0.1, "A", "f", "s", "multi", suspect=True)
     single = Scored(0.1, 0.1, "A", "f", "s", "single")

@@ -43,7 +43,7 @@ ROW = {
     ],
     ids=["dense", "experts", "adapters-mixed"],
 )
-def test_an_assembled_decoder_is_the_whole_trace(step: DecoderStep, tmp_path: Path) -> None:
+def test_an_assembled_decoder_equals_the_trace_of_the_whole(step: DecoderStep, tmp_path: Path) -> None:
     ours, whole = DecoderTraces(tmp_path).profile(step), trace_blocks(step, blocks_of(step.model))
     assert ours.step_flops == whole.step_flops
     assert sum(g.bytes_moved for g in ours.operations) == sum(g.bytes_moved for g in whole.operations)
@@ -78,7 +78,7 @@ def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
 
 
 def test_a_library_casts_each_weight_once_a_step() -> None:
-    """Others cast it in every pass: more passes of a step cost them more."""
+    """Other frameworks cast it in every pass, so that more passes of a step cost them more."""
     eight = with_float8(DecoderTraces().profile(DecoderStep(SMALL, 256)), SMALL.vocabulary)
     compiled = eight.model_copy(update={"source": eight.source.model_copy(update={"compiled": True})})
     library = compiled.model_copy(update={"precision": LIBRARY_PRECISION})
@@ -105,7 +105,7 @@ def test_names_have_the_published_number_of_parameters(name: str, billions: floa
     assert found.parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
-def test_what_is_no_known_decoder_has_a_reason() -> None:
+def test_unknown_decoders_have_a_reason() -> None:
     assert "state-space" in str(decoder_of("Nemotron_3_Nano", {}))
     assert "not a decoder" in str(decoder_of("BERT-Large Ph1", {}))
     assert "not known" in str(decoder_of("SomethingNew", {}))
@@ -153,7 +153,7 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     )
 
 
-def test_as_much_is_recomputed_as_must_be(tmp_path: Path) -> None:
+def test_unstated_recomputation_is_the_least_that_fits(tmp_path: Path) -> None:
     """A row that states none: the larger its micro-batch, the more blocks; MaxText recomputes all or nothing."""
     traces = DecoderTraces(tmp_path)
     row = {
@@ -180,7 +180,7 @@ def test_as_much_is_recomputed_as_must_be(tmp_path: Path) -> None:
     assert assumed("maxtext/jax") == ["none", whole]
 
 
-def test_chips_with_only_whole_numbers_in_8_bits_run_those(tmp_path: Path) -> None:
+def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:
     row = {
         **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256", "strategy": "fsdp8",
         "precision": "int8", "accelerator": "TPU-v6e", "framework": "maxtext/jax",

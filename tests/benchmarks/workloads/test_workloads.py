@@ -42,7 +42,7 @@ def test_a_trace_has_the_rows_parameters_layout_and_precision(tmp_path: Path) ->
     assert {group.dtype for group in convolutions} == {"fp16"}
 
 
-def test_rows_that_differ_in_their_batch_share_a_trace_because_that_is_exact(tmp_path: Path) -> None:
+def test_rows_that_differ_in_batch_share_a_trace_which_is_exact(tmp_path: Path) -> None:
     cache = ProfileCache(tmp_path / "shared")
     small, shared = _trace(cache), _trace(cache, batch_per_device="16")
     alone = _trace(ProfileCache(tmp_path / "alone"), batch_per_device="16")
@@ -55,14 +55,14 @@ def test_rows_that_differ_in_their_batch_share_a_trace_because_that_is_exact(tmp
     assert grown == pytest.approx(2 * (moved - fixed) + fixed, rel=1e-3)
 
 
-def test_a_second_run_reads_the_folder_and_a_changed_row_does_not(tmp_path: Path) -> None:
+def test_a_second_run_reads_the_trace_and_a_changed_row_makes_another(tmp_path: Path) -> None:
     _trace(ProfileCache(tmp_path))
     held = ProfileCache(tmp_path, only_held=True)
     assert isinstance(held.get(_job()), Traced)
     assert held.get(_job(notes="")) == "not traced yet"
 
 
-def test_tf32_and_true_half_precision_reach_the_trace(tmp_path: Path) -> None:
+def test_tf32_and_true_half_precision_are_in_the_trace(tmp_path: Path) -> None:
     row = {"source": "elsewhere", "task": "imagenet-classification-fwd-bwd", "optimizer": "none", "notes": ""}
     for precision, dtype in (("tf32", "tf32"), ("fp16_pure", "fp16"), ("fp32", "fp32")):
         profile = _trace(ProfileCache(tmp_path), precision=precision, **row).profile
@@ -83,7 +83,7 @@ def test_tf32_and_true_half_precision_reach_the_trace(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_built_has_a_reason(changes: dict[str, str], reason: str) -> None:
+def test_models_without_a_description_have_a_reason(changes: dict[str, str], reason: str) -> None:
     found = resolve({**ROW, **changes})
     assert isinstance(found, str)
     assert reason in found
@@ -105,8 +105,8 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
     assert profile.coverage == 1.0
 
 
-def test_a_table_that_counts_audio_samples_is_the_vocoders() -> None:
-    """Tacotron 2 and WaveGlow share a table: one counts mel frames (a third of what is computed is padding)."""
+def test_a_row_that_counts_audio_samples_is_waveglow() -> None:
+    """Tacotron 2 and WaveGlow share a table; Tacotron 2 counts mel frames, a third of the computed ones is padding."""
     row = {"model": "Tacotron2", "task": "tts", "batch_per_device": "10", "throughput_unit": "mel-frames/s"}
     vocoder = _job(**row, notes="column=Number of samples used with FP16;batch_col=Batch size")
     synthesiser = _job(**row, notes="column=Number of mels used with FP16;batch_col=Batch size")
@@ -126,7 +126,7 @@ def test_an_unpadded_u_net_shrinks_its_image() -> None:
             assert tuple(job.module().net(images).shape[2:]) == pixels
 
 
-def test_of_a_recommenders_tables_only_touched_rows_are_updated(tmp_path: Path) -> None:
+def test_sparse_update_covers_only_the_rows_of_a_batch(tmp_path: Path) -> None:
     """DLRM's tables hold 15.6 GB, its update is sparse: a batch of 64 touches 26 x 64 rows of 128 numbers at most."""
     profile = _trace(
         ProfileCache(tmp_path), task="recommendation", model="DLRM[small]", batch_per_device="64", precision="fp32",
