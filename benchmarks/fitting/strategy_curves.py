@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from trainfare_core.strategy.pilots import Drop, drop_at, value_at
+from trainfare_core.strategy.pilot_ends import Drop, drop_at
+from trainfare_core.strategy.pilots import value_at
 
 TABLE = Path(__file__).parents[2] / "core/trainfare_core/data/strategy_drops.csv"
 SEEN = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)

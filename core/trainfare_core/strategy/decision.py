@@ -101,30 +101,18 @@ def decide(
         parameters: of the model; None where not known.
     """
     standings = _standings(question, drawn)
-    ranked = _ranked(question, standings)
-    known: list[Strategy] = [name for name in ranked if standings[name].p_reach is not None]
-    if (
-        known
-        and all((standings[name].p_reach or 0.0) < HOPELESS for name in known)
-        and len(known) == len(ranked)
-    ):
-        return StrategyDecision(
-            "none", None, None, standings, (), None, _binding(question, drawn, standings, parameters)
-        )
+    ranked = sorted(standings, key=lambda name: _order(question, standings[name], name))
+    chances = [one.p_reach for one in standings.values()]
+    if all(chance is not None and chance < HOPELESS for chance in chances):
+        binding = _binding(question, drawn, standings, parameters)
+        return StrategyDecision("none", None, None, standings, (), None, binding)
     pick = ranked[0]
     runner_up = ranked[1] if len(ranked) > 1 else None
     doubts = _doubts(question, drawn, standings, pick, runner_up, parameters)
     pilot = _pilot(drawn, standings, pick) if doubts else None
-    unanswerable = standings[pick].p_reach is None
-    if doubts and pilot is not None and (pilot.worth_it or unanswerable):
-        return StrategyDecision("pilot", pick, runner_up, standings, doubts, pilot, None)
-    return StrategyDecision("train", pick, runner_up, standings, doubts, pilot, None)
-
-
-def _ranked(question: Question, standings: Mapping[Strategy, Standing]) -> list[Strategy]:
-    names: list[Strategy] = list(standings)
-    names.sort(key=lambda name: _order(question, standings[name], name))
-    return names
+    needed = pilot is not None and (pilot.worth_it or standings[pick].p_reach is None)
+    kind: Literal["pilot", "train"] = "pilot" if needed else "train"
+    return StrategyDecision(kind, pick, runner_up, standings, doubts, pilot, None)
 
 
 def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[Strategy, Standing]:
@@ -152,18 +140,11 @@ def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[St
 
 def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
     """Return for every draw the cheapest strategy that reaches the target, as an index; -1 where none does."""
-    names = list(drawn)
-    hits = [drawn[name].reached for name in names]
-    if any(one is None for one in hits):
+    costs = [np.where(one.reached, one.usd, np.inf) for one in drawn.values() if one.reached is not None]
+    if len(costs) < len(drawn):
         return None
-    usd = np.stack(
-        [
-            np.where(hit, drawn[name].usd, np.inf)
-            for name, hit in zip(names, hits, strict=True)
-            if hit is not None
-        ]
-    )
-    index = np.array([STRATEGY_NAMES.index(name) for name in names])[usd.argmin(axis=0)]
+    usd = np.stack(costs)
+    index = np.array([STRATEGY_NAMES.index(name) for name in drawn])[usd.argmin(axis=0)]
     return np.where(np.isfinite(usd.min(axis=0)), index, -1)
 
 

@@ -135,7 +135,7 @@ def _lora_parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
 
 
 def _line(one: Found, outcome: Outcome | None, standing: Standing | None) -> StrategyLine:
-    if outcome is None or one.amount is None or one.option is None:
+    if outcome is None or standing is None or one.amount is None or one.option is None:
         unknown = one.unknown_because
         if unknown is None and one.impossible_because is None:
             unknown = "how long to train is not known: give the number of samples, or the job's own plan"
@@ -156,17 +156,17 @@ def _line(one: Found, outcome: Outcome | None, standing: Standing | None) -> Str
         knobs=one.knobs,
         samples=_interval(outcome.samples),
         samples_because=one.amount.because,
-        optimizer_steps=None if not step else math.ceil(float(_middle(outcome.samples)) / step),
+        optimizer_steps=None if not step else math.ceil(_quantiles(outcome.samples)[1] / step),
         machine=one.option,
         usd=_interval(outcome.usd),
         hours=_interval(outcome.hours),
         quality=None if outcome.quality_pct is None else _change(outcome.quality_pct),
         quality_value=None if outcome.value is None else _interval(outcome.value),
-        p_reach=None if standing is None else standing.p_reach,
-        p_within=None if standing is None else standing.p_within,
-        p_cheapest=None if standing is None else standing.p_cheapest,
-        expected_usd=None if standing is None else standing.expected_usd,
-        falls_back_to=None if standing is None else standing.falls_back_to,
+        p_reach=standing.p_reach,
+        p_within=standing.p_within,
+        p_cheapest=standing.p_cheapest,
+        expected_usd=standing.expected_usd,
+        falls_back_to=standing.falls_back_to,
         analogs=0 if edge is None else edge.analogs,
         analog_sources=() if edge is None else edge.sources,
         notes=one.notes,
@@ -191,21 +191,22 @@ def _traced(one: Found) -> TracedFacts | None:
     )
 
 
-def _middle(values: Column) -> float:
+def _quantiles(values: Column) -> tuple[float, float, float]:
+    """Return the 10, 50 and 90 % quantiles of the finite values; zeros where there are none."""
     finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else 0.0
+    low, mid, high = (
+        (float(x) for x in np.quantile(finite, (0.1, 0.5, 0.9))) if len(finite) else (0.0, 0.0, 0.0)
+    )
+    return low, mid, high
 
 
 def _interval(values: Column) -> Interval:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return Interval(mid=0.0, low_80=0.0, high_80=0.0)
-    low, mid, high = (float(x) for x in np.quantile(finite, (0.1, 0.5, 0.9)))
+    low, mid, high = _quantiles(values)
     return Interval(mid=mid, low_80=low, high_80=high)
 
 
 def _change(values: Column) -> Change:
-    low, mid, high = (float(x) for x in np.quantile(values, (0.1, 0.5, 0.9)))
+    low, mid, high = _quantiles(values)
     return Change(mid=mid, low_80=low, high_80=high)
 
 

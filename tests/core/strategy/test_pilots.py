@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from trainfare_core.errors import InputError, ProfileError
 from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
+from trainfare_core.strategy.pilot_ends import drops, ill_behaved
 from trainfare_core.strategy.pilots import (
     PilotLine,
     PilotReport,
-    drops,
-    ill_behaved,
     reached_by,
     read_pilots,
     sentences,
