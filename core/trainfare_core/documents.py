@@ -15,7 +15,7 @@ Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Record(BaseModel):
     """Immutable record: its fields cannot be set, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Document(Record):

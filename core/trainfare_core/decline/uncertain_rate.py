@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import mul
 from statistics import NormalDist, fmean
 from typing import Protocol
 
@@ -19,6 +20,8 @@ Equally likely values that stand for a skewed distribution; odd, so that its med
 for half a percent of probability; more would cost time in proportion (a mixture's quantile sums over all of them).
 """
 STANDARD_NORMAL = NormalDist()
+_SQRT_HALF = math.sqrt(0.5)
+_LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 
 
 class UnitDistribution(Protocol):
@@ -130,19 +133,23 @@ def mixture_quantile(
         DeclineError: p is not strictly between 0 and 1.
     """
     check_probability(p)
+    if not any(scale for _, scale in parts):
+        # The slack keeps p = k / n on the k-th value: p * n may come out a rounding error above k.
+        return sorted(centre for centre, _ in parts)[math.ceil(p * len(parts) - 1e-9) - 1]
     z_at_p = unit.inv_cdf(p)
     quantiles = [centre + z_at_p * scale for centre, scale in parts]
     low, high = min(quantiles), max(quantiles)
     x = (low + high) / 2
+    centres = [centre for centre, scale in parts if scale > 0]
+    inverses = [1 / scale for _, scale in parts if scale > 0]
+    certain = [centre for centre, scale in parts if scale == 0]
     while high - low > 1e-12 * max(1.0, abs(high)):
-        below = slope = 0.0
-        for centre, scale in parts:
-            if scale > 0:
-                z = (x - centre) / scale
-                below += unit.cdf(z)
-                slope += unit.pdf(z) / scale
-            else:
-                below += x >= centre
+        zs = [(x - centre) * inverse for centre, inverse in zip(centres, inverses, strict=True)]
+        chances, densities = (
+            _normal(zs) if unit is STANDARD_NORMAL else (map(unit.cdf, zs), map(unit.pdf, zs))
+        )
+        below = sum(chances) + sum(x >= centre for centre in certain)
+        slope = sum(map(mul, densities, inverses))
         excess = below / len(parts) - p
         low, high = (low, x) if excess >= 0 else (x, high)
         step = excess * len(parts) / slope if slope > 0 else math.inf
@@ -150,3 +157,9 @@ def mixture_quantile(
             return x - step
         x = x - step if low < x - step < high else (low + high) / 2
     return (low + high) / 2
+
+
+def _normal(zs: list[float]) -> tuple[list[float], list[float]]:
+    """Return P(Z <= z) and the density at every z, standard normal; `NormalDist` does one at a time, 4 x slower."""
+    chances = [0.5 + 0.5 * value for value in map(math.erf, [z * _SQRT_HALF for z in zs])]
+    return chances, list(map(math.exp, [-0.5 * z * z - _LOG_SQRT_2_PI for z in zs]))

@@ -8,42 +8,30 @@ Answers go to standard output; progress, warnings and errors go to standard erro
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Final
 
 import typer
 
-from trainfare.cli.check import check
-from trainfare.cli.decline import app as decline_app
-from trainfare.cli.demo import demo
-from trainfare.cli.offers import offers
-from trainfare.cli.predict import predict
-from trainfare.cli.prices import app as prices_app
-from trainfare.cli.profile import profile
-from trainfare.cli.recommend import recommend
-from trainfare.cli.strategy import strategy
 from trainfare.report.escape import terminal_text
 from trainfare_core._version import __version__
 from trainfare_core.errors import TrainfareError
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app_of", "main"]
 
-app = typer.Typer(
-    name="trainfare",
-    help="Predict what a training run costs on every machine you could rent, with intervals.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS: Final = (
+    "demo",
+    "profile",
+    "predict",
+    "recommend",
+    "check",
+    "offers",
+    "strategy",
+    "prices",
+    "decline",
 )
-app.command("demo")(demo)
-app.command("profile")(profile)
-app.command("predict")(predict)
-app.command("recommend")(recommend)
-app.command("check")(check)
-app.command("offers")(offers)
-app.command("strategy")(strategy)
-app.add_typer(prices_app, name="prices")
-app.add_typer(decline_app, name="decline")
+"""In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
 
 
 def _show_version(value: bool) -> None:  # noqa: FBT001 - signature of a typer callback
@@ -52,13 +40,33 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - signature of a typer c
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(  # noqa: FBT001 - handled by its callback
         False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     """Handle the options before the command."""
+
+
+def app_of(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with some of its commands; only their modules are imported."""
+    app = typer.Typer(
+        name="trainfare",
+        help="Predict what a training run costs on every machine you could rent, with intervals.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in commands:
+        module = import_module(f"trainfare.cli.{name}")
+        group: object = getattr(module, "app", None)
+        if isinstance(group, typer.Typer):
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,8 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the arguments after `trainfare`; None takes those of the process.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    # No option before the command takes a value, so its name is the first word without a dash.
+    command = next((word for word in given if not word.startswith("-")), None)
     try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="trainfare")
+        app_of([command] if command in COMMANDS else COMMANDS)(args=given, prog_name="trainfare")
     except TrainfareError as error:
         sys.stderr.write(f"error: {terminal_text(str(error))}\n")
         sys.exit(error.exit_code)

@@ -39,10 +39,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["OWN_PRICES_VARIABLE", "OwnPricesFile", "read_own_prices"]
-
-OWN_PRICES_VARIABLE: Final = "TRAINFARE_OWN_PRICES"
-"""Environment variable with the file that every command and FareMeter use when they are not told another."""
+__all__ = ["OwnPricesFile", "read_own_prices"]
 
 MAX_BYTES: Final = 2**20
 _TABLES: Final[dict[str, type[BaseModel]]] = {"discount": Discount, "rate": Rate}

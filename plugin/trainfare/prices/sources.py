@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from trainfare.prices.lock import LockHeader
     from trainfare_core.prices.book import PriceBook
 
-__all__ = ["LoadedPrices", "OnStale", "PriceChoice", "age_warnings", "load_prices"]
+__all__ = ["OWN_PRICES_VARIABLE", "LoadedPrices", "OnStale", "PriceChoice", "age_warnings", "load_prices"]
 
 OnStale: TypeAlias = Literal["warn", "fail"]
+OWN_PRICES_VARIABLE: Final = "TRAINFARE_OWN_PRICES"
+"""Environment variable with the file that every command and FareMeter use when they are not told another."""
+
 _UPDATE: Final = "run `trainfare prices update`"
 
 
@@ -132,8 +135,6 @@ def _snapshot_note(book: PriceBook) -> tuple[str, ...]:
 
 
 def _default_own_prices() -> Path | None:
-    from trainfare.prices.own_prices_file import OWN_PRICES_VARIABLE
-
     named = os.environ.get(OWN_PRICES_VARIABLE)
     return Path(named) if named else None
 

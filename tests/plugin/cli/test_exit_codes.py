@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from builders.profiles import profile
-from trainfare.cli import app
+from trainfare.cli import app_of
 from trainfare_core.errors import NothingFitsError
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
@@ -80,4 +80,4 @@ def test_json_satisfies_its_published_schema(arguments: list[str], schema: str, 
 def test_nothing_within_the_budget_is_an_error_of_ours(folder: Path) -> None:
     """What ends with 3 on the command line is a NothingFitsError in Python."""
     with pytest.raises(NothingFitsError, match="budget"):
-        app(["recommend", str(folder / "job.json"), "--max-usd", "0.000001"], standalone_mode=False)
+        app_of()(["recommend", str(folder / "job.json"), "--max-usd", "0.000001"], standalone_mode=False)

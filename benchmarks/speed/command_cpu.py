@@ -1,0 +1,63 @@
+"""
+CPU seconds (user + system) of whole commands in fresh processes, beside another source tree where one is given.
+
+    python -m benchmarks.speed.command_cpu [--baseline DIR] [--repeat 9] [--json OUT]
+
+The bar is 0.9 s for `trainfare recommend` of a profile. Runs of the two trees alternate and the medians are compared,
+so that other work on the machine slows both: the ratio travels between machines, the seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+COMMANDS = {
+    "recommend": ("recommend", str(TOP / "docs" / "examples" / "llama-7b.json")),
+    "help": ("--help",),
+}
+
+
+def cpu_s(tree: Path, arguments: tuple[str, ...]) -> float:
+    """Return the CPU seconds of one command run from a source tree."""
+    path = os.pathsep.join(str(tree / root) for root in ("core", "providers", "plugin"))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", "trainfare", *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--baseline", type=Path, metavar="DIR", help="another checkout to compare with")
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    arguments = parser.parse_args()
+    trees = [TOP] if arguments.baseline is None else [TOP, arguments.baseline.resolve()]
+    cases: dict[str, dict[str, float | str | None]] = {}
+    for name, command in COMMANDS.items():
+        rounds = [[cpu_s(tree, command) for tree in trees] for _ in range(arguments.repeat)]
+        ours, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
+        peer = others[0] if others else None
+        cases[name] = {"ours": ours, "peer": peer, "ratio": peer and ours / peer, "unit": "s"}
+        print(f"{name:<12}{ours:>8.3f} s" + (f"{peer:>8.3f} s{ours / peer:>7.2f} x" if peer else ""))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
