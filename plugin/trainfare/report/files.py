@@ -1,14 +1,19 @@
-"""Where a report is written: never over a file that is not a report of trainfare."""
+"""Writing a report to disk, never over a file that is not a report of trainfare."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trainfare_core.errors import InputError
 
-__all__ = ["HTML_MARK", "ReportPaths", "report_paths"]
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.recommendation import Recommendation
+
+__all__ = ["HTML_MARK", "ReportPaths", "report_paths", "write_reports"]
 
 HTML_MARK: Final = '<meta name="generator" content="trainfare'
 """In the first kilobyte of every HTML report of trainfare; identifies files that may be replaced."""
@@ -18,10 +23,44 @@ _JSON_MARK: Final = '{\n "schema_version": 1,\n "tool_version"'
 
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
-    """Where a report was written."""
+    """The files of a report."""
 
     html: Path
     json: Path
+
+
+def write_reports(
+    recommendation: Recommendation,
+    profile: JobProfile | None,
+    directory: Path,
+    *,
+    as_of: date,
+    stem: str = "trainfare-report",
+) -> ReportPaths:
+    """
+    Write the HTML page and the JSON, each atomically; earlier reports of trainfare are replaced.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: the profile of the job, if available.
+        directory: folder of the two files; created if missing.
+        as_of: the day of the report, to which the ages of prices are counted.
+        stem: file name without extension.
+
+    Returns:
+        The paths of the page and the JSON.
+
+    Raises:
+        InputError: the folder cannot be written to, or holds a file of that name that is not a report.
+    """
+    from trainfare.report.html import render_html
+    from trainfare_providers.disk.files import make_folder, write_text
+
+    make_folder(directory)
+    paths = report_paths(directory, stem)
+    write_text(paths.html, render_html(recommendation, profile=profile, as_of=as_of))
+    write_text(paths.json, recommendation.to_json())
+    return paths
 
 
 def report_paths(directory: Path, stem: str) -> ReportPaths:

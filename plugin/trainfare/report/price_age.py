@@ -99,6 +99,7 @@ def price_age(price_date: PriceDate, as_of: date) -> PriceAge:
     stale = not price_date.by_contract and (most > 0 or fresh_hours(price_date.purchase_option) < FRESH_HOURS)
     if most == least:
         return PriceAge(_days(most), least, stale)
+    # In months only where they say as much as the days: a date of one month, at least two months ago.
     months = (day.year - first.year) * 12 + day.month - first.month
     if first.year != last.year or (last - first).days > 31 or months < 2:
         return PriceAge(f"{least} to {most} days old", least, stale)
@@ -127,6 +128,7 @@ def _since_fetch(price_date: PriceDate, fetched_at: str, as_of: date) -> PriceAg
     hours = max(0.0, hours)
     whole = int(hours)
     text = "less than 1 hour old" if whole < 1 else "1 hour old" if whole == 1 else f"{whole} hours old"
+    # in days from two days on: the hour no longer matters
     text = _days(whole // 24) if whole >= 48 else text
     return PriceAge(text, whole // 24, stale=hours > fresh_hours(price_date.purchase_option))
 

@@ -157,6 +157,6 @@ def _order(recommendation: Recommendation) -> str:
 
 def _legend() -> str:
     return (
-        "Brackets: 80 % interval. On front: on the Pareto front, no machine that runs the script unchanged is both "
-        f"cheaper and faster. Needs porting: does not run a CUDA script unchanged. {STALE_MEANING}"
+        "Brackets: 80 % interval. On front: no machine that runs the script unchanged is both cheaper and faster "
+        f"(the Pareto front). Needs porting: does not run a CUDA script unchanged. {STALE_MEANING}"
     )

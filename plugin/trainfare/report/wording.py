@@ -70,6 +70,7 @@ def hardware_label(option: Option) -> str:
 
 def usd(amount: float) -> str:
     """Return dollars: whole from $100, in cents from $0.10, and with two significant figures below."""
+    # the bounds are where rounding to the shown digits would carry: $99.995 is $100, $0.095 is $0.10
     if amount >= 99.995:
         return f"${amount:,.0f}"
     if amount >= 0.095:
@@ -94,6 +95,7 @@ def duration(seconds: float, unit: str) -> str:
 
 
 def _three_figures(value: float) -> str:
+    # the bounds are where rounding to the shown digits would carry: 99.95 is 100, 9.995 is 10.0
     if value >= 99.95:
         return f"{value:,.0f}"
     if value >= 9.995:
@@ -140,6 +142,6 @@ def percent(share: float) -> str:
 def short_count(count: float) -> str:
     """Return a large count with a prefix, e.g. '124 M' or '7.01 B'."""
     for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size * 0.9995:
+        if count >= size * 0.9995:  # 999.5 k rounds to 1 M
             return f"{_three_figures(count / size)} {prefix}"
     return f"{count:.0f}"

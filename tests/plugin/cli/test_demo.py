@@ -31,7 +31,7 @@ def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
 
 
 def test_demo_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """A wrong folder is an error of ours with exit code 2, before anything is trained."""
+    """A missing folder is an InputError with exit code 2, before anything is trained."""
     command = [sys.executable, "-m", "trainfare", "demo", "-d", "nowhere"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Exit codes are a promise to scripts: 0 done, 1 over budget, 2 bad usage, 3 cannot tell."""
+"""Exit codes, on which scripts rely: 0 done, 1 over budget, 2 bad usage, 3 cannot tell."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_json_satisfies_its_published_schema(arguments: list[str], schema: str, 
     Draft202012Validator(published).validate(json.loads(done.stdout))
 
 
-def test_nothing_within_the_budget_is_an_error_of_ours(folder: Path) -> None:
+def test_nothing_within_the_budget_is_a_typed_error(folder: Path) -> None:
     """What ends with 3 on the command line is a NothingFitsError in Python."""
     with pytest.raises(NothingFitsError, match="budget"):
         app_of()(["recommend", str(folder / "job.json"), "--max-usd", "0.000001"], standalone_mode=False)

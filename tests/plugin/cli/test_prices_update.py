@@ -48,7 +48,7 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry point that makes what it is told to."""
+    """An entry point that loads the given factory."""
 
     name: str
     make: Callable[[], Any]
@@ -77,7 +77,7 @@ def updated(cache: BookCache, **answers: Callable[[], tuple[FetchedRows, ...]]) 
 
 def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     """One fails with our error, one with a foreign one; the third is updated, and no secret is printed."""
-    said: list[tuple[str, str]] = []
+    progress: list[tuple[str, str]] = []
     cache = BookCache(tmp_path)
     sources = [
         ("aws", Cloud("aws", gave("aws"), cache)),
@@ -87,7 +87,7 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
         ("extra", Cloud("extra", failing(MissingExtraError("httpx", "aws")), cache)),
     ]
     answer = update_clouds(
-        list(sources), cache=cache, clock=lambda: NOW, say=lambda name, what: said.append((name, what))
+        list(sources), cache=cache, clock=lambda: NOW, say=lambda name, what: progress.append((name, what))
     )
     clouds = {cloud.provider: cloud for cloud in answer.clouds}
     assert [name for name, cloud in clouds.items() if cloud.failed] == ["azure", "gcp", "bad", "extra"]
@@ -104,11 +104,11 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     assert "pip install 'trainfare[aws]'" in text
     assert "azure, gcp, bad, extra failed" in text
     assert SECRET not in text + answer.to_json()
-    assert {name for name, what in said if what == "done"} == set(clouds) - {"bad"}
+    assert {name for name, what in progress if what == "done"} == set(clouds) - {"bad"}
 
 
 def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path) -> None:
-    """The price, the moment of its fetch and the count stay; the problem is said."""
+    """The price, the moment of its fetch and the count stay; the problem is reported."""
     cache = BookCache(tmp_path)
     updated(cache, aws=gave("aws"))
     later = update_clouds(

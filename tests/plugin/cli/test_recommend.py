@@ -108,7 +108,7 @@ def test_bad_usage_ends_with_two(
 
 
 def test_a_file_that_is_no_profile_ends_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Absent, empty and foreign files are told apart from an untraceable job."""
+    """Missing, empty and foreign files have errors different from that of an untraceable job."""
     foreign = tmp_path / "other.json"
     foreign.write_text('{"a": 1}', encoding="utf-8")
     assert run(str(foreign)) == 2

@@ -34,7 +34,7 @@ def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["trainfare-report.html", "trainfare-report.json"])
-def test_somebody_elses_file_is_never_overwritten(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_report_is_never_overwritten(tmp_path: Path, name: str) -> None:
     """A file of that name that is not a report is kept, nothing is written, and the error names it."""
     (tmp_path / name).write_text('{"mine": 1}', encoding="utf-8")
     with pytest.raises(InputError, match=name):

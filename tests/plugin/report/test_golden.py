@@ -58,7 +58,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_report_is_the_one_that_was_reviewed(name: str) -> None:
-    """A change of any word, number or column shows as a change of a file that somebody reads."""
+    """A change of any word, number or column shows as a change of a golden file, which is reviewed."""
     text = CASES[name]()
     if os.environ.get(UPDATE) == "1":
         (GOLDEN / name).write_bytes(text.encode("utf-8"))

@@ -95,7 +95,7 @@ def test_an_ascii_terminal_gets_replacements_not_an_error() -> None:
 
 
 def test_a_long_ranking_is_cut_but_keeps_the_headline_options() -> None:
-    """Ten options are printed, and the fastest from further down; how many more there are is said."""
+    """Ten options are printed, and the fastest, which ranks below them; the rest is counted."""
     options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 26))
     text = render_terminal(recommendation(options=options, fastest_rank=25), as_of=TODAY)
     ranks = [line.split()[0] for line in text.splitlines() if line[:2].strip().isdigit() and " x g6" in line]
