@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.fits import one_device_record
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.uncertainty import Z80
 
-__all__ = ["Scored", "print_table", "reach", "score", "summary"]
+__all__ = [
+    "Scored",
+    "error_summary",
+    "print_table",
+    "reach",
+    "score",
+    "sigma_80",
+    "summary",
+]
 
-_SOUND = ("not_suspect", "multi_not_suspect")
+Array = NDArray[np.float64]
+
+LEVELS: Final = ("50", "80", "90")
+_SOUND: Final = ("not_suspect", "multi_not_suspect")
 
 
 @dataclass
@@ -27,7 +42,7 @@ class Scored:
     source: str
     scope: str
     reach: tuple[float, float, float] | None = None
-    """Of |log_error| inside the central 50, 80 and 90 %; None: `log_sigma` times the shipped quantiles."""
+    """Of |log_error| inside the central 50, 80 and 90 %; None: that of a trainer's loop."""
     suspect: bool = False
     """Whether the table itself marks the reading as suspect."""
 
@@ -37,30 +52,39 @@ def reach(situation: str, log_sigma: float) -> tuple[float, float, float]:
     Return how far the central 50, 80 and 90 % reach, in ln.
 
     Args:
-        situation: key of `SigmaFit.reaches`: what was timed and what is known decide the tails.
+        situation: key of `OneDeviceRecord.reaches`: what was timed and what is known decide the tails.
         log_sigma: of the prediction.
     """
-    shape = calibration().sigma.reaches[situation]
-    return shape["50"] * log_sigma, shape["80"] * log_sigma, shape["90"] * log_sigma
+    shape = one_device_record().reaches[situation]
+    half, most, nearly = (shape[level] * log_sigma for level in LEVELS)
+    return half, most, nearly
 
 
-def score(rows: list[Scored]) -> dict[str, Any]:
-    """Return errors as fractions and how many measurements lie inside the central 50, 80 and 90 %."""
-    errors = np.array([row.log_error for row in rows])
+def error_summary(log_errors: Sequence[float] | Array) -> dict[str, float]:
+    """Return errors of predicted over measured as fractions, from their logarithms."""
+    errors = np.asarray(log_errors, dtype=np.float64)
     ape = np.abs(np.exp(errors) - 1)
-    quantiles = calibration().sigma.quantiles
-    reach = np.array([row.reach or [z * row.log_sigma for z in quantiles.values()] for row in rows])
     return {
-        "n": len(rows),
+        "n": len(errors),
         "mape": float(ape.mean()),
         "median_ape": float(np.median(ape)),
         "p90_ape": float(np.quantile(ape, 0.9)),
         "worst_ape": float(ape.max()),
         "bias": float((np.exp(errors) - 1).mean()),
-        "coverage": {
-            level: float((np.abs(errors) <= reach[:, i]).mean()) for i, level in enumerate(quantiles)
-        },
     }
+
+
+def sigma_80(log_errors: Sequence[float] | Array) -> float:
+    """Return the standard deviation of a normal distribution whose central 80 % holds 80 % of the errors."""
+    return float(np.quantile(np.abs(np.asarray(log_errors)), 0.8) / Z80)
+
+
+def score(rows: list[Scored]) -> dict[str, Any]:
+    """Return errors as fractions and how many measurements lie inside the central 50, 80 and 90 %."""
+    errors = np.array([row.log_error for row in rows])
+    reaches = np.array([row.reach or reach("trainer", row.log_sigma) for row in rows])
+    coverage = {level: float((np.abs(errors) <= reaches[:, i]).mean()) for i, level in enumerate(LEVELS)}
+    return {**error_summary(errors), "coverage": coverage}
 
 
 def summary(scored: list[Scored], skipped: Counter[str]) -> dict[str, Any]:

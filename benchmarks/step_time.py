@@ -3,40 +3,41 @@ Score predicted optimizer steps against measured ones, through the product's own
 
     python -m benchmarks.step_time --truth throughput_train.csv [--cache DIR] [--json OUT] [--rows OUT.csv]
 
-With --cache, rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`), once: a whole table
-takes half an hour, a second run seconds. Language models of any number of devices are described by
-`workloads/decoder_rows.py`. --leave-out predicts each row from a fit that saw no row of its accelerator (chip, or for
+Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: a whole
+table takes half an hour once, a second run seconds. Language models of any number of devices are described by
+`workloads/decoder_rows.py`. --leave-out predicts each row from a fit without any row of its accelerator (chip, or for
 language models family), source or model size; the fits are made here, from --data, and take minutes.
 --one-measured-step predicts each row of one device from a step that another GPU took with the same model, precision
-and software, once for every such step; with --leave-out device, by a fit that never saw the row's own chip.
+and software, once for every such step; with --leave-out device, by a fit without the row's own chip.
 
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
-out, the held-out scores stand in calibration.json (one chip, generation or workload left out at a time). A
-row is skipped, with its reason, where no operation list exists for its model here. The network of several
-machines is what the row's notes say, else unknown: those rows are skipped. --rows adds `measured_ms`, the step that a
-prediction is held against, where a table states a throughput alone.
+out, the held-out scores are in `benchmarks/fits` (one chip, generation or workload left out at a time). A row is
+skipped, with its reason, where its model is not described here. The network of several machines is that of the row's
+notes, else unknown: those rows are skipped. --rows adds `measured_ms`, the step that a prediction is compared with,
+where a table states a throughput alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+import contextlib
 import math
 import re
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fitting.collective_rows import accumulation_of
 from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
 from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
-from benchmarks.fitting.one_device_held_out import FitsWithout, Work, one_step_answers, predict_work
-from benchmarks.fitting.one_device_rows import timed_a_trainer
-from benchmarks.fitting.step_work import work_of
+from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
+from benchmarks.fitting.step_work import Work, work_of
+from benchmarks.fitting.table_lines import Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
+from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
@@ -46,7 +47,7 @@ from trainfare_core.prediction.roofline.coefficients import Calibration, calibra
 from trainfare_core.prices.book import MachineShapes
 
 
-def answer_of(line: dict[str, str], work: Work | str, fits: FitsWithout | None) -> Answer | str:
+def answer_of(line: Line, work: Work | str, fits: FitsWithout | None) -> Answer | str:
     """Return the prediction of a row that is no language model, or why it has none."""
     if isinstance(work, str):
         return work
@@ -66,7 +67,7 @@ def answer_of(line: dict[str, str], work: Work | str, fits: FitsWithout | None) 
 
 
 def predict_row(
-    line: dict[str, str], job: JobProfile, ratio: float, fit: Calibration | None = None
+    line: Line, job: JobProfile, ratio: float, fit: Calibration | None = None
 ) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
     devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
@@ -100,13 +101,9 @@ def predict_row(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=Path)
-    parser.add_argument(
-        "--cache", type=Path, help="folder of traces; without it only the built-in lists are used"
-    )
+    """Run the command line."""
+    parser = truth_parser(__doc__)
+    parser.add_argument("--cache", type=Path, help="folder that keeps traces; without it they are made anew")
     parser.add_argument("--traced-only", action="store_true", help="trace nothing that the cache lacks")
     parser.add_argument(
         "--leave-out",
@@ -120,9 +117,15 @@ def main() -> None:
         help="rows of one device: predict each from one step that another GPU took with the same software",
     )
     arguments = parser.parse_args()
-    with arguments.truth.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
-    cache = ProfileCache(arguments.cache, only_held=arguments.traced_only) if arguments.cache else None
+    with contextlib.ExitStack() as stack:
+        if arguments.cache is None:
+            arguments.cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    lines = read_rows(arguments.truth)
+    cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     fits = _fits(arguments, cache)
     decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
     works = {i: work_of(line, cache) for i, line in enumerate(lines) if i not in decoders}
@@ -148,30 +151,30 @@ def main() -> None:
         for answer in answers:
             error = math.log(answer.predicted_s / answer.measured_s)
             reaches = answer.reach or reach(situation, answer.log_sigma)
-            suspect = "SUSPECT" in line["notes"]
+            suspect = is_suspect(line)
             scored.append(Scored(error, answer.log_sigma, *groups, reach=reaches, suspect=suspect))
-    report(scored, skipped, lines, arguments)
+    document = summary(scored, skipped)
+    print_table(document, ("by_scope", "by_source", "by_device"))
+    write_json(arguments.json, document)
+    write_rows(arguments.rows, lines)
 
 
 def _alone(answer: Answer | str) -> list[Answer] | str:
     return answer if isinstance(answer, str) else [answer]
 
 
-def _fits(arguments: argparse.Namespace, cache: ProfileCache | None) -> FitsWithout | None:
+def _fits(arguments: argparse.Namespace, cache: ProfileCache) -> FitsWithout | None:
     """Return the fits that leave a row's group out, where rows of one device have such groups."""
     if arguments.leave_out not in ("device", "source"):
         return None
-    if cache is None:
-        msg = "--leave-out needs --cache: the fits are of traced steps"
-        raise SystemExit(msg)
     if arguments.data is None:
         msg = "--leave-out needs --data: the folder with throughput_train.csv and the other measurements"
         raise SystemExit(msg)
-    return FitsWithout(arguments.data, cache, arguments.leave_out)
+    return FitsWithout(arguments.data, cache, DecoderTraces(arguments.cache), arguments.leave_out)
 
 
 def _once(
-    lines: list[dict[str, str]], works: dict[int, Work | str], fits: FitsWithout | None
+    lines: list[Line], works: dict[int, Work | str], fits: FitsWithout | None
 ) -> dict[int, list[Answer]]:
     """Return the answers from one measured step, of rows of one device that the catalogue knows."""
     known = {
@@ -182,11 +185,11 @@ def _once(
     return one_step_answers(lines, known, fits)
 
 
-def _unknown(line: dict[str, str]) -> str:
+def _unknown(line: Line) -> str:
     return f"{line['accelerator']} is not in the catalogue"
 
 
-def _known(line: dict[str, str]) -> bool:
+def _known(line: Line) -> bool:
     try:
         accelerator(line["accelerator"])
     except UnknownNameError:
@@ -194,11 +197,11 @@ def _known(line: dict[str, str]) -> bool:
     return True
 
 
-def _situation(line: dict[str, str], decoder: bool, arguments: argparse.Namespace) -> str:  # noqa: FBT001 - a column
+def _situation(line: Line, decoder: bool, arguments: argparse.Namespace) -> str:  # noqa: FBT001 - a column
     """
     Return the key of the interval's shape: what the row timed, and whether its device was measured.
 
-    Bare steps of a source that no fit saw come no closer than a trainer's loop.
+    Bare steps of a source that no fit contains come no closer than a trainer's loop.
     """
     if decoder or line["devices"] != "1":
         return "trainer"
@@ -208,28 +211,12 @@ def _situation(line: dict[str, str], decoder: bool, arguments: argparse.Namespac
     return what if seen else f"{what}:unseen"
 
 
-def _write(line: dict[str, str], answers: list[Answer], situation: str) -> None:
+def _write(line: Line, answers: list[Answer], situation: str) -> None:
     """Write a row's prediction and 80 % interval in ms; of several answers the geometric mean."""
     step_s = math.exp(float(np.mean([math.log(answer.predicted_s) for answer in answers])))
     spread = math.exp(reach(situation, float(np.mean([answer.log_sigma for answer in answers])))[1])
-    for name, value in (("predicted", step_s), ("low_80", step_s / spread), ("high_80", step_s * spread)):
-        line[name] = f"{value * 1e3:.6g}"
+    line.update(answer_columns(step_s, spread, scale=1e3))
     line["measured_ms"] = f"{answers[0].measured_s * 1e3:.6g}"
-
-
-def report(
-    scored: list[Scored], skipped: Counter[str], lines: list[dict[str, str]], arguments: argparse.Namespace
-) -> None:
-    """Print the table and write what was asked for."""
-    document = summary(scored, skipped)
-    print_table(document, ("by_scope", "by_source", "by_device"))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if arguments.rows:
-        with arguments.rows.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ from pathlib import Path
 
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
+from benchmarks.scoring import reach as usual_reach
 from benchmarks.step_time import predict_row
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache, profile_of
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.roofline.coefficients import calibration
 
 __all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
@@ -184,7 +184,7 @@ def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[
             continue
         predicted, sigma = answer.predicted_min, answer.log_sigma
         reach = submission_reach(line)
-        spread = math.exp(reach[1] if reach else calibration().sigma.quantiles["80"] * sigma)
+        spread = math.exp(reach[1] if reach else usual_reach("trainer", sigma)[1])
         billed = predicted + float(line["init_min_before_clock"] or 0)
         line.update(answer_columns(predicted, spread), billed_min=f"{billed:.6g}")
         scope = "single" if line["accelerators_total"] == "1" else "multi"

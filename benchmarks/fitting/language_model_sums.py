@@ -1,7 +1,8 @@
 """
-Rows of language models as arrays, and the robust fit of `decoder_step`'s coefficients on them.
+Rows of language models as arrays, and the robust fit of their coefficients.
 
-`fit_decoder.py` writes what is shipped and its scores; `decoder_scores.py` predicts rows that were left out.
+The model itself is the product's (`trainfare_core.prediction.language_models.step`). `language_models.py` writes the
+coefficients and their scores; `language_models_held_out.py` predicts rows that were left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import approx_fprime
+from scipy.special import expit
 
+from benchmarks.fitting.robust import Prior, robust_fit
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 from trainfare_core.errors import UnknownNameError
@@ -32,29 +36,39 @@ __all__ = ["KINDS", "Fitted", "Rows", "coefficients", "empty_fit", "read_rows", 
 
 Array = NDArray[np.float64]
 FILES = ("throughput_train.csv", "microbench_achieved.csv")
-HUBER = 0.05
-SOURCE_SD = 0.08
-"""Prior standard deviation of a source's offset, in ln(time)."""
+_BEND = 0.05
+"""ln(predicted / measured) from which a row counts less than by its square. A chosen value: nearly absolute, so that
+runs of one container that are twice as slow do not move the rest."""
+_NOISE = 0.1
+"""Standard deviation of a row of weight 1; sets how much measurements count beside the priors. A chosen value."""
+_SOURCE_SD = 0.08
+"""Prior standard deviation of a source's offset, in ln(time). A chosen value."""
+_GROUP_POWER = -0.75
+"""Exponent of the rows of a (source, device, experts) group in the weight of each: between counting rows (0) and
+counting groups (-1). A chosen value."""
+_STEP = 1e-5
+"""Of forward differences."""
 KINDS = ("tpu", "trainium", "gaudi")
 
-# framework_slope: PyTorch runs that are not among the rows reach 57 % of an A100's peak and 44 % of an H100's; the
-# ceilings of matrix products explain 8 % of that: log2(57 / 44 / 1.08) / 1.67 doublings. Three sources inform it here.
-# name -> (prior mean, prior standard deviation, from theta to value)
-LOGIT = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+
+def _positive(x: float) -> float:
+    return max(x, 0.0)
+
+
 PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
-    "product_efficiency": (2.0, 0.7, LOGIT),
-    "product8_efficiency": (2.0, 0.7, LOGIT),
-    "grouped_efficiency": (0.5, 0.7, LOGIT),
-    "attention_efficiency": (0.0, 0.5, LOGIT),
-    "batched_efficiency": (-0.5, 0.5, LOGIT),
-    "vector_efficiency": (1.0, 0.5, LOGIT),
-    "fused_bytes_share": (0.2, 0.4, LOGIT),
-    "cast_bytes_share": (0.0, 0.7, LOGIT),
+    "product_efficiency": (2.0, 0.7, expit),
+    "product8_efficiency": (2.0, 0.7, expit),
+    "grouped_efficiency": (0.5, 0.7, expit),
+    "attention_efficiency": (0.0, 0.5, expit),
+    "batched_efficiency": (-0.5, 0.5, expit),
+    "vector_efficiency": (1.0, 0.5, expit),
+    "fused_bytes_share": (0.2, 0.4, expit),
+    "cast_bytes_share": (0.0, 0.7, expit),
     "host_launch_s": (np.log(20e-6), 0.4, np.exp),
     "plain_host_factor": (0.7, 0.7, np.exp),
     "hold_exponent": (np.log(2.0), 0.5, np.exp),
-    "narrow_slope": (0.15, 0.1, lambda x: max(x, 0.0)),
-    "expert_slope": (0.15, 0.15, lambda x: max(x, 0.0)),
+    "narrow_slope": (0.15, 0.1, _positive),
+    "expert_slope": (0.15, 0.15, _positive),
     "tpu": (0.15, 0.5, np.exp),
     "trainium": (0.15, 0.5, np.exp),
     "gaudi": (0.15, 0.5, np.exp),
@@ -62,16 +76,21 @@ PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "eager": (0.0, 0.1, np.exp),
     "compiled": (0.0, 0.1, np.exp),
     "library": (0.0, 0.1, np.exp),
-    "framework_slope": (0.155, 0.07, lambda x: x),
+    "framework_slope": (0.155, 0.07, float),
     "bubble_factor": (0.0, 0.15, np.exp),
-    "last_stage_exposed": (1.0, 1.0, LOGIT),
-    "tensor_exposed": (0.0, 1.0, LOGIT),
-    "tensor_exposed_late": (2.0, 1.0, LOGIT),
-    "expert_exposed": (-1.0, 0.7, LOGIT),
-    "data_exposed": (-1.0, 0.7, LOGIT),
-    "network_efficiency": (0.0, 0.6, LOGIT),
+    "last_stage_exposed": (1.0, 1.0, expit),
+    "tensor_exposed": (0.0, 1.0, expit),
+    "tensor_exposed_late": (2.0, 1.0, expit),
+    "expert_exposed": (-1.0, 0.7, expit),
+    "data_exposed": (-1.0, 0.7, expit),
+    "network_efficiency": (0.0, 0.6, expit),
 }
+"""
+Prior mean and standard deviation of each coefficient on the scale it is fitted on, and the way from there to its value.
 
+framework_slope: PyTorch runs that are not among the rows reach 57 % of an A100's peak and 44 % of an H100's; the
+ceilings of matrix products explain 8 % of that: log2(57 / 44 / 1.08) / 1.67 doublings. Three sources inform it here.
+"""
 
 NESTED = {**dict.fromkeys(KINDS, "kind_factor"), **dict.fromkeys(STACKS, "stack_factor")}
 
@@ -104,7 +123,7 @@ class Rows:
             DeviceRows.of(
                 [run.device for run in runs], [link_of(run.device, base.communication) for run in runs], fit
             ),
-            spread_of(runs), np.log([run.step_s for run in runs]), np.array(counts, dtype=float) ** -0.75,
+            spread_of(runs), np.log([run.step_s for run in runs]), np.array(counts, dtype=float) ** _GROUP_POWER,
         )  # fmt: skip
 
     def only(self, chosen: NDArray[np.bool_]) -> Rows:
@@ -157,65 +176,57 @@ class Fitted:
 
     Attributes:
         theta: coefficients, in the order of `PARAMETERS`.
-        offsets: ln of the time over the prediction, by "source kind stack experts".
+        offsets: ln(predicted / measured) that each source lacks, by "source kind stack experts".
     """
 
     theta: Array
     offsets: dict[str, float]
 
     def offset_of(self, stack: str) -> float:
-        """Return the mean offset of a stack's dense rows on GPUs; NaN where the fit saw none."""
+        """Return the mean offset of a stack's dense rows on GPUs; NaN where the fit had none."""
         found = [value for name, value in self.offsets.items() if name.endswith(f" gpu {stack} False")]
         return float(np.mean(found)) if found else float("nan")
 
 
-def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, iterations: int = 30) -> Fitted:
+def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, evaluations: int = 40) -> Fitted:
     """
-    Return robust least squares with priors (Levenberg-Marquardt, forward differences).
+    Return the coefficients of the smallest loss.
 
     Every source also has an offset of its own, a random effect: software stacks differ by more than chips, and without
-    it the coefficients would bend to explain that. Predictions use no offset; their intervals carry the doubt.
+    it the coefficients would bend to explain that. Predictions use no offset; their intervals include it.
+
+    Args:
+        rows: measured.
+        fit: with the matrix ceilings that the rows' devices were read with.
+        start: coefficients to begin at; the priors where it is None.
+        evaluations: of the loss, at most.
     """
-    mean = np.array([p[0] for p in PARAMETERS.values()])
-    sd = np.array([p[1] for p in PARAMETERS.values()])
     labels = [
         f"{line['source']} {run.device.kind} {stack_of(line)} {run.experts}"
         for run, line in zip(rows.runs, rows.lines, strict=True)
     ]
     names, source = np.unique(labels, return_inverse=True)
-    count, sources = len(mean), len(names)
-    mean = np.concatenate([mean, np.zeros(sources)])
-    sd = np.concatenate([sd, np.full(sources, SOURCE_SD)])
+    count, sources = len(PARAMETERS), len(names)
+    prior = Prior(
+        np.concatenate([[p[0] for p in PARAMETERS.values()], np.zeros(sources)]),
+        np.concatenate([[p[1] for p in PARAMETERS.values()], np.full(sources, _SOURCE_SD)]),
+    )
+    of_source = (source[:, None] == np.arange(sources)).astype(np.float64)
 
-    def residuals(theta: Array) -> Array:
-        times = decoder_times(rows.ledger, rows.devices, rows.spread, coefficients(theta[:count], fit))
-        raw = np.log(times.step_s) + theta[count:][source] - rows.log_measured
-        robust = np.sign(raw) * np.sqrt(2 * HUBER**2 * (np.sqrt(1 + (raw / HUBER) ** 2) - 1))
-        return np.concatenate([np.sqrt(rows.weight) * robust / 0.1, (theta - mean) / sd])
+    def log_s(theta: Array) -> Array:
+        times = decoder_times(rows.ledger, rows.devices, rows.spread, coefficients(theta, fit))
+        return np.asarray(np.log(times.step_s))
 
-    theta = mean.copy()
-    if start is not None:
-        theta[:count] = start
-    damping, current = 1e-2, residuals(theta)
-    for _ in range(iterations):
-        jacobian = np.empty((len(current), len(theta)))
-        for i in range(len(theta)):
-            step = theta.copy()
-            step[i] += 1e-5
-            jacobian[:, i] = (residuals(step) - current) / 1e-5
-        normal, gradient = jacobian.T @ jacobian, jacobian.T @ current
-        for _ in range(8):
-            proposal = theta - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
-            after = residuals(proposal)
-            if after @ after < current @ current:
-                gain = current @ current - after @ after
-                theta, current, damping = proposal, after, damping / 4
-                break
-            damping *= 4
-        else:
-            break
-        if gain < 1e-3:
-            break
+    def errors(theta: Array) -> Array:
+        return np.asarray(log_s(theta[:count]) + theta[count:][source] - rows.log_measured)
+
+    def slopes(theta: Array) -> Array:
+        return np.concatenate([approx_fprime(theta[:count], log_s, _STEP), of_source], axis=1)
+
+    begin = None if start is None else np.concatenate([start, np.zeros(sources)])
+    theta = robust_fit(
+        errors, slopes, prior, rows.weight, bend=_BEND, noise=_NOISE, start=begin, evaluations=evaluations
+    )
     offsets = {str(name): float(value) for name, value in zip(names, theta[count:], strict=True)}
     return Fitted(theta[:count], offsets)
 
@@ -272,7 +283,7 @@ def empty_fit(data: Path, date: str) -> DecoderFit:
         name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in NESTED
     }
     return DecoderFit(
-        fitted_at=date, data_sha256=digest.hexdigest(), fitted_on={}, generations=(), vendors=(), scores={},
+        fitted_at=date, data_sha256=digest.hexdigest(), fitted_on={}, generations=(), vendors=(),
         matmul_ceiling=ceilings(data), kind_factor=dict.fromkeys(KINDS, 1.0),
         stack_factor=dict.fromkeys(STACKS, 1.0), sigma={}, **base,
     )  # fmt: skip

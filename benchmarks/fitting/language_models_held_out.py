@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve
-from benchmarks.fitting.language_models import LEVELS, folds
+from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 from trainfare_core.candidates import SHARDINGS, CandidateTable, ModelParallel
@@ -71,7 +71,7 @@ def _left_out(
     fits: dict[int, DecoderFit] = {}
     for inside, seen in folds(rows, name):
         others = rows.only(seen)
-        fit = coefficients(solve(others, base, start, 12).theta, base)
+        fit = coefficients(solve(others, base, start, REFIT_EVALUATIONS).theta, base)
         generations = tuple(sorted({run.device.generation for run in others.runs}))
         # Widths are those of the shipped fit: they come from held-out errors of every group in turn.
         fit = fit.model_copy(

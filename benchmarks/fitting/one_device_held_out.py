@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -12,41 +12,30 @@ import numpy as np
 from benchmarks.fitting.calibration_file import with_coefficients
 from benchmarks.fitting.held_out_groups import GROUPS
 from benchmarks.fitting.language_models_held_out import Answer
-from benchmarks.fitting.one_device_rows import chip_of, read_rows
-from benchmarks.fitting.one_device_solver import Problem, prior, solve
+from benchmarks.fitting.one_device_solver import Problem, solve
+from benchmarks.fitting.one_device_tables import read_measurements
+from benchmarks.fitting.step_work import Work
+from benchmarks.fitting.table_lines import Line, chip_of
 from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.operations import (
     Operations,
-    device_rates,
+    Roofline,
     host_launch_s,
-    operation_times,
+    operation_seconds,
 )
 from trainfare_core.prediction.source import SourceCorrection
 from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["FitsWithout", "Work", "one_step_answers", "predict_work"]
+__all__ = ["REFIT_EVALUATIONS", "FitsWithout", "one_step_answers", "predict_work"]
 
-Line = dict[str, str]
-
-_ITERATIONS = 5
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a row measured: a profile, its micro-batch over the profile's, and the seconds one step took."""
-
-    job: JobProfile
-    ratio: float
-    measured_s: float
-    extra_s: float = 0.0
-    """Timed with the step though the model does not run it: the copy of the batch to the device."""
-    factor: float = 1.0
-    """Times the step, what else the row timed: a trainer's loop with its loader."""
+REFIT_EVALUATIONS = 8
+"""Of the loss, for a fit that starts at the coefficients of all rows. A chosen value: the loss moves by less than a
+thousandth of itself afterwards."""
 
 
 class FitsWithout:
@@ -55,32 +44,29 @@ class FitsWithout:
 
     Args:
         data: folder of throughput_train.csv and the other files that the fit reads.
-        cache: traces of their models.
+        cache: traces of models on one device.
+        traces: of language models.
         name: "device" or "source".
     """
 
-    def __init__(self, data: Path, cache: ProfileCache, name: str) -> None:
+    def __init__(self, data: Path, cache: ProfileCache, traces: DecoderTraces, name: str) -> None:
         self._name = {"device": "chip"}.get(name, name)
-        rows, index, _ = read_rows(data, cache, prior, calibration().communication.straggler_share)
-        self._problem = Problem(rows, index)
-        self._groups = np.array([GROUPS[self._name](row) for row in rows])
+        found = read_measurements(data, cache, traces, calibration().communication.straggler_share)
+        self._problem = Problem(found.rows, found.index)
+        self._groups = np.array([GROUPS[self._name](row) for row in found.rows])
         self._start = solve(self._problem)
         self._known: dict[str, Calibration] = {}
 
     def of(self, line: Line) -> Calibration:
-        """Return the fit that saw no measurement of a row's chip, or source."""
+        """Return the fit without any measurement of a row's chip, or source."""
         chip = chip_of(accelerator(line["accelerator"]).name)
         value = chip if self._name == "chip" else line["source"]
         if value not in self._known:
             without = self._groups == value
-            theta = solve(self._problem, self._start, _ITERATIONS, without)
+            theta = solve(self._problem, self._start, REFIT_EVALUATIONS, without)
             kept = [row.device for row, left in zip(self._problem.rows, without, strict=True) if not left]
-            self._known[value] = with_coefficients(
-                calibration(),
-                self._problem.index.of,
-                theta,
-                {device.name: device for device in kept}.values(),
-            )
+            devices = {device.name: device for device in kept}.values()
+            self._known[value] = with_coefficients(calibration(), self._problem.index, theta, devices)
         return self._known[value]
 
 
@@ -113,7 +99,7 @@ def one_step_answers(
     Args:
         lines: the table.
         works: what its rows of one device measured, by index.
-        fits: fits that saw no row of the target's group; None: the shipped one.
+        fits: fits without any row of the target's group; None: the shipped one.
 
     Returns:
         By index, one answer for every step measured elsewhere; rows without one are absent.
@@ -137,14 +123,13 @@ def one_step_answers(
 
 
 def _measured_elsewhere(line: Line, work: Work, fit: Calibration) -> SourceCorrection:
-    """Return what a row's measured step says about other devices."""
+    """Return the correction of other devices that follows from a row's measured step."""
     device = accelerator(line["accelerator"])
-    operations = Operations.of(work.job, fit)
-    rates = device_rates(device, operations, fit)
-    if rates.unknown_because:
+    operations = Operations.of(work.job)
+    roofline = Roofline.of(device, operations)
+    if roofline.unknown_because:
         return SourceCorrection()
-    ratio = np.array([work.ratio])
-    times = operation_times(operations, [rates], np.zeros(1, dtype=np.int64), ratio, fit)
+    device_s = float(operation_seconds(operations, [roofline], work.ratio, fit).total_s.sum())
     host_s = float(host_launch_s(operations, device, fit).sum())
     measured_s = (work.measured_s - work.extra_s) / work.factor
-    return SourceCorrection.of(device, measured_s, float(times.total_s.sum()), host_s)
+    return SourceCorrection.of(device, measured_s, device_s, host_s)

@@ -1,10 +1,9 @@
 """
-The fit of the per-operation model: ridge least squares on ln(predicted / measured), robust, in closed-form steps.
+The fit of the one-device model: robust least squares on ln(predicted / measured) with a prior for every coefficient.
 
-Every coefficient has a prior. A class, generation or device that a fold lacks stays at its prior, so nothing explodes
-on what was never seen. The runs of one workload from one source share an offset of their own (their trainer, libraries
-and whatever their table does not say), so that a hundred rows of one benchmark do not pass for a hundred facts about
-kernels; predictions do not have it.
+A class, generation or device that a fit lacks stays at its prior, so no prediction explodes on what was never seen. The
+runs of one workload from one source share an offset (their trainer, libraries and whatever their table does not say),
+so that a hundred rows of one benchmark do not count as a hundred facts about kernels; predictions do not have it.
 """
 
 from __future__ import annotations
@@ -17,15 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from benchmarks.fitting.collective_rows import BLEND
-from benchmarks.fitting.one_device_rows import WINOGRAD_LEAST, Index, Row
-from trainfare_core.prediction.roofline.operations import host_bound
+from benchmarks.fitting.one_device_rows import Index, Indexed, Row
+from benchmarks.fitting.robust import Prior, robust_fit
+from trainfare_core.prediction.roofline.coefficients import OverheadFit
+from trainfare_core.prediction.roofline.features import release_years
+from trainfare_core.prediction.roofline.operations import (
+    BLEND,
+    WINOGRAD_LEAST,
+    blended_s,
+    host_bound,
+    host_phase_s,
+    inverse_efficiency,
+)
 
-__all__ = ["GLOBALS", "Problem", "prior", "solve"]
+__all__ = ["GLOBALS", "Problem", "overhead_of", "prior", "solve"]
 
 Array = NDArray[np.float64]
 
-_HUBER, _NOISE = 0.12, 0.1
+_BEND = 0.12
+"""ln(predicted / measured) from which a row counts less than by its square. A chosen value, near the median error."""
+_NOISE = 0.1
+"""Standard deviation of a row of weight 1; sets how much measurements count beside the priors. A chosen value."""
 GLOBALS = {
     "launch_device": (math.log(4e-6), 0.15),
     "launch_timed": (math.log(1e-5), 0.5),
@@ -37,9 +48,12 @@ GLOBALS = {
     "winograd_timed": (0.0, 1.0),
     "trainer": (0.1, 0.1),
 }
-"""Natural logarithms but for the slope and Winograd's logits: prior mean and standard deviation."""
+"""
+Prior mean and standard deviation; natural logarithms but for the slope and Winograd's logits. A launch of an eager host
+was measured at 12 to 36 us (single kernels), 19 us (language models) and 45 to 77 us (hosts of 2018 to 2020).
+"""
 _STACK_SD = 0.1
-"""How far the steps of one workload of one source lie from what their operations say; no prediction has it."""
+"""Prior standard deviation of the offset that the steps of one workload of one source share. A chosen value."""
 _KINDS = {
     "matmul": (0.0, 1e-6),
     "attention": (-0.6, 0.5),
@@ -63,7 +77,7 @@ def prior(name: str) -> tuple[float, float]:
     if part == "stack":
         return (0.0, _STACK_SD)
     if feature in ("kind:loss", "backward:loss"):
-        # Never a large part of a measured step but of a language model's: what it absorbs would be another's error.
+        # Never a large part of a measured step but of a language model's: it would absorb other errors there.
         return (0.5, 0.1) if feature.startswith("kind") else (0.0, 0.1)
     if part == "memory" and feature in _MEMORY:
         return _MEMORY[feature]
@@ -83,18 +97,42 @@ def prior(name: str) -> tuple[float, float]:
     return (0.1, 0.15) if feature.endswith((":narrow", ":depth", ":width", ":short")) else (0.0, 0.4)
 
 
+def overhead_of(index: Index, theta: Array) -> OverheadFit:
+    """Return the costs that do not depend on size, in the product's own terms."""
+
+    def exp(name: str) -> float:
+        return math.exp(theta[index.of[name]])
+
+    return OverheadFit(
+        device_launch_s=exp("launch_device"),
+        host_launch_s=exp("launch_host"),
+        host_backward_share=exp("host_backward"),
+        old_host_factor=exp("old_host"),
+        old_host_year_slope=float(theta[index.of["old_host_year"]]),
+        winograd_flops_share=_winograd_share(theta[index.of["winograd"]]),
+    )
+
+
+def _winograd_share(logit: float) -> float:
+    return WINOGRAD_LEAST + (1 - WINOGRAD_LEAST) / (1 + math.exp(-logit))
+
+
 @dataclass(frozen=True)
 class _Times:
-    """Seconds by operation, and by row; `falls_*` is 1 / efficiency - 1."""
+    """Seconds by operation, and by row."""
 
-    flop_s: Array
-    falls_c: Array
-    falls_m: Array
-    bound: Array
-    """What of an operation's compute time counts: all where it is the longer part."""
+    compute_s: Array
+    memory_s: Array
+    limited: NDArray[np.bool_]
+    """Whether arithmetic limits an operation."""
     launch_s: Array
     device_s: Array
-    saved: dict[str, float]
+    host_s: Array
+    """By phase, shape (rows, 3)."""
+    step_s: Array
+    longer: Array
+    """A trainer's loop over a bare step."""
+    total_s: Array
 
 
 class Problem:
@@ -102,7 +140,7 @@ class Problem:
 
     def __init__(self, rows: Sequence[Row], index: Index) -> None:
         self.rows, self.index = rows, index
-        self.at = {name: index.add(name, prior) for name in GLOBALS}
+        self.at = {name: index.add(name) for name in GLOBALS}
         self.stack = self._stacks()
         self.log_measured = np.log([row.measured_s for row in rows])
         self.weight = np.array([row.weight for row in rows])
@@ -112,119 +150,103 @@ class Problem:
         self.byte_s = np.concatenate([row.byte_s for row in rows])
         self.winograd = np.concatenate([row.winograd for row in rows])
         owner = self.owner = np.repeat(np.arange(len(rows)), sizes)
-        self.compute = _Features([row.compute for row in rows], owner, len(rows), len(index.mean))
-        self.memory = _Features([row.memory for row in rows], owner, len(rows), len(index.mean))
-        self.launches = np.array([row.launches for row in rows])
-        self.kernels = np.array([row.kernels for row in rows])
+        self.compute = _Terms([row.compute for row in rows], owner, len(rows), len(index.mean))
+        self.memory = _Terms([row.memory for row in rows], owner, len(rows), len(index.mean))
         self.host = np.array([row.host for row in rows])
+        self.launches = np.array([row.launches for row in rows]) * self.host[:, None]
+        self.kernels = np.array([row.kernels for row in rows])
         self.old = np.array([row.old_host for row in rows])
-        self.years = np.array([(row.device.release_year - 2020) / 5.0 for row in rows])
+        self.years = np.array([release_years(row.device) for row in rows])
         self.alone = np.array([not row.end_to_end for row in rows])
         self.extra_s = np.array([row.extra_s for row in rows])
         self.trainer = np.array([float(row.trainer) for row in rows])
+
+    @property
+    def priors(self) -> Prior:
+        """Priors of all coefficients."""
+        return Prior(np.array(self.index.mean), np.array(self.index.sd))
 
     def _stacks(self) -> sparse.csr_matrix:
         """Return which run of one source and workload each step belongs to, shape (rows, coefficients)."""
         at = [i for i, row in enumerate(self.rows) if row.end_to_end]
         names = [f"stack|{self.rows[i].source}|{self.rows[i].workload}" for i in at]
-        columns = [self.index.add(name, prior) for name in names]
+        columns = [self.index.add(name) for name in names]
         shape = (len(self.rows), len(self.index.mean))
         return sparse.csr_matrix((np.ones(len(at)), (at, columns)), shape=shape)
 
     def predict(self, theta: Array) -> Array:
         """Return ln of the predicted seconds of every row."""
-        return self._evaluate(theta, slopes=False)[0]
+        return np.asarray(np.log(self._times(theta).total_s))
 
     def host_share(self, theta: Array) -> Array:
         """Return how far each row is held up by its host, 0 to 1, as the source correction counts it."""
-        device_s, host_s = self._times(theta).device_s, self._host(theta)[0]
-        return np.asarray(host_s**4 / (host_s**4 + device_s**4))
+        times = self._times(theta)
+        host_s = times.host_s.sum(axis=1)
+        return np.asarray(host_s**4 / (host_s**4 + times.device_s**4))
 
     def fitted(self, theta: Array) -> Array:
-        """Return ln of the predicted seconds with the part that a row's own software stack adds."""
-        return self.predict(theta) + self.stack @ theta
+        """Return ln of the predicted seconds with the offset of a row's own software stack."""
+        return np.asarray(self.predict(theta) + self.stack @ theta)
 
     def _times(self, theta: Array) -> _Times:
-        at = self.at
-        saved = {name: 1 / (1 + math.exp(-theta[at[name]])) for name in ("winograd", "winograd_timed")}
-        share = np.where(self.alone[self.owner], saved["winograd_timed"], saved["winograd"])
-        flop_s = self.flop_s * np.where(self.winograd, WINOGRAD_LEAST + (1 - WINOGRAD_LEAST) * share, 1.0)
-        falls_c = np.exp(-np.clip(self.compute @ theta, -20, 20))
-        falls_m = np.exp(-np.clip(self.memory @ theta, -20, 20))
-        compute, memory = flop_s * (1 + falls_c), self.byte_s * (1 + falls_m)
-        bound = compute >= memory
-        time = np.where(bound, compute + BLEND * memory, memory + BLEND * compute)
-        # A kernel timed alone carries its launch and the timer's events; inside a step they are hidden.
-        launch_s = self.kernels * np.exp(
-            np.where(self.alone, theta[at["launch_timed"]], theta[at["launch_device"]])
+        at, overhead = self.at, overhead_of(self.index, theta)
+        share = np.where(
+            self.alone[self.owner],
+            _winograd_share(theta[at["winograd_timed"]]),
+            overhead.winograd_flops_share,
         )
-        device_s = np.add.reduceat(time, self.starts) + launch_s
-        return _Times(flop_s, falls_c, falls_m, np.where(bound, 1.0, BLEND), launch_s, device_s, saved)
-
-    def _evaluate(self, theta: Array, *, slopes: bool) -> tuple[Array, Array]:
-        at, times = self.at, self._times(theta)
-        host_s, host_slopes = self._host(theta)
-        step_s = host_bound(times.device_s, host_s)
+        flop_s = self.flop_s * np.where(self.winograd, share, 1.0)
+        compute_s = flop_s * inverse_efficiency(self.compute @ theta)
+        memory_s = self.byte_s * inverse_efficiency(self.memory @ theta)
+        # A kernel timed alone carries its launch and the timer's events; inside a step they are hidden.
+        each_s = np.where(self.alone, math.exp(theta[at["launch_timed"]]), overhead.device_launch_s)
+        launch_s = self.kernels * each_s
+        device_s = np.add.reduceat(blended_s(compute_s, memory_s), self.starts) + launch_s
+        host_s = host_phase_s(self.launches, self.old, self.years, overhead)
+        step_s = host_bound(device_s, host_s.sum(axis=1))
         longer = np.exp(theta[at["trainer"]] * self.trainer)
-        total_s = step_s * longer + self.extra_s
-        log_total = np.log(total_s)
-        if not slopes:
-            return log_total, np.zeros(0)
-        by_device = (times.device_s / step_s) ** 3 * longer / total_s
-        by_host = (host_s / step_s) ** 3 * longer / total_s
-        part_c = -times.flop_s * times.falls_c * times.bound
-        part_m = -self.byte_s * times.falls_m * (1 + BLEND - times.bound)
-        jacobian = (self.compute.summed(part_c) + self.memory.summed(part_m)) * by_device[:, None]
+        return _Times(
+            compute_s, memory_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
+            step_s * longer + self.extra_s,
+        )  # fmt: skip
+
+    def slopes(self, theta: Array) -> Array:
+        """Return the derivatives of `fitted`, shape (rows, coefficients)."""
+        at, times = self.at, self._times(theta)
+        host_s = times.host_s.sum(axis=1)
+        by_device = (times.device_s / times.step_s) ** 3 * times.longer / times.total_s
+        by_host = (host_s / times.step_s) ** 3 * times.longer / times.total_s
+        # d(1 / efficiency) / d(logit) = 1 - 1 / efficiency; the shorter side counts by BLEND.
+        bound = np.where(times.limited, 1.0, BLEND)
+        fall_c = (times.compute_s - self._ideal_s(theta)) * bound
+        fall_m = (times.memory_s - self.byte_s) * (1 + BLEND - bound)
+        jacobian = -(self.compute.summed(fall_c) + self.memory.summed(fall_m)) * by_device[:, None]
         launch = times.launch_s * by_device
         jacobian[:, at["launch_device"]] = np.where(self.alone, 0.0, launch)
         jacobian[:, at["launch_timed"]] = np.where(self.alone, launch, 0.0)
-        jacobian[:, at["trainer"]] = self.trainer * step_s * longer / total_s
-        for name, slope in host_slopes.items():
-            jacobian[:, at[name]] = slope * by_host
-        direct_s = np.add.reduceat(
-            self.flop_s * self.winograd * (1 + times.falls_c) * times.bound, self.starts
-        )
+        jacobian[:, at["trainer"]] = self.trainer * times.step_s * times.longer / times.total_s
+        jacobian[:, at["launch_host"]] = host_s * by_host
+        jacobian[:, at["host_backward"]] = times.host_s[:, 1] * by_host
+        jacobian[:, at["old_host"]] = host_s * self.old * by_host
+        jacobian[:, at["old_host_year"]] = host_s * self.old * self.years * by_host
+        direct_s = np.where(self.winograd, times.compute_s * bound, 0.0)
         for name, here in (("winograd", ~self.alone), ("winograd_timed", self.alone)):
-            rise = (1 - WINOGRAD_LEAST) * times.saved[name] * (1 - times.saved[name])
-            jacobian[:, at[name]] = here * direct_s * rise * by_device
-        return log_total, jacobian
+            share = _winograd_share(theta[at[name]])
+            rise = (share - WINOGRAD_LEAST) * (1 - share) / (1 - WINOGRAD_LEAST)
+            jacobian[:, at[name]] = here * np.add.reduceat(direct_s / share * rise, self.starts) * by_device
+        return np.asarray(jacobian + self.stack.toarray())
 
-    def _host(self, theta: Array) -> tuple[Array, dict[str, Array]]:
-        at = self.at
-        each_s = (
-            np.exp(
-                theta[at["launch_host"]]
-                + np.where(self.old, theta[at["old_host"]] + theta[at["old_host_year"]] * self.years, 0.0)
-            )
-            * self.host
-        )
-        backward_s = self.launches[:, 1] * each_s * math.exp(theta[at["host_backward"]])
-        host_s = (self.launches[:, 0] + self.launches[:, 2]) * each_s + backward_s
-        return host_s, {
-            "launch_host": host_s,
-            "host_backward": backward_s,
-            "old_host": host_s * self.old,
-            "old_host_year": host_s * self.old * self.years,
-        }
-
-    def loss(self, errors: Array, theta: Array, weight: Array) -> float:
-        """Return the objective: robust squared log errors and squared distances from the priors."""
-        robust = 2 * _HUBER**2 * (np.sqrt(1 + (errors / _HUBER) ** 2) - 1)
-        mean, sd = np.array(self.index.mean), np.array(self.index.sd)
-        return float((weight * robust).sum() / _NOISE**2 + (((theta - mean) / sd) ** 2).sum())
-
-    def slopes(self, theta: Array) -> tuple[Array, Array]:
-        """Return ln of the predicted seconds and its derivatives, shape (rows, coefficients)."""
-        log_s, jacobian = self._evaluate(theta, slopes=True)
-        return log_s + self.stack @ theta, jacobian + self.stack.toarray()
+    def _ideal_s(self, theta: Array) -> Array:
+        """Return compute seconds at efficiency 1, Winograd's saving included."""
+        shares = [_winograd_share(theta[self.at[name]]) for name in ("winograd_timed", "winograd")]
+        share = np.where(self.alone[self.owner], *shares)
+        return np.asarray(self.flop_s * np.where(self.winograd, share, 1.0))
 
 
-class _Features:
+class _Terms:
     """(coefficient, value) pairs of all operations, flat: products with the coefficients, and sums by row."""
 
-    def __init__(
-        self, rows: list[list[list[tuple[int, float]]]], owner: NDArray[np.int64], count: int, width: int
-    ) -> None:
+    def __init__(self, rows: list[list[Indexed]], owner: NDArray[np.int64], count: int, width: int) -> None:
         operations = [operation for row in rows for operation in row]
         sizes = np.array([len(operation) for operation in operations])
         flat = [pair for operation in operations for pair in operation]
@@ -240,7 +262,7 @@ class _Features:
         return np.asarray(self.matrix @ theta)
 
     def summed(self, part: Array) -> Array:
-        """Return the sum over each row's operations of `part` times their features, shape (rows, coefficients)."""
+        """Return the sum over each row's operations of `part` times their terms, shape (rows, coefficients)."""
         count, width = self.shape
         weights = self.values * part[self.operation]
         return np.bincount(self.cell, weights, count * width).reshape(count, width)
@@ -249,40 +271,20 @@ class _Features:
 def solve(
     problem: Problem,
     start: Array | None = None,
-    iterations: int = 25,
+    evaluations: int = 25,
     without: NDArray[np.bool_] | None = None,
 ) -> Array:
     """
-    Return the coefficients of the smallest loss (damped Gauss-Newton with exact derivatives).
+    Return the coefficients of the smallest loss.
 
     Args:
         problem: all measurements.
         start: coefficients to begin at; the priors where it is None.
-        iterations: at most.
+        evaluations: of the loss, at most.
         without: rows that the fit must not see, shape (rows,).
     """
     kept = problem.weight if without is None else np.where(without, 0.0, problem.weight)
-    mean, sd = np.array(problem.index.mean), np.array(problem.index.sd)
-    theta = mean.copy() if start is None else start.copy()
-    damping = 1e-2
-    log_s, jacobian = problem.slopes(theta)
-    errors = log_s - problem.log_measured
-    current = problem.loss(errors, theta, kept)
-    for _ in range(iterations):
-        weight = kept / np.sqrt(1 + (errors / _HUBER) ** 2) / _NOISE**2
-        normal = jacobian.T @ (weight[:, None] * jacobian) + np.diag(1 / sd**2)
-        gradient = jacobian.T @ (weight * errors) + (theta - mean) / sd**2
-        for _ in range(8):
-            proposal = theta - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
-            after = problem.loss(problem.fitted(proposal) - problem.log_measured, proposal, kept)
-            if after < current:
-                break
-            damping *= 4
-        else:
-            return theta
-        gain, theta, current, damping = current - after, proposal, after, damping / 4
-        if gain < 1e-4 * current:
-            return theta
-        log_s, jacobian = problem.slopes(theta)
-        errors = log_s - problem.log_measured
-    return theta
+    return robust_fit(
+        lambda theta: problem.fitted(theta) - problem.log_measured, problem.slopes, problem.priors, kept,
+        bend=_BEND, noise=_NOISE, start=start, evaluations=evaluations,
+    )  # fmt: skip

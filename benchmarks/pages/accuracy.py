@@ -14,6 +14,7 @@ import csv
 import json
 from pathlib import Path
 
+from benchmarks.fits import language_model_record, one_device_record
 from benchmarks.pages.one_device import scored
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.memory.calibrated import memory_fit
@@ -182,7 +183,7 @@ def _decline(results: Path) -> str:
 
 def _bars() -> str:
     scores = {
-        "one": calibration().scores, "many": decoder_calibration().scores, "memory": memory_fit().scores
+        "one": one_device_record().scores, "many": language_model_record().scores, "memory": memory_fit().scores
     }  # fmt: skip
     text = [
         "| what, left out of the fit | bar, % | | rows | mean | median | p90 | worst | bias |",

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
-from benchmarks.fitting.language_models import COVERED, GROUPS, HeldOut, family_of, held_out, score, scores_of
+from benchmarks.fitting.language_models import (
+    COVERED,
+    GROUPS,
+    HeldOut,
+    family_of,
+    held_out,
+    scored,
+    scores_of,
+)
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit, decoder_calibration
 from trainfare_core.prediction.language_models.step import decoder_times
@@ -121,7 +129,7 @@ def group_table(rows: Rows, left_out: dict[str, HeldOut]) -> list[str]:
     for key, index in groups.items():
         if len(index) < LEAST_ROWS:
             continue
-        device, source = (score(left_out[name].errors[index]) for name in ("device", "source"))
+        device, source = (scored(left_out[name].errors[index]) for name in ("device", "source"))
         cells = [percent(one[name]) for one in (device, source) for name in ("mape", "bias")]
         found.append((device["mape"], f"| {' | '.join((*key, str(len(index)), *cells))} |"))
     return [

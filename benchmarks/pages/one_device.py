@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fits import one_device_record
+from benchmarks.scoring import error_summary
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 Line = dict[str, str]
@@ -26,16 +28,13 @@ LEFT_OUT = ("chip", "generation", "source", "workload", "chip_and_workload")
 
 def row(name: str, errors: list[float]) -> str:
     """Return a line of a table from ln(predicted / measured)."""
-    log = np.array(errors)
-    ape = np.abs(np.exp(log) - 1)
-    numbers = (ape.mean(), np.median(ape), np.quantile(ape, 0.9), ape.max(), (np.exp(log) - 1).mean())
-    return f"| {name} | {len(log)} | " + " | ".join(f"{100 * number:.1f} %" for number in numbers) + " |"
+    return scored(name, error_summary(errors))
 
 
 def scored(name: str, e: dict[str, Any]) -> str:
-    """Return a line of a table from a runner's score."""
+    """Return a line of a table from a score."""
     keys = ("mape", "median_ape", "p90_ape", "worst_ape", "bias")
-    return f"| {name} | {e['n']} | " + " | ".join(f"{100 * e[key]:.1f} %" for key in keys) + " |"
+    return f"| {name} | {e['n']:.0f} | " + " | ".join(f"{100 * e[key]:.1f} %" for key in keys) + " |"
 
 
 def bars(lines: list[Line]) -> str:
@@ -56,7 +55,7 @@ def bars(lines: list[Line]) -> str:
     def as_published(line: Line) -> bool:
         return transformer(line) and line["accelerator"].startswith(("H100", "L4", "A100-PCIe-80"))
 
-    table = [
+    table: list[tuple[str, str, str, Callable[[Line], bool]]] = [
         ("AMP, unseen model, seen device (RTX 3090)", "8 mean, 18 p90", "workload", lambda x: x["source"] == "timm"),
         ("AMP, unseen device and model, all workloads", "15 mean, 12 median", "chip_and_workload", half),
         ("the same, ResNet-50, SSD and BERT alone", "15 mean, 12 median", "chip_and_workload", vision_or_bert),
@@ -76,8 +75,8 @@ def bars(lines: list[Line]) -> str:
         ("AMP, unseen device and model, one step measured on another chip", "10 mean", "_amp"),
         ("the same, any precision", "-", ""),
     ):
-        e = calibration().scores[f"chip_and_workload_left_out_one_measured_step{key}"]
-        text.append(scored(f"{what} | {bar}", {**e, "n": round(e["n"])}))
+        e = one_device_record().scores[f"chip_and_workload_left_out_one_measured_step{key}"]
+        text.append(scored(f"{what} | {bar}", e))
     return "\n".join(text)
 
 
@@ -96,7 +95,9 @@ def coverage(lines: list[Line]) -> str:
             ("the source", "source", fit.base, "trainer"),
         ):
             size = np.abs([float(line[f"{column}_left_out"]) for line in chosen])
-            inside = [float((size <= reach * sigma).mean()) for reach in fit.reaches[shape].values()]
+            inside = [
+                float((size <= reach * sigma).mean()) for reach in one_device_record().reaches[shape].values()
+            ]
             shares = " | ".join(f"{100 * share:.0f} %" for share in inside)
             text.append(f"| {words} | {name} | {len(chosen)} | {shares} |")
     return "\n".join(text)

@@ -8,7 +8,12 @@ import numpy as np
 
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.engine import Run
-from trainfare_core.prediction.roofline.operations import device_rates, operation_times
+from trainfare_core.prediction.roofline.operations import (
+    FUSED_BYTES_SHARE,
+    PHASES,
+    Roofline,
+    operation_seconds,
+)
 
 __all__ = ["KindSeconds", "device_breakdown", "notes_of"]
 
@@ -36,26 +41,25 @@ def device_breakdown(
         accumulate: forward passes of one optimizer step.
         shards: devices that share the optimizer's work.
     """
-    rates = device_rates(device, run.operations, run.fit)
+    operations = run.operations
+    seconds = operation_seconds(operations, [Roofline.of(device, operations)], ratio, run.fit).total_s[0]
     passes = accumulate / run.profile.parallel.accumulate_grad_batches
     factor = run.correction.factors(device, run.fit.source)[0]
     found: list[KindSeconds] = []
-    for phase, name in enumerate(("forward", "backward", "optimizer")):
+    kinds = np.array([group.kind for group in operations.groups], dtype=np.str_)
+    for phase, name in enumerate(PHASES):
         times = passes if phase < 2 else 1.0 / shards
-        for kind in sorted(
-            {k for k, p in zip(run.operations.kinds, run.operations.phase, strict=True) if p == phase}
-        ):
-            part = run.operations.only(kind, phase)
-            seconds = operation_times(part, [rates], np.zeros(1, dtype=np.int64), np.array([ratio]), run.fit)
-            total = float(seconds.total_s.sum()) * times * factor
-            found.append(KindSeconds(kind, name, total, round(float(part.launches.sum()) * max(times, 1.0))))
+        for kind in sorted(set(kinds[operations.phase == phase].tolist())):
+            chosen = (operations.phase == phase) & (kinds == kind)
+            launches = round(float(operations.launches[chosen].sum()) * max(times, 1.0))
+            found.append(KindSeconds(kind, name, float(seconds[chosen].sum()) * times * factor, launches))
     return tuple(sorted(found, key=lambda part: (-part.device_s, part.kind, part.phase)))
 
 
 def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     """Return what was assumed for this job on this device."""
-    profile, fit = run.profile, run.fit
-    notes = list(profile.notes) + list(device_rates(device, run.operations, fit).notes)
+    profile = run.profile
+    notes = list(profile.notes) + list(Roofline.of(device, run.operations).notes)
     if run.ledger is not None:
         known = "was" if device.generation in run.decoder.generations else "was not"
         notes.append(
@@ -77,7 +81,7 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     if profile.source.compiled:
         notes.append(
             "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as "
-            f"fused, with {fit.overhead.fused_bytes_share:.0%} of their bytes, and the interval is wider"
+            f"fused, with {FUSED_BYTES_SHARE:.0%} of their bytes, and the interval is wider"
         )
     if device.needs_porting:
         notes.append(

@@ -18,7 +18,7 @@ from trainfare_core.prediction.breakdown import device_breakdown, notes_of
 from trainfare_core.prediction.engine import Run, predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.roofline.coefficients import PATHS
-from trainfare_core.prediction.roofline.operations import device_rates
+from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.book import MachineShapes
@@ -249,7 +249,7 @@ def _answer(
         missing_bytes=float(table.missing_bytes[row]),
         device_measured=any(run.fit.is_measured(device, path) for path in PATHS),
         device_known=run.fit.is_known(device),
-        dtype_measured=device_rates(device, run.operations, run.fit).measured,
+        dtype_measured=Roofline.of(device, run.operations).is_measured(run.fit),
         calibrated=_calibrated(run, device),
         notes=(*notes_of(run, device), memory_note(profile, world)),
     )
@@ -290,6 +290,6 @@ def _calibrated(run: Run, device: Accelerator) -> str:
     )
     text = f"{itself}; {device.generation} was measured with {' and '.join(words[path] for path in seen)}"
     text += f", never with {missing[0]}" if missing else ""
-    dtype = "seen" if device_rates(device, run.operations, fit).measured else "unseen"
+    dtype = "seen" if Roofline.of(device, run.operations).is_measured(fit) else "unseen"
     state = "seen" if fit.is_known(device) else "unseen"
     return f"device {state}, dtype {dtype}: {text} (fit of {fit.fitted_at})"

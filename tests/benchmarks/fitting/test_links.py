@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("timm")
 
 from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
-from benchmarks.fitting.links import Pair, document, fitted, left_out, slowdown_errors
+from benchmarks.fitting.links import AllReduce, Pair, documents, fitted, left_out, slowdown_errors
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.network.coefficients import LinkCalibration, link_calibration
+from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_core.prediction.network.collectives import link_of
 from trainfare_core.prediction.roofline.coefficients import calibration
 
@@ -58,12 +58,11 @@ def test_scores_are_of_chips_and_sources_that_the_fit_did_not_see() -> None:
     errors = left_out(slow, lambda p: p.source, NVLINK, MESSAGE_S)
     assert set(errors) == {"s0", "s1"}
     assert np.median(errors["s1"]) < -0.9
-    link = {"latency_s": MESSAGE_S, "bus_bytes_per_s": 225e9, "rows": 10.0}
-    made = LinkCalibration.model_validate(document(pairs, link, "abc", "2026-01-31"))
+    made, record = documents(pairs, AllReduce(MESSAGE_S, 225e9, 10), "abc", "2026-01-31")
     assert made.communication.link_efficiency["nvlink"] == 0.75
     assert made.communication.link_efficiency["pcie3"] == pytest.approx(0.4, rel=0.2)
     assert made.fitted_on == {"all-reduce": 10, "s0": 24, "s1": 24}
-    assert made.several_devices_log_sigma == made.scores["chip_left_out"]["sigma_80"]
+    assert made.several_devices_log_sigma == record.scores["chip_left_out"]["sigma_80"]
 
 
 def test_the_product_uses_the_shipped_file() -> None:

@@ -1,4 +1,4 @@
-"""The protocols of rows of one device: a device that no fit saw, and one step that another device measured."""
+"""The protocols of rows of one device: a device left out of the fit, and one step measured on another device."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
+from benchmarks.fits import one_device_record
 from benchmarks.fitting.calibration_file import with_coefficients
 from benchmarks.fitting.language_models_held_out import Answer
-from benchmarks.fitting.one_device_held_out import Work, one_step_answers, predict_work
+from benchmarks.fitting.one_device_held_out import one_step_answers, predict_work
+from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import prior
+from benchmarks.fitting.step_work import Work
 from benchmarks.scoring import Scored, reach, score
 from benchmarks.step_time import _fits, predict_row
+from benchmarks.workloads import ProfileCache
 from builders.profiles import profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.uncertainty import Z80
 
 JOB = profile(batch_size=128, dtype="fp16")
 
@@ -64,14 +69,14 @@ def test_steps_of_other_software_or_of_the_same_chip_measure_nothing() -> None:
 def test_a_fit_without_a_device_does_not_know_it() -> None:
     """The device's own coefficient is gone, and its generation's where nothing else of it was measured."""
     fit = calibration()
-    index: dict[str, int] = {}
+    index = Index(prior)
     for name in (
         "launch_device", "launch_timed", "launch_host", "host_backward", "old_host", "old_host_year", "winograd",
         "trainer", "tensor|1", "vector|1", "tensor|gen:volta", "tensor|gen:ampere", "memory|gen:volta",
         "shared|dev:V100-SXM2-16GB", "shared|dev:A100-SXM-80GB",
     ):  # fmt: skip
-        index[name] = len(index)
-    theta = np.array([prior(name)[0] for name in index])
+        index.add(name)
+    theta = np.array(index.mean)
     made = with_coefficients(fit, index, theta, [accelerator("A100-SXM4-80GB")])
     volta, ampere = accelerator("V100-SXM2-16GB"), accelerator("A100-SXM4-80GB")
     assert fit.is_known(volta)
@@ -82,7 +87,7 @@ def test_a_fit_without_a_device_does_not_know_it() -> None:
 
 def test_intervals_have_the_shape_of_their_situation() -> None:
     """Each situation's reaches grow with the level, and coverage counts with the row's own."""
-    reaches = calibration().sigma.reaches
+    reaches = one_device_record().reaches
     assert set(reaches) == {
         "trainer", "steps", "trainer:unseen", "steps:unseen", "corrected:unseen", "kernels:unseen",
     }  # fmt: skip
@@ -94,19 +99,29 @@ def test_intervals_have_the_shape_of_their_situation() -> None:
     assert reach("steps", 0.1) < reach("trainer", 0.1)
 
 
-def test_leaving_out_without_what_it_needs_is_refused() -> None:
-    """Nothing is called left out that the shipped fit saw."""
-    with pytest.raises(SystemExit, match="--cache"):
-        _fits(Namespace(leave_out="device", data=Path()), None)
-    assert _fits(Namespace(leave_out="size", data=None), None) is None
-    assert _fits(Namespace(leave_out=None, data=None), None) is None
+def test_leaving_out_without_measurements_to_fit_on_is_refused(tmp_path: Path) -> None:
+    """Nothing is called left out that the shipped fit contains."""
+    with pytest.raises(SystemExit, match="--data"):
+        _fits(Namespace(leave_out="device", data=None), ProfileCache(tmp_path))
+    assert _fits(Namespace(leave_out="size", data=None), ProfileCache(tmp_path)) is None
+    assert _fits(Namespace(leave_out=None, data=None), ProfileCache(tmp_path)) is None
 
 
 def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:
     row = {**line("V100-SXM2-16GB"), "devices": "4", "nodes": "1", "strategy": "ddp", "notes": ""}
     fit = calibration()
-    slow = fit.model_copy(update={"memory": {name: value - 1.0 for name, value in fit.memory.items()}})
+    slower = {name: value - name.startswith("memory|kind:") for name, value in fit.coefficients.items()}
+    slow = fit.model_copy(update={"coefficients": slower})
     shipped, own = predict_row(row, JOB, 1.0), predict_row(row, JOB, 1.0, slow)
     assert isinstance(shipped, tuple)
     assert isinstance(own, tuple)
     assert own[0] > 1.1 * shipped[0]
+
+
+def test_the_interval_is_as_wide_as_held_out_scores() -> None:
+    """The interval holds 80 % of models left out on a known device, and of models and chips left out on a new one."""
+    record = one_device_record()
+    for name in ("trainer", "trainer:unseen"):
+        assert 0.9 * Z80 <= record.reaches[name]["80"] <= 1.02 * Z80
+    for name in ("workload_left_out", "chip_and_workload_left_out"):
+        assert record.scores[name]["n"] >= 1000

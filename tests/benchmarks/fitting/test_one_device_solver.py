@@ -10,30 +10,24 @@ import pytest
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
-from benchmarks.fit_calibration import corrected, kernel_errors, score
-from benchmarks.fitting.one_device_rows import (
-    Index,
-    Row,
-    _Maker,
-    _merged,
-    chip_of,
-    kernel_group,
-    roofline_s,
-    timed_a_trainer,
-    torch_of,
-)
+from benchmarks.fit_calibration import carried_over, kernel_errors
+from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
 from benchmarks.fitting.one_device_solver import GLOBALS, Problem, prior, solve
+from benchmarks.fitting.one_device_tables import kernel_group
+from benchmarks.fitting.table_lines import chip_of, timed_a_trainer, torch_of
 from benchmarks.kernels import seconds_of
+from benchmarks.scoring import error_summary
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup
+from trainfare_core.prediction.roofline.operations import Operations
 
 LINE = {"source": "made", "model": "made", "framework": "pytorch 2.0", "measured": ""}
 
 
 def _rows(devices: tuple[str, ...]) -> tuple[list[Row], Index]:
     """Return matrix products and pointwise kernels of many sizes on each device, not measured yet."""
-    index = Index()
-    maker = _Maker(index, prior, skipped=Counter())
+    index = Index(prior)
+    maker = RowMaker(index, Counter())
     rows = []
     for name in devices:
         for size in (512, 1024, 2048, 4096, 8192):
@@ -49,7 +43,7 @@ def _rows(devices: tuple[str, ...]) -> tuple[list[Row], Index]:
             )  # fmt: skip
             for group in groups:
                 row = maker.row(
-                    (group,), accelerator(name), 1.0, LINE, end_to_end=False, source="kernels", workload=group.kind,
+                    Operations.of_groups((group,)), accelerator(name), 1.0, LINE, end_to_end=False, source="kernels", workload=group.kind,
                     precision="fp32", weight=1.0,
                 )  # fmt: skip
                 assert row is not None
@@ -91,12 +85,12 @@ def test_operations_that_are_alike_are_added_up() -> None:
         )
         for i, size in enumerate((1024, 1024, 4096))
     )  # fmt: skip
-    index = Index()
-    row = _Maker(index, prior, skipped=Counter()).row(
-        groups, accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
+    index = Index(prior)
+    row = RowMaker(index, Counter()).row(
+        Operations.of_groups(groups), accelerator("V100-SXM2-16GB"), 1.0, LINE, source="made", workload="made", precision="fp32",
     )  # fmt: skip
     assert row is not None
-    less = _merged(row)
+    less = merged(row)
     assert (len(row.flop_s), len(less.flop_s)) == (3, 2)
     one, other = Problem([row], index), Problem([less], index)
     theta = np.array(index.mean)
@@ -119,7 +113,7 @@ def test_the_derivatives_are_those_of_the_prediction() -> None:
     rows[0].end_to_end = rows[0].host = True
     problem = Problem(rows, index)
     theta = np.array(index.mean)
-    _, jacobian = problem.slopes(theta)
+    jacobian = problem.slopes(theta)
     for column in range(len(theta)):
         moved = theta.copy()
         moved[column] += 1e-6
@@ -135,9 +129,9 @@ def test_one_measured_step_carries_over_what_two_chips_share() -> None:
         row.host = False
     problem = Problem(rows, index)
     errors = dict.fromkeys(range(len(rows)), 0.3)
-    shares, left = corrected(problem, np.array(index.mean), errors, errors)
-    assert shares["other_generation"] == pytest.approx(1.0)
-    assert score(left)["mape"] < 0.01 < score(list(errors.values()))["mape"]
+    found = carried_over(problem, np.array(index.mean), errors, errors)
+    assert found.shares.other_generation == pytest.approx(1.0)
+    assert error_summary(found.left)["mape"] < 0.01 < error_summary(list(errors.values()))["mape"]
 
 
 def test_a_sampled_kernel_speaks_for_the_rows_it_was_taken_from() -> None:

@@ -39,7 +39,6 @@ class DecoderFit(Record):
     """Generations of the accelerators that had rows."""
     vendors: tuple[str, ...]
     """Their makers."""
-    scores: dict[str, dict[str, float]]
     matmul_ceiling: dict[str, dict[str, float]]
     product_efficiency: float
     product8_efficiency: float

@@ -33,19 +33,15 @@ class CommunicationFit(Record):
 
 
 class LinkCalibration(Record):
-    """The constants, what they were fitted on, which of them are planning figures, and held-out scores."""
+    """The constants with their provenance: date of the fit, hash of the data, rows by source."""
 
     schema_version: Literal[1]
     fitted_at: str
     data_sha256: str
     fitted_on: dict[str, int]
-    assumed: tuple[str, ...]
-    scores: dict[str, dict[str, float]]
     several_devices_log_sigma: float
     """Of ln(measured / predicted) of a run on several devices whose run on one is known."""
     communication: CommunicationFit
-    data_parallel_forward_share: float
-    """Of the host's forward, what each device adds to a single process (`torch.nn.DataParallel`)."""
 
 
 @lru_cache(maxsize=1)

@@ -1,39 +1,67 @@
 """
-What is known of an operation and of a device that nobody has measured: the inputs of the fitted efficiencies.
+Names and values of what decides an operation's efficiency: the terms of the fitted logits.
 
-An efficiency is logistic(sum of coefficient x feature). A feature is named `subject:detail`; one that the fit never
-saw has no coefficient and counts as zero, so an absent class falls back to its kind. Sizes are logarithms to base
-2, clipped, so that no shape lies far outside of what was fitted.
+An efficiency is logistic(sum of coefficient x term). A term is named `part|subject:detail`; `part` is the arithmetic
+path ("vector": fp32 and fp64, "tensor": tf32, fp16, bf16, fp8, int8), "shared" (both paths) or "memory". A term that
+the fit never had counts as zero, so an unknown class falls back to its kind. Sizes are logarithms to base 2, clipped,
+so that no shape lies far outside of what was fitted. Shapes that depend on the micro-batch are those of the
+micro-batch that is asked for, so a scaled profile and one traced at that size have the same terms.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import OperationGroup
 
 __all__ = [
+    "CONSTANT",
+    "PATHS",
     "TENSOR_KINDS",
-    "Features",
-    "compute_features",
-    "device_compute_features",
-    "device_memory_features",
+    "WAVES",
+    "Path",
+    "Terms",
+    "compute_terms",
+    "device_compute_terms",
+    "device_memory_terms",
+    "device_term",
+    "generation_term",
     "layout_of",
     "log2_tiles",
-    "memory_features",
+    "memory_terms",
+    "release_years",
+    "shape_at",
 ]
 
-Features: TypeAlias = tuple[tuple[str, float], ...]
+Terms: TypeAlias = tuple[tuple[str, float], ...]
+Path: TypeAlias = Literal["vector", "tensor"]
+PATHS: Final[tuple[Path, ...]] = ("vector", "tensor")
 
 TENSOR_KINDS: Final = frozenset(("matmul", "grouped_matmul", "convolution", "attention", "recurrent"))
 """Kinds that run on matrix units; all others run on vector units at the fp32 rate, whatever their dtype."""
+WAVES: Final = "shared|waves"
+"""How far an operation with less than one wave of tiles leaves the device idle."""
+CONSTANT: Final = "1"
+
 _TILE: Final = 128
+"""Edge of one thread block's output tile in the large GEMM kernels of cuBLAS and CUTLASS."""
 _LAYOUT_KINDS: Final = frozenset(("normalization", "pooling", "activation", "elementwise"))
 _HALF: Final = frozenset(("fp16", "bf16"))
+_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "int8": 1}
+"""Bytes of one element; every other matrix type has 2."""
 _TYPICAL_WATTS: Final = {"tensor": 1.0, "vector": 12.0}
-"""Watts per dense TFLOP/s; what a device of unknown power counts as."""
+"""Watts per dense TFLOP/s: the zero of `device:watts`, and what a device of unknown power counts as."""
+_TYPICAL_RIDGE: Final = {"tensor": 150.0, "vector": 20.0}
+"""Peak FLOP/s over bytes/s: the zero of `device:ridge`. A chosen scale; the fitted constant takes up any shift."""
+_FULL_WIDTH, _FULL_DEPTH, _FULL_GROUP, _FULL_ROW = 256, 512, 64, 1024
+"""
+Sizes from which an operation counts as large: narrower products, shorter reductions, groups and rows have a term that
+grows with every halving. Chosen values; the coefficients are fitted around them.
+"""
+_SHORTEST: Final = -6.0
+"""Sizes below 1/64 of the full one count as 1/64, so that no term grows without bound. A chosen value."""
 
 
 def layout_of(groups: tuple[OperationGroup, ...]) -> str:
@@ -45,59 +73,112 @@ def layout_of(groups: tuple[OperationGroup, ...]) -> str:
     return "nhwc" if 2 * last > total else "nchw"
 
 
-def compute_features(group: OperationGroup) -> Features:
-    """Return what decides the share of the peak that an operation with FLOPs reaches, apart from the device."""
-    found: list[tuple[str, float]] = [(f"kind:{group.kind}", 1.0)]
+def shape_at(group: OperationGroup, ratio: float) -> tuple[int, ...]:
+    """
+    Return an operation's shape at another micro-batch.
+
+    Args:
+        group: as profiled; optimizer operations do not depend on the batch.
+        ratio: micro-batch over the profile's.
+    """
+    axis = _batch_axis(group) if ratio != 1.0 else None
+    if axis is None:
+        return group.shape
+    size = max(1, round(group.shape[axis] * ratio))
+    return (*group.shape[:axis], size, *group.shape[axis + 1 :])
+
+
+def _batch_axis(group: OperationGroup) -> int | None:
+    """
+    Return the axis of `group.shape` that grows with the micro-batch; None where no term depends on one.
+
+    In a product of (m x k) and (k x n) with weights, two of the three sizes are those of the weights, whose bytes the
+    profile marks as fixed; the third is the tokens or samples. Products without weights are batched.
+    """
+    if group.phase == "optimizer":
+        return None
     if group.kind == "convolution" and len(group.shape) > 11:
-        found += _convolution_features(group)
-    elif group.kind in ("matmul", "grouped_matmul") and len(group.shape) == 4:
-        batch, rows, columns, depth = group.shape
+        return 0
+    if group.kind == "grouped_matmul" and len(group.shape) == 4:
+        return 1
+    if group.kind != "matmul" or len(group.shape) != 4:
+        return None
+    batch, m, n, k = group.shape
+    if not group.bytes_fixed or batch > 1:
+        return 0
+    weights = group.bytes_fixed / (max(group.launches, 1) * _BYTES.get(group.dtype, 2))
+    distance = {
+        axis: abs(math.log(max(size, 1) / weights)) for axis, size in ((1, n * k), (3, m * n), (2, m * k))
+    }
+    return min(distance, key=distance.__getitem__)
+
+
+def compute_terms(group: OperationGroup, path: Path, ratio: float = 1.0) -> Terms:
+    """Return what decides the share of the peak that an operation with FLOPs reaches, apart from the device."""
+    shape = shape_at(group, ratio)
+    own = [(f"{path}|kind:{group.kind}", 1.0)]
+    found: list[tuple[str, float]] = []
+    if group.kind == "convolution" and len(shape) > 11:
+        found = _convolution_terms(group, shape)
+    elif group.kind in ("matmul", "grouped_matmul") and len(shape) == 4:
+        batch, rows, columns, depth = shape
         if batch > 1:
             found.append(("matmul:batched", 1.0))
-        found.append(("matmul:narrow", _short(min(rows, columns), 256)))
-        found.append(("matmul:depth", _short(depth, 512)))
+        found.append(("matmul:narrow", _short(min(rows, columns), _FULL_WIDTH)))
+        found.append(("matmul:depth", _short(depth, _FULL_DEPTH)))
         if group.dtype in _HALF and any(size % 8 for size in (rows, columns, depth)):
             found.append(("matmul:misaligned", 1.0))
+    own += [(f"{path if _differs_by_path(name) else 'shared'}|{name}", value) for name, value in found]
     if group.phase == "backward":
-        found.append((f"backward:{group.kind}", 1.0))
-    return tuple(found)
+        own.append((f"{path}|backward:{group.kind}", 1.0))
+    return tuple(own)
 
 
-def _convolution_features(group: OperationGroup) -> list[tuple[str, float]]:
-    _, c_in, c_out, groups, depth, height, width = group.shape[:7]
-    last, kernel = bool(group.shape[11]), depth * height * width
-    depthwise = groups > 1 and groups >= min(c_in, c_out)
-    kind = "depthwise" if depthwise else "grouped" if groups > 1 else "dense"
+def _differs_by_path(name: str) -> bool:
+    """Return whether a term of the shape has a coefficient of its own on each arithmetic path."""
+    return name.startswith(("conv:1d", "conv:3d")) or name.endswith(":misaligned")
+
+
+def _convolution_terms(group: OperationGroup, shape: tuple[int, ...]) -> list[tuple[str, float]]:
+    _, c_in, c_out, groups, depth, height, width = shape[:7]
+    last, kernel = bool(shape[11]), depth * height * width
+    kind = _convolution_kind(c_in, c_out, groups)
     half = group.dtype in _HALF
     found = [(f"conv:{kind}", 1.0)] if kind != "dense" else []
     if last:
         found.append((f"nhwc:{kind}", 1.0))
     if kind == "dense":
         found.append(("conv:1x1" if kernel == 1 else "conv:3x3" if kernel == 9 else "conv:large", 1.0))
-        found.append(("conv:narrow", _short(min(c_in, c_out), 256)))
+        found.append(("conv:narrow", _short(min(c_in, c_out), _FULL_WIDTH)))
         if half and (c_in % 8 or c_out % 8):
             found.append(("conv:misaligned", 1.0))
     else:
-        found.append((f"{kind}:width", _short(c_in // groups, 64)))
+        found.append((f"{kind}:width", _short(c_in // groups, _FULL_GROUP)))
         if kernel > 9:
             found.append((f"{kind}:large", math.log2(kernel / 9)))
             if last:
                 found.append((f"nhwc:{kind}-large", math.log2(kernel / 9)))
-    if depth > 1 or group.shape[7] > 1:
+    if depth > 1 or shape[7] > 1:
         found.append(("conv:3d", 1.0))
-    elif group.shape[8] == 1 and height == 1 and width > 1:
+    elif shape[8] == 1 and height == 1 and width > 1:
         found.append(("conv:1d", 1.0))
     if group.name.endswith((".weight", ".input")):
         found.append((f"{group.name.rsplit('.', 1)[1]}:{kind}", 1.0))
     return found
 
 
-def memory_features(group: OperationGroup, layout: str) -> Features:
+def _convolution_kind(c_in: int, c_out: int, groups: int) -> str:
+    if groups == 1:
+        return "dense"
+    return "depthwise" if groups >= min(c_in, c_out) else "grouped"
+
+
+def memory_terms(group: OperationGroup, layout: str) -> Terms:
     """Return what decides the share of the bandwidth that an operation reaches, apart from the device."""
     found: list[tuple[str, float]] = [(f"kind:{group.kind}", 1.0)]
     if group.kind == "convolution" and len(group.shape) > 11:
         _, c_in, c_out, groups, depth, height, width = group.shape[:7]
-        kind = "dense" if groups == 1 else "depthwise" if groups >= min(c_in, c_out) else "grouped"
+        kind = _convolution_kind(c_in, c_out, groups)
         found.append((f"conv:{kind}", 1.0))
         if depth * height * width > 1:
             found.append((f"conv:{kind}-wide", 1.0))
@@ -112,57 +193,77 @@ def memory_features(group: OperationGroup, layout: str) -> Features:
     if group.kind in _LAYOUT_KINDS and layout == "nhwc":
         found.append((f"nhwc:{group.kind}", 1.0))
     if group.kind in ("normalization", "softmax") and len(group.shape) == 2:
-        what = "batchnorm" if "batch_norm" in group.name else group.kind
-        if what == "batchnorm":
+        if "batch_norm" in group.name:
             found.append(("batchnorm", 1.0))
         else:
-            found.append((f"{what}:short", _short(group.shape[1], 1024)))
+            found.append((f"{group.kind}:short", _short(group.shape[1], _FULL_ROW)))
     if group.kind == "copy" and group.name.rsplit(".", 1)[-1] in ("cat", "clone", "constant_pad_nd", "roll"):
         found.append(("copy:strided", 1.0))
     if group.dtype in _HALF and group.kind not in TENSOR_KINDS:
         found.append(("half", 1.0))
-    return tuple(found)
+    return tuple((f"memory|{name}", value) for name, value in found)
 
 
-def log2_tiles(group: OperationGroup) -> float:
+def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:
     """Return log2 of how many 128 x 128 tiles of output one launch has; NaN where that is not known."""
-    if group.kind in ("matmul", "grouped_matmul") and len(group.shape) == 4:
-        batch, rows, columns, _ = group.shape
+    shape = shape_at(group, ratio)
+    if group.kind in ("matmul", "grouped_matmul") and len(shape) == 4:
+        batch, rows, columns, _ = shape
         return math.log2(batch * math.ceil(rows / _TILE) * math.ceil(columns / _TILE))
-    if group.kind == "convolution" and len(group.shape) > 11 and not group.name.endswith(".weight"):
-        images, _, c_out, groups, *_rest = group.shape
-        pixels = images * math.prod(group.shape[7:10])
+    if group.kind == "convolution" and len(shape) > 11 and not group.name.endswith(".weight"):
+        images, _, c_out, groups, *_rest = shape
+        pixels = images * math.prod(shape[7:10])
         return math.log2(groups * math.ceil(pixels / _TILE) * math.ceil(c_out / groups / _TILE))
     return math.nan
 
 
-def device_compute_features(device: Accelerator, path: str) -> Features:
+def device_compute_terms(device: Accelerator, path: Path) -> Terms:
     """
-    Return what predicts the sustained share of the peak of a device nobody has measured.
+    Return the device's part of the logit of compute efficiency.
 
-    A card with too little power for its peak cannot hold its clock, the watts a FLOP needs fall from year to year,
-    and a peak that is high for the bandwidth is harder to reach.
+    The generation and the device themselves speak where they were measured. What predicts a device that was not: a
+    card with too little power for its peak cannot hold its clock, the watts a FLOP needs fall from year to year, and a
+    peak that is high for the bandwidth is harder to reach.
     """
+    known = [(f"{path}|{CONSTANT}", 1.0), (generation_term(device, path), 1.0), (device_term(device), 1.0)]
     candidates = ("bf16", "fp16", "tf32") if path == "tensor" else ("fp32",)
     peak = next((p for dtype in candidates if (p := device.peak_flops_per_s(dtype))), None)
     if not peak:
-        return ()
-    watts = device.power_w
-    found = [("device:year", (device.release_year - 2020) / 5.0)]
-    if watts:
-        found.append(("device:watts", math.log(watts / (peak / 1e12) / _TYPICAL_WATTS[path])))
-    flops_per_byte = peak / device.memory_bandwidth_bytes_per_s
-    found.append(("device:ridge", math.log2(flops_per_byte / (150.0 if path == "tensor" else 20.0))))
-    return tuple(found)
+        return tuple(known)
+    known.append((f"{path}|device:year", release_years(device)))
+    if device.power_w:
+        watts = device.power_w / (peak / 1e12)
+        known.append((f"{path}|device:watts", math.log(watts / _TYPICAL_WATTS[path])))
+    ridge = peak / device.memory_bandwidth_bytes_per_s
+    known.append((f"{path}|device:ridge", math.log2(ridge / _TYPICAL_RIDGE[path])))
+    return tuple(known)
 
 
-def device_memory_features(device: Accelerator) -> Features:
-    """Return what predicts the sustained share of the bandwidth of a device nobody has measured."""
-    found = [("device:year", (device.release_year - 2020) / 5.0)]
-    found.append(("device:bandwidth", math.log2(device.memory_bandwidth_bytes_per_s / 1e12)))
-    return tuple(found)
+def device_memory_terms(device: Accelerator) -> Terms:
+    """Return the device's part of the logit of memory efficiency."""
+    return (
+        (f"memory|gen:{device.generation}", 1.0),
+        (f"memory|dev:{device.name}", 1.0),
+        ("memory|device:year", release_years(device)),
+        ("memory|device:bandwidth", math.log2(device.memory_bandwidth_bytes_per_s / 1e12)),
+    )
+
+
+def generation_term(device: Accelerator, path: Path) -> str:
+    """Return the term that is in the fit where this generation was measured on this arithmetic path."""
+    return f"{path}|gen:{device.generation}"
+
+
+def device_term(device: Accelerator) -> str:
+    """Return the term that is in the fit where this very device was measured."""
+    return f"shared|dev:{device.name}"
+
+
+def release_years(device: Accelerator) -> float:
+    """Return years from 2020 to the release in units of five, so that coefficients are of the size of the others."""
+    return (device.release_year - 2020) / 5.0
 
 
 def _short(size: int, full: int) -> float:
-    """Return log2(size / full) where size is smaller, 0 where not, at least -6."""
-    return max(-6.0, min(0.0, math.log2(max(size, 1) / full)))
+    """Return log2(size / full) where size is smaller, 0 where not, at least `_SHORTEST`."""
+    return max(_SHORTEST, min(0.0, math.log2(max(size, 1) / full)))

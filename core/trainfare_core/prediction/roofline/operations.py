@@ -1,11 +1,13 @@
 """
-How long the operations of a step take on one device: a calibrated roofline per operation.
+The definition of the one-device model: how long the operations of a step take, as a calibrated roofline.
 
     a = FLOPs / (dense peak[dtype] x efficiency)      b = bytes / (bandwidth x efficiency)
-    time = kernels x device launch cost + max(a, b) + blend x min(a, b)
+    time = kernels x device launch cost + max(a, b) + BLEND x min(a, b)
+    step = hold(sum of times, host launches)
 
-and the whole step is held up by the host that issues the launches one after another. Everything is an array:
-operations x devices, then one matrix product per quantity for all micro-batch sizes at once.
+Predictions and the fit in `benchmarks/fitting/one_device_rows.py` both use the functions here. They take the
+coefficients as an argument; the efficiencies' terms are named in `features.py`. What does not depend on coefficients
+(sizes at a micro-batch, peaks, which arithmetic runs) is in `Operations` and `Roofline`.
 """
 
 from __future__ import annotations
@@ -20,39 +22,66 @@ from numpy.typing import NDArray
 
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile, OperationGroup
-from trainfare_core.prediction.roofline.coefficients import PATHS, Calibration, Path, logistic
+from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit
 from trainfare_core.prediction.roofline.features import (
+    PATHS,
     TENSOR_KINDS,
-    compute_features,
+    WAVES,
+    Path,
+    compute_terms,
+    device_compute_terms,
+    device_memory_terms,
     layout_of,
     log2_tiles,
-    memory_features,
+    memory_terms,
+    release_years,
+    shape_at,
 )
 
 __all__ = [
-    "TENSOR_KINDS",
-    "DeviceRates",
+    "BLEND",
+    "FUSED_BYTES_SHARE",
+    "PHASES",
+    "WINOGRAD_LEAST",
+    "OperationSeconds",
     "Operations",
-    "RateKeys",
+    "Roofline",
     "StepTime",
+    "blended_s",
     "compiles_graphs",
-    "device_rates",
     "host_bound",
     "host_launch_s",
+    "host_phase_s",
+    "inverse_efficiency",
+    "operation_seconds",
     "operation_times",
     "serial_kernels",
+    "unfilled_waves",
     "usable_dtype",
-    "uses_winograd",
 ]
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
-POINTWISE_KINDS: Final = frozenset(
+BLEND: Final = 0.3
+"""Share of the smaller of compute and memory time that does not hide behind the larger. Assumed, not fitted."""
+FUSED_BYTES_SHARE: Final = 0.55
+"""Bytes of pointwise operations left after a compiler fuses them, over the eager count. Assumed, not fitted."""
+FUSED_LAUNCH_SHARE: Final = 0.4
+"""The same of their launches. Assumed, not fitted."""
+WINOGRAD_LEAST: Final = 1 / 4
+"""F(4x4, 3x3) multiplies 36 times where the direct sum multiplies 144 times."""
+PHASES: Final = ("forward", "backward", "optimizer")
+
+_POINTWISE_KINDS: Final = frozenset(
     ("elementwise", "activation", "normalization", "dropout", "copy", "softmax", "reduction", "loss")
 )
 _TYPICAL_SM_COUNT: Final = 100
-_CHUNK: Final = 128
-"""Columns worked on at once: operations x columns then stay in the processor's cache."""
+"""Multiprocessors of a device whose number is not in the catalogue; between a V100 (80) and an H100 (132)."""
+_LEAST_FILL: Final = -4.0
+"""Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
+_STEEPEST_LOGIT: Final = 20.0
+"""Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
 _FALLBACK: Final[dict[str, tuple[str, ...]]] = {
     "tf32": ("fp32", "bf16"),
@@ -65,94 +94,88 @@ a permission, not a demand; XLA multiplies fp32 in one bf16 pass on devices with
 
 
 @dataclass(frozen=True, slots=True)
-class RateKeys:
-    """What decides the efficiency of each operation of a profile, without the device; arrays of shape (operations,)."""
-
-    kinds: NDArray[np.str_]
-    dtypes: NDArray[np.str_]
-    """As wanted; "fp32" for kinds that run on vector units."""
-    winograd: NDArray[np.bool_]
-    pointwise: NDArray[np.bool_]
-    tensor: NDArray[np.bool_]
-    """Whether it is matrix work."""
-    logit: dict[Path, Array]
-    memory_logit: Array
-    log2_tiles: Array
-    """NaN where it is not known."""
-
-    @classmethod
-    def of(cls, groups: Sequence[OperationGroup], fit: Calibration) -> RateKeys:
-        """Read the shapes of a profile's operations."""
-        layout = layout_of(tuple(groups))
-        features = [compute_features(g) for g in groups]
-        tensor = np.array([g.kind in TENSOR_KINDS for g in groups], dtype=np.bool_)
-        wanted = [g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups]
-        return cls(
-            kinds=np.array([g.kind for g in groups], dtype=np.str_),
-            dtypes=np.array(wanted, dtype=np.str_),
-            winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
-            pointwise=np.array([g.kind in POINTWISE_KINDS for g in groups], dtype=np.bool_),
-            tensor=tensor,
-            logit={path: np.array([fit.compute_logit(f, path) for f in features]) for path in PATHS},
-            memory_logit=np.array([fit.memory_logit(memory_features(g, layout)) for g in groups]),
-            log2_tiles=np.array([log2_tiles(g) for g in groups]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Operations:
-    """The operations of a profile as arrays of shape (operations,); sizes per optimizer step as profiled."""
+    """The operations of a profile as arrays of shape (operations,); sizes of one optimizer step as profiled."""
 
+    groups: tuple[OperationGroup, ...]
+    layout: str
+    """Of its convolutions; see `layout_of`."""
     flops: Array
     bytes_batch: Array
+    """Bytes that scale with the micro-batch."""
     bytes_fixed: Array
     launches: Array
     kernels: Array
-    """What the device runs one after another: a recurrent layer waits for every time step in one launch."""
+    """Kernels that run one after another: a recurrent layer waits for every time step in one launch."""
     phase: NDArray[np.int64]
-    """0 forward, 1 backward, 2 optimizer."""
-    kinds: tuple[str, ...]
-    rate: NDArray[np.int64]
-    """Row of `keys`."""
-    keys: RateKeys
+    """Index of `PHASES`."""
+    dtypes: NDArray[np.str_]
+    """As wanted; "fp32" for kinds that run on vector units."""
+    tensor: Flags
+    """Whether it is matrix work."""
+    pointwise: Flags
+    winograd: Flags
+    """Whether fewer multiplications may do, on vector units; see `uses_winograd`."""
     fused: bool
     """Whether pointwise operations already have their bytes after fusion."""
     old_host: bool
-    """Whether torch 0 or 1 runs it: their hosts take longer to issue a launch."""
+    """Whether PyTorch 0.x or 1.x runs it: those hosts take longer to issue a launch."""
 
     @classmethod
-    def of(cls, profile: JobProfile, fit: Calibration) -> Operations:
-        """Read a profile; a compiled one has its pointwise operations fused, as `fit` assumes."""
-        groups = profile.operations
-        fused = np.array([profile.source.compiled and g.kind in POINTWISE_KINDS for g in groups], dtype=bool)
-        bytes_share = np.where(fused, fit.overhead.fused_bytes_share, 1.0)
-        launch_share = np.where(fused, fit.overhead.fused_launch_share, 1.0)
+    def of(cls, profile: JobProfile) -> Operations:
+        """Read a profile; a compiled one has its pointwise operations fused."""
+        old_host = profile.source.torch_version[:2] in ("0.", "1.")
+        return cls.of_groups(profile.operations, compiled=profile.source.compiled, old_host=old_host)
+
+    @classmethod
+    def of_groups(
+        cls, groups: tuple[OperationGroup, ...], *, compiled: bool = False, old_host: bool = False
+    ) -> Operations:
+        """Read operations alone."""
+        pointwise = np.array([g.kind in _POINTWISE_KINDS for g in groups], dtype=np.bool_)
+        tensor = np.array([g.kind in TENSOR_KINDS for g in groups], dtype=np.bool_)
+        fused = pointwise & compiled
+        bytes_share = np.where(fused, FUSED_BYTES_SHARE, 1.0)
+        launch_share = np.where(fused, FUSED_LAUNCH_SHARE, 1.0)
         fixed = np.array([g.bytes_fixed for g in groups], dtype=np.float64)
         moved = np.array([g.bytes_moved for g in groups], dtype=np.float64)
         return cls(
+            groups=groups,
+            layout=layout_of(groups),
             flops=np.array([g.flops for g in groups], dtype=np.float64),
             bytes_batch=(moved - fixed) * bytes_share,
             bytes_fixed=fixed * bytes_share,
             launches=np.array([g.launches for g in groups], dtype=np.float64) * launch_share,
             kernels=np.array([serial_kernels(g) for g in groups], dtype=np.float64) * launch_share,
-            phase=np.array(
-                [("forward", "backward", "optimizer").index(g.phase) for g in groups], dtype=np.int64
-            ),
-            kinds=tuple(g.kind for g in groups),
-            rate=np.arange(len(groups), dtype=np.int64),
-            keys=RateKeys.of(groups, fit),
-            fused=profile.source.compiled,
-            old_host=profile.source.torch_version[:2] in ("0.", "1."),
+            phase=np.array([PHASES.index(g.phase) for g in groups], dtype=np.int64),
+            dtypes=np.array([g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups], dtype=np.str_),
+            tensor=tensor,
+            pointwise=pointwise,
+            winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
+            fused=compiled,
+            old_host=old_host,
         )
 
-    def only(self, kind: str, phase: int) -> Operations:
-        """Return the operations of one kind in one phase, with the same rate keys."""
-        chosen = np.array([k == kind for k in self.kinds], dtype=np.bool_) & (self.phase == phase)
-        return Operations(
-            self.flops[chosen], self.bytes_batch[chosen], self.bytes_fixed[chosen], self.launches[chosen],
-            self.kernels[chosen], self.phase[chosen], tuple(k for k in self.kinds if k == kind)[: int(chosen.sum())],
-            self.rate[chosen], self.keys, self.fused, self.old_host,
-        )  # fmt: skip
+    def __len__(self) -> int:
+        """Return the number of operations."""
+        return len(self.groups)
+
+    def flops_at(self, ratio: float) -> Array:
+        """Return FLOPs at a micro-batch of `ratio` times the profile's; the optimizer's stay."""
+        return self.flops * np.where(self.phase < 2, ratio, 1.0)
+
+    def bytes_at(self, ratio: float) -> Array:
+        """Return bytes at a micro-batch of `ratio` times the profile's; weights and the optimizer's stay."""
+        return self.bytes_batch * np.where(self.phase < 2, ratio, 1.0) + self.bytes_fixed
+
+    @property
+    def launches_by_phase(self) -> Array:
+        """Launches of forward, backward and optimizer, shape (3,)."""
+        return self.by_phase(self.launches)
+
+    def by_phase(self, values: Array) -> Array:
+        """Return sums over the operations of each phase; (..., operations) becomes (..., 3)."""
+        return np.asarray(values @ (self.phase[:, None] == np.arange(3)).astype(np.float64))
 
 
 def serial_kernels(group: OperationGroup) -> int:
@@ -163,34 +186,141 @@ def serial_kernels(group: OperationGroup) -> int:
     return group.launches
 
 
+def uses_winograd(group: OperationGroup) -> bool:
+    """Whether cuDNN may run a convolution with fewer multiplications: 3x3, stride 1, one group, full precision."""
+    if group.kind != "convolution" or group.dtype != "fp32" or len(group.shape) < 11:
+        return False
+    _, _, _, groups, depth, height, width, _, _, _, stride = group.shape[:11]
+    return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)
+
+
 @dataclass(frozen=True, slots=True)
-class DeviceRates:
+class Roofline:
     """
-    What one device sustains for every operation of a profile; arrays of shape (operations,).
+    The most that one device can do for each operation of a profile; arrays of shape (operations,).
 
     Attributes:
-        seconds_per_flop: 1 / (peak x efficiency), Winograd's saving included.
-        seconds_per_byte: 1 / (bandwidth x efficiency).
-        floor_per_flop, floor_per_byte: the same at efficiency 1: the roofline.
-        measured: whether every arithmetic path with matrix work was in the fit for this generation.
+        device: the accelerator.
+        seconds_per_flop: 1 / dense peak of the type that runs; 0 for vector work of a type that it lacks.
+        seconds_per_byte: 1 / bandwidth, with the fusion of devices behind a graph compiler.
+        tensor_path: whether the type that runs belongs to the "tensor" path.
+        winograd: fp32 convolutions on vector units that may need fewer multiplications.
+        matrix_paths: paths that matrix work takes.
         emulated: whether a type is computed in another one.
         unknown_because: why this device has no prediction; "" where it has one.
-        notes: what was assumed.
+        notes: assumptions, as sentences.
     """
 
+    device: Accelerator
     seconds_per_flop: Array
     seconds_per_byte: Array
-    floor_per_flop: Array
-    floor_per_byte: Array
-    measured: bool
+    tensor_path: Flags
+    winograd: Flags
+    matrix_paths: frozenset[Path]
     emulated: bool
     unknown_because: str
     notes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, device: Accelerator, operations: Operations) -> Roofline:
+        """Return what `device` could do for every operation of a profile."""
+        fuses = not operations.fused and compiles_graphs(device)
+        left = np.where(operations.pointwise & fuses, FUSED_BYTES_SHARE, 1.0)
+        flop_s, tensor_path = np.zeros(len(operations)), np.zeros(len(operations), dtype=np.bool_)
+        paths, notes = set[Path](), list[str]()
+        emulated, unknown_because = False, ""
+        for wanted in dict.fromkeys(operations.dtypes.tolist()):
+            chosen = operations.dtypes == wanted
+            matrix = chosen & operations.tensor
+            used, peak = usable_dtype(device, wanted)
+            if peak is None:
+                if matrix.any():
+                    kind = operations.groups[int(np.flatnonzero(matrix)[0])].kind
+                    unknown_because = (
+                        unknown_because or f"{device.name} has no {wanted} arithmetic for {kind}"
+                    )
+                continue
+            flop_s[chosen] = 1.0 / peak
+            tensor_path[chosen] = used in _TENSOR_DTYPES
+            if matrix.any():
+                paths.add("tensor" if used in _TENSOR_DTYPES else "vector")
+                if used != wanted and not (wanted == "tf32" and used == "fp32"):
+                    emulated = True
+                    notes.append(
+                        f"{device.name} has no {wanted} units: {wanted} operations are counted at its {used} rate"
+                    )
+        return cls(
+            device, flop_s, left / device.memory_bandwidth_bytes_per_s, tensor_path,
+            operations.winograd & ~tensor_path, frozenset(paths), emulated, unknown_because,
+            tuple(dict.fromkeys(notes)),
+        )  # fmt: skip
+
+    def is_measured(self, fit: Calibration) -> bool:
+        """Whether every arithmetic path with matrix work was in the fit for this generation."""
+        return all(fit.is_measured(self.device, path) for path in self.matrix_paths)
+
+
+def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
+    """Return the type that really runs and its dense peak in FLOP/s; None where there is none."""
+    known = dtype if dtype in ("fp64", "fp32") or dtype in _TENSOR_DTYPES else "fp32"
+    for candidate in (known, *_FALLBACK.get(known, ())):
+        if peak := device.peak_flops_per_s(candidate):
+            return candidate, peak
+    return known, None
+
+
+def unfilled_waves(tiles: Array, device: Accelerator) -> Array:
+    """Return how far less than one wave of tiles fills the device: log2, 0 where it is full or not known."""
+    units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
+    return np.asarray(np.nan_to_num(np.clip(tiles - units, _LEAST_FILL, 0.0)))
+
+
+def inverse_efficiency(logit: Array) -> Array:
+    """Return 1 / logistic(logit), at least 1."""
+    return np.asarray(1.0 + np.exp(-np.clip(logit, -_STEEPEST_LOGIT, _STEEPEST_LOGIT)))
+
+
+def blended_s(compute_s: Array, memory_s: Array) -> Array:
+    """Return seconds of operations whose arithmetic and memory traffic overlap, but not fully."""
+    return np.asarray(np.maximum(compute_s, memory_s) + BLEND * np.minimum(compute_s, memory_s))
+
+
+@dataclass(frozen=True, slots=True)
+class OperationSeconds:
+    """Device seconds of single operations; arrays of shape (devices, operations), launches (operations,)."""
+
+    compute_s: Array
+    """Of operations that arithmetic limits, 0 of others."""
+    memory_s: Array
+    launch_s: Array
+    floor_s: Array
+    """At efficiency 1: the roofline."""
+
+    @property
+    def total_s(self) -> Array:
+        """Seconds of each operation, shape (devices, operations)."""
+        return self.compute_s + self.memory_s + self.launch_s
+
+
+def operation_seconds(
+    operations: Operations, rooflines: Sequence[Roofline], ratio: float, fit: Calibration
+) -> OperationSeconds:
+    """
+    Return device seconds of every operation.
+
+    Args:
+        operations: of one profile.
+        rooflines: of these operations, one a device.
+        ratio: micro-batch over the profile's.
+        fit: the coefficients.
+    """
+    logits = _Logits(operations, rooflines, fit)
+    return _seconds(operations, np.arange(len(rooflines)), ratio, logits, fit)
+
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Device seconds; arrays of shape (phases, columns), a column one (device, micro-batch ratio)."""
+    """Device seconds by phase; arrays of shape (3, columns), a column one (device, micro-batch ratio)."""
 
     compute_s: Array
     memory_s: Array
@@ -203,123 +333,103 @@ class StepTime:
         return self.compute_s + self.memory_s + self.launch_s
 
 
-def device_rates(device: Accelerator, operations: Operations, fit: Calibration) -> DeviceRates:
-    """
-    Return what `device` sustains for every operation of a profile.
-
-    Devices behind a graph compiler (all but GPUs) fuse pointwise operations even where the profile is eager.
-    """
-    keys = operations.keys
-    count = len(keys.kinds)
-    fuses = not operations.fused and compiles_graphs(device)
-    left = np.where(keys.pointwise & fuses, fit.overhead.fused_bytes_share, 1.0)
-    floor_byte = left / device.memory_bandwidth_bytes_per_s
-    byte = floor_byte / logistic(keys.memory_logit + fit.device_memory_logit(device))
-    flop, floor_flop = np.zeros(count), np.zeros(count)
-    waves = fit.shared.get("waves", 0.0) * _unfilled(keys.log2_tiles, device)
-    measured, emulated, notes = True, False, list[str]()
-    for wanted in dict.fromkeys(keys.dtypes.tolist()):
-        chosen = keys.dtypes == wanted
-        matrix = bool((chosen & keys.tensor).any())
-        used, peak = usable_dtype(device, wanted)
-        if peak is None:
-            if not matrix:
-                continue
-            kind = str(keys.kinds[chosen & keys.tensor][0])
-            return _no_rates(count, f"{device.name} has no {wanted} arithmetic for {kind}")
-        path: Path = "tensor" if used in _TENSOR_DTYPES else "vector"
-        share = np.where(keys.winograd & (path == "vector"), fit.overhead.winograd_flops_share, 1.0)
-        efficiency = logistic(keys.logit[path] + waves + fit.device_compute_logit(device, path))
-        floor_flop[chosen] = (share / peak)[chosen]
-        flop[chosen] = (share / peak / efficiency)[chosen]
-        if matrix:
-            measured &= fit.is_measured(device, path)
-            if used != wanted and not (wanted == "tf32" and used == "fp32"):
-                emulated = True
-                notes.append(
-                    f"{device.name} has no {wanted} units: {wanted} operations are counted at its {used} rate"
-                )
-    return DeviceRates(
-        flop, byte, floor_flop, floor_byte, measured, emulated, "", tuple(dict.fromkeys(notes))
-    )
-
-
-def _unfilled(tiles: Array, device: Accelerator) -> Array:
-    """Return how far less than one wave of tiles fills the device: log2, 0 where it is full, at least -4."""
-    units = math.log2(device.sm_count or _TYPICAL_SM_COUNT)
-    return np.asarray(np.nan_to_num(np.clip(tiles - units, -4.0, 0.0)))
-
-
 def operation_times(
-    operations: Operations,
-    rates: Sequence[DeviceRates],
-    device: NDArray[np.int64],
-    ratio: Array,
-    fit: Calibration,
-) -> StepTime:
+    operations: Operations, rooflines: Sequence[Roofline], device: NDArray[np.int64], ratio: Array, fit: Calibration
+) -> StepTime:  # fmt: skip
     """
     Return device seconds by phase for every column.
 
     Args:
         operations: what runs.
-        rates: one entry a device.
-        device: row of `rates` of each column, shape (columns,).
-        ratio: micro-batch over the profile's, shape (columns,). Forward and backward FLOPs and batch bytes
-            scale with it; weights' bytes, launches and the optimizer do not.
+        rooflines: of these operations, one a device.
+        device: row of `rooflines` of each column, shape (columns,).
+        ratio: micro-batch over the profile's, shape (columns,); NaN gives NaN. Forward and backward FLOPs and batch
+            bytes scale with it; weights' bytes, launches and the optimizer do not.
         fit: the coefficients.
     """
-    parts: list[list[Array]] = [[], [], [], []]
-    for phase in range(3):
-        chosen = np.flatnonzero(operations.phase == phase)
-        launch_s = operations.kernels[chosen].sum() * fit.overhead.device_launch_s
-        sums = [np.empty(len(ratio)) for _ in range(3)]
-        table = _RateTable.of(rates, operations.rate[chosen])
-        for start in range(0, len(ratio), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            scale = (ratio[part] if phase < 2 else np.ones_like(ratio[part]))[:, None]
-            flops = operations.flops[chosen] * scale
-            moved = operations.bytes_batch[chosen] * scale + operations.bytes_fixed[chosen]
-            for total, values in zip(
-                sums, table.blend(flops, moved, device[part], fit.overhead.blend), strict=True
-            ):
-                total[part] = values
-        for rows, total in zip(
-            parts, (sums[0], sums[1], np.full(len(ratio), launch_s), sums[2]), strict=True
+    parts = np.full((4, 3, len(ratio)), np.nan)
+    logits = _Logits(operations, rooflines, fit)
+    values, which = np.unique(ratio, return_inverse=True)
+    for i, value in enumerate(values.tolist()):
+        if math.isnan(value):
+            continue
+        columns = np.flatnonzero(which == i)
+        used, row = np.unique(device[columns], return_inverse=True)
+        seconds = _seconds(operations, used, value, logits, fit)
+        for part, each_s in zip(
+            parts, (seconds.compute_s, seconds.memory_s, seconds.launch_s, seconds.floor_s), strict=True
         ):
-            rows.append(total)
-    return StepTime(*(np.stack(rows) for rows in parts))
+            by_phase = np.broadcast_to(operations.by_phase(each_s), (len(used), 3))
+            part[:, columns] = by_phase[row].T
+    return StepTime(*parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _RateTable:
-    """Seconds per FLOP and per byte, shape (devices, operations)."""
+def _seconds(
+    operations: Operations, used: NDArray[np.int64], ratio: float, logits: _Logits, fit: Calibration
+) -> OperationSeconds:
+    flop_s, byte_s = (rates[used] for rates in (logits.seconds_per_flop, logits.seconds_per_byte))
+    flops, moved = operations.flops_at(ratio), operations.bytes_at(ratio)
+    compute_s = flops * flop_s * inverse_efficiency(logits.compute(ratio, used))
+    memory_s = moved * byte_s * inverse_efficiency(logits.memory[used])
+    time_s = blended_s(compute_s, memory_s)
+    limited = compute_s >= memory_s
+    return OperationSeconds(
+        compute_s=np.where(limited, time_s, 0.0),
+        memory_s=np.where(limited, 0.0, time_s),
+        launch_s=operations.kernels * fit.overhead.device_launch_s,
+        floor_s=np.maximum(flops * flop_s, moved * byte_s),
+    )
 
-    per_flop: Array
-    per_byte: Array
-    floor_flop: Array
-    floor_byte: Array
 
-    @classmethod
-    def of(cls, rates: Sequence[DeviceRates], rate: NDArray[np.int64]) -> _RateTable:
-        return cls(
-            np.stack([r.seconds_per_flop[rate] for r in rates]),
-            np.stack([r.seconds_per_byte[rate] for r in rates]),
-            np.stack([r.floor_per_flop[rate] for r in rates]),
-            np.stack([r.floor_per_byte[rate] for r in rates]),
+class _Logits:
+    """Logits of the efficiencies of one profile's operations on several devices."""
+
+    def __init__(self, operations: Operations, rooflines: Sequence[Roofline], fit: Calibration) -> None:
+        self._operations, self._fit = operations, fit
+        share = fit.overhead.winograd_flops_share
+        self.seconds_per_flop = np.stack(
+            [r.seconds_per_flop * np.where(r.winograd, share, 1.0) for r in rooflines]
         )
+        self.seconds_per_byte = np.stack([r.seconds_per_byte for r in rooflines])
+        own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
+        of_device = np.array([fit.logit(device_memory_terms(r.device)) for r in rooflines])
+        self.memory = of_device[:, None] + own
+        """Shape (devices, operations)."""
+        self._devices = [r.device for r in rooflines]
+        self._tensor_path = np.stack([r.tensor_path for r in rooflines])
+        self._of_device = {
+            path: np.array([fit.logit(device_compute_terms(d, path)) for d in self._devices])
+            for path in PATHS
+        }
+        runs = operations.flops > 0
+        self._runs_on: dict[Path, NDArray[np.int64]] = {
+            "tensor": np.flatnonzero(runs & self._tensor_path.any(axis=0)),
+            "vector": np.flatnonzero(runs & ~self._tensor_path.all(axis=0)),
+        }
+        self._own = {path: np.zeros(len(operations)) for path in PATHS}
+        self._tiles = np.full(len(operations), np.nan)
+        self._set(np.ones(len(operations), dtype=np.bool_), 1.0, self._own, self._tiles)
 
-    def blend(
-        self, flops: Array, moved: Array, device: NDArray[np.int64], blend: float
-    ) -> tuple[Array, Array, Array]:
-        """
-        Return compute-bound, memory-bound and roofline seconds of each column; inputs are (columns,
-        operations).
-        """
-        compute, memory = flops * self.per_flop[device], moved * self.per_byte[device]
-        time = np.maximum(compute, memory) + blend * np.minimum(compute, memory)
-        in_compute = (time * (compute >= memory)).sum(axis=1)
-        floor = np.maximum(flops * self.floor_flop[device], moved * self.floor_byte[device]).sum(axis=1)
-        return in_compute, time.sum(axis=1) - in_compute, floor
+    def compute(self, ratio: float, used: NDArray[np.int64]) -> Array:
+        """Return logits of compute efficiency of the devices `used`, shape (devices, operations)."""
+        own, tiles = self._own, self._tiles
+        if ratio != 1.0:
+            own, tiles = {path: values.copy() for path, values in own.items()}, tiles.copy()
+            moves = np.array([shape_at(g, ratio) != g.shape for g in self._operations.groups], dtype=np.bool_)
+            self._set(moves, ratio, own, tiles)
+        weight = self._fit.coefficients.get(WAVES, 0.0)
+        waves = weight * np.stack([unfilled_waves(tiles, self._devices[i]) for i in used.tolist()])
+        tensor, vector = (self._of_device[path][used][:, None] + own[path] for path in ("tensor", "vector"))
+        return np.asarray(np.where(self._tensor_path[used], tensor, vector) + waves)
+
+    def _set(self, chosen: Flags, ratio: float, own: dict[Path, Array], tiles: Array) -> None:
+        """Write the operations' own logits and tiles at a micro-batch into `own` and `tiles`."""
+        groups = self._operations.groups
+        for path, rows in self._runs_on.items():
+            for i in rows[chosen[rows]].tolist():
+                own[path][i] = self._fit.logit(compute_terms(groups[i], path, ratio))
+        for i in np.flatnonzero(chosen & self._operations.tensor).tolist():
+            tiles[i] = log2_tiles(groups[i], ratio)
 
 
 def host_bound(device_s: Array, host_s: Array) -> Array:
@@ -332,47 +442,36 @@ def host_bound(device_s: Array, host_s: Array) -> Array:
     return np.asarray((device_s**4 + host_s**4) ** 0.25)
 
 
-def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration) -> Array:
+def host_phase_s(launches: Array, old_host: Flags, years: Array, overhead: OverheadFit) -> Array:
     """
-    Return the host's seconds to issue each operation's launches once, shape (operations,).
+    Return seconds that a host needs to issue launches, shape (..., 3).
 
-    0 behind a graph compiler. Backward runs no Python; hosts of the years of torch 0 and 1 were slower.
+    Backward costs less than forward: its thread runs no Python. Hosts of PyTorch 0.x and 1.x are slower.
+
+    Args:
+        launches: of forward, backward and optimizer, shape (..., 3).
+        old_host: whether PyTorch 0.x or 1.x runs them, shape (...).
+        years: `release_years` of the device, shape (...).
+        overhead: the coefficients.
     """
+    old = overhead.old_host_factor * np.exp(overhead.old_host_year_slope * years)
+    each_s = overhead.host_launch_s * np.where(old_host, old, 1.0)
+    by_phase = np.array([1.0, overhead.host_backward_share, 1.0])
+    return np.asarray(launches * by_phase * np.expand_dims(each_s, -1))
+
+
+def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration) -> Array:
+    """Return the host's seconds to issue the launches of each phase once, shape (3,); 0 behind a graph compiler."""
     if compiles_graphs(device):
-        return np.zeros(len(operations.launches))
-    overhead = fit.overhead
-    each_s = overhead.host_launch_s * np.where(operations.phase == 1, overhead.host_backward_share, 1.0)
-    if operations.old_host:
-        years = (device.release_year - 2020) / 5.0
-        each_s = each_s * overhead.old_host_factor * math.exp(overhead.old_host_year_slope * years)
-    return np.asarray(operations.launches * each_s)
+        return np.zeros(3)
+    return host_phase_s(
+        operations.launches_by_phase,
+        np.asarray(operations.old_host),
+        np.asarray(release_years(device)),
+        fit.overhead,
+    )
 
 
 def compiles_graphs(device: Accelerator) -> bool:
     """Whether steps reach this device as compiled graphs, so that no host issues single launches."""
     return device.kind != "gpu"
-
-
-def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
-    """Return the type that really runs and its dense peak in FLOP/s; None where there is none."""
-    known = dtype if dtype in ("fp64", "fp32") or dtype in _TENSOR_DTYPES else "fp32"
-    for candidate in (known, *_FALLBACK.get(known, ())):
-        if peak := device.peak_flops_per_s(candidate):
-            return candidate, peak
-    return known, None
-
-
-def _no_rates(count: int, reason: str) -> DeviceRates:
-    nothing = np.full(count, np.nan)
-    return DeviceRates(nothing, nothing, nothing, nothing, False, False, reason, ())
-
-
-def uses_winograd(group: OperationGroup) -> bool:
-    """
-    Whether cuDNN may run this convolution with fewer multiplications: 3x3, stride 1, one group, full
-    precision.
-    """
-    if group.kind != "convolution" or group.dtype != "fp32" or len(group.shape) < 11:
-        return False
-    _, _, _, groups, depth, height, width, _, _, _, stride = group.shape[:11]
-    return (groups, depth, height, width, stride) == (1, 1, 3, 3, 1)

@@ -1,4 +1,4 @@
-"""What is known of an operation and of a device that nobody has measured."""
+"""Terms of the efficiencies of operations and of devices that were never measured."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from builders.plans import predict_one
 from builders.profiles import operation, profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import OperationGroup, ProfileSource
-from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
+from trainfare_core.prediction.roofline.coefficients import PATHS, Path, calibration
 from trainfare_core.prediction.roofline.features import (
-    compute_features,
-    device_compute_features,
+    compute_terms,
+    device_compute_terms,
     layout_of,
     log2_tiles,
-    memory_features,
+    memory_terms,
+    shape_at,
 )
-from trainfare_core.prediction.roofline.operations import Operations, device_rates
+from trainfare_core.prediction.roofline.operations import Operations, Roofline, operation_seconds
 
 DENSE = (64, 256, 256, 1, 1, 3, 3, 1, 28, 28, 1, 0)
 
@@ -30,12 +31,11 @@ def convolution(shape: tuple[int, ...] = DENSE, dtype: str = "fp16") -> Operatio
 
 
 def seconds_per_flop(group: OperationGroup, name: str = "A100-SXM-80GB") -> float:
-    fit = calibration()
-    return float(
-        device_rates(
-            accelerator(name), Operations.of(profile(operations=(group,)), fit), fit
-        ).seconds_per_flop[0]
+    operations = Operations.of(
+        profile(operations=(group.model_copy(update={"bytes_read": 0, "bytes_written": 0}),))
     )
+    roofline = Roofline.of(accelerator(name), operations)
+    return float(operation_seconds(operations, [roofline], 1.0, calibration()).compute_s[0, 0]) / group.flops
 
 
 def test_a_depthwise_or_grouped_convolution_is_less_efficient_than_a_dense_one() -> None:
@@ -49,10 +49,12 @@ def test_a_depthwise_or_grouped_convolution_is_less_efficient_than_a_dense_one()
 def test_tensor_units_like_channels_last_and_whole_eights() -> None:
     dense = seconds_per_flop(convolution())
     assert seconds_per_flop(convolution((*DENSE[:-1], 1))) < dense
-    assert ("conv:misaligned", 1.0) in compute_features(convolution((64, 256, 250, *DENSE[3:])))
-    assert not any(name == "conv:misaligned" for name, _ in compute_features(convolution(dtype="fp32")))
+    assert ("tensor|conv:misaligned", 1.0) in compute_terms(convolution((64, 256, 250, *DENSE[3:])), "tensor")
+    assert not any(
+        name.endswith("conv:misaligned") for name, _ in compute_terms(convolution(dtype="fp32"), "tensor")
+    )
     odd = operation(kind="matmul", dtype="bf16", shape=(1, 4096, 4096, 1001))
-    assert ("matmul:misaligned", 1.0) in compute_features(odd)
+    assert ("tensor|matmul:misaligned", 1.0) in compute_terms(odd, "tensor")
 
 
 def test_the_layout_is_that_of_most_convolution_flops() -> None:
@@ -62,18 +64,30 @@ def test_the_layout_is_that_of_most_convolution_flops() -> None:
     assert layout_of((convolution(), few)) == "nchw"
     assert layout_of((operation(kind="matmul"),)) == ""
     norm = operation(kind="normalization", name="aten.native_batch_norm", dtype="fp16", shape=(4096, 64))
-    assert ("nhwc:normalization", 1.0) in memory_features(norm, "nhwc")
-    assert not any(name.startswith("nhwc") for name, _ in memory_features(norm, "nchw"))
+    assert ("memory|nhwc:normalization", 1.0) in memory_terms(norm, "nhwc")
+    assert not any("nhwc" in name for name, _ in memory_terms(norm, "nchw"))
 
 
 def test_a_class_that_was_never_fitted_counts_as_its_kind() -> None:
     fit = calibration()
-    known = compute_features(operation(kind="matmul", shape=(1, 4096, 4096, 4096)))
     for path in PATHS:
-        assert fit.compute_logit((*known, ("matmul:of-tomorrow", 1.0)), path) == fit.compute_logit(
-            known, path
-        )
-    assert fit.memory_logit((("kind:of-tomorrow", 1.0),)) == 0.0
+        known = compute_terms(operation(kind="matmul", shape=(1, 4096, 4096, 4096)), path)
+        assert fit.logit((*known, (f"{path}|matmul:unheard-of", 1.0))) == fit.logit(known)
+    assert fit.logit((("memory|kind:unheard-of", 1.0),)) == 0.0
+
+
+def test_the_shape_of_a_product_grows_where_its_weights_are_not() -> None:
+    """Tokens are the size that the fixed bytes, the weights', do not contain: rows, or the depth of their gradient."""
+    forward = operation(shape=(1, 512, 768, 1024), bytes_fixed=2 * 768 * 1024)
+    gradient = operation(phase="backward", shape=(1, 768, 1024, 512), bytes_fixed=2 * 768 * 1024)
+    scores = operation(shape=(96, 128, 128, 64), bytes_fixed=0)
+    assert shape_at(forward, 1 / 16) == (1, 32, 768, 1024)
+    assert shape_at(gradient, 1 / 16) == (1, 768, 1024, 32)
+    assert shape_at(scores, 0.5) == (48, 128, 128, 64)
+    assert shape_at(convolution(), 4.0) == (256, *DENSE[1:])
+    assert shape_at(convolution(), 1e-9)[0] == 1
+    for group in (operation(phase="optimizer"), operation(kind="softmax", shape=(4096, 64))):
+        assert shape_at(group, 4.0) == group.shape
 
 
 def test_few_tiles_leave_a_large_device_idle() -> None:
@@ -87,17 +101,13 @@ def test_few_tiles_leave_a_large_device_idle() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_device_without_known_power_still_has_features(path: str) -> None:
+def test_a_device_without_known_power_still_has_terms(path: Path) -> None:
     device = accelerator("A100-SXM-80GB")
-    with_power = dict(device_compute_features(device, path))
-    without = dict(device_compute_features(replace(device, power_w=None), path))
-    assert set(with_power) - set(without) == {"device:watts"}
-    assert (
-        device_compute_features(
-            replace(device, peaks_flops_per_s=(None,) * len(device.peaks_flops_per_s)), path
-        )
-        == ()
-    )
+    with_power = dict(device_compute_terms(device, path))
+    without = dict(device_compute_terms(replace(device, power_w=None), path))
+    assert set(with_power) - set(without) == {f"{path}|device:watts"}
+    nothing = replace(device, peaks_flops_per_s=(None,) * len(device.peaks_flops_per_s))
+    assert not any("device:" in name for name, _ in device_compute_terms(nothing, path))
 
 
 def test_hosts_of_the_years_of_torch_1_issue_launches_more_slowly() -> None:

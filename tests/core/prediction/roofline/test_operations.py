@@ -14,13 +14,13 @@ from builders.profiles import gpt_profile, operation, profile
 from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, ProfileSource
 from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.roofline.features import TENSOR_KINDS
 from trainfare_core.prediction.roofline.operations import (
-    TENSOR_KINDS,
     Operations,
-    device_rates,
+    Roofline,
     host_bound,
     host_launch_s,
-    operation_times,
+    operation_seconds,
 )
 
 GPUS = tuple(device for device in accelerators() if device.kind == "gpu")
@@ -39,10 +39,8 @@ KINDS = (
 def device_seconds(job: JobProfile, device: Accelerator, ratio: float = 1.0) -> float:
     """Return the device time of one step on a device that need not be in the catalogue."""
     fit = calibration()
-    operations = Operations.of(job, fit)
-    rates = device_rates(device, operations, fit)
-    times = operation_times(operations, [rates], np.zeros(1, dtype=np.int64), np.array([ratio]), fit)
-    return float(times.total_s.sum())
+    operations = Operations.of(job)
+    return float(operation_seconds(operations, [Roofline.of(device, operations)], ratio, fit).total_s.sum())
 
 
 @pytest.mark.parametrize("path", ["vector", "tensor"])
@@ -198,7 +196,7 @@ def test_a_recurrent_layer_waits_for_every_time_step() -> None:
     waited = device_seconds(long, card) - device_seconds(short, card)
     assert waited == pytest.approx(600 * calibration().overhead.device_launch_s, rel=1e-3)
     fit = calibration()
-    first, second = (float(host_launch_s(Operations.of(job, fit), card, fit).sum()) for job in (short, long))
+    first, second = (float(host_launch_s(Operations.of(job), card, fit).sum()) for job in (short, long))
     assert first == second
 
 
@@ -208,12 +206,17 @@ def test_a_type_the_gpu_lacks_runs_at_its_fp32_rate(dtype: str, used: str) -> No
     device, fit = accelerator("V100-SXM2-16GB"), calibration()
     assert device.peak_flops_per_s(dtype) is None
     shape = (1, 4096, 4096, 4096)
-    absent = Operations.of(profile(operations=(operation(dtype=dtype, shape=shape),)), fit)
-    present = Operations.of(profile(operations=(operation(dtype=used, shape=shape),)), fit)
-    rates = device_rates(device, absent, fit)
-    assert rates.seconds_per_flop[0] == device_rates(device, present, fit).seconds_per_flop[0]
-    assert rates.emulated is (dtype == "bf16")
-    assert bool(rates.notes) is (dtype == "bf16")
+    lacking, present = (
+        Operations.of(profile(operations=(operation(dtype=wanted, shape=shape),))) for wanted in (dtype, used)
+    )
+    roofline = Roofline.of(device, lacking)
+    one, other = (
+        operation_seconds(operations, [Roofline.of(device, operations)], 1.0, fit).compute_s
+        for operations in (lacking, present)
+    )
+    assert one[0, 0] == other[0, 0]
+    assert roofline.emulated is (dtype == "bf16")
+    assert bool(roofline.notes) is (dtype == "bf16")
 
 
 def test_fp8_has_no_answer_where_there_is_no_fp8() -> None:
@@ -225,7 +228,7 @@ def test_fp8_has_no_answer_where_there_is_no_fp8() -> None:
     assert np.isfinite(predict_one(job, "H100-SXM-80GB").step_s[0])
 
 
-def test_the_optimizer_does_not_know_the_batch() -> None:
+def test_optimizer_time_does_not_depend_on_the_batch() -> None:
     """Optimizer FLOPs and bytes stay at any micro-batch, even those not marked as fixed."""
     update = operation(kind="optimizer", phase="optimizer", dtype="fp32", bytes_fixed=0)
     job, device = profile(operations=(update,)), accelerator("A100-SXM-80GB")

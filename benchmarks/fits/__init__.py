@@ -1,0 +1,85 @@
+"""
+Results of fits that only benchmarks read: held-out scores, shapes of errors and costs of timing kernels.
+
+Each file is written by the command that writes the coefficients of the same date in `trainfare_core/data`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from trainfare_core.documents import Document
+
+__all__ = [
+    "LanguageModelRecord",
+    "LinkRecord",
+    "OneDeviceRecord",
+    "Scores",
+    "language_model_record",
+    "link_record",
+    "one_device_record",
+    "path_of",
+]
+
+Scores = dict[str, dict[str, float]]
+"""Errors as fractions by what was left out of the fit; see `benchmarks.scoring.error_summary`."""
+
+
+class OneDeviceRecord(Document):
+    """Beside calibration.json: written by `benchmarks.fit_calibration`."""
+
+    fitted_at: str
+    scores: Scores
+    reaches: dict[str, dict[str, float]]
+    """
+    Standard deviations that hold 50, 80 and 90 % of held-out errors, whose tails are longer than a normal
+    distribution's. By what a table timed: "trainer" (a trainer's loop, as a job runs), "steps" (bare steps) or
+    "kernels" on a device that was measured, and with ":unseen" on one that was not; "corrected" with a step measured
+    on another device.
+    """
+    timed_launch_s: float
+    """Of a kernel timed alone: its launch and the timer's events, which a step hides."""
+    trainer_factor: float
+    """A published trainer's loop with its loader over a bare step, for tables that timed one."""
+
+
+class LanguageModelRecord(Document):
+    """Beside decoder_calibration.json: written by `benchmarks.fitting.language_models`."""
+
+    fitted_at: str
+    scores: Scores
+
+
+class LinkRecord(Document):
+    """Beside link_calibration.json: written by `benchmarks.fitting.links`."""
+
+    fitted_at: str
+    scores: Scores
+    assumed: tuple[str, ...]
+    """Constants that no measured row determines: planning figures."""
+    data_parallel_forward_share: float
+    """Of the host's forward, what each device adds to a single process (`torch.nn.DataParallel`)."""
+
+
+def path_of(name: str) -> Path:
+    """Return the file of a record: "one_device", "language_models" or "links"."""
+    return Path(__file__).with_name(f"{name}.json")
+
+
+@lru_cache(maxsize=1)
+def one_device_record() -> OneDeviceRecord:
+    """Return the record of the shipped one-device fit."""
+    return OneDeviceRecord.model_validate_json(path_of("one_device").read_bytes())
+
+
+@lru_cache(maxsize=1)
+def language_model_record() -> LanguageModelRecord:
+    """Return the record of the shipped fit of language models."""
+    return LanguageModelRecord.model_validate_json(path_of("language_models").read_bytes())
+
+
+@lru_cache(maxsize=1)
+def link_record() -> LinkRecord:
+    """Return the record of the shipped fit of links."""
+    return LinkRecord.model_validate_json(path_of("links").read_bytes())

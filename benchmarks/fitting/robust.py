@@ -1,0 +1,83 @@
+"""The solver of every fit: least squares, robust against outlying measurements, with normal priors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import least_squares
+
+__all__ = ["Prior", "robust_fit"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Normal priors of n coefficients, arrays of shape (n,), and the range that each may take."""
+
+    mean: Array
+    sd: Array
+    low: Array | None = None
+    high: Array | None = None
+
+
+def robust_fit(
+    errors: Callable[[Array], Array],
+    slopes: Callable[[Array], Array],
+    prior: Prior,
+    weight: Array,
+    *,
+    bend: float,
+    noise: float,
+    start: Array | None = None,
+    evaluations: int = 25,
+) -> Array:
+    """
+    Return the coefficients of the smallest loss.
+
+    The loss is soft-L1 in the measurements, quadratic up to `bend` and then linear, and quadratic in the priors:
+
+        sum of weight x 2 (bend / noise)^2 (sqrt(1 + (error / bend)^2) - 1) + sum of ((theta - mean) / sd)^2
+
+    Args:
+        errors: ln(predicted / measured) at coefficients, shape (rows,).
+        slopes: its derivatives, shape (rows, coefficients).
+        prior: of the coefficients.
+        weight: of every row, shape (rows,); a row of weight 0 is not looked at.
+        bend: error from which a row counts less than by its square.
+        noise: standard deviation of ln(measured) of a row of weight 1.
+        start: coefficients to begin at; the prior means where it is None.
+        evaluations: of the errors, at most.
+    """
+    kept = np.flatnonzero(weight > 0)
+    curvature = weight[kept] * (bend / noise) ** 2
+    unit = sparse.identity(len(prior.mean), format="csr")
+
+    def theta_of(scaled: Array) -> Array:
+        return np.asarray(prior.mean + prior.sd * scaled)
+
+    def residuals(scaled: Array) -> Array:
+        return np.concatenate([errors(theta_of(scaled))[kept] / bend, scaled])
+
+    def jacobian(scaled: Array) -> sparse.csr_matrix:
+        by_row = slopes(theta_of(scaled))[kept] * (prior.sd / bend)
+        return sparse.vstack([sparse.csr_matrix(by_row), unit], format="csr")
+
+    def loss(squares: Array) -> Array:
+        """Return soft-L1 of the measurements and the squares of the priors, with two derivatives, shape (3, rows)."""
+        found = np.stack([squares, np.ones_like(squares), np.zeros_like(squares)])
+        root = np.sqrt(1.0 + squares[: len(kept)])
+        found[:, : len(kept)] = curvature * np.stack([2.0 * (root - 1.0), 1.0 / root, -0.5 / root**3])
+        return found
+
+    begin = np.zeros(len(prior.mean)) if start is None else (start - prior.mean) / prior.sd
+    low = -np.inf if prior.low is None else (prior.low - prior.mean) / prior.sd
+    high = np.inf if prior.high is None else (prior.high - prior.mean) / prior.sd
+    found = least_squares(
+        residuals, begin, jacobian, bounds=(low, high), loss=loss, tr_solver="lsmr", ftol=1e-5, max_nfev=evaluations
+    )  # fmt: skip
+    return theta_of(found.x)

@@ -1,0 +1,205 @@
+"""Plans beside the devices they run on, and the parts of their steps: the columns between the engine and a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import SHARDINGS, CandidateTable
+from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.network.collectives import Links
+from trainfare_core.prediction.roofline.coefficients import PATHS, Calibration
+from trainfare_core.prediction.roofline.operations import Roofline
+from trainfare_core.prediction.source import InputPipeline, SourceCorrection
+from trainfare_core.prediction.uncertainty import UncertaintyFactors
+from trainfare_core.prices.book import MachineShapes
+
+__all__ = [
+    "SMALLEST_S",
+    "Devices",
+    "JobModel",
+    "PlacedPlans",
+    "StepColumns",
+    "input_s",
+    "never_faster_than_roofline",
+]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+BYTES_PER_GBIT: Final = 1e9 / 8
+_FSDP: Final = SHARDINGS.index("fsdp")
+SMALLEST_S: Final = 1e-30
+"""Keeps quotients of two zero times finite; far below any real time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The distinct accelerators of a table that have a prediction; lists of the same length."""
+
+    found: list[Accelerator]
+    rooflines: list[Roofline]
+    links: list[Links]
+    refused: dict[str, str]
+    """The reason why a name has no prediction."""
+    names: dict[str, int]
+    """Index into the lists by name."""
+
+    def column(self, values: list[float] | list[bool], row: NDArray[np.int64]) -> Array:
+        """Return one value a device as a column; NaN where no device has a prediction."""
+        return np.array(values or [np.nan], dtype=np.float64)[row]
+
+
+@dataclass(frozen=True)
+class PlacedPlans:
+    """n plans, each with its machine and its device."""
+
+    shapes: MachineShapes
+    plans: CandidateTable
+    devices: Devices
+    row: NDArray[np.int64]
+    """Index into `devices` of each plan; 0 where its device has no prediction."""
+
+    @cached_property
+    def per_machine(self) -> Array:
+        """Devices in one machine."""
+        return np.maximum(self.shapes.accelerator_count[self.plans.shape], 1.0)
+
+    @cached_property
+    def nodes(self) -> Array:
+        """Machines."""
+        return self.plans.nodes.astype(np.float64)
+
+    @cached_property
+    def world(self) -> Array:
+        """Devices of the whole run."""
+        return self.per_machine * self.nodes
+
+    @cached_property
+    def sharded(self) -> Flags:
+        """Whether weights, gradients and optimizer state are sharded (FSDP)."""
+        return np.asarray(self.plans.sharding == _FSDP)
+
+    @cached_property
+    def network_bytes_per_s(self) -> Array:
+        """Nominal rate of one machine's network; NaN where it is not known."""
+        gbit = self.shapes.network_gbit_per_s[self.plans.shape]
+        return np.where(gbit > 0, gbit, np.nan) * BYTES_PER_GBIT
+
+    @cached_property
+    def vcpus_per_device(self) -> Array:
+        """NaN where it is not known."""
+        return np.asarray(self.shapes.vcpus[self.plans.shape] / self.per_machine)
+
+    def correction_factors(self, correction: SourceCorrection, fit: Calibration) -> tuple[Array, Array]:
+        """Return the factors of device time and of host time that follow from a measured step."""
+        by_device = [correction.factors(device, fit.source) for device in self.devices.found] or [(1.0, 1.0)]
+        factors = np.array(by_device)[self.row]
+        return factors[:, 0], factors[:, 1]
+
+    def uncertainty(
+        self, step: StepColumns, profile: JobProfile, correction: SourceCorrection, fit: Calibration
+    ) -> UncertaintyFactors:
+        """
+        Return what widens the interval of each plan.
+
+        Args:
+            step: the predicted parts.
+            profile: the job.
+            correction: from the measured step.
+            fit: coefficients, which name the devices that were measured.
+        """
+        found, row, origin = self.devices.found, self.row, correction.device
+
+        def flag(values: list[bool]) -> Flags:
+            return np.array(values or [False], dtype=np.bool_)[row]
+
+        step_s = step.step_s
+        safe_s = np.where(step_s > 0, step_s, 1.0)
+        return UncertaintyFactors(
+            same_device=flag([origin is not None and d.name == origin.name for d in found]),
+            corrected=flag([origin is not None and d.kind == origin.kind for d in found]),
+            unmeasured=flag([not r.is_measured(fit) for r in self.devices.rooflines]),
+            unseen_device=flag([not fit.is_known(d) for d in found]),
+            unseen_generation=flag([not any(fit.is_measured(d, path) for path in PATHS) for d in found]),
+            emulated=flag([r.emulated for r in self.devices.rooflines]),
+            needs_porting=flag([d.needs_porting for d in found]),
+            launch_share=step.host_share,
+            communication_share=np.nan_to_num(step.communication_s / safe_s),
+            network_share=np.nan_to_num(np.minimum(step.network_s, step.communication_s) / safe_s),
+            several_devices=self.world > 1,
+            several_nodes=self.plans.nodes > 1,
+            compiled=profile.source.compiled,
+            unknown_bytes_share=1.0 - profile.coverage,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepColumns:
+    """Seconds of every plan's optimizer step by cause, arrays of shape (n,)."""
+
+    compute_s: Array
+    memory_s: Array
+    launch_s: Array
+    communication_s: Array
+    hidden_s: Array
+    """Communication that overlaps with backward, not part of the step."""
+    input_s: Array
+    network_s: Array
+    """Of `communication_s`, the part between machines."""
+    host_share: Array
+    """How far the step is held up by the host that issues its launches, 0 to 1."""
+
+    @property
+    def step_s(self) -> Array:
+        """The step."""
+        return self.compute_s + self.memory_s + self.launch_s + self.communication_s + self.input_s
+
+
+class JobModel(Protocol):
+    """One way to time a profile's step on every plan."""
+
+    def step(self, placed: PlacedPlans) -> StepColumns:
+        """Return the parts of the step of every plan."""
+
+    def log_sigma(self, placed: PlacedPlans, step: StepColumns) -> Array:
+        """Return the standard deviation of ln(step time) of every plan."""
+
+
+def never_faster_than_roofline(factor: Array, predicted_s: Array, floor_s: Array, *, compiled: bool) -> Array:
+    """
+    Return a correction, limited so that no step beats the roofline of its device; a compiled one may move less.
+
+    Args:
+        factor: from a measured step.
+        predicted_s: what it multiplies.
+        floor_s: the roofline.
+        compiled: whether the job runs under torch.compile.
+    """
+    if compiled:
+        return factor
+    return np.asarray(np.maximum(factor, floor_s / np.maximum(predicted_s, SMALLEST_S)))
+
+
+def input_s(pipeline: InputPipeline, vcpus_per_device: Array, samples: Array, computed_s: Array) -> Array:
+    """
+    Return what the input pipeline adds to the step.
+
+    Args:
+        pipeline: the loader as it was measured.
+        vcpus_per_device: NaN where it is not known: then the loader keeps all its workers.
+        samples: samples of one device's step over the profile's.
+        computed_s: the step without it.
+    """
+    if pipeline.worker_s is None:
+        return np.zeros_like(samples)
+    loading_s = pipeline.worker_s * samples
+    if pipeline.workers == 0:
+        return np.asarray(loading_s)
+    workers = np.fmin(float(pipeline.workers), np.maximum(vcpus_per_device, 1.0))
+    return np.asarray(np.maximum(loading_s / workers - computed_s, 0.0))
