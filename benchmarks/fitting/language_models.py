@@ -155,7 +155,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
         """Return what is left of a width when the doubt of its rows' spread is taken out."""
         total = width(found, inside, by_source=by_source)
-        return max(total**2 - float(spread[inside].mean()), (total / 2) ** 2) ** 0.5
+        return float(np.sqrt(max(total**2 - float(spread[inside].mean()), (total / 2) ** 2)))
 
     for name in sorted(set(kind)):
         several = len(set(source[kind == name])) > 1

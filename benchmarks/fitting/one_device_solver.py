@@ -265,7 +265,9 @@ class _Terms:
         """Return the sum over each row's operations of `part` times their terms, shape (rows, coefficients)."""
         count, width = self.shape
         weights = self.values * part[self.operation]
-        return np.bincount(self.cell, weights, count * width).reshape(count, width)
+        return np.asarray(np.bincount(self.cell, weights, count * width), dtype=np.float64).reshape(
+            count, width
+        )
 
 
 def solve(
