@@ -1,5 +1,5 @@
 """
-Two processes on one CPU with DistributedDataParallel over gloo: every rank is metered, rank 0 alone writes.
+Two processes on one CPU with DistributedDataParallel over gloo: every rank is metered, only rank 0 writes reports.
 
     python examples/ddp_two_processes.py
 """

@@ -2,7 +2,7 @@
 An image classifier on scikit-learn's handwritten digits, metered while it trains.
 
     python examples/image_classifier.py                         # train, and read the ranking at the end
-    trainfare recommend examples/image_classifier.py:job        # the same before launch, with no hardware
+    trainfare recommend examples/image_classifier.py:job        # the same ranking before launch, without hardware
     trainfare check examples/image_classifier.py:job --max-usd 2
 """
 
@@ -21,7 +21,7 @@ BATCH_SIZE = 32
 
 
 class ImageClassifier(pl.LightningModule):
-    """A plain convolutional network for (batch, 1, 8, 8) images."""
+    """A convolutional network for (batch, 1, 8, 8) images."""
 
     def __init__(self, width: int = 64, learning_rate: float = 0.05) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def loaders() -> tuple[DataLoader, DataLoader]:
 
 
 def job() -> TrainingJob:
-    """Describe the same run before launch: nothing is built until it is traced, and no hardware is needed."""
+    """Describe the same run before launch; the model is built when the job is traced, without hardware."""
     return TrainingJob(
         module=ImageClassifier,
         batch=lambda: (torch.zeros(BATCH_SIZE, 1, 8, 8), torch.zeros(BATCH_SIZE, dtype=torch.long)),
@@ -82,7 +82,7 @@ def job() -> TrainingJob:
 
 
 def main(max_epochs: int = 3, report_dir: str = ".") -> pl.Trainer:
-    """Train for a few epochs on this machine's CPU, metered."""
+    """Train for a few epochs on this machine's CPU with a FareMeter."""
     pl.seed_everything(0)
     train, val = loaders()
     trainer = pl.Trainer(

@@ -1,5 +1,5 @@
 """
-A Llama-class model of 7 billion parameters, traced before launch on a machine that could never hold it.
+A Llama-class model of 7 billion parameters, traced before launch on a machine too small to hold it.
 
     trainfare profile examples/llama_7b.py:job -o llama.json      # one device
     trainfare recommend examples/llama_7b.py:job_on_eight         # sharded over 8 devices
@@ -109,7 +109,7 @@ def job_on_eight() -> TrainingJob:
 
 
 def main() -> None:
-    """Trace one step and say what it does."""
+    """Trace one step and print its parameters and FLOPs."""
     from trainfare import trace_job
 
     profile = trace_job(job())

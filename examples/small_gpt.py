@@ -1,5 +1,5 @@
 """
-A small GPT on text that Python ships (the Zen and some of its documentation), metered while it trains.
+A small GPT on text that ships with Python (the Zen of Python and some documentation), metered while it trains.
 
     python examples/small_gpt.py                             # train a tiny one on this machine's CPU
     trainfare profile examples/small_gpt.py:job -o gpt.json  # a GPT-2 of 124M parameters, before launch
@@ -94,7 +94,7 @@ def job() -> TrainingJob:
 
 
 def text() -> str:
-    """Return English text that comes with every Python."""
+    """Return English text that ships with Python."""
     with contextlib.redirect_stdout(io.StringIO()):
         import this
     return (
@@ -103,7 +103,7 @@ def text() -> str:
 
 
 def loader(context: int = 64, batch_size: int = 8) -> DataLoader:
-    """Byte sequences of `context + 1` tokens, overlapping by half."""
+    """Return a loader of byte sequences of `context + 1` tokens, overlapping by half."""
     ids = torch.tensor(list(text().encode()), dtype=torch.long)
     return DataLoader(
         TensorDataset(ids.unfold(0, context + 1, context // 2).contiguous()), batch_size, shuffle=True
@@ -111,7 +111,7 @@ def loader(context: int = 64, batch_size: int = 8) -> DataLoader:
 
 
 def main(max_epochs: int = 2, report_dir: str = ".") -> pl.Trainer:
-    """Train a tiny byte-level GPT on this machine's CPU, metered."""
+    """Train a tiny byte-level GPT on this machine's CPU with a FareMeter."""
     pl.seed_everything(0)
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -1,10 +1,10 @@
 """
-Instruction tuning of a language model, and the question how: all of it, LoRA or QLoRA.
+Instruction tuning of a language model: compare full fine-tuning, LoRA and QLoRA.
 
-    trainfare strategy examples/strategy_language.toml                     # before launch, with no hardware
+    trainfare strategy examples/strategy_language.toml                     # before launch, without hardware
     trainfare strategy examples/strategy_language.toml --strategies lora --strategies full_finetune --format json
 
-The model is the GPT-2 of `small_gpt.py`; a larger one is asked about in the same way and takes longer to trace.
+The model is the GPT-2 of `small_gpt.py`; a larger model works in the same way and takes longer to trace.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def job() -> TrainingJob:
 
 
 def main() -> None:
-    """Say what each strategy trains, from its trace."""
+    """Print the trained parameters and the cost of each strategy."""
     from trainfare.recommendation import load_prices
     from trainfare.strategy.plan import Market, strategy_answer
     from trainfare_core.strategy.question import Question

@@ -1,10 +1,10 @@
 """
-A vision transformer for photographs of flowers, and the question how to train it.
+A vision transformer for photographs of flowers: compare ways to train it.
 
-    trainfare strategy examples/strategy_vision.toml                       # before launch, with no hardware
+    trainfare strategy examples/strategy_vision.toml                       # before launch, without hardware
     trainfare strategy examples/strategy_vision.toml --format html -o how.html
     python examples/strategy_vision.py                                     # two small pilots on this machine's CPU
-    trainfare strategy --pilot runs/*/trainfare-curve.json                 # what the pilots say
+    trainfare strategy --pilot runs/*/trainfare-curve.json                 # compare the pilots
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def job() -> TrainingJob:
 
 
 def main(max_epochs: int = 2, report_dir: str = "runs") -> None:
-    """Train a tiny one on scikit-learn's digits, the whole of it and its head alone, as two pilots."""
+    """Run two pilots with a tiny model on scikit-learn's digits: training all of it, and its head alone."""
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16.0
     labels = torch.tensor(digits.target)

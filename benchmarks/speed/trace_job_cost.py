@@ -28,7 +28,7 @@ def measure(target: str) -> dict[str, float]:
     import torch
 
     from trainfare.job.target import load_target
-    from trainfare.prelaunch.job_trace import trace_job
+    from trainfare.prelaunch import trace_job
 
     torch.set_num_threads(1)
     imported = time.perf_counter()

@@ -1,9 +1,9 @@
 """
-trainfare: what the whole training run will cost on every machine you could rent, and how sure that is.
+trainfare: predict what a whole training run costs on every machine for rent, with an interval for each figure.
 
     from trainfare import FareMeter, TrainingJob, trace_job, recommend
 
-Importing this package loads neither torch, Lightning, a cloud SDK nor polars: names load on first use.
+Importing this package loads neither torch, Lightning, a cloud SDK nor polars: each name is loaded on first use.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from trainfare_core._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from trainfare.job.training_job import TrainingJob
+    from trainfare.job import TrainingJob
     from trainfare.meter import FareMeter
-    from trainfare.prelaunch.job_trace import trace_job
+    from trainfare.prelaunch import trace_job
     from trainfare.recommendation import recommend
 
 __all__ = ["FareMeter", "TrainingJob", "recommend", "trace_job"]
 
 _HOMES = {
     "FareMeter": "trainfare.meter",
-    "TrainingJob": "trainfare.job.training_job",
+    "TrainingJob": "trainfare.job",
     "recommend": "trainfare.recommendation",
-    "trace_job": "trainfare.prelaunch.job_trace",
+    "trace_job": "trainfare.prelaunch",
 }
 
 

@@ -1,4 +1,4 @@
-"""`python -m trainfare` is `trainfare`."""
+"""Run the command line as `python -m trainfare`."""
 
 from trainfare.cli import main
 

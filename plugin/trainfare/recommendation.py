@@ -18,7 +18,7 @@ from trainfare_core.errors import InputError
 from trainfare_providers.plugins import PROVIDER_GROUP, ProviderEntry
 
 if TYPE_CHECKING:
-    from trainfare.job.training_job import TrainingJob
+    from trainfare.job import TrainingJob
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.ranking.request import Request
@@ -190,17 +190,17 @@ def profile_of(job: object) -> JobProfile:
         ProfileError, TargetError, TraceError: see `recommend`.
         InputError: something that is no job.
     """
-    from trainfare.job.training_job import TrainingJob
+    from trainfare.job import TrainingJob
     from trainfare_core.job_profile import JobProfile
 
     if isinstance(job, JobProfile):
         return job
     if isinstance(job, TrainingJob):
-        from trainfare.prelaunch.job_trace import trace_job
+        from trainfare.prelaunch import trace_job
 
         return trace_job(job)
     if isinstance(job, (str, Path)):
-        from trainfare.prelaunch.profile_input import read_profile
+        from trainfare.prelaunch import read_profile
 
         return read_profile(str(job))
     msg = f"job: expected a JobProfile, a TrainingJob or a path, got {type(job).__name__}"

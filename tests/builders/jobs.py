@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainfare.job.training_job import TrainingJob
+from trainfare.job import TrainingJob
 
 BATCH = 4
 WIDTH = 8

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.prelaunch.profile_input import load_profile
+from trainfare.prelaunch import load_profile
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -30,7 +30,7 @@ def predict(
     output: TableOrJson = "table",
 ) -> None:
     """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
-    from trainfare.prelaunch.profile_input import read_profile
+    from trainfare.prelaunch import read_profile
     from trainfare.report.prediction import prediction_text
     from trainfare_core.prediction import predict_machine
 

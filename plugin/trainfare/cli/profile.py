@@ -33,7 +33,7 @@ def profile(
     """Trace a training job without an accelerator and write its profile as JSON."""
     if output is not None:
         _check_writable(output, force=force)
-    from trainfare.prelaunch.profile_input import load_profile
+    from trainfare.prelaunch import load_profile
 
     traced = load_profile(target)
     sys.stderr.write(summary_of(traced))

@@ -146,7 +146,7 @@ def _pilot_text(report: PilotReport) -> str:
 def _answer(
     target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str]
 ) -> tuple[StrategyAnswer, date]:
-    from trainfare.job.target import load_job
+    from trainfare.job import load_job
     from trainfare.recommendation import age_warnings, load_prices
     from trainfare.strategy.plan import Market, prices_of, strategy_answer
     from trainfare_core.strategy.pilots import reached_by, sentences

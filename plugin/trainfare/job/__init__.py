@@ -1,1 +1,18 @@
-"""What a user describes: a TrainingJob, a TARGET that names one, a LightningCLI configuration. No torch."""
+"""What a user describes: a `TrainingJob`, or a TARGET or LightningCLI configuration that names one. Loads no torch."""
+
+from trainfare.job.job_plan import plan_of, steps_per_epoch
+from trainfare.job.target import load_job
+from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
+from trainfare.job.user_code import describe, place_in_user_code
+
+__all__ = [
+    "TrainingJob",
+    "built",
+    "canonical_precision",
+    "describe",
+    "is_builder",
+    "load_job",
+    "place_in_user_code",
+    "plan_of",
+    "steps_per_epoch",
+]

@@ -1,4 +1,4 @@
-"""How many steps, validation batches and checkpoints a `TrainingJob` asks for, by Lightning's count."""
+"""The number of steps, validation batches and checkpoints of a `TrainingJob`, counted as Lightning counts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from trainfare_core.job_profile import RunPlan
 __all__ = ["plan_of", "steps_per_epoch"]
 
 _MOST = 10**18
+"""Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
 
 
 def steps_per_epoch(job: TrainingJob) -> int | None:
     """
-    Optimizer steps in one epoch, or None where `train_samples` is not known.
+    Return the optimizer steps of one epoch, or None where `train_samples` is not known.
 
-    Each device sees its share rounded up (the distributed sampler pads), the last batch may be short,
-    and the last accumulation of an epoch steps even when it is not full.
+    Each device gets its share rounded up (the distributed sampler pads), the last batch may be short, and the last
+    accumulation of an epoch ends in a step even when it is not full.
+
+    >>> from trainfare import TrainingJob
+    >>> steps_per_epoch(TrainingJob(module=object, batch=object, batch_size=8, train_samples=1001, devices=4))
+    32
     """
     if job.train_samples is None:
         return None
@@ -31,16 +36,16 @@ def plan_of(
     job: TrainingJob, *, checkpoint_bytes: int, optimizer_calls_per_step: int = 1
 ) -> tuple[RunPlan, tuple[str, ...]]:
     """
-    Return the run's plan and what had to be assumed.
+    Return the run's plan, and notes on what had to be assumed.
 
     Args:
         job: the run as described.
-        checkpoint_bytes: parameters, buffers and optimizer state.
+        checkpoint_bytes: bytes of parameters, buffers and optimizer state.
         optimizer_calls_per_step: how often `training_step` steps an optimizer under manual optimization.
             Lightning counts each against `max_steps`: two optimizers halve the number of training steps.
 
     Raises:
-        InputError: numbers whose product no profile can hold.
+        InputError: a product of the job's numbers is beyond what a profile can hold.
     """
     notes: list[str] = []
     in_epoch = steps_per_epoch(job)

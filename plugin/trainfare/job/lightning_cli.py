@@ -1,7 +1,7 @@
 """
-A LightningCLI YAML config as a `TrainingJob`: `model`, `data`, `trainer`, `optimizer` and `lr_scheduler`.
+Read a LightningCLI YAML config (`model`, `data`, `trainer`, `optimizer`, `lr_scheduler`) as a `TrainingJob`.
 
-The config must name its classes (`class_path`): without them it belongs to a script that knows them.
+The config must name its classes (`class_path`): without them, only the script that it belongs to knows the classes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ __all__ = ["job_from_config", "read_config"]
 
 _MAX_BYTES = 2**20
 _MAX_DEPTH = 64
+"""Limits that keep a damaged or hostile file from filling memory or the call stack; chosen values, many times the
+size and depth of a real config."""
 _HAND_WRITTEN = "or write a function that returns a TrainingJob, and give script.py:function"
 
 
 def job_from_config(path: Path) -> TrainingJob:
     """
-    Read a LightningCLI config and build its job; the model is built when it is traced, the data now.
+    Read a LightningCLI config and return its job; the data are built now, the model when it is traced.
 
     Args:
         path: a YAML file whose `model` and `data` sections have a `class_path`.
 
     Raises:
-        TargetError: the file is not such a config, or its data give no batch without downloading.
+        TargetError: the file is not such a config, or its data give no batch without a download.
         MissingExtraError: PyYAML, torch or jsonargparse is not installed.
     """
     from trainfare.job.scope import Scope
@@ -68,10 +70,10 @@ def job_from_config(path: Path) -> TrainingJob:
 
 def read_config(path: Path) -> dict[str, Any]:
     """
-    Read YAML safely: at most 1 MiB, 64 levels, no aliases and no tags that make objects.
+    Read YAML safely: at most 1 MiB and 64 levels, no aliases and no tags that create objects.
 
     Raises:
-        TargetError: the file is absent, too big, or not plain YAML with a mapping on top.
+        TargetError: the file is absent, too large, or not plain YAML with a mapping at the top.
         MissingExtraError: PyYAML is not installed.
     """
     try:
@@ -86,7 +88,7 @@ def read_config(path: Path) -> dict[str, Any]:
             if isinstance(event, yaml.AliasEvent):
                 mark: Any = event.start_mark
                 line = mark.line + 1
-                raise TargetError(f"{path}:{line}: YAML aliases are not taken: write the value out")
+                raise TargetError(f"{path}:{line}: YAML aliases are not supported: write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:
                 raise TargetError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
@@ -142,13 +144,13 @@ def _instance(path: Path, name: str, section: Mapping[str, Any], *leading: Any) 
     with _reported(path, name):
         parser.add_subclass_arguments(cls, "it")
         parsed = parser.parse_object({"it": {"class_path": class_path, "init_args": arguments}})
-        # Newer versions of jsonargparse renamed it, and warn about the old name.
+        # Newer versions of jsonargparse renamed the method and warn about the old name.
         instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
         return instantiate(parsed)["it"]
 
 
 def _with_optimizer(path: Path, config: Mapping[str, Any], module: Any) -> Any:
-    """Let `optimizer` and `lr_scheduler` sections replace configure_optimizers, as LightningCLI does."""
+    """Replace `configure_optimizers` by the sections `optimizer` and `lr_scheduler`, as LightningCLI does."""
     section = _mapping(config.get("optimizer"))
     if section is None:
         return module
@@ -189,7 +191,7 @@ def _first_batch(path: Path, config: Mapping[str, Any]) -> tuple[Any, int, int |
 
 
 def _limit(value: object) -> Any:
-    """Lightning writes "no limit" as -1."""
+    """Return None for -1, which means "no limit" in Lightning."""
     return None if value is None or value == -1 else value
 
 

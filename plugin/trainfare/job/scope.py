@@ -1,4 +1,4 @@
-"""Directory and imported modules of a TARGET, on `sys.path` and in `sys.modules` only while it runs."""
+"""Keep a TARGET's directory on `sys.path` and its modules in `sys.modules` only while its code runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TARGET_MODULE = "__trainfare_target__"
 
 class Scope:
     """
-    The directory of a target on `sys.path`, and the modules imported from it, for as long as it is entered.
+    A context in which a target's directory is on `sys.path` and the modules imported from it in `sys.modules`.
 
     Args:
-        directory: where the target's own modules lie.
+        directory: of the target's own modules.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,7 +62,7 @@ class Scope:
         self._shadowed = {}
 
     def bind(self, job: TrainingJob) -> TrainingJob:
-        """Return the job with its builders run inside this scope, so that what they import is found."""
+        """Return the job with its builders wrapped to run inside this scope, so that they find their imports."""
         return dataclasses.replace(job, module=self._bound(job.module), batch=self._bound(job.batch))
 
     def _bound(self, value: Any) -> Any:
@@ -77,7 +77,7 @@ class Scope:
         return inside
 
     def _local_names(self) -> set[str]:
-        """Name what this directory provides, except what Python and installed packages have already."""
+        """Return the module names of this directory, without those of Python and of installed packages."""
         names: set[str] = set()
         with contextlib.suppress(OSError):
             for entry in self._directory.iterdir():
@@ -91,7 +91,7 @@ class Scope:
         }
 
     def _provides(self, name: str) -> bool:
-        """Tell whether a module of this name, if it is loaded, is not an installed package's."""
+        """Return whether this directory provides a module of this name: a loaded one is not from site-packages."""
         loaded = sys.modules.get(name)
         origin = getattr(loaded, "__file__", None)
         return not (origin and "site-packages" in Path(origin).parts)

@@ -119,7 +119,7 @@ def _call(function: Callable[[], Any], target: str) -> TrainingJob:
 
 @contextlib.contextmanager
 def _reported(doing: str, *, missing: str | None = None) -> Generator[None, None, None]:
-    """Turn what the user's code raises into a TargetError with its line; keep our own errors' class."""
+    """Turn an exception of the user's code into a TargetError with its line; a TrainfareError keeps its class."""
     try:
         yield
     except TrainfareError as error:

@@ -1,20 +1,33 @@
 """
-`TrainingJob`: a training run described before launch, in the Trainer's own words.
+`TrainingJob`: a training run described before launch, with the argument names of Lightning's Trainer.
 
-Describing a job builds nothing and imports neither torch nor Lightning; `trace_job` does the work.
+Describing a job builds nothing and loads neither torch nor Lightning; `trace_job` builds and traces it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import operator
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
 from trainfare_core.errors import InputError
 
-__all__ = ["PRECISIONS", "STRATEGIES", "TrainingJob"]
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["PRECISIONS", "STRATEGIES", "TrainingJob", "built", "canonical_precision", "is_builder"]
 
 PRECISIONS = (
     "32-true",
@@ -62,37 +75,71 @@ STRATEGIES = (
 )
 """Lightning's strategy words under which each device does the whole model's maths."""
 
-_LARGEST = {
-    "batch_size": 10**9,
-    "max_steps": 10**15,
-    "max_epochs": 10**9,
-    "train_samples": 10**15,
-    "tokens_per_sample": 10**9,
-    "accumulate_grad_batches": 10**6,
-    "devices": 65_536,
-    "num_nodes": 65_536,
-    "checkpoint_every_n_steps": 10**12,
-    "val_batches": 10**12,
-    "val_every_n_steps": 10**12,
-}
-_OPTIONAL = (
-    "max_steps",
-    "max_epochs",
-    "train_samples",
-    "tokens_per_sample",
-    "checkpoint_every_n_steps",
-    "val_every_n_steps",
-)
+
+def canonical_precision(word: object) -> str:
+    """Return Lightning's long form of a precision: "16" and 16 are "16-mixed"; other words stay as they are."""
+    return _PRECISION_ALIASES.get(str(word), str(word))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def is_builder(value: object) -> bool:
+    """Return whether a value is a function or class that builds something; a module is callable, but no builder."""
+    return callable(value) and (isinstance(value, type) or not hasattr(value, "named_parameters"))
+
+
+def built(value: Any) -> Any:
+    """Return the value, or what it builds if it is a builder."""
+    if not is_builder(value):
+        return value
+    build: Callable[[], Any] = value
+    return build()
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise ValueError("give the object itself, or a function that returns it")
+    return value
+
+
+def _whole(value: object) -> object:
+    """Take a float without a fraction (`max_steps=1e5`) and any other integer type as an int."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    index = None if isinstance(value, bool) else getattr(value, "__index__", None)
+    return value if index is None else index()
+
+
+def _one_of(allowed: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value in allowed:
+            return value
+        near = difflib.get_close_matches(value, allowed, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"{hint}Lightning's words for it are {', '.join(allowed)}")
+
+    return AfterValidator(check)
+
+
+# The upper bounds are far above any real run. They keep a slip of the keyboard (1e30 steps) from overflowing the
+# 64-bit integers of a job profile.
+_Object: TypeAlias = Annotated[Any, AfterValidator(_given)]
+_Batches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**12)]
+_Steps: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**12)]
+_Large: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
+_Medium: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**9)]
+_MicroBatches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**6)]
+_Devices: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**16)]
+_Precision: TypeAlias = Annotated[str, BeforeValidator(canonical_precision), _one_of(PRECISIONS)]
+_Strategy: TypeAlias = Annotated[str, _one_of(STRATEGIES)]
+
+
+@dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))
 class TrainingJob:
     """
     One training run, before it is launched.
 
     Args:
         module: a LightningModule, or a callable without arguments that builds one (a class will do). It is
-            called on fake tensors, so that a model of any size costs no memory.
+            called on fake tensors, so a model of any size needs almost no memory.
         batch: one micro-batch as the training DataLoader yields it, or a callable that makes one.
         batch_size: samples in that micro-batch, per device: the `batch_size` of the DataLoader.
         max_steps: optimizer steps of the whole run; None for no limit.
@@ -109,43 +156,40 @@ class TrainingJob:
         val_every_n_steps: optimizer steps between two validation runs; None means once an epoch.
 
     Raises:
-        InputError: a value that no Trainer takes; the message names the field and what is allowed.
+        InputError: an argument that no Trainer takes; the message names it and says what is allowed.
+
+    >>> job = TrainingJob(module=object, batch=object, batch_size=8, max_steps=1e5, precision="bf16", devices=4)
+    >>> job.max_steps, job.precision, job.world_size
+    (100000, 'bf16-mixed', 4)
+    >>> TrainingJob(module=object, batch=object, batch_size=0)
+    Traceback (most recent call last):
+    trainfare_core.errors.InputError: TrainingJob.batch_size is 0: Input should be greater than or equal to 1
     """
 
-    module: Any = field(repr=False)
-    batch: Any = field(repr=False)
-    batch_size: int
-    max_steps: int | None = None
-    max_epochs: int | None = None
-    train_samples: int | None = None
-    tokens_per_sample: int | None = None
-    precision: str = "bf16-mixed"
-    accumulate_grad_batches: int = 1
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
-    checkpoint_every_n_steps: int | None = None
-    val_batches: int = 0
-    val_every_n_steps: int | None = None
+    module: _Object = dataclasses.field(repr=False)
+    batch: _Object = dataclasses.field(repr=False)
+    batch_size: _Medium
+    max_steps: _Large | None = None
+    max_epochs: _Medium | None = None
+    train_samples: _Large | None = None
+    tokens_per_sample: _Medium | None = None
+    precision: _Precision = "bf16-mixed"
+    accumulate_grad_batches: _MicroBatches = 1
+    devices: _Devices = 1
+    num_nodes: _Devices = 1
+    strategy: _Strategy = "auto"
+    checkpoint_every_n_steps: _Steps | None = None
+    val_batches: _Batches = 0
+    val_every_n_steps: _Steps | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("module", "batch"):
-            if getattr(self, name) is None:
-                msg = f"TrainingJob.{name} is None: give the {name} itself, or a function that returns it"
-                raise InputError(msg)
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            whole = _whole_number(name, value, smallest=0 if name == "val_batches" else 1, largest=largest)
-            object.__setattr__(self, name, whole)
-        precision = str(self.precision)
-        object.__setattr__(
-            self,
-            "precision",
-            _one_of("precision", _PRECISION_ALIASES.get(precision, precision), PRECISIONS),
-        )
-        _one_of("strategy", self.strategy, STRATEGIES)
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked(cls, arguments: Any, handler: ModelWrapValidatorHandler[TrainingJob]) -> TrainingJob:
+        try:
+            return handler(arguments)
+        except ValidationError as error:
+            names = [field.name for field in dataclasses.fields(cls)]
+            raise InputError("; ".join(_problem(one, names) for one in error.errors())) from None
 
     @property
     def world_size(self) -> int:
@@ -158,41 +202,10 @@ class TrainingJob:
         return self.batch_size * self.accumulate_grad_batches
 
 
-def is_builder(value: object) -> bool:
-    """Tell a callable that builds something from a value; a module is callable, and a value all the same."""
-    return callable(value) and (isinstance(value, type) or not hasattr(value, "named_parameters"))
-
-
-def built(value: Any) -> Any:
-    """Return the value, or what its builder returns."""
-    if not is_builder(value):
-        return value
-    build: Callable[[], Any] = value
-    return build()
-
-
-def _whole_number(name: str, value: object, *, smallest: int, largest: int) -> int:
-    none = ", or None" if name in _OPTIONAL else ""
-    allowed = f"a whole number from {smallest} to {largest}{none}"
-    if isinstance(value, bool):
-        raise InputError(f"TrainingJob.{name} is {value!r}: it must be {allowed}")
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise InputError(f"TrainingJob.{name} is {value!r}: it must be {allowed}")
-        value = int(value)
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise InputError(f"TrainingJob.{name} is {value!r}: it must be {allowed}") from None
-    if not smallest <= number <= largest:
-        raise InputError(f"TrainingJob.{name} is {number}: it must be {allowed}")
-    return number
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    if isinstance(value, str) and value in allowed:
-        return value
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    msg = f"TrainingJob.{name} is {value!r}{hint}: Lightning's words for it are {', '.join(allowed)}"
-    raise InputError(msg)
+def _problem(error: ErrorDetails, names: Sequence[str]) -> str:
+    """Return one sentence: which argument, its value, and what is allowed."""
+    place = error["loc"][0]
+    name = names[place] if isinstance(place, int) and place < len(names) else place
+    # The input of a missing argument is the whole call, with the user's batch in it.
+    value = "" if error["type"].startswith("missing") else f" is {error['input']!r}"
+    return f"TrainingJob.{name}{value}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""Say where in the user's own code something went wrong, without a traceback."""
+"""Find the line of the user's own code where an exception was raised, and describe the exception in one line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = ["describe", "place_in_user_code"]
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 _OURS = str(Path(__file__).resolve().parents[1])
 _LONGEST_TEXT = 300
+"""Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""
 
 
 def describe(error: BaseException) -> str:
@@ -24,11 +25,11 @@ def describe(error: BaseException) -> str:
 
 def place_in_user_code(trace: TracebackType | None) -> str | None:
     """
-    Find the innermost line that is neither ours nor in an installed package.
+    Find the innermost line that is neither of trainfare nor of an installed package.
 
     Returns:
-        `file.py:12 in training_step`, with the innermost line of a model library that it called, if any; None
-        when no frame belongs to the user.
+        `file.py:12 in training_step`, after the innermost line of a model library that it called, if any; None
+        where no frame is the user's or a model library's.
     """
     user: traceback.FrameSummary | None = None
     library: traceback.FrameSummary | None = None

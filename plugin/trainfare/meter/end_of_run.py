@@ -9,7 +9,7 @@ from trainfare.meter.fare_log import FareLog, first_line, warn_user
 from trainfare.meter.measured_profile import measured_profile
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.settings import MeterSettings
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace import StepFacts
 from trainfare_core._version import __version__
 from trainfare_core.errors import CannotTellError
 from trainfare_providers.time_limit import call_within

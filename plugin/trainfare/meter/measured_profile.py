@@ -8,7 +8,7 @@ import torch
 
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace import StepFacts
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 

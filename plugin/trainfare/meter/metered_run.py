@@ -24,7 +24,7 @@ from trainfare.meter.timing.cuda_clock import CudaClock
 from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
 from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock, batches_of
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace import StepFacts
 
 __all__ = ["MeteredRun"]
 

@@ -12,11 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace import StepFacts
 
 if TYPE_CHECKING:
     from trainfare.meter.settings import MeterSettings
-    from trainfare.trace.step_trace import StepTrace
+    from trainfare.trace import StepTrace
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
     from trainfare_core.strategy.curves import LearningCurve
@@ -108,41 +108,31 @@ def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) 
 
 
 def _prepare() -> None:
-    for module in ("trainfare.trace.step_trace", "trainfare.prelaunch.job_trace"):
-        import_module(module)
+    import_module("trainfare.prelaunch.job_trace")
 
 
 def _step_trace(module: Any, optimizers: Any) -> StepTrace:
-    from trainfare.trace.step_trace import StepTrace
+    from trainfare.trace import StepTrace
 
     return StepTrace(module, optimizers)
 
 
 def _describe_batch(batch: Any) -> Any:
-    from trainfare.prelaunch.job_trace import describe_batch
+    from trainfare.prelaunch import describe_batch
 
     return describe_batch(batch)
 
 
 def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
-    from trainfare.prelaunch.job_trace import trace_fake_copy
+    from trainfare.prelaunch import trace_fake_copy
 
-    seen = trace_fake_copy(
+    return trace_fake_copy(
         module,
         batch,
         trainer.optimizers,
         precision=str(trainer.precision),
         micro_batches=micro_batches,
         trainer=trainer,
-    )
-    return StepFacts(
-        how="fake",
-        operations=seen.step.operations,
-        parameters=seen.step.parameters,
-        optimizer=seen.step.optimizer,
-        memory=seen.step.memory,
-        compiled=seen.compiled,
-        notes=seen.notes,
     )
 
 

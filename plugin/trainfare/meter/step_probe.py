@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace import StepFacts
 
 if TYPE_CHECKING:
-    from trainfare.trace.step_trace import StepTrace
+    from trainfare.trace import StepTrace
 
 __all__ = ["StepProbe"]
 

@@ -1,1 +1,41 @@
-"""Trace the user's module on fake tensors before launch; the entry is `job_trace.trace_job`."""
+"""
+A training job traced before launch, on fake tensors.
+
+`read_profile` reads a profile that exists without loading torch; the names in `_NEED_TORCH` load it on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from trainfare.prelaunch.profile_input import load_profile, read_profile
+
+if TYPE_CHECKING:
+    from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
+    from trainfare.prelaunch.job_trace import describe_batch, trace_changed, trace_fake_copy, trace_job
+
+__all__ = [
+    "AUTOCAST_DTYPES",
+    "describe_batch",
+    "load_profile",
+    "read_profile",
+    "trace_changed",
+    "trace_fake_copy",
+    "trace_job",
+]
+
+_NEED_TORCH = {
+    "AUTOCAST_DTYPES": "fake_step",
+    "describe_batch": "job_trace",
+    "trace_changed": "job_trace",
+    "trace_fake_copy": "job_trace",
+    "trace_job": "job_trace",
+}
+"""Names and the module of this package that defines each."""
+
+
+def __getattr__(name: str) -> Any:
+    home = _NEED_TORCH.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,4 +1,4 @@
-"""Building a module on fake tensors as if on real ones: constants can be read, and modules can be moved."""
+"""Build a module on fake tensors: small constants keep values that can be read, and modules can be moved."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainfare.prelaunch.fake_tensors import empty_twin
+from trainfare.prelaunch.fake_tensors import with_properties_of
 from trainfare.prelaunch.module_parts import buffers_of, parameters_of
 
 __all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes"]
 
 _SMALL_NUMEL = 16_384
+"""Elements up to which a tensor is computed for real: a chosen value, 64 KiB in fp32, above the tables of constants
+(drop-path rates, window indices) that models read while being built and far below their weights."""
 _DRAWS = "_no_grad_trunc_normal_"
+"""torch's function behind `trunc_normal_`."""
 
 
 class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
-    Fake tensors while a module is built, except small ones that depend on nothing big.
+    Makes tensors fake while a module is built, except small ones that depend on no fake tensor.
 
     Many models read small constants while being built: `[x.item() for x in torch.linspace(0, 0.1, depth)]`.
-    Those are computed for real; a small tensor that took a value from a fake one is never read again.
+    Those are computed for real. A small tensor that was written from a fake one has no values from then on and is
+    treated as fake.
     """
 
     def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
         self._mode = mode
-        self._stale: set[int] = set()
+        self._without_value: set[int] = set()
 
     def __torch_dispatch__(
         self,
@@ -44,19 +48,19 @@ class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         tensors = _tensors((args, kwargs))
         real = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor)]
-        if len(real) < len(tensors) or any(_storage(tensor) in self._stale for tensor in real):
+        if len(real) < len(tensors) or any(_storage(tensor) in self._without_value for tensor in real):
             if any(argument.alias_info is not None for argument in func._schema.arguments):  # noqa: SLF001
-                self._stale.update(_storage(tensor) for tensor in real)
+                self._without_value.update(_storage(tensor) for tensor in real)
             with self._mode:
                 return func(*args, **kwargs)
         if real and all(tensor.numel() <= _SMALL_NUMEL for tensor in real):
-            return _really(func, args, kwargs)
+            return _run_real(func, args, kwargs)
         with self._mode:
             fake = func(*args, **kwargs)
         small = all(
             tensor.numel() <= _SMALL_NUMEL and tensor.device.type == "cpu" for tensor in _tensors(fake)
         )
-        return _really(func, args, kwargs) if small and not real else fake
+        return _run_real(func, args, kwargs) if small and not real else fake
 
 
 @contextlib.contextmanager
@@ -64,9 +68,9 @@ def movable_fakes() -> Generator[None, None, None]:
     """
     Let `module.to(...)`, `.half()` and `.bfloat16()` work on fake modules while one is being built.
 
-    torch swaps the tensors in place and cannot when they are fake; inside this block the parameters
-    of fake modules are replaced instead, shared ones together. `trunc_normal_`, which draws until every value
-    is in range, leaves fake tensors as they are.
+    torch swaps the tensors in place, which fails for fake ones. Inside this block the parameters of fake modules are
+    replaced instead; a shared parameter stays shared. `trunc_normal_`, which draws until every value is in range,
+    returns fake tensors unchanged.
     """
     home: Any = nn.Module
     original: Callable[..., nn.Module] = home._apply  # noqa: SLF001
@@ -86,7 +90,7 @@ def movable_fakes() -> Generator[None, None, None]:
                     continue
                 if id(value) not in replaced:
                     moved = fn(value)
-                    twin: Any = value if moved is value else empty_twin(value, moved)
+                    twin: Any = value if moved is value else with_properties_of(value, moved)
                     replaced[id(value)] = (value, twin)
                 parameters[name] = replaced[id(value)][1]
             for name, buffer in buffers.items():
@@ -98,7 +102,7 @@ def movable_fakes() -> Generator[None, None, None]:
     draw: Callable[..., Tensor] | None = getattr(inits, _DRAWS, None)
     home._apply = apply  # noqa: SLF001
     if draw is not None:
-        setattr(inits, _DRAWS, _only_for_real(draw))
+        setattr(inits, _DRAWS, _skipping_fakes(draw))
     try:
         yield
     finally:
@@ -110,10 +114,10 @@ def movable_fakes() -> Generator[None, None, None]:
 @contextlib.contextmanager
 def mixed_recurrent_inputs() -> Generator[None, None, None]:
     """
-    Let recurrent layers take inputs of another type than their weights, as they do under CUDA's autocast.
+    Let recurrent layers take inputs of another dtype than their weights, as under CUDA's autocast.
 
-    They compare the two in Python, before any function that could cast, unless torch's own autocast is on. It
-    is off while the trace casts by itself.
+    Their Python code compares the two dtypes before any call that could cast, unless torch's own autocast is on. It
+    is off here, because the trace casts by itself.
     """
     home: Any = nn.RNNBase
     original: Callable[..., None] = home.check_input
@@ -129,14 +133,14 @@ def mixed_recurrent_inputs() -> Generator[None, None, None]:
         home.check_input = original
 
 
-def _only_for_real(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _skipping_fakes(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def drawn(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return tensor if isinstance(tensor, FakeTensor) else draw(tensor, *args, **kwargs)
 
     return drawn
 
 
-def _really(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run_real(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with unset_fake_temporarily():
         return func(*args, **kwargs)
 

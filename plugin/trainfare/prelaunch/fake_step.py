@@ -1,11 +1,10 @@
-"""One optimizer step on fake tensors, in the order in which Lightning's loops call the module."""
+"""Run one optimizer step on fake tensors, calling the module's hooks in the order of Lightning's loops."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,57 +12,46 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-from trainfare.job.user_code import describe
+from trainfare.job import describe
 from trainfare.prelaunch.fake_build import mixed_recurrent_inputs
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
-from trainfare.prelaunch.trainer_stub import TrainerStandIn
-from trainfare.prelaunch.unknown_scalars import ReadsOfValues, tolerant_metrics
+from trainfare.prelaunch.trainer_stub import TrainerStub
+from trainfare.prelaunch.unknown_scalars import ScalarReads, tolerant_metrics
 from trainfare.prelaunch.user_errors import ADVICE, user_errors
-from trainfare.trace.step_trace import StepTrace
+from trainfare.trace import StepFacts, StepTrace
 from trainfare_core.errors import TraceError
-from trainfare_core.job_profile import MemoryFacts, OperationGroup, OptimizerFacts, ParameterGroup
 
-__all__ = ["AUTOCAST_DTYPES", "TRUE_DTYPES", "TracedStep", "trace_step"]
+__all__ = ["AUTOCAST_DTYPES", "TRUE_DTYPES", "trace_step"]
 
 AUTOCAST_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+"""The autocast dtype of each mixed precision."""
 TRUE_DTYPES = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
-
-
-@dataclass(frozen=True, slots=True)
-class TracedStep:
-    """What one optimizer step on one device does, as seen on fake tensors."""
-
-    operations: tuple[OperationGroup, ...]
-    parameters: tuple[ParameterGroup, ...]
-    optimizer: OptimizerFacts
-    memory: MemoryFacts
-    optimizer_calls: int
-    notes: tuple[str, ...]
+"""The dtype of parameters and inputs of each precision that changes it from fp32."""
 
 
 def trace_step(
     module: nn.Module,
     batch: Any,
     optimizers: list[torch.optim.Optimizer],
-    trainer: TrainerStandIn,
+    trainer: TrainerStub,
     mode: FakeTensorMode,
     *,
     precision: str,
     micro_batches: int = 1,
     from_loader: bool = True,
-) -> TracedStep:
+) -> StepFacts:
     """
-    Trace the second of two steps, so that the optimizer's state is there as in every later step.
+    Run two steps and trace the second, in which the optimizer's state exists as in every later step.
 
     Args:
-        module: the module, all fake, with `trainer` attached.
+        module: the module on fake tensors, with `trainer` attached.
         batch: one fake micro-batch.
         optimizers: bound to the fake parameters; empty when the module has none.
-        trainer: what the module sees as its Trainer.
+        trainer: the stub that the module reads as its Trainer.
         mode: the mode that the fake tensors belong to.
-        precision: Lightning's canonical word.
+        precision: Lightning's long form, e.g. "bf16-mixed".
         micro_batches: forward and backward passes in one optimizer step.
-        from_loader: whether the batch still has to pass the module's transfer hooks.
+        from_loader: whether the module's batch-transfer hooks still have to be called.
 
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
@@ -76,11 +64,10 @@ def trace_step(
         stack.enter_context(mode)
         if precision in AUTOCAST_DTYPES:
             stack.enter_context(mixed_recurrent_inputs())
-        runner.run(
-            StepTrace(module, optimizers, cuda_autocast_dtype=AUTOCAST_DTYPES.get(precision)), batch, 0
-        )
+        autocast = AUTOCAST_DTYPES.get(precision)
+        runner.run(StepTrace(module, optimizers, cuda_autocast_dtype=autocast), batch, 0)
         calls_before = trainer.global_step
-        trace = StepTrace(module, optimizers, cuda_autocast_dtype=AUTOCAST_DTYPES.get(precision))
+        trace = StepTrace(module, optimizers, cuda_autocast_dtype=autocast)
         runner.run(trace, batch, 1)
         if trace.fault is not None:
             raise TraceError(
@@ -89,7 +76,8 @@ def trace_step(
         memory = trace.memory()
         if memory.input_bytes == 0:
             memory = memory.model_copy(update={"input_bytes": _tensor_bytes(batch)})
-        return TracedStep(
+        return StepFacts(
+            how="fake",
             operations=trace.operations(micro_batches=micro_batches),
             parameters=trace.parameters(),
             optimizer=trace.optimizer_facts(),
@@ -104,7 +92,7 @@ class _Runner:
         self,
         module: nn.Module,
         optimizers: list[torch.optim.Optimizer],
-        trainer: TrainerStandIn,
+        trainer: TrainerStub,
         precision: str,
         *,
         from_loader: bool,
@@ -118,7 +106,7 @@ class _Runner:
         self._default_dtype = TRUE_DTYPES.get(precision)
         self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
         self._trace: StepTrace | None = None
-        self._reads = ReadsOfValues()
+        self._reads = ScalarReads()
         tolerant_metrics(module, self.notes)
         if self._automatic and len(optimizers) > 1:
             msg = f"configure_optimizers returned {len(optimizers)} optimizers under automatic optimization"
@@ -127,9 +115,9 @@ class _Runner:
             self._count(optimizer)
 
     def run(self, trace: StepTrace, batch: Any, batch_idx: int) -> None:
-        """Run one micro-batch and its optimizer step under the trace."""
+        """Run one micro-batch and its optimizer step, recorded by the trace."""
         self._trace = trace
-        self._reads.reads = 0
+        self._reads.count = 0
         with self._dtype(), self._reads, trace, user_errors("training_step"):
             if self._from_loader:
                 batch = self._hook("on_before_batch_transfer", batch, 0, default=batch)
@@ -141,8 +129,8 @@ class _Runner:
                 outputs = self._training_step(batch, batch_idx)
             self._hook("on_train_batch_end", outputs, batch, batch_idx)
         self._trace = None
-        if self._reads.reads and batch_idx:
-            reads = f"training_step reads {self._reads.reads} value(s) with item()"
+        if self._reads.count and batch_idx:
+            reads = f"training_step reads {self._reads.count} value(s) with item()"
             self.notes.append(f"{reads}: each makes the host wait for the device")
 
     def _automatic_step(self, batch: Any, batch_idx: int) -> object:
@@ -189,7 +177,7 @@ class _Runner:
         self._hook("on_after_backward")
 
     def _count(self, optimizer: torch.optim.Optimizer) -> None:
-        """Make `optimizer.step` run its closure first and then step within the optimizer phase."""
+        """Replace `optimizer.step`: run the closure, then step in the optimizer phase of the trace, and count it."""
         loose: Any = optimizer
         step: Callable[..., Any] = loose.step
         closure_parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
@@ -212,7 +200,7 @@ class _Runner:
             self._trainer.global_step += 1
             return result
 
-        # Learning-rate schedulers warn about a `step` that they have not wrapped; this one calls theirs.
+        # Learning-rate schedulers warn about a `step` that they have not wrapped; this one calls the wrapped one.
         vars(counted)["_wrapped_by_lr_sched"] = True
         loose.step = counted
         loose.optimizer = optimizer
@@ -222,7 +210,7 @@ class _Runner:
         if self._scaler is not None and any(
             parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]
         ):
-            # A scaler unscales once until its update(), which reads values; the next step gets a new one.
+            # A scaler unscales once until `update()`, which reads values: the next step gets a new scaler.
             self._scaler.unscale_(optimizer)
             self._scaler = torch.amp.GradScaler("cpu")
         self._hook("on_before_optimizer_step", optimizer)

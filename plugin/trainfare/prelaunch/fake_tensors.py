@@ -1,8 +1,8 @@
 """
-Fake twins of real modules, optimizers and batches: same shapes and dtypes, no memory, originals untouched.
+Copy modules, optimizers and batches onto fake tensors: same shapes and dtypes, no memory, originals unchanged.
 
-A fake tensor carries shape, stride, dtype and device and runs torch's meta kernels, so a model of any size
-can take a whole training step on a laptop.
+A fake tensor has shape, stride, dtype and device, and torch runs its meta kernels on it, so a model of any size can
+take a whole training step on a laptop.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from trainfare.prelaunch import module_parts
 from trainfare.prelaunch.module_parts import all_modules, is_compile_wrapper, unwrapped
 from trainfare_core.errors import TraceError
 
-__all__ = ["Faker", "describe_batch", "empty_twin", "new_mode", "rng_untouched"]
+__all__ = ["Faker", "describe_batch", "new_mode", "rng_untouched", "with_properties_of"]
 
 _LARGE_ARRAY_BYTES = 64 * 2**20
-_PLAIN = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)
-_TRUSTED_HOOKS = ("torch", "torchmetrics", "pytorch_lightning", "lightning")
+"""Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
+_IMMUTABLE = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)
+_KEPT_HOOK_PACKAGES = ("torch", "torchmetrics", "pytorch_lightning", "lightning")
 
 
 def new_mode() -> FakeTensorMode:
-    """Make a fake-tensor mode that takes stray real tensors (constants, closures) as fake ones."""
+    """Make a fake-tensor mode that treats real tensors it meets (constants, closures) as fake ones."""
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 class Faker:
     """
-    Converts tensors and what holds them, remembering each, so that shared weights stay shared.
+    Converts tensors, modules and optimizers to fake ones; a tensor converted twice gives the same fake tensor.
 
     Args:
         mode: the mode that the fake tensors belong to.
         float_dtype: floating-point parameters, buffers and inputs become this dtype, as in "bf16-true".
 
     Attributes:
-        compiled: whether a torch.compile wrapper was taken off.
-        notes: what could not be carried over.
+        compiled: whether a `torch.compile` wrapper was removed.
+        notes: what could not be copied, one sentence each.
     """
 
     def __init__(self, mode: FakeTensorMode, float_dtype: torch.dtype | None = None) -> None:
@@ -63,7 +64,7 @@ class Faker:
     def tensor(
         self, value: Tensor, float_dtype: torch.dtype | None = None, device: torch.device | None = None
     ) -> Tensor:
-        """Return the fake twin of a tensor; the same tensor always gives the same twin."""
+        """Return the fake tensor of a tensor; the same tensor always gives the same one."""
         known = self._memo.get(id(value))
         if known is not None:
             return cast("Tensor", known)
@@ -81,18 +82,18 @@ class Faker:
 
     def copy_module(self, module: nn.Module) -> nn.Module:
         """
-        Copy a live module onto fake tensors; the original, its gradients and its hooks stay as they are.
+        Copy a live module onto fake tensors; the original, its gradients and its hooks stay unchanged.
 
-        Forward and backward hooks that torch itself did not put there are left out, because they would hand
-        fake tensors to the user's own objects.
+        Hooks are copied only if they come from torch, torchmetrics or Lightning: a hook of the user's would pass fake
+        tensors to the user's own objects.
 
         Raises:
             TraceError: the module is TorchScript, or its parameters are sharded over devices.
         """
         members = all_modules(module)
-        plain = [member for member in members if not is_compile_wrapper(member)]
-        self.compiled |= len(plain) < len(members)
-        for member in plain:
+        members_inside = [member for member in members if not is_compile_wrapper(member)]
+        self.compiled |= len(members_inside) < len(members)
+        for member in members_inside:
             if isinstance(member, torch.jit.ScriptModule):
                 msg = f"{type(member).__name__} is a TorchScript module, and its step has no Python to trace"
                 raise TraceError(
@@ -101,18 +102,18 @@ class Faker:
             self._remember(member, member.__class__.__new__(member.__class__))
         for member in members:
             self._remember(member, self._memo[id(unwrapped(member))])
-        with _CopyMode(self):
-            for member in plain:
+        with _CopyMode(self.tensor):
+            for member in members_inside:
                 for value in module_parts.tensors_of(member):
                     self.tensor(value, self.float_dtype)
-            for member in plain:
+            for member in members_inside:
                 self._fill(member, self._memo[id(member)])
         if self._hooks_left_out:
             self.notes.append(f"{self._hooks_left_out} module hooks of the user's were not run in the trace")
         return cast("nn.Module", self._memo[id(module)])
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Make a module that was built for the trace all fake, in place, and take torch.compile off it."""
+        """Make every tensor of a module that was built for the trace fake, in place, and undo `torch.compile`."""
         self.compiled |= is_compile_wrapper(module)
         module = unwrapped(module)
         for member in all_modules(module):
@@ -135,11 +136,11 @@ class Faker:
         return module
 
     def copy_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """Copy a live optimizer with its state, bound to the fake twins of its parameters."""
+        """Copy a live optimizer with its state, bound to the fake copies of its parameters."""
         original: Any = getattr(optimizer, "_optimizer", optimizer)
         twin: torch.optim.Optimizer = original.__class__.__new__(original.__class__)
         self._keep_step_counts(original.state.values())
-        with _CopyMode(self):
+        with _CopyMode(self.tensor):
             for name, value in cast("dict[str, Any]", vars(original)).items():
                 if name == "step":
                     continue
@@ -148,7 +149,7 @@ class Faker:
         return twin
 
     def _keep_step_counts(self, states: Iterable[dict[str, Any]]) -> None:
-        """Give step counts twins with a value: Adam and its kin read them on the host for bias correction."""
+        """Copy step counts with their values: Adam and its variants read them on the host for bias correction."""
         for state in states:
             for value in state.values():
                 if isinstance(value, Tensor) and value.device.type == "cpu" and value.dim() == 0:
@@ -157,8 +158,8 @@ class Faker:
                         self._remember(value, torch.tensor(number, dtype=value.dtype))
 
     def value(self, value: Any) -> Any:
-        """Copy any object, its tensors turned fake; what cannot be copied is shared."""
-        if isinstance(value, _PLAIN) or _is_heavy(value):
+        """Copy any object with its tensors made fake; an object that cannot be copied is shared."""
+        if isinstance(value, _IMMUTABLE) or _is_shared(value):
             return value
         if isinstance(value, torch.Generator):
             return value.clone_state()
@@ -175,13 +176,13 @@ class Faker:
 
     def batch(self, batch: Any, device: torch.device | None = None) -> Any:
         """
-        Return a batch with every tensor turned fake, floating-point ones in `float_dtype` where that is set.
+        Return a batch with every tensor made fake, floating-point ones in `float_dtype` where that is set.
 
         Args:
             batch: any nested structure.
-            device: where the Trainer would have moved it; None leaves it where it is.
+            device: the device to which the Trainer would move it; None keeps each tensor's device.
         """
-        with _CopyMode(self, self.float_dtype, device):
+        with _CopyMode(lambda value: self.tensor(value, self.float_dtype, device)):
             return self.value(batch)
 
     def _twin(self, value: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class Faker:
     def _empty(self, value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
         with self.mode, torch.no_grad():
             plain = torch.empty_strided(value.shape, value.stride(), dtype=dtype, device=device)
-        return empty_twin(value, plain)
+        return with_properties_of(value, plain)
 
     def _remember(self, value: Any, twin: Any) -> None:
         self._memo[id(value)] = twin
@@ -209,7 +210,7 @@ class Faker:
         filled: dict[str, Any] = {}
         for name, value in state.items():
             if name in module_parts.HOOKS:
-                filled[name] = self._trusted_hooks(value)
+                filled[name] = self._kept_hooks(value)
             elif name in ("_parameters", "_buffers", "_modules"):
                 filled[name] = type(value)(
                     (key, None if entry is None else self._memo[id(entry)]) for key, entry in value.items()
@@ -221,11 +222,11 @@ class Faker:
         restore: Callable[[dict[str, Any]], None] = getattr(twin, "__setstate__", vars(twin).update)
         restore(filled)
 
-    def _trusted_hooks(self, hooks: Mapping[int, Any]) -> OrderedDict[int, Any]:
+    def _kept_hooks(self, hooks: Mapping[int, Any]) -> OrderedDict[int, Any]:
         kept = OrderedDict[int, Any]()
         for key, hook in hooks.items():
             home: str = getattr(hook, "__module__", None) or type(hook).__module__
-            if home.split(".", maxsplit=1)[0] in _TRUSTED_HOOKS:
+            if home.split(".", maxsplit=1)[0] in _KEPT_HOOK_PACKAGES:
                 kept[key] = self.value(hook)
             else:
                 self._hooks_left_out += 1
@@ -248,13 +249,13 @@ def describe_batch(batch: Any) -> Any:
 
     The description holds shapes, strides and dtypes, and none of the tensors' data.
     """
-    with _DescribeMode():
+    with _CopyMode(_without_data):
         return copy.deepcopy(batch)
 
 
 @contextlib.contextmanager
 def rng_untouched() -> Generator[None, None, None]:
-    """Put the random states of torch, Python and NumPy, the default dtype and grad mode back as they were."""
+    """Restore the random states of torch, Python and NumPy, the default dtype and the grad mode afterwards."""
     cpu_state = torch.get_rng_state()
     cuda: Any = torch.cuda
     cuda_states = cuda.get_rng_state_all() if cuda.is_initialized() else None
@@ -275,8 +276,8 @@ def rng_untouched() -> Generator[None, None, None]:
         torch.set_grad_enabled(grad)
 
 
-def empty_twin(value: Tensor, plain: Tensor) -> Tensor:
-    """Make `plain` stand for `value`: a parameter if that is one, with its requires_grad and attributes."""
+def with_properties_of(value: Tensor, plain: Tensor) -> Tensor:
+    """Return `plain` with the properties of `value`: a parameter if it is one, its requires_grad and attributes."""
     twin: Tensor = plain.detach()
     if isinstance(value, nn.Parameter):
         twin = nn.Parameter(twin, requires_grad=value.requires_grad)
@@ -288,7 +289,7 @@ def empty_twin(value: Tensor, plain: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _generators_cloned() -> Generator[None, None, None]:
-    """Copy a torch.Generator by its own method: its pickled state would be a fake tensor, which torch 2.8 reads."""
+    """Copy each torch.Generator with `clone_state`: torch 2.8 would read its pickled state, a fake tensor, and fail."""
     before = copyreg.dispatch_table.get(torch.Generator)
     copyreg.dispatch_table[torch.Generator] = lambda generator: (generator.clone_state, ())
     try:
@@ -301,15 +302,11 @@ def _generators_cloned() -> Generator[None, None, None]:
 
 
 class _CopyMode(TorchFunctionMode):
-    """Makes `copy.deepcopy` of any tensor give its fake twin."""
+    """Makes `copy.deepcopy` of any tensor return `convert(tensor)`."""
 
-    def __init__(
-        self, faker: Faker, float_dtype: torch.dtype | None = None, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, convert: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self._faker = faker
-        self._float_dtype = float_dtype
-        self._device = device
+        self._convert = convert
 
     def __torch_function__(
         self,
@@ -318,50 +315,30 @@ class _CopyMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if _is_copy(func):
-            return self._faker.tensor(args[0], self._float_dtype, self._device)
-        return func(*args, **(kwargs or {}))
+        # `Parameter.__deepcopy__` does not ask the mode and clones its data.
+        copies = func is getattr(Tensor, "__deepcopy__", None) or func is Tensor.clone
+        return self._convert(args[0]) if copies else func(*args, **(kwargs or {}))
 
 
-class _DescribeMode(TorchFunctionMode):
-    """Makes `copy.deepcopy` of any tensor give an empty one on the meta device."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if not _is_copy(func):
-            return func(*args, **(kwargs or {}))
-        value: Tensor = args[0]
-        empty = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-        empty.requires_grad_(value.requires_grad)
-        if len(args) > 1:
-            args[1][id(value)] = empty
-        return empty
-
-
-def _is_copy(func: object) -> bool:
-    # Parameter.__deepcopy__ does not ask the mode, and clones its data.
-    return func is getattr(Tensor, "__deepcopy__", None) or func is Tensor.clone
+def _without_data(value: Tensor) -> Tensor:
+    empty = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    return empty.requires_grad_(value.requires_grad)
 
 
 def _entries(value: Any) -> dict[Any, Any]:
-    """Return a plain dictionary itself, and nothing of anything else."""
+    """Return a value that is exactly a dict, and an empty dict for anything else."""
     return value if type(value) is dict else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 def _carry_attributes(value: Tensor, twin: Tensor) -> None:
-    """Keep what users hang on a parameter, e.g. `weight.no_weight_decay = True`."""
+    """Copy attributes that users set on a parameter, e.g. `weight.no_weight_decay = True`."""
     for name, attribute in vars(value).items():
         if name not in vars(twin):
             setattr(twin, name, attribute)
 
 
-def _is_heavy(value: Any) -> bool:
-    """Tell what is shared and not copied: data sets, loaders, trainers, loggers and big arrays."""
+def _is_shared(value: Any) -> bool:
+    """Return whether a value is shared instead of copied: data sets, loaders, trainers, loggers and large arrays."""
     if isinstance(value, (Dataset, DataLoader)):
         return True
     if any(base.__name__ in ("Trainer", "Logger", "LightningDataModule") for base in type(value).__mro__):

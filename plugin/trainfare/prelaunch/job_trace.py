@@ -1,15 +1,15 @@
 """
-The pre-launch path: a `TrainingJob` becomes a `JobProfile` with no accelerator and next to no memory.
+Turn a `TrainingJob` into a `JobProfile` before launch, without an accelerator and with almost no memory.
 
-The real `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors. The same
-machinery gives FareMeter a fake copy of a live module where watching the real step is not possible.
+The module's own `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors. FareMeter
+uses the same code on a fake copy of a live module where the real step cannot be recorded.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,29 +17,21 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from trainfare.job.job_plan import plan_of, steps_per_epoch
-from trainfare.job.training_job import TrainingJob, built, is_builder
+from trainfare.job import TrainingJob, built, canonical_precision, is_builder, plan_of, steps_per_epoch
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
-from trainfare.prelaunch.fake_step import TRUE_DTYPES, TracedStep, trace_step
+from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
 from trainfare.prelaunch.step_forms import optimizers_of
-from trainfare.prelaunch.trainer_stub import TrainerStandIn, attach
+from trainfare.prelaunch.trainer_stub import TrainerStub, attach
 from trainfare.prelaunch.user_errors import user_errors
+from trainfare.trace import StepFacts
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ProfileSource
 
-__all__ = ["FakeCopyTrace", "describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
+__all__ = ["describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
 
 _LONGEST_NOTE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class FakeCopyTrace:
-    """The trace of a live module's fake copy."""
-
-    step: TracedStep
-    compiled: bool
-    notes: tuple[str, ...]
+"""Characters; a job profile allows no more."""
 
 
 def trace_job(job: TrainingJob) -> JobProfile:
@@ -48,14 +40,24 @@ def trace_job(job: TrainingJob) -> JobProfile:
 
     Args:
         job: the run; its `module` and `batch` are built here when they are callables. A module that exists
-            already is copied onto fake tensors and stays bitwise as it is.
+            already is copied onto fake tensors and stays bitwise unchanged.
 
     Returns:
         Operations of one optimizer step on one device, parameters, memory, batch and plan.
 
     Raises:
-        InputError: the batch and `batch_size` contradict each other, or a number is beyond every range.
+        InputError: the batch and `batch_size` contradict each other, or a number is beyond what a profile can hold.
         TraceError: the step cannot be traced; the message names the operation, the line and what to do.
+
+    >>> import torch
+    >>> from lightning.pytorch.demos.boring_classes import BoringModel
+    >>> from trainfare import TrainingJob, trace_job
+    >>> job = TrainingJob(module=BoringModel, batch=lambda: torch.zeros(8, 32), batch_size=8, max_steps=100)
+    >>> profile = trace_job(job)
+    >>> profile.name, sum(group.count for group in profile.parameters), profile.plan.optimizer_steps
+    ('BoringModel', 66, 100)
+    >>> sorted({group.kind for group in profile.operations if group.flops})
+    ['matmul']
     """
     return trace_changed(job, None)
 
@@ -65,14 +67,14 @@ def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]]
     Trace one optimizer step of a job whose module is changed before its optimizers are made.
 
     Args:
-        job: the run; its module stays as it is, the change is made to its fake twin.
+        job: the run; its module stays unchanged, the change is made to a copy on fake tensors.
         change: called with the fake module, built and set up; returns notes for the profile.
 
     Raises:
-        InputError, TraceError: see `trace_job`; what `change` raises comes as a TraceError.
+        InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
     """
     if job.precision.startswith("transformer-engine"):
-        msg = f"precision {job.precision}: which layers run in fp8 is decided on the device, out of sight"
+        msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
         raise TraceError(
             f"{msg}. Trace it as bf16-mixed for an upper bound, or measure one step with FareMeter"
         )
@@ -81,7 +83,7 @@ def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]]
         module = _module_of(job, faker)
         batch = _batch_of(job, faker, _device_of(module))
         _check_batch_size(job, batch)
-        trainer = TrainerStandIn(module, _trainer_facts(job))
+        trainer = TrainerStub(module, _trainer_facts(job))
         attach(module, trainer)
         with _grads_untouched(job.module):
             step = _configured_step(job, module, batch, trainer, faker, change)
@@ -96,45 +98,42 @@ def trace_fake_copy(
     precision: str,
     micro_batches: int = 1,
     trainer: object | None = None,
-) -> FakeCopyTrace:
+) -> StepFacts:
     """
     Trace one step of a live module on an uncompiled fake copy; the module and random states stay untouched.
 
     Args:
         module: the live LightningModule.
-        batch: what `describe_batch` returned for one micro-batch, as `training_step` receives it.
+        batch: result of `describe_batch` for one micro-batch, as `training_step` receives it.
         optimizers: the live optimizers, in the order of `trainer.optimizers`.
-        precision: Lightning's word for the run, e.g. `trainer.precision`.
+        precision: of the run, e.g. `trainer.precision`.
         micro_batches: forward and backward passes in one optimizer step.
-        trainer: the live Trainer, whose plain facts the copy may read.
+        trainer: the live Trainer; the attributes that a module commonly reads are copied from it.
 
     Raises:
         TraceError: the copy cannot be traced; the message says why.
     """
-    word = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}.get(
-        precision, precision
-    )
     with rng_untouched(), _grads_untouched(module):
         faker = Faker(new_mode())
         with user_errors("copying the module onto fake tensors"):
             twin = faker.copy_module(module)
             twins = [faker.copy_optimizer(optimizer) for optimizer in optimizers]
             fake_batch = faker.batch(batch, _device_of(twin))
-        stand_in = TrainerStandIn(twin, {}, live=trainer)
-        stand_in.accumulate_grad_batches = micro_batches
-        stand_in.optimizers.extend(twins)
-        attach(twin, stand_in)
+        stub = TrainerStub(twin, {}, live=trainer)
+        stub.accumulate_grad_batches = micro_batches
+        stub.optimizers.extend(twins)
+        attach(twin, stub)
         step = trace_step(
             twin,
             fake_batch,
             twins,
-            stand_in,
+            stub,
             faker.mode,
-            precision=word,
+            precision=canonical_precision(precision),
             micro_batches=micro_batches,
             from_loader=False,
         )
-    return FakeCopyTrace(step=step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
+    return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
 
 
 def _module_of(job: TrainingJob, faker: Faker) -> nn.Module:
@@ -169,7 +168,7 @@ def _batch_of(job: TrainingJob, faker: Faker, device: torch.device | None) -> An
 
 
 def _check_batch_size(job: TrainingJob, batch: Any) -> None:
-    """Refuse a batch that plainly holds another number of samples than `batch_size` says."""
+    """Refuse a batch whose tensors all have another first size than `batch_size`, and that size nowhere."""
     tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
     shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim > 0]
     if not shapes or any(job.batch_size in shape for shape in shapes):
@@ -183,24 +182,20 @@ def _configured_step(
     job: TrainingJob,
     module: nn.Module,
     batch: Any,
-    trainer: TrainerStandIn,
+    trainer: TrainerStub,
     faker: Faker,
     change: Callable[[nn.Module], Sequence[str]] | None,
-) -> TracedStep:
+) -> StepFacts:
     with torch.enable_grad():
         with movable_fakes(), BuildMode(faker.mode):
-            for name, args in (("setup", ("fit",)), ("configure_model", ())):
-                hook = getattr(module, name, None)
-                if callable(hook):
-                    with user_errors(name):
-                        hook(*args)
+            _call_hook(module, "setup", "fit")
+            _call_hook(module, "configure_model")
             if change is not None:
                 with user_errors("changing the module"):
                     faker.notes += change(faker.convert_module(module))
         faker.convert_module(module)
         with user_errors("configure_optimizers"), faker.mode:
-            configure = getattr(module, "configure_optimizers", None)
-            optimizers, schedulers = optimizers_of(configure() if callable(configure) else None)
+            optimizers, schedulers = optimizers_of(_call_hook(module, "configure_optimizers"))
         if job.accumulate_grad_batches > 1 and not getattr(module, "automatic_optimization", True):
             msg = "accumulate_grad_batches does not go with manual optimization, Lightning refuses it"
             raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
@@ -208,10 +203,7 @@ def _configured_step(
         trainer.lr_scheduler_configs.extend(schedulers)
         with faker.mode:
             for name in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
-                hook = getattr(module, name, None)
-                if callable(hook):
-                    with user_errors(name):
-                        hook()
+                _call_hook(module, name)
     return trace_step(
         module,
         batch,
@@ -221,6 +213,15 @@ def _configured_step(
         precision=job.precision,
         micro_batches=job.accumulate_grad_batches,
     )
+
+
+def _call_hook(module: nn.Module, name: str, *args: Any) -> Any:
+    """Call a hook of the module if it has it, and return its result."""
+    hook = getattr(module, name, None)
+    if not callable(hook):
+        return None
+    with user_errors(name):
+        return hook(*args)
 
 
 def _trainer_facts(job: TrainingJob) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def _trainer_facts(job: TrainingJob) -> dict[str, Any]:
     return facts
 
 
-def _profile_of(job: TrainingJob, module: nn.Module, step: TracedStep, faker: Faker) -> JobProfile:
+def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Faker) -> JobProfile:
     from trainfare_core._version import __version__
 
     parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
@@ -301,9 +302,10 @@ def _notes(notes: Sequence[str]) -> tuple[str, ...]:
 @contextlib.contextmanager
 def _grads_untouched(module: object) -> Generator[None, None, None]:
     """
-    Give every gradient back as it was, and refuse a trace that leaked into the real parameters.
+    Restore every gradient afterwards, and refuse a trace that wrote gradients to the real parameters.
 
-    A closure over the original module (`self.f = lambda x: self.layer(x)`) survives copying.
+    A function of the module that refers to the original module (`self.f = lambda x: self.layer(x)`) still does so in
+    the copy, and then the trace trains the original.
     """
     real = list(module.parameters()) if isinstance(module, nn.Module) else []
     before = [parameter.grad for parameter in real]

@@ -1,4 +1,4 @@
-"""The parts of a module as torch keeps them, and what torch.compile puts around it."""
+"""The dictionaries in which a module keeps its parts, and the wrappers of `torch.compile`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-"""Where a module keeps its hooks."""
+"""Attributes in which a module keeps its hooks."""
 
 LIGHTNING_LINKS = ("_trainer", "_fabric", "_compiler_ctx")
-"""Attributes of a LightningModule that lead out of it."""
+"""Attributes of a LightningModule that refer to objects outside it."""
 
 _COMPILED_METHODS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
+"""Methods that Lightning compiles when it is given a compiled module."""
 
 
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
@@ -63,7 +64,7 @@ def tensors_of(module: nn.Module) -> list[Tensor]:
 
 
 def all_modules(module: nn.Module) -> list[nn.Module]:
-    """List the module and everything under it once, compile wrappers together with what they wrap."""
+    """List the module and its submodules, each once; both a compile wrapper and the module inside it are listed."""
     found: dict[int, nn.Module] = {}
     waiting = [module]
     while waiting:
@@ -75,7 +76,7 @@ def all_modules(module: nn.Module) -> list[nn.Module]:
 
 
 def is_compile_wrapper(module: nn.Module) -> bool:
-    """Tell what `torch.compile(module)` returns."""
+    """Return whether a module is what `torch.compile(module)` returns."""
     return type(module).__name__ == "OptimizedModule" and "_orig_mod" in children_of(module)
 
 
@@ -87,7 +88,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def strip_compile(state: dict[str, Any]) -> bool:
-    """Take compiled methods off a module's own attributes; say whether there were any."""
+    """Remove compiled methods from a module's attributes; return whether there were any."""
     stripped = state.get("_compiled_call_impl") is not None
     if stripped:
         state["_compiled_call_impl"] = None
@@ -100,7 +101,7 @@ def strip_compile(state: dict[str, Any]) -> bool:
 
 
 def state_of(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes that a copy of the module gets, by the module's own rule where it has one."""
+    """Return the attributes that a copy of the module gets, from its `__getstate__` where it has one."""
     getter: Any = getattr(type(module), "__getstate__", None)
     if getter is None or getter is getattr(object, "__getstate__", None):
         return dict(vars(module))

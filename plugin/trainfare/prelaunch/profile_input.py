@@ -1,4 +1,4 @@
-"""Where a command's job comes from: a profile file, standard input, or a TARGET that is traced now."""
+"""Read the job of a command: from a profile file, from standard input, or from a TARGET that is traced now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from trainfare.job.target import load_job
+from trainfare.job import load_job
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import read_at_most, read_input
@@ -14,13 +14,14 @@ from trainfare_providers.disk.files import read_at_most, read_input
 __all__ = ["load_profile", "read_profile"]
 
 MAX_PROFILE_BYTES = 64 * 2**20
+"""Upper limit that keeps a wrong file from filling memory: a chosen value, far above the profile of a large model."""
 _KIND = "a job profile"
 _HINT = ". Give a profile written by `trainfare profile` or FareMeter, or a TARGET such as train.py:job."
 
 
 def read_profile(source: str) -> JobProfile:
     """
-    Return the job that `source` names.
+    Return the job profile that `source` names.
 
     Args:
         source: a profile file (`job.json`), `-` for a profile on standard input, a TARGET such as
@@ -43,7 +44,7 @@ def read_profile(source: str) -> JobProfile:
 
 def load_profile(target: str) -> JobProfile:
     """
-    Load a TARGET and trace it; what the user's code prints goes to stderr.
+    Load a TARGET and trace it; output of the user's code goes to stderr.
 
     Raises:
         TargetError: the target cannot be loaded.

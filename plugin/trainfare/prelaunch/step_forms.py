@@ -1,4 +1,4 @@
-"""The forms that Lightning allows for an optimizer configuration, a loss and a training step's signature."""
+"""The forms that Lightning allows for `configure_optimizers`, for a loss and for `training_step`'s signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["loss_of", "optimizers_of", "takes_batch_index"]
 
 def optimizers_of(configured: Any) -> tuple[list[Optimizer], list[SimpleNamespace]]:
     """
-    Read every form that `configure_optimizers` may return in Lightning.
+    Return the optimizers in any form that `configure_optimizers` may have in Lightning.
 
     Returns:
         The optimizers, and one namespace with a `scheduler` for each learning-rate scheduler.
@@ -49,10 +49,10 @@ def optimizers_of(configured: Any) -> tuple[list[Optimizer], list[SimpleNamespac
 
 def loss_of(output: object) -> Tensor:
     """
-    Return the loss in what `training_step` returned.
+    Return the loss from the output of `training_step`.
 
     Raises:
-        TraceError: there is none, which Lightning skips or refuses.
+        TraceError: it has none; Lightning would skip the step or raise.
     """
     loss = _get(output, "loss") if isinstance(output, Mapping) else output
     if isinstance(loss, Tensor):
@@ -66,10 +66,10 @@ def loss_of(output: object) -> Tensor:
 
 def takes_batch_index(step: Callable[..., object]) -> bool:
     """
-    Tell whether `training_step` takes a batch index after the batch, under any name.
+    Return whether `training_step` takes a batch index after the batch, under any name.
 
     Raises:
-        TraceError: it fetches its own batches.
+        TraceError: it takes `dataloader_iter` and fetches its own batches.
     """
     parameters = list(inspect.signature(step).parameters.values())
     if any(parameter.name == "dataloader_iter" for parameter in parameters):

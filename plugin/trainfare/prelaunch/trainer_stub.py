@@ -1,4 +1,4 @@
-"""A Trainer that only answers: what a LightningModule may read of `self.trainer` while one step is traced."""
+"""A stub of the Trainer: the attributes that a LightningModule may read of `self.trainer` in a traced step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NullLogger", "TrainerStandIn", "attach"]
+__all__ = ["NullLogger", "TrainerStub", "attach"]
 
 _READ_FROM_LIVE = (
     "current_epoch",
@@ -42,10 +42,11 @@ _READ_FROM_LIVE = (
     "fast_dev_run",
     "datamodule",
 )
+"""Attributes copied from a live Trainer, where there is one."""
 
 
 class NullLogger:
-    """Takes any call on any attribute, and does nothing."""
+    """Accepts any call of any attribute, and does nothing."""
 
     def __getattr__(self, name: str) -> NullLogger:
         if name.startswith("__"):
@@ -53,21 +54,21 @@ class NullLogger:
         return self
 
     def __call__(self, *_: object, **__: object) -> NullLogger:
-        """Return itself, for chains of calls."""
+        """Return itself, so that calls can be chained."""
         return self
 
     def __iter__(self) -> Iterator[object]:
         return iter(())
 
 
-class TrainerStandIn:
+class TrainerStub:
     """
-    Stands where the Trainer would: it answers questions, and never acts.
+    Takes the place of the Trainer in a trace: it has the attributes to read, and runs no loop.
 
     Args:
         module: the module being traced.
         facts: values by attribute name, e.g. `{"max_epochs": 3}`.
-        live: a real Trainer whose plain facts are read once; None before launch.
+        live: a real Trainer whose attributes are copied once; None before launch.
     """
 
     def __init__(self, module: nn.Module, facts: dict[str, Any], live: object | None = None) -> None:
@@ -136,7 +137,7 @@ class TrainerStandIn:
 
     @property
     def is_last_optimizer_step(self) -> bool:
-        """One traced step is never the run's last."""
+        """False: a trace represents any step but the last."""
         return False
 
     def _read(self, live: object) -> None:
@@ -169,8 +170,8 @@ class TrainerStandIn:
             torch.nn.utils.clip_grad_norm_(parameters, clip_val)
 
 
-def attach(module: nn.Module, trainer: TrainerStandIn) -> None:
-    """Put the stand-in where the module looks for its Trainer, and make its logging silent."""
+def attach(module: nn.Module, trainer: TrainerStub) -> None:
+    """Make the stub the module's Trainer, and replace the module's logging methods by ones that do nothing."""
     for name in ("log", "log_dict"):
         object.__setattr__(module, name, _nothing)
     if hasattr(type(module), "print"):

@@ -1,4 +1,4 @@
-"""Values that a trace does not have: one that is read may be logged, and nothing may depend on it."""
+"""Scalars read from fake tensors, which have no values: they may be logged, but no computation may use them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["ReadsOfValues", "UnknownValue", "tolerant_metrics"]
+__all__ = ["ScalarReads", "UnknownScalar", "tolerant_metrics"]
 
 
-class UnknownValue:
+class UnknownScalar:
     """
-    What `loss.item()` gives in a trace: it can be passed on and printed, and raises on any use of its value.
+    The result of `loss.item()` in a trace: it can be passed on and printed; every other operation on it raises.
 
     Args:
-        error: what to raise, from the place where the value was asked for.
+        error: what torch raised when the value was read.
     """
 
     def __init__(self, error: DataDependentOutputException) -> None:
@@ -31,68 +31,30 @@ class UnknownValue:
         return "unknown"
 
 
-def _refuse(self: UnknownValue, *_: object) -> NoReturn:
+def _refuse(self: UnknownScalar, *_: object) -> NoReturn:
     raise DataDependentOutputException(self.error.func)
 
 
-for _name in [
-    "bool",
-    "float",
-    "int",
-    "complex",
-    "index",
-    "round",
-    "trunc",
-    "floor",
-    "ceil",
-    "neg",
-    "pos",
-    "abs",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "add",
-    "radd",
-    "sub",
-    "rsub",
-    "mul",
-    "rmul",
-    "truediv",
-    "rtruediv",
-    "floordiv",
-    "rfloordiv",
-    "mod",
-    "rmod",
-    "pow",
-    "rpow",
-    "divmod",
-    "and",
-    "or",
-    "xor",
-    "hash",
-    "iter",
-    "len",
-    "getitem",
-    "contains",
-    "call",
-]:
-    setattr(UnknownValue, f"__{_name}__", _refuse)
+_OPERATORS = (
+    "bool float int complex index round trunc floor ceil neg pos abs eq ne lt le gt ge add radd "
+    "sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow divmod and or xor "
+    "hash iter len getitem contains call"
+)
+for _name in _OPERATORS.split():
+    setattr(UnknownScalar, f"__{_name}__", _refuse)
 
 
-class ReadsOfValues(TorchFunctionMode):
+class ScalarReads(TorchFunctionMode):
     """
-    Lets `tensor.item()` pass on fake tensors, as an `UnknownValue`.
+    Makes `tensor.item()` on a fake tensor return an `UnknownScalar`.
 
     Attributes:
-        reads: how often a value was read; each one makes the host wait for the device in a real run.
+        count: how often a value was read; in a real run, each read makes the host wait for the device.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.reads = 0
+        self.count = 0
 
     def __torch_function__(
         self,
@@ -106,15 +68,15 @@ class ReadsOfValues(TorchFunctionMode):
         try:
             return func(*args, **(kwargs or {}))
         except DataDependentOutputException as error:
-            self.reads += 1
-            return UnknownValue(error)
+            self.count += 1
+            return UnknownScalar(error)
 
 
 def tolerant_metrics(module: nn.Module, notes: list[str]) -> None:
     """
-    Let metrics that look at values (torchmetrics validates its inputs) be skipped where they cannot run.
+    Make torchmetrics metrics return zero where they need values, e.g. to validate their inputs.
 
-    Their result is then a zero; it is logged and never trained on. What was skipped is added to `notes`.
+    A metric's result is logged and not trained on. Each metric that was cut short is added to `notes`.
     """
     named = cast("Iterable[tuple[str, nn.Module]]", module.named_modules())
     for name, member in named:

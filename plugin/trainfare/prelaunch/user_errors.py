@@ -1,4 +1,4 @@
-"""Whatever goes wrong in a trace becomes one sentence: the operation, the user's line, and what to do."""
+"""Turn an exception in a trace into one message: the operation, the user's line, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from trainfare.job.user_code import describe, place_in_user_code
+from trainfare.job import describe, place_in_user_code
 from trainfare_core.errors import TraceError, TrainfareError
 
 __all__ = ["ADVICE", "user_errors"]
@@ -26,13 +26,13 @@ _REGISTER = "which has no kernel for fake tensors: register one with torch.libra
 @contextlib.contextmanager
 def user_errors(doing: str) -> Generator[None, None, None]:
     """
-    Explain whatever the user's code or a fake kernel raises inside the block.
+    Explain any exception that the user's code or a fake kernel raises inside the block.
 
     Args:
         doing: what was being done, e.g. "training_step".
 
     Raises:
-        TraceError: anything was raised that is not an error of ours already.
+        TraceError: anything other than a `TrainfareError`, which passes unchanged, was raised.
     """
     try:
         yield
@@ -61,7 +61,7 @@ def _explained(doing: str, error: BaseException, place: str) -> str:
 
 
 def _value_needed(error: BaseException, text: str) -> str | None:
-    """Return which operation asked for values that fake tensors do not have, if that is what went wrong."""
+    """Return the operation that needs values, which fake tensors do not have; None where the error is another."""
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
         return _name(error.func)
     if ".numpy() is not supported" in text:

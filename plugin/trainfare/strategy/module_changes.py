@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
-from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
+from trainfare.prelaunch import AUTOCAST_DTYPES
 from trainfare.strategy.four_bit_layer import FourBitLinear
 from trainfare_core.errors import InputError, MissingExtraError
 from trainfare_core.strategy.strategies import STRATEGIES, Strategy

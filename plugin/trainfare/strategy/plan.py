@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trainfare.job.training_job import TrainingJob
+from trainfare.job import TrainingJob
 from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
 from trainfare.strategy.request import filled_from
 from trainfare_core.errors import CannotTellError, InputError, TrainfareError
@@ -183,7 +183,7 @@ class _Tracer:
         return known
 
     def _traced(self, strategy: Strategy, precision: str, recompute: bool) -> JobProfile | TrainfareError:  # noqa: FBT001 - a key
-        from trainfare.prelaunch.job_trace import trace_changed
+        from trainfare.prelaunch import trace_changed
         from trainfare.strategy.module_changes import ModuleChange
 
         writes = task_of(self._question.domain) in ("instruction", "pretraining", "text-generation")

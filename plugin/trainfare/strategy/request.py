@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from trainfare.job.training_job import TrainingJob
+from trainfare.job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.question import Question
 from trainfare_providers.disk.files import read_input

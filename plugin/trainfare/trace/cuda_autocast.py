@@ -1,8 +1,8 @@
 """
-What CUDA's autocast would cast, applied to torch functions on any device.
+The casts of CUDA's autocast, applied to torch functions on any device.
 
-Only for fake traces: it changes what runs. The lists are those of torch (`ATen/autocast_mode.h`; a test
-compares them with the installed one), under the names by which Python calls reach torch.
+For fake tensors only, because casts change the computation. The lists are those of torch (`ATen/autocast_mode.h`; a
+test compares them with the installed torch), under the names by which Python calls reach torch.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ WIDEST: Final = frozenset({
 """Floating operands are cast to the widest of their types."""
 
 _BANNED: Final = frozenset({"binary_cross_entropy"})
+"""Operations that CUDA's autocast refuses."""
 
 _SAME_AS: Final = {
     "__matmul__": "matmul",
@@ -78,7 +79,7 @@ _SAME_AS: Final = {
     "linalg_norm": "linalg_vector_norm",
     "linalg_cross": "cross",
 }
-"""Names that reach torch's lists through an alias, or through a composite of listed operations."""
+"""Names that torch's lists contain under an alias, or as a part of a composite operation."""
 
 
 class CudaAutocast:
@@ -88,23 +89,23 @@ class CudaAutocast:
     Args:
         dtype: float16 or bfloat16.
 
-    An autocast context that the watched code enters itself and that is off on this machine counts as an
-    island in full precision; one that is on counts as on.
+    Attributes:
+        disabled_contexts: calls inside an autocast context of the step's own that is off on this machine; they are
+            traced in full precision. A context of the step that is on changes nothing.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._listed = (
-            torch_private.autocast_operations()
-        )  # the lists grow with torch: RMS norm came after 2.8
+        # The installed torch may lack newer entries of the lists: RMS norm came after 2.8.
+        self._listed = torch_private.autocast_operations()
         self._casts: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = {}
         self._task = -1
         self._outer_nesting = torch_private.autocast_nesting()
         self._task_nesting: int | None = None
-        self.islands = 0
+        self.disabled_contexts = 0
 
     def applies(self, *, optimizing: bool) -> bool:
-        """Return whether autocast would be on for the next call."""
+        """Return whether autocast would be on for the next call on CUDA."""
         task = torch_private.graph_task()
         if task != self._task:
             self._task, self._task_nesting = task, None
@@ -115,13 +116,13 @@ class CudaAutocast:
         if task == -1:
             inside = nesting > self._outer_nesting
         else:
-            # Checkpointing re-enters two contexts (device and CPU) around what it recomputes; an island is
-            # one more.
+            # Checkpointing enters two contexts (device and CPU) around a recomputation, so an odd depth means
+            # one more, of the step's own.
             base = nesting if self._task_nesting is None else min(nesting, self._task_nesting)
             self._task_nesting = base
             inside = (nesting - base) % 2 == 1
         if inside and not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
-            self.islands += 1
+            self.disabled_contexts += 1
             return False
         return True
 
@@ -129,10 +130,10 @@ class CudaAutocast:
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """
-        Return the arguments as the operation would get them on CUDA under autocast.
+        Return the arguments as CUDA's autocast would pass them to the operation.
 
         Raises:
-            TraceError: the operation is not allowed there.
+            TraceError: CUDA's autocast refuses the operation.
         """
         name = _SAME_AS.get(name, name)
         if kwargs.get("out") is not None:
@@ -162,7 +163,7 @@ class CudaAutocast:
         return cast("Sequence[Any]", _mapped(args, change)), cast("dict[str, Any]", _mapped(kwargs, change))
 
     def _lower(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Cast, once per forward for a trainable full-precision leaf: autocast's weight cache."""
+        """Cast a tensor; a trainable fp32 leaf is cast once per forward, as autocast's weight cache does."""
         if tensor.dtype == self.dtype:
             return tensor
         leaf = tensor.dtype == torch.float32 and tensor.requires_grad and tensor.is_leaf

@@ -1,9 +1,11 @@
 """
-FLOPs of one operation: torch's own formulas, and ours for what torch counts as zero or counts wrong.
+FLOPs of one operation: torch's formulas, and our own where torch counts zero or counts wrong.
 
-One multiply-add is two FLOPs. Matrix-like work is counted; elementwise work, normalisation, softmax and
-reductions count zero FLOPs, as in `torch.utils.flop_counter`, because their time is their bytes. Attention
-under a causal mask is not halved, also as there.
+One multiply-add is two FLOPs. Matrix-like work is counted. Elementwise work, normalisation, softmax and reductions
+count zero FLOPs, as in `torch.utils.flop_counter`, because memory bandwidth decides their time. Attention under a
+causal mask is not halved, as in `torch.utils.flop_counter`.
+
+To add an operation, write its formula here and add it to `_OWN`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["attention_flops", "operation_flops", "recurrent_flops"]
+__all__ = ["RECURRENT_GATES", "attention_flops", "convolution_flops", "operation_flops", "recurrent_flops"]
 
 RECURRENT_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Matrix rows per hidden unit of one recurrent layer, by torch's name of the layer."""
 
 _CUDNN_MODES = {0: 1, 1: 1, 2: 4, 3: 3}
+"""The same by cuDNN's number of the layer type (`cudnnRNNMode_t`): ReLU, tanh, LSTM, GRU."""
 
 
 def operation_flops(packet: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int | None:
@@ -31,7 +34,7 @@ def operation_flops(packet: Any, args: Sequence[Any], kwargs: dict[str, Any], ou
         packet: the `OpOverloadPacket`, e.g. `torch.ops.aten.mm`, or a higher-order operator.
         args: as dispatched.
         kwargs: as dispatched.
-        out: what it returned.
+        out: the result.
 
     Returns:
         The FLOPs, or None where neither torch nor this file has a formula.
@@ -50,14 +53,14 @@ def attention_flops(
     """
     Return the FLOPs of scaled-dot-product attention; a causal mask is not halved.
 
-    Forward is two products (scores, output), backward of a fused kernel five (scores again, and the gradients
-    of value, scores, query and key): Dao et al. 2022, appendix B.4, and `torch.utils.flop_counter`.
+    Forward is two products (scores, output). Backward of a fused kernel is five: scores again, and the gradients of
+    value, scores, query and key (Dao et al. 2022, appendix B.4; `torch.utils.flop_counter`).
 
     Args:
         query: (..., heads, q_len, head_dim).
         key: (..., kv_heads, kv_len, head_dim).
         value: (..., kv_heads, kv_len, value_dim).
-        backward: of the fused backward instead of the forward.
+        backward: count the fused backward instead of the forward.
     """
     outer = math.prod(int(size) for size in query[:-2])
     pairs = 2 * outer * int(query[-2]) * int(key[-2])
@@ -69,13 +72,13 @@ def recurrent_flops(
     rows: int, width: int, hidden: int, gates: int, layers: int = 1, directions: int = 1, projection: int = 0
 ) -> tuple[int, int]:
     """
-    Return the FLOPs of a recurrent layer's matrix products: (all of them, those of the first layer's input).
+    Return the FLOPs of a recurrent layer's matrix products: all of them, and those with the first layer's input.
 
     Args:
         rows: time steps times batch.
         width: features of the input.
         hidden: units of one direction.
-        gates: 4 for LSTM, 3 for GRU, 1 for a plain RNN.
+        gates: 4 for LSTM, 3 for GRU, 1 for an Elman RNN.
         layers: stacked layers.
         directions: 2 where bidirectional.
         projection: LSTM's `proj_size`, 0 for none.
@@ -90,11 +93,11 @@ def recurrent_flops(
 
 def convolution_flops(out_or_in: Sequence[int], weight: Sequence[int]) -> int:
     """
-    Return the FLOPs of one convolution; also those of its input gradient, and of its weight gradient.
+    Return the FLOPs of one convolution; its input gradient and its weight gradient have the same number.
 
     Args:
         out_or_in: shape of the output; of the input where the convolution is transposed.
-        weight: (c_out, c_in / groups, *kernel), which is what makes grouped convolutions right.
+        weight: shape (c_out, c_in / groups, *kernel).
     """
     positions = int(out_or_in[0]) * math.prod(int(size) for size in out_or_in[2:])
     return 2 * positions * math.prod(int(size) for size in weight)
@@ -157,7 +160,7 @@ def _encoder_layer(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> i
 
 
 def _trilinear(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    """Return the FLOPs of contracting three broadcast operands in two products."""
+    """Return the FLOPs of a contraction of three broadcast operands, done as two products."""
     shapes: list[list[int]] = []
     for tensor, expand in zip(args[:3], args[3:6], strict=True):
         shape = [int(size) for size in tensor.shape]

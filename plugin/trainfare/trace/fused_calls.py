@@ -1,8 +1,9 @@
 """
-Calls that a CUDA machine runs as one fused operation, whatever this machine makes of them.
+Calls that CUDA runs as one fused operation, even where this machine runs several.
 
-A region is one call of a torch function. While it runs, what torch dispatches is not recorded; one line
-stands for it, and one for its backward. Its backward is found by the autograd nodes that the call made.
+A region is one call of a torch function. The operations that torch dispatches while it runs are not recorded: one
+ledger line is added for the call, and one for its backward, which is recognised by the autograd nodes that the call
+made.
 """
 
 from __future__ import annotations
@@ -29,27 +30,28 @@ class Region:
     One fused call.
 
     Attributes:
-        kind: of operation.
-        name: of the forward, as torch names it on CUDA; the backward has `_backward` behind it.
+        kind: of the operation.
+        name: of the forward, as torch names it on CUDA; `_backward` is appended for the backward.
         dtype: compute type.
         shape: see `SHAPE_AXES`.
-        operands: what forward reads.
+        operands: tensors that forward reads.
         flops: of the forward.
         backward_flops: of the backward.
-        extra_kept_bytes: what the kernel keeps for backward beside operands and results (masks, statistics).
+        extra_kept_bytes: bytes that the kernel keeps for backward besides operands and results (masks, statistics).
         backward_reads_operands: whether backward reads the forward's operands.
         backward_reads_results: whether backward reads the forward's results.
-        wanted: operands whose gradient is wanted.
-        autograd_keeps: whether autograd keeps what backward reads, or somebody's saved-tensor hooks take it.
-        started_at: number of the first autograd node of the call.
-        launched: whether anything ran at all.
-        seen_in: the backward pass in which its line was entered.
-        held: storages that backward reads.
-        backward_storages: what the backward made so far.
-        backward_read: bytes.
-        backward_written: bytes.
+        wanted: operands that need a gradient.
+        autograd_keeps: True where autograd keeps the tensors for backward; False where saved-tensor hooks (activation
+            checkpointing) take them.
+        first_node: sequence number of the first autograd node of the call.
+        launched: whether torch dispatched any operation in it.
+        entered_in_task: number of the backward pass in which its backward line was added.
+        held: numbers of the storages that backward reads.
+        backward_storages: numbers of the storages that the backward has read or made so far.
+        backward_read: bytes read by the backward.
+        backward_written: bytes written by the backward.
         backward_fixed: the part of both that does not shrink with the batch.
-        backward_made: the part of what is written that does.
+        backward_made: the part of `backward_written` that shrinks with the batch.
     """
 
     kind: OperationKind
@@ -64,9 +66,9 @@ class Region:
     backward_reads_results: bool = False
     wanted: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
     autograd_keeps: bool = True
-    started_at: int = 0
+    first_node: int = 0
     launched: bool = False
-    seen_in: int = -1
+    entered_in_task: int = -1
     held: list[int] = field(default_factory=list[int])
     backward_storages: set[int] = field(default_factory=set[int])
     backward_read: int = 0
@@ -76,21 +78,21 @@ class Region:
 
     @property
     def backward_name(self) -> str:
-        """Name of the backward."""
+        """Name of the backward operation."""
         return f"{self.name}_backward"
 
-    def let_go(self) -> None:
-        """Forget the operands: the trace must not keep alive what the step releases."""
+    def release_operands(self) -> None:
+        """Drop the references to operands, so that the trace keeps no tensor alive that the step releases."""
         self.operands, self.wanted = [], []
 
     def node_keys(self, out: Any) -> list[tuple[int, str]]:
-        """Return the autograd nodes this call made, found by walking back from its results."""
+        """Return the keys of the autograd nodes that this call made, by walking back from its results."""
         pending = [t.grad_fn for t in tensors_in(out) if t.grad_fn is not None]
         found: dict[tuple[int, str], None] = {}
         while pending:
             node: Any = pending.pop()
             key = torch_private.node_key(node)
-            if key in found or not self.started_at <= key[0] < 2**63:
+            if key in found or not self.first_node <= key[0] < 2**63:
                 continue
             found[key] = None
             pending += [following for following, _ in node.next_functions if following is not None]
@@ -99,27 +101,27 @@ class Region:
 
 def open_region(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
     """
-    Return the region a torch function opens; None where it is recorded as it is dispatched.
+    Return the region of a call; None where its operations are recorded as they are dispatched.
 
     Args:
-        name: of the function, e.g. "scaled_dot_product_attention".
+        name: of the torch function, e.g. "scaled_dot_product_attention".
         args: of the call.
         kwargs: of the call.
     """
     opener = _OPENERS.get(name)
     if opener is None:
         return None
-    if any(not _plain(t) for t in (*tensors_in(args), *tensors_in(kwargs))):
+    if any(not _is_plain(t) for t in (*tensors_in(args), *tensors_in(kwargs))):
         return None
     region = opener(name, args, kwargs)
     if region is not None:
         region.wanted = [t for t in region.operands if t.requires_grad and torch.is_grad_enabled()]
-        region.autograd_keeps = torch_private.saved_tensor_hooks_free()
-        region.started_at = torch_private.next_sequence_number()
+        region.autograd_keeps = torch_private.can_push_saved_tensor_hooks()
+        region.first_node = torch_private.next_sequence_number()
     return region
 
 
-def _plain(tensor: torch.Tensor) -> bool:
+def _is_plain(tensor: torch.Tensor) -> bool:
     return tensor.layout is torch.strided and not torch_private.is_wrapper_subclass(type(tensor))
 
 
@@ -162,8 +164,10 @@ def _attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Regio
 
 def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Region | None:
     """
-    Open `torch.lstm` and its kin: (input, hx, weights, has_biases, layers, dropout, train, bidirectional,
-    batch_first), or with packed rows (rows, batch_sizes, hx, weights, ...).
+    Return the region of `torch.lstm`, `gru`, `rnn_tanh` or `rnn_relu`.
+
+    The arguments are (input, hx, weights, has_biases, layers, dropout, train, bidirectional, batch_first), or
+    (rows, batch_sizes, hx, weights, ...) for packed sequences.
     """
     packed = isinstance(args[3], (list, tuple))
     source, states = args[0], args[2] if packed else args[1]
@@ -180,11 +184,6 @@ def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Regio
     steps, batch = _steps_and_batch(source, args, packed=packed)
     directions = 2 if both else 1
     total, first = recurrent_flops(rows, width, hidden, gates, layers, directions, projection)
-    backward = (
-        (total if any(w.requires_grad for w in weights) else 0)
-        + total
-        - (0 if source.requires_grad else first)
-    )
     return Region(
         kind="recurrent",
         name="aten._cudnn_rnn",
@@ -192,7 +191,7 @@ def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Regio
         operands=[source, *states, *weights],
         dtype=compute_dtype("recurrent", "", [source], []),
         flops=total,
-        backward_flops=backward,
+        backward_flops=_recurrent_backward_flops(total, first, source, weights),
         extra_kept_bytes=rows * gates * hidden * layers * directions * source.element_size() if train else 0,
         backward_reads_results=True,
     )
@@ -210,17 +209,12 @@ def _steps_and_batch(source: torch.Tensor, args: Sequence[Any], *, packed: bool)
 
 
 def _recurrent_cell(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Region | None:
-    """Open `torch.lstm_cell` and its kin: (input, hx, w_ih, w_hh, b_ih, b_hh)."""
+    """Return the region of `torch.lstm_cell` and the other cells: (input, hx, w_ih, w_hh, b_ih, b_hh)."""
     source, weights = args[0], [t for t in args[2:] if isinstance(t, torch.Tensor)]
     gates = RECURRENT_GATES[name.removesuffix("_cell")]
     hidden, width = int(weights[1].shape[1]), int(source.shape[-1])
     batch = int(source.numel()) // width
     total, first = recurrent_flops(batch, width, hidden, gates)
-    backward = (
-        (total if any(w.requires_grad for w in weights) else 0)
-        + total
-        - (0 if source.requires_grad else first)
-    )
     return Region(
         kind="recurrent",
         name=f"aten.{name}",
@@ -228,10 +222,18 @@ def _recurrent_cell(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> 
         operands=[source, *tensors_in(args[1]), *weights],
         dtype=compute_dtype("recurrent", "", [source], []),
         flops=total,
-        backward_flops=backward,
+        backward_flops=_recurrent_backward_flops(total, first, source, weights),
         extra_kept_bytes=batch * gates * hidden * source.element_size(),
         backward_reads_results=True,
     )
+
+
+def _recurrent_backward_flops(
+    total: int, first: int, source: torch.Tensor, weights: list[torch.Tensor]
+) -> int:
+    """Return the FLOPs of the weights' gradients, the hidden states' and, where it is wanted, the input's."""
+    weight_gradients = total if any(weight.requires_grad for weight in weights) else 0
+    return weight_gradients + total - (0 if source.requires_grad else first)
 
 
 def _rms_norm(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:

@@ -1,4 +1,8 @@
-"""What kind of work an operation is, its shape in the words of `SHAPE_AXES`, and its compute type."""
+"""
+The kind of an operation, its shape with the axes of `SHAPE_AXES`, and its compute type.
+
+To give a new operation of torch a kind, add its name to the list of that kind below.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ from trainfare_core.job_profile import OperationKind
 
 __all__ = [
     "SKIPPED_NAMESPACES",
-    "Classified",
     "classify",
+    "compute_dtype",
     "dtype_name",
     "free_of_kernels",
 ]
@@ -22,7 +26,7 @@ __all__ = [
 SKIPPED_NAMESPACES: Final = frozenset({
     "prim", "profiler", "c10d", "_c10d_functional", "c10d_functional", "_dtensor"
 })  # fmt: skip
-"""Not the model's own kernels: metadata, profiler marks, and collectives, which the plan models."""
+"""Not kernels of the model: metadata, profiler marks, and collectives, whose time the prediction adds per plan."""
 
 _MATMUL = (
     "mm addmm bmm baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
@@ -143,11 +147,9 @@ _DTYPES: Final[dict[torch.dtype, str]] = {
     torch.complex128: "complex128",
 }
 
-Classified = tuple[OperationKind, tuple[int, ...]]
-
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """Return the profile's word for a dtype: fp32, bf16, fp8, int8, ..."""
+    """Return the name of a dtype in a profile: fp32, bf16, fp8, int8, ..."""
     known = _DTYPES.get(dtype)
     if known is not None:
         return known
@@ -156,14 +158,14 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def free_of_kernels(func: Any) -> bool:
-    """Return whether an operation launches nothing: a view, a metadata change, or an allocation."""
+    """Return whether an operation launches no kernel: a view, a metadata change, or an allocation."""
     name = str(func.overloadpacket.__name__)
     if name.startswith(("empty", "new_empty", "sym_")) or name in _NO_KERNEL:
         return True
     return bool(func.is_view) or torch.Tag.inplace_view in func.tags
 
 
-_HEAVY_PREFIXES: Final = (
+_COSTLY_PREFIXES: Final = (
     "linalg_",
     "_linalg_",
     "_sparse",
@@ -173,7 +175,7 @@ _HEAVY_PREFIXES: Final = (
     "_quantize",
     "fbgemm",
 )
-_HEAVY_WORDS: Final = (
+_COSTLY_WORDS: Final = (
     "conv", "attention", "_mm", "rnn", "lstm", "gru", "svd", "cholesky", "eig", "_qr", "qr_", "lu_", "solve",
     "matrix_exp", "pdist", "cdist", "householder", "triangular", "geqrf", "ormqr", "inverse", "transformer",
 )  # fmt: skip
@@ -185,19 +187,21 @@ _NO_KERNEL: Final = frozenset({
     "sparse_dim", "dense_dim", "is_contiguous", "storage_offset", "_fw_primal", "_make_dual", "retain_grad",
     "_fused_sdp_choice", "_local_scalar_dense", "item", "is_nonzero",
 })  # fmt: skip
-"""Operations that a device does not see, or sees as a synchronisation and not as work."""
+"""Operations that run on the host alone, or only make the host wait for the device."""
 
 
-def classify(func: Any, args: Sequence[Any], out: Any, *, has_formula: bool) -> Classified:
+def classify(
+    func: Any, args: Sequence[Any], out: Any, *, has_formula: bool
+) -> tuple[OperationKind, tuple[int, ...]]:
     """
     Return the kind of an operation and its shape (`SHAPE_AXES`).
 
     Args:
         func: the `OpOverload`, or a higher-order operator.
         args: as dispatched.
-        out: what it returned.
-        has_formula: whether its FLOPs are known. An operation that is not torch's own, or is heavy, and has
-            no formula is "unknown": its FLOPs are not known to be zero.
+        out: the result.
+        has_formula: whether its FLOPs are known. Without a formula, an operation is "unknown" if it is not torch's
+            own or may need many FLOPs per byte: zero FLOPs would be a wrong count.
     """
     packet = getattr(func, "overloadpacket", func)
     name = str(packet.__name__)
@@ -207,7 +211,7 @@ def classify(func: Any, args: Sequence[Any], out: Any, *, has_formula: bool) -> 
 
 def _kind(func: Any, name: str, *, has_formula: bool) -> OperationKind:
     if getattr(func, "namespace", "") == "trainfare":
-        return "elementwise"  # ours: `strategy_layers.unpack`
+        return "elementwise"  # unpacks 4-bit weights (`trainfare.strategy.four_bit_layer`)
     if getattr(func, "namespace", "") not in ("aten", "prims", "higher_order"):
         return "matmul" if has_formula else "unknown"
     known = _KINDS.get(name)
@@ -227,26 +231,26 @@ def _kind(func: Any, name: str, *, has_formula: bool) -> OperationKind:
         return "elementwise"
     if has_formula:
         return "matmul"
-    if _heavy(func, name):
+    if _is_costly(func, name):
         return "unknown"
     return "elementwise" if name.endswith("_backward") else "other"
 
 
-def _heavy(func: Any, name: str) -> bool:
-    """Return whether an operation of torch's own may do far more work than its bytes tell."""
+def _is_costly(func: Any, name: str) -> bool:
+    """Return whether an operation of torch may do far more arithmetic than its bytes suggest."""
     if getattr(func, "namespace", "") == "higher_order":
         return True
-    return name.startswith(_HEAVY_PREFIXES) or any(word in name for word in _HEAVY_WORDS)
+    return name.startswith(_COSTLY_PREFIXES) or any(word in name for word in _COSTLY_WORDS)
 
 
 def compute_dtype(
     kind: OperationKind, name: str, tensors: Sequence[torch.Tensor], out: Sequence[torch.Tensor]
 ) -> str:
     """
-    Return the type an operation computes in: of its first floating operand; of its result where it is a copy.
+    Return the type an operation computes in: that of its first floating operand, or of the result of a copy.
 
-    Full-precision convolutions, recurrent layers and matrix products are "tf32" where torch's switches let a
-    CUDA device take it.
+    Full-precision convolutions, recurrent layers and matrix products are "tf32" where torch's switches allow it on a
+    CUDA device.
     """
     first = (*out, *tensors) if kind == "copy" or not tensors else (*tensors, *out)
     chosen = next((t.dtype for t in first if t.is_floating_point() or t.is_complex()), None)

@@ -1,4 +1,4 @@
-"""The account of a step: one line per launch goes in, `OperationGroup`s of one optimizer step come out."""
+"""Add up the launches of a step by group, and return the `OperationGroup`s of one optimizer step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from trainfare_core.job_profile import OperationGroup, OperationKind, Phase
 
 __all__ = ["Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
 
+# Limits of one multi-tensor launch, from `aten/src/ATen/native/cuda/MultiTensorApply.cuh`.
 _CHUNK_ELEMENTS: Final = 65_536
 _CHUNKS_PER_LAUNCH: Final = 320
 _TENSORS_PER_LAUNCH: Final = (110, 64, 48, 36, 30)
+"""Tensors in one launch of an operation over 1, 2, 3, 4 and 5 lists."""
 
 
 class Line(NamedTuple):
-    """What tells one group of operations from another."""
+    """The key of a group: operations that agree in all of these are added up."""
 
     kind: OperationKind
     name: str
@@ -51,13 +53,14 @@ class OptimizerCall:
 
     Attributes:
         name: the operation, e.g. 'aten.lerp_'.
-        dtype: of what it updates.
-        sizes: elements of each tensor it updates; one unless it is a multi-tensor operation.
-        lists: tensors it touches per updated tensor.
-        bytes_read: of all of them.
-        bytes_written: of all of them.
-        fresh_bytes: of results that are new tensors.
-        loop: over how many parameters this machine loops where CUDA runs multi-tensor kernels; 0: as CUDA.
+        dtype: of the tensors it updates.
+        sizes: elements of each tensor it updates; one entry unless it is a multi-tensor operation.
+        lists: tensors it reads or writes per updated tensor.
+        bytes_read: by the whole operation.
+        bytes_written: by the whole operation.
+        new_bytes: bytes of results that are new tensors.
+        loop: number of parameters over which this machine loops where CUDA runs multi-tensor kernels; 0 where
+            CUDA loops as well.
         parameter_groups: of the optimizer; each has its own kernels.
     """
 
@@ -67,7 +70,7 @@ class OptimizerCall:
     lists: int
     bytes_read: int
     bytes_written: int
-    fresh_bytes: int
+    new_bytes: int
     loop: int = 0
     parameter_groups: int = 1
 
@@ -76,8 +79,8 @@ def multi_tensor_launches(sizes: Sequence[int], lists: int) -> int:
     """
     Return how many CUDA kernels one multi-tensor operation takes.
 
-    A launch carries at most 320 chunks of 65,536 elements, and at most 110, 64, 48, 36 or 30 tensors for
-    operations over 1 to 5 lists (`aten/src/ATen/native/cuda/MultiTensorApply.cuh`).
+    A launch takes at most 320 chunks of 65,536 elements, and at most 110, 64, 48, 36 or 30 tensors for
+    operations over 1 to 5 lists.
 
     Args:
         sizes: elements of each tensor.
@@ -102,37 +105,37 @@ class Ledger:
         self, line: Line, *, flops: int, read: int, written: int, fixed: int, accumulation: bool = False
     ) -> None:
         """
-        Enter one launch.
+        Add one launch.
 
         Args:
             line: its group.
             flops: its FLOPs.
             read: bytes read.
             written: bytes written.
-            fixed: the part of them that does not shrink with the batch.
-            accumulation: whether it adds a gradient to the one of an earlier micro-batch.
+            fixed: the part of `read + written` that does not shrink with the batch.
+            accumulation: whether it adds a gradient to that of an earlier micro-batch.
         """
-        book = self._accumulations if accumulation else self._tallies
-        book[line].add(1, flops, read, written, fixed)
+        tallies = self._accumulations if accumulation else self._tallies
+        tallies[line].add(1, flops, read, written, fixed)
 
     def add_optimizer(self, call: OptimizerCall) -> None:
-        """Enter one operation of the optimizer's update."""
+        """Add one operation of the optimizer's update."""
         self._optimizer.append(call)
 
     def unknown_names(self) -> list[str]:
-        """Return the operations whose FLOPs are not known."""
+        """Return the names of operations whose FLOPs are unknown, sorted."""
         return sorted({line.name for line in self._tallies if line.kind == "unknown"})
 
     def largest_optimizer_temporary_bytes(self) -> int:
-        """Return the bytes of the largest set of new tensors that one multi-tensor operation makes."""
+        """Return the bytes of new tensors of the multi-tensor operation that allocates most."""
         passes: dict[str, list[OptimizerCall]] = defaultdict(list)
         largest = 0
         for call in self._optimizer:
-            largest = max(largest, call.fresh_bytes)
-            if call.loop and call.fresh_bytes:
+            largest = max(largest, call.new_bytes)
+            if call.loop and call.new_bytes:
                 passes[call.name].append(call)
         for calls in passes.values():
-            largest = max(largest, sum(c.fresh_bytes for c in calls) // _repeats(calls))
+            largest = max(largest, sum(c.new_bytes for c in calls) // _repeats(calls))
         return largest
 
     def groups(
@@ -143,7 +146,7 @@ class Ledger:
 
         Args:
             micro_batches: forward and backward passes in one optimizer step. Where it is above 1, the
-                gradients of all but the first are added to what is there.
+                gradients of all but the first are added to the existing ones.
             accumulated: (dtype, elements, bytes) of every gradient.
         """
         found: list[OperationGroup] = []
@@ -158,17 +161,17 @@ class Ledger:
 
     def _optimizer_groups(self) -> list[OperationGroup]:
         tallies: dict[Line, _Tally] = defaultdict(_Tally)
-        folded: dict[tuple[str, str], list[OptimizerCall]] = defaultdict(list)
+        looped: dict[tuple[str, str], list[OptimizerCall]] = defaultdict(list)
         for call in self._optimizer:
             if call.loop:
-                folded[call.name, call.dtype].append(call)
+                looped[call.name, call.dtype].append(call)
                 continue
             launches = multi_tensor_launches(call.sizes, call.lists) if len(call.sizes) != 1 else 1
             line = Line("optimizer", call.name, "optimizer", call.dtype, (sum(call.sizes),))
             tallies[line].add(
                 launches, 0, call.bytes_read, call.bytes_written, call.bytes_read + call.bytes_written
             )
-        for (name, dtype), calls in folded.items():
+        for (name, dtype), calls in looped.items():
             repeats = _repeats(calls)
             sizes = [size for call in calls for size in call.sizes]
             once = multi_tensor_launches(sizes[: math.ceil(len(sizes) / repeats)], calls[0].lists)

@@ -1,4 +1,4 @@
-"""The live memory of a watched step, from the births and releases of storages, and its highest instants."""
+"""The live memory of a recorded step over time, from allocations and releases of storages, and its peaks."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainfare.trace.storages import StorageBook, storage_bytes
+from trainfare.trace.storages import StorageRegistry, storage_bytes
 from trainfare_core.job_profile import MemoryMoment, Phase
 
 __all__ = ["LiveMemory", "StorageClasses"]
 
 _PHASES: Final[tuple[Phase, ...]] = ("forward", "backward", "optimizer")
 _RATIOS: Final = (0.0, 1 / 16, 1.0, 16.0, 1e6)
-"""Micro-batches, over the traced one, whose highest instant is kept."""
+"""
+Micro-batch sizes, as ratios to the traced one, for which the peak is kept: the batch-independent memory alone (0),
+a range around the traced size (16 either way, a chosen value), and activations alone (1e6). More ratios would keep
+more instants and make profiles longer.
+"""
 _GRADIENT_SHARES: Final = (0.0, 1.0)
-"""Shares of the gradients on one device, likewise: sharded over very many, and whole."""
-_PULSE: Final = 0
+"""Shares of the gradients held by one device for which the peak is kept: sharded over very many, and whole."""
+_TRANSIENT: Final = 0
+"""Key of bytes that belong to no storage; the registry numbers storages from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageClasses:
     """
-    Which storages, by number, are what. Those that are none of it scale with the batch.
+    The storages, by number, that do not simply scale with the batch.
 
     Attributes:
-        elsewhere: parameters, buffers and the batch, which are counted elsewhere.
-        gradients: what was `.grad` of a parameter at some time.
-        fixed: whatever else does not scale with the batch, such as weights cast for mixed precision.
+        elsewhere: parameters, buffers and the batch, whose bytes are other fields of the profile.
+        gradients: storages that were `.grad` of a parameter at some time.
+        fixed: others that do not scale with the batch, such as weights cast for mixed precision.
     """
 
     elsewhere: Collection[int]
@@ -42,13 +47,13 @@ class StorageClasses:
 @dataclass(slots=True)
 class LiveMemory:
     """
-    Follows storages from the operation that makes them to their real release.
+    Follows storages from the operation that allocates them to their release.
 
-    A release is seen by a weak reference to the storage, on real and on fake tensors alike; nothing is kept alive.
-    What runs inside a fused call is not entered: its results are, as soon as another operation touches them.
+    A weak reference to the storage reports its release, for real and fake tensors alike; nothing is kept alive.
+    Operations inside a fused call are not recorded; its results are, when another operation uses them.
     """
 
-    book: StorageBook
+    registry: StorageRegistry
     _events: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     _known: set[int] = field(default_factory=set[int])
     _pins: dict[int, int] = field(default_factory=dict[int, int])
@@ -57,10 +62,10 @@ class LiveMemory:
     _phase: int = 0
 
     def __post_init__(self) -> None:
-        self.book.on_release = self._gone
+        self.registry.on_release = self._on_release
 
     def enter(self, tensors: Iterable[torch.Tensor], phase: Phase) -> None:
-        """Enter the storages of forward and backward that were not seen before."""
+        """Record the storages of an operation of forward or backward that are new."""
         self._phase = _PHASES.index(phase)
         for tensor in tensors:
             self._enter_one(tensor)
@@ -69,26 +74,26 @@ class LiveMemory:
         self, operands: Iterable[torch.Tensor], results: Iterable[torch.Tensor], *, state: bool
     ) -> None:
         """
-        Enter what an operation of the optimizer makes.
+        Record the storages that an operation of the optimizer allocates.
 
         Args:
-            operands: what it reads, which is there already.
+            operands: tensors that it reads, which exist already.
             results: of the operation.
-            state: whether they stay for the next step, and are counted elsewhere.
+            state: whether the results are optimizer state, which the profile counts in another field.
         """
         self._phase = _PHASES.index("optimizer")
-        had = self.book.keys(operands)
-        self._events.append((_PULSE, 0, self._phase))
+        existing = self.registry.keys(operands)
+        self._events.append((_TRANSIENT, 0, self._phase))
         for tensor in results:
-            key = self.book.key(tensor)
-            if key in had or state:
+            key = self.registry.key(tensor)
+            if key in existing or state:
                 self._known.add(key)
             elif key not in self._known:
                 self._updates.add(key)
                 self._enter_one(tensor)
 
     def _enter_one(self, tensor: torch.Tensor) -> None:
-        key = self.book.key(tensor)
+        key = self.registry.key(tensor)
         if key in self._known:
             return
         self._known.add(key)
@@ -97,22 +102,22 @@ class LiveMemory:
         self._events.append((key, storage_bytes(tensor), self._phase))
 
     def enter_extra(self, key: int, size: int) -> None:
-        """Enter bytes that a fused kernel keeps; they stay until `unpin`."""
+        """Record bytes that a fused kernel keeps; they stay until `unpin`."""
         self._events.append((key, size, self._phase))
         self._pins[key] = 1
         self._released.add(key)
 
-    def pulse(self, size: int) -> None:
-        """Say that so many bytes, which scale with the batch, are there for an instant."""
-        self._events += [(_PULSE, size, self._phase), (_PULSE, -size, self._phase)]
+    def enter_transient(self, size: int) -> None:
+        """Record bytes that scale with the batch and are allocated and released at once."""
+        self._events += [(_TRANSIENT, size, self._phase), (_TRANSIENT, -size, self._phase)]
 
     def pin(self, keys: Iterable[int]) -> None:
-        """Keep storages that CUDA's kernel would keep, whatever this machine's does, until `unpin`."""
+        """Count storages as live until `unpin`, because the CUDA kernel keeps them even if this machine's does not."""
         for key in keys:
             self._pins[key] = self._pins.get(key, 0) + 1
 
     def unpin(self, keys: Iterable[int]) -> None:
-        """Let storages go that `pin` or `enter_extra` kept."""
+        """End what `pin` or `enter_extra` began."""
         for key in keys:
             pins = self._pins.get(key, 0)
             if pins > 1:
@@ -122,8 +127,8 @@ class LiveMemory:
                 if key in self._released:
                     self._release(key)
 
-    def _gone(self, key: int) -> None:
-        # Runs wherever the last reference goes, on any thread: it only notes the number.
+    def _on_release(self, key: int) -> None:
+        # Runs on the thread that drops the last reference, whichever that is: it must only append the number.
         if key not in self._known:
             return
         if key in self._pins:
@@ -136,16 +141,16 @@ class LiveMemory:
         self._events.append((key, -1, self._phase))
 
     def close(self) -> None:
-        """Follow nothing any more."""
-        self.book.on_release = None
+        """Stop following releases."""
+        self.registry.on_release = None
 
     def moments(self, classes: StorageClasses, optimizer_bytes: int) -> tuple[MemoryMoment, ...]:
         """
-        Return the instants that can be the peak, for some micro-batch and some sharding of the gradients.
+        Return the instants that can be the peak for some micro-batch size and some sharding of the gradients.
 
         Args:
-            classes: what the storages turned out to be.
-            optimizer_bytes: what the update allocates on CUDA, where that is more than here.
+            classes: which storages scale with the batch, and which are gradients.
+            optimizer_bytes: bytes that the update allocates on CUDA; used where that is more than on this machine.
         """
         curve, phases = self._curve(classes)
         if not len(phases):
@@ -167,10 +172,15 @@ class LiveMemory:
                         optimizer_bytes=update,
                     )  # fmt: skip
                     found[moment] = None
-        return _undominated(tuple(found))
+        return _pareto_front(tuple(found))
 
     def _curve(self, classes: StorageClasses) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return bytes alive after each event, (events, 4): scaling, fixed, gradients, the update's; and its phase."""
+        """
+        Return the live bytes after each event and the event's phase.
+
+        The bytes have shape (events, 4); the columns scale with the batch, are fixed, are gradients, and belong to
+        the optimizer's update.
+        """
         columns = dict.fromkeys(classes.fixed, 1)
         columns |= dict.fromkeys(classes.gradients, 2)
         columns |= dict.fromkeys(self._updates, 3)
@@ -181,7 +191,7 @@ class LiveMemory:
             column = columns.get(key, 0)
             if column < 0:
                 continue
-            if key == _PULSE:
+            if key == _TRANSIENT:
                 change[row, 0] = size
             elif size >= 0:
                 sizes[key] = size
@@ -191,8 +201,8 @@ class LiveMemory:
         return np.cumsum(change, axis=0), np.array([phase for _, _, phase in self._events], dtype=np.int64)
 
 
-def _undominated(moments: tuple[MemoryMoment, ...]) -> tuple[MemoryMoment, ...]:
-    """Return the moments that no other of their phase holds more than, in every respect."""
+def _pareto_front(moments: tuple[MemoryMoment, ...]) -> tuple[MemoryMoment, ...]:
+    """Return the moments that no other moment of the same phase exceeds in all four sizes."""
 
     def under(one: MemoryMoment, other: MemoryMoment) -> bool:
         return (

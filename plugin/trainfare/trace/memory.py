@@ -1,4 +1,4 @@
-"""Which memory of a watched step lives how long: parameters, inputs, activations, temporaries."""
+"""Classify the storages of a recorded step: parameters, inputs, saved activations, temporaries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from trainfare.trace import torch_private
 from trainfare.trace.live_memory import LiveMemory, StorageClasses
-from trainfare.trace.storages import StorageBook, Traffic, storage_bytes
+from trainfare.trace.storages import StorageRegistry, Traffic, storage_bytes
 from trainfare_core.job_profile import MemoryMoment
 
 __all__ = ["GradientEdges", "MemoryWatch"]
@@ -24,16 +24,17 @@ _SHAPE_ONLY_NODES: Final = (
 """Autograd nodes that change a gradient's shape or type and nothing else."""
 
 _SCALAR_BYTES: Final = 8
+"""Storages up to the size of one fp64 or int64 number are losses and counters, and not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradientEdges:
     """
-    The gradients an autograd node makes.
+    The shapes of the gradients that an autograd node produces.
 
     Attributes:
-        fixed: shapes of those that go to a parameter, without order and ones.
-        other: shapes of the rest.
+        fixed: shapes of gradients of parameters, sorted and without ones.
+        other: shapes of all other gradients.
         accumulates: whether the node adds a gradient into `.grad`.
     """
 
@@ -47,13 +48,13 @@ class MemoryWatch:
     """
     Follows storages through one step.
 
-    A storage is "fixed" where its size does not depend on the batch: parameters, buffers, gradients of
-    parameters, and whatever is made of such alone (a weight cast to bf16, a low-rank update multiplied out).
+    A storage is "fixed" if its size does not depend on the batch: parameters, buffers, gradients of parameters,
+    and results computed from fixed storages alone (a weight cast to bf16, a low-rank update multiplied out).
     """
 
     parameters: Sequence[torch.Tensor]
     buffers: Sequence[torch.Tensor]
-    book: StorageBook = field(default_factory=StorageBook)
+    registry: StorageRegistry = field(default_factory=StorageRegistry)
     saved: dict[int, int] = field(default_factory=dict[int, int])
     inputs: dict[int, int] = field(default_factory=dict[int, int])
     fixed: set[int] = field(default_factory=set[int])
@@ -67,48 +68,48 @@ class MemoryWatch:
     _parameter_keys: set[int] = field(default_factory=set[int])
     _edges: dict[tuple[int, str], GradientEdges] = field(default_factory=dict[tuple[int, str], GradientEdges])
     _extras: int = 0
-    _gradients_ever: set[int] = field(default_factory=set[int])
+    _all_gradients: set[int] = field(default_factory=set[int])
     live: LiveMemory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.live = LiveMemory(self.book)
+        self.live = LiveMemory(self.registry)
 
     def begin(self) -> None:
-        """Learn which storages are parameters, buffers and gradients; those of an earlier step are still there."""
-        self._parameter_keys = self._plain_keys(self.parameters)
-        self._constant = self._parameter_keys | self._plain_keys(self.buffers)
+        """Find the storages of parameters, buffers and gradients; those of the previous step may still exist."""
+        self._parameter_keys = self._inner_keys(self.parameters)
+        self._constant = self._parameter_keys | self._inner_keys(self.buffers)
         self.fixed = set(self._constant)
-        self.learn_gradients()
-        self.live.enter(self._plain(p.grad for p in self.parameters if p.grad is not None), "forward")
+        self.update_gradients()
+        self.live.enter(self._inner_tensors(p.grad for p in self.parameters if p.grad is not None), "forward")
 
-    def learn_gradients(self) -> None:
-        """Look again at what hangs on the parameters as `.grad`."""
-        self.gradients = self._plain_keys(p.grad for p in self.parameters if p.grad is not None)
+    def update_gradients(self) -> None:
+        """Read again which storages are `.grad` of a parameter."""
+        self.gradients = self._inner_keys(p.grad for p in self.parameters if p.grad is not None)
         self.fixed |= self.gradients
-        self._gradients_ever |= self.gradients
+        self._all_gradients |= self.gradients
 
-    def _plain_keys(self, tensors: Iterable[torch.Tensor]) -> set[int]:
-        return self.book.keys(self._plain(tensors))
+    def _inner_keys(self, tensors: Iterable[torch.Tensor]) -> set[int]:
+        return self.registry.keys(self._inner_tensors(tensors))
 
     @staticmethod
-    def _plain(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    def _inner_tensors(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         return [plain for tensor in tensors for plain in torch_private.inner_tensors(tensor)]
 
-    # ---- how long
+    # ---- lifetimes
 
-    def allocated(self, results: Iterable[torch.Tensor], operands: Sequence[torch.Tensor]) -> None:
-        """Enter results of an operation without a kernel; a view is memory of its operand."""
-        self._learn_parameters(operands)
+    def enter_allocation(self, results: Iterable[torch.Tensor], operands: Sequence[torch.Tensor]) -> None:
+        """Record the results of an operation without a kernel; a view shares the memory of its operand."""
+        self._add_parameters(operands)
         if not torch_private.in_backward():
-            self._made |= self.book.keys(results) - self.book.keys(operands)
+            self._made |= self.registry.keys(results) - self.registry.keys(operands)
 
-    def kept(self, tensor: torch.Tensor) -> None:
-        """Enter a tensor that autograd keeps for backward."""
-        if self._here(tensor) and not torch_private.in_backward():
-            self.saved.setdefault(self.book.key(tensor), storage_bytes(tensor))
+    def save(self, tensor: torch.Tensor) -> None:
+        """Record a tensor that autograd keeps for backward."""
+        if self._on_module_device(tensor) and not torch_private.in_backward():
+            self.saved.setdefault(self.registry.key(tensor), storage_bytes(tensor))
 
-    def kept_extra(self, size: int) -> int:
-        """Enter bytes that a fused kernel keeps beside its operands and results, and return their number."""
+    def save_extra(self, size: int) -> int:
+        """Record bytes that a fused kernel keeps besides operands and results; return their storage number."""
         self._extras -= 1
         if torch_private.in_backward():
             self._enter_recomputed(self._extras, size)
@@ -117,36 +118,36 @@ class MemoryWatch:
         self.live.enter_extra(self._extras, size)
         return self._extras
 
-    def ran_forward(self, operands: Sequence[torch.Tensor], moved: Traffic) -> None:
-        """Enter an operation of the forward pass: what it reads and nobody made is input."""
-        self._learn_parameters(operands)
+    def enter_forward(self, operands: Sequence[torch.Tensor], moved: Traffic) -> None:
+        """Record an operation of the forward pass; a storage that it reads and no operation made is input."""
+        self._add_parameters(operands)
         for tensor in operands:
-            key, size = self.book.key(tensor), storage_bytes(tensor)
+            key, size = self.registry.key(tensor), storage_bytes(tensor)
             unseen = key not in self._made and key not in self.fixed
-            if unseen and size > _SCALAR_BYTES and self._here(tensor):
+            if unseen and size > _SCALAR_BYTES and self._on_module_device(tensor):
                 self.inputs.setdefault(key, size)
-        # Scalars are left out: losses, and the one that backward starts from.
+        # Scalars are left out: losses, and the gradient that backward starts from.
         self._made |= {key for key, size in moved.written if size > _SCALAR_BYTES}
         self._temporary(moved)
 
-    def _learn_parameters(self, operands: Iterable[torch.Tensor]) -> None:
-        """Learn parameters that came later: FSDP2 puts whole ones in place for a forward."""
+    def _add_parameters(self, operands: Iterable[torch.Tensor]) -> None:
+        """Add parameters that appear during the step: FSDP2 replaces shards by whole parameters for a forward."""
         for tensor in operands:
             if isinstance(tensor, torch.nn.Parameter):
-                key = self.book.key(tensor)
+                key = self.registry.key(tensor)
                 if key not in self.fixed:
                     self.fixed.add(key)
                     self._constant.add(key)
 
-    def ran_backward(self, operands: Sequence[torch.Tensor], moved: Traffic, *, recomputed: bool) -> None:
+    def enter_backward(self, operands: Sequence[torch.Tensor], moved: Traffic, *, recomputed: bool) -> None:
         """
-        Enter an operation of the backward pass.
+        Record an operation of the backward pass.
 
-        What it reads and forward made was kept, whoever kept it: autograd, a custom function, a checkpoint.
+        A storage that it reads and forward made was kept for backward, by autograd, a custom function or a checkpoint.
         """
         for tensor in operands:
-            key = self.book.key(tensor)
-            if key in self._made and key not in self.saved and self._here(tensor):
+            key = self.registry.key(tensor)
+            if key in self._made and key not in self.saved and self._on_module_device(tensor):
                 self.saved[key] = storage_bytes(tensor)
         if recomputed:
             if not self._recomputing:
@@ -161,7 +162,7 @@ class MemoryWatch:
         self._temporary(moved)
 
     def read_in_backward(self, keys: Iterable[int]) -> None:
-        """Say that backward needs these storages: where a checkpoint remade them they live side by side."""
+        """Record that backward reads these storages; those that one checkpoint recomputed are live together."""
         for key in keys:
             entry = self._recomputed.pop(key, None)
             if entry is not None:
@@ -177,14 +178,14 @@ class MemoryWatch:
 
     def saved_bytes(self) -> int:
         """Return the bytes kept for backward, without parameters, buffers and the batch."""
-        return sum(size for key, size in self.saved.items() if not self._elsewhere(key))
+        return sum(size for key, size in self.saved.items() if not self._counted_elsewhere(key))
 
     def input_bytes(self) -> int:
-        """Return the bytes that forward read and neither made nor found in the module."""
+        """Return the bytes that forward read and that neither forward made nor the module holds."""
         return sum(size for key, size in self.inputs.items() if key not in self._constant)
 
     def largest_temporary_bytes(self) -> int:
-        """Return the most that one operation, or one checkpoint made again, holds beside all of that."""
+        """Return the largest bytes of one operation, or one recomputed checkpoint, beyond saved and input bytes."""
         single = (
             sum(size for key, size in items if key not in self.saved and key not in self.inputs)
             for items in self._temporaries
@@ -196,36 +197,37 @@ class MemoryWatch:
         Return the instants that can be the peak of the step.
 
         Args:
-            optimizer_bytes: what the update allocates beside everything that is there.
+            optimizer_bytes: bytes that the update allocates in addition.
         """
-        self.learn_gradients()
+        self.update_gradients()
         elsewhere = self._constant | self.inputs.keys()
-        return self.live.moments(StorageClasses(elsewhere, self._gradients_ever, self.fixed), optimizer_bytes)
+        return self.live.moments(StorageClasses(elsewhere, self._all_gradients, self.fixed), optimizer_bytes)
 
-    def _here(self, tensor: torch.Tensor) -> bool:
-        """Return whether a tensor is on the module's device, and not where somebody offloaded it to."""
+    def _on_module_device(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is on the module's device; one offloaded to the host is not."""
         return not self.parameters or tensor.device.type == self.parameters[0].device.type
 
-    def _elsewhere(self, key: int) -> bool:
+    def _counted_elsewhere(self, key: int) -> bool:
         return key in self.inputs or key in self._constant
 
-    # ---- what does not shrink with the batch
+    # ---- bytes that do not shrink with the batch
 
     def fixed_bytes(self, moved: Traffic, *, looks_up: bool) -> int:
         """
-        Return the bytes of an operation that do not shrink with the batch; a look-up reads rows, not the
-        table.
+        Return the bytes of an operation that do not shrink with the batch.
+
+        A look-up reads rows of its first operand and not the table, so that operand is left out.
         """
         read = moved.read[1:] if looks_up else moved.read
         return sum(size for key, size in (*read, *moved.written) if key in self.fixed)
 
-    def spread_fixed(
+    def mark_fixed_results(
         self, node: Any | None, operands: Sequence[torch.Tensor], results: Sequence[torch.Tensor]
     ) -> None:
-        """Mark results that are fixed: made of fixed storages alone, or gradients of parameters."""
-        sized = [self.book.key(tensor) for tensor in operands if tensor.numel() > 1]
+        """Mark results that are fixed: computed from fixed storages alone, or gradients of parameters."""
+        sized = [self.registry.key(tensor) for tensor in operands if tensor.numel() > 1]
         if sized and all(key in self.fixed for key in sized):
-            self.fixed |= self.book.keys(results)
+            self.fixed |= self.registry.keys(results)
             return
         if node is None:
             return
@@ -233,13 +235,12 @@ class MemoryWatch:
         from_fixed = any(key in self.fixed for key in sized)
         for tensor in results:
             shape = _unordered(tensor.shape)
-            # The input's gradient is made with the weight, the weight's without: that tells equal shapes
-            # apart.
+            # With equal shapes: the input's gradient is computed from the weight, the weight's is not.
             if shape in edges.fixed and (shape not in edges.other or not from_fixed):
-                self.fixed.add(self.book.key(tensor))
+                self.fixed.add(self.registry.key(tensor))
 
     def edges(self, node: Any) -> GradientEdges:
-        """Return which gradients an autograd node makes."""
+        """Return which gradients an autograd node produces."""
         key = torch_private.node_key(node)
         known = self._edges.get(key)
         if known is not None and not known.accumulates:
@@ -258,7 +259,7 @@ class MemoryWatch:
         while True:
             variable = getattr(node, "variable", None)
             if isinstance(variable, torch.Tensor):
-                return self.book.key(variable) in self._parameter_keys
+                return self.registry.key(variable) in self._parameter_keys
             following = [n for n, _ in node.next_functions if n is not None]
             if len(following) != 1 or not str(node.name()).startswith(_SHAPE_ONLY_NODES):
                 return False
@@ -266,5 +267,5 @@ class MemoryWatch:
 
 
 def _unordered(shape: Iterable[int]) -> tuple[int, ...]:
-    """Return a shape without order and ones: weight gradients come transposed, biases as a row."""
+    """Return a shape sorted and without ones: weight gradients come transposed, bias gradients as a row."""
     return tuple(sorted(int(size) for size in shape if size != 1))

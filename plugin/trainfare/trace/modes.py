@@ -1,4 +1,4 @@
-"""The two torch modes of a trace, and how to leave them from wherever they are on the stack."""
+"""The two torch modes of a trace, and a way to leave them at any depth of the mode stack."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ __all__ = ["CallMode", "OperationMode", "leave"]
 _CHECKS: Final = frozenset({
     "has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"
 })  # fmt: skip
+"""Functions by which torch's Python code asks whether a mode is on."""
 
 
 class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
-    Runs every dispatched operation as it is, then shows it to `saw(func, args, kwargs, out)`.
+    Runs every dispatched operation unchanged, then calls `on_operation(func, args, kwargs, out)`.
 
-    A tensor that wraps others (DTensor, a nested tensor) is left to itself: torch dispatches again with the
-    local tensors inside it, so that sharded work is seen once per device and not at its global size.
+    Operations on a tensor that wraps others (DTensor, a nested tensor) are not reported: torch dispatches again
+    with the local tensors inside, so sharded work is recorded at its size on one device and not at its global size.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, saw: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
+    def __init__(self, on_operation: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> None:
         cast("Any", super()).__init__()
-        torch_private.show_higher_order_operators(OperationMode, _run_operator)
-        self._saw = saw
+        torch_private.enable_higher_order_operators(OperationMode, _run_operator)
+        self._on_operation = on_operation
         self.running = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -41,13 +42,13 @@ class OperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.run(func, args, kwargs or {})
 
     def run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Run an operation, then show it."""
+        """Run an operation, then report it."""
         outer, self.running = self.running, True
         try:
             out = func(*args, **kwargs)
         finally:
             self.running = outer
-        self._saw(func, args, kwargs, out)
+        self._on_operation(func, args, kwargs, out)
         return out
 
 
@@ -57,11 +58,11 @@ def _run_operator(operator: Any, mode: OperationMode, *args: Any, **kwargs: Any)
 
 class CallMode(TorchFunctionMode):
     """
-    Hands every call of a torch function that is not Python code to `call(func, args, kwargs)`, which runs it.
+    Passes every call of a torch function that is not Python code to `call(func, args, kwargs)`, which runs it.
 
-    Python functions of torch pass a mode the whole call and nothing of what they do inside. Here a copy of
-    the function without that check runs the same code, and the calls inside it are handed over one by one.
-    What an operation calls to do its work is its own affair, and is not handed over.
+    A Python function of torch passes a mode the whole call and none of the calls inside it. This mode runs a copy
+    of the function without that check, so that the calls inside it are passed on one by one. Calls that a
+    dispatched operation makes itself are not passed on.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class CallMode(TorchFunctionMode):
             self._running.pop()
 
     def _body(self, func: FunctionType) -> FunctionType | None:
-        # A method that calls its C namesake (Tensor.split) comes back under its own name, forever; so does
-        # torch._assert, which asks for modes in a way that its copy cannot leave out.
+        # A method that calls the C function of the same name (Tensor.split) would come back here without end, and
+        # so would torch._assert, whose check for modes is not among `_CHECKS`.
         if self._running and self._running[-1] is func and func.__module__ in ("torch._tensor", "torch"):
             return None
         if func not in self._bodies:
@@ -99,7 +100,7 @@ class CallMode(TorchFunctionMode):
 
 
 def _without_checks(func: FunctionType) -> FunctionType | None:
-    """Return a copy of a function that does not look for modes; None where it does not look anyway."""
+    """Return a copy of a function without its checks for modes; None where it has none."""
     if not _CHECKS & set(func.__code__.co_names):
         return None
     scope = {**func.__globals__, **dict.fromkeys(_CHECKS, _never)}
@@ -113,17 +114,17 @@ def _never(*_: object) -> bool:
 
 
 def _overrides(kinds: Sequence[Any]) -> bool:
-    """Return whether a tensor class has a torch-function of its own, which must see the whole call."""
+    """Return whether a tensor class defines `__torch_function__`, which must get the whole call."""
     default = cast("Any", torch.Tensor).__torch_function__.__func__
     return any(getattr(kind.__torch_function__, "__func__", None) is not default for kind in kinds)
 
 
 def leave(mode: OperationMode | CallMode) -> None:
     """
-    Leave a mode wherever on this thread's stack it is; where it is not on it, do nothing.
+    Leave a mode at any depth of this thread's stack; do nothing where it is not on the stack.
 
-    Modes above it are left and entered again, by torch's own methods: each remembers what was on before it, and
-    would bring this one's traces back when it goes.
+    Modes above it are left and entered again with torch's own methods: each remembers the mode below it and would
+    restore this one on its own exit.
     """
     stack = torch_private.dispatch_modes if isinstance(mode, OperationMode) else torch_private.function_modes
     base = cast("Any", TorchDispatchMode if isinstance(mode, OperationMode) else TorchFunctionMode)

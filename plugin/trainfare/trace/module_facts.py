@@ -1,4 +1,4 @@
-"""Sizes that are read off the module and the optimizers, not off the operations."""
+"""Sizes read from the module and its optimizers after a step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.optim.optimizer import Optimizer
 
 from trainfare.trace.kinds import dtype_name
 from trainfare.trace.recorder import Recorder
-from trainfare.trace.storages import StorageBook, tensor_bytes, tensors_in
+from trainfare.trace.storages import StorageRegistry, tensor_bytes, tensors_in
 from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup
 
 __all__ = [
     "accumulated_gradients",
-    "folded_parameters",
     "implementation",
+    "looped_parameters",
     "memory_facts",
     "optimizer_facts",
     "parameter_groups",
@@ -82,8 +82,8 @@ def implementation(optimizer: Optimizer) -> Implementation:
     """
     Return how CUDA runs an optimizer's update.
 
-    Where neither `fused` nor `foreach` is chosen, torch takes multi-tensor kernels on CUDA, whatever it does
-    here.
+    Where neither `fused` nor `foreach` is chosen, torch takes multi-tensor kernels on CUDA, even if it loops on
+    this machine.
     """
     kinds: set[Implementation] = set()
     groups: list[dict[str, Any]] = optimizer.param_groups
@@ -97,8 +97,8 @@ def implementation(optimizer: Optimizer) -> Implementation:
     return _one_of(kinds)
 
 
-def folded_parameters(optimizer: Optimizer) -> int:
-    """Return how many parameters are looped over here and updated together on CUDA; 0: CUDA loops too."""
+def looped_parameters(optimizer: Optimizer) -> int:
+    """Return over how many parameters this machine loops where CUDA updates them together; 0 where CUDA loops too."""
     if implementation(optimizer) != "foreach":
         return 0
     groups: list[dict[str, Any]] = optimizer.param_groups
@@ -114,11 +114,11 @@ def _one_of(kinds: set[Implementation]) -> Implementation:
 
 
 def _distinct(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """Return tensors without those that are the same memory under another name."""
-    book, seen, found = StorageBook(), set[tuple[Any, ...]](), list[torch.Tensor]()
+    """Return the tensors without those that share memory, offset and shape with an earlier one."""
+    registry, seen, found = StorageRegistry(), set[tuple[Any, ...]](), list[torch.Tensor]()
     for tensor in tensors:
         strided = tensor.layout is torch.strided
-        place = (book.key(tensor), tensor.storage_offset() if strided else 0, tuple(tensor.shape))
+        place = (registry.key(tensor), tensor.storage_offset() if strided else 0, tuple(tensor.shape))
         if place not in seen:
             seen.add(place)
             found.append(tensor)

@@ -1,4 +1,4 @@
-"""Turns what torch dispatches into ledger lines: kind, FLOPs, bytes, and phase of the step."""
+"""Turn each operation that torch dispatches into a ledger line: kind, FLOPs, bytes, and phase of the step."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from trainfare_core.job_profile import Phase
 
 __all__ = ["Recorder"]
 
-_KEPT_KINDS_IN_OPTIMIZER: Final = frozenset({
+_MATRIX_KINDS_OR_UNKNOWN: Final = frozenset({
     "matmul", "grouped_matmul", "convolution", "attention", "recurrent", "unknown"
 })  # fmt: skip
-_STATE_BIRTHS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
+_STATE_CREATORS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
 
 
 class _Call(NamedTuple):
-    """One dispatched operation and what came of it."""
+    """One dispatched operation with its result."""
 
     name: str
     func: Any
@@ -58,45 +58,47 @@ class _Call(NamedTuple):
 @dataclass(slots=True)
 class Recorder:
     """
-    The account of one watched step.
+    The operations and memory of one recorded step.
 
     Attributes:
         memory: follows storages.
-        ledger: where operations are added up.
-        notes: what could not be seen, in sentences.
-        optimizing: whether the optimizer's update runs.
-        folded_parameters: over how many parameters this machine loops where CUDA would run multi-tensor
+        ledger: adds up operations.
+        notes: what could not be recorded, in sentences.
+        optimizing: whether the optimizer's update is running.
+        looped_parameters: number of parameters over which this machine loops where CUDA would run multi-tensor
             kernels; 0 where CUDA loops as well.
         parameter_groups: of the optimizer; each has its own kernels.
-        user_call: whether the user's own code called torch while autograd was running.
-        region: the fused call that runs.
+        user_call: whether Python code of the user called torch while autograd was running.
+        region: the fused call that is running, if any.
     """
 
     memory: MemoryWatch
     ledger: Ledger = field(default_factory=Ledger)
     notes: list[str] = field(default_factory=list[str])
     optimizing: bool = False
-    folded_parameters: int = 0
+    looped_parameters: int = 0
     parameter_groups: int = 1
     user_call: bool = False
     region: Region | None = None
     _regions: dict[tuple[int, str], Region] = field(default_factory=dict[tuple[int, str], Region])
-    _remade: dict[tuple[str, tuple[int, ...]], list[list[int]]] = field(
+    _recomputed_calls: dict[tuple[str, tuple[int, ...]], list[list[int]]] = field(
         default_factory=dict[tuple[str, tuple[int, ...]], list[list[int]]]
     )
     _was_in_backward: bool = False
 
-    def saw(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
-        """Enter one dispatched operation: an `OpOverload` or a higher-order operator."""
+    def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+        """Record one dispatched operation: an `OpOverload` or a higher-order operator."""
         packet = getattr(func, "overloadpacket", None)
         if packet is not None:
             if func.namespace in SKIPPED_NAMESPACES:
                 return
             if free_of_kernels(func):
-                self.memory.allocated(tensors_in(out), tensors_in(args))
+                self.memory.enter_allocation(tensors_in(out), tensors_in(args))
                 return
         name = str(getattr(packet if packet is not None else func, "__name__", func))
-        call = _Call(name, func, args, kwargs, out, traffic(name, func, args, kwargs, out, self.memory.book))
+        call = _Call(
+            name, func, args, kwargs, out, traffic(name, func, args, kwargs, out, self.memory.registry)
+        )
         if not (call.moved.written or call.moved.read) or _only_a_view(func, call.moved):
             return
         backward = self._follow_backward()
@@ -112,20 +114,20 @@ class Recorder:
     def _enter_memory(self, call: _Call, phase: Phase) -> None:
         operands, results = call.operands, tensors_in(call.out)
         if self.optimizing:
-            self.memory.live.enter_update(operands, results, state=call.name in _STATE_BIRTHS)
+            self.memory.live.enter_update(operands, results, state=call.name in _STATE_CREATORS)
         else:
-            handles_gradients = phase == "optimizer"  # outside of an update: zeroing, clipping by hand
+            handles_gradients = phase == "optimizer"  # outside an update: zeroing gradients, clipping by hand
             self.memory.live.enter((*operands, *results), "backward" if handles_gradients else phase)
 
     def _follow_backward(self) -> bool:
         backward = torch_private.in_backward()
         if self._was_in_backward and not backward:
-            self.memory.learn_gradients()
+            self.memory.update_gradients()
         self._was_in_backward = backward
         return backward
 
     def _phase(self, moved: Traffic, *, backward: bool) -> tuple[Phase, bool]:
-        """Return the phase, and whether it is a forward operation that a checkpoint runs again."""
+        """Return the phase, and whether activation checkpointing is running a forward operation again."""
         if self.optimizing:
             return "optimizer", False
         if backward:
@@ -140,10 +142,10 @@ class Recorder:
     def _model_operation(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
         node = torch_private.current_node() if phase == "backward" else None
         if phase == "forward":
-            self.memory.ran_forward(call.operands, call.moved)
+            self.memory.enter_forward(call.operands, call.moved)
         else:
-            self.memory.ran_backward(call.operands, call.moved, recomputed=recomputed)
-        self.memory.spread_fixed(node, call.operands, tensors_in(call.out))
+            self.memory.enter_backward(call.operands, call.moved, recomputed=recomputed)
+        self.memory.mark_fixed_results(node, call.operands, tensors_in(call.out))
         if call.name == "convolution_backward":
             self._convolution_backward(call, phase, recomputed=recomputed)
             return
@@ -163,7 +165,7 @@ class Recorder:
         )
 
     def _convolution_backward(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
-        """Enter input gradient and weight gradient apart: a frozen input or weight has none."""
+        """Record input gradient and weight gradient separately: a frozen input or weight has none."""
         args = call.args
         grad, source, weight, stride, transposed, groups, mask = (args[i] for i in (0, 1, 2, 4, 7, 9, 10))
         axes = convolution_shape(
@@ -171,15 +173,15 @@ class Recorder:
         )
         flops = convolution_flops(source.shape if transposed else grad.shape, weight.shape)
         dtype = compute_dtype("convolution", call.name, [grad], [])
-        book = self.memory.book
+        registry = self.memory.registry
         for which, wanted, other, made in (
             ("input", mask[0], weight, call.out[:1]),
             ("weight", mask[1], source, call.out[1:]),
         ):
             if not wanted:
                 continue
-            read = tuple((book.key(t), tensor_bytes(t)) for t in (grad, other))
-            moved = Traffic(read, tuple((book.key(t), tensor_bytes(t)) for t in made if t is not None))
+            read = tuple((registry.key(t), tensor_bytes(t)) for t in (grad, other))
+            moved = Traffic(read, tuple((registry.key(t), tensor_bytes(t)) for t in made if t is not None))
             self.ledger.add(
                 Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
                 flops=flops,
@@ -191,7 +193,7 @@ class Recorder:
     # ---- fused regions
 
     def _in_region(self, call: _Call, *, backward: bool) -> bool:
-        """Return whether the operation is part of a fused call, and make sure its line is entered."""
+        """Return whether the operation is part of a fused call; record the call's backward on its first operation."""
         if self.region is not None:
             self.region.launched = True
             return True
@@ -203,22 +205,22 @@ class Recorder:
             return False
         task = torch_private.graph_task()
         foreign = any(key not in region.backward_storages for key, _ in call.moved.read)
-        if call.name == "add" and region.seen_in == task and foreign:
-            # Autograd adds up gradients from several users under the name of the node that ran last.
+        if call.name == "add" and region.entered_in_task == task and foreign:
+            # Autograd sums the gradients of a tensor with several uses under the node that ran last.
             return False
         region.backward_storages |= {key for key, _ in call.moved.written}
-        if region.seen_in != task:
-            region.seen_in = task
-            region.backward_storages |= {key for key, _ in call.moved.read}  # the gradient that comes in
+        if region.entered_in_task != task:
+            region.entered_in_task = task
+            region.backward_storages |= {key for key, _ in call.moved.read}  # the incoming gradient
             self._enter_region_backward(region)
         return True
 
     def _enter_region_backward(self, region: Region) -> None:
-        remade = self._remade.get((region.name, region.shape))
+        recomputed_calls = self._recomputed_calls.get((region.name, region.shape))
         held = region.held
-        if remade and not region.autograd_keeps:
-            # A checkpoint gives the nodes of the first forward what the second one made.
-            held = remade.pop()
+        if recomputed_calls and not region.autograd_keeps:
+            # Checkpointing hands the recomputed tensors to the autograd nodes of the first forward.
+            held = recomputed_calls.pop()
             self.memory.read_in_backward(held)
         self.memory.read_in_backward(region.held)
         self.ledger.add(
@@ -228,28 +230,28 @@ class Recorder:
             written=region.backward_written,
             fixed=region.backward_fixed,
         )
-        self.memory.live.pulse(region.backward_made)
+        self.memory.live.enter_transient(region.backward_made)
         self.memory.live.unpin(held)
 
     def close_region(self, region: Region, out: Any) -> None:
-        """Enter a fused call that has returned, and learn which autograd nodes are its backward."""
+        """Record a fused call that has returned, and store which autograd nodes are its backward."""
         if not region.launched:
             return
         backward = self._follow_backward()
         recomputed = backward and torch.is_grad_enabled()
         phase: Phase = "optimizer" if self.optimizing else "backward" if backward else "forward"
         results = tensors_in(out)
-        book = self.memory.book
+        registry = self.memory.registry
         moved = Traffic(
-            tuple((book.key(t), tensor_bytes(t)) for t in region.operands),
-            tuple((book.key(t), tensor_bytes(t)) for t in results),
+            tuple((registry.key(t), tensor_bytes(t)) for t in region.operands),
+            tuple((registry.key(t), tensor_bytes(t)) for t in results),
         )
         extra = region.extra_kept_bytes if region.wanted else 0
         self.memory.live.enter((*region.operands, *results), phase)
         if phase == "forward":
-            self.memory.ran_forward(region.operands, moved)
+            self.memory.enter_forward(region.operands, moved)
         elif phase == "backward":
-            self.memory.ran_backward(region.operands, moved, recomputed=recomputed)
+            self.memory.enter_backward(region.operands, moved, recomputed=recomputed)
         self.ledger.add(
             Line(region.kind, region.name, phase, region.dtype, region.shape, recomputed),
             flops=region.flops,
@@ -262,12 +264,12 @@ class Recorder:
             for key in region.node_keys(out):
                 self._regions[key] = region
             if recomputed:
-                self._remade.setdefault((region.name, region.shape), []).append(region.held)
-        region.let_go()
+                self._recomputed_calls.setdefault((region.name, region.shape), []).append(region.held)
+        region.release_operands()
 
     def _prepare_region_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
         fixed = self.memory.fixed
-        wanted = [(self.memory.book.key(t), tensor_bytes(t)) for t in region.wanted]
+        wanted = [(self.memory.registry.key(t), tensor_bytes(t)) for t in region.wanted]
         region.backward_read = moved.bytes_written + region.extra_kept_bytes
         region.backward_written = sum(size for _, size in wanted)
         region.backward_fixed = sum(size for key, size in wanted if key in fixed)
@@ -280,27 +282,27 @@ class Recorder:
         if region.backward_reads_results:
             region.backward_read += moved.bytes_written
             held += results
-        region.held = [self.memory.book.key(tensor) for tensor in held]
+        region.held = [self.memory.registry.key(tensor) for tensor in held]
         if region.autograd_keeps or torch_private.in_backward():
             self.memory.live.pin(region.held)
             for tensor in held:
-                self.memory.kept(tensor)
-            region.held.append(self.memory.kept_extra(region.extra_kept_bytes))
+                self.memory.save(tensor)
+            region.held.append(self.memory.save_extra(region.extra_kept_bytes))
 
     # ---- the optimizer
 
     def _optimizer_operation(self, call: _Call) -> None:
         everything = [*call.operands, *tensors_in(call.out)]
         if all(tensor.dim() == 0 for tensor in everything):
-            return  # step counters, which torch keeps on the CPU
-        if call.name in _STATE_BIRTHS:
+            return  # scalar step counters, which torch keeps on the CPU
+        if call.name in _STATE_CREATORS:
             self._note("optimizer state was created in the traced step; its first writing is not counted")
             return
         flops = call.flops()
         kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
         dtype = compute_dtype(kind, call.name, everything, [])
         moved = call.moved
-        if kind in _KEPT_KINDS_IN_OPTIMIZER:
+        if kind in _MATRIX_KINDS_OR_UNKNOWN:
             self.ledger.add(
                 Line(kind, call.qualified_name, "optimizer", dtype, shape),
                 flops=flops or 0,
@@ -313,7 +315,7 @@ class Recorder:
             found for found in (tensors_in(a) for a in call.args if not isinstance(a, torch.Tensor)) if found
         ]
         multi = bool(lists) and call.name.startswith(("_foreach", "_fused", "_amp_foreach"))
-        had = self.memory.book.keys(call.operands)
+        existing = self.memory.registry.keys(call.operands)
         self.ledger.add_optimizer(
             OptimizerCall(
                 name=call.qualified_name,
@@ -322,8 +324,8 @@ class Recorder:
                 lists=len(lists) if multi else max(1, len({id(t) for t in everything if t.dim()})),
                 bytes_read=moved.bytes_read,
                 bytes_written=moved.bytes_written,
-                fresh_bytes=sum(size for key, size in moved.written if key not in had),
-                loop=0 if multi else self.folded_parameters,
+                new_bytes=sum(size for key, size in moved.written if key not in existing),
+                loop=0 if multi else self.looped_parameters,
                 parameter_groups=self.parameter_groups,
             )
         )
@@ -338,7 +340,7 @@ def _largest(tensors: Sequence[torch.Tensor]) -> int:
 
 
 def _only_a_view(func: Any, moved: Traffic) -> bool:
-    """Return whether every result is memory of an operand and nothing was written."""
+    """Return whether every result shares memory with an operand and nothing was written."""
     schema = getattr(func, "_schema", None)
     if schema is None or schema.is_mutable or not moved.written:
         return False

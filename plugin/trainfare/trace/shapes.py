@@ -1,4 +1,4 @@
-"""The shape of an operation in the words of `SHAPE_AXES`, read off what torch dispatched."""
+"""The shape of an operation, with the axes of `SHAPE_AXES`, from the arguments that torch dispatched."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ __all__ = ["convolution_shape", "operation_shape"]
 
 def operation_shape(kind: OperationKind, name: str, args: Sequence[Any], out: Any) -> tuple[int, ...]:
     """
-    Return the shape of an operation in the words of `SHAPE_AXES`.
+    Return the shape of an operation, with the axes of `SHAPE_AXES`.
 
     Args:
-        kind: what kind of work it is.
+        kind: of the operation.
         name: without its namespace.
         args: as dispatched.
-        out: what it returned.
+        out: the result.
+
+    Returns:
+        The axes of the kind. For other kinds, and for arguments of an unexpected form, the number of elements of
+        the largest tensor.
     """
     try:
         if kind == "matmul":
@@ -81,7 +85,7 @@ def _matmul_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] |
 
 
 def _grouped_shape(args: Sequence[Any]) -> tuple[int, ...]:
-    """Return (groups, m over all groups, n, k): 2 m n k are the FLOPs, whichever operand is ragged."""
+    """Return (groups, m over all groups, n, k), so that 2 m n k are the FLOPs whichever operand is ragged."""
     left, right = args[0], args[1]
     offsets = next((a for a in args[2:] if isinstance(a, torch.Tensor) and a.dtype == torch.int32), None)
     groups = offsets.numel() if offsets is not None else left.shape[0]
@@ -125,7 +129,7 @@ def convolution_shape(
     source: Any, weight: Any, out: Any, stride: Sequence[int], *, groups: int, transposed: bool = False
 ) -> tuple[int, ...]:
     """
-    Return the axes of a convolution (`SHAPE_AXES`); of a transposed one, those of the convolution it undoes.
+    Return the axes of a convolution (`SHAPE_AXES`); of a transposed one, those of the convolution it inverts.
 
     Args:
         source: (batch, c_in, *space).

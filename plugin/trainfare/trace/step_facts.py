@@ -1,4 +1,4 @@
-"""What one watched training step showed."""
+"""What one optimizer step does on one device, as a trace recorded it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,26 @@ __all__ = ["StepFacts"]
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """What one optimizer step does, however it was seen."""
+    """
+    Operations, parameters and memory of one optimizer step on one device.
+
+    Attributes:
+        how: "real" where the training's own step was recorded, "fake" where a copy ran on fake tensors.
+        operations: of all micro-batches of the step and of the optimizer's update.
+        parameters: by dtype and by whether they train.
+        optimizer: names, state and implementation.
+        memory: of one micro-batch, in bytes.
+        optimizer_calls: how often an optimizer stepped; above 1 under manual optimization.
+        compiled: whether a `torch.compile` wrapper was removed to trace the step.
+        notes: what could not be recorded or was assumed, one sentence each.
+    """
 
     how: Literal["real", "fake"]
     operations: tuple[OperationGroup, ...]
     parameters: tuple[ParameterGroup, ...]
     optimizer: OptimizerFacts
     memory: MemoryFacts
+    optimizer_calls: int = 1
     compiled: bool = False
     notes: tuple[str, ...] = ()
 

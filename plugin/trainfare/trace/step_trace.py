@@ -1,15 +1,15 @@
 """
-What one training step does, operation by operation, on real or fake tensors.
+Record one training step, operation by operation, on real or fake tensors.
 
-`StepTrace` only watches: outputs, weights, the autograd graph and the random state are what they would have
-been. The one exception is `cuda_autocast_dtype`, which makes a *fake* step cast as CUDA's autocast would.
+Recording changes nothing: outputs, weights, the autograd graph and the random state are the same as without it.
+The one exception is `cuda_autocast_dtype`, which makes a step on *fake* tensors cast as CUDA's autocast would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -21,7 +21,7 @@ from torch.optim.optimizer import (
 
 from trainfare.trace import module_facts, torch_private
 from trainfare.trace.cuda_autocast import CudaAutocast
-from trainfare.trace.fused_calls import Region, open_region
+from trainfare.trace.fused_calls import open_region
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.modes import CallMode, OperationMode, leave
 from trainfare.trace.recorder import Recorder
@@ -29,26 +29,28 @@ from trainfare_core.job_profile import MemoryFacts, OperationGroup, OptimizerFac
 
 __all__ = ["StepTrace"]
 
+_T = TypeVar("_T")
+
 _PROPERTY_ACCESS = frozenset({"__get__", "__set__", "__delete__"})
 
 
 class StepTrace:
     """
-    Watches one training step and answers what it did.
+    Records the operations, FLOPs, bytes and memory of one training step.
 
     Args:
-        module: whose parameters and buffers are told apart from activations.
-        optimizers: whose state is counted. The update of any torch optimizer is recognised by its step hooks.
+        module: its parameters and buffers are distinguished from activations.
+        optimizers: their state is counted. The update of any torch optimizer is recognised by its step hooks.
         cuda_autocast_dtype: make forward cast as CUDA's autocast to this dtype would. For fake tensors only.
 
-    Enter a `FakeTensorMode` first and the trace inside it. `stop` may be called from any path, any number of
-    times, on the thread that started; it leaves every mode and hook, also where `start` failed half-way. A
-    fault of the trace itself never reaches the watched code: recording ends, `fault` holds it, `notes` says
-    so.
+    Enter a `FakeTensorMode` first and the trace inside it. `stop` may be called any number of times, on the
+    thread that called `start`; it removes every mode and hook, also after a `start` that failed half-way. An
+    exception in the trace itself does not reach the training: recording ends, `fault` holds the exception and
+    `notes` reports it.
 
-    FLOPs are counted for matrix-like work, one multiply-add as two; elementwise work, normalisation, softmax
-    and reductions are 0 FLOPs with their bytes; causal attention is not halved. An operation without a
-    formula has kind "unknown".
+    FLOPs are counted for matrix-like work, a multiply-add as two. Elementwise work, normalisation, softmax and
+    reductions count 0 FLOPs and their bytes; causal attention is not halved. An operation without a formula
+    has kind "unknown".
     """
 
     def __init__(
@@ -78,9 +80,9 @@ class StepTrace:
 
     @property
     def notes(self) -> list[str]:
-        """What could not be seen or was assumed, one sentence each."""
+        """What could not be recorded or was assumed, one sentence each."""
         notes = list(self._recorder.notes)
-        if self._autocast is not None and self._autocast.islands:
+        if self._autocast is not None and self._autocast.disabled_contexts:
             notes.append(
                 "the step enters an autocast context of its own that is off on this machine: traced in full "
                 "precision there"
@@ -94,10 +96,10 @@ class StepTrace:
 
     def start(self) -> None:
         """
-        Begin to watch.
+        Begin to record.
 
         Raises:
-            RuntimeError: it is watching already.
+            RuntimeError: it is recording already.
         """
         if self._stack is not None:
             raise RuntimeError("this StepTrace is watching already: stop it before starting it again")
@@ -112,7 +114,7 @@ class StepTrace:
         self._fake_mode = torch_private.fake_mode()
         self._recorder.memory.begin()
         self._set_optimizing()
-        # A dispatch mode over compiled code slows it for good.
+        # Compiled code that has run under a dispatch mode stays slower afterwards.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         for register, hook in (
             (register_optimizer_step_pre_hook, self._before_step),
@@ -127,7 +129,7 @@ class StepTrace:
             cast("Any", mode).__enter__()
 
     def stop(self) -> None:
-        """Leave every mode and hook; what was recorded stays."""
+        """Remove every mode and hook; what was recorded stays available."""
         stack, self._stack = self._stack, None
         if stack is not None:
             stack.close()
@@ -136,12 +138,12 @@ class StepTrace:
             self._recorder.optimizing, self._recorder.region = False, None
 
     def begin_optimizer(self) -> None:
-        """Say that what follows is the optimizer's update: unscaling, clipping, the step."""
+        """Mark the start of the optimizer's update: unscaling, clipping, the step."""
         self._marked = True
         self._set_optimizing()
 
     def end_optimizer(self) -> None:
-        """Say that the update is over."""
+        """Mark the end of the optimizer's update."""
         self._marked = False
         self._set_optimizing()
 
@@ -150,8 +152,8 @@ class StepTrace:
         Return the operations of one optimizer step, in a fixed order.
 
         Args:
-            micro_batches: how many such forward and backward passes one optimizer step has. They are
-                multiplied, the gradients of all but the first are added up, and the update stays one.
+            micro_batches: forward and backward passes in one optimizer step. The recorded pass is multiplied by
+                it, adding the gradients of all but the first is included, and the update is counted once.
         """
         gradients = module_facts.accumulated_gradients(self._module.parameters())
         return self._recorder.ledger.groups(micro_batches, gradients)
@@ -160,9 +162,9 @@ class StepTrace:
         """
         Return the memory of one micro-batch, in bytes.
 
-        Saved activations are storages that autograd keeps, or that backward reads and forward made, each
-        once; parameters, buffers and the batch itself (`input_bytes`) are not among them. Casts of weights
-        that mixed precision keeps are.
+        Saved activations are storages that autograd keeps, or that forward made and backward reads, each
+        counted once. They include the casts of weights that mixed precision keeps, and exclude parameters,
+        buffers and the batch itself (`input_bytes`).
         """
         return module_facts.memory_facts(self._module, self._recorder)
 
@@ -171,21 +173,21 @@ class StepTrace:
         return module_facts.parameter_groups(self._module)
 
     def optimizer_facts(self) -> OptimizerFacts:
-        """Return what the optimizers keep between steps; ask after a step, which makes the state."""
+        """Return what the optimizers keep between steps; call it after a step, which creates the state."""
         return module_facts.optimizer_facts(self._optimizers)
 
     # ---- phases
 
     def _set_optimizing(self) -> None:
-        """Tell the recorder whether an update runs: in `step` but not its closure, or between the marks."""
+        """Update the recorder's phase: an update runs in `step` outside its closure, or between the two marks."""
         optimizer = self._scopes[-1] if self._scopes else None
         recorder = self._recorder
         recorder.optimizing = optimizer is not None or self._marked
         recorder.parameter_groups = 1 if optimizer is None else len(optimizer.param_groups)
-        recorder.folded_parameters = (
+        recorder.looped_parameters = (
             sum(1 for parameter in self._module.parameters() if parameter.requires_grad)
             if optimizer is None
-            else module_facts.folded_parameters(optimizer)
+            else module_facts.looped_parameters(optimizer)
         )
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -195,11 +197,11 @@ class StepTrace:
         closure = next((value for value in (*args, *kwargs.values()) if callable(value)), None)
         if closure is None or isinstance(closure, Optimizer):
             return None
-        wrapped = self._outside_the_update(closure)
+        wrapped = self._outside_update(closure)
         named = {key: wrapped if value is closure else value for key, value in kwargs.items()}
         return tuple(wrapped if value is closure else value for value in args), named
 
-    def _outside_the_update(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+    def _outside_update(self, closure: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             self._scopes.append(None)
             self._marked = False
@@ -219,17 +221,22 @@ class StepTrace:
         self._marked = False
         self._set_optimizing()
 
-    # ---- what the modes show
+    # ---- callbacks of the modes
 
     def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+        # Under another fake mode a shape is computed on the side, as DTensor does at its global size.
+        if torch_private.fake_mode() is self._fake_mode:
+            self._guarded(self._recorder.record, func, args, kwargs, out)
+
+    def _guarded(self, record: Callable[..., _T], *args: Any) -> _T | None:
+        """Run a part of the trace; an exception in it ends the recording and does not reach the training."""
         if self.fault is not None or self._stack is None:
-            return
-        if torch_private.fake_mode() is not self._fake_mode:
-            return  # somebody works out a shape on the side, as DTensor does at its global size
+            return None
         try:
-            self._recorder.saw(func, args, kwargs, out)
-        except Exception as error:  # noqa: BLE001 - the training must not notice a fault of the trace
+            return record(*args)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
             self.fault = error
+            return None
 
     def _called(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         name = str(getattr(func, "__name__", ""))
@@ -241,46 +248,34 @@ class StepTrace:
             args, kwargs = autocast.cast_arguments(name, args, kwargs)
         outer_call, outer_region = recorder.user_call, recorder.region
         recorder.user_call = torch_private.in_backward()
-        region = self._region(name, args, kwargs) if outer_region is None else None
+        region = None
+        if outer_region is None and not torch_private.functorch_active():
+            region = self._guarded(open_region, name, args, kwargs)
         if region is not None:
             recorder.region = region
         try:
-            with self._watching_saved(), torch_private.without_cpu_autocast() if casting else nullcontext():
+            with (
+                self._saved_tensor_hooks(),
+                torch_private.without_cpu_autocast() if casting else nullcontext(),
+            ):
                 out = func(*args, **kwargs)
         finally:
             recorder.user_call, recorder.region = outer_call, outer_region
         if region is not None:
-            self._close(region, out)
+            self._guarded(self._recorder.close_region, region, out)
         return out
 
-    def _region(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:
-        try:
-            return None if torch_private.functorch_active() else open_region(name, args, kwargs)
-        except Exception as error:  # noqa: BLE001 - as in _dispatched
-            self.fault = error
-            return None
-
-    def _close(self, region: Region, out: Any) -> None:
-        try:
-            self._recorder.close_region(region, out)
-        except Exception as error:  # noqa: BLE001 - as in _dispatched
-            self.fault = error
-
-    def _watching_saved(self) -> AbstractContextManager[Any]:
-        # Around single calls: hooks that stand around the step make torch.func refuse to run inside it.
+    def _saved_tensor_hooks(self) -> AbstractContextManager[Any]:
+        # Hooks are pushed around single calls: around the whole step they would make torch.func raise inside it.
         recorder = self._recorder
         if recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled():
             return nullcontext()
-        if not torch_private.saved_tensor_hooks_free():
+        if not torch_private.can_push_saved_tensor_hooks():
             return nullcontext()
         return saved_tensors_hooks(self._pack, _unpack)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.fault is None and self._stack is not None:
-            try:
-                self._recorder.memory.kept(tensor)
-            except Exception as error:  # noqa: BLE001 - as in _dispatched
-                self.fault = error
+        self._guarded(self._recorder.memory.save, tensor)
         return tensor
 
 

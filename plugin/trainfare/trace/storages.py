@@ -1,4 +1,4 @@
-"""Which memory an operation touches: storages told apart for one step, and bytes read and written."""
+"""Bytes that an operation reads and writes, by storage; storages are numbered for the length of one step."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import torch
 
 from trainfare.trace import torch_private
 
-__all__ = ["StorageBook", "Traffic", "looks_up", "storage_bytes", "tensor_bytes", "tensors_in", "traffic"]
+__all__ = ["StorageRegistry", "Traffic", "looks_up", "storage_bytes", "tensor_bytes", "tensors_in", "traffic"]
 
 _WRITES_ONLY: Final = frozenset({
     "copy_", "fill_", "zero_", "bernoulli_", "normal_", "uniform_", "random_", "exponential_",
 })  # fmt: skip
+"""Operations that overwrite their first operand without reading it."""
 _GATHERS: Final = frozenset({
     "embedding", "index", "_unsafe_index", "index_select", "gather", "take", "_embedding_bag",
     "take_along_dim", "masked_select", "sparse_mask",
 })  # fmt: skip
+"""Operations that read from their first operand as many bytes as they return."""
 _SCATTERS: Final = frozenset({
     "index_put_", "_index_put_impl_", "index_add_", "index_copy_", "scatter_", "scatter_add_",
     "scatter_reduce_", "index_fill_", "masked_scatter_", "put_",
 })  # fmt: skip
+"""Operations that change a few rows of their first operand."""
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -42,8 +45,9 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
     """
-    Return the bytes of a tensor's distinct elements: an expanded dimension counts once, a sparse one its
-    stored parts.
+    Return the bytes of a tensor's distinct elements.
+
+    An expanded dimension counts once; a sparse tensor counts its stored parts.
     """
     if tensor.layout is not torch.strided:
         return _sparse_bytes(tensor)
@@ -68,7 +72,7 @@ def _sparse_bytes(tensor: torch.Tensor) -> int:
 
 
 def storage_bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes of the storage behind a tensor; of one that has none (sparse), the tensor's own."""
+    """Return the bytes of the storage behind a tensor; for a sparse tensor, which has none, the tensor's bytes."""
     try:
         return int(tensor.untyped_storage().nbytes())
     except (RuntimeError, NotImplementedError):
@@ -76,7 +80,7 @@ def storage_bytes(tensor: torch.Tensor) -> int:
 
 
 class _StorageRef(weakref.ref[Any]):
-    """A weak reference that knows its storage's number and address."""
+    """A weak reference with the number and address of its storage."""
 
     __slots__ = ("address", "number")
     address: int
@@ -84,16 +88,16 @@ class _StorageRef(weakref.ref[Any]):
 
 
 @dataclass(slots=True)
-class StorageBook:
+class StorageRegistry:
     """
-    Numbers storages for as long as a step is watched; none has the number of another.
+    Gives each storage of a step a number of its own.
 
-    A weak reference to each says when its memory is given back, and its address may be another's. It is to torch's
-    Python object of the storage, which lives as long as the memory does; a weak reference to the storage itself
-    (`StorageWeakRef`) would keep that from being seen on torch 2.8.
+    A weak reference to each storage reports the release of its memory, after which another storage may get the same
+    address and must get another number. The reference is to torch's Python object of the storage, which lives as
+    long as the memory; `StorageWeakRef`, torch's reference to the storage itself, would hide the release on torch 2.8.
 
     Attributes:
-        on_release: called with the number of a storage that is gone, on whatever thread let it go.
+        on_release: called with the number of a released storage, on the thread that released it.
     """
 
     on_release: Callable[[int], None] | None = None
@@ -103,7 +107,7 @@ class StorageBook:
     _count: int = 0
 
     def key(self, tensor: torch.Tensor) -> int:
-        """Return the storage's number, above 0; of a tensor that has none (sparse), one below 0."""
+        """Return the storage's number, above 0; for a sparse tensor, which has no storage, a number below 0."""
         try:
             storage = tensor.untyped_storage()
             address = torch_private.storage_address(storage)
@@ -114,12 +118,12 @@ class StorageBook:
         if known is not None:
             return known
         self._count += 1
-        ref = _StorageRef(storage, self._gone)
+        ref = _StorageRef(storage, self._on_release)
         ref.address, ref.number = address, self._count
         self._numbers[address], self._refs[self._count] = self._count, ref
         return self._count
 
-    def _gone(self, ref: weakref.ref[Any]) -> None:
+    def _on_release(self, ref: weakref.ref[Any]) -> None:
         gone = cast("_StorageRef", ref)
         self._refs.pop(gone.number, None)
         if self._numbers.get(gone.address) == gone.number:
@@ -134,41 +138,41 @@ class StorageBook:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes one operation moves, operand by operand: (storage, bytes)."""
+    """Bytes that one operation moves, as (storage number, bytes) for each operand and result."""
 
     read: tuple[tuple[int, int], ...]
     written: tuple[tuple[int, int], ...]
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of all operands."""
+        """Bytes read from all operands."""
         return sum(size for _, size in self.read)
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of all results."""
+        """Bytes written to all results."""
         return sum(size for _, size in self.written)
 
 
 def traffic(
-    name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, book: StorageBook
+    name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, registry: StorageRegistry
 ) -> Traffic:
     """
-    Return what an operation reads and writes.
+    Return the bytes that an operation reads and writes.
 
-    Look-ups read the rows they return and not the table; scatters, and the addition of a sparse gradient, read and
-    write the rows they change; `copy_` and fills do not read what they overwrite.
+    Look-ups read the rows that they return and not the table. Scatters, and the addition of a sparse gradient, read
+    and write the rows that they change. `copy_` and fills do not read what they overwrite.
 
     Args:
         name: the operation without its namespace.
         func: the `OpOverload`, for its schema.
         args: as dispatched.
         kwargs: as dispatched.
-        out: what it returned.
-        book: numbers the storages.
+        out: the result.
+        registry: numbers the storages.
     """
-    sources = [(book.key(t), tensor_bytes(t)) for t in (*tensors_in(args), *tensors_in(kwargs))]
-    sinks = [(book.key(t), tensor_bytes(t)) for t in (tensors_in(out) or _changed(func, args))]
+    sources = [(registry.key(t), tensor_bytes(t)) for t in (*tensors_in(args), *tensors_in(kwargs))]
+    sinks = [(registry.key(t), tensor_bytes(t)) for t in (tensors_in(out) or _changed(func, args))]
     if name in _GATHERS and sinks and sources:
         return Traffic(_distinct([(sources[0][0], sinks[0][1]), *sources[1:]]), _distinct(sinks))
     if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
@@ -180,7 +184,7 @@ def traffic(
 
 
 def _adds_sparse(name: str, args: Sequence[Any]) -> bool:
-    """Return whether a sparse tensor is added to a dense one in place, as an update of a few rows of a table."""
+    """Return whether a sparse tensor is added to a dense one in place, which updates a few rows of a table."""
     if name not in {"add_", "sub_"}:
         return False
     changed, added = (*args, None)[:2]
@@ -193,13 +197,13 @@ def _adds_sparse(name: str, args: Sequence[Any]) -> bool:
 
 
 def _changed(func: Any, args: Sequence[Any]) -> list[torch.Tensor]:
-    """Return the operands an operation without results changes: the first list of `_foreach_add_`."""
+    """Return the operands that an operation without results changes, such as the first list of `_foreach_add_`."""
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.is_mutable:
         return []
     changed: list[torch.Tensor] = []
     for argument, value in zip(schema.arguments, args, strict=False):
-        # Fused optimizers declare gradients as written, for unscaling in place; without a scaler they only
+        # Fused optimizers declare gradients as written because they can unscale them; without a scaler they only
         # read them.
         if argument.alias_info is not None and argument.alias_info.is_write and argument.name != "grads":
             changed += tensors_in(value)
@@ -207,7 +211,7 @@ def _changed(func: Any, args: Sequence[Any]) -> list[torch.Tensor]:
 
 
 def looks_up(name: str) -> bool:
-    """Return whether an operation touches rows of its first operand chosen by an index, and not all of it."""
+    """Return whether an operation reads or writes only indexed rows of its first operand."""
     return name in _GATHERS or name in _SCATTERS
 
 

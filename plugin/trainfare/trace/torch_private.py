@@ -1,10 +1,10 @@
 """
 Every private name of torch that the trace needs, behind one small function each.
 
-All of them exist from torch 2.8 on. Each answers a question about the state of the process and changes
+All of them exist from torch 2.8 on. Except `enable_higher_order_operators`, the functions read state and change
 nothing.
 """
-# ruff: noqa: SLF001 - private names of torch are what this file is for
+# ruff: noqa: SLF001 - this file exists to collect torch's private names
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import torch
 from torch import overrides as torch_overrides
 from torch.utils import _python_dispatch as torch_dispatch
 
-# Untyped on purpose: none of what is asked of them below is in torch's annotations.
+# Untyped on purpose: torch's annotations have none of the attributes used below.
 _torch = cast("Any", torch)
 _C = _torch._C
 _dispatch = cast("Any", torch_dispatch)
 
 
 def in_backward() -> bool:
-    """Return whether an autograd engine runs on this thread."""
+    """Return whether the autograd engine is running on this thread."""
     return bool(_C._current_graph_task_id() != -1)
 
 
@@ -38,12 +38,12 @@ def current_node() -> Any | None:
 
 
 def next_sequence_number() -> int:
-    """Return the number that the next autograd node made on this thread will carry."""
+    """Return the sequence number of the next autograd node made on this thread."""
     return int(_torch.autograd._get_sequence_nr())
 
 
 def node_key(node: Any) -> tuple[int, str]:
-    """Return what tells one autograd node from every other of the same step."""
+    """Return a key that is unique among the autograd nodes of a step."""
     return int(node._sequence_nr()), str(node.name())
 
 
@@ -56,12 +56,12 @@ def edge_shape(node: Any, index: int) -> tuple[int, ...] | None:
 
 
 def fake_mode() -> Any | None:
-    """Return the `FakeTensorMode` that is on, if any."""
+    """Return the active `FakeTensorMode`, if any."""
     return _C._get_dispatch_mode(_C._TorchDispatchModeKey.FAKE)
 
 
 def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Return the plain tensors inside one that wraps others (a DTensor); of a plain one, itself."""
+    """Return the tensors inside a tensor that wraps others (a DTensor); for any other tensor, itself."""
     if not is_wrapper_subclass(type(tensor)):
         return [tensor]
     names, _ = cast("Any", tensor).__tensor_flatten__()
@@ -74,8 +74,8 @@ def functorch_active() -> bool:
     return bool(_C._are_functorch_transforms_active())
 
 
-def saved_tensor_hooks_free() -> bool:
-    """Return whether saved-tensor hooks may be pushed: nobody's are hidden, torch.func allows it."""
+def can_push_saved_tensor_hooks() -> bool:
+    """Return whether saved-tensor hooks may be pushed: none are active that ours would hide, torch.func allows it."""
     autograd = _C._autograd
     return bool(
         autograd._saved_tensors_hooks_is_enabled() and autograd._top_saved_tensors_default_hooks(True) is None
@@ -83,17 +83,17 @@ def saved_tensor_hooks_free() -> bool:
 
 
 def storage_address(storage: torch.UntypedStorage) -> int:
-    """Return the address of a storage, its own as long as it lives."""
+    """Return the address of a storage, which is unique as long as the storage lives."""
     return int(cast("Any", storage)._cdata)
 
 
 def stored_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Return indices and values of a COO tensor, also of one that is not coalesced."""
+    """Return indices and values of a COO tensor, coalesced or not."""
     return [cast("Any", tensor)._indices(), cast("Any", tensor)._values()]
 
 
 def autocast_nesting() -> int:
-    """Return how many autocast contexts this thread is inside of."""
+    """Return how many autocast contexts this thread has entered."""
     depth = int(_C.autocast_increment_nesting()) - 1
     _C.autocast_decrement_nesting()
     return depth
@@ -101,7 +101,7 @@ def autocast_nesting() -> int:
 
 @functools.cache
 def autocast_operations() -> frozenset[str]:
-    """Return the aten operations that the installed torch gives a kernel of CUDA's autocast."""
+    """Return the aten operations for which the installed torch has a CUDA autocast kernel."""
     kernels = _C._dispatch_has_kernel_for_dispatch_key
     names: list[str] = _C._dispatch_get_all_op_names()
     listed = [name for name in names if name.startswith("aten::") and kernels(name, "AutocastCUDA")]
@@ -109,7 +109,7 @@ def autocast_operations() -> frozenset[str]:
 
 
 def without_cpu_autocast() -> Any:
-    """Return a context in which no autocast kernel of any device casts anything."""
+    """Return a context in which no autocast kernel of any device casts its arguments."""
     return _C._DisableAutocast()
 
 
@@ -128,12 +128,12 @@ def function_modes() -> list[Any]:
     return list(cast("Any", torch_overrides)._get_current_function_mode_stack())
 
 
-def show_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:
+def enable_higher_order_operators(mode: type, run: Callable[..., Any]) -> None:
     """
-    Let a dispatch mode see higher-order operators (flex attention, ...); older torch refuses to run them.
+    Let a dispatch mode run higher-order operators (flex attention, ...), which older torch refuses.
 
     Args:
-        mode: class of the mode.
+        mode: the mode's class; it is registered with every higher-order operator.
         run: called with the operator, the mode, and the operator's arguments.
     """
     if hasattr(_dispatch.TorchDispatchMode, "supports_higher_order_operators"):
@@ -160,7 +160,12 @@ def tf32_matmul() -> bool:
 
 
 def fused_attention(dtype: torch.dtype, head_dim: int, *, masked: bool) -> str | None:
-    """Return which fused attention CUDA takes under torch's switches; None: only the plain one."""
+    """
+    Return which fused attention CUDA uses under torch's switches; None where only the unfused one is left.
+
+    Flash attention takes fp16 and bf16, head dimensions up to 256 and no mask
+    (`aten/src/ATen/native/transformers/cuda/sdp_utils.cpp`).
+    """
     switches = _torch.backends.cuda
     if (
         switches.flash_sdp_enabled()

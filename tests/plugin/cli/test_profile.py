@@ -11,7 +11,7 @@ import pytest
 
 from builders.jobs import Cnn, job
 from trainfare.cli.profile import profile, summary_of
-from trainfare.prelaunch.job_trace import trace_job
+from trainfare.prelaunch import trace_job
 from trainfare_core.errors import InputError, TargetError
 from trainfare_core.job_profile import JobProfile, RunPlan
 

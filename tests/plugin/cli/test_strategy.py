@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainfare.cli import main
-from trainfare.job.training_job import TrainingJob
+from trainfare.job import TrainingJob
 from trainfare.strategy.request import filled_from, read_strategy_file, request_of
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.answer import StrategyAnswer

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainfare.job.job_plan import plan_of, steps_per_epoch
-from trainfare.job.training_job import TrainingJob
+from trainfare.job import TrainingJob, plan_of, steps_per_epoch
 
 
 def _job(**fields: Any) -> TrainingJob:

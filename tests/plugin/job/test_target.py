@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainfare.job.target import load_target
-from trainfare.prelaunch.job_trace import trace_job
-from trainfare.prelaunch.profile_input import load_profile
+from trainfare.prelaunch import load_profile, trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
 
 _JOB = """

@@ -248,7 +248,7 @@ def test_trace_false_measures_without_a_ranking(tmp_path: Path) -> None:
 
 def test_an_incomplete_trace_is_discarded(tmp_path: Path) -> None:
     """After a fault of the trace a fake copy is traced instead, with a note in the profile."""
-    from trainfare.trace.step_trace import StepTrace
+    from trainfare.trace import StepTrace
 
     def faulty(module: Any, optimizers: Any) -> StepTrace:
         trace = StepTrace(module, optimizers)
@@ -270,7 +270,7 @@ def test_a_step_that_cannot_be_traced_is_unknown(tmp_path: Path) -> None:
         raise ValueError("no copy")
 
     def step_trace(*_: Any) -> Any:
-        from trainfare.trace.step_trace import StepTrace
+        from trainfare.trace import StepTrace
 
         trace = StepTrace(torch.nn.Linear(1, 1))
         trace.fault = ValueError("lost")

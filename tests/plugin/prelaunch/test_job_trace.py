@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, with_step
-from trainfare.prelaunch.job_trace import trace_job
-from trainfare.trace.step_trace import StepTrace
+from trainfare.prelaunch import trace_job
+from trainfare.trace import StepTrace
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
 

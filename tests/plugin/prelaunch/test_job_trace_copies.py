@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, tiny_batch
-from trainfare.prelaunch.job_trace import describe_batch, trace_fake_copy, trace_job
+from trainfare.prelaunch import describe_batch, trace_fake_copy, trace_job
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
 

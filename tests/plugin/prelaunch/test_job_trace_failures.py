@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.jobs import Cnn, Tiny, job, tiny_batch, with_step
-from trainfare.prelaunch.job_trace import trace_job
+from trainfare.prelaunch import trace_job
 from trainfare_core.errors import TraceError
 
 _HERE = Path(__file__).name

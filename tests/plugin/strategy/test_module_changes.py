@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainfare.job.training_job import TrainingJob
-from trainfare.prelaunch.job_trace import trace_changed, trace_job
+from trainfare.job import TrainingJob
+from trainfare.prelaunch import trace_changed, trace_job
 from trainfare.strategy.four_bit_layer import FourBitLinear, unpack
 from trainfare.strategy.module_changes import ModuleChange
 from trainfare_core.errors import InputError, MissingExtraError, TraceError

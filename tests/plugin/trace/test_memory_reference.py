@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from trainfare import TrainingJob, trace_job
-from trainfare.trace.step_trace import StepTrace
+from trainfare.trace import StepTrace
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
 from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
 

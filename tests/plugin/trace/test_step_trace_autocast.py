@@ -13,8 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from builders.models import Gpt2, Llama, SmallCnn, SmallLstm
-from trainfare.trace import cuda_autocast
-from trainfare.trace.step_trace import StepTrace
+from trainfare.trace import StepTrace, cuda_autocast
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup
 

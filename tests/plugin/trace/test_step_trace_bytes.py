@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from builders.models import Llama, LoraLinear, SmallCnn, SmallLstm
+from trainfare.trace import StepTrace
 from trainfare.trace.ledger import multi_tensor_launches
-from trainfare.trace.step_trace import StepTrace
 from trainfare_core.job_profile import JobProfile, OperationGroup
 
 FLOAT = 4

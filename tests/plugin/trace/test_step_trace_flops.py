@@ -19,7 +19,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.flop_counter import FlopCounterMode
 
 from builders.models import Gpt2, Llama, LoraLinear, SmallLstm
-from trainfare.trace.step_trace import StepTrace
+from trainfare.trace import StepTrace
 from trainfare_core.job_profile import OperationGroup
 
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import (
 )
 
 from builders.models import Gpt2, Llama, SmallCnn, SmallLstm
-from trainfare.trace.step_trace import StepTrace
+from trainfare.trace import StepTrace
 
 IMAGES, TOKENS, ROWS = (4, 3, 8, 8), (2, 16), (4, 12, 64)
 
