@@ -1,4 +1,4 @@
-"""Each example runs as its own docstring says, on a CPU, with no network."""
+"""Each example runs as its docstring says, on a CPU and without network."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_ddp_on_two_processes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", ["small_gpt.py", "llama_7b.py"])
 def test_language_models_before_launch(example: str, tmp_path: Path) -> None:
-    """The GPT and the 7B model are traced with no hardware and the profile is complete."""
+    """The GPT and the 7B model are traced without hardware, and the profile is complete."""
     target = f"{EXAMPLES / example}:job"
     run(["-m", "trainfare", "profile", target, "-o", "job.json"], tmp_path)
     profile = JobProfile.from_json((tmp_path / "job.json").read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def test_language_models_before_launch(example: str, tmp_path: Path) -> None:
 
 
 def test_small_gpt_trains(tmp_path: Path) -> None:
-    """The small GPT really trains for a few steps."""
+    """The small GPT trains for a few steps."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import small_gpt as e; e.main(report_dir='.')"
     run(["-c", code, str(EXAMPLES)], tmp_path)
     assert profile_in(tmp_path).measured is not None

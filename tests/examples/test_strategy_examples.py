@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """Run the command in this process; 0 and 3 are answers."""
+    """Run the command in this process; exit codes 0 and 3 are valid."""
     code = 0
     try:
         main(["strategy", *arguments, "--format", "json"])
@@ -26,8 +26,8 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_vision_example_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    """A ViT-B/16 of 86M parameters: what each strategy trains, on a machine of its own, within the limits told."""
+def test_the_vision_example_gives_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """A ViT-B/16 of 86M parameters: what each strategy trains, on a machine of its own, within the given limits."""
     only = ("--strategies", "linear_probe", "--strategies", "full_finetune")
     answer = ask(capsys, str(EXAMPLES / "strategy_vision.toml"), *only)
     lines = {line["strategy"]: line for line in answer["lines"]}
@@ -66,7 +66,7 @@ def test_the_vision_pilots_are_recorded_and_ranked(
     assert report["lines"][0]["final"]["mid"] > report["lines"][1]["final"]["mid"]
 
 
-def test_the_language_example_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_language_example_gives_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
     """GPT-2 by LoRA of rank 16 on its 48 linear layers: less than the work of full fine-tuning, few trained weights."""
     pytest.importorskip("peft")
     answer = ask(capsys, str(EXAMPLES / "strategy_language.toml"), "--strategies", "lora")
@@ -76,7 +76,7 @@ def test_the_language_example_is_answered(capsys: pytest.CaptureFixture[str]) ->
     assert traced["trainable_parameters"] == adapters
     assert traced["parameters"] == 124_439_808 + adapters
     products = 12 * 12 * 768 * 768 + 50257 * 768
-    # 4 P and 6 P_t a token by the books; attention comes on top.
+    # 4 P and 6 P_t a token by the usual formulas; attention comes on top.
     by_the_books = 512 * (4 * products + 6 * adapters)
     assert by_the_books < traced["flops_per_sample"] < 1.2 * by_the_books
     assert traced["optimizer_state_bytes"] == pytest.approx(8 * adapters, rel=0.02)

@@ -1,4 +1,4 @@
-"""The GPT and the 7B example: described, traced without hardware, and the small one really trained."""
+"""The GPT and the 7B example: described, traced without hardware, and the small one trained."""
 
 from __future__ import annotations
 

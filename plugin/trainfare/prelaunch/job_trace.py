@@ -50,7 +50,7 @@ def trace_job(job: TrainingJob) -> JobProfile:
         TraceError: the step cannot be traced; the message names the operation, the line and what to do.
 
     >>> import torch
-    >>> from lightning.pytorch.demos.boring_classes import BoringModel
+    >>> from pytorch_lightning.demos.boring_classes import BoringModel
     >>> from trainfare import TrainingJob, trace_job
     >>> job = TrainingJob(module=BoringModel, batch=lambda: torch.zeros(8, 32), batch_size=8, max_steps=100)
     >>> profile = trace_job(job)

@@ -75,8 +75,8 @@ def test_an_epoch_is_as_long_as_lightnings(samples: int, accumulate: int) -> Non
     ("fields", "reason"),
     [({}, "neither max_steps nor max_epochs"), ({"max_epochs": 3}, "without train_samples")],
 )
-def test_an_unknown_length_says_why(fields: dict[str, Any], reason: str) -> None:
-    """No length is invented."""
+def test_an_unknown_length_has_a_reason(fields: dict[str, Any], reason: str) -> None:
+    """The plan has no length and gives the reason."""
     plan, _ = plan_of(_job(**fields), checkpoint_bytes=0)
     assert plan.optimizer_steps is None
     assert reason in (plan.unknown_because or "")
@@ -98,8 +98,8 @@ def test_validation_batches_of_the_whole_run(fields: dict[str, Any], batches: in
     assert not any("val_batches" in note for note in notes)
 
 
-def test_validation_of_unknown_frequency_is_left_out_and_said() -> None:
-    """A cost that is not known is named, not guessed."""
+def test_validation_of_unknown_frequency_is_left_out_with_a_note() -> None:
+    """A cost that is not known is noted, not guessed."""
     plan, notes = plan_of(_job(max_steps=100, val_batches=5), checkpoint_bytes=0)
     assert plan.validation_batches == 0
     assert any("how often validation runs is not known" in note for note in notes)

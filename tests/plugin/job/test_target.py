@@ -57,7 +57,7 @@ def _parameters(target: str) -> int:
     return sum(group.count for group in trace_job(load_target(target)).parameters)
 
 
-def test_a_file_is_loaded_with_its_neighbours_and_leaves_no_trace(script: Path) -> None:
+def test_a_file_is_loaded_with_its_neighbours_and_sys_path_is_restored(script: Path) -> None:
     """Imports beside the script work, also late ones; sys.path and sys.modules are as before."""
     path, modules = list(sys.path), set(sys.modules)
     assert _parameters(f"{script}:job") == 3 * 2 + 2
@@ -66,7 +66,7 @@ def test_a_file_is_loaded_with_its_neighbours_and_leaves_no_trace(script: Path) 
 
 
 def test_two_versions_of_a_script_do_not_share_modules(script: Path, tmp_path: Path) -> None:
-    """The base branch and the head in one process: each sees its own helper."""
+    """The base branch and the head in one process: each imports its own module."""
     other = tmp_path / "base"
     other.mkdir()
     (other / "helper.py").write_text("WIDTH = 30\n")
@@ -110,7 +110,7 @@ def test_what_the_script_prints_stays_off_stdout(script: Path, capsys: pytest.Ca
     ],
 )
 def test_a_wrong_name_or_callable_is_explained(script: Path, name: str, message: str) -> None:
-    """What, where, and what to do."""
+    """The message says what is wrong, where, and what to do."""
     with pytest.raises(TargetError, match=message):
         load_target(f"{script}{name}")
 
@@ -131,7 +131,7 @@ def test_an_impossible_job_keeps_its_own_error(script: Path) -> None:
         (":job", "names no callable"),
     ],
 )
-def test_a_place_that_is_not_there(
+def test_a_file_or_module_that_does_not_exist(
     script: Path, target: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Near names are suggested, none is picked."""
@@ -149,7 +149,7 @@ def test_a_place_that_is_not_there(
     ],
 )
 def test_a_file_that_does_not_import(tmp_path: Path, source: str, message: str) -> None:
-    """The user's line and their exception, not a traceback of ours."""
+    """The message has the user's line and exception, and no traceback of trainfare."""
     path = tmp_path / "bad.py"
     path.write_text(source)
     with pytest.raises(TargetError, match=message):
@@ -232,15 +232,15 @@ def test_the_optimizer_section_replaces_configure_optimizers(tmp_path: Path) -> 
         (_CONFIG.replace("devices: 2", "devices: -1"), "trainer.devices is -1"),
         (_CONFIG.replace("cli_classes.Data", "cli_classes.Dada"), "'data' cannot be built: AttributeError"),
         (_CONFIG.replace("batch_size: 5", "batch_sise: 5"), "'data' cannot be built.*batch_sise"),
-        ("model: &a {class_path: x.Y}\ndata: *a", "config.yaml:2: YAML aliases are not taken"),
+        ("model: &a {class_path: x.Y}\ndata: *a", "config.yaml:2: YAML aliases are not supported"),
         ("model: !!python/object/apply:os.system ['true']", "not plain YAML"),
         ("model: {", "not plain YAML"),
         ("model: " + "[" * 70 + "]" * 70, "deeper than 64"),
         ("x: " + "y" * 2**20, "larger than 1 MiB"),
     ],
 )
-def test_a_config_that_is_none_is_explained(tmp_path: Path, text: str, message: str) -> None:
-    """Hostile or incomplete YAML gets a sentence."""
+def test_a_file_that_is_no_config_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    """Hostile or incomplete YAML gets a message with the reason."""
     with pytest.raises(TargetError, match=message):
         load_target(str(_config(tmp_path, text)))
 

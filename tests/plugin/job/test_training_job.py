@@ -1,4 +1,4 @@
-"""TrainingJob: what it takes, what it refuses, and that describing a job costs nothing."""
+"""TrainingJob: what it accepts, what it refuses, and that describing a job loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_fields_and_defaults_are_the_published_ones() -> None:
     ],
 )
 def test_an_impossible_value_is_refused_with_its_field(field: str, value: object) -> None:
-    """Nothing impossible gets past the border, and the message names the field."""
+    """The message names the argument."""
     with pytest.raises(InputError, match=rf"TrainingJob\.{field}\b"):
         TrainingJob(**{**_REQUIRED, field: value})  # type: ignore[arg-type]
 
 
-def test_a_misspelt_word_gets_a_suggestion_and_the_allowed_ones() -> None:
-    """The reader learns what to write instead."""
+def test_a_misspelt_word_gets_a_suggestion_and_the_allowed_words() -> None:
+    """The message says what to write instead."""
     with pytest.raises(InputError, match=r"did you mean 'bf16-mixed'.*32-true.*16-mixed"):
         TrainingJob(**_REQUIRED, precision="bf16-mixd")  # type: ignore[arg-type]
 
@@ -100,7 +100,7 @@ def test_every_word_of_the_installed_lightning_is_known() -> None:
 
 
 def test_whole_floats_are_numbers() -> None:
-    """`max_steps=1e5` is what people write."""
+    """`max_steps=1e5` is common in scripts."""
     steps = TrainingJob(**_REQUIRED, max_steps=1e5).max_steps  # type: ignore[arg-type]
     assert steps == 100_000
     assert isinstance(steps, int)
@@ -119,5 +119,5 @@ def test_describing_a_job_imports_neither_torch_nor_lightning() -> None:
 
 
 def test_a_job_never_prints_its_batch() -> None:
-    """A repr in a log holds no data of the user's."""
+    """A repr in a log, or an error, holds no data of the user's."""
     assert "secret" not in repr(TrainingJob(module=object, batch="secret", batch_size=1))

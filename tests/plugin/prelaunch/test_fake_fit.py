@@ -1,4 +1,4 @@
-"""A real `Trainer.fit` on fake tensors, metered: what it runs is what `trace_job` says before launch."""
+"""A real `Trainer.fit` on fake tensors, metered, runs the operations that `trace_job` predicts."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class Block(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), foreach=False)
 
 
-class NothingMoves(SingleDeviceStrategy):
-    """Fake weights cannot be moved: they are nowhere."""
+class FakeWeightsStay(SingleDeviceStrategy):
+    """Moves no weights: fake ones have no memory to move."""
 
     def model_to_device(self) -> None:
-        """Stay."""
+        """Do nothing."""
 
     def teardown(self) -> None:
-        """Stay."""
+        """Do nothing."""
 
 
 class FakeBatches:
-    """A loader of fake batches; a real DataLoader and a list are both taken apart by Lightning."""
+    """A loader of fake batches; Lightning would copy the items of a real DataLoader or a list."""
 
     def __len__(self) -> int:
         return STEPS
@@ -57,13 +57,13 @@ class FakeBatches:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_fake_fit_runs_what_the_trace_said(tmp_path: Path, accumulate: int) -> None:
+def test_a_fake_fit_runs_the_traced_operations(tmp_path: Path, accumulate: int) -> None:
     """Operation by operation: kind, phase, dtype, launches, FLOPs and bytes of one optimizer step."""
     harness = MeterHarness()
     meter = harness.meter(tmp_path, warmup_steps=1, measure_steps=1, batch_size=BATCH)
     with FakeTensorMode():
         fit = trainer(
-            tmp_path, meter, max_epochs=1, strategy=NothingMoves("cpu"), accumulate_grad_batches=accumulate
+            tmp_path, meter, max_epochs=1, strategy=FakeWeightsStay("cpu"), accumulate_grad_batches=accumulate
         )
         fit.fit(Block(), FakeBatches())
     job = TrainingJob(

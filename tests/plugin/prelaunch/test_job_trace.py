@@ -67,7 +67,7 @@ def test_a_module_that_exists_traces_like_one_that_is_built(model: Any) -> None:
 
 
 def test_the_same_job_gives_the_same_bytes() -> None:
-    """Nothing of the process leaks into a profile."""
+    """A profile does not depend on the state of the process."""
     assert (
         trace_job(job(Transformer, Transformer.batch)).to_json()
         == trace_job(job(Transformer, Transformer.batch)).to_json()
@@ -136,7 +136,7 @@ def _two_lists(module: Any) -> Any:
 
 @pytest.mark.parametrize("form", _FORMS)
 def test_every_form_of_configure_optimizers(form: str) -> None:
-    """What Lightning takes from configure_optimizers, the trace takes; the optimizer phase is there when it is."""
+    """The trace accepts every form that Lightning does; an optimizer phase is recorded where there is an optimizer."""
     configure, names = _FORMS[form]
     profile = trace_job(job(lambda: Tiny(configure)))
     assert profile.optimizer.names == names
@@ -145,13 +145,13 @@ def test_every_form_of_configure_optimizers(form: str) -> None:
 
 @pytest.mark.parametrize("wrong", [42, "adam", {"lr_scheduler": None}])
 def test_a_form_that_lightning_refuses_is_refused(wrong: object) -> None:
-    """No optimizer is imagined."""
+    """The trace raises instead of assuming an optimizer."""
     with pytest.raises(TraceError, match="configure_optimizers returned"):
         trace_job(job(lambda: Tiny(lambda _: wrong)))
 
 
 def test_two_optimizers_need_manual_optimization() -> None:
-    """Lightning refuses it, so does the trace, with what to do."""
+    """Lightning refuses two under automatic optimization; so does the trace, and says what to do."""
     with pytest.raises(TraceError, match="automatic_optimization = False"):
         trace_job(
             job(lambda: Tiny(lambda m: [torch.optim.SGD(m.parameters()), torch.optim.SGD(m.parameters())]))
@@ -159,7 +159,7 @@ def test_two_optimizers_need_manual_optimization() -> None:
 
 
 def test_an_optimizer_that_reruns_the_step_by_value_cannot_be_traced() -> None:
-    """LBFGS decides by numbers how often it calls the step."""
+    """LBFGS decides by values how often it calls the step."""
     with pytest.raises(TraceError, match=r"LBFGS.*FareMeter"):
         trace_job(job(lambda: Tiny(lambda m: torch.optim.LBFGS(m.parameters()))))
 
@@ -204,7 +204,7 @@ def test_a_live_module_is_converted_too() -> None:
 
 
 def test_transformer_engine_is_not_guessed() -> None:
-    """Which layers run in fp8 is unknown here, and said to be."""
+    """Which layers run in fp8 is unknown, and the error says so."""
     with pytest.raises(TraceError, match=r"transformer-engine.*FareMeter"):
         trace_job(job(precision="transformer-engine"))
 
@@ -234,7 +234,7 @@ def test_a_loss_may_be_a_tensor_or_a_dict(value: Any) -> None:
     [(lambda x: None, "None"), (lambda x: {"lost": x}, "without 'loss'"), (lambda x: (x, 1), "a tuple")],
 )
 def test_a_step_without_a_loss_is_refused(value: Any, got: str) -> None:
-    """What Lightning would skip or refuse has no cost to tell."""
+    """A step that Lightning would skip or refuse has no cost."""
     with pytest.raises(TraceError, match=f"training_step returned .*{got}.*return the loss"):
         trace_job(job(_returns(value)))
 
@@ -248,18 +248,18 @@ def test_a_step_without_a_loss_is_refused(value: Any, got: str) -> None:
     ],
 )
 def test_signatures_of_training_step(step: Any) -> None:
-    """The batch index is passed when it is asked for, under any name."""
+    """The batch index is passed where `training_step` takes one, under any name."""
     assert trace_job(job(with_step(step))).step_flops > 0
 
 
 def test_dataloader_iter_is_refused() -> None:
-    """A step that fetches its own batches has none in a trace."""
+    """A step that fetches its own batches gets none in a trace."""
     with pytest.raises(TraceError, match=r"dataloader_iter.*FareMeter"):
         trace_job(job(with_step(lambda self, dataloader_iter: None)))
 
 
 def test_a_step_may_ask_its_trainer_and_log() -> None:
-    """What modules commonly read and call while they train is there, and does nothing."""
+    """The stub has what modules commonly read and call while they train."""
 
     def step(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
         assert self.trainer.max_epochs == 3
@@ -282,7 +282,7 @@ def test_a_step_may_ask_its_trainer_and_log() -> None:
 
 
 def test_hooks_of_the_module_run_in_lightnings_order() -> None:
-    """Work in hooks is work of the step."""
+    """Operations in hooks are part of the step."""
     names = [
         "setup",
         "configure_model",
@@ -338,7 +338,7 @@ def test_a_batch_that_contradicts_batch_size_is_refused() -> None:
 
 @pytest.mark.parametrize("module", [42, nn.Linear(2, 2), lambda: "model"])
 def test_something_else_than_a_lightning_module_is_refused(module: Any) -> None:
-    """The border says what a module must be."""
+    """The error says what a module must be."""
     with pytest.raises(InputError, match=r"TrainingJob.module gave a .*LightningModule"):
         trace_job(job(module))
 
@@ -363,7 +363,7 @@ def test_a_plain_module_with_a_training_step_will_do() -> None:
 
 
 def test_profile_round_trips_through_json() -> None:
-    """What is written is what is read."""
+    """A profile that was written is read back unchanged."""
     profile = trace_job(job(Cnn, Cnn.batch))
     assert JobProfile.from_json(profile.to_json()) == profile
 

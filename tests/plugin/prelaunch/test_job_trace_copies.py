@@ -1,4 +1,4 @@
-"""Fake copies: of modules as people really write them, and of a live run for FareMeter."""
+"""Fake copies of modules as users write them, and of a live run for FareMeter."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ class _Metric(Tiny):
 @pytest.mark.parametrize(
     "model", [_ReadsConstants, _TruncatedInit, _HiddenTeacher, _BoundMethod, _Uncopyable, _Metric, Gan, Lstm]
 )
-def test_modules_as_people_write_them_trace(model: Any, live: bool) -> None:
-    """Constants read while building, hidden teachers, bound methods, generators and metrics are no obstacle."""
+def test_common_module_idioms_can_be_traced(model: Any, live: bool) -> None:
+    """Constants read while building, hidden teachers, bound methods, generators and metrics can be traced."""
     batch = model.batch if hasattr(model, "batch") else tiny_batch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -125,12 +125,12 @@ def test_moving_a_module_while_it_is_built_keeps_shared_weights_shared() -> None
 
 
 def test_a_module_on_the_meta_device_is_traced_on_the_cpu() -> None:
-    """Models built under torch.device('meta') have shapes enough."""
+    """Models built under torch.device('meta') have shapes, which is all a trace needs."""
     assert _parameters(trace_job(job(_OnMeta))) == {("fp32", True): 72}
     assert _parameters(trace_job(job(_OnMeta()))) == {("fp32", True): 72}
 
 
-def test_a_value_taken_from_a_big_tensor_is_not_read() -> None:
+def test_a_value_taken_from_a_large_tensor_is_not_read() -> None:
     """A small constant that was filled from a fake tensor would be a wrong value: it is refused instead."""
 
     class Stale(Tiny):
@@ -270,8 +270,8 @@ def _step_compiled(module: Cnn) -> Cnn:
 
 
 @pytest.mark.parametrize("compiled", [None, _hand_compiled, _own_call_compiled, _step_compiled])
-def test_a_live_run_is_traced_on_an_uncompiled_copy_and_left_alone(compiled: Any) -> None:
-    """Every way of compiling is taken off the copy; weights, gradients, optimizer, RNG and attributes stay bitwise."""
+def test_a_live_run_is_traced_on_an_uncompiled_copy_and_unchanged(compiled: Any) -> None:
+    """The copy is not compiled, whichever way the original is; weights, gradients, optimizer, RNG and attributes stay bitwise."""
     with warnings.catch_warnings():
         # torch's own compiler package warns when it is first imported.
         warnings.simplefilter("ignore")
@@ -296,7 +296,7 @@ def test_a_live_mixed_precision_run_on_a_cpu_is_traced_as_cuda_would_run_it() ->
 
 
 def test_user_hooks_of_a_live_module_do_not_see_fake_tensors() -> None:
-    """What a user's hook collects stays real."""
+    """A user's hook collects real tensors only."""
     module, seen = Cnn(), []
     module.net[0].register_forward_hook(lambda mod, args, out: seen.append(type(out)))
     watch = _fit(module)

@@ -1,4 +1,4 @@
-"""What cannot be traced says which operation, where in the user's file, and what to do; and nothing is left behind."""
+"""An error of a trace names the operation, the line of the user's file, and what to do; state is restored."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _custom_kernel(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
         (_custom_kernel, "trainfare_test"),
     ],
 )
-def test_an_untraceable_step_names_operation_line_and_way_out(
+def test_an_untraceable_step_names_operation_line_and_remedy(
     step: Callable[..., Any], operation: str
 ) -> None:
     """The error is a sentence: the operation, the file and line of the user's code, and FareMeter."""
@@ -77,8 +77,8 @@ def test_an_untraceable_step_names_operation_line_and_way_out(
     assert caught.value.exit_code == 3
 
 
-def test_a_value_that_is_only_logged_is_no_obstacle() -> None:
-    """`self.log("loss", loss.item())` and an f-string depend on nothing; the wait it causes is said."""
+def test_a_value_that_is_only_logged_can_be_traced() -> None:
+    """`self.log("loss", loss.item())` and an f-string need no value; the profile notes that each read makes the host wait."""
 
     def step(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
         loss: Tensor = self.layer(batch).mean()
@@ -91,7 +91,7 @@ def test_a_value_that_is_only_logged_is_no_obstacle() -> None:
 
 
 def test_any_use_of_an_unknown_value_is_refused_where_it_is_used() -> None:
-    """Comparing, adding, converting: nothing may depend on a number that is not there."""
+    """Comparing, adding, converting: no computation may use a value that a trace does not have."""
     uses: list[Callable[[Any], Any]] = [
         bool,
         float,
@@ -128,22 +128,24 @@ def _raises(*_: Any, **__: Any) -> Any:
         ({"module": type("Start", (Tiny,), {"on_train_start": _raises})}, "on_train_start"),
     ],
 )
-def test_a_bug_of_the_users_is_reported_as_theirs(changes: dict[str, Any], doing: str) -> None:
-    """Their exception, what was being done, and their line."""
+def test_an_exception_of_the_users_code_is_reported_with_its_line(
+    changes: dict[str, Any], doing: str
+) -> None:
+    """The message has the exception, the hook that ran, and the user's line."""
     line = _raises.__code__.co_firstlineno + 1
     with pytest.raises(TraceError, match=rf"{doing} raised LookupError: no such key at .*{_HERE}:{line}"):
         trace_job(job(**changes))
 
 
 def test_a_trainer_attribute_without_a_value_is_named() -> None:
-    """What the stand-in cannot answer is not answered."""
+    """An attribute that the stub does not have is named in the error, and not guessed."""
     step = with_step(lambda self, batch, batch_idx: self.trainer.world_peace)
     with pytest.raises(TraceError, match=r"trainer\.world_peace"):
         trace_job(job(step))
 
 
 @pytest.mark.parametrize("step", [_needs_item, _raises, None])
-def test_nothing_is_left_behind(step: Callable[..., Any] | None) -> None:
+def test_global_state_is_restored(step: Callable[..., Any] | None) -> None:
     """Random states, the default dtype, grad mode and dispatch modes are as before, after success and failure."""
     import numpy as np
 
@@ -169,7 +171,7 @@ def test_nothing_is_left_behind(step: Callable[..., Any] | None) -> None:
 
 
 def test_the_users_module_is_bitwise_untouched() -> None:
-    """Weights, buffers, gradients, hooks, mode, trainer and attributes of a live module are the same objects as before."""
+    """Weights, buffers, gradients, hooks, mode, trainer and attributes of a live module are the same objects afterwards."""
     module = Cnn()
     batch = Cnn.batch()
     seen: list[Any] = []
@@ -190,7 +192,7 @@ def test_the_users_module_is_bitwise_untouched() -> None:
 
 
 def test_a_function_bound_to_the_original_module_is_caught() -> None:
-    """A closure would train the user's own weights; it is refused and the gradients are put back."""
+    """A closure would train the user's own weights; it is refused and the gradients are restored."""
 
     class Closed(Tiny):
         def __init__(self) -> None:

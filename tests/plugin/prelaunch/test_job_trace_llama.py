@@ -1,4 +1,4 @@
-"""A 7B model before launch: what it costs to trace, and that its figures are those of hand formulas."""
+"""A 7B model before launch: the cost of tracing it, and its figures against hand formulas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH, HIDDEN, LAYERS, VOCAB, TOKENS, MICRO_BATCHES = 4096, 11008, 32, 32000, 40
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """The benchmark's own figures, from a fresh process."""
+    """Return the benchmark's figures, from a new process."""
     output = tmp_path_factory.mktemp("cost") / "cost.json"
     command = [sys.executable, "-m", "benchmarks.speed.trace_job_cost", "--json", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)

@@ -34,7 +34,7 @@ def blocks() -> nn.Sequential:
 
 
 class Checkpointed(nn.Module):
-    """The same blocks, each run again in backward."""
+    """The same blocks, each recomputed in backward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Checkpointed(nn.Module):
 
 
 class Adapted(nn.Module):
-    """A frozen product with two thin trained ones beside it. The frozen weight is a buffer: MemTracker hooks parameters."""
+    """A frozen product with a trained low-rank update. The frozen weight is a buffer: MemTracker hooks parameters."""
 
     def __init__(self, wide: int, out: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def adapters() -> nn.Sequential:
 
 
 def convolutions() -> nn.Sequential:
-    """Convolution, normalisation and an in-place activation, whose widest instant is inside backward."""
+    """Convolution, normalisation and an in-place activation, whose memory peak is inside backward."""
     layers: list[nn.Module] = []
     for wide, out in ((3, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(wide, out, 3, 2, 1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
@@ -96,7 +96,7 @@ class Encoder(pl.LightningModule):
 
 
 def ours(world: int, batch: int = BATCH) -> MemoryParts:
-    """One device of so many, sharded where there are several."""
+    """Return the plan for this number of devices, sharded where there are several."""
     job = TrainingJob(
         module=Encoder, batch=lambda: words(batch), batch_size=batch, max_steps=10, precision="32-true"
     )
@@ -104,7 +104,7 @@ def ours(world: int, batch: int = BATCH) -> MemoryParts:
 
 
 def tensors_bytes(parts: MemoryParts) -> float:
-    """Without what no tracker of tensors sees: context, fragmentation, collective buffers."""
+    """Return the memory without what tensor trackers leave out: context, fragmentation, collective buffers."""
     return float((parts.total_bytes - parts.overhead_bytes)[0])
 
 
@@ -125,7 +125,7 @@ def step(
 
 
 def peak_of(tracker: Any) -> dict[str, int]:
-    """Bytes at the peak, by what they are."""
+    """Bytes at the peak, by kind."""
     (peak,) = tracker.get_tracker_snapshot("peak").values()
     return {str(getattr(kind, "value", kind)): size for kind, size in peak.items()}
 
@@ -143,7 +143,7 @@ def seen_by_torch(net: nn.Module, data: torch.Tensor, **how: bool) -> dict[str, 
 
 
 def traced(net: nn.Module, data: torch.Tensor, **how: bool) -> tuple[MemoryFacts, int]:
-    """Return what the trace says, and the bytes of the optimizer's state."""
+    """Return the traced memory, and the bytes of the optimizer's state."""
     optimizer = torch.optim.AdamW(net.parameters(), foreach=False)
     step(net, optimizer, data, **how)
     with StepTrace(net, [optimizer]) as trace:
@@ -158,7 +158,7 @@ def alive(moment: MemoryMoment) -> int:
 
 @pytest.fixture
 def ranks() -> Iterator[Any]:
-    """A process group of eight that sends nothing: this process is rank 0."""
+    """Create a process group of eight that sends nothing; this process is rank 0."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
@@ -200,10 +200,10 @@ def on_one_rank(mesh: Any) -> dict[str, int]:
         pytest.param(Checkpointed, lambda: words(1), {}, False, id="checkpointed-real-update"),
     ],
 )
-def test_the_highest_instant_is_the_trackers_peak(
+def test_the_memory_peak_is_the_trackers_peak(
     build: Callable[[], nn.Module], data: Callable[[], torch.Tensor], how: dict[str, Any], *, fake: bool
 ) -> None:
-    """To 0.2 %: what lives when is watched, not added up. Kept gradients are what accumulation has in every pass but the first."""
+    """To 0.2 %. Kept gradients are the case of gradient accumulation, in every pass but the first."""
     with FakeTensorMode() if fake else contextlib.nullcontext():
         seen = seen_by_torch(build(), data(), **how)
         facts, state_bytes = traced(build(), data(), **how)
@@ -212,8 +212,8 @@ def test_the_highest_instant_is_the_trackers_peak(
     assert len(facts.moments) <= 12
 
 
-def test_one_device_holds_what_the_tracker_sees() -> None:
-    """State and peak to a thousandth, through the profile of a job, for small and large batches."""
+def test_one_device_holds_what_the_tracker_measures() -> None:
+    """State and peak to 0.1 %, through the profile of a job, for small and large batches."""
     for batch in (1, 16 * BATCH):
         with FakeTensorMode():
             seen = seen_by_torch(blocks(), words(batch))
@@ -223,7 +223,7 @@ def test_one_device_holds_what_the_tracker_sees() -> None:
         assert tensors_bytes(parts) == pytest.approx(seen["Total"], rel=0.002)
 
 
-def test_a_rank_of_fsdp_holds_what_the_tracker_sees(ranks: Any) -> None:
+def test_a_rank_of_fsdp_holds_what_the_tracker_measures(ranks: Any) -> None:
     """An eighth of the state, all of the activations, and far less than one device alone."""
     seen, parts = on_one_rank(ranks), ours(RANKS)
     assert float(parts.weights_bytes[0]) == seen["Sharded Param"]
@@ -233,7 +233,7 @@ def test_a_rank_of_fsdp_holds_what_the_tracker_sees(ranks: Any) -> None:
     assert tensors_bytes(parts) < 0.6 * tensors_bytes(ours(1))
 
 
-def test_a_larger_batch_scales_the_instants_and_not_the_gradients() -> None:
+def test_a_larger_batch_scales_activations_and_not_gradients() -> None:
     """The profile of one batch, at 16 times its micro-batch, holds what a trace of 16 times as many samples holds."""
     job = TrainingJob(module=Encoder, batch=words, batch_size=BATCH, max_steps=10, precision="32-true")
     scaled = memory_parts(trace_job(job), np.array([16.0]), np.ones(1), np.array([False]))
@@ -241,7 +241,7 @@ def test_a_larger_batch_scales_the_instants_and_not_the_gradients() -> None:
 
 
 def test_the_trace_keeps_nothing_alive() -> None:
-    """What a fused call read is released when the step releases it, with the trace watching as without it."""
+    """An operand of a fused call is released when the step releases it, traced or not."""
 
     def left(*, watch: bool) -> list[bool]:
         net = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout(0.5), nn.RMSNorm(WIDTH))

@@ -1,4 +1,4 @@
-"""Fake traces cast as CUDA's autocast does, list by list; nothing else changes."""
+"""Traces on fake tensors cast as CUDA's autocast does, list by list, and change nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def handled_by_torch() -> set[str]:
 
 
 def test_the_lists_are_those_of_the_installed_torch() -> None:
-    """No operation that CUDA's autocast handles is missing, and none is invented."""
+    """The lists hold exactly the operations that CUDA's autocast handles."""
     lists = (
         cuda_autocast.LOWER_PRECISION, cuda_autocast.FP32, cuda_autocast.FP32_DTYPE_ARGUMENT, cuda_autocast.WIDEST
     )  # fmt: skip
@@ -219,14 +219,14 @@ def test_mixed_operands_take_the_widest_type(call: Callable[..., torch.Tensor]) 
 
 
 def test_double_precision_and_integers_are_left_alone() -> None:
-    """Autocast touches neither."""
+    """Autocast casts neither."""
     assert result(torch.mm, X, Y, dtype=torch.float64) == torch.float64
     with FakeTensorMode(), StepTrace(nn.Module(), cuda_autocast_dtype=HALF):
         assert torch.ones(3, dtype=torch.long).sum().dtype == torch.long
 
 
 def test_a_type_the_user_names_wins() -> None:
-    """`softmax(..., dtype=...)` is the user's word."""
+    """`softmax(..., dtype=...)` runs in the dtype that the user gives."""
     assert result(lambda x: F.softmax(x, -1, dtype=HALF), X, dtype=HALF) == HALF
     assert result(lambda x: x.sum(dtype=torch.float64), X, dtype=HALF) == torch.float64
 
@@ -279,7 +279,7 @@ def test_a_checkpoint_is_recomputed_in_the_same_types(how: str) -> None:
     assert {o.dtype for o in products} == {"bf16"}
 
 
-def test_an_island_in_full_precision_stays_one() -> None:
+def test_a_disabled_autocast_context_stays_in_full_precision() -> None:
     """Rotary tables and losses are often computed with autocast off."""
     with FakeTensorMode():
         x = torch.randn(4, 4)
@@ -300,7 +300,7 @@ def test_lightnings_own_cpu_autocast_around_the_step_does_not_add_its_casts() ->
 
 
 def test_without_a_dtype_nothing_is_cast() -> None:
-    """A real trace only watches."""
+    """A trace of a real step casts nothing."""
     model, x = SmallCnn(), torch.randn(4, 3, 8, 8)
     with StepTrace(model) as trace:
         model(x)

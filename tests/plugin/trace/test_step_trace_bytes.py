@@ -51,7 +51,7 @@ def test_bytes_of_elementwise_work_are_operands_and_result() -> None:
     assert (scaled.bytes_read, scaled.bytes_written) == ((128 + 16) * FLOAT, 128 * FLOAT)
 
 
-def test_views_and_allocations_move_nothing() -> None:
+def test_views_and_allocations_move_no_bytes() -> None:
     """No kernel runs for them, so there is no record."""
     x = torch.randn(4, 6)
     with StepTrace(nn.Module()) as trace:
@@ -124,7 +124,7 @@ def test_bytes_that_are_not_fixed_follow_the_batch() -> None:
 
 
 def test_a_low_rank_update_multiplied_out_is_fixed() -> None:
-    """What is made of parameters alone does not know the batch."""
+    """The size of a result computed from parameters alone does not depend on the batch."""
     model, x = LoraLinear(8, 8, 2), torch.randn(64, 8)
     with StepTrace(model) as trace:
         F.linear(x, model.frozen.weight + model.up.weight @ model.down.weight)
@@ -133,7 +133,7 @@ def test_a_low_rank_update_multiplied_out_is_fixed() -> None:
 
 
 def test_backward_of_activation_norm_and_dropout_is_one_record() -> None:
-    """CUDA has one kernel for each; the CPU spells dropout and RMS norm out."""
+    """CUDA has one kernel for each; the CPU runs dropout and RMS norm as several operations."""
     model = nn.Sequential(nn.RMSNorm(8), nn.SiLU(), nn.Dropout(0.5), nn.GELU(), nn.LayerNorm(8), nn.Mish())
     x = torch.randn(4, 8, requires_grad=True)
     with StepTrace(model) as trace:
@@ -158,8 +158,8 @@ def test_softmax_and_cross_entropy_have_rows_and_columns() -> None:
     assert [o.phase for o in trace.operations() if o.kind == "loss"] == ["forward", "backward"]
 
 
-def test_convolution_shapes_tell_groups_stride_and_layout() -> None:
-    """The axes are SHAPE_AXES'; channels-last is the user's choice and is seen."""
+def test_convolution_shapes_hold_groups_stride_and_layout() -> None:
+    """The axes are those of SHAPE_AXES; channels-last, the user's choice, is recorded."""
     layer = nn.Conv2d(4, 8, (3, 5), stride=2, padding=(1, 2), groups=2)
     image = torch.randn(2, 4, 8, 8)
     with StepTrace(layer) as trace:
@@ -169,8 +169,8 @@ def test_convolution_shapes_tell_groups_stride_and_layout() -> None:
     assert shapes == {(2, 4, 8, 2, 1, 3, 5, 1, 4, 4, 2, last) for last in (0, 1)}
 
 
-def test_full_precision_says_which_kind() -> None:
-    """Torch lets cuDNN take TF32 and cuBLAS not; the record follows the switches."""
+def test_full_precision_is_fp32_or_tf32() -> None:
+    """By default torch lets cuDNN use TF32 and cuBLAS not; the record follows the switches."""
     with StepTrace(nn.Module()) as trace:
         F.conv1d(torch.randn(1, 2, 8), torch.randn(3, 2, 3))
         _ = torch.randn(4, 4) @ torch.randn(4, 4)
@@ -219,7 +219,7 @@ def test_clipping_between_the_marks_belongs_to_the_update() -> None:
 
 
 def test_work_on_gradients_is_the_update_without_marks_too() -> None:
-    """A plain loop that clips by hand says nothing to anybody."""
+    """A training loop that clips by hand calls none of the marks."""
     model, x = nn.Linear(8, 8), torch.randn(2, 8)
     with StepTrace(model) as trace:
         model(x).sum().backward()
@@ -261,7 +261,7 @@ def test_a_fused_update_reads_four_lists_and_writes_three() -> None:
 
 
 def test_loops_and_multi_tensor_kernels_move_the_same_bytes() -> None:
-    """Folding the CPU's loop changes launches, not bytes."""
+    """Replacing the CPU's loop by multi-tensor kernels changes launches, not bytes."""
     model, x = nn.Sequential(*[nn.Linear(32, 32) for _ in range(4)]), torch.randn(2, 32)
 
     def moved(**options: Any) -> int:
@@ -328,7 +328,7 @@ def test_saved_activations_are_each_counted_once() -> None:
 
 
 def test_a_custom_function_keeps_what_its_backward_reads() -> None:
-    """Kernels of others save tensors where no hook of ours stands; backward reads them all the same."""
+    """Custom kernels save tensors out of reach of saved-tensor hooks; the read in backward shows that they were kept."""
 
     class Square(torch.autograd.Function):
         @staticmethod
@@ -349,7 +349,7 @@ def test_a_custom_function_keeps_what_its_backward_reads() -> None:
 
 @pytest.mark.parametrize("how", ["reentrant", "non-reentrant"])
 def test_a_checkpoint_keeps_its_inputs_only(how: str) -> None:
-    """Saved activations shrink to one tensor a block, and the block made again is temporary."""
+    """Saved activations shrink to one tensor per block, and the recomputed block is temporary."""
     ids = torch.zeros(2, 16, dtype=torch.long)
 
     def memory(checkpointed: str) -> Any:
@@ -376,7 +376,7 @@ def test_the_largest_temporary_is_the_largest_operation_that_is_not_kept() -> No
     assert memory.largest_temporary_bytes == (8 * 256 + 8 * 4) * FLOAT
 
 
-def test_buffers_are_counted_apart() -> None:
+def test_buffers_are_counted_separately() -> None:
     """Running statistics are neither parameters nor activations."""
     model = SmallCnn()
     with StepTrace(model) as trace:
@@ -385,7 +385,7 @@ def test_buffers_are_counted_apart() -> None:
 
 
 def test_parameters_are_grouped_by_type_and_training() -> None:
-    """Frozen weights and half-precision ones are told apart; a weight with two names counts once."""
+    """Frozen and half-precision weights are separate groups; a weight with two names counts once."""
     model = nn.Module()
     model.tied = nn.Linear(8, 8, bias=False)
     model.again = model.tied
@@ -415,7 +415,7 @@ def test_operations_have_a_fixed_order_and_are_valid_profile_groups() -> None:
 
 
 def test_a_trace_can_be_stopped_and_started_between_micro_batches() -> None:
-    """What was recorded stays and adds up: gradients of the second micro-batch are added to the first's."""
+    """Recorded operations add up: gradients of the second micro-batch are added to the first's."""
     model, x = nn.Linear(8, 8, bias=False), torch.randn(2, 8)
     trace = StepTrace(model)
     for _ in range(2):

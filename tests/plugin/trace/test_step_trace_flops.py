@@ -1,4 +1,4 @@
-"""`StepTrace` counts the FLOPs that a step really does, also where other counters are known to be wrong."""
+"""`StepTrace` counts the FLOPs of a step, also where other counters are known to be wrong."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_grouped_query_attention_counts_query_heads() -> None:
     assert attention.bytes_read == 4 * (q.numel() + k.numel() + v.numel())
 
 
-def test_attention_is_one_record_where_the_cpu_takes_it_apart() -> None:
-    """Dropout sends the CPU down the plain path of five operations; CUDA runs one kernel each way."""
+def test_attention_is_one_record_where_the_cpu_runs_five_operations() -> None:
+    """With dropout the CPU runs five operations; CUDA runs one kernel forward and one backward."""
     x = torch.randn(2, 4, 16, 8, requires_grad=True)
     operations = traced(lambda: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1).sum().backward())
     attention = [o for o in operations if o.kind == "attention"]
@@ -96,8 +96,8 @@ def test_attention_is_one_record_where_the_cpu_takes_it_apart() -> None:
     assert attention[1].flops == 2.5 * attention[0].flops
 
 
-def test_attention_is_taken_apart_where_the_user_asks_for_the_plain_kernel() -> None:
-    """`sdpa_kernel(MATH)` runs plain products on CUDA too."""
+def test_attention_is_products_where_the_user_asks_for_the_unfused_kernel() -> None:
+    """`sdpa_kernel(MATH)` runs matrix products on CUDA too."""
     x = torch.randn(2, 4, 16, 8)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         operations = traced(lambda: F.scaled_dot_product_attention(x, x, x))
@@ -132,14 +132,14 @@ def test_a_recurrent_layer_does_not_unroll(layer: type[nn.RNNBase], gates: int) 
 
 
 def test_a_recurrent_cell_is_counted() -> None:
-    """Cells are products too: 2 x batch x gates x hidden x (input + hidden)."""
+    """A cell's FLOPs are its products: 2 x batch x gates x hidden x (input + hidden)."""
     cell, x = nn.LSTMCell(8, 16), torch.randn(5, 8)
     operations = traced(lambda: cell(x)[0].sum().backward(), cell)
     assert flops(operations, "forward", "recurrent") == 2 * 5 * 64 * (8 + 16)
     assert flops(operations, "backward", "recurrent") == 2 * 5 * 64 * (8 + 2 * 16)
 
 
-def test_a_shared_weight_is_stored_once_and_works_twice() -> None:
+def test_a_shared_weight_is_stored_once_and_counted_in_both_uses() -> None:
     """GPT-2's head is its embedding (DeepSpeed#2565, #4723: counted twice, or not at all)."""
     model = Gpt2(layers=1, width=16, heads=2, vocabulary=32, context=8)
     ids = torch.zeros(1, 8, dtype=torch.long)
@@ -151,7 +151,7 @@ def test_a_shared_weight_is_stored_once_and_works_twice() -> None:
 
 
 def test_frozen_weights_have_no_weight_gradient() -> None:
-    """Half of backward is gone (NeMo Automodel#786: 6 N D for frozen models)."""
+    """Half of backward is left out (NeMo Automodel#786: 6 N D for frozen models)."""
     layers = nn.Sequential(*[nn.Linear(16, 16, bias=False) for _ in range(3)])
     for layer in list(layers)[:2]:
         layer.requires_grad_(False)
@@ -162,7 +162,7 @@ def test_frozen_weights_have_no_weight_gradient() -> None:
     assert flops(operations, "backward") == one  # only the last layer's own weight
 
 
-def test_lora_pays_for_its_own_gradients_only() -> None:
+def test_lora_counts_the_gradients_of_its_own_weights_only() -> None:
     """Frozen 32 x 32 under a rank of 2: backward has the input's gradient through it, never its own."""
     model, x = LoraLinear(32, 32, 2), torch.randn(4, 32, requires_grad=True)
     operations = traced(lambda: model(x).sum().backward(), model)
@@ -187,7 +187,7 @@ def test_a_convolution_with_a_frozen_input_has_no_input_gradient() -> None:
 
 
 def test_a_convolution_with_a_frozen_weight_has_no_weight_gradient() -> None:
-    """The other half."""
+    """Only the input gradient is left."""
     layer = nn.Conv2d(3, 8, 3).requires_grad_(False)
     image = torch.randn(2, 3, 8, 8, requires_grad=True)
     operations = traced(lambda: layer(image).sum().backward(), layer)
@@ -205,7 +205,7 @@ def test_a_grouped_convolution_costs_a_group_each_in_backward_too(transposed: bo
     assert flops(operations, "backward") == 2 * flops(operations, "forward")
 
 
-def test_accumulation_multiplies_the_passes_and_not_the_update() -> None:
+def test_accumulation_multiplies_forward_and_backward_and_not_the_update() -> None:
     """Four micro-batches: four times forward and backward, one update, three additions of gradients."""
     model, x = nn.Linear(8, 8, bias=False), torch.randn(4, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -251,7 +251,7 @@ def test_double_backward_is_not_taken_for_recomputation() -> None:
 
 @pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="this torch has no grouped products on the CPU")
 def test_grouped_products_are_counted_on_the_routed_tokens() -> None:
-    """Experts of a mixture: one ragged product is as much as a product per expert."""
+    """Mixture of experts: one ragged product has the FLOPs of one product per expert."""
     experts = torch.randn(4, 16, 32, dtype=torch.bfloat16, requires_grad=True)
     tokens = torch.randn(24, 16, dtype=torch.bfloat16, requires_grad=True)
     offsets = torch.tensor([8, 8, 20, 24], dtype=torch.int32)
@@ -292,8 +292,8 @@ def _mixture(rows: int = 6) -> dict[str, tuple[Callable[[], Any], int]]:
 
 
 @pytest.mark.parametrize("name", sorted(_mixture()))
-def test_what_torch_counts_as_nothing_has_a_formula(name: str) -> None:
-    """lightning.md 2.2: vectors, integers, sparse, trilinear and Fourier work are not free."""
+def test_what_torch_counts_as_zero_has_a_formula(name: str) -> None:
+    """Vector, integer, sparse, trilinear and Fourier operations have FLOPs, which torch's counter leaves out."""
     step, by_hand = _mixture()[name]
     with torch.no_grad():
         operations = traced(step)
@@ -311,8 +311,8 @@ def test_the_fast_path_of_a_transformer_layer_is_counted() -> None:
     assert flops(operations) == by_hand
 
 
-def test_an_operation_nobody_knows_is_missing_coverage() -> None:
-    """A custom kernel's bytes are counted and its FLOPs are said to be unknown, never zero."""
+def test_an_operation_without_a_formula_is_missing_coverage() -> None:
+    """A custom kernel's bytes are counted and its FLOPs are unknown, not zero."""
     x = torch.randn(64, 64)
     with torch.library._scoped_library("trainfare_test", "FRAGMENT") as library:
         library.define("twice(Tensor x) -> Tensor")
@@ -327,8 +327,8 @@ def test_an_operation_nobody_knows_is_missing_coverage() -> None:
     assert flops(operations) == 2 * 64**3
 
 
-def test_a_heavy_operation_without_formula_is_missing_coverage() -> None:
-    """A decomposition is cubic; its bytes do not say so."""
+def test_a_decomposition_without_a_formula_is_missing_coverage() -> None:
+    """Its FLOPs grow with the cube of the size, which its bytes do not show."""
     operations = traced(lambda: torch.linalg.svd(torch.randn(8, 8)))
     assert "unknown" in {o.kind for o in operations}
 
@@ -340,7 +340,7 @@ def test_a_heavy_operation_without_formula_is_missing_coverage() -> None:
         lambda: nn.Sequential(nn.Embedding(64, 8), nn.Linear(8, 64)),
     ],
 )
-def test_the_registry_is_torchs_own(build: Callable[[], nn.Module]) -> None:
+def test_flops_agree_with_torchs_counter(build: Callable[[], nn.Module]) -> None:
     """Where torch's counter is right, both agree."""
     model, ids = build(), torch.zeros(2, 16, dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
@@ -348,7 +348,7 @@ def test_the_registry_is_torchs_own(build: Callable[[], nn.Module]) -> None:
     assert flops(traced(lambda: model(ids).sum().backward(), model)) == counter.get_total_flops()
 
 
-def test_a_layer_cut_over_four_devices_counts_a_quarter() -> None:
+def test_a_layer_sharded_over_four_devices_counts_a_quarter() -> None:
     """Tensor parallelism: each device multiplies its own slice; counting DTensors gives the global size."""
     distributed.init_process_group("fake", rank=0, world_size=4, store=FakeStore())
     try:
@@ -369,7 +369,7 @@ def test_a_layer_cut_over_four_devices_counts_a_quarter() -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_is_counted_and_still_runs() -> None:
-    """It is a higher-order operator, and compiles itself: neither may fail because somebody watches."""
+    """It is a higher-order operator and compiles itself; both must work while a step is recorded."""
     q, k, v = (torch.randn(1, 2, 16, 8) for _ in range(3))
     operations = traced(lambda: flex_attention(q, k, v))
     (attention,) = [o for o in operations if o.kind == "attention"]

@@ -1,4 +1,4 @@
-"""`StepTrace` only watches: the same bits, the same graph, and nothing left behind on any path."""
+"""Recording a step changes nothing: the same bits, the same graph, and no mode or hook left on any path."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def loss_of(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
 def trained(
     name: str, *, watched: bool, steps: int = 3, **options: Any
 ) -> tuple[list[torch.Tensor], list[float]]:
-    """Train a few steps from one seed; return every tensor that tells two runs apart, and the losses."""
+    """Train a few steps from one seed; return every tensor that two runs could differ in, and the losses."""
     torch.manual_seed(7)
     build, make = MODELS[name]
     model = build()
@@ -77,7 +77,7 @@ def trained(
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_watched_run_is_bitwise_the_same(name: str) -> None:
+def test_a_recorded_run_is_bitwise_the_same(name: str) -> None:
     """Weights, statistics, optimizer state, losses and the random state, dropout included."""
     before, losses = trained(name, watched=False)
     after, watched_losses = trained(name, watched=True)
@@ -152,7 +152,7 @@ class Failing(nn.Module):
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, torch.OutOfMemoryError])
-def test_nothing_is_left_behind_after_an_exception(where: str, error: type[BaseException]) -> None:
+def test_no_mode_or_hook_is_left_after_an_exception(where: str, error: type[BaseException]) -> None:
     """The user's exception passes unchanged, and both mode stacks and all hooks are as before."""
     model, before = Failing(error, where), stacks()
     with pytest.raises(error), StepTrace(model):
@@ -160,8 +160,8 @@ def test_nothing_is_left_behind_after_an_exception(where: str, error: type[BaseE
     assert stacks() == before == (0, 0, before[2], before[3])
 
 
-def test_an_exception_inside_the_optimizer_leaves_nothing_behind() -> None:
-    """A closure that fails inside `step` never reaches the hook after it."""
+def test_an_exception_inside_the_optimizer_leaves_no_mode_or_hook() -> None:
+    """A closure that fails inside `step` keeps torch from calling the hook after it."""
     model, before = nn.Linear(2, 2), stacks()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -174,7 +174,7 @@ def test_an_exception_inside_the_optimizer_leaves_nothing_behind() -> None:
 
 
 def test_stop_is_idempotent_and_start_is_not() -> None:
-    """Any number of stops, before and after; a second start is refused and changes nothing."""
+    """`stop` may be called any number of times; a second `start` raises and changes nothing."""
     trace, before = StepTrace(nn.Linear(2, 2)), stacks()
     trace.stop()
     trace.start()
@@ -219,7 +219,7 @@ def test_a_start_that_fails_half_way_is_undone() -> None:
     assert stacks() == before
 
 
-def test_a_fault_of_the_trace_is_noted_and_harms_nobody() -> None:
+def test_a_fault_of_the_trace_is_noted_and_the_step_goes_on() -> None:
     """Recording ends, the step goes on, and the notes say that the trace is incomplete."""
 
     class Sized(torch.Tensor):
@@ -263,7 +263,7 @@ def test_a_compiled_module_keeps_its_graphs() -> None:
 
 
 def test_functional_transforms_run_under_the_trace() -> None:
-    """`torch.func` refuses to run under saved-tensor hooks, so none may stand around the step."""
+    """`torch.func` refuses to run under saved-tensor hooks, so none may be active around the whole step."""
     model, x = nn.Linear(4, 1), torch.randn(3, 4)
     weights = dict(model.named_parameters())
 
@@ -278,7 +278,7 @@ def test_functional_transforms_run_under_the_trace() -> None:
 
 
 def test_the_users_own_saved_tensor_hooks_still_run() -> None:
-    """Offloading by the user's hooks goes on, and what they take away is not counted as kept."""
+    """Offloading by the user's hooks still happens, and tensors that they offload are not counted as kept."""
     model, x, packed = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8)), torch.randn(2, 8), []
 
     def pack(tensor: torch.Tensor) -> Any:
@@ -293,8 +293,8 @@ def test_the_users_own_saved_tensor_hooks_still_run() -> None:
     assert trace.fault is None
 
 
-def test_a_tensor_class_with_its_own_torch_function_sees_its_calls() -> None:
-    """Somebody's subclass gets the whole call of a Python function of torch, as without the trace."""
+def test_a_tensor_class_with_its_own_torch_function_gets_its_calls() -> None:
+    """A user's subclass gets the whole call of a Python function of torch, as without the trace."""
     seen = []
 
     class Named(torch.Tensor):
@@ -310,6 +310,6 @@ def test_a_tensor_class_with_its_own_torch_function_sees_its_calls() -> None:
 
 
 def test_the_default_device_and_dtype_still_hold() -> None:
-    """`torch.device(...)` as a context is a mode of its own under ours."""
+    """`torch.device(...)` as a context is a mode below ours and keeps its effect."""
     with StepTrace(nn.Linear(1, 1)), torch.device("meta"):
         assert torch.zeros(2).device.type == "meta"
