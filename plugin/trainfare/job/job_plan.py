@@ -59,7 +59,9 @@ def plan_of(
         every = None if every is None else max(1, every // optimizer_calls_per_step)
     epochs = None if steps is None or in_epoch is None else steps / in_epoch
     if in_epoch is None and job.max_epochs is not None and job.max_steps is not None:
-        notes.append("max_epochs could not be checked without train_samples: max_steps is taken as the end")
+        notes.append(
+            "max_epochs could not be checked without train_samples: the run is taken to end at max_steps"
+        )
     validation_batches = _validation_batches(job, steps, epochs, notes)
     for name, count in (("max_epochs", steps), ("val_batches", validation_batches)):
         if count is not None and count > _MOST:

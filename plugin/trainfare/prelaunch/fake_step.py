@@ -70,9 +70,7 @@ def trace_step(
         trace = StepTrace(module, optimizers, cuda_autocast_dtype=autocast)
         runner.run(trace, batch, 1)
         if trace.fault is not None:
-            raise TraceError(
-                f"the trace itself failed, and half a trace is none: {describe(trace.fault)}. {ADVICE}"
-            )
+            raise TraceError(f"the trace itself failed and is incomplete: {describe(trace.fault)}. {ADVICE}")
         memory = trace.memory()
         if memory.input_bytes == 0:
             memory = memory.model_copy(update={"input_bytes": _tensor_bytes(batch)})
@@ -185,7 +183,7 @@ class _Runner:
 
         def counted(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
             if needs_closure:
-                msg = f"{type(optimizer).__name__}.step reruns the training step, how often depends on values"
+                msg = f"{type(optimizer).__name__}.step reruns the training step a number of times that depends on values"
                 raise TraceError(f"{msg}. {ADVICE}")
             result = closure() if closure is not None else None
             trace = self._trace

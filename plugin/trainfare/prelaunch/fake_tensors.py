@@ -349,5 +349,5 @@ def _is_shared(value: Any) -> bool:
 
 def _refuse_sharded(value: Tensor) -> None:
     if type(value).__name__ in ("DTensor", "ShardedTensor", "FlatParameter"):
-        msg = f"a parameter is a {type(value).__name__}: sharded weights do not show the whole step"
+        msg = f"a parameter is a {type(value).__name__}: a trace of sharded weights would miss a part of the step"
         raise TraceError(f"{msg}; describe the run as a TrainingJob and trace it before launch instead")

@@ -197,7 +197,7 @@ def _configured_step(
         with user_errors("configure_optimizers"), faker.mode:
             optimizers, schedulers = optimizers_of(_call_hook(module, "configure_optimizers"))
         if job.accumulate_grad_batches > 1 and not getattr(module, "automatic_optimization", True):
-            msg = "accumulate_grad_batches does not go with manual optimization, Lightning refuses it"
+            msg = "Lightning refuses accumulate_grad_batches with manual optimization"
             raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
         trainer.optimizers.extend(optimizers)
         trainer.lr_scheduler_configs.extend(schedulers)
@@ -318,9 +318,7 @@ def _grads_untouched(module: object) -> Generator[None, None, None]:
                 leaked = True
                 parameter.grad = grad
     if leaked:
-        msg = (
-            "the module keeps a function bound to its original self, so a fake copy of it trains the original"
-        )
+        msg = "a function in the module is bound to the original module, so a fake copy would train the original"
         raise TraceError(
             f"{msg}: give TrainingJob a function that builds the module, or measure with FareMeter"
         )

@@ -93,7 +93,7 @@ def _tolerant(original: Callable[..., Any], name: str, notes: list[str]) -> Call
         try:
             return original(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException):
-            note = f"the metric {name} looks at values: its work is only partly counted"
+            note = f"the metric {name} needs values: only a part of its operations is counted"
             if note not in notes:
                 notes.append(note)
             return torch.zeros(())

@@ -141,7 +141,7 @@ class CudaAutocast:
         if name in _BANNED:
             msg = (
                 f"the step calls {name} under mixed precision, which CUDA's autocast refuses. Use "
-                "binary_cross_entropy_with_logits, or leave autocast around the loss."
+                "binary_cross_entropy_with_logits, or compute the loss outside autocast."
             )
             raise TraceError(msg)
         if name not in self._listed:

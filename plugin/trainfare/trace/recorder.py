@@ -296,7 +296,7 @@ class Recorder:
         if all(tensor.dim() == 0 for tensor in everything):
             return  # scalar step counters, which torch keeps on the CPU
         if call.name in _STATE_CREATORS:
-            self._note("optimizer state was created in the traced step; its first writing is not counted")
+            self._note("optimizer state was created in the traced step; writing it is not counted")
             return
         flops = call.flops()
         kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
