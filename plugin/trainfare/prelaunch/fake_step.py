@@ -183,8 +183,8 @@ class _Runner:
 
         def counted(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
             if needs_closure:
-                msg = f"{type(optimizer).__name__}.step reruns the training step a number of times that depends on values"
-                raise TraceError(f"{msg}. {ADVICE}")
+                msg = f"{type(optimizer).__name__}.step reruns the training step"
+                raise TraceError(f"{msg} a number of times that depends on values. {ADVICE}")
             result = closure() if closure is not None else None
             trace = self._trace
             if trace is None:
