@@ -282,16 +282,16 @@ def test_a_live_run_is_traced_on_an_uncompiled_copy_and_unchanged(compiled: Any)
     assert watch.same is True
     assert watch.trace.compiled == (compiled is not None)
     expected = trace_job(job(Cnn, Cnn.batch))
-    assert watch.trace.step.operations == expected.operations
-    assert watch.trace.step.optimizer == expected.optimizer
+    assert watch.trace.operations == expected.operations
+    assert watch.trace.optimizer == expected.optimizer
 
 
 def test_a_live_mixed_precision_run_on_a_cpu_is_traced_as_cuda_would_run_it() -> None:
     """The copy's products are bf16 by CUDA's autocast policy, clipping is part of the step."""
     watch = _fit(Cnn(), precision="bf16-mixed", gradient_clip_val=1.0)
     assert watch.same is True
-    assert {o.dtype for o in watch.trace.step.operations if o.kind in ("matmul", "convolution")} == {"bf16"}
-    optimizer = [o.name for o in watch.trace.step.operations if o.phase == "optimizer"]
+    assert {o.dtype for o in watch.trace.operations if o.kind in ("matmul", "convolution")} == {"bf16"}
+    optimizer = [o.name for o in watch.trace.operations if o.phase == "optimizer"]
     assert any("norm" in name for name in optimizer)
 
 
