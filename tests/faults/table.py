@@ -2,7 +2,7 @@
 The faults of reliability item 7 as a table, and `put_through`, which puts any price source through one of them.
 
     @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
-    def test_fault_costs_nothing_that_was_there(case, tmp_path):
+    def test_fault_leaves_the_last_good_prices(case, tmp_path):
         put_through(case, lambda url: AwsPrices(endpoint=url), tmp_path)
 """
 

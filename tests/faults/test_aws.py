@@ -63,7 +63,7 @@ def public(url: str) -> AwsPrices:
 
 
 @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
-def test_fault_of_the_public_files_costs_nothing_that_was_there(case: FaultCase, tmp_path: Path) -> None:
+def test_fault_of_the_public_files_leaves_the_last_good_prices(case: FaultCase, tmp_path: Path) -> None:
     """The last good prices stay, with their date."""
     result = put_through(case, public, tmp_path, seconds=15.0)
     assert case.says in str(result.problem)
@@ -151,7 +151,7 @@ def test_fault_of_an_accounts_call_is_one_typed_error(
 
 
 @pytest.mark.parametrize("name", ["503", "slow body", "error object with 200", "untrusted"])
-def test_fault_of_an_account_costs_nothing_that_was_there(
+def test_fault_of_an_account_leaves_the_last_good_prices(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A whole refresh with an account: the last good prices stay, and no public file is taken in its place."""

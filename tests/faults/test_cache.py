@@ -189,7 +189,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "newer schema": (other_schema(2), "schema version is 2"),
     "newer facts": (newer_facts, "another version"),
     "other rows": (other_rows, "rows"),
-    "bad price": (bad_price, "rows are not those"),
+    "bad price": (bad_price, "number of rows is not the one"),
     "folder": (folder_in_place, "directory|not a regular file"),
     "link": (link, "it is a link"),
     "pipe": (pipe, "not a regular file"),
@@ -220,7 +220,7 @@ def test_damage_is_a_miss_with_one_warning(
     assert load_last_good("aws", cache).frame["usd_per_hour"].to_list() == [2.0]
 
 
-def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     """The checksum covers rows, facts, mark and footer alike."""
     fill(BookCache(tmp_path))
     content = (tmp_path / "aws.parquet").read_bytes()
@@ -307,7 +307,7 @@ def test_power_cut_finds_content_before_name_before_folder(tmp_path: Path) -> No
     assert steps == [(False, False), (True, True)]
 
 
-def test_oldest_used_makes_room(tmp_path: Path) -> None:
+def test_least_recently_used_file_is_deleted_first(tmp_path: Path) -> None:
     """The files together stay under the cap; damaged ones go first, then what was used longest ago."""
     fill(BookCache(tmp_path), "aws")
     size = (tmp_path / "aws.parquet").stat().st_size

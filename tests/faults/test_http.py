@@ -190,7 +190,7 @@ def test_credentials_are_not_sent_to_another_host() -> None:
     assert "S3CRET" not in f"{other.url} {dict(other.headers)}"
 
 
-def test_page_may_not_come_twice_lead_away_or_go_on_for_ever() -> None:
+def test_pages_may_not_repeat_leave_the_site_or_never_end() -> None:
     """A listing ends."""
     with http() as out:
         pages = out.pages(URL, limits=Limits(max_pages=3))
@@ -225,7 +225,7 @@ def test_dead_cloud_costs_at_most_fifteen_seconds() -> None:
     assert tries[1] <= 4.5
 
 
-def test_trouble_adds_up_over_the_questions_of_a_cloud() -> None:
+def test_failed_attempts_add_up_over_the_requests_of_a_cloud() -> None:
     """A cloud that limps at every page is given up after 15 s of failed tries and waits, though each page would come."""
     time = Time()
     asked: list[str] = []
@@ -244,7 +244,7 @@ def test_trouble_adds_up_over_the_questions_of_a_cloud() -> None:
     assert time.now < 30
 
 
-def test_waits_add_up_over_the_questions_of_a_cloud() -> None:
+def test_waits_add_up_over_the_requests_of_a_cloud() -> None:
     """A cloud that asks for 7 s before every page gets two such waits, not a hundred."""
     time = Time()
     asked: list[str] = []
@@ -261,7 +261,7 @@ def test_waits_add_up_over_the_questions_of_a_cloud() -> None:
     assert time.now == 14.0
 
 
-def test_one_budget_for_all_questions_of_a_cloud() -> None:
+def test_one_budget_for_all_requests_of_a_cloud() -> None:
     """Pages that come slowly but surely end with the budget."""
     time = Time()
     with timed(
@@ -293,7 +293,7 @@ def test_full_jitter_is_drawn_between_nothing_and_the_ceiling() -> None:
     assert len(set(waits)) > 30
 
 
-def test_error_says_what_a_program_needs() -> None:
+def test_error_has_status_and_retryable() -> None:
     """Status, whether to try later, and how long the server asks to wait."""
     transport = httpx.MockTransport(lambda _: httpx.Response(429, headers={"Retry-After": "3600"}))
     with (
@@ -327,7 +327,7 @@ def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
     assert BULK_LIMITS.max_body_bytes == 4 * 2**30
 
 
-def test_bulk_file_is_never_held(server: FaultServer) -> None:
+def test_bulk_file_is_streamed_in_constant_memory(server: FaultServer) -> None:
     """400 MB pass through a process that grows by less than 60 MB; benchmarks/speed/bulk_stream.py measures 3 GB."""
     server.script("/p", Script(body=b"a,price,row\n" * 87_000, repeat=400))
     code = (
@@ -359,7 +359,7 @@ def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None
     assert threading.active_count() <= before + 2  # the server's own
 
 
-def test_hung_lookup_does_not_spoil_the_next_question(server: FaultServer) -> None:
+def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> None:
     """The thread that hangs keeps its connection; the next question takes a new one."""
     server.script("/slow", Script(before_head_s=30))
     server.script("/p", json_script({"a": 1}))
@@ -369,7 +369,7 @@ def test_hung_lookup_does_not_spoil_the_next_question(server: FaultServer) -> No
         assert out.get_json(server.url("/p")) == {"a": 1}
 
 
-def test_wish_to_stop_ends_a_question_that_hangs(server: FaultServer) -> None:
+def test_cancelling_ends_a_hanging_request(server: FaultServer) -> None:
     """A server that says nothing does not hold up somebody who wants to stop."""
     server.script("/p", Script(before_head_s=60))
     asked: list[bool] = []
@@ -382,7 +382,7 @@ def test_wish_to_stop_ends_a_question_that_hangs(server: FaultServer) -> None:
         out.get_json(server.url("/p"))
 
 
-def test_wish_to_stop_ends_a_wait() -> None:
+def test_cancelling_ends_a_wait() -> None:
     """A wait between two tries looks up too."""
     waits: list[float] = []
     transport = httpx.MockTransport(lambda _: httpx.Response(503, headers={"Retry-After": "9"}))
@@ -392,7 +392,7 @@ def test_wish_to_stop_ends_a_wait() -> None:
     assert waits == [0.25] * 3
 
 
-def test_ctrl_c_ends_a_question_that_hangs(server: FaultServer) -> None:
+def test_ctrl_c_ends_a_hanging_request(server: FaultServer) -> None:
     """Ctrl-C comes through at once, as itself."""
     server.script("/p", Script(before_head_s=60))
     code = (
@@ -440,7 +440,7 @@ def test_send_follows_no_redirect_and_tries_once(server: FaultServer) -> None:
     assert (server.asked("/p"), server.asked("/q")) == (2, 0)
 
 
-def test_send_ends_the_sdks_tries_when_the_patience_for_trouble_is_spent(server: FaultServer) -> None:
+def test_send_stops_the_sdks_retries_when_the_failure_budget_is_spent(server: FaultServer) -> None:
     """Its waits between tries count too; then the fault is one that is not tried again."""
     server.everywhere(Script(hang_up=True))
     time_s = [0.0]
@@ -460,7 +460,7 @@ def test_send_ends_the_sdks_tries_when_the_patience_for_trouble_is_spent(server:
     assert not answers[-1]
 
 
-def test_importing_the_way_out_loads_no_http_library() -> None:
+def test_importing_the_client_loads_no_http_library() -> None:
     """Reading prices from disk pays nothing for it."""
     code = (
         "import sys; import trainfare_providers.refresh; "
@@ -472,7 +472,7 @@ def test_importing_the_way_out_loads_no_http_library() -> None:
 
 @pytest.mark.parametrize(("cloud", "extra"), [("gcp", "gcp"), ("example", "all")])
 @pytest.mark.parametrize("package", ["httpx", "tenacity"])
-def test_missing_package_is_named_with_what_brings_it(cloud: str, extra: str, package: str) -> None:
+def test_missing_package_is_named_with_its_extra(cloud: str, extra: str, package: str) -> None:
     """Who installed no cloud's extra is told which."""
     code = (
         f"import sys; sys.modules[{package!r}] = None\nfrom trainfare_core.errors import MissingExtraError\n"

@@ -59,7 +59,7 @@ class Keyed:
 
 
 @pytest.mark.parametrize("case", [*FAULT_CASES, *ECHOES], ids=str)
-def test_fault_tells_no_secret(case: FaultCase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fault_shows_no_secret(case: FaultCase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Not in the error, a traceback with locals, a log at DEBUG, the result or the cache, whatever the server echoes."""
     with witness(monkeypatch, tmp_path) as seen, faulty_client(case, "gcp") as (out, url, _, _):
         with pytest.raises(FetchError) as caught:
@@ -70,7 +70,7 @@ def test_fault_tells_no_secret(case: FaultCase, monkeypatch: pytest.MonkeyPatch,
         seen.text(result)
 
 
-def test_success_tells_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_success_shows_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is kept and logged of an answer that came; the secrets did go where they were meant to."""
     with FaultServer() as server, witness(monkeypatch, tmp_path) as seen:
         server.everywhere(Script(body=b'{"items": []}'))
@@ -103,7 +103,7 @@ def test_logs_of_other_users_of_httpx_stay(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("status", [407, 502])
-def test_password_of_a_proxy_is_not_told(
+def test_password_of_a_proxy_is_not_shown(
     status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A proxy that refuses and echoes: its password stays out of everything."""
@@ -123,7 +123,7 @@ def test_password_of_a_proxy_is_not_told(
 @pytest.mark.parametrize(
     "proxy", [f"gopher://me:{CANARY}@h:1", f"http://me:{CANARY}@h:notaport", f"socks5://me:{CANARY}@h:1"]
 )
-def test_proxy_setting_that_cannot_be_used_is_not_told(
+def test_unusable_proxy_setting_is_not_shown(
     proxy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A mistake in the setting is named without the setting."""
@@ -138,7 +138,7 @@ def test_proxy_setting_that_cannot_be_used_is_not_told(
         seen.text(caught.value)
 
 
-def test_witness_sees_what_it_should(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_witness_finds_a_planted_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The suite bites: a secret in a log, a message, a file or a local variable is found."""
 
     def in_a_log() -> None:

@@ -34,7 +34,7 @@ def plans_of(item: Any) -> int:
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(damaged(WHOLE["Items"]), max_size=6))
-def test_every_meter_ends_once(items: list[Any]) -> None:
+def test_every_meter_is_counted_once(items: list[Any]) -> None:
     """Items and entries of savings plans read = rows + left out + unreadable, whatever they are."""
     sink, _ = vm_rows(items, source="x", today="2026-11-24")
     found = sink.fetched()
@@ -48,7 +48,7 @@ def test_every_meter_ends_once(items: list[Any]) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(damaged(SIZES), max_size=4), st.lists(damaged(USAGES), max_size=2))
-def test_every_size_of_a_workspace_ends(sizes: list[Any], usages: list[Any]) -> None:
+def test_every_size_of_a_workspace_is_counted(sizes: list[Any], usages: list[Any]) -> None:
     """What the client gives is an object with any attributes; nothing of it is believed unseen."""
     offer = parse_offer(
         "eastus",

@@ -30,7 +30,7 @@ def rows_of(tallies: tuple[Tally, ...]) -> int:
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(damaged(WHOLE["skus"]), max_size=8), st.lists(damaged(WHOLE["skus"][-7:]), max_size=3))
-def test_every_sku_and_sum_ends_once(compute: list[Any], tpu: list[Any]) -> None:
+def test_every_sku_and_sum_is_counted_once(compute: list[Any], tpu: list[Any]) -> None:
     """SKUs and sums read = rows + left out + unreadable; a row's price is a finite number above 0."""
     sinks = catalogue_rows(compute, tpu, source="x", today=TODAY)
     parts = [

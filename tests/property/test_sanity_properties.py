@@ -61,7 +61,7 @@ def rows_of(drawn: list[dict[str, Any]]) -> pl.DataFrame:
     seed=st.integers(0, 999),
     seen=st.booleans(),
 )
-def test_every_row_ends_in_one_place(
+def test_every_row_is_counted_once(
     new: list[dict[str, Any]], old: list[dict[str, Any]], seed: int, seen: bool
 ) -> None:
     """Accepted + filtered + quarantined = read, and what is accepted is a finite price above 0 of one key."""

@@ -20,7 +20,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(value=VALUES)
-def test_what_is_json_comes_out_as_it_is(value: object) -> None:
+def test_valid_json_round_trips(value: object) -> None:
     """Nothing is lost or changed."""
     assert parse_json(json.dumps(value).encode()) == value
 
@@ -30,7 +30,7 @@ def test_what_is_json_comes_out_as_it_is(value: object) -> None:
     body=st.binary(max_size=60)
     | st.text(alphabet='{}[]":,0123456789.eE+-NaInfity\\ \u0663', max_size=40).map(str.encode)
 )
-def test_what_is_not_is_a_value_error(body: bytes) -> None:
+def test_invalid_json_is_a_value_error(body: bytes) -> None:
     """No other exception, and no number that is not finite."""
     try:
         value = parse_json(body)
@@ -58,7 +58,7 @@ def test_depth_is_bounded(depth: int, fits: bool) -> None:
             parse_json(body)
 
 
-def test_message_holds_nothing_of_the_text() -> None:
+def test_error_message_quotes_nothing_of_the_text() -> None:
     """A page may echo what we sent."""
     for body in (b"CANARY", b'{"a": CANARY}', b'{"CANARY": 1, "CANARY": 2}', b'{"a": NaN, "b": "CANARY"}'):
         with pytest.raises(ValueError, match=r"it |an object") as caught:

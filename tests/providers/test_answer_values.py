@@ -22,7 +22,7 @@ from trainfare_providers.answer_values import (
 @pytest.mark.parametrize(
     "value", [None, True, False, "3.673", 3.673, [3], Decimal("NaN"), Decimal("-Infinity")]
 )
-def test_only_a_finite_number_as_it_was_written_is_one(value: object) -> None:
+def test_only_finite_integers_and_decimals_are_numbers(value: object) -> None:
     """A float has lost digits already; text, true and NaN are none."""
     assert number_of(value) is None
 
@@ -50,7 +50,7 @@ def test_names_and_text_come_out_as_they_are() -> None:
 @pytest.mark.parametrize(
     "value", ["2023-02-30", "2023-2-3", "20230203", "2023-02-033", "\u0662023-02-03", None, 1]
 )
-def test_day_that_is_none(value: object) -> None:
+def test_invalid_day_is_none(value: object) -> None:
     assert day_of(value) is None
 
 

@@ -34,7 +34,7 @@ def action_of(path: str) -> str:
     return "/".join([kinds[0], *named, "read"])
 
 
-def test_role_of_azure_is_what_is_asked_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_role_and_calls_are_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No action that nothing needs, none missing."""
     (block,) = re.findall(r"```json\n(.*?)```", section("Azure"), re.DOTALL)
     role = json.loads(block)

@@ -23,7 +23,7 @@ def rules(make: Callable[[], Any]) -> list[str]:
     return [finding.rule for finding in check_provider(make)]
 
 
-def test_what_is_sound_conforms() -> None:
+def test_sound_provider_conforms() -> None:
     """A small good plug-in, and the snapshot that trainfare ships."""
     assert_conforms(plugin(lambda _: small_market()))
     assert check_provider(SnapshotProvider) == ()
@@ -59,12 +59,12 @@ def goes_out(_: Any) -> PriceBook:
         (plugin(goes_out), "offline"),
     ],
 )
-def test_a_plugin_that_breaks_the_contract_is_told(make: Callable[[], Any], rule: str) -> None:
+def test_plugin_that_breaks_the_contract_is_reported(make: Callable[[], Any], rule: str) -> None:
     """Foreign errors, nothing at all, another type, a name that is none, and the network during load()."""
     assert rule in rules(make)
 
 
-def test_a_constructor_that_fails_is_told() -> None:
+def test_failing_constructor_is_reported() -> None:
     """Before anything else can be asked."""
 
     def fail() -> Any:
@@ -73,7 +73,7 @@ def test_a_constructor_that_fails_is_told() -> None:
     assert rules(fail) == ["constructor"]
 
 
-def test_a_book_that_changes_is_told() -> None:
+def test_book_that_changes_between_loads_is_reported() -> None:
     """The same question twice gives the same book."""
     prices = iter((1.0, 2.0, 3.0))
     assert "same twice" in rules(plugin(lambda _: book_of(offer_row(usd_per_hour=10 + next(prices)))))
@@ -92,12 +92,12 @@ def test_a_book_that_changes_is_told() -> None:
         ([offer_row(), offer_row(region="x", usd_per_hour=-1.0)], "degraded"),
     ],
 )
-def test_rows_that_cannot_be_right_are_told(rows: list[dict[str, Any]], rule: str) -> None:
+def test_impossible_rows_are_reported(rows: list[dict[str, Any]], rule: str) -> None:
     """Cents for dollars, a sentinel, no birth, an unknown part, the wrong memory, dear spot, a sick source."""
     assert rule in [finding.rule for finding in check_book(book_of(*rows))]
 
 
-def test_rows_that_bypass_the_checks_are_told() -> None:
+def test_rows_that_bypass_the_checks_are_reported() -> None:
     """A book made by hand, with a key twice and no counts."""
     frame = small_market().frame
     found = [finding.rule for finding in check_book(PriceBook(frame.vstack(frame)))]

@@ -48,7 +48,7 @@ def once(cloud: Cloud, now: datetime = NOW) -> RefreshResult:
     return refresh(cloud, cache=cloud.cache, now=now)
 
 
-def test_first_refresh_is_kept_with_its_counts_and_birth(tmp_path: Path) -> None:
+def test_first_refresh_is_stored_with_its_counts_and_dates(tmp_path: Path) -> None:
     """Accepted, filtered and quarantined add up to what the cloud sent; each price says when it was fetched."""
     cloud = Cloud(
         [
@@ -88,7 +88,7 @@ def test_failed_refresh_keeps_the_last_good_prices_and_their_age(tmp_path: Path)
         assert (tmp_path / "aws.parquet").read_bytes() == before
 
 
-def test_nothing_fetched_is_an_empty_book_in_silence(tmp_path: Path) -> None:
+def test_nothing_fetched_is_an_empty_book_without_a_warning(tmp_path: Path) -> None:
     """A user who never updated has no live prices and no warning."""
     assert len(load_last_good("aws", BookCache(tmp_path / "none"))) == 0
     assert list(tmp_path.iterdir()) == []
@@ -116,7 +116,7 @@ def test_part_that_was_not_asked_keeps_its_prices_and_their_age(tmp_path: Path) 
     assert [(one.rows_read, one.accepted) for one in result.intakes] == [(3, 3)]
 
 
-def test_machine_that_is_not_sold_any_more_goes(tmp_path: Path) -> None:
+def test_machine_that_is_no_longer_listed_is_removed(tmp_path: Path) -> None:
     """Where the part was asked, what did not come is gone."""
     rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
     cloud = Cloud([gave(*rows), gave(*rows[:2])], BookCache(tmp_path))
@@ -152,7 +152,7 @@ def test_prices_that_all_move_too_far_replace_nothing(tmp_path: Path) -> None:
         assert why in str(result.problem)
 
 
-def test_jump_is_kept_out_until_a_second_fetch_says_it_again(tmp_path: Path) -> None:
+def test_jump_is_quarantined_until_a_second_fetch_confirms_it(tmp_path: Path) -> None:
     """Between the two fetches the machine has no price, rather than a doubtful one."""
     rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
     jumped = [*rows[:3], {**rows[3], "usd_per_hour": 150.0}]
@@ -183,7 +183,7 @@ def test_prices_that_cannot_be_written_are_a_problem_that_is_named(tmp_path: Pat
     assert "could not be written" in str(result.problem)
 
 
-def test_refresh_says_what_it_does(tmp_path: Path) -> None:
+def test_refresh_reports_progress(tmp_path: Path) -> None:
     """A person who waits sees why."""
     said: list[str] = []
     cloud = Cloud([gave(offer_row())], BookCache(tmp_path))

@@ -65,7 +65,7 @@ def test_spot_is_never_above_on_demand(spot: float, passes: bool) -> None:
     assert result.rows["purchase_option"].to_list()[0] == "on_demand"
 
 
-def test_spot_alone_is_held_against_the_last_good_on_demand_price() -> None:
+def test_spot_is_compared_with_the_last_good_on_demand_price() -> None:
     """A fetch that brings only spot is judged by the on-demand price that was there."""
     last = accepted(offer_row())
     assert refused(judged(offer_row(purchase_option="spot", usd_per_hour=30.0), last=last)) == {
@@ -74,7 +74,7 @@ def test_spot_alone_is_held_against_the_last_good_on_demand_price() -> None:
     assert refused(judged(offer_row(purchase_option="spot", usd_per_hour=30.0))) == {}
 
 
-def test_on_demand_price_that_is_refused_does_not_speak_against_spot() -> None:
+def test_refused_on_demand_price_is_not_compared_with_spot() -> None:
     """A price that is not believed itself is no measure for others."""
     last = accepted(offer_row(), offer_row(purchase_option="spot", usd_per_hour=9.5))
     result = judged(
@@ -92,7 +92,7 @@ def test_more_accelerators_never_cost_less_in_total(option: str) -> None:
     assert refused(judged(*wrong)) == {sanity.MORE_FOR_LESS: 2}
 
 
-def test_more_accelerators_may_cost_less_where_they_may() -> None:
+def test_more_accelerators_may_cost_less_where_other_things_differ() -> None:
     """A smaller host, another region, another accelerator and spot markets are no contradiction."""
     bigger_host = small(instance_type="g6.48xlarge") | {"vcpus": 192.0, "usd_per_hour": 5.0}
     assert refused(judged(bigger_host, large())) == {}

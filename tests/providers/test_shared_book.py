@@ -102,7 +102,7 @@ def test_address_that_cannot_be_read_is_an_error(url: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 no", b"<html>"])
-def test_file_that_is_none_is_an_error(content: bytes, tmp_path: Path) -> None:
+def test_file_that_is_not_parquet_is_an_error(content: bytes, tmp_path: Path) -> None:
     """Damage in a team's book is the team's to mend: it is not set aside, only named."""
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(PricesUnavailableError, match="cannot be read"):
@@ -126,7 +126,7 @@ def test_book_in_s3(storage: str, tmp_path: Path) -> None:
     assert CANARY not in str(caught.value)
 
 
-def test_storage_that_is_away_costs_seconds_and_the_copy_is_used(
+def test_unreachable_storage_falls_back_to_the_copy_in_seconds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last copy answers, with its dates and a warning; a copy of another book does not."""

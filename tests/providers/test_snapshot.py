@@ -59,7 +59,7 @@ def test_every_row_is_read_and_accepted() -> None:
     assert len((files("trainfare_providers.snapshot") / "offers.parquet").read_bytes()) < 60_000
 
 
-def test_every_price_carries_its_birth() -> None:
+def test_every_price_carries_its_provenance() -> None:
     """Each row has a source, how it came by the price, a date as precise as the source, and its origin."""
     frame = snapshot().frame
     assert (
@@ -150,7 +150,7 @@ def test_trainium2_has_its_nominal_memory() -> None:
         ({"instance_type": "a4-highgpu-8g"}, "third party's quote"),
     ],
 )
-def test_known_doubts_stand_beside_the_price(wanted: dict[str, str], words: str) -> None:
+def test_known_uncertainties_are_caveats(wanted: dict[str, str], words: str) -> None:
     """A price that is known to be stale or doubtful says so in its row."""
     found = rows(**wanted)
     assert not found.is_empty()
@@ -182,7 +182,7 @@ def test_no_sentinels_or_other_units() -> None:
     assert float(str(per_accelerator.max())) <= 40
 
 
-def test_spot_is_not_dearer_than_on_demand() -> None:
+def test_spot_costs_at_most_on_demand_in_the_snapshot() -> None:
     """In the same region the best spot price is at most the best on-demand price."""
     keys = ["provider", "service", "instance_type", "region"]
     best = {

@@ -119,7 +119,7 @@ def test_no_more_than_the_limits_tries_are_made(server: AwsServer) -> None:
     ],
     ids=str,
 )
-def test_answer_that_is_none_is_one_error_of_ours(
+def test_malformed_json_answer_is_a_fetch_error(
     server: AwsServer, answer: Answer, error: type[FetchError], says: str
 ) -> None:
     """Never boto3's own, whose frames hold credentials, and never an empty list."""
@@ -151,7 +151,7 @@ def test_answer_that_is_none_is_one_error_of_ours(
     ],
     ids=str,
 )
-def test_xml_that_is_no_answer_is_one_error_of_ours(
+def test_malformed_xml_answer_is_a_fetch_error(
     server: AwsServer, answer: Answer, error: type[FetchError], says: str
 ) -> None:
     """EC2 speaks XML: a page of HTML parses as XML and must not read as no zones."""
@@ -161,7 +161,7 @@ def test_xml_that_is_no_answer_is_one_error_of_ours(
     assert type(caught.value) is error
 
 
-def test_call_that_an_old_boto3_lacks_leaves_its_part_out(server: AwsServer) -> None:
+def test_call_that_an_old_boto3_lacks_is_left_out(server: AwsServer) -> None:
     """Training plans came to boto3 in December 2024; an older one must not cost the rest."""
     newer = Call("pricing:GetTomorrow", "pricing", "get_tomorrow", "Days")
     with (
@@ -172,7 +172,7 @@ def test_call_that_an_old_boto3_lacks_leaves_its_part_out(server: AwsServer) -> 
     assert server.calls == []
 
 
-def test_no_credentials_and_no_boto3_are_words_not_errors(
+def test_missing_credentials_or_boto3_are_a_reason_not_an_error(
     server: AwsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without them the public files are read."""
@@ -216,7 +216,7 @@ def test_login_that_hangs_ends_in_time(
     assert [call.action for call in server.calls] == ["sts:"], (str(caught.value), server.paths)
 
 
-def test_missing_package_is_a_word_and_its_cure(tmp_path: Path) -> None:
+def test_missing_package_error_names_the_extra(tmp_path: Path) -> None:
     """Without boto3 there is no account; without httpx there is no way out: each names the extra."""
     code = """
 import sys
@@ -257,7 +257,7 @@ def told_by(ask: Callable[[], object]) -> str:
     return f"{caught.value}\n{''.join(below.format())}"
 
 
-def test_secrets_are_nowhere(
+def test_secrets_are_not_shown(
     server: AwsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in logs at DEBUG, messages, tracebacks with locals, rows, notes or User-Agents, also when a server echoes."""

@@ -58,14 +58,14 @@ def prices(sink: RowSink) -> list[tuple[str, str, str]]:
         ("G99UNKNOWN000001", "an accelerator machine that the table of machines does not know"),
     ],
 )
-def test_row_that_is_not_the_machines_price_is_counted_under_its_rule(sku: str, rule: str) -> None:
+def test_out_of_scope_row_is_counted_under_its_rule(sku: str, rule: str) -> None:
     """Each of these stands beside the real price in AWS's list, and none of them becomes one."""
     sink = sifted(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
     assert sink.rows == []
     assert set(sink.filtered) == {rule}
 
 
-def test_older_capacity_block_row_is_known_by_its_operation() -> None:
+def test_older_capacity_block_row_is_recognised_by_its_operation() -> None:
     """Before marketoption existed only the operation told the $0 row from the price."""
     row = wire.machine(
         "OLDCB00000000001", "p4d.24xlarge", wire.Term("0.0000000000"), operation="RunInstances:CB"
@@ -109,7 +109,7 @@ def test_chip_has_the_memory_its_maker_says() -> None:
     assert (found["p4d.24xlarge"], found["p4de.24xlarge"]) == (40, 80)
 
 
-def test_machine_that_the_api_says_nothing_of_comes_from_the_table() -> None:
+def test_machine_the_api_does_not_describe_comes_from_the_table() -> None:
     """trn2u has no NeuronInfo in the answer, and 16 Trainium2 in the rack."""
     described = parse_instance_types(wire.INSTANCE_TYPES)
     assert described.get("trn2u.48xlarge") is None
@@ -180,7 +180,7 @@ def test_files_and_api_give_the_same_rows() -> None:
     assert by_csv.quarantined == by_json.quarantined
 
 
-def test_offer_file_may_be_cut_anywhere() -> None:
+def test_offer_file_may_arrive_in_any_chunks() -> None:
     """Chunks end in the middle of a line, a quote or a letter."""
     body = wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2").replace(b"Virginia", "Virginiä".encode())
     whole = list(read_offer_csv([body], offer="AmazonEC2"))
@@ -213,7 +213,7 @@ def test_file_that_is_not_the_offer_is_refused(body: bytes, says: str) -> None:
         list(read_offer_csv([body], offer="AmazonEC2"))
 
 
-def test_file_is_never_held() -> None:
+def test_offer_file_is_parsed_in_constant_memory() -> None:
     """Sixteen times the rows take the same memory: only the row in hand is there."""
     body = wire.offer_csv(wire.EC2_PRODUCTS[1:], "AmazonEC2").splitlines(keepends=True)
     head, rows = b"".join(body[:6]), b"".join(body[6:])
@@ -233,7 +233,7 @@ def test_file_is_never_held() -> None:
     assert peak_bytes(160) < peak_bytes(10) + 20_000
 
 
-def test_row_of_another_width_is_set_aside_and_the_next_is_read() -> None:
+def test_row_of_another_width_is_quarantined_and_the_next_is_read() -> None:
     """A row cut short has its cells in the wrong columns."""
     lines = wire.offer_csv(wire.EC2_PRODUCTS[:1], "AmazonEC2").splitlines(keepends=True)
     lines[6:6] = [b'"short","row"\n', b'"' + b"x" * 140_000 + b'"\n']
@@ -293,7 +293,7 @@ def test_bands_are_the_advisors_for_linux() -> None:
     assert len(bands) == 2
 
 
-def test_bands_with_other_labels_are_not_believed() -> None:
+def test_bands_with_other_labels_are_ignored() -> None:
     """An index without its known label could mean anything."""
     other = {**wire.ADVISOR, "ranges": [{"index": 0, "label": "<3%"}]}
     assert len(read_bands(other)) == 0

@@ -276,7 +276,7 @@ def test_parts_that_are_not_allowed_are_notes(server: AwsServer, monkeypatch: py
     )
 
 
-def test_account_with_no_permission_at_all_reads_what_everybody_can(
+def test_account_without_permissions_reads_the_public_files(
     seen: Seen, server: AwsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Notes, and the public prices."""
@@ -292,7 +292,7 @@ def test_no_price_at_all_is_an_error(server: AwsServer) -> None:
         fetch(server)
 
 
-def test_price_carries_its_birth(server: AwsServer) -> None:
+def test_price_carries_its_provenance(server: AwsServer) -> None:
     """SKU, day of effect, currency and source; a refresh adds the time of the fetch."""
     row = fetch(server)[0].rows.row(0, named=True)
     assert row["sku"] == "H7NGEAC6UEHNTKSJ"
@@ -344,7 +344,7 @@ def test_missing_bands_leave_spot_prices(server: AwsServer, monkeypatch: pytest.
     assert "how often spot machines are interrupted is not known" in notes(fetched)
 
 
-def test_list_that_is_empty_is_said(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_list_is_noted(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """No spot price and no plan may be the truth, or a filter that AWS no longer understands."""
     sign_in(monkeypatch, server)
     server.spot, server.rates = (), ()
@@ -390,7 +390,7 @@ def test_regions_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ("cn-north-1", "sells in CNY"),
     ],
 )
-def test_region_that_is_none_is_refused(name: str, says: str) -> None:
+def test_invalid_region_is_refused(name: str, says: str) -> None:
     """It would stand in an address."""
     with pytest.raises(InputError, match=says):
         AwsPrices(regions=[name])
@@ -407,7 +407,7 @@ def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.Mo
         assert [quota.vcpus for quota in source(server).quotas(http)] == [64.0, 384.0, 0.0]
 
 
-def test_path_of_a_file_that_leads_elsewhere_is_refused(server: AwsServer) -> None:
+def test_file_path_outside_the_folder_is_refused(server: AwsServer) -> None:
     """The region index says where files are, and may say it only below its own folder."""
     index = b'{"regions": {"us-east-1": {"regionCode": "us-east-1", "currentVersionUrl": "/../../etc/index.json"}}}'
     server.faults["/offers/v1.0/aws/AmazonEC2/current/region_index.json"] = [Answer(200, index)]

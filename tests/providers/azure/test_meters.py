@@ -53,7 +53,7 @@ def test_rows_are_the_golden_ones() -> None:
     )
 
 
-def test_every_item_and_savings_plan_ends_once() -> None:
+def test_every_item_and_savings_plan_is_counted_once() -> None:
     """29 items and 2 entries of savings plans: 14 rows, 15 left out by rule, 2 unreadable; a row in euro is refused later."""
     found = fetched(*ITEMS)
     assert reasons(found) == {
@@ -129,7 +129,7 @@ def test_savings_plan_is_a_list_of_hourly_prices_by_term() -> None:
         {"meterName": "NC24rs v3 Spot"},
     ],
 )
-def test_spot_is_known_by_its_suffix(changes: dict[str, Any]) -> None:
+def test_spot_is_recognised_by_its_suffix(changes: dict[str, Any]) -> None:
     row = only(fetched(item("Standard_NC24rs_v3", 3.349088, region=FRANCE, productName=V100, **changes)))
     assert (row["purchase_option"], row["usd_per_hour"]) == ("spot", "3.349088")
 
@@ -182,7 +182,7 @@ def test_machine_facts_are_from_our_own_table() -> None:
         ({"serviceName": "Azure App Service"}, "not a virtual machine"),
     ],
 )
-def test_doubtful_item_is_counted_and_not_priced(changes: dict[str, Any], reason: str) -> None:
+def test_malformed_item_is_counted_and_not_priced(changes: dict[str, Any], reason: str) -> None:
     found = fetched(item("Standard_NC24ads_A100_v4", 3.673, **changes))
     assert found.rows.is_empty()
     assert reasons(found) == {reason: 1}

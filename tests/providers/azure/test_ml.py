@@ -46,7 +46,7 @@ def ask(server: FaultServer, waits: list[float] | None = None) -> WorkspaceOffer
     return offer_of(client, WORKSPACE, ([] if waits is None else waits).append)
 
 
-def test_sizes_and_quota_come_although_the_client_loses_them(server: FaultServer) -> None:
+def test_values_that_the_client_misnames_are_read(server: FaultServer) -> None:
     """The client's attributes for vCPUs, prices and current usage are None; nothing here is."""
     offer = ask(server)
     assert offer.location == "eastus"
@@ -60,7 +60,7 @@ def test_sizes_and_quota_come_although_the_client_loses_them(server: FaultServer
     assert offer.quotas[0] == Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24)
 
 
-def test_nothing_is_reported_home(server: FaultServer) -> None:
+def test_no_telemetry_is_sent(server: FaultServer) -> None:
     """One workspace, its region's sizes and usages, each once and with the token; no telemetry."""
     client = ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url()))
     assert client._operation_config.enable_telemetry is False  # in a notebook it would report home
@@ -69,7 +69,9 @@ def test_nothing_is_reported_home(server: FaultServer) -> None:
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {CANARY}"}
 
 
-def test_each_endpoint_of_a_process_is_asked_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_endpoint_of_a_process_gets_its_own_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client keeps the first addresses that a cloud name was given; ours is made from the addresses."""
     for number, region_sizes in enumerate((SIZES, SIZES[:1])):
         folder = tmp_path / str(number)
@@ -122,7 +124,7 @@ def test_unknown_authority_is_refused(server: FaultServer, monkeypatch: pytest.M
     assert server.requests == []
 
 
-def test_without_a_sign_in_the_words_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sign_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real chain of `azure-identity`, narrowed to an environment that holds nothing; no question goes out."""
     pytest.importorskip("azure.ai.ml", reason="azure-ai-ml, of the extra azure, is not installed")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_USERNAME"):
@@ -133,7 +135,7 @@ def test_without_a_sign_in_the_words_say_so(monkeypatch: pytest.MonkeyPatch) -> 
     assert "az login" in str(caught.value)
 
 
-def test_client_that_hangs_is_left_behind() -> None:
+def test_hanging_client_is_abandoned() -> None:
     """The client has no deadline of its own: a server that sends a byte now and then holds it for ever."""
     released = threading.Event()
     with pytest.raises(FetchError, match="did not answer within 0 s"):
@@ -144,7 +146,9 @@ def test_client_that_hangs_is_left_behind() -> None:
 @pytest.mark.parametrize(
     ("error", "becomes"), [(ValueError(CANARY), FetchError), (KeyboardInterrupt(), KeyboardInterrupt)]
 )
-def test_surprise_of_the_client_is_a_sentence(error: BaseException, becomes: type[BaseException]) -> None:
+def test_unexpected_error_of_the_client_is_not_quoted(
+    error: BaseException, becomes: type[BaseException]
+) -> None:
     """Its text is not repeated: it may hold what the server said. Ctrl-C stays Ctrl-C."""
 
     def fail() -> None:
@@ -201,7 +205,7 @@ def test_workspace_pays_the_machine_s_price() -> None:
     assert notes == ("Azure ML in eastus: 1 of 2 prices are beyond the quota",)
 
 
-def test_quota_with_room_says_nothing() -> None:
+def test_quota_with_room_adds_no_caveat() -> None:
     """The name of a size's family is written without spaces, that of its quota with them."""
     found, notes = joined(
         WorkspaceOffer("eastus", (one_size(),), (Quota("standardNCADSA100v4Family", 0, 24),)), *METERS

@@ -110,7 +110,7 @@ def test_answer_without_any_savings_plan_says_so(server: FaultServer) -> None:
         (lambda s: [json_script(page(ITEMS, link(s, 100))), Script(status=404)], "answered 404"),
     ],
 )
-def test_listing_that_is_not_whole_is_refused(server: FaultServer, pages: Any, words: str) -> None:
+def test_incomplete_listing_is_an_error(server: FaultServer, pages: Any, words: str) -> None:
     """Half of a price list is none: the last good prices stay."""
     script(server, *pages(server))
     with http() as out, pytest.raises(FetchError, match=words):

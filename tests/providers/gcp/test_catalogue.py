@@ -109,7 +109,7 @@ def test_published_prices_come_out_to_the_cent(machine: str, option: str, usd_pe
     assert price(machine, option) == pytest.approx(usd_per_hour, abs=0.005)
 
 
-def test_a2_is_exact() -> None:
+def test_a2_price_is_exact() -> None:
     """12 x 0.031611 + 85 x 0.004237 + 2.933908, without a rounding anywhere."""
     rows = fetched()[0].rows
     row = rows.filter(
@@ -122,7 +122,7 @@ def test_a2_is_exact() -> None:
     assert row["observed_on"].item() == "2026-07-01"
 
 
-def test_every_sku_and_every_sum_ends_once() -> None:
+def test_every_sku_and_every_sum_is_counted_once() -> None:
     """Nothing is lost: SKUs end as parts or are left out, sums are rows or are not."""
     gce, tpu = fetched()
     assert reasons(gce)["a part of the machine's price is missing: ram"] == 4  # the A2 machines of Tokyo
@@ -138,7 +138,7 @@ def test_every_sku_and_every_sum_ends_once() -> None:
         assert intake.accepted == found.rows.height
 
 
-def test_sanity_believes_all_of_it() -> None:
+def test_sanity_checks_accept_every_row() -> None:
     """Spot below on demand, more GPUs never cheaper, memory as the makers say."""
     for found in fetched():
         judged = judge(found.rows, last_good=None, origin="gcp")
@@ -175,14 +175,14 @@ def test_sanity_believes_all_of_it() -> None:
         ("TpuV5e running in Delhi for 1 Year", "term without a commitment"),
     ],
 )
-def test_sku_that_only_sounds_like_a_part_is_none(description: str, reason: str) -> None:
+def test_sku_that_only_contains_a_parts_name_is_not_a_part(description: str, reason: str) -> None:
     """A catalogue that took these for the plain price has H100 at 4.20 instead of 9.80."""
     found = read(description)
     assert isinstance(found, Refused)
     assert found.reason == reason
 
 
-def test_spot_is_known_by_its_words_not_its_usage_type() -> None:
+def test_spot_is_read_from_the_description_not_the_usage_type() -> None:
     """B200's spot SKU says OnDemand; a plain SKU that says Preemptible is believed neither way."""
     spot = read("Spot Preemptible A4 Nvidia B200 (1 gpu slice) running in Americas", "4.9542", "OnDemand")
     assert isinstance(spot, Part)
@@ -261,14 +261,14 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(category=7), "usage type and description disagree"),
     ],
 )
-def test_doubtful_sku_is_counted_and_not_used(one: Any, reason: str) -> None:
+def test_malformed_sku_is_counted_and_not_used(one: Any, reason: str) -> None:
     (parsed,) = off_the_wire([one])
     found = read_sku(parsed, today=TODAY)
     assert isinstance(found, Refused)
     assert found.reason == reason
 
 
-def test_newest_price_that_has_begun_counts() -> None:
+def test_newest_price_that_already_holds_is_used() -> None:
     one = sku("Nvidia L4 GPU running in Americas", "0.56")
     older, newer, future = (json.loads(json.dumps(one["pricingInfo"][0])) for _ in range(3))
     for info, day, nanos in ((older, "2024-01-01", 1), (newer, "2026-02-01", 2), (future, "2027-01-01", 3)):
@@ -281,7 +281,7 @@ def test_newest_price_that_has_begun_counts() -> None:
 
 
 @pytest.mark.parametrize("missing", ["Core", "Ram", "GPU", "SSD"])
-def test_price_with_a_part_missing_is_no_price(missing: str) -> None:
+def test_machine_with_a_missing_part_has_no_price(missing: str) -> None:
     """Host without GPU, GPU without host, all without the local SSD that comes with it: never a sum of the rest."""
     whole = [one for one in COMPUTE if one["description"].startswith(("A3 ", "Nvidia H100 80GB GPU", "SSD"))]
     parts = [one for one in whole if missing not in one["description"]]
@@ -295,7 +295,7 @@ def test_price_with_a_part_missing_is_no_price(missing: str) -> None:
     assert fetched(whole, ())[0].rows.height == 4
 
 
-def test_one_part_at_two_prices_is_no_price() -> None:
+def test_part_with_two_prices_gives_no_machine_price() -> None:
     """Not the first, not the cheaper; the same price twice is one."""
     again = sku("Nvidia H100 80GB Mega GPU running in Iowa", "4.84")
     gce, _ = fetched([*COMPUTE, again], ())
@@ -311,7 +311,7 @@ def test_sku_of_a_region_without_the_machine_makes_no_offer() -> None:
     assert "australia-southeast1" not in gce.rows["region"].to_list()
 
 
-def test_sizes_that_are_only_to_be_had_as_spot_say_so() -> None:
+def test_sizes_offered_only_as_spot_have_a_caveat() -> None:
     frame = book().frame
     small = frame.filter(frame["instance_type"] == "a3-highgpu-1g")
     assert small["caveat"].str.contains("only as spot or flex-start").all()
@@ -326,9 +326,7 @@ def test_sizes_that_are_only_to_be_had_as_spot_say_so() -> None:
         ("TpuV6e running in Columbus", "700", "us-east5"),  # somebody's "no price"
     ],
 )
-def test_chip_hour_far_from_the_published_one_is_not_believed(
-    description: str, usd: str, region: str
-) -> None:
+def test_chip_hour_far_from_the_published_one_is_quarantined(description: str, usd: str, region: str) -> None:
     _, tpu = fetched((), [sku(description, usd, regions=(region,))])
     assert tpu.rows.is_empty()
     assert {tally.reason for tally in tpu.quarantined} == {

@@ -98,7 +98,7 @@ def test_key_comes_from_the_environment(server: FaultServer, monkeypatch: pytest
         ([Script(status=403, body=KEY.encode())], "answered 403"),
     ],
 )
-def test_listing_that_is_not_whole_is_refused(
+def test_incomplete_listing_is_an_error(
     server: FaultServer, pages: list[Script], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And the error repeats neither the key nor what the server said."""
