@@ -1,12 +1,12 @@
 """
-Forecast the past of every technology, and set the result beside the published study.
+Forecast the past of every technology, and compare the result with the published study.
 
     python -m benchmarks.decline_hindcast --truth technology_curves.csv [--json OUT] [--rows OUT.csv] [--surrogates N]
 
-Farmer & Lafond 2016 pool 8,212 forecasts of 53 improving technologies; their numbers, and those of cost_decline.md
-section 6, stand beside ours. Each forecast knows only the m years before its origin. Three constants of the library
-were chosen on such data (`fitted_on`): theta 0.63, rho 0.19 and the inflation of 1.2. For Wright's law future
-production is known, so that its intervals are conditional.
+Farmer & Lafond 2016 pool 8,212 forecasts of 53 improving technologies; their numbers are printed beside
+ours. Each forecast uses only the m years before its origin. Three constants of the library were chosen on such data
+(`fitted_on`): theta 0.63, rho 0.19 and the inflation of 1.2. For Wright's law future production is known, so that its
+intervals are conditional.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from benchmarks.truth_table import read_rows, truth_parser, write_json, write_ro
 from trainfare_core.decline import MooreFit, Series, fit_moore, forecast, is_improving
 
 M = 5
+"""Differences that each forecast uses, as in the published study."""
 TAUS = tuple(range(1, 21))
 SHOWN_TAUS = (1, 2, 3, 5, 10, 15, 20)
 LEVELS = {"50": 0.5, "80": 0.8, "90": 0.9, "95": 0.95}
 ALIASES = frozenset({"Fotovoltaica", "Photovoltaics", "Photovoltaics 4", "Ethanol 2", "Ethylene 2"})
 """PCDB has several series of one technology: Photovoltaics 2, Ethanol (Brazil) and Ethylene are kept."""
 MIN_YEARS = 8
+"""Of production, for Wright's law. Chosen: a forecast with m = 5 and its outcome need 7 points."""
 FITTED_ON = (
     "FL2016: theta 0.63 and the inflation of 1.2",
     "51 technologies of PCDB: rho 0.19 (Lafond et al. 2018)",
@@ -53,7 +55,7 @@ PUBLISHED_COVERAGE = {
 
 @dataclass
 class Technologies:
-    """The series of one dataset, and why some rows are not among them."""
+    """The series of one dataset, and the reasons for rows left out."""
 
     costs: dict[str, Series] = field(default_factory=dict)
     produced: dict[str, Series] = field(default_factory=dict)
@@ -74,7 +76,7 @@ def even(series: Series) -> bool:
 
 
 def produced(lines: list[dict[str, str]]) -> Series | None:
-    """Return the years with production as a series where Wright's law can be fitted to them, else None."""
+    """Return the years with production as a series, None where Wright's law cannot be fitted to them."""
     kept = [line for line in lines if line["production"]]
     if len(kept) < MIN_YEARS or any(float(line["production"]) <= 0 for line in kept):
         return None
@@ -140,7 +142,7 @@ def coverage_text(done: Hindcast) -> str:
 
 
 def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
-    """Print the published study beside ours and return what was found."""
+    """Print the results of the published study beside ours and return ours."""
     kept = improving(fl.costs)
     done = hindcast(kept, M, TAUS, moving_average=0.63)
     every = sum(max(0, years * (years + 1) // 2) for years in (len(s.times) - M - 1 for s in kept.values()))
@@ -206,12 +208,12 @@ def coverages(found: dict[str, Technologies]) -> dict[str, Any]:
 
 
 def next_year(lines: list[dict[str, str]], found: dict[str, Technologies]) -> None:
-    """Add to every row the cost forecast for it from the five years before, or why there is none."""
+    """Add to every row the cost forecast from the five years before it, or the reason for which there is none."""
     for line in lines:
         line.update(predicted="", low_80="", high_80="", skip_reason="")
         series = found[line["dataset"]].costs.get(line["technology"])
         if series is None:
-            line["skip_reason"] = "its years have gaps, or a cost is no number above 0"
+            line["skip_reason"] = "its years have gaps, or a cost is not a number above 0"
             continue
         place = series.times.index(float(line["year"]))
         if place <= M:

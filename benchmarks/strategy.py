@@ -8,7 +8,7 @@ Every comparison is answered with its whole source left out of the shipped evide
 and of the threshold to answer at; only the rules of `strategy/prior.py` are not refitted. `--leave-out study` leaves
 out all sources of the same group of authors. Baselines: always full fine-tuning; LoRA when offered; `fixed_rules` by
 domain and size, which were tuned on these rows; and "prior", the strategy that won most of the other sources'
-comparisons whatever the domain. Learning curves are scored by `strategy_curves.py`.
+comparisons in any domain. Learning curves are scored by `strategy_curves.py`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]
 
 
 def first_of(case: ComparisonCase, *names: Strategy) -> Strategy:
-    """Return the first of the names that is offered, else the strategy nearest to full fine-tuning."""
+    """Return the first of the names that is offered, else the strategy most like full fine-tuning."""
     order: tuple[Strategy, ...] = (*names, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
     return next(name for name in order if name in case.values)
 
@@ -209,7 +209,7 @@ def report(scored: list[ScoredComparison], skipped: dict[str, int]) -> dict[str,
 
 
 def write_rows(path: Path, scored: list[ScoredComparison]) -> None:
-    """Write one line a case and strategy beside the reference."""
+    """Write one line a comparison and strategy, without the reference."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(

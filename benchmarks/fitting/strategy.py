@@ -86,8 +86,8 @@ def widening(rows: list[Comparison], known: Evidence) -> float:
 def answer_at(rows: list[Comparison], known: Evidence) -> float:
     """Return the lowest P(best) that at most `ANSWERED` of the comparisons exceed, each with its source left out."""
     left = {source: known.without(source) for source in {row.source for row in rows}}
-    surest = sorted((choose(situation_of(row), left[row.source]).p_best for row in rows), reverse=True)
-    return math.ceil(1000 * surest[int(ANSWERED * len(surest))]) / 1000
+    chances = sorted((choose(situation_of(row), left[row.source]).p_best for row in rows), reverse=True)
+    return math.ceil(1000 * chances[int(ANSWERED * len(chances))]) / 1000
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def score(runs: Runs) -> dict[str, Any]:
 
 def _figures(rows: list[tuple[float, float, Drop]]) -> dict[str, Any]:
     last, final = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    foreseen = np.array([value * math.exp(drop.mean_log) for value, _, drop in rows])
+    predicted = np.array([value * math.exp(drop.mean_log) for value, _, drop in rows])
     inside = [
         value * math.exp(drop.low_log) <= end <= value * math.exp(drop.high_log) for value, end, drop in rows
     ]
@@ -103,7 +103,7 @@ def _figures(rows: list[tuple[float, float, Drop]]) -> dict[str, Any]:
         "spearman": float(np.corrcoef(_ranks(last), _ranks(final))[0, 1]),
         "pairs_in_order": float(np.mean(pairs)),
         "mae_last_value": float(np.abs(last - final).mean()),
-        "mae_usual_drop": float(np.abs(foreseen - final).mean()),
+        "mae_usual_drop": float(np.abs(predicted - final).mean()),
         "coverage": {"80": float(np.mean(inside))},
     }
 

@@ -52,7 +52,7 @@ MAX_YEARS = 50
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 IMPOSSIBLE = Triple(57, 47, 70)
 """
-Hardware, software and total as published in the article behind `claims.csv`, percent a year: they contradict each
+Hardware, software and total as published in the article that `claims.csv` reviews, percent a year: they contradict each
 other.
 """
 

@@ -80,7 +80,7 @@ def fit_moore(series: Series, m: int | None = None) -> MooreFit:
     """
     chosen = len(series.times) - 1 if m is None else m
     if not 1 <= chosen < len(series.times):
-        msg = f"m: {chosen} differences asked of a series that has {len(series.times) - 1}"
+        msg = f"m: {chosen} differences requested of a series that has {len(series.times) - 1}"
         raise TooLittleDataError(msg)
     part = series.last(chosen + 1)
     logs, times = part.logs, part.times

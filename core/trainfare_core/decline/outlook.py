@@ -171,4 +171,4 @@ def _verdict(waiting: BreakEvenValue, value: float | None, confidence: float) ->
         )
     if value < waiting.low:
         return "wait", f"waiting saves more than a month earlier is worth, with a chance of {odds} or more"
-    return "cannot tell", "what waiting saves may be more or less than a month earlier is worth"
+    return "cannot tell", "the saving of waiting may be above or below the value of a month earlier"

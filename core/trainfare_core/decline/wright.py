@@ -110,7 +110,7 @@ def fit_wright(series: Series, m: int | None = None, z0: Literal["growth"] | flo
         raise DeclineError(msg)
     chosen = len(series.times) - 1 if m is None else m
     if not 2 <= chosen < len(series.times):
-        msg = f"m: {chosen} differences asked of a series that has {len(series.times) - 1}; 2 at least"
+        msg = f"m: {chosen} differences requested of a series that has {len(series.times) - 1}; 2 at least"
         raise TooLittleDataError(msg)
     before = experience(series.production, z0)
     log_z = [math.log(value) for value in before][-chosen - 1 :]

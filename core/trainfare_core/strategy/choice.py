@@ -39,7 +39,7 @@ UNLIKE_METRIC: Final = 0.03
 One metric measures what the model keeps (forgetting, shifted data), the other what it learns: often opposite signs.
 """
 BOTH_CONSERVE: Final = 0.3
-"""At least this where both metrics measure what the model keeps: such comparisons are few, of whatever domain."""
+"""At least this where both metrics measure what the model keeps: such comparisons are few in any domain."""
 SOURCE_POWER: Final = 0.67
 """All comparisons of one source together weigh their sum to this power, because they are correlated. Any power from
 0.5 to 1 gives the same share of right winners."""

@@ -153,8 +153,8 @@ def _fallback(
 ) -> Strategy | None:
     """Return the strategy to try next: the cheapest of those with a higher chance to reach the target."""
     mine = chance[name]
-    surer: list[Strategy] = [one for one in drawn if one != name and (chance[one] or 0.0) > (mine or 0.0)]
-    return min(surer, key=lambda one: float(drawn[one].usd.mean()), default=None)
+    likelier: list[Strategy] = [one for one in drawn if one != name and (chance[one] or 0.0) > (mine or 0.0)]
+    return min(likelier, key=lambda one: float(drawn[one].usd.mean()), default=None)
 
 
 def _p_within(question: Question, one: Outcome) -> float | None:
@@ -169,7 +169,7 @@ def _p_within(question: Question, one: Outcome) -> float | None:
 
 
 def _order(question: Question, standing: Standing, name: Strategy) -> tuple[int, int, float, int]:
-    """Sort: within the limits, then those that reach the target surely, then expected dollars."""
+    """Sort by limits kept, then level of the chance to reach the target, then expected dollars."""
     within = standing.p_within is None or standing.p_within >= question.confidence
     reach = standing.p_reach
     level = 0 if reach is None or reach >= REACH_BAR else 1 if reach >= HOPELESS else 2
@@ -196,7 +196,7 @@ def _doubts(
     if best.p_reach is not None and best.p_reach < REACH_BAR:
         out.append(f"no strategy reaches the target with a chance of {REACH_BAR:.0%}")
     if question.checkpoint == "unknown":
-        out.append("how near the checkpoint's data is to this data is not known")
+        out.append("how similar the checkpoint's data is to this data is not known")
     if question.thresholded:
         out.append(f"{question.metric} jumps, which the published differences cannot predict")
     out += _thin_evidence(question, drawn, pick, runner_up)
@@ -305,7 +305,7 @@ def _binding(
         term = chinchilla_draws(np.zeros((1, 3))).binding_term(question.target_value, parameters)
         words = {
             "E": "the target lies below the entropy of the text (term E)",
-            "A/N": f"{parameters:,.0f} parameters are too few for it, whatever the data (term A/N)",
+            "A/N": f"{parameters:,.0f} parameters are too few for it with any amount of data (term A/N)",
             "B/D": "the data are too few even when repeated (term B/D)",
         }
         return f"{words[term]}; chance {chance:.0%}"

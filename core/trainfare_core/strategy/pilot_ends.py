@@ -148,7 +148,7 @@ def _final_value(
     if seen is None:
         return None, "the length of its schedule is not known"
     if seen < EARLIEST or too_early(strategy, chosen):
-        return None, f"it saw {seen:.0%} of its schedule: too early to predict its end"
+        return None, f"it ran {seen:.0%} of its schedule: too early to predict its end"
     last = series[-1][1]
     ended = _ended(last, seen, higher=goal.higher_is_better)
     if ended is None:

@@ -36,7 +36,7 @@ CONVERGED_EPOCHS: Final = 50.0
 al. 2019), ImageNet recipes 90-300."""
 
 LONG_EPOCHS: Final = 60.0
-"""5x-6x COCO schedules, where scratch drew level or ahead (He et al. 2019)."""
+"""5x-6x COCO schedules, where scratch was level or ahead (He et al. 2019)."""
 
 STARVED_TOKENS_PER_PARAMETER: Final = 2.0
 """A tenth of the compute-optimal 20 to 26 tokens a parameter (Hoffmann et al. 2022, Besiroglu et al. 2024)."""
@@ -132,7 +132,7 @@ def _conserve(strategy: Strategy, over: Strategy) -> ExpectedAdvantage | None:
     if less < 0:
         return None
     mean_pct = 4.0 * less
-    return ExpectedAdvantage(mean_pct, 5.0, 3.0, "what is changed less keeps more of what it knew")
+    return ExpectedAdvantage(mean_pct, 5.0, 3.0, "weights that change less forget less")
 
 
 def _scratch(situation: Situation, over: Strategy) -> ExpectedAdvantage:
@@ -151,9 +151,11 @@ def _scratch(situation: Situation, over: Strategy) -> ExpectedAdvantage:
     if situation.task == "vision-dense" and (situation.samples or 0) > 10_000:
         long = epochs is not None and epochs >= LONG_EPOCHS
         if long or (ratio is not None and ratio >= needed_step_ratio(situation)):
-            return ExpectedAdvantage(0.6, 1.2, 4.5, "detection from scratch draws ahead on long schedules")
-        return ExpectedAdvantage(0.0, 1.2, 1.5, "detection from scratch draws level on a large data set")
-    return ExpectedAdvantage(-4.0, 5.0, 1.5, "a checkpoint is worth data and steps")
+            return ExpectedAdvantage(
+                0.6, 1.2, 4.5, "detection from scratch is slightly ahead after long schedules"
+            )
+        return ExpectedAdvantage(0.0, 1.2, 1.5, "detection from scratch is level on a large data set")
+    return ExpectedAdvantage(-4.0, 5.0, 1.5, "a checkpoint saves data and steps")
 
 
 def _adapters(situation: Situation) -> ExpectedAdvantage:
@@ -165,4 +167,6 @@ def _adapters(situation: Situation) -> ExpectedAdvantage:
         return ExpectedAdvantage(3.0, 5.0, 1.5, "few samples: fewer trained weights overfit less")
     if situation.modality == "text":
         return ExpectedAdvantage(0.5, 3.0, 1.5, "below their capacity adapters track full fine-tuning")
-    return ExpectedAdvantage(-3.0, 5.0, 3.0, "with more than a few thousand images the whole backbone gains")
+    return ExpectedAdvantage(
+        -3.0, 5.0, 3.0, "with more than a few thousand images training the whole backbone gains more"
+    )

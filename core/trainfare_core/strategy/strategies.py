@@ -107,11 +107,11 @@ def strategy_named(name: str) -> Strategy:
     Return the strategy of a name; capitals and dashes do not matter.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: no strategy has that name.
     """
     wanted = name.strip().lower().replace("-", "_")
     for strategy in STRATEGY_NAMES:
         if strategy == wanted:
             return strategy
-    msg = f"strategy {name!r}: there is none of that name; they are {', '.join(STRATEGY_NAMES)}"
+    msg = f"strategy {name!r}: unknown; the strategies are {', '.join(STRATEGY_NAMES)}"
     raise UnknownNameError(msg)

@@ -36,7 +36,7 @@ def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
         strategy = strategy_named(named) if named else curve.strategy
         if strategy is None:
             raise InputError(
-                f"{path}: full fine-tuning and scratch look alike: say which, e.g. --pilot full_finetune={path}"
+                f"{path}: full fine-tuning and scratch look alike: name one, e.g. --pilot full_finetune={path}"
             )
         out.setdefault(strategy, []).append(curve)
     return out

@@ -60,7 +60,7 @@ def test_how_much_it_is_off() -> None:
     assert CLAIMS["Q3"].off_by is None
 
 
-def test_figures_of_the_issue_are_all_there() -> None:
+def test_all_published_figures_are_in_the_table() -> None:
     """Each figure that the article prints is in the table, with a source."""
     stated = {claim.stated for claim in CLAIMS.values()}
     assert stated >= {4.6e6, 450e3, 30, 1000, 10, 16, 70, 720, 17e9, 600e3, 650, 216e12}

@@ -56,7 +56,7 @@ def test_cost_identity() -> None:
     assert run_cost(3.14e23, 28e12, 1.0, 1.5) == pytest.approx(4.67e6, rel=0.001)
 
 
-def test_what_does_not_add_up_is_refused() -> None:
+def test_contradictory_costs_are_refused() -> None:
     """A cost 3 % off its factors, impossible factors, the same date, and no change at all."""
     state = RunState(2020, 1e21, 2.0, 1e14, 0.5)
     with pytest.raises(DeclineError, match="not FLOP"):

@@ -69,7 +69,7 @@ def test_records_are_flagged() -> None:
     assert "73 %" in forecast(fit_moore(records), 8).basis.notes[-1]
 
 
-def test_what_cannot_be_asked() -> None:
+def test_invalid_arguments_are_refused() -> None:
     """No forecast of the past, no cost of zero, no shrinking experience."""
     fit = fit_wright(DISKS)
     with pytest.raises(DeclineError, match="not after"):

@@ -58,7 +58,7 @@ def test_certain_is_one_number() -> None:
     assert cost_in_year(100, 2026, 2026, question="compute").median == pytest.approx(100)
 
 
-def test_doubts_are_equally_likely_values() -> None:
+def test_uncertain_rates_are_equally_likely_values() -> None:
     """Medians and intervals come back; sums of log-rates are sums; chances count."""
     assert hardware().quantile(0.5) == pytest.approx(0.30)
     assert hardware().quantile(0.95) == pytest.approx(0.30 + 1.645 * 0.06, abs=1e-4)
@@ -80,7 +80,7 @@ def test_doubts_are_equally_likely_values() -> None:
         UncertainRate.halving(8, 9, 22, 0.9)
 
 
-def test_priors_say_where_they_are_from() -> None:
+def test_priors_have_sources() -> None:
     """Section 4: hardware falls by 21 to 29 % a year, list prices do not, the frontier rises."""
     assert all(prior.source and prior.period for prior in PRIORS)
     declines = [prior.rate.decline for prior in PRIORS if prior.component == "hardware"]
@@ -102,7 +102,7 @@ def test_the_answer_in_a_sentence() -> None:
     assert [cost.months for cost in answer.costs] == [0, 3, 6, 9, 12, 18, 24, 36]
 
 
-def test_doubt_about_the_run_widens_the_cost_and_not_the_verdict() -> None:
+def test_uncertainty_of_the_run_widens_the_cost_and_not_the_verdict() -> None:
     """Whatever the run really takes, it takes on both days."""
     sure, unsure = outlook(1950), outlook(1950, log_sigma=0.5)
     assert unsure.at_horizon.within_80.high > sure.at_horizon.within_80.high
@@ -134,13 +134,13 @@ def test_a_deadline_leaves_no_time_to_wait() -> None:
     assert outlook(1950, time_left_months=30, run_months=1.0).verdict == "cannot tell"
 
 
-def test_trifles_are_not_weighed() -> None:
+def test_small_savings_are_not_weighed() -> None:
     """Nobody waits a year for 20 cents."""
     assert outlook(5.15).verdict == "train now"
     assert outlook(5.15, value_usd_per_month=0.1).verdict == "cannot tell"
 
 
-def test_what_cannot_be_asked() -> None:
+def test_invalid_arguments_are_refused() -> None:
     """Costs, dates, doubts and confidences out of range."""
     for bad in ((0, 2026, 2027, 0.0), (1, 2027, 2026, 0.0), (1, 2026, 2027, -1.0)):
         with pytest.raises(DeclineError, match="cost in year"):

@@ -145,7 +145,7 @@ def test_a_certain_decline_gives_one_answer() -> None:
     assert any("200,000" in text for text in answer.assumptions)
 
 
-def test_what_cannot_be_weighed() -> None:
+def test_invalid_arguments_are_refused() -> None:
     """Costs, discounts, lengths and dates out of range."""
     certain = UncertainRate.certain(LogRate(-0.3))
     for bad in (

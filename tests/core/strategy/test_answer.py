@@ -1,4 +1,4 @@
-"""From a question to an answer: laws, amounts, draws, expected cost, doubts, pilots."""
+"""From a question to an answer: laws, amounts, draws, expected cost, reasons for uncertainty, pilots."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def line(answer: StrategyAnswer, strategy: Strategy) -> StrategyLine:
 
 
 class TestLaws:
-    def test_the_specifications_example_holds(self) -> None:
+    def test_tokens_to_a_loss_of_a_worked_example(self) -> None:
         """1e9 parameters to 2.5 nats: 2.5e10 tokens, and one standard error of E moves that from 2.1e10 to 3.2e10."""
         assert EXACT.tokens_to(2.5, 1e9)[0] == pytest.approx(2.5e10, rel=0.03)
         moved = chinchilla_draws(np.array([[-1.0, 0, 0], [1.0, 0, 0]])).tokens_to(2.5, 1e9)
@@ -134,15 +134,15 @@ class TestAmounts:
         assert amount_of(cached, "full_finetune").samples == 30_000
 
     @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
-    def test_spreads_are_the_specifications(self, strategy: Strategy) -> None:
+    def test_spreads_are_those_of_the_table(self, strategy: Strategy) -> None:
         """Shared and own parts make up the stated spread."""
         amount = amount_of(Question(samples=1e4), strategy)
         assert amount.log_sigma == pytest.approx(STRATEGIES[strategy].log_samples_sigma)
 
 
 class TestAnswers:
-    def test_the_cheapest_that_reaches_surely_wins(self) -> None:
-        """Full fine-tuning reaches its own level; a probe a third as dear does not, and costs its failures."""
+    def test_the_cheapest_likely_to_reach_the_target_wins(self) -> None:
+        """Full fine-tuning reaches its own level; a probe at a third of the cost does not, and costs its failures."""
         answer = ask()
         assert (answer.strategy, answer.reference) == ("full_finetune", "full_finetune")
         probe = line(answer, "linear_probe")
@@ -151,7 +151,7 @@ class TestAnswers:
         assert probe.expected_usd > 3 + 0.5 * 10
 
     def test_a_pilot_is_run_only_where_it_pays(self) -> None:
-        """A cheap probe may do: a pilot tells. With nothing to save, the sentence says what to train with."""
+        """A cheap probe may suffice: a pilot would show it. With nothing to save, the sentence recommends a strategy."""
         assert ask().kind == "pilot"
         plain = ask({"full_finetune": 10.0, "scratch": 300.0})
         assert plain.kind == "train"
@@ -164,8 +164,8 @@ class TestAnswers:
         assert line(answer, "linear_probe").p_reach > 0.8
         assert 0.7 < line(answer, "linear_probe").quality_value.mid < 0.9
 
-    def test_a_target_out_of_reach_is_said(self) -> None:
-        """Nothing gets from 0.5 to 0.95, and the sentence says what is foreseen."""
+    def test_a_target_out_of_reach_is_reported(self) -> None:
+        """Nothing gets from 0.5 to 0.95, and the sentence gives the predicted value."""
         answer = ask(metric="accuracy", known_value=0.50, target_value=0.95)
         assert (answer.kind, answer.strategy) == ("none", None)
         assert "No strategy reaches the target" in answer.sentence
@@ -183,14 +183,16 @@ class TestAnswers:
     def test_a_pilot_pays_for_its_machines_start(self) -> None:
         """Where the start alone is more than a tenth of the plan, no pilot is worth its money."""
         question = Question(domain="vision-cls", samples=50_000.0)
-        dear = answer_of(question, found(VISION, question, startup_usd=1.0), name="job", tool_version="0")
+        expensive = answer_of(
+            question, found(VISION, question, startup_usd=1.0), name="job", tool_version="0"
+        )
         assert ask().pilot.worth_it
-        assert dear.kind == "train"
-        assert dear.pilot.usd > 1.0
-        assert not dear.pilot.worth_it
-        assert dear.doubts
+        assert expensive.kind == "train"
+        assert expensive.pilot.usd > 1.0
+        assert not expensive.pilot.worth_it
+        assert expensive.doubts
 
-    def test_a_score_does_not_pass_its_end(self) -> None:
+    def test_a_score_does_not_exceed_its_maximum(self) -> None:
         """However far a strategy is ahead: accuracy ends at 1, per cent at 100, and a loss has no end."""
         share = ask(
             metric="accuracy", known_value=0.97, target_value=0.9, domain="vision-cls", samples=1000.0
@@ -199,8 +201,8 @@ class TestAnswers:
         assert line(share, "lora").quality_value.high_80 == 1.0
         assert line(per_cent, "lora").quality_value.high_80 == 100.0
 
-    def test_pilots_take_the_place_of_publications(self) -> None:
-        """LoRA seen to reach more for less: it is the answer, and the target is told by value."""
+    def test_pilots_replace_published_comparisons(self) -> None:
+        """LoRA reaches more for less in its pilot: it is recommended, and the target is a value."""
         pilots = {
             "full_finetune": ReachedBy(math.log(0.80), 0.01),
             "lora": ReachedBy(math.log(0.90), 0.01),
@@ -220,7 +222,7 @@ class TestAnswers:
         assert line(easy, "full_finetune").p_reach > 0.99
         assert hard.kind == "none"
 
-    def test_law_1_decides_a_language_model_from_scratch(self) -> None:
+    def test_the_scaling_law_decides_a_language_model_from_scratch(self) -> None:
         """124M parameters never reach 2.0 nats: the term that binds is named."""
         lm = {
             "domain": "llm-pt", "metric": "val_loss", "checkpoint": "none", "samples": 1e7,
@@ -242,8 +244,8 @@ class TestAnswers:
             ({"domain": "llm-ift", "metric": "humaneval_pass1"}, "jumps"),
         ],
     )
-    def test_doubts_are_told(self, fields: dict[str, Any], word: str) -> None:
-        """Each rule of section 4, step 5 has its words."""
+    def test_reasons_for_uncertainty_are_listed(self, fields: dict[str, Any], word: str) -> None:
+        """Each reason has its own words."""
         answer = ask(**fields)
         assert any(word in doubt for doubt in answer.doubts), answer.doubts
 
@@ -301,7 +303,7 @@ class TestKnobs:
         assert best_variant([(more, option(usd=9.0)), (plain, option(usd=10.0))])[0] is more
         assert best_variant([]) is None
 
-    def test_settings_stand_in_the_order_of_the_specification(self) -> None:
+    def test_settings_are_in_the_order_to_try_them(self) -> None:
         """Precision, batch, optimizer, recomputation, sharding."""
         variant = Variant(gpt_profile(), ("8-bit AdamW", "recompute the blocks in backward"))
         lines = knob_lines(variant, option(micro_batch_size=4, accumulate_grad_batches=2, sharding="fsdp"))
@@ -309,7 +311,7 @@ class TestKnobs:
         assert [next(i for i, text in enumerate(lines) if word in text) for word in words] == [0, 1, 2, 3, 4]
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_impossible_strategies_have_a_reason() -> None:
     """No checkpoint leaves only scratch; a language model has no linear probe."""
     assert set(Question(checkpoint="none").impossible()) == set(STRATEGY_NAMES) - {"scratch"}
     assert set(Question(domain="llm-ift").impossible()) == {"linear_probe"}

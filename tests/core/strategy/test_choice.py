@@ -1,4 +1,4 @@
-"""Which strategy reaches the better quality: the rules, the published comparisons and their doubt."""
+"""Which strategy reaches the better quality: the rules, the published comparisons and their uncertainty."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SITUATIONS = st.builds(
         ("vision-shift", 5e4, "conserve", ("full_finetune", "linear_probe"), "linear_probe"),
     ],
 )
-def test_what_publications_found_is_found(
+def test_picks_agree_with_most_publications(
     domain: str, samples: float, metric: str, offered: tuple, expected: str
 ) -> None:
     """The picks that most published comparisons of their kind agree on."""
@@ -62,7 +62,7 @@ def test_a_long_detection_schedule_turns_the_sign() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(SITUATIONS)
-def test_an_advantage_seen_from_the_other_side_is_its_negative(situation: Situation) -> None:
+def test_advantages_are_antisymmetric(situation: Situation) -> None:
     """Quantiles and chances mirror; the pick is offered and its chance is a chance."""
     for one, other in itertools.combinations(situation.offered, 2):
         here, there = advantage(situation, one, other), advantage(situation, other, one)
@@ -82,7 +82,7 @@ def test_order_of_the_offered_changes_nothing() -> None:
 
 
 def test_an_unknown_kind_of_data_is_not_answered() -> None:
-    """No published comparison of that kind: the pick comes with its doubt."""
+    """No published comparison of that kind: the pick comes with a reason not to trust it."""
     made = choose(Situation("audio-tagging", ("full_finetune", "lora"), samples=1e5))
     assert made.unknown_because is not None
     assert "audio-tagging" in made.unknown_because
@@ -96,7 +96,7 @@ def test_a_close_call_is_not_answered() -> None:
 
 
 def test_no_comparison_at_all_leaves_the_rules() -> None:
-    """With no evidence the rule alone speaks, and names itself."""
+    """With no evidence only the rule counts, and it is named."""
     nothing = Evidence.of([])
     edge = advantage(Situation("llm-cpt", ("lora", "full_finetune")), "lora", "full_finetune", nothing)
     assert edge.p_better < 0.5
@@ -105,7 +105,7 @@ def test_no_comparison_at_all_leaves_the_rules() -> None:
 
 
 def test_adapters_are_over_capacity_by_their_bits() -> None:
-    """Law 5: two bits a trained parameter against one bit a token."""
+    """Two bits a trained parameter against one bit a token."""
     few = Situation("llm-ift", ("lora", "full_finetune"), tokens=1e7, lora_parameters=6e6)
     many = Situation("llm-ift", ("lora", "full_finetune"), tokens=1e7, lora_parameters=4e6)
     assert not lora_over_capacity(few)
@@ -115,7 +115,7 @@ def test_adapters_are_over_capacity_by_their_bits() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(SITUATIONS)
-def test_every_rule_mirrors(situation: Situation) -> None:
+def test_rules_are_antisymmetric(situation: Situation) -> None:
     """What a rule expects of a against b is the negative of b against a."""
     for one, other in itertools.combinations(STRATEGY_NAMES, 2):
         here, there = prior(situation, one, other), prior(situation, other, one)
@@ -148,13 +148,13 @@ def test_domains_are_placed_by_their_first_word() -> None:
         {"offered": STRATEGY_NAMES, "lora_parameters": -1.0},
     ],
 )
-def test_a_question_that_is_none_is_refused(wrong: dict) -> None:
+def test_an_invalid_question_is_refused(wrong: dict) -> None:
     """Fewer than two strategies, one twice, a number that is no amount."""
     with pytest.raises(InputError):
         Situation("llm-ift", **wrong)
 
 
-def test_the_shipped_table_is_whole() -> None:
+def test_the_shipped_table_is_complete() -> None:
     """Every comparison has two strategies, a zero reference, a place it was published in and a known domain."""
     rows = comparisons()
     assert len(rows) == len(evidence()) >= 200
@@ -166,7 +166,7 @@ def test_the_shipped_table_is_whole() -> None:
 
 
 def test_a_source_can_be_left_out() -> None:
-    """What is scored must not have been looked at."""
+    """A scored row must not be in the evidence."""
     rest = evidence().without("biderman2024")
     assert "biderman2024" not in rest.source
     assert len(rest) == int(np.sum(evidence().source != "biderman2024"))

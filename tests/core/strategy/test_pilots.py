@@ -92,7 +92,9 @@ def test_a_score_keeps_its_last_value() -> None:
         ("lora", curve({1000: 1.0}), {"samples": 8e4}, "two or more parts"),
     ],
 )
-def test_what_cannot_be_told_is_said(strategy: str, made: Any, fields: dict[str, Any], word: str) -> None:
+def test_what_cannot_be_predicted_has_a_reason(
+    strategy: str, made: Any, fields: dict[str, Any], word: str
+) -> None:
     """No number, and the reason."""
     report = read({strategy: [made]}, **fields)
     assert line(report, strategy).final is None
@@ -101,7 +103,7 @@ def test_what_cannot_be_told_is_said(strategy: str, made: Any, fields: dict[str,
     assert any(word in text for text in sentences(report))
 
 
-def test_scratch_has_no_place_early() -> None:
+def test_scratch_is_not_ranked_early() -> None:
     """Scratch and fine-tuning cross late: an early order of the two is not given."""
     early = {"scratch": [curve({100: 0.5, 300: 0.4})], "full_finetune": [curve({100: 1.0, 300: 0.9})]}
     report = read(early)
@@ -111,7 +113,7 @@ def test_scratch_has_no_place_early() -> None:
     assert line(read(late), "scratch").rank == 1
 
 
-def test_nested_parts_foresee_the_whole() -> None:
+def test_nested_parts_predict_the_whole() -> None:
     """An error of 0.2 + 3 n^-0.35 seen at 1, 3 and 10 % of the data: the interval at the whole holds the truth."""
 
     def error(samples: float) -> float:
@@ -127,7 +129,7 @@ def test_nested_parts_foresee_the_whole() -> None:
     assert final.high_80 - final.low_80 > 0.004
 
 
-def test_of_several_rates_the_better_run_speaks() -> None:
+def test_of_several_learning_rates_the_best_run_counts() -> None:
     """Two learning rates: the best last value on the most data; with one rate a note."""
     runs = {"lora": [curve({500: 1.0}), curve({500: 0.7})]}
     report = read(runs)

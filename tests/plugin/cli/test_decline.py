@@ -44,7 +44,7 @@ def disks(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_claims_name_the_impossible_triple_and_the_ways_out() -> None:
+def test_claims_name_the_impossible_triple_and_consistent_ones() -> None:
     """Every figure with its verdict; what is off says by how much and why."""
     text = run("claims")
     for words in ("impossible, the two make 77.2 %", "(43, 47, 70), (57, 30, 70), (57, 47, 77)", "off: 1.86 times more",

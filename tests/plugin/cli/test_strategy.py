@@ -82,7 +82,9 @@ def test_one_toml_holds_everything(script: Path, capsys: pytest.CaptureFixture[s
     assert left_out == dict.fromkeys(set(STRATEGY_NAMES) - set(priced), "not asked for")
 
 
-def test_no_answer_ends_with_3_and_its_sentence(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_recommendation_exits_with_3_and_its_sentence(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A target out of reach is shown and is not a success."""
     code = run(f"{script}:sized", *FAST, "--metric", "accuracy", "--known-value", 0.5, "--target-value", 0.99)
     shown = capsys.readouterr()
@@ -146,7 +148,7 @@ def test_lora_and_qlora_are_traced_and_priced(script: Path, capsys: pytest.Captu
         ("providers = [1]", "providers"),
     ],
 )
-def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, word: str) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, text: str, word: str) -> None:
     """With the key that is wrong."""
     path = tmp_path / "strategy.toml"
     path.write_text(text, encoding="utf-8")
@@ -164,13 +166,13 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, word: str) ->
         ({"confidence": 1.0}, "confidence"),
     ],
 )
-def test_a_question_that_is_none_is_refused(values: dict[str, Any], word: str) -> None:
+def test_an_invalid_question_is_refused(values: dict[str, Any], word: str) -> None:
     """With the field that is wrong, and those that there are."""
     with pytest.raises(InputError, match=word):
         request_of(values, "the flags")
 
 
-def test_the_job_fills_what_was_not_said() -> None:
+def test_the_job_fills_missing_fields() -> None:
     """Samples, tokens and, by the tokens, the kind of data; what was said stays."""
     job = TrainingJob(module=object(), batch=object(), batch_size=1, train_samples=7, tokens_per_sample=9)
     question, assumed = filled_from(request_of({}, "").question, job)
@@ -251,11 +253,11 @@ def test_pilots_answer_a_target(script: Path, tmp_path: Path, capsys: pytest.Cap
     assert any("one learning rate" in text for text in answer.assumptions)
 
 
-def test_a_curve_that_nobody_can_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_curve_without_a_strategy_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Full fine-tuning or scratch: the person says which; an absent file and another file are errors."""
     path = curve_file(tmp_path, "a", {100: 0.5}, None)
     assert run("--pilot", path) == 2
-    assert "say which" in capsys.readouterr().err
+    assert "name one" in capsys.readouterr().err
     assert run("--pilot", f"magic={path}") == 2
     assert run("--pilot", tmp_path / "absent.json") == 2
     assert run() == 2

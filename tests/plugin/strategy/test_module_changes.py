@@ -71,13 +71,13 @@ def product_flops(profile: JobProfile, phase: str) -> int:
     return sum(one.flops for one in profile.operations if one.kind == "matmul" and one.phase == phase)
 
 
-def test_full_fine_tuning_is_the_job_as_it_stands() -> None:
+def test_full_fine_tuning_is_the_unchanged_job() -> None:
     """Nothing changed: the same operations as the plain trace."""
     assert traced("full_finetune").operations == trace_job(job()).operations
     assert traced("scratch").operations == trace_job(job()).operations
 
 
-def test_frozen_parts_are_trained_by_full_fine_tuning_and_it_says_so() -> None:
+def test_full_fine_tuning_trains_frozen_parts_with_a_note() -> None:
     """A module that freezes itself: every weight trains, with a note."""
 
     class Frozen(Net):
@@ -160,7 +160,7 @@ def test_qlora_packs_the_frozen_weights() -> None:
     assert qlora.memory.saved_activation_bytes <= lora.memory.saved_activation_bytes * 1.05
 
 
-def test_the_packed_layer_computes_what_it_says() -> None:
+def test_the_packed_layer_computes_its_product() -> None:
     """On real tensors: the unpacked weight's product, and the gradient of its input."""
     layer = FourBitLinear(nn.Linear(6, 4))
     layer.weight.data = torch.randint(0, 256, layer.weight.shape, dtype=torch.uint8)
@@ -202,7 +202,7 @@ def test_the_users_module_stays_as_it_is() -> None:
         ("lora", {"head": "nowhere"}, "there is no such layer"),
     ],
 )
-def test_a_head_that_is_not_there_is_named(strategy: str, settings: dict[str, Any], word: str) -> None:
+def test_an_absent_head_is_named(strategy: str, settings: dict[str, Any], word: str) -> None:
     """With the layers that are."""
     with pytest.raises(InputError, match=word):
         traced(strategy, **settings)
@@ -223,7 +223,7 @@ class Conv(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1, foreach=False)
 
 
-def test_nothing_to_adapt_and_nothing_to_recompute_are_said() -> None:
+def test_nothing_to_adapt_and_nothing_to_recompute_are_errors() -> None:
     """A convolution net has no adapters and no list of equal blocks."""
     with pytest.raises(InputError, match="adapters need one"):
         trace_changed(job(Conv), ModuleChange("lora", "32-true"))
