@@ -18,7 +18,6 @@ the noise: a `step` or `wall` figure below it is not distinguishable from zero.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import statistics
 import time
@@ -34,6 +33,7 @@ import torch
 from pytorch_lightning.callbacks import ThroughputMonitor
 from pytorch_lightning.loggers.logger import DummyLogger
 
+from benchmarks.truth_table import write_json
 from trainfare import FareMeter
 
 LIMITS = {
@@ -70,7 +70,8 @@ class Net(pl.LightningModule):
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         del batch_idx
-        return self.net(batch).square().mean()
+        loss: torch.Tensor = self.net(batch).square().mean()
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1e-3)
@@ -314,9 +315,7 @@ def main() -> None:
     cases = measure(arguments.steps, arguments.growth_steps, arguments.rounds)
     print(f"{arguments.steps:,} steps, {arguments.growth_steps:,} for memory, torch {torch.__version__}")
     print("\n".join(table(cases)))
-    if arguments.json is not None:
-        document = {"cases": {name: asdict(row) for name, row in cases.items()}}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    write_json(arguments.json, {"cases": {name: asdict(row) for name, row in cases.items()}})
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ comparisons in any domain. Learning curves are scored by `strategy_curves.py`.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import re
 import sys
 from collections import defaultdict
@@ -29,6 +27,7 @@ import numpy as np
 from benchmarks.fitting import strategy_curves
 from benchmarks.fitting.strategy import answer_at, widening
 from benchmarks.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
+from benchmarks.truth_table import truth_parser, write_json
 from trainfare_core.strategy.choice import StrategyChoice, advantage, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons
 from trainfare_core.strategy.prior import FEW_SAMPLES
@@ -251,17 +250,14 @@ def show(out: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rows", type=Path)
+    """Run the command line."""
+    parser = truth_parser(__doc__)
     parser.add_argument("--leave-out", choices=["source", "study"], default="source")
     arguments = parser.parse_args()
     if strategy_curves.LOSS in arguments.truth.read_text(encoding="utf-8").partition("\n")[0].split(","):
         curves = strategy_curves.score(strategy_curves.read_runs(arguments.truth))
         strategy_curves.show(curves)
-        if arguments.json:
-            arguments.json.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, curves)
         return
     cases, skipped = read_cases(arguments.truth)
     if not cases:
@@ -269,8 +265,7 @@ def main() -> None:
     scored = answer(cases, study_of if arguments.leave_out == "study" else str)
     out = report(scored, dict(skipped))
     show(out)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, out)
     if arguments.rows:
         write_rows(arguments.rows, scored)
 

@@ -91,6 +91,7 @@ def answer_at(rows: list[Comparison], known: Evidence) -> float:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, help="published runs, schema of transfer_results.csv")
     parser.add_argument("--check", action="store_true", help="compare with the shipped table, write nothing")

@@ -124,6 +124,7 @@ def show(out: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--check", action="store_true")

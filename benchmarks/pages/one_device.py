@@ -116,6 +116,14 @@ def named(lines: list[Line], column: str, count: int) -> str:
 
 
 def document(lines: list[Line], steps: dict[str, Any], kernels: dict[str, Any]) -> str:
+    """
+    Return the page.
+
+    Args:
+        lines: held-out errors of rows of one device, one column for each group left out.
+        steps: document of step_time.py.
+        kernels: document of kernels.py.
+    """
     fit = calibration()
     by = {
         key: sorted({line[key] for line in lines}) for key in ("source", "accelerator")
@@ -217,6 +225,7 @@ Looked at by kind of operation, dtype and device:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--residuals", type=Path, required=True)
     parser.add_argument("--steps", type=Path, required=True)

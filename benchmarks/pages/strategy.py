@@ -73,6 +73,7 @@ def with_section(text: str, name: str, content: str) -> str:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("choice", type=Path)
     parser.add_argument("curves", type=Path, nargs="?")

@@ -1,22 +1,23 @@
 """
-CPU seconds (user + system) of whole commands in fresh processes, beside another source tree where one is given.
+Measure the CPU seconds (user + system) of commands in fresh processes, also of another source tree where one is given.
 
     python -m benchmarks.speed.command_cpu [--baseline DIR] [--repeat 9] [--json OUT]
 
-The bar is 0.9 s for `trainfare recommend` of a profile. Runs of the two trees alternate and the medians are compared,
-so that other work on the machine slows both: the ratio travels between machines, the seconds do not.
+The limit is 0.9 s for `trainfare recommend` of a profile. Runs of the two trees alternate, and medians are compared,
+so that other work on the machine slows both. Of the figures only the ratio is comparable between machines.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks.truth_table import write_json
 
 TOP = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -40,6 +41,7 @@ def cpu_s(tree: Path, arguments: tuple[str, ...]) -> float:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,8 +57,7 @@ def main() -> None:
         peer = others[0] if others else None
         cases[name] = {"ours": ours, "peer": peer, "ratio": peer and ours / peer, "unit": "s"}
         print(f"{name:<12}{ours:>8.3f} s" + (f"{peer:>8.3f} s{ours / peer:>7.2f} x" if peer else ""))
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.json, {"cases": cases})
 
 
 if __name__ == "__main__":
