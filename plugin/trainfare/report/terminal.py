@@ -44,8 +44,8 @@ _WIDE: Final = 100
 _ROWS: Final = 10
 """Rows of the ranking: about one screen, at four lines each."""
 
-_STEP_ROWS: Final = 3
-"""Rows of the step's breakdown: the best options differ little; the page has more."""
+_STEP_COLUMNS: Final = 3
+"""Options in the breakdown of the step: as many as fit beside each other in 80 columns; the page has more."""
 
 
 def render_terminal(
@@ -244,16 +244,15 @@ def _outlook(summary: ReportSummary) -> Group | None:
 
 
 def _steps(summary: ReportSummary) -> Table | None:
-    lines = summary.steps[:_STEP_ROWS]
+    """Return the parts of the step, one column for each of the best options."""
+    lines = summary.steps[:_STEP_COLUMNS]
     if not lines:
         return None
     table = _table()
-    table.add_column("#", justify="right")
-    table.add_column("machine", overflow="fold")
-    table.add_column("step", justify="right")
-    for name in PART_NAMES:
-        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    table.add_column("share of the step")
     for line in lines:
-        shares = (_text(share) for share in line.shares)
-        table.add_row(_text(line.rank), _text(line.machine), _text(line.step[0]), *shares)
+        table.add_column(_text(f"#{line.rank} {line.machine}"), justify="right", overflow="fold")
+    for name, *shares in zip(PART_NAMES, *(line.shares for line in lines), strict=True):
+        table.add_row(_text(name), *map(_text, shares))
+    table.add_row(_text("whole step"), *(_text(line.step[0]) for line in lines))
     return table

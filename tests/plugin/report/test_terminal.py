@@ -11,6 +11,7 @@ import pytest
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, option, recommendation
 from trainfare.report import print_terminal, render_terminal
+from trainfare.report.rows import PART_NAMES
 
 TODAY = date(2026, 11, 24)
 
@@ -37,6 +38,17 @@ def test_a_narrow_terminal_lists_the_columns_left_out() -> None:
     assert "are shown from 100 columns on" not in " ".join(
         render_terminal(recommendation(), as_of=TODAY).split()
     )
+
+
+@pytest.mark.parametrize("width", [80, 99, 100, 120])
+def test_every_part_of_the_step_is_shown(width: int) -> None:
+    """The breakdown of the step has all parts of three options and the whole step at every width."""
+    text = render_terminal(recommendation(), as_of=TODAY, width=width)
+    table = text.split("Where the step's time goes")[1].split("\n\n")[0]
+    rows = [line for line in table.splitlines() if line.strip().startswith(PART_NAMES)]
+    assert len(rows) == len(PART_NAMES)
+    assert all(row.count(" %") == 3 for row in rows)
+    assert "475 ms" in table.splitlines()[-1]
 
 
 def test_hostile_names_leave_no_control_byte() -> None:
