@@ -52,7 +52,7 @@ def reach(situation: str, log_sigma: float) -> tuple[float, float, float]:
     Return how far the central 50, 80 and 90 % reach, in ln.
 
     Args:
-        situation: key of `OneDeviceRecord.reaches`: what was timed and what is known decide the tails.
+        situation: key of `OneDeviceRecord.reaches`: the tails depend on the timed work and on the devices measured.
         log_sigma: of the prediction.
     """
     shape = one_device_record().reaches[situation]

@@ -1,5 +1,5 @@
 """
-Fit what large language models sustain on many devices and write data/decoder_calibration.json.
+Fit the time of large language models on many devices and write data/decoder_calibration.json.
 
     python -m benchmarks.fitting.language_models --data DIR --cache DIR --date 2026-01-31 [--out FILE] [--record FILE]
 
@@ -34,10 +34,12 @@ from trainfare_core.prediction.uncertainty import Z80
 
 Array = NDArray[np.float64]
 LEAST_ROWS = 10
+"""A label of a kind with fewer rows has the width of the whole kind. A chosen value."""
 LEAST_DEVICES_SIGMA = 0.03
+"""Least that several devices of one machine add to the width. A chosen value."""
 LEAST_NETWORK_SIGMA = 0.05
-"""What a network between machines adds at least to the doubt, however little is exchanged."""
-LABELS = ("dense", "pytorch", "framework", "moe", "plain")
+"""Least that a network between machines adds to the width, however little is exchanged. A chosen value."""
+LABELS = ("dense", "pytorch", "framework", "moe", "unfused")
 PYTORCH = ("pytorch", "framework")
 """Eager and compiled programs without a library of kernels, on chips up to an A100 and on faster ones."""
 COVERED = ("source", "device", "device and source")
@@ -68,18 +70,18 @@ GROUPS: dict[str, tuple[Group, ...]] = {
     "vendor": (lambda run, _: run.device.vendor,),
     "device and source": (lambda run, _: family_of(run), lambda _, line: line["source"]),
 }
-"""What is left out; where it is two things, no row that shares either helps to predict."""
+"""Groups to leave out; of two, no row that shares either is in the fit."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """
-    Errors of rows from fits that saw no row of their group, shape (n,).
+    Errors of rows from fits without any row of their group, shape (n,).
 
     Attributes:
         errors: ln(predicted / measured); NaN where the group is all rows.
         with_stack: the same where the offset of the row's stack is taken from dense rows on other GPUs; NaN where the
-            fit saw none.
+            fit had none.
     """
 
     errors: Array
@@ -100,7 +102,7 @@ def folds(rows: Rows, name: str) -> Iterator[tuple[NDArray[np.bool_], NDArray[np
 
 
 def held_out(rows: Rows, name: str, fit: DecoderFit, start: Array) -> HeldOut:
-    """Return the errors of every row from a fit that saw no row of its group."""
+    """Return the errors of every row from a fit without any row of its group."""
     errors, with_stack = np.full(len(rows.runs), np.nan), np.full(len(rows.runs), np.nan)
     for inside, seen in folds(rows, name):
         found = solve(rows.only(seen), fit, start, REFIT_EVALUATIONS)
@@ -119,7 +121,7 @@ def scored(errors: Array) -> dict[str, float]:
 
 def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     """
-    Return the standard deviations by what is known, so that 80 % of held-out errors lie inside.
+    Return the standard deviations by situation, so that 80 % of held-out errors lie inside.
 
     A generation with rows: the source left out, as no user's program is one of the sources; where a kind has one source
     alone, the size. One without rows: device and source left out. A vendor without rows: every vendor left out but the
@@ -153,7 +155,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     spread = spread_sigma(rows, result) ** 2
 
     def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
-        """Return what is left of a width when the doubt of its rows' spread is taken out."""
+        """Return a width without the part that several devices and machines add to its rows."""
         total = width(found, inside, by_source=by_source)
         return float(np.sqrt(max(total**2 - float(spread[inside].mean()), (total / 2) ** 2)))
 
@@ -185,7 +187,7 @@ def ceiling_sigma(fit: DecoderFit) -> float:
 
 
 def spread_sigma(rows: Rows, sigma: dict[str, float]) -> Array:
-    """Return what several devices and several machines add to the doubt of every row."""
+    """Return the width that several devices and several machines add to every row."""
     devices = np.array([run.plan.devices > 1 for run in rows.runs])
     machines = np.array([run.plan.machines > 1 for run in rows.runs])
     variance = devices * sigma["several devices"] ** 2 + machines * sigma["several machines"] ** 2
@@ -221,11 +223,11 @@ def coverage(rows: Rows, errors: dict[str, Array], name: str) -> dict[str, float
 
 
 def label_of(run: DecoderRun) -> str:
-    """Return what is known of a run beforehand, as `decoder_log_sigma` groups it."""
+    """Return the group of a run that is known beforehand, as `decoder_log_sigma` groups plans."""
     if run.experts:
         return "moe"
     if not run.plan.overlap:
-        return "plain"
+        return "unfused"
     library = run.profile.precision.startswith(LIBRARY_PRECISION)
     if run.device.kind != "gpu" or library:
         return "dense"

@@ -1,4 +1,4 @@
-"""What a row of the step-time table ran: a profile, its micro-batch and its measured time."""
+"""The work of a row of the step-time table: a profile, its micro-batch and its measured time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Work", "work_of"]
 
 @dataclass(frozen=True)
 class Work:
-    """What a row measured: a profile, its micro-batch over the profile's, and the seconds one step took."""
+    """A measured step: a profile, its micro-batch over the profile's, and seconds."""
 
     job: JobProfile
     ratio: float
@@ -27,7 +27,7 @@ class Work:
 
 
 def work_of(line: Line, cache: ProfileCache) -> Work | str:
-    """Return what a row measured, or why there is no operation list or no time of its own."""
+    """Return the measured step of a row, or the reason why it has no operation list or no time of its own."""
     if not _copies_of_one_device(line):
         return "a model split over devices, or the batch of a device is not stated"
     job = resolve(line)
@@ -51,7 +51,7 @@ def _copies_of_one_device(line: Line) -> bool:
 
 
 def _as_run(profile: JobProfile, line: Line) -> JobProfile:
-    """Return the profile with the torch version that the row says ran it: old hosts issue launches more slowly."""
+    """Return the profile with the torch version that the row states: old hosts issue launches more slowly."""
     version = torch_of(line["framework"])
     if not version:
         return profile

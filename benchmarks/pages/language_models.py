@@ -145,7 +145,7 @@ def stack_table(fit: DecoderFit) -> list[str]:
     titles = {
         "eager": "PyTorch eager", "compiled": "`torch.compile`",
         "library": 'fused kernels (`precision="transformer-engine"`)',
-        "plain": "no fused attention, gradients exchanged after backward (Megatron of 2021)",
+        "unfused": "no fused attention, gradients exchanged after backward (Megatron of 2021)",
     }  # fmt: skip
     for name in sorted(STACKS, key=lambda stack: fit.stack_factor[stack]):
         late = 2 ** (fit.framework_slope * SLOPE_DOUBLINGS) if name in ("eager", "compiled") else 1.0

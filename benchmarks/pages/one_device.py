@@ -185,8 +185,8 @@ The best and the worst workloads with two rows or more, their model family left 
 
 ## What ships, on all rows it can be held against
 
-Single-device rows were fitted on (see `fitted_on` in calibration.json), so this says how well the fit
-describes what it knows:
+Single-device rows were fitted on (see `fitted_on` in calibration.json), so this is the error of the fit on its own
+rows:
 
 {shipped}
 

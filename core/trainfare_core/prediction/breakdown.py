@@ -1,4 +1,4 @@
-"""Where a step's device time goes, and what was assumed to say so."""
+"""Device time of a step by kind of operation, and the assumptions behind a prediction."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def device_breakdown(
 
 
 def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
-    """Return what was assumed for this job on this device."""
+    """Return the assumptions for this job on this device, as sentences."""
     profile = run.profile
     notes = list(profile.notes) + list(Roofline.of(device, run.operations).notes)
     if run.ledger is not None:

@@ -1,4 +1,4 @@
-"""One machine, one answer with all its parts: what `trainfare predict` prints."""
+"""Prediction of one job on one machine with all its parts, as `trainfare predict` prints it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def predict_machine(
 
     Raises:
         UnknownNameError: the accelerator is in no catalogue.
-        CannotTellError: there is no prediction; the message says why.
+        CannotTellError: there is no prediction; the message has the reason.
     """
     device = accelerator(accelerator_name)
     shapes = MachineShapes(
@@ -275,7 +275,7 @@ def _utilisation(device: Accelerator, profile: JobProfile, flops_per_s: float) -
 
 
 def _calibrated(run: Run, device: Accelerator) -> str:
-    """Say what the coefficients know about this device."""
+    """Return a sentence on which measurements of this device the coefficients were fitted on."""
     fit = run.fit
     seen = [path for path in PATHS if fit.is_measured(device, path)]
     words = {"vector": "fp32 arithmetic", "tensor": "tensor arithmetic (tf32, fp16, bf16, fp8)"}

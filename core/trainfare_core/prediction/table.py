@@ -1,4 +1,4 @@
-"""What a prediction is: columns, one row a candidate plan."""
+"""The result of a prediction: columns, one row a candidate plan."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class PredictionTable:
         communication_hidden_s: communication that overlaps with backward, not part of step_s.
         memory_bytes: median of the peak device memory; NaN where there is no prediction.
         memory_log_sigma: standard deviation of ln(memory_bytes).
-        usable_memory_bytes: what one device leaves to a training process.
+        usable_memory_bytes: of one device, for a training process.
         fits: the upper 80 % bound of memory_bytes is within usable_memory_bytes.
-        unknown_because: why there is no prediction; "" where there is one.
+        unknown_because: the reason why there is no prediction; "" where there is one.
     """
 
     step_s: Column
@@ -49,6 +49,6 @@ class PredictionTable:
 
     @property
     def missing_bytes(self) -> Column:
-        """By how many bytes the upper 80 % bound of memory exceeds what is usable; 0 where it fits."""
+        """Bytes by which the upper 80 % bound of memory exceeds the usable memory; 0 where it fits."""
         upper = self.memory_bytes * np.exp(1.2816 * self.memory_log_sigma)
         return np.maximum(upper - self.usable_memory_bytes, 0.0)

@@ -1,4 +1,4 @@
-"""How sure a prediction is: the standard deviation of ln(measured / predicted), by what is unknown."""
+"""Width of a prediction's interval: the standard deviation of ln(measured / predicted), by cause."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Z80 = 1.2816
 
 
 COMPILED_SIGMA = 0.05
-"""For a fit that has compiled runs among its rows."""
+"""Added for a compiled step where the fit has compiled runs among its rows. A chosen value."""
 
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyFactors:
-    """What is not known about each column; arrays of shape (columns,), shares between 0 and 1."""
+    """Causes of uncertainty of each column; arrays of shape (columns,), shares between 0 and 1."""
 
     same_device: NDArray[np.bool_]
     corrected: NDArray[np.bool_]
@@ -46,10 +46,7 @@ class UncertaintyFactors:
 
 
 def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
-    """
-    Return the standard deviation of ln(step time); every kind of ignorance adds its variance, none takes
-    away.
-    """
+    """Return the standard deviation of ln(step time): the variances of all causes add."""
     base = np.where(known.same_device, fit.same_device, np.where(known.corrected, fit.corrected, fit.base))
     variance = base**2
     unseen = np.where(known.corrected, fit.corrected_unseen_device, fit.unseen_device)
@@ -71,7 +68,7 @@ def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
 
 def widened(sigma: Array, known: UncertaintyFactors, fit: SigmaFit) -> Array:
     """
-    Return a sigma that already counts devices and networks, with the doubts of the job itself added.
+    Return a sigma that already counts devices and networks, widened by the causes that lie in the job.
 
     Emulated types, hosts that hold the step up, operations without a formula, and a step that is compiled and was
     traced eagerly.

@@ -11,25 +11,27 @@ from trainfare_core.hardware.accelerators import Accelerator, accelerator
 
 __all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
 
-STACKS: Final = ("plain", "eager", "compiled", "library")
-"""What runs a model: a trainer with neither fused attention nor overlap, PyTorch, torch.compile, fused kernels."""
+STACKS: Final = ("unfused", "eager", "compiled", "library")
+"""Software that runs a model: a trainer with neither fused attention nor overlap, as Megatron of
+2021; PyTorch; torch.compile; a library of fused kernels."""
 
 USUAL_CEILING: Final = 0.8
-"""Share of the dense peak that the best matrix product reaches, where nobody has measured it."""
+"""Share of the dense peak that the best matrix product reaches, where it was not measured; near the mean of those
+that were (0.76)."""
 
 
 ALIKE: Final = 0.15
-"""Chips of one generation whose peaks differ by less reach the same share of it."""
+"""Chips of one generation whose peaks differ by less than this share count as alike. A chosen value."""
 
 
 class DecoderFit(Record):
     """
-    Coefficients of `decoder_step`, with their birth and held-out scores.
+    Coefficients of `decoder_times`, with their provenance: date of the fit, hash of the data, rows by source.
 
     `matmul_ceiling` is measured, by accelerator and type ("bf16", "fp8"): the best matrix product over the dense
     peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Everything else
     holds for all devices; `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU
-    by what runs the model there.
+    by the software that runs the model there.
     """
 
     fitted_at: str
@@ -51,7 +53,7 @@ class DecoderFit(Record):
     cast_bytes_share: float
     """Of the bytes of casts to 8 bits, what is moved: many are fused into the operation before."""
     host_launch_s: float
-    plain_host_factor: float
+    unfused_host_factor: float
     """The same for trainers that issue gradients after backward: they also issue more, smaller operations."""
     hold_exponent: float
     """How sharply the slower of device and host decides: step = (device^h + host^h)^(1/h)."""
@@ -76,13 +78,13 @@ class DecoderFit(Record):
     """Share of gradient and weight traffic that is exposed even where there is enough to hide it behind."""
     network_efficiency: float
     sigma: dict[str, float]
-    """Standard deviation of ln(measured / predicted) by what is known, so that 80 % of rows never fitted lie inside."""
+    """Standard deviation of ln(measured / predicted) by situation: 80 % of rows left out of the fit lie inside."""
 
     def ceiling(self, device: Accelerator, dtype: str) -> float:
         """
         Return the share of the dense peak that the best matrix product reaches on `device`.
 
-        A device that nobody measured counts as the mean of its generation, else as `USUAL_CEILING`.
+        A device that was not measured counts as the mean of its generation, else as `USUAL_CEILING`.
         """
         measured = self.matmul_ceiling.get(dtype, {})
         usual = measured.get(f"generation:{device.generation}", measured.get("any", USUAL_CEILING))

@@ -29,11 +29,12 @@ Array = NDArray[np.float64]
 
 BYTES_PER_GBIT = 1e9 / 8
 PORTING_SIGMA = 0.05
+"""Added where a script must be ported (TPU, Trainium, Gaudi). A chosen value."""
 _FSDP = SHARDINGS.index("fsdp")
 
 
 def decoder_ledger(profile: JobProfile) -> DecoderLedger | None:
-    """Return the sums that the terms of language models need; None where they do not speak for the profile."""
+    """Return the sums that the terms of language models need; None for a profile that they do not time."""
     return DecoderLedger.of(profile) if is_decoder(profile) else None
 
 
@@ -93,14 +94,14 @@ def decoder_log_sigma(
     """
     Return the standard deviation of ln(step time) of every plan, from rows that were never fitted.
 
-    The groups are what is known beforehand: whether the generation and its maker had rows and its best matrix product
-    was measured, whether the model has experts, whether the accelerator is a GPU, whether gradients travel only after
-    backward, and whether PyTorch runs it without a library of kernels, there or on a chip so fast that it falls behind.
+    The groups are facts that are known beforehand: whether the generation and its maker had rows and its best matrix
+    product was measured, whether the model has experts, whether the accelerator is a GPU, whether gradients travel only
+    after backward, and whether PyTorch runs it without a library of kernels, there or on a faster chip than an A100.
     """
     experts = float(ledger.expert_weight_bytes) > 0
     label = "moe" if experts else "dense" if float(ledger.library) else "framework"
     usual: Array = np.array([_sigma_of(device, label, fit) for device in devices] or [np.nan])
-    late: Array = np.array([_sigma_of(device, "plain", fit) for device in devices] or [np.nan])
+    late: Array = np.array([_sigma_of(device, "unfused", fit) for device in devices] or [np.nan])
     own: Array = np.where(~spread.overlap & (not experts), late[row], usual[row])
     world = spread.per_machine * spread.machines
     near = np.where(world > 1, fit.sigma["several devices"], 0.0)
@@ -118,5 +119,5 @@ def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:
         own = max(own, fit.sigma["other vendor"])
     if device.kind == "gpu":
         return own if fit.knows_ceiling(device) else math.hypot(own, fit.sigma["unmeasured ceiling"])
-    # Ported code is never surer than a drop-in: the published runs are of JAX and say little of PyTorch.
+    # The published runs are of JAX; a port of PyTorch code has at least the width of a drop-in GPU.
     return max(own, fit.sigma.get(f"gpu {seen} {label}", own)) + PORTING_SIGMA

@@ -4,11 +4,11 @@ How long one optimizer step of a large language model takes on many devices.
     pass = hold(stack x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
     step = passes x pass x (1 + bubble (p - 1) / (passes x v)) + last stage + exposed gradients + update
 
-Products run at the measured ceiling of their device (the best matrix product anybody timed there) times one fitted
+Products run at the measured ceiling of their device (the best matrix product that was timed there) times one fitted
 share; t devices of a tensor-parallel group and c of a context-parallel one share a pass; p pipeline stages of v chunks
-wait for one another (Narayanan et al. 2021), and for the last, which also holds the head. `stack` is what runs the
-model on a GPU: PyTorch eager or compiled, which falls behind as the chip grows faster, a library of fused kernels, or
-a trainer of 2021 without either. Collectives are rings inside a machine and hierarchical across. All
+wait for one another (Narayanan et al. 2021), and for the last, which also holds the head. `stack` is the
+software that runs the model on a GPU: PyTorch eager or compiled, which falls behind on faster chips, a library of fused
+kernels, or a trainer of 2021 without either. Collectives are rings inside a machine and hierarchical across. All
 inputs are arrays of one shape, so n plans of one profile and n measured rows of n profiles are the same call.
 """
 
@@ -33,11 +33,13 @@ Flags = NDArray[np.bool_]
 DEVICE_LAUNCH_S = 2e-6
 """From the end of one kernel to the start of the next, where the next one already waits."""
 _WIDE = 4096.0
+"""Width from which a product counts as wide; narrower ones lose `narrow_slope` a halving. A chosen reference."""
 _BACKWARD_SHARE = 2.0 / 3.0
+"""Of a pass: backward runs two products for each one of forward."""
 _KINDS = ("gpu", "tpu", "trainium", "gaudi")
 _A100_FLOPS_PER_S = 312e12
 _MOST_DOUBLINGS = 1.67
-"""From an A100 to an H100: no eager or compiled run was measured beyond."""
+"""From an A100 to an H100 (log2(989 / 312)): no eager or compiled run was measured beyond."""
 
 
 def doublings_of(device: Accelerator) -> float:
@@ -48,7 +50,7 @@ def doublings_of(device: Accelerator) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRows:
-    """What the devices of n rows can do at most; arrays of shape (n,), FLOP/s, bytes/s and seconds."""
+    """Ceilings of the devices of n rows; arrays of shape (n,), FLOP/s, bytes/s and seconds."""
 
     half_per_s: Array
     bfloat_per_s: Array
@@ -161,7 +163,7 @@ def decoder_times(
     device_s = compute + memory + ledger.launches * DEVICE_LAUNCH_S
     host_s = (
         ledger.launches * fit.host_launch_s * (devices.kind == 0)
-        * np.where(spread.overlap, 1.0, fit.plain_host_factor)
+        * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
     held = (device_s**fit.hold_exponent + host_s**fit.hold_exponent) ** (1 / fit.hold_exponent)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
@@ -192,10 +194,10 @@ def decoder_times(
 def _stack_factor(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
     """Return how much longer this stack takes on a GPU than the mean one; 1 elsewhere."""
     library, fused = ledger.library > 0, ledger.fused > 0
-    plain = ~spread.overlap
+    unfused = ~spread.overlap
     of = {name: fit.stack_factor.get(name, 1.0) for name in STACKS}
     torch = np.where(fused, of["compiled"], of["eager"]) * 2.0 ** (fit.framework_slope * devices.doublings)
-    factor = np.where(plain, of["plain"], np.where(library, of["library"], torch))
+    factor = np.where(unfused, of["unfused"], np.where(library, of["library"], torch))
     return np.where(devices.kind == 0, factor, 1.0)
 
 

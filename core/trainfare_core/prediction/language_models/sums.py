@@ -1,4 +1,4 @@
-"""What decides the time of a large language model's step, summed over its operations."""
+"""Sums over the operations of a large language model's step: the inputs of its time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 _PRODUCTS = frozenset(("matmul", "grouped_matmul"))
 _TENSOR_DTYPES = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
 _LEAST_SHARE = 0.9
+"""Of the FLOPs, in products and attention on matrix units: a profile with less is no language model. Chosen."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -173,10 +174,10 @@ class DecoderLedger:
 
 def is_decoder(profile: JobProfile) -> bool:
     """
-    Whether the terms of language models speak for a profile.
+    Whether a profile is timed by the terms of language models.
 
     That is: fused causal attention, and matrix units in 16 or 8 bits run nine tenths of the FLOPs as products and
-    attention. Convolutions, encoders and full precision are not what those terms were fitted on.
+    attention. The terms were fitted on neither convolutions nor encoders nor full precision.
     """
     causal = any(g.kind == "attention" and len(g.shape) == 7 and g.shape[6] for g in profile.operations)
     total = sum(g.flops for g in profile.operations)

@@ -1,4 +1,4 @@
-"""How far measured peaks are from the sum of a peak's parts, by what is known: shipped medians and intervals."""
+"""Calibration of peak memory: medians and intervals of measured peaks over the sum of their parts, by class of job."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _WORDS: dict[str, str] = {
     "quantised": "of models with weights in 8 or 4 bits",
 }  # fmt: skip
 ADAPTER_SHARE = 0.1
-"""Of the weights that train, below which a job counts as adapters."""
+"""Share of trained weights below which a job counts as adapters. A chosen value."""
 QUANTISED_BYTES = 1.5
-"""Of a frozen weight, below which it is stored in 8 or 4 bits."""
+"""Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
 
 
 class _Model(Record):
@@ -50,7 +50,7 @@ class _Model(Record):
 
 
 class SpreadFit(_Model):
-    """What was learnt of one class: the median and the reach of |ln(measured / sum)| around it."""
+    """Fit of one class: the median of ln(measured / sum), and the reach of errors around it."""
 
     location: float
     """Of ln(measured / sum of parts); never below 0: a peak is not less than what is alive."""
@@ -63,7 +63,7 @@ class SpreadFit(_Model):
 
 
 class MemoryFit(_Model):
-    """What ships: one spread a class, with the birth of all."""
+    """The shipped fit: one spread a class, with date, hash of the data and rows by source."""
 
     schema_version: Literal[1]
     fitted_at: str
@@ -72,14 +72,14 @@ class MemoryFit(_Model):
     """Rows a source."""
     classes: dict[MemoryClass, SpreadFit]
     carried_share: float
-    """Of the bytes by which a measured peak is off, what another batch or layout of the same job is off by too."""
+    """Share of a measured peak's error, in bytes, that other batches and layouts of the job have too."""
     measured_sigma: float
     """Of the peak of a step that was measured, at the same micro-batch on one device."""
     scores: dict[str, dict[str, float]]
     """Held out by source, without a run and after one measured step."""
 
     def spread(self, name: MemoryClass) -> SpreadFit:
-        """Return what is known of a class."""
+        """Return the fit of one class."""
         return self.classes[name]
 
 
@@ -90,7 +90,7 @@ class MemoryPeak:
     parts: MemoryParts
     peak_bytes: Array
     log_sigma: Array
-    """Such that 1.2816 of it reach either end of the central 80 %."""
+    """1.2816 of it reach either end of the central 80 %."""
 
 
 def memory_classes(
@@ -119,7 +119,7 @@ def memory_peak(
     parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, fit: MemoryFit | None = None,
 ) -> MemoryPeak:  # fmt: skip
     """
-    Return the peak memory of one device, and how sure it is.
+    Return the peak memory of one device and its interval.
 
     Args:
         profile: the job, with one micro-batch; a measured peak in it, on one device, corrects every column.
@@ -128,7 +128,7 @@ def memory_peak(
         sharded: whether weights, gradients and optimizer state are sharded over them.
         parallel: how plans split the model; None: none does.
         passes: forward passes of one optimizer step; None: the profile's own.
-        fit: None: what ships.
+        fit: None: the shipped one.
     """
     fit = fit or memory_fit()
     parts = memory_parts(profile, ratio, world, sharded, parallel, passes)
@@ -153,7 +153,7 @@ def memory_peak(
 
 
 def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -> str:
-    """Return in words what a peak's middle and interval rest on."""
+    """Return a sentence on the measurements behind a peak and its interval."""
     fit = fit or memory_fit()
     name = str(memory_classes(profile, np.array([float(world)]))[0])
     spread = fit.classes[cast("MemoryClass", name)]
@@ -168,7 +168,7 @@ def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -
 
 
 def corrected_peak_bytes(predicted: Array, measured: float, predicted_there: float, fit: MemoryFit) -> Array:
-    """Return a prediction after one measured step of the same job: what was off there is mostly of fixed size."""
+    """Return a prediction after one measured step of the same job: its error is mostly of fixed size."""
     return np.asarray(predicted + fit.carried_share * (measured - predicted_there))
 
 
@@ -182,7 +182,7 @@ def _of_classes(classes: NDArray[np.str_], fit: MemoryFit) -> tuple[Array, Array
 
 @lru_cache(maxsize=1)
 def memory_fit() -> MemoryFit:
-    """Return what ships with trainfare, read once per process."""
+    """Return the fit that ships with trainfare, read once per process."""
     text = (
         resources.files("trainfare_core").joinpath("data/memory_calibration.json").read_text(encoding="utf-8")
     )

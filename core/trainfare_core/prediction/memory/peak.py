@@ -1,5 +1,5 @@
 """
-Peak memory of one device: what the step keeps, sharded by strategy, and what the framework takes around it.
+Peak memory of one device: tensors of the step, sharded by strategy, and the framework's own memory.
 
     weights + optimizer state (sharded by FSDP) + buffers + input + fragmentation + CUDA context + NCCL buffers
     + the highest instant of activations (x micro-batch ratio), gradients and temporaries
@@ -29,12 +29,13 @@ GIB: Final = 2**30
 CONTEXT_BYTES: Final = 0.75 * GIB
 """CUDA context, loaded kernels and library workspaces of one process (0.5-1 GiB on current torch builds)."""
 COLLECTIVE_BYTES: Final = 0.5 * GIB
-"""Channel buffers of the collective library, in every process of a run on several devices."""
+"""Channel buffers of the collective library, in every process of a run on several devices. A planning figure."""
 FRAGMENTATION_SHARE: Final = 0.06
-"""Of what the allocator holds for activations, temporaries and gradients: reserved but not allocated."""
+"""Of what the allocator holds for activations, temporaries and gradients: reserved but not allocated. A planning
+figure."""
 RESERVE_BYTES: Final = 0.3 * GIB
 RESERVE_SHARE: Final = 0.015
-"""What the driver and error-correcting memory keep from every device."""
+"""Memory of every device that the driver and error correction keep. Planning figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class _Instant:
 
 
 def _highest(profile: JobProfile, ratio: Array, shares: MemoryShares, passes: NDArray[np.int64]) -> _Instant:
-    """Return the instant of each column at which most is alive."""
+    """Return the instant of each column with the most bytes alive."""
     instants = [_instant(profile, moment, ratio, shares, passes) for moment in _moments(profile)]
 
     def stacked(name: str) -> Array:
@@ -156,11 +157,11 @@ def _moments(profile: JobProfile) -> tuple[MemoryMoment, ...]:
 
 
 def usable_memory_bytes(device: Accelerator) -> float:
-    """Return what a training process can allocate of the device's memory."""
+    """Return the bytes that a training process can allocate on the device."""
     return device.memory_bytes * (1.0 - RESERVE_SHARE) - RESERVE_BYTES
 
 
 def _optimizer_temporary_bytes(profile: JobProfile) -> int:
-    """Return what the update allocates: a foreach one makes a copy of the gradients."""
+    """Return the bytes that the update allocates: a foreach one copies the gradients."""
     copies = profile.optimizer.implementation in ("foreach", "mixed")
     return profile.memory.gradient_bytes if copies else 0

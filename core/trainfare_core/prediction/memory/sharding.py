@@ -1,4 +1,4 @@
-"""What one device holds of a model's memory, by how the model is spread."""
+"""Shares of a model's memory on one device, by parallel strategy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WEIGHTED_KINDS: Final = frozenset(("matmul", "grouped_matmul", "convolution", "
 @dataclass(frozen=True, slots=True)
 class MemoryShares:
     """
-    Shares of the unsharded model's memory on one device, and what it holds beside them; arrays of shape (columns,).
+    Shares of the unsharded model's memory on one device, and buffers beside them; arrays of shape (columns,).
 
     Attributes:
         stored: of weights.

@@ -25,7 +25,7 @@ __all__ = ["LONGEST_RING", "Links", "Traffic", "collective_s", "exposed_s", "lin
 Array = NDArray[np.float64]
 
 LONGEST_RING: Final = 16
-"""Devices of the largest machine that was measured."""
+"""Devices of the largest machine that was measured: losses by waiting grow no further beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def collective_s(
 
 
 def _hops(devices: Array) -> Array:
-    """Return messages one after another until every device has heard from every other."""
+    """Return the length of the chain of messages that connects every device with every other."""
     return np.asarray(np.minimum(devices - 1, np.maximum(LONGEST_RING - 1, 2 * (np.sqrt(devices) - 1))))
 
 
