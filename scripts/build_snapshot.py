@@ -3,8 +3,8 @@ Make the price snapshot of the wheel from a table of offers.
 
     python scripts/build_snapshot.py path/to/offers.csv [-o OUT.parquet]
 
-The same table gives the same bytes (with the same polars). Rows go through the checks that every price goes
-through; the counts are printed, and one quarantined row is an error: look at it before it ships.
+The same table gives the same bytes (with the same polars). Rows pass the checks that every price passes; the counts
+are printed, and one quarantined row is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_STORED = ("origin", "sku", "fetched_at", "interruption_band")
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What is known of the sources whose name holds `mark`; a date is estimated where the source has none."""
+    """Facts about the sources whose name contains `mark`; the date is estimated where the source has none."""
 
     mark: str
     source_class: str
@@ -145,7 +145,7 @@ def build(table: Path, out: Path) -> PriceBook:
 
 
 def main() -> None:
-    """Read the command line, build, and say what was built."""
+    """Read the command line, build, and print the counts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,5 +1,5 @@
 """
-One process that trains with and without FareMeter and reports what Python's audit hook saw while steps ran.
+One process that trains with and without FareMeter and reports the audit events of Python while steps ran.
 
     python tests/builders/audited.py FOLDER
 
@@ -36,8 +36,8 @@ WATCHED = (
 EPOCHS = 3
 
 
-class Ear:
-    """The audit hook; it can be deaf, but Python never lets go of it."""
+class AuditLog:
+    """Counts audit events while `listening`; Python cannot remove an audit hook."""
 
     def __init__(self) -> None:
         self.listening = False
@@ -57,7 +57,7 @@ class Ear:
             self.heard[f"{event} {arguments[0] if arguments else ''}"] += 1
 
 
-def arm(ear: Ear, callbacks: list[Any], **options: Any) -> dict[str, Any]:
+def arm(log: AuditLog, callbacks: list[Any], **options: Any) -> dict[str, Any]:
     """Train once; listen from the start of the first training step to the end of the last batch's hooks."""
     import torch
 
@@ -67,18 +67,18 @@ def arm(ear: Ear, callbacks: list[Any], **options: Any) -> dict[str, Any]:
     ended: list[bool] = []
     original = torch.cuda.synchronize
     torch.cuda.synchronize = lambda *_: synchronized.append(1)
-    ear.heard.clear()
+    log.heard.clear()
 
     class Listened(contract.Tiny):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             # A copy of the module that is traced after training is not training.
-            ear.listening = not ended
+            log.listening = not ended
             return super().training_step(batch, batch_idx)
 
         def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             # The module's hook comes after those of every callback.
             if self.current_epoch == EPOCHS - 1 and self.trainer.is_last_batch:
-                ear.listening = False
+                log.listening = False
                 ended.append(True)
 
     before = contract.process_state()
@@ -86,8 +86,8 @@ def arm(ear: Ear, callbacks: list[Any], **options: Any) -> dict[str, Any]:
     after = contract.process_state()
     torch.cuda.synchronize = original
     return {
-        "heard": dict(ear.heard),
-        "deaf": not ear.listening,
+        "heard": dict(log.heard),
+        "stopped": not log.listening,
         "synchronized": len(synchronized),
         "changed": contract.changes(before, after),
         "status": outcome.status,
@@ -102,10 +102,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import pytorch_lightning as pl
 
-    ear = Ear()
+    log = AuditLog()
 
     class Writes(pl.Callback):
-        """What FareMeter must not do: proof that the ear is open."""
+        """What FareMeter must not do: proof that events are counted."""
 
         def on_train_batch_end(self, *_: Any) -> None:
             with (folder / "written").open("a") as file:
@@ -119,7 +119,7 @@ def main() -> None:
     arms: dict[str, Any] = {"import": [repr(before), repr(after)]}
     from builders import contract  # noqa: F401 - before any arm, as it sets log levels
 
-    arms |= {"warm_up": arm(ear, []), "plain": arm(ear, []), "writes": arm(ear, [Writes()])}
+    arms |= {"warm_up": arm(log, []), "plain": arm(log, []), "writes": arm(log, [Writes()])}
     meter = FareMeter(
         warmup_steps=2,
         measure_steps=4,
@@ -128,10 +128,10 @@ def main() -> None:
         budget_usd=1e-9,
         deadline_hours=1e-9,
     )
-    arms["metered"] = arm(ear, [meter])
-    arms["fake_copy_plain"] = arm(ear, [], precision="bf16-mixed")
+    arms["metered"] = arm(log, [meter])
+    arms["fake_copy_plain"] = arm(log, [], precision="bf16-mixed")
     arms["fake_copy"] = arm(
-        ear, [FareMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder))], precision="bf16-mixed"
+        log, [FareMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder))], precision="bf16-mixed"
     )
     print(MARK + json.dumps(arms))
 

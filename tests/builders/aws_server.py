@@ -79,7 +79,7 @@ class AwsServer:
         return {call.action for call in self.calls}
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: str) -> Answer:
-        """Find who is asked what, and answer it."""
+        """Find the service and operation of a request, and answer it."""
         if method == "GET":
             self.paths.append(path)
             return self._fault(path) or self._file(path)

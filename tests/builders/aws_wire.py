@@ -2,7 +2,7 @@
 AWS's documented wire formats, written by ourselves with real values (us-east-1, July 2026 unless said).
 
 Prices: on-demand, reserved and spot from the public copies named in the snapshot's README; SKUs of p4d from AWS's
-price list of May 2024. Every trap that the price list sets stands beside the row it could be taken for.
+price list of May 2024. Every row that looks like a price and is not is beside the true one.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ SAGEMAKER_PRODUCTS = (
     training("SMP4DTRAIN000001", "ml.p4d.24xlarge", "37.6880000000"),
     training("SMG5TRAIN0000001", "ml.g5.xlarge", "1.4084000000"),
     training("SMM5TRAIN0000001", "ml.m5.large", "0.1150000000", physicalGpu="0"),
-    # The same machine, dearer or cheaper, for what is not training.
+    # The same machine, at other prices, for uses other than training.
     training(
         "SMP5HOST00000001",
         "ml.p5.48xlarge",

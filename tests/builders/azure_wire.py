@@ -112,7 +112,7 @@ def page(items: Any, link: str | None = None) -> bytes:
 
 
 def golden(frame: pl.DataFrame, name: str, *, update: bool) -> str:
-    """The golden file of rows, rewritten when told to."""
+    """Return the golden rows; TRAINFARE_UPDATE_GOLDEN=1 rewrites them."""
     path = Path(__file__).resolve().parents[1] / "golden" / name
     if update:
         path.write_text(csv_of(frame), encoding="utf-8")

@@ -32,7 +32,7 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_audit_hook_detects_a_write(arms: dict[str, Any]) -> None:
     """A callback that writes one line in each step is detected, so that no event means no write."""
     assert sum(count for event, count in arms["writes"]["heard"].items() if event.startswith("open")) >= 24
-    assert all(arms[name]["deaf"] for name in ("plain", "writes", "metered", "fake_copy"))
+    assert all(arms[name]["stopped"] for name in ("plain", "writes", "metered", "fake_copy"))
 
 
 @pytest.mark.parametrize(("metered", "plain"), [("metered", "plain"), ("fake_copy", "fake_copy_plain")])

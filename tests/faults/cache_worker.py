@@ -125,7 +125,7 @@ def readonly(folder: Path) -> dict[str, object]:
     cache = BookCache(folder)
     old, new = book(1.0), book(2.0)
     cache.write("aws", old.frame, facts(old))
-    # Whatever is imported when it is needed is imported now: nobody may read where the packages lie.
+    # Import lazily loaded modules now: the user `nobody` may not be able to read the packages.
     cache.read("aws")
     with cache.lock("aws"):
         pass

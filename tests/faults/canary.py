@@ -1,5 +1,5 @@
 """
-A canary in every place where a secret may stand, and a witness of every place where it must not.
+A marked secret in every place where one may be, and a search of every place where none may appear.
 
     with witness(monkeypatch, tmp_path) as seen:
         result = refresh(...)
@@ -39,20 +39,20 @@ _SECRET_NAME = re.compile("KEY|SECRET|TOKEN|PASSWORD")
 
 @dataclass
 class Witness:
-    """What was said."""
+    """Collects texts that must not contain the secret."""
 
     folder: Path
     texts: list[str] = field(default_factory=list)
 
     def text(self, *things: object) -> None:
-        """Take down things as a person or a log would print them."""
+        """Add things in the forms that a user or a log would print."""
         for thing in things:
             self.texts += [str(thing), repr(thing)]
             if isinstance(thing, BaseException):
                 self.texts.append(told_by(thing))
 
     def check(self) -> None:
-        """Nothing said, written or named holds the canary."""
+        """Check that no text, file or file name contains the secret."""
         for text in self.texts:
             assert CANARY not in text, text[:2000]
         for path in self.folder.rglob("*"):
@@ -78,7 +78,7 @@ def told_by(error: BaseException) -> str:
 
 @contextmanager
 def witness(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Witness]:
-    """Canaries in the environment and in ~/.aws/credentials; every logger at DEBUG, taken down."""
+    """Put the secret into the environment and ~/.aws/credentials, and record every logger at DEBUG."""
     needs = {name: CANARY for entry in provider_entries() for name in getattr(entry.load(), "needs", ())}
     for name, value in (
         {name: needs[name] for name in needs if _SECRET_NAME.search(name)} | VARIABLES

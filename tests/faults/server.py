@@ -1,5 +1,5 @@
 """
-One loopback server that misbehaves as told: a script per path, plain or over TLS.
+A loopback server with scripted faults: a script per path, plain or over TLS.
 
     with FaultServer() as server:
         server.script("/prices", Script(status=500), Script(body=b"{}"))   # first this, then that for ever
@@ -72,7 +72,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked."""
+    """One request."""
 
     path: str
     query: str
@@ -106,7 +106,7 @@ class FaultServer:
             request_queue_size = 64
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """A client that goes away is part of the game."""
+                """Ignore a client that closes its connection."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -132,7 +132,7 @@ class FaultServer:
         self._others = list(scripts)
 
     def asked(self, path: str) -> int:
-        """How often a path was asked for."""
+        """Return how often a path was requested."""
         return sum(request.path == path for request in self.requests)
 
     def _next(self, path: str) -> Script:

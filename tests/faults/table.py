@@ -137,7 +137,7 @@ JITTERED = (0.5, 1.0, 2.0)
 SOON = format_datetime(NOW + timedelta(seconds=3), usegmt=True)
 
 FAULT_CASES: tuple[FaultCase, ...] = (
-    # Mistakes of ours: never tried again.
+    # Errors of the request: never retried.
     status(400, 1),
     status(401, 1),
     status(402, 1),
@@ -279,7 +279,7 @@ def _met(case: FaultCase) -> Iterator[tuple[str, FaultServer | None, dict[str, A
 def error_of(
     case: FaultCase, ask: Callable[[HttpClient, str], object]
 ) -> tuple[FetchError, int | None, Waits]:
-    """Ask once under a fault: the error, how often the server was asked, the waits."""
+    """Make one request under a fault; return the error, the number of requests, and the waits."""
     with faulty_client(case) as (out, url, server, waits):
         try:
             answer = ask(out, url)

@@ -97,7 +97,7 @@ def _impatient(http: HttpClient) -> HttpClient:
 
 
 def test_file_that_is_cut_without_a_length_is_refused_before_it_is_read() -> None:
-    """Its end could not be told from a cut."""
+    """An early end of it would go unnoticed."""
     case = FaultCase(
         "no end",
         "does not say where it ends",
@@ -135,7 +135,7 @@ SAME_AS_400 = {
 def test_fault_of_an_accounts_call_is_one_typed_error(
     case: FaultCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real boto3 meets each of them: an error of ours, in time, and nothing that looks like no prices."""
+    """With the real boto3: a typed error, in time, and never an empty price list."""
     real = case.transport
     once = replace(case, waits=None, transport=(lambda request: real(request)) if real else None)
     began = time.monotonic()

@@ -201,7 +201,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_damage_is_a_miss_with_one_warning(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file is set aside, the user told once, the answer is empty rather than wrong, and a refresh mends it."""
+    """The file is renamed, one warning is given, the answer is empty, and a refresh replaces it."""
     cache = BookCache(tmp_path)
     fill(cache)
     do, says = DAMAGE[kind]
@@ -266,11 +266,11 @@ def test_kill_at_200_moments_damages_nothing(tmp_path: Path) -> None:
     """A writer that is killed leaves the old file or the new one, and at worst a scrap that is swept later."""
     found = run("kill", str(tmp_path))
     assert found["damaged"] == 0
-    assert found["left"] > 0, "no kill hit a write: the test has lost its bite"
+    assert found["left"] > 0, "no kill hit a write: the test checked nothing"
     cache = BookCache(tmp_path, clock=lambda: time.time() + 3000)
     fill(cache)
     assert len(list(tmp_path.iterdir())) == 1 + found["left"], (
-        "younger than an hour: somebody may be writing it"
+        "younger than an hour: another process may be writing it"
     )
     fill(BookCache(tmp_path, clock=lambda: time.time() + 4000))
     assert [path.name for path in tmp_path.iterdir()] == ["aws.parquet"]
@@ -292,7 +292,7 @@ def test_eight_writers_and_eight_readers_never_see_a_torn_file(tmp_path: Path) -
 
 
 def test_power_cut_finds_content_before_name_before_folder(tmp_path: Path) -> None:
-    """The order in which things reach the disk: the new content while the old name stands, then the folder."""
+    """The order of flushes: the new content under a temporary name, then the folder."""
     cache = BookCache(tmp_path)
     fill(cache)
     steps: list[tuple[bool, bool]] = []

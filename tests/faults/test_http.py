@@ -32,7 +32,7 @@ def server() -> Iterator[FaultServer]:
 
 
 class Time:
-    """A clock that only moves when somebody sleeps, or an answer takes its time."""
+    """A clock that moves only with a sleep or a slow answer."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -360,7 +360,7 @@ def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None
 
 
 def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> None:
-    """The thread that hangs keeps its connection; the next question takes a new one."""
+    """The hanging thread keeps its connection; the next request opens a new one."""
     server.script("/slow", Script(before_head_s=30))
     server.script("/p", json_script({"a": 1}))
     with http(max_failed_s=60.0, budget_s=60.0) as out:
@@ -370,7 +370,7 @@ def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> No
 
 
 def test_cancelling_ends_a_hanging_request(server: FaultServer) -> None:
-    """A server that says nothing does not hold up somebody who wants to stop."""
+    """A silent server does not delay a cancellation."""
     server.script("/p", Script(before_head_s=60))
     asked: list[bool] = []
 
@@ -473,7 +473,7 @@ def test_importing_the_client_loads_no_http_library() -> None:
 @pytest.mark.parametrize(("cloud", "extra"), [("gcp", "gcp"), ("example", "all")])
 @pytest.mark.parametrize("package", ["httpx", "tenacity"])
 def test_missing_package_is_named_with_its_extra(cloud: str, extra: str, package: str) -> None:
-    """Who installed no cloud's extra is told which."""
+    """The error names the extra to install."""
     code = (
         f"import sys; sys.modules[{package!r}] = None\nfrom trainfare_core.errors import MissingExtraError\n"
         "from trainfare_providers.http.client import HttpClient\n"
@@ -501,7 +501,7 @@ def test_gzip_unpacks_however_it_is_cut_into_chunks(body: bytes, members: int, c
 @settings(max_examples=300, deadline=None)
 @given(body=st.binary(max_size=200))
 def test_what_is_not_gzip_is_named_so(body: bytes) -> None:
-    """Any bytes: unpacked, or an error of ours."""
+    """Any bytes are unpacked, or give a typed error."""
     if not body:
         assert list(unpacked([body])) == []
         return

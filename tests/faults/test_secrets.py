@@ -85,7 +85,7 @@ def test_success_shows_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_our_own_log_names_the_address_without_its_key(caplog: pytest.LogCaptureFixture) -> None:
-    """There is a line at DEBUG to find trouble with; the libraries' own lines about our questions are kept out."""
+    """There is one line at DEBUG; the libraries' own lines about our requests are dropped."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(b"{}")))
     with caplog.at_level(logging.DEBUG), HttpClient("gcp", transport=transport) as out:
         out.get_json("https://h.example.com/skus", params={"key": CANARY, "page": "2"})
@@ -94,7 +94,7 @@ def test_our_own_log_names_the_address_without_its_key(caplog: pytest.LogCapture
 
 
 def test_logs_of_other_users_of_httpx_stay(caplog: pytest.LogCaptureFixture) -> None:
-    """Only our questions are hushed."""
+    """Only the lines about our requests are dropped."""
     HttpClient("aws").close()
     transport = httpx.MockTransport(lambda _: httpx.Response(200))
     with caplog.at_level(logging.DEBUG), httpx.Client(transport=transport) as client:
@@ -139,10 +139,10 @@ def test_unusable_proxy_setting_is_not_shown(
 
 
 def test_witness_finds_a_planted_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The suite bites: a secret in a log, a message, a file or a local variable is found."""
+    """A secret in a log, a message, a file or a local variable is found."""
 
     def in_a_log() -> None:
-        logging.getLogger("somebody").debug("key=%s", CANARY)
+        logging.getLogger("another").debug("key=%s", CANARY)
 
     def in_a_file() -> None:
         (tmp_path / "a.json").write_text(CANARY)
@@ -154,4 +154,4 @@ def test_witness_finds_a_planted_secret(monkeypatch: pytest.MonkeyPatch, tmp_pat
             seen.check()
     with HttpClient("aws") as out, pytest.raises(FetchError) as caught:
         out.get_json("ftp://h.example.com/", headers={"X": "y"})
-    assert "question = " in told_by(caught.value) or "url = " in told_by(caught.value)
+    assert "request = " in told_by(caught.value) or "url = " in told_by(caught.value)

@@ -1,4 +1,4 @@
-"""Which addresses are asked, where a redirect may lead, and how an address is shown."""
+"""Which URLs may be requested, which redirects are followed, and how a URL is shown."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_any_text_is_shown_on_one_short_line(text: str) -> None:
 
 
 def test_secret_is_used_and_not_shown() -> None:
-    """It is its text wherever text is wanted, and *** where somebody prints what holds it."""
+    """It is ordinary text, and *** in every `repr`."""
     secret = Secret("S3CRET")
     assert secret == "S3CRET"
     assert f"{secret}" == "S3CRET"

@@ -1,8 +1,8 @@
 """
-The book that the integrity suite looks at, and its questions: the same for every cloud.
+The prices that the integrity tests check, and the checks, which are the same for every cloud.
 
-CI asks them of the shipped snapshot. With TRAINFARE_INTEGRITY=live they are asked of what `trainfare prices update`
-has just fetched; a cloud without live prices is then skipped with that reason.
+CI checks the shipped snapshot. With TRAINFARE_INTEGRITY=live the prices that `trainfare prices update` has just fetched
+are checked; a cloud without live prices is then skipped with that reason.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_every_meter_is_counted_once(items: list[Any]) -> None:
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(damaged(SIZES), max_size=4), st.lists(damaged(USAGES), max_size=2))
 def test_every_size_of_a_workspace_is_counted(sizes: list[Any], usages: list[Any]) -> None:
-    """What the client gives is an object with any attributes; nothing of it is believed unseen."""
+    """What the client gives is an object with any attributes; every one of them is checked."""
     offer = parse_offer(
         "eastus",
         [SimpleNamespace(**one) for one in sizes if isinstance(one, dict)],

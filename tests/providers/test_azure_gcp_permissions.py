@@ -1,4 +1,4 @@
-"""docs/permissions.md against the questions that Azure's and Google's sources really ask, both ways."""
+"""docs/permissions.md against the calls that Azure's and Google's sources make, in both directions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_variables_of_azure_are_named() -> None:
 
 
 def test_key_of_google_is_for_the_one_host_that_is_asked() -> None:
-    """The key that the page makes can ask the one service that is asked, and no other."""
+    """The key that the page describes is limited to the one service that is called."""
     with FaultServer() as server:
         for path, skus in (("6F81-5844-456A", COMPUTE), ("E000-3F24-B8AA", TPU)):
             server.script(f"/v1/services/{path}/skus", json_script(page(skus)))

@@ -65,7 +65,7 @@ def test_plugin_that_breaks_the_contract_is_reported(make: Callable[[], Any], ru
 
 
 def test_failing_constructor_is_reported() -> None:
-    """Before anything else can be asked."""
+    """Nothing else can be checked then."""
 
     def fail() -> Any:
         raise RuntimeError("no")
@@ -74,7 +74,7 @@ def test_failing_constructor_is_reported() -> None:
 
 
 def test_book_that_changes_between_loads_is_reported() -> None:
-    """The same question twice gives the same book."""
+    """Loading twice must give the same book."""
     prices = iter((1.0, 2.0, 3.0))
     assert "same twice" in rules(plugin(lambda _: book_of(offer_row(usd_per_hour=10 + next(prices)))))
 
@@ -93,7 +93,7 @@ def test_book_that_changes_between_loads_is_reported() -> None:
     ],
 )
 def test_impossible_rows_are_reported(rows: list[dict[str, Any]], rule: str) -> None:
-    """Cents for dollars, a sentinel, no birth, an unknown part, the wrong memory, dear spot, a sick source."""
+    """Cents for dollars, a sentinel, no source, an unknown accelerator, wrong memory, expensive spot, a degraded source."""
     assert rule in [finding.rule for finding in check_book(book_of(*rows))]
 
 
@@ -105,6 +105,6 @@ def test_rows_that_bypass_the_checks_are_reported() -> None:
 
 
 def test_assertion_names_every_finding() -> None:
-    """One line a finding, for the log of somebody's CI."""
+    """One line per finding, for a CI log."""
     with pytest.raises(AssertionError, match=r"credible: 1 rows are outside"):
         assert_conforms(plugin(lambda _: book_of(offer_row(usd_per_hour=5000.0))))

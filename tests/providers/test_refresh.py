@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 
 @dataclass
 class Cloud:
-    """A source that gives what it is told, in turn; an error is raised."""
+    """A source that returns the given answers in turn; an exception among them is raised."""
 
     answers: list[tuple[FetchedRows, ...] | Exception]
     cache: BookCache
@@ -117,7 +117,7 @@ def test_part_that_was_not_asked_keeps_its_prices_and_their_age(tmp_path: Path) 
 
 
 def test_machine_that_is_no_longer_listed_is_removed(tmp_path: Path) -> None:
-    """Where the part was asked, what did not come is gone."""
+    """A row that is missing from a part that was requested is removed."""
     rows = [offer_row(instance_type=f"p{index}.x") for index in range(4)]
     cloud = Cloud([gave(*rows), gave(*rows[:2])], BookCache(tmp_path))
     once(cloud)

@@ -46,7 +46,7 @@ def large(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_price_of_the_snapshot_passes_unchanged() -> None:
-    """The rules find no fault with 5,201 true prices, read again on top of themselves."""
+    """5,201 true prices, compared with themselves as the last good ones, are all accepted."""
     rows = SnapshotProvider().load().frame.select(list(BOOK_SCHEMA))
     result = judge(rows, last_good=rows, origin="again")
     assert refused(result) == {}
@@ -75,7 +75,7 @@ def test_spot_is_compared_with_the_last_good_on_demand_price() -> None:
 
 
 def test_refused_on_demand_price_is_not_compared_with_spot() -> None:
-    """A price that is not believed itself is no measure for others."""
+    """A refused price is not compared with others."""
     last = accepted(offer_row(), offer_row(purchase_option="spot", usd_per_hour=9.5))
     result = judged(
         offer_row(usd_per_hour=2.1), offer_row(purchase_option="spot", usd_per_hour=9.5), last=last
@@ -85,7 +85,7 @@ def test_refused_on_demand_price_is_not_compared_with_spot() -> None:
 
 @pytest.mark.parametrize("option", ["on_demand", "reserved_1y", "savings_1y", "capacity_block"])
 def test_more_accelerators_never_cost_less_in_total(option: str) -> None:
-    """A machine price divided by its GPUs by mistake is found; which of two is wrong cannot be told."""
+    """A machine price divided by its GPUs by mistake is found; which of the two is wrong is unknown."""
     fine = [small(purchase_option=option), large(purchase_option=option)]
     assert refused(judged(*fine)) == {}
     wrong = [small(purchase_option=option), large(purchase_option=option, usd_per_hour=0.6)]
@@ -111,7 +111,7 @@ def test_more_accelerators_may_cost_less_where_other_things_differ() -> None:
         ("A100-PCIE-80GB", 40.0, False),
         ("H100-SXM-80GB", 94.0, False),
         ("TPU-v5p", 95.0, True),
-        ("A thing nobody knows", 512.0, True),
+        ("An unknown accelerator", 512.0, True),
     ],
 )
 def test_accelerator_memory_is_what_the_maker_says(accelerator: str, gib: float, passes: bool) -> None:
@@ -148,7 +148,7 @@ def test_price_jumps_at_most_five_times(price: float, passes: bool) -> None:
 
 @pytest.mark.parametrize(("again", "passes"), [(200.0, True), (260.0, True), (310.0, False), (30.0, True)])
 def test_second_fetch_confirms_a_jump(again: float, passes: bool) -> None:
-    """The same again is believed; another jump is not; back to normal needs nobody's word."""
+    """The same price again is accepted, another jump is not; the old price needs no confirmation."""
     last = accepted(offer_row())
     first = judged(offer_row(usd_per_hour=200.0), last=last)
     assert first.rows.is_empty()
@@ -157,7 +157,7 @@ def test_second_fetch_confirms_a_jump(again: float, passes: bool) -> None:
 
 
 def test_machine_that_changes_its_accelerators_needs_a_second_fetch() -> None:
-    """A new count for a known machine is believed when it is said again."""
+    """A new count for a known machine is accepted when a second fetch confirms it."""
     last = accepted(offer_row())
     first = judged(offer_row(accelerator_count=4.0), last=last)
     assert refused(first) == {sanity.RESHAPED: 1}

@@ -1,4 +1,4 @@
-"""A team's price book by URL: a path, a real S3 client against moto, and what happens when it is away."""
+"""A team's price book by URL: a path, a real S3 client against moto, and storage that does not answer."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_file_that_is_not_parquet_is_an_error(content: bytes, tmp_path: Path) ->
 
 
 def test_book_in_s3(storage: str, tmp_path: Path) -> None:
-    """The same files, by a real client over a socket; a copy stays for when the storage is away."""
+    """The same files, by a real client over a socket; a copy is kept for when the storage does not answer."""
     with closing(boto3.client("s3")) as client:
         for name in ("aws", "gcp"):
             client.upload_file(str(price_file(tmp_path / "out", name)), "team", f"prices/{name}.parquet")

@@ -252,10 +252,10 @@ def test_build_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
 
 @pytest.mark.sources
 @pytest.mark.parametrize(
-    "change", [{"price_usd_per_hour": "nan"}, {"source": "somebody said so"}, {"purchase_option": "free"}]
+    "change", [{"price_usd_per_hour": "nan"}, {"source": "an unknown source"}, {"purchase_option": "free"}]
 )
 def test_build_refuses_a_table_with_a_bad_row(tmp_path: Path, change: dict[str, object]) -> None:
-    """One row that is no price, or of a source that nobody described, stops the build."""
+    """One invalid price, or one of an undescribed source, stops the build."""
     write_table(tmp_path / "bad.csv", lambda table: table[3].update(change))
     with pytest.raises(SystemExit, match="1 rows are no prices"):
         load_script().build(tmp_path / "bad.csv", tmp_path / "bad.parquet")

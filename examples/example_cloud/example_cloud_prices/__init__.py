@@ -1,8 +1,8 @@
 """
 Prices of Example Cloud: a worked example of a cloud in a distribution of its own, found by its entry point.
 
-The cloud is made up. Its list has traps that real lists have: a Windows twin, a machine without accelerator, and a
-reservation whose price is that of the whole year.
+The cloud is made up. Its list has rows that real lists have and that are easily misread: a Windows price, a machine
+without accelerator, and a reservation whose price is for the whole year.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ except MissingExtraError as error:
 
 
 def test_importing_the_provider_loads_no_sdk() -> None:
-    """It stands in the entry points of every command."""
+    """Every command loads the entry points."""
     code = "import sys, trainfare_providers.aws; print(sorted({'boto3', 'botocore', 'httpx'} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""AWS's answers, parser by parser: each trap that once became a price."""
+"""AWS's answers, parser by parser, with every kind of row that looks like the price and is not."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def prices(sink: RowSink) -> list[tuple[str, str, str]]:
     ],
 )
 def test_out_of_scope_row_is_counted_under_its_rule(sku: str, rule: str) -> None:
-    """Each of these stands beside the real price in AWS's list, and none of them becomes one."""
+    """AWS's list has each of these rows beside the real price."""
     sink = sifted(next(product for product in wire.EC2_PRODUCTS if product.sku == sku))
     assert sink.rows == []
     assert set(sink.filtered) == {rule}
 
 
 def test_older_capacity_block_row_is_recognised_by_its_operation() -> None:
-    """Before marketoption existed only the operation told the $0 row from the price."""
+    """In lists without marketoption only the operation distinguishes the $0 row from the price."""
     row = wire.machine(
         "OLDCB00000000001", "p4d.24xlarge", wire.Term("0.0000000000"), operation="RunInstances:CB"
     )
@@ -74,7 +74,7 @@ def test_older_capacity_block_row_is_recognised_by_its_operation() -> None:
 
 
 def test_reservation_is_the_standard_one_without_upfront_payment() -> None:
-    """An upfront part would hide in an hourly rate of 0, and a convertible one costs more."""
+    """With an upfront payment the hourly rate is too low, and a convertible reservation costs more."""
     sink = sifted(wire.EC2_PRODUCTS[0])
     assert prices(sink) == [
         ("p4d.24xlarge", "on_demand", "21.9576420000"),
@@ -119,7 +119,7 @@ def test_machine_the_api_does_not_describe_comes_from_the_table() -> None:
 
 
 def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
-    """A p5 with 12 accelerators is somebody's mistake: its rows are set aside, not priced per accelerator."""
+    """A p5 with 12 accelerators is an error of a source: its rows are quarantined."""
     wrong = parse_instance_types(
         [wire.described("p5.48xlarge", 192, 2048, GpuInfo=wire.gpu("H100", 12, 81920))]
     )
@@ -137,7 +137,7 @@ def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
 
 
 def test_slice_that_an_older_boto3_cannot_size_comes_from_the_table() -> None:
-    """Without GpuPartitionSize the answer says 0 GPUs of 2.8 GiB: nothing to hold against the table."""
+    """Without GpuPartitionSize the answer says 0 GPUs of 2.8 GiB: which does not contradict the table."""
     gpus = wire.gpu("L4", 0, 2861)
     chips = gpus["Gpus"]
     assert isinstance(chips, list)
@@ -151,7 +151,7 @@ def test_slice_that_an_older_boto3_cannot_size_comes_from_the_table() -> None:
 
 
 def test_chip_with_another_memory_than_it_has_is_refused() -> None:
-    """A T4 of 80 GiB is no T4."""
+    """A T4 does not have 80 GiB."""
     assert parse_instance_types(
         [wire.described("g4dn.xlarge", 4, 16, GpuInfo=wire.gpu("T4", 1, 81920))]
     ).refused == ("g4dn.xlarge",)
@@ -208,13 +208,13 @@ def test_offer_file_may_arrive_in_any_chunks() -> None:
     ],
 )
 def test_file_that_is_not_the_offer_is_refused(body: bytes, says: str) -> None:
-    """A page of HTML, another offer or a column that is gone must not read as no prices."""
+    """A page of HTML, another offer or a missing column must not look like an empty list."""
     with pytest.raises(PricesUnavailableError, match=says):
         list(read_offer_csv([body], offer="AmazonEC2"))
 
 
 def test_offer_file_is_parsed_in_constant_memory() -> None:
-    """Sixteen times the rows take the same memory: only the row in hand is there."""
+    """Sixteen times the rows take the same memory."""
     body = wire.offer_csv(wire.EC2_PRODUCTS[1:], "AmazonEC2").splitlines(keepends=True)
     head, rows = b"".join(body[:6]), b"".join(body[6:])
 
@@ -267,7 +267,7 @@ def test_spot_price_is_the_newest_of_a_zone_by_its_id() -> None:
 
 
 def test_order_of_the_history_does_not_matter() -> None:
-    """The newest is found by its moment, not by where it stands."""
+    """The newest price is chosen by its time, not by its position."""
     assert set(spot_of(*wire.SPOT).rows) == set(spot_of(*reversed(wire.SPOT)).rows)
 
 
@@ -286,7 +286,7 @@ def test_answer_that_says_the_zone_id_itself_needs_no_mapping() -> None:
 
 
 def test_bands_are_the_advisors_for_linux() -> None:
-    """R = 4 is over 20 % within a month; Windows has its own; an empty list stands for no machine."""
+    """R = 4 is over 20 % within a month; Windows has its own; an empty list is no machine."""
     bands = read_bands(wire.ADVISOR)
     assert bands.get("us-east-1", "p4d.24xlarge") == ">20%"
     assert bands.get("us-east-1", "g5.xlarge") == ""
@@ -324,7 +324,7 @@ def test_capacity_block_costs_its_fee_by_hours_and_machines() -> None:
 
 
 def test_training_plan_of_several_parts_has_no_rate() -> None:
-    """One fee for two stretches of other machines cannot be told apart."""
+    """One fee for two parts cannot be divided among them."""
     plan = dict(wire.TRAINING_PLANS[0])
     parts = plan["ReservedCapacityOfferings"]
     assert isinstance(parts, list)
@@ -349,7 +349,7 @@ def test_savings_plan_is_compute_without_upfront_payment() -> None:
 
 
 def test_quotas_are_in_vcpus_by_family_and_spot_apart() -> None:
-    """Quotas of machines without accelerators and of addresses are not asked about."""
+    """Quotas of machines without accelerators and of addresses are left out."""
     assert read_quotas(wire.QUOTAS, region="us-east-1") == (
         Quota("us-east-1", "G and VT", "on_demand", 64.0, "L-DB2E81BA"),
         Quota("us-east-1", "P", "on_demand", 384.0, "L-417A185B"),

@@ -122,7 +122,7 @@ PLANS = {
 
 
 def test_public_files_need_no_credentials(server: AwsServer) -> None:
-    """On-demand and reserved of EC2, training of SageMaker; what is missing is said, and no account is asked."""
+    """On-demand and reserved of EC2, training of SageMaker; missing parts are noted, and no account is used."""
     fetched = fetch(server)
     assert offered(fetched) == PUBLIC
     assert (
@@ -250,7 +250,7 @@ def test_refresh_keeps_what_loads_again(seen: Seen, tmp_path: Path) -> None:
 
 
 def test_parts_that_are_not_allowed_are_notes(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest comes; each note names its permission; public files stand in for the price list, no row twice."""
+    """The rest is read; each note names its permission; public files replace the price list, no row twice."""
     sign_in(monkeypatch, server)
     denied = {
         "pricing:GetProducts": "the public price files are read instead",
@@ -391,7 +391,7 @@ def test_regions_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_invalid_region_is_refused(name: str, says: str) -> None:
-    """It would stand in an address."""
+    """The name becomes a part of a URL."""
     with pytest.raises(InputError, match=says):
         AwsPrices(regions=[name])
     with pytest.raises(InputError, match="at least one region"):

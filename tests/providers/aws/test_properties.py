@@ -1,4 +1,4 @@
-"""AWS's parsers under whatever comes: no crash, no lost row, no price that is none."""
+"""AWS's parsers with malformed input: no crash, no lost row, no invalid price."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MOMENTS = (datetime(2026, 8, 2, tzinfo=timezone.utc), datetime(2026, 8, 1), date
 
 
 def junk(dice: Random) -> Any:
-    """Something that should not stand there."""
+    """A value that should not be there."""
     kinds: tuple[Any, ...] = (
         dice.choice(HOSTILE),
         dice.choice(HOSTILE),
@@ -304,7 +304,7 @@ def test_training_plans() -> None:
 @EXAMPLES
 @given(damaged(wire.INSTANCE_TYPES))
 def test_described_machines(entries: list[Any]) -> None:
-    """What is believed has an accelerator of ours, more than none of it, and a host."""
+    """A machine that is accepted has a known accelerator, a positive count and a host."""
     machines = parse_instance_types(entries)
     for name in machines.names():
         machine = machines.get(name)

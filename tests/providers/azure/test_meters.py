@@ -143,7 +143,7 @@ def test_low_priority_is_no_price_of_a_virtual_machine() -> None:
 
 
 def test_one_machine_under_two_names_is_one_offer() -> None:
-    """Standard_ND96asr_A100_v4 is Standard_ND96asr_v4; two prices for it are believed neither way."""
+    """Standard_ND96asr_A100_v4 is Standard_ND96asr_v4; two prices for it are both quarantined."""
     same = fetched(item("Standard_ND96asr_A100_v4", 27.197), item("Standard_ND96asr_v4", 27.197))
     rows, _ = accept_rows(same.rows, origin="azure")
     assert rows["instance_type"].to_list() == ["Standard_ND96asr_v4"]

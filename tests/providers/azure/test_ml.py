@@ -125,7 +125,7 @@ def test_unknown_authority_is_refused(server: FaultServer, monkeypatch: pytest.M
 
 
 def test_missing_sign_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real chain of `azure-identity`, narrowed to an environment that holds nothing; no question goes out."""
+    """The real chain of `azure-identity`, narrowed to an environment that holds nothing; no request is sent."""
     pytest.importorskip("azure.ai.ml", reason="azure-ai-ml, of the extra azure, is not installed")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_USERNAME"):
         monkeypatch.delenv(name, raising=False)
@@ -136,7 +136,7 @@ def test_missing_sign_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hanging_client_is_abandoned() -> None:
-    """The client has no deadline of its own: a server that sends a byte now and then holds it for ever."""
+    """The client has no deadline of its own: a server that sends a byte now and then keeps it waiting for ever."""
     released = threading.Event()
     with pytest.raises(FetchError, match="did not answer within 0 s"):
         within(0.05, released.wait)
@@ -149,7 +149,7 @@ def test_hanging_client_is_abandoned() -> None:
 def test_unexpected_error_of_the_client_is_not_quoted(
     error: BaseException, becomes: type[BaseException]
 ) -> None:
-    """Its text is not repeated: it may hold what the server said. Ctrl-C stays Ctrl-C."""
+    """Its text is not repeated, since it may quote the server. KeyboardInterrupt passes through."""
 
     def fail() -> None:
         raise error

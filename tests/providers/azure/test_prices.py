@@ -1,4 +1,4 @@
-"""Azure as a price source: pages, what is asked, what a workspace adds, and a refresh from end to end."""
+"""Azure as a price source: pages, the query, what a workspace adds, and a refresh from end to end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def http(**changes: Any) -> HttpClient:
 
 
 def script(server: FaultServer, *pages: Script) -> None:
-    """Answer with one page after the other: the API tells them apart by the query."""
+    """Answer with one page after the other: the API distinguishes them by the query."""
     server.script(PATH, *pages)
 
 

@@ -183,7 +183,7 @@ def test_sku_that_only_contains_a_parts_name_is_not_a_part(description: str, rea
 
 
 def test_spot_is_read_from_the_description_not_the_usage_type() -> None:
-    """B200's spot SKU says OnDemand; a plain SKU that says Preemptible is believed neither way."""
+    """B200's spot SKU says OnDemand; a plain SKU that says Preemptible is quarantined."""
     spot = read("Spot Preemptible A4 Nvidia B200 (1 gpu slice) running in Americas", "4.9542", "OnDemand")
     assert isinstance(spot, Part)
     assert (spot.kind, spot.of, spot.option) == ("gpu", "A4-SLICE", "spot")
@@ -323,7 +323,7 @@ def test_sizes_offered_only_as_spot_have_a_caveat() -> None:
     [
         ("Tpu-v4 Pod Accelerator USA", "3.22", "us-central2"),  # of a chip already: a quarter would come out
         ("TpuV5p running in Columbus", "16.8", "us-east5"),  # of four chips
-        ("TpuV6e running in Columbus", "700", "us-east5"),  # somebody's "no price"
+        ("TpuV6e running in Columbus", "700", "us-east5"),  # a sentinel for "no price"
     ],
 )
 def test_chip_hour_far_from_the_published_one_is_quarantined(description: str, usd: str, region: str) -> None:

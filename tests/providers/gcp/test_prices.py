@@ -53,7 +53,7 @@ def test_it_is_a_registered_source() -> None:
 
 
 def test_both_services_are_read_to_their_ends(server: FaultServer) -> None:
-    """The token of a page asks for the next; the currency is said; the key stands in a header, never in a URL."""
+    """Page tokens are followed, the currency is USD, and the key is sent in a header, never in a URL."""
     with http() as out:
         gce, tpu = source(server).fetch(out)
     assert (gce.service, tpu.service) == ("gce", "tpu")
