@@ -10,6 +10,7 @@ from types import TracebackType
 __all__ = ["describe", "place_in_user_code"]
 
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+# Files below this folder are of trainfare: the folder that holds the packages `job`, `trace` and `prelaunch`.
 _OURS = str(Path(__file__).resolve().parents[1])
 _LONGEST_TEXT = 300
 """Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""

@@ -32,6 +32,7 @@ _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
 _IMMUTABLE = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device)
 _KEPT_HOOK_PACKAGES = ("torch", "torchmetrics", "pytorch_lightning", "lightning")
+"""Packages whose module hooks are copied; see `Faker.copy_module`."""
 
 
 def new_mode() -> FakeTensorMode:

@@ -35,6 +35,7 @@ def _refuse(self: UnknownScalar, *_: object) -> NoReturn:
     raise DataDependentOutputException(self.error.func)
 
 
+# Special methods, without their underscores, that would need the value.
 _OPERATORS = (
     "bool float int complex index round trunc floor ceil neg pos abs eq ne lt le gt ge add radd "
     "sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow divmod and or xor "

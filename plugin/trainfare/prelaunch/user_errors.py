@@ -19,6 +19,7 @@ __all__ = ["ADVICE", "user_errors"]
 
 ADVICE = "Measure one step with FareMeter instead: Trainer(callbacks=[FareMeter()])"
 
+# An operator in a message of torch, e.g. "aten::nonzero" or "mylib::kernel.default".
 _OPERATOR = re.compile(r"\b([a-z_]\w*::\w+(?:\.\w+)?)")
 _REGISTER = "which has no kernel for fake tensors: register one with torch.library.register_fake"
 

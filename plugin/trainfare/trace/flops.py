@@ -237,11 +237,13 @@ def _flex_attention_backward(query: Any, key: Any, value: Any, *_args: Any, **_k
     return attention_flops(query.shape, key.shape, value.shape, backward=True)
 
 
+# Formulas by the name of a higher-order operator.
 _HIGHER_ORDER: dict[str, Callable[..., int]] = {
     "flex_attention": _flex_attention,
     "flex_attention_backward": _flex_attention_backward,
 }
 
+# Formulas by the name of an aten operation; they replace torch's.
 _OWN: dict[str, Callable[[Sequence[Any], dict[str, Any], Any], int]] = {
     "convolution_backward": _convolution_backward,
     "mv": _product(0, 1),

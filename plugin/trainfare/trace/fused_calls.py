@@ -266,6 +266,7 @@ def _dropout(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region 
     )
 
 
+# The function that makes the region of a call, by the torch function's name.
 _OPENERS: Final[dict[str, Callable[[str, Sequence[Any], dict[str, Any]], Region | None]]] = {
     "scaled_dot_product_attention": _attention,
     "lstm": _recurrent,

@@ -28,6 +28,7 @@ SKIPPED_NAMESPACES: Final = frozenset({
 })  # fmt: skip
 """Not kernels of the model: metadata, profiler marks, and collectives, whose time the prediction adds per plan."""
 
+# Names of aten operations by kind, without the endings `_`, `_backward`, `_backward_data` and `_forward`.
 _MATMUL = (
     "mm addmm bmm baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
     "_addmm_activation _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu "
@@ -125,6 +126,7 @@ _NAMES: Final[tuple[tuple[OperationKind, str], ...]] = (
     ("grouped_matmul", _GROUPED),
     ("matmul", _MATMUL),
 )
+# Kinds whose time is decided by FLOPs: without a formula such an operation is "unknown".
 _NEEDS_FORMULA: Final = frozenset(
     {"matmul", "grouped_matmul", "convolution", "attention", "recurrent", "fft"}
 )
@@ -165,6 +167,8 @@ def free_of_kernels(func: Any) -> bool:
     return bool(func.is_view) or torch.Tag.inplace_view in func.tags
 
 
+# Parts of the names of operations that do much more arithmetic than their bytes suggest (decompositions, solvers,
+# products): without a formula they are "unknown", every other one is taken to be bound by memory bandwidth.
 _COSTLY_PREFIXES: Final = (
     "linalg_",
     "_linalg_",

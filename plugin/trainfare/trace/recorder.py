@@ -25,9 +25,11 @@ from trainfare_core.job_profile import Phase
 
 __all__ = ["Recorder"]
 
+# Kinds that are recorded as themselves within an optimizer's update; all others become kind "optimizer".
 _MATRIX_KINDS_OR_UNKNOWN: Final = frozenset({
     "matmul", "grouped_matmul", "convolution", "attention", "recurrent", "unknown"
 })  # fmt: skip
+# Operations by which torch's optimizers create their state in the first step.
 _STATE_CREATORS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
 
 

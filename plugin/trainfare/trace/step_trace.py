@@ -31,6 +31,7 @@ __all__ = ["StepTrace"]
 
 _T = TypeVar("_T")
 
+# Reading a tensor's attribute reaches a torch-function mode as a call, and does no work.
 _PROPERTY_ACCESS = frozenset({"__get__", "__set__", "__delete__"})
 
 
