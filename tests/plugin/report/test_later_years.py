@@ -41,7 +41,11 @@ def summary_of(answer: Recommendation) -> OutlookSummary:
             "Train now or wait: cannot tell",
             "Train now if having the model a month earlier is worth more than $114 to you.",
         ),
-        ({"value_usd_per_month": 50.0}, "Train now or wait: cannot tell", "may be more or less"),
+        (
+            {"value_usd_per_month": 50.0},
+            "Train now or wait: cannot tell",
+            "may be above or below the value of a month",
+        ),
         (
             {"value_usd_per_month": 1000.0},
             "Train now",
