@@ -166,9 +166,11 @@ class JobModel(Protocol):
 
     def step(self, placed: PlacedPlans) -> StepColumns:
         """Return the parts of the step of every plan."""
+        ...
 
     def log_sigma(self, placed: PlacedPlans, step: StepColumns) -> Array:
         """Return the standard deviation of ln(step time) of every plan."""
+        ...
 
 
 def never_faster_than_roofline(factor: Array, predicted_s: Array, floor_s: Array, *, compiled: bool) -> Array:

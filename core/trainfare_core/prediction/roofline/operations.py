@@ -406,7 +406,7 @@ class _Logits:
             "tensor": np.flatnonzero(runs & self._tensor_path.any(axis=0)),
             "vector": np.flatnonzero(runs & ~self._tensor_path.all(axis=0)),
         }
-        self._own = {path: np.zeros(len(operations)) for path in PATHS}
+        self._own: dict[Path, Array] = {path: np.zeros(len(operations)) for path in PATHS}
         self._tiles = np.full(len(operations), np.nan)
         self._set(np.ones(len(operations), dtype=np.bool_), 1.0, self._own, self._tiles)
 
@@ -414,11 +414,12 @@ class _Logits:
         """Return logits of compute efficiency of the devices `used`, shape (devices, operations)."""
         own, tiles = self._own, self._tiles
         if ratio != 1.0:
-            own, tiles = {path: values.copy() for path, values in own.items()}, tiles.copy()
+            scaled: dict[Path, Array] = {path: own[path].copy() for path in PATHS}
+            own, tiles = scaled, tiles.copy()
             moves = np.array([shape_at(g, ratio) != g.shape for g in self._operations.groups], dtype=np.bool_)
             self._set(moves, ratio, own, tiles)
         weight = self._fit.coefficients.get(WAVES, 0.0)
-        waves = weight * np.stack([unfilled_waves(tiles, self._devices[i]) for i in used.tolist()])
+        waves = weight * np.stack([unfilled_waves(tiles, self._devices[int(i)]) for i in used])
         tensor, vector = (self._of_device[path][used][:, None] + own[path] for path in ("tensor", "vector"))
         return np.asarray(np.where(self._tensor_path[used], tensor, vector) + waves)
 
@@ -426,9 +427,11 @@ class _Logits:
         """Write the operations' own logits and tiles at a micro-batch into `own` and `tiles`."""
         groups = self._operations.groups
         for path, rows in self._runs_on.items():
-            for i in rows[chosen[rows]].tolist():
+            for row in rows[chosen[rows]]:
+                i = int(row)
                 own[path][i] = self._fit.logit(compute_terms(groups[i], path, ratio))
-        for i in np.flatnonzero(chosen & self._operations.tensor).tolist():
+        for row in np.flatnonzero(chosen & self._operations.tensor):
+            i = int(row)
             tiles[i] = log2_tiles(groups[i], ratio)
 
 
