@@ -1,4 +1,4 @@
-"""Stage 3: machine shape x nodes x sharding x micro-batch -> `CandidateTable`, the plans worth predicting."""
+"""Stage 3: machine shape x nodes x sharding x micro-batch -> `CandidateTable`, the plans to predict."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 SHARDINGS: Final = ("none", "ddp", "fsdp")
 
 NODE_COUNTS: Final = (1, 2, 4, 8, 16)
-"""Machines of one kind that a plan may use."""
+"""Machines of one kind that a plan may use: powers of two, by which usual batch sizes divide."""
 
 DEFAULT_MAX_NODES: Final = 4
-"""Beyond four machines quota and network placement decide more than price: ask for them by name."""
+"""Largest number of machines unless asked otherwise: beyond four, quota and placement limit more than price does."""
 
 _NONE, _DDP, _FSDP = range(3)
 
@@ -104,7 +104,7 @@ def enumerate_candidates(
     All devices of a machine are used. Each device gets an equal whole share of the global batch, run as one
     micro-batch or, so that something may fit, split by gradient accumulation about in half again and again
     down to single samples. One device needs no sharding; more are tried with DDP and with FSDP. More than one
-    machine is planned only where its network speed is known, and never for a TPU slice, which is whole.
+    machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a whole.
     Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
     with its own micro-batch and accumulation: those are the same step whatever the batch is.
 
@@ -141,7 +141,7 @@ def plan_gaps(
     profile: JobProfile, shapes: MachineShapes, *, max_nodes: int = DEFAULT_MAX_NODES
 ) -> NDArray[np.str_]:
     """
-    Say why a shape has no plan.
+    Return the reason why each shape has no plan.
 
     Returns:
         One text a shape, shape (n,): "" where `enumerate_candidates` has at least one plan for it.
@@ -260,7 +260,7 @@ def _accumulations(share: int) -> tuple[int, ...]:
 
 
 def _divisors(number: int) -> list[int]:
-    """Return the divisors in rising order, by factoring: a batch of 10^18 samples is a legal profile."""
+    """Return the divisors in rising order, by factoring: a profile may have a batch of up to 10^18 samples."""
     divisors = [1]
     for prime, power in _factors(number):
         divisors = [d * prime**exponent for d in divisors for exponent in range(power + 1)]

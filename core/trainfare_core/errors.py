@@ -1,22 +1,22 @@
 """
-Every error that trainfare raises on purpose.
+The exceptions of trainfare.
 
     TrainfareError
-    ├── InputError                  exit 2: what was given cannot be used as it is
-    │   ├── ProfileError            a job profile that is not one, or of a newer schema
-    │   ├── UnknownNameError        a name that is in no catalogue (accelerator, machine, provider, region)
-    │   ├── PriceLockError          a price lock that is damaged, edited or of a newer form
+    ├── InputError                  exit 2: an input that cannot be used
+    │   ├── ProfileError            an invalid job profile, or one of a newer schema
+    │   ├── UnknownNameError        an unknown name (accelerator, machine, provider, region)
+    │   ├── PriceLockError          a price lock that is damaged, edited or of a newer format
     │   ├── TargetError             a TARGET that cannot be loaded or does not return a TrainingJob
     │   └── MissingExtraError       an optional dependency that is not installed
-    └── CannotTellError             exit 3: the question is fair, the answer is unknown
+    └── CannotTellError             exit 3: the input is valid, the answer is unknown
         ├── TraceError              a training step that cannot be traced without hardware
         ├── NoOffersError           no price matches the filters
         ├── NothingFitsError        no machine can hold the job, or none meets the constraints
-        └── PricesUnavailableError  no price book could be read, or it is too old to decide with
-            └── FetchError          a price source did not answer, or not with what was asked for
-                └── FetchCancelledError  somebody asked for it to stop
+        └── PricesUnavailableError  no price book could be read, or it is too old
+            └── FetchError          a price source did not answer, or not with prices
+                └── FetchCancelledError  fetching was cancelled
 
-A message says what is wrong, where, and what to do about it.
+A message states the problem, its place, and what to do about it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = [
 
 
 class TrainfareError(Exception):
-    """Base of every error of ours; `exit_code` is what the command line ends with."""
+    """Base of all exceptions of trainfare; `exit_code` is the exit status of the command line."""
 
     exit_code: int = 2
 
 
 class InputError(TrainfareError):
-    """What was given cannot be used as it is."""
+    """An input that cannot be used."""
 
 
 class ProfileError(InputError):
@@ -54,11 +54,11 @@ class ProfileError(InputError):
 
 
 class UnknownNameError(InputError):
-    """A name that no catalogue knows; the message suggests near ones and never picks one."""
+    """An unknown name; the message suggests similar ones."""
 
 
 class PriceLockError(InputError):
-    """A price lock that is damaged, was edited, or has nothing in it."""
+    """A price lock that is damaged, edited or empty."""
 
 
 class TargetError(InputError):
@@ -73,7 +73,7 @@ class MissingExtraError(InputError):
 
 
 class CannotTellError(TrainfareError):
-    """The question is fair and the answer is unknown; the message says why."""
+    """The input is valid, but the answer is unknown; the message says why."""
 
     exit_code = 3
 
@@ -91,17 +91,17 @@ class NothingFitsError(CannotTellError):
 
 
 class PricesUnavailableError(CannotTellError):
-    """No price book could be read, or it is older than what may be decided with."""
+    """No price book could be read, or its prices are too old to use."""
 
 
 class FetchError(PricesUnavailableError):
     """
-    A price source did not answer in time, or not with what was asked for; no secret stands in the message.
+    A price source did not answer in time, or not with prices; the message holds no secret.
 
     Args:
         cloud: whose prices were asked for.
         message: what, where, what to do.
-        retryable: whether the same question may be answered later; False for a mistake that stays one.
+        retryable: whether the same request may succeed later.
         status: HTTP status, where there was one.
         retry_after_s: seconds that the server asked to wait, where it did.
     """

@@ -1,5 +1,5 @@
 """
-Stage 1: `JobProfile`, what one optimizer step does on one device, and how many steps there will be.
+Stage 1: `JobProfile`, the operations of one optimizer step on one device, and the number of steps.
 
 The profile is the contract between the machine that traced or measured a run and the machine that prices it.
 It holds counts, sizes and times; never weights, data, paths or host names. All sizes are bytes, all times
@@ -136,7 +136,7 @@ class ParameterGroup(Record):
 
 
 class OptimizerFacts(Record):
-    """What the optimizer keeps and how it runs."""
+    """Optimizer: its state and its implementation."""
 
     names: tuple[Text, ...] = Field(description="class names, e.g. ('AdamW',)")
     state_bytes: Bytes = Field(description="moments and other tensors kept between steps, on one device")
@@ -144,7 +144,7 @@ class OptimizerFacts(Record):
 
 
 class MemoryMoment(Record):
-    """An instant that can be the peak: what is alive beside weights, buffers, optimizer state and batch."""
+    """A possible peak: memory in use at one instant beside weights, buffers, optimizer state and batch."""
 
     phase: Phase
     activation_bytes: Bytes = Field(description="scales with the micro-batch: activations, their gradients")
@@ -173,7 +173,7 @@ class MemoryFacts(Record):
 
 
 class BatchFacts(Record):
-    """How many samples and tokens one device consumes."""
+    """Samples and tokens that one device consumes."""
 
     micro_batch_size: Count | None = Field(description="samples in one forward pass; None: not known")
     samples_per_step: Count | None = Field(description="per device and optimizer step; None: not known")
@@ -181,7 +181,7 @@ class BatchFacts(Record):
 
 
 class ParallelFacts(Record):
-    """How the run was, or would be, spread over devices."""
+    """Distribution of the run over devices."""
 
     strategy: Text = Field(default="single_device", description="Lightning's name: auto, ddp, fsdp, ...")
     devices: Annotated[int, Field(ge=1, le=65_536)] = Field(default=1, description="per node")
@@ -195,7 +195,7 @@ class ParallelFacts(Record):
 
 
 class RunPlan(Record):
-    """How long the run is, in the Trainer's own units. None is 'not known' and has its reason."""
+    """Length of the run in the Trainer's units. None is 'not known', with a reason."""
 
     optimizer_steps: Count | None = Field(description="in the whole run; None: unknown, see unknown_because")
     unknown_because: Text | None = None
@@ -240,7 +240,7 @@ class MeasuredStep(Record):
 
 
 class ProfileSource(Record):
-    """How the operations came to be known."""
+    """Origin of the operations: measured or traced, and with which versions."""
 
     how: Literal["real", "fake"] = Field(description="real tensors (FareMeter) or fake ones (trace_job)")
     tool_version: Text
@@ -309,6 +309,13 @@ class JobProfile(Document):
     def from_json(cls, text: str | bytes, *, where: str = "profile") -> JobProfile:
         """
         Read a profile.
+
+        >>> from pathlib import Path
+        >>> profile = JobProfile.from_json(Path("docs/examples/llama-7b.json").read_bytes())
+        >>> profile.name, profile.plan.optimizer_steps, f"{profile.step_flops:.2e} FLOP"
+        ('Llama7B', 305175, '1.55e+15 FLOP')
+        >>> JobProfile.from_json(profile.to_json()) == profile
+        True
 
         Args:
             text: JSON as written by `to_json`.

@@ -1,8 +1,8 @@
 """
-Stage 6, the answer: what `ranking` returns and every report shows; its JSON has a published schema.
+`Recommendation`: the result of the ranking (stage 6), shown by every report; its JSON has a published schema.
 
 Intervals are the central 80 % of what is believed: 10 % below `low_80`, 10 % above `high_80`.
-Nothing in it depends on the clock: prices carry dates, and whoever shows them says how old they are.
+Nothing in it depends on the clock: prices have dates, and a report computes their age.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class StepParts(Record):
-    """Where one optimizer step's time goes, in seconds; hidden communication is not part of the step."""
+    """Time of one optimizer step by cause, in seconds; hidden communication is not part of the step."""
 
     compute_s: Finite = Field(description="operations limited by arithmetic")
     memory_s: Finite = Field(description="operations limited by memory bandwidth")
@@ -57,7 +57,7 @@ class StepParts(Record):
 
 
 class CostParts(Record):
-    """What the run's dollars are for."""
+    """Cost of the run by cause, in USD."""
 
     training_usd: Finite
     startup_usd: Finite
@@ -68,7 +68,7 @@ class CostParts(Record):
 
 
 class Option(Record):
-    """One way to run the job: an offer, how many of it, and how the job is spread over it."""
+    """One way to run the job: an offer, the number of machines, and how the job is spread over them."""
 
     rank: Annotated[int, Field(ge=1)]
     provider: str
@@ -134,7 +134,7 @@ class Rejection(Record):
 
 
 class JobSummary(Record):
-    """The job as the report shows it."""
+    """Facts of the job for reports."""
 
     name: str
     precision: str
@@ -149,7 +149,7 @@ class JobSummary(Record):
 
 
 class Constraints(Record):
-    """What the user asked for."""
+    """Limits and filters that the user gave."""
 
     max_usd: Finite | None = None
     deadline_hours: Finite | None = None
@@ -179,7 +179,7 @@ class FutureCost(Record):
 
 
 class OutlookPart(Record):
-    """One reason why the cost moves."""
+    """One cause of a change of the cost."""
 
     part: Literal["hardware", "price", "software"]
     decline_per_year: Signed = Field(description="median, fraction; negative rises")

@@ -1,10 +1,10 @@
 """
-Stage 5: how long the whole run takes on a machine, beyond its training steps, and what it costs beside the
-machine.
+Stage 5: duration of the whole run on a machine, beyond its training steps, and its cost beside the machine.
 
 Hours are the sum of start-up, training steps, validation, checkpoint writes and, on spot machines, the work
 that interruptions destroy. Dollars are price x machines x hours, plus the disk that keeps the checkpoints.
-Every figure that is assumed and not measured is a constant here, with its reason, and is told to the user.
+Every figure that is assumed and not measured is a constant here or in `clouds`, with its reason, and is listed in the
+assumptions of the report.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
 Column = NDArray[np.float64]
 
 UNKNOWN_LENGTH_STEPS: Final = 1_000
-"""A run of unknown length is priced for so many optimizer steps, with no start-up and no validation."""
+"""Optimizer steps that a run of unknown length is priced for, with no start-up and no validation: a round number."""
 
 STARTUP_LOG_SIGMA: Final = 0.5
-"""Start-up and compilation are planning figures: four minutes may as well be two or eight (central 80 %)."""
+"""Standard deviation of ln(start-up time), a planning figure: four minutes mean two to eight (central 80 %)."""
 
 COMPILE_S: Final = {"tpu": 300.0, "trainium": 1_200.0, "inferentia": 1_200.0, "gaudi": 300.0}
 """Graph compilation before the first step: XLA some minutes, neuronx tens of minutes with a cold cache."""
@@ -60,14 +60,16 @@ DISK_USD_PER_GIB_MONTH: Final = 0.10
 """Between the list prices of general-purpose SSD volumes on the three clouds (0.08 to 0.13)."""
 
 HOURS_PER_MONTH: Final = 730.0
+"""8,760 hours a year over 12."""
+
 CHECKPOINTS_KEPT: Final = 2
-"""The best and the last, as Lightning's ModelCheckpoint is usually told."""
+"""The best and the last, the usual settings of Lightning's ModelCheckpoint."""
 
 RIDGE_FLOP_PER_BYTE: Final = 100.0
 """Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
 
 HOPELESS_SLOWDOWN: Final = 10.0
-"""A spot run expected to take ten times its undisturbed hours is not offered: it may never end."""
+"""A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""
 
 _S_PER_HOUR: Final = 3600.0
 _GIB: Final = 2.0**30
@@ -159,8 +161,8 @@ def runs_of(
         share = np.where(total_s > 0, (total_s - fixed_s) / total_s, 0.0)
         loss_share = np.where(total_s > 0, losses.deviation_s / total_s, 0.0)
         startup_share = np.where(total_s > 0, startup_s / total_s, 0.0)
-        doubts = (prediction.log_sigma[plan] * share, STARTUP_LOG_SIGMA * startup_share, loss_share)
-        log_sigma = np.sqrt(np.square(doubts).sum(axis=0))
+        log_sigmas = (prediction.log_sigma[plan] * share, STARTUP_LOG_SIGMA * startup_share, loss_share)
+        log_sigma = np.sqrt(np.square(log_sigmas).sum(axis=0))
         best_save_steps = np.where(spot, np.maximum(1.0, losses.best_interval_s / step_s), np.nan)
     return RunTable(
         plan=plan,
@@ -201,7 +203,7 @@ def storage_usd_per_hour(profile: JobProfile) -> float:
 
 
 def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
-    """Say in sentences what the hours and dollars of a run assume; the same profile gives the same text."""
+    """Return the assumptions behind the hours and dollars of a run, in sentences; equal profiles give equal text."""
     startup = ", ".join(f"{name} {service.startup_s / 60:g}" for name, service in SERVICES.items())
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
     usual, other = interruptions_per_machine_hour("aws"), OTHER_INTERRUPTIONS_PER_MACHINE_HOUR
@@ -244,7 +246,7 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Losses:
-    """What interruptions do to runs, shape (n,): time lost, its spread, their number, Young's interval."""
+    """Effect of interruptions on runs, shape (n,): time lost, its spread, their number, Young's interval."""
 
     lost_s: Column
     deviation_s: Column

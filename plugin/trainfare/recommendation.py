@@ -1,6 +1,6 @@
 """
-`recommend`: from a job and the prices at hand to the ranked answer; the same path for the callback and the
-commands. Where the prices come from stands in `price_sources`.
+`recommend`: rank the machines for a job with the available prices; used by the callback and by the commands.
+`prices.sources` loads the prices.
 """
 
 from __future__ import annotations
@@ -77,7 +77,14 @@ def recommend(
     now: datetime | None = None,
 ) -> Recommendation:
     """
-    Rank every machine that could run a job, with dollars, hours and how sure they are.
+    Rank every machine that could run a job, with dollars and hours and their intervals.
+
+    >>> answer = recommend("docs/examples/llama-7b.json", providers="aws", purchase="on_demand", deadline_hours=72)
+    >>> best = answer.options[0]
+    >>> best.provider, best.run_usd.low_80 < best.run_usd.mid < best.run_usd.high_80
+    ('aws', True)
+    >>> all(option.probability_within >= 0.9 for option in answer.options)  # of keeping the deadline
+    True
 
     Args:
         job: a profile, a `TrainingJob` (traced now), a profile file, or a TARGET such as `train.py:job`.
@@ -86,7 +93,7 @@ def recommend(
         purchase: purchase options; None is on_demand and spot. Reserved prices only when named.
         max_usd: budget of the whole run, USD.
         deadline_hours: hours within which it must end.
-        objective: "cheapest" or "fastest": what comes first.
+        objective: "cheapest" or "fastest": the order of the options.
         value_usd_per_month: what having the model a month earlier is worth, USD, to say train now or wait.
         confidence: chance with which budget and deadline must be kept together, 0.5 <= c < 1.
         limit: options to list, besides the cost-time front and the first of every cloud service.
@@ -102,12 +109,12 @@ def recommend(
         The ranked answer. Where nothing is feasible `options` is empty and `unknown_because` says why.
 
     Raises:
-        InputError: a number out of range, or a word that is none of its choices.
+        InputError: a number out of range, or an unknown objective.
         UnknownNameError: a provider, region or purchase option that the prices do not have, with near names.
-        PricesUnavailableError: no price source gave anything, or live prices are too old to rank with.
+        PricesUnavailableError: no price source has prices, or live prices are too old to rank with.
         PriceLockError: the lock is damaged, edited or not there.
         NoOffersError: no price matches the filters.
-        ProfileError: a profile file that is not one.
+        ProfileError: the profile file is invalid.
         TraceError: a training step that cannot be traced without hardware.
     """
     from trainfare_core.ranking.request import Request
@@ -144,12 +151,12 @@ def recommend(
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """
-    An answer, and what its reader must know besides.
+    A recommendation, with the age of its prices.
 
     Attributes:
         answer: the same on every day for the same prices.
-        as_of: what a report counts ages to.
-        warnings: sentences on the age of the prices, counted to the moment of the question.
+        as_of: the moment to which a report counts ages.
+        warnings: sentences on the age of the prices at the moment of the request.
     """
 
     answer: Recommendation
@@ -184,11 +191,11 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
 
 def profile_of(job: object) -> JobProfile:
     """
-    Return the profile of whatever `recommend` takes as a job.
+    Return the profile of a job in any form that `recommend` takes.
 
     Raises:
         ProfileError, TargetError, TraceError: see `recommend`.
-        InputError: something that is no job.
+        InputError: an object of another type.
     """
     from trainfare.job import TrainingJob
     from trainfare_core.job_profile import JobProfile

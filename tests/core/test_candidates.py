@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders.fares import shapes, small_job
+from builders.toy_market import shapes, small_job
 from trainfare_core.candidates import SHARDINGS, enumerate_candidates, plan_gaps
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders.fares import GIB, ToyPredictor, shapes, small_job
+from builders.toy_market import GIB, ToyPredictor, shapes, small_job
 from trainfare_core import clouds, run_cost
 from trainfare_core.candidates import CandidateTable, enumerate_candidates
 from trainfare_core.clouds import interruptions_per_machine_hour, service_startup_s

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from builders.fares import book, offer_row, small_job
 from builders.profiles import gpt_profile
+from builders.toy_market import book, offer_row, small_job
 from trainfare.recommendation import load_price_book, load_prices, recommend
 from trainfare_core.errors import (
     InputError,
@@ -227,7 +227,7 @@ import trainfare.recommendation
 early = {"torch", "polars", "numpy", "lightning", "pytorch_lightning", "boto3", "azure"} & set(sys.modules)
 assert not early, early
 sys.path.insert(0, sys.argv[1])
-from builders.fares import book, offer_row, small_job
+from builders.toy_market import book, offer_row, small_job
 trainfare.recommendation.recommend(small_job(), price_book=book(offer_row()))
 late = {"torch", "lightning", "pytorch_lightning"} & set(sys.modules)
 assert not late, late

@@ -2,7 +2,7 @@
 One row of `data/accelerators.csv`: what its columns mean, and the strict reader.
 
 Every number names its source in the row's last column, by an id of `data/accelerator_sources.csv`. An empty
-cell is "unknown, or no such path": never a neighbour's figure.
+cell means unknown or not supported; it is never filled with the figure of a similar device.
 
 - FLOP/s are DENSE peaks at the vendor's boost clock, never the 2:4 sparse figure that data sheets print.
 - fp16 and bf16 are the matrix units with fp32 ACCUMULATION, which training uses: GeForce cards and the A10G
@@ -63,7 +63,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One device as a training framework sees it; None is unknown, and for a peak also "has no such path"."""
+    """One device as a training framework sees it; None is unknown, and for a peak also "not supported"."""
 
     name: str
     vendor: str

@@ -1,8 +1,8 @@
 """
-Every accelerator the catalogue knows, and the resolver from a driver's string to one of them.
+Catalogue of accelerators, and the lookup of one by name or by a driver's string.
 
 The catalogue is `data/accelerators.csv`: one row is one device as a training framework sees it (one chip of
-a TPU, one GPU of a K80, one die of an MI250). `accelerator_rows` says what the columns mean and reads them.
+a TPU, one GPU of a K80, one die of an MI250). `accelerator_rows` documents and reads the columns.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ __all__ = [
     "resolve_device",
 ]
 
-# A driver reports nominal memory less its reserve and error correction: 9 % less on a T4, 8 % on an L4.
+# A driver reports nominal memory less its reserve and error correction: 9 % less on a T4, 8 % on an L4. The 1 % above
+# nominal allows for rounding.
 _LEAST_REPORTED_SHARE, _MOST_REPORTED_SHARE = 0.89, 1.01
 
 _SEPARATORS: Final = re.compile(r"[\s\-_/.,()\[\]®™]+")

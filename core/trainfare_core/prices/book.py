@@ -1,9 +1,9 @@
 """
-Stage 2: `Offer` and `PriceBook`, what one hour of each machine costs, and where that price was born.
+Stage 2: `Offer` and `PriceBook`, the hourly price of each machine with its source and date.
 
 A price book is columns: a million offers share a few hundred machine shapes, so predictions are made once a
-shape (`PriceBook.shapes`) and joined to prices by `shape_id`. Rows enter through `price_intake`,
-which refuses what is not a price. Nothing here depends on the order of the rows.
+shape (`PriceBook.shapes`) and joined to prices by `shape_id`. Rows enter through `intake`,
+which rejects what is not a price. Nothing here depends on the order of the rows.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class MachineShapes:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One row of a price book. `usd_per_hour` is for the whole machine; None is 'not known'."""
+    """Row of a price book. `usd_per_hour` is for the whole machine; None is 'not known'."""
 
     provider: str
     service: str
@@ -153,11 +153,11 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> UnknownNameError:
 
 class PriceBook:
     """
-    Offers as columns (`BOOK_SCHEMA` and `shape_id`), and what was refused while reading them.
+    Offers as columns (`BOOK_SCHEMA` and `shape_id`), and the count of rows rejected while reading them.
 
     Args:
         frame: accepted rows with the columns of `BOOK_SCHEMA`; a `shape_id` that is there already is kept.
-        intakes: what became of the rows read, per cloud service.
+        intakes: accepted and rejected rows, per cloud service.
     """
 
     __slots__ = ("_frame", "_intakes")
@@ -181,7 +181,7 @@ class PriceBook:
 
     @property
     def intakes(self) -> tuple[Intake, ...]:
-        """What became of every row read; filtering a book does not change it."""
+        """Counts of all rows read, per cloud service and origin; filtering a book does not change them."""
         return self._intakes
 
     @classmethod
@@ -360,8 +360,8 @@ class PriceBook:
     @classmethod
     def concat(cls, books: Sequence[PriceBook]) -> PriceBook:
         """
-        Join what providers returned: a cloud's own list replaces the snapshot's of that service and purchase
-        option (`price_layers`); of one key the newer price stays; equally old and different: neither.
+        Join the books of several providers: a cloud's own list replaces the snapshot's of that service and purchase
+        option (`precedence`); of one key the newer price stays; equally old and different: neither.
 
         What is dropped that way moves from `accepted` to `filtered` or `quarantined` in the intakes.
         """
@@ -374,7 +374,7 @@ class PriceBook:
 
 
 def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:
-    """Put what a share of the book is and what became of the rows read for it together."""
+    """Join the facts of one service in the book with the counts of the rows read for it."""
     facts = PriceBookFacts.model_validate(row)
     if intake is None:
         return facts
@@ -405,7 +405,7 @@ def _one_on_demand(machine: str, there: pl.DataFrame) -> Offer:
 
 @runtime_checkable
 class PriceProvider(Protocol):
-    """What an entry point of the group `trainfare.providers` makes when it is called with no arguments."""
+    """Object that an entry point of the group `trainfare.providers` returns when called with no arguments."""
 
     name: str
 

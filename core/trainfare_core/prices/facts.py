@@ -1,4 +1,4 @@
-"""`PriceBookFacts`: where the prices of one cloud service came from, in words that a report can show."""
+"""`PriceBookFacts`: source, dates and row counts of the prices of one cloud service, for reports."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Stage 2, part: how old a price is at a moment, and whether that still counts as fresh.
+Age of a price at a given moment, and whether it counts as fresh (part of stage 2).
 
-A price is as young as the last moment at which its source was seen to say it: `fetched_at` where it was fetched,
-else the first day that its date can mean. The moment is always an argument; nothing here reads a clock.
+A price's age is counted from the last time its source confirmed it: `fetched_at` where it was fetched, else the first
+day that its date can mean. The moment is always an argument; nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ __all__ = [
 ]
 
 FRESH_HOURS: Final = 24.0
+"""Age up to which a list price counts as fresh: one daily update keeps it so. A chosen value."""
+
 SPOT_FRESH_HOURS: Final = 1.0
+"""The same of a spot price, which clouds may change within the hour. A chosen value."""
+
 USABLE_DAYS: Final = 30
-"""Prices that were fetched longer ago than this are ranked only when the user says so."""
+"""Prices that were fetched longer ago are ranked only when the user allows it. A chosen value."""
 
 CLOCK_SLACK_HOURS: Final = 1.0
-"""A price may be so much younger than the clock; beyond that one of the two is wrong and its age is not known."""
+"""Tolerated difference between the clocks of two machines: a price dated further ahead has an unknown age."""
 
 _FRESH_HOURS: Final[Mapping[str, float]] = {"spot": SPOT_FRESH_HOURS}
 
@@ -43,28 +47,28 @@ def fresh_hours(purchase_option: str) -> float:
 
 
 def end_of_day(day: date) -> datetime:
-    """Return the last second of a day in UTC: an age counted to it is never too young."""
+    """Return the last second of a day in UTC: an age counted to it is an upper bound."""
     return datetime(day.year, day.month, day.day, 23, 59, 59, tzinfo=timezone.utc)
 
 
 def with_ages(offers: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """
-    Add how old each price is.
+    Add the age of each price.
 
     Args:
         offers: columns `observed_on`, `fetched_at`, `purchase_option` and `origin`.
         now: an aware moment.
 
     Returns:
-        the rows with `age_hours`, never negative, null where it cannot be told; `ahead`, dated later than now;
+        the rows with `age_hours`, never negative, null where it is not known; `ahead`, dated later than now;
         `fresh`; and `outlived`, fetched more than USABLE_DAYS ago or by a clock that cannot be right.
     """
     fetched = pl.col("fetched_at").str.to_datetime("%+", strict=False, time_zone="UTC", time_unit="us")
     dated = first_day().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     was_fetched = pl.col("fetched_at").is_not_null()
-    born = pl.when(was_fetched).then(fetched).otherwise(dated)
+    seen_at = pl.when(was_fetched).then(fetched).otherwise(dated)
     moment = pl.lit(now.astimezone(timezone.utc).replace(tzinfo=None), dtype=pl.Datetime("us"))
-    hours = (moment.dt.replace_time_zone("UTC") - born).dt.total_microseconds() / _US_PER_HOUR
+    hours = (moment.dt.replace_time_zone("UTC") - seen_at).dt.total_microseconds() / _US_PER_HOUR
     limit = pl.when(pl.col("purchase_option") == "spot").then(SPOT_FRESH_HOURS).otherwise(FRESH_HOURS)
     aged = offers.with_columns(
         pl.when(hours >= -CLOCK_SLACK_HOURS).then(hours.clip(lower_bound=0.0)).alias("age_hours"),

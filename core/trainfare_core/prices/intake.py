@@ -1,8 +1,8 @@
 """
-What a row must pass to become an offer, and the count of every row that does not.
+Checks that a row passes to become an offer, and counts of the rows that do not.
 
-Each row read ends in exactly one of: accepted; filtered, by a rule that says it is none of our business;
-quarantined, because it claims to be a price and cannot be trusted. `offers.PriceBook` holds what is accepted.
+Each row is either accepted, filtered (out of scope by a rule, whose name is kept), or quarantined (it claims to be a
+price and is not credible). `book.PriceBook` holds the accepted rows.
 """
 
 from __future__ import annotations
@@ -82,14 +82,15 @@ _NUMBERS: Final = tuple(name for name, kind in BOOK_SCHEMA.items() if kind is pl
 
 # Stricter than float(): no nan, inf, 1_000, hexadecimal or digits of other scripts.
 _DECIMAL: Final = r"^[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?$"
+# The longest name in the shipped snapshot has 34 bytes: a name past this limit is a damaged or hostile file.
 _MAX_NAME_BYTES: Final = 200
-# The dearest slice sold, 2,048 TPU v4 chips, is under 10,000 USD an hour: this is a sentinel or another unit.
+# The most expensive slice sold, 2,048 TPU v4 chips, is under 10,000 USD an hour: more is a placeholder or another unit.
 _MAX_USD_PER_HOUR: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many rows ended for one reason."""
+    """Number of rows filtered or quarantined for one reason."""
 
     reason: str
     rows: int
@@ -98,7 +99,7 @@ class Tally:
 @dataclass(frozen=True, slots=True)
 class Intake:
     """
-    What became of every row that was read for one cloud service.
+    Counts of the rows that were read for one cloud service.
 
     Raises:
         ValueError: accepted + filtered + quarantined is not rows_read: a row was lost.
@@ -132,18 +133,18 @@ class Intake:
     @property
     def degraded(self) -> bool:
         """
-        More than 5 % of what looked like a price of ours is quarantined.
+        Whether more than 5 % of the rows in scope are quarantined; a chosen value, see docs/prices.md.
 
-        What is filtered does not count: a list of 30,000 SKUs with 500 of ours would hide any fault in them.
+        Filtered rows do not count: in a list of 30,000 SKUs with 500 in scope they would hide any fault in those.
         """
         return self.quarantined_rows > 0.05 * (self.accepted + self.quarantined_rows)
 
 
 def first_day(column: str = "observed_on") -> pl.Expr:
     """
-    Return the first day that a date such as 2026, 2026-03 or 2026-03-05 can mean; null where it is none.
+    Return the first day that a date such as 2026, 2026-03 or 2026-03-05 can mean; null where it is no date.
 
-    An age counted from it is never too young.
+    An age counted from that day is an upper bound.
     """
     text = pl.col(column)
     day = (
@@ -159,7 +160,7 @@ def first_day(column: str = "observed_on") -> pl.Expr:
 
 def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
     """
-    Check rows and count what became of each.
+    Check rows, and count those accepted, filtered and quarantined.
 
     Args:
         rows: the columns of `BOOK_SCHEMA`; numbers may be decimal text, optional columns may be absent.
@@ -187,7 +188,7 @@ def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple
 
 
 def _typed(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
-    """Give every column its type; a number that cannot be read becomes NaN, which no rule takes for blank."""
+    """Give every column its type; a number that cannot be read becomes NaN, which no rule treats as blank."""
     columns: list[pl.Expr] = []
     for name, kind in BOOK_SCHEMA.items():
         if name == "origin":
@@ -262,7 +263,7 @@ def _has_repeats(frame: pl.DataFrame) -> bool:
 
 
 def _judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
-    """Quarantine keys with two prices; of keys with one price said twice keep the newest row."""
+    """Quarantine keys with two prices; of rows that repeat one price keep the newest."""
     keys = list(KEY_COLUMNS)
     newest_first = frame.sort(
         ["observed_on", "fetched_at", "source", "origin", *BOOK_SCHEMA],
@@ -296,10 +297,10 @@ def _intakes(kept: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[In
     filtered = _counts(refused.filter(pl.col("_quarantine").is_null()), "_filter")
     found: list[Intake] = []
     for key in sorted({*accepted, *quarantined, *filtered}):
-        left_out, set_aside = filtered.get(key, ()), quarantined.get(key, ())
-        took = accepted.get(key, 0)
-        read = took + sum(tally.rows for tally in (*left_out, *set_aside))
-        found.append(Intake(origin, *key, read, took, left_out, set_aside))
+        outside, rejected = filtered.get(key, ()), quarantined.get(key, ())
+        kept_rows = accepted.get(key, 0)
+        rows_read = kept_rows + sum(tally.rows for tally in (*outside, *rejected))
+        found.append(Intake(origin, *key, rows_read, kept_rows, outside, rejected))
     return tuple(found)
 
 
@@ -315,11 +316,11 @@ def settle_overlaps(
     if not _has_repeats(frame):
         return frame, intakes
     keys = list(KEY_COLUMNS)
-    # What was fetched is as new as its fetch, however long the price has been in force.
-    birth = pl.coalesce(pl.col("fetched_at"), pl.col("observed_on"))
-    aged = frame.with_columns(birth.alias("_birth"))
-    newest = aged.filter(pl.col("_birth") == pl.col("_birth").max().over(keys))
-    older = aged.filter(pl.col("_birth") < pl.col("_birth").max().over(keys))
+    # A fetched price is as new as its fetch, however long it has been in force.
+    seen_at = pl.coalesce(pl.col("fetched_at"), pl.col("observed_on"))
+    aged = frame.with_columns(seen_at.alias("_seen_at"))
+    newest = aged.filter(pl.col("_seen_at") == pl.col("_seen_at").max().over(keys))
+    older = aged.filter(pl.col("_seen_at") < pl.col("_seen_at").max().over(keys))
     judged = _judge_repeats(newest)
     sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
     dropped = pl.concat(

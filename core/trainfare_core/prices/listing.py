@@ -1,4 +1,4 @@
-"""Filter, sort and list offers of a price book: the answer of `trainfare offers`."""
+"""Filter, sort and list offers of a price book: the report of `trainfare offers`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["OfferRow", "OffersReport", "Query", "Sort", "matching", "select"]
 
 
 class Sort(str, enum.Enum):
-    """What the first offer is the best of."""
+    """Order of a list of offers."""
 
     price = "price"
     price_per_accelerator = "price-per-accelerator"
@@ -27,7 +27,7 @@ class Sort(str, enum.Enum):
 
 
 class Query(Record):
-    """What was asked for, in the book's own names; None is 'any'."""
+    """Filters and order of a list, in the spelling of the book; None is 'any'."""
 
     providers: tuple[str, ...] | None = None
     services: tuple[str, ...] | None = None
@@ -97,7 +97,7 @@ def select(
 
     Args:
         book: all prices.
-        asked: names as a person types them; the report has them as the book spells them.
+        asked: names as `PriceBook.resolve` takes them; the report has them as the book spells them.
         limit: rows to return; 0 returns all.
         problems: price sources that gave nothing.
         notes: where the prices are from.

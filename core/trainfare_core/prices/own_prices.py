@@ -1,9 +1,9 @@
 """
-Stage 2, part: what you pay instead of the list price: discounts, reservations and negotiated rates.
+Prices that the user pays instead of list prices: discounts, reservations and negotiated rates (part of stage 2).
 
 A discount takes a percentage off every list price that it matches; a rate is the price of one machine. Both are
 marked in the book (`source_class` "own") with their name and what they replace, and hold only between their dates.
-Two discounts that match one price are an error: whether they add up is in a contract, not in this file.
+Two discounts that match one price are an error, because only the contract says whether they add up.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Dated(Record):
         return self
 
     def holds_on(self, day: date) -> bool:
-        """Tell whether it is in force on a day."""
+        """Return whether it is in force on a day."""
         return (self.valid_from is None or self.valid_from <= day) and (
             self.valid_until is None or day <= self.valid_until
         )
@@ -118,7 +118,7 @@ class Rate(_Dated):
 
 
 class OwnPrices(Record):
-    """What stands in an own-prices file."""
+    """Content of a file of own prices."""
 
     discount: tuple[Discount, ...] = ()
     rate: tuple[Rate, ...] = ()
@@ -126,7 +126,7 @@ class OwnPrices(Record):
 
 @dataclass(frozen=True, slots=True)
 class AppliedPrices:
-    """A book with own prices in it, and a sentence for each that did, or did not, apply."""
+    """Book with own prices in it, and a sentence for each of them that was, or was not, applied."""
 
     book: PriceBook
     notes: tuple[str, ...]
@@ -144,8 +144,8 @@ def apply_own(book: PriceBook, own: OwnPrices, *, day: date) -> AppliedPrices:
 
     Args:
         book: list prices.
-        own: what you pay instead.
-        day: the day to judge validity on.
+        own: discounts and rates.
+        day: the day on which they must be in force.
 
     Raises:
         InputError: two discounts match one price, two rates one machine, a name that the book does not have, or a
@@ -159,8 +159,8 @@ def apply_own(book: PriceBook, own: OwnPrices, *, day: date) -> AppliedPrices:
     ]
     discounts = [one for one in own.discount if one.holds_on(day)]
     rates = [one for one in own.rate if one.holds_on(day)]
-    book, said = _discounted(book, discounts)
-    notes += said
+    book, discount_notes = _discounted(book, discounts)
+    notes += discount_notes
     if rates:
         book = _with_rates(book, rates)
         notes += [
@@ -193,8 +193,8 @@ def _discounted(book: PriceBook, discounts: Sequence[Discount]) -> tuple[PriceBo
 def _marked(frame: pl.DataFrame, matches: pl.Series, one: Discount) -> pl.DataFrame:
     left = float((100 - one.percent) / 100)
     text = f"own discount {one.name!r}, {one.percent.normalize():f} % off the list price of "
-    said = pl.concat_str(pl.lit(text), pl.col("usd_per_hour").round(6), pl.lit(" USD"))
-    caveat = pl.concat_str([pl.col("caveat"), said], separator="; ", ignore_nulls=True)
+    addition = pl.concat_str(pl.lit(text), pl.col("usd_per_hour").round(6), pl.lit(" USD"))
+    caveat = pl.concat_str([pl.col("caveat"), addition], separator="; ", ignore_nulls=True)
 
     def where(value: pl.Expr, name: str) -> pl.Expr:
         return pl.when(matches).then(value).otherwise(pl.col(name)).alias(name)

@@ -1,10 +1,10 @@
 """
-Stage 2, part: which price book speaks for a cloud service where several do.
+Which price book is used for a cloud service where several have prices of it (part of stage 2).
 
-A plug-in that bears its cloud's own name (`aws` for aws) has read that cloud's whole price list of the regions that
-it names. What it holds of a service, purchase option and region takes the place of all the snapshot's rows of them,
-and not only of the keys that both have: a machine that is no longer listed there is gone. Other plug-ins are joined
-key by key (`settle_overlaps`).
+A plug-in with its cloud's own name (`aws` for aws) has read that cloud's whole price list of the regions that it names.
+Its rows of a service, purchase option and region replace all of the snapshot's rows of them, not only those with the
+same key: a machine that the list no longer has is not offered any more. Other plug-ins are joined key by key
+(`settle_overlaps`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def replace_snapshot(
     """
     Leave one list per service, purchase option and region: the cloud's own where it is there, else the snapshot's.
 
-    The newer one stays: a list fetched before the youngest date of the snapshot's rows gives way to them, as
-    happens when the package was updated since. What gives way is counted as filtered.
+    The newer one stays: a list fetched before the latest date of the snapshot's rows is replaced by them, as happens
+    when the package was updated since. Replaced rows are counted as filtered.
 
     Args:
         frame: rows of all books, with the columns of `BOOK_SCHEMA`.

@@ -1,4 +1,4 @@
-"""Counts, dates and rejected rows of a price book: the answer of `trainfare prices status`."""
+"""Counts, dates and rejected rows of a price book: the report of `trainfare prices status`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOTHING_HELD = {
 
 
 class ReasonCount(Record):
-    """How many rows ended for one reason."""
+    """Number of rows filtered or quarantined for one reason."""
 
     reason: str
     rows: int
@@ -82,7 +82,7 @@ def price_status(
     book: PriceBook, *, as_of: datetime, problems: tuple[str, ...] = (), notes: tuple[str, ...] = ()
 ) -> PricesStatus:
     """
-    Return what a book holds and how old it is at a moment.
+    Return the content and age of a book at a given moment.
 
     An age is never negative: a price dated later counts as old, since one of the two clocks is wrong.
     """
@@ -120,7 +120,7 @@ def price_status(
 
 
 def _services(book: PriceBook, held: pl.DataFrame) -> tuple[ServiceStatus, ...]:
-    """Join what the book holds with what was read: a service whose rows were all refused shows too."""
+    """Join the book with the rows read: a service of which every row was rejected is shown too."""
     found = {(row["provider"], row["service"], row["origin"]): row for row in held.iter_rows(named=True)}
     services = [
         ServiceStatus.model_validate(

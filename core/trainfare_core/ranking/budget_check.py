@@ -1,4 +1,4 @@
-"""Does a run keep its budget and its deadline, and how sure is that? The answer behind `trainfare check`."""
+"""Check a run against its budget and deadline, with a probability: the verdict of `trainfare check`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "ju
 
 BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
 DEFAULT_PURCHASE: Final = ("on_demand",)
-"""A gate must not pass on a spot price that was seen once: spot and reservations count only when named."""
+"""A spot price may be gone the next hour, so a check does not rely on it: spot and reservations count when named."""
 
 EXIT_CODES: Final[dict[BudgetVerdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
 
 
 class BudgetCheck(Document):
-    """The gate's answer: `within` and `over` are said with the asked confidence, between is `cannot_tell`."""
+    """Result of a check: `within` or `over` holds with the asked confidence, anything between is `cannot_tell`."""
 
     schema_version: Literal[1] = 1
     tool_version: str
@@ -49,7 +49,7 @@ def judge(
     notes: tuple[str, ...] = (),
 ) -> BudgetCheck:
     """
-    Hold the best machine for a job against a budget and a deadline.
+    Compare the best machine for a job with a budget and a deadline.
 
     The best machine is the cheapest drop-in that keeps both with the asked confidence, else the likeliest;
     machines that need porting do not count. The run is `within` when that chance is at least the confidence,
@@ -59,7 +59,7 @@ def judge(
         profile: the job.
         book: all offers.
         request: budget, deadline, confidence, exact names, and the largest number of machines in one run.
-        notes: what the reader should know, such as a price source that failed.
+        notes: sentences for the reader, such as a price source that failed.
     """
     from trainfare_core._version import __version__
     from trainfare_core.ranking.rank import best_chance, job_summary
@@ -85,7 +85,7 @@ def _verdict(chance: float | None, confidence: float) -> BudgetVerdict:
         return "cannot_tell"
     if chance >= confidence:
         return "within"
-    # A touch of slack, so that confidence 0.9 and a chance of 0.1 meet in floating point.
+    # The slack makes confidence 0.9 and a chance of 0.1 meet in floating point: 1 - 0.9 is not 0.1 there.
     return "over" if chance <= 1 - confidence + 1e-9 else "cannot_tell"
 
 

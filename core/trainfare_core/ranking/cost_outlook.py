@@ -1,9 +1,9 @@
 """
-Stage 6, the years after: what the cheapest option's run costs later, and whether to wait for that.
+Forecast what the run of the cheapest option costs later, and whether to wait for that (part of stage 6).
 
-Only the part of the decline counts that this user does not have yet: the ranking already takes the best machine of
-today, new methods need new code, and the list price of one machine type mostly does not move. So the same computation
-gets cheaper with the price-performance of new hardware alone. Nothing here reads a clock: now is the day of the price.
+Only price-performance of new hardware makes the same computation cheaper here: the ranking already takes the best
+machine of today, new methods need new code, and the list price of one machine type mostly does not move. Nothing here
+reads a clock: "now" is the day of the price.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from typing import Final, Literal
 
 from trainfare_core.decline import DatedCost, LogRate, Outlook, Rates, UncertainRate, outlook
+from trainfare_core.ranking.options import Z_80
 from trainfare_core.recommendation import (
     Constraints,
     CostOutlook,
@@ -25,15 +26,23 @@ from trainfare_core.recommendation import (
 __all__ = ["HORIZON_MONTHS", "cost_outlook", "with_outlook"]
 
 HORIZON_MONTHS: Final = 12
+"""Wait that the verdict weighs. A chosen value."""
+
 HOURS_PER_MONTH: Final = 8766 / 12
-Z80: Final = 1.2815515655446004
+"""Of a year of 365.25 days."""
+
 DISCOUNT_PER_YEAR: Final = 0.1
+"""Continuous discount rate of money. A chosen value, stated in the assumptions."""
+
 QUALITY_MONTHS: Final = (0, 3, 6, 12, 18, 24, 36)
+"""Dates of the forecast at equal quality, months from now: three years, denser at the start."""
+
 MIN_CONFIDENCE: Final = 0.51
+"""`outlook` needs more than 0.5, at which the two ends of its interval would coincide."""
 
 
 def with_outlook(recommendation: Recommendation) -> Recommendation:
-    """Return the answer with the outlook of its cheapest drop-in; without one where there is none."""
+    """Add the outlook of the cheapest drop-in to an answer; where there is no drop-in, add nothing."""
     best = next((o for o in recommendation.options if o.rank == recommendation.cheapest_rank), None)
     if best is None or not best.run_usd.low_80 > 0:
         return recommendation
@@ -51,7 +60,7 @@ def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
     """
     rates = Rates()
     usd = option.run_usd
-    sigma = math.log(usd.high_80 / usd.low_80) / (2 * Z80)
+    sigma = math.log(usd.high_80 / usd.low_80) / (2 * Z_80)
     run_months = option.run_hours.mid / HOURS_PER_MONTH
     left = None if asked.deadline_hours is None else asked.deadline_hours / HOURS_PER_MONTH
     compute = outlook(
@@ -114,20 +123,20 @@ def _cost(cost: DatedCost) -> FutureCost:
 
 
 def _part(
-    name: Literal["hardware", "price", "software"], doubt: UncertainRate, *, counted: bool
+    name: Literal["hardware", "price", "software"], rate: UncertainRate, *, counted: bool
 ) -> OutlookPart:
-    mid, low, high = (_rounded(LogRate(-doubt.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
+    mid, low, high = (_rounded(LogRate(-rate.quantile(p)).decline) for p in (0.5, 0.05, 0.95))
     return OutlookPart(part=name, decline_per_year=mid, low_90=low, high_90=high, counted=counted)
 
 
 def _assumptions(option: Option) -> tuple[str, ...]:
-    said = [
-        "The intervals hold the doubt about the run itself too; the chance and the break-even value leave it out.",
+    lines = [
+        "The intervals include the uncertainty of the run itself; the chance and the break-even value do not.",
         f"A wait of {HORIZON_MONTHS} months is weighed; money is discounted at {100 * DISCOUNT_PER_YEAR:.0f} % a year.",
     ]
     if option.purchase_option == "spot":
-        said.append("The price is a spot price, which swings more than list prices do.")
-    return tuple(said)
+        lines.append("The price is a spot price, which swings more than list prices do.")
+    return tuple(lines)
 
 
 def _rounded(value: float) -> float:

@@ -1,4 +1,4 @@
-"""Stage 6, part: one priced run on one offer, as the `Option` that people and JSON see."""
+"""Make the `Option` of reports and JSON out of one priced run on one offer (part of stage 6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainfare_core.candidates import SHARDINGS
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.precedence import OWN_RATES
-from trainfare_core.ranking.priced_runs import Fares
+from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints, CostParts, Interval, Option, StepParts
 
 __all__ = ["Z_80", "OptionMaker", "newest_date", "probability", "rounded"]
@@ -23,16 +23,18 @@ Z_80: Final = NormalDist().inv_cdf(0.9)
 """Standard deviations from the median to the edge of the central 80 %."""
 
 OLD_PRICE_MONTHS: Final = 12
-"""A price this much older than the newest in its book is pointed out."""
+"""A price so much older than the newest in its book gets a note. A chosen value."""
 
 _SIGNIFICANT: Final = 10
+"""Digits kept: cents of ten million dollars; the last bits of exp() differ between processors."""
+
 _S_PER_HOUR: Final = 3600.0
 _GIB: Final = 2.0**30
 _BOUNDS: Final = ("compute", "memory", "launch", "communication", "input")
 
 
 def rounded(value: float) -> float:
-    """Keep ten significant digits: cents of ten million dollars, and the same text on every processor."""
+    """Round to ten significant digits, so that every processor gives the same text."""
     return float(f"{value:.{_SIGNIFICANT}g}")
 
 
@@ -50,31 +52,31 @@ def probability(limit: float, median: float, log_sigma: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class OptionMaker:
-    """Makes options out of rows of `Fares`; `newest` is the youngest price date of the book."""
+    """Maker of options out of rows of `PricedRuns`; `newest` is the latest price date of the book."""
 
     profile: JobProfile
-    fares: Fares
+    priced: PricedRuns
     constraints: Constraints
     newest: str
 
     def make(self, run: int, offer: dict[str, Any], *, rank: int, on_front: bool) -> Option:
         """
-        Put one option together.
+        Return one option.
 
         Args:
-            run: row of `fares.runs`.
-            offer: the offer's columns by name, a row of `fares.offers`.
+            run: row of `priced.runs`.
+            offer: the offer's columns by name, a row of `priced.offers`.
             rank: place in the list, from 1.
             on_front: see `Option.on_front`.
         """
-        fares, plan = self.fares, int(self.fares.runs.plan[run])
-        nodes = int(fares.nodes[run])
+        priced, plan = self.priced, int(self.priced.runs.plan[run])
+        nodes = int(priced.nodes[run])
         usd_per_hour = float(offer["usd_per_hour"]) * nodes
-        hours = float(fares.runs.hours[run])
-        log_sigma = float(fares.runs.log_sigma[run])
-        step_s = _interval(float(fares.prediction.step_s[plan]), float(fares.prediction.log_sigma[plan]))
-        micro = float(fares.candidates.micro_batch[plan])
-        shape = int(fares.candidates.shape[plan])
+        hours = float(priced.runs.hours[run])
+        log_sigma = float(priced.runs.log_sigma[run])
+        step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
+        micro = float(priced.candidates.micro_batch[plan])
+        shape = int(priced.candidates.shape[plan])
         parts = self._step_parts(plan)
         return Option(
             rank=rank,
@@ -84,27 +86,27 @@ class OptionMaker:
             region=offer["region"],
             zone=offer["zone"],
             purchase_option=offer["purchase_option"],
-            accelerator=str(fares.shapes.accelerator[shape]),
-            accelerator_count=float(fares.shapes.accelerator_count[shape]),
+            accelerator=str(priced.shapes.accelerator[shape]),
+            accelerator_count=float(priced.shapes.accelerator_count[shape]),
             nodes=nodes,
-            sharding=SHARDINGS[int(fares.candidates.sharding[plan])],
+            sharding=SHARDINGS[int(priced.candidates.sharding[plan])],
             micro_batch_size=None if math.isnan(micro) else int(micro),
-            accumulate_grad_batches=int(fares.candidates.accumulate[plan]),
+            accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
             step_s=step_s,
             samples_per_s=_throughput(self.profile.global_samples_per_step, step_s),
             run_hours=_interval(hours, log_sigma),
-            run_usd=_interval(hours * (usd_per_hour + fares.storage_usd_per_hour), log_sigma),
+            run_usd=_interval(hours * (usd_per_hour + priced.storage_usd_per_hour), log_sigma),
             usd_per_hour=rounded(usd_per_hour),
             memory_gib=_interval(
-                float(fares.prediction.memory_bytes[plan]) / _GIB,
-                float(fares.prediction.memory_log_sigma[plan]),
+                float(priced.prediction.memory_bytes[plan]) / _GIB,
+                float(priced.prediction.memory_log_sigma[plan]),
             ),
-            device_memory_gib=rounded(accelerator(str(fares.shapes.accelerator[shape])).memory_bytes / _GIB),
+            device_memory_gib=rounded(accelerator(str(priced.shapes.accelerator[shape])).memory_bytes / _GIB),
             bound_by=_bound_by(parts),
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, hours),
             probability_within=self.probability_within(run, float(offer["usd_per_hour"])),
-            needs_porting=bool(fares.needs_porting[run]),
+            needs_porting=bool(priced.needs_porting[run]),
             arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
             on_front=on_front,
             price_observed_on=offer["observed_on"],
@@ -119,23 +121,23 @@ class OptionMaker:
         """
         Chance that a run keeps both limits, at a price of one machine; None where there is no limit.
 
-        Hours and dollars are one quantity but for a constant factor, so the tighter limit decides alone.
+        Dollars are hours times a constant, so the tighter limit alone decides.
         """
         if self.constraints.max_usd is None and self.constraints.deadline_hours is None:
             return None
-        hours, log_sigma = float(self.fares.runs.hours[run]), float(self.fares.runs.log_sigma[run])
+        hours, log_sigma = float(self.priced.runs.hours[run]), float(self.priced.runs.log_sigma[run])
         return rounded(probability(self.limit_hours(run, usd_per_hour), hours, log_sigma))
 
     def limit_hours(self, run: int, usd_per_hour: float) -> float:
         """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
         limits = self.constraints
-        rate = usd_per_hour * int(self.fares.nodes[run]) + self.fares.storage_usd_per_hour
+        rate = usd_per_hour * int(self.priced.nodes[run]) + self.priced.storage_usd_per_hour
         by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate
         by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
         return min(by_budget, by_deadline)
 
     def _step_parts(self, plan: int) -> StepParts:
-        table = self.fares.prediction
+        table = self.priced.prediction
         return StepParts(
             compute_s=rounded(float(table.compute_s[plan])),
             memory_s=rounded(float(table.memory_s[plan])),
@@ -146,28 +148,28 @@ class OptionMaker:
         )
 
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
-        runs, usd_per_s = self.fares.runs, usd_per_hour / _S_PER_HOUR
+        runs, usd_per_s = self.priced.runs, usd_per_hour / _S_PER_HOUR
         return CostParts(
             training_usd=rounded(float(runs.training_s[run]) * usd_per_s),
             startup_usd=rounded(float(runs.startup_s[run]) * usd_per_s),
             validation_usd=rounded(float(runs.validation_s[run]) * usd_per_s),
             checkpoint_usd=rounded(float(runs.checkpoint_s[run]) * usd_per_s),
             interruption_usd=rounded(float(runs.interruption_s[run]) * usd_per_s),
-            storage_usd=rounded(hours * self.fares.storage_usd_per_hour),
+            storage_usd=rounded(hours * self.priced.storage_usd_per_hour),
         )
 
     def _notes(self, run: int, offer: dict[str, Any]) -> tuple[str, ...]:
-        fares = self.fares
+        priced = self.priced
         notes: list[str] = []
-        if fares.needs_porting[run]:
+        if priced.needs_porting[run]:
             kind = accelerator(str(offer["accelerator"])).kind
             notes.append(f"needs porting: {_PORTING.get(kind, 'not a CUDA device')}")
         if accelerator(str(offer["accelerator"])).arm64_host:
             notes.append("its host is an arm64 CPU: x86-64 wheels and containers do not run there")
         if offer["purchase_option"] == "spot":
             notes.append(self._spot_note(run))
-        if fares.nodes[run] > 1:
-            notes.append(f"{int(fares.nodes[run])} machines must be had together, in one zone")
+        if priced.nodes[run] > 1:
+            notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
         if offer["observed_on_estimated"]:
             notes.append("the date of the price is an estimate of its source's age")
         if _months(self.newest) - _months(str(offer["observed_on"])) >= OLD_PRICE_MONTHS:
@@ -179,7 +181,7 @@ class OptionMaker:
         if offer["currency"] != "USD":
             notes.append(f"price converted from {offer['currency']}")
         stop_s = self.profile.plan.max_time_s
-        needs_s = float(fares.runs.training_s[run] + fares.runs.validation_s[run])
+        needs_s = float(priced.runs.training_s[run] + priced.runs.validation_s[run])
         if stop_s is not None and self.profile.plan.optimizer_steps is not None and needs_s > stop_s:
             notes.append(
                 f"the Trainer's max_time of {stop_s / _S_PER_HOUR:.3g} h stops this run early; "
@@ -188,7 +190,7 @@ class OptionMaker:
         return tuple(notes)
 
     def _spot_note(self, run: int) -> str:
-        runs, every = self.fares.runs, self.profile.plan.checkpoint_every_n_steps
+        runs, every = self.priced.runs, self.profile.plan.checkpoint_every_n_steps
         text = f"spot: {float(runs.interruptions[run]):.2g} interruptions expected"
         best = float(runs.best_save_steps[run])
         if every and np.isfinite(best) and best > 1 and not 0.5 <= every / best <= 2.0:
@@ -206,7 +208,7 @@ _PORTING: Final = {
 
 
 def newest_date(offers: pl.DataFrame) -> str:
-    """Return the youngest price date of the rows, "" where there are none."""
+    """Return the latest price date of the rows, "" where there are none."""
     newest = offers["observed_on"].max()
     return newest if isinstance(newest, str) else ""
 

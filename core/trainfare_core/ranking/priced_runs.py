@@ -1,5 +1,5 @@
 """
-Between stages 5 and 6: the join of predicted runs with offers, by column.
+Join predicted runs with offers, by column (between stages 5 and 6).
 
 A prediction depends on a machine's shape, a price on the offer. Offers that differ only in region, zone and
 price form one *machine*; each machine is timed once per number of nodes, and prices are joined to that
@@ -23,7 +23,7 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.run_cost import RunTable, runs_of, storage_usd_per_hour
 
-__all__ = ["MACHINE_KEYS", "Fares", "Predictor", "ShapeVerdicts", "fares_of", "take_candidates"]
+__all__ = ["MACHINE_KEYS", "Predictor", "PricedRuns", "ShapeVerdicts", "price_runs", "take_candidates"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -32,11 +32,11 @@ MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option"
 """Offers that agree in these and in shape are one machine, whatever their region, zone and price."""
 
 _SIGNIFICANT: Final = 10
-"""Digits of an hour that are kept: the last bits of exp() differ between processors, and ties must not."""
+"""Digits of an hour that are kept: the last bits of exp() differ between processors and would change ties."""
 
 
 class Predictor(Protocol):
-    """Whatever predicts plans; `trainfare_core.prediction.predict` in earnest."""
+    """Function that predicts plans: `trainfare_core.prediction.predict`, or a toy in tests."""
 
     def __call__(
         self, profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable
@@ -48,7 +48,7 @@ class Predictor(Protocol):
 @dataclass(frozen=True, slots=True)
 class ShapeVerdicts:
     """
-    Why shapes cannot be ranked; arrays of shape (n shapes,).
+    Why shapes cannot be ranked; arrays of shape (shapes,).
 
     Attributes:
         reason: a `RejectionReason`, or "" where at least one plan fits.
@@ -64,7 +64,7 @@ class ShapeVerdicts:
 
 
 @dataclass(frozen=True, slots=True)
-class Fares:
+class PricedRuns:
     """
     Offers, the machines they rent, and the runs on those machines.
 
@@ -78,7 +78,7 @@ class Fares:
         runs: one row a machine x number of nodes that fits, r of them.
         nodes: of each run, shape (r,).
         needs_porting: of each run, shape (r,).
-        spot_refused: machines that are spot and could run the job were it not for interruptions, shape (m,).
+        spot_refused: spot machines that could run the job if they were never interrupted, shape (m,).
         storage_usd_per_hour: disk for the checkpoints.
         shapes, candidates, prediction, verdicts: what the runs were made from.
     """
@@ -139,7 +139,7 @@ def sort_offers(offers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def fares_of(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict: Predictor) -> Fares:
+def price_runs(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict: Predictor) -> PricedRuns:
     """
     Predict every machine of the book once per number of nodes and join the prices.
 
@@ -182,7 +182,7 @@ def fares_of(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict: P
     running = np.zeros(len(machines), dtype=np.bool_)
     running[machine_of_run[keep]] = True
     runs, machine_of_run = _take_runs(runs, keep), machine_of_run[keep]
-    return Fares(
+    return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
         machine_of_offer=machine_of_offer,

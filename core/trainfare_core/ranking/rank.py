@@ -9,9 +9,9 @@ the rows came in.
 **Chance constraints.** A budget or deadline is kept when the chance of keeping both is at least the
 confidence. Dollars are hours times a known rate, so one log-normal quantity decides.
 
-**Front.** An option is on the cost-time front unless another one is no dearer and no slower, and strictly
-better in one of the two. A machine that needs porting does not push a drop-in off the front: its porting is a
-cost that is not in the dollars. It must itself hold against all.
+**Front.** An option is on the cost-time front unless another one costs no more, takes no longer, and is strictly
+better in one of the two. A machine that needs porting does not push off the front one that runs the script unchanged
+(a "drop-in"), because the work of porting is not in the dollars. It is itself compared with all options.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
-from trainfare_core.ranking.priced_runs import Fares, Predictor, fares_of, sort_offers
+from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs, sort_offers
 from trainfare_core.ranking.rejections import Limits, rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
 from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
@@ -42,7 +42,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class BestChance:
-    """The drop-in option to hold against the limits, or why there is none; see `best_chance`."""
+    """Option to compare with the limits, or the reason why there is none; see `best_chance`."""
 
     option: Option | None
     unknown_because: str | None
@@ -74,7 +74,7 @@ def rank(
 
     What does not fit, cannot train, is not known or breaks a constraint is not ranked but counted with its
     reason. Machines that need porting are ranked and marked; `cheapest_rank` and `fastest_rank` name drop-ins
-    only, and are None where there is none. A run of unknown length has no total to hold against a budget or a
+    only, and are None where there is none. A run of unknown length has no total to compare with a budget or a
     deadline: those are then not applied, and the assumptions say so.
 
     Args:
@@ -86,13 +86,13 @@ def rank(
     """
     asked = request.constraints
     kept, because = _filtered(book, asked)
-    fares = fares_of(profile, kept, max_nodes=request.max_nodes, predict=predict)
-    limits = _limits(profile, fares, asked)
-    entries = _every_offer(fares, limits) if request.all_regions else _lowest_offers(fares, limits)
-    on_front = _fronts(fares, entries)
-    maker = OptionMaker(profile, fares, _applied(profile, asked), newest_date(book.frame))
+    priced = price_runs(profile, kept, max_nodes=request.max_nodes, predict=predict)
+    limits = _limits(profile, priced, asked)
+    entries = _every_offer(priced, limits) if request.all_regions else _lowest_offers(priced, limits)
+    on_front = _fronts(priced, entries)
+    maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame))
     options = _options(maker, entries, on_front, request)
-    rejected = rejections_of(fares, limits, asked, dropped=len(book) - len(kept), dropped_because=because)
+    rejected = rejections_of(priced, limits, asked, dropped=len(book) - len(kept), dropped_because=because)
     return Recommendation(
         tool_version=__version__,
         job=job_summary(profile),
@@ -100,7 +100,7 @@ def rank(
         objective=request.objective,
         constraints=asked,
         options=options,
-        options_total=_count_every(fares, limits),
+        options_total=_count_every(priced, limits),
         cheapest_rank=_best(options, "cheapest"),
         fastest_rank=_best(options, "fastest"),
         rejections=rejected,
@@ -118,47 +118,47 @@ def best_chance(
     predict: Predictor = predict_plans,
 ) -> BestChance:
     """
-    Find the drop-in to hold against budget and deadline, feasible or not.
+    Find the drop-in to compare with budget and deadline, whether it keeps them or not.
 
-    That is the cheapest that keeps them with the asked confidence; else the one most likely to; where all are
-    hopeless, the nearest miss; equal ones by the total order of `rank`. The option's `probability_within` is
-    the chance. None, with the reason, where no drop-in can be priced or the length of the run is not known.
+    That is the cheapest that keeps them with the asked confidence; else the one most likely to; where no
+    option has any chance, the nearest miss; equal ones by the total order of `rank`. The chance is the option's
+    `probability_within`. None, with the reason, where no drop-in can be priced or the length of the run is not known.
     """
     if profile.plan.optimizer_steps is None:
         return BestChance(None, f"the length of the run is not known: {profile.plan.unknown_because}")
     constraints = request.constraints
     kept, because = _filtered(book, constraints)
-    fares = fares_of(profile, kept, max_nodes=request.max_nodes, predict=predict)
-    runs = np.flatnonzero(~fares.needs_porting)
-    if len(fares.runs) and not len(runs):
+    priced = price_runs(profile, kept, max_nodes=request.max_nodes, predict=predict)
+    runs = np.flatnonzero(~priced.needs_porting)
+    if len(priced.runs) and not len(runs):
         return BestChance(None, "only machines that need porting could run it")
     if not len(runs):
         rejected = rejections_of(
-            fares,
-            _limits(profile, fares, Constraints()),
+            priced,
+            _limits(profile, priced, Constraints()),
             constraints,
             dropped=len(book) - len(kept),
             dropped_because=because,
         )
         return BestChance(None, why_nothing(rejected))
-    maker = OptionMaker(profile, fares, constraints, newest_date(book.frame))
+    maker = OptionMaker(profile, priced, constraints, newest_date(book.frame))
     run = _likeliest(maker, runs)
-    offer = fares.cheapest_offers(fares.machine_of_run[[run]]).row(0, named=True)
+    offer = priced.cheapest_offers(priced.machine_of_run[[run]]).row(0, named=True)
     return BestChance(maker.make(run, offer, rank=1, on_front=False), None)
 
 
 def _likeliest(maker: OptionMaker, runs: Rows) -> int:
-    """Return the cheapest run that is sure enough, else the likeliest, else the one that overshoots least."""
-    fares = maker.fares
-    price = fares.lowest_usd_per_hour[fares.machine_of_run[runs]]
+    """Return the cheapest run with the asked confidence, else the likeliest, else the nearest miss."""
+    priced = maker.priced
+    price = priced.lowest_usd_per_hour[priced.machine_of_run[runs]]
     pairs = list(zip(runs.tolist(), price.tolist(), strict=True))
     chance = np.array([maker.probability_within(run, usd) or 0.0 for run, usd in pairs])
     limit_hours = np.array([maker.limit_hours(run, usd) for run, usd in pairs])
     with np.errstate(divide="ignore"):
-        overshoot = fares.runs.hours[runs] / limit_hours
-    second = np.where(chance > 0, fares.lowest_usd[runs], overshoot)
-    sure_enough = np.minimum(chance, maker.constraints.confidence)
-    order = np.lexsort((fares.nodes[runs], fares.machine_of_run[runs], second, -sure_enough))
+        excess = priced.runs.hours[runs] / limit_hours
+    second = np.where(chance > 0, priced.lowest_usd[runs], excess)
+    enough_confidence = np.minimum(chance, maker.constraints.confidence)
+    order = np.lexsort((priced.nodes[runs], priced.machine_of_run[runs], second, -enough_confidence))
     return int(runs[order[0]])
 
 
@@ -202,56 +202,56 @@ def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
     return asked.model_copy(update={"max_usd": None, "deadline_hours": None})
 
 
-def _limits(profile: JobProfile, fares: Fares, asked: Constraints) -> Limits:
+def _limits(profile: JobProfile, priced: PricedRuns, asked: Constraints) -> Limits:
     applied = _applied(profile, asked)
     z = NormalDist().inv_cdf(applied.confidence)
-    sure_hours = fares.runs.hours * np.exp(z * fares.runs.log_sigma)
+    sure_hours = priced.runs.hours * np.exp(z * priced.runs.log_sigma)
     deadline = np.inf if applied.deadline_hours is None else applied.deadline_hours
     if applied.max_usd is None:
-        highest = np.full(len(fares.runs), np.inf)
+        highest = np.full(len(priced.runs), np.inf)
     else:
         with np.errstate(divide="ignore"):
-            highest = (applied.max_usd / sure_hours - fares.storage_usd_per_hour) / fares.nodes
+            highest = (applied.max_usd / sure_hours - priced.storage_usd_per_hour) / priced.nodes
     return Limits(sure_hours, sure_hours <= deadline, highest)
 
 
-def _lowest_offers(fares: Fares, limits: Limits) -> _Entries:
+def _lowest_offers(priced: PricedRuns, limits: Limits) -> _Entries:
     """Return every feasible run at its machine's lowest price, with that offer still to be looked up."""
-    price = fares.lowest_usd_per_hour[fares.machine_of_run]
+    price = priced.lowest_usd_per_hour[priced.machine_of_run]
     run = np.flatnonzero(limits.in_time & (price <= limits.highest_usd_per_hour))
-    return _Entries(run, np.full(len(run), -1), fares.lowest_usd[run], fares.runs.hours[run])
+    return _Entries(run, np.full(len(run), -1), priced.lowest_usd[run], priced.runs.hours[run])
 
 
-def _fronts(fares: Fares, entries: _Entries) -> NDArray[np.bool_]:
-    porting = fares.needs_porting[entries.run]
+def _fronts(priced: PricedRuns, entries: _Entries) -> NDArray[np.bool_]:
+    porting = priced.needs_porting[entries.run]
     marks = front(entries.usd, entries.hours)
     marks[~porting] = front(entries.usd[~porting], entries.hours[~porting])
     return marks
 
 
-def _every_offer(fares: Fares, limits: Limits) -> _Entries:
+def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
     """Return every feasible run on every offer."""
-    order = np.argsort(fares.machine_of_offer, kind="stable")
-    starts = np.searchsorted(fares.machine_of_offer[order], np.arange(len(fares.machines) + 1))
-    counts = np.diff(starts)[fares.machine_of_run]
-    run = np.repeat(np.arange(len(fares.runs)), counts)
+    order = np.argsort(priced.machine_of_offer, kind="stable")
+    starts = np.searchsorted(priced.machine_of_offer[order], np.arange(len(priced.machines) + 1))
+    counts = np.diff(starts)[priced.machine_of_run]
+    run = np.repeat(np.arange(len(priced.runs)), counts)
     offset = np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)
-    offer = order[np.repeat(starts[fares.machine_of_run], counts) + offset]
-    price = fares.usd_per_hour[offer]
+    offer = order[np.repeat(starts[priced.machine_of_run], counts) + offset]
+    price = priced.usd_per_hour[offer]
     keep = limits.in_time[run] & (price <= limits.highest_usd_per_hour[run])
     run, offer, price = run[keep], offer[keep], price[keep]
-    hours = fares.runs.hours[run]
-    return _Entries(run, offer, hours * fares.run_usd_per_hour(run, price), hours)
+    hours = priced.runs.hours[run]
+    return _Entries(run, offer, hours * priced.run_usd_per_hour(run, price), hours)
 
 
-def _count_every(fares: Fares, limits: Limits) -> int:
+def _count_every(priced: PricedRuns, limits: Limits) -> int:
     """Count feasible options over all offers without listing them."""
     total = 0
-    for nodes in np.unique(fares.nodes):
-        runs = np.flatnonzero((fares.nodes == nodes) & limits.in_time)
-        highest = np.full(len(fares.machines), -np.inf)
-        highest[fares.machine_of_run[runs]] = limits.highest_usd_per_hour[runs]
-        total += int(np.count_nonzero(fares.usd_per_hour <= highest[fares.machine_of_offer]))
+    for nodes in np.unique(priced.nodes):
+        runs = np.flatnonzero((priced.nodes == nodes) & limits.in_time)
+        highest = np.full(len(priced.machines), -np.inf)
+        highest[priced.machine_of_run[runs]] = limits.highest_usd_per_hour[runs]
+        total += int(np.count_nonzero(priced.usd_per_hour <= highest[priced.machine_of_offer]))
     return total
 
 
@@ -259,81 +259,81 @@ def _options(
     maker: OptionMaker, entries: _Entries, on_front: NDArray[np.bool_], request: Request
 ) -> tuple[Option, ...]:
     """Return the first `limit` options, the first of each cloud service, and all of the front, in order."""
-    fares, objective = maker.fares, request.objective
+    priced, objective = maker.priced, request.objective
     listed = np.unique(
         np.r_[
-            _first(fares, entries, objective, request.limit),
-            _first_of_services(fares, entries, objective),
+            _first(priced, entries, objective, request.limit),
+            _first_of_services(priced, entries, objective),
             np.flatnonzero(on_front),
         ]
     )
-    listed = listed[_order(fares, entries.take(listed), objective)]
+    listed = listed[_order(priced, entries.take(listed), objective)]
     marks = on_front[listed]
-    chosen = _looked_up(fares, entries.take(listed))
-    rows = fares.offers[chosen.offer].iter_rows(named=True)
+    chosen = _looked_up(priced, entries.take(listed))
+    rows = priced.offers[chosen.offer].iter_rows(named=True)
     return tuple(
         maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(marks[place]))
         for place, row in enumerate(rows)
     )
 
 
-def _first(fares: Fares, entries: _Entries, objective: Objective, limit: int) -> Rows:
+def _first(priced: PricedRuns, entries: _Entries, objective: Objective, limit: int) -> Rows:
     """Return the rows of the best `limit` entries; only those that can be among them are sorted by name."""
     rows = np.arange(len(entries.run))
     if limit < len(rows):
         lead = entries.usd if objective == "cheapest" else entries.hours
         rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
-    return rows[_order(fares, entries.take(rows), objective)[:limit]]
+    return rows[_order(priced, entries.take(rows), objective)[:limit]]
 
 
-def _first_of_services(fares: Fares, entries: _Entries, objective: Objective) -> Rows:
-    """Return the best entry of every cloud service and purchase option: bargains hide no cloud."""
-    keys = fares.machines.select(
+def _first_of_services(priced: PricedRuns, entries: _Entries, objective: Objective) -> Rows:
+    """Return the best entry of every cloud service and purchase option, even where others are cheaper."""
+    keys = priced.machines.select(
         pl.concat_str(["provider", "service", "purchase_option"], separator="\0").rank("dense")
     )
-    service = keys.to_series().to_numpy().astype(np.int64)[fares.machine_of_run[entries.run]]
+    service = keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]]
     lead = entries.usd if objective == "cheapest" else entries.hours
     lowest = np.full(int(service.max(initial=0)) + 1, np.inf)
     np.minimum.at(lowest, service, lead)
     rows = np.flatnonzero(lead == lowest[service])
-    rows = rows[_order(fares, entries.take(rows), objective)]
+    rows = rows[_order(priced, entries.take(rows), objective)]
     _, first = np.unique(service[rows], return_index=True)
     return rows[first]
 
 
-def _order(fares: Fares, entries: _Entries, objective: Objective) -> Rows:
+def _order(priced: PricedRuns, entries: _Entries, objective: Objective) -> Rows:
     """Sort entries by the total order in this module's docstring; machines are numbered in theirs already."""
     money_first = objective == "cheapest"
     return np.lexsort(
         (
-            _places(fares, entries.offer),
-            fares.nodes[entries.run],
-            fares.machine_of_run[entries.run],
-            fares.needs_porting[entries.run],
+            _places(priced, entries.offer),
+            priced.nodes[entries.run],
+            priced.machine_of_run[entries.run],
+            priced.needs_porting[entries.run],
             entries.hours if money_first else entries.usd,
             entries.usd if money_first else entries.hours,
         )
     )
 
 
-def _places(fares: Fares, offer: Rows) -> Rows:
+def _places(priced: PricedRuns, offer: Rows) -> Rows:
     """Number offers by region, zone, date and source; all 0 where they are not looked up, one a machine."""
     rows, inverse = np.unique(offer, return_inverse=True)
     if not len(rows) or rows[0] < 0:
         return np.zeros(len(offer), dtype=np.int64)
-    ordered = sort_offers(fares.offers[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
+    ordered = sort_offers(priced.offers[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
     places = np.empty(len(rows), dtype=np.int64)
     places[ordered["place"].to_numpy()] = np.arange(len(rows))
     return places[inverse]
 
 
-def _looked_up(fares: Fares, entries: _Entries) -> _Entries:
+def _looked_up(priced: PricedRuns, entries: _Entries) -> _Entries:
     """Put the cheapest offer of its machine where an entry has none yet."""
     if not len(entries.run) or entries.offer[0] >= 0:
         return entries
-    machine = fares.machine_of_run[entries.run]
-    found = fares.cheapest_offers(machine)
-    offer_of = np.full(len(fares.machines), -1)
+    machine = priced.machine_of_run[entries.run]
+    found = priced.cheapest_offers(machine)
+    offer_of = np.full(len(priced.machines), -1)
     offer_of[found["machine"].to_numpy()] = found["row"].to_numpy()
     return _Entries(entries.run, offer_of[machine], entries.usd, entries.hours)
 

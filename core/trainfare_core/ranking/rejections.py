@@ -1,4 +1,4 @@
-"""Stage 6, part: why offers are not ranked, counted by reason, with the nearest miss in words."""
+"""Count the offers that are not ranked, by reason, with the nearest miss in words (part of stage 6)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.ranking.priced_runs import Fares
+from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
 __all__ = ["Limits", "rejections_of", "why_nothing"]
@@ -23,6 +23,7 @@ _ORDER: Final[tuple[RejectionReason, ...]] = (
     "filtered",
 )
 _DETAILS_SHOWN: Final = 3
+"""Names in one rejection before "and n more": enough to recognise the cause on one line of a report. A chosen value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,13 @@ class Limits:
 
 
 def rejections_of(
-    fares: Fares, limits: Limits, constraints: Constraints, *, dropped: int, dropped_because: str
+    priced: PricedRuns, limits: Limits, constraints: Constraints, *, dropped: int, dropped_because: str
 ) -> tuple[Rejection, ...]:
     """
     Count every offer that no option uses under one reason; ranked offers and these add up to the book.
 
     Args:
-        fares: everything priced.
+        priced: everything priced.
         limits: what the constraints mean for each run.
         constraints: what the user asked for.
         dropped: offers of the book that the filters left out.
@@ -56,15 +57,15 @@ def rejections_of(
     """
     counts = dict.fromkeys(_ORDER, 0)
     details: dict[RejectionReason, str] = {}
-    offers_of = np.bincount(fares.machine_of_offer, minlength=len(fares.machines))
-    machine_shape = fares.machines["shape_id"].to_numpy()
-    reason_of = fares.verdicts.reason[machine_shape]
+    offers_of = np.bincount(priced.machine_of_offer, minlength=len(priced.machines))
+    machine_shape = priced.machines["shape_id"].to_numpy()
+    reason_of = priced.verdicts.reason[machine_shape]
     for reason in _ORDER[:4]:
         machines = reason_of == reason
         counts[reason] = int(offers_of[machines].sum())
-        details[reason] = _shape_detail(fares, reason, np.unique(machine_shape[machines]))
-    _count_limits(fares, limits, constraints, offers_of, counts, details)
-    refused = int(offers_of[fares.spot_refused].sum())
+        details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))
+    _count_limits(priced, limits, constraints, offers_of, counts, details)
+    refused = int(offers_of[priced.spot_refused].sum())
     counts["filtered"] = dropped + refused
     spot = (
         f"{refused} spot offers: the run saves no checkpoints, or is interrupted faster than it gets on; "
@@ -80,93 +81,101 @@ def rejections_of(
 
 
 def why_nothing(rejections: tuple[Rejection, ...]) -> str:
-    """Say why there is no option, the most telling reason first."""
+    """Say why there is no option, in the order of `_ORDER`."""
     if not rejections:
         return "the price book has no offers"
     lines = [f"{item.count} offers {item.reason.replace('_', ' ')} ({item.detail})" for item in rejections]
     return "no machine is left: " + "; ".join(lines)
 
 
-def _shape_detail(fares: Fares, reason: RejectionReason, shapes: NDArray[np.int64]) -> str:
+def _shape_detail(priced: PricedRuns, reason: RejectionReason, shapes: NDArray[np.int64]) -> str:
     if not len(shapes):
         return ""
-    texts = [str(text) for text in fares.verdicts.detail[shapes]]
+    texts = [str(text) for text in priced.verdicts.detail[shapes]]
     if reason == "does_not_fit":
-        return min(zip(fares.verdicts.miss_bytes[shapes].tolist(), texts, strict=True))[1]
+        return min(zip(priced.verdicts.miss_bytes[shapes].tolist(), texts, strict=True))[1]
     distinct = sorted(set(texts))
     more = len(distinct) - _DETAILS_SHOWN
     return "; ".join(distinct[:_DETAILS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _count_limits(
-    fares: Fares,
+    priced: PricedRuns,
     limits: Limits,
     constraints: Constraints,
     offers_of: NDArray[np.int64],
     counts: dict[RejectionReason, int],
     details: dict[RejectionReason, str],
 ) -> None:
-    """Count offers none of whose runs keep the limits: too late whatever they cost, or else too dear."""
-    machines = len(fares.machines)
+    """Count offers none of whose runs keep the limits: too slow at any price, or else too expensive."""
+    machines = len(priced.machines)
     running = np.zeros(machines, dtype=np.bool_)
-    running[fares.machine_of_run] = True
-    punctual = np.zeros(machines, dtype=np.bool_)
-    punctual[fares.machine_of_run[limits.in_time]] = True
-    late = running & ~punctual
+    running[priced.machine_of_run] = True
+    in_time = np.zeros(machines, dtype=np.bool_)
+    in_time[priced.machine_of_run[limits.in_time]] = True
+    late = running & ~in_time
     counts["past_deadline"] = int(offers_of[late].sum())
     affordable = np.full(machines, -np.inf)
     np.maximum.at(
-        affordable, fares.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time]
+        affordable, priced.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time]
     )
-    dear = punctual[fares.machine_of_offer] & (fares.usd_per_hour > affordable[fares.machine_of_offer])
-    counts["over_budget"] = int(dear.sum())
-    details["past_deadline"] = _late_detail(fares, limits, constraints, late)
-    details["over_budget"] = _dear_detail(fares, limits, constraints, fares.machine_of_offer[dear])
+    too_expensive = in_time[priced.machine_of_offer] & (
+        priced.usd_per_hour > affordable[priced.machine_of_offer]
+    )
+    counts["over_budget"] = int(too_expensive.sum())
+    details["past_deadline"] = _past_deadline_detail(priced, limits, constraints, late)
+    details["over_budget"] = _over_budget_detail(
+        priced, limits, constraints, priced.machine_of_offer[too_expensive]
+    )
 
 
-def _late_detail(fares: Fares, limits: Limits, constraints: Constraints, late: NDArray[np.bool_]) -> str:
-    runs = np.flatnonzero(late[fares.machine_of_run])
+def _past_deadline_detail(
+    priced: PricedRuns, limits: Limits, constraints: Constraints, late: NDArray[np.bool_]
+) -> str:
+    runs = np.flatnonzero(late[priced.machine_of_run])
     if not len(runs) or constraints.deadline_hours is None:
         return ""
     nearest = int(runs[np.argmin(limits.sure_hours[runs])])
     hours = float(limits.sure_hours[nearest])
     return (
-        f"{_name(fares, nearest)}: {hours:.3g} h with {constraints.confidence:.0%} confidence, "
+        f"{_name(priced, nearest)}: {hours:.3g} h with {constraints.confidence:.0%} confidence, "
         f"{hours - constraints.deadline_hours:.3g} h past the deadline of {constraints.deadline_hours:.4g} h"
     )
 
 
-def _dear_detail(fares: Fares, limits: Limits, constraints: Constraints, machines: NDArray[np.int64]) -> str:
+def _over_budget_detail(
+    priced: PricedRuns, limits: Limits, constraints: Constraints, machines: NDArray[np.int64]
+) -> str:
     if not len(machines) or constraints.max_usd is None:
         return ""
-    wanted = np.zeros(len(fares.machines), dtype=np.bool_)
+    wanted = np.zeros(len(priced.machines), dtype=np.bool_)
     wanted[machines] = True
-    runs = np.flatnonzero(wanted[fares.machine_of_run] & limits.in_time)
-    usd = limits.sure_hours[runs] * fares.run_usd_per_hour(
-        runs, _lowest_refused(fares, limits)[fares.machine_of_run[runs]]
+    runs = np.flatnonzero(wanted[priced.machine_of_run] & limits.in_time)
+    usd = limits.sure_hours[runs] * priced.run_usd_per_hour(
+        runs, _lowest_refused(priced, limits)[priced.machine_of_run[runs]]
     )
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])
     return (
-        f"{_name(fares, int(runs[nearest]))}: {cost:,.2f} USD with {constraints.confidence:.0%} confidence, "
+        f"{_name(priced, int(runs[nearest]))}: {cost:,.2f} USD with {constraints.confidence:.0%} confidence, "
         f"{cost - constraints.max_usd:,.2f} over the budget of {constraints.max_usd:,.2f}"
     )
 
 
-def _lowest_refused(fares: Fares, limits: Limits) -> NDArray[np.float64]:
+def _lowest_refused(priced: PricedRuns, limits: Limits) -> NDArray[np.float64]:
     """Return the lowest price of each machine that its budget refuses, shape (m,)."""
-    affordable = np.full(len(fares.machines), -np.inf)
+    affordable = np.full(len(priced.machines), -np.inf)
     np.maximum.at(
-        affordable, fares.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time]
+        affordable, priced.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time]
     )
-    refused = fares.usd_per_hour > affordable[fares.machine_of_offer]
-    lowest = np.full(len(fares.machines), np.inf)
-    np.minimum.at(lowest, fares.machine_of_offer[refused], fares.usd_per_hour[refused])
+    refused = priced.usd_per_hour > affordable[priced.machine_of_offer]
+    lowest = np.full(len(priced.machines), np.inf)
+    np.minimum.at(lowest, priced.machine_of_offer[refused], priced.usd_per_hour[refused])
     return lowest
 
 
-def _name(fares: Fares, run: int) -> str:
-    row = fares.machines.row(int(fares.machine_of_run[run]), named=True)
-    nodes = int(fares.nodes[run])
+def _name(priced: PricedRuns, run: int) -> str:
+    row = priced.machines.row(int(priced.machine_of_run[run]), named=True)
+    nodes = int(priced.nodes[run])
     count = f"{nodes} x " if nodes > 1 else ""
     return f"{count}{row['provider']}:{row['instance_type']} ({row['purchase_option']})"

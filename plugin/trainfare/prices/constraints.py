@@ -1,4 +1,4 @@
-"""Constraints of a question, checked against what the price book holds."""
+"""Check the constraints of a request, and spell its names as the price book does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Names: TypeAlias = "str | Sequence[str] | None"
 
 
 def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
-    """Return the prices that a question is about, names as the book spells them."""
+    """Return the prices within the constraints, whose names are spelled as in the book."""
     from trainfare_core.ranking.request import DEFAULT_PURCHASE
 
     return book.filter(

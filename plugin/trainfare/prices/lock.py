@@ -1,9 +1,9 @@
 """
-`trainfare.lock`: the exact prices that a repository decides with.
+`trainfare.lock`: a file of exact prices, for version control.
 
-A lock is text, one JSON object a line, so that a review shows which price changed: first what was locked and when,
-then one line a cloud service with the hash of its prices, then one line a price, sorted; last the SHA-256 of all
-that stands above. Nothing in it depends on the machine that wrote it, and line ends of either kind read the same.
+A lock is text with one JSON object a line, so that a diff shows which price changed: a header, then one line per cloud
+service with the hash of its prices, then one line per price, sorted; last the SHA-256 of all lines above. Nothing in it
+depends on the machine that wrote it, and both kinds of line ends are read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ __all__ = ["LOCK_FILE", "LockFilters", "LockHeader", "PriceLock", "lock_text", "
 
 LOCK_FILE: Final = "trainfare.lock"
 MAX_BYTES: Final = 512 * 2**20
-_SHARE_FACTS: Final = {"provider", "service", "origin", "rows", "oldest", "newest", "fetched_at"}
+"""Largest file that is read. A chosen value, against filling the memory."""
+
+_SERVICE_FACTS: Final = {"provider", "service", "origin", "rows", "oldest", "newest", "fetched_at"}
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class LockFilters(Record):
-    """Which prices were asked for, in the book's own names; None is 'any'."""
+    """Filters that the lock was made with, in the spelling of the book; None is 'any'."""
 
     providers: tuple[str, ...] | None = None
     services: tuple[str, ...] | None = None
@@ -46,7 +48,7 @@ class LockFilters(Record):
 
 
 class LockHeader(Record):
-    """The first line: what was locked, when, by what, and how old it may become."""
+    """First line: date, version, filters, and the age that the prices may reach."""
 
     trainfare_lock: Literal[1] = 1
     tool_version: str
@@ -59,7 +61,7 @@ class LockHeader(Record):
 
 
 class _ServiceLine(Record):
-    """Where a share of the prices came from."""
+    """Line of one cloud service: source, dates, count and hash of its prices."""
 
     provider: str
     service: str
@@ -96,7 +98,7 @@ def lock_text(header: LockHeader, book: PriceBook) -> str:
     if not len(book):
         raise PriceLockError("there is no price to lock; drop a filter")
     frame = book.frame.select(list(BOOK_SCHEMA)).sort(list(KEY_COLUMNS))
-    prices = [(_share(row), _line(row)) for row in frame.iter_rows(named=True)]
+    prices = [(_service_of(row), _line(row)) for row in frame.iter_rows(named=True)]
     head = header.model_copy(update={"rows": frame.height}).model_dump(mode="json")
     services = _service_lines(book, prices)
     lines = [
@@ -108,7 +110,7 @@ def lock_text(header: LockHeader, book: PriceBook) -> str:
     return body + _line({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
 
 
-def _share(row: dict[str, Any]) -> tuple[str, str, str]:
+def _service_of(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["provider"], row["service"], row["origin"]
 
 
@@ -121,8 +123,8 @@ def _line(fields: dict[str, Any]) -> str:
 def _service_lines(book: PriceBook, prices: Sequence[tuple[tuple[str, str, str], str]]) -> list[_ServiceLine]:
     return [
         _ServiceLine(
-            **facts.model_dump(include=_SHARE_FACTS),
-            sha256=_hash(line for share, line in prices if share == key),
+            **facts.model_dump(include=_SERVICE_FACTS),
+            sha256=_hash(line for service, line in prices if service == key),
         )
         for facts in book.facts()
         for key in ((facts.provider, facts.service, facts.origin),)
@@ -154,7 +156,7 @@ def read_lock(path: Path) -> PriceLock:
         _refuse(path, f"a service line is not one: {error.errors()[0]['msg']}")
     book = _book(path, documents[count:])
     if services != _service_lines(
-        book, [(_share(row), line) for row, line in zip(documents[count:], body[count:], strict=True)]
+        book, [(_service_of(row), line) for row, line in zip(documents[count:], body[count:], strict=True)]
     ):
         _refuse(path, "the hash or the count of a cloud service is not that of its prices")
     if lock_text(header, book) != "\n".join(lines) + "\n":
@@ -185,7 +187,7 @@ def _text(path: Path) -> str:
 
 
 def _signed(path: Path, text: str, lines: list[str]) -> tuple[list[str], str]:
-    """Return the lines above the signature, and the signature that they have."""
+    """Return the lines above the last, and the hash on the last line."""
     if len(lines) < 4 or not text.endswith("\n"):
         _refuse(path, "it ends early")
     body = "".join(f"{line}\n" for line in lines[:-1])
@@ -246,12 +248,12 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
         reasons = [tally.reason for one in intakes for tally in (*one.quarantined, *one.filtered)]
         _refuse(path, f"a row is no price ({reasons[0]})")
     if frame["origin"].null_count():
-        _refuse(path, "a price does not say who brought it")
+        _refuse(path, "a price does not name its origin")
     return _with_origins(frame)
 
 
 def _with_origins(frame: pl.DataFrame) -> PriceBook:
-    """Return a book that says of each price who brought it, as the book did that was locked."""
+    """Return a book with the origin of each price, as in the book that was locked."""
     from trainfare_core.prices.book import Intake, PriceBook
 
     shares = frame.group_by("origin", "provider", "service").len().sort("origin", "provider", "service")

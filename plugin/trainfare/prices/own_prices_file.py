@@ -1,5 +1,5 @@
 """
-The file of your own prices, `--own-prices FILE`: discounts, reservations and negotiated rates as TOML.
+Read the file of `--own-prices`: discounts, reservations and negotiated rates as TOML.
 
     [[discount]]
     name = "Enterprise agreement"
@@ -42,12 +42,14 @@ else:
 __all__ = ["OwnPricesFile", "read_own_prices"]
 
 MAX_BYTES: Final = 2**20
+"""Largest file that is read. A chosen value, against reading a wrong file."""
+
 _TABLES: Final[dict[str, type[BaseModel]]] = {"discount": Discount, "rate": Rate}
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPricesFile:
-    """What an own-prices file says, and the SHA-256 of its bytes in hexadecimal."""
+    """Content of a file of own prices, and the SHA-256 of its bytes in hexadecimal."""
 
     prices: OwnPrices
     sha256: str
@@ -58,7 +60,7 @@ def read_own_prices(path: Path) -> OwnPricesFile:
     Read and check a file of own prices.
 
     Raises:
-        InputError: it cannot be read, is not TOML, or holds a key or value that is none of ours; the message names
+        InputError: it cannot be read, is not TOML, or has an unknown key or a bad value; the message names
             the table, the key, and a near one.
     """
     data = read_input(path, MAX_BYTES, label="own prices ", kind="a file of own prices")
@@ -70,14 +72,14 @@ def read_own_prices(path: Path) -> OwnPricesFile:
         prices = OwnPrices.model_validate(document)
     except ValidationError as error:
         raise InputError(
-            f"own prices {path}: {'; '.join(_said(document, one) for one in error.errors()[:5])}"
+            f"own prices {path}: {'; '.join(_sentence(document, one) for one in error.errors()[:5])}"
         ) from error
     if not (prices.discount or prices.rate):
         raise InputError(f"own prices {path}: it has no [[discount]] and no [[rate]]")
     return OwnPricesFile(prices, hashlib.sha256(data).hexdigest())
 
 
-def _said(document: Any, problem: Any) -> str:
+def _sentence(document: Any, problem: Any) -> str:
     """Return one problem as 'where: what, and what to do'."""
     where: tuple[str | int, ...] = problem["loc"]
     key = str(where[-1]) if where else ""
@@ -93,7 +95,7 @@ def _said(document: Any, problem: Any) -> str:
 
 
 def _place(document: Any, where: tuple[str | int, ...]) -> str:
-    """Return the table as people count: [[rate]] 2 'Reservation 4711': ."""
+    """Return the table, counted from 1: [[rate]] 2 'Reservation 4711': ."""
     if len(where) < 2 or not isinstance(where[1], int):
         return f"[[{where[0]}]]: " if where else ""
     table: Any = document[where[0]][where[1]]

@@ -1,8 +1,8 @@
 """
-Where the prices of an answer come from: the plug-ins, a lock, your own prices, and whether they are too old.
+Load prices from the plug-ins, a lock and the user's own prices, and check that they are not too old.
 
-Plug-ins are those of the entry-point group `trainfare.providers`. Each is loaded by itself: a broken one costs its
-own cloud, is named in the answer, and nothing else.
+Plug-ins are those of the entry-point group `trainfare.providers`. Each is loaded separately: a broken one is
+named in the answer, and only its own prices are missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["OWN_PRICES_VARIABLE", "LoadedPrices", "OnStale", "PriceChoice", "age
 
 OnStale: TypeAlias = Literal["warn", "fail"]
 OWN_PRICES_VARIABLE: Final = "TRAINFARE_OWN_PRICES"
-"""Environment variable with the file that every command and FareMeter use when they are not told another."""
+"""Environment variable with the file that every command and FareMeter use by default."""
 
 _UPDATE: Final = "run `trainfare prices update`"
 
@@ -37,15 +37,15 @@ def _now() -> datetime:
 @dataclass(frozen=True, slots=True)
 class PriceChoice:
     """
-    Which prices an answer is made with.
+    Choice of the prices to use.
 
     Attributes:
         lock: a lock file: its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names, if any.
         allow_stale: rank with live prices that were fetched more than 30 days ago.
         max_price_age_days: oldest price to decide with; None is the lock's own limit, and none without a lock.
-        on_stale: what happens beyond that limit; None is the lock's own word, and "warn" without a lock.
-        now: the moment to count ages to; an aware datetime.
+        on_stale: what happens beyond that limit; None is the lock's own setting, and "warn" without a lock.
+        now: the moment to which ages are counted; an aware datetime.
     """
 
     lock: Path | None = None
@@ -59,12 +59,12 @@ class PriceChoice:
 @dataclass(frozen=True, slots=True)
 class LoadedPrices:
     """
-    What the plug-ins or the lock gave.
+    Prices of the plug-ins or of the lock.
 
     Attributes:
         book: all prices together.
         problems: a sentence for every plug-in that failed, sorted.
-        notes: what the reader of an answer must know of its prices; the same on every day.
+        notes: sentences on the prices for the reader of an answer; the same on every day.
         as_of: what the ages in a report are counted to: now, and with a lock the day on which it was locked, so
             that a commit with its lock gives the same bytes on every day.
         lock: the header of the lock that was used.
@@ -175,22 +175,22 @@ def _locked(chosen: PriceChoice, path: Path) -> LoadedPrices:
 
 def age_warnings(loaded: LoadedPrices, used: PriceBook, chosen: PriceChoice) -> tuple[str, ...]:
     """
-    Hold the prices of a question against the age that may be decided with.
+    Check that the prices of a request are not too old.
 
     Live prices that were fetched more than 30 days ago, or by a clock that cannot be right, are not ranked unless
-    `allow_stale`. The shipped snapshot and a lock carry their date openly and are judged by
-    `max_price_age_days` alone.
+    `allow_stale`. The shipped snapshot and a lock are shown with their date; only `max_price_age_days` limits
+    their age.
 
     Args:
         loaded: what `load_prices` returned.
-        used: those of its prices that the question's filters keep.
+        used: those of its prices that the filters of the request keep.
         chosen: limits and the moment.
 
     Returns:
-        sentences to warn with.
+        warnings.
 
     Raises:
-        PricesUnavailableError: too old to decide with; the message names the services and the ways out.
+        PricesUnavailableError: too old; the message names the services and the options that help.
         InputError: a limit that is not a number of days.
     """
     from trainfare_core.prices.freshness import USABLE_DAYS, with_ages
@@ -254,7 +254,7 @@ def _names(rows: Any, *, with_options: bool = False) -> str:
 
 
 def _book_or_problem(entry: ProviderEntry) -> PriceBook | str:
-    """Load one plug-in; what is wrong with it comes back as a sentence."""
+    """Load one plug-in; a failure is returned as a sentence."""
     try:
         return _book_of(entry)
     except TrainfareError as error:

@@ -1,4 +1,4 @@
-"""Check fetched prices, price lists and locks: the answer of `trainfare prices verify`."""
+"""Check fetched prices, price lists and locks: the report of `trainfare prices verify`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Verified(Record):
 
 
 class PricesVerification(Document):
-    """The answer of `prices verify`, price lists by name."""
+    """Result of `prices verify`, price lists by name."""
 
     schema_version: Literal[1] = 1
     tool_version: str
@@ -77,14 +77,14 @@ def _of_file(name: str, cache: BookCache) -> Verified:
     from trainfare_providers.conformance import check_book
 
     try:
-        with _warnings() as said:
+        with _warnings() as messages:
             kept = cache.read(name)
     except InputError as error:
         return _nothing(name, str(error))
     if kept is None:
-        return Verified(name=name, rows=0, sha256=None, fetched_at=None, findings=tuple(said))
+        return Verified(name=name, rows=0, sha256=None, fetched_at=None, findings=tuple(messages))
     findings = [f"{one.rule}: {one.detail}" for one in check_book(kept.book)]
-    return _checked(name, kept.book, kept.sha256, [*said, *findings])
+    return _checked(name, kept.book, kept.sha256, [*messages, *findings])
 
 
 def _of_lock(path: Path) -> Verified:
@@ -107,16 +107,16 @@ def _nothing(name: str, finding: str) -> Verified:
 
 @contextmanager
 def _warnings() -> Generator[list[str]]:
-    """Collect what the cache warns of while it reads: it never raises for damage."""
-    said: list[str] = []
+    """Collect the warnings of the cache while it reads: it does not raise for a damaged file."""
+    messages: list[str] = []
 
-    class Ear(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
-    ear, log = Ear(level=logging.WARNING), logging.getLogger("trainfare")
-    log.addHandler(ear)
+    handler, log = Collector(level=logging.WARNING), logging.getLogger("trainfare")
+    log.addHandler(handler)
     try:
-        yield said
+        yield messages
     finally:
-        log.removeHandler(ear)
+        log.removeHandler(handler)

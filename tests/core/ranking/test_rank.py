@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders.fares import GIB, ToyPredictor, book, names_of, offer_row, small_job
+from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunPlan
 from trainfare_core.prices.book import PriceBook

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from builders.fares import GIB, ToyPredictor, book, offer_row, small_job
+from builders.toy_market import GIB, ToyPredictor, book, offer_row, small_job
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request

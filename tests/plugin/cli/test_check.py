@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.fares import book, offer_row, small_job
 from builders.profiles import gpt_profile
+from builders.toy_market import book, offer_row, small_job
 from trainfare.cli import main
 from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.job_profile import JobProfile

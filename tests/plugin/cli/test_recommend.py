@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.fares import small_job
 from builders.profiles import gpt_profile
+from builders.toy_market import small_job
 from trainfare.cli import main
 from trainfare.cli.options import hours_of
 from trainfare_core.errors import InputError

@@ -115,7 +115,7 @@ def test_a_limit_of_days_warns_or_fails_without_a_lock_too() -> None:
 
 def test_python_callers_are_held_to_the_same_limit(tmp_path: Path) -> None:
     """`recommend` refuses a book and a lock at once, and takes the file of own prices that the variable names."""
-    from builders.fares import book, small_job
+    from builders.toy_market import book, small_job
 
     with pytest.raises(InputError, match="price_book"):
         recommend(small_job(), price_book=book(), lock=tmp_path / "trainfare.lock")
@@ -123,7 +123,7 @@ def test_python_callers_are_held_to_the_same_limit(tmp_path: Path) -> None:
 
 def test_own_prices_reach_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By argument or by TRAINFARE_OWN_PRICES: the price is yours, marked, and named in the assumptions."""
-    from builders.fares import small_job
+    from builders.toy_market import small_job
 
     path = tmp_path / "own.toml"
     path.write_text('[[discount]]\nname = "half"\nprovider = "gcp"\npercent = 50\n', encoding="utf-8")

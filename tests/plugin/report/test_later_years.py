@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from builders.fares import book, offer_row, small_job
 from builders.recommendations import no_answer, option, recommendation
+from builders.toy_market import book, offer_row, small_job
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
