@@ -227,7 +227,7 @@ def test_an_existing_file_is_not_overwritten_unasked(
     path.write_text("my notes")
     assert run(*one, "--replace") == 2
     assert path.read_text() == "my notes"
-    assert "is no price lock" in capsys.readouterr().err
+    assert "is not a price lock" in capsys.readouterr().err
     assert run("prices", "lock", "-o", str(tmp_path / "no" / "trainfare.lock")) == 2
     assert run("prices", "lock", "--provider", "awz", "-o", str(tmp_path / "x.lock")) == 2
 
