@@ -201,8 +201,8 @@ def test_the_users_profiler_gets_every_action(tmp_path: Any) -> None:
         profiler = SimpleProfiler(dirpath=tmp_path, filename="profile")
         outcome = contract.fit(callbacks, profiler=profiler)
         assert outcome.profiler == "the user's"
-        seen = {name: len(times) for name, times in profiler.recorded_durations.items()}
-        return {name: count for name, count in seen.items() if "FareMeter" not in name}
+        counts = {name: len(times) for name, times in profiler.recorded_durations.items()}
+        return {name: count for name, count in counts.items() if "FareMeter" not in name}
 
     assert actions([contract.meter()]) == actions([])
 

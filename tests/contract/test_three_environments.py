@@ -32,7 +32,7 @@ from trainfare import FareMeter
 import torch
 
 torch.set_num_threads(1)
-seen = {
+result = {
     "metadata": [name for name in ("lightning", "pytorch-lightning") if installed(name)],
     "bases": [base.__module__ for base in FareMeter.__bases__[0].__bases__],
     "loaded": [name for name in ("lightning", "pytorch_lightning") if name in sys.modules],
@@ -79,7 +79,7 @@ for namespace in ("pytorch_lightning", "lightning.pytorch"):
     again, resumed = Counter(), FareMeter(warmup_steps=1, measure_steps=3, report=False)
     second = trainer(again, resumed, 2)
     second.fit(Net(), loader, ckpt_path=str(folder / "half.ckpt"))
-    seen["runs"][namespace] = {
+    result["runs"][namespace] = {
         "is_callback": isinstance(meter, pl.Callback),
         "status": [first.state.status.value, second.state.status.value],
         "files": sorted(path.name for path in where.iterdir()),
@@ -87,7 +87,7 @@ for namespace in ("pytorch_lightning", "lightning.pytorch"):
         "counted": [counter.batches, again.batches, again.restored],
         "elapsed": [meter.state_dict()["elapsed_s"], resumed.state_dict()["elapsed_s"]],
     }
-print("SEEN " + json.dumps(seen))
+print("SEEN " + json.dumps(result))
 """
 
 
@@ -101,12 +101,12 @@ def test_the_meter_works_with_what_is_installed(environment: str, tmp_path: Path
     hidden, namespaces = ENVIRONMENTS[environment]
     site = tmp_path / "site"
     site.mkdir()
-    seen = environments.run_there(environments.overlay(site, hidden), SCRIPT, str(tmp_path))
-    assert seen["ours"].startswith(str(site))
-    assert [base.partition(".callbacks")[0] for base in seen["bases"]] == namespaces
-    assert len(seen["metadata"]) == len(seen["loaded"]) == len(namespaces)
-    assert sorted(seen["runs"]) == sorted(namespaces)
-    for namespace, run in seen["runs"].items():
+    result = environments.run_there(environments.overlay(site, hidden), SCRIPT, str(tmp_path))
+    assert result["ours"].startswith(str(site))
+    assert [base.partition(".callbacks")[0] for base in result["bases"]] == namespaces
+    assert len(result["metadata"]) == len(result["loaded"]) == len(namespaces)
+    assert sorted(result["runs"]) == sorted(namespaces)
+    for namespace, run in result["runs"].items():
         check_run(namespace, run)
 
 

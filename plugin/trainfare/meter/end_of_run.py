@@ -109,7 +109,7 @@ def _step_facts(trainer: Any, module: Any, run: MeteredRun) -> StepFacts:
     if run.step_facts is not None:
         return run.step_facts
     if run.tracing.how == "none" or run.batch_shapes is None:
-        raise CannotTellError(run.tracing.reason or "no batch was seen")
+        raise CannotTellError(run.tracing.reason or "no batch was trained")
     reason = run.tracing.reason or f"{run.trace_problem}: a copy on fake tensors was traced"
     micro_batches = max(1, round(run.batches_per_step))
     return run.services.fake_copy(module, run.batch_shapes, trainer, micro_batches).with_note(reason)

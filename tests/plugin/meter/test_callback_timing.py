@@ -192,7 +192,7 @@ def test_the_users_profiler_keeps_working(tmp_path: Path) -> None:
     """The user's profiler records the same number of actions with and without FareMeter."""
     from pytorch_lightning.profilers import SimpleProfiler
 
-    seen: dict[bool, int] = {}
+    actions: dict[bool, int] = {}
     for metered in (False, True):
         profiler = SimpleProfiler(dirpath=tmp_path, filename=f"p{metered}")
         callbacks = [MeterHarness().meter(tmp_path)] if metered else []
@@ -200,9 +200,9 @@ def test_the_users_profiler_keeps_working(tmp_path: Path) -> None:
         fit.fit(Tiny(), loader(64))
         assert fit.profiler is profiler
         ours = ("FareMeter",)
-        seen[metered] = sum(
+        actions[metered] = sum(
             len(times)
             for name, times in profiler.recorded_durations.items()
             if not any(o in name for o in ours)
         )
-    assert seen[True] == seen[False]
+    assert actions[True] == actions[False]
