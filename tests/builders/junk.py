@@ -1,4 +1,4 @@
-"""Values off a wire that nobody promised: what Hypothesis draws to break a parser with."""
+"""Arbitrary JSON values, with which Hypothesis tries to break a parser."""
 
 from __future__ import annotations
 

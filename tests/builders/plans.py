@@ -1,4 +1,4 @@
-"""Machine shapes and plans for tests of the prediction, one row each unless told otherwise."""
+"""Machine shapes and plans for tests of the prediction, one row each by default."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def predict_one(
     job: JobProfile, name: str, *, count: float = 1.0, nodes: int = 1, sharding: str = "", ratio: float = 1.0,
     accumulate: int = 1, network: float = math.nan, vcpus: float = math.nan,
 ) -> PredictionTable:  # fmt: skip
-    """Return the prediction of one plan on one machine shape; several devices use DDP unless told otherwise."""
+    """Return the prediction of one plan on one machine shape; several devices use DDP by default."""
     kind = sharding or ("ddp" if count * nodes > 1 else "none")
     return predict(
         job,

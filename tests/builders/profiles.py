@@ -21,7 +21,7 @@ _SIZE = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
 def operation(**overrides: Any) -> OperationGroup:
-    """Return one operation group: a large bf16 matrix product unless told otherwise."""
+    """Return one operation group: a large bf16 matrix product by default."""
     fields: dict[str, Any] = {
         "kind": "matmul",
         "name": "aten.mm",

@@ -14,7 +14,7 @@ BIG = option(usd=2000.0, hours=40.0)
 
 
 def test_same_compute_gets_cheaper_by_hardware_alone() -> None:
-    """26 % a year for the same computation; methods are kept apart; the interval of a year includes dearer."""
+    """26 % a year for the same computation; methods are kept apart; the interval of a year includes a higher cost."""
     found = cost_outlook(BIG, Constraints())
     assert found.at(12).median / found.at(0).median == pytest.approx(math.exp(-0.30))
     assert found.at(12, "quality").median < 0.4 * found.at(12).median

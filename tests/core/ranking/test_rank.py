@@ -35,7 +35,7 @@ TPU_ROW = offer_row(
 
 
 def ranked(prices: PriceBook, **options: Any) -> Recommendation:
-    """Rank the small job with toy speeds on one machine at a time, unless told otherwise."""
+    """Rank the small job with toy speeds on one machine at a time by default."""
     job = options.pop("job", None) or small_job()
     notes = options.pop("notes", ())
     toy = options.pop("predict", ToyPredictor(seconds=SPEEDS))
@@ -147,7 +147,7 @@ def test_the_fastest_plan_that_fits_is_taken() -> None:
 
 
 def test_unknown_hardware_has_no_prediction_and_no_neighbours_figure() -> None:
-    """Unknown accelerators, those that cannot train, shares of devices and failed predictions are told apart."""
+    """Unknown accelerators, those that cannot train, shares of devices and failed predictions have different reasons."""
     answer = ranked(
         book(
             offer_row(instance_type="x", accelerator="Nonesuch-9000"),
@@ -169,7 +169,7 @@ def test_unknown_hardware_has_no_prediction_and_no_neighbours_figure() -> None:
 
 
 def test_spot_is_refused_without_checkpoints() -> None:
-    """A run that saves nothing is not offered a machine that can be taken away, and is told what to set."""
+    """A run that saves nothing gets no spot machine, and the reason names the setting."""
     spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
     answer = ranked(book(A100_ROW, spot), job=small_job(every=None))
     assert [option.purchase_option for option in answer.options] == ["on_demand"]
@@ -191,7 +191,7 @@ def test_reserved_prices_are_ranked_only_when_asked_for() -> None:
 
 
 def test_filters_keep_only_what_was_named() -> None:
-    """Providers and regions filter, and the filter is told."""
+    """Providers and regions filter, and the filter is named in the answer."""
     there = offer_row(region="eu-west-1", usd_per_hour=3.0)
     answer = ranked(
         book(A100_ROW, there, TPU_ROW), constraints=Constraints(providers=("aws",), regions=("eu-west-1",))
@@ -248,15 +248,15 @@ def test_probability_within_is_the_joint_chance() -> None:
 
 
 def test_the_nearest_miss_of_a_budget_is_an_offer_it_refuses() -> None:
-    """Where one region is affordable and another is not, the miss speaks of the dear one."""
-    dear = offer_row(region="sa-east-1", usd_per_hour=40.0)
-    answer = ranked(book(A100_ROW, dear), constraints=Constraints(max_usd=10.0))
+    """Where one region is affordable and another is not, the rejection names the expensive one."""
+    expensive = offer_row(region="sa-east-1", usd_per_hour=40.0)
+    answer = ranked(book(A100_ROW, expensive), constraints=Constraints(max_usd=10.0))
     count, detail = rejected(answer, "over_budget")
     assert count == 1
-    doubt = math.hypot(
+    log_sigma = math.hypot(
         0.2 * 3600 / 3840, 0.5 * 240 / 3840
     )  # of the step and of the start-up, each by its share
-    sure = (3_600 * math.exp(NormalDist().inv_cdf(0.9) * doubt) * 3840 / 3600) / 3600 * 40
+    sure = (3_600 * math.exp(NormalDist().inv_cdf(0.9) * log_sigma) * 3840 / 3600) / 3600 * 40
     assert f"{sure:,.2f} USD" in detail
     assert len(answer.options) == 1
 
@@ -323,8 +323,8 @@ def test_the_last_bits_of_a_prediction_decide_nothing() -> None:
 def test_the_list_is_cut_but_never_the_front_nor_a_cloud() -> None:
     """Besides the first `limit` there are the front and the first of every cloud service and purchase option."""
     rows = [offer_row(instance_type=f"a.{i}", usd_per_hour=4.0 + i / 100) for i in range(20)]
-    dear = offer_row(provider="azure", service="azure_vm", instance_type="n.1", usd_per_hour=50.0)
-    answer = ranked(book(*rows, H100_ROW, dear), limit=3)
+    expensive = offer_row(provider="azure", service="azure_vm", instance_type="n.1", usd_per_hour=50.0)
+    answer = ranked(book(*rows, H100_ROW, expensive), limit=3)
     assert [option.instance_type for option in answer.options] == ["a.0", "a.1", "a.2", "h100.1x", "n.1"]
     assert answer.options_total == 22
     assert [option.on_front for option in answer.options] == [True, False, False, True, False]
@@ -368,7 +368,7 @@ def test_max_time_is_pointed_out_where_it_stops_the_run() -> None:
 
 
 def test_spot_says_how_often_it_is_interrupted_and_how_to_save() -> None:
-    """A run that saves far too rarely is told a better interval."""
+    """A run that saves far too rarely gets a better interval as advice."""
     spot = offer_row(purchase_option="spot")
     job = small_job(steps=3_600_000, every=100_000, checkpoint_bytes=10**9)
     note = ranked(book(spot), job=job).options[0].notes[0]
@@ -414,7 +414,7 @@ def test_the_summary_names_the_job_and_where_it_was_measured() -> None:
     ],
 )
 def test_probability_of_a_log_normal(limit: float, median: float, log_sigma: float, chance: float) -> None:
-    """Median, one sigma, and the edges: no limit, no time, no doubt."""
+    """Median, one sigma, and the edges: no limit, no time, no uncertainty."""
     assert probability(limit, median, log_sigma) == pytest.approx(chance)
 
 
@@ -442,7 +442,7 @@ def test_the_best_chance_is_a_drop_in() -> None:
 
 
 def test_sure_enough_is_enough() -> None:
-    """A dearer machine with an even better chance is not preferred to the cheapest that is sure enough."""
+    """A more expensive machine with an even better chance is not preferred to the cheapest that is sure enough."""
     deadline = 1.5
     found, sure = (
         best(book(A100_ROW, H100_ROW), deadline_hours=deadline),

@@ -103,10 +103,10 @@ def test_raising_one_price_never_improves_its_rank(
 ) -> None:
     """Every option of the offer stays where it was or moves down."""
     changed = pick % len(rows)
-    dearer = [dict(row) for row in rows]
-    dearer[changed]["usd_per_hour"] += rise / 4
+    raised = [dict(row) for row in rows]
+    raised[changed]["usd_per_hour"] += rise / 4
     before = {key(option): option.rank for option in ranked(rows, objective=objective).options}
-    after = {key(option): option.rank for option in ranked(dearer, objective=objective).options}
+    after = {key(option): option.rank for option in ranked(raised, objective=objective).options}
     row = rows[changed]
     ours = [
         place
@@ -120,7 +120,7 @@ def test_raising_one_price_never_improves_its_rank(
 @unhurried
 @given(rows=books(), more=books())
 def test_adding_an_offer_never_raises_the_best_cost(rows: list[Row], more: list[Row]) -> None:
-    """More to choose from is never dearer, for drop-ins as for all."""
+    """More to choose from never costs more, for drop-ins as for all."""
     known = {_offer_key(row) for row in rows}
     both = rows + [row for row in more if _offer_key(row) not in known]
     for drop_in in (False, True):

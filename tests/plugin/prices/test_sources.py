@@ -55,7 +55,7 @@ def warned(loaded: LoadedPrices, **choice: Any) -> tuple[str, ...]:
     [(timedelta(hours=1), True), (timedelta(days=30), True), (timedelta(days=31), False), (timedelta(days=-365), False)],
 )  # fmt: skip
 def test_live_prices_past_thirty_days_need_leave(age: timedelta, usable: bool) -> None:
-    """So do prices from the future, whose age nobody knows; the message names the service and three ways out."""
+    """So do prices from the future, whose age is unknown; the message names the service and three ways out."""
     loaded = load_prices([live(age), SHIPPED], PriceChoice(now=NOW))
     if usable:
         assert warned(loaded) == ()
@@ -84,7 +84,7 @@ def test_a_part_that_is_no_longer_asked_is_named_with_its_purchase_option() -> N
 
 
 def test_only_the_prices_of_the_question_are_held_against_the_limit() -> None:
-    """An old list of another cloud stops nobody."""
+    """An old list of a cloud that was not asked for stops no answer."""
     loaded = load_prices([live(timedelta(days=99)), SHIPPED], PriceChoice(now=NOW))
     assert age_warnings(loaded, loaded.book.filter(providers=["gcp"]), PriceChoice(now=NOW)) == ()
 

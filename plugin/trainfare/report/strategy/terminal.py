@@ -63,7 +63,7 @@ def _print(console: Console, text: StrategyText) -> None:
         if row.picked:
             _details(console, row)
     _bullets(console, "Left out", text.left_out)
-    _bullets(console, "Doubts", text.doubts)
+    _bullets(console, "What may change this answer", text.doubts)
     _bullets(console, "A pilot", text.pilot)
     _bullets(console, "Assumed", text.assumptions)
     _bullets(console, "Prices", text.books)
