@@ -197,18 +197,19 @@ def profile_of(job: object) -> JobProfile:
         ProfileError, TargetError, TraceError: see `recommend`.
         InputError: an object of another type.
     """
-    from trainfare.job import TrainingJob
     from trainfare_core.job_profile import JobProfile
 
     if isinstance(job, JobProfile):
         return job
-    if isinstance(job, TrainingJob):
-        from trainfare.prelaunch import trace_job
-
-        return trace_job(job)
     if isinstance(job, (str, Path)):
         from trainfare.prelaunch import read_profile
 
         return read_profile(str(job))
+    from trainfare.job import TrainingJob
+
+    if isinstance(job, TrainingJob):
+        from trainfare.prelaunch import trace_job
+
+        return trace_job(job)
     msg = f"job: expected a JobProfile, a TrainingJob or a path, got {type(job).__name__}"
     raise InputError(msg)

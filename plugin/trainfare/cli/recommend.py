@@ -41,8 +41,8 @@ def recommend(
     out: OutputFile = None,
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
+    from trainfare import report  # loads the renderer that is used
     from trainfare.recommendation import profile_of, ranked
-    from trainfare.report import print_terminal, render_html, render_markdown, render_terminal
     from trainfare_core.ranking.request import Request
 
     constraints = limits.constraints(value_usd_per_month=value_per_month)
@@ -54,9 +54,12 @@ def recommend(
     if output == "json":
         write_answer(found.answer.to_json(), out)
     elif output == "table" and out is None and sys.stdout.isatty():
-        print_terminal(found.answer, profile=profile, as_of=found.as_of)
+        report.print_terminal(found.answer, profile=profile, as_of=found.as_of)
     else:
-        render = {"table": render_terminal, "markdown": render_markdown, "html": render_html}[output]
+        if output == "html":
+            render = report.render_html
+        else:
+            render = report.render_markdown if output == "markdown" else report.render_terminal
         write_answer(render(found.answer, profile=profile, as_of=found.as_of), out)
     if not found.answer.options:
         raise NothingFitsError(found.answer.unknown_because or "no machine is left")
