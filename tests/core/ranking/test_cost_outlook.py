@@ -40,7 +40,7 @@ def test_now_is_the_run_as_it_was_predicted() -> None:
     ("asked", "verdict", "words"),
     [
         (Constraints(), "cannot tell", "depends"),
-        (Constraints(value_usd_per_month=50.0), "cannot tell", "more or less"),
+        (Constraints(value_usd_per_month=50.0), "cannot tell", "above or below"),
         (Constraints(value_usd_per_month=1000.0), "train now", "worth more"),
         (Constraints(deadline_hours=100.0), "train now", "deadline"),
         (Constraints(deadline_hours=9000.0), "cannot tell", "depends"),
