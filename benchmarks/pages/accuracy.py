@@ -127,7 +127,7 @@ def _strategy(results: Path) -> str:
         text.append(f"| {label} | {e['n']} | {_percent(e['winner'])} | {_percent(e['mean_regret'])} |")
     inside = ", ".join(f"{_percent(v)} in {k} %" for k, v in found["coverage"].items())
     misses = (
-        "What is missed (rule R picks more winners where every source counts once) and why: "
+        "What is missed (the fixed rules pick more winners where every source counts once) and why: "
         "[strategy.md](strategy.md)."
     )
     return "\n".join([*text, "", f"Intervals hold: {inside}.", "", misses, ""])

@@ -85,7 +85,7 @@ def test_the_bars_of_the_specification_hold(scored: dict[str, Any]) -> None:
 
 
 def test_it_beats_the_baselines_on_sources_it_has_not_seen(scored: dict[str, Any]) -> None:
-    """Better than LoRA-when-offered and rule R, in winners and in regret."""
+    """Better than LoRA-when-offered and the fixed rules, in winners and in regret."""
     for name in ("always_full_finetune", "lora_when_offered", "rule_r", "prior"):
         rival = scored["baselines"][name]
         assert scored["winner"] > rival["winner"], name

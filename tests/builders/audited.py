@@ -41,20 +41,20 @@ class AuditLog:
 
     def __init__(self) -> None:
         self.listening = False
-        self.heard: Counter[str] = Counter()
-        sys.addaudithook(self.hear)
+        self.events: Counter[str] = Counter()
+        sys.addaudithook(self.count)
         # Python raises no audit event for a new thread before 3.13.
         start = threading.Thread.start
 
         def started(thread: threading.Thread) -> None:
-            self.hear("_thread.start", (type(thread).__name__,))
+            self.count("_thread.start", (type(thread).__name__,))
             start(thread)
 
         threading.Thread.start = started  # type: ignore[method-assign]
 
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def count(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.listening and event.startswith(WATCHED):
-            self.heard[f"{event} {arguments[0] if arguments else ''}"] += 1
+            self.events[f"{event} {arguments[0] if arguments else ''}"] += 1
 
 
 def arm(log: AuditLog, callbacks: list[Any], **options: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def arm(log: AuditLog, callbacks: list[Any], **options: Any) -> dict[str, Any]:
     ended: list[bool] = []
     original = torch.cuda.synchronize
     torch.cuda.synchronize = lambda *_: synchronized.append(1)
-    log.heard.clear()
+    log.events.clear()
 
     class Listened(contract.Tiny):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -86,7 +86,7 @@ def arm(log: AuditLog, callbacks: list[Any], **options: Any) -> dict[str, Any]:
     after = contract.process_state()
     torch.cuda.synchronize = original
     return {
-        "heard": dict(log.heard),
+        "events": dict(log.events),
         "stopped": not log.listening,
         "synchronized": len(synchronized),
         "changed": contract.changes(before, after),

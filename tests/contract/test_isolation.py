@@ -31,7 +31,7 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_the_audit_hook_detects_a_write(arms: dict[str, Any]) -> None:
     """A callback that writes one line in each step is detected, so that no event means no write."""
-    assert sum(count for event, count in arms["writes"]["heard"].items() if event.startswith("open")) >= 24
+    assert sum(count for event, count in arms["writes"]["events"].items() if event.startswith("open")) >= 24
     assert all(arms[name]["stopped"] for name in ("plain", "writes", "metered", "fake_copy"))
 
 
@@ -40,8 +40,8 @@ def test_no_file_socket_process_thread_or_import_between_the_steps(
     arms: dict[str, Any], metered: str, plain: str
 ) -> None:
     """The audit hook gets no additional events with FareMeter."""
-    events = Counter(arms[metered]["heard"])
-    events.subtract(Counter(arms[plain]["heard"]))
+    events = Counter(arms[metered]["events"])
+    events.subtract(Counter(arms[plain]["events"]))
     assert {event: count for event, count in events.items() if count > 0} == {}
     assert arms[metered]["status"] == "TrainerStatus.FINISHED"
     assert arms[metered]["steps"] == arms[plain]["steps"] == audited.EPOCHS * contract.BATCHES

@@ -92,17 +92,17 @@ def witness(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Witness]:
     monkeypatch.setenv("HOME", str(home))
     seen = Witness(folder)
 
-    class Ears(logging.Handler):
+    class RecordingHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             seen.texts.append(f"{record.name}: {record.getMessage()} {record.__dict__}")
 
-    root, ears = logging.getLogger(), Ears(logging.DEBUG)
+    root, handler = logging.getLogger(), RecordingHandler(logging.DEBUG)
     before = root.level
-    root.addHandler(ears)
+    root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     try:
         yield seen
     finally:
-        root.removeHandler(ears)
+        root.removeHandler(handler)
         root.setLevel(before)
     seen.check()

@@ -20,7 +20,7 @@ from trainfare_core.decline import (
 
 
 def test_gpt3_quality_in_2030() -> None:
-    """The check of section 5: $450k in 2022 gives a median of $9, 90 % $0.06 to $463, $30 or less with 0.68."""
+    """A worked example: $450k in 2022 gives a median of $9, 90 % $0.06 to $463, $30 or less with 0.68."""
     preprint = Rates(algorithms=UncertainRate.halving(8, 5, 14, 0.95))
     then = cost_in_year(450e3, 2022, 2030, question="quality", rates=preprint)
     assert round(then.median) == 9
