@@ -1,12 +1,26 @@
-"""Completeness and credibility of each cloud's prices: of the snapshot in CI, of live prices in the daily workflow."""
+"""
+Completeness and credibility of each cloud's prices: of the snapshot in CI, of live prices in the daily workflow.
+
+With TRAINFARE_INTEGRITY=live the prices that `trainfare prices update` has just fetched are checked; a cloud without
+live prices is then skipped with that reason.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cache
 
+import polars as pl
 import pytest
 
-from integrity import book
+from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prices.book import PriceBook
+from trainfare_providers.conformance import check_book, spot_above_on_demand
+from trainfare_providers.plugins import provider_entries
+from trainfare_providers.snapshot import SnapshotProvider
+
+LIVE = os.environ.get("TRAINFARE_INTEGRITY") == "live"
 
 AWS_KARPENTER = "aws/karpenter-provider-aws@1d927085dd81"  # made from the Pricing API
 AZURE_KARPENTER = "Azure/karpenter-provider-azure@352646f59929"  # made from the Retail Prices API
@@ -96,7 +110,28 @@ EXPECTED = {
         spot_pairs=400,
     ),
 }
-TESTED = [cloud for cloud, expected in EXPECTED.items() if expected.in_snapshot or book.LIVE]
+
+
+@cache
+def book_of_cloud(provider: str) -> PriceBook:
+    """Return the prices of a cloud to look at."""
+    if not LIVE:
+        return _alone(SnapshotProvider().load(), provider)
+    for entry in provider_entries():
+        if entry.name == provider:
+            book = entry.load()().load()
+            if len(book):
+                return _alone(book, provider)
+    pytest.skip(f"{provider} has no live prices here: its update failed, or needs a key that is not set")
+
+
+def _alone(book: PriceBook, provider: str) -> PriceBook:
+    """Return one cloud's rows with one cloud's counts."""
+    intakes = tuple(intake for intake in book.intakes if intake.provider == provider)
+    return PriceBook(book.filter(providers=[provider]).frame, intakes)
+
+
+TESTED = [cloud for cloud, expected in EXPECTED.items() if expected.in_snapshot or LIVE]
 LIST_PRICES = [(cloud, *price) for cloud in TESTED for price in EXPECTED[cloud].list_prices]
 each_cloud = pytest.mark.parametrize("cloud", TESTED)
 
@@ -107,53 +142,71 @@ each_cloud = pytest.mark.parametrize("cloud", TESTED)
     ids=[":".join(row[:2]) for row in LIST_PRICES],
 )
 def test_hand_checked_list_prices(cloud: str, machine: str, usd_per_hour: float, source: str) -> None:
-    """Prices that were checked by hand against their sources agree to the cent."""
-    book.list_price_is(f"{cloud}:{machine}", usd_per_hour, source)
+    """Prices checked by hand agree to the cent; the snapshot's row names the source that it was read from."""
+    offer = book_of_cloud(cloud).find(f"{cloud}:{machine}")
+    assert offer.usd_per_hour == pytest.approx(usd_per_hour, abs=0.01 if LIVE else 0.005)
+    if not LIVE:
+        assert source in offer.source
 
 
 @each_cloud
 def test_prices_are_finite_and_positive(cloud: str) -> None:
     """No zero, no NaN, no sentinel."""
-    book.prices_are_prices(cloud)
+    price = book_of_cloud(cloud).frame["usd_per_hour"]
+    assert len(price) > 0
+    assert (price.is_finite() & (price > 0)).all()
 
 
 @each_cloud
 def test_machines_have_vcpus_and_memory(cloud: str) -> None:
-    """Every machine has a host, whose size the list states."""
-    book.resources_are_there(cloud)
+    """VCPUs and memory are above 0 where the list states them, and it states them for nearly every VM."""
+    vms = book_of_cloud(cloud).frame.filter(pl.col("service") != "tpu")
+    for column in ("vcpus", "memory_gib"):
+        stated = vms[column].drop_nulls()
+        assert (stated > 0).all(), column
+        assert len(stated) > 0.9 * vms.height, column
 
 
 @each_cloud
 def test_accelerators_agree_with_the_maker(cloud: str) -> None:
-    """Name, count and memory fit each other and the catalogue."""
-    book.accelerators_are_consistent(cloud)
+    """Memory is the catalogue's, counts are above 0, and a machine has the same accelerators in every region."""
+    frame = book_of_cloud(cloud).frame
+    assert (frame["accelerator_count"] > 0).all()
+    for name, memory_gib in frame.select("accelerator", "accelerator_memory_gib").unique().iter_rows():
+        assert accelerator(name).memory_bytes / 2**30 == pytest.approx(memory_gib, rel=0.1), name
+    shapes = frame.select("service", "instance_type", "accelerator", "accelerator_count").unique()
+    assert shapes.height == frame.select("service", "instance_type").unique().height
 
 
 @each_cloud
-def test_expected_regions_are_there(cloud: str) -> None:
-    """A list that lacks a large region is incomplete."""
-    book.these_are_offered(cloud, "region", EXPECTED[cloud].regions)
-
-
-@each_cloud
-def test_expected_accelerators_are_there(cloud: str) -> None:
-    """A list that lacks a common accelerator is incomplete."""
-    book.these_are_offered(cloud, "accelerator", EXPECTED[cloud].accelerators)
+def test_expected_regions_and_accelerators_are_there(cloud: str) -> None:
+    """A list that lacks a large region or a common accelerator is incomplete."""
+    book = book_of_cloud(cloud)
+    assert set(EXPECTED[cloud].regions) <= set(book.names("region"))
+    assert set(EXPECTED[cloud].accelerators) <= set(book.names("accelerator"))
 
 
 @each_cloud
 def test_spot_costs_at_most_on_demand(cloud: str) -> None:
     """For 99 % of the machines and regions that have both."""
-    book.spot_is_cheaper(cloud, least_pairs=EXPECTED[cloud].spot_pairs)
+    pairs, above = spot_above_on_demand(book_of_cloud(cloud))
+    if not pairs and LIVE:
+        pytest.skip(f"{cloud} has no live spot prices here: they need credentials")
+    assert pairs >= (1 if LIVE else EXPECTED[cloud].spot_pairs)
+    assert above <= 0.01 * pairs
 
 
 @each_cloud
 def test_every_row_is_accounted_for(cloud: str) -> None:
-    """Accepted, filtered and quarantined add up, and at most 5 % is quarantined."""
-    book.every_row_is_accounted_for(cloud)
+    """Accepted, filtered and quarantined rows add up to the rows read, and the accepted ones are in the book."""
+    book = book_of_cloud(cloud)
+    for intake in book.intakes:
+        assert intake.accepted + intake.filtered_rows + intake.quarantined_rows == intake.rows_read
+        assert not intake.degraded
+    assert sum(intake.accepted for intake in book.intakes) == len(book)
 
 
 @each_cloud
 def test_conformance_kit_finds_nothing(cloud: str) -> None:
     """The same rules as for a third party's plug-in."""
-    book.no_findings(cloud)
+    assert check_book(book_of_cloud(cloud)) == ()
