@@ -125,7 +125,7 @@ def readonly(folder: Path) -> dict[str, object]:
     cache = BookCache(folder)
     old, new = book(1.0), book(2.0)
     cache.write("aws", old.frame, facts(old))
-    # Import lazily loaded modules now: the user `nobody` may not be able to read the packages.
+    # Import lazily loaded modules now: the unprivileged account may not be able to read the packages.
     cache.read("aws")
     with cache.lock("aws"):
         pass

@@ -40,7 +40,7 @@ def test_commands_and_links_exist() -> None:
 
 
 def test_commands_are_pinned() -> None:
-    """A new command is added here and to the README on purpose."""
+    """A new command must be added here and to the README."""
     from trainfare.cli import COMMANDS
 
     known = set(COMMANDS)

@@ -3,8 +3,8 @@ Expected advantage of one strategy over another from rules and scaling laws alon
 
 The rules were written with most of the published comparisons known: leaving a source out of the evidence does not leave
 it out of the rules. Means, deviations and weights of the rules are chosen values that follow the medians of the
-comparisons (`data/strategy_evidence.csv`): a weight of 1.5 gives way to a few similar comparisons, 4.5 and more only to
-many.
+comparisons (`data/strategy_evidence.csv`): a weight of 1.5 counts less than a few similar comparisons, one of 4.5 or
+more less than many only.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def storage_bytes(tensor: torch.Tensor) -> int:
     """Return the bytes of the storage behind a tensor; for a sparse tensor, which has none, the tensor's bytes."""
     try:
         return int(tensor.untyped_storage().nbytes())
+    # torch raises NotImplementedError for a sparse tensor, RuntimeError for one of another backend without storage.
     except (RuntimeError, NotImplementedError):
         return tensor_bytes(tensor)
 
@@ -111,6 +112,7 @@ class StorageRegistry:
         try:
             storage = tensor.untyped_storage()
             address = torch_private.storage_address(storage)
+        # No storage, as in `storage_bytes`. Holding the tensor keeps its id from being given to another one.
         except (RuntimeError, NotImplementedError):
             self._held.setdefault(-id(tensor), tensor)
             return -id(tensor)

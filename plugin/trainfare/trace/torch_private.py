@@ -16,7 +16,7 @@ import torch
 from torch import overrides as torch_overrides
 from torch.utils import _python_dispatch as torch_dispatch
 
-# Untyped on purpose: torch's annotations have none of the attributes used below.
+# Untyped: torch's annotations have none of the attributes used below.
 _torch = cast("Any", torch)
 _C = _torch._C
 _dispatch = cast("Any", torch_dispatch)

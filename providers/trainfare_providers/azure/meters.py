@@ -30,7 +30,7 @@ _TERMS: Final = {"1 Year": "1y", "3 Years": "3y"}
 _WINDOWS: Final = re.compile(r"\b(Windows|Win)\b")
 _CLOUD_SERVICES: Final = re.compile(r"\bCloud ?Services\b")
 
-# Series of the letter N that data/azure_machines.csv leaves out on purpose.
+# Series of the letter N that are out of scope, so that data/azure_machines.csv does not list them.
 _OTHER_SERIES: Final = re.compile(
     r"Standard_(NP\d+\w*"  # FPGA
     r"|NG\d+\w*|NV\d+as_v4|NV\d+ads_V710_v5"  # AMD cards for desktops

@@ -149,6 +149,8 @@ class BookCache:
 
         path = self._path(name).with_suffix(".lock")
         held: filelock.BaseFileLock | None = None
+        # A folder that cannot be written, a lock held for too long, or a file system without locks (filelock raises
+        # NotImplementedError): two refreshes at once are harmless, since a file is replaced by one rename.
         with contextlib.suppress(OSError, filelock.Timeout, NotImplementedError):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(path, timeout=_LOCK_WAIT_S)
