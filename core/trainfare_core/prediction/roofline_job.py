@@ -24,9 +24,9 @@ from trainfare_core.prediction.columns import (
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration
 from trainfare_core.prediction.roofline.operations import (
+    DeviceTime,
     Operations,
     Roofline,
-    StepTime,
     host_bound,
     host_launch_s,
     operation_times,
@@ -98,18 +98,18 @@ class RooflineJob:
         factors = placed.uncertainty(step, self.profile, self.correction, self.fit)
         return uncertainty.step_log_sigma(factors, self.fit.sigma)
 
-    def _device_times(self, placed: PlacedPlans) -> StepTime:
+    def _device_times(self, placed: PlacedPlans) -> DeviceTime:
         """Return seconds by phase of each plan, worked out once a distinct (device, micro-batch ratio)."""
         if not placed.devices.found:
             nothing = np.full((3, len(placed.row)), np.nan)
-            return StepTime(nothing, nothing, nothing, nothing)
+            return DeviceTime(nothing, nothing, nothing, nothing)
         pairs = np.stack([placed.row.astype(np.float64), placed.plans.micro_ratio])
         distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
         where = inverse.reshape(-1)
         times = operation_times(
             self.operations, placed.devices.rooflines, distinct[0].astype(np.int64), distinct[1], self.fit
         )
-        return StepTime(
+        return DeviceTime(
             times.compute_s[:, where],
             times.memory_s[:, where],
             times.launch_s[:, where],

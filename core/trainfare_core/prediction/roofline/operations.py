@@ -43,10 +43,9 @@ __all__ = [
     "FUSED_BYTES_SHARE",
     "PHASES",
     "WINOGRAD_LEAST",
-    "OperationSeconds",
+    "DeviceTime",
     "Operations",
     "Roofline",
-    "StepTime",
     "blended_s",
     "compiles_graphs",
     "host_bound",
@@ -286,25 +285,26 @@ def blended_s(compute_s: Array, memory_s: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class OperationSeconds:
-    """Device seconds of single operations; arrays of shape (devices, operations), launches (operations,)."""
+class DeviceTime:
+    """Device seconds: of single operations, shape (devices, operations), or by phase, shape (3, columns)."""
 
     compute_s: Array
     """Of operations that arithmetic limits, 0 of others."""
     memory_s: Array
     launch_s: Array
+    """Of single operations shape (operations,): it does not depend on the device."""
     floor_s: Array
     """At efficiency 1: the roofline."""
 
     @property
     def total_s(self) -> Array:
-        """Seconds of each operation, shape (devices, operations)."""
+        """Seconds of each operation or phase."""
         return self.compute_s + self.memory_s + self.launch_s
 
 
 def operation_seconds(
     operations: Operations, rooflines: Sequence[Roofline], ratio: float, fit: Calibration
-) -> OperationSeconds:
+) -> DeviceTime:
     """
     Return device seconds of every operation.
 
@@ -318,26 +318,11 @@ def operation_seconds(
     return _seconds(operations, np.arange(len(rooflines)), ratio, logits, fit)
 
 
-@dataclass(frozen=True, slots=True)
-class StepTime:
-    """Device seconds by phase; arrays of shape (3, columns), a column one (device, micro-batch ratio)."""
-
-    compute_s: Array
-    memory_s: Array
-    launch_s: Array
-    floor_s: Array
-
-    @property
-    def total_s(self) -> Array:
-        """Seconds by phase, shape (3, columns)."""
-        return self.compute_s + self.memory_s + self.launch_s
-
-
 def operation_times(
     operations: Operations, rooflines: Sequence[Roofline], device: NDArray[np.int64], ratio: Array, fit: Calibration
-) -> StepTime:  # fmt: skip
+) -> DeviceTime:  # fmt: skip
     """
-    Return device seconds by phase for every column.
+    Return device seconds by phase for every column, a column one (device, micro-batch ratio).
 
     Args:
         operations: what runs.
@@ -361,19 +346,19 @@ def operation_times(
         ):
             by_phase = np.broadcast_to(operations.by_phase(each_s), (len(used), 3))
             part[:, columns] = by_phase[row].T
-    return StepTime(*parts)
+    return DeviceTime(*parts)
 
 
 def _seconds(
     operations: Operations, used: NDArray[np.int64], ratio: float, logits: _Logits, fit: Calibration
-) -> OperationSeconds:
+) -> DeviceTime:
     flop_s, byte_s = (rates[used] for rates in (logits.seconds_per_flop, logits.seconds_per_byte))
     flops, moved = operations.flops_at(ratio), operations.bytes_at(ratio)
     compute_s = flops * flop_s * inverse_efficiency(logits.compute(ratio, used))
     memory_s = moved * byte_s * inverse_efficiency(logits.memory[used])
     time_s = blended_s(compute_s, memory_s)
     limited = compute_s >= memory_s
-    return OperationSeconds(
+    return DeviceTime(
         compute_s=np.where(limited, time_s, 0.0),
         memory_s=np.where(limited, 0.0, time_s),
         launch_s=operations.kernels * fit.overhead.device_launch_s,
