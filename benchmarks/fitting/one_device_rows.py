@@ -146,7 +146,7 @@ class RowMaker:
             flop_s=operations.flops_at(ratio) * share * roofline.seconds_per_flop,
             byte_s=operations.bytes_at(ratio) * share * roofline.seconds_per_byte, winograd=roofline.winograd,
             compute=self._compute(operations, roofline, ratio), memory=self._memory(operations, device),
-            launches=operations.launches_by_phase, kernels=float(operations.kernels.sum()), weight=weight,
+            launches=operations.by_phase(operations.launches), kernels=float(operations.kernels.sum()), weight=weight,
             source=source, workload=workload, precision=precision, end_to_end=end_to_end, line=line,
             host=end_to_end and not compiles_graphs(device),
         )  # fmt: skip

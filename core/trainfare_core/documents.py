@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Document", "Finite", "Interval", "Record"]
+__all__ = ["Document", "Finite", "Interval", "Record", "data_text"]
 
 Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A quantity that is finite and not negative."""
@@ -32,3 +33,8 @@ class Interval(Record):
     mid: Finite
     low_80: Finite
     high_80: Finite
+
+
+def data_text(name: str) -> str:
+    """Return the text of a file that ships in `trainfare_core/data`."""
+    return resources.files("trainfare_core").joinpath("data", name).read_text(encoding="utf-8")

@@ -94,10 +94,6 @@ class Accelerator:
         """Return the dense peak of `dtype` (one of DTYPES) in FLOP/s; None where there is no such path."""
         return self.peaks_flops_per_s[DTYPES.index(dtype)] if dtype in DTYPES else None
 
-    def source_of(self, column: str) -> Source | None:
-        """Return where the number in `column` of accelerators.csv was published; None for an empty cell."""
-        return dict(self.sources).get(column)
-
 
 def read_sources(text: str) -> dict[str, Source]:
     """

@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import re
 from functools import lru_cache
-from importlib import resources
 from itertools import pairwise
 from typing import Final
 
+from trainfare_core.documents import data_text
 from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_core.hardware.accelerator_rows import (
     DTYPES,
@@ -137,12 +137,7 @@ def resolve_device(driver_string: str, memory_bytes: float | None = None) -> Acc
 
 @lru_cache(maxsize=1)
 def _catalogue() -> Catalogue:
-    folder = resources.files("trainfare_core").joinpath("data")
-    texts = [
-        folder.joinpath(f).read_text(encoding="utf-8")
-        for f in ("accelerators.csv", "accelerator_sources.csv")
-    ]
-    return Catalogue(*texts)
+    return Catalogue(data_text("accelerators.csv"), data_text("accelerator_sources.csv"))
 
 
 def _words(name: str) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from trainfare_core.documents import Record
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.roofline.operations import (
@@ -15,12 +14,11 @@ from trainfare_core.prediction.roofline.operations import (
     operation_seconds,
 )
 
-__all__ = ["KindSeconds", "device_breakdown", "notes_of"]
+__all__ = ["KindTime", "device_breakdown", "notes_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class KindSeconds:
-    """Device time of one kind of operation in one phase of one optimizer step."""
+class KindTime(Record):
+    """Device time of one kind of operation in one phase of the step, seconds."""
 
     kind: str
     phase: str
@@ -30,7 +28,7 @@ class KindSeconds:
 
 def device_breakdown(
     run: Run, device: Accelerator, ratio: float, accumulate: int, shards: int
-) -> tuple[KindSeconds, ...]:
+) -> tuple[KindTime, ...]:
     """
     Return device time by kind and phase, largest first, before the host, communication and input are added.
 
@@ -45,14 +43,15 @@ def device_breakdown(
     seconds = operation_seconds(operations, [Roofline.of(device, operations)], ratio, run.fit).total_s[0]
     passes = accumulate / run.profile.parallel.accumulate_grad_batches
     factor = run.correction.factors(device, run.fit.source)[0]
-    found: list[KindSeconds] = []
+    found: list[KindTime] = []
     kinds = np.array([group.kind for group in operations.groups], dtype=np.str_)
     for phase, name in enumerate(PHASES):
         times = passes if phase < 2 else 1.0 / shards
         for kind in sorted(set(kinds[operations.phase == phase].tolist())):
             chosen = (operations.phase == phase) & (kinds == kind)
             launches = round(float(operations.launches[chosen].sum()) * max(times, 1.0))
-            found.append(KindSeconds(kind, name, float(seconds[chosen].sum()) * times * factor, launches))
+            device_s = float(seconds[chosen].sum()) * times * factor
+            found.append(KindTime(kind=kind, phase=name, device_s=device_s, launches=launches))
     return tuple(sorted(found, key=lambda part: (-part.device_s, part.kind, part.phase)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.language_models.coefficients import DecoderFit
+from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
 from trainfare_core.prediction.roofline.coefficients import PATHS, Calibration
-from trainfare_core.prediction.roofline.operations import Roofline
+from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.source import InputPipeline, SourceCorrection
 from trainfare_core.prediction.uncertainty import UncertaintyFactors
 from trainfare_core.prices.book import MachineShapes
@@ -22,8 +24,8 @@ from trainfare_core.prices.book import MachineShapes
 __all__ = [
     "SMALLEST_S",
     "Devices",
-    "JobModel",
     "PlacedPlans",
+    "Run",
     "StepColumns",
     "input_s",
     "never_faster_than_roofline",
@@ -39,16 +41,26 @@ SMALLEST_S: Final = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Everything about one profile that does not depend on the plan; made once by `engine.prepare`."""
+
+    profile: JobProfile
+    fit: Calibration
+    operations: Operations
+    correction: SourceCorrection
+    pipeline: InputPipeline
+    decoder: DecoderFit
+    ledger: DecoderLedger | None
+    """Sums of a language model, which has terms of its own; None: another kind of model."""
+
+
+@dataclass(frozen=True, slots=True)
 class Devices:
     """The distinct accelerators of a table that have a prediction; lists of the same length."""
 
     found: list[Accelerator]
     rooflines: list[Roofline]
     links: list[Links]
-    refused: dict[str, str]
-    """The reason why a name has no prediction."""
-    names: dict[str, int]
-    """Index into the lists by name."""
 
     def column(self, values: list[float] | list[bool], row: NDArray[np.int64]) -> Array:
         """Return one value a device as a column; NaN where no device has a prediction."""
@@ -96,25 +108,16 @@ class PlacedPlans:
         """NaN where it is not known."""
         return np.asarray(self.shapes.vcpus[self.plans.shape] / self.per_machine)
 
-    def correction_factors(self, correction: SourceCorrection, fit: Calibration) -> tuple[Array, Array]:
+    def correction_factors(self, run: Run) -> tuple[Array, Array]:
         """Return the factors of device time and of host time that follow from a measured step."""
-        by_device = [correction.factors(device, fit.source) for device in self.devices.found] or [(1.0, 1.0)]
+        found = self.devices.found
+        by_device = [run.correction.factors(device, run.fit.source) for device in found] or [(1.0, 1.0)]
         factors = np.array(by_device)[self.row]
         return factors[:, 0], factors[:, 1]
 
-    def uncertainty(
-        self, step: StepColumns, profile: JobProfile, correction: SourceCorrection, fit: Calibration
-    ) -> UncertaintyFactors:
-        """
-        Return what widens the interval of each plan.
-
-        Args:
-            step: the predicted parts.
-            profile: the job.
-            correction: from the measured step.
-            fit: coefficients, which name the devices that were measured.
-        """
-        found, row, origin = self.devices.found, self.row, correction.device
+    def uncertainty(self, run: Run, step: StepColumns) -> UncertaintyFactors:
+        """Return what widens the interval of each plan whose step has these parts."""
+        found, row, origin, fit = self.devices.found, self.row, run.correction.device, run.fit
 
         def flag(values: list[bool]) -> Flags:
             return np.array(values or [False], dtype=np.bool_)[row]
@@ -134,8 +137,8 @@ class PlacedPlans:
             network_share=np.nan_to_num(np.minimum(step.network_s, step.communication_s) / safe_s),
             several_devices=self.world > 1,
             several_nodes=self.plans.nodes > 1,
-            compiled=profile.source.compiled,
-            unknown_bytes_share=1.0 - profile.coverage,
+            compiled=run.profile.source.compiled,
+            unknown_bytes_share=1.0 - run.profile.coverage,
         )
 
 
@@ -161,29 +164,17 @@ class StepColumns:
         return self.compute_s + self.memory_s + self.launch_s + self.communication_s + self.input_s
 
 
-class JobModel(Protocol):
-    """One way to time a profile's step on every plan."""
-
-    def step(self, placed: PlacedPlans) -> StepColumns:
-        """Return the parts of the step of every plan."""
-        ...
-
-    def log_sigma(self, placed: PlacedPlans, step: StepColumns) -> Array:
-        """Return the standard deviation of ln(step time) of every plan."""
-        ...
-
-
-def never_faster_than_roofline(factor: Array, predicted_s: Array, floor_s: Array, *, compiled: bool) -> Array:
+def never_faster_than_roofline(run: Run, factor: Array, predicted_s: Array, floor_s: Array) -> Array:
     """
     Return a correction, limited so that no step beats the roofline of its device; a compiled one may move less.
 
     Args:
+        run: the profile.
         factor: from a measured step.
         predicted_s: what it multiplies.
         floor_s: the roofline.
-        compiled: whether the job runs under torch.compile.
     """
-    if compiled:
+    if run.profile.source.compiled:
         return factor
     return np.asarray(np.maximum(factor, floor_s / np.maximum(predicted_s, SMALLEST_S)))
 

@@ -7,7 +7,7 @@ the devices, asks the model, and adds memory and the reasons of plans without an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -18,54 +18,24 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import source, uncertainty
-from trainfare_core.prediction.columns import Devices, JobModel, PlacedPlans, StepColumns
-from trainfare_core.prediction.language_model_job import LanguageModelJob, decoder_correction
+from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
+from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
-from trainfare_core.prediction.language_models.plans import decoder_ledger
-from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.prediction.language_models.plans import decoder_device_s
+from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
 from trainfare_core.prediction.memory.calibrated import memory_peak
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
-from trainfare_core.prediction.roofline_job import RooflineJob, source_correction
+from trainfare_core.prediction.roofline_job import own_step_s, roofline_steps
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 
 __all__ = ["Run", "predict", "predict_run", "prepare"]
 
 Array = NDArray[np.float64]
-
 _NONE: Final = SHARDINGS.index("none")
-_NO_DEVICE: Final = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything about one profile that does not depend on the plan; made once by `prepare`."""
-
-    profile: JobProfile
-    fit: Calibration
-    operations: Operations
-    correction: source.SourceCorrection
-    pipeline: source.InputPipeline
-    decoder: DecoderFit
-    ledger: DecoderLedger | None
-    """Sums of a language model, which has terms of its own; None: another kind of model."""
-
-    @property
-    def unknown_because(self) -> str:
-        """Why this profile cannot be predicted anywhere; "" where it can."""
-        if not self.profile.operations:
-            return "the profile has no operations, because its trace was empty: measure a step with FareMeter"
-        return ""
-
-    def model(self, plans: CandidateTable) -> JobModel:
-        """Return what times these plans; a plan that splits a model needs the terms of language models."""
-        if self.ledger is None and plans.parallel is None:
-            return RooflineJob(self.profile, self.fit, self.operations, self.correction, self.pipeline)
-        ledger = self.ledger or DecoderLedger.of(self.profile)
-        return LanguageModelJob(self.profile, self.fit, self.decoder, ledger, self.correction, self.pipeline)
 
 
 def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
@@ -86,25 +56,50 @@ def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTab
 def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: DecoderFit | None = None) -> Run:
     """Read a profile and compare its measured step, where there is one, with its own prediction."""
     fit, decoder = fit or calibration(), decoder or decoder_calibration()
-    operations, ledger = Operations.of(profile), decoder_ledger(profile)
-    correction = (
-        source_correction(profile, operations, fit)
-        if ledger is None
-        else decoder_correction(profile, ledger, decoder)
+    run = Run(
+        profile,
+        fit,
+        Operations.of(profile),
+        source.SourceCorrection(),
+        source.input_pipeline(profile),
+        decoder,
+        DecoderLedger.of(profile) if is_decoder(profile) else None,
     )
-    return Run(profile, fit, operations, correction, source.input_pipeline(profile), decoder, ledger)
+    return replace(run, correction=_correction(run))
+
+
+def _correction(run: Run) -> source.SourceCorrection:
+    """Compare the measured step with its own prediction, without the network and the loader."""
+    profile = run.profile
+    device, measured_s = source.source_device(profile), source.measured_compute_s(profile)
+    if device is None or measured_s is None or profile.parallel.world_size > 1:
+        return source.SourceCorrection()
+    if run.ledger is None:
+        device_s, host_s = own_step_s(run.operations, device, run.fit)
+    else:
+        passes = profile.parallel.accumulate_grad_batches
+        device_s, host_s = decoder_device_s(run.ledger, device, passes, run.decoder)
+    if not np.isfinite(device_s):
+        return source.SourceCorrection()
+    return source.SourceCorrection.of(device, measured_s, device_s, host_s)
 
 
 def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
     """Predict every plan of a prepared profile; see `predict`."""
-    names = np.asarray(shapes.accelerator)[plans.shape]
-    devices = _devices(run, tuple(str(name) for name in np.unique(names)))
-    row = _rows(names, devices)
-    reason = _reasons(run, shapes, plans, names, devices)
-    placed = PlacedPlans(shapes, plans, devices, np.maximum(row, 0))
-    model = run.model(plans)
-    step = model.step(placed)
-    return _table(run, placed, step, model.log_sigma(placed, step), reason)
+    names, inverse = np.unique(np.asarray(shapes.accelerator)[plans.shape], return_inverse=True)
+    devices = Devices([], [], [])
+    row, refused = np.zeros(len(names), dtype=np.int64), np.full(len(names), "", dtype=object)
+    for i, name in enumerate(names):
+        refused[i] = _refusal(run, str(name), devices)
+        row[i] = max(len(devices.found) - 1, 0)
+    placed = PlacedPlans(shapes, plans, devices, row[inverse])
+    reason = _reasons(run, placed, refused[inverse])
+    if run.ledger is None and plans.parallel is None:
+        step = roofline_steps(run, placed)
+        log_sigma = uncertainty.step_log_sigma(placed.uncertainty(run, step), run.fit.sigma)
+    else:  # a plan that splits a model needs the terms of language models
+        step, log_sigma = language_model_steps(run, placed)
+    return _table(run, placed, step, log_sigma, reason)
 
 
 def _table(
@@ -141,46 +136,35 @@ def _table(
     )
 
 
-def _devices(run: Run, names: tuple[str, ...]) -> Devices:
-    devices = Devices([], [], [], {}, {})
-    for name in names:
-        try:
-            device = accelerator(name)
-        except UnknownNameError:
-            devices.refused[name] = f"{name} is not in the accelerator catalogue"
-            continue
-        roofline = Roofline.of(device, run.operations)
-        reason = "" if device.trains else f"{device.name} cannot train: it is made for inference"
-        if reason or roofline.unknown_because:
-            devices.refused[name] = reason or roofline.unknown_because
-            continue
-        devices.names[name] = len(devices.found)
+def _refusal(run: Run, name: str, devices: Devices) -> str:
+    """Add an accelerator to the devices and return ""; return why where it has no prediction."""
+    try:
+        device = accelerator(name)
+    except UnknownNameError:
+        return f"{name} is not in the accelerator catalogue"
+    if not device.trains:
+        return f"{device.name} cannot train: it is made for inference"
+    roofline = Roofline.of(device, run.operations)
+    if not roofline.unknown_because:
         devices.found.append(device)
         devices.rooflines.append(roofline)
         devices.links.append(collectives.link_of(device, run.fit.communication))
-    return devices
+    return roofline.unknown_because
 
 
-def _rows(names: NDArray[np.str_], devices: Devices) -> NDArray[np.int64]:
-    distinct, inverse = np.unique(names, return_inverse=True)
-    rows = [devices.names.get(str(name), _NO_DEVICE) for name in distinct]
-    return np.array(rows, dtype=np.int64)[inverse]
-
-
-def _reasons(
-    run: Run, shapes: MachineShapes, plans: CandidateTable, names: NDArray[np.str_], devices: Devices
-) -> NDArray[np.str_]:
+def _reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDArray[np.str_]:
     """Return why each plan has no prediction, "" where it has one; the first reason that holds."""
-    distinct, inverse = np.unique(names, return_inverse=True)
-    by_name = np.array([devices.refused.get(str(name), "") for name in distinct], dtype=object)[inverse]
-    rows = [devices.names.get(str(name), _NO_DEVICE) for name in distinct]
-    no_link = [devices.links[r].unknown_because if r >= 0 else "" for r in rows]
-    by_link = np.array(no_link, dtype=object)[inverse]
-    count = shapes.accelerator_count[plans.shape]
-    network = shapes.network_gbit_per_s[plans.shape]
+    plans = placed.plans
+    no_link = [link.unknown_because for link in placed.devices.links] or [""]
+    by_link = np.array(no_link, dtype=object)[placed.row]
+    count = placed.shapes.accelerator_count[plans.shape]
+    network = placed.shapes.network_gbit_per_s[plans.shape]
     checks = (
-        (np.full(len(plans), bool(run.unknown_because)), run.unknown_because),
-        (by_name != "", by_name),
+        (
+            np.full(len(plans), not run.profile.operations),
+            "the profile has no operations, because its trace was empty: measure a step with FareMeter",
+        ),
+        (refused != "", refused),
         (
             ~np.isfinite(count) | (count < 1) | (count != np.floor(count)),
             "the machine rents a share of a device; how fast a share runs is not known",

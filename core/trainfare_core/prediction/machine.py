@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import CannotTellError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.breakdown import device_breakdown, notes_of
+from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
 from trainfare_core.prediction.engine import Run, predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
 from trainfare_core.prediction.roofline.coefficients import PATHS
@@ -26,15 +26,6 @@ from trainfare_core.prices.book import MachineShapes
 __all__ = ["KindTime", "MachinePrediction", "MemoryBreakdown", "predict_machine"]
 
 Sharding = Literal["auto", "none", "ddp", "fsdp"]
-
-
-class KindTime(Record):
-    """Device time of one kind of operation in one phase of the step, seconds."""
-
-    kind: str
-    phase: str
-    device_s: float
-    launches: int
 
 
 class MemoryBreakdown(Record):
@@ -209,7 +200,7 @@ def _answer(
     if run.ledger is not None:  # its terms are sums over the step: the split by kind follows the operations
         device_s = float(table.compute_s[row] + table.memory_s[row] + table.launch_s[row])
         scale_s = device_s / max(sum(part.device_s for part in breakdown), 1e-30)
-        breakdown = tuple(replace(part, device_s=part.device_s * scale_s) for part in breakdown)
+        breakdown = tuple(part.model_copy(update={"device_s": part.device_s * scale_s}) for part in breakdown)
     return MachinePrediction(
         job=profile.name,
         accelerator=device.name,
@@ -230,19 +221,12 @@ def _answer(
             input_s=float(table.input_s[row]),
             communication_hidden_s=float(table.communication_hidden_s[row]),
         ),
-        operations=tuple(
-            KindTime(kind=b.kind, phase=b.phase, device_s=b.device_s, launches=b.launches) for b in breakdown
-        ),
+        operations=breakdown,
         mfu=_utilisation(device, profile, profile.model_step_flops * scale / step_s),
         hfu=_utilisation(device, profile, profile.step_flops * scale / step_s),
         memory_bytes=_interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row])),
         memory_parts=MemoryBreakdown(
-            weights_bytes=float(parts.weights_bytes[0]),
-            gradients_bytes=float(parts.gradients_bytes[0]),
-            optimizer_bytes=float(parts.optimizer_bytes[0]),
-            activations_bytes=float(parts.activations_bytes[0]),
-            temporary_bytes=float(parts.temporary_bytes[0]),
-            overhead_bytes=float(parts.overhead_bytes[0]),
+            **{field.name: float(getattr(parts, field.name)[0]) for field in fields(parts)}
         ),
         usable_memory_bytes=float(table.usable_memory_bytes[row]),
         fits=bool(table.fits[row]),

@@ -341,7 +341,7 @@ def test_every_number_has_exactly_one_source_that_exists() -> None:
     used = set()
     for row, device in zip(ROWS, accelerators(), strict=True):
         for column in set(row) - text_columns:
-            source = device.source_of(column)
+            source = dict(device.sources).get(column)
             assert (source is not None) == bool(row[column]), (device.name, column)
             if source is not None:
                 assert source.title

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import resources
 from typing import Final
 
-from trainfare_core.documents import Record
+from trainfare_core.documents import Record, data_text
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 
 __all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
@@ -120,9 +119,4 @@ class DecoderFit(Record):
 @lru_cache(maxsize=1)
 def decoder_calibration() -> DecoderFit:
     """Return the coefficients that ship with trainfare, read once per process."""
-    text = (
-        resources.files("trainfare_core")
-        .joinpath("data/decoder_calibration.json")
-        .read_text(encoding="utf-8")
-    )
-    return DecoderFit.model_validate_json(text)
+    return DecoderFit.model_validate_json(data_text("decoder_calibration.json"))

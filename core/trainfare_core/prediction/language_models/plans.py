@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import SHARDINGS, CandidateTable, ModelParallel
 from trainfare_core.hardware.accelerators import Accelerator
-from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import (
     DecoderTimes,
@@ -19,41 +17,15 @@ from trainfare_core.prediction.language_models.step import (
     decoder_times,
     doublings_of,
 )
-from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
+from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.network.collectives import Links
-from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["decoder_device_s", "decoder_ledger", "decoder_log_sigma", "decoder_plan_times", "spread_of_plans"]
+__all__ = ["decoder_device_s", "decoder_log_sigma", "decoder_plan_times"]
 
 Array = NDArray[np.float64]
 
-BYTES_PER_GBIT = 1e9 / 8
 PORTING_SIGMA = 0.05
 """Added where a script must be ported (TPU, Trainium, Gaudi). A chosen value."""
-_FSDP = SHARDINGS.index("fsdp")
-
-
-def decoder_ledger(profile: JobProfile) -> DecoderLedger | None:
-    """Return the sums that the terms of language models need; None for a profile that they do not time."""
-    return DecoderLedger.of(profile) if is_decoder(profile) else None
-
-
-def spread_of_plans(shapes: MachineShapes, plans: CandidateTable) -> Spread:
-    """Return how each plan is spread, n rows."""
-    parallel = plans.parallel or ModelParallel.none(len(plans))
-    gbit = shapes.network_gbit_per_s[plans.shape]
-
-    def column(values: NDArray[np.int64]) -> Array:
-        return values.astype(np.float64)
-
-    return Spread(
-        ratio=plans.micro_ratio, passes=column(plans.accumulate),
-        per_machine=np.maximum(shapes.accelerator_count[plans.shape], 1.0), machines=column(plans.nodes),
-        network_per_s=np.where(gbit > 0, gbit, np.nan) * BYTES_PER_GBIT, tensor=column(parallel.tensor),
-        pipeline=column(parallel.pipeline), virtual=column(parallel.virtual), context=column(parallel.context),
-        expert=column(parallel.expert), sharded=plans.sharding == _FSDP,
-        sharded_optimizer=parallel.sharded_optimizer, overlap=parallel.overlap,
-    )  # fmt: skip
 
 
 def decoder_plan_times(

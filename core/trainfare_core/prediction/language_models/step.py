@@ -15,7 +15,7 @@ inputs are arrays of one shape, so n plans of one profile and n measured rows of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +89,7 @@ class DeviceRows:
 
     def take(self, row: NDArray[np.int64]) -> DeviceRows:
         """Return the rows of these indices."""
-        return DeviceRows(
-            self.half_per_s[row], self.bfloat_per_s[row], self.eight_per_s[row], self.attention_per_s[row],
-            self.bfloat_attention_per_s[row], self.bytes_per_s[row], self.link_per_s[row],
-            self.link_latency_s[row], self.doublings[row], self.kind[row],
-        )  # fmt: skip
+        return DeviceRows(*(getattr(self, field.name)[row] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ _LEAST_SHARE = 0.9
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
-        "optimizer_launches",
         "hidden_bytes",
         "gradient_bytes",
         "weight_bytes",
@@ -53,7 +52,7 @@ class DecoderLedger:
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
         cast_bytes: of `vector_bytes`, activations cast to 8 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
         optimizer_bytes: once an optimizer step.
-        launches: of one pass; `optimizer_launches`: once a step.
+        launches: of one pass.
         boundary_bytes: inputs of all norms, 16 bits: what tensor parallelism exchanges once forward and once
             backward; `recomputed_bytes`: the same for norms run again.
         expert_bytes: tokens sent to experts and back, forward.
@@ -79,7 +78,6 @@ class DecoderLedger:
     fixed_bytes: Array
     optimizer_bytes: Array
     launches: Array
-    optimizer_launches: Array
     norms: Array
     boundary_bytes: Array
     recomputed_bytes: Array
@@ -148,7 +146,6 @@ class DecoderLedger:
             "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
             "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
             "launches": float(sum(g.launches for g in groups)),
-            "optimizer_launches": float(sum(g.launches for g in update)),
             "norms": float(sum(g.launches for g in forward)),
             "boundary_bytes": boundaries(recomputed=False),
             "recomputed_bytes": boundaries(recomputed=True),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import resources
 from typing import Literal, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from trainfare_core.candidates import ModelParallel
-from trainfare_core.documents import Record
+from trainfare_core.documents import Record, data_text
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.memory.peak import CONTEXT_BYTES, MemoryParts, memory_parts
 from trainfare_core.prediction.uncertainty import Z80
@@ -183,7 +182,4 @@ def _of_classes(classes: NDArray[np.str_], fit: MemoryFit) -> tuple[Array, Array
 @lru_cache(maxsize=1)
 def memory_fit() -> MemoryFit:
     """Return the fit that ships with trainfare, read once per process."""
-    text = (
-        resources.files("trainfare_core").joinpath("data/memory_calibration.json").read_text(encoding="utf-8")
-    )
-    return MemoryFit.model_validate_json(text)
+    return MemoryFit.model_validate_json(data_text("memory_calibration.json"))

@@ -9,10 +9,9 @@ An alpha-beta model: a message costs a latency, a byte a share of the link's nom
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import resources
 from typing import Literal
 
-from trainfare_core.documents import Record
+from trainfare_core.documents import Record, data_text
 
 __all__ = ["CommunicationFit", "LinkCalibration", "link_calibration"]
 
@@ -47,7 +46,4 @@ class LinkCalibration(Record):
 @lru_cache(maxsize=1)
 def link_calibration() -> LinkCalibration:
     """Return the constants that ship with trainfare, read once per process."""
-    text = (
-        resources.files("trainfare_core").joinpath("data/link_calibration.json").read_text(encoding="utf-8")
-    )
-    return LinkCalibration.model_validate_json(text)
+    return LinkCalibration.model_validate_json(data_text("link_calibration.json"))

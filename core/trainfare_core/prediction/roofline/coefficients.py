@@ -11,21 +11,15 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from importlib import resources
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trainfare_core.documents import Record
+from trainfare_core.documents import Record, data_text
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration
 from trainfare_core.prediction.roofline.features import (
     PATHS,
     Path,
     Terms,
-    device_compute_terms,
-    device_memory_terms,
     device_term,
     generation_term,
 )
@@ -39,7 +33,6 @@ __all__ = [
     "SigmaFit",
     "SourceFit",
     "calibration",
-    "logistic",
     "with_links",
 ]
 
@@ -114,25 +107,6 @@ class Calibration(Record):
         known = self.coefficients
         return sum(value * known.get(name, 0.0) for name, value in terms)
 
-    def compute_efficiency(self, device: Accelerator, path: Path, kind: str) -> float:
-        """
-        Return the share of the dense peak that large, regular kernels of `kind` sustain on `device`, in (0, 1).
-
-        Args:
-            device: any accelerator of the catalogue, measured or not.
-            path: the arithmetic units that run it.
-            kind: an `OperationKind`; one that was never fitted counts as a matrix product.
-        """
-        return float(
-            logistic(self.logit(((f"{path}|kind:{kind}", 1.0), *device_compute_terms(device, path))))
-        )
-
-    def memory_efficiency(self, device: Accelerator, kind: str) -> float:
-        """Return the share of the memory bandwidth that kernels of `kind` sustain on `device`, in (0, 1)."""
-        term = f"memory|kind:{kind}"
-        own = term if term in self.coefficients else "memory|kind:other"
-        return float(logistic(self.logit(((own, 1.0), *device_memory_terms(device)))))
-
     def is_measured(self, device: Accelerator, path: Path) -> bool:
         """Whether kernels or steps of this generation and arithmetic path were in the fit."""
         return generation_term(device, path) in self.coefficients
@@ -142,16 +116,10 @@ class Calibration(Record):
         return device_term(device) in self.coefficients
 
 
-def logistic(logit: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 1 / (1 + exp(-logit))."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logit, dtype=np.float64))))
-
-
 @lru_cache(maxsize=1)
 def calibration() -> Calibration:
     """Return the coefficients that ship with trainfare, read once per process."""
-    text = resources.files("trainfare_core").joinpath("data/calibration.json").read_text(encoding="utf-8")
-    return with_links(json.loads(text))
+    return with_links(json.loads(data_text("calibration.json")))
 
 
 def with_links(document: dict[str, Any]) -> Calibration:

@@ -167,11 +167,6 @@ class Operations:
         """Return bytes at a micro-batch of `ratio` times the profile's; weights and the optimizer's stay."""
         return self.bytes_batch * np.where(self.phase < 2, ratio, 1.0) + self.bytes_fixed
 
-    @property
-    def launches_by_phase(self) -> Array:
-        """Launches of forward, backward and optimizer, shape (3,)."""
-        return self.by_phase(self.launches)
-
     def by_phase(self, values: Array) -> Array:
         """Return sums over the operations of each phase; (..., operations) becomes (..., 3)."""
         return np.asarray(values @ (self.phase[:, None] == np.arange(3)).astype(np.float64))
@@ -453,7 +448,7 @@ def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration)
     if compiles_graphs(device):
         return np.zeros(3)
     return host_phase_s(
-        operations.launches_by_phase,
+        operations.by_phase(operations.launches),
         np.asarray(operations.old_host),
         np.asarray(release_years(device)),
         fit.overhead,
