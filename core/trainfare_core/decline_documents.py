@@ -6,31 +6,28 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from trainfare_core._version import __version__
 from trainfare_core.decline import (
     AlgorithmDomain,
-    CostCause,
     CostQuestion,
     DeclineError,
-    DeclineQuantiles,
     Forecast,
     LogRate,
     Rates,
-    RunState,
     Series,
     Triple,
-    UncertainRate,
     check_claims,
     consistent_triples,
     cost_in_year,
-    decompose,
     fit_moore,
     fit_wright,
     forecast,
-    wait,
 )
+from trainfare_core.decline.claims import ClaimVerdict
+from trainfare_core.decline.decomposition import Cause
+from trainfare_core.decline.wait import WaitDecision
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError
 
@@ -41,10 +38,8 @@ __all__ = [
     "WaitAnswer",
     "claims_answer",
     "decline_errors_as_input",
-    "decomposition_answer",
     "forecast_from_priors",
     "forecast_from_series",
-    "wait_answer",
 ]
 
 MAX_YEARS = 50
@@ -57,12 +52,22 @@ other.
 """
 
 
+class _Line(Record):
+    """A part of an answer; it can be read from an object of `decline` with the same attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
 class _Answer(Document):
+    """An answer; it can be read from an object of `decline` with the same attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
     schema_version: Literal[1] = 1
     tool_version: str = __version__
 
 
-class ClaimLine(Record):
+class ClaimLine(_Line):
     """One published figure and its recomputation."""
 
     id: str
@@ -71,12 +76,12 @@ class ClaimLine(Record):
     computed: Finite
     unit: str
     off_by: Finite | None = Field(description="computed / stated, of log-rates for percent a year")
-    verdict: Literal["consistent", "off", "impossible", "derived"]
+    verdict: ClaimVerdict
     source: str
     note: str
 
 
-class TripleLine(Record):
+class TripleLine(_Line):
     """Declines in percent a year: two components and their stated total."""
 
     hardware: Finite
@@ -93,14 +98,14 @@ class ClaimsAnswer(_Answer):
     consistent_triples: tuple[TripleLine, ...]
 
 
-class Band(Record):
+class Band(_Line):
     """A central interval, USD."""
 
     low: Finite
     high: Finite
 
 
-class YearLine(Record):
+class YearLine(_Line):
     """Cost in one year."""
 
     year: Finite
@@ -114,7 +119,7 @@ class ForecastAnswer(_Answer):
     """Cost of a run in later years."""
 
     law: Literal["moore", "wright", "priors"]
-    question: Literal["compute", "quality"] | None = Field(description="None: a fitted series")
+    question: CostQuestion | None = Field(description="None: a fitted series")
     cost_now: Finite
     year_now: Finite
     decline_per_year: Finite = Field(description="median, fraction; negative rises")
@@ -123,7 +128,7 @@ class ForecastAnswer(_Answer):
     notes: tuple[str, ...]
 
 
-class QuantileLine(Record):
+class QuantileLine(_Line):
     """A quantity at the 5, 50 and 95 % quantiles of the decline."""
 
     at_5: Finite
@@ -131,14 +136,14 @@ class QuantileLine(Record):
     at_95: Finite
 
 
-class NpvLine(Record):
+class NpvLine(_Line):
     """Net present value of starting after some years, at the median decline."""
 
     start_in_years: Finite
     npv_usd: Finite
 
 
-class RegretLine(Record):
+class RegretLine(_Line):
     """Loss of a start against the best one."""
 
     start_in_years: Finite
@@ -148,7 +153,7 @@ class RegretLine(Record):
 class WaitAnswer(_Answer):
     """Whether to train now or wait."""
 
-    decision: Literal["train now", "wait", "cannot tell", "do not train"]
+    decision: WaitDecision
     cost_usd: Finite
     value_usd_per_year: Finite
     decline_per_year: QuantileLine = Field(description="fraction a year")
@@ -162,10 +167,10 @@ class WaitAnswer(_Answer):
     assumptions: tuple[str, ...]
 
 
-class PartLine(Record):
+class PartLine(_Line):
     """One cause of a change in cost."""
 
-    cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]
+    cause: Cause
     factor: Finite = Field(description="by which it made the run cheaper; below 1: more expensive")
     share: Finite = Field(description="of the log change; may be negative")
     decline_per_year: Finite
@@ -197,22 +202,9 @@ def decline_errors_as_input() -> Generator[None, None, None]:
 def claims_answer() -> ClaimsAnswer:
     """Return the claims table with its verdicts."""
     return ClaimsAnswer(
-        claims=tuple(
-            ClaimLine(
-                id=claim.name,
-                figure=claim.figure,
-                stated=claim.stated,
-                computed=claim.computed,
-                unit=claim.unit,
-                off_by=claim.off_by,
-                verdict=claim.verdict,
-                source=claim.source,
-                note=claim.note,
-            )
-            for claim in check_claims()
-        ),
-        impossible_triple=_triple(IMPOSSIBLE),
-        consistent_triples=tuple(_triple(each) for each in consistent_triples(IMPOSSIBLE)),
+        claims=tuple(ClaimLine.model_validate(claim) for claim in check_claims()),
+        impossible_triple=TripleLine.model_validate(IMPOSSIBLE),
+        consistent_triples=tuple(TripleLine.model_validate(each) for each in consistent_triples(IMPOSSIBLE)),
     )
 
 
@@ -250,76 +242,6 @@ def forecast_from_series(series: Series, until: float, law: Literal["moore", "wr
         return _forecast_answer(years, fit.last_cost, fit.last_year, median, None)
 
 
-def wait_answer(
-    cost_usd: float,
-    value_usd_per_year: float,
-    decline: UncertainRate,
-    *,
-    discount_per_year: float,
-    run_years: float,
-    obsolete_in_years: float,
-    confidence: float,
-) -> WaitAnswer:
-    """
-    Compare a cheaper run later with having the model sooner.
-
-    Raises:
-        InputError: a number out of its range.
-    """
-    with decline_errors_as_input():
-        found = wait(
-            cost_usd,
-            decline,
-            value_usd_per_year=value_usd_per_year,
-            discount_per_year=discount_per_year,
-            run_years=run_years,
-            obsolete_in_years=obsolete_in_years,
-            confidence=confidence,
-        )
-    low, mid, high = (LogRate(-decline.quantile(p)).decline for p in (0.05, 0.5, 0.95))
-    return WaitAnswer(
-        decision=found.decision,
-        cost_usd=cost_usd,
-        value_usd_per_year=value_usd_per_year,
-        decline_per_year=QuantileLine(at_5=low, at_50=mid, at_95=high),
-        best_start_years=_quantiles(found.best_start_years),
-        npv_now_usd=found.npv_now_usd,
-        npv_best_usd=_quantiles(found.npv_best_usd),
-        npv_at=tuple(NpvLine(start_in_years=at.start_in_years, npv_usd=at.npv_usd) for at in found.npv_at),
-        break_even_usd_per_year=_quantiles(found.break_even_usd_per_year),
-        probability_waiting_is_right=found.probability_waiting_is_right,
-        regrets=tuple(
-            RegretLine(start_in_years=each.start_in_years, loss_usd=_quantiles(each.loss_usd))
-            for each in found.regrets
-        ),
-        assumptions=found.assumptions,
-    )
-
-
-def decomposition_answer(earlier: RunState, later: RunState) -> DecompositionAnswer:
-    """
-    Split the change of cost between two runs.
-
-    Raises:
-        InputError: the second is not later, or costs the same.
-    """
-    with decline_errors_as_input():
-        split = decompose(earlier, later)
-    return DecompositionAnswer(
-        cost_from_usd=earlier.cost_usd,
-        cost_to_usd=later.cost_usd,
-        years=later.year - earlier.year,
-        parts=(
-            _part("algorithm", split.algorithm),
-            _part("price", split.price),
-            _part("hardware", split.hardware),
-            _part("price_performance", split.price_performance),
-            _part("utilisation", split.utilisation),
-            _part("total", split.total),
-        ),
-    )
-
-
 def _years(now: float, until: float) -> list[float]:
     if not now < until <= now + MAX_YEARS:
         raise InputError(f"--until {until:g}: give a year after {now:g}, at most {MAX_YEARS} years later")
@@ -334,8 +256,8 @@ def _forecast_answer(
         YearLine(
             year=each.year,
             median=each.median,
-            within_50=_band(each, 0.5),
-            within_90=_band(each, 0.9),
+            within_50=Band.model_validate(each.interval(0.5)),
+            within_90=Band.model_validate(each.interval(0.9)),
             chance_cheaper=each.prob_below(cost),
         )
         for each in years
@@ -350,28 +272,4 @@ def _forecast_answer(
         years=lines,
         informative=years[-1].informative,
         notes=basis.notes,
-    )
-
-
-def _band(ahead: Forecast, level: float) -> Band:
-    bounds = ahead.interval(level)
-    return Band(low=bounds.low, high=bounds.high)
-
-
-def _quantiles(values: DeclineQuantiles) -> QuantileLine:
-    return QuantileLine(at_5=values.at_5, at_50=values.at_50, at_95=values.at_95)
-
-
-def _triple(triple: Triple) -> TripleLine:
-    return TripleLine(
-        hardware=triple.hardware, software=triple.software, total=triple.total, residual=triple.residual
-    )
-
-
-def _part(
-    cause: Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"],
-    part: CostCause,
-) -> PartLine:
-    return PartLine(
-        cause=cause, factor=1 / LogRate(part.log).factor, share=part.share, decline_per_year=part.rate.decline
     )

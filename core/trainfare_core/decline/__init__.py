@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from .claims import CheckedClaim, Triple, check_claims, consistent_triples
 from .cost_in_year import CostQuestion, Rates, cost_in_year
-from .decomposition import CostCause, Decomposition, RunState, decompose, run_cost
+from .decomposition import RunState, decompose, run_cost
 from .errors import DeclineError, TooLittleDataError
-from .forecast import Basis, CostInterval, Forecast, forecast
+from .forecast import Forecast, forecast
 from .moore import (
     MooreFit,
     fit_moore,
@@ -23,40 +23,30 @@ from .moore import (
     prior_k,
     probability_cheaper,
 )
-from .outlook import BreakEvenValue, DatedCost, Outlook, outlook
-from .priors import PRIORS, AlgorithmDomain, PublishedRate, algorithms, hardware
+from .outlook import DatedCost, Outlook, outlook
+from .priors import AlgorithmDomain, algorithms, hardware, published_rates
 from .rates import LogRate, compose
 from .series import Series, decimal_year
 from .uncertain_rate import UncertainRate
-from .wait import DeclineQuantiles, Waiting, wait
-from .wright import WrightFit, experience, fit_wright, learning_rate, sahal_rate, wright_variance
+from .wait import wait
+from .wright import experience, fit_wright, sahal_rate, wright_variance
 
 __all__ = [
-    "PRIORS",
     "AlgorithmDomain",
-    "Basis",
-    "BreakEvenValue",
     "CheckedClaim",
-    "CostCause",
-    "CostInterval",
     "CostQuestion",
     "DatedCost",
     "DeclineError",
-    "DeclineQuantiles",
-    "Decomposition",
     "Forecast",
     "LogRate",
     "MooreFit",
     "Outlook",
-    "PublishedRate",
     "Rates",
     "RunState",
     "Series",
     "TooLittleDataError",
     "Triple",
     "UncertainRate",
-    "Waiting",
-    "WrightFit",
     "algorithms",
     "check_claims",
     "compose",
@@ -70,12 +60,12 @@ __all__ = [
     "forecast",
     "hardware",
     "is_improving",
-    "learning_rate",
     "mean_square_error",
     "moore_variance",
     "outlook",
     "prior_k",
     "probability_cheaper",
+    "published_rates",
     "run_cost",
     "sahal_rate",
     "wait",

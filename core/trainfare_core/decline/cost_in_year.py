@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from .errors import DeclineError
-from .forecast import Basis, Forecast, mixture
+from .forecast import Basis, Forecast, LogSpread
 from .priors import DIFFUSION_PER_SQRT_YEAR, AlgorithmDomain, algorithms, hardware
 from .uncertain_rate import UncertainRate
 
@@ -86,9 +86,11 @@ def cost_in_year(
         else "the same quality, with the methods of that year: needs new code"
     )
     basis = Basis("priors", None, 0.0, 1.0, "prior", None, (note, f"rates: {chosen.source}"))
-    if not uncertain:
-        return mixture((start - rate.quantile(0.5) * tau,), 0.0, year, basis)
-    swing = chosen.diffusion_per_sqrt_year**2 * tau
-    scale = math.sqrt((rate.std * tau) ** 2 + swing + log_sigma_now**2)
-    centres = tuple(start - decline * tau for decline in rate.centres)
-    return mixture(centres if tau else (start,), scale, year, basis)
+    if uncertain:
+        swing = chosen.diffusion_per_sqrt_year**2 * tau
+        scale = math.sqrt((rate.std * tau) ** 2 + swing + log_sigma_now**2)
+        declines = rate.centres if tau else (0.0,)
+    else:
+        scale, declines = 0.0, (rate.quantile(0.5),)
+    parts = tuple(LogSpread(start - decline * tau, scale) for decline in declines)
+    return Forecast(year, parts, None, basis)

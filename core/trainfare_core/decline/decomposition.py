@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from .errors import DeclineError
 from .rates import LogRate
 
-__all__ = ["CostCause", "Decomposition", "RunState", "decompose", "run_cost"]
+__all__ = ["Cause", "CostCause", "Decomposition", "RunState", "decompose", "run_cost"]
+
+Cause: TypeAlias = Literal["total", "algorithm", "price", "hardware", "utilisation", "price_performance"]
 
 SECONDS_PER_HOUR = 3600.0
 TOLERANCE = 0.02
@@ -89,14 +92,26 @@ class CostCause:
     One cause of a change of cost.
 
     Attributes:
+        cause: its name; "price_performance" is price and hardware together, since p and Pi change together.
         log: ln of the factor by which it made the run cheaper; below 0: more expensive.
-        share: of the whole log change; the shares add up to 1 and may be negative.
+        share: of the whole log change; those of the four factors add up to 1, and may be negative.
         rate: constant rate with the same effect.
     """
 
+    cause: Cause
     log: float
     share: float
     rate: LogRate
+
+    @property
+    def factor(self) -> float:
+        """Factor by which it made the run cheaper; below 1: more expensive."""
+        return 1 / LogRate(self.log).factor
+
+    @property
+    def decline_per_year(self) -> float:
+        """Decline of the constant rate, as a fraction."""
+        return self.rate.decline
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +120,15 @@ class Decomposition:
     A change of cost, split exactly.
 
     Attributes:
-        total: all causes.
-        algorithm: fewer FLOP for the same quality.
-        price: USD a device-hour.
-        hardware: peak FLOP a device-hour.
-        utilisation: systems software.
-        price_performance: price and hardware as one cause, since p and Pi change together.
+        cost_from_usd, cost_to_usd: of the two runs.
+        years: between them.
+        parts: the causes, the total last.
     """
 
-    total: CostCause
-    algorithm: CostCause
-    price: CostCause
-    hardware: CostCause
-    utilisation: CostCause
-    price_performance: CostCause
+    cost_from_usd: float
+    cost_to_usd: float
+    years: float
+    parts: tuple[CostCause, ...]
 
 
 def decompose(earlier: RunState, later: RunState) -> Decomposition:
@@ -140,10 +150,13 @@ def decompose(earlier: RunState, later: RunState) -> Decomposition:
     if total == 0:
         msg = "decomposition: the cost did not change, so it cannot be split"
         raise DeclineError(msg)
-
-    def part(log: float) -> CostCause:
-        return CostCause(log, log / total, LogRate(-log / years))
-
-    return Decomposition(
-        part(total), part(algorithm), part(price), part(hardware), part(utilisation), part(price + hardware)
-    )
+    logs: dict[Cause, float] = {
+        "algorithm": algorithm,
+        "price": price,
+        "hardware": hardware,
+        "price_performance": price + hardware,
+        "utilisation": utilisation,
+        "total": total,
+    }
+    parts = tuple(CostCause(cause, log, log / total, LogRate(-log / years)) for cause, log in logs.items())
+    return Decomposition(earlier.cost_usd, later.cost_usd, years, parts)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Literal, TypeAlias
+from statistics import NormalDist, fmean
+from typing import Literal, NamedTuple, TypeAlias
 
 from .errors import DeclineError
 from .moore import MooreFit, log_variance
 from .student_t import StudentT
-from .uncertain_rate import STANDARD_NORMAL, UnitDistribution, mixture_quantile
+from .uncertain_rate import STANDARD_NORMAL, mixture_quantile
 from .wright import WrightFit, wright_variance
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Forecast",
     "LogSpread",
     "forecast",
-    "mixture",
 ]
 
 THETA = 0.63
@@ -52,8 +51,7 @@ class CostInterval:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class LogSpread:
+class LogSpread(NamedTuple):
     """One equally likely component of a mixture: ln(cost) = centre + scale times a standard variable."""
 
     centre: float
@@ -113,8 +111,7 @@ class Forecast:
         Raises:
             DeclineError: p is not strictly between 0 and 1.
         """
-        parts = [(part.centre, part.scale) for part in self.parts]
-        return math.exp(mixture_quantile(parts, p, self._unit))
+        return math.exp(mixture_quantile(self.parts, p, self._unit))
 
     def interval(self, level: float) -> CostInterval:
         """
@@ -160,13 +157,8 @@ class Forecast:
         return bounds.high < bounds.low * UNINFORMATIVE_FACTOR
 
     @property
-    def _unit(self) -> UnitDistribution:
+    def _unit(self) -> NormalDist | StudentT:
         return STANDARD_NORMAL if self.dof is None else StudentT(self.dof)
-
-
-def mixture(centres: tuple[float, ...], scale: float, year: float, basis: Basis) -> Forecast:
-    """Return a normal forecast whose centre of ln(cost) is one of several, equally likely."""
-    return Forecast(year, tuple(LogSpread(centre, scale) for centre in centres), None, basis)
 
 
 def forecast(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .errors import DeclineError, TooLittleDataError
 from .rates import LogRate
@@ -83,13 +84,18 @@ def fit_moore(series: Series, m: int | None = None) -> MooreFit:
         msg = f"m: {chosen} differences requested of a series that has {len(series.times) - 1}"
         raise TooLittleDataError(msg)
     part = series.last(chosen + 1)
-    logs, times = part.logs, part.times
-    span = times[-1] - times[0]
-    mu = (logs[-1] - logs[0]) / span
+    mu, k = _drift_and_noise(part)
     prior = chosen < MIN_DIFFERENCES
-    k = prior_k(mu) if prior else math.sqrt(_k_squared(logs, times, mu))
     return MooreFit(
-        LogRate(mu), k, prior, chosen, span, part.step_years, times[-1], part.costs[-1], series.kind
+        LogRate(mu),
+        prior_k(mu) if prior else k,
+        prior,
+        chosen,
+        part.times[-1] - part.times[0],
+        part.step_years,
+        part.times[-1],
+        part.costs[-1],
+        series.kind,
     )
 
 
@@ -144,16 +150,14 @@ def probability_cheaper(one: MooreFit, other: MooreFit, year: float, theta: floa
     Raises:
         DeclineError: the year is not after both series.
     """
-    horizons = [year - fit.last_year for fit in (one, other)]
-    if min(horizons) <= 0:
+    if not year > max(one.last_year, other.last_year):
         msg = f"year: {year} is not after the last points, {one.last_year} and {other.last_year}"
         raise DeclineError(msg)
-    ends = [
-        math.log(fit.last_cost) + fit.rate.log_per_year * tau
-        for fit, tau in zip((one, other), horizons, strict=True)
-    ]
-    variance = sum(log_variance(fit, tau, theta) for fit, tau in zip((one, other), horizons, strict=True))
-    gap = ends[1] - ends[0]
+    gap, variance = 0.0, 0.0
+    for fit, sign in ((other, 1), (one, -1)):
+        tau = year - fit.last_year
+        gap += sign * (math.log(fit.last_cost) + fit.rate.log_per_year * tau)
+        variance += log_variance(fit, tau, theta)
     return STANDARD_NORMAL.cdf(gap / math.sqrt(variance)) if variance else float(gap > 0)
 
 
@@ -175,13 +179,11 @@ def improvement_p_value(series: Series) -> float:
     if len(series.times) < 3:
         msg = f"improvement: {len(series.times)} points give no standard deviation; 3 at least"
         raise TooLittleDataError(msg)
-    logs, times = series.logs, series.times
-    m, span = len(times) - 1, times[-1] - times[0]
-    mu = (logs[-1] - logs[0]) / span
-    k = math.sqrt(_k_squared(logs, times, mu))
+    mu, k = _drift_and_noise(series)
     if k == 0:
         return float(mu >= 0)
-    return StudentT(m - 1).cdf(mu * math.sqrt(span) / k)
+    span = series.times[-1] - series.times[0]
+    return StudentT(len(series.times) - 2).cdf(mu * math.sqrt(span) / k)
 
 
 def is_improving(series: Series, level: float = 0.10) -> bool:
@@ -189,9 +191,11 @@ def is_improving(series: Series, level: float = 0.10) -> bool:
     return improvement_p_value(series) <= level
 
 
-def _k_squared(logs: tuple[float, ...], times: tuple[float, ...], mu: float) -> float:
-    total = 0.0
-    for i in range(1, len(logs)):
-        dt = times[i] - times[i - 1]
-        total += (logs[i] - logs[i - 1] - mu * dt) ** 2 / dt
-    return total / (len(logs) - 2)
+def _drift_and_noise(series: Series) -> tuple[float, float]:
+    """Return mu and K of all differences of a series; two points have no noise."""
+    logs, times = series.logs, series.times
+    mu = (logs[-1] - logs[0]) / (times[-1] - times[0])
+    squares = 0.0
+    for (time, log), (later, log_later) in pairwise(zip(times, logs, strict=True)):
+        squares += (log_later - log - mu * (later - time)) ** 2 / (later - time)
+    return mu, math.sqrt(squares / max(1, len(logs) - 2))

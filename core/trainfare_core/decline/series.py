@@ -6,7 +6,7 @@ import calendar
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -134,14 +134,7 @@ class Series:
             DeclineError: fewer than two records.
         """
         kept = [index for index, mark in enumerate(self.is_record) if mark]
-        made = None if self.production is None else tuple(self.production[index] for index in kept)
-        return Series(
-            tuple(self.times[index] for index in kept),
-            tuple(self.costs[index] for index in kept),
-            made,
-            "record",
-            self.quality,
-        )
+        return replace(self._only(kept), kind="record")
 
     def deflated(self, price_index: Sequence[float]) -> Series:
         """
@@ -157,9 +150,13 @@ class Series:
             msg = f"deflator: {len(price_index)} values for {len(self.costs)} costs, each must be above 0"
             raise DeclineError(msg)
         real = tuple(cost / index for cost, index in zip(self.costs, price_index, strict=True))
-        return Series(self.times, real, self.production, self.kind, self.quality)
+        return replace(self, costs=real)
 
     def last(self, points: int) -> Series:
         """Return the last `points` points (at least 2, at most all)."""
-        made = None if self.production is None else self.production[-points:]
-        return Series(self.times[-points:], self.costs[-points:], made, self.kind, self.quality)
+        return self._only(range(len(self.times) - points, len(self.times)))
+
+    def _only(self, kept: Sequence[int]) -> Series:
+        times, costs = (tuple(values[index] for index in kept) for values in (self.times, self.costs))
+        made = None if self.production is None else tuple(self.production[index] for index in kept)
+        return replace(self, times=times, costs=costs, production=made)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
 from statistics import NormalDist, fmean
-from typing import Protocol
 
 from .errors import DeclineError
 from .rates import LN2, LogRate
-from .student_t import check_probability
+from .student_t import StudentT, check_probability
 
-__all__ = ["ATOMS", "STANDARD_NORMAL", "UncertainRate", "UnitDistribution", "mixture_quantile"]
+__all__ = ["ATOMS", "STANDARD_NORMAL", "UncertainRate", "mixture_quantile"]
 
 ATOMS = 201
 """
@@ -22,22 +22,6 @@ for half a percent of probability; more would cost time in proportion (a mixture
 STANDARD_NORMAL = NormalDist()
 _SQRT_HALF = math.sqrt(0.5)
 _LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
-
-
-class UnitDistribution(Protocol):
-    """A continuous distribution with centre 0 and scale 1: `statistics.NormalDist()` or `StudentT`."""
-
-    def cdf(self, x: float, /) -> float:
-        """Return P(X <= x)."""
-        ...
-
-    def pdf(self, x: float, /) -> float:
-        """Return the density at x."""
-        ...
-
-    def inv_cdf(self, p: float, /) -> float:
-        """Return x with P(X <= x) = p, 0 < p < 1."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +103,7 @@ class UncertainRate:
 
 
 def mixture_quantile(
-    parts: list[tuple[float, float]], p: float, unit: UnitDistribution = STANDARD_NORMAL
+    parts: Sequence[tuple[float, float]], p: float, unit: NormalDist | StudentT = STANDARD_NORMAL
 ) -> float:
     """
     Return x with P(X <= x) = p for equally likely parts (centre, scale), by Newton steps kept inside a bracket.
@@ -127,7 +111,7 @@ def mixture_quantile(
     Args:
         parts: at least one; a scale of 0 is a certain value.
         p: strictly between 0 and 1.
-        unit: distribution of (X - centre) / scale in every part.
+        unit: distribution of (X - centre) / scale in every part, with centre 0 and scale 1.
 
     Raises:
         DeclineError: p is not strictly between 0 and 1.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .errors import DeclineError
+from .rates import LogRate
 from .uncertain_rate import UncertainRate
 from .waiting_rules import break_even_value, npv_of_starting, value_optimum
 
@@ -51,6 +52,8 @@ class Waiting:
     Result of `wait`.
 
     Attributes:
+        cost_usd, value_usd_per_year: as given.
+        decline_per_year: fraction a year.
         decision: "train now" or "wait" where it holds with the confidence asked for; "do not train" where no start has
             a positive value at any of the three declines.
         best_start_years: t*, at most the last start that ends before the model is obsolete.
@@ -63,6 +66,9 @@ class Waiting:
         assumptions: in sentences.
     """
 
+    cost_usd: float
+    value_usd_per_year: float
+    decline_per_year: DeclineQuantiles
     decision: WaitDecision
     best_start_years: DeclineQuantiles
     npv_now_usd: float
@@ -129,6 +135,9 @@ def wait(
     turning = value_usd_per_year * math.exp(-discount_per_year * run_years) / cost_usd - discount_per_year
     chance = decline.chance_above(turning)
     return Waiting(
+        cost_usd,
+        value_usd_per_year,
+        DeclineQuantiles(*(LogRate(-rate).decline for rate in rates)),
         _decision(chance, confidence, worthwhile=max(values) > 0),
         DeclineQuantiles(*starts),
         npv(0.0, rates[1]),

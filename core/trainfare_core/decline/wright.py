@@ -19,7 +19,7 @@ from .errors import DeclineError, TooLittleDataError
 from .rates import LogRate
 from .series import Series
 
-__all__ = ["WrightFit", "experience", "fit_wright", "learning_rate", "sahal_rate", "wright_variance"]
+__all__ = ["WrightFit", "experience", "fit_wright", "sahal_rate", "wright_variance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,8 @@ class WrightFit:
 
     @property
     def learning_rate(self) -> float:
-        """Fraction by which the cost falls with every doubling of cumulative production."""
-        return learning_rate(self.exponent)
-
-
-def learning_rate(exponent: float) -> float:
-    """Return LR = 1 - 2^omega."""
-    return 1 - math.pow(2, exponent)
+        """LR = 1 - 2^omega, the fraction by which the cost falls with every doubling of cumulative production."""
+        return 1 - math.pow(2, self.exponent)
 
 
 def experience(production: Sequence[float], z0: Literal["growth"] | float = "growth") -> tuple[float, ...]:

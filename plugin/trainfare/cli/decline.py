@@ -101,24 +101,25 @@ def wait(
 ) -> None:
     """Train now or wait: best start, break-even value and regret, over the uncertainty of the decline."""
     from trainfare.cli.decline_tables import wait_table
-    from trainfare_core.decline import LogRate, Rates, UncertainRate
-    from trainfare_core.decline_documents import decline_errors_as_input, wait_answer
+    from trainfare_core import decline
+    from trainfare_core.decline_documents import WaitAnswer, decline_errors_as_input
 
     with decline_errors_as_input():
         rates = (
-            Rates.of(domain).total(question)
+            decline.Rates.of(domain).total(question)
             if yearly_decline is None
-            else UncertainRate.certain(LogRate.from_decline(yearly_decline / 100))
+            else decline.UncertainRate.certain(decline.LogRate.from_decline(yearly_decline / 100))
         )
-    answer = wait_answer(
-        cost,
-        12 * value_per_month,
-        rates,
-        discount_per_year=discount / 100,
-        run_years=run_days / DAYS_PER_YEAR,
-        obsolete_in_years=obsolete_years,
-        confidence=confidence,
-    )
+        found = decline.wait(
+            cost,
+            rates,
+            value_usd_per_year=12 * value_per_month,
+            discount_per_year=discount / 100,
+            run_years=run_days / DAYS_PER_YEAR,
+            obsolete_in_years=obsolete_years,
+            confidence=confidence,
+        )
+    answer = WaitAnswer.model_validate(found)
     _write(answer, wait_table(answer), output)
 
 
@@ -139,9 +140,12 @@ def decompose(
 ) -> None:
     """Split a change in cost exactly between algorithm, price, hardware and utilisation."""
     from trainfare.cli.decline_tables import decomposition_table
-    from trainfare_core.decline_documents import decomposition_answer
+    from trainfare_core import decline
+    from trainfare_core.decline_documents import DecompositionAnswer, decline_errors_as_input
 
-    answer = decomposition_answer(_state("--from", earlier), _state("--to", later))
+    runs = _state("--from", earlier), _state("--to", later)
+    with decline_errors_as_input():
+        answer = DecompositionAnswer.model_validate(decline.decompose(*runs))
     _write(answer, decomposition_table(answer), output)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from trainfare_core.decline import CheckedClaim, DeclineError, Triple, check_claims, consistent_triples
 
-CLAIMS = {claim.name: claim for claim in check_claims()}
+CLAIMS = {claim.id: claim for claim in check_claims()}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from trainfare_core.decline import (
     fit_wright,
     forecast,
     is_improving,
-    learning_rate,
     mean_square_error,
     moore_variance,
     prior_k,
@@ -87,7 +86,6 @@ def test_learning_rates(
     """DRAM 37.6 % and hard disks 46.8 % a doubling, in first differences with z0 = growth."""
     fit = fit_wright(produced(table))
     assert 100 * fit.learning_rate == pytest.approx(percent, abs=to_rounding)
-    assert learning_rate(fit.exponent) == fit.learning_rate
     assert sahal_rate(fit.exponent, math.log(2)).decline == pytest.approx(fit.learning_rate)
 
 

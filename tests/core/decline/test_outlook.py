@@ -7,7 +7,6 @@ import math
 import pytest
 
 from trainfare_core.decline import (
-    PRIORS,
     DeclineError,
     LogRate,
     Rates,
@@ -16,6 +15,7 @@ from trainfare_core.decline import (
     cost_in_year,
     hardware,
     outlook,
+    published_rates,
 )
 
 
@@ -82,11 +82,12 @@ def test_uncertain_rates_are_equally_likely_values() -> None:
 
 def test_priors_have_sources() -> None:
     """Section 4: hardware falls by 21 to 29 % a year, list prices do not, the frontier rises."""
-    assert all(prior.source and prior.period for prior in PRIORS)
-    declines = [prior.rate.decline for prior in PRIORS if prior.component == "hardware"]
+    rates = published_rates()
+    assert all(each.source and each.period for each in rates)
+    declines = [each.rate.decline for each in rates if each.component == "hardware"]
     assert 0.20 < min(declines) < max(declines) < 0.30
-    assert [prior.rate.decline for prior in PRIORS if prior.component == "price"] == [0]
-    assert next(p for p in PRIORS if p.component == "frontier").rate.decline == pytest.approx(-1.4)
+    assert [each.rate.decline for each in rates if each.component == "price"] == [0]
+    assert next(each for each in rates if each.component == "frontier").rate.decline == pytest.approx(-1.4)
 
 
 def test_the_answer_in_a_sentence() -> None:
