@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from .cost_in_year import CostQuestion, Rates, cost_in_year
 from .errors import DeclineError
 from .forecast import CostInterval, Forecast
-from .waiting_rules import break_even_value_at
+from .waiting_rules import Terms
 
 __all__ = ["MONTHS", "BreakEvenValue", "DatedCost", "Outlook", "WaitVerdict", "outlook"]
 
@@ -133,11 +133,11 @@ def outlook(
     def at(after: int, sigma: float) -> Forecast:
         return cost_in_year(cost_usd, 0.0, after / 12, question=question, rates=rates, log_sigma_now=sigma)
 
-    years, change = horizon_months / 12, at(horizon_months, 0.0)
+    change = at(horizon_months, 0.0)
+    terms = Terms(cost_usd, 0.0, discount_per_year, run_months / 12)
 
     def saved(chance: float) -> float:
-        then = change.quantile(chance)
-        return break_even_value_at(cost_usd, then, years, discount_per_year, run_months / 12) / 12
+        return terms.break_even_after(horizon_months / 12, change.quantile(chance)) / 12
 
     waiting = BreakEvenValue(saved(0.5), saved(confidence), saved(1 - confidence))
     verdict: WaitVerdict

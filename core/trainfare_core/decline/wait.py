@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from .errors import DeclineError
 from .rates import LogRate
 from .uncertain_rate import UncertainRate
-from .waiting_rules import break_even_value, npv_of_starting, value_optimum
+from .waiting_rules import Terms
 
 __all__ = ["DatedValue", "DeclineQuantiles", "Regret", "WaitDecision", "Waiting", "wait"]
 
@@ -114,23 +114,10 @@ def wait(
         raise DeclineError(msg)
     latest = obsolete_in_years - run_years
 
-    def npv(at_years: float, rate: float) -> float:
-        return npv_of_starting(
-            at_years,
-            cost=cost_usd,
-            decline=rate,
-            value_per_year=value_usd_per_year,
-            discount=discount_per_year,
-            run_years=run_years,
-            obsolete_years=obsolete_in_years,
-        )
-
-    def best(rate: float) -> float:
-        return min(latest, value_optimum(cost_usd, rate, value_usd_per_year, discount_per_year, run_years))
-
+    terms = Terms(cost_usd, value_usd_per_year, discount_per_year, run_years, obsolete_in_years)
     rates = tuple(decline.quantile(p) for p in (0.05, 0.5, 0.95))
-    starts = tuple(best(rate) for rate in rates)
-    values = tuple(npv(start, rate) for start, rate in zip(starts, rates, strict=True))
+    starts = tuple(min(latest, terms.best_start(rate)) for rate in rates)
+    values = tuple(terms.npv(start, rate) for start, rate in zip(starts, rates, strict=True))
     # t* > 0 exactly where lambda is above the rate at which v is the break-even value.
     turning = value_usd_per_year * math.exp(-discount_per_year * run_years) / cost_usd - discount_per_year
     chance = decline.chance_above(turning)
@@ -140,16 +127,16 @@ def wait(
         DeclineQuantiles(*(LogRate(-rate).decline for rate in rates)),
         _decision(chance, confidence, worthwhile=max(values) > 0),
         DeclineQuantiles(*starts),
-        npv(0.0, rates[1]),
+        terms.npv(0.0, rates[1]),
         DeclineQuantiles(*values),
-        tuple(DatedValue(at, npv(at, rates[1])) for at in fixed_dates_years),
-        DeclineQuantiles(*(break_even_value(cost_usd, rate, discount_per_year, run_years) for rate in rates)),
+        tuple(DatedValue(at, terms.npv(at, rates[1])) for at in fixed_dates_years),
+        DeclineQuantiles(*(terms.break_even(rate) for rate in rates)),
         chance,
         tuple(
             Regret(
                 start,
                 DeclineQuantiles(
-                    *(value - npv(start, rate) for value, rate in zip(values, rates, strict=True))
+                    *(value - terms.npv(start, rate) for value, rate in zip(values, rates, strict=True))
                 ),
             )
             for start in (0.0, starts[1])

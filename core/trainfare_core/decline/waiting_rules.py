@@ -8,105 +8,98 @@ length of the run, H the date at which it is obsolete. All times in years, all r
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from .errors import DeclineError
 
 __all__ = [
-    "break_even_value",
-    "break_even_value_at",
+    "Terms",
     "fixed_job_wait",
     "longest_run",
-    "npv_of_starting",
     "option_exponent",
     "option_trigger",
     "option_value",
     "start_of_lump",
-    "value_optimum",
 ]
 
 
-def value_optimum(
-    cost: float, decline: float, value_per_year: float, discount: float, run_years: float
-) -> float:
+@dataclass(frozen=True, slots=True)
+class Terms:
     """
-    Return t*, the best number of years to wait, from the value of having the model.
+    What a run costs now, what it is worth, and how money is discounted.
 
-    The optimum of `npv_of_starting`: v e^{-rL} = (lambda + r) C(t), so t* = max(0, ln[(lambda + r) C0 / (v e^{-rL})] /
-    lambda); inf where having the model has no value.
-
-    Args:
+    Attributes:
         cost: C0, USD now.
-        decline: lambda; at or below 0 waiting saves at most interest, and t* is 0 or inf.
-        value_per_year: v, USD a year, not negative.
-        discount: r, above 0.
+        value_per_year: v, USD a year.
+        discount: r.
         run_years: L.
+        obsolete_years: H.
 
     Raises:
         DeclineError: a cost or discount that is not above 0, or a negative value or length.
     """
-    _check(cost, value_per_year, discount, run_years)
-    worth = value_per_year * math.exp(-discount * run_years)
-    saved = (decline + discount) * cost
-    if saved <= worth:
-        return 0.0
-    if worth == 0 or decline <= 0:
-        return math.inf
-    return math.log(saved / worth) / decline
 
+    cost: float
+    value_per_year: float
+    discount: float
+    run_years: float = 0.0
+    obsolete_years: float = math.inf
 
-def npv_of_starting(
-    at_years: float,
-    *,
-    cost: float,
-    decline: float,
-    value_per_year: float,
-    discount: float,
-    run_years: float,
-    obsolete_years: float,
-) -> float:
-    """
-    Return the net present value in USD of starting at a date.
+    def __post_init__(self) -> None:
+        if not (self.cost > 0 and self.discount > 0 and self.value_per_year >= 0 and self.run_years >= 0):
+            msg = (
+                f"wait: cost {self.cost}, discount {self.discount} must be above 0; "
+                f"value {self.value_per_year} a year and run of {self.run_years} years not below"
+            )
+            raise DeclineError(msg)
 
-    NPV(t) = (v/r)(e^{-r(t+L)} - e^{-rH}) - C0 e^{-(lambda+r) t}; the income is 0 where the run ends after H.
+    def best_start(self, decline: float) -> float:
+        """
+        Return t*, the best number of years to wait, from the value of having the model.
 
-    Raises:
-        DeclineError: see `value_optimum`.
-    """
-    _check(cost, value_per_year, discount, run_years)
-    ready = at_years + run_years
-    income = max(0.0, math.exp(-discount * ready) - math.exp(-discount * obsolete_years))
-    return value_per_year / discount * income - cost * math.exp(-(decline + discount) * at_years)
+        The optimum of `npv`: v e^{-rL} = (lambda + r) C(t), so t* = max(0, ln[(lambda + r) C0 / (v e^{-rL})] /
+        lambda); inf where having the model has no value. With lambda at or below 0 waiting saves at most interest, and
+        t* is 0 or inf.
+        """
+        worth = self.value_per_year * math.exp(-self.discount * self.run_years)
+        saved = (decline + self.discount) * self.cost
+        if saved <= worth:
+            return 0.0
+        if worth == 0 or decline <= 0:
+            return math.inf
+        return math.log(saved / worth) / decline
 
+    def npv(self, at_years: float, decline: float) -> float:
+        """
+        Return the net present value in USD of starting at a date.
 
-def break_even_value(cost: float, decline: float, discount: float, run_years: float = 0.0) -> float:
-    """
-    Return v above which waiting does not pay at all, USD a year: (lambda + r) C0 e^{rL}.
+        NPV(t) = (v/r)(e^{-r(t+L)} - e^{-rH}) - C0 e^{-(lambda+r) t}; the income is 0 where the run ends after H.
+        """
+        ready = at_years + self.run_years
+        income = max(0.0, math.exp(-self.discount * ready) - math.exp(-self.discount * self.obsolete_years))
+        spent = self.cost * math.exp(-(decline + self.discount) * at_years)
+        return self.value_per_year / self.discount * income - spent
 
-    Raises:
-        DeclineError: see `value_optimum`.
-    """
-    _check(cost, 0.0, discount, run_years)
-    return (decline + discount) * cost * math.exp(discount * run_years)
+    def break_even(self, decline: float) -> float:
+        """Return v above which waiting does not pay at all, USD a year: (lambda + r) C0 e^{rL}."""
+        return (decline + self.discount) * self.cost * math.exp(self.discount * self.run_years)
 
+    def break_even_after(self, wait_years: float, cost_then: float) -> float:
+        """
+        Return v at which starting now and starting after `wait_years` are worth the same, USD a year.
 
-def break_even_value_at(
-    cost: float, cost_then: float, wait_years: float, discount: float, run_years: float = 0.0
-) -> float:
-    """
-    Return v at which starting now and starting after `wait_years` are worth the same, USD a year.
+        NPV(0) = NPV(tau) gives v = r e^{rL} (C0 - C(tau) e^{-r tau}) / (1 - e^{-r tau}); for tau -> 0 that is
+        `break_even`. Below 0: waiting costs money even where having the model sooner has no value.
 
-    NPV(0) = NPV(tau) gives v = r e^{rL} (C0 - C(tau) e^{-r tau}) / (1 - e^{-r tau}); for tau -> 0 that is
-    `break_even_value`. Below 0: waiting costs money even where having the model sooner has no value.
-
-    Raises:
-        DeclineError: a wait that is not above 0, or see `value_optimum`.
-    """
-    _check(cost, 0.0, discount, run_years)
-    if not (wait_years > 0 and cost_then > 0):
-        msg = f"break-even: a wait of {wait_years} years to a cost of {cost_then}; both must be above 0"
-        raise DeclineError(msg)
-    saved = cost - cost_then * math.exp(-discount * wait_years)
-    return discount * math.exp(discount * run_years) * saved / -math.expm1(-discount * wait_years)
+        Raises:
+            DeclineError: a wait or a cost that is not above 0.
+        """
+        if not (wait_years > 0 and cost_then > 0):
+            msg = f"break-even: a wait of {wait_years} years to a cost of {cost_then}; both must be above 0"
+            raise DeclineError(msg)
+        saved = self.cost - cost_then * math.exp(-self.discount * wait_years)
+        grown = self.discount * math.exp(self.discount * self.run_years)
+        return grown * saved / -math.expm1(-self.discount * wait_years)
 
 
 def fixed_job_wait(job_years: float, growth: float) -> float:
@@ -206,12 +199,3 @@ def option_value(
         return benefit - cost
     b = option_exponent(log_drift, k_per_sqrt_year, discount)
     return (benefit - trigger) * math.pow(cost / trigger, b)
-
-
-def _check(cost: float, value_per_year: float, discount: float, run_years: float) -> None:
-    if not (cost > 0 and discount > 0 and value_per_year >= 0 and run_years >= 0):
-        msg = (
-            f"wait: cost {cost}, discount {discount} must be above 0; "
-            f"value {value_per_year} a year and run of {run_years} years not below"
-        )
-        raise DeclineError(msg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.strategy.answer import PilotPlan
+from trainfare_core.strategy.choice import Advantage
 from trainfare_core.strategy.draws import Outcome, law_applies
 from trainfare_core.strategy.evidence import evidence
 from trainfare_core.strategy.laws import chinchilla_draws
@@ -57,9 +58,9 @@ al. 2021, "ossification"); the parameters are a chosen margin above."""
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Chances and expected cost of one strategy; the fields are those of `StrategyLine`."""
+    """Chances and expected cost of one strategy from its draws; the other fields are those of `StrategyLine`."""
 
-    p_reach: float | None
+    outcome: Outcome
     p_cheapest: float | None
     expected_usd: float | None
     falls_back_to: Strategy | None
@@ -102,37 +103,30 @@ def decide(
     """
     standings = _standings(question, drawn)
     ranked = sorted(standings, key=lambda name: _order(question, standings[name], name))
-    chances = [one.p_reach for one in standings.values()]
+    chances = [one.p_reach for one in drawn.values()]
     if all(chance is not None and chance < HOPELESS for chance in chances):
-        binding = _binding(question, drawn, standings, parameters)
+        binding = _binding(question, standings, parameters)
         return StrategyDecision("none", None, None, standings, (), None, binding)
-    pick = ranked[0]
-    runner_up = ranked[1] if len(ranked) > 1 else None
-    doubts = _doubts(question, drawn, standings, pick, runner_up, parameters)
-    pilot = _pilot(drawn, standings, pick) if doubts else None
-    needed = pilot is not None and (pilot.worth_it or standings[pick].p_reach is None)
-    kind: Literal["pilot", "train"] = "pilot" if needed else "train"
-    return StrategyDecision(kind, pick, runner_up, standings, doubts, pilot, None)
+    pick, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
+    doubts = _doubts(question, standings, pick, runner_up, parameters)
+    pilot = _pilot(standings, pick) if doubts else None
+    needed = pilot is not None and (pilot.worth_it or standings[pick].outcome.p_reach is None)
+    return StrategyDecision("pilot" if needed else "train", pick, runner_up, standings, doubts, pilot, None)
 
 
 def _standings(question: Question, drawn: Mapping[Strategy, Outcome]) -> dict[Strategy, Standing]:
-    chance: dict[Strategy, float | None] = {}
-    for name, one in drawn.items():
-        chance[name] = None if one.reached is None else float(one.reached.mean())
     cheapest = _cheapest(drawn)
     out: dict[Strategy, Standing] = {}
     for name, one in drawn.items():
-        hits, mine = one.reached, chance[name]
-        fallback = _fallback(name, drawn, chance)
-        expected = None
-        if hits is not None and mine is not None:
-            rest = 0.0 if fallback is None else float((drawn[fallback].usd * ~hits).mean())
-            expected = float(one.usd.mean()) + rest
+        chance, fallback, expected = one.p_reach, _fallback(one, drawn), None
+        if one.reached is not None:
+            rest = 0.0 if fallback is None else float((drawn[fallback].usd * ~one.reached).mean())
+            expected = one.mean_usd + rest
         out[name] = Standing(
-            p_reach=mine,
+            outcome=one,
             p_cheapest=None if cheapest is None else float((cheapest == STRATEGY_NAMES.index(name)).mean()),
             expected_usd=expected,
-            falls_back_to=fallback if mine is not None and mine < 1 else None,
+            falls_back_to=fallback if chance is not None and chance < 1 else None,
             p_within=_p_within(question, one),
         )
     return out
@@ -148,13 +142,10 @@ def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
     return np.where(np.isfinite(usd.min(axis=0)), index, -1)
 
 
-def _fallback(
-    name: Strategy, drawn: Mapping[Strategy, Outcome], chance: Mapping[Strategy, float | None]
-) -> Strategy | None:
+def _fallback(one: Outcome, drawn: Mapping[Strategy, Outcome]) -> Strategy | None:
     """Return the strategy to try next: the cheapest of those with a higher chance to reach the target."""
-    mine = chance[name]
-    likelier: list[Strategy] = [one for one in drawn if one != name and (chance[one] or 0.0) > (mine or 0.0)]
-    return min(likelier, key=lambda one: float(drawn[one].usd.mean()), default=None)
+    likelier = [name for name in drawn if (drawn[name].p_reach or 0.0) > (one.p_reach or 0.0)]
+    return min(likelier, key=lambda name: drawn[name].mean_usd, default=None)
 
 
 def _p_within(question: Question, one: Outcome) -> float | None:
@@ -171,7 +162,7 @@ def _p_within(question: Question, one: Outcome) -> float | None:
 def _order(question: Question, standing: Standing, name: Strategy) -> tuple[int, int, float, int]:
     """Sort by limits kept, then level of the chance to reach the target, then expected dollars."""
     within = standing.p_within is None or standing.p_within >= question.confidence
-    reach = standing.p_reach
+    reach = standing.outcome.p_reach
     level = 0 if reach is None or reach >= REACH_BAR else 1 if reach >= HOPELESS else 2
     usd = standing.expected_usd if standing.expected_usd is not None else np.inf
     return (0 if within else 1, level, float(usd), STRATEGY_NAMES.index(name))
@@ -179,46 +170,38 @@ def _order(question: Question, standing: Standing, name: Strategy) -> tuple[int,
 
 def _doubts(
     question: Question,
-    drawn: Mapping[Strategy, Outcome],
     standings: Mapping[Strategy, Standing],
     pick: Strategy,
     runner_up: Strategy | None,
     parameters: float | None,
 ) -> tuple[str, ...]:
     out: list[str] = []
-    best = standings[pick]
-    if best.p_reach is None:
+    reach, cheapest = standings[pick].outcome.p_reach, standings[pick].p_cheapest
+    if reach is None:
         out.append(
             "whether the target is reached is unknown: no value that any strategy reaches here is known"
         )
-    elif best.p_cheapest is not None and best.p_cheapest < SURE and runner_up is not None:
-        out.append(f"{pick} is the cheapest that reaches the target in {best.p_cheapest:.0%} of cases only")
-    if best.p_reach is not None and best.p_reach < REACH_BAR:
+    elif cheapest is not None and cheapest < SURE and runner_up is not None:
+        out.append(f"{pick} is the cheapest that reaches the target in {cheapest:.0%} of cases only")
+    if reach is not None and reach < REACH_BAR:
         out.append(f"no strategy reaches the target with a chance of {REACH_BAR:.0%}")
     if question.checkpoint == "unknown":
         out.append("how similar the checkpoint's data is to this data is not known")
     if question.thresholded:
         out.append(f"{question.metric} jumps, which the published differences cannot predict")
-    out += _thin_evidence(question, drawn, pick, runner_up)
-    tokens = question.tokens
+    picked = [standings[name].outcome.edge for name in (pick, runner_up) if name is not None]
+    out += _thin_evidence(question, picked)
     small = parameters is not None and parameters < OSSIFIED_PARAMETERS
-    if (
-        small
-        and tokens is not None
-        and tokens > OSSIFIED_TOKENS
-        and task_of(question.domain) == "pretraining"
-    ):
+    much = (question.tokens or 0.0) > OSSIFIED_TOKENS
+    if small and much and task_of(question.domain) == "pretraining":
         out.append("a small model with this much data may do better from scratch (ossification)")
     return tuple(out)
 
 
-def _thin_evidence(
-    question: Question, drawn: Mapping[Strategy, Outcome], pick: Strategy, runner_up: Strategy | None
-) -> list[str]:
+def _thin_evidence(question: Question, edges: Sequence[Advantage | None]) -> list[str]:
     if task_of(question.domain) == "unknown":
         return [f"no published comparison is of the kind {question.domain!r}"]
     out: list[str] = []
-    edges = [drawn[name].edge for name in (pick, runner_up) if name is not None]
     for edge in edges:
         if edge is not None and (edge.analogs < FEW_ANALOGS or len(edge.sources) < 2):
             count = f"{edge.analogs} comparison{'' if edge.analogs == 1 else 's'}"
@@ -234,33 +217,29 @@ def _thin_evidence(
     return out
 
 
-def _pilot(
-    drawn: Mapping[Strategy, Outcome],
-    standings: Mapping[Strategy, Standing],
-    pick: Strategy,
-) -> PilotPlan | None:
+def _pilot(standings: Mapping[Strategy, Standing], pick: Strategy) -> PilotPlan | None:
     """Return the pilot, shortened to a tenth of the cheapest plan, and its expected saving."""
-    if len(drawn) < 2 and standings[pick].p_reach is not None:
+    if len(standings) < 2 and standings[pick].outcome.p_reach is not None:
         return None
     in_play: tuple[Strategy, ...] = tuple(
         name
         for name in STRATEGY_NAMES
-        if name in drawn
+        if name in standings
         and (standings[name].p_cheapest is None or (standings[name].p_cheapest or 0) >= IN_PLAY)
     ) or (pick,)
-    plan_usd = {name: float(np.median(drawn[name].usd)) for name in in_play}
-    startup_usd = max(drawn[name].startup_usd for name in in_play)
+    plan_usd = [float(np.median(standings[name].outcome.usd)) for name in in_play]
+    starts_usd = [standings[name].outcome.startup_usd for name in in_play]
+    startup_usd = max(starts_usd)
     share = sum(PILOT_SHARES) * PILOT_RATES
-    wanted_usd = share * sum(max(0.0, plan_usd[name] - drawn[name].startup_usd) for name in in_play)
-    cap_usd = PILOT_CAP * min(plan_usd.values())
+    wanted_usd = share * sum(max(0.0, plan - start) for plan, start in zip(plan_usd, starts_usd, strict=True))
+    cap_usd = PILOT_CAP * min(plan_usd)
     # One machine runs them all: its start is paid in any case; the rest is cut to the cap, to a fiftieth at most.
     cut = min(1.0, max(LEAST_CUT, (cap_usd - startup_usd) / wanted_usd)) if wanted_usd > 0 else 1.0
     usd = startup_usd + cut * wanted_usd
     largest = cut * max(PILOT_SHARES)
-    saves = _saving_usd(drawn, standings, pick)
+    saves = _saving_usd(standings, pick)
     late = any(STRATEGIES[name].crosses_late for name in in_play)
     worth = saves * (RESOLVES_LATE if late else RESOLVES)
-    names = ", ".join(in_play)
     return PilotPlan(
         usd=usd,
         saves_usd=saves,
@@ -268,39 +247,33 @@ def _pilot(
         strategies=in_play,
         data_share=max(largest, 1e-9),
         design=(
-            f"{names}: nested parts of the data up to {largest:.1%}, each with its own complete schedule, "
+            f"{', '.join(in_play)}: nested parts of the data up to {largest:.1%}, each with its own complete schedule, "
             f"{PILOT_RATES} learning rates, 100 steps or more; FareMeter(pilot=..., report_dir=...) records "
             "the curves, then: trainfare strategy ... --pilot runs/*/trainfare-curve.json"
         ),
     )
 
 
-def _saving_usd(
-    drawn: Mapping[Strategy, Outcome], standings: Mapping[Strategy, Standing], pick: Strategy
-) -> float:
+def _saving_usd(standings: Mapping[Strategy, Standing], pick: Strategy) -> float:
     """Return E[cost of the pick, with fallback] - E[cost of the cheapest that reaches the target]."""
-    mine = drawn[pick]
+    mine, fallback = standings[pick].outcome, standings[pick].falls_back_to
     best_usd = np.full(len(mine.usd), np.inf)
-    for one in drawn.values():
+    for standing in standings.values():
+        one = standing.outcome
         if one.reached is None:
-            return float(mine.usd.mean())
+            return mine.mean_usd
         best_usd = np.minimum(best_usd, np.where(one.reached, one.usd, np.inf))
-    missed = np.zeros(len(mine.usd)) if mine.reached is None else np.where(mine.reached, 0.0, 1.0)
-    fallback = standings[pick].falls_back_to
-    spent = mine.usd + (0.0 if fallback is None else drawn[fallback].usd * missed)
+    spent = mine.usd
+    if fallback is not None and mine.reached is not None:
+        spent = spent + standings[fallback].outcome.usd * ~mine.reached
     known = np.isfinite(best_usd)
     return float(max(0.0, (spent[known] - best_usd[known]).sum() / len(spent)))
 
 
-def _binding(
-    question: Question,
-    drawn: Mapping[Strategy, Outcome],
-    standings: Mapping[Strategy, Standing],
-    parameters: float | None,
-) -> str:
+def _binding(question: Question, standings: Mapping[Strategy, Standing], parameters: float | None) -> str:
     """Name the limit that keeps the target out of reach."""
-    best: Strategy = max(standings, key=lambda name: standings[name].p_reach or 0.0)
-    chance = standings[best].p_reach or 0.0
+    best: Strategy = max(standings, key=lambda name: standings[name].outcome.p_reach or 0.0)
+    chance = standings[best].outcome.p_reach or 0.0
     if law_applies(question, best) and parameters and question.target_value is not None:
         term = chinchilla_draws(np.zeros((1, 3))).binding_term(question.target_value, parameters)
         words = {
@@ -309,6 +282,6 @@ def _binding(
             "B/D": "the data are too few even when repeated (term B/D)",
         }
         return f"{words[term]}; chance {chance:.0%}"
-    value = drawn[best].value
+    value = standings[best].outcome.value
     reaches = "" if value is None else f": it is predicted to reach {float(np.median(value)):.4g}"
     return f"the gap to the target is too wide even for {best}{reaches} (chance {chance:.0%})"

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option
 from trainfare_core.strategy.amounts import Amount
 from trainfare_core.strategy.choice import WIDENING, Advantage, advantage
@@ -25,7 +26,7 @@ from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.situation import metric_kind, task_of
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
-__all__ = ["DRAWS", "Outcome", "Priced", "ReachedBy", "Sizes", "law_applies", "outcomes"]
+__all__ = ["DRAWS", "Found", "Outcome", "Priced", "ReachedBy", "Sizes", "law_applies", "outcomes"]
 
 Column = NDArray[np.float64]
 DRAWS: Final = 4096
@@ -50,17 +51,36 @@ _Z80: Final = _NORMAL.inv_cdf(0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class Found:
     """
-    One strategy with its cost.
+    What was found about one strategy, without a price.
 
     Attributes:
         strategy: the strategy.
+        profile: as traced, with the settings chosen; None where there is none.
+        knobs, notes: settings and remarks in words.
+        impossible_because, unknown_because: reason for which there is no cost.
+    """
+
+    strategy: Strategy
+    _: KW_ONLY
+    profile: JobProfile | None = None
+    knobs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    impossible_because: str | None = None
+    unknown_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced(Found):
+    """
+    A strategy with its cost.
+
+    Attributes:
         option: the cheapest machine, at the median samples.
         amount: samples to target.
     """
 
-    strategy: Strategy
     option: Option
     amount: Amount
 
@@ -87,23 +107,38 @@ class Outcome:
     Draws of one strategy, shape (DRAWS,).
 
     Attributes:
+        priced: the strategy and its cheapest machine.
         quality_pct: advantage over the reference, percent, positive is better; None where unknown.
         value: of the metric; None where unknown.
         reached: whether the target is reached; None where unknown.
         samples: trained on in one run.
         usd, hours: of all learning-rate trials together.
-        startup_usd: of one run.
         edge: the published comparisons behind the quality; None for the reference and for pilots.
     """
 
+    priced: Priced
     quality_pct: Column | None
     value: Column | None
     reached: NDArray[np.bool_] | None
     samples: Column
     usd: Column
     hours: Column
-    startup_usd: float
     edge: Advantage | None
+
+    @property
+    def p_reach(self) -> float | None:
+        """Chance that the target is reached; None where unknown."""
+        return None if self.reached is None else float(self.reached.mean())
+
+    @property
+    def mean_usd(self) -> float:
+        """Expected cost, without that of falling back to another strategy."""
+        return float(self.usd.mean())
+
+    @property
+    def startup_usd(self) -> float:
+        """Start-up of one run."""
+        return self.priced.option.cost_parts.startup_usd
 
 
 def outcomes(
@@ -111,8 +146,8 @@ def outcomes(
     priced: Sequence[Priced],
     *,
     reference: Strategy,
-    sizes: Sizes = Sizes(),
-    pilots: Mapping[Strategy, ReachedBy] | None = None,
+    sizes: Sizes,
+    pilots: Mapping[Strategy, ReachedBy],
 ) -> dict[Strategy, Outcome]:
     """
     Draw the outcome of each strategy.
@@ -127,7 +162,7 @@ def outcomes(
     random = np.random.default_rng(SEED)
     shared_task, shared_cost = random.standard_normal((2, DRAWS))
     constants = random.standard_normal((DRAWS, 3))
-    known_noise = random.standard_normal(DRAWS)
+    quality = _Quality(question, reference, sizes, pilots, random.standard_normal(DRAWS))
     own = {name: random.random((4, DRAWS)) for name in STRATEGY_NAMES}
     out: dict[Strategy, Outcome] = {}
     for one in priced:
@@ -136,29 +171,15 @@ def outcomes(
         log_samples = math.log(one.amount.samples) + one.amount.shared * shared_task + one.amount.own * normal
         samples = np.exp(log_samples)
         shared = own[STRATEGIES[one.strategy].compared_through or one.strategy][1]
-        edge, quality, value, reached = _quality(
-            question,
-            one.strategy,
-            reference,
-            sizes,
-            pilots or {},
-            (shared, uniforms[3]),
-            known_noise,
-        )
+        edge, relative, value = quality.drawn(one.strategy, shared, uniforms[3])
+        reached = _reached(question, value, relative)
         if law_applies(question, one.strategy) and sizes.parameters:
             samples, reached = _by_law(question, sizes.parameters, constants)
         cost_z = math.sqrt(SHARED_COST) * shared_cost + math.sqrt(1 - SHARED_COST) * _normal(uniforms[2])
         usd, hours = _costs(one, np.where(np.isfinite(samples), samples, one.amount.samples), cost_z)
         trials = question.learning_rate_trials
         out[one.strategy] = Outcome(
-            quality,
-            value,
-            reached,
-            samples,
-            trials * usd,
-            trials * hours,
-            one.option.cost_parts.startup_usd,
-            edge,
+            one, relative, value, reached, samples, trials * usd, trials * hours, edge
         )
     return out
 
@@ -186,69 +207,66 @@ def _by_law(question: Question, parameters: float, normals: Column) -> tuple[Col
     return tokens / each, np.asarray(np.isfinite(tokens) & (needed <= most_useful))
 
 
-def _quality(
-    question: Question,
-    strategy: Strategy,
-    reference: Strategy,
-    sizes: Sizes,
-    pilots: Mapping[Strategy, ReachedBy],
-    uniforms: tuple[Column, Column],
-    known_noise: Column,
-) -> tuple[Advantage | None, Column | None, Column | None, NDArray[np.bool_] | None]:
-    sign = 1.0 if question.higher_is_better else -1.0
-    if strategy in pilots:
-        predicted = pilots[strategy]
-        log_value = predicted.log_value + predicted.log_sigma * _normal(uniforms[1])
-        value: Column | None = np.exp(log_value)
-        base = pilots.get(reference)
-        ahead = 100 * sign * (log_value - base.log_value) if base is not None else None
-        return None, ahead, value, _reached_value(question, value, ahead)
-    edge = _edge(question, strategy, reference, sizes)
-    relative: Column = np.zeros(DRAWS)
-    middle = STRATEGIES[strategy].compared_through
-    if middle is not None and reference != middle and edge is not None:
-        # Both steps from comparisons of just those two: most published comparisons of this strategy are with `middle`.
-        first = _edge(question, middle, reference, sizes)
-        second = _edge(question, strategy, middle, sizes)
-        if first is not None and second is not None:
-            relative = _drawn(first, uniforms[0]) + _drawn(second, uniforms[1])
-    elif edge is not None:
-        relative = _drawn(edge, uniforms[0])
-    value = _value(question, strategy, reference, sizes, relative, known_noise, pilots)
-    return edge, relative, value, _reached_value(question, value, relative)
+@dataclass(frozen=True, slots=True)
+class _Quality:
+    """Draws of the quality of strategies relative to a reference; the fields are those of `outcomes`."""
 
+    question: Question
+    reference: Strategy
+    sizes: Sizes
+    pilots: Mapping[Strategy, ReachedBy]
+    known_noise: Column
 
-def _edge(question: Question, strategy: Strategy, over: Strategy, sizes: Sizes) -> Advantage | None:
-    if strategy == over:
-        return None
-    return advantage(
-        question.situation((strategy, over), sizes.lora_parameters, sizes.parameters), strategy, over
-    )
+    def drawn(
+        self, strategy: Strategy, shared: Column, own: Column
+    ) -> tuple[Advantage | None, Column | None, Column | None]:
+        """
+        Return the comparisons behind a strategy's quality, its advantage over the reference, and the metric itself.
 
+        Args:
+            strategy: the strategy.
+            shared: uniforms that it has in common with the strategy that it is compared through.
+            own: uniforms of its own.
+        """
+        sign = 1.0 if self.question.higher_is_better else -1.0
+        base = self.pilots.get(self.reference)
+        if strategy in self.pilots:
+            predicted = self.pilots[strategy]
+            log_value = predicted.log_value + predicted.log_sigma * _normal(own)
+            ahead = None if base is None else 100 * sign * (log_value - base.log_value)
+            return None, ahead, np.exp(log_value)
+        edge, relative = None, np.zeros(DRAWS)
+        if strategy != self.reference:
+            edge, middle = self._edge(strategy, self.reference), STRATEGIES[strategy].compared_through
+            if middle is None or middle == self.reference:
+                relative = _drawn(edge, shared)
+            else:
+                # Both steps from comparisons of just those two: most published comparisons of this strategy are with
+                # `middle`.
+                relative = _drawn(self._edge(middle, self.reference), shared)
+                relative = relative + _drawn(self._edge(strategy, middle), own)
+        if base is not None:
+            return edge, relative, np.exp(base.log_value + sign * relative / 100)
+        return edge, relative, self._from_known(strategy, relative, sign)
 
-def _value(
-    question: Question,
-    strategy: Strategy,
-    reference: Strategy,
-    sizes: Sizes,
-    relative: Column,
-    known_noise: Column,
-    pilots: Mapping[Strategy, ReachedBy],
-) -> Column | None:
-    """Return the metric itself, where the reference's is known, from a pilot or from the user."""
-    sign = 1.0 if question.higher_is_better else -1.0
-    if reference in pilots:
-        return np.asarray(np.exp(pilots[reference].log_value + sign * relative / 100))
-    if question.known_value is None:
-        return None
-    shift = 0.0
-    if question.known_strategy not in (reference, strategy):
-        edge = _edge(question, question.known_strategy, reference, sizes)
-        shift = 0.0 if edge is None else edge.quantile_pct(0.5)
-    against_known = np.zeros(DRAWS) if strategy == question.known_strategy else relative - shift
-    noise = SEED_NOISE_PCT * known_noise
-    value = question.known_value * np.exp(sign * (against_known + noise) / 100)
-    return np.asarray(np.minimum(value, _most(question)))
+    def _from_known(self, strategy: Strategy, relative: Column, sign: float) -> Column | None:
+        """Return the metric where the user knows its value for one strategy."""
+        question = self.question
+        if question.known_value is None:
+            return None
+        if strategy == question.known_strategy:
+            relative = np.zeros(DRAWS)
+        elif question.known_strategy != self.reference:
+            relative = relative - self._edge(question.known_strategy, self.reference).quantile_pct(0.5)
+        noise = SEED_NOISE_PCT * self.known_noise
+        value = question.known_value * np.exp(sign * (relative + noise) / 100)
+        return np.minimum(value, _most(question))
+
+    def _edge(self, strategy: Strategy, over: Strategy) -> Advantage:
+        situation = self.question.situation(
+            (strategy, over), self.sizes.lora_parameters, self.sizes.parameters
+        )
+        return advantage(situation, strategy, over)
 
 
 def _most(question: Question) -> float:
@@ -259,9 +277,7 @@ def _most(question: Question) -> float:
     return 1.0 if known <= 1 else 100.0 if known <= 100 else math.inf
 
 
-def _reached_value(
-    question: Question, value: Column | None, relative: Column | None
-) -> NDArray[np.bool_] | None:
+def _reached(question: Question, value: Column | None, relative: Column | None) -> NDArray[np.bool_] | None:
     if question.target_value is None:
         return None if relative is None else np.asarray(relative >= -question.within_pct - 1e-9)
     if value is None:

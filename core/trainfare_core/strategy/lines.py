@@ -4,48 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.facts import PriceBookFacts
-from trainfare_core.recommendation import Interval, Option
-from trainfare_core.strategy.amounts import Amount
+from trainfare_core.recommendation import Interval
 from trainfare_core.strategy.answer import Change, StrategyAnswer, StrategyLine, TracedFacts
 from trainfare_core.strategy.decision import Standing, StrategyDecision, decide
-from trainfare_core.strategy.draws import Outcome, Priced, ReachedBy, Sizes, outcomes
+from trainfare_core.strategy.draws import Found, Priced, ReachedBy, Sizes, outcomes
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
-__all__ = ["Found", "answer_of"]
+__all__ = ["answer_of"]
 
 Column = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """
-    Trace and price of one strategy.
-
-    Attributes:
-        strategy: the strategy.
-        profile: as traced, with the settings chosen; None where there is none.
-        option: the cheapest machine; None where there is none.
-        amount: samples to target; None where not known.
-        knobs, notes: settings and remarks in words.
-        impossible_because, unknown_because: reason for which there is no cost.
-    """
-
-    strategy: Strategy
-    profile: JobProfile | None = None
-    option: Option | None = None
-    amount: Amount | None = None
-    knobs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    impossible_because: str | None = None
-    unknown_because: str | None = None
 
 
 def answer_of(
@@ -72,14 +45,7 @@ def answer_of(
         price_books: facts of the prices used.
         assumptions: in addition to those of the question.
     """
-    priced = [
-        Priced(one.strategy, one.option, one.amount)
-        for one in found
-        if one.option is not None and one.amount is not None
-    ]
-    profiles: dict[Strategy, JobProfile] = {
-        one.strategy: one.profile for one in found if one.profile is not None
-    }
+    priced = [one for one in found if isinstance(one, Priced)]
     notes = (*question.assumed(), *assumptions, *pilot_notes)
     if not priced:
         reasons = "; ".join(
@@ -88,18 +54,13 @@ def answer_of(
         return StrategyAnswer(
             tool_version=tool_version, name=name, question=question, kind="none", strategy=None, runner_up=None,
             sentence=f"No strategy has a price: {reasons}.", doubts=(), pilot=None, reference=None,
-            lines=tuple(_line(one, None, None) for one in found), assumptions=notes, price_books=price_books,
+            lines=tuple(_unpriced_line(one) for one in found), assumptions=notes, price_books=price_books,
         )  # fmt: skip
-    reference = _reference(question, priced)
-    drawn = outcomes(
-        question,
-        priced,
-        reference=reference,
-        sizes=Sizes(_parameters(profiles), _lora_parameters(profiles)),
-        pilots=pilots,
-    )
-    decision = decide(question, drawn, parameters=_parameters(profiles))
-    lines = [_line(one, drawn.get(one.strategy), decision.standings.get(one.strategy)) for one in found]
+    reference, sizes = _reference(question, priced), _sizes(found)
+    drawn = outcomes(question, priced, reference=reference, sizes=sizes, pilots=pilots or {})
+    decision = decide(question, drawn, parameters=sizes.parameters)
+    lines = [_unpriced_line(one) for one in found if not isinstance(one, Priced)]
+    lines += [_priced_line(standing) for standing in decision.standings.values()]
     return StrategyAnswer(
         tool_version=tool_version,
         name=name,
@@ -107,7 +68,7 @@ def answer_of(
         kind=decision.kind,
         strategy=decision.pick,
         runner_up=decision.runner_up,
-        sentence=_sentence(question, decision, lines),
+        sentence=_sentence(question, decision),
         doubts=decision.doubts,
         pilot=decision.pilot,
         reference=reference,
@@ -124,45 +85,51 @@ def _reference(question: Question, priced: Sequence[Priced]) -> Strategy:
     return next(name for name in wanted if name in there)
 
 
-def _parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
-    whole = (profiles[name] for name in profiles if STRATEGIES[name].trains == "all weights")
-    return next((float(sum(group.count for group in profile.parameters)) for profile in whole), None)
+def _sizes(found: Sequence[Found]) -> Sizes:
+    """Return the parameters of the model and of its adapters from the first traces that have them."""
+    traced = [(STRATEGIES[one.strategy].trains, one.profile) for one in found if one.profile is not None]
+    model = [
+        sum(g.count for g in profile.parameters) for trains, profile in traced if trains == "all weights"
+    ]
+    adapters = [profile.trainable_parameters for trains, profile in traced if trains == "adapters"]
+    return Sizes(
+        parameters=next((float(count) for count in model), None),
+        lora_parameters=next((float(count) for count in adapters if count), None),
+    )
 
 
-def _lora_parameters(profiles: Mapping[Strategy, JobProfile]) -> float | None:
-    adapted = (profiles[name] for name in profiles if STRATEGIES[name].trains == "adapters")
-    return next((float(one.trainable_parameters) for one in adapted if one.trainable_parameters), None)
+def _unpriced_line(one: Found) -> StrategyLine:
+    unknown = one.unknown_because
+    if unknown is None:
+        unknown = "how long to train is not known: give the number of samples, or the job's own plan"
+    return StrategyLine(
+        strategy=one.strategy,
+        impossible_because=one.impossible_because,
+        unknown_because=unknown if one.impossible_because is None else None,
+        traced=_traced(one),
+        knobs=one.knobs,
+        notes=one.notes,
+    )
 
 
-def _line(one: Found, outcome: Outcome | None, standing: Standing | None) -> StrategyLine:
-    if outcome is None or standing is None or one.amount is None or one.option is None:
-        unknown = one.unknown_because
-        if unknown is None and one.impossible_because is None:
-            unknown = "how long to train is not known: give the number of samples, or the job's own plan"
-        return StrategyLine(
-            strategy=one.strategy,
-            impossible_because=one.impossible_because,
-            unknown_because=unknown if one.impossible_because is None else None,
-            traced=_traced(one),
-            machine=one.option,
-            knobs=one.knobs,
-            notes=one.notes,
-        )
-    edge = outcome.edge
+def _priced_line(standing: Standing) -> StrategyLine:
+    outcome = standing.outcome
+    one, edge = outcome.priced, outcome.edge
     step = None if one.profile is None else one.profile.global_samples_per_step
+    samples = _interval(outcome.samples)
     return StrategyLine(
         strategy=one.strategy,
         traced=_traced(one),
         knobs=one.knobs,
-        samples=_interval(outcome.samples),
+        samples=samples,
         samples_because=one.amount.because,
-        optimizer_steps=None if not step else math.ceil(_quantiles(outcome.samples)[1] / step),
+        optimizer_steps=None if not step else math.ceil(samples.mid / step),
         machine=one.option,
         usd=_interval(outcome.usd),
         hours=_interval(outcome.hours),
-        quality=None if outcome.quality_pct is None else _change(outcome.quality_pct),
+        quality=None if outcome.quality_pct is None else Change(**_quantiles(outcome.quality_pct)),
         quality_value=None if outcome.value is None else _interval(outcome.value),
-        p_reach=standing.p_reach,
+        p_reach=outcome.p_reach,
         p_within=standing.p_within,
         p_cheapest=standing.p_cheapest,
         expected_usd=standing.expected_usd,
@@ -191,23 +158,15 @@ def _traced(one: Found) -> TracedFacts | None:
     )
 
 
-def _quantiles(values: Column) -> tuple[float, float, float]:
+def _quantiles(values: Column) -> dict[str, float]:
     """Return the 10, 50 and 90 % quantiles of the finite values; zeros where there are none."""
     finite = values[np.isfinite(values)]
-    low, mid, high = (
-        (float(x) for x in np.quantile(finite, (0.1, 0.5, 0.9))) if len(finite) else (0.0, 0.0, 0.0)
-    )
-    return low, mid, high
+    low, mid, high = np.quantile(finite, (0.1, 0.5, 0.9)).tolist() if len(finite) else (0.0, 0.0, 0.0)
+    return {"low_80": low, "mid": mid, "high_80": high}
 
 
 def _interval(values: Column) -> Interval:
-    low, mid, high = _quantiles(values)
-    return Interval(mid=mid, low_80=low, high_80=high)
-
-
-def _change(values: Column) -> Change:
-    low, mid, high = _quantiles(values)
-    return Change(mid=mid, low_80=low, high_80=high)
+    return Interval(**_quantiles(values))
 
 
 def _place(line: StrategyLine, decision: StrategyDecision) -> tuple[int, float, int]:
@@ -221,22 +180,21 @@ def _place(line: StrategyLine, decision: StrategyDecision) -> tuple[int, float, 
     return level, usd, STRATEGY_NAMES.index(line.strategy)
 
 
-def _sentence(question: Question, decision: StrategyDecision, lines: Sequence[StrategyLine]) -> str:
+def _sentence(question: Question, decision: StrategyDecision) -> str:
     target = (
         f"within {question.within_pct:g} % of full fine-tuning"
         if question.target_value is None
         else f"{question.metric} {question.target_value:g}"
     )
-    if decision.kind == "none" or decision.pick is None:
+    if decision.pick is None:
         return f"No strategy reaches the target ({target}), because {decision.binding}."
-    pick = next(line for line in lines if line.strategy == decision.pick)
-    usd = pick.usd
-    cost = "" if usd is None else f"${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
-    machine = "" if pick.machine is None else f" on {pick.machine.nodes} x {pick.machine.machine}"
-    chance = "an unknown chance" if pick.p_reach is None else f"a chance of {pick.p_reach:.0%}"
+    outcome = decision.standings[decision.pick].outcome
+    usd, option = _interval(outcome.usd), outcome.priced.option
+    chance = "an unknown chance" if outcome.p_reach is None else f"a chance of {outcome.p_reach:.0%}"
+    run = (
+        f"{decision.pick}: ${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
+        f" on {option.nodes} x {option.machine}, with {chance} to reach {target}."
+    )
     if decision.kind == "pilot" and decision.pilot is not None:
-        return (
-            f"Unknown: run a pilot of ${decision.pilot.usd:,.2f}. The best guess so far is {decision.pick}: "
-            f"{cost}{machine}, with {chance} to reach {target}."
-        )
-    return f"Train with {decision.pick}: {cost}{machine}, with {chance} to reach {target}."
+        return f"Unknown: run a pilot of ${decision.pilot.usd:,.2f}. The best guess so far is {run}"
+    return f"Train with {run}"

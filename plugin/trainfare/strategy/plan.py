@@ -25,9 +25,9 @@ from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option
 from trainfare_core.strategy.amounts import Amount, amount_of
 from trainfare_core.strategy.answer import StrategyAnswer
-from trainfare_core.strategy.draws import ReachedBy
+from trainfare_core.strategy.draws import Found, Priced, ReachedBy
 from trainfare_core.strategy.knobs import Variant, best_variant, eight_bit_adam, knob_lines
-from trainfare_core.strategy.lines import Found, answer_of
+from trainfare_core.strategy.lines import answer_of
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.situation import task_of
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
@@ -234,15 +234,18 @@ def _found(
             options.append((planned, option))
     best = best_variant(options)
     if best is None:
-        return Found(strategy, profile=variants[0].profile, amount=amount, unknown_because=why), books
+        return Found(strategy, profile=variants[0].profile, unknown_because=why), books
     variant, option = best
-    notes = [*variant.profile.notes]
-    if variant.needs_nvidia:
-        notes.append("bitsandbytes' kernels: NVIDIA GPUs only")
-    return (
-        Found(strategy, variant.profile, option, amount, knob_lines(variant, option), tuple(notes)),
-        books,
+    nvidia_only = ("bitsandbytes' kernels: NVIDIA GPUs only",) if variant.needs_nvidia else ()
+    priced = Priced(
+        strategy,
+        profile=variant.profile,
+        option=option,
+        amount=amount,
+        knobs=knob_lines(variant, option),
+        notes=(*variant.profile.notes, *nvidia_only),
     )
+    return priced, books
 
 
 def _planned(profile: JobProfile) -> float | None:

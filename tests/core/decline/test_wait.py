@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from trainfare_core.decline import DeclineError, LogRate, UncertainRate, hardware, wait
 from trainfare_core.decline.waiting_rules import (
-    break_even_value,
-    break_even_value_at,
+    Terms,
     fixed_job_wait,
     longest_run,
-    npv_of_starting,
     option_exponent,
     option_trigger,
     option_value,
     start_of_lump,
-    value_optimum,
 )
 
 SEVENTY = -LogRate.from_decline(0.7).log_per_year
 LN2 = math.log(2)
 
 
+TERMS = Terms(450e3, 200e3, 0.1, 0.1, 10)
+
+
 def npv(t: float) -> float:
-    return npv_of_starting(
-        t, cost=450e3, decline=SEVENTY, value_per_year=200e3, discount=0.1, run_years=0.1, obsolete_years=10
-    )
+    return TERMS.npv(t, SEVENTY)
 
 
 def test_value_of_time() -> None:
     """V = 200k, C0 = 450k, 70 %, r = .1, L = .1: t* = 0.9023, and no neighbour does better."""
-    best = value_optimum(450e3, SEVENTY, 200e3, 0.1, 0.1)
+    best = TERMS.best_start(SEVENTY)
     assert round(best, 4) == 0.9023
     assert npv(best) > max(npv(best - 0.01), npv(best + 0.01), npv(0))
     assert npv(9.95) < 0
@@ -42,27 +41,16 @@ def test_value_of_time() -> None:
 def test_break_even_values(percent: float, value: float) -> None:
     """Break-even v / C0 a year at r = 10 %; the finite wait goes to it as the wait goes to 0."""
     decline = -LogRate.from_decline(percent / 100).log_per_year
-    assert round(break_even_value(1, decline, 0.1), 2) == value
-    soon = break_even_value_at(1, math.exp(-decline * 1e-6), 1e-6, 0.1)
-    assert soon == pytest.approx(break_even_value(1, decline, 0.1), rel=1e-4)
+    terms = Terms(1, 0, 0.1)
+    assert round(terms.break_even(decline), 2) == value
+    soon = terms.break_even_after(1e-6, math.exp(-decline * 1e-6))
+    assert soon == pytest.approx(terms.break_even(decline), rel=1e-4)
 
 
 def test_finite_wait_breaks_even_exactly() -> None:
-    """At the value of `break_even_value_at` starting now and after the wait are worth the same."""
-    value = break_even_value_at(450e3, 450e3 * 0.3, 1.0, 0.1, 0.1)
-    now, later = (
-        npv_of_starting(
-            t,
-            cost=450e3,
-            decline=SEVENTY,
-            value_per_year=value,
-            discount=0.1,
-            run_years=0.1,
-            obsolete_years=10,
-        )
-        for t in (0, 1)
-    )
-    assert now == pytest.approx(later)
+    """At the value of `break_even_after` starting now and after the wait are worth the same."""
+    terms = replace(TERMS, value_per_year=TERMS.break_even_after(1.0, 450e3 * 0.3))
+    assert terms.npv(0, SEVENTY) == pytest.approx(terms.npv(1, SEVENTY))
 
 
 def test_one_week_saves_two_and_a_half_percent() -> None:
@@ -106,9 +94,9 @@ def test_lump_by_a_deadline() -> None:
 
 def test_edges_of_the_optimum() -> None:
     """Worth nothing or never cheaper: wait for ever; rising faster than interest: never wait."""
-    assert value_optimum(1, 0.3, 0, 0.1, 0) == math.inf
-    assert value_optimum(1, -0.05, 0.01, 0.1, 0) == math.inf
-    assert value_optimum(1, -0.2, 0.01, 0.1, 0) == 0
+    assert Terms(1, 0, 0.1).best_start(0.3) == math.inf
+    assert Terms(1, 0.01, 0.1).best_start(-0.05) == math.inf
+    assert Terms(1, 0.01, 0.1).best_start(-0.2) == 0
 
 
 @pytest.mark.parametrize(
@@ -158,7 +146,7 @@ def test_invalid_arguments_are_refused() -> None:
         with pytest.raises(DeclineError, match="wait"):
             wait(**({"cost_usd": 1, "decline": certain, "value_usd_per_year": 1} | bad))  # type: ignore[arg-type]
     with pytest.raises(DeclineError, match="break-even"):
-        break_even_value_at(1, 1, 0, 0.1)
+        TERMS.break_even_after(0, 1)
     with pytest.raises(DeclineError, match="job"):
         fixed_job_wait(0, 0.3)
     with pytest.raises(DeclineError, match="growth rates"):

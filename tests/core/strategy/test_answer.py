@@ -13,7 +13,7 @@ from builders.recommendations import costs, option
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.amounts import Amount, amount_of
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
-from trainfare_core.strategy.draws import ReachedBy
+from trainfare_core.strategy.draws import Found, Priced, ReachedBy
 from trainfare_core.strategy.knobs import Variant, best_variant, eight_bit_adam, knob_lines
 from trainfare_core.strategy.laws import (
     bit_steps,
@@ -21,7 +21,7 @@ from trainfare_core.strategy.laws import (
     distinct_tokens,
     tokens_for_repeats,
 )
-from trainfare_core.strategy.lines import Found, answer_of
+from trainfare_core.strategy.lines import answer_of
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
@@ -33,14 +33,14 @@ def found(
     usd: dict[str, float], question: Question, samples: float | None = 1e5, startup_usd: float = 0.02
 ) -> list[Found]:
     """Strategies with a price, and the others ruled out."""
-    out = []
+    out: list[Found] = []
     for strategy in STRATEGY_NAMES:
         if strategy not in usd:
             out.append(Found(strategy, impossible_because="not asked for"))
             continue
         amount = amount_of(question, strategy, samples)
         out.append(
-            Found(
+            Priced(
                 strategy, profile=gpt_profile(), amount=amount,
                 option=option(
                     usd=usd[strategy], hours=usd[strategy] / 2,

@@ -16,7 +16,8 @@ from trainfare.report.strategy.page import render_strategy_html
 from trainfare.report.strategy.terminal import print_strategy, render_strategy
 from trainfare_core.strategy.amounts import amount_of
 from trainfare_core.strategy.answer import StrategyAnswer
-from trainfare_core.strategy.lines import Found, answer_of
+from trainfare_core.strategy.draws import Found, Priced
+from trainfare_core.strategy.lines import answer_of
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGIES
 
@@ -27,8 +28,8 @@ HOSTILE = "</style><script>alert(1)</script>\x1b[31m\u202e"
 def answer(name: str = "Net", *, instance: str = "g5.2xlarge", **fields: Any) -> StrategyAnswer:
     question = Question(**{"domain": "vision-cls", "samples": 50_000.0, **fields})
     priced = {"full_finetune": 10.0, "lora": 9.0, "linear_probe": 3.0}
-    found = [
-        Found(
+    found: list[Found] = [
+        Priced(
             strategy, profile=gpt_profile(), amount=amount_of(question, strategy), knobs=("precision bf16-mixed",),
             option=option(instance_type=instance, usd=usd, hours=usd / 2, cost_parts=costs(usd)), notes=(name,),
         )
