@@ -33,7 +33,7 @@ def job() -> TrainingJob:
 
 def main() -> None:
     """Print the trained parameters and the cost of each strategy."""
-    from trainfare.recommendation import load_prices
+    from trainfare.prices.sources import load_prices
     from trainfare.strategy.plan import Market, strategy_answer
     from trainfare_core.strategy.question import Question
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from sklearn.datasets import load_digits
+from small_gpt import Block
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,26 +22,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainfare import FareMeter, TrainingJob
 
 BATCH_SIZE, CLASSES = 64, 102
-
-
-class Block(nn.Module):
-    """Self-attention and an MLP, each behind a layer norm."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, patches, width) to the same shape."""
-        batch, patches, width = x.shape
-        qkv = self.qkv(self.norm_1(x)).view(batch, patches, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(q, k, v)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, patches, width))
-        return x + self.mlp(self.norm_2(x))
 
 
 class VisionTransformer(pl.LightningModule):
@@ -59,7 +40,7 @@ class VisionTransformer(pl.LightningModule):
         super().__init__()
         self.patches = nn.Conv2d(channels, width, patch, patch)
         self.positions = nn.Parameter(torch.zeros(1, (side // patch) ** 2, width))
-        self.blocks = nn.ModuleList(Block(width, max(1, width // 64)) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, max(1, width // 64), causal=False) for _ in range(layers))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
         if trained == "head":
             self.requires_grad_(requires_grad=False)

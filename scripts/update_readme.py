@@ -24,7 +24,7 @@ COUNTED_TO = re.compile(r"ages counted to (\d{4}-\d{2}-\d{2})")
 def block(as_of: str) -> str:
     """Return the command and the first part of its output, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
-    from trainfare.report import render_terminal
+    from trainfare.report.terminal import render_terminal
 
     answer = recommend(TOP / "docs" / "examples" / "llama-7b.json", purchase=["on_demand"], limit=5)
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()

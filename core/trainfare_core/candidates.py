@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "DEFAULT_MAX_NODES",
@@ -22,7 +24,10 @@ __all__ = [
     "ModelParallel",
     "enumerate_candidates",
     "plan_gaps",
+    "take",
 ]
+
+Table = TypeVar("Table", bound="DataclassInstance")
 
 SHARDINGS: Final = ("none", "ddp", "fsdp")
 
@@ -95,6 +100,14 @@ class CandidateTable:
         return len(self.shape)
 
 
+def take(table: Table, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Table:
+    """Return the given rows of a dataclass of columns, in the given order."""
+    columns = ((each.name, getattr(table, each.name)) for each in fields(table))
+    return replace(
+        table, **{name: column[rows] for name, column in columns if isinstance(column, np.ndarray)}
+    )
+
+
 def enumerate_candidates(
     profile: JobProfile, shapes: MachineShapes, *, max_nodes: int = DEFAULT_MAX_NODES
 ) -> CandidateTable:
@@ -126,15 +139,8 @@ def enumerate_candidates(
     first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, dtype=np.bool_)
     sharding = np.where(sharded[row], np.where(first, _DDP, _FSDP), _NONE).astype(np.int64)
     shape, nodes = shape[layout][row], nodes[layout][row]
-    order = np.lexsort((accumulate[row], sharding, nodes, shape))
-    return CandidateTable(
-        shape=shape[order],
-        nodes=nodes[order],
-        sharding=sharding[order],
-        micro_batch=micro[row][order],
-        micro_ratio=ratio[row][order],
-        accumulate=accumulate[row][order],
-    )
+    plans = CandidateTable(shape, nodes, sharding, micro[row], ratio[row], accumulate[row])
+    return take(plans, np.lexsort((plans.accumulate, sharding, nodes, shape)))
 
 
 def plan_gaps(
@@ -190,14 +196,10 @@ def _layouts(
 
 def _is_tpu(names: NDArray[np.str_]) -> NDArray[np.bool_]:
     distinct, inverse = np.unique(names, return_inverse=True)
-    return np.array([_kind(str(name)) == "tpu" for name in distinct], dtype=np.bool_)[inverse]
-
-
-def _kind(name: str) -> str | None:
-    try:
-        return accelerator(name).kind
-    except UnknownNameError:
-        return None
+    devices = [resolve_device(str(name)) for name in distinct]
+    return np.array([device is not None and device.kind == "tpu" for device in devices], dtype=np.bool_)[
+        inverse
+    ]
 
 
 def _samples_per_step(profile: JobProfile) -> int | None:
@@ -233,18 +235,12 @@ def _splits(
     options = {int(value): _accumulations(int(value)) for value in np.unique(share)}
     counts = np.array([len(options[int(value)]) for value in share], dtype=np.int64)
     rows = np.repeat(np.arange(len(world)), counts)
-    accumulate = np.fromiter(
-        _flatten(options[int(value)] for value in share), np.int64, count=int(counts.sum())
-    )
+    accumulate = np.fromiter(chain.from_iterable(options[int(value)] for value in share), np.int64)
     micro = (share[rows] // accumulate).astype(np.float64)
     profiled = profile.batch.micro_batch_size or (
         (_samples_per_step(profile) or 0) / profile.parallel.accumulate_grad_batches
     )
     return rows, micro, micro / profiled, accumulate
-
-
-def _flatten(groups: Iterable[tuple[int, ...]]) -> Iterable[int]:
-    return (value for group in groups for value in group)
 
 
 def _accumulations(share: int) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from trainfare_core.documents import Document, Finite, Interval, Record
 from trainfare_core.prices.facts import PriceBookFacts
 
 __all__ = [
+    "Cause",
     "Constraints",
     "CostOutlook",
     "CostParts",
@@ -42,6 +43,7 @@ RejectionReason: TypeAlias = Literal[
     "past_deadline",
     "filtered",
 ]
+Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -54,6 +56,16 @@ class StepParts(Record):
     communication_s: Finite = Field(description="collectives that nothing hides")
     communication_hidden_s: Finite = Field(description="collectives overlapped with backward")
     input_s: Finite = Field(description="waiting for the input pipeline")
+
+    def seconds(self) -> dict[Cause, float]:
+        """Return the parts that add up to the step."""
+        return {
+            "compute": self.compute_s,
+            "memory": self.memory_s,
+            "launch": self.launch_s,
+            "communication": self.communication_s,
+            "input": self.input_s,
+        }
 
 
 class CostParts(Record):
@@ -90,7 +102,7 @@ class Option(Record):
     usd_per_hour: Finite = Field(description="all nodes together")
     memory_gib: Interval = Field(description="peak per device")
     device_memory_gib: Finite
-    bound_by: Literal["compute", "memory", "launch", "communication", "input"]
+    bound_by: Cause
     step_parts: StepParts
     cost_parts: CostParts
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(

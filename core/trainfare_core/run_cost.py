@@ -24,8 +24,7 @@ from trainfare_core.clouds import (
     interruptions_per_machine_hour,
     service_startup_s,
 )
-from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
@@ -293,10 +292,8 @@ def _startup_s(profile: JobProfile, accelerators: NDArray[np.str_], service: NDA
 
 def _compile_s(profile: JobProfile, name: str) -> float:
     on_gpu_s = TORCH_COMPILE_S if profile.source.compiled else 0.0
-    try:
-        return COMPILE_S.get(accelerator(name).kind, on_gpu_s)
-    except UnknownNameError:
-        return on_gpu_s
+    device = resolve_device(name)
+    return on_gpu_s if device is None else COMPILE_S.get(device.kind, on_gpu_s)
 
 
 def _each(names: NDArray[np.str_], value_of: Callable[[str], float]) -> Column:

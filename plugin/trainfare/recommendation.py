@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare_core.errors import InputError
-from trainfare_providers.plugins import PROVIDER_GROUP, ProviderEntry
 
 if TYPE_CHECKING:
     from trainfare.job import TrainingJob
@@ -26,34 +24,9 @@ if TYPE_CHECKING:
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
-__all__ = [
-    "PROVIDER_GROUP",
-    "LoadedPrices",
-    "PriceChoice",
-    "ProviderEntry",
-    "Ranked",
-    "age_warnings",
-    "load_price_book",
-    "load_prices",
-    "profile_of",
-    "ranked",
-    "recommend",
-]
+__all__ = ["Ranked", "profile_of", "ranked", "recommend"]
 
 _log = logging.getLogger("trainfare")
-
-
-def load_price_book(entries: Iterable[ProviderEntry] | None = None) -> PriceBook:
-    """
-    Load every price plug-in and log those that fail; see `load_prices`.
-
-    Raises:
-        PricesUnavailableError: there are no prices at all.
-    """
-    loaded = load_prices(entries)
-    for problem in loaded.problems:
-        _log.warning("%s", problem)
-    return loaded.book
 
 
 def recommend(

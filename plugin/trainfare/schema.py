@@ -14,45 +14,43 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from trainfare.prices.verify import PricesVerification
+from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import MachinePrediction
+from trainfare_core.prices.listing import OffersReport
+from trainfare_core.prices.status import PricesStatus
+from trainfare_core.ranking.budget_check import BudgetCheck
 from trainfare_core.recommendation import Recommendation
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.curves import LearningCurve
 from trainfare_core.strategy.pilots import PilotReport
 from trainfare_providers.disk.files import make_folder, write_text
+from trainfare_providers.update import PricesUpdate
 
 __all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def _models() -> tuple[tuple[str, type[BaseModel]], ...]:
-    from trainfare.prices.verify import PricesVerification
-    from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, ForecastAnswer, WaitAnswer
-    from trainfare_core.prices.listing import OffersReport
-    from trainfare_core.prices.status import PricesStatus
-    from trainfare_core.ranking.budget_check import BudgetCheck
-    from trainfare_providers.update import PricesUpdate
-
-    return (
-        ("budget-check", BudgetCheck),
-        ("decline-claims", ClaimsAnswer),
-        ("decline-decomposition", DecompositionAnswer),
-        ("decline-forecast", ForecastAnswer),
-        ("decline-wait", WaitAnswer),
-        ("job-profile", JobProfile),
-        ("learning-curve", LearningCurve),
-        ("machine-prediction", MachinePrediction),
-        ("offers", OffersReport),
-        ("pilot-report", PilotReport),
-        ("prices-status", PricesStatus),
-        ("prices-update", PricesUpdate),
-        ("prices-verification", PricesVerification),
-        ("recommendation", Recommendation),
-        ("strategy-answer", StrategyAnswer),
-    )
+_MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
+    ("budget-check", BudgetCheck),
+    ("decline-claims", ClaimsAnswer),
+    ("decline-decomposition", DecompositionAnswer),
+    ("decline-forecast", ForecastAnswer),
+    ("decline-wait", WaitAnswer),
+    ("job-profile", JobProfile),
+    ("learning-curve", LearningCurve),
+    ("machine-prediction", MachinePrediction),
+    ("offers", OffersReport),
+    ("pilot-report", PilotReport),
+    ("prices-status", PricesStatus),
+    ("prices-update", PricesUpdate),
+    ("prices-verification", PricesVerification),
+    ("recommendation", Recommendation),
+    ("strategy-answer", StrategyAnswer),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class PublishedSchema:
 
 def published_schemas() -> tuple[PublishedSchema, ...]:
     """Return the schema of every published JSON document, ordered by name."""
-    return tuple(_published(name, model) for name, model in _models())
+    return tuple(_published(name, model) for name, model in _MODELS)
 
 
 def write_schemas(directory: Path) -> tuple[Path, ...]:
@@ -76,12 +74,10 @@ def write_schemas(directory: Path) -> tuple[Path, ...]:
         InputError: the folder cannot be written to.
     """
     make_folder(directory)
-    paths: list[Path] = []
-    for schema in published_schemas():
-        path = directory / schema.file_name
-        write_text(path, schema.text)
-        paths.append(path)
-    return tuple(paths)
+    schemas = published_schemas()
+    for schema in schemas:
+        write_text(directory / schema.file_name, schema.text)
+    return tuple(directory / schema.file_name for schema in schemas)
 
 
 def _published(name: str, model: type[BaseModel]) -> PublishedSchema:

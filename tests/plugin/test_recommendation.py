@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import subprocess
 import sys
@@ -15,7 +14,8 @@ import pytest
 
 from builders.profiles import gpt_profile
 from builders.toy_market import book, offer_row, small_job
-from trainfare.recommendation import load_price_book, load_prices, recommend
+from trainfare.prices.sources import load_prices
+from trainfare.recommendation import recommend
 from trainfare_core.errors import (
     InputError,
     NoOffersError,
@@ -126,19 +126,9 @@ def test_no_prices_at_all_is_an_error_that_names_each_plugin(entries: list[Entry
         load_prices(entries)
 
 
-def test_load_price_book_logs_what_failed(caplog: pytest.LogCaptureFixture) -> None:
-    """A command that only lists prices warns about the plug-in that failed."""
-    with caplog.at_level(logging.WARNING, logger="trainfare"):
-        prices = load_price_book(
-            [Entry("good", provider(PRICES)), Entry("bad", failing(ValueError(), when="load"))]
-        )
-    assert len(prices) == len(PRICES)
-    assert "'bad' is broken (ValueError)" in caplog.text
-
-
 def test_the_installed_snapshot_covers_the_three_clouds() -> None:
     """The default needs no network and no credentials."""
-    assert {"aws", "azure", "gcp"} <= set(load_price_book().names("provider"))
+    assert {"aws", "azure", "gcp"} <= set(load_prices().book.names("provider"))
 
 
 def test_recommend_ranks_a_profile() -> None:

@@ -66,16 +66,16 @@ def judge(
 
     asked = request.constraints
     found = best_chance(profile, book, request)
-    chance = None if found.option is None else found.option.probability_within
+    best, chance = (None, None) if isinstance(found, str) else (found, found.probability_within)
     verdict = _verdict(chance, asked.confidence)
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
         verdict=verdict,
-        reason=_reason(verdict, found.option, chance, asked, found.unknown_because),
+        reason=f"cannot tell: {found}" if isinstance(found, str) else _reason(verdict, found, asked),
         constraints=asked,
         probability_within=chance,
-        best=found.option,
+        best=best,
         notes=notes,
     )
 
@@ -89,27 +89,14 @@ def _verdict(chance: float | None, confidence: float) -> BudgetVerdict:
     return "over" if chance <= 1 - confidence + 1e-9 else "cannot_tell"
 
 
-def _reason(
-    verdict: BudgetVerdict, best: Option | None, chance: float | None, asked: Constraints, unknown: str | None
-) -> str:
-    if best is None or chance is None:
-        return f"cannot tell: {unknown}"
+def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
     time = f"{best.run_hours.mid:.3g} h ({best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g})"
-    limits = " and ".join(
-        text
-        for text, given in (
-            (f"{asked.max_usd:,.2f} USD" if asked.max_usd is not None else "", asked.max_usd is not None),
-            (
-                f"{asked.deadline_hours:.4g} h" if asked.deadline_hours is not None else "",
-                asked.deadline_hours is not None,
-            ),
-        )
-        if given
-    )
+    given = (("{:,.2f} USD", asked.max_usd), ("{:.4g} h", asked.deadline_hours))
+    limits = " and ".join(text.format(value) for text, value in given if value is not None)
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
     count = f"{best.nodes} x " if best.nodes > 1 else ""
     return (
         f"{words} {limits}: {count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}; "
-        f"the chance to keep the limits is {chance:.1%}, asked for {asked.confidence:.0%}"
+        f"the chance to keep the limits is {best.probability_within:.1%}, asked for {asked.confidence:.0%}"
     )

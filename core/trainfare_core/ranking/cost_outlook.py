@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
-from trainfare_core.decline import DatedCost, LogRate, Outlook, Rates, UncertainRate, outlook
+from trainfare_core.decline import LogRate, Outlook, Rates, UncertainRate, outlook
 from trainfare_core.ranking.options import Z_80
 from trainfare_core.recommendation import (
     Constraints,
@@ -89,9 +89,7 @@ def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
         verdict=compute.verdict,
         because=compute.because,
         waiting=WaitingValue(
-            mid=_rounded(compute.waiting.mid),
-            low=_rounded(compute.waiting.low),
-            high=_rounded(compute.waiting.high),
+            **{name: _rounded(getattr(compute.waiting, name)) for name in WaitingValue.model_fields}
         ),
         same_compute=_costs(compute),
         same_quality=_costs(quality),
@@ -105,20 +103,18 @@ def cost_outlook(option: Option, asked: Constraints) -> CostOutlook:
 
 
 def _costs(found: Outlook) -> tuple[FutureCost, ...]:
-    return tuple(_cost(cost) for cost in found.costs)
-
-
-def _cost(cost: DatedCost) -> FutureCost:
-    return FutureCost(
-        months=cost.months,
-        median=_rounded(cost.median),
-        low_50=_rounded(cost.within_50.low),
-        high_50=_rounded(cost.within_50.high),
-        low_80=_rounded(cost.within_80.low),
-        high_80=_rounded(cost.within_80.high),
-        low_90=_rounded(cost.within_90.low),
-        high_90=_rounded(cost.within_90.high),
-        chance_cheaper=_rounded(cost.chance_cheaper),
+    return tuple(
+        FutureCost(
+            months=cost.months,
+            median=_rounded(cost.median),
+            chance_cheaper=_rounded(cost.chance_cheaper),
+            **{
+                f"{end}_{name.removeprefix('within_')}": _rounded(getattr(getattr(cost, name), end))
+                for name in ("within_50", "within_80", "within_90")
+                for end in ("low", "high")
+            },
+        )
+        for cost in found.costs
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import NormalDist
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -30,7 +31,8 @@ _SIGNIFICANT: Final = 10
 
 _S_PER_HOUR: Final = 3600.0
 _GIB: Final = 2.0**30
-_BOUNDS: Final = ("compute", "memory", "launch", "communication", "input")
+_OFFER_FIELDS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
+"""Columns of an offer that an option has under the same name."""
 
 
 def rounded(value: float) -> float:
@@ -77,15 +79,11 @@ class OptionMaker:
         step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
         micro = float(priced.candidates.micro_batch[plan])
         shape = int(priced.candidates.shape[plan])
-        parts = self._step_parts(plan)
+        seconds = {name: float(getattr(priced.prediction, name)[plan]) for name in StepParts.model_fields}
+        parts = StepParts(**{name: rounded(value) for name, value in seconds.items()})
         return Option(
             rank=rank,
-            provider=offer["provider"],
-            service=offer["service"],
-            instance_type=offer["instance_type"],
-            region=offer["region"],
-            zone=offer["zone"],
-            purchase_option=offer["purchase_option"],
+            **{name: offer[name] for name in _OFFER_FIELDS},
             accelerator=str(priced.shapes.accelerator[shape]),
             accelerator_count=float(priced.shapes.accelerator_count[shape]),
             nodes=nodes,
@@ -102,7 +100,7 @@ class OptionMaker:
                 float(priced.prediction.memory_log_sigma[plan]),
             ),
             device_memory_gib=rounded(accelerator(str(priced.shapes.accelerator[shape])).memory_bytes / _GIB),
-            bound_by=_bound_by(parts),
+            bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, hours),
             probability_within=self.probability_within(run, float(offer["usd_per_hour"])),
@@ -136,25 +134,12 @@ class OptionMaker:
         by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
         return min(by_budget, by_deadline)
 
-    def _step_parts(self, plan: int) -> StepParts:
-        table = self.priced.prediction
-        return StepParts(
-            compute_s=rounded(float(table.compute_s[plan])),
-            memory_s=rounded(float(table.memory_s[plan])),
-            launch_s=rounded(float(table.launch_s[plan])),
-            communication_s=rounded(float(table.communication_s[plan])),
-            communication_hidden_s=rounded(float(table.communication_hidden_s[plan])),
-            input_s=rounded(float(table.input_s[plan])),
-        )
-
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
-        runs, usd_per_s = self.priced.runs, usd_per_hour / _S_PER_HOUR
+        parts = ("training", "startup", "validation", "checkpoint", "interruption")
+        seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
+        usd_per_s = usd_per_hour / _S_PER_HOUR
         return CostParts(
-            training_usd=rounded(float(runs.training_s[run]) * usd_per_s),
-            startup_usd=rounded(float(runs.startup_s[run]) * usd_per_s),
-            validation_usd=rounded(float(runs.validation_s[run]) * usd_per_s),
-            checkpoint_usd=rounded(float(runs.checkpoint_s[run]) * usd_per_s),
-            interruption_usd=rounded(float(runs.interruption_s[run]) * usd_per_s),
+            **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
             storage_usd=rounded(hours * self.priced.storage_usd_per_hour),
         )
 
@@ -233,8 +218,3 @@ def _throughput(samples: int | None, step_s: Interval) -> Interval | None:
         low_80=rounded(samples / step_s.high_80),
         high_80=rounded(samples / step_s.low_80),
     )
-
-
-def _bound_by(parts: StepParts) -> Literal["compute", "memory", "launch", "communication", "input"]:
-    seconds = (parts.compute_s, parts.memory_s, parts.launch_s, parts.communication_s, parts.input_s)
-    return _BOUNDS[seconds.index(max(seconds))]

@@ -8,22 +8,21 @@ afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import CandidateTable, enumerate_candidates, plan_gaps
-from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.candidates import CandidateTable, enumerate_candidates, plan_gaps, take
+from trainfare_core.hardware.accelerators import Accelerator, resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.run_cost import RunTable, runs_of, storage_usd_per_hour
 
-__all__ = ["MACHINE_KEYS", "Predictor", "PricedRuns", "ShapeVerdicts", "price_runs", "take_candidates"]
+__all__ = ["Predictor", "PricedRuns", "ShapeVerdicts", "marked", "pairs", "price_runs", "sort_offers"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -116,14 +115,20 @@ class PricedRuns:
 
         Equal prices are decided by region, zone, date (newest first) and source.
         """
-        wanted = np.zeros(len(self.machines), dtype=np.bool_)
-        wanted[machines] = True
+        wanted = marked(len(self.machines), machines)
         lowest = self.usd_per_hour == self.lowest_usd_per_hour[self.machine_of_offer]
         rows = np.flatnonzero(wanted[self.machine_of_offer] & lowest)
         found = self.offers[rows].with_columns(
             pl.Series("machine", self.machine_of_offer[rows]), pl.Series("row", rows)
         )
         return sort_offers(found).unique(subset="machine", keep="first", maintain_order=True)
+
+
+def marked(count: int, rows: Rows) -> NDArray[np.bool_]:
+    """Return a mask of shape (count,) that is True in the given rows."""
+    mask = np.zeros(count, dtype=np.bool_)
+    mask[rows] = True
+    return mask
 
 
 def sort_offers(offers: pl.DataFrame) -> pl.DataFrame:
@@ -152,10 +157,9 @@ def price_runs(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict:
     shapes = book.shapes()
     offers = book.frame
     machines, machine_of_offer = _machines(offers, shapes)
-    offered = np.zeros(len(shapes), dtype=np.bool_)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
-    offered[machine_shape] = True
-    devices = _devices(shapes, offered)
+    offered = marked(len(shapes), machine_shape)
+    devices = {str(name): resolve_device(str(name)) for name in np.unique(shapes.accelerator[offered])}
     candidates = _trainable_candidates(profile, shapes, devices, offered, max_nodes)
     prediction = predict(profile, shapes, candidates)
     verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, max_nodes)
@@ -163,25 +167,27 @@ def price_runs(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict:
     usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
     lowest = np.full(len(machines), np.inf)
     np.minimum.at(lowest, machine_of_offer, usd_per_hour)
-    machine_of_run, plan = _join(machine_shape, candidates.shape[plans], plans)
-    spot = machines["purchase_option"].cast(pl.String).to_numpy().astype(np.str_) == "spot"
+    machine_of_run, place = pairs(machine_shape, candidates.shape[plans])
+    provider, service, option = (
+        machines[name].cast(pl.String).to_numpy().astype(np.str_)
+        for name in ("provider", "service", "purchase_option")
+    )
+    spot = option == "spot"
     runs = runs_of(
         profile,
         shapes,
         candidates,
         prediction,
-        plan=plan,
-        provider=machines["provider"].cast(pl.String).to_numpy().astype(np.str_)[machine_of_run],
-        service=machines["service"].cast(pl.String).to_numpy().astype(np.str_)[machine_of_run],
+        plan=plans[place],
+        provider=provider[machine_of_run],
+        service=service[machine_of_run],
         spot=spot[machine_of_run],
     )
     safe = profile.plan.checkpoint_every_n_steps is not None
     keep = np.isfinite(runs.hours) & (~spot[machine_of_run] | safe)
-    fitting = np.zeros(len(machines), dtype=np.bool_)
-    fitting[machine_of_run] = True
-    running = np.zeros(len(machines), dtype=np.bool_)
-    running[machine_of_run[keep]] = True
-    runs, machine_of_run = _take_runs(runs, keep), machine_of_run[keep]
+    fitting, running = (marked(len(machines), rows) for rows in (machine_of_run, machine_of_run[keep]))
+    runs, machine_of_run = take(runs, keep), machine_of_run[keep]
+    runs = replace(runs, hours=_quantised(runs.hours))
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
@@ -226,18 +232,6 @@ def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame
     return machines, joined["machine"].to_numpy().astype(np.int64)
 
 
-def _devices(shapes: MachineShapes, offered: NDArray[np.bool_]) -> dict[str, Accelerator | None]:
-    """Look each offered accelerator up once; None where the catalogue does not know it."""
-    return {str(name): _device(str(name)) for name in np.unique(shapes.accelerator[offered])}
-
-
-def _device(name: str) -> Accelerator | None:
-    try:
-        return accelerator(name)
-    except UnknownNameError:
-        return None
-
-
 def _trainable_candidates(
     profile: JobProfile,
     shapes: MachineShapes,
@@ -248,34 +242,7 @@ def _trainable_candidates(
     trains = {name for name, device in devices.items() if device is not None and device.trains}
     usable = offered & np.array([str(name) in trains for name in shapes.accelerator], dtype=np.bool_)
     table = enumerate_candidates(profile, shapes, max_nodes=max_nodes)
-    return take_candidates(table, np.flatnonzero(usable[table.shape]))
-
-
-def take_candidates(table: CandidateTable, rows: Rows) -> CandidateTable:
-    """Return the given plans, in the given order."""
-    return CandidateTable(
-        shape=table.shape[rows],
-        nodes=table.nodes[rows],
-        sharding=table.sharding[rows],
-        micro_batch=table.micro_batch[rows],
-        micro_ratio=table.micro_ratio[rows],
-        accumulate=table.accumulate[rows],
-    )
-
-
-def _take_runs(runs: RunTable, keep: NDArray[np.bool_]) -> RunTable:
-    return RunTable(
-        plan=runs.plan[keep],
-        startup_s=runs.startup_s[keep],
-        training_s=runs.training_s[keep],
-        validation_s=runs.validation_s[keep],
-        checkpoint_s=runs.checkpoint_s[keep],
-        interruption_s=runs.interruption_s[keep],
-        hours=_quantised(runs.hours[keep]),
-        log_sigma=runs.log_sigma[keep],
-        interruptions=runs.interruptions[keep],
-        best_save_steps=runs.best_save_steps[keep],
-    )
+    return take(table, usable[table.shape])
 
 
 def _quantised(values: Column) -> Column:
@@ -304,13 +271,13 @@ def _best_plans(candidates: CandidateTable, prediction: PredictionTable) -> Rows
     return best
 
 
-def _join(machine_shape: Rows, plan_shape: Rows, plans: Rows) -> tuple[Rows, Rows]:
-    """Pair each machine with every plan of its shape; `plan_shape` is sorted."""
-    start = np.searchsorted(plan_shape, machine_shape, side="left")
-    count = np.searchsorted(plan_shape, machine_shape, side="right") - start
-    machine = np.repeat(np.arange(len(machine_shape)), count)
-    offset = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    return machine, plans[np.repeat(start, count) + offset]
+def pairs(left: Rows, right: Rows) -> tuple[Rows, Rows]:
+    """Return the rows of every pair of equal values of `left` and `right`, which is sorted, in the order of `left`."""
+    start = np.searchsorted(right, left, side="left")
+    count = np.searchsorted(right, left, side="right") - start
+    row = np.repeat(np.arange(len(left)), count)
+    offset = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    return row, np.repeat(start, count) + offset
 
 
 def _verdicts(

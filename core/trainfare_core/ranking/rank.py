@@ -24,28 +24,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core._version import __version__
+from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
-from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs, sort_offers
+from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
 from trainfare_core.ranking.rejections import Limits, rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
 from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
 from trainfare_core.run_cost import cost_assumptions
 
-__all__ = ["BestChance", "best_chance", "front", "job_summary", "rank"]
+__all__ = ["best_chance", "front", "job_summary", "rank"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class BestChance:
-    """Option to compare with the limits, or the reason why there is none; see `best_chance`."""
-
-    option: Option | None
-    unknown_because: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +49,6 @@ class _Entries:
     offer: Rows
     usd: Column
     hours: Column
-
-    def take(self, rows: Rows) -> _Entries:
-        return _Entries(self.run[rows], self.offer[rows], self.usd[rows], self.hours[rows])
 
 
 def rank(
@@ -116,22 +106,22 @@ def best_chance(
     request: Request,
     *,
     predict: Predictor = predict_plans,
-) -> BestChance:
+) -> Option | str:
     """
     Find the drop-in to compare with budget and deadline, whether it keeps them or not.
 
     That is the cheapest that keeps them with the asked confidence; else the one most likely to; where no
     option has any chance, the nearest miss; equal ones by the total order of `rank`. The chance is the option's
-    `probability_within`. None, with the reason, where no drop-in can be priced or the length of the run is not known.
+    `probability_within`. A reason where no drop-in can be priced or the length of the run is not known.
     """
     if profile.plan.optimizer_steps is None:
-        return BestChance(None, f"the length of the run is not known: {profile.plan.unknown_because}")
+        return f"the length of the run is not known: {profile.plan.unknown_because}"
     constraints = request.constraints
     kept, because = _filtered(book, constraints)
     priced = price_runs(profile, kept, max_nodes=request.max_nodes, predict=predict)
     runs = np.flatnonzero(~priced.needs_porting)
     if len(priced.runs) and not len(runs):
-        return BestChance(None, "only machines that need porting could run it")
+        return "only machines that need porting could run it"
     if not len(runs):
         rejected = rejections_of(
             priced,
@@ -140,11 +130,11 @@ def best_chance(
             dropped=len(book) - len(kept),
             dropped_because=because,
         )
-        return BestChance(None, why_nothing(rejected))
+        return why_nothing(rejected)
     maker = OptionMaker(profile, priced, constraints, newest_date(book.frame))
     run = _likeliest(maker, runs)
     offer = priced.cheapest_offers(priced.machine_of_run[[run]]).row(0, named=True)
-    return BestChance(maker.make(run, offer, rank=1, on_front=False), None)
+    return maker.make(run, offer, rank=1, on_front=False)
 
 
 def _likeliest(maker: OptionMaker, runs: Rows) -> int:
@@ -187,12 +177,10 @@ def front(usd: Column, hours: Column) -> NDArray[np.bool_]:
 def _filtered(book: PriceBook, asked: Constraints) -> tuple[PriceBook, str]:
     purchase = asked.purchase or DEFAULT_PURCHASE
     kept = book.filter(providers=asked.providers, regions=asked.regions, purchase=purchase)
-    filters = [f"purchase option other than {' or '.join(purchase)}"]
-    if asked.providers is not None:
-        filters.append(f"provider other than {' or '.join(asked.providers)}")
-    if asked.regions is not None:
-        filters.append(f"region other than {' or '.join(asked.regions)}")
-    return kept, ", ".join(filters)
+    filters = (("purchase option", purchase), ("provider", asked.providers), ("region", asked.regions))
+    return kept, ", ".join(
+        f"{what} other than {' or '.join(names)}" for what, names in filters if names is not None
+    )
 
 
 def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
@@ -232,11 +220,8 @@ def _fronts(priced: PricedRuns, entries: _Entries) -> NDArray[np.bool_]:
 def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
     """Return every feasible run on every offer."""
     order = np.argsort(priced.machine_of_offer, kind="stable")
-    starts = np.searchsorted(priced.machine_of_offer[order], np.arange(len(priced.machines) + 1))
-    counts = np.diff(starts)[priced.machine_of_run]
-    run = np.repeat(np.arange(len(priced.runs)), counts)
-    offset = np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)
-    offer = order[np.repeat(starts[priced.machine_of_run], counts) + offset]
+    run, place = pairs(priced.machine_of_run, priced.machine_of_offer[order])
+    offer = order[place]
     price = priced.usd_per_hour[offer]
     keep = limits.in_time[run] & (price <= limits.highest_usd_per_hour[run])
     run, offer, price = run[keep], offer[keep], price[keep]
@@ -267,12 +252,11 @@ def _options(
             np.flatnonzero(on_front),
         ]
     )
-    listed = listed[_order(priced, entries.take(listed), objective)]
-    marks = on_front[listed]
-    chosen = _looked_up(priced, entries.take(listed))
+    listed = listed[_order(priced, take(entries, listed), objective)]
+    chosen = _looked_up(priced, take(entries, listed))
     rows = priced.offers[chosen.offer].iter_rows(named=True)
     return tuple(
-        maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(marks[place]))
+        maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(on_front[listed[place]]))
         for place, row in enumerate(rows)
     )
 
@@ -283,7 +267,7 @@ def _first(priced: PricedRuns, entries: _Entries, objective: Objective, limit: i
     if limit < len(rows):
         lead = entries.usd if objective == "cheapest" else entries.hours
         rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
-    return rows[_order(priced, entries.take(rows), objective)[:limit]]
+    return rows[_order(priced, take(entries, rows), objective)[:limit]]
 
 
 def _first_of_services(priced: PricedRuns, entries: _Entries, objective: Objective) -> Rows:
@@ -296,7 +280,7 @@ def _first_of_services(priced: PricedRuns, entries: _Entries, objective: Objecti
     lowest = np.full(int(service.max(initial=0)) + 1, np.inf)
     np.minimum.at(lowest, service, lead)
     rows = np.flatnonzero(lead == lowest[service])
-    rows = rows[_order(priced, entries.take(rows), objective)]
+    rows = rows[_order(priced, take(entries, rows), objective)]
     _, first = np.unique(service[rows], return_index=True)
     return rows[first]
 
@@ -340,12 +324,13 @@ def _looked_up(priced: PricedRuns, entries: _Entries) -> _Entries:
 
 def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
     """Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it."""
+
+    def order(option: Option) -> tuple[float, float, int]:
+        usd, hours = option.run_usd.mid, option.run_hours.mid
+        return (usd, hours, option.rank) if objective == "cheapest" else (hours, usd, option.rank)
+
     ready = [option for option in options if not option.needs_porting]
-    if not ready:
-        return None
-    if objective == "cheapest":
-        return min(ready, key=lambda option: (option.run_usd.mid, option.run_hours.mid, option.rank)).rank
-    return min(ready, key=lambda option: (option.run_hours.mid, option.run_usd.mid, option.rank)).rank
+    return min(ready, key=order).rank if ready else None
 
 
 def job_summary(profile: JobProfile) -> JobSummary:

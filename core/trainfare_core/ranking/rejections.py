@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.ranking.priced_runs import PricedRuns
+from trainfare_core.ranking.priced_runs import PricedRuns, marked
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
 __all__ = ["Limits", "rejections_of", "why_nothing"]
@@ -109,24 +109,14 @@ def _count_limits(
 ) -> None:
     """Count offers none of whose runs keep the limits: too slow at any price, or else too expensive."""
     machines = len(priced.machines)
-    running = np.zeros(machines, dtype=np.bool_)
-    running[priced.machine_of_run] = True
-    in_time = np.zeros(machines, dtype=np.bool_)
-    in_time[priced.machine_of_run[limits.in_time]] = True
-    late = running & ~in_time
+    in_time = marked(machines, priced.machine_of_run[limits.in_time])
+    late = marked(machines, priced.machine_of_run) & ~in_time
+    refused = priced.usd_per_hour > _highest_kept(priced, limits)[priced.machine_of_offer]
+    too_expensive = in_time[priced.machine_of_offer] & refused
     counts["past_deadline"] = int(offers_of[late].sum())
-    affordable = np.full(machines, -np.inf)
-    np.maximum.at(
-        affordable, priced.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time]
-    )
-    too_expensive = in_time[priced.machine_of_offer] & (
-        priced.usd_per_hour > affordable[priced.machine_of_offer]
-    )
     counts["over_budget"] = int(too_expensive.sum())
     details["past_deadline"] = _past_deadline_detail(priced, limits, constraints, late)
-    details["over_budget"] = _over_budget_detail(
-        priced, limits, constraints, priced.machine_of_offer[too_expensive]
-    )
+    details["over_budget"] = _over_budget_detail(priced, limits, constraints, too_expensive)
 
 
 def _past_deadline_detail(
@@ -144,16 +134,15 @@ def _past_deadline_detail(
 
 
 def _over_budget_detail(
-    priced: PricedRuns, limits: Limits, constraints: Constraints, machines: NDArray[np.int64]
+    priced: PricedRuns, limits: Limits, constraints: Constraints, refused: NDArray[np.bool_]
 ) -> str:
-    if not len(machines) or constraints.max_usd is None:
+    if not refused.any() or constraints.max_usd is None:
         return ""
-    wanted = np.zeros(len(priced.machines), dtype=np.bool_)
-    wanted[machines] = True
-    runs = np.flatnonzero(wanted[priced.machine_of_run] & limits.in_time)
-    usd = limits.sure_hours[runs] * priced.run_usd_per_hour(
-        runs, _lowest_refused(priced, limits)[priced.machine_of_run[runs]]
-    )
+    lowest = np.full(len(priced.machines), np.inf)
+    np.minimum.at(lowest, priced.machine_of_offer[refused], priced.usd_per_hour[refused])
+    lowest_of_run = lowest[priced.machine_of_run]
+    runs = np.flatnonzero(np.isfinite(lowest_of_run) & limits.in_time)
+    usd = limits.sure_hours[runs] * priced.run_usd_per_hour(runs, lowest_of_run[runs])
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])
     return (
@@ -162,16 +151,11 @@ def _over_budget_detail(
     )
 
 
-def _lowest_refused(priced: PricedRuns, limits: Limits) -> NDArray[np.float64]:
-    """Return the lowest price of each machine that its budget refuses, shape (m,)."""
-    affordable = np.full(len(priced.machines), -np.inf)
-    np.maximum.at(
-        affordable, priced.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time]
-    )
-    refused = priced.usd_per_hour > affordable[priced.machine_of_offer]
-    lowest = np.full(len(priced.machines), np.inf)
-    np.minimum.at(lowest, priced.machine_of_offer[refused], priced.usd_per_hour[refused])
-    return lowest
+def _highest_kept(priced: PricedRuns, limits: Limits) -> NDArray[np.float64]:
+    """Return the highest price of each machine that keeps the budget in time, shape (m,)."""
+    highest = np.full(len(priced.machines), -np.inf)
+    np.maximum.at(highest, priced.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time])
+    return highest
 
 
 def _name(priced: PricedRuns, run: int) -> str:

@@ -26,7 +26,8 @@ def check(
 ) -> None:
     """Check a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
     from trainfare.prices.constraints import used_prices, with_book_names
-    from trainfare.recommendation import age_warnings, load_prices, profile_of
+    from trainfare.prices.sources import age_warnings, load_prices
+    from trainfare.recommendation import profile_of
     from trainfare.report.budget_check import check_markdown, check_table
     from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE, EXIT_CODES, judge
     from trainfare_core.ranking.request import Request

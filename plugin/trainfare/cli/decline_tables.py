@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Callable, Collection, Sequence
 
 from trainfare.cli.output import output_width
 from trainfare.report.escape import terminal_text
@@ -59,7 +55,9 @@ def claims_table(answer: ClaimsAnswer) -> str:
         f"Consistent (hardware, software, total): {ways}.",
         *(f"{claim.id}: {claim.note}." for claim in wrong),
     ]
-    return _rendered(("id", "figure", "stated", "computed", "verdict"), rows, {2, 3}, below=below)
+    return _rendered(
+        ("id", "figure", "stated", "computed", "verdict"), rows, {"stated", "computed"}, below=below
+    )
 
 
 def _verdict(claim: ClaimLine) -> str:
@@ -98,7 +96,7 @@ def forecast_table(answer: ForecastAnswer) -> str:
     if not answer.informative:
         below.append("The last interval spans a factor of 10,000 or more: it is uninformative.")
     names = ("year", "median", "50 %", "90 %", "cheaper than now")
-    return _rendered(names, rows, {1, 2, 3, 4}, above=above, below=below)
+    return _rendered(names, rows, names[1:], above=above, below=below)
 
 
 def wait_table(answer: WaitAnswer) -> str:
@@ -125,7 +123,7 @@ def wait_table(answer: WaitAnswer) -> str:
     ]
     names = ("if the decline is", "slow (5 %)", "median", "fast (95 %)")
     return _rendered(
-        names, rows, {1, 2, 3}, above=above, below=[_sentence(text) for text in answer.assumptions]
+        names, rows, names[1:], above=above, below=[_sentence(text) for text in answer.assumptions]
     )
 
 
@@ -145,7 +143,7 @@ def decomposition_table(answer: DecompositionAnswer) -> str:
         "Below 1 time, or negative: more expensive. Shares are of the log change and independent of order."
     ]
     names = ("cause", "cheaper by", "share", "decline a year")
-    return _rendered(names, rows, {1, 2, 3}, above=above, below=below)
+    return _rendered(names, rows, names[1:], above=above, below=below)
 
 
 def _usd(amount: float) -> str:
@@ -163,15 +161,10 @@ def _sentence(text: str) -> str:
 def _rendered(
     names: Sequence[str],
     rows: Sequence[Sequence[str]],
-    right: set[int],
+    right: Collection[str],
     *,
     above: Sequence[str] = (),
     below: Sequence[str] = (),
 ) -> str:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(names):
-        table.add_column(name, justify="right" if index in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(terminal_text(cell)) for cell in row))
-    text = table_text(table, width=output_width())
+    text = table_text(names, rows, right=right, width=output_width())
     return "\n".join([*map(terminal_text, above), text, *map(terminal_text, below)]) + "\n"

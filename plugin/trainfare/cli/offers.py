@@ -45,7 +45,7 @@ def offers(
     from trainfare.report.offers import offers_csv, offers_table
     from trainfare_core.prices.listing import Query, matching, select
 
-    choice = prices.choice()
+    choice = prices.choice(allow_stale=True)  # a list shows live prices of any age, with their age
     loaded = load_prices(choice=choice)
     query = Query(
         providers=_names(provider),

@@ -149,19 +149,23 @@ class PriceOptions:
     own_prices: OwnPrices = None
     as_of: AsOf = None
 
-    def choice(self) -> PriceChoice:
+    def choice(self, **more: Any) -> PriceChoice:
         """
         Return the prices to load.
+
+        Args:
+            more: fields of the choice that are no options of the command.
 
         Raises:
             InputError: `--as-of` is not a date.
         """
-        return PriceChoice(lock=self.lock, own_prices=self.own_prices, now=moment(self.as_of))
+        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return PriceChoice(now=moment(given.pop("as_of")), **given, **more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgedPriceOptions(PriceOptions):
-    """Prices for a list: live ones of any age are shown, with their age."""
+    """Prices, and the age from which they are a warning or a failure."""
 
     max_price_age_days: Annotated[
         float | None,
@@ -174,35 +178,12 @@ class AgedPriceOptions(PriceOptions):
         ),
     ] = None
 
-    def choice(self) -> PriceChoice:
-        """
-        Return the prices to load.
-
-        Raises:
-            InputError: `--as-of` is not a date.
-        """
-        return dataclasses.replace(
-            PriceOptions.choice(self),
-            allow_stale=True,
-            max_price_age_days=self.max_price_age_days,
-            on_stale=self.on_stale,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPriceOptions(AgedPriceOptions):
     """Prices to rank with: live ones fetched more than 30 days ago only with `--allow-stale`."""
 
     allow_stale: AllowStale = False
-
-    def choice(self) -> PriceChoice:
-        """
-        Return the prices to load.
-
-        Raises:
-            InputError: `--as-of` is not a date.
-        """
-        return dataclasses.replace(AgedPriceOptions.choice(self), allow_stale=self.allow_stale)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

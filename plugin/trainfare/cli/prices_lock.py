@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,20 +53,17 @@ def lock(
     _check_place(out, replace=replace)
     choice = PriceChoice(own_prices=own_prices, allow_stale=allow_stale, now=moment(as_of))
     loaded = load_prices(choice=choice)
-    filters = LockFilters(
-        providers=loaded.book.resolve("provider", provider or None),
-        services=loaded.book.resolve("service", service or None),
-        regions=loaded.book.resolve("region", region or None),
-        accelerators=loaded.book.resolve("accelerator", accelerator or None),
-        purchase=loaded.book.resolve("purchase_option", purchase or None),
-    )
-    book = loaded.book.filter(
-        providers=filters.providers,
-        services=filters.services,
-        regions=filters.regions,
-        accelerators=filters.accelerators,
-        purchase=filters.purchase,
-    )
+    asked = {
+        "providers": ("provider", provider),
+        "services": ("service", service),
+        "regions": ("region", region),
+        "accelerators": ("accelerator", accelerator),
+        "purchase": ("purchase_option", purchase),
+    }
+    names: dict[str, Any] = {
+        name: loaded.book.resolve(column, typed or None) for name, (column, typed) in asked.items()
+    }
+    filters, book = LockFilters(**names), loaded.book.filter(**names)
     warn((*loaded.problems, *age_warnings(loaded, book, choice)))
     header = LockHeader(
         tool_version=__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -85,18 +86,14 @@ def _check_writable(path: Path, *, force: bool) -> None:
 
 
 def _size(size_bytes: int) -> str:
-    value, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:,.4g} {unit}"
+    return _scaled(size_bytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
 def _flops(count: int) -> str:
-    value, unit = float(count), "FLOP"
-    for larger in ("kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:,.4g} {unit}"
+    return _scaled(count, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"))
+
+
+def _scaled(count: int, step: int, units: Sequence[str]) -> str:
+    """Return the count in the smallest unit in which it is below `step`, else in the largest."""
+    power = next((power for power in range(len(units)) if count < step ** (power + 1)), len(units) - 1)
+    return f"{count / step**power:,.4g} {units[power]}"

@@ -41,7 +41,6 @@ def recommend(
     out: OutputFile = None,
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
-    from trainfare import report  # loads the renderer that is used
     from trainfare.recommendation import profile_of, ranked
     from trainfare_core.ranking.request import Request
 
@@ -54,12 +53,16 @@ def recommend(
     if output == "json":
         write_answer(found.answer.to_json(), out)
     elif output == "table" and out is None and sys.stdout.isatty():
-        report.print_terminal(found.answer, profile=profile, as_of=found.as_of)
+        from trainfare.report.terminal import print_terminal
+
+        print_terminal(found.answer, profile=profile, as_of=found.as_of)
     else:
         if output == "html":
-            render = report.render_html
+            from trainfare.report.html import render_html as render
+        elif output == "markdown":
+            from trainfare.report.markdown import render_markdown as render
         else:
-            render = report.render_markdown if output == "markdown" else report.render_terminal
+            from trainfare.report.terminal import render_terminal as render
         write_answer(render(found.answer, profile=profile, as_of=found.as_of), out)
     if not found.answer.options:
         raise NothingFitsError(found.answer.unknown_because or "no machine is left")

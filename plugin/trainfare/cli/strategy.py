@@ -71,13 +71,14 @@ def strategy(
     **fields: Any,
 ) -> None:
     """Compare training strategies, from a linear probe to training from scratch, by cost to the target."""
+    from trainfare.report.strategy.pilots import render_pilots
     from trainfare.strategy.request import read_strategy_file, request_of
 
     check_writable(out)
     target, curves = _split(targets or [], pilot or [])
     if target is None:
         ranked = _pilots(curves, request_of(fields, "the flags").question)
-        write_answer(ranked.to_json() if output == "json" else _pilot_text(ranked), out)
+        write_answer(ranked.to_json() if output == "json" else render_pilots(ranked), out)
         return
     is_toml = target.endswith(".toml")
     if is_toml and config is not None:
@@ -137,17 +138,12 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
     )
 
 
-def _pilot_text(report: PilotReport) -> str:
-    from trainfare.report.strategy.pilots import render_pilots
-
-    return render_pilots(report)
-
-
 def _answer(
     target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str]
 ) -> tuple[StrategyAnswer, date]:
     from trainfare.job import load_job
-    from trainfare.recommendation import age_warnings, load_prices
+    from trainfare.prices.sources import age_warnings, load_prices
+    from trainfare.report.strategy.pilots import render_pilots
     from trainfare.strategy.plan import Market, prices_of, strategy_answer
     from trainfare_core.strategy.pilots import reached_by, sentences
 
@@ -156,7 +152,7 @@ def _answer(
     notes: tuple[str, ...] = ()
     if curves:
         pilots = _pilots(curves, question)
-        sys.stderr.write(_pilot_text(pilots))
+        sys.stderr.write(render_pilots(pilots))
         reached, notes = reached_by(pilots), sentences(pilots)
         question = question.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
@@ -173,12 +169,15 @@ def _answer(
             notes=(*loaded.problems, *loaded.notes),
         )
         warn(age_warnings(loaded, prices_of(market), choice))
-        found = strategy_answer(job, question, market, pilots=reached, pilot_notes=notes, say=_progress)
+        found = strategy_answer(
+            job,
+            question,
+            market,
+            pilots=reached,
+            pilot_notes=notes,
+            say=lambda text: typer.echo(text, err=True),
+        )
         return found, loaded.as_of
-
-
-def _progress(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def _rendered(answer: StrategyAnswer, output: StrategyFormat, as_of: date, *, to_file: bool) -> str:

@@ -45,7 +45,7 @@ def _import_polars() -> None:
 def _usd_per_hour(machine: str, lock: str | None) -> float:
     _import_polars()
     from trainfare.prices.lock import read_lock
-    from trainfare.recommendation import load_prices
+    from trainfare.prices.sources import load_prices
 
     prices = load_prices() if lock is None else read_lock(Path(lock))
     return float(prices.book.find(machine).usd_per_hour)
@@ -89,20 +89,19 @@ def _write_curve(curve: LearningCurve, directory: Path) -> Path:
 def _write_reports(
     recommendation: Recommendation, profile: JobProfile, directory: Path, as_of: date
 ) -> tuple[Path, ...]:
-    from trainfare.report import write_reports
+    from trainfare.report.files import write_reports
 
-    paths = write_reports(recommendation, profile, directory, as_of=as_of)
-    return (paths.html, paths.json)
+    return write_reports(recommendation, profile, directory, as_of=as_of)
 
 
 def _show(recommendation: Recommendation, profile: JobProfile, as_of: date) -> None:
-    from trainfare.report import print_terminal
+    from trainfare.report.terminal import print_terminal
 
     print_terminal(recommendation, profile=profile, as_of=as_of)
 
 
 def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) -> str:
-    from trainfare.report import render_markdown
+    from trainfare.report.markdown import render_markdown
 
     return render_markdown(recommendation, profile=profile, as_of=as_of)
 

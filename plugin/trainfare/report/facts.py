@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from datetime import date
 
@@ -16,8 +15,7 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.clouds import service_label
-from trainfare_core.errors import UnknownNameError
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
 from trainfare_core.recommendation import Constraints, JobSummary, PriceBookFacts, Recommendation
@@ -134,25 +132,21 @@ def phase_lines(profile: JobProfile | None) -> tuple[PhaseLine, ...]:
 
 def book_line(book: PriceBookFacts, as_of: date) -> BookLine:
     """Return the source of one cloud service's prices, and the age of the oldest and the newest."""
+    newest, oldest = price_age(PriceDate(book.newest), as_of), price_age(PriceDate(book.oldest), as_of)
     if book.fetched_at is not None:
         fetched = PriceDate(book.newest, book.fetched_at)
-        age = price_age(fetched, as_of)
-        return BookLine(
-            cloud=service_label(book.provider, book.service),
-            origin=book.origin,
-            rows=f"{book.rows:,}",
-            dates=f"fetched {fetched.text}",
-            age=age.text + _counts(book),
-            stale=age.stale,
-        )
-    newest, oldest = price_age(PriceDate(book.newest), as_of), price_age(PriceDate(book.oldest), as_of)
-    same = book.oldest == book.newest
+        oldest = price_age(fetched, as_of)
+        dates, age = f"fetched {fetched.text}", oldest.text
+    elif book.oldest == book.newest:
+        dates, age = book.newest, newest.text
+    else:
+        dates, age = f"{book.oldest} to {book.newest}", f"oldest {oldest.text}, newest {newest.text}"
     return BookLine(
         cloud=service_label(book.provider, book.service),
         origin=book.origin,
         rows=f"{book.rows:,}",
-        dates=book.newest if same else f"{book.oldest} to {book.newest}",
-        age=(newest.text if same else f"oldest {oldest.text}, newest {newest.text}") + _counts(book),
+        dates=dates,
+        age=age + _counts(book),
         stale=oldest.stale,
     )
 
@@ -171,11 +165,8 @@ def _counts(book: PriceBookFacts) -> str:
 def calibration_notes(recommendation: Recommendation) -> list[str]:
     """Return which of the ranked accelerators the calibration was measured on; others have wider intervals."""
     fit = calibration()
-    devices: dict[str, Accelerator] = {}
-    for option in recommendation.options:
-        with contextlib.suppress(UnknownNameError):
-            device = accelerator(option.accelerator)
-            devices[device.name] = device
+    found = (resolve_device(option.accelerator) for option in recommendation.options)
+    devices = {device.name: device for device in found if device is not None}
     known = sorted(name for name, device in devices.items() if fit.is_known(device))
     related = sorted(
         name

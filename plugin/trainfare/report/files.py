@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,20 +12,12 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Recommendation
 
-__all__ = ["HTML_MARK", "ReportPaths", "report_paths", "write_reports"]
+__all__ = ["write_reports"]
 
-HTML_MARK: Final = '<meta name="generator" content="trainfare'
+_HTML_MARK: Final = '<meta name="generator" content="trainfare'
 """In the first kilobyte of every HTML report of trainfare; identifies files that may be replaced."""
 
 _JSON_MARK: Final = '{\n "schema_version": 1,\n "tool_version"'
-
-
-@dataclass(frozen=True, slots=True)
-class ReportPaths:
-    """The files of a report."""
-
-    html: Path
-    json: Path
 
 
 def write_reports(
@@ -36,7 +27,7 @@ def write_reports(
     *,
     as_of: date,
     stem: str = "trainfare-report",
-) -> ReportPaths:
+) -> tuple[Path, Path]:
     """
     Write the HTML page and the JSON, each atomically; earlier reports of trainfare are replaced.
 
@@ -57,15 +48,15 @@ def write_reports(
     from trainfare_providers.disk.files import make_folder, write_text
 
     make_folder(directory)
-    paths = report_paths(directory, stem)
-    write_text(paths.html, render_html(recommendation, profile=profile, as_of=as_of))
-    write_text(paths.json, recommendation.to_json())
-    return paths
+    page, data = _free_paths(directory, stem)
+    write_text(page, render_html(recommendation, profile=profile, as_of=as_of))
+    write_text(data, recommendation.to_json())
+    return page, data
 
 
-def report_paths(directory: Path, stem: str) -> ReportPaths:
+def _free_paths(directory: Path, stem: str) -> tuple[Path, Path]:
     """
-    Return the paths of the report, after checking that they may be written.
+    Return the paths of the page and the JSON, after checking that they may be written.
 
     Args:
         directory: an existing folder, or one to be created.
@@ -77,12 +68,12 @@ def report_paths(directory: Path, stem: str) -> ReportPaths:
     if not stem or stem != Path(stem).name or stem in {".", ".."} or set(stem) & set('\\/:*?"<>|\0'):
         msg = f"report name {stem!r}: must be a plain file name without folders or special characters"
         raise InputError(msg)
-    paths = ReportPaths(directory / f"{stem}.html", directory / f"{stem}.json")
-    for path, mark in ((paths.html, HTML_MARK), (paths.json, _JSON_MARK)):
+    page, data = directory / f"{stem}.html", directory / f"{stem}.json"
+    for path, mark in ((page, _HTML_MARK), (data, _JSON_MARK)):
         if not _may_replace(path, mark):
             msg = f"{path}: exists and is not a trainfare report; move it away or write the report elsewhere"
             raise InputError(msg)
-    return paths
+    return page, data
 
 
 def _may_replace(path: Path, mark: str) -> bool:

@@ -6,15 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from trainfare.report.price_age import price_ages, price_date_of
-from trainfare.report.rows import marks, shown_unit
-from trainfare.report.wording import (
-    hardware_label,
-    interval,
-    machine_label,
-    place_label,
-    purchase_label,
-)
-from trainfare_core.clouds import service_label
+from trainfare.report.rows import RankingRow, ranking_row, shown_unit
 from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["BestOption", "best_options", "headline", "picks"]
@@ -22,15 +14,11 @@ __all__ = ["BestOption", "best_options", "headline", "picks"]
 
 @dataclass(frozen=True, slots=True)
 class BestOption:
-    """The best option of one objective as text; cost and time are pairs of median and 80 % interval."""
+    """The best option of one objective as text: its row, what it is best at, and its place in a sentence."""
 
     title: str
-    rank: str
-    machine: str
     place: str
-    run_usd: tuple[str, str]
-    run_time: tuple[str, str]
-    marks: tuple[str, ...]
+    row: RankingRow
 
 
 def headline(recommendation: Recommendation, as_of: date) -> str:
@@ -100,24 +88,18 @@ def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
 
 def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> BestOption:
     basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
-    place = (
-        service_label(option.provider, option.service),
-        hardware_label(option) + (", arm64 host" if option.arm64_host else ""),
-        place_label(option),
-        purchase_label(option.purchase_option),
-    )
+    row = ranking_row(option, as_of, shown_unit(recommendation.options))
+    hardware = row.hardware + (", arm64 host" if option.arm64_host else "")
     return BestOption(
         title=f"{title[:1].upper()}{title[1:]}{basis}",
-        rank=str(option.rank),
-        machine=machine_label(option),
-        place=", ".join(place),
-        run_usd=interval(option.run_usd, "usd"),
-        run_time=interval(option.run_hours, f"h:{shown_unit(recommendation.options)}"),
-        marks=tuple(mark for mark in marks(option, as_of) if mark != "on front"),
+        place=f"{row.cloud}, {hardware}, {row.region}, {row.purchase}",
+        row=row,
     )
 
 
 def _clause(found: BestOption, *, first: bool) -> str:
     title = found.title if first else found.title[:1].lower() + found.title[1:]
-    (dollars, dollar_range), (time, time_range) = found.run_usd, found.run_time
-    return f"{title}: {found.machine} ({found.place}): {dollars} [{dollar_range}] in {time} [{time_range}]"
+    (dollars, dollar_range), (time, time_range) = found.row.run_usd, found.row.run_time
+    return (
+        f"{title}: {found.row.machine} ({found.place}): {dollars} [{dollar_range}] in {time} [{time_range}]"
+    )

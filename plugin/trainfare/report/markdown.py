@@ -43,21 +43,7 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
         *_outlook(summary.outlook),
         *_steps(summary),
         *_costs(summary),
-        *_section(
-            summary.phases_caption, [f"{line.name}: {line.median} [{line.spread}]" for line in summary.phases]
-        ),
-        *_section(
-            "Not ranked", [f"{each.reason}: {each.count}. {each.detail}" for each in summary.rejections]
-        ),
-        *_section("Assumptions", summary.assumptions),
-        *_section(
-            "Prices",
-            [
-                f"{book.cloud} ({book.origin}): {book.rows} prices, {book.dates}, {book.age}"
-                for book in summary.books
-            ],
-        ),
-        *_section("About the profile", summary.notes),
+        *(block for title, lines in summary.lists() for block in _section(title, lines)),
         f"<sub>{markdown_text(summary.made_by)}</sub>",
     ]
     return "\n\n".join(blocks) + "\n"
@@ -80,21 +66,11 @@ def _table(header: Sequence[str], right: frozenset[int], rows: Sequence[Sequence
 def _ranking(summary: ReportSummary) -> list[str]:
     if not summary.rows:
         return []
-    shown = [row for index, row in enumerate(summary.rows) if index < _ROWS or row.in_headline]
+    shown = summary.best_rows(_ROWS)
     header = [
-        "#",
-        "machine",
-        "accelerators",
-        "cloud",
-        "region",
-        "purchase",
-        "run time",
-        "run cost",
-        "per hour",
+        *("#", "machine", "accelerators", "cloud", "region", "purchase", "run time", "run cost", "per hour"),
+        *("memory", "bound by", "price date", *(["within limits"] if summary.shows_chance else []), "marks"),
     ]
-    header += (
-        ["memory", "bound by", "price date"] + (["within limits"] if summary.shows_chance else []) + ["marks"]
-    )
     table = _table(header, frozenset({0, 6, 7, 8}), [_cells(row, summary.shows_chance) for row in shown])
     more = len(summary.rows) - len(shown)
     rest = f" {more:,} more are in the JSON output." if more else ""

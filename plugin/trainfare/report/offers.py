@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from datetime import date
-from typing import TYPE_CHECKING
 
 from trainfare.report.escape import csv_cell, terminal_text
+from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.prices.listing import OfferRow, OffersReport
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 __all__ = ["offers_csv", "offers_table"]
+
+_COLUMNS = (
+    *("USD/hour", "USD/acc.-hour", "machine", "zone", "accelerators", "GiB each", "purchase"),
+    *("price date", "age", "source"),
+)
 
 
 def offers_csv(report: OffersReport) -> str:
@@ -38,7 +40,8 @@ def offers_table(report: OffersReport, *, as_of: date, width: int = UNLIMITED_WI
         width: of the table, in columns.
     """
     caveats = list(dict.fromkeys(offer.caveat for offer in report.offers if offer.caveat))
-    lines = [table_text(_table(report, caveats, as_of), width=width)]
+    rows = (_cells(offer, caveats, as_of) for offer in report.offers)
+    lines = [table_text(_COLUMNS, rows, right=("USD/hour", "USD/acc.-hour", "GiB each"), width=width)]
     lines += [f"[{number}] {terminal_text(caveat)}" for number, caveat in enumerate(caveats, start=1)]
     if any(offer.observed_on_estimated for offer in report.offers):
         lines.append("est.: the source gives no date; this one was inferred")
@@ -50,34 +53,20 @@ def offers_table(report: OffersReport, *, as_of: date, width: int = UNLIMITED_WI
     return "\n".join(lines) + "\n"
 
 
-def _table(report: OffersReport, caveats: list[str], as_of: date) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from trainfare.report.price_age import PriceDate, price_age
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("USD/hour", "USD/acc.-hour"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("machine", "zone", "accelerators", "GiB each", "purchase", "price date", "age", "source"):
-        table.add_column(name, justify="right" if name == "GiB each" else "left", overflow="fold")
-    for offer in report.offers:
-        price_date = PriceDate(offer.observed_on, offer.fetched_at, offer.purchase_option)
-        interrupted = f", interrupted {offer.interruption_band}" if offer.interruption_band else ""
-        cells = (
-            f"{offer.usd_per_hour:,.4f}",
-            f"{offer.usd_per_accelerator_hour:,.4f}",
-            offer.machine,
-            offer.zone or "",
-            f"{offer.accelerator_count:g} x {offer.accelerator}",
-            f"{offer.accelerator_memory_gib:g}",
-            offer.purchase_option + interrupted,
-            offer.observed_on
-            + (" est." if offer.observed_on_estimated else "")
-            + (f" [{caveats.index(offer.caveat) + 1}]" if offer.caveat else ""),
-            price_age(price_date, as_of).text.removesuffix(" old"),
-            f"{offer.origin}: {offer.source_class.replace('_', ' ')}",
-        )
-        table.add_row(*(Text(terminal_text(cell)) for cell in cells))
-    return table
+def _cells(offer: OfferRow, caveats: list[str], as_of: date) -> tuple[str, ...]:
+    price_date = PriceDate(offer.observed_on, offer.fetched_at, offer.purchase_option)
+    interrupted = f", interrupted {offer.interruption_band}" if offer.interruption_band else ""
+    return (
+        f"{offer.usd_per_hour:,.4f}",
+        f"{offer.usd_per_accelerator_hour:,.4f}",
+        offer.machine,
+        offer.zone or "",
+        f"{offer.accelerator_count:g} x {offer.accelerator}",
+        f"{offer.accelerator_memory_gib:g}",
+        offer.purchase_option + interrupted,
+        offer.observed_on
+        + (" est." if offer.observed_on_estimated else "")
+        + (f" [{caveats.index(offer.caveat) + 1}]" if offer.caveat else ""),
+        price_age(price_date, as_of).text.removesuffix(" old"),
+        f"{offer.origin}: {offer.source_class.replace('_', ' ')}",
+    )

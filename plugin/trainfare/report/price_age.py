@@ -67,12 +67,10 @@ class PriceAge:
 
     Attributes:
         text: e.g. '3 hours old', '127 days old', '8 months old', 'age unknown'.
-        days: the lowest possible age, never negative; None where the date cannot be read.
         stale: it may be older than `fresh_hours`, or its age is unknown.
     """
 
     text: str
-    days: int | None
     stale: bool
 
 
@@ -89,21 +87,21 @@ def price_age(price_date: PriceDate, as_of: date) -> PriceAge:
         return _since_fetch(price_date, price_date.fetched_at, as_of)
     possible = _days_of(price_date.observed_on)
     if possible is None:
-        return PriceAge("age unknown", None, stale=True)
+        return PriceAge("age unknown", stale=True)
     day = _day(as_of)
     first, last = possible
     if first > day:
-        return PriceAge(f"dated after {day.isoformat()}", 0, stale=True)
+        return PriceAge(f"dated after {day.isoformat()}", stale=True)
     most, least = (day - first).days, max(0, (day - last).days)
     # A date has no hour: a price of today can be a day old, and a spot price cannot be known to be fresh.
     stale = not price_date.by_contract and (most > 0 or fresh_hours(price_date.purchase_option) < FRESH_HOURS)
     if most == least:
-        return PriceAge(_days(most), least, stale)
+        return PriceAge(_age(most, "day"), stale)
     # In months only where they say as much as the days: a date of one month, at least two months ago.
     months = (day.year - first.year) * 12 + day.month - first.month
     if first.year != last.year or (last - first).days > 31 or months < 2:
-        return PriceAge(f"{least} to {most} days old", least, stale)
-    return PriceAge(f"{months} months old", least, stale)
+        return PriceAge(f"{least} to {most} days old", stale)
+    return PriceAge(f"{months} months old", stale)
 
 
 def day_text(as_of: date) -> str:
@@ -120,17 +118,17 @@ def _since_fetch(price_date: PriceDate, fetched_at: str, as_of: date) -> PriceAg
     try:
         fetched = datetime.fromisoformat(fetched_at.replace("Z", "+00:00"))
     except ValueError:
-        return PriceAge("age unknown", None, stale=True)
+        return PriceAge("age unknown", stale=True)
     fetched = fetched if fetched.tzinfo else fetched.replace(tzinfo=timezone.utc)
     hours = (now - fetched).total_seconds() / 3600
     if hours < -CLOCK_SLACK_HOURS:
-        return PriceAge(f"dated after {now.date().isoformat()}", 0, stale=True)
-    hours = max(0.0, hours)
-    whole = int(hours)
-    text = "less than 1 hour old" if whole < 1 else "1 hour old" if whole == 1 else f"{whole} hours old"
+        return PriceAge(f"dated after {now.date().isoformat()}", stale=True)
+    whole = int(max(0.0, hours))
     # in days from two days on: the hour no longer matters
-    text = _days(whole // 24) if whole >= 48 else text
-    return PriceAge(text, whole // 24, stale=hours > fresh_hours(price_date.purchase_option))
+    text = (
+        _age(whole // 24, "day") if whole >= 48 else _age(whole, "hour") if whole else "less than 1 hour old"
+    )
+    return PriceAge(text, stale=hours > fresh_hours(price_date.purchase_option))
 
 
 def price_ages(price_dates: frozenset[PriceDate], as_of: date) -> str:
@@ -145,8 +143,8 @@ def price_ages(price_dates: frozenset[PriceDate], as_of: date) -> str:
     return f"prices of {oldest.text} ({age}) to {newest.text} ({price_age(newest, as_of).text})"
 
 
-def _days(days: int) -> str:
-    return "1 day old" if days == 1 else f"{days} days old"
+def _age(count: int, unit: str) -> str:
+    return f"{count} {unit}{'' if count == 1 else 's'} old"
 
 
 def _days_of(observed_on: str) -> tuple[date, date] | None:

@@ -11,29 +11,12 @@ __all__ = ["status_table"]
 
 def status_table(answer: PricesStatus, *, width: int = UNLIMITED_WIDTH) -> str:
     """Return one row for each cloud service; below it rejected rows, notes and sources that failed."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("service", "from"):
-        table.add_column(name, overflow="fold")
-    for name in (
-        "rows",
-        "oldest",
-        "newest",
-        "age, days",
-        "fresh",
-        f"> {answer.old_after_days} days",
-        "read",
-        "accepted",
-        "filtered",
-        "quarantined",
-    ):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("note", overflow="fold")
-    for one in answer.services:
-        cells = (
+    right = (
+        *("rows", "oldest", "newest", "age, days", "fresh", f"> {answer.old_after_days} days"),
+        *("read", "accepted", "filtered", "quarantined"),
+    )
+    rows = (
+        (
             f"{one.provider}/{one.service}",
             one.origin if one.fetched_at is None else f"{one.origin}, fetched {one.fetched_at}",
             f"{one.rows:,}",
@@ -48,8 +31,10 @@ def status_table(answer: PricesStatus, *, width: int = UNLIMITED_WIDTH) -> str:
             f"{sum(tally.rows for tally in one.quarantined):,}",
             "; ".join(_notes(one)),
         )
-        table.add_row(*(Text(terminal_text(cell)) for cell in cells))
-    return "\n".join([table_text(table, width=width), *_summary(answer)]) + "\n"
+        for one in answer.services
+    )
+    table = table_text(("service", "from", *right, "note"), rows, right=right, width=width)
+    return "\n".join([table, *_summary(answer)]) + "\n"
 
 
 def _notes(one: ServiceStatus) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import get_args
 
 from trainfare.report.price_age import price_age, price_date_of
 from trainfare.report.wording import (
@@ -18,7 +19,7 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.clouds import service_label
-from trainfare_core.recommendation import Option, StepParts
+from trainfare_core.recommendation import Cause, CostParts, Option
 
 __all__ = [
     "COST_NAMES",
@@ -28,13 +29,12 @@ __all__ = [
     "StepLine",
     "cost_line",
     "marks",
-    "part_seconds",
     "ranking_row",
     "shown_unit",
     "step_line",
 ]
 
-PART_NAMES = tuple(bound_label(part) for part in ("compute", "memory", "launch", "communication", "input"))
+PART_NAMES = tuple(bound_label(part) for part in get_args(Cause))
 COST_NAMES = ("training", "start-up", "validation", "checkpoints", "interruptions", "storage")
 
 
@@ -138,14 +138,9 @@ def shown_unit(options: tuple[Option, ...]) -> str:
     return "h" if longest_h >= 2.0 else "min" if longest_h >= 0.05 else "s"
 
 
-def part_seconds(parts: StepParts) -> tuple[float, ...]:
-    """Return the parts of a step in seconds, in the order of PART_NAMES."""
-    return (parts.compute_s, parts.memory_s, parts.launch_s, parts.communication_s, parts.input_s)
-
-
 def step_line(option: Option) -> StepLine:
     """Return the parts of the option's optimizer step, as shares of the step."""
-    seconds = part_seconds(option.step_parts)
+    seconds = option.step_parts.seconds().values()
     total_s = sum(seconds)
     hidden_s = option.step_parts.communication_hidden_s
     return StepLine(
@@ -159,15 +154,7 @@ def step_line(option: Option) -> StepLine:
 
 def cost_line(option: Option) -> CostLine:
     """Return the parts of the option's cost."""
-    parts = option.cost_parts
-    amounts_usd = (
-        parts.training_usd,
-        parts.startup_usd,
-        parts.validation_usd,
-        parts.checkpoint_usd,
-        parts.interruption_usd,
-        parts.storage_usd,
-    )
+    amounts_usd = (getattr(option.cost_parts, name) for name in CostParts.model_fields)
     return CostLine(str(option.rank), machine_label(option), tuple(usd(amount) for amount in amounts_usd))
 
 

@@ -6,6 +6,7 @@ Names from price plug-ins are not escaped here: each renderer escapes what it pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -84,6 +85,23 @@ class ReportSummary:
     books: tuple[BookLine, ...]
     notes: tuple[str, ...]
     made_by: str
+
+    def best_rows(self, limit: int) -> list[RankingRow]:
+        """Return the first rows of the ranking, and the options of the headline that rank below them."""
+        return [row for index, row in enumerate(self.rows) if index < limit or row.in_headline]
+
+    def lists(self) -> list[tuple[str, Sequence[str]]]:
+        """Return what follows the tables: titles, and lines that may be none."""
+        return [
+            (self.phases_caption, [f"{each.name}: {each.median} [{each.spread}]" for each in self.phases]),
+            ("Not ranked", [f"{each.reason}: {each.count}. {each.detail}" for each in self.rejections]),
+            ("Assumptions", self.assumptions),
+            (
+                "Prices",
+                [f"{b.cloud} ({b.origin}): {b.rows} prices, {b.dates}, {b.age}" for b in self.books],
+            ),
+            ("About the profile", self.notes),
+        ]
 
 
 def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of: date) -> ReportSummary:

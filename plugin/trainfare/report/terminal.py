@@ -110,43 +110,21 @@ def _print(console: Console, summary: ReportSummary) -> None:
         console.print(
             Text(". ").join((_text(summary.outlook.verdict, "bold"), _text(summary.outlook.sentence)))
         )
-    for line, style in (
-        (summary.basis_note, "yellow"),
-        (_job_line(summary), "dim"),
-        (_constraints_line(summary), "dim"),
-    ):
-        if line:
-            console.print(_text(line, style))
+    if summary.basis_note:
+        console.print(_text(summary.basis_note, "yellow"))
+    console.print(_text(f"Job {summary.job_name}: {', '.join(summary.job)}.", "dim"))
+    if summary.constraints:
+        console.print(_text(f"Constraints: {summary.constraints}.", "dim"))
     if summary.rows:
         console.print()
         console.print(_ranking(summary, console.width))
         console.print(_text(_legend(summary, console.width), "dim"))
     _section(console, "What it costs later", _outlook(summary))
     _section(console, "Where the step's time goes", _steps(summary))
-    _section(
-        console,
-        summary.phases_caption,
-        _bullets([f"{p.name}: {p.median} [{p.spread}]" for p in summary.phases]),
-    )
-    _section(
-        console,
-        "Not ranked",
-        _bullets([f"{each.reason}: {each.count}. {each.detail}" for each in summary.rejections]),
-    )
-    _section(console, "Assumptions", _bullets(summary.assumptions))
-    books = [f"{b.cloud} ({b.origin}): {b.rows} prices, {b.dates}, {b.age}" for b in summary.books]
-    _section(console, "Prices", _bullets(books))
-    _section(console, "About the profile", _bullets(summary.notes))
+    for title, lines in summary.lists():
+        _section(console, title, _bullets(lines))
     console.print()
     console.print(_text(summary.made_by, "dim"))
-
-
-def _job_line(summary: ReportSummary) -> str:
-    return f"Job {summary.job_name}: {', '.join(summary.job)}."
-
-
-def _constraints_line(summary: ReportSummary) -> str:
-    return f"Constraints: {summary.constraints}." if summary.constraints else ""
 
 
 def _text(text: str, style: str = "") -> Text:
@@ -186,14 +164,9 @@ def _ranking(summary: ReportSummary, width: int) -> Table:
         table.add_column("memory, bound by", overflow="fold")
     else:
         table.add_column("run $ and time", justify="right", overflow="fold")
-    for row in _shown(summary):
+    for row in summary.best_rows(_ROWS):
         table.add_row(*_cells(row, width))
     return table
-
-
-def _shown(summary: ReportSummary) -> list[RankingRow]:
-    """Return the best rows, and the options of the headline that rank below them."""
-    return [row for index, row in enumerate(summary.rows) if index < _ROWS or row.in_headline]
 
 
 def _cells(row: RankingRow, width: int) -> list[Text]:
@@ -225,7 +198,7 @@ def _bracketed(value: tuple[str, str]) -> tuple[Text, Text]:
 
 
 def _legend(summary: ReportSummary, width: int) -> str:
-    more = len(summary.rows) - len(_shown(summary))
+    more = len(summary.rows) - len(summary.best_rows(_ROWS))
     rest = f" {more:,} more are in the HTML page and the JSON output." if more > 0 else ""
     narrow = "" if width >= _WIDE else " Memory and the step's bottleneck are shown from 100 columns on."
     return f"{summary.order}.{rest} {summary.legend}{narrow}"

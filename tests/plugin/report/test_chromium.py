@@ -15,7 +15,7 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, no_answer, recommendation
-from trainfare.report import write_reports
+from trainfare.report.files import write_reports
 from trainfare_core.recommendation import Recommendation
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -55,7 +55,7 @@ def browser() -> Iterator[Any]:
 def _open(
     browser: Any, folder: Path, answer: Recommendation, *, width: int = 1280, scheme: str = "light"
 ) -> _Opened:
-    paths = write_reports(answer, profile(measured=measured_step()), folder, as_of=TODAY)
+    page_path, _ = write_reports(answer, profile(measured=measured_step()), folder, as_of=TODAY)
     page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
     opened = _Opened(page)
     page.on("request", lambda request: opened.requests.append(request.url))
@@ -63,8 +63,8 @@ def _open(
     page.on("pageerror", lambda error: opened.messages.append(str(error)))
     page.on("dialog", lambda dialog: opened.messages.append(f"dialog {dialog.message}"))
     page.add_init_script(_WATCH)
-    page.goto(paths.html.as_uri())
-    assert [url for url in opened.requests if not url.startswith("data:")] == [paths.html.as_uri()]
+    page.goto(page_path.as_uri())
+    assert [url for url in opened.requests if not url.startswith("data:")] == [page_path.as_uri()]
     return opened
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builders.recommendations import hostile_recommendation, recommendation
-from trainfare.report import write_reports
+from trainfare.report.files import write_reports
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Recommendation
 
@@ -19,18 +19,18 @@ TODAY = date(2026, 11, 24)
 
 def test_a_report_is_a_page_and_its_json(tmp_path: Path) -> None:
     """Both files exist under the given name, and nothing else; the JSON is the recommendation."""
-    paths = write_reports(recommendation(), None, tmp_path / "new" / "folder", as_of=TODAY, stem="run-7")
-    assert sorted(path.name for path in paths.html.parent.iterdir()) == ["run-7.html", "run-7.json"]
-    assert Recommendation.model_validate_json(paths.json.read_text(encoding="utf-8")) == recommendation()
-    assert paths.html.read_text(encoding="utf-8").startswith("<!doctype html>")
+    page, data = write_reports(recommendation(), None, tmp_path / "new" / "folder", as_of=TODAY, stem="run-7")
+    assert sorted(path.name for path in page.parent.iterdir()) == ["run-7.html", "run-7.json"]
+    assert Recommendation.model_validate_json(data.read_text(encoding="utf-8")) == recommendation()
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
     """Writing again gives the new answer."""
     write_reports(hostile_recommendation(), None, tmp_path, as_of=TODAY)
-    paths = write_reports(recommendation(), None, tmp_path, as_of=TODAY)
-    assert "Standard_" in paths.html.read_text(encoding="utf-8")
-    assert Recommendation.model_validate_json(paths.json.read_text(encoding="utf-8")) == recommendation()
+    page, data = write_reports(recommendation(), None, tmp_path, as_of=TODAY)
+    assert "Standard_" in page.read_text(encoding="utf-8")
+    assert Recommendation.model_validate_json(data.read_text(encoding="utf-8")) == recommendation()
 
 
 @pytest.mark.parametrize("name", ["trainfare-report.html", "trainfare-report.json"])

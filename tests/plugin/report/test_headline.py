@@ -43,7 +43,7 @@ def test_machines_that_need_porting_have_titles_of_their_own() -> None:
     gpu, fast = option(rank=2, usd=9.0, hours=10.0), option(rank=3, usd=50.0, hours=1.0)
     faster = option(rank=4, accelerator="TPU-v5e", needs_porting=True, usd=60.0, hours=0.5)
     found = recommendation(options=(tpu, gpu, fast, faster), cheapest_rank=2, fastest_rank=3)
-    assert [(each.title, each.rank) for each in best_options(found, TODAY)] == [
+    assert [(each.title, each.row.rank) for each in best_options(found, TODAY)] == [
         ("Cheapest", "2"),
         ("Fastest", "3"),
         ("Cheapest after porting", "1"),

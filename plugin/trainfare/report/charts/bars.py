@@ -8,7 +8,7 @@ from typing import Final
 from trainfare.report.charts.cost_time import option_label
 from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.facts import measured_phases
-from trainfare.report.rows import PART_NAMES, part_seconds
+from trainfare.report.rows import PART_NAMES
 from trainfare.report.wording import duration, percent
 from trainfare_core.job_profile import MeasuredStep
 from trainfare_core.recommendation import Option
@@ -33,7 +33,10 @@ def step_chart(options: Sequence[Option]) -> str:
         "step",
         "Where the step's time goes",
         "One bar for each option: the parts of its predicted optimizer step. The table has the same numbers.",
-        {option_label(option): (part_seconds(option.step_parts), option.step_s.mid) for option in options},
+        {
+            option_label(option): (tuple(option.step_parts.seconds().values()), option.step_s.mid)
+            for option in options
+        },
         PART_NAMES,
     )
 
