@@ -1,7 +1,7 @@
 """
 Score predicted optimizer steps against measured ones, through the product's own path.
 
-    python -m benchmarks.step_time --truth throughput_train.csv [--cache DIR] [--json OUT] [--rows OUT.csv]
+    python -m benchmarks.step_time --truth throughput_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
 
 Rows of one device are traced by trainfare's own tracer (`benchmarks/workloads/`); --cache keeps the traces: a whole
 table takes half an hour once, a second run seconds. Language models of any number of devices are described by
@@ -20,44 +20,38 @@ where a table states a throughput alone.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import re
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
-from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
+from benchmarks.fitting.language_models_held_out import decoder_answers
 from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
+from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.step_work import Work, work_of
 from benchmarks.fitting.table_lines import Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
-from trainfare_core.candidates import SHARDINGS, CandidateTable
-from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
-from trainfare_core.prices.book import MachineShapes
 
 
 def answer_of(line: Line, work: Work | str, fits: FitsWithout | None) -> Answer | str:
     """Return the prediction of a row that is no language model, or why it has none."""
     if isinstance(work, str):
         return work
+    if fits is not None and is_data_parallel(line):
+        return "one process on several devices has no fit of its own"
+    fit = calibration() if fits is None else fits.of(line)
     if line["devices"] == "1":
-        if not _known(line):
-            return _unknown(line)
-        return predict_work(line, work, calibration() if fits is None else fits.of(line))
-    if fits is not None and (is_data_parallel(line) or not _known(line)):
-        return "one process on several devices has no fit of its own" if _known(line) else _unknown(line)
-    answer = predict_row(line, work.job, work.ratio, None if fits is None else fits.of(line))
+        return predict_work(line, work, fit)
+    answer = predict_row(line, work, fit)
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer
@@ -66,44 +60,25 @@ def answer_of(line: Line, work: Work | str, fits: FitsWithout | None) -> Answer 
     return Answer(work.measured_s, step_s * work.factor + work.extra_s, log_sigma)
 
 
-def predict_row(
-    line: Line, job: JobProfile, ratio: float, fit: Calibration | None = None
-) -> tuple[float, float] | str:
+def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
-    devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
-    try:
-        name = accelerator(line["accelerator"]).name
-    except UnknownNameError:
-        return f"{line['accelerator']} is not in the catalogue"
-    if devices % nodes:
-        return "devices are no multiple of nodes"
     gbit = re.search(r"(\d+) Gbps", line["notes"])
-    kind = "none" if devices == 1 else "fsdp" if "fsdp" in line["strategy"] else "ddp"
-    machines = MachineShapes(
-        accelerator=np.array([name]),
-        accelerator_count=np.array([devices / nodes]),
-        vcpus=np.array([math.nan]),
-        memory_gib=np.array([math.nan]),
-        network_gbit_per_s=np.array([float(gbit[1]) if gbit else math.nan]),
+    return predict_plan(
+        prepare(work.job, fit),
+        line["accelerator"],
+        work.ratio,
+        devices=int(line["devices"]),
+        nodes=int(float(line["nodes"] or 1)),
+        gbit_per_s=float(gbit[1]) if gbit else None,
+        sharded="fsdp" in line["strategy"],
+        accumulate=accumulation_of(line),
     )
-    plans = CandidateTable(
-        shape=np.zeros(1, dtype=np.int64),
-        nodes=np.array([nodes]),
-        sharding=np.array([SHARDINGS.index(kind)]),
-        micro_batch=np.array([float(job.batch.micro_batch_size or math.nan) * ratio]),
-        micro_ratio=np.array([ratio]),
-        accumulate=np.array([accumulation_of(line)]),
-    )
-    table = predict_run(prepare(job, fit), machines, plans)
-    if table.unknown_because[0]:
-        return str(table.unknown_because[0])
-    return float(table.step_s[0]), float(table.log_sigma[0])
 
 
 def main() -> None:
     """Run the command line."""
     parser = truth_parser(__doc__)
-    parser.add_argument("--cache", type=Path, help="folder that keeps traces; without it they are made anew")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--traced-only", action="store_true", help="trace nothing that the cache lacks")
     parser.add_argument(
         "--leave-out",
@@ -117,33 +92,29 @@ def main() -> None:
         help="rows of one device: predict each from one step that another GPU took with the same software",
     )
     arguments = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        if arguments.cache is None:
-            arguments.cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _run(arguments)
-
-
-def _run(arguments: argparse.Namespace) -> None:
     lines = read_rows(arguments.truth)
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     fits = _fits(arguments, cache)
     decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)
     works = {i: work_of(line, cache) for i, line in enumerate(lines) if i not in decoders}
-    once = _once(lines, works, fits) if arguments.one_measured_step else None
+    steps = {i: work for i, work in works.items() if isinstance(work, Work) and lines[i]["devices"] == "1"}
+    once = one_step_answers(lines, steps, fits) if arguments.one_measured_step else None
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
     for index, line in enumerate(lines):
         line.update(predicted="", low_80="", high_80="", measured_ms="", skip_reason="")
+        found: list[Answer] | Answer | str
         if once is not None:
-            answers = once.get(index, "no other GPU ran it with the same software")
+            found = once.get(index, "no other GPU ran it with the same software")
         elif index in decoders:
-            answers = _alone(decoders[index])
+            found = decoders[index]
         else:
-            answers = _alone(answer_of(line, works[index], fits))
-        if isinstance(answers, str):
-            line["skip_reason"] = answers
-            skipped[answers] += 1
+            found = answer_of(line, works[index], fits)
+        if isinstance(found, str):
+            line["skip_reason"] = found
+            skipped[found] += 1
             continue
+        answers = [found] if isinstance(found, Answer) else found
         situation = "corrected:unseen" if once is not None else _situation(line, index in decoders, arguments)
         _write(line, answers, situation)
         scope = "single" if line["devices"] == "1" else "multi"
@@ -159,10 +130,6 @@ def _run(arguments: argparse.Namespace) -> None:
     write_rows(arguments.rows, lines)
 
 
-def _alone(answer: Answer | str) -> list[Answer] | str:
-    return answer if isinstance(answer, str) else [answer]
-
-
 def _fits(arguments: argparse.Namespace, cache: ProfileCache) -> FitsWithout | None:
     """Return the fits that leave a row's group out, where rows of one device have such groups."""
     if arguments.leave_out not in ("device", "source"):
@@ -171,30 +138,6 @@ def _fits(arguments: argparse.Namespace, cache: ProfileCache) -> FitsWithout | N
         msg = "--leave-out needs --data: the folder with throughput_train.csv and the other measurements"
         raise SystemExit(msg)
     return FitsWithout(arguments.data, cache, DecoderTraces(arguments.cache), arguments.leave_out)
-
-
-def _once(
-    lines: list[Line], works: dict[int, Work | str], fits: FitsWithout | None
-) -> dict[int, list[Answer]]:
-    """Return the answers from one measured step, of rows of one device that the catalogue knows."""
-    known = {
-        i: work
-        for i, work in works.items()
-        if isinstance(work, Work) and lines[i]["devices"] == "1" and _known(lines[i])
-    }
-    return one_step_answers(lines, known, fits)
-
-
-def _unknown(line: Line) -> str:
-    return f"{line['accelerator']} is not in the catalogue"
-
-
-def _known(line: Line) -> bool:
-    try:
-        accelerator(line["accelerator"])
-    except UnknownNameError:
-        return False
-    return True
 
 
 def _situation(line: Line, decoder: bool, arguments: argparse.Namespace) -> str:  # noqa: FBT001 - a column

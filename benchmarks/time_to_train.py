@@ -26,15 +26,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.fitting.one_plan import predict_plan
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
-from benchmarks.step_time import predict_row
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache, profile_of
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
+from trainfare_core.prediction.engine import prepare
 
 __all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
@@ -137,11 +138,11 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     if isinstance(found, str):
         return found
     gbit = network_gbit_per_s(line) if nodes > 1 else None
-    notes = f"grad_accum={passes}" + (f" {gbit:.0f} Gbps" if gbit else "")
-    machines = {"accelerator": line["accelerator"], "devices": str(devices), "nodes": str(nodes),
-                "notes": notes, "strategy": "ddp"}  # fmt: skip
     profile = shared_update(found.profile, update_shares(line, devices // nodes))
-    answer = predict_row(machines, profile, micro / TRACED_BATCH * found.ratio)
+    answer = predict_plan(
+        prepare(profile), line["accelerator"], micro / TRACED_BATCH * found.ratio, devices=devices, nodes=nodes,
+        gbit_per_s=gbit, accumulate=passes,
+    )  # fmt: skip
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve
 from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
+from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
-from trainfare_core.candidates import SHARDINGS, CandidateTable, ModelParallel
-from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.candidates import ModelParallel
+from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
-from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["Answer", "decoder_answers", "predict_decoder"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """
-    Seconds of one optimizer step, and the standard deviation of ln(measured / predicted).
-
-    `reach` is what the central 50, 80 and 90 % of |ln(measured / predicted)| stay below; None: the shipped quantiles.
-    """
-
-    measured_s: float
-    predicted_s: float
-    log_sigma: float
-    reach: tuple[float, float, float] | None = None
+__all__ = ["decoder_answers"]
 
 
 def decoder_answers(
@@ -84,27 +69,14 @@ def _left_out(
 def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     """Return the prediction of one row from the engine, or why it has none."""
     plan = run.plan
-    kind = "none" if plan.devices == 1 else "fsdp" if plan.sharded else "ddp"
-
-    def one(value: int) -> np.ndarray:
-        return np.array([value], dtype=np.int64)
-
-    shapes = MachineShapes(
-        accelerator=np.array([run.device.name]), accelerator_count=np.array([plan.devices / plan.machines]),
-        vcpus=np.array([np.nan]), memory_gib=np.array([np.nan]),
-        network_gbit_per_s=np.array([plan.gbit_per_s or np.nan]),
+    split = ("tensor", "pipeline", "virtual", "context", "expert", "sharded_optimizer", "overlap")
+    parallel = ModelParallel(**{name: np.array([getattr(plan, name)]) for name in split})
+    answer = predict_plan(
+        prepare(run.profile, decoder=fit), run.device.name, run.micro_batch, devices=plan.devices,
+        nodes=plan.machines, gbit_per_s=plan.gbit_per_s, sharded=plan.sharded, accumulate=run.passes, parallel=parallel,
     )  # fmt: skip
-    plans = CandidateTable(
-        shape=one(0), nodes=one(plan.machines), sharding=one(SHARDINGS.index(kind)),
-        micro_batch=np.array([run.micro_batch]), micro_ratio=np.array([run.micro_batch]), accumulate=one(run.passes),
-        parallel=ModelParallel(
-            one(plan.tensor), one(plan.pipeline), one(plan.virtual), one(plan.context), one(plan.expert),
-            np.array([plan.sharded_optimizer]), np.array([plan.overlap]),
-        ),
-    )  # fmt: skip
-    table = predict_run(prepare(run.profile, decoder=fit), shapes, plans)
-    if table.unknown_because[0]:
-        return str(table.unknown_because[0])
-    sigma = float(table.log_sigma[0])
+    if isinstance(answer, str):
+        return answer
+    step_s, sigma = answer
     half, most, nearly = (z * sigma for z in LEVELS.values())
-    return Answer(run.step_s, float(table.step_s[0]), sigma, (half, most, nearly))
+    return Answer(run.step_s, step_s, sigma, (half, most, nearly))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -11,16 +10,15 @@ import numpy as np
 
 from benchmarks.fitting.calibration_file import with_coefficients
 from benchmarks.fitting.held_out_groups import GROUPS
-from benchmarks.fitting.language_models_held_out import Answer
 from benchmarks.fitting.one_device_solver import Problem, solve
 from benchmarks.fitting.one_device_tables import read_measurements
+from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.step_work import Work
 from benchmarks.fitting.table_lines import Line, chip_of
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
-from trainfare_core.candidates import CandidateTable
 from trainfare_core.hardware.accelerators import accelerator
-from trainfare_core.prediction.engine import predict_run, prepare
+from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.operations import (
     Operations,
@@ -29,7 +27,6 @@ from trainfare_core.prediction.roofline.operations import (
     operation_seconds,
 )
 from trainfare_core.prediction.source import SourceCorrection
-from trainfare_core.prices.book import MachineShapes
 
 __all__ = ["REFIT_EVALUATIONS", "FitsWithout", "one_step_answers", "predict_work"]
 
@@ -77,17 +74,11 @@ def predict_work(
     run = prepare(work.job, fit)
     if correction is not None:
         run = replace(run, correction=correction)
-    nothing = np.array([math.nan])
-    machines = MachineShapes(
-        np.array([accelerator(line["accelerator"]).name]), np.array([1.0]), nothing, nothing, nothing
-    )
-    one, zero = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    micro = np.array([float(work.job.batch.micro_batch_size or math.nan) * work.ratio])
-    table = predict_run(run, machines, CandidateTable(zero, one, zero, micro, np.array([work.ratio]), one))
-    if table.unknown_because[0]:
-        return str(table.unknown_because[0])
-    predicted_s = float(table.step_s[0]) * work.factor + work.extra_s
-    return Answer(work.measured_s, predicted_s, float(table.log_sigma[0]))
+    answer = predict_plan(run, line["accelerator"], work.ratio)
+    if isinstance(answer, str):
+        return answer
+    step_s, log_sigma = answer
+    return Answer(work.measured_s, step_s * work.factor + work.extra_s, log_sigma)
 
 
 def one_step_answers(

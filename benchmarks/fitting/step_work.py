@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from benchmarks.fits import one_device_record
 from benchmarks.fitting.table_lines import Line, host_copy_s, measured_step_s, timed_a_trainer, torch_of
 from benchmarks.workloads import ProfileCache, profile_of, resolve
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 
 __all__ = ["Work", "work_of"]
@@ -27,7 +29,7 @@ class Work:
 
 
 def work_of(line: Line, cache: ProfileCache) -> Work | str:
-    """Return the measured step of a row, or the reason why it has no operation list or no time of its own."""
+    """Return the measured step of a row, or why it has no operation list, time of its own or device that we know."""
     if not _copies_of_one_device(line):
         return "a model split over devices, or the batch of a device is not stated"
     job = resolve(line)
@@ -37,6 +39,10 @@ def work_of(line: Line, cache: ProfileCache) -> Work | str:
     measured_s = measured_step_s(line, job)
     if measured_s is None:
         return "the row has no time of its own"
+    try:
+        accelerator(line["accelerator"])
+    except UnknownNameError:
+        return f"{line['accelerator']} is not in the catalogue"
     extra_s = host_copy_s(line, found.profile, found.ratio)
     factor = one_device_record().trainer_factor if timed_a_trainer(line) else 1.0
     return Work(_as_run(found.profile, line), found.ratio, measured_s, extra_s, factor)

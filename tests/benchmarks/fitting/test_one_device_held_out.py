@@ -13,10 +13,10 @@ pytest.importorskip("transformers")
 
 from benchmarks.fits import one_device_record
 from benchmarks.fitting.calibration_file import with_coefficients
-from benchmarks.fitting.language_models_held_out import Answer
 from benchmarks.fitting.one_device_held_out import one_step_answers, predict_work
 from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import prior
+from benchmarks.fitting.one_plan import Answer
 from benchmarks.fitting.step_work import Work
 from benchmarks.scoring import Scored, reach, score
 from benchmarks.step_time import _fits, predict_row
@@ -112,7 +112,7 @@ def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:
     fit = calibration()
     slower = {name: value - name.startswith("memory|kind:") for name, value in fit.coefficients.items()}
     slow = fit.model_copy(update={"coefficients": slower})
-    shipped, own = predict_row(row, JOB, 1.0), predict_row(row, JOB, 1.0, slow)
+    shipped, own = (predict_row(row, Work(JOB, 1.0, 0.2), one) for one in (fit, slow))
     assert isinstance(shipped, tuple)
     assert isinstance(own, tuple)
     assert own[0] > 1.1 * shipped[0]
