@@ -17,25 +17,26 @@ the noise: a `step` or `wall` figure below it is not distinguishable from zero.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ThroughputMonitor
 from pytorch_lightning.loggers.logger import DummyLogger
 
-from benchmarks.truth_table import write_json
+from benchmarks.cases import Case, case_parser, write_cases
 from trainfare import FareMeter
 
+Array = NDArray[np.float64]
 LIMITS = {
     "hooks in the window": 50.0,
     "hooks after the window": 50.0,
@@ -49,16 +50,6 @@ SKIPPED_STEPS = 100
 """First steps of a run that are left out of a median, or a tenth of a shorter run: imports, allocations and FareMeter's
 own warm-up and traced step."""
 PER_STEP = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A figure of FareMeter, that of ThroughputMonitor (peer) for the same steps, and peer / ours."""
-
-    ours: float
-    peer: float | None
-    ratio: float | None
-    unit: str = "us"
 
 
 class Net(pl.LightningModule):
@@ -190,58 +181,40 @@ def hooks_us(arm: str, steps: int) -> float:
     return (statistics.median(spent[skip:]) - statistics.median(empty[skip:])) / 1e3
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Median microseconds of one whole step."""
-
-    cpu_us: float
-    wall_us: float
-
-
-def step_of(callback: pl.Callback | None, steps: int) -> Step:
-    """Return the median times of one whole step."""
+def step_us(callback: pl.Callback | None, steps: int) -> Array:
+    """Return the median CPU and wall-clock time of one whole step."""
     clock = StepClock()
     train([clock] if callback is None else [callback, clock], steps)
     skip = min(SKIPPED_STEPS, steps // 10)
-
-    def median_us(ends_ns: list[int]) -> float:
-        return statistics.median(later - earlier for earlier, later in pairwise(ends_ns[skip:])) / 1e3
-
-    return Step(median_us(clock.cpu_ns), median_us(clock.wall_ns))
+    ends_ns = np.array([clock.cpu_ns, clock.wall_ns])[:, skip:]
+    return np.median(np.diff(ends_ns), axis=1) / 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class Interleaved:
-    """Time that each arm adds to a step; largest difference of two runs without a callback; time of their step."""
+    """CPU and wall-clock time that each arm adds to a step, the largest difference of two plain runs, a plain step."""
 
-    cpu_us: dict[str, float]
-    wall_us: dict[str, float]
-    noise: Step
-    plain: Step
+    added_us: dict[str, Array]
+    noise_us: Array
+    plain_us: Array
 
 
 def interleaved(steps: int, rounds: int) -> Interleaved:
     """Run without a callback, then each arm, then without again; `rounds` times, each on its share of the steps."""
-    cpu: dict[str, list[float]] = {name: [] for name in ARMS}
-    wall: dict[str, list[float]] = {name: [] for name in ARMS}
-    plain: list[tuple[Step, Step]] = []
     share = max(200, steps // rounds)  # with fewer than 200 steps the median would rest on the warm-up
+    added: dict[str, list[Array]] = {name: [] for name in ARMS}
+    plain: list[tuple[Array, Array]] = []
     for _ in range(rounds):
-        before = step_of(None, share)
-        taken = {name: step_of(make(share), share) for name, make in ARMS.items()}
-        after = step_of(None, share)
-        plain.append((before, after))
+        before = step_us(None, share)
+        taken = {name: step_us(make(share), share) for name, make in ARMS.items()}
+        plain.append((before, step_us(None, share)))
         for name, step in taken.items():
-            cpu[name].append(step.cpu_us - (before.cpu_us + after.cpu_us) / 2)
-            wall[name].append(step.wall_us - (before.wall_us + after.wall_us) / 2)
-    both = [step for pair in plain for step in pair]
+            added[name].append(step - np.mean(plain[-1], axis=0))
+    both = np.array(plain)
     return Interleaved(
-        {name: statistics.median(values) for name, values in cpu.items()},
-        {name: statistics.median(values) for name, values in wall.items()},
-        Step(
-            max(abs(b.cpu_us - a.cpu_us) for a, b in plain), max(abs(b.wall_us - a.wall_us) for a, b in plain)
-        ),
-        Step(statistics.median(s.cpu_us for s in both), statistics.median(s.wall_us for s in both)),
+        {name: np.median(values, axis=0) for name, values in added.items()},
+        np.abs(both[:, 1] - both[:, 0]).max(axis=0),
+        np.median(both.reshape(-1, 2), axis=0),
     )
 
 
@@ -264,19 +237,19 @@ def measure(steps: int, growth_steps: int, rounds: int) -> dict[str, Case]:
     hooks = {name: hooks_us(name, steps) for name in ARMS}
     over = interleaved(steps, rounds)
     growth = growth_mib(after_window, growth_steps), growth_mib(peer, growth_steps)
-    return {
+    cases = {
         "hooks in the window": case(hooks["window"], hooks["peer"]),
         "hooks after the window": case(hooks["after"], hooks["peer"]),
-        "step in the window": case(over.cpu_us["window"], over.cpu_us["peer"]),
-        "step after the window": case(over.cpu_us["after"], over.cpu_us["peer"]),
-        "step, noise": case(over.noise.cpu_us, None),
-        "step without callback": case(over.plain.cpu_us, None),
-        "wall in the window": case(over.wall_us["window"], over.wall_us["peer"]),
-        "wall after the window": case(over.wall_us["after"], over.wall_us["peer"]),
-        "wall, noise": case(over.noise.wall_us, None),
-        "wall without callback": case(over.plain.wall_us, None),
-        "resident memory growth": case(*growth, "MiB"),
     }
+    for clock, kind in enumerate(("step", "wall")):
+        added = {name: float(values[clock]) for name, values in over.added_us.items()}
+        cases |= {
+            f"{kind} in the window": case(added["window"], added["peer"]),
+            f"{kind} after the window": case(added["after"], added["peer"]),
+            f"{kind}, noise": case(float(over.noise_us[clock]), None),
+            f"{kind} without callback": case(float(over.plain_us[clock]), None),
+        }
+    return {**cases, "resident memory growth": case(*growth, "MiB")}
 
 
 def table(cases: dict[str, Case]) -> Iterator[str]:
@@ -298,13 +271,10 @@ def table(cases: dict[str, Case]) -> Iterator[str]:
 
 def main() -> None:
     """Measure, print the table, and write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--growth-steps", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -315,7 +285,7 @@ def main() -> None:
     cases = measure(arguments.steps, arguments.growth_steps, arguments.rounds)
     print(f"{arguments.steps:,} steps, {arguments.growth_steps:,} for memory, torch {torch.__version__}")
     print("\n".join(table(cases)))
-    write_json(arguments.json, {"cases": {name: asdict(row) for name, row in cases.items()}})
+    write_cases(arguments.json, cases)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ model families at a time. Intervals come from those residuals, never from the fi
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,18 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-from benchmarks.fits import Scores, path_of
+from benchmarks.fits import Scores
 from benchmarks.fitting.calibration_file import calibration_of, record_of, sigma_of
+from benchmarks.fitting.command_line import digest, fit_parser, write_fit
 from benchmarks.fitting.held_out_groups import GROUPS, fold_of
 from benchmarks.fitting.one_device_held_out import REFIT_EVALUATIONS
 from benchmarks.fitting.one_device_rows import Row
 from benchmarks.fitting.one_device_solver import Problem, solve
-from benchmarks.fitting.one_device_tables import digest, read_measurements
-from benchmarks.scoring import error_summary, sigma_80
+from benchmarks.fitting.one_device_tables import FILES, read_measurements
+from benchmarks.scoring import error_summary, held_out_summary
+from benchmarks.truth_table import write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.network.coefficients import link_calibration
-from trainfare_core.prediction.roofline.coefficients import Calibration, SourceFit, with_links
+from trainfare_core.prediction.roofline.coefficients import SourceFit, with_links
 
 __all__ = ["Carried", "carried_over", "held_out", "kernel_errors", "main"]
 
@@ -148,16 +148,9 @@ def _shares(parts: Array, target: Array) -> Array:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser = fit_parser(__doc__, "calibration", "one_device")
     parser.add_argument("--traced-only", action="store_true", help="leave out rows that the cache lacks")
-    parser.add_argument("--out", type=Path, default=Path("core/trainfare_core/data/calibration.json"))
-    parser.add_argument(
-        "--record", type=Path, default=path_of("one_device"), help="what benchmarks read of the fit"
-    )
     parser.add_argument("--residuals", type=Path, help="write every held-out error here")
-    parser.add_argument("--date", required=True, help="written into the file; the fit itself reads no clock")
     arguments = parser.parse_args()
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     waiting = link_calibration().communication.straggler_share
@@ -167,48 +160,41 @@ def main() -> None:
     problem, rows = Problem(found.rows, found.index), found.rows
     theta = solve(problem)
     errors = problem.predict(theta) - problem.log_measured
-    scores: Scores = {
-        "in_sample": _scored([float(errors[i]) for i, row in enumerate(rows) if row.end_to_end])
+    everything = {
+        name: held_out(problem, theta, group, steps_only=name in ("source", "workload"))
+        for name, group in GROUPS.items()
     }
-    left: dict[str, Errors] = {}
-    kernels: list[float] = []
-    for name, group in GROUPS.items():
-        all_left = held_out(problem, theta, group, steps_only=name in ("source", "workload"))
-        left[name] = {i: error for i, error in all_left.items() if rows[i].end_to_end}
-        if name == "chip":
-            kernels = kernel_errors(rows, all_left)
+    kernels = kernel_errors(rows, everything["chip"])
+    left = {
+        name: {i: error for i, error in found.items() if rows[i].end_to_end}
+        for name, found in everything.items()
+    }
     left["chip_and_workload"] = chip_and_workload_held_out(problem, theta)
-    scores |= {f"{name}_left_out": _scored(list(one.values())) for name, one in left.items()}
     both = carried_over(problem, theta, left["chip_and_workload"], left["workload"])
     seen = carried_over(problem, theta, left["workload"], left["workload"])
     half = [error for error, wanted in zip(both.left, both.half, strict=True) if wanted]
-    scores["chip_and_workload_left_out_one_measured_step"] = _scored(both.left)
-    scores["chip_and_workload_left_out_one_measured_step_amp"] = _scored(half)
-    scores["workload_left_out_one_measured_step"] = _scored(seen.left)
+    scored = {
+        "in_sample": [float(errors[i]) for i, row in enumerate(rows) if row.end_to_end],
+        **{f"{name}_left_out": list(one.values()) for name, one in left.items()},
+        "chip_and_workload_left_out_one_measured_step": both.left,
+        "chip_and_workload_left_out_one_measured_step_amp": half,
+        "workload_left_out_one_measured_step": seen.left,
+    }
+    scores = {name: held_out_summary(values) for name, values in scored.items()}
     report(rows, left, scores)
     situations = {**_by_situation(rows, left), "corrected:unseen": both.left, "kernels:unseen": kernels}
     sigma = sigma_of(situations, list(left["generation"].values()), seen.left, both.left)
     fit = calibration_of(
-        found.index, theta, date=arguments.date, digest=digest(arguments.data),
+        found.index, theta, date=arguments.date, digest=digest(arguments.data, FILES),
         rows_by_source=dict(sorted(Counter(row.source for row in rows).items())), source=both.shares, sigma=sigma,
     )  # fmt: skip
-    _write(arguments.out, fit)
+    # The constants of links stay in their own file.
+    coefficients = fit.model_dump(exclude={"communication": True, "sigma": {"several_devices"}})
+    with_links(coefficients)
     record = record_of(found.index, theta, scores, situations, sigma, arguments.date)
-    arguments.record.write_text(record.to_json(), encoding="utf-8")
-    print(f"wrote {arguments.out} and {arguments.record}")
+    write_fit(arguments, coefficients, record)
     if arguments.residuals:
         write_residuals(arguments.residuals, rows, left)
-
-
-def _write(path: Path, fit: Calibration) -> None:
-    """Write the coefficients; the constants of links stay in their own file."""
-    document = fit.model_dump(exclude={"communication": True, "sigma": {"several_devices"}})
-    with_links(document)
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _scored(errors: list[float]) -> dict[str, float]:
-    return {**error_summary(errors), "sigma_80": sigma_80(errors)}
 
 
 def kernel_errors(rows: list[Row], errors: Errors) -> list[float]:
@@ -249,14 +235,15 @@ def report(rows: list[Row], left: dict[str, Errors], scores: Scores) -> None:
 def write_residuals(path: Path, rows: list[Row], left: dict[str, Errors]) -> None:
     """Write one line a step: its facts, and ln(predicted / measured) by what was left out."""
     facts = ("source", "model", "precision", "accelerator", "batch_per_device", "framework")
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        names = ["batch" if name == "batch_per_device" else name for name in facts]
-        writer.writerow([*names, "timed", *(f"{name}_left_out" for name in left)])
-        for i in left["chip"]:
-            timed = "trainer" if rows[i].trainer else "steps"
-            errors = (f"{one.get(i, float('nan')):.4f}" for one in left.values())
-            writer.writerow([*(rows[i].line[name] for name in facts), timed, *errors])
+    lines = [
+        {
+            **{name: rows[i].line[name] for name in facts},
+            "timed": "trainer" if rows[i].trainer else "steps",
+            **{f"{name}_left_out": f"{one.get(i, math.nan):.4f}" for name, one in left.items()},
+        }
+        for i in left["chip"]
+    ]
+    write_rows(path, lines)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,7 @@ def device_prices() -> dict[str, float]:
 def held_out(path: Path) -> dict[tuple[str, ...], float]:
     """Return ln(predicted / measured) of rows of one device, from fits without their chip and model."""
     lines = read_rows(path)
-    names = [name if name != "batch_per_device" else "batch" for name in _ROW_OF_RESIDUAL]
-    found = {tuple(line[name] for name in names): float(line[_HELD_OUT]) for line in lines}
+    found = {tuple(line[name] for name in _ROW_OF_RESIDUAL): float(line[_HELD_OUT]) for line in lines}
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
@@ -126,17 +125,13 @@ def _measured(choice: Choice) -> float:
     return choice.usd_per_hour * choice.measured_s
 
 
-def _predicted(choice: Choice) -> float:
-    return choice.usd_per_hour * choice.predicted_s
-
-
 def _per_flop(choice: Choice) -> float:
     peak = choice.device.peak_flops_per_s("bf16") or choice.device.peak_flops_per_s("fp16")
     return choice.usd_per_hour / (peak or choice.device.peak_flops_per_s("fp32") or math.inf)
 
 
 RULES: dict[str, Callable[[Choice], float]] = {
-    "trainfare": _predicted,
+    "trainfare": lambda choice: choice.usd_per_hour * choice.predicted_s,
     "lowest price of an hour": lambda choice: choice.usd_per_hour,
     "lowest price of a peak FLOP": _per_flop,
 }

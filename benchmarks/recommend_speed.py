@@ -10,7 +10,6 @@ catalogue with `Catalog.load` and answers the same query with `Catalog.query`. T
 
 from __future__ import annotations
 
-import argparse
 import csv
 import gc
 import io
@@ -20,13 +19,12 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from benchmarks.truth_table import write_json
+from benchmarks.cases import Case, case_parser, write_cases
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_providers.snapshot import SnapshotProvider
 
@@ -38,16 +36,6 @@ MAX_USD_PER_HOUR = 100.0
 """Price limit of the query."""
 _PEER_QUERIES = 3
 """Repeats of gpuhunt's query, which takes seconds on a million offers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Our time, the peer's for the same work, and the peer's divided by ours."""
-
-    ours: float
-    peer: float | None
-    ratio: float | None
-    unit: str = "s"
 
 
 def big_book(offers: int) -> pl.DataFrame:
@@ -91,19 +79,15 @@ def time_ours(table: pl.DataFrame, folder: Path, repeat: int) -> tuple[dict[str,
     if len(book) != table.height:
         message = f"{table.height - len(book)} of {table.height} offers were rejected: {book.intakes}"
         raise SystemExit(message)
-    load_s = median_s(lambda: PriceBook.read_parquet(path, origin="benchmark"), repeat)
-    query_s = median_s(lambda: our_query(book), repeat)
-    shapes_s = median_s(book.shapes, repeat)
     # As after `prices update`: a cloud's live list replaces its part of the snapshot.
     live = PriceBook.read_parquet(path, origin="aws")
-    join_s = median_s(lambda: PriceBook.concat([SnapshotProvider().load(), live]), repeat)
-    cases = {
-        "price_book_load": load_s,
-        "price_book_query": query_s,
-        "price_book_shapes": shapes_s,
-        "price_book_join": join_s,
+    cases: dict[str, Callable[[], object]] = {
+        "price_book_load": lambda: PriceBook.read_parquet(path, origin="benchmark"),
+        "price_book_query": lambda: our_query(book),
+        "price_book_shapes": book.shapes,
+        "price_book_join": lambda: PriceBook.concat([SnapshotProvider().load(), live]),
     }
-    return cases, len(our_query(book))
+    return {name: median_s(work, repeat) for name, work in cases.items()}, len(our_query(book))
 
 
 def write_gpuhunt_catalogue(table: pl.DataFrame, folder: Path) -> None:
@@ -177,7 +161,7 @@ def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
         notes.append(f"query: {peer[1]:,} offers of gpuhunt's, merged but not strictly sorted")
     theirs = peer[0] if peer else {}
     cases = {
-        name: Case(seconds, theirs.get(name), theirs[name] / seconds if name in theirs else None)
+        name: Case(seconds, theirs.get(name), theirs[name] / seconds if name in theirs else None, "s")
         for name, seconds in ours.items()
     }
     return cases, notes
@@ -185,12 +169,9 @@ def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__)
     parser.add_argument("--offers", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--json", type=Path, metavar="OUT")
     arguments = parser.parse_args()
     cases, notes = run(arguments.offers, arguments.repeat)
     print(f"{'case':<20}{'ours':>12}{'gpuhunt':>12}{'ratio':>9}")
@@ -199,7 +180,7 @@ def main() -> None:
         ratio = "-" if case.ratio is None else f"{case.ratio:.1f}x"
         print(f"{name:<20}{case.ours:>10.4f} {case.unit}{peer:>12}{ratio:>9}")
     print("\n".join(notes))
-    write_json(arguments.json, {"cases": {name: asdict(case) for name, case in cases.items()}})
+    write_cases(arguments.json, cases)
 
 
 if __name__ == "__main__":

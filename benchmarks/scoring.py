@@ -18,6 +18,7 @@ from trainfare_core.prediction.uncertainty import Z80
 __all__ = [
     "Scored",
     "error_summary",
+    "held_out_summary",
     "print_table",
     "reach",
     "score",
@@ -77,6 +78,11 @@ def error_summary(log_errors: Sequence[float] | Array) -> dict[str, float]:
 def sigma_80(log_errors: Sequence[float] | Array) -> float:
     """Return the standard deviation of a normal distribution whose central 80 % holds 80 % of the errors."""
     return float(np.quantile(np.abs(np.asarray(log_errors)), 0.8) / Z80)
+
+
+def held_out_summary(log_errors: Sequence[float] | Array) -> dict[str, float]:
+    """Return what a fit records of its errors: `error_summary` and `sigma_80`."""
+    return {**error_summary(log_errors), "sigma_80": sigma_80(log_errors)}
 
 
 def score(rows: list[Scored]) -> dict[str, Any]:

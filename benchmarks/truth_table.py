@@ -62,7 +62,7 @@ def write_rows(path: Path | None, rows: Sequence[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def write_json(path: Path | None, document: dict[str, Any]) -> None:
+def write_json(path: Path | None, document: dict[str, Any], *, sort_keys: bool = False) -> None:
     """Write a document; nothing where no path was given."""
     if path is not None:
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document, indent=1, sort_keys=sort_keys) + "\n", encoding="utf-8")

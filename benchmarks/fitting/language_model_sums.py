@@ -7,8 +7,6 @@ coefficients and their scores; `language_models_held_out.py` predicts rows that 
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +19,9 @@ from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
 from scipy.special import expit
 
+from benchmarks.fitting.command_line import digest
 from benchmarks.fitting.robust import Prior, robust_fit
+from benchmarks.truth_table import read_rows as read_csv
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
 from trainfare_core.errors import UnknownNameError
@@ -111,19 +111,17 @@ class Rows:
     def of(
         cls, runs: list[DecoderRun], lines: list[dict[str, str]], fit: DecoderFit, base: Calibration
     ) -> Rows:
-        groups = Counter(
+        groups = [
             (line["source"], run.device.name, run.experts) for run, line in zip(runs, lines, strict=True)
-        )
-        counts = [
-            groups[line["source"], run.device.name, run.experts]
-            for run, line in zip(runs, lines, strict=True)
         ]
+        sizes = Counter(groups)
+        weight = np.array([sizes[group] for group in groups], dtype=float) ** _GROUP_POWER
         return cls(
             runs, lines, DecoderLedger.stack([DecoderLedger.of(run.profile) for run in runs]),
             DeviceRows.of(
                 [run.device for run in runs], [link_of(run.device, base.communication) for run in runs], fit
             ),
-            spread_of(runs), np.log([run.step_s for run in runs]), np.array(counts, dtype=float) ** _GROUP_POWER,
+            spread_of(runs), np.log([run.step_s for run in runs]), weight,
         )  # fmt: skip
 
     def only(self, chosen: NDArray[np.bool_]) -> Rows:
@@ -135,6 +133,20 @@ class Rows:
             [self.runs[i] for i in index], [self.lines[i] for i in index], ledger, self.devices.take(index), spread,
             self.log_measured[index], self.weight[index],
         )  # fmt: skip
+
+    def errors(self, fit: DecoderFit) -> Array:
+        """Return ln(predicted / measured) of every row."""
+        times = decoder_times(self.ledger, self.devices, self.spread, fit)
+        return np.asarray(np.log(times.step_s) - self.log_measured)
+
+    def column(self, of: Callable[[DecoderRun], Any]) -> NDArray[Any]:
+        """Return a fact of every run."""
+        return np.array([of(run) for run in self.runs])
+
+    @property
+    def source(self) -> NDArray[np.str_]:
+        """Source of every row."""
+        return np.array([line["source"] for line in self.lines])
 
 
 def spread_of(runs: Sequence[DecoderRun]) -> Spread:
@@ -235,22 +247,21 @@ def ceilings(data: Path) -> dict[str, dict[str, float]]:
     """Return the best matrix product over the dense peak, by type and accelerator, and the mean by generation."""
     found: dict[str, dict[str, float]] = {"bf16": {}, "fp8": {}}
     alike: dict[tuple[str, str], list[float]] = {}
-    with (data / "microbench_achieved.csv").open(newline="", encoding="utf-8") as stream:
-        for line in csv.DictReader(stream):
-            dtype = {"bf16": "bf16", "fp8": "fp8", "fp16": "bf16"}.get(line["dtype"].split("_")[0])
-            square = line["bench"] == "matmul_square_best"
-            if dtype is None or not (line["bench"].startswith("matmul_best") or square):
-                continue
-            try:
-                device = accelerator(line["device"])
-            except UnknownNameError:
-                continue
-            peak = device.peak_flops_per_s(dtype) or device.peak_flops_per_s("fp16")
-            if not peak or (square and device.name in found[dtype]):
-                continue
-            share = round(min(float(line["achieved_tflops"]) * 1e12 / peak, 1.0), 4)
-            found[dtype][device.name] = max(share, found[dtype].get(device.name, 0.0))
-            alike.setdefault((dtype, device.generation), []).append(share)
+    for line in read_csv(data / "microbench_achieved.csv"):
+        dtype = {"bf16": "bf16", "fp8": "fp8", "fp16": "bf16"}.get(line["dtype"].split("_")[0])
+        square = line["bench"] == "matmul_square_best"
+        if dtype is None or not (line["bench"].startswith("matmul_best") or square):
+            continue
+        try:
+            device = accelerator(line["device"])
+        except UnknownNameError:
+            continue
+        peak = device.peak_flops_per_s(dtype) or device.peak_flops_per_s("fp16")
+        if not peak or (square and device.name in found[dtype]):
+            continue
+        share = round(min(float(line["achieved_tflops"]) * 1e12 / peak, 1.0), 4)
+        found[dtype][device.name] = max(share, found[dtype].get(device.name, 0.0))
+        alike.setdefault((dtype, device.generation), []).append(share)
     for (dtype, generation), shares in alike.items():
         found[dtype][f"generation:{generation}"] = round(float(np.mean(shares)), 4)
     return {dtype: dict(sorted(shares.items())) for dtype, shares in found.items()}
@@ -261,29 +272,23 @@ def read_rows(truth: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows
     runs: list[DecoderRun] = []
     lines: list[dict[str, str]] = []
     skipped: Counter[str] = Counter()
-    with truth.open(newline="", encoding="utf-8") as stream:
-        for line in csv.DictReader(stream):
-            if not is_decoder_row(line):
-                continue
-            run = decoder_run(line, traces)
-            if isinstance(run, str):
-                skipped[run] += 1
-            else:
-                runs.append(run)
-                lines.append(line)
+    for line in filter(is_decoder_row, read_csv(truth)):
+        run = decoder_run(line, traces)
+        if isinstance(run, str):
+            skipped[run] += 1
+        else:
+            runs.append(run)
+            lines.append(line)
     return Rows.of(runs, lines, fit, calibration()), skipped
 
 
 def empty_fit(data: Path, date: str) -> DecoderFit:
     """Return a fit with measured ceilings and priors for the rest."""
-    digest = hashlib.sha256()
-    for name in FILES:
-        digest.update((data / name).read_bytes())
     base: dict[str, Any] = {
         name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in NESTED
     }
     return DecoderFit(
-        fitted_at=date, data_sha256=digest.hexdigest(), fitted_on={}, generations=(), vendors=(),
+        fitted_at=date, data_sha256=digest(data, FILES), fitted_on={}, generations=(), vendors=(),
         matmul_ceiling=ceilings(data), kind_factor=dict.fromkeys(KINDS, 1.0),
         stack_factor=dict.fromkeys(STACKS, 1.0), sigma={}, **base,
     )  # fmt: skip

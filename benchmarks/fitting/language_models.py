@@ -9,9 +9,6 @@ left as they are. Scores are of rows left out of the fit: one accelerator family
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,14 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.fits import LanguageModelRecord, path_of
+from benchmarks.fits import LanguageModelRecord, Scores
+from benchmarks.fitting.command_line import fit_parser, write_fit
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
-from benchmarks.scoring import error_summary
+from benchmarks.fitting.table_lines import chip_of
+from benchmarks.scoring import error_summary, sigma_80
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
-from trainfare_core.prediction.language_models.step import decoder_times, doublings_of
+from trainfare_core.prediction.language_models.step import doublings_of
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
 from trainfare_core.prediction.uncertainty import Z80
 
@@ -54,7 +53,7 @@ SIZES_B = (0.5, 1, 2, 4, 8, 16, 40, 80, 180)
 
 def family_of(run: DecoderRun) -> str:
     """Return the chip without its form and memory: variants of one chip are left out together."""
-    return re.sub(r"(-(SXM\d?|PCIE|NVL))?-\d+GB$", "", run.device.name).replace("GB200", "B200")
+    return chip_of(run.device.name).replace("GB200", "B200")
 
 
 def size_of(run: DecoderRun) -> str:
@@ -88,6 +87,27 @@ class HeldOut:
     with_stack: Array
 
 
+@dataclass(frozen=True)
+class Study:
+    """The rows of a table, the fit on all of them, their errors from fits without them, and all scores."""
+
+    rows: Rows
+    skipped: Counter[str]
+    fit: DecoderFit
+    left_out: dict[str, HeldOut]
+    scores: Scores
+
+
+def study_of(data: Path, cache: Path | None, date: str) -> Study:
+    """Fit every row in a folder of measurements, and score fits without them; traces what the cache lacks."""
+    base = empty_fit(data, date)
+    rows, skipped = read_rows(data / "throughput_train.csv", DecoderTraces(cache), base)
+    theta = solve(rows, base).theta
+    fit = coefficients(theta, base)
+    left_out = {name: held_out(rows, name, base, theta) for name in GROUPS}
+    return Study(rows, skipped, fit, left_out, scores_of(rows, rows.errors(fit), left_out))
+
+
 def folds(rows: Rows, name: str) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Return, for every group, which rows are predicted and which a fit may see; groups with no others have none."""
     keys = [
@@ -107,8 +127,7 @@ def held_out(rows: Rows, name: str, fit: DecoderFit, start: Array) -> HeldOut:
     for inside, seen in folds(rows, name):
         found = solve(rows.only(seen), fit, start, REFIT_EVALUATIONS)
         outside = rows.only(inside)
-        times = decoder_times(outside.ledger, outside.devices, outside.spread, coefficients(found.theta, fit))
-        errors[inside] = np.log(times.step_s) - outside.log_measured
+        errors[inside] = outside.errors(coefficients(found.theta, fit))
         offsets = np.array([found.offset_of(stack_of(line)) for line in outside.lines])
         with_stack[inside] = errors[inside] + offsets
     return HeldOut(errors, with_stack)
@@ -128,9 +147,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     one with most rows, without which there would be nothing to fit. PyTorch's own programs differ more than libraries:
     each of their sources counts the same, however many rows it has.
     """
-    kind = np.array([run.device.kind for run in rows.runs])
-    source = np.array([line["source"] for line in rows.lines])
-    labels = np.array([label_of(run) for run in rows.runs])
+    kind, labels, source = rows.column(lambda run: run.device.kind), rows.column(label_of), rows.source
 
     def width(found: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
         known = inside & np.isfinite(found)
@@ -138,7 +155,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
         if not len(sizes):
             return float("nan")
         if not by_source:
-            return float(np.quantile(sizes, 0.8) / Z80)
+            return sigma_80(sizes)
         rows_of = Counter(source[known])
         share = np.array([1.0 / rows_of[name] for name in source[known]])
         order = np.argsort(sizes)
@@ -146,7 +163,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
         return float(sizes[order][np.searchsorted(reached, 0.8)] / Z80)
 
     dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
-    machines = np.array([run.plan.machines > 1 for run in rows.runs])
+    machines = rows.spread.machines > 1
     near, far = (width(errors["source"], dense & chosen) for chosen in (~machines, machines))
     result = {
         "several devices": LEAST_DEVICES_SIGMA,
@@ -171,7 +188,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
             unseen = own(errors["device and source"], inside, by_source=every)
             result[f"{name} unseen {label}"] = max(seen, unseen)
     vendors = Counter(run.device.vendor for run in rows.runs)
-    few = np.array([run.device.vendor != vendors.most_common(1)[0][0] for run in rows.runs])
+    few = rows.column(lambda run: run.device.vendor) != vendors.most_common(1)[0][0]
     result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
     result["unseen"] = float(np.nanmax(list(result.values())))
     return {name: round(value, 3) for name, value in result.items()}
@@ -188,9 +205,9 @@ def ceiling_sigma(fit: DecoderFit) -> float:
 
 def spread_sigma(rows: Rows, sigma: dict[str, float]) -> Array:
     """Return the width that several devices and several machines add to every row."""
-    devices = np.array([run.plan.devices > 1 for run in rows.runs])
-    machines = np.array([run.plan.machines > 1 for run in rows.runs])
-    variance = devices * sigma["several devices"] ** 2 + machines * sigma["several machines"] ** 2
+    devices = rows.column(lambda run: run.plan.devices > 1)
+    variance = devices * sigma["several devices"] ** 2
+    variance += (rows.spread.machines > 1) * sigma["several machines"] ** 2
     return np.asarray(np.sqrt(variance))
 
 
@@ -210,8 +227,8 @@ def coverage(rows: Rows, errors: dict[str, Array], name: str) -> dict[str, float
             run = rows.runs[i]
             label = f"{run.device.kind} {known} {label_of(run)}"
             ratio[i] = abs(errors[name][i]) / np.hypot(found.get(label, found["unseen"]), added[i])
-    gpu = np.array([run.device.kind == "gpu" for run in rows.runs])
-    largest = np.array([line["source"] == LARGEST_SOURCE for line in rows.lines])
+    gpu = rows.column(lambda run: run.device.kind == "gpu")
+    largest = rows.source == LARGEST_SOURCE
     share = rows.weight / rows.weight.sum()
     result: dict[str, float] = {}
     for level, z in LEVELS.items():
@@ -236,25 +253,15 @@ def label_of(run: DecoderRun) -> str:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, help="folder of traces")
-    parser.add_argument("--out", type=Path, default=Path("core/trainfare_core/data/decoder_calibration.json"))
-    parser.add_argument("--record", type=Path, default=path_of("language_models"), help="scores of the fit")
-    parser.add_argument("--date", required=True, help="written into the file; the fit itself reads no clock")
-    arguments = parser.parse_args()
-    fit = empty_fit(arguments.data, arguments.date)
-    rows, skipped = read_rows(arguments.data / "throughput_train.csv", DecoderTraces(arguments.cache), fit)
-    for reason, count in skipped.most_common():
+    arguments = fit_parser(__doc__, "decoder_calibration", "language_models").parse_args()
+    study = study_of(arguments.data, arguments.cache, arguments.date)
+    rows, fit = study.rows, study.fit
+    for reason, count in study.skipped.most_common():
         print(f"skipped {count:5d}  {reason}")
-    theta = solve(rows, fit).theta
-    left_out = {name: held_out(rows, name, fit, theta) for name in GROUPS}
-    errors = {name: found.errors for name, found in left_out.items()}
-    times = decoder_times(rows.ledger, rows.devices, rows.spread, coefficients(theta, fit))
-    scores = scores_of(rows, np.log(times.step_s) - rows.log_measured, left_out)
-    for name, values in scores.items():
+    for name, values in study.scores.items():
         print(f"{name:44s}", values)
-    final = coefficients(theta, fit).model_copy(
+    errors = {name: found.errors for name, found in study.left_out.items()}
+    final = fit.model_copy(
         update={
             "fitted_on": dict(sorted(Counter(line["source"] for line in rows.lines).items())),
             "vendors": tuple(sorted({run.device.vendor for run in rows.runs})),
@@ -262,20 +269,16 @@ def main() -> None:
             "sigma": {**sigmas(rows, errors), "unmeasured ceiling": round(ceiling_sigma(fit), 3)},
         }
     )  # fmt: skip
-    text = json.dumps(rounded(final.model_dump()), indent=1, sort_keys=True)
-    DecoderFit.model_validate_json(text)
-    arguments.out.write_text(text + "\n", encoding="utf-8")
-    record = LanguageModelRecord(fitted_at=arguments.date, scores=scores)
-    arguments.record.write_text(record.to_json(), encoding="utf-8")
-    print(f"wrote {arguments.out} and {arguments.record}")
+    shipped = rounded(final.model_dump())
+    DecoderFit.model_validate(shipped)
+    write_fit(arguments, shipped, LanguageModelRecord(fitted_at=arguments.date, scores=study.scores))
 
 
-def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> dict[str, dict[str, float]]:
+def scores_of(rows: Rows, fitted: Array, left_out: dict[str, HeldOut]) -> Scores:
     """Return in-sample and held-out scores of the groups that the bars name, and the coverage of the intervals."""
-    vtrain = np.array([line["source"] == LARGEST_SOURCE for line in rows.lines])
-    many = np.array([run.plan.devices >= 8 for run in rows.runs])
-    experts = np.array([run.experts for run in rows.runs])
-    kind = np.array([run.device.kind for run in rows.runs])
+    vtrain = rows.source == LARGEST_SOURCE
+    many, experts = (rows.column(lambda run: run.plan.devices >= 8), rows.column(lambda run: run.experts))
+    kind = rows.column(lambda run: run.device.kind)
     parts = {
         "": np.ones(len(vtrain), dtype=bool),
         " without the largest source, 8 or more devices": ~vtrain & many,

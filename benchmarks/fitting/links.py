@@ -18,9 +18,6 @@ record that benchmarks read.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import math
 import statistics
 from collections import Counter
@@ -32,12 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
 
-from benchmarks.fits import LinkRecord, path_of
+from benchmarks.fits import LinkRecord
+from benchmarks.fitting.command_line import digest, fit_parser, write_fit
 from benchmarks.fitting.data_parallel import is_data_parallel
 from benchmarks.fitting.robust import Prior, robust_fit
 from benchmarks.fitting.step_work import work_of
 from benchmarks.fitting.table_lines import Line, chip_of, is_suspect
-from benchmarks.scoring import error_summary, sigma_80
+from benchmarks.scoring import held_out_summary
 from benchmarks.truth_table import read_rows
 from benchmarks.workloads import ProfileCache
 from trainfare_core.hardware.accelerators import accelerator
@@ -247,11 +245,11 @@ def left_out(
 
 
 def _scored(errors: Array) -> dict[str, float]:
-    return {name: round(v, 4) for name, v in {**error_summary(errors), "sigma_80": sigma_80(errors)}.items()}
+    return {name: round(value, 4) for name, value in held_out_summary(errors).items()}
 
 
 def documents(
-    pairs: list[Pair], link: AllReduce, digest: str, date: str
+    pairs: list[Pair], link: AllReduce, data_sha256: str, date: str
 ) -> tuple[LinkCalibration, LinkRecord]:
     """Return the constants that ship, and what benchmarks read of the fit."""
     nvlink, message_s = link.nvlink_share, link.message_s
@@ -267,7 +265,7 @@ def documents(
     }
     pcie = {"pcie3": found["pcie3"], "pcie4": found["pcie4"]}
     shipped = LinkCalibration(
-        schema_version=1, fitted_at=date, data_sha256=digest,
+        schema_version=1, fitted_at=date, data_sha256=data_sha256,
         fitted_on={"all-reduce": link.rows, **dict(sorted(Counter(p.source for p in pairs).items()))},
         several_devices_log_sigma=scores["chip_left_out"]["sigma_80"],
         communication=CommunicationFit(
@@ -284,28 +282,17 @@ def documents(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser = fit_parser(__doc__, "link_calibration", "links")
     parser.add_argument("--traced-only", action="store_true", help="leave out rows that the cache lacks")
-    parser.add_argument("--out", type=Path, default=Path("core/trainfare_core/data/link_calibration.json"))
-    parser.add_argument(
-        "--record", type=Path, default=path_of("links"), help="what benchmarks read of the fit"
-    )
-    parser.add_argument("--date", required=True, help="written into the file; the fit itself reads no clock")
     arguments = parser.parse_args()
     pairs = pairs_of(arguments.data, ProfileCache(arguments.cache, only_held=arguments.traced_only))
-    whole = hashlib.sha256()
-    for name in FILES:
-        whole.update((arguments.data / name).read_bytes())
-    shipped, record = documents(pairs, all_reduce_fit(arguments.data), whole.hexdigest(), arguments.date)
-    text = json.dumps(shipped.model_dump(), indent=1, sort_keys=True)
-    arguments.out.write_text(text + "\n", encoding="utf-8")
-    arguments.record.write_text(record.to_json(), encoding="utf-8")
+    shipped, record = documents(
+        pairs, all_reduce_fit(arguments.data), digest(arguments.data, FILES), arguments.date
+    )
     for name, values in record.scores.items():
         print(f"{name:34s}", values)
     print(shipped.communication)
-    print(f"wrote {arguments.out} and {arguments.record}")
+    write_fit(arguments, shipped.model_dump(), record)
 
 
 if __name__ == "__main__":

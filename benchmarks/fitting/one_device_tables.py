@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from benchmarks.workloads.decoder_rows import decoder_run
 from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind
 from trainfare_core.prediction.roofline.operations import Operations
 
-__all__ = ["FILES", "Measurements", "digest", "kernel_group", "read_measurements"]
+__all__ = ["FILES", "Measurements", "kernel_group", "read_measurements"]
 
 FILES = ("kernels.csv.gz", "microbench_achieved.csv", "throughput_train.csv")
 _KERNEL_KINDS: dict[str, OperationKind] = {
@@ -80,14 +79,6 @@ def read_measurements(
         row.weight = _STEP_GROUP_WEIGHT / groups[_group(row)] if fitted else 0.0
     found = [*(merged(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
     return Measurements(found, index, skipped)
-
-
-def digest(data: Path) -> str:
-    """Return one SHA-256 over the files that the fit reads."""
-    whole = hashlib.sha256()
-    for name in FILES:
-        whole.update((data / name).read_bytes())
-    return whole.hexdigest()
 
 
 def _group(row: Row) -> tuple[str, str, str, str]:

@@ -13,15 +13,14 @@ too few rows takes the half-widths of its kind of accelerator. Run it again afte
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.truth_table import read_rows
+from benchmarks.fitting.command_line import digest
+from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.hardware.accelerators import accelerator
 
 __all__ = ["group_of", "spreads"]
@@ -73,11 +72,11 @@ def main() -> None:
     lines = read_rows(arguments.rows)
     document: dict[str, Any] = {
         "fitted_at": arguments.date,
-        "rows_sha256": hashlib.sha256(arguments.rows.read_bytes()).hexdigest(),
+        "rows_sha256": digest(arguments.rows.parent, [arguments.rows.name]),
         "fitted_on": sum(bool(line["predicted"]) for line in lines),
         "log_reach": spreads(lines),
     }
-    arguments.out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(arguments.out, document, sort_keys=True)
     for name, own in document["log_reach"].items():
         print(f"{name:20s}", own)
 

@@ -14,22 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
-from benchmarks.fitting.language_models import (
-    COVERED,
-    GROUPS,
-    HeldOut,
-    family_of,
-    held_out,
-    scored,
-    scores_of,
-)
+from benchmarks.fitting.language_model_sums import Rows, stack_of
+from benchmarks.fitting.language_models import COVERED, HeldOut, family_of, scored, study_of
 from benchmarks.pages.markdown import render
-from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
-from trainfare_core.prediction.language_models.step import decoder_times
 
 __all__ = ["document"]
 
@@ -87,15 +75,10 @@ def stacks_of(fit: DecoderFit) -> Iterator[tuple[str, float, float]]:
 def document(data: Path, cache: Path | None) -> str:
     """Return the page; traces what the cache lacks."""
     shipped = decoder_calibration()
-    fit = empty_fit(data, shipped.fitted_at)
-    rows, skipped = read_rows(data / "throughput_train.csv", DecoderTraces(cache), fit)
-    theta = solve(rows, fit).theta
-    times = decoder_times(rows.ledger, rows.devices, rows.spread, coefficients(theta, fit))
-    left_out = {name: held_out(rows, name, fit, theta) for name in GROUPS}
-    scores = scores_of(rows, np.log(times.step_s) - rows.log_measured, left_out)
+    study = study_of(data, cache, shipped.fitted_at)
     return render(
-        "language_models", shipped=shipped, rows=len(rows.runs), bars=BARS, scores=scores, covered=COVERED,
-        stacks=stacks_of(shipped), groups=groups_of(rows, left_out), skipped=skipped,
+        "language_models", shipped=shipped, rows=len(study.rows.runs), bars=BARS, scores=study.scores, covered=COVERED,
+        stacks=stacks_of(shipped), groups=groups_of(study.rows, study.left_out), skipped=study.skipped,
     )  # fmt: skip
 
 

@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
+from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.speed.resident_memory import peak_resident_bytes
-from benchmarks.truth_table import write_json
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.http.client import HttpClient
 
@@ -138,13 +137,10 @@ def read(url: str) -> dict[str, float]:
 
 def main() -> int:
     """Run the command line; return 1 where the reader failed or needed more than the limit."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__)
     parser.add_argument(
         "--megabytes", type=float, default=300.0, help="of EC2's file, unpacked (default 300)"
     )
-    parser.add_argument("--json", type=Path, help="write the cases there")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
@@ -171,11 +167,9 @@ def main() -> int:
         f"resident memory  {peak:10,.1f} MiB at its peak ({before:,.1f} before), limit {LIMIT_MIB:,.0f} MiB"
     )
     print(f"time             {took['wall_s']:10,.1f} s, of it {took['cpu_s']:,.1f} s CPU in the reader")
-    if options.json:
-        ratio = took["resident_mib"] / LIMIT_MIB
-        case = {"ours": took["resident_mib"], "peer": LIMIT_MIB, "ratio": ratio, "unit": "MiB"}
-        write_json(options.json, {"cases": {f"aws_bulk_{options.megabytes:g}_mb": case}})
-    return 0 if took["resident_mib"] <= LIMIT_MIB else 1
+    case = Case(peak, LIMIT_MIB, peak / LIMIT_MIB, "MiB")
+    write_cases(options.json, {f"aws_bulk_{options.megabytes:g}_mb": case})
+    return 0 if peak <= LIMIT_MIB else 1
 
 
 if __name__ == "__main__":

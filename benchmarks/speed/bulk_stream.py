@@ -9,16 +9,14 @@ the reader's resident memory is 200 MB, whatever the size.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import socket
 import sys
 import time
 import zlib
-from pathlib import Path
 
+from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.speed.resident_memory import peak_resident_bytes
-from benchmarks.truth_table import write_json
 from trainfare_providers.http.client import BULK_LIMITS, HttpClient
 
 ROW = b'"SKU0000000000001","OnDemand","2026-07-01","$per On Demand Linux p4d.24xlarge","Hrs","21.9576420000","USD"\n'
@@ -55,12 +53,9 @@ def send(connection: socket.socket, data: bytes, *, packed: bool) -> None:
 
 def main() -> None:
     """Run the command line; exit with 1 where the reader needed more than the limit."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=3.0, help="size of the body, unpacked, 10^9 bytes")
     parser.add_argument("--packed", action="store_true", help="send the body gzipped")
-    parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
     blocks = round(wanted.gigabytes * 1e9 / len(BLOCK))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -86,12 +81,11 @@ def main() -> None:
         f"peak resident memory {peak_mb:.0f} MB, of which {before_mb:.0f} MB before the first byte; "
         f"limit {LIMIT_BYTES / 1e6:.0f} MB"
     )
-    if wanted.json:
-        cases = {
-            "peak resident memory": {"ours": peak_mb, "peer": None, "ratio": None, "unit": "MB"},
-            "seconds": {"ours": seconds, "peer": None, "ratio": None, "unit": "s"},
-        }
-        write_json(wanted.json, {"cases": cases})
+    cases = {
+        "peak resident memory": Case(peak_mb, None, None, "MB"),
+        "seconds": Case(seconds, None, None, "s"),
+    }
+    write_cases(wanted.json, cases)
     sys.exit(peak_resident_bytes() > LIMIT_BYTES)
 
 

@@ -9,7 +9,6 @@ so that other work on the machine slows both. Of the figures only the ratio is c
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
@@ -17,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.truth_table import write_json
+from benchmarks.cases import Case, case_parser, write_cases
 
 TOP = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -42,22 +41,19 @@ def cpu_s(tree: Path, arguments: tuple[str, ...]) -> float:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__)
     parser.add_argument("--baseline", type=Path, metavar="DIR", help="another checkout to compare with")
     parser.add_argument("--repeat", type=int, default=9)
-    parser.add_argument("--json", type=Path, metavar="OUT")
     arguments = parser.parse_args()
     trees = [TOP] if arguments.baseline is None else [TOP, arguments.baseline.resolve()]
-    cases: dict[str, dict[str, float | str | None]] = {}
+    cases: dict[str, Case] = {}
     for name, command in COMMANDS.items():
         rounds = [[cpu_s(tree, command) for tree in trees] for _ in range(arguments.repeat)]
         ours, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
         peer = others[0] if others else None
-        cases[name] = {"ours": ours, "peer": peer, "ratio": peer and ours / peer, "unit": "s"}
+        cases[name] = Case(ours, peer, peer and ours / peer, "s")
         print(f"{name:<12}{ours:>8.3f} s" + (f"{peer:>8.3f} s{ours / peer:>7.2f} x" if peer else ""))
-    write_json(arguments.json, {"cases": cases})
+    write_cases(arguments.json, cases)
 
 
 if __name__ == "__main__":

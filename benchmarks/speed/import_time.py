@@ -8,13 +8,11 @@ The limit is 100 ms. The ratio of the two times is comparable between machines.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
-from benchmarks.truth_table import write_json
+from benchmarks.cases import Case, case_parser, write_cases
 
 RUNS = 7
 """Fresh processes of each import: an odd number, whose median is not moved by a first run with a cold disk cache."""
@@ -32,27 +30,14 @@ def import_ms(module: str) -> float:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    ours, command_line, peer = (
-        import_ms(name) for name in ("trainfare", "trainfare.cli", "pytorch_lightning")
-    )
-    cases = {
-        "import trainfare": {"ours": ours, "peer": peer, "ratio": ours / peer, "unit": "ms"},
-        "import trainfare.cli": {
-            "ours": command_line,
-            "peer": peer,
-            "ratio": command_line / peer,
-            "unit": "ms",
-        },
-    }
+    arguments = case_parser(__doc__).parse_args()
+    peer = import_ms("pytorch_lightning")
+    ours = {f"import {name}": import_ms(name) for name in ("trainfare", "trainfare.cli")}
+    cases = {name: Case(took, peer, took / peer, "ms") for name, took in ours.items()}
     print(f"{'case':<24}{'ours, ms':>12}{'pytorch_lightning, ms':>24}{'ratio':>10}")
     for name, case in cases.items():
-        print(f"{name:<24}{case['ours']:>12.1f}{case['peer']:>24.1f}{case['ratio']:>10.4f}")
-    write_json(arguments.json, {"cases": cases})
+        print(f"{name:<24}{case.ours:>12.1f}{case.peer:>24.1f}{case.ratio:>10.4f}")
+    write_cases(arguments.json, cases)
 
 
 if __name__ == "__main__":

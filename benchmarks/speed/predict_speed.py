@@ -11,12 +11,11 @@ milliseconds. The limit is 100 ms.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import resnet50
 
-from benchmarks.truth_table import write_json
+from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.workloads.decoder import Decoder, DecoderStep
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.single_device import StepJob, Supervised, traced
@@ -35,7 +34,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict
 from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["Case", "everything", "time_profile"]
+__all__ = ["PredictCase", "everything", "time_profile"]
 
 DEVICES, MACHINES = (1, 2, 4, 8), (1, 2, 4, 8, 16)
 LIMIT_MS = 100.0
@@ -43,18 +42,14 @@ _NETWORK_GBIT_PER_S = 400.0
 """Of each machine. The time does not depend on it, but without a network most columns would have no prediction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+@dataclass(frozen=True)
+class PredictCase(Case):
     """Time of one call; `peer` is the limit."""
 
-    ours: float
     p90: float
-    peer: float
-    ratio: float
     columns: int
     answered: int
     operations: int
-    unit: str = "ms"
 
 
 def everything(profile: JobProfile) -> tuple[MachineShapes, CandidateTable]:
@@ -83,7 +78,7 @@ def everything(profile: JobProfile) -> tuple[MachineShapes, CandidateTable]:
     return shapes, plans
 
 
-def time_profile(profile: JobProfile, repeat: int) -> Case:
+def time_profile(profile: JobProfile, repeat: int) -> PredictCase:
     """Return the median and 90 % quantile of the time of one prediction on everything, over `repeat` calls."""
     shapes, plans = everything(profile)
     table = predict(profile, shapes, plans)
@@ -94,9 +89,10 @@ def time_profile(profile: JobProfile, repeat: int) -> Case:
         predict(profile, shapes, plans)
         times.append((time.perf_counter() - start) * 1e3)
     middle = statistics.median(times)
-    return Case(
-        ours=middle, p90=sorted(times)[math.ceil(0.9 * len(times)) - 1], peer=LIMIT_MS, ratio=LIMIT_MS / middle,
-        columns=len(plans), answered=int((table.unknown_because == "").sum()), operations=len(profile.operations),
+    return PredictCase(
+        ours=middle, peer=LIMIT_MS, ratio=LIMIT_MS / middle, unit="ms",
+        p90=sorted(times)[math.ceil(0.9 * len(times)) - 1], columns=len(plans),
+        answered=int((table.unknown_because == "").sum()), operations=len(profile.operations),
     )  # fmt: skip
 
 
@@ -141,12 +137,11 @@ def _image_loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tor
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = case_parser(__doc__)
     parser.add_argument(
         "--job", type=Path, action="append", default=[], help="another profile; may be repeated"
     )
     parser.add_argument("--repeat", type=int, default=50)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     profiles = built_in() | {path.stem: JobProfile.from_json(path.read_bytes()) for path in arguments.job}
     cases = {name: time_profile(profile, arguments.repeat) for name, profile in profiles.items()}
@@ -154,7 +149,7 @@ def main() -> None:
     for name, case in cases.items():
         counts = f"{case.operations:11d}{case.columns:9d}{case.answered:10d}"
         print(f"{name:36s}{counts}{case.ours:8.1f} ms{case.p90:8.1f} ms")
-    write_json(arguments.json, {"cases": {name: asdict(case) for name, case in cases.items()}})
+    write_cases(arguments.json, cases)
 
 
 if __name__ == "__main__":

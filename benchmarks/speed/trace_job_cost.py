@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.cases import case_parser
 from benchmarks.speed.resident_memory import peak_resident_bytes
 from benchmarks.truth_table import write_json
 
@@ -48,24 +49,15 @@ def measure(target: str) -> dict[str, float]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__)
     parser.add_argument("--target", default=DEFAULT, help="what to trace")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
         print(json.dumps(measure(arguments.target)))
         return
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.speed.trace_job_cost",
-        "--inside",
-        "--target",
-        arguments.target,
-    ]
+    module = ["-m", "benchmarks.speed.trace_job_cost"]
+    command = [sys.executable, *module, "--inside", "--target", arguments.target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)

@@ -60,7 +60,7 @@ def test_held_out_errors_replace_fitted_ones_of_one_device(tmp_path: Path) -> No
             "model",
             "precision",
             "accelerator",
-            "batch",
+            "batch_per_device",
             "framework",
             "chip_and_workload_left_out",
         ]

@@ -1,0 +1,48 @@
+"""What the commands that fit coefficients do alike: options, the digest of their data, and the files they write."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fits import path_of
+from benchmarks.truth_table import write_json
+from trainfare_core.documents import Document
+
+__all__ = ["digest", "fit_parser", "write_fit"]
+
+
+def fit_parser(description: str | None, calibration: str, record: str) -> argparse.ArgumentParser:
+    """
+    Return a parser of the options that these fits share.
+
+    Args:
+        description: of the command.
+        calibration: name of the file of coefficients that ships.
+        record: name of what benchmarks read of the fit.
+    """
+    shipped = Path(f"core/trainfare_core/data/{calibration}.json")
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the measurements")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--date", required=True, help="written into the file; the fit itself reads no clock")
+    parser.add_argument("--out", type=Path, default=shipped, help="the coefficients")
+    parser.add_argument(
+        "--record", type=Path, default=path_of(record), help="what benchmarks read of the fit"
+    )
+    return parser
+
+
+def digest(data: Path, files: Sequence[str]) -> str:
+    """Return one SHA-256 over the files of a folder, in this order."""
+    return hashlib.sha256(b"".join((data / name).read_bytes() for name in files)).hexdigest()
+
+
+def write_fit(arguments: argparse.Namespace, coefficients: dict[str, Any], record: Document) -> None:
+    """Write the coefficients that ship and what benchmarks read of the fit, where the options say."""
+    write_json(arguments.out, coefficients, sort_keys=True)
+    arguments.record.write_text(record.to_json(), encoding="utf-8")
+    print(f"wrote {arguments.out} and {arguments.record}")
