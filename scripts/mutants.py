@@ -1,5 +1,6 @@
 """
-Mutation test of the price sources: each mutant breaks one place in a copy of the sources, and its tests must fail.
+Mutation test of the price sources and the run-cost facts: each mutant breaks one place in a copy of the sources, and
+its tests must fail.
 
     python scripts/mutants.py [WORD ...]     # only the mutants whose name contains one of the words
 
@@ -189,6 +190,27 @@ MUTANTS = (
         "~(price.is_finite() & (price > 0)).fill_null(value=False)",
         "(price <= 0).fill_null(value=True)",
         "tests/core/prices/test_intake.py",
+    ),
+    Mutant(
+        "price of another region is used",
+        "core/trainfare_core/run_cost_facts/table.py",
+        "fitting = here or everywhere\n",
+        "fitting = here or everywhere or list(rows)\n",
+        "tests/core/run_cost_facts/test_table.py tests/core/run_cost_facts/test_transfer.py",
+    ),
+    Mutant(
+        "weak row outweighs one without a mark",
+        "core/trainfare_core/run_cost_facts/table.py",
+        "return row.weak is None, ",
+        "return row.weak is not None, ",
+        "tests/core/run_cost_facts/test_table.py tests/core/run_cost_facts/test_storage.py",
+    ),
+    Mutant(
+        "every GB costs what the last tier says",
+        "core/trainfare_core/run_cost_facts/answers.py",
+        "min(gb, end) - tier.from_gb",
+        "gb - tier.from_gb",
+        "tests/core/run_cost_facts/test_transfer.py",
     ),
 )  # fmt: skip
 

@@ -12,6 +12,8 @@ from typing import Final
 
 __all__ = [
     "CLOUDS",
+    "HOURS_PER_MONTH",
+    "INTERRUPTION_BANDS",
     "OTHER_INTERRUPTIONS_PER_MACHINE_HOUR",
     "OTHER_STARTUP_S",
     "SERVICES",
@@ -22,6 +24,12 @@ __all__ = [
     "service_label",
     "service_startup_s",
 ]
+
+HOURS_PER_MONTH: Final = 730.0
+"""8,760 hours a year over 12."""
+
+INTERRUPTION_BANDS: Final = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
+"""How much of a spot machine's capacity its cloud took back in the last month, in the words of AWS's Spot Advisor."""
 
 OTHER_STARTUP_S: Final = 300.0
 """Start-up on a service that is not listed, seconds: a planning figure inside the range of those listed."""

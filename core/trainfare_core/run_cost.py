@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import (
+    HOURS_PER_MONTH,
     OTHER_INTERRUPTIONS_PER_MACHINE_HOUR,
     OTHER_STARTUP_S,
     SERVICES,
@@ -57,9 +58,6 @@ DISK_BYTES_PER_S: Final = 1e9
 
 DISK_USD_PER_GIB_MONTH: Final = 0.10
 """Between the list prices of general-purpose SSD volumes on the three clouds (0.08 to 0.13)."""
-
-HOURS_PER_MONTH: Final = 730.0
-"""8,760 hours a year over 12."""
 
 CHECKPOINTS_KEPT: Final = 2
 """The best and the last, the usual settings of Lightning's ModelCheckpoint."""

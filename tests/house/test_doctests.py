@@ -13,6 +13,10 @@ TOP = Path(__file__).resolve().parents[2]
 MODULES = (
     "trainfare.recommendation",
     "trainfare_core.job_profile",
+    "trainfare_core.run_cost_facts.limits",
+    "trainfare_core.run_cost_facts.spot",
+    "trainfare_core.run_cost_facts.storage",
+    "trainfare_core.run_cost_facts.transfer",
     "trainfare.job.training_job",
     "trainfare.prelaunch.job_trace",
     "trainfare.meter.callback",

@@ -37,6 +37,8 @@ def test_each_package_is_typed_and_has_its_data(wheel: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert "trainfare_core/data/accelerators.csv" in names
     assert "trainfare_core/data/calibration.json" in names
+    assert "trainfare_core/data/run_cost_facts.csv" in names
+    assert "trainfare_core/data/run_cost_fact_sources.csv" in names
     assert any(
         name.startswith("trainfare_providers/snapshot/") and name.endswith(".parquet") for name in names
     )

@@ -22,7 +22,6 @@ from trainfare_core.errors import NoOffersError, PricesUnavailableError, Unknown
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.prices.intake import (
     BOOK_SCHEMA,
-    INTERRUPTION_BANDS,
     KEY_COLUMNS,
     PURCHASE_OPTIONS,
     SOURCE_CLASSES,
@@ -36,7 +35,6 @@ from trainfare_core.prices.precedence import replace_snapshot
 
 __all__ = [
     "BOOK_SCHEMA",
-    "INTERRUPTION_BANDS",
     "KEY_COLUMNS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",

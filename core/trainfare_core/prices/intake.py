@@ -14,11 +14,11 @@ from typing import Final
 
 import polars as pl
 
+from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_core.errors import PricesUnavailableError
 
 __all__ = [
     "BOOK_SCHEMA",
-    "INTERRUPTION_BANDS",
     "KEY_COLUMNS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
@@ -42,10 +42,6 @@ PURCHASE_OPTIONS: Final = (
 SOURCE_CLASSES: Final = ("price_api", "api_copy", "catalogue", "quote", "own", "unstated")
 """price_api: read from the cloud's own price API; api_copy: a public copy of one; catalogue: a third party's
 list; quote: text that quotes a price page; own: the user's negotiated rate."""
-
-INTERRUPTION_BANDS: Final = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
-"""How much of a spot machine's capacity its cloud took back in the last month, in the words of AWS's Spot Advisor;
-another text in the column `interruption_band` is read as not known."""
 
 KEY_COLUMNS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
 """What has exactly one price, and the tie-break of every sort."""
@@ -200,6 +196,7 @@ def _typed(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
             columns.append(_number(name, is_text=rows.schema[name] == pl.String))
         elif kind is pl.String:
             text = pl.col(name).cast(pl.String)
+            # Another text than the Spot Advisor's is read as not known.
             known = text.is_in(INTERRUPTION_BANDS) if name == "interruption_band" else text != ""
             columns.append(pl.when(known).then(text).alias(name))
         else:

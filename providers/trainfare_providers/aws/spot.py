@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Final
 
-from trainfare_core.prices.intake import INTERRUPTION_BANDS
+from trainfare_core.clouds import INTERRUPTION_BANDS
 from trainfare_providers.answer_values import amount_at, items_of, object_of, text_at, value_at
 from trainfare_providers.aws.rows import SourceContext, machine_row
 from trainfare_providers.source_rows import Refused, SourceRow

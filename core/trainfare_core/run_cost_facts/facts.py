@@ -1,0 +1,251 @@
+"""
+One row of `data/run_cost_facts.csv`: what its columns mean, and the strict reader.
+
+The table has what a run costs beside the hours of its machine: data transfer, storage, how time is billed, spot,
+start-up, quotas and flex-start prices. `scripts/build_run_cost_facts.py` writes it.
+
+- `region` is the cloud's own name, or `*` for every region.
+- `machine` is a machine type; for medians of spot prices its family (g5), for a quota the families or the accelerator
+  that it counts, for flex-start of TPUs the generation.
+- `from_gb` is the first GB a month of a price tier; empty where the kind has no tiers. GB are those of the
+  cloud's bill: AWS bills 2^30 bytes as one GB.
+- `value` is a number in `unit`, or the words where the unit is one of `WORD_UNITS`.
+- `as_of` is as precise as its source: 2026-09-23, 2026-09 or 2026.
+- `source` is an id of `data/run_cost_fact_sources.csv`.
+- `weak` names why a value may be wrong (`Weakness`), `weak_because` says it in words; both are empty otherwise.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast, get_args
+
+from trainfare_core.clouds import INTERRUPTION_BANDS
+from trainfare_core.errors import InputError
+
+__all__ = [
+    "EVERYWHERE",
+    "FACT_COLUMNS",
+    "SOURCE_COLUMNS",
+    "UNITS_OF_KIND",
+    "Fact",
+    "FactSource",
+    "SourceClass",
+    "Weakness",
+    "read_facts",
+    "read_sources",
+]
+
+EVERYWHERE: Final = "*"
+"""The region of a fact that holds in every region."""
+
+SourceClass: TypeAlias = Literal["price_api", "api_copy", "documentation", "catalogue", "quote"]
+"""
+Best first: the cloud's own machine-readable answer; a public copy of one; the cloud's documentation; a third party's
+list; a text that quotes one of them. Of two rows that disagree the one of the better class is used.
+"""
+
+Weakness: TypeAlias = Literal[
+    "contradicted", "derived", "marketing", "not_citable", "outdated", "second_hand", "unverified"
+]
+"""
+Why a value may be wrong: another source differs; computed from other figures; a rival's advertisement; its text was
+seen but cannot be cited; its cloud announced another value since; told by a third party; not stated by any source.
+"""
+
+WORD_UNITS: Final = ("band", "month", "text", "utc_time")
+"""Units of values that are words: one of `INTERRUPTION_BANDS`, 2026-11, free text, 11:30."""
+
+UNITS_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
+    "egress_internet": ("usd_per_gb",),
+    "egress_inter_region": ("usd_per_gb",),
+    "egress_inter_zone": ("usd_per_gb",),
+    "object_storage": ("usd_per_gb_month",),
+    "object_storage_request": ("usd_per_request",),
+    "object_storage_retrieval": ("usd_per_gb",),
+    "disk": ("usd_per_gb_month", "usd_per_gib_hour", "usd_per_month"),
+    "local_ssd": ("usd_per_hour",),
+    "billing_step": ("s",),
+    "billing_minimum": ("s",),
+    "warm_pool_max": ("s",),
+    "managed_spot_discount": ("text",),
+    "capacity_block_payment": ("text",),
+    "capacity_block_start": ("utc_time",),
+    "spot_notice": ("s",),
+    "spot_interruption_band": ("band",),
+    "spot_savings": ("share",),
+    "spot_preemption": ("share_per_day",),
+    "spot_price_ratio": ("ratio",),
+    "spot_price_ratio_median": ("ratio",),
+    "spot_price_floor": ("ratio",),
+    "spot_zones_at_on_demand_price": ("share",),
+    "spot_zone_spread_median": ("ratio",),
+    "spot_price_move_9_days": ("share",),
+    "startup_to_running": ("s",),
+    "startup_to_ready": ("s",),
+    "default_quota": ("gpu", "instance", "vcpu"),
+    "quota_vcpus": ("vcpu",),
+    "flex_start_price": ("usd_per_hour", "usd_per_chip_hour"),
+    "flex_start_max_run": ("s",),
+    "flex_start_price_change": ("month",),
+}
+"""Kinds of facts in the order of the table, each with the units that its values may have."""
+
+FACT_COLUMNS: Final = (
+    "kind", "cloud", "service", "region", "machine", "item", "from_gb", "value", "unit", "as_of", "source", "weak",
+    "weak_because",
+)  # fmt: skip
+SOURCE_COLUMNS: Final = ("id", "source_class", "title")
+
+_DATE: Final = re.compile(r"20\d\d(-[01]\d(-[0-3]\d)?)?", re.ASCII)
+_FILE: Final = "run_cost_facts.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class FactSource:
+    """Where facts come from: a file, an answer of an API, or a text."""
+
+    id: str
+    source_class: SourceClass
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """
+    One row of the table.
+
+    Attributes:
+        kind: a key of `UNITS_OF_KIND`.
+        cloud, service: as in the price book's `provider` and `service`, where the book has them.
+        region: the cloud's name of a region, or `EVERYWHERE`.
+        machine: machine type, family or accelerator; empty where the fact is not about one.
+        item: disk, storage class, kind of request, end of a range, name of a quota; empty where there is one only.
+        from_gb: first GB a month of a price tier; None where the kind has no tiers.
+        value: the number, in `unit`; NaN where the value is words.
+        words: the words; empty where the value is a number.
+        unit: one of the units of its kind.
+        as_of: the day, month or year of the source.
+        source: where it comes from.
+        weak: why the value may be wrong; None where nothing speaks against it.
+        weak_because: the same in words; empty where nothing speaks against it.
+    """
+
+    kind: str
+    cloud: str
+    service: str
+    region: str
+    machine: str
+    item: str
+    from_gb: float | None
+    value: float
+    words: str
+    unit: str
+    as_of: str
+    source: FactSource
+    weak: Weakness | None
+    weak_because: str
+
+    @property
+    def says(self) -> float | str:
+        """The value: a number, or words."""
+        return self.words or self.value
+
+
+def read_sources(text: str) -> dict[str, FactSource]:
+    """
+    Return the sources by id.
+
+    Raises:
+        InputError: a line is not as the header says, or repeats an id; the message names file and line.
+    """
+    found: dict[str, FactSource] = {}
+    for line, row in _rows(text, "run_cost_fact_sources.csv", SOURCE_COLUMNS):
+        known = row["source_class"] in get_args(SourceClass)
+        if not known or not row["id"] or not row["title"] or row["id"] in found:
+            raise InputError(
+                f"run_cost_fact_sources.csv line {line}: needs a new id, a title and one of the classes "
+                f"{', '.join(get_args(SourceClass))}"
+            )
+        found[row["id"]] = FactSource(row["id"], cast("SourceClass", row["source_class"]), row["title"])
+    return found
+
+
+def read_facts(text: str, sources: Mapping[str, FactSource]) -> tuple[Fact, ...]:
+    """
+    Return one fact per row, in the order of the text.
+
+    Raises:
+        InputError: a cell is not what its column needs; the message names line and column.
+    """
+    return tuple(_fact(line, row, sources) for line, row in _rows(text, _FILE, FACT_COLUMNS))
+
+
+def _rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(text.splitlines(), strict=True)
+    nothing: list[str] = []
+    header = next(reader, nothing)
+    if tuple(header) != columns:
+        raise InputError(f"{file} line 1: the columns must be {','.join(columns)}, not {','.join(header)}")
+    for cells in reader:
+        if len(cells) != len(columns):
+            raise InputError(
+                f"{file} line {reader.line_num}: {len(cells)} cells under {len(columns)} columns"
+            )
+        yield reader.line_num, dict(zip(columns, cells, strict=True))
+
+
+def _bad(line: int, column: str, problem: str) -> InputError:
+    return InputError(f"{_FILE} line {line}, column {column}: {problem}")
+
+
+def _number(line: int, column: str, text: str, lowest: float = 0.0) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise _bad(line, column, f"{text!r} is not a number") from None
+    if not (math.isfinite(value) and value >= lowest):
+        raise _bad(line, column, f"{text!r} is not a finite number from {lowest:g} up")
+    return value
+
+
+def _fact(line: int, row: dict[str, str], sources: Mapping[str, FactSource]) -> Fact:
+    unit, weak = row["unit"], row["weak"]
+    for column in ("cloud", "service", "region", "value"):
+        if not row[column]:
+            raise _bad(line, column, "is empty")
+    if unit not in UNITS_OF_KIND.get(row["kind"], ()):
+        raise _bad(line, "unit", f"{unit!r} is no unit of the kind {row['kind']!r}")
+    if unit == "band" and row["value"] not in INTERRUPTION_BANDS:
+        raise _bad(line, "value", f"{row['value']!r} is not one of {', '.join(INTERRUPTION_BANDS)}")
+    if not _DATE.fullmatch(row["as_of"]):
+        raise _bad(line, "as_of", f"{row['as_of']!r} is not a date such as 2026-09-23, 2026-09 or 2026")
+    if row["source"] not in sources:
+        raise _bad(line, "source", f"{row['source']!r} is no id of run_cost_fact_sources.csv")
+    if weak and weak not in get_args(Weakness):
+        raise _bad(line, "weak", f"{weak!r} is not one of {', '.join(get_args(Weakness))}")
+    if bool(weak) != bool(row["weak_because"]):
+        raise _bad(line, "weak_because", "is given with `weak`, and only then")
+    worded = unit in WORD_UNITS
+    # The Spot Advisor has machines whose spot price was above on-demand; a "saving" below -100 % would be an error.
+    lowest = -1.0 if row["kind"] == "spot_savings" else 0.0
+    return Fact(
+        kind=row["kind"],
+        cloud=row["cloud"],
+        service=row["service"],
+        region=row["region"],
+        machine=row["machine"],
+        item=row["item"],
+        from_gb=_number(line, "from_gb", row["from_gb"]) if row["from_gb"] else None,
+        value=math.nan if worded else _number(line, "value", row["value"], lowest),
+        words=row["value"] if worded else "",
+        unit=unit,
+        as_of=row["as_of"],
+        source=sources[row["source"]],
+        weak=cast("Weakness", weak) if weak else None,
+        weak_because=row["weak_because"],
+    )

@@ -1,0 +1,144 @@
+"""How time is billed, flex-start, start-up times and quotas."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainfare_core.run_cost_facts import (
+    Amount,
+    Quota,
+    Span,
+    Statement,
+    Unknown,
+    billing_minimum_s,
+    billing_step_s,
+    capacity_block_payment,
+    capacity_block_start_utc,
+    default_quota,
+    flex_start_max_run_s,
+    flex_start_price,
+    flex_start_price_change,
+    managed_spot_discount,
+    quota_vcpus,
+    startup_s,
+    warm_pool_max_s,
+)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "service", "step_s", "minimum_s"),
+    [
+        ("aws", "ec2", 1, 60),
+        ("aws", "sagemaker", 1, 0),
+        ("azure", "azure_vm", 1, 60),
+        ("gcp", "gce", 1, 60),
+        ("thundercompute", "gpu_cloud", 60, None),
+    ],
+)
+def test_billing_step_and_minimum(cloud: str, service: str, step_s: float, minimum_s: float | None) -> None:
+    """In seconds, whatever the source has; a minimum that no source names is unknown, not 0."""
+    step, minimum = billing_step_s(cloud, service), billing_minimum_s(cloud, service)
+    assert isinstance(step, Amount)
+    assert (step.value, step.unit) == (step_s, "s")
+    assert (minimum.value if isinstance(minimum, Amount) else None) == minimum_s
+
+
+def test_sagemaker_s_missing_minimum_is_marked() -> None:
+    minimum = billing_minimum_s("aws", "sagemaker")
+    assert isinstance(minimum, Amount)
+    assert minimum.weak_because == "no source states that there is no minimum"
+
+
+def test_a_service_without_rows_is_unknown() -> None:
+    assert billing_step_s("gcp", "tpu") == Unknown("the billing step of gcp tpu is not known")
+
+
+def test_warm_pools_and_managed_spot_of_sagemaker() -> None:
+    longest, discount = warm_pool_max_s("aws", "sagemaker"), managed_spot_discount("aws", "sagemaker")
+    assert isinstance(longest, Amount)
+    assert isinstance(discount, Statement)
+    assert (longest.value, discount.value) == (3600, "BillableTimeInSeconds")
+
+
+def test_terms_of_capacity_blocks() -> None:
+    payment, start = capacity_block_payment("aws"), capacity_block_start_utc("aws")
+    assert isinstance(payment, Statement)
+    assert isinstance(start, Statement)
+    assert (payment.value, start.value, start.unit) == ("upfront, whole block", "11:30", "utc_time")
+
+
+def test_flex_start_prices_are_per_machine_or_per_chip_and_outdated() -> None:
+    """Each price is marked: a change in November 2026 is announced, and the new prices are not known."""
+    machine, chip = (
+        flex_start_price("gcp", name, region)
+        for name, region in (("a3-highgpu-8g", "us-central1"), ("v6e", "us-east5"))
+    )
+    assert isinstance(machine, Amount)
+    assert isinstance(chip, Amount)
+    assert (machine.value, machine.unit) == (38.32, "usd_per_hour")
+    assert (chip.value, chip.unit) == (1.35, "usd_per_chip_hour")
+    assert machine.rows[0].weak == chip.rows[0].weak == "outdated"
+    change = flex_start_price_change("gcp")
+    assert isinstance(change, Statement)
+    assert change.value == "2026-11"
+    assert isinstance(flex_start_price("gcp", "a3-highgpu-8g", "europe-west4"), Unknown)
+
+
+def test_longest_flex_start_run() -> None:
+    longest = flex_start_max_run_s("gcp", "gce")
+    assert isinstance(longest, Amount)
+    assert longest.value == 7 * 86_400
+
+
+def test_start_up_is_a_range_of_a_rival_s_figures() -> None:
+    aws, gcp, runpod = (
+        startup_s(cloud, service)
+        for cloud, service in (("aws", "ec2"), ("gcp", "gce"), ("runpod", "gpu_cloud"))
+    )
+    assert isinstance(aws, Span)
+    assert isinstance(gcp, Span)
+    assert isinstance(runpod, Span)
+    assert [(span.low, span.high) for span in (aws, gcp, runpod)] == [(300, 900), (600, 1200), (None, 120)]
+    assert {row.weak for row in (*aws.rows, *gcp.rows)} == {"marketing"}
+    assert runpod.rows[0].kind == "startup_to_ready"
+    assert isinstance(startup_s("azure", "azure_vm"), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "service", "machine", "spot", "name"),
+    [
+        ("aws", "ec2", "p5.48xlarge", False, "Running On-Demand P instances (L-417A185B)"),
+        ("aws", "ec2", "p4d.24xlarge", True, "All P Spot Instance Requests"),
+        ("aws", "ec2", "g6e.xlarge", False, "Running On-Demand G and VT instances (L-DB2E81BA)"),
+        ("aws", "sagemaker", "ml.p4d.24xlarge", False, "ml.p4d.24xlarge for training job usage"),
+        ("gcp", "gce", "H100", True, "Preemptible NVIDIA H100 GPUs"),
+    ],
+)
+def test_the_quota_of_a_machine(cloud: str, service: str, machine: str, *, spot: bool, name: str) -> None:
+    quota = default_quota(cloud, service, machine, spot=spot)
+    assert isinstance(quota, Quota)
+    assert (quota.name, quota.value) == (name, 0)
+    assert quota.weak
+
+
+@pytest.mark.parametrize(
+    ("cloud", "service", "machine", "spot"),
+    [
+        ("aws", "ec2", "g6e.xlarge", True),
+        ("aws", "ec2", "trn1.32xlarge", False),
+        ("aws", "sagemaker", "ml.p5.48xlarge", False),
+        ("aws", "sagemaker", "ml.p4d.24xlarge", True),
+        ("gcp", "gce", "H100", False),
+        ("azure", "azure_vm", "Standard_NC24ads_A100_v4", False),
+    ],
+)
+def test_a_quota_that_no_source_names_is_unknown(
+    cloud: str, service: str, machine: str, *, spot: bool
+) -> None:
+    assert isinstance(default_quota(cloud, service, machine, spot=spot), Unknown)
+
+
+def test_vcpus_that_a_machine_takes_of_its_quota() -> None:
+    taken = quota_vcpus("aws", "p5.48xlarge")
+    assert isinstance(taken, Amount)
+    assert (taken.value, taken.unit) == (192, "vcpu")

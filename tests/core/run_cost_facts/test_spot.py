@@ -1,0 +1,149 @@
+"""Spot: notice, interruption bands and what they are worth, prices against on-demand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from trainfare_core.clouds import INTERRUPTION_BANDS
+from trainfare_core.run_cost_facts import (
+    Amount,
+    InterruptionBand,
+    Span,
+    Unknown,
+    all_facts,
+    interruption_band,
+    spot_notice_s,
+    spot_preemption_share_per_day,
+    spot_price_floor_ratio,
+    spot_price_move_in_9_days,
+    spot_price_ratio,
+    spot_savings,
+    spot_zone_spread_ratio,
+    spot_zones_at_on_demand_price,
+)
+
+
+def value(answer: object) -> float:
+    assert isinstance(answer, Amount)
+    return answer.value
+
+
+def band(instance_type: str, region: str) -> InterruptionBand:
+    found = interruption_band("aws", instance_type, region)
+    assert isinstance(found, InterruptionBand)
+    return found
+
+
+def test_notice() -> None:
+    for cloud, service, seconds in (("aws", "ec2", 120), ("azure", "azure_vm", 30), ("gcp", "gce", 30)):
+        assert value(spot_notice_s(cloud, service)) == seconds
+    assert isinstance(spot_notice_s("aws", "sagemaker"), Unknown)
+
+
+def test_a_region_s_own_band_is_used_before_one_without_a_region() -> None:
+    found = band("p4d.24xlarge", "us-east-1")
+    assert (found.lowest, found.highest, found.region_match) == ("10-15%", "10-15%", "exact")
+    assert (found.as_of, found.weak) == ("2025-06", False)
+    assert [(row.words, row.as_of) for row in found.unused] == [("5-10%", "2026-02-24")]
+
+
+def test_a_band_without_a_region_is_used_and_weak_where_the_region_has_none() -> None:
+    found = band("p4d.24xlarge", "eu-west-3")
+    assert (found.lowest, found.highest, found.region_match) == ("5-10%", "5-10%", "everywhere")
+    assert found.weak_because == "a rival's text that names no region"
+
+
+def test_without_either_the_range_of_the_other_regions_is_the_answer() -> None:
+    found = band("p4de.24xlarge", "eu-west-3")
+    assert (found.lowest, found.highest, found.region_match) == ("<5%", "15-20%", "other_regions")
+    assert len(found.rows) == 6
+
+
+@pytest.mark.parametrize(
+    ("cloud", "machine", "why"),
+    [
+        ("aws", "p6-b200.48xlarge", "no region of aws has one"),
+        ("aws", "ml.p4d.24xlarge", "no region of aws has one"),
+        ("azure", "Standard_ND96isr_H100_v5", "eviction rates to accounts only"),
+        ("gcp", "a3-highgpu-8g", "spot_preemption_share_per_day"),
+    ],
+)
+def test_a_machine_without_bands_is_unknown_and_says_why(cloud: str, machine: str, why: str) -> None:
+    found = interruption_band(cloud, machine, "somewhere")
+    assert isinstance(found, Unknown)
+    assert why in found.because
+
+
+def test_what_a_band_means_an_hour() -> None:
+    """A rate r takes 1 - e^(-730 r) of the machines within a month; the worst band has no upper end."""
+    found = band("p4d.24xlarge", "us-east-1")
+    assert (found.share_low, found.share_high) == (0.10, 0.15)
+    high = found.per_machine_hour_high
+    assert high is not None
+    assert math.isclose(1 - math.exp(-730 * found.per_machine_hour_low), 0.10)
+    assert math.isclose(1 - math.exp(-730 * high), 0.15)
+    worst = band("p4d.24xlarge", "us-west-2")
+    assert (worst.lowest, worst.share_high, worst.per_machine_hour_high) == (">20%", None, None)
+    assert math.isclose(worst.per_machine_hour_low, 0.000306, rel_tol=0.01)
+    assert band("g4dn.12xlarge", "af-south-1").per_machine_hour_low == 0
+
+
+def test_bands_are_in_aws_s_words_and_ascending() -> None:
+    rows = [row for row in all_facts() if row.kind == "spot_interruption_band"]
+    assert {row.words for row in rows} == set(INTERRUPTION_BANDS)
+
+
+def test_one_region_says_little_about_another() -> None:
+    """36 % of the pairs of regions of one machine have the same band, as the docstring and the page say."""
+    regions: dict[str, list[str]] = {}
+    for row in all_facts():
+        if row.kind == "spot_interruption_band" and row.region != "*":
+            regions.setdefault(row.machine, []).append(row.words)
+    pairs = [pair for bands in regions.values() for pair in itertools.combinations(bands, 2)]
+    assert len(pairs) == 4311
+    assert round(sum(one == other for one, other in pairs) / len(pairs), 2) == 0.36
+
+
+def test_savings_are_a_share_and_can_be_negative() -> None:
+    assert value(spot_savings("aws", "g4dn.12xlarge", "af-south-1")) == 0.87
+    dearer = spot_savings("aws", "p5.48xlarge", "ca-central-1")
+    assert value(dearer) == -0.62
+    assert isinstance(dearer, Amount)
+    assert dearer.weak_because == "says that spot cost more than on-demand"
+    assert isinstance(spot_savings("aws", "p5.48xlarge", "eu-west-3"), Unknown)
+
+
+def test_price_ratio_of_a_machine_or_else_of_its_family() -> None:
+    assert value(spot_price_ratio("azure", "Standard_NC24ads_A100_v4", "westeurope")) == 0.2298
+    family = spot_price_ratio("aws", "g5.xlarge", "us-east-1")
+    assert value(family) == 0.389
+    assert isinstance(family, Amount)
+    assert (family.region_match, family.rows[0].kind) == ("everywhere", "spot_price_ratio_median")
+    unknown = spot_price_ratio("azure", "Standard_NC24ads_A100_v4", "eastus")
+    assert isinstance(unknown, Unknown)
+    assert "westeurope" in unknown.known_in
+
+
+def test_a_spot_price_that_equals_on_demand_is_marked() -> None:
+    ratio = spot_price_ratio("azure", "Standard_ND96isr_H200_v5", "northeurope")
+    assert value(ratio) == 1
+    assert isinstance(ratio, Amount)
+    assert ratio.weak
+
+
+def test_the_other_figures_of_spot_markets() -> None:
+    assert value(spot_zones_at_on_demand_price("aws", "g6.12xlarge")) == 0.031
+    assert value(spot_zone_spread_ratio("aws", "g6e.xlarge")) == 1.28
+    assert value(spot_price_floor_ratio("aws")) == 0.1
+    assert value(spot_price_move_in_9_days("vast", "H100-SXM")) == 0.77
+
+
+def test_google_s_daily_share_is_a_range_and_contradicted() -> None:
+    share = spot_preemption_share_per_day("gcp", "gce")
+    assert isinstance(share, Span)
+    assert (share.low, share.high, share.unit) == (0.05, 0.15, "share_per_day")
+    assert share.weak_because == "a third copy of Google's text says per seven days, not per day"
+    assert isinstance(spot_preemption_share_per_day("aws", "ec2"), Unknown)

@@ -1,0 +1,121 @@
+"""Object storage and disks."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainfare_core.run_cost import DISK_USD_PER_GIB_MONTH
+from trainfare_core.run_cost_facts import (
+    Amount,
+    DiskPrice,
+    TieredPrice,
+    Unknown,
+    disk_price,
+    disk_prices,
+    local_ssd_usd_per_hour,
+    object_storage_request_usd,
+    object_storage_retrieval_usd_per_gb,
+    object_storage_usd_per_gb_month,
+)
+
+
+def test_a_month_of_s3_to_the_cent() -> None:
+    """51,200 GB x 0.023 + 8,800 GB x 0.022."""
+    price = object_storage_usd_per_gb_month("aws", "us-east-1")
+    assert isinstance(price, TieredPrice)
+    assert f"{price.usd(60_000):.2f}" == "1371.20"
+    assert price.as_of == "2026-09", "the older of its two rows"
+
+
+def test_the_meter_of_the_price_api_is_used_and_its_contradicted_copy_is_shown() -> None:
+    price = object_storage_usd_per_gb_month("azure", "eastus")
+    assert isinstance(price, TieredPrice)
+    assert [tier.usd_per_gb for tier in price.tiers] == [0.0208, 0.019968, 0.019136]
+    assert not price.weak
+    (copy,) = price.unused
+    assert (copy.value, copy.weak) == (0.018, "contradicted")
+    assert "0.0208" in copy.weak_because
+
+
+def test_a_derived_tier_makes_the_price_weak() -> None:
+    price = object_storage_usd_per_gb_month("azure", "westeurope")
+    assert isinstance(price, TieredPrice)
+    assert [(tier.from_gb, tier.usd_per_gb) for tier in price.tiers] == [(0, 0.0196), (512_000, 0.018032)]
+    assert price.weak_because == "last tier over 0.92, the ratio of eastus; the tier between is missing"
+
+
+@pytest.mark.parametrize(
+    ("cloud", "region", "storage_class", "usd"),
+    [
+        ("aws", "us-east-1", "infrequent", 0.0125),
+        ("aws", "us-east-1", "archive", 0.00099),
+        ("azure", "eastus", "infrequent", 0.0152),
+        ("azure", "eastus", "premium", 0.15),
+        ("gcp", "us-east1", "standard", 0.02),
+        ("oracle", "anywhere", "standard", 0.0255),
+    ],
+)
+def test_other_classes(cloud: str, region: str, storage_class: str, usd: float) -> None:
+    price = object_storage_usd_per_gb_month(cloud, region, storage_class)  # type: ignore[arg-type]
+    assert isinstance(price, TieredPrice)
+    assert price.usd(1) == usd
+
+
+def test_requests_and_retrieval() -> None:
+    read, write = (object_storage_request_usd("aws", "us-east-1", one) for one in ("read", "write"))
+    assert isinstance(read, Amount)
+    assert isinstance(write, Amount)
+    assert (read.value, write.value, read.unit) == (4e-7, 5e-6, "usd_per_request")
+    cool = object_storage_retrieval_usd_per_gb("azure", "eastus")
+    assert isinstance(cool, Amount)
+    assert cool.value == 0.01
+    assert isinstance(object_storage_retrieval_usd_per_gb("aws", "us-east-1"), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "region", "disk", "size", "usd"),
+    [
+        ("aws", "us-east-1", "gp3", 500, "40.00"),
+        ("azure", "westeurope", "premium-ssd-v2", 500, "47.45"),  # 500 x 0.00013 x 730
+        ("azure", "westeurope", "premium-ssd-1tib", 1024, "148.68"),
+    ],
+)
+def test_a_month_of_a_disk_to_the_cent(cloud: str, region: str, disk: str, size: float, usd: str) -> None:
+    price = disk_price(cloud, region, disk)
+    assert isinstance(price, DiskPrice)
+    month = price.usd_per_month(size)
+    assert month is not None
+    assert f"{month:.2f}" == usd
+
+
+def test_a_disk_of_one_size_has_no_price_for_another() -> None:
+    price = disk_price("azure", "westeurope", "premium-ssd-1tib")
+    assert isinstance(price, DiskPrice)
+    assert price.usd_per_month(500) is None
+
+
+def test_all_disks_of_a_region() -> None:
+    assert {price.disk for price in disk_prices("aws", "us-east-1")} == {
+        "gp3", "st1", "snapshot", "notebook-volume", "studio-space",
+    }  # fmt: skip
+    assert disk_prices("aws", "eu-central-1") == ()
+
+
+def test_local_ssd_is_marked_as_derived() -> None:
+    price = local_ssd_usd_per_hour("gcp", "a3-ultragpu-8g", "us-central1")
+    assert isinstance(price, Amount)
+    assert (price.value, price.unit, price.rows[0].weak) == (1.316, "usd_per_hour", "derived")
+
+
+def test_the_checkpoints_disk_price_lies_among_those_of_the_table() -> None:
+    """The ranking uses one figure for every cloud: it is within the general-purpose SSDs that are known."""
+    disks = (
+        ("aws", "us-east-1", "gp3"),
+        ("gcp", "us-central1", "pd-balanced"),
+        ("azure", "westeurope", "premium-ssd-v2"),
+    )
+    prices = [disk_price(*disk) for disk in disks]
+    usd = [price.usd_per_month(1) for price in prices if isinstance(price, DiskPrice)]
+    assert len(usd) == 3
+    known = [one for one in usd if one is not None]
+    assert min(known) <= DISK_USD_PER_GIB_MONTH <= max(known)
