@@ -18,7 +18,7 @@ from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.aws.account import Account, Call, find_account
 from trainfare_providers.http.client import HttpClient
 
-PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
+PRODUCTS = Call("pricing:GetProducts", "PriceList")
 INDEX = "/offers/v1.0/aws/AmazonEC2/current/region_index.json"
 FILE = "/offers/v1.0/aws/AmazonEC2/20260715000000/us-east-1/index.csv"
 CASES = {case.name: case for case in FAULT_CASES}

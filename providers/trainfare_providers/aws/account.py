@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -70,24 +71,11 @@ class NotOfferedError(FetchError):
 
 
 class _Client(Protocol):
-    """The part of a boto3 client that is used."""
+    """The part of a boto3 client that is used; boto3 itself has no types."""
 
-    @property
-    def meta(self) -> _Meta: ...
+    meta: Any
 
     def __getattr__(self, name: str) -> Callable[..., Mapping[str, object]]: ...
-
-
-class _Meta(Protocol):
-    @property
-    def endpoint_url(self) -> str: ...
-
-    @property
-    def events(self) -> _Events: ...
-
-
-class _Events(Protocol):
-    def register(self, event_name: str, handler: Callable[..., object]) -> None: ...
 
 
 class _Prepared(Protocol):
@@ -129,20 +117,28 @@ class _Body:
 @dataclass(frozen=True, slots=True)
 class Call:
     """
-    One of AWS's listings, as boto3 names it.
+    One of AWS's listings.
 
     Attributes:
         action: the name in a policy, pricing:GetProducts.
-        operation: boto3's method, get_products.
         result: name of the list in the answer.
         next_page: name of the paging argument.
     """
 
     action: str
-    service: str
-    operation: str
     result: str
     next_page: str = "NextToken"
+
+    @property
+    def service(self) -> str:
+        """The service, as boto3 names it."""
+        prefix = self.action.partition(":")[0]
+        return "service-quotas" if prefix == "servicequotas" else prefix
+
+    @property
+    def operation(self) -> str:
+        """boto3's method, get_products."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", self.action.partition(":")[2]).lower()
 
 
 class Account:
@@ -234,7 +230,10 @@ class Account:
 
     def _send(self, request: _Prepared, **_: object) -> object:
         """Send a signed request once; return the answer in botocore's form."""
-        headers = {name: _as_str(value) for name, value in request.headers.items()}
+        headers = {
+            name: value.decode("latin-1") if isinstance(value, bytes) else value
+            for name, value in request.headers.items()
+        }
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
         try:
             reply: Reply = self._http.send(request.method, request.url, headers=headers, content=body)
@@ -304,12 +303,6 @@ def _quietly(call: Callable[[], Result], translate: Callable[[Exception], FetchE
 
 
 def _silence_logs() -> None:
-    for name in list(logging.root.manager.loggerDict):
+    for name in (*_FOREIGN, *logging.root.manager.loggerDict):
         if name.split(".")[0] in _FOREIGN:
             logging.getLogger(name).addFilter(_NOT_OURS)
-    for name in _FOREIGN:
-        logging.getLogger(name).addFilter(_NOT_OURS)
-
-
-def _as_str(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value

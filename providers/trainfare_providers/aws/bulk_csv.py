@@ -9,49 +9,21 @@ from __future__ import annotations
 
 import codecs
 import csv
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.aws.price_list import PriceRecord
+from trainfare_providers.aws.price_list import COLUMNS, PriceRecord, column_name
 
 __all__ = ["read_offer_csv", "read_rows"]
 
 _MAX_LINE_CHARS: Final = 1_000_000  # a body without line ends must not fill the memory
 _PREAMBLE_LINES: Final = 20  # the header is the sixth line of today's files
-_NOT_A_LETTER: Final = re.compile(r"[^a-z0-9]", re.ASCII)
 
-# Field of `PriceRecord` -> the column's name, letters and digits only. The first that a file has is taken.
-_OFFER_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "sku": ("sku",),
-    "term": ("termtype",),
-    "unit": ("unit",),
-    "price": ("priceperunit",),
-    "currency": ("currency",),
-    "effective": ("effectivedate",),
-    "lease": ("leasecontractlength",),
-    "upfront": ("purchaseoption",),
-    "offering_class": ("offeringclass",),
-    "product_family": ("productfamily",),
-    "instance_type": ("instancetype", "instancename"),
-    "instance_family": ("instancefamily",),
-    "gpu": ("gpu", "physicalgpu"),
-    "location_type": ("locationtype",),
-    "region": ("regioncode",),
-    "operating_system": ("operatingsystem",),
-    "tenancy": ("tenancy",),
-    "software": ("preinstalledsw",),
-    "capacity_status": ("capacitystatus",),
-    "market_option": ("marketoption",),
-    "license_model": ("licensemodel",),
-    "operation": ("operation",),
-    "usage_type": ("usagetype",),
-}
 _NEEDED: Final[Mapping[str, frozenset[str]]] = {
-    "AmazonEC2": frozenset(_OFFER_COLUMNS) - {"gpu", "instance_family"},
+    "AmazonEC2": frozenset(COLUMNS) - {"gpu", "instancefamily"},
     "AmazonSageMaker": frozenset(
-        ["sku", "term", "unit", "price", "currency", "effective", "region", "usage_type"]
+        ["sku", "termtype", "unit", "priceperunit", "currency", "effectivedate", "regioncode", "usagetype"]
     ),
 }
 
@@ -67,13 +39,13 @@ def read_offer_csv(chunks: Iterable[bytes], *, offer: str) -> Iterator[PriceReco
     Raises:
         PricesUnavailableError: it is not the CSV of that offer.
     """
-    needed = [_OFFER_COLUMNS[field] for field in sorted(_NEEDED[offer])]
+    needed = [COLUMNS[field] for field in sorted(_NEEDED[offer])]
     wanted: list[tuple[str, int]] | None = None
     for cells, columns in read_rows(chunks, offer=offer, needed=needed):
         if wanted is None:
             wanted = [
                 (field, next(columns[name] for name in names if name in columns))
-                for field, names in _OFFER_COLUMNS.items()
+                for field, names in COLUMNS.items()
                 if any(name in columns for name in names)
             ]
         yield None if cells is None else PriceRecord(**{field: cells[at] for field, at in wanted})
@@ -95,7 +67,7 @@ def read_rows(
     """
     reader = csv.reader(_lines(chunks, offer))
     header = _header(reader, offer)
-    names = [_NOT_A_LETTER.sub("", name.lower()) for name in header]
+    names = [column_name(name) for name in header]
     columns = {name: at for at, name in enumerate(names) if names.count(name) == 1}
     missing = [group[0] for group in needed if not any(name in columns for name in group)]
     if missing:

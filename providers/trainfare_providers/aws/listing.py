@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import Final, TypeVar
+from types import MappingProxyType
+from typing import Final
 
 from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, text_at
@@ -37,32 +37,18 @@ _PLAN_FILTERS: Final[Mapping[Service, Mapping[str, str]]] = {
     "ec2": {"productDescription": "Linux/UNIX", "tenancy": "shared"},
     "sagemaker": {},
 }
-_SERVICES: Final = Call("pricing:DescribeServices", "pricing", "describe_services", "Services")
-_VALUES: Final = Call("pricing:GetAttributeValues", "pricing", "get_attribute_values", "AttributeValues")
-_PRODUCTS: Final = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
-_TYPES: Final = Call("ec2:DescribeInstanceTypes", "ec2", "describe_instance_types", "InstanceTypes")
-_SPOT: Final = Call("ec2:DescribeSpotPriceHistory", "ec2", "describe_spot_price_history", "SpotPriceHistory")
-_ZONES: Final = Call(
-    "ec2:DescribeAvailabilityZones", "ec2", "describe_availability_zones", "AvailabilityZones"
-)
-_BLOCKS: Final = Call(
-    "ec2:DescribeCapacityBlockOfferings", "ec2", "describe_capacity_block_offerings", "CapacityBlockOfferings"
-)
-_TRAINING_PLANS: Final = Call(
-    "sagemaker:SearchTrainingPlanOfferings",
-    "sagemaker",
-    "search_training_plan_offerings",
-    "TrainingPlanOfferings",
-)
+_SERVICES: Final = Call("pricing:DescribeServices", "Services")
+_VALUES: Final = Call("pricing:GetAttributeValues", "AttributeValues")
+_PRODUCTS: Final = Call("pricing:GetProducts", "PriceList")
+_TYPES: Final = Call("ec2:DescribeInstanceTypes", "InstanceTypes")
+_SPOT: Final = Call("ec2:DescribeSpotPriceHistory", "SpotPriceHistory")
+_ZONES: Final = Call("ec2:DescribeAvailabilityZones", "AvailabilityZones")
+_BLOCKS: Final = Call("ec2:DescribeCapacityBlockOfferings", "CapacityBlockOfferings")
+_TRAINING_PLANS: Final = Call("sagemaker:SearchTrainingPlanOfferings", "TrainingPlanOfferings")
 _PLAN_RATES: Final = Call(
-    "savingsplans:DescribeSavingsPlansOfferingRates",
-    "savingsplans",
-    "describe_savings_plans_offering_rates",
-    "searchResults",
-    next_page="nextToken",
+    "savingsplans:DescribeSavingsPlansOfferingRates", "searchResults", next_page="nextToken"
 )
-_QUOTAS: Final = Call("servicequotas:ListServiceQuotas", "service-quotas", "list_service_quotas", "Quotas")
-Result = TypeVar("Result")
+_QUOTAS: Final = Call("servicequotas:ListServiceQuotas", "Quotas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +75,9 @@ class Listing:
         filters = [{"Name": "instance-type", "Values": list(_FAMILIES)}]
         found = self._listed(
             "machines are described by trainfare's own table, and no Capacity Block is looked for",
-            lambda: self.account.pages(_TYPES, region, Filters=filters, MaxResults=100),
+            self.account.pages(_TYPES, region, Filters=filters, MaxResults=100),
         )
-        return parse_instance_types(found or ())
+        return parse_instance_types(found)
 
     def price_list(self, regions: Sequence[str], machines: Machines) -> bool:
         """
@@ -101,10 +87,10 @@ class Listing:
             FetchError: no answer, or AWS has dropped an attribute that our filters need.
         """
         trial = AwsRows(self.found.today)
-        done = self._permitted(
-            lambda: self._read_offers(regions, machines, trial), "the public price files are read instead"
-        )
-        if done is None:
+        try:
+            self._read_offers(regions, machines, trial)
+        except NotAllowedError as error:
+            self._note_refused(error, "the public price files are read instead")
             return False
         self.found.ec2, self.found.sagemaker = trial.ec2, trial.sagemaker
         for note in trial.notes:
@@ -120,7 +106,7 @@ class Listing:
         """
         history = self._listed(
             "spot prices are left out",
-            lambda: self.account.pages(
+            self.account.pages(
                 _SPOT,
                 region,
                 StartTime=self.now,
@@ -129,14 +115,13 @@ class Listing:
                 Filters=[{"Name": "instance-type", "Values": list(machines.names())}],
                 MaxResults=1000,
             ),
+            if_none=f"not one spot price came for {region}",
         )
-        self._note_if_none(history, "spot price", region)
         zone_ids: dict[str, str] = {}
-        if any(not text_at(entry, "AvailabilityZoneId") for entry in history or ()):
+        if any(not text_at(entry, "AvailabilityZoneId") for entry in history):
             zone_ids = self._zone_ids(region)
-        source = self._source("ec2", region, "DescribeSpotPriceHistory")
-        context = self._context(region, machines, source, zone_ids)
-        self.found.ec2.add(spot_rows(history or (), bands, context))
+        context = self._context(_SPOT, region, machines, zone_ids=zone_ids)
+        self.found.ec2.add(spot_rows(history, bands, context))
 
     def blocks(self, region: str, described: Machines, machines: Machines) -> None:
         """
@@ -154,14 +139,20 @@ class Listing:
         if not names:
             return
         zone_ids = self._zone_ids(region)
-        blocks = self._listed("Capacity Blocks are left out", lambda: self._block_offers(region, names))
-        source = self._source("ec2", region, "DescribeCapacityBlockOfferings")
-        context = self._context(region, machines, source, zone_ids)
-        self.found.ec2.add(capacity_block_row(one, context) for one in blocks or ())
-        plans = self._listed("training plans are left out", lambda: self._plan_offers(region, names))
-        source = self._source("sagemaker", region, "SearchTrainingPlanOfferings")
-        context = self._context(region, machines, source, zone_ids)
-        self.found.sagemaker.add(training_plan_row(one, context) for one in plans or ())
+        offers = self._bookable(_BLOCKS, region, names, CapacityDurationHours=BLOCK_HOURS)
+        blocks = self._listed("Capacity Blocks are left out", offers)
+        context = self._context(_BLOCKS, region, machines, zone_ids=zone_ids)
+        self.found.ec2.add(capacity_block_row(one, context) for one in blocks)
+        offers = self._bookable(
+            _TRAINING_PLANS,
+            region,
+            [f"ml.{name}" for name in names],
+            DurationHours=BLOCK_HOURS,
+            TargetResources=["training-job"],
+        )
+        plans = self._listed("training plans are left out", offers)
+        context = self._context(_TRAINING_PLANS, region, machines, zone_ids=zone_ids)
+        self.found.sagemaker.add(training_plan_row(one, context) for one in plans)
 
     def savings(self, region: str, machines: Machines) -> None:
         """
@@ -170,12 +161,11 @@ class Listing:
         Raises:
             FetchError: no answer.
         """
-        source = self._source("savingsplans", PRICING_REGION, "DescribeSavingsPlansOfferingRates")
-        context = self._context(region, machines, source, {})
+        context = self._context(_PLAN_RATES, region, machines)
         for plan in PLANS:
-            rates = self._listed("Savings Plans are left out", partial(self._rates, plan, region))
-            self._note_if_none(rates, f"{plan.code} rate", region)
-            self.found.of(plan.service).add(plan_rate_row(one, plan, context) for one in rates or ())
+            none = f"not one {plan.code} rate came for {region}"
+            rates = self._listed("Savings Plans are left out", self._rates(plan, region), if_none=none)
+            self.found.of(plan.service).add(plan_rate_row(one, plan, context) for one in rates)
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
         """
@@ -186,13 +176,13 @@ class Listing:
         """
         listed = self._listed(
             "quotas are left out",
-            lambda: self.account.pages(_QUOTAS, region, ServiceCode="ec2", MaxResults=100),
+            self.account.pages(_QUOTAS, region, ServiceCode="ec2", MaxResults=100),
         )
-        found = read_quotas(listed or (), region=region)
+        found = read_quotas(listed, region=region)
         self.found.note(quota_note(found, region=region))
         return found
 
-    def _read_offers(self, regions: Sequence[str], machines: Machines, trial: AwsRows) -> bool:
+    def _read_offers(self, regions: Sequence[str], machines: Machines, trial: AwsRows) -> None:
         for service, offer, filters in _OFFERS:
             self._check_attributes(offer, tuple(filters))
             offered = self._regions_of(offer)
@@ -201,7 +191,6 @@ class Listing:
                     trial.note(f"{offer} is not offered in {region}: left out")
                     continue
                 self._read_products(service, offer, {"regionCode": region, **filters}, machines, trial)
-        return True
 
     def _regions_of(self, offer: str) -> set[str]:
         """Return the regions that an offer has prices of; none where AWS does not list them."""
@@ -226,8 +215,7 @@ class Listing:
         self, service: Service, offer: str, wanted: Mapping[str, str], machines: Machines, trial: AwsRows
     ) -> None:
         region, sink = wanted["regionCode"], trial.of(service)
-        source = self._source("pricing", PRICING_REGION, f"GetProducts {offer} {region}")
-        context = self._context(region, machines, source, {})
+        context = self._context(_PRODUCTS, region, machines, said=f" {offer} {region}")
         filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
         products = self._pricing(_PRODUCTS, ServiceCode=offer, Filters=filters, FormatVersion="aws_v1")
         before, row_of = sink.rows_read, ec2_row if service == "ec2" else sagemaker_row
@@ -239,24 +227,13 @@ class Listing:
     def _pricing(self, call: Call, **arguments: object) -> Iterator[object]:
         return self.account.pages(call, PRICING_REGION, MaxResults=100, **arguments)
 
-    def _block_offers(self, region: str, names: Sequence[str]) -> Iterator[object]:
-        for name in names:
+    def _bookable(
+        self, call: Call, region: str, instance_types: Sequence[str], **arguments: object
+    ) -> Iterator[object]:
+        """Yield the offerings of one machine of each type that can be booked in a region."""
+        for name in instance_types:
             with suppress(NotOfferedError):
-                yield from self.account.pages(
-                    _BLOCKS, region, InstanceType=name, InstanceCount=1, CapacityDurationHours=BLOCK_HOURS
-                )
-
-    def _plan_offers(self, region: str, names: Sequence[str]) -> Iterator[object]:
-        for name in names:
-            with suppress(NotOfferedError):
-                yield from self.account.pages(
-                    _TRAINING_PLANS,
-                    region,
-                    InstanceType=f"ml.{name}",
-                    InstanceCount=1,
-                    DurationHours=BLOCK_HOURS,
-                    TargetResources=["training-job"],
-                )
+                yield from self.account.pages(call, region, InstanceType=name, InstanceCount=1, **arguments)
 
     def _rates(self, plan: PlanFile, region: str) -> Iterator[object]:
         wanted = {"region": region, **_PLAN_FILTERS[plan.service]}
@@ -272,31 +249,41 @@ class Listing:
         )
 
     def _zone_ids(self, region: str) -> dict[str, str]:
-        zones = self._listed(
-            "prices of zones without an id are set aside", lambda: self.account.pages(_ZONES, region)
-        )
-        return read_zone_ids(zones or ())
+        zones = self.account.pages(_ZONES, region)
+        return read_zone_ids(self._listed("prices of zones without an id are set aside", zones))
 
     def _context(
-        self, region: str, machines: Machines, source: str, zone_ids: Mapping[str, str]
+        self,
+        call: Call,
+        region: str,
+        machines: Machines,
+        *,
+        zone_ids: Mapping[str, str] = MappingProxyType({}),
+        said: str = "",
     ) -> SourceContext:
+        """Return where the prices of a call are from; `said` is what the call asked for."""
+        asked = region if call.service in ("ec2", "sagemaker") else PRICING_REGION
+        operation = call.action.partition(":")[2]
+        source = f"{self.account.endpoint(call.service, asked)} {operation}{said}"
         return SourceContext(region, machines, source, self.found.today, zone_ids)
 
-    def _source(self, service: str, region: str, call: str) -> str:
-        return f"{self.account.endpoint(service, region)} {call}"
+    def _listed(self, instead: str, pages: Iterator[object], *, if_none: str = "") -> list[object]:
+        """
+        Return all entries of a listing; none, with a note, where the credentials may not make the call.
 
-    def _note_if_none(self, listed: list[object] | None, what: str, region: str) -> None:
-        """Add a note for an empty list, which may come from a filter that AWS no longer understands."""
-        if listed is not None and not listed:
-            self.found.note(f"not one {what} came for {region}")
-
-    def _listed(self, instead: str, call: Callable[[], Iterator[object]]) -> list[object] | None:
-        return self._permitted(lambda: list(call()), instead)
-
-    def _permitted(self, call: Callable[[], Result], instead: str) -> Result | None:
-        """Return the result, or None with a note where the credentials may not make the call."""
+        Args:
+            instead: what follows where they may not.
+            pages: the entries, of which none has been asked for.
+            if_none: the note for an empty list, which may come from a filter that AWS no longer understands.
+        """
         try:
-            return call()
+            found = list(pages)
         except NotAllowedError as error:
-            self.found.note(f"{error}: {instead} (docs/permissions.md)")
-            return None
+            self._note_refused(error, instead)
+            return []
+        if not found:
+            self.found.note(if_none)
+        return found
+
+    def _note_refused(self, error: NotAllowedError, instead: str) -> None:
+        self.found.note(f"{error}: {instead} (docs/permissions.md)")

@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-from trainfare_providers.answer_values import day_of, object_of, text_at
+from trainfare_providers.answer_values import day_of, object_of, text_of
 from trainfare_providers.aws.rows import SourceContext, machine_row
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["EC2_FILTERS", "PriceRecord", "ec2_row", "read_products", "sagemaker_row", "training_type"]
+__all__ = [
+    "COLUMNS",
+    "EC2_FILTERS",
+    "PriceRecord",
+    "column_name",
+    "ec2_row",
+    "read_products",
+    "sagemaker_row",
+    "training_type",
+]
 
 EC2_FILTERS: Final[Mapping[str, str]] = {
     "operatingSystem": "Linux",
@@ -30,6 +39,8 @@ EC2_FILTERS: Final[Mapping[str, str]] = {
 }
 """Attributes of the one Linux row of a machine and region; the rules below require them of every record."""
 
+_NOT_A_LETTER: Final = re.compile(r"[^a-z0-9]", re.ASCII)
+_OTHER_NAMES: Final[Mapping[str, str]] = {"instancetype": "instancename", "gpu": "physicalgpu"}
 _INSTANCE_FAMILIES: Final = ("Compute Instance", "Compute Instance (bare metal)")
 _ACCELERATED: Final = ("GPU instance", "Machine Learning ASIC Instances")
 _TERMS: Final = {"1yr": "reserved_1y", "3yr": "reserved_3y", "1 yr": "reserved_1y", "3 yr": "reserved_3y"}
@@ -39,31 +50,42 @@ _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PriceRecord:
-    """One price dimension of one product, each field as in AWS's list; empty where it is missing."""
+    """
+    One price dimension of one product; empty where a value is missing.
+
+    Fields have AWS's own names by `column_name`, which are the same in its files and in its answers.
+    """
 
     sku: str = ""
-    term: str = ""
+    termtype: str = ""
     unit: str = ""
-    price: str = ""
+    priceperunit: str = ""
     currency: str = ""
-    effective: str = ""
-    lease: str = ""
-    upfront: str = ""
-    offering_class: str = ""
-    product_family: str = ""
-    instance_type: str = ""
-    instance_family: str = ""
+    effectivedate: str = ""
+    leasecontractlength: str = ""
+    purchaseoption: str = ""
+    offeringclass: str = ""
+    productfamily: str = ""
+    instancetype: str = ""
+    instancefamily: str = ""
     gpu: str = ""
-    location_type: str = ""
-    region: str = ""
-    operating_system: str = ""
+    locationtype: str = ""
+    regioncode: str = ""
+    operatingsystem: str = ""
     tenancy: str = ""
-    software: str = ""
-    capacity_status: str = ""
-    market_option: str = ""
-    license_model: str = ""
+    preinstalledsw: str = ""
+    capacitystatus: str = ""
+    marketoption: str = ""
+    licensemodel: str = ""
     operation: str = ""
-    usage_type: str = ""
+    usagetype: str = ""
+
+
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    field.name: tuple(filter(None, (field.name, _OTHER_NAMES.get(field.name))))
+    for field in fields(PriceRecord)
+}
+"""Names of each field of `PriceRecord`; the first that is there is taken."""
 
 
 def ec2_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
@@ -71,24 +93,29 @@ def ec2_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
     rule = _ec2_rule(record, context.region)
     if rule is not None:
         return Refused(rule)
-    option = "on_demand" if record.term == "OnDemand" else _TERMS.get(record.lease)
-    accelerated = record.instance_family in _ACCELERATED or record.gpu.strip("0") not in ("", "NA")
-    if option is None and _fault(record, record.instance_type) is None:
+    option = "on_demand" if record.termtype == "OnDemand" else _TERMS.get(record.leasecontractlength)
+    accelerated = record.instancefamily in _ACCELERATED or record.gpu.strip("0") not in ("", "NA")
+    if option is None and _fault(record, record.instancetype) is None:
         return Refused("a reservation of a term that is neither 1 nor 3 years", quarantined=True)
-    return _row(record, record.instance_type, option or "", context, accelerated=accelerated)
+    return _row(record, record.instancetype, option or "", context, accelerated=accelerated)
 
 
 def sagemaker_row(record: PriceRecord, context: SourceContext) -> SourceRow | Refused:
     """Return the row of one record of the AmazonSageMaker offer: its own training SKUs, never EC2 times a factor."""
-    instance_type = training_type(record.usage_type)
+    instance_type = training_type(record.usagetype)
     if instance_type is None:
         return Refused("not a training instance (hosting, notebooks, processing, storage, ...)")
-    if record.term != "OnDemand":
+    if record.termtype != "OnDemand":
         return Refused("not an on-demand price")
-    if record.region != context.region:
+    if record.regioncode != context.region:
         return Refused("another region, or a local or wavelength zone")
     accelerated = record.gpu.strip("0") not in ("", "NA", "N/A")
     return _row(record, instance_type, "on_demand", context, accelerated=accelerated)
+
+
+def column_name(name: str) -> str:
+    """Return a column's or attribute's name in lower case, letters and digits only: alike in files and answers."""
+    return _NOT_A_LETTER.sub("", name.lower())
 
 
 def training_type(usage_type: str) -> str | None:
@@ -111,12 +138,7 @@ def read_products(price_list: Iterable[object]) -> Iterator[PriceRecord | None]:
         if object_of(product, "product", "attributes") is None:
             yield None
             continue
-        found = False
-        for record in _prices(product):
-            found = True
-            yield record
-        if not found:
-            yield _record(product, "", {}, None, "", "")
+        yield from list(_prices(product)) or [_record(product, "", {}, None, "", "")]
 
 
 def _prices(product: object) -> Iterator[PriceRecord]:
@@ -131,56 +153,53 @@ def _prices(product: object) -> Iterator[PriceRecord]:
 def _record(
     product: object, term: str, offer: object, dimension: object, currency: str, price: object
 ) -> PriceRecord:
-    attributes = object_of(product, "product", "attributes")
+    parts = (
+        object_of(product, "product", "attributes"),
+        object_of(product, "product"),
+        object_of(offer),
+        object_of(offer, "termAttributes"),
+        object_of(dimension),
+    )
+    values = {
+        column_name(name): text_of(value) or "" for part in parts for name, value in (part or {}).items()
+    }
+    values |= {
+        "termtype": term,
+        "currency": currency,
+        "priceperunit": price if isinstance(price, str) else "",
+    }
     return PriceRecord(
-        sku=text_at(product, "product", "sku"),
-        term=term,
-        unit=text_at(dimension, "unit"),
-        price=price if isinstance(price, str) else "",
-        currency=currency,
-        effective=text_at(offer, "effectiveDate"),
-        lease=text_at(offer, "termAttributes", "LeaseContractLength"),
-        upfront=text_at(offer, "termAttributes", "PurchaseOption"),
-        offering_class=text_at(offer, "termAttributes", "OfferingClass"),
-        product_family=text_at(product, "product", "productFamily"),
-        instance_type=text_at(attributes, "instanceType"),
-        instance_family=text_at(attributes, "instanceFamily"),
-        gpu=text_at(attributes, "gpu") or text_at(attributes, "physicalGpu"),
-        location_type=text_at(attributes, "locationType"),
-        region=text_at(attributes, "regionCode"),
-        operating_system=text_at(attributes, "operatingSystem"),
-        tenancy=text_at(attributes, "tenancy"),
-        software=text_at(attributes, "preInstalledSw"),
-        capacity_status=text_at(attributes, "capacitystatus"),
-        market_option=text_at(attributes, "marketoption"),
-        license_model=text_at(attributes, "licenseModel"),
-        operation=text_at(attributes, "operation"),
-        usage_type=text_at(attributes, "usagetype"),
+        **{
+            field: next((values[name] for name in names if values.get(name)), "")
+            for field, names in COLUMNS.items()
+        }
     )
 
 
 def _ec2_rule(record: PriceRecord, region: str) -> str | None:
     """Return the first rule that leaves a record out, or None."""
-    if record.product_family not in _INSTANCE_FAMILIES:
+    if record.productfamily not in _INSTANCE_FAMILIES:
         return "not a machine (storage, traffic, dedicated hosts, ...)"
-    if record.term not in ("OnDemand", "Reserved"):
+    if record.termtype not in ("OnDemand", "Reserved"):
         return "a product without an on-demand or reserved price"
-    if record.location_type != "AWS Region" or record.region != region:
+    if record.locationtype != "AWS Region" or record.regioncode != region:
         return "another region, or a local or wavelength zone"
-    if record.market_option == "CapacityBlock" or record.operation.endswith(":CB"):
+    if record.marketoption == "CapacityBlock" or record.operation.endswith(":CB"):
         return "a Capacity Block's usage row: what it costs is the block's own fee"
     demanded = {
-        "not Linux": (record.operating_system, "operatingSystem"),
+        "not Linux": (record.operatingsystem, "operatingSystem"),
         "dedicated tenancy or a dedicated host": (record.tenancy, "tenancy"),
-        "software in the price": (record.software, "preInstalledSw"),
-        "a capacity reservation's row": (record.capacity_status, "capacitystatus"),
-        "not an on-demand market row": (record.market_option, "marketoption"),
-        "a licence in the price": (record.license_model, "licenseModel"),
+        "software in the price": (record.preinstalledsw, "preInstalledSw"),
+        "a capacity reservation's row": (record.capacitystatus, "capacitystatus"),
+        "not an on-demand market row": (record.marketoption, "marketoption"),
+        "a licence in the price": (record.licensemodel, "licenseModel"),
     }
     for rule, (value, attribute) in demanded.items():
         if value != EC2_FILTERS[attribute]:
             return rule
-    if record.term == "Reserved" and (record.upfront != "No Upfront" or record.offering_class != "standard"):
+    if record.termtype == "Reserved" and (
+        record.purchaseoption != "No Upfront" or record.offeringclass != "standard"
+    ):
         return "a reservation that is paid upfront or convertible"
     return None
 
@@ -191,7 +210,7 @@ def _fault(record: PriceRecord, instance_type: str) -> str | None:
         return "no instance type"
     if record.unit.lower() not in ("hrs", "hour", "hours"):
         return "the unit is not an hour"
-    return None if day_of(record.effective) else "no date from which the price holds"
+    return None if day_of(record.effectivedate) else "no date from which the price holds"
 
 
 def _row(
@@ -206,9 +225,9 @@ def _row(
         instance_type,
         accelerated=accelerated,
         purchase_option=option,
-        usd_per_hour=record.price,
+        usd_per_hour=record.priceperunit,
         currency=record.currency,
-        observed_on=day_of(record.effective) or "",
+        observed_on=day_of(record.effectivedate) or "",
         sku=record.sku,
         caveat="" if option == "on_demand" else reserved,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from trainfare_providers.answer_values import amount_at, day_of, items_of, text_at
@@ -21,8 +21,10 @@ from trainfare_providers.source_rows import Refused, SourceRow
 __all__ = ["PLANS", "PlanFile", "plan_file_rows", "plan_rate_row"]
 
 _BOX: Final = re.compile(r"(?:[A-Z0-9]{2,8}-)?BoxUsage:([a-z0-9][a-z0-9-]{0,30}\.[a-z0-9-]{1,30})", re.ASCII)
-_SECONDS: Final = {31_536_000.0: "savings_1y", 94_608_000.0: "savings_3y"}
-_YEARS: Final = {"1": "savings_1y", "3": "savings_3y"}
+# Years in the file, seconds in the API's answer.
+_TERMS: Final = {
+    "1": "savings_1y", "3": "savings_3y", "31536000.0": "savings_1y", "94608000.0": "savings_3y",
+}  # fmt: skip
 _NOT_TRAINING: Final = "a plan's rate for something that is not a training machine"
 _CAVEATS: Final[dict[Service, str]] = {
     "ec2": "Compute Savings Plan without upfront payment: the commitment is paid whether used or not",
@@ -69,35 +71,23 @@ PLANS: Final = (
         "AmazonSageMaker",
     ),
 )
-_COLUMNS: Final = (
-    "sku",
-    "unit",
-    "effectivedate",
-    "discountedrate",
-    "currency",
-    "discountedservicecode",
-    "discountedusagetype",
-    "discountedoperation",
-    "purchaseoption",
-    "leasecontractlength",
-    "productfamily",
-    "discountedregioncode",
-)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    family_fits: bool
-    service_code: str
-    usage_type: str
-    operation: str
-    payment: str
-    option: str | None
-    region: str
+    """One rate of a plan; fields have the names of the file's columns, letters and digits only."""
+
+    productfamily: str
+    discountedservicecode: str
+    discountedusagetype: str
+    discountedoperation: str
+    purchaseoption: str
+    leasecontractlength: str
+    discountedregioncode: str
     unit: str
-    rate: str
+    discountedrate: str
     currency: str
-    effective_on: str
+    effectivedate: str
     sku: str
 
 
@@ -110,26 +100,12 @@ def plan_file_rows(
     Raises:
         PricesUnavailableError: it is not that file.
     """
-    for cells, columns in read_rows(chunks, offer=plan.offer, needed=[(name,) for name in _COLUMNS]):
+    names = [field.name for field in fields(_Rate)]
+    for cells, columns in read_rows(chunks, offer=plan.offer, needed=[(name,) for name in names]):
         if cells is None:
             yield UNREADABLE
-            continue
-        cell = dict(zip(_COLUMNS, (cells[columns[name]] for name in _COLUMNS), strict=True))
-        rate = _Rate(
-            family_fits=cell["productfamily"] == plan.family,
-            service_code=cell["discountedservicecode"],
-            usage_type=cell["discountedusagetype"],
-            operation=cell["discountedoperation"],
-            payment=cell["purchaseoption"],
-            option=_YEARS.get(cell["leasecontractlength"]),
-            region=cell["discountedregioncode"],
-            unit=cell["unit"],
-            rate=cell["discountedrate"],
-            currency=cell["currency"],
-            effective_on=day_of(cell["effectivedate"]) or "",
-            sku=cell["sku"],
-        )
-        yield _row(rate, plan, context)
+        else:
+            yield _row(_Rate(*(cells[columns[name]] for name in names)), plan, context)
 
 
 def plan_rate_row(result: object, plan: PlanFile, context: SourceContext) -> SourceRow | Refused:
@@ -139,19 +115,18 @@ def plan_rate_row(result: object, plan: PlanFile, context: SourceContext) -> Sou
     The API does not say since when a rate holds, so its price is of today.
     """
     properties = {text_at(item, "name"): text_at(item, "value") for item in items_of(result, "properties")}
-    seconds = amount_at(result, "savingsPlanOffering", "durationSeconds")
     rate = _Rate(
-        family_fits=text_at(result, "savingsPlanOffering", "planType") == plan.plan_type,
-        service_code=text_at(result, "serviceCode"),
-        usage_type=text_at(result, "usageType"),
-        operation=text_at(result, "operation"),
-        payment=text_at(result, "savingsPlanOffering", "paymentOption"),
-        option=None if seconds is None else _SECONDS.get(seconds),
-        region=properties.get("region", ""),
+        productfamily=text_at(result, "savingsPlanOffering", "planType"),
+        discountedservicecode=text_at(result, "serviceCode"),
+        discountedusagetype=text_at(result, "usageType"),
+        discountedoperation=text_at(result, "operation"),
+        purchaseoption=text_at(result, "savingsPlanOffering", "paymentOption"),
+        leasecontractlength=str(amount_at(result, "savingsPlanOffering", "durationSeconds")),
+        discountedregioncode=properties.get("region", ""),
         unit=text_at(result, "unit"),
-        rate=text_at(result, "rate"),
+        discountedrate=text_at(result, "rate"),
         currency=text_at(result, "savingsPlanOffering", "currency"),
-        effective_on=context.today,
+        effectivedate=context.today,
         sku=text_at(result, "savingsPlanOffering", "offeringId"),
     )
     return _row(rate, plan, context)
@@ -162,15 +137,16 @@ def _row(rate: _Rate, plan: PlanFile, context: SourceContext) -> SourceRow | Ref
     rule = _rule(rate, plan, instance_type, context.region)
     if rule is not None or instance_type is None:
         return Refused(rule or _NOT_TRAINING)
-    if rate.option is None or rate.unit != "Hrs" or not rate.effective_on:
+    option, day = _TERMS.get(rate.leasecontractlength), day_of(rate.effectivedate)
+    if option is None or rate.unit != "Hrs" or day is None:
         return Refused("a plan's rate without its term, hour or date", quarantined=True)
     return machine_row(
         context,
         instance_type,
-        purchase_option=rate.option,
-        usd_per_hour=rate.rate,
+        purchase_option=option,
+        usd_per_hour=rate.discountedrate,
         currency=rate.currency,
-        observed_on=rate.effective_on,
+        observed_on=day,
         sku=rate.sku,
         caveat=_CAVEATS[plan.service],
     )
@@ -178,19 +154,19 @@ def _row(rate: _Rate, plan: PlanFile, context: SourceContext) -> SourceRow | Ref
 
 def _machine_of(rate: _Rate, plan: PlanFile) -> str | None:
     if plan.service == "sagemaker":
-        return training_type(rate.usage_type)
-    box = _BOX.fullmatch(rate.usage_type)
+        return training_type(rate.discountedusagetype)
+    box = _BOX.fullmatch(rate.discountedusagetype)
     return box.group(1) if box else None
 
 
 def _rule(rate: _Rate, plan: PlanFile, instance_type: str | None, region: str) -> str | None:
     """Return the first rule that leaves a rate out, or None."""
-    if not rate.family_fits:
+    if rate.productfamily not in (plan.family, plan.plan_type):
         return "another kind of savings plan"
-    if rate.service_code != plan.service_code or instance_type is None:
+    if rate.discountedservicecode != plan.service_code or instance_type is None:
         return _NOT_TRAINING
-    if rate.region != region:
+    if rate.discountedregioncode != region:
         return "another region, or a local or wavelength zone"
-    if plan.service == "ec2" and rate.operation != "RunInstances":
+    if plan.service == "ec2" and rate.discountedoperation != "RunInstances":
         return "not Linux"
-    return None if rate.payment == "No Upfront" else "a plan that is paid upfront"
+    return None if rate.purchaseoption == "No Upfront" else "a plan that is paid upfront"

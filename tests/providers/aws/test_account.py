@@ -22,8 +22,8 @@ from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError, find_account
 from trainfare_providers.http.client import HttpClient, Limits
 
-PRODUCTS = Call("pricing:GetProducts", "pricing", "get_products", "PriceList")
-ZONES = Call("ec2:DescribeAvailabilityZones", "ec2", "describe_availability_zones", "AvailabilityZones")
+PRODUCTS = Call("pricing:GetProducts", "PriceList")
+ZONES = Call("ec2:DescribeAvailabilityZones", "AvailabilityZones")
 CANARY = "cAnArYnEvErToBeSeEn"
 ONCE = Limits(max_attempts=1)
 
@@ -163,7 +163,7 @@ def test_malformed_xml_answer_is_a_fetch_error(
 
 def test_call_that_an_old_boto3_lacks_is_left_out(server: AwsServer) -> None:
     """Training plans came to boto3 in December 2024; an older one must not cost the rest."""
-    newer = Call("pricing:GetTomorrow", "pricing", "get_tomorrow", "Days")
+    newer = Call("pricing:GetTomorrow", "Days")
     with (
         HttpClient("aws") as http,
         pytest.raises(NotAllowedError, match="this boto3 does not know pricing:GetTomorrow"),

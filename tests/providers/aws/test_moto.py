@@ -12,7 +12,7 @@ from trainfare_providers.aws.account import Account, Call, find_account
 from trainfare_providers.aws.machines import Machines, known_machines, parse_instance_types
 from trainfare_providers.http.client import HttpClient, Limits
 
-TYPES = Call("ec2:DescribeInstanceTypes", "ec2", "describe_instance_types", "InstanceTypes")
+TYPES = Call("ec2:DescribeInstanceTypes", "InstanceTypes")
 
 
 @pytest.fixture(scope="module")
