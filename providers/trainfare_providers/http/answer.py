@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from trainfare_core.errors import FetchCancelledError, FetchError
 from trainfare_providers.http.addresses import same_origin, shown_url
-from trainfare_providers.http.exchange import Exchange, Fault, Head, UnpackError, unpacked
+from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpacked
 from trainfare_providers.http.retry import FAULTS
 from trainfare_providers.http.strict_json import parse_json
 
@@ -201,8 +201,8 @@ class OpenAnswer:
                 item = self._exchange.receive(min(left, CANCEL_POLL_S))
             except queue.Empty:
                 continue
-            if isinstance(item, Fault):
-                raise self._request.fault(item.name)
+            if isinstance(item, str):
+                raise self._request.fault(item)
             return item
 
 

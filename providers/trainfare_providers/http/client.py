@@ -16,7 +16,6 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from trainfare_core._version import __version__
@@ -116,12 +115,7 @@ class HttpClient:
     def __enter__(self) -> HttpClient:  # noqa: PYI034 - typing.Self is of Python 3.11
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -171,37 +165,17 @@ class HttpClient:
 
         return self._with_retries(attempt, limits)
 
-    def get_bytes(
-        self, url: str, *, params: Texts = None, headers: Texts = None, limits: Limits | None = None
-    ) -> bytes:
-        """
-        Return the body at a URL, unpacked; arguments as for `get_json`.
-
-        Raises:
-            FetchError: no such answer, or one of which an early end would go unnoticed.
-            FetchCancelledError: `cancelled` returned True.
-        """
-        request = self._request_to(url, params, headers)
-        del url, params, headers
-        limits = limits or self.limits
-        return self._with_retries(
-            lambda deadline: self._read_all(request, limits, deadline, need_end=True)[0], limits
-        )
-
     @contextmanager
-    def stream(
-        self, url: str, *, params: Texts = None, headers: Texts = None, limits: Limits | None = None
-    ) -> Generator[Iterator[bytes]]:
+    def stream(self, url: str, *, limits: Limits | None = None) -> Generator[Iterator[bytes]]:
         """
         Give the body while it arrives, unpacked, in chunks of at most 256 KiB; retried only until it begins.
 
         Raises:
-            FetchError: no such answer; also from the chunks, when it is cut short, too large or too slow.
+            FetchError: no such answer, or one of which an early end would go unnoticed; also from the chunks, when
+                it is cut short, too large or too slow.
             FetchCancelledError: `cancelled` returned True.
         """
-        request = self._request_to(url, params, headers)
-        del url, params, headers
-        limits = limits or self.limits
+        request, limits = self._request_to(url), limits or self.limits
         answer = self._with_retries(lambda deadline: self._open(request, limits, deadline), limits)
         try:
             answer.check_end()
@@ -223,7 +197,7 @@ class HttpClient:
             FetchError: no complete answer; `retryable` where another attempt can help and there is time for one.
             FetchCancelledError: `cancelled` returned True.
         """
-        request = self._request_to(url, None, headers)
+        request = self._request_to(url, headers=headers)
         del url, headers
         now = self._clock()
         self._ends_s = now + self._budget_s if self._ends_s is None else self._ends_s
@@ -238,15 +212,15 @@ class HttpClient:
             error.retryable = error.retryable and self._failed_s + SDK_WAIT_S < self._max_failed_s
             raise
 
-    def pages(self, url: str, *, limits: Limits | None = None) -> Pages:
+    def pages(self, url: str) -> Pages:
         """Return the guard of a listing in pages that begins at a URL."""
-        return Pages(HttpRequest(self.cloud, url), (limits or self.limits).max_pages)
+        return Pages(HttpRequest(self.cloud, url), self.limits.max_pages)
 
     def refusal(self, fault: str, url: str, detail: str = "") -> FetchError:
         """Return the error for an answer that a parser cannot accept; `fault` is a name of `retry.FAULTS`."""
         return HttpRequest(self.cloud, url).fault(fault, detail)
 
-    def _request_to(self, url: str, params: Texts, headers: Texts) -> HttpRequest:
+    def _request_to(self, url: str, params: Texts = None, headers: Texts = None) -> HttpRequest:
         why = why_refused(url)
         if why is not None:
             raise HttpRequest(self.cloud, url).fault("address", f" ({why})")
@@ -349,13 +323,9 @@ class HttpClient:
             self._release(exchange)
             raise
 
-    def _read_all(
-        self, request: HttpRequest, limits: Limits, deadline: Deadline, *, need_end: bool = False
-    ) -> tuple[bytes, Head]:
+    def _read_all(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> tuple[bytes, Head]:
         answer = self._open(request, limits, deadline)
         try:
-            if need_end:
-                answer.check_end()
             return b"".join(answer.chunks(limits.max_body_bytes)), answer.head
         finally:
             self._release(answer)

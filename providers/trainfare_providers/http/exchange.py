@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Exchange", "Fault", "Head", "UnpackError", "silence_http_logs", "unpacked"]
+__all__ = ["Exchange", "Head", "UnpackError", "silence_http_logs", "unpacked"]
 
 _THREAD_NAME: Final = "trainfare-fetch"
 _QUEUED_CHUNKS: Final = 16
@@ -38,13 +38,6 @@ _FOREIGN_LOGGERS: Final = (
     "httpx",
     *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What went wrong, as a name of `retry.FAULTS`."""
-
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +68,10 @@ class UnpackError(Exception):
 
 
 class Exchange:
-    """Sends a request from a daemon thread; `receive` returns the head, the raw chunks of the body, then None."""
+    """Sends a request from a daemon thread; `receive` returns head, raw chunks, then None; or a fault of `FAULTS`."""
 
     def __init__(self, client: httpx.Client, request: httpx.Request) -> None:
-        self._box: queue.Queue[Head | bytes | Fault | None] = queue.Queue(_QUEUED_CHUNKS)
+        self._box: queue.Queue[Head | bytes | str | None] = queue.Queue(_QUEUED_CHUNKS)
         self._dropped = threading.Event()
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(
@@ -86,7 +79,7 @@ class Exchange:
         )
         self._thread.start()
 
-    def receive(self, timeout_s: float) -> Head | bytes | Fault | None:
+    def receive(self, timeout_s: float) -> Head | bytes | str | None:
         """
         Return the next item; None is the end.
 
@@ -119,9 +112,9 @@ class Exchange:
                 response.close()
             self._put(None)
         except Exception as error:  # noqa: BLE001 - only the name of the fault leaves this thread
-            self._put(Fault(_fault_of(error)))
+            self._put(_fault_of(error))
 
-    def _put(self, item: Head | bytes | Fault | None) -> None:
+    def _put(self, item: Head | bytes | str | None) -> None:
         while not self._dropped.is_set():
             with contextlib.suppress(queue.Full):
                 self._box.put(item, timeout=0.2)
