@@ -143,10 +143,11 @@ MUTANTS = (
     Mutant(
         "failed refresh resets the age of prices",
         f"{PROVIDERS}/refresh.py",
-        "        return _kept(source.name, last, str(error))\n",
-        "        cache.write(source.name, last.book.frame, replace(last, facts=last.facts.model_copy("
-        'update={"fetched_at": now})).facts) if last else None\n'
-        "            return _kept(source.name, cache.read(source.name), str(error))\n",
+        "            return _kept(RefreshResult(False, 0, None, problem=str(error)), last)\n",
+        "            cache.write(source.name, last.book.frame, last.facts.model_copy("
+        'update={"fetched_at": now})) if last else None\n'
+        "            last = cache.read(source.name)\n"
+        "            return _kept(RefreshResult(False, 0, None, problem=str(error)), last)\n",
         "tests/providers/test_refresh.py -k failed_refresh",
     ),
     Mutant(

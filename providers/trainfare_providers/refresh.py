@@ -89,7 +89,6 @@ class RefreshResult:
     The outcome of one refresh.
 
     Attributes:
-        provider: name of the source.
         refreshed: new prices are stored; else the last good ones stay.
         rows: prices stored now.
         fetched_at: when those were fetched; None where there are none.
@@ -98,18 +97,12 @@ class RefreshResult:
         problem: what failed, or which service keeps its last good prices and why; None where nothing failed.
     """
 
-    provider: str
     refreshed: bool
     rows: int
     fetched_at: datetime | None
     intakes: tuple[Intake, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
-
-    @property
-    def degraded(self) -> bool:
-        """More than 5 % of the rows of some service are quarantined."""
-        return any(intake.degraded for intake in self.intakes)
 
 
 def load_last_good(name: str, cache: BookCache | None = None) -> PriceBook:
@@ -123,8 +116,8 @@ def refresh(
     *,
     cache: BookCache,
     now: datetime,
-    http: HttpClient | None = None,
-    progress: Callable[[str], None] | None = None,
+    http: HttpClient,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> RefreshResult:
     """
     Fetch and check prices, and replace the last good ones if the new ones may.
@@ -133,61 +126,54 @@ def refresh(
         source: a cloud.
         cache: where its last good prices are.
         now: an aware datetime; the stored prices are dated by it.
-        http: None makes a client with the source's own budget, and closes it.
+        http: sends the requests.
         progress: called with a few words on what is being done.
 
     Raises:
         MissingExtraError: a package that the source needs is not installed.
         KeyboardInterrupt: Ctrl-C; nothing has been stored.
     """
-    report = progress or _no_progress
     with cache.lock(source.name):
         last = cache.read(source.name)
-        report("asking for prices")
+        progress("asking for prices")
         try:
-            parts = _fetch(source, http)
-            report("checking them")
-            merged = _checked(source.name, parts, last, cache, now)
+            parts = source.fetch(http)
+            progress("checking them")
+            rows, result = _checked(source.name, parts, last, cache, now)
         except PricesUnavailableError as error:
-            return _kept(source.name, last, str(error))
-        if not merged.replaced:
+            return _kept(RefreshResult(False, 0, None, problem=str(error)), last)
+        if not result.refreshed:
             # A source that was not asked because a key is missing says so in its notes; that is no failure.
-            nothing = None if merged.notes else f"{source.name}: no price list came"
-            problem = merged.problem or nothing
-            return _kept(source.name, last, problem, merged.intakes, merged.notes)
-        report("storing them")
+            nothing = None if result.notes else f"{source.name}: no price list came"
+            return _kept(replace(result, problem=result.problem or nothing), last)
+        progress("storing them")
         facts = BookFacts(
-            fetched_at=now, tool_version=__version__, intakes=merged.intakes, notes=merged.notes
+            fetched_at=now, tool_version=__version__, intakes=result.intakes, notes=result.notes
         )
-        if not cache.write(source.name, merged.rows, facts):
+        if not cache.write(source.name, rows, facts):
             problem = f"{source.name}: the new prices could not be written to {cache.folder}"
-            return _kept(source.name, last, problem, merged.intakes, merged.notes)
-        return RefreshResult(
-            source.name, True, merged.rows.height, now, merged.intakes, merged.notes, merged.problem
-        )
+            return _kept(replace(result, problem=problem), last)
+        return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Merged:
-    """What to store after a fetch: new rows, and old ones where new ones are missing or may not replace them."""
-
-    rows: pl.DataFrame
-    intakes: tuple[Intake, ...]
-    notes: tuple[str, ...]
-    problem: str | None
-    replaced: bool
-
-
-def _fetch(source: LiveSource, http: HttpClient | None) -> tuple[FetchedRows, ...]:
-    if http is not None:
-        return source.fetch(http)
-    with HttpClient(source.name, budget_s=source.budget_s) as own:
-        return source.fetch(own)
+def _kept(result: RefreshResult, last: CachedBook | None) -> RefreshResult:
+    """Return the outcome where the last good prices stay."""
+    if last is None:
+        return replace(result, refreshed=False, rows=0, fetched_at=None)
+    return replace(
+        result,
+        refreshed=False,
+        rows=len(last.book),
+        fetched_at=last.facts.fetched_at,
+        intakes=result.intakes or last.facts.intakes,
+        notes=result.notes or last.facts.notes,
+    )
 
 
 def _checked(
     name: str, parts: tuple[FetchedRows, ...], last: CachedBook | None, cache: BookCache, now: datetime
-) -> _Merged:
+) -> tuple[pl.DataFrame, RefreshResult]:
+    """Return what to store, new rows and old ones where new ones are missing or may not replace them."""
     if not parts:
         raise FetchError(name, "it gave no price list; update trainfare")
     unconfirmed = cache.read(f"{name}{_UNCONFIRMED}")
@@ -200,11 +186,10 @@ def _checked(
     )
     _store_unconfirmed(cache, f"{name}{_UNCONFIRMED}", judged.unconfirmed, now)
     intakes = _with_parser_counts(name, judged.intakes, parts)
-    notes = tuple(dict.fromkeys(note for one in parts for note in one.notes))
-    old = judged.rows.head(0) if last is None else last.book.frame.select(judged.rows.columns)
-    old_intakes = () if last is None else last.facts.intakes
     asked = read.select("provider", "service", *_PART).unique()
-    return _merged(judged.rows, asked, intakes, notes, old, old_intakes)
+    rows, result = _merged(judged.rows, asked, intakes, last, now)
+    notes = (*(note for one in parts for note in one.notes), *result.notes)
+    return rows, replace(result, notes=tuple(dict.fromkeys(notes)))
 
 
 def _store_unconfirmed(cache: BookCache, name: str, unconfirmed: pl.DataFrame, now: datetime) -> None:
@@ -220,21 +205,21 @@ def _merged(
     new: pl.DataFrame,
     asked: pl.DataFrame,
     intakes: tuple[Intake, ...],
-    notes: tuple[str, ...],
-    old: pl.DataFrame,
-    old_intakes: tuple[Intake, ...],
-) -> _Merged:
+    last: CachedBook | None,
+    now: datetime,
+) -> tuple[pl.DataFrame, RefreshResult]:
     """
     Replace old rows by new ones, service by service, where the new ones may.
 
     A part (service, purchase option, region) that was not asked for this time keeps its old prices and their date.
     """
+    old = new.head(0) if last is None else last.book.frame.select(new.columns)
+    before = {} if last is None else {(one.provider, one.service): one for one in last.facts.intakes}
     rows: list[pl.DataFrame] = []
     counts: list[Intake] = []
     problems: list[str] = []
-    all_notes = list(notes)
+    notes: list[str] = []
     replaced = False
-    before = {(one.provider, one.service): one for one in old_intakes}
     for intake in intakes:
         if not intake.rows_read:
             continue
@@ -253,7 +238,7 @@ def _merged(
             replace(intake, rows_read=intake.rows_read + left.height, accepted=intake.accepted + left.height)
         )
         if left.height:
-            all_notes.append(
+            notes.append(
                 f"{'/'.join(key)}: {left.height:,} prices were not asked for now and keep their date"
             )
     read = {(one.provider, one.service) for one in intakes if one.rows_read}
@@ -261,11 +246,11 @@ def _merged(
         if key not in read:
             rows.append(_of_service(old, *key))
             counts.append(one)
-            all_notes.append(f"{'/'.join(key)}: was not asked for now and keeps its prices and their date")
+            notes.append(f"{'/'.join(key)}: was not asked for now and keeps its prices and their date")
     together = pl.concat(rows) if rows else new
-    return _Merged(
-        together, tuple(counts), tuple(dict.fromkeys(all_notes)), "; ".join(problems) or None, replaced
-    )
+    problem = "; ".join(problems) or None
+    result = RefreshResult(replaced, together.height, now, tuple(counts), tuple(notes), problem)
+    return together, result
 
 
 def _of_service(frame: pl.DataFrame, provider: str, service: str) -> pl.DataFrame:
@@ -304,28 +289,3 @@ def _with_parser_counts(
             quarantined=(*was.quarantined, *part.quarantined),
         )
     return tuple(found[key] for key in sorted(found))
-
-
-def _kept(
-    name: str,
-    last: CachedBook | None,
-    problem: str | None,
-    intakes: tuple[Intake, ...] = (),
-    notes: tuple[str, ...] = (),
-) -> RefreshResult:
-    if last is None:
-        return RefreshResult(name, False, 0, None, intakes, notes, problem)
-    facts = last.facts
-    return RefreshResult(
-        name,
-        False,
-        len(last.book),
-        facts.fetched_at,
-        intakes or facts.intakes,
-        notes or facts.notes,
-        problem,
-    )
-
-
-def _no_progress(_: str) -> None:
-    """The default: progress is not shown."""

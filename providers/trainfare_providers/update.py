@@ -18,7 +18,7 @@ from trainfare_providers.plugins import ProviderEntry, provider_entries
 if TYPE_CHECKING:
     from trainfare_core.prices.book import Intake
     from trainfare_providers.disk.cache import BookCache
-    from trainfare_providers.refresh import LiveSource, RefreshResult
+    from trainfare_providers.refresh import LiveSource
 
 __all__ = ["CloudUpdate", "PricesUpdate", "Say", "ServiceUpdate", "live_sources", "update_clouds"]
 
@@ -83,7 +83,7 @@ def live_sources(
     for name in chosen or ():
         if name not in names:
             raise UnknownNameError(
-                f"--provider {name!r}: its prices cannot be fetched; those of {_list(names)} can"
+                f"--provider {name!r}: its prices cannot be fetched; those of {', '.join(names) or 'no plug-in'} can"
             )
     if not found:
         raise InputError("no installed price source can be refreshed: install trainfare[aws,azure,gcp]")
@@ -98,10 +98,6 @@ def _made(entry: ProviderEntry) -> object:
         return str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: a plug-in may fail in any way
         return f"the plug-in is broken ({type(error).__name__}): update or remove it"
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names) or "no plug-in"
 
 
 def update_clouds(
@@ -157,10 +153,6 @@ def _refreshed(
 
     with HttpClient(source.name, budget_s=source.budget_s, cancelled=stop.is_set) as http:
         result = refresh(source, cache=cache, now=now, http=http, progress=progress)
-    return _outcome(name, result)
-
-
-def _outcome(name: str, result: RefreshResult) -> CloudUpdate:
     return CloudUpdate(
         provider=name,
         refreshed=result.refreshed,
