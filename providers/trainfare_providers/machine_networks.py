@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 from functools import cache
-from importlib.resources import files
+
+from trainfare_core.documents import data_text
 
 __all__ = ["network_gbit_per_s"]
 
 
 @cache
 def _published() -> dict[tuple[str, str], float]:
-    text = (files("trainfare_core") / "data" / "networks.csv").read_text(encoding="utf-8")
     return {
         (row["provider"], row["instance_type"]): float(row["network_gbit_per_s"])
-        for row in csv.DictReader(text.splitlines())
+        for row in csv.DictReader(data_text("networks.csv").splitlines())
     }
 
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import polars as pl
 
 from trainfare_core.prices.intake import BOOK_SCHEMA, Tally
+from trainfare_providers.machine_types import Machine
 from trainfare_providers.refresh import FetchedRows
 
 __all__ = ["Refused", "RowSink", "SourceRow"]
@@ -46,18 +47,14 @@ class SourceRow:
     One price of one machine, as a parser read it.
 
     Attributes:
-        accelerator_memory_gib: of one accelerator.
         usd_per_hour: of the whole machine, in `currency`; a Decimal or decimal text, so that no digit is lost.
         observed_on: the day from which the price holds, YYYY-MM-DD.
         source: address or API call, without secrets.
         zone: None is the whole region.
     """
 
-    instance_type: str
+    machine: Machine
     region: str
-    accelerator: str
-    accelerator_count: float
-    accelerator_memory_gib: float
     usd_per_hour: Decimal | str
     purchase_option: str
     observed_on: str
@@ -65,9 +62,6 @@ class SourceRow:
     source: str
     currency: str
     zone: str | None = None
-    vcpus: float | None = None
-    memory_gib: float | None = None
-    network_gbit_per_s: float | None = None
     caveat: str | None = None
     interruption_band: str | None = None
 
@@ -110,15 +104,15 @@ class RowSink:
     def fetched(self, notes: Sequence[str] = ()) -> FetchedRows:
         """Return the rows, the counts and the notes."""
         columns: dict[str, list[object]] = {
+            field.name: [getattr(row.machine, field.name) for row in self.rows] for field in fields(Machine)
+        }
+        columns |= {
             field.name: [getattr(row, field.name) for row in self.rows] for field in fields(SourceRow)
         }
+        del columns["machine"]
         columns["usd_per_hour"] = [str(row.usd_per_hour) for row in self.rows]
-        frame = pl.DataFrame(
-            {
-                name: pl.Series(values, dtype=pl.String if name == "usd_per_hour" else BOOK_SCHEMA[name]())
-                for name, values in columns.items()
-            }
-        ).with_columns(
+        kinds = {name: pl.String() if name == "usd_per_hour" else BOOK_SCHEMA[name]() for name in columns}
+        frame = pl.DataFrame(columns, schema=kinds).with_columns(
             pl.lit(self.provider).alias("provider"),
             pl.lit(self.service).alias("service"),
             pl.lit("price_api").alias("source_class"),

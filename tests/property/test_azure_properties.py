@@ -60,5 +60,5 @@ def test_every_size_of_a_workspace_is_counted(sizes: list[Any], usages: list[Any
     objects = sum(isinstance(one, dict) for one in sizes)
     assert len(offer.sizes) + offer.unreadable == objects <= sink.rows_read <= 2 * objects
     for row in sink.rows:
-        assert row.instance_type == "Standard_NC24ads_A100_v4"
+        assert row.machine.instance_type == "Standard_NC24ads_A100_v4"
         assert row.usd_per_hour.is_finite()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from trainfare_core.prices.intake import Tally
+from trainfare_providers.machine_types import Machine
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
 
@@ -15,7 +16,14 @@ def test_sink_counts_every_row_and_keeps_the_digits_of_a_price() -> None:
     assert sink.kept(Refused("Windows")) is None
     assert sink.kept(Refused("unit", quarantined=True)) is None
     row = SourceRow(
-        "m", "r", "A100", 1.0, 80.0, Decimal("3.6730"), "on_demand", "2026-01-01", "s", "https://x", "USD"
+        Machine("m", "A100", 1.0, 80.0),
+        "r",
+        Decimal("3.6730"),
+        "on_demand",
+        "2026-01-01",
+        "s",
+        "https://x",
+        "USD",
     )
     kept = sink.kept(row)
     assert kept is row

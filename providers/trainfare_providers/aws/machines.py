@@ -7,18 +7,16 @@ partition size, Trainium2 has 512 GiB a chip (true: 96), trn2u has no accelerato
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from trainfare_providers.answer_values import amount_at, items_of, text_at, value_at
 from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused
 
-__all__ = ["AwsMachine", "Machines", "known_machines", "parse_instance_types"]
+__all__ = ["Machines", "known_machines", "parse_instance_types"]
 
 # The API's name of a chip -> our name and its nominal GiB. Every A100, H100, H200, B200 and V100 that AWS
 # rents is an SXM board, which the API does not say.
@@ -48,41 +46,22 @@ _LEAST_SHARE, _MOST_SHARE = 0.92, 1.01
 _CONTRADICTS: Final = "DescribeInstanceTypes and the table of machines disagree on what is in the machine"
 
 
-@dataclass(frozen=True, slots=True)
-class AwsMachine:
-    """
-    One EC2 instance type that has an accelerator.
-
-    Attributes:
-        accelerator_count: physical accelerators; a slice of one is below 1.
-        accelerator_memory_gib: of one whole accelerator, nominal.
-        capacity_block: it can be booked as a Capacity Block; None where the API was not asked.
-    """
-
-    instance_type: str
-    accelerator: str
-    accelerator_count: float
-    accelerator_memory_gib: float
-    vcpus: float
-    memory_gib: float
-    network_gbit_per_s: float | None
-    capacity_block: bool | None = None
-
-
 class Machines:
     """Machines by type; `refused` are the types that two sources describe differently."""
 
-    __slots__ = ("_found", "_refused")
+    __slots__ = ("_blocks", "_found", "_refused")
 
-    def __init__(self, found: Mapping[str, AwsMachine], refused: Iterable[str] = ()) -> None:
-        self._refused = frozenset(refused)
+    def __init__(
+        self, found: Mapping[str, Machine], refused: Iterable[str] = (), blocks: Iterable[str] = ()
+    ) -> None:
+        self._refused, self._blocks = frozenset(refused), frozenset(blocks)
         self._found = {name: machine for name, machine in found.items() if name not in self._refused}
 
-    def get(self, instance_type: str) -> AwsMachine | None:
+    def get(self, instance_type: str) -> Machine | None:
         """Return the machine, or None where it is not known or not to be trusted."""
         return self._found.get(instance_type)
 
-    def find(self, instance_type: str, *, accelerated: bool) -> AwsMachine | Refused:
+    def find(self, instance_type: str, *, accelerated: bool) -> Machine | Refused:
         """
         Return the machine, or why its prices are not kept.
 
@@ -111,7 +90,7 @@ class Machines:
 
     def blocks(self) -> tuple[str, ...]:
         """Return the types that can be booked as a Capacity Block, sorted."""
-        return tuple(name for name in self.names() if self._found[name].capacity_block)
+        return tuple(name for name in self.names() if name in self._blocks)
 
     def joined(self, described: Machines) -> Machines:
         """Return this table updated by the API's; a type on which they differ is refused."""
@@ -130,20 +109,7 @@ class Machines:
 @cache
 def known_machines() -> Machines:
     """Return our own table, `data/aws_machines.csv`, where each row names its source."""
-    table = (files("trainfare_providers") / "data" / "aws_machines.csv").read_text(encoding="utf-8")
-    found = {
-        row["instance_type"]: AwsMachine(
-            row["instance_type"],
-            row["accelerator"],
-            float(row["accelerator_count"]),
-            float(row["accelerator_memory_gib"]),
-            float(row["vcpus"]),
-            float(row["memory_gib"]),
-            network_gbit_per_s("aws", row["instance_type"]),
-        )
-        for row in csv.DictReader(table.splitlines())
-    }
-    return Machines(found)
+    return Machines({row["instance_type"]: machine_of("aws", row) for row in table_rows("aws_machines.csv")})
 
 
 def parse_instance_types(items: Iterable[object]) -> Machines:
@@ -152,8 +118,9 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
 
     A type whose chip reports a memory that it does not have is refused.
     """
-    found: dict[str, AwsMachine] = {}
+    found: dict[str, Machine] = {}
     refused: set[str] = set()
+    blocks: set[str] = set()
     for item in items:
         name = text_at(item, "InstanceType")
         chips = [*items_of(item, "GpuInfo", "Gpus"), *items_of(item, "NeuronInfo", "NeuronDevices")]
@@ -162,12 +129,14 @@ def parse_instance_types(items: Iterable[object]) -> Machines:
         read = _machine(name, item, chips[0])
         if read is None:
             refused.add(name)
-        elif isinstance(read, AwsMachine):
+        elif isinstance(read, Machine):
             found[name] = read
-    return Machines(found, refused)
+        if "capacity-block" in items_of(item, "SupportedUsageClasses"):
+            blocks.add(name)
+    return Machines(found, refused, blocks)
 
 
-def _machine(name: str, item: object, chip: object) -> AwsMachine | str | None:
+def _machine(name: str, item: object, chip: object) -> Machine | str | None:
     """Return the machine; the chip's name where the chip is unknown; None where the numbers contradict it."""
     label = text_at(chip, "Name")
     # boto3 before 2026 does not read partition sizes: a slice then has 0 GPUs and no size, which tells nothing.
@@ -194,7 +163,7 @@ def _machine(name: str, item: object, chip: object) -> AwsMachine | str | None:
     if len(known) != 1:
         return None
     accelerator, nominal_gib = known[0]
-    return AwsMachine(
+    return Machine(
         name,
         accelerator,
         count,
@@ -202,12 +171,11 @@ def _machine(name: str, item: object, chip: object) -> AwsMachine | str | None:
         vcpus,
         host_mib / 1024,
         network_gbit_per_s("aws", name),
-        capacity_block="capacity-block" in items_of(item, "SupportedUsageClasses"),
     )
 
 
-def _differs(ours: AwsMachine, theirs: AwsMachine) -> bool:
+def _differs(ours: Machine, theirs: Machine) -> bool:
     same_chip = ours.accelerator == theirs.accelerator and ours.accelerator_count == theirs.accelerator_count
-    return (
-        not same_chip or ours.vcpus != theirs.vcpus or abs(ours.memory_gib - theirs.memory_gib) > 1
-    )  # GiB: rounding
+    if not same_chip or ours.vcpus != theirs.vcpus or ours.memory_gib is None or theirs.memory_gib is None:
+        return True
+    return abs(ours.memory_gib - theirs.memory_gib) > 1  # GiB: rounding

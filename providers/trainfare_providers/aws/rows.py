@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from trainfare_providers.aws.machines import Machines
@@ -95,11 +95,8 @@ def machine_row(
     if isinstance(machine, Refused):
         return machine
     return SourceRow(
-        instance_type=instance_type,
+        machine=replace(machine, instance_type=instance_type),
         region=context.region,
-        accelerator=machine.accelerator,
-        accelerator_count=machine.accelerator_count,
-        accelerator_memory_gib=machine.accelerator_memory_gib,
         usd_per_hour=usd_per_hour,
         purchase_option=purchase_option,
         observed_on=observed_on,
@@ -107,9 +104,6 @@ def machine_row(
         source=context.source,
         currency=currency,
         zone=zone or None,
-        vcpus=machine.vcpus,
-        memory_gib=machine.memory_gib,
-        network_gbit_per_s=machine.network_gbit_per_s,
         caveat=caveat or None,
         interruption_band=interruption_band or None,
     )

@@ -85,7 +85,7 @@ def spot_rows(
         if isinstance(row, Refused) or moment is None:
             yield row
             continue
-        key = row.instance_type, row.zone or ""
+        key = row.machine.instance_type, row.zone or ""
         when, rows = newest.get(key, (moment, []))
         if moment < when:
             yield older

@@ -16,7 +16,7 @@ from typing import Final
 from trainfare_core.errors import MissingExtraError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.answer_values import items_of, object_of
-from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, read_item
+from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, read_workspace
 from trainfare_providers.http.client import HttpClient
@@ -122,7 +122,7 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
             if meter.option == LOW_PRIORITY:
                 sink.refuse(Refused("low priority, which only Azure ML still rents"))
             else:
-                sink.rows.append(meter.row(meter.option, source, meter.machine.caveat))
+                sink.rows.append(meter.row(meter.option, source, caveat_of(meter.machine)))
     return sink, tuple(meters)
 
 

@@ -7,20 +7,18 @@ a kind of item that looks like another.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from trainfare_providers.answer_values import day_of, items_of, name_of, number_of, object_of, text_of
-from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
-__all__ = ["LOW_PRIORITY", "AzureMachine", "Meter", "machines", "read_item"]
+__all__ = ["LOW_PRIORITY", "Meter", "caveat_of", "machines", "read_item"]
 
 LOW_PRIORITY: Final = "low_priority"
 """A tier that only Azure ML still offers; not a purchase option of a price book."""
@@ -45,29 +43,10 @@ _RETIRED: Final = re.compile(r"Standard_NC\d+r?s_v3")
 
 
 @dataclass(frozen=True, slots=True)
-class AzureMachine:
-    """A machine type of `data/azure_machines.csv`; memory in GiB, of one accelerator and of the host."""
-
-    instance_type: str
-    accelerator: str
-    accelerator_count: float
-    accelerator_memory_gib: float
-    vcpus: float
-    memory_gib: float
-
-    @property
-    def caveat(self) -> str | None:
-        """Shown beside every price of this machine."""
-        if _RETIRED.fullmatch(self.instance_type):
-            return "Azure retired this series on 2025-09-30; it is still listed"
-        return None
-
-
-@dataclass(frozen=True, slots=True)
 class Meter:
     """The price of one machine in one region: `option` is a purchase option, or `LOW_PRIORITY`."""
 
-    machine: AzureMachine
+    machine: Machine
     region: str
     option: str
     usd_per_hour: Decimal
@@ -77,36 +56,31 @@ class Meter:
 
     def row(self, option: str, source: str, caveat: str | None) -> SourceRow:
         """Return the row of this price under a purchase option."""
-        machine = self.machine
         return SourceRow(
-            instance_type=machine.instance_type,
+            machine=self.machine,
             region=self.region,
-            accelerator=machine.accelerator,
-            accelerator_count=machine.accelerator_count,
-            accelerator_memory_gib=machine.accelerator_memory_gib,
             usd_per_hour=self.usd_per_hour,
             purchase_option=option,
             observed_on=self.effective_on,
             sku=self.meter_id,
             source=source,
             currency=self.currency,
-            vcpus=machine.vcpus,
-            memory_gib=machine.memory_gib,
-            network_gbit_per_s=network_gbit_per_s("azure", machine.instance_type),
             caveat=caveat,
         )
 
 
+def caveat_of(machine: Machine) -> str | None:
+    """Return what is shown beside every price of a machine."""
+    if _RETIRED.fullmatch(machine.instance_type):
+        return "Azure retired this series on 2025-09-30; it is still listed"
+    return None
+
+
 @cache
-def machines() -> Mapping[str, AzureMachine]:
+def machines() -> Mapping[str, Machine]:
     """Return the machine types with accelerators that can be trained on, by name in lower case."""
-    text = (files("trainfare_providers") / "data" / "azure_machines.csv").read_text(encoding="utf-8")
-    numbers = ("accelerator_count", "accelerator_memory_gib", "vcpus", "memory_gib")
     return {
-        row["instance_type"].lower(): AzureMachine(
-            row["instance_type"], row["accelerator"], *(float(row[name]) for name in numbers)
-        )
-        for row in csv.DictReader(text.splitlines())
+        row["instance_type"].lower(): machine_of("azure", row) for row in table_rows("azure_machines.csv")
     }
 
 
@@ -158,7 +132,7 @@ def _out_of_date(item: Mapping[str, object], today: str) -> Refused | None:
     return None
 
 
-def _machine(item: Mapping[str, object]) -> AzureMachine | Refused:
+def _machine(item: Mapping[str, object]) -> Machine | Refused:
     name = name_of(item.get("armSkuName"))
     if name is None:
         return Refused("no machine name", quarantined=True)
@@ -190,7 +164,7 @@ def _option(item: Mapping[str, object]) -> str | Refused:
 
 
 def _savings(
-    item: Mapping[str, object], machine: AzureMachine, option: str | Refused, plan: object
+    item: Mapping[str, object], machine: Machine, option: str | Refused, plan: object
 ) -> Meter | Refused:
     entry = object_of(plan)
     if entry is None:
@@ -204,7 +178,7 @@ def _savings(
 
 
 def _priced(
-    item: Mapping[str, object], machine: AzureMachine, option: str, priced: Mapping[str, object]
+    item: Mapping[str, object], machine: Machine, option: str, priced: Mapping[str, object]
 ) -> Meter | Refused:
     """Return the meter; a reservation's `retailPrice` is for its whole term, whatever the unit says."""
     price, unit_price = number_of(priced.get("retailPrice")), number_of(priced.get("unitPrice"))

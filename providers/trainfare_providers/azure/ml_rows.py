@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from trainfare_providers.azure.meters import LOW_PRIORITY, AzureMachine, Meter, machines
+from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, machines
 from trainfare_providers.azure.workspace import Quota, Size, WorkspaceOffer, families, short_family
+from trainfare_providers.machine_types import Machine
 from trainfare_providers.source_rows import Refused, RowSink
 
 __all__ = ["ml_rows"]
@@ -43,8 +44,9 @@ def ml_rows(
             if option == "on_demand" or size.low_priority_capable:
                 meter = sink.kept(_checked(prices.get((machine.instance_type, meter_option), []), size, tier))
                 if meter is not None:
-                    caveat = _caveats(machine, option, quotas.get(short_family(size.family)))
-                    sink.rows.append(meter.row(option, source, caveat))
+                    short = _short_of_quota(size, option, quotas.get(short_family(size.family)))
+                    caveats = [text for text in (caveat_of(machine), short) if text]
+                    sink.rows.append(meter.row(option, source, "; ".join(caveats) or None))
     return sink, _notes(offer, sink)
 
 
@@ -56,7 +58,7 @@ def _prices(location: str, meters: Sequence[Meter]) -> Mapping[tuple[str, str], 
     return found
 
 
-def _machine(size: Size) -> AzureMachine | Refused:
+def _machine(size: Size) -> Machine | Refused:
     if size.gpus == 0:
         return Refused("machine without an accelerator")
     if not any(kind.lower() == "amlcompute" for kind in size.compute_types):
@@ -87,17 +89,11 @@ def _checked(meters: Sequence[Meter], size: Size, tier: str) -> Meter | Refused:
     return meter
 
 
-def _caveats(machine: AzureMachine, option: str, quota: Quota | None) -> str | None:
-    return (
-        "; ".join(text for text in (machine.caveat, _short_of_quota(machine, option, quota)) if text) or None
-    )
-
-
-def _short_of_quota(machine: AzureMachine, option: str, quota: Quota | None) -> str | None:
+def _short_of_quota(size: Size, option: str, quota: Quota | None) -> str | None:
     """Return a caveat where the quota has no room for the machine; low priority has a quota of its own."""
-    if quota is None or option == "spot" or quota.vcpus_allowed - quota.vcpus_used >= machine.vcpus:
+    if quota is None or option == "spot" or quota.vcpus_allowed - quota.vcpus_used >= size.vcpus:
         return None
-    used, allowed, needed = quota.vcpus_used, quota.vcpus_allowed, machine.vcpus
+    used, allowed, needed = quota.vcpus_used, quota.vcpus_allowed, size.vcpus
     return (
         f"beyond this subscription's Azure ML quota: {used} of {allowed} vCPUs are used, it needs {needed:g}"
     )

@@ -7,16 +7,14 @@ without such a machine.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from trainfare_providers.gcp.skus import Part
-from trainfare_providers.machine_networks import network_gbit_per_s
+from trainfare_providers.machine_types import Machine, machine_of, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
 __all__ = ["OPTIONS", "PartIndex", "machine_rows"]
@@ -30,26 +28,21 @@ _FLEX_ONLY: Final = frozenset({"a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g"
 
 @dataclass(frozen=True, slots=True)
 class GcpMachine:
-    """A machine type of `data/gcp_machines.csv`; sizes in GiB."""
+    """
+    A machine type of `data/gcp_machines.csv`.
 
-    instance_type: str
+    Attributes:
+        host: family of its cores and memory.
+        gpu: name of its GPU among the parts.
+        needs: the parts of its price: quantity, kind, and host family or GPU.
+        regions: where it exists.
+    """
+
+    machine: Machine
     host: str
     gpu: str
-    accelerator: str
-    accelerator_count: Decimal
-    accelerator_memory_gib: float
-    vcpus: Decimal
-    memory_gib: Decimal
-    local_ssd_gib: Decimal
+    needs: tuple[tuple[Decimal, str, str], ...]
     regions: frozenset[str]
-
-    def needs(self) -> Sequence[tuple[Decimal, str, str]]:
-        """Return the parts of the price: quantity, kind, and host family or GPU."""
-        gpus = (self.accelerator_count, "gpu", self.gpu)
-        if self.gpu == _SLICE:
-            return (gpus,)
-        parts = [(self.vcpus, "core", self.host), (self.memory_gib, "ram", self.host), gpus]
-        return [*parts, (self.local_ssd_gib, "ssd", "")] if self.local_ssd_gib else parts
 
 
 class PartIndex:
@@ -77,22 +70,17 @@ class PartIndex:
 @cache
 def machines() -> tuple[GcpMachine, ...]:
     """Return the machine types with GPUs."""
-    text = (files("trainfare_providers") / "data" / "gcp_machines.csv").read_text(encoding="utf-8")
-    return tuple(
-        GcpMachine(
-            instance_type=row["instance_type"],
-            host=row["host"],
-            gpu=row["gpu"],
-            accelerator=row["accelerator"],
-            accelerator_count=Decimal(row["accelerator_count"]),
-            accelerator_memory_gib=float(row["accelerator_memory_gib"]),
-            vcpus=Decimal(row["vcpus"]),
-            memory_gib=Decimal(row["memory_gib"]),
-            local_ssd_gib=Decimal(row["local_ssd_gib"]),
-            regions=frozenset(row["regions"].split()),
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+    found: list[GcpMachine] = []
+    for row in table_rows("gcp_machines.csv"):
+        host, gpu = row["host"], row["gpu"]
+        needs = [(Decimal(row["accelerator_count"]), "gpu", gpu)]
+        if gpu != _SLICE:
+            host_parts = [(Decimal(row["vcpus"]), "core", host), (Decimal(row["memory_gib"]), "ram", host)]
+            needs = [*host_parts, *needs, (Decimal(row["local_ssd_gib"]), "ssd", "")]
+        regions = frozenset(row["regions"].split())
+        wanted = tuple(part for part in needs if part[0])
+        found.append(GcpMachine(machine_of("gcp", row), host, gpu, wanted, regions))
+    return tuple(found)
 
 
 def machine_rows(parts: PartIndex, *, source: str) -> Iterator[SourceRow | Refused]:
@@ -118,7 +106,7 @@ def _row(parts: PartIndex, machine: GcpMachine, option: str, region: str, source
     if region not in machine.regions:
         return Refused("region in which this machine is not known to exist")
     total, used = Decimal(0), dict[str, Part]()
-    for quantity, kind, of in machine.needs():
+    for quantity, kind, of in machine.needs:
         part = parts.price(kind, of, option, region)
         if part is None:
             return Refused(f"a part of the machine's price is missing: {kind}", quarantined=True)
@@ -127,25 +115,19 @@ def _row(parts: PartIndex, machine: GcpMachine, option: str, region: str, source
         total += quantity * part.usd
         used[kind] = part
     return SourceRow(
-        instance_type=machine.instance_type,
+        machine=machine.machine,
         region=region,
-        accelerator=machine.accelerator,
-        accelerator_count=float(machine.accelerator_count),
-        accelerator_memory_gib=machine.accelerator_memory_gib,
         usd_per_hour=total,
         purchase_option=option,
         observed_on=max(part.effective_on for part in used.values()),
         sku="+".join(part.sku_id for part in used.values()),
         source=source,
         currency="USD",
-        vcpus=float(machine.vcpus),
-        memory_gib=float(machine.memory_gib),
-        network_gbit_per_s=network_gbit_per_s("gcp", machine.instance_type),
         caveat=_caveats(machine, option),
     )
 
 
 def _caveats(machine: GcpMachine, option: str) -> str | None:
-    if machine.instance_type in _FLEX_ONLY and option != "spot":
+    if machine.machine.instance_type in _FLEX_ONLY and option != "spot":
         return "Google creates this size only as spot or flex-start: listed, but perhaps not to be had"
     return None

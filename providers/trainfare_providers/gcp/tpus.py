@@ -7,16 +7,15 @@ catalogue has priced some generations by the device of four chips.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from trainfare_providers.gcp.machines import OPTIONS, PartIndex
 from trainfare_providers.gcp.skus import Part
+from trainfare_providers.machine_types import Machine, table_rows
 from trainfare_providers.source_rows import Refused, SourceRow
 
 __all__ = ["GENERATIONS", "slice_rows"]
@@ -68,9 +67,8 @@ _ACCEPTED: Final[Mapping[str, tuple[Decimal, Decimal]]] = {
 @cache
 def _zones() -> Mapping[str, tuple[tuple[str, tuple[int, ...]], ...]]:
     """Return zones and the sizes offered there, by the first part of a slice's name."""
-    text = (files("trainfare_providers") / "data" / "gcp_tpu_zones.csv").read_text(encoding="utf-8")
     found: dict[str, list[tuple[str, tuple[int, ...]]]] = {name: [] for name in GENERATIONS}
-    for row in csv.DictReader(text.splitlines()):
+    for row in table_rows("gcp_tpu_zones.csv"):
         found[row["slices"]].append((row["zone"], tuple(int(size) for size in row["sizes"].split())))
     return {name: tuple(zones) for name, zones in found.items()}
 
@@ -104,12 +102,9 @@ def _row(
         return Refused("chip-hour far from the published price: another unit?", quarantined=True)
     chips = size * generation.chips_per_number
     return SourceRow(
-        instance_type=f"{name}-{size}",
+        machine=Machine(f"{name}-{size}", generation.accelerator, float(chips), generation.memory_gib),
         region=_region(zone),
         zone=zone,
-        accelerator=generation.accelerator,
-        accelerator_count=float(chips),
-        accelerator_memory_gib=generation.memory_gib,
         usd_per_hour=part.usd * chips,
         purchase_option=option,
         observed_on=part.effective_on,

@@ -39,7 +39,7 @@ def sifted(*products: wire.Product) -> RowSink:
 
 
 def prices(sink: RowSink) -> list[tuple[str, str, str]]:
-    return [(row.instance_type, row.purchase_option, row.usd_per_hour) for row in sink.rows]
+    return [(row.machine.instance_type, row.purchase_option, row.usd_per_hour) for row in sink.rows]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_machine_on_which_two_sources_differ_is_not_priced() -> None:
     for record in read_products([wire.product_json(product) for product in wire.EC2_PRODUCTS]):
         assert record is not None
         sink.add([ec2_row(record, SourceContext("us-east-1", machines, "", "2026-08-02"))])
-    assert "p5.48xlarge" not in {row.instance_type for row in sink.rows}
+    assert "p5.48xlarge" not in {row.machine.instance_type for row in sink.rows}
     assert (
         sink.quarantined["DescribeInstanceTypes and the table of machines disagree on what is in the machine"]
         == 1
@@ -257,7 +257,9 @@ def spot_of(*entries: dict[str, object], zones: bool = True) -> RowSink:
 def test_spot_price_is_the_newest_of_a_zone_by_its_id() -> None:
     """us-east-1a is another zone in every account: the id is what a price is of."""
     sink = spot_of(*wire.SPOT)
-    assert {(row.zone, row.usd_per_hour) for row in sink.rows if row.instance_type == "p4d.24xlarge"} == {
+    assert {
+        (row.zone, row.usd_per_hour) for row in sink.rows if row.machine.instance_type == "p4d.24xlarge"
+    } == {
         ("use1-az4", "13.993300"),
         ("use1-az6", "11.787000"),
         ("use1-az1", "8.008700"),

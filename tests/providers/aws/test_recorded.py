@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from trainfare_providers.aws.machines import AwsMachine, known_machines, parse_instance_types
+from trainfare_providers.aws.machines import known_machines, parse_instance_types
 from trainfare_providers.aws.price_list import ec2_row, read_products
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.spot import Bands, read_bands, spot_rows
+from trainfare_providers.machine_types import Machine
 from trainfare_providers.source_rows import RowSink
 
 RECORDED = Path(__file__).parents[4] / "shared" / "data" / "prices" / "recorded"
@@ -77,7 +78,7 @@ def test_other_recorded_machines_are_read() -> None:
     """V100 in p3; a burstable machine and a GRID K520 have no accelerator of ours."""
     one = entries("aws_ec2_describe_instance_types_t3_micro_and_p3_16xl.json", "InstanceTypes")
     machine = parse_instance_types(one).get("p3.16xlarge")
-    assert isinstance(machine, AwsMachine)
+    assert isinstance(machine, Machine)
     assert (machine.accelerator, machine.accelerator_count) == ("V100-SXM2-16GB", 8)
     assert (
         parse_instance_types(

@@ -354,8 +354,8 @@ def test_tables_agree_with_each_other_and_with_the_accelerators() -> None:
 
     for machine in machines():
         assert machine.regions
-        assert accelerator(machine.accelerator).memory_bytes / 2**30 == pytest.approx(
-            machine.accelerator_memory_gib, rel=0.08
+        assert accelerator(machine.machine.accelerator).memory_bytes / 2**30 == pytest.approx(
+            machine.machine.accelerator_memory_gib, rel=0.08
         )
     for generation in GENERATIONS.values():
         known = accelerator(generation.accelerator)
