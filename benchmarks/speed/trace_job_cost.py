@@ -28,12 +28,12 @@ def measure(target: str) -> dict[str, float]:
     import pytorch_lightning  # noqa: F401
     import torch
 
-    from trainfare.job.target import load_target
+    from trainfare.job.target import load_job
     from trainfare.prelaunch import trace_job
 
     torch.set_num_threads(1)
     imported = time.perf_counter()
-    profile = trace_job(load_target(target))
+    profile = trace_job(load_job(target))
     done = time.perf_counter()
     return {
         "import_s": imported - started,

@@ -187,20 +187,13 @@ def _counts(book: PriceBook) -> list[Finding]:
 
 
 def _provenance(frame: pl.DataFrame) -> list[Finding]:
-    unstated = frame.filter(pl.col("source_class") == "unstated").height
-    undated = frame.filter((pl.col("source_class") == "price_api") & pl.col("fetched_at").is_null()).height
-    return [
-        *(
-            [Finding("provenance", f"{unstated:,} rows do not say what kind of source they have")]
-            if unstated
-            else []
-        ),
-        *(
-            [Finding("provenance", f"{undated:,} rows of a price API do not say when they were fetched")]
-            if undated
-            else []
-        ),
-    ]
+    live = pl.col("source_class") == "price_api"
+    missing = (
+        (pl.col("source_class") == "unstated", "do not say what kind of source they have"),
+        (live & pl.col("fetched_at").is_null(), "of a price API do not say when they were fetched"),
+    )
+    counted = [(frame.filter(holds).height, what) for holds, what in missing]
+    return [Finding("provenance", f"{rows:,} rows {what}") for rows, what in counted if rows]
 
 
 def _sizes(frame: pl.DataFrame) -> list[Finding]:

@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from trainfare.job.training_job import TrainingJob, is_builder
@@ -46,9 +46,7 @@ class Scope:
                 del sys.modules[name]
             sys.modules.update(self._modules)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth:
             return

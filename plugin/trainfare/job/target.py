@@ -22,25 +22,12 @@ from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import describe, place_in_user_code
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
-__all__ = ["load_job", "load_target"]
+__all__ = ["load_job"]
 
 _EXPECTED = "give path/to/file.py:callable or package.module:callable that returns a TrainingJob"
 
 
 def load_job(target: str) -> TrainingJob:
-    """
-    Return the `TrainingJob` of a TARGET that is about to be traced.
-
-    Raises:
-        TargetError: the target cannot be loaded.
-        MissingExtraError: torch or Lightning is not installed.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("torch", "lightning")
-    return load_target(target)
-
-
-def load_target(target: str) -> TrainingJob:
     """
     Return the `TrainingJob` that a TARGET describes.
 
@@ -49,7 +36,10 @@ def load_target(target: str) -> TrainingJob:
 
     Raises:
         TargetError: no such file, module or name; the callable raised or returned something else.
+        MissingExtraError: torch or Lightning is not installed.
     """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "lightning")
     if Path(target).suffix in (".yaml", ".yml"):
         from trainfare.job.lightning_cli import job_from_config
 

@@ -98,8 +98,8 @@ def load_prices(
     if chosen.lock is not None:
         return _locked(chosen, chosen.lock)
     loaded = _of_plugins(entries, chosen)
-    own = chosen.own_prices or _default_own_prices()
-    return loaded if own is None else _with_own(loaded, own, chosen)
+    own = chosen.own_prices or os.environ.get(OWN_PRICES_VARIABLE)
+    return _with_own(loaded, Path(own), chosen) if own else loaded
 
 
 def _of_plugins(entries: Iterable[ProviderEntry] | None, chosen: PriceChoice) -> LoadedPrices:
@@ -132,11 +132,6 @@ def _snapshot_note(book: PriceBook) -> tuple[str, ...]:
     return (
         f"prices of {names} are those of the snapshot that trainfare ships, dated {dates}: {_UPDATE} for today's",
     )
-
-
-def _default_own_prices() -> Path | None:
-    named = os.environ.get(OWN_PRICES_VARIABLE)
-    return Path(named) if named else None
 
 
 def _with_own(loaded: LoadedPrices, path: Path, chosen: PriceChoice) -> LoadedPrices:
@@ -255,20 +250,15 @@ def _names(rows: Any, *, with_options: bool = False) -> str:
 
 def _book_or_problem(entry: ProviderEntry) -> PriceBook | str:
     """Load one plug-in; a failure is returned as a sentence."""
+    from trainfare_core.prices.book import PriceBook
+
     try:
-        return _book_of(entry)
+        book: object = entry.load()().load()
     except TrainfareError as error:
         return f"price source {entry.name!r} gave nothing: {error}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: a plug-in may fail in any way
         # Only the kind of the error: a foreign message may hold a URL with its key.
         return f"price source {entry.name!r} is broken ({type(error).__name__}): update or remove it"
-
-
-def _book_of(entry: ProviderEntry) -> PriceBook:
-    from trainfare_core.prices.book import PriceBook
-
-    book: object = entry.load()().load()
     if not isinstance(book, PriceBook):
-        msg = f"it returned {type(book).__name__} instead of a PriceBook"
-        raise PricesUnavailableError(msg)
+        return f"price source {entry.name!r} gave nothing: it returned {type(book).__name__} instead of a PriceBook"
     return book

@@ -90,8 +90,9 @@ class BookCache:
         """
         path = self._path(name)
         try:
-            file = checked(read_own_file(path, self._max_bytes))
-            rows = pl.read_parquet(io.BytesIO(file.content), use_pyarrow=False)
+            content = read_own_file(path, self._max_bytes)
+            file = checked(content)
+            rows = pl.read_parquet(io.BytesIO(content), use_pyarrow=False)
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
             return None

@@ -51,9 +51,8 @@ class DamagedFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file whose checksum is right: the Parquet content and its facts."""
+    """A Parquet file whose checksum is right."""
 
-    content: bytes
     facts: BookFacts
     sha256: str
 
@@ -92,7 +91,7 @@ def checked(content: bytes) -> CheckedFile:
         raise DamagedFileError("it was written by another version of trainfare") from None
     if facts.schema_version != SCHEMA_VERSION:
         raise DamagedFileError(f"its schema version is {facts.schema_version}, not {SCHEMA_VERSION}")
-    return CheckedFile(content, facts, hasher.hexdigest())
+    return CheckedFile(facts, hasher.hexdigest())
 
 
 def _footer_at(content: bytes) -> int:

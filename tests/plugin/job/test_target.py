@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainfare.job.target import load_target
+from trainfare.job.target import load_job
 from trainfare.prelaunch import load_profile, trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
 
@@ -54,7 +54,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def _parameters(target: str) -> int:
-    return sum(group.count for group in trace_job(load_target(target)).parameters)
+    return sum(group.count for group in trace_job(load_job(target)).parameters)
 
 
 def test_a_file_is_loaded_with_its_neighbours_and_sys_path_is_restored(script: Path) -> None:
@@ -72,7 +72,7 @@ def test_two_versions_of_a_script_do_not_share_modules(script: Path, tmp_path: P
     (other / "helper.py").write_text("WIDTH = 30\n")
     (other / "late_helper.py").write_text("OUT = 1\n")
     (other / "train.py").write_text(_JOB)
-    first, second = load_target(f"{script}:job"), load_target(f"{other / 'train.py'}:job")
+    first, second = load_job(f"{script}:job"), load_job(f"{other / 'train.py'}:job")
     counts = [sum(group.count for group in trace_job(job).parameters) for job in (first, second, first)]
     assert counts == [8, 31, 8]
 
@@ -112,13 +112,13 @@ def test_what_the_script_prints_stays_off_stdout(script: Path, capsys: pytest.Ca
 def test_a_wrong_name_or_callable_is_explained(script: Path, name: str, message: str) -> None:
     """The message says what is wrong, where, and what to do."""
     with pytest.raises(TargetError, match=message):
-        load_target(f"{script}{name}")
+        load_job(f"{script}{name}")
 
 
 def test_an_impossible_job_keeps_its_own_error(script: Path) -> None:
     """A TrainingJob with batch 0 names its field and the line that wrote it."""
     with pytest.raises(InputError, match=r"TrainingJob\.batch_size is 0.*train.py:\d+ in refused"):
-        load_target(f"{script}:refused")
+        load_job(f"{script}:refused")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_file_or_module_that_does_not_exist(
     """Near names are suggested, none is picked."""
     monkeypatch.chdir(script.parent)
     with pytest.raises(TargetError, match=message):
-        load_target(target)
+        load_job(target)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_file_that_does_not_import(tmp_path: Path, source: str, message: str) 
     path = tmp_path / "bad.py"
     path.write_text(source)
     with pytest.raises(TargetError, match=message):
-        load_target(f"{path}:job")
+        load_job(f"{path}:job")
 
 
 _CLI_MODULE = """
@@ -200,7 +200,7 @@ def test_a_lightning_cli_config_is_a_job(tmp_path: Path, nested: bool) -> None:
     text = (
         _CONFIG if not nested else "fit:\n" + "".join(f"  {line}\n" for line in _CONFIG.strip().splitlines())
     )
-    profile = trace_job(load_target(str(_config(tmp_path, text))))
+    profile = trace_job(load_job(str(_config(tmp_path, text))))
     assert profile.name == "Net"
     assert profile.precision == "bf16-true"
     assert (profile.batch.micro_batch_size, profile.parallel.devices, profile.parallel.strategy) == (
@@ -219,7 +219,7 @@ def test_the_optimizer_section_replaces_configure_optimizers(tmp_path: Path) -> 
         "optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.1}}\n"
         "lr_scheduler: {class_path: torch.optim.lr_scheduler.ExponentialLR, init_args: {gamma: 0.5}}\n"
     )
-    assert trace_job(load_target(str(_config(tmp_path, text)))).optimizer.names == ("AdamW",)
+    assert trace_job(load_job(str(_config(tmp_path, text)))).optimizer.names == ("AdamW",)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ def test_the_optimizer_section_replaces_configure_optimizers(tmp_path: Path) -> 
 def test_a_file_that_is_no_config_is_explained(tmp_path: Path, text: str, message: str) -> None:
     """Hostile or incomplete YAML gets a message with the reason."""
     with pytest.raises(TargetError, match=message):
-        load_target(str(_config(tmp_path, text)))
+        load_job(str(_config(tmp_path, text)))
 
 
 def test_wrong_model_arguments_are_reported_when_the_model_is_built(tmp_path: Path) -> None:
     """A missing init argument is named."""
     path = _config(tmp_path, _CONFIG.replace("{width: 6}", "{}"))
     with pytest.raises((TargetError, TraceError), match=r"'model' cannot be built.*width"):
-        trace_job(load_target(str(path)))
+        trace_job(load_job(str(path)))

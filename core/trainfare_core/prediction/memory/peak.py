@@ -147,11 +147,12 @@ def _moments(profile: JobProfile) -> tuple[MemoryMoment, ...]:
     if facts.moments:
         return facts.moments
     largest = facts.saved_activation_bytes + facts.largest_temporary_bytes
+    copies = profile.optimizer.implementation in ("foreach", "mixed")  # a foreach update copies the gradients
     return (
         MemoryMoment(phase="backward", activation_bytes=largest, gradient_bytes=facts.gradient_bytes),
         MemoryMoment(
             phase="optimizer", activation_bytes=0, gradient_bytes=facts.gradient_bytes,
-            optimizer_bytes=_optimizer_temporary_bytes(profile),
+            optimizer_bytes=facts.gradient_bytes if copies else 0,
         ),
     )  # fmt: skip
 
@@ -159,9 +160,3 @@ def _moments(profile: JobProfile) -> tuple[MemoryMoment, ...]:
 def usable_memory_bytes(device: Accelerator) -> float:
     """Return the bytes that a training process can allocate on the device."""
     return device.memory_bytes * (1.0 - RESERVE_SHARE) - RESERVE_BYTES
-
-
-def _optimizer_temporary_bytes(profile: JobProfile) -> int:
-    """Return the bytes that the update allocates: a foreach one copies the gradients."""
-    copies = profile.optimizer.implementation in ("foreach", "mixed")
-    return profile.memory.gradient_bytes if copies else 0

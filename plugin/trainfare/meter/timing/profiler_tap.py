@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, cast
 
 from trainfare.meter.timing.step_timer import PhaseKind
@@ -95,9 +94,7 @@ class _ActionContext:
             raise
         return self._name
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tee.stop(self._name)
 
 
@@ -141,13 +138,16 @@ class TeeProfiler:
     def __init__(
         self, inner: Any, listen: Callable[[Action, bool], None], on_fault: Callable[[Exception], None]
     ) -> None:
-        object.__setattr__(self, "_inner", inner)
-        object.__setattr__(self, "_listen", listen)
-        object.__setattr__(self, "_on_fault", on_fault)
-        object.__setattr__(self, "_actions", {})
         kind = cast("Any", type(inner))
         home = getattr(getattr(kind, "profile", None), "__module__", "")
-        object.__setattr__(self, "_stock_profile", home in _STOCK_PROFILE)
+        # `__setattr__` below is the user's profiler's.
+        vars(self).update(
+            _inner=inner,
+            _listen=listen,
+            _on_fault=on_fault,
+            _actions={},
+            _stock_profile=home in _STOCK_PROFILE,
+        )
 
     @property
     def inner(self) -> Any:

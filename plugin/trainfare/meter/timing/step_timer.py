@@ -82,11 +82,10 @@ class StepTimes:
     """
     Seconds per optimizer step over the measured window; None for a phase that never occurred.
 
-    `steps` is the number of measured optimizer steps, `batches` that of their micro-batches.
+    `steps` is the number of measured optimizer steps.
     """
 
     steps: int
-    batches: int
     step: Quantiles
     data_wait: Quantiles | None
     transfer: Quantiles | None
@@ -119,7 +118,6 @@ class StepTimer:
         self._recording = False
         self._paused = 0
         self.steps = 0
-        self.batches = 0
 
     @property
     def full(self) -> bool:
@@ -137,27 +135,18 @@ class StepTimer:
         self._add(_STEP_END)
 
     def start(self, kind: PhaseKind) -> None:
-        """Mark the start of a phase; inside a pause, phases are not marked."""
-        if not self._recording:
-            return
-        if kind == PhaseKind.PAUSE:
-            self._paused += 1
-            if self._paused == 1:
+        """Mark the start of a phase; inside a pause, nothing is marked."""
+        if self._recording:
+            if not self._paused:
                 self._add(kind)
-        elif not self._paused:
-            self._add(kind)
+            self._paused += kind == PhaseKind.PAUSE
 
     def stop(self, kind: PhaseKind) -> None:
         """Mark the end of a phase; an end without its start is ignored."""
-        if not self._recording:
+        if not self._recording or (kind == PhaseKind.PAUSE and not self._paused):
             return
-        if kind == PhaseKind.PAUSE:
-            if self._paused == 0:
-                return
-            self._paused -= 1
-            if self._paused == 0:
-                self._add(-kind)
-        elif not self._paused:
+        self._paused -= kind == PhaseKind.PAUSE
+        if not self._paused:
             self._add(-kind)
 
     def batch_end(self, *, stepped: bool) -> None:
@@ -172,7 +161,6 @@ class StepTimer:
         while self._paused:
             self.stop(PhaseKind.PAUSE)
         self._add(_STEP_END if stepped else _BATCH_END)
-        self.batches += 1
         self.steps += int(stepped)
         if self.full:
             self._recording = False
@@ -209,8 +197,6 @@ class _PhaseSums:
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, dict[int, float]]] = []
-        self._batches_of_rows = 0
-        self._batches = 0
         self._open: list[_OpenPhase] = []
         self._phases: dict[int, float] = {}
         self._paused_s = 0.0
@@ -221,7 +207,6 @@ class _PhaseSums:
         if code == _STEP_END:
             self._end_step(second)
         elif code == _BATCH_END:
-            self._batches += 1
             self._open.clear()
         elif code > 0:
             self._open.append(_OpenPhase(code, second))
@@ -246,8 +231,6 @@ class _PhaseSums:
         if self._step_since_s is not None:
             step_s = second - self._step_since_s - self._paused_s
             self._rows.append((max(0.0, step_s), self._phases))
-            self._batches += 1
-            self._batches_of_rows = self._batches
         self._open, self._phases, self._paused_s, self._step_since_s = [], {}, 0.0, second
 
     def times(self) -> StepTimes | None:
@@ -263,7 +246,6 @@ class _PhaseSums:
 
         return StepTimes(
             steps=len(self._rows),
-            batches=self._batches_of_rows,
             step=quantiles([step_s for step_s, _ in self._rows]),
             data_wait=of(PhaseKind.DATA_WAIT),
             transfer=of(PhaseKind.TRANSFER),

@@ -27,7 +27,6 @@ def times(own_ms: float, step_ms: float) -> StepTimes:
 
     return StepTimes(
         steps=1,
-        batches=1,
         step=of(step_ms),
         data_wait=None,
         transfer=None,
