@@ -16,7 +16,7 @@ from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder
-    from trainfare_core.recommendation import Recommendation
+    from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["report_folder", "report_run", "write_curve"]
 
@@ -115,11 +115,6 @@ def _step_facts(trainer: Any, module: Any, run: MeteredRun) -> StepFacts:
     return run.services.fake_copy(module, run.batch_shapes, trainer, micro_batches).with_note(reason)
 
 
-_COLUMNS = (
-    "rank", "machine", "nodes", "run_usd", "run_usd_low_80", "run_usd_high_80", "run_hours", "price_observed_on",
-)  # fmt: skip
-
-
 def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog) -> None:
     """Log the report through TensorBoard, W&B and MLflow, each by its own API."""
     best = answer.options[0] if answer.options else None
@@ -131,7 +126,8 @@ def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommen
         if best is not None:
             summary = {"fare/best_machine": best.machine, "fare/best_run_usd": best.run_usd.mid}
             logger.experiment.summary.update(summary)
-            logger.log_table("fare/options", columns=list(_COLUMNS), data=_table(answer))
+            rows = [_table_row(one) for one in answer.options]
+            logger.log_table("fare/options", columns=list(rows[0]), data=[list(row.values()) for row in rows])
 
     def mlflow(logger: Any) -> None:
         if best is not None:
@@ -149,18 +145,14 @@ def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommen
                 break
 
 
-def _table(answer: Recommendation) -> list[list[str | int | float]]:
-    """Return one row for each option, in the order of `_COLUMNS`."""
-    return [
-        [
-            one.rank,
-            one.machine,
-            one.nodes,
-            one.run_usd.mid,
-            one.run_usd.low_80,
-            one.run_usd.high_80,
-            one.run_hours.mid,
-            one.price_observed_on,
-        ]
-        for one in answer.options
-    ]
+def _table_row(option: Option) -> dict[str, str | int | float]:
+    return {
+        "rank": option.rank,
+        "machine": option.machine,
+        "nodes": option.nodes,
+        "run_usd": option.run_usd.mid,
+        "run_usd_low_80": option.run_usd.low_80,
+        "run_usd_high_80": option.run_usd.high_80,
+        "run_hours": option.run_hours.mid,
+        "price_observed_on": option.price_observed_on,
+    }

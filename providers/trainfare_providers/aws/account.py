@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from trainfare_core.errors import FetchError
@@ -93,25 +94,9 @@ class _Stop(BaseException):
         self.error = error
 
 
-class _NotOurs(logging.Filter):
-    """Drops boto3's log records about our calls: they show session tokens and signatures."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        del record
-        return not _asking.get()
-
-
-_NOT_OURS: Final = _NotOurs()
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """The body of an answer, in the form that botocore reads."""
-
-    content: bytes
-
-    def stream(self) -> Iterator[bytes]:
-        yield self.content
+def _not_ours(_: logging.LogRecord) -> bool:
+    """Drop boto3's log records about our calls: they show session tokens and signatures."""
+    return not _asking.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +228,8 @@ class Account:
                 raise _Stop(error) from None
             raise  # botocore's retry mode `standard` tries again
         answer = importlib.import_module("botocore.awsrequest").AWSResponse
-        return answer(request.url, reply.status, dict(reply.headers), _Body(reply.body))
+        body_of = SimpleNamespace(stream=lambda: iter((reply.body,)))  # in the form that botocore reads
+        return answer(request.url, reply.status, dict(reply.headers), body_of)
 
 
 def find_account(http: HttpClient) -> Account | str:
@@ -305,4 +291,4 @@ def _quietly(call: Callable[[], Result], translate: Callable[[Exception], FetchE
 def _silence_logs() -> None:
     for name in (*_FOREIGN, *logging.root.manager.loggerDict):
         if name.split(".")[0] in _FOREIGN:
-            logging.getLogger(name).addFilter(_NOT_OURS)
+            logging.getLogger(name).addFilter(_not_ours)

@@ -29,15 +29,17 @@ __all__ = [
     "training_type",
 ]
 
-EC2_FILTERS: Final[Mapping[str, str]] = {
-    "operatingSystem": "Linux",
-    "tenancy": "Shared",
-    "preInstalledSw": "NA",
-    "capacitystatus": "Used",
-    "marketoption": "OnDemand",
-    "licenseModel": "No License required",
+# Attribute of the one Linux row of a machine and region -> its value, and what a record with another one is.
+_DEMANDED: Final[Mapping[str, tuple[str, str]]] = {
+    "operatingSystem": ("Linux", "not Linux"),
+    "tenancy": ("Shared", "dedicated tenancy or a dedicated host"),
+    "preInstalledSw": ("NA", "software in the price"),
+    "capacitystatus": ("Used", "a capacity reservation's row"),
+    "marketoption": ("OnDemand", "not an on-demand market row"),
+    "licenseModel": ("No License required", "a licence in the price"),
 }
-"""Attributes of the one Linux row of a machine and region; the rules below require them of every record."""
+EC2_FILTERS: Final = {attribute: value for attribute, (value, _) in _DEMANDED.items()}
+"""The attributes in a request; the rules below require them of every record."""
 
 _NOT_A_LETTER: Final = re.compile(r"[^a-z0-9]", re.ASCII)
 _OTHER_NAMES: Final[Mapping[str, str]] = {"instancetype": "instancename", "gpu": "physicalgpu"}
@@ -186,16 +188,8 @@ def _ec2_rule(record: PriceRecord, region: str) -> str | None:
         return "another region, or a local or wavelength zone"
     if record.marketoption == "CapacityBlock" or record.operation.endswith(":CB"):
         return "a Capacity Block's usage row: what it costs is the block's own fee"
-    demanded = {
-        "not Linux": (record.operatingsystem, "operatingSystem"),
-        "dedicated tenancy or a dedicated host": (record.tenancy, "tenancy"),
-        "software in the price": (record.preinstalledsw, "preInstalledSw"),
-        "a capacity reservation's row": (record.capacitystatus, "capacitystatus"),
-        "not an on-demand market row": (record.marketoption, "marketoption"),
-        "a licence in the price": (record.licensemodel, "licenseModel"),
-    }
-    for rule, (value, attribute) in demanded.items():
-        if value != EC2_FILTERS[attribute]:
+    for attribute, (value, rule) in _DEMANDED.items():
+        if getattr(record, column_name(attribute)) != value:
             return rule
     if record.termtype == "Reserved" and (
         record.purchaseoption != "No Upfront" or record.offeringclass != "standard"

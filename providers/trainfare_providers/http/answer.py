@@ -162,7 +162,7 @@ class OpenAnswer:
                 yield chunk
                 del chunk
         except UnpackError as error:
-            damage = error.fault
+            damage = str(error)
         if damage:  # raised outside the handler, so that no frame that holds the body is its context
             raise self._request.fault(damage)
 

@@ -60,11 +60,7 @@ class Head:
 
 
 class UnpackError(Exception):
-    """A compressed body is damaged; `fault` is a name of `retry.FAULTS`."""
-
-    def __init__(self, fault: str) -> None:
-        super().__init__(fault)
-        self.fault = fault
+    """A compressed body is damaged; the text is a name of `retry.FAULTS`."""
 
 
 class Exchange:
@@ -121,20 +117,15 @@ class Exchange:
                 return
 
 
-class _NotOurs(logging.Filter):
-    """Drops log records of the HTTP libraries about our requests: they show headers and full addresses."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.threadName != _THREAD_NAME
-
-
-_NOT_OURS: Final = _NotOurs()
+def _not_ours(record: logging.LogRecord) -> bool:
+    """Drop log records of the HTTP libraries about our requests: they show headers and full addresses."""
+    return record.threadName != _THREAD_NAME
 
 
 def silence_http_logs() -> None:
     """Keep our requests, and no others, out of the logs of httpx and httpcore."""
     for name in _FOREIGN_LOGGERS:
-        logging.getLogger(name).addFilter(_NOT_OURS)
+        logging.getLogger(name).addFilter(_not_ours)
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
