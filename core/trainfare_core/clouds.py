@@ -66,7 +66,8 @@ class Cloud:
         extra: the extra of the distribution that installs what its live prices need.
         interruptions_per_machine_hour: how often a spot machine is taken back, per machine and hour. No cloud
             publishes an hourly rate; AWS's Spot Advisor of 2025-06 puts many GPU pools in its open-ended worst band,
-            above 20 % a month. One interruption in 20 machine-hours is a cautious planning figure.
+            above 20 % a month (`run_cost_facts.interruption_band`). One interruption in 20 machine-hours is a
+            cautious planning figure.
         services: those that rent accelerator machines.
     """
 

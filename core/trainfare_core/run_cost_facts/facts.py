@@ -187,16 +187,16 @@ def read_facts(text: str, sources: Mapping[str, FactSource]) -> tuple[Fact, ...]
 
 def _rows(text: str, file: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(text.splitlines(), strict=True)
-    nothing: list[str] = []
-    header = next(reader, nothing)
-    if tuple(header) != columns:
-        raise InputError(f"{file} line 1: the columns must be {','.join(columns)}, not {','.join(header)}")
-    for cells in reader:
+    try:
+        header, *rows = [(reader.line_num, cells) for cells in reader] or [(1, [])]
+    except csv.Error as error:
+        raise InputError(f"{file} line {reader.line_num}: {error}") from None
+    if tuple(header[1]) != columns:
+        raise InputError(f"{file} line 1: the columns must be {','.join(columns)}, not {','.join(header[1])}")
+    for line, cells in rows:
         if len(cells) != len(columns):
-            raise InputError(
-                f"{file} line {reader.line_num}: {len(cells)} cells under {len(columns)} columns"
-            )
-        yield reader.line_num, dict(zip(columns, cells, strict=True))
+            raise InputError(f"{file} line {line}: {len(cells)} cells under {len(columns)} columns")
+        yield line, dict(zip(columns, cells, strict=True))
 
 
 def _bad(line: int, column: str, problem: str) -> InputError:

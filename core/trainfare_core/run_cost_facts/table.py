@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import get_args
 
+from trainfare_core.documents import data_text
 from trainfare_core.run_cost_facts.answers import Amount, RegionMatch, Statement, Unknown
 from trainfare_core.run_cost_facts.facts import EVERYWHERE, Fact, SourceClass, read_facts, read_sources
 
@@ -31,9 +31,7 @@ def all_facts() -> tuple[Fact, ...]:
     Raises:
         InputError: a file of the package is damaged; the message names line and column.
     """
-    data = files("trainfare_core") / "data"
-    sources = read_sources((data / "run_cost_fact_sources.csv").read_text(encoding="utf-8"))
-    return read_facts((data / "run_cost_facts.csv").read_text(encoding="utf-8"), sources)
+    return read_facts(data_text("run_cost_facts.csv"), read_sources(data_text("run_cost_fact_sources.csv")))
 
 
 @lru_cache(maxsize=1)

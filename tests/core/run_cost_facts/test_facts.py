@@ -176,6 +176,8 @@ def test_other_columns_are_refused() -> None:
         read_facts(f"{','.join(FACT_COLUMNS)}\na,b\n", {})
     with pytest.raises(InputError, match="the columns must be"):
         read_facts("", {})
+    with pytest.raises(InputError, match=r"run_cost_facts\.csv line 2: unexpected end of data"):
+        read_facts(f'{",".join(FACT_COLUMNS)}\n"a', {})
 
 
 @pytest.mark.parametrize(
