@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -86,17 +86,9 @@ def digits_loader() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(TensorDataset(images, labels), batch_size=BATCH_SIZE, shuffle=True, drop_last=True)
 
 
-class StopAfter(pl.Callback):
-    """Stops the run after `steps` steps; FareMeter still prices all of `PLANNED_EPOCHS`."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Ask the Trainer to stop once enough steps are done."""
-        del args, kwargs
-        if trainer.global_step >= self.steps:
-            trainer.should_stop = True
+def _stop_early(trainer: pl.Trainer, *_: object) -> None:
+    """Ask the Trainer to stop after `METERED_STEPS`; FareMeter still prices all of `PLANNED_EPOCHS`."""
+    trainer.should_stop = trainer.global_step >= METERED_STEPS
 
 
 def train_and_meter(report_dir: Path) -> None:
@@ -118,6 +110,6 @@ def train_and_meter(report_dir: Path) -> None:
         enable_progress_bar=False,
         num_sanity_val_steps=0,
         default_root_dir=report_dir,
-        callbacks=[FareMeter(report_dir=str(report_dir)), StopAfter(METERED_STEPS)],
+        callbacks=[FareMeter(report_dir=str(report_dir)), LambdaCallback(on_train_batch_end=_stop_early)],
     )
     trainer.fit(DigitsClassifier(), digits_loader())

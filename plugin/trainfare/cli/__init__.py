@@ -7,6 +7,8 @@ Answers go to standard output; progress, warnings and errors go to standard erro
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -32,6 +34,9 @@ COMMANDS: Final = (
     "decline",
 )
 """In the order of `--help`. `trainfare.cli.NAME` has a function NAME, or an `app` with commands of its own."""
+
+_ALLOCATIONS_PER_COLLECTION: Final = 200_000
+"""Chosen: more objects than the imports of a command make, and some tens of MB where a command makes garbage."""
 
 
 def _show_version(value: bool) -> None:  # noqa: FBT001 - signature of a typer callback
@@ -76,9 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the arguments after `trainfare`; None takes those of the process.
     """
+    # What is imported stays: collecting its thousands of objects again and again is a tenth of a short command.
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
     given = sys.argv[1:] if arguments is None else list(arguments)
     # No option before the command takes a value, so its name is the first word without a dash.
     command = next((word for word in given if not word.startswith("-")), None)
+    if command != "demo":
+        # NumPy's OpenBLAS starts a thread for each core when it is imported; no command but the demo computes so much.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app_of([command] if command in COMMANDS else COMMANDS)(args=given, prog_name="trainfare")
     except TrainfareError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -15,12 +15,14 @@ from trainfare.report.charts.fan import fan_chart
 from trainfare.report.escape import terminal_text
 from trainfare.report.headline import picks
 from trainfare.report.later_years import OUTLOOK_COLUMNS
-from trainfare.report.rows import COST_NAMES, PART_NAMES
+from trainfare.report.rows import COST_COLUMNS, PART_NAMES
 from trainfare.report.summary import detailed_options, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
-__all__ = ["chart_or_none", "environment", "render_html"]
+__all__ = ["chart_of", "environment", "render_html"]
+
+Data = TypeVar("Data")
 
 
 def render_html(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
@@ -34,41 +36,36 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
         profile: the profile of the job, if available.
         as_of: the day of the report, to which the ages of prices are counted.
     """
-    options = recommendation.options
     measured = profile.measured if profile is not None else None
     named = frozenset(option.rank for _, option in picks(recommendation))
     per_1000_steps = recommendation.basis == "per_1000_steps"
-    found = recommendation.outlook
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             summary=summarize(recommendation, profile, as_of),
             part_names=PART_NAMES,
-            cost_names=COST_NAMES,
+            cost_columns=COST_COLUMNS,
             outlook_columns=OUTLOOK_COLUMNS,
-            cost_time=chart_or_none(
-                lambda: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),
-                wanted=bool(options),
+            cost_time=chart_of(
+                recommendation.options,
+                lambda options: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),
             ),
-            fan=chart_or_none(
-                lambda: fan_chart(found, per_1000_steps=per_1000_steps) if found else "",
-                wanted=found is not None,
+            fan=chart_of(
+                recommendation.outlook, lambda found: fan_chart(found, per_1000_steps=per_1000_steps)
             ),
-            steps=chart_or_none(lambda: step_chart(detailed_options(recommendation)), wanted=bool(options)),
-            phases=chart_or_none(
-                lambda: phases_chart(measured) if measured else "", wanted=measured is not None
-            ),
+            steps=chart_of(detailed_options(recommendation), step_chart),
+            phases=chart_of(measured, phases_chart),
         )
     )
 
 
-def chart_or_none(draw: Callable[[], str], *, wanted: bool) -> Markup | None:
-    """Return the chart as markup, empty where there is nothing to draw, None without matplotlib."""
-    if not wanted:
+def chart_of(data: Data | None, draw: Callable[[Data], str]) -> Markup | None:
+    """Return the chart of some data as markup, empty where there are none, None without matplotlib."""
+    if not data:
         return Markup("")
     try:
-        return Markup(draw())  # noqa: S704 - SVG made by svg.draw, whose texts are escaped by ElementTree
+        return Markup(draw(data))  # noqa: S704 - SVG made by svg.draw, whose texts are escaped by ElementTree
     except ImportError:
         return None
 

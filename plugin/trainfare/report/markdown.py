@@ -8,7 +8,7 @@ from typing import Final
 
 from trainfare.report.escape import markdown_text
 from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
-from trainfare.report.rows import COST_NAMES, PART_NAMES, RankingRow
+from trainfare.report.rows import COST_COLUMNS, PART_NAMES, RankingRow
 from trainfare.report.summary import ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
@@ -124,6 +124,5 @@ def _steps(summary: ReportSummary) -> list[str]:
 def _costs(summary: ReportSummary) -> list[str]:
     if not summary.costs:
         return []
-    header = ["#", "machine", *COST_NAMES]
-    rows = [[line.rank, line.machine, *line.amounts] for line in summary.costs]
-    return ["### What the cost consists of", _table(header, frozenset({0, *range(2, len(header))}), rows)]
+    right = frozenset({0, *range(2, len(COST_COLUMNS))})
+    return ["### What the cost consists of", _table(COST_COLUMNS, right, summary.costs)]

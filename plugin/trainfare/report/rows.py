@@ -22,12 +22,11 @@ from trainfare_core.clouds import service_label
 from trainfare_core.recommendation import Cause, CostParts, Option
 
 __all__ = [
-    "COST_NAMES",
+    "COST_COLUMNS",
     "PART_NAMES",
-    "CostLine",
     "RankingRow",
     "StepLine",
-    "cost_line",
+    "cost_cells",
     "marks",
     "ranking_row",
     "shown_unit",
@@ -35,7 +34,16 @@ __all__ = [
 ]
 
 PART_NAMES = tuple(bound_label(part) for part in get_args(Cause))
-COST_NAMES = ("training", "start-up", "validation", "checkpoints", "interruptions", "storage")
+COST_COLUMNS = (
+    "#",
+    "machine",
+    "training",
+    "start-up",
+    "validation",
+    "checkpoints",
+    "interruptions",
+    "storage",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +80,6 @@ class StepLine:
     step: tuple[str, str]
     shares: tuple[str, ...]
     hidden: str
-
-
-@dataclass(frozen=True, slots=True)
-class CostLine:
-    """The parts of the cost of one option; `amounts` are in the order of COST_NAMES."""
-
-    rank: str
-    machine: str
-    amounts: tuple[str, ...]
 
 
 def ranking_row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) -> RankingRow:
@@ -152,10 +151,10 @@ def step_line(option: Option) -> StepLine:
     )
 
 
-def cost_line(option: Option) -> CostLine:
-    """Return the parts of the option's cost."""
+def cost_cells(option: Option) -> tuple[str, ...]:
+    """Return rank, machine and the parts of the option's cost, in the order of COST_COLUMNS."""
     amounts_usd = (getattr(option.cost_parts, name) for name in CostParts.model_fields)
-    return CostLine(str(option.rank), machine_label(option), tuple(usd(amount) for amount in amounts_usd))
+    return (str(option.rank), machine_label(option), *(usd(amount) for amount in amounts_usd))
 
 
 def _plan(option: Option) -> str:

@@ -24,10 +24,9 @@ from trainfare.report.headline import BestOption, best_options, headline, picks
 from trainfare.report.later_years import OutlookSummary, outlook_summary
 from trainfare.report.price_age import STALE_MEANING, day_text
 from trainfare.report.rows import (
-    CostLine,
     RankingRow,
     StepLine,
-    cost_line,
+    cost_cells,
     ranking_row,
     shown_unit,
     step_line,
@@ -77,7 +76,7 @@ class ReportSummary:
     shows_chance: bool
     legend: str
     steps: tuple[StepLine, ...]
-    costs: tuple[CostLine, ...]
+    costs: tuple[tuple[str, ...], ...]
     phases: tuple[PhaseLine, ...]
     phases_caption: str
     rejections: tuple[RejectionLine, ...]
@@ -131,7 +130,7 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         shows_chance=any(option.probability_within is not None for option in options),
         legend=_legend(),
         steps=tuple(step_line(option) for option in best),
-        costs=tuple(cost_line(option) for option in best),
+        costs=tuple(cost_cells(option) for option in best),
         phases=phase_lines(profile),
         phases_caption=""
         if measured is None

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.later_years import OUTLOOK_COLUMNS
+from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
 from trainfare.report.rows import PART_NAMES, RankingRow
 from trainfare.report.summary import ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
@@ -119,10 +119,13 @@ def _print(console: Console, summary: ReportSummary) -> None:
         console.print()
         console.print(_ranking(summary, console.width))
         console.print(_text(_legend(summary, console.width), "dim"))
-    _section(console, "What it costs later", _outlook(summary))
-    _section(console, "Where the step's time goes", _steps(summary))
+    if summary.outlook is not None:
+        _section(console, "What it costs later", _outlook(console, summary.outlook))
+    if summary.steps:
+        _section(console, "Where the step's time goes", _steps(summary))
     for title, lines in summary.lists():
-        _section(console, title, _bullets(lines))
+        if lines:
+            _section(console, title, _bullets(console, lines))
     console.print()
     console.print(_text(summary.made_by, "dim"))
 
@@ -131,22 +134,18 @@ def _text(text: str, style: str = "") -> Text:
     return Text(terminal_text(text).translate(_ASCII), style=style)
 
 
-def _section(console: Console, title: str, content: RenderableType | None) -> None:
-    if content is not None:
-        console.print()
-        console.print(_text(title, "bold"))
-        console.print(Padding(content, (0, 0, 0, 2), expand=False))
+def _section(console: Console, title: str, content: RenderableType) -> None:
+    console.print()
+    console.print(_text(title, "bold"))
+    console.print(Padding(content, (0, 0, 0, 2), expand=False))
 
 
-def _bullets(lines: Sequence[str]) -> Table | None:
-    if not lines:
-        return None
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column()
-    grid.add_column(overflow="fold")
-    for line in lines:
-        grid.add_row("-", _text(line))
-    return grid
+def _bullets(console: Console, lines: Sequence[str]) -> Text:
+    """Return the lines as a list, wrapped behind their dashes to the width that a section has."""
+    wrapped = (_text(line).wrap(console, console.width - 4, overflow="fold") for line in lines)
+    return Text("\n").join(
+        Text("  " if index else "- ") + part for parts in wrapped for index, part in enumerate(parts)
+    )
 
 
 def _table() -> Table:
@@ -204,23 +203,18 @@ def _legend(summary: ReportSummary, width: int) -> str:
     return f"{summary.order}.{rest} {summary.legend}{narrow}"
 
 
-def _outlook(summary: ReportSummary) -> Group | None:
-    if summary.outlook is None:
-        return None
+def _outlook(console: Console, outlook: OutlookSummary) -> Group:
     table = _table()
     for index, name in enumerate(OUTLOOK_COLUMNS):
         table.add_column(name, justify="right" if index else "left", overflow="fold")
-    for line in summary.outlook.rows:
+    for line in outlook.rows:
         table.add_row(*(_text(cell) for cell in line))
-    notes = _bullets(summary.outlook.notes)
-    return Group(_text(summary.outlook.caption, "dim"), table, *([] if notes is None else [notes]))
+    return Group(_text(outlook.caption, "dim"), table, _bullets(console, outlook.notes))
 
 
-def _steps(summary: ReportSummary) -> Table | None:
+def _steps(summary: ReportSummary) -> Table:
     """Return the parts of the step, one column for each of the best options."""
     lines = summary.steps[:_STEP_COLUMNS]
-    if not lines:
-        return None
     table = _table()
     table.add_column("share of the step")
     for line in lines:

@@ -112,16 +112,14 @@ def interval(value: Interval, unit: str) -> tuple[str, str]:
         unit: "usd"; "h:min" for hours shown in minutes (also :s, :h, :auto); "s:ms" for seconds; "gib".
     """
     source, _, shown = unit.partition(":")
-    if source == "usd":
-        texts = [usd(number) for number in (value.mid, value.low_80, value.high_80)]
-    elif source == "gib":
-        texts = [_three_figures(number) for number in (value.mid, value.low_80, value.high_80)]
-    else:
-        scale = 3600.0 if source == "h" else 1.0
-        texts = [
-            duration(number * scale, shown or "auto") for number in (value.mid, value.low_80, value.high_80)
-        ]
-    return texts[0], span(texts[1], texts[2])
+    scale = 3600.0 if source == "h" else 1.0
+
+    def text(number: float) -> str:
+        if source == "usd":
+            return usd(number)
+        return _three_figures(number) if source == "gib" else duration(number * scale, shown or "auto")
+
+    return text(value.mid), span(text(value.low_80), text(value.high_80))
 
 
 def span(low: str, high: str) -> str:

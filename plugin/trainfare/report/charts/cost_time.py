@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from trainfare.report.charts.svg import (
@@ -12,7 +13,6 @@ from trainfare.report.charts.svg import (
     Axes,
     Figure,
     draw,
-    part_of_matplotlib,
     short,
     usd_tick,
 )
@@ -91,7 +91,7 @@ def _scale(axes: Axes, which: str, values: Sequence[Interval]) -> None:
     if low <= 0 or high / low <= _LOG_RATIO:
         axes.set(**{f"{which}lim": (0, high * 1.08 or 1.0)})  # 8 % of room for the last label
         return
-    ticker = part_of_matplotlib("matplotlib.ticker")
+    ticker: Any = import_module("matplotlib.ticker")
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low / 1.25, high * 1.25)})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high / low < _THREE_DECADES else (1.0,)))
@@ -155,7 +155,7 @@ def _label(figure: Figure, axes: Axes, options: Sequence[Option], named: frozens
     figure.draw_without_rendering()
     frame = axes.get_window_extent().padded(14)
     points = axes.transData.transform([(option.run_hours.mid, option.run_usd.mid) for option in options])
-    bbox: Any = part_of_matplotlib("matplotlib.transforms").Bbox
+    bbox: Any = import_module("matplotlib.transforms").Bbox
     taken = [bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     first = sorted(options, key=lambda option: (option.rank not in named, option.needs_porting, option.rank))
     for option in [option for option in first if option.rank in named or option.on_front][:_LABELS]:

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import usd
 
-__all__ = ["COLOURS", "DASHED", "DOTTED", "Axes", "Figure", "draw", "part_of_matplotlib", "short", "usd_tick"]
+__all__ = ["COLOURS", "DASHED", "DOTTED", "Axes", "Figure", "draw", "short", "usd_tick"]
 
 Figure: TypeAlias = Any
 Axes: TypeAlias = Any
@@ -83,20 +83,15 @@ def draw(
     Raises:
         ImportError: matplotlib is not installed.
     """
-    style = part_of_matplotlib("matplotlib.style")
-    canvas = part_of_matplotlib("matplotlib.backends.backend_svg").FigureCanvasSVG
+    style: Any = import_module("matplotlib.style")
+    canvas: Any = import_module("matplotlib.backends.backend_svg").FigureCanvasSVG
     written = io.StringIO()
     with warnings.catch_warnings(), style.context(["default", {**_STYLE, "svg.hashsalt": name}]):
         warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks: the browser has its own
-        figure = part_of_matplotlib("matplotlib.figure").Figure(figsize=size_inches, layout="constrained")
+        figure = import_module("matplotlib.figure").Figure(figsize=size_inches, layout="constrained")
         fill(figure)
         canvas(figure).print_svg(written, metadata={"Date": None})
     return _inline(written.getvalue(), name, title, description)
-
-
-def part_of_matplotlib(name: str) -> Any:
-    """Return a module of matplotlib, loaded on first use."""
-    return import_module(name)
 
 
 def short(text: str) -> str:
