@@ -12,23 +12,22 @@ import csv
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from statistics import NormalDist
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.documents import Interval
 from trainfare_core.strategy.curves import LearningCurve
+from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGIES, Strategy
 
 __all__ = [
     "SEED_LOG_SIGMA",
     "Z80",
     "Drop",
-    "Goal",
     "drop_at",
     "drops",
     "final_value",
@@ -63,26 +62,7 @@ _SEED: Final = 20_261_124
 """Any fixed number: it makes equal curves give equal answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """
-    What pilots are judged by.
-
-    Attributes:
-        metric: name of the metric, as recorded.
-        higher_is_better: of the metric.
-        target_value: value to reach; None where there is none.
-        samples: of the whole data set; None where not known.
-    """
-
-    metric: str
-    higher_is_better: bool
-    target_value: float | None = None
-    samples: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """Remaining change of a loss after part of a schedule: mean and central 80 % of ln(final / value so far)."""
 
     seen: float
@@ -96,24 +76,14 @@ def drops() -> tuple[Drop, ...]:
     """Return the remaining drops of the public curves, by part of the schedule seen."""
     text = files("trainfare_core").joinpath("data/strategy_drops.csv").read_text(encoding="utf-8")
     return tuple(
-        Drop(*(float(row[name]) for name in ("seen", "mean_log", "low_log", "high_log")))
-        for row in csv.DictReader(text.splitlines())
+        Drop(*(float(row[name]) for name in Drop._fields)) for row in csv.DictReader(text.splitlines())
     )
 
 
 def drop_at(seen: float, table: Sequence[Drop]) -> Drop:
     """Return the drop that remains after a part of the schedule, interpolated in a table."""
-    at = [one.seen for one in table]
-
-    def between(values: list[float]) -> float:
-        return float(np.interp(seen, [*at, 1.0], [*values, 0.0]))
-
-    return Drop(
-        seen,
-        between([one.mean_log for one in table]),
-        between([one.low_log for one in table]),
-        between([one.high_log for one in table]),
-    )
+    seens, *logs = zip(*table, strict=True)
+    return Drop(seen, *(float(np.interp(seen, [*seens, 1.0], [*values, 0.0])) for values in logs))
 
 
 def too_early(strategy: Strategy, curve: LearningCurve) -> bool:
@@ -122,7 +92,7 @@ def too_early(strategy: Strategy, curve: LearningCurve) -> bool:
 
 
 def final_value(
-    strategy: Strategy, runs: Sequence[LearningCurve], chosen: LearningCurve, goal: Goal
+    strategy: Strategy, runs: Sequence[LearningCurve], chosen: LearningCurve, question: Question
 ) -> tuple[Interval | None, str | None]:
     """
     Return the final value on the whole data, or the reason for which there is no prediction.
@@ -131,35 +101,28 @@ def final_value(
         strategy: of the runs.
         runs: all pilots of the strategy.
         chosen: the run that stands for the strategy, one of `runs`.
-        goal: metric and size of the whole data.
+        question: metric, as recorded, and size of the whole data.
     """
-    final, reason = _final_value(strategy, runs, chosen, goal)
-    if final is not None and ill_behaved(chosen.series(goal.metric)):
-        final = _twice_as_wide(final)
-    return final, reason
-
-
-def _final_value(
-    strategy: Strategy, runs: Sequence[LearningCurve], chosen: LearningCurve, goal: Goal
-) -> tuple[Interval | None, str | None]:
-    series, seen = chosen.series(goal.metric), chosen.seen
+    series, seen = chosen.series(question.metric), chosen.seen
     if not series:
-        return None, f"{goal.metric} was not recorded"
+        return None, f"{question.metric} was not recorded"
     if seen is None:
         return None, "the length of its schedule is not known"
     if seen < EARLIEST or too_early(strategy, chosen):
         return None, f"it ran {seen:.0%} of its schedule: too early to predict its end"
     last = series[-1][1]
-    ended = _ended(last, seen, higher=goal.higher_is_better)
-    if ended is None:
-        return None, f"{goal.metric} is {last:.4g}: neither a positive loss nor a score between 0 and 1"
-    if goal.samples is not None and chosen.train_samples:
-        larger = goal.samples / chosen.train_samples
+    final, reason = _ended(last, seen, higher=question.higher_is_better), None
+    if final is None:
+        return None, f"{question.metric} is {last:.4g}: neither a positive loss nor a score between 0 and 1"
+    if question.samples is not None and chosen.train_samples:
+        larger = question.samples / chosen.train_samples
         if larger > FARTHEST:
             return None, f"the data set is {larger:,.0f} times larger than the pilot's part"
         if larger > SAME_SIZE:
-            return _across_parts(runs, goal, goal.samples)
-    return ended, None
+            final, reason = _across_parts(runs, question, question.samples)
+    if final is not None and ill_behaved(series):
+        final = _twice_as_wide(final)
+    return final, reason
 
 
 def _ended(last: float, seen: float, *, higher: bool) -> Interval | None:
@@ -182,14 +145,14 @@ def _around(value: float, drop: Drop) -> Interval:
 
 
 def _across_parts(
-    runs: Sequence[LearningCurve], goal: Goal, samples: float
+    runs: Sequence[LearningCurve], question: Question, samples: float
 ) -> tuple[Interval | None, str | None]:
     """Sample err = c + a n^-b through complete runs on nested parts of the data, at the size of the whole."""
     points: dict[float, float] = {}
     for curve in runs:
-        series = curve.series(goal.metric)
+        series = curve.series(question.metric)
         if curve.train_samples and series and (curve.seen or 0.0) >= COMPLETE:
-            error = 1 - series[-1][1] if goal.higher_is_better else series[-1][1]
+            error = 1 - series[-1][1] if question.higher_is_better else series[-1][1]
             size = float(curve.train_samples)
             points[size] = min(error, points.get(size, math.inf))
     if len(points) < 2:
@@ -199,7 +162,7 @@ def _across_parts(
         return None, "an error of zero on a part of the data: nothing to extrapolate"
     errors_at_full_size = _power_draws(sizes, errors, samples)
     low, mid, high = (float(x) for x in np.quantile(errors_at_full_size, (0.1, 0.5, 0.9)))
-    if goal.higher_is_better:
+    if question.higher_is_better:
         return Interval(mid=max(0.0, 1 - mid), low_80=max(0.0, 1 - high), high_80=max(0.0, 1 - low)), None
     return Interval(mid=mid, low_80=low, high_80=high), None
 

@@ -8,6 +8,7 @@ pairs.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -17,7 +18,8 @@ from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.curves import LearningCurve
 from trainfare_core.strategy.draws import ReachedBy
-from trainfare_core.strategy.pilot_ends import SEED_LOG_SIGMA, Z80, Goal, final_value, ill_behaved, too_early
+from trainfare_core.strategy.pilot_ends import SEED_LOG_SIGMA, Z80, final_value, ill_behaved, too_early
+from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 __all__ = [
@@ -56,45 +58,39 @@ class PilotReport(Document):
 
 
 def read_pilots(
-    curves: Mapping[Strategy, Sequence[LearningCurve]],
-    *,
-    metric: str | None,
-    higher_is_better: bool,
-    target_value: float | None = None,
-    samples: float | None = None,
-    tool_version: str = "",
+    curves: Mapping[Strategy, Sequence[LearningCurve]], question: Question, *, tool_version: str
 ) -> PilotReport:
     """
     Rank strategies by their pilots and predict their final values.
 
     Args:
         curves: by strategy.
-        metric: as recorded; None takes the one that most curves have, validation before training loss.
-        higher_is_better: of the metric.
-        target_value: whose first step is reported.
-        samples: of the whole data set, where the pilots used parts of it.
+        question: the metric as recorded, its direction, the target whose first step is reported, and the size of the
+            whole data set, where the pilots used parts of it.
         tool_version: of trainfare.
 
     Raises:
         InputError: no curve, or none that has the metric.
     """
-    name = _metric([curve for several in curves.values() for curve in several], metric)
-    goal = Goal(name, higher_is_better, target_value, samples)
+    name, counts = question.metric, _metric_counts(curves)
+    if name not in counts:
+        there = ", ".join(sorted(counts)) or "none"
+        raise InputError(f"no pilot recorded {name!r}; the metrics there are: {there}")
     best: dict[Strategy, LearningCurve] = {
-        strategy: _chosen(several, goal) for strategy, several in curves.items()
+        strategy: _chosen(several, question) for strategy, several in curves.items()
     }
     common = _common_step(list(best.values()), name)
-    order = _order(best, goal, common)
+    order = _order(best, question, common)
     lines = [
-        _line(strategy, curves[strategy], best[strategy], goal, order)
+        _line(strategy, curves[strategy], best[strategy], question, order)
         for strategy in STRATEGY_NAMES
         if strategy in best
     ]
-    lines.sort(key=lambda line: (line.rank is None, line.rank or 0, STRATEGY_NAMES.index(line.strategy)))
+    lines.sort(key=lambda line: (line.rank is None, line.rank or 0))
     return PilotReport(
         tool_version=tool_version,
         metric=name,
-        higher_is_better=higher_is_better,
+        higher_is_better=question.higher_is_better,
         common_step=common,
         lines=tuple(lines),
         notes=_notes(best, name, common),
@@ -128,32 +124,25 @@ def common_metric(curves: Mapping[Strategy, Sequence[LearningCurve]]) -> str:
     Raises:
         InputError: no curve, or none with a metric.
     """
-    return _metric([curve for several in curves.values() for curve in several], None)
-
-
-def _metric(curves: Sequence[LearningCurve], metric: str | None) -> str:
-    if not curves:
-        raise InputError("there is no pilot: give the curves that FareMeter wrote")
-    counts: dict[str, int] = {}
-    for curve in curves:
-        for name in curve.metric_names():
-            counts[name] = counts.get(name, 0) + 1
-    if metric is not None:
-        if metric not in counts:
-            there = ", ".join(sorted(counts)) or "none"
-            raise InputError(f"no pilot recorded {metric!r}; the metrics there are: {there}")
-        return metric
+    counts = _metric_counts(curves)
     if not counts:
         raise InputError("no pilot recorded a loss or a metric")
     return min(counts, key=lambda name: (-counts[name], name == "train_loss", "loss" not in name, name))
 
 
-def _chosen(runs: Sequence[LearningCurve], goal: Goal) -> LearningCurve:
+def _metric_counts(curves: Mapping[Strategy, Sequence[LearningCurve]]) -> Counter[str]:
+    """Return how many curves recorded each metric."""
+    if not curves:
+        raise InputError("there is no pilot: give the curves that FareMeter wrote")
+    return Counter(name for several in curves.values() for curve in several for name in curve.metric_names())
+
+
+def _chosen(runs: Sequence[LearningCurve], question: Question) -> LearningCurve:
     """Return the run that stands for a strategy: most data, then most steps, then best value (its best rate)."""
-    sign = 1 if goal.higher_is_better else -1
+    sign = 1 if question.higher_is_better else -1
 
     def key(curve: LearningCurve) -> tuple[float, float, float]:
-        series = curve.series(goal.metric)
+        series = curve.series(question.metric)
         return (
             float(curve.train_samples or 0),
             float(curve.last_step),
@@ -177,18 +166,17 @@ def value_at(series: Sequence[tuple[int, float]], step: int) -> float | None:
 
 
 def _order(
-    best: Mapping[Strategy, LearningCurve], goal: Goal, common: int | None
+    best: Mapping[Strategy, LearningCurve], question: Question, common: int | None
 ) -> dict[Strategy, tuple[int, float]]:
     """Return each strategy's rank and value at the last common step; rank 0 is too early to rank."""
     if common is None:
         return {}
-    values: dict[Strategy, float] = {}
-    for strategy, curve in best.items():
-        value = value_at(curve.series(goal.metric), common)
-        if value is not None:
-            values[strategy] = value
+    at_common = {
+        strategy: value_at(curve.series(question.metric), common) for strategy, curve in best.items()
+    }
+    values: dict[Strategy, float] = {one: value for one, value in at_common.items() if value is not None}
     ranked: list[Strategy] = [one for one in values if not too_early(one, best[one])]
-    sign = -1 if goal.higher_is_better else 1
+    sign = -1 if question.higher_is_better else 1
     ranked.sort(key=lambda one: (sign * values[one], STRATEGY_NAMES.index(one)))
     return {one: (ranked.index(one) + 1 if one in ranked else 0, value) for one, value in values.items()}
 
@@ -202,11 +190,11 @@ def _line(
     strategy: Strategy,
     runs: Sequence[LearningCurve],
     chosen: LearningCurve,
-    goal: Goal,
+    question: Question,
     order: Mapping[Strategy, tuple[int, float]],
 ) -> PilotLine:
-    series, target = chosen.series(goal.metric), goal.target_value
-    final, cannot_tell = final_value(strategy, runs, chosen, goal)
+    series, target = chosen.series(question.metric), question.target_value
+    final, cannot_tell = final_value(strategy, runs, chosen, question)
     rank, value = order.get(strategy, (0, None))
     notes = (
         "the curve has a peak or a dip: its interval is twice as wide" if ill_behaved(series) else "",
@@ -225,7 +213,7 @@ def _line(
         final=final,
         steps_to_target=None
         if target is None
-        else steps_to(series, target, higher_is_better=goal.higher_is_better),
+        else steps_to(series, target, higher_is_better=question.higher_is_better),
         cannot_tell=cannot_tell,
         notes=tuple(note for note in notes if note),
     )

@@ -128,14 +128,7 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
     by_strategy = read_curves(curves)
     named = question.metric if "metric" in question.model_fields_set else common_metric(by_strategy)
     question = question.model_copy(update={"metric": named})
-    return read_pilots(
-        by_strategy,
-        metric=named,
-        higher_is_better=question.higher_is_better,
-        target_value=question.target_value,
-        samples=question.samples,
-        tool_version=__version__,
-    )
+    return read_pilots(by_strategy, question, tool_version=__version__)
 
 
 def _answer(

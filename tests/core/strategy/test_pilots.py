@@ -20,11 +20,13 @@ from trainfare_core.strategy.pilot_ends import drops, ill_behaved
 from trainfare_core.strategy.pilots import (
     PilotLine,
     PilotReport,
+    common_metric,
     reached_by,
     read_pilots,
     sentences,
     steps_to,
 )
+from trainfare_core.strategy.question import Question
 
 TOP = Path(__file__).parents[3]
 PUBLISHED = TOP.parent / "shared" / "data" / "strategy" / "learning_curves.csv"
@@ -44,7 +46,10 @@ def curve(values: dict[int, float], metric: str = "val_loss", **fields: Any) -> 
 
 
 def read(curves: dict[str, list[LearningCurve]], **fields: Any) -> PilotReport:
-    return read_pilots(curves, **{"metric": None, "higher_is_better": False, **fields})
+    metric = fields.pop("metric", None) or common_metric(curves)
+    direction = "max" if fields.pop("higher_is_better", False) else "min"
+    question = Question(metric=metric, direction=direction, **fields)
+    return read_pilots(curves, question, tool_version="0")
 
 
 def line(report: PilotReport, strategy: str) -> PilotLine:
