@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fitting import strategy_curves
-from benchmarks.fitting.strategy import answer_at, widening
+from benchmarks.fitting.strategy import constants
 from benchmarks.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
 from benchmarks.truth_table import truth_parser, write_json
 from trainfare_core.strategy.choice import StrategyChoice, advantage, choose
@@ -71,7 +71,7 @@ def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[Sco
     for left_out in sorted({group(case.comparison.source) for case in cases}):
         rows = [row for row in shipped if group(row.source) != left_out]
         known = Evidence.of(rows)
-        factor, bar = widening(rows, known), answer_at(rows, known)
+        factor, bar = constants(rows, known)
         for index, case in enumerate(cases):
             if group(case.comparison.source) == left_out:
                 scored[index] = _scored(case, known, factor, bar)
@@ -79,14 +79,14 @@ def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[Sco
 
 
 def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
-    choice = choose(case.situation, known)
+    choice = choose(case.comparison.situation, known)
     reference = reference_of(case.comparison.advantage_pct)
     advantages = case.comparison.advantage_pct
     bands = []
     for name in advantages:
         if name == reference:
             continue
-        edge = advantage(case.situation, name, reference, known)
+        edge = advantage(case.comparison.situation, name, reference, known)
         actual = advantages[name] - advantages[reference]
         limits = {
             key: (edge.quantile_pct(low, widening=factor), edge.quantile_pct(high, widening=factor))

@@ -22,7 +22,6 @@ import numpy as np
 from benchmarks.fitting.strategy_rows import read_cases, reference_of
 from trainfare_core.strategy.choice import advantage, choose
 from trainfare_core.strategy.evidence import COLUMNS, Comparison, Evidence, comparisons
-from trainfare_core.strategy.situation import Situation, metric_kind
 from trainfare_core.strategy.strategies import STRATEGY_NAMES
 
 TABLE = Path(__file__).parents[2] / "core/trainfare_core/data/strategy_evidence.csv"
@@ -48,18 +47,6 @@ def table_text(rows: list[Comparison]) -> str:
     return out.getvalue()
 
 
-def situation_of(row: Comparison) -> Situation:
-    """Return the facts that were known before the comparison."""
-    return Situation(
-        domain=row.domain,
-        offered=tuple(name for name in STRATEGY_NAMES if name in row.advantage_pct),
-        samples=row.samples,
-        metric=metric_kind(row.metric),
-        scratch_epochs=row.scratch_epochs,
-        scratch_step_ratio=row.scratch_step_ratio,
-    )
-
-
 def needed_widening(row: Comparison, known: Evidence) -> list[float]:
     """Return, for each strategy but the reference, the least factor that puts it inside the interval."""
     reference = reference_of(row.advantage_pct)
@@ -67,7 +54,7 @@ def needed_widening(row: Comparison, known: Evidence) -> list[float]:
     for name in row.advantage_pct:
         if name == reference:
             continue
-        edge = advantage(situation_of(row), name, reference, known)
+        edge = advantage(row.situation, name, reference, known)
         actual = row.advantage_pct[name] - row.advantage_pct[reference]
         middle = edge.quantile_pct(0.5)
         bound = edge.quantile_pct(0.9 if actual > middle else 0.1, widening=1.0)
@@ -76,18 +63,26 @@ def needed_widening(row: Comparison, known: Evidence) -> list[float]:
     return factors
 
 
-def widening(rows: list[Comparison], known: Evidence) -> float:
-    """Return the factor that puts `INSIDE` of the comparisons inside, each with its source left out."""
+def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
+    """
+    Return `WIDENING` and `ANSWER_AT`, each comparison judged with its source left out.
+
+    The first puts `INSIDE` of the comparisons inside their intervals; at most `ANSWERED` of them exceed the second,
+    their P(best).
+    """
     left = {source: known.without(source) for source in {row.source for row in rows}}
     factors = [factor for row in rows for factor in needed_widening(row, left[row.source])]
-    return float(np.quantile(factors, INSIDE))
+    chances = sorted((choose(row.situation, left[row.source]).p_best for row in rows), reverse=True)
+    answer_at = math.ceil(1000 * chances[int(ANSWERED * len(chances))]) / 1000
+    return float(np.quantile(factors, INSIDE)), answer_at
 
 
-def answer_at(rows: list[Comparison], known: Evidence) -> float:
-    """Return the lowest P(best) that at most `ANSWERED` of the comparisons exceed, each with its source left out."""
-    left = {source: known.without(source) for source in {row.source for row in rows}}
-    chances = sorted((choose(situation_of(row), left[row.source]).p_best for row in rows), reverse=True)
-    return math.ceil(1000 * chances[int(ANSWERED * len(chances))]) / 1000
+def ship(table: Path, text: str, made_from: Path, *, check: bool) -> None:
+    """Write a shipped table; with `check` write nothing, and exit where the table is another."""
+    if not check:
+        table.write_text(text, encoding="utf-8")
+    elif text != table.read_text(encoding="utf-8"):
+        sys.exit(f"{table.name} is not what {made_from.name} gives: run without --check")
 
 
 def main() -> None:
@@ -97,17 +92,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with the shipped table, write nothing")
     arguments = parser.parse_args()
     cases, skipped = read_cases(arguments.rows)
-    text = table_text([case.comparison for case in cases])
-    if arguments.check:
-        if text != TABLE.read_text(encoding="utf-8"):
-            sys.exit(f"{TABLE.name} is not what {arguments.rows.name} gives: run without --check")
-    else:
-        TABLE.write_text(text, encoding="utf-8")
+    ship(TABLE, table_text([case.comparison for case in cases]), arguments.rows, check=arguments.check)
     comparisons.cache_clear()
     shipped = list(comparisons())
     known = Evidence.of(shipped)
     print(f"{len(shipped)} comparisons, {len(set(known.source))} sources; left out: {dict(skipped)}")
-    print(f"WIDENING {widening(shipped, known):.2f}, ANSWER_AT {answer_at(shipped, known):.3f}")
+    print("WIDENING {:.2f}, ANSWER_AT {:.3f}".format(*constants(shipped, known)))
 
 
 if __name__ == "__main__":

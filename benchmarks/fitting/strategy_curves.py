@@ -14,13 +14,15 @@ import csv
 import io
 import itertools
 import math
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from benchmarks.fitting.strategy import ship
+from benchmarks.truth_table import read_rows
 from trainfare_core.strategy.pilot_ends import Drop, drop_at
 from trainfare_core.strategy.pilots import value_at
 
@@ -35,9 +37,8 @@ Runs = dict[str, list[tuple[int, float]]]
 def read_runs(path: Path) -> Runs:
     """Return (step, loss) of every run, by step; runs with fewer than three points are left out."""
     runs: Runs = defaultdict(list)
-    with path.open(newline="", encoding="utf-8") as stream:
-        for line in csv.DictReader(stream):
-            runs[line["run"]].append((int(line["step"]), float(line[LOSS])))
+    for line in read_rows(path):
+        runs[line["run"]].append((int(line["step"]), float(line[LOSS])))
     return {name: sorted(points) for name, points in sorted(runs.items()) if len(points) >= 3}
 
 
@@ -100,16 +101,12 @@ def _figures(rows: list[tuple[float, float, Drop]]) -> dict[str, Any]:
     ]
     return {
         "n": len(rows),
-        "spearman": float(np.corrcoef(_ranks(last), _ranks(final))[0, 1]),
+        "spearman": float(stats.spearmanr(last, final).statistic),
         "pairs_in_order": float(np.mean(pairs)),
         "mae_last_value": float(np.abs(last - final).mean()),
         "mae_usual_drop": float(np.abs(predicted - final).mean()),
         "coverage": {"80": float(np.mean(inside))},
     }
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return values.argsort().argsort()
 
 
 def show(out: dict[str, Any]) -> None:
@@ -129,11 +126,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    text = table_text(fit(read_runs(arguments.runs)))
-    if not arguments.check:
-        TABLE.write_text(text, encoding="utf-8")
-    elif text != TABLE.read_text(encoding="utf-8"):
-        sys.exit(f"{TABLE.name} is not what {arguments.runs.name} gives: run without --check")
+    ship(TABLE, table_text(fit(read_runs(arguments.runs))), arguments.runs, check=arguments.check)
 
 
 if __name__ == "__main__":

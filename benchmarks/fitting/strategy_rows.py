@@ -8,15 +8,15 @@ strategies.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.truth_table import read_rows
 from trainfare_core.strategy.evidence import Comparison
-from trainfare_core.strategy.situation import Situation, metric_kind, task_of
+from trainfare_core.strategy.situation import task_of
 from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 Line = dict[str, str]
@@ -44,26 +44,12 @@ class ComparisonCase:
             return 0.0 if self.values[strategy] == 0 else 1.0
         return abs(self.best - self.values[strategy]) / abs(self.best)
 
-    @property
-    def situation(self) -> Situation:
-        row = self.comparison
-        return Situation(
-            domain=row.domain,
-            offered=tuple(name for name in STRATEGY_NAMES if name in self.values),
-            samples=row.samples,
-            metric=metric_kind(row.metric),
-            scratch_epochs=row.scratch_epochs,
-            scratch_step_ratio=row.scratch_step_ratio,
-        )
-
 
 def read_cases(path: Path) -> tuple[list[ComparisonCase], Counter[str]]:
     """Return the comparisons of a file, in its order, and the counted reasons for rows left out."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
     groups: dict[str, list[Line]] = defaultdict(list)
     skipped: Counter[str] = Counter()
-    for line in lines:
+    for line in read_rows(path):
         reason = _reason(line)
         if reason:
             skipped[reason] += 1
@@ -84,8 +70,7 @@ def _reason(line: Line) -> str:
         return f"method {line['method']}"
     if not line["comparison_id"]:
         return "no comparison_id"
-    value = number(line["value"])
-    return "no value" if value is None else ""
+    return "no value" if number(line["value"]) is None else ""
 
 
 def case_of(lines: list[Line]) -> ComparisonCase | str:

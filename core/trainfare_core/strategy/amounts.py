@@ -55,11 +55,6 @@ class Amount:
     own: float
     because: str
 
-    @property
-    def log_sigma(self) -> float:
-        """Standard deviation of ln(samples)."""
-        return math.hypot(self.shared, self.own)
-
 
 def amount_of(question: Question, strategy: Strategy, planned_samples: float | None = None) -> Amount | None:
     """

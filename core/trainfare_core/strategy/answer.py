@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from trainfare_core.documents import Document, Record
+from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.question import Question
@@ -15,7 +15,6 @@ from trainfare_core.strategy.strategies import Strategy
 __all__ = ["Chance", "Change", "PilotPlan", "StrategyAnswer", "StrategyLine", "TracedFacts"]
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Change(Record):

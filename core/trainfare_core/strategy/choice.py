@@ -117,15 +117,11 @@ class StrategyChoice:
     Attributes:
         strategy: the pick; ties are decided in the order of `STRATEGIES`.
         p_best: product of the probabilities that it is better than each other offered strategy.
-        closest: the strategy that it beats with the lowest probability.
-        against_closest: its advantage over that one.
         unknown_because: reason not to trust the pick without a pilot; None where there is none.
     """
 
     strategy: Strategy
     p_best: float
-    closest: Strategy
-    against_closest: Advantage
     unknown_because: str | None
 
 
@@ -139,18 +135,14 @@ def choose(situation: Situation, known: Evidence | None = None) -> StrategyChoic
     """
     rows = evidence() if known is None else known
     offered: list[Strategy] = [strategy for strategy in STRATEGY_NAMES if strategy in situation.offered]
-    edges: dict[tuple[Strategy, Strategy], Advantage] = {}
     p_better: dict[tuple[Strategy, Strategy], float] = {}
     for first, second in itertools.combinations(offered, 2):
-        edges[first, second] = advantage(situation, first, second, rows)
-        p_better[first, second] = edges[first, second].p_better
+        p_better[first, second] = advantage(situation, first, second, rows).p_better
         p_better[second, first] = 1.0 - p_better[first, second]
     closest: dict[Strategy, Strategy] = {one: _closest(one, offered, p_better) for one in offered}
     pick = max(offered, key=lambda one: p_better[one, closest[one]])
-    rival = closest[pick]
-    edge = edges[pick, rival] if (pick, rival) in edges else _reversed(edges[rival, pick])
     p_best = math.prod(p_better[pick, other] for other in offered if other != pick)
-    return StrategyChoice(pick, p_best, rival, edge, _unknown_because(situation, pick, rival, p_best))
+    return StrategyChoice(pick, p_best, _unknown_because(situation, pick, closest[pick], p_best))
 
 
 def _closest(
@@ -193,10 +185,6 @@ def advantage(
         sources=tuple(sorted({str(name) for name in rows.source[analogs]})),
         because=rule.because,
     )
-
-
-def _reversed(edge: Advantage) -> Advantage:
-    return Advantage(-edge.values_pct[::-1], edge.weights[::-1], edge.analogs, edge.sources, edge.because)
 
 
 def _nearness(situation: Situation, rows: Evidence, pair: set[Strategy]) -> Column:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.strategy.situation import MetricKind, metric_kind
+from trainfare_core.strategy.situation import Situation, metric_kind
 from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 __all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
@@ -58,6 +58,18 @@ class Comparison:
     advantage_pct: dict[Strategy, float]
     published_in: str
 
+    @property
+    def situation(self) -> Situation:
+        """The facts that were known before the comparison."""
+        return Situation(
+            domain=self.domain,
+            offered=tuple(name for name in STRATEGY_NAMES if name in self.advantage_pct),
+            samples=self.samples,
+            metric=metric_kind(self.metric),
+            scratch_epochs=self.scratch_epochs,
+            scratch_step_ratio=self.scratch_step_ratio,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -78,19 +90,16 @@ class Evidence:
     @classmethod
     def of(cls, comparisons: Sequence[Comparison]) -> Evidence:
         """Put comparisons into columns."""
-        kinds: list[MetricKind] = [metric_kind(row.metric) for row in comparisons]
         advantage = [
             [row.advantage_pct.get(strategy, np.nan) for strategy in STRATEGY_NAMES] for row in comparisons
         ]
         return cls(
             source=np.array([row.source for row in comparisons], dtype=np.str_),
             domain=np.array([row.domain for row in comparisons], dtype=np.str_),
-            kind=np.array(kinds, dtype=np.str_),
-            samples=_numbers(row.samples for row in comparisons),
-            scratch_epochs=_numbers(row.scratch_epochs for row in comparisons),
-            advantage_pct=np.array(advantage, dtype=np.float64).reshape(
-                len(comparisons), len(STRATEGY_NAMES)
-            ),
+            kind=np.array([metric_kind(row.metric) for row in comparisons], dtype=np.str_),
+            samples=np.array([row.samples for row in comparisons], dtype=np.float64),
+            scratch_epochs=np.array([row.scratch_epochs for row in comparisons], dtype=np.float64),
+            advantage_pct=np.array(advantage, dtype=np.float64).reshape(-1, len(STRATEGY_NAMES)),
         )
 
     def without(self, source: str) -> Evidence:
@@ -99,14 +108,7 @@ class Evidence:
 
     def where(self, keep: NDArray[np.bool_]) -> Evidence:
         """Return the comparisons marked in `keep`, shape (n,)."""
-        return Evidence(
-            source=self.source[keep],
-            domain=self.domain[keep],
-            kind=self.kind[keep],
-            samples=self.samples[keep],
-            scratch_epochs=self.scratch_epochs[keep],
-            advantage_pct=self.advantage_pct[keep],
-        )
+        return Evidence(*(getattr(self, column.name)[keep] for column in fields(self)))
 
     def advantage_of(self, strategy: Strategy, over: Strategy) -> Column:
         """Return 100 ln(ratio) of one strategy over another, shape (n,); NaN where either was not tried."""
@@ -145,7 +147,3 @@ def _comparison(row: dict[str, str]) -> Comparison:
 
 def _optional(cell: str) -> float | None:
     return float(cell) if cell else None
-
-
-def _numbers(values: Iterable[float | None]) -> Column:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -75,15 +75,14 @@ def best_variant(options: Sequence[tuple[Variant, Option]]) -> tuple[Variant, Op
 
 def knob_lines(variant: Variant, option: Option) -> tuple[str, ...]:
     """Return all settings of a run in words, in the order to try them."""
-    micro = "" if option.micro_batch_size is None else f"micro-batch {option.micro_batch_size}"
-    accumulate = option.accumulate_grad_batches
-    batch = f"{micro}{', ' if micro and accumulate > 1 else ''}"
-    batch += f"accumulate {accumulate} micro-batches" if accumulate > 1 else ""
-    lines = [f"precision {variant.profile.precision}", batch]
+    batch = [] if option.micro_batch_size is None else [f"micro-batch {option.micro_batch_size}"]
+    if option.accumulate_grad_batches > 1:
+        batch.append(f"accumulate {option.accumulate_grad_batches} micro-batches")
+    lines = [f"precision {variant.profile.precision}", *([", ".join(batch)] if batch else [])]
     lines += [knob for knob in variant.knobs if not knob.startswith("precision ")]
     if option.sharding == "fsdp":
         lines.append("sharded over the devices (FSDP)")
     count = sum(group.count for group in variant.profile.parameters)
     if count >= _FP8_PARAMETERS and option.accelerator.startswith(("H100", "H200", "B200", "B300", "GH200")):
         lines.append("fp8 products may add 10-25 %: compare 50 steps of the loss first")
-    return tuple(line for line in lines if line)
+    return tuple(lines)

@@ -134,25 +134,29 @@ class Question(Record):
     def assumed(self) -> tuple[str, ...]:
         """Return the defaults taken, in sentences."""
         given = self.model_fields_set
-        lines = [
-            "pre-training is sunk cost and counted nowhere",
-            f"a free checkpoint of the same model on {self.checkpoint} data exists"
-            if "checkpoint" not in given
-            else "",
-            f"the target is what full fine-tuning reaches, less {self.within_pct:g} %"
-            if self.target_value is None
-            else "",
-            f"{'higher' if self.higher_is_better else 'lower'} {self.metric} is better"
-            if self.direction is None
-            else "",
-            f"LoRA of rank {self.lora_rank} on every linear layer but the output layer"
-            if "lora_rank" not in given
-            else "",
-            "each strategy's learning rate is found in one run; LoRA's is about ten times full fine-tuning's"
-            if "learning_rate_trials" not in given
-            else "",
-            "features of a linear probe are not cached, so that augmentation stays possible"
-            if not self.cache_features
-            else "",
-        ]
-        return tuple(line for line in lines if line)
+        better = "higher" if self.higher_is_better else "lower"
+        lines = (
+            (True, "pre-training is sunk cost and counted nowhere"),
+            (
+                "checkpoint" not in given,
+                f"a free checkpoint of the same model on {self.checkpoint} data exists",
+            ),
+            (
+                self.target_value is None,
+                f"the target is what full fine-tuning reaches, less {self.within_pct:g} %",
+            ),
+            (self.direction is None, f"{better} {self.metric} is better"),
+            (
+                "lora_rank" not in given,
+                f"LoRA of rank {self.lora_rank} on every linear layer but the output layer",
+            ),
+            (
+                "learning_rate_trials" not in given,
+                "each strategy's learning rate is found in one run; LoRA's is about ten times full fine-tuning's",
+            ),
+            (
+                not self.cache_features,
+                "features of a linear probe are not cached, so that augmentation stays possible",
+            ),
+        )
+        return tuple(line for taken, line in lines if taken)

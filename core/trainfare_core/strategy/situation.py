@@ -7,7 +7,7 @@ It holds nothing that is only known after training, so that `choice` can be scor
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias
 
 from trainfare_core.errors import InputError
@@ -100,17 +100,10 @@ class Situation:
         if len(self.offered) < 2 or len(set(self.offered)) != len(self.offered):
             msg = f"strategies {', '.join(self.offered) or '(none)'}: give two or more different ones"
             raise InputError(msg)
-        for name in (
-            "samples",
-            "tokens",
-            "scratch_epochs",
-            "scratch_step_ratio",
-            "lora_parameters",
-            "parameters",
-        ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                msg = f"{name}: {value} is not a positive number"
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (int, float)) and not value > 0:
+                msg = f"{field.name}: {value} is not a positive number"
                 raise InputError(msg)
 
     @property
