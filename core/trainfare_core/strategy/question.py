@@ -134,29 +134,18 @@ class Question(Record):
     def assumed(self) -> tuple[str, ...]:
         """Return the defaults taken, in sentences."""
         given = self.model_fields_set
-        better = "higher" if self.higher_is_better else "lower"
-        lines = (
-            (True, "pre-training is sunk cost and counted nowhere"),
-            (
-                "checkpoint" not in given,
-                f"a free checkpoint of the same model on {self.checkpoint} data exists",
-            ),
-            (
-                self.target_value is None,
-                f"the target is what full fine-tuning reaches, less {self.within_pct:g} %",
-            ),
-            (self.direction is None, f"{better} {self.metric} is better"),
-            (
-                "lora_rank" not in given,
-                f"LoRA of rank {self.lora_rank} on every linear layer but the output layer",
-            ),
-            (
-                "learning_rate_trials" not in given,
-                "each strategy's learning rate is found in one run; LoRA's is about ten times full fine-tuning's",
-            ),
-            (
-                not self.cache_features,
-                "features of a linear probe are not cached, so that augmentation stays possible",
-            ),
-        )
-        return tuple(line for taken, line in lines if taken)
+        lines = ["pre-training is sunk cost and counted nowhere"]
+        if "checkpoint" not in given:
+            lines.append(f"a free checkpoint of the same model on {self.checkpoint} data exists")
+        if self.target_value is None:
+            lines.append(f"the target is what full fine-tuning reaches, less {self.within_pct:g} %")
+        if self.direction is None:
+            lines.append(f"{'higher' if self.higher_is_better else 'lower'} {self.metric} is better")
+        if "lora_rank" not in given:
+            lines.append(f"LoRA of rank {self.lora_rank} on every linear layer but the output layer")
+        if "learning_rate_trials" not in given:
+            found = "each strategy's learning rate is found in one run"
+            lines.append(f"{found}; LoRA's is about ten times full fine-tuning's")
+        if not self.cache_features:
+            lines.append("features of a linear probe are not cached, so that augmentation stays possible")
+        return tuple(lines)

@@ -11,7 +11,7 @@ import pytest
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare_core.errors import InputError
-from trainfare_core.strategy.amounts import Amount, amount_of
+from trainfare_core.strategy.amounts import amount_of
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
 from trainfare_core.strategy.draws import Found, Priced, ReachedBy
 from trainfare_core.strategy.knobs import Variant, best_variant, eight_bit_adam, knob_lines
@@ -319,8 +319,3 @@ def test_impossible_strategies_have_a_reason() -> None:
         "lora",
         "full_finetune",
     }
-
-
-def test_an_amount_is_lognormal() -> None:
-    """Its spread is the root of the squares of its parts."""
-    assert Amount(1.0, 0.6, 0.8, "").log_sigma == pytest.approx(1.0)
