@@ -70,11 +70,6 @@ def series_of(lines: list[dict[str, str]], *, production: bool) -> Series:
     )
 
 
-def even(series: Series) -> bool:
-    """Return whether a series has a cost for every year."""
-    return series.step_years == 1
-
-
 def produced(lines: list[dict[str, str]]) -> Series | None:
     """Return the years with production as a series, None where Wright's law cannot be fitted to them."""
     kept = [line for line in lines if line["production"]]
@@ -82,7 +77,7 @@ def produced(lines: list[dict[str, str]]) -> Series | None:
         return None
     made = series_of(kept, production=True)
     grew = float(kept[-1]["production"]) > float(kept[0]["production"])
-    return made if even(made) and grew else None
+    return made if made.step_years == 1 and grew else None
 
 
 def technologies(lines: list[dict[str, str]]) -> dict[str, Technologies]:
@@ -99,7 +94,7 @@ def technologies(lines: list[dict[str, str]]) -> dict[str, Technologies]:
         except ValueError as error:  # a DeclineError, or text where a number should be
             into.skipped[str(error)] += len(part)
             continue
-        if not even(whole):
+        if whole.step_years != 1:
             into.skipped["the years have gaps"] += len(part)
         else:
             into.costs[name] = whole
@@ -117,7 +112,7 @@ def improving(series_set: dict[str, Series]) -> dict[str, Series]:
 
 def errors_of(done: Iterable[HindcastError]) -> dict[str, Any]:
     """Return E of the truth tables: fractions, of the cost; coverage of the product's own intervals."""
-    pooled = Hindcast("moore", M, tuple(done))
+    pooled = Hindcast(M, tuple(done))
     signed = np.expm1([-each.log_error for each in pooled.errors])
     ape = np.abs(signed)
     return {

@@ -8,7 +8,7 @@ series overlap and are correlated, so that confidence bands come from `surrogate
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -56,11 +56,6 @@ class HindcastError:
     standard_error: float
     actual: float
 
-    @property
-    def predicted(self) -> float:
-        """The median that was forecast, in the unit of the series."""
-        return self.actual * math.exp(-self.log_error)
-
 
 @dataclass(frozen=True, slots=True)
 class Hindcast:
@@ -68,23 +63,16 @@ class Hindcast:
     All forecasts of the past, pooled.
 
     Attributes:
-        model: "moore" or "wright".
         m: differences that each forecast used.
         errors: one a forecast.
     """
 
-    model: HindcastModel
     m: int
     errors: tuple[HindcastError, ...]
 
     def at(self, tau: int) -> Hindcast:
         """Return only the forecasts of one horizon, in steps."""
-        return Hindcast(self.model, self.m, tuple(each for each in self.errors if each.tau == tau))
-
-    def of(self, names: Iterable[str]) -> Hindcast:
-        """Return only the forecasts of some series."""
-        wanted = frozenset(names)
-        return Hindcast(self.model, self.m, tuple(each for each in self.errors if each.series in wanted))
+        return Hindcast(self.m, tuple(each for each in self.errors if each.tau == tau))
 
     def mean_square(self) -> float:
         """
@@ -109,24 +97,6 @@ class Hindcast:
         bound = inflation * StudentT(self.m - 1).inv_cdf((1 + level) / 2)
         scale = self._column(lambda each: each.standard_error)
         return float((squared_ratio(self._log_errors(), scale) <= bound**2).mean())
-
-    def rmse_log(self) -> float:
-        """
-        Return the root mean square of the log error.
-
-        Raises:
-            TooLittleDataError: there is no forecast.
-        """
-        return float(np.sqrt((self._log_errors() ** 2).mean()))
-
-    def share_slower(self) -> float:
-        """
-        Return the share of forecasts after which the cost was higher than forecast.
-
-        Raises:
-            TooLittleDataError: there is no forecast.
-        """
-        return float((self._log_errors() > 0).mean())
 
     def _log_errors(self) -> Array:
         return self._column(lambda each: each.log_error)
@@ -171,7 +141,7 @@ def hindcast(
     errors = [
         error for name, series in series_set.items() for error in errors_of(name, series, m, taus, average)
     ]
-    return Hindcast(model, m, tuple(errors))
+    return Hindcast(m, tuple(errors))
 
 
 def _moore_errors(

@@ -71,25 +71,16 @@ class Outlook:
     The outlook of one run.
 
     Attributes:
-        question: "compute" or "quality".
-        horizon_months: length of the wait that `waiting` and `verdict` are about.
         costs: one entry for each of `MONTHS` and for the horizon, counted from now.
         waiting: break-even value of waiting until the horizon.
         verdict: "cannot tell" where the value given lies inside the interval of `waiting`, or none was given.
         because: the reason.
     """
 
-    question: CostQuestion
-    horizon_months: int
     costs: tuple[DatedCost, ...]
     waiting: BreakEvenValue
     verdict: WaitVerdict
     because: str
-
-    @property
-    def at_horizon(self) -> DatedCost:
-        """The cost at the horizon."""
-        return next(cost for cost in self.costs if cost.months == self.horizon_months)
 
 
 def outlook(
@@ -145,17 +136,13 @@ def outlook(
         verdict, because = "train now", "the deadline leaves less than a month to wait"
     else:
         verdict, because = _verdict(waiting, value_usd_per_month, confidence)
-    costs = tuple(
-        _dated(after, at(after, log_sigma), at(after, 0.0).prob_below(cost_usd) if after else 0.0)
-        for after in sorted({*months, horizon_months})
-    )
-    return Outlook(question, horizon_months, costs, waiting, verdict, because)
-
-
-def _dated(months: int, cost: Forecast, chance_cheaper: float) -> DatedCost:
-    return DatedCost(
-        months, cost.median, cost.interval(0.5), cost.interval(0.8), cost.interval(0.9), chance_cheaper
-    )
+    costs: list[DatedCost] = []
+    for after in sorted({*months, horizon_months}):
+        cost, cheaper = at(after, log_sigma), at(after, 0.0).prob_below(cost_usd) if after else 0.0
+        costs.append(
+            DatedCost(after, cost.median, cost.interval(0.5), cost.interval(0.8), cost.interval(0.9), cheaper)
+        )
+    return Outlook(tuple(costs), waiting, verdict, because)
 
 
 def _verdict(waiting: BreakEvenValue, value: float | None, confidence: float) -> tuple[WaitVerdict, str]:

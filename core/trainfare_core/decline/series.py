@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias
 
 from .errors import DeclineError
@@ -119,12 +119,8 @@ class Series:
     @property
     def is_record(self) -> tuple[bool, ...]:
         """Whether each point is lower than all earlier ones; the first is."""
-        best = math.inf
-        marks: list[bool] = []
-        for cost in self.costs:
-            marks.append(cost < best)
-            best = min(best, cost)
-        return tuple(marks)
+        best_before = [math.inf, *accumulate(self.costs, min)]
+        return tuple(cost < best for cost, best in zip(self.costs, best_before, strict=False))
 
     def records(self) -> Series:
         """

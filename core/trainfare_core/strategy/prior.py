@@ -9,7 +9,7 @@ more less than many only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trainfare_core.strategy.situation import Situation, tokens_seen
@@ -71,10 +71,6 @@ class ExpectedAdvantage:
     weight: float
     because: str
 
-    def inverse(self) -> ExpectedAdvantage:
-        """Return the same rule with the strategies exchanged."""
-        return ExpectedAdvantage(-self.mean_pct, self.deviation_pct, self.weight, self.because)
-
 
 def prior(situation: Situation, strategy: Strategy, over: Strategy) -> ExpectedAdvantage:
     """Return the advantage of `strategy` over `over` by the rules; exactly antisymmetric."""
@@ -82,7 +78,9 @@ def prior(situation: Situation, strategy: Strategy, over: Strategy) -> ExpectedA
     if found is not None:
         return found
     other = _prior(situation, over, strategy)
-    return ExpectedAdvantage(0.0, 5.0, 1.0, "no rule") if other is None else other.inverse()
+    if other is None:
+        return ExpectedAdvantage(0.0, 5.0, 1.0, "no rule")
+    return replace(other, mean_pct=-other.mean_pct)
 
 
 def lora_over_capacity(situation: Situation) -> bool:

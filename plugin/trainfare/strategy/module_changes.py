@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,7 +27,7 @@ __all__ = ["ModuleChange"]
 
 _LORA_MARK = "lora_"
 _recomputed = cast("Callable[..., Any]", cast("Any", torch_checkpoint).checkpoint)
-_BATCH_NORMS = ("1d", "2d", "3d", "")
+_BATCH_NORM = re.compile(r"BatchNorm([123]d)?$")
 _BROAD = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -76,11 +77,7 @@ class ModuleChange:
         module.requires_grad_(requires_grad=False)
         head.requires_grad_(requires_grad=True)
         notes = [f"linear probe: only {name} is trained", *self._narrow(module)]
-        if any(
-            type(member).__name__.endswith("BatchNorm" + ending)
-            for member in module.modules()
-            for ending in _BATCH_NORMS
-        ):
+        if any(_BATCH_NORM.search(type(member).__name__) for member in module.modules()):
             notes.append("batch norm keeps updating its statistics in train mode: put the backbone in eval()")
         return notes
 
@@ -96,7 +93,10 @@ class ModuleChange:
         notes = [f"{self.strategy}: rank {self.lora_rank} on {len(targets)} linear layers"]
         if STRATEGIES[self.strategy].packs_weights:
             for name in targets:
-                _replace(module, name, self._packed)
+                parent, _, last = name.rpartition(".")
+                layer = cast("nn.Linear", module.get_submodule(name))
+                packed = FourBitLinear(layer, AUTOCAST_DTYPES.get(self.precision))
+                setattr(module.get_submodule(parent), last, packed)
             notes.append("frozen linear weights are packed in 4 bits, unpacked in forward and in backward")
         _inject(module, targets, self.lora_rank)
         for name, parameter in module.named_parameters():
@@ -105,9 +105,6 @@ class ModuleChange:
             head.requires_grad_(requires_grad=True)
             notes.append(f"the output layer {head_name} is trained with the adapters")
         return [*notes, *self._narrow(module)]
-
-    def _packed(self, layer: nn.Linear) -> nn.Module:
-        return FourBitLinear(layer, AUTOCAST_DTYPES.get(self.precision))
 
     def _head(self, module: nn.Module) -> tuple[str, nn.Module]:
         if self.head is not None:
@@ -170,12 +167,6 @@ def _targets(module: nn.Module, head: nn.Module) -> list[str]:
         for name, member in _linear_layers(module)
         if not isinstance(member, nn.modules.linear.NonDynamicallyQuantizableLinear) and member is not head
     ]
-
-
-def _replace(module: nn.Module, name: str, make: Callable[[nn.Linear], nn.Module]) -> None:
-    parent_name, _, last = name.rpartition(".")
-    parent = module.get_submodule(parent_name)
-    setattr(parent, last, make(cast("nn.Linear", getattr(parent, last))))
 
 
 def _inject(module: nn.Module, targets: list[str], rank: int) -> None:

@@ -8,6 +8,7 @@ the reason.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -90,7 +91,7 @@ def strategy_answer(
     *,
     pilots: Mapping[Strategy, ReachedBy] | None = None,
     pilot_notes: Sequence[str] = (),
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> StrategyAnswer:
     """
     Answer how to train a job.
@@ -112,7 +113,7 @@ def strategy_answer(
     question, assumed = filled_from(question, job)
     limits = _limits(question, market)
     impossible = question.impossible()
-    tracer = _Tracer(job, question, say or _silent)
+    tracer = _Tracer(job, question, say)
     found: list[Found] = []
     books: tuple[PriceBookFacts, ...] = ()
     for strategy in reversed(STRATEGY_NAMES):
@@ -154,35 +155,34 @@ class _Tracer:
         """
         made: list[Variant] = []
         packs = STRATEGIES[strategy].packs_weights
-        for precision in _precisions(self._job.precision):
-            knobs = () if precision == self._job.precision else (f"precision {precision}",)
+        own = self._job.precision
+        for precision in (own, "bf16-mixed") if own == "32-true" else (own,):
+            knobs = () if precision == own else (f"precision {precision}",)
             plain = self._profile(strategy, precision, recompute=False)
             made.append(Variant(plain, knobs, needs_nvidia=packs))
             if _worth_recomputing(plain):
-                again = self._recomputed(strategy, precision)
-                if again is not None:
-                    made.append(
-                        Variant(again, (*knobs, "recompute the blocks in backward"), needs_nvidia=packs)
-                    )
+                with contextlib.suppress(
+                    InputError, CannotTellError
+                ):  # no repeated blocks: nothing to recompute
+                    again = self._profile(strategy, precision, recompute=True)
+                    knobs = (*knobs, "recompute the blocks in backward")
+                    made.append(Variant(again, knobs, needs_nvidia=packs))
         return made + [smaller for variant in made if (smaller := eight_bit_adam(variant)) is not None]
-
-    def _recomputed(self, strategy: Strategy, precision: str) -> JobProfile | None:
-        try:
-            return self._profile(strategy, precision, recompute=True)
-        except (InputError, CannotTellError):
-            return None
 
     def _profile(self, strategy: Strategy, precision: str, *, recompute: bool) -> JobProfile:
         key = (STRATEGIES[strategy].traced_as or strategy, precision, recompute)
         if key not in self._known:
             self._say(f"tracing {key[0]}, {precision}{', blocks recomputed' if recompute else ''}")
-            self._known[key] = self._traced(*key)
+            try:
+                self._known[key] = self._traced(*key)
+            except TrainfareError as error:
+                self._known[key] = error
         known = self._known[key]
         if isinstance(known, TrainfareError):
             raise known
         return known
 
-    def _traced(self, strategy: Strategy, precision: str, recompute: bool) -> JobProfile | TrainfareError:  # noqa: FBT001 - a key
+    def _traced(self, strategy: Strategy, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
         from trainfare.prelaunch import trace_changed
         from trainfare.strategy.module_changes import ModuleChange
 
@@ -195,16 +195,9 @@ class _Tracer:
             trains_head=not writes,
             recompute=recompute,
         )
-        try:
-            profile = trace_changed(replace(self._job, precision=precision), change)
-        except TrainfareError as error:
-            return error
+        profile = trace_changed(replace(self._job, precision=precision), change)
         self.name = profile.name
         return profile
-
-
-def _precisions(own: str) -> tuple[str, ...]:
-    return (own, "bf16-mixed") if own == "32-true" else (own,)
 
 
 def _worth_recomputing(profile: JobProfile) -> bool:
@@ -295,15 +288,9 @@ def _cheapest(
         answer = rank(variant.profile, market.book, Request(asked, limit=200, max_nodes=market.max_nodes))
         books = answer.price_books
         for option in answer.options:
-            if not option.needs_porting and (not variant.needs_nvidia or _is_nvidia(option.accelerator)):
+            if not option.needs_porting and (
+                not variant.needs_nvidia or accelerator(option.accelerator).vendor == "nvidia"
+            ):
                 return option, books, None
         reason = answer.unknown_because or "only machines that its kernels do not run on can hold it"
     return None, books, reason
-
-
-def _is_nvidia(name: str) -> bool:
-    return accelerator(name).vendor == "nvidia"
-
-
-def _silent(_: str) -> None:
-    return

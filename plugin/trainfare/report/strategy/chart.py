@@ -23,26 +23,27 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    drawn = [line for line in lines if line.usd is not None and line.quality is not None]
-    known = all(line.quality_value is not None for line in drawn)
+    drawn = [
+        (STRATEGIES[line.strategy], line.usd, line.quality, line.quality_value)
+        for line in lines
+        if line.usd is not None and line.quality is not None
+    ]
+    known = all(value is not None for _, _, _, value in drawn)
 
     def fill(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for line in drawn:
-            cost, change = line.usd, line.quality
-            if cost is None or change is None:
-                continue
-            quality = line.quality_value if known and line.quality_value is not None else change
-            colour = COLOURS[STRATEGIES[line.strategy].colour]
+        for facts, cost, change, value in drawn:
+            quality = value if known and value is not None else change
+            colour = COLOURS[facts.colour]
             axes.plot([cost.low_80, cost.high_80], [quality.mid] * 2, color=colour, linewidth=6, alpha=0.3)
             axes.plot([cost.mid] * 2, [quality.low_80, quality.high_80], color=colour, linewidth=6, alpha=0.3)
             axes.plot(
                 [cost.mid], [quality.mid], "o", color=colour, markersize=8,
-                label=f"{STRATEGIES[line.strategy].label}, {usd(cost.mid)}",
+                label=f"{facts.label}, {usd(cost.mid)}",
             )  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_dollars)
-        axes.xaxis.set_minor_formatter(_nothing)
+        axes.xaxis.set_major_formatter(lambda cost_usd, _place: usd(float(cost_usd)))
+        axes.xaxis.set_minor_formatter(lambda _cost_usd, _place: "")
         figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
         axes.set_xlabel("cost to the target, USD")
         axes.set_ylabel("metric" if known else f"quality against {against}, %")
@@ -57,11 +58,3 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
         ),
         size_inches=(8.0, 4.4),
     )
-
-
-def _dollars(value: float, _place: int) -> str:
-    return usd(float(value))
-
-
-def _nothing(_value: float, _place: int) -> str:
-    return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -19,6 +18,7 @@ from trainfare.report.wording import (
     short_count,
     usd,
 )
+from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
 from trainfare_core.strategy.strategies import STRATEGIES
 
@@ -79,18 +79,22 @@ def strategy_text(answer: StrategyAnswer, as_of: date) -> StrategyText:
         answer: the answer.
         as_of: the day of the report, against which the prices' age is counted.
     """
-    priced = [line for line in answer.lines if line.usd is not None]
+    rows = tuple(
+        _row(line, line.usd, line.hours, line.machine, answer)
+        for line in answer.lines
+        if line.usd is not None and line.hours is not None and line.machine is not None
+    )
     return StrategyText(
         name=answer.name,
         headline=_named(answer.sentence),
         kind=answer.kind,
-        rows=tuple(_row(line, answer) for line in priced),
+        rows=rows,
         left_out=tuple(_left_out(line) for line in answer.lines if line.usd is None),
         doubts=tuple(_named(text) for text in answer.doubts),
         pilot=_pilot(answer),
         assumptions=tuple(_named(text) for text in answer.assumptions),
         books=tuple(_book(book_line(book, as_of)) for book in answer.price_books),
-        shows_within=any(line.p_within is not None for line in priced),
+        shows_within=any(row.within for row in rows),
         reference="" if answer.reference is None else STRATEGIES[answer.reference].label,
     )
 
@@ -104,28 +108,29 @@ def _named(text: str) -> str:
     return _IDENTIFIERS.sub(lambda found: _LABELS[found[0]], text)
 
 
-def _row(line: StrategyLine, answer: StrategyAnswer) -> StrategyRow:
-    machine, traced = line.machine, line.traced
+def _row(
+    line: StrategyLine, cost: Interval, hours: Interval, machine: Option, answer: StrategyAnswer
+) -> StrategyRow:
+    traced = line.traced
+    place = f"{place_label(machine)}, {purchase_label(machine.purchase_option)}"
     return StrategyRow(
         name=STRATEGIES[line.strategy].label,
         picked=line.strategy == answer.strategy,
-        cost=("", "") if line.usd is None else interval(line.usd, "usd"),
-        time=("", "") if line.hours is None else interval(line.hours, "h:auto"),
+        cost=interval(cost, "usd"),
+        time=interval(hours, "h:auto"),
         expected=_expected(line),
         reach=_chance(line.p_reach),
         cheapest=_chance(line.p_cheapest),
         within="" if line.p_within is None else percent(line.p_within),
         quality=_quality(line, answer),
-        machine="" if machine is None else machine_label(machine),
-        hardware="" if machine is None else hardware_label(machine),
-        place=""
-        if machine is None
-        else f"{place_label(machine)}, {purchase_label(machine.purchase_option)}, {usd(machine.usd_per_hour)}/h",
+        machine=machine_label(machine),
+        hardware=hardware_label(machine),
+        place=f"{place}, {usd(machine.usd_per_hour)}/h",
         trained=""
         if traced is None
         else f"{short_count(traced.trainable_parameters)} of {short_count(traced.parameters)}",
         work=""
-        if traced is None or machine is None
+        if traced is None
         else f"{short_count(traced.flops_per_sample)}FLOP a sample, {machine.memory_gib.mid:.3g} GiB a device",
         samples=_samples(line),
         evidence=_evidence(line, answer),
@@ -185,12 +190,10 @@ def _pilot(answer: StrategyAnswer) -> tuple[str, ...]:
     pilot = answer.pilot
     if pilot is None:
         return ()
-    too_expensive = "it costs more than a tenth of the cheapest plan, which is too much for a pilot"
-    pays = (
-        "it pays" if pilot.worth_it else too_expensive if pilot.saves_usd > pilot.usd else "it does not pay"
-    )
-    lines: Sequence[str] = (
-        f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved: {pays}",
-        _named(pilot.design),
-    )
-    return tuple(lines)
+    pays = "it does not pay"
+    if pilot.worth_it:
+        pays = "it pays"
+    elif pilot.saves_usd > pilot.usd:
+        pays = "it costs more than a tenth of the cheapest plan, which is too much for a pilot"
+    sums = f"{usd(pilot.usd)} for a pilot, {usd(pilot.saves_usd)} expected to be saved"
+    return f"{sums}: {pays}", _named(pilot.design)
