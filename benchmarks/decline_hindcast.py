@@ -141,9 +141,14 @@ def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
     kept = improving(fl.costs)
     done = hindcast(kept, M, TAUS, moving_average=0.63)
     every = sum(max(0, years * (years + 1) // 2) for years in (len(s.times) - M - 1 for s in kept.values()))
-    ours = (len(fl.costs), len(kept), every, len(done.errors))
+    counts = {
+        "technologies": len(fl.costs),
+        "improving": len(kept),
+        "forecasts": every,
+        "forecasts_to_20": len(done.errors),
+    }
     print(f"{'Farmer & Lafond 2016':28s}{'published':>12s}{'ours':>12s}")
-    for (name, published), mine in zip(PUBLISHED_COUNTS.items(), ours, strict=True):
+    for (name, published), mine in zip(PUBLISHED_COUNTS.items(), counts.values(), strict=True):
         print(f"{name:28s}{published:12,}{mine:12,}")
     fits = [fit_moore(series) for series in kept.values()]
     line = noise_line(fits)
@@ -170,10 +175,7 @@ def study(fl: Technologies, surrogates: int) -> dict[str, Any]:
             f"theta {theta}: Xi outside the band at tau {outside or 'none'}; mean of Xi over simulated {z:.2f}"
         )
     return {
-        "technologies": ours[0],
-        "improving": ours[1],
-        "forecasts": ours[2],
-        "forecasts_to_20": ours[3],
+        **counts,
         "k_intercept": line.intercept,
         "k_slope": line.slope,
         "xi": {str(tau): value for tau, value in measured.items()},

@@ -70,7 +70,11 @@ def surrogate_bands(
         for _, tau, error, k in walk_errors(logs, m, taus):
             sums[tau] += squared_ratio(error, k)
             counts[tau] += 1
-    return tuple(_band(tau, sums[tau] / counts[tau]) for tau in taus if counts[tau])
+    found = {tau: sums[tau] / counts[tau] for tau in taus if counts[tau]}
+    return tuple(
+        SurrogateBand(tau, float(xi.mean()), *np.quantile(xi, (0.025, 0.975)).tolist())
+        for tau, xi in found.items()
+    )
 
 
 def _simulated(
@@ -80,8 +84,3 @@ def _simulated(
     noise = random.normal(0.0, k / np.sqrt(1 + theta * theta), shape)
     steps = drift + noise[:, 1:] + theta * noise[:, :-1]
     return np.concatenate([noise[:, :1], noise[:, :1] + np.cumsum(steps, axis=1)], axis=1)
-
-
-def _band(tau: int, values: Array) -> SurrogateBand:
-    low, high = np.quantile(values, (0.025, 0.975))
-    return SurrogateBand(tau, float(values.mean()), float(low), float(high))

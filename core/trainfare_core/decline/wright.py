@@ -36,7 +36,6 @@ class WrightFit:
         last_year: decimal year of the last point.
         last_cost: cost of the last point.
         last_experience: Z of the last point, in units of production.
-        kind: of the series.
     """
 
     exponent: float
@@ -47,7 +46,6 @@ class WrightFit:
     last_year: float
     last_cost: float
     last_experience: float
-    kind: str
 
     @property
     def learning_rate(self) -> float:
@@ -121,7 +119,6 @@ def fit_wright(series: Series, m: int | None = None, z0: Literal["growth"] | flo
         series.times[-1],
         series.costs[-1],
         before[-1],
-        series.kind,
     )
 
 

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,9 @@ __all__ = ["COLUMNS", "Comparison", "Evidence", "evidence"]
 
 Column = NDArray[np.float64]
 
-COLUMNS: Final = (
-    "source", "domain", "dataset", "model", "metric", "samples", "scratch_epochs", "scratch_step_ratio",
-)  # fmt: skip
+_TEXTS: Final = ("source", "domain", "dataset", "model", "metric")
+_NUMBERS: Final = ("samples", "scratch_epochs", "scratch_step_ratio")
+COLUMNS: Final = (*_TEXTS, *_NUMBERS)
 """Of the table, before one column a strategy and `published_in`. A strategy without a column was never compared."""
 
 
@@ -130,20 +130,7 @@ def evidence() -> Evidence:
 
 
 def _comparison(row: dict[str, str]) -> Comparison:
-    cells: dict[Strategy, str] = {strategy: row.get(f"{strategy}_pct", "") for strategy in STRATEGY_NAMES}
-    return Comparison(
-        source=row["source"],
-        domain=row["domain"],
-        dataset=row["dataset"],
-        model=row["model"],
-        metric=row["metric"],
-        samples=_optional(row["samples"]),
-        scratch_epochs=_optional(row["scratch_epochs"]),
-        scratch_step_ratio=_optional(row["scratch_step_ratio"]),
-        advantage_pct={strategy: float(cell) for strategy, cell in cells.items() if cell},
-        published_in=row["published_in"],
-    )
-
-
-def _optional(cell: str) -> float | None:
-    return float(cell) if cell else None
+    cells: dict[str, Any] = {name: row[name] for name in (*_TEXTS, "published_in")}
+    cells |= {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    advantages = {name: row.get(f"{name}_pct") for name in STRATEGY_NAMES}
+    return Comparison(**cells, advantage_pct={name: float(cell) for name, cell in advantages.items() if cell})

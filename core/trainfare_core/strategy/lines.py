@@ -46,21 +46,18 @@ def answer_of(
         assumptions: in addition to those of the question.
     """
     priced = [one for one in found if isinstance(one, Priced)]
-    notes = (*question.assumed(), *assumptions, *pilot_notes)
-    if not priced:
-        reasons = "; ".join(
-            f"{one.strategy}: {one.unknown_because or one.impossible_because}" for one in found
-        )
-        return StrategyAnswer(
-            tool_version=tool_version, name=name, question=question, kind="none", strategy=None, runner_up=None,
-            sentence=f"No strategy has a price: {reasons}.", doubts=(), pilot=None, reference=None,
-            lines=tuple(_unpriced_line(one) for one in found), assumptions=notes, price_books=price_books,
-        )  # fmt: skip
-    reference, sizes = _reference(question, priced), _sizes(found)
-    drawn = outcomes(question, priced, reference=reference, sizes=sizes, pilots=pilots or {})
-    decision = decide(question, drawn, parameters=sizes.parameters)
     lines = [_unpriced_line(one) for one in found if not isinstance(one, Priced)]
-    lines += [_priced_line(standing) for standing in decision.standings.values()]
+    if priced:
+        reference, sizes = _reference(question, priced), _sizes(found)
+        drawn = outcomes(question, priced, reference=reference, sizes=sizes, pilots=pilots or {})
+        decision = decide(question, drawn, parameters=sizes.parameters)
+        sentence = _sentence(question, decision)
+        lines += [_priced_line(standing) for standing in decision.standings.values()]
+        lines.sort(key=lambda line: _place(line, decision))
+    else:
+        reference, decision = None, StrategyDecision("none", None, None, {}, (), None, None)
+        reasons = (f"{one.strategy}: {one.unknown_because or one.impossible_because}" for one in found)
+        sentence = f"No strategy has a price: {'; '.join(reasons)}."
     return StrategyAnswer(
         tool_version=tool_version,
         name=name,
@@ -68,12 +65,12 @@ def answer_of(
         kind=decision.kind,
         strategy=decision.pick,
         runner_up=decision.runner_up,
-        sentence=_sentence(question, decision),
+        sentence=sentence,
         doubts=decision.doubts,
         pilot=decision.pilot,
         reference=reference,
-        lines=tuple(sorted(lines, key=lambda line: _place(line, decision))),
-        assumptions=notes,
+        lines=tuple(lines),
+        assumptions=(*question.assumed(), *assumptions, *pilot_notes),
         price_books=price_books,
     )
 
@@ -170,10 +167,9 @@ def _interval(values: Column) -> Interval:
 
 
 def _place(line: StrategyLine, decision: StrategyDecision) -> tuple[int, float, int]:
-    if line.strategy == decision.pick:
-        level = 0
-    elif line.strategy == decision.runner_up:
-        level = 1
+    best = (decision.pick, decision.runner_up)
+    if line.strategy in best:
+        level = best.index(line.strategy)
     else:
         level = 2 if line.usd is not None else 3 if line.unknown_because is not None else 4
     usd = line.expected_usd if line.expected_usd is not None else math.inf

@@ -202,17 +202,12 @@ def _recompute(module: nn.Module) -> str:
 
 def _blocks(module: nn.Module) -> Sequence[nn.Module]:
     """Return the largest list of children of one type that hold parameters, e.g. a transformer's layers."""
-    best: list[nn.Module] = []
-    most = 0
-    for holder in module.modules():
-        if not isinstance(holder, (nn.ModuleList, nn.Sequential)):
-            continue
-        children = list(holder)
-        if len(children) < 2 or len({type(child) for child in children}) != 1:
-            continue
-        if isinstance(children[0], _BROAD):
-            continue
-        count = sum(parameter.numel() for child in children for parameter in child.parameters())
-        if count > most:
-            best, most = children, count
-    return best
+    lists = [list(one) for one in module.modules() if isinstance(one, (nn.ModuleList, nn.Sequential))]
+    repeated = [
+        blocks
+        for blocks in lists
+        if len(blocks) > 1 and len({type(one) for one in blocks}) == 1 and not isinstance(blocks[0], _BROAD)
+    ]
+    sizes = [sum(p.numel() for block in blocks for p in block.parameters()) for blocks in repeated]
+    most = max(sizes, default=0)
+    return repeated[sizes.index(most)] if most else []
