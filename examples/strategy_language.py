@@ -34,11 +34,11 @@ def job() -> TrainingJob:
 def main() -> None:
     """Print the trained parameters and the cost of each strategy."""
     from trainfare.prices.sources import load_prices
-    from trainfare.strategy.plan import Market, strategy_answer
-    from trainfare_core.strategy.question import Question
+    from trainfare.strategy.plan import strategy_answer
+    from trainfare.strategy.request import StrategyRequest
 
-    question = Question(domain="llm-ift", metric="val_loss", within_pct=3.0)
-    answer = strategy_answer(job(), question, Market(load_prices().book))
+    request = StrategyRequest(domain="llm-ift", metric="val_loss", within_pct=3.0)
+    answer = strategy_answer(job(), request, load_prices().book)
     for line in answer.lines:
         if line.traced is not None and line.usd is not None:
             trained = line.traced.trainable_parameters

@@ -117,6 +117,11 @@ def _checked(row: dict[str, str]) -> CheckedClaim:
         )
         raise DeclineError(msg) from error
     off_by = None if stated is None else _off_by(stated, computed, row["unit"])
+    verdict: ClaimVerdict = "impossible" if row["check"] == "combined" else "off"
+    if off_by is None:
+        verdict = "derived"
+    elif 1 / (1 + TOLERANCE) <= off_by <= 1 + TOLERANCE:
+        verdict = "consistent"
     return CheckedClaim(
         row["id"],
         row["figure"],
@@ -124,7 +129,7 @@ def _checked(row: dict[str, str]) -> CheckedClaim:
         computed,
         row["unit"],
         off_by,
-        _verdict(off_by, parts=row["check"] == "combined"),
+        verdict,
         row["source"],
         row["note"],
     )
@@ -132,19 +137,9 @@ def _checked(row: dict[str, str]) -> CheckedClaim:
 
 def _off_by(stated: float, computed: float, unit: str) -> float:
     if unit == PERCENT_A_YEAR:
-        return (
-            LogRate.from_decline(computed / 100).log_per_year
-            / LogRate.from_decline(stated / 100).log_per_year
-        )
+        ours, theirs = (LogRate.from_decline(value / 100).log_per_year for value in (computed, stated))
+        return ours / theirs
     return computed / stated
-
-
-def _verdict(off_by: float | None, *, parts: bool) -> ClaimVerdict:
-    if off_by is None:
-        return "derived"
-    if 1 / (1 + TOLERANCE) <= off_by <= 1 + TOLERANCE:
-        return "consistent"
-    return "impossible" if parts else "off"
 
 
 def _combined(*percents: float) -> float:

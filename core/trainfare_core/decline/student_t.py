@@ -8,11 +8,12 @@ Stegun 26.7.3 and 26.7.4). Accurate to about 1e-13, which the tests check agains
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import DeclineError
 
-__all__ = ["StudentT", "check_probability"]
+__all__ = ["StudentT", "check_probability", "solve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class StudentT:
 
     def inv_cdf(self, p: float) -> float:
         """
-        Return x with P(T <= x) = p, by Newton steps kept inside a bracket of the lower tail.
+        Return x with P(T <= x) = p, solved in the lower tail.
 
         Raises:
             DeclineError: p is not strictly between 0 and 1.
@@ -66,16 +67,23 @@ class StudentT:
         low, high = -1.0, 0.0
         while self.cdf(low) > p:
             low, high = 2 * low, low
-        x = (low + high) / 2
-        while True:
-            excess = self.cdf(x) - p
-            low, high = (low, x) if excess > 0 else (x, high)
-            following = x - excess / self.pdf(x)
-            if not low < following < high:
-                following = (low + high) / 2
-            if abs(following - x) <= 1e-15 * abs(x):
-                return following
-            x = following
+        return solve(lambda x: (self.cdf(x), self.pdf(x)), p, low, high)
+
+
+def solve(
+    chance_and_density: Callable[[float], tuple[float, float]], p: float, low: float, high: float
+) -> float:
+    """Return x between `low` and `high` with a chance of p to be below it, by Newton steps kept inside a bracket."""
+    x = (low + high) / 2
+    while high - low > 1e-12 * max(1.0, abs(high)):
+        chance, density = chance_and_density(x)
+        excess = chance - p
+        low, high = (low, x) if excess >= 0 else (x, high)
+        step = excess / density if density > 0 else math.inf
+        if abs(step) <= 1e-13 * max(1.0, abs(x)):
+            return x - step
+        x = x - step if low < x - step < high else (low + high) / 2
+    return (low + high) / 2
 
 
 def check_probability(p: float) -> None:

@@ -10,7 +10,7 @@ from statistics import NormalDist, fmean
 
 from .errors import DeclineError
 from .rates import LN2, LogRate
-from .student_t import StudentT, check_probability
+from .student_t import StudentT, check_probability, solve
 
 __all__ = ["ATOMS", "STANDARD_NORMAL", "UncertainRate", "mixture_quantile"]
 
@@ -106,7 +106,7 @@ def mixture_quantile(
     parts: Sequence[tuple[float, float]], p: float, unit: NormalDist | StudentT = STANDARD_NORMAL
 ) -> float:
     """
-    Return x with P(X <= x) = p for equally likely parts (centre, scale), by Newton steps kept inside a bracket.
+    Return x with P(X <= x) = p for equally likely parts (centre, scale).
 
     Args:
         parts: at least one; a scale of 0 is a certain value.
@@ -122,25 +122,19 @@ def mixture_quantile(
         return sorted(centre for centre, _ in parts)[math.ceil(p * len(parts) - 1e-9) - 1]
     z_at_p = unit.inv_cdf(p)
     quantiles = [centre + z_at_p * scale for centre, scale in parts]
-    low, high = min(quantiles), max(quantiles)
-    x = (low + high) / 2
     centres = [centre for centre, scale in parts if scale > 0]
     inverses = [1 / scale for _, scale in parts if scale > 0]
     certain = [centre for centre, scale in parts if scale == 0]
-    while high - low > 1e-12 * max(1.0, abs(high)):
+
+    def chance_and_density(x: float) -> tuple[float, float]:
         zs = [(x - centre) * inverse for centre, inverse in zip(centres, inverses, strict=True)]
         chances, densities = (
             _normal(zs) if unit is STANDARD_NORMAL else (map(unit.cdf, zs), map(unit.pdf, zs))
         )
         below = sum(chances) + sum(x >= centre for centre in certain)
-        slope = sum(map(mul, densities, inverses))
-        excess = below / len(parts) - p
-        low, high = (low, x) if excess >= 0 else (x, high)
-        step = excess * len(parts) / slope if slope > 0 else math.inf
-        if abs(step) <= 1e-13 * max(1.0, abs(x)):
-            return x - step
-        x = x - step if low < x - step < high else (low + high) / 2
-    return (low + high) / 2
+        return below / len(parts), sum(map(mul, densities, inverses)) / len(parts)
+
+    return solve(chance_and_density, p, min(quantiles), max(quantiles))
 
 
 def _normal(zs: list[float]) -> tuple[list[float], list[float]]:

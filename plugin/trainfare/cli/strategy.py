@@ -137,35 +137,27 @@ def _answer(
     from trainfare.job import load_job
     from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.strategy.pilots import render_pilots
-    from trainfare.strategy.plan import Market, prices_of, strategy_answer
+    from trainfare.strategy.plan import prices_of, strategy_answer
     from trainfare_core.strategy.pilots import reached_by, sentences
 
-    question = request.question
     reached: dict[Strategy, ReachedBy] = {}
     notes: tuple[str, ...] = ()
     if curves:
-        pilots = _pilots(curves, question)
+        pilots = _pilots(curves, request.question)
         sys.stderr.write(render_pilots(pilots))
         reached, notes = reached_by(pilots), sentences(pilots)
-        question = question.model_copy(
+        request = request.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
         )
     with contextlib.redirect_stdout(sys.stderr):
         job = load_job(target)
         loaded = load_prices(choice=choice)
-        market = Market(
-            loaded.book,
-            providers=request.providers,
-            regions=request.regions,
-            purchase=request.purchase,
-            max_nodes=request.max_nodes,
-            notes=(*loaded.problems, *loaded.notes),
-        )
-        warn(age_warnings(loaded, prices_of(market), choice))
+        warn(age_warnings(loaded, prices_of(request, loaded.book), choice))
         found = strategy_answer(
             job,
-            question,
-            market,
+            request,
+            loaded.book,
+            notes=(*loaded.problems, *loaded.notes),
             pilots=reached,
             pilot_notes=notes,
             say=lambda text: typer.echo(text, err=True),
