@@ -8,7 +8,7 @@ series overlap and are correlated, so that confidence bands come from `surrogate
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -81,7 +81,7 @@ class Hindcast:
         Raises:
             TooLittleDataError: there is no forecast.
         """
-        return float(squared_ratio(self._log_errors(), self._column(lambda each: each.noise)).mean())
+        return float(squared_ratio(self._column("log_error"), self._column("noise")).mean())
 
     def coverage(self, level: float, inflation: float = 1.0) -> float:
         """
@@ -95,17 +95,14 @@ class Hindcast:
             TooLittleDataError: there is no forecast.
         """
         bound = inflation * StudentT(self.m - 1).inv_cdf((1 + level) / 2)
-        scale = self._column(lambda each: each.standard_error)
-        return float((squared_ratio(self._log_errors(), scale) <= bound**2).mean())
+        ratios = squared_ratio(self._column("log_error"), self._column("standard_error"))
+        return float((ratios <= bound**2).mean())
 
-    def _log_errors(self) -> Array:
-        return self._column(lambda each: each.log_error)
-
-    def _column(self, value: Callable[[HindcastError], float]) -> Array:
+    def _column(self, name: str) -> Array:
         if not self.errors:
             msg = f"hindcast: no series is long enough for m = {self.m}"
             raise TooLittleDataError(msg)
-        return np.array([value(each) for each in self.errors])
+        return np.array([getattr(each, name) for each in self.errors])
 
 
 def hindcast(

@@ -3,9 +3,9 @@ Write the shipped table of published comparisons, and fit the two constants that
 
     python -m benchmarks.fitting.strategy transfer_results.csv [--check]
 
-Writes `core/trainfare_core/data/strategy_evidence.csv` (`--check` compares instead), then prints `WIDENING` and
-`ANSWER_AT` of `strategy/choice.py` as leave-one-source-out residuals give them. Scoring is
-`benchmarks/strategy.py`, which leaves the source of each scored row out of the table and of both constants.
+Writes `core/trainfare_core/data/strategy_evidence.csv` (`--check` compares instead), then prints `WIDENING` of
+`strategy/choice.py` as leave-one-source-out residuals give it, and the P(best) from which a comparison counts as
+answered. Scoring is `benchmarks/strategy.py`, which leaves the source of each scored row out of the table and of both.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def needed_widening(row: Comparison, known: Evidence) -> list[float]:
 
 def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
     """
-    Return `WIDENING` and `ANSWER_AT`, each comparison judged with its source left out.
+    Return `WIDENING` and the P(best) to answer at, each comparison judged with its source left out.
 
     The first puts `INSIDE` of the comparisons inside their intervals; at most `ANSWERED` of them exceed the second,
     their P(best).
@@ -97,7 +97,7 @@ def main() -> None:
     shipped = list(comparisons())
     known = Evidence.of(shipped)
     print(f"{len(shipped)} comparisons, {len(set(known.source))} sources; left out: {dict(skipped)}")
-    print("WIDENING {:.2f}, ANSWER_AT {:.3f}".format(*constants(shipped, known)))
+    print("WIDENING {:.2f}, answered above a P(best) of {:.3f}".format(*constants(shipped, known)))
 
 
 if __name__ == "__main__":

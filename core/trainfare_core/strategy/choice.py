@@ -22,7 +22,7 @@ from trainfare_core.strategy.prior import FEW_SAMPLES, prior
 from trainfare_core.strategy.situation import Situation, modality_of, task_of
 from trainfare_core.strategy.strategies import STRATEGIES, STRATEGY_NAMES, Strategy
 
-__all__ = ["ANSWER_AT", "Advantage", "StrategyChoice", "advantage", "choose"]
+__all__ = ["Advantage", "StrategyChoice", "advantage", "choose"]
 
 Column = NDArray[np.float64]
 
@@ -56,10 +56,6 @@ UNKNOWN_SCHEDULE: Final = 0.5
 """Weight where one of two schedules from scratch is not known: that of a schedule 1.6 times as long or short."""
 NEAR: Final = 0.1
 """Comparisons of at least this weight count as similar, in the number shown to the user."""
-
-ANSWER_AT: Final = 0.572
-"""P(best) up to which the answer is "unknown": fitted by `benchmarks/fitting/strategy.py` so that 82 % of the published
-comparisons are answered."""
 
 WIDENING: Final = 1.67
 """Factor on the half-widths of the intervals: fitted by `benchmarks/fitting/strategy.py` so that 80 % intervals
@@ -117,12 +113,10 @@ class StrategyChoice:
     Attributes:
         strategy: the pick; ties are decided in the order of `STRATEGIES`.
         p_best: product of the probabilities that it is better than each other offered strategy.
-        unknown_because: reason not to trust the pick without a pilot; None where there is none.
     """
 
     strategy: Strategy
     p_best: float
-    unknown_because: str | None
 
 
 def choose(situation: Situation, known: Evidence | None = None) -> StrategyChoice:
@@ -139,16 +133,9 @@ def choose(situation: Situation, known: Evidence | None = None) -> StrategyChoic
     for first, second in itertools.combinations(offered, 2):
         p_better[first, second] = advantage(situation, first, second, rows).p_better
         p_better[second, first] = 1.0 - p_better[first, second]
-    closest: dict[Strategy, Strategy] = {one: _closest(one, offered, p_better) for one in offered}
-    pick = max(offered, key=lambda one: p_better[one, closest[one]])
-    p_best = math.prod(p_better[pick, other] for other in offered if other != pick)
-    return StrategyChoice(pick, p_best, _unknown_because(situation, pick, closest[pick], p_best))
-
-
-def _closest(
-    one: Strategy, offered: list[Strategy], p_better: dict[tuple[Strategy, Strategy], float]
-) -> Strategy:
-    return min((other for other in offered if other != one), key=lambda other: p_better[one, other])
+    p_best = {one: [p_better[one, other] for other in offered if other != one] for one in offered}
+    pick = max(offered, key=lambda one: min(p_best[one]))
+    return StrategyChoice(pick, math.prod(p_best[pick]))
 
 
 def advantage(
@@ -235,11 +222,3 @@ def _schedule_nearness(epochs: float | None, rows_epochs: Column) -> Column:
         return np.where(np.isnan(rows_epochs), 1.0, UNKNOWN_SCHEDULE)
     apart = np.abs(np.log2(rows_epochs / epochs))
     return np.where(np.isnan(apart), UNKNOWN_SCHEDULE, np.exp(-apart))
-
-
-def _unknown_because(situation: Situation, pick: Strategy, rival: Strategy, p_best: float) -> str | None:
-    if situation.task == "unknown":
-        return f"no published comparison is of the kind {situation.domain!r}"
-    if p_best <= ANSWER_AT:
-        return f"{pick} is best in only {p_best:.0%} of comparable cases, {rival} is close"
-    return None

@@ -81,20 +81,6 @@ def test_order_of_the_offered_changes_nothing() -> None:
     assert (one.strategy, one.p_best) == (other.strategy, other.p_best)
 
 
-def test_an_unknown_kind_of_data_is_not_answered() -> None:
-    """No published comparison of that kind: the pick comes with a reason not to trust it."""
-    made = choose(Situation("audio-tagging", ("full_finetune", "lora"), samples=1e5))
-    assert made.unknown_because is not None
-    assert "audio-tagging" in made.unknown_because
-
-
-def test_a_close_call_is_not_answered() -> None:
-    """LoRA and QLoRA are within noise of each other on GLUE-size tasks of unknown size."""
-    made = choose(Situation("nlp-qlora", ("full_finetune", "lora", "qlora")))
-    assert made.unknown_because is not None
-    assert "close" in made.unknown_because
-
-
 def test_no_comparison_at_all_leaves_the_rules() -> None:
     """With no evidence only the rule counts, and it is named."""
     nothing = Evidence.of([])
