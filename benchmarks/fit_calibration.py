@@ -154,10 +154,10 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     waiting = link_calibration().communication.straggler_share
-    found = read_measurements(arguments.data, cache, DecoderTraces(arguments.cache), waiting)
-    for reason, count in sorted(found.skipped.items()):
+    problem, skipped = read_measurements(arguments.data, cache, DecoderTraces(arguments.cache), waiting)
+    for reason, count in sorted(skipped.items()):
         print(f"skipped {count:6d}  {reason}")
-    problem, rows = Problem(found.rows, found.index), found.rows
+    rows, index = list(problem.rows), problem.index
     theta = solve(problem)
     errors = problem.predict(theta) - problem.log_measured
     everything = {
@@ -185,13 +185,13 @@ def main() -> None:
     situations = {**_by_situation(rows, left), "corrected:unseen": both.left, "kernels:unseen": kernels}
     sigma = sigma_of(situations, list(left["generation"].values()), seen.left, both.left)
     fit = calibration_of(
-        found.index, theta, date=arguments.date, digest=digest(arguments.data, FILES),
+        index, theta, date=arguments.date, digest=digest(arguments.data, FILES),
         rows_by_source=dict(sorted(Counter(row.source for row in rows).items())), source=both.shares, sigma=sigma,
     )  # fmt: skip
     # The constants of links stay in their own file.
     coefficients = fit.model_dump(exclude={"communication": True, "sigma": {"several_devices"}})
     with_links(coefficients)
-    record = record_of(found.index, theta, scores, situations, sigma, arguments.date)
+    record = record_of(index, theta, scores, situations, sigma, arguments.date)
     write_fit(arguments, coefficients, record)
     if arguments.residuals:
         write_residuals(arguments.residuals, rows, left)

@@ -1,7 +1,7 @@
 """
 Score predicted peak memory against measured peaks, through the product's own path.
 
-    python -m benchmarks.memory --truth memory_reference.csv [--cache DIR] [--leave-one-source-out]
+    python -m benchmarks.memory --truth memory_reference.csv --cache DIR [--leave-one-source-out]
         [--one-measured-step] [--json OUT] [--rows OUT.csv]
 
 A prediction is compared in the quantity that was measured: the counters of torch's allocator leave out the CUDA context
@@ -26,7 +26,6 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from benchmarks.fitting.memory_rows import (
     after_step_gib,
     card_gib,
     described_rows,
+    devices_summed,
     memory_rows,
     predicted_gib,
     predicted_of,
@@ -134,8 +134,7 @@ def scored_rows(
 def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: MemoryFit) -> Scored:
     peak = predicted_gib(row, fit) if step is None else after_step_gib(step, row, fit)
     spread = spread_of(row, step, fit)
-    devices = int(line["n_gpus"] or 1) if line["scope"] == "total_over_gpus" else 1
-    line.update(answer_columns(peak, math.exp(spread.half_80), scale=devices))
+    line.update(answer_columns(peak, math.exp(spread.half_80), scale=devices_summed(line)))
     return Scored(
         math.log(peak / row.measured_gib), spread.half_80, line["gpu"] or "not stated",
         f"{line['domain']} {line['method']}", row.source, "single" if int(line["n_gpus"] or 1) == 1 else "multi",
@@ -143,17 +142,9 @@ def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: M
     )  # fmt: skip
 
 
-def _arguments() -> argparse.Namespace:
-    parser = truth_parser(__doc__)
-    parser.add_argument("--cache", type=Path, help="folder of traces; without it they are thrown away")
-    parser.add_argument("--leave-one-source-out", action="store_true")
-    parser.add_argument("--one-measured-step", action="store_true")
-    return parser.parse_args()
-
-
-def run(arguments: argparse.Namespace, cache: Path) -> None:
-    """Score the table with the traces in `cache`, print the scores and write the files that were asked for."""
-    lines = read_rows(arguments.truth)
+def run(arguments: argparse.Namespace) -> None:
+    """Score the table, print the scores and write the files that were asked for."""
+    lines, cache = read_rows(arguments.truth), arguments.cache
     found = described_rows(lines, cache)
     known = [row for row in memory_rows(lines, found) if row is not None]
     if arguments.leave_one_source_out and len({row.source for row in known}) < 2:
@@ -178,13 +169,12 @@ def run(arguments: argparse.Namespace, cache: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line; without `--cache` the traces go to a temporary folder."""
-    arguments = _arguments()
-    if arguments.cache:
-        run(arguments, arguments.cache)
-        return
-    with TemporaryDirectory() as folder:
-        run(arguments, Path(folder))
+    """Run the command line."""
+    parser = truth_parser(__doc__)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--leave-one-source-out", action="store_true")
+    parser.add_argument("--one-measured-step", action="store_true")
+    run(parser.parse_args())
 
 
 if __name__ == "__main__":

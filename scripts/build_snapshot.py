@@ -98,15 +98,9 @@ MACHINE_CAVEATS: tuple[tuple[pl.Expr, str], ...] = (
 def enriched(rows: pl.DataFrame) -> pl.DataFrame:
     """Add the network, the source class, the estimated dates and the caveats to a table of text."""
     source = pl.col("source")
-    classes: list[pl.Expr] = []
-    estimated: list[pl.Expr] = []
-    caveats: list[pl.Expr] = []
-    for facts in SOURCES:
-        here = source.str.contains(facts.mark, literal=True)
-        classes.append(pl.when(here).then(pl.lit(facts.source_class)))
-        estimated.append(pl.when(here).then(pl.lit(facts.date_estimated)))
-        caveats.append(pl.when(here).then(pl.lit(facts.caveat, dtype=pl.String)))
-    machine: list[pl.Expr] = [pl.when(test).then(pl.lit(text)) for test, text in MACHINE_CAVEATS]
+    facts = [(pl.when(source.str.contains(one.mark, literal=True)), one) for one in SOURCES]
+    caveats: list[pl.Expr] = [pl.when(test).then(pl.lit(text)) for test, text in MACHINE_CAVEATS]
+    caveats += [here.then(pl.lit(one.caveat, dtype=pl.String)) for here, one in facts]
     networks = [
         None if service == "tpu" else network_gbit_per_s(provider, instance_type)
         for provider, service, instance_type in rows.select(
@@ -115,9 +109,11 @@ def enriched(rows: pl.DataFrame) -> pl.DataFrame:
     ]
     return rows.with_columns(
         pl.Series("network_gbit_per_s", networks, dtype=pl.Float64),
-        pl.coalesce(classes).alias("source_class"),
-        pl.coalesce(estimated).alias("observed_on_estimated"),
-        pl.concat_str([*machine, *caveats], separator="; ", ignore_nulls=True).alias("caveat"),
+        pl.coalesce([here.then(pl.lit(one.source_class)) for here, one in facts]).alias("source_class"),
+        pl.coalesce([here.then(pl.lit(one.date_estimated)) for here, one in facts]).alias(
+            "observed_on_estimated"
+        ),
+        pl.concat_str(caveats, separator="; ", ignore_nulls=True).alias("caveat"),
         pl.lit("USD").alias("currency"),
         pl.when(source.str.contains(QUOTED, literal=True))
         .then(pl.lit(QUOTE_SOURCE))

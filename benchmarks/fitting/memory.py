@@ -29,7 +29,9 @@ from benchmarks.fitting.memory_rows import (
     memory_rows,
     predicted_gib,
     spread_of,
+    steps_before,
 )
+from benchmarks.scoring import error_summary
 from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.prediction.memory.calibrated import (
     MemoryClass,
@@ -64,11 +66,8 @@ def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> 
     classes: dict[MemoryClass, SpreadFit] = {}
     for name in _CLASSES:
         sources = len({r.source for r in rows if r.name == name})
-        reach = _reach(off[name] or everything, everything, sources / (sources + POOLED_SOURCES))
-        classes[name] = SpreadFit(
-            location=round(locations[name], 5), half_50=reach[0], half_80=reach[1], half_90=reach[2],
-            rows=len(off[name]), sources=sources,
-        )  # fmt: skip
+        weight = sources / (sources + POOLED_SOURCES)
+        classes[name] = _spread(locations[name], off[name], everything, weight, sources)
     draft = MemoryFit(
         schema_version=1, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
         classes=classes, carried_share=0.0, measured_sigma=MEASURED_SIGMA, scores={},
@@ -78,24 +77,14 @@ def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> 
     carried = draft.model_copy(update={"carried_share": share})
     alike = [(first, r) for first, r in pairs if first.name == r.name]
     after = [abs(math.log(r.measured_gib / after_step_gib(first, r, carried))) for first, r in alike]
-    reach = _reach(after or everything, everything, 1.0)
-    corrected = SpreadFit(
-        location=0.0, half_50=reach[0], half_80=reach[1], half_90=reach[2], rows=len(after),
-        sources=len({r.source for _, r in alike}),
-    )  # fmt: skip
+    corrected = _spread(0.0, after, everything, 1.0, len({r.source for _, r in alike}))
     return carried.model_copy(update={"classes": {**classes, "corrected": corrected}})
 
 
 def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRow]]:
     """Return pairs of the first row of a source, model and method (the measured step) and each of its other rows."""
-    first: dict[tuple[str, ...], MemoryRow] = {}
-    pairs: list[tuple[MemoryRow, MemoryRow]] = []
-    for row in rows:
-        if row.group in first:
-            pairs.append((first[row.group], row))
-        else:
-            first[row.group] = row
-    return pairs
+    steps = zip(steps_before(rows), rows, strict=True)
+    return [(first, row) for first, row in steps if isinstance(first, MemoryRow)]
 
 
 def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
@@ -118,15 +107,11 @@ def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
 
 def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, float]:
     errors = np.array([math.log(peak / row.measured_gib) for row, peak, _ in answers])
-    ape = np.abs(np.expm1(errors))
-    scores = {
-        "n": float(len(answers)), "mape": float(ape.mean()), "median_ape": float(np.median(ape)),
-        "p90_ape": float(np.quantile(ape, 0.9)), "worst_ape": float(ape.max()), "bias": float(np.expm1(errors).mean()),
-    }  # fmt: skip
+    scores = error_summary(errors)
     for level in LEVELS:
         reach = np.array([getattr(spread, f"half_{level * 100:.0f}") for _, _, spread in answers])
         scores[f"coverage_{level * 100:.0f}"] = float((np.abs(errors) <= reach).mean())
-    return {name: round(value, 4) for name, value in scores.items()}
+    return {name: round(float(value), 4) for name, value in scores.items()}
 
 
 def _location(rows: Sequence[MemoryRow]) -> float:
@@ -146,22 +131,30 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(running, running[-1] / 2)])
 
 
-def _reach(own: Sequence[float], everything: Sequence[float], weight: float) -> list[float]:
+def _spread(
+    location: float, own: Sequence[float], everything: Sequence[float], weight: float, sources: int
+) -> SpreadFit:
     """
-    Return the half-width, in ln, at each level: a weighted geometric mean of a class's own and that of all rows.
+    Return a class's interval: half-widths in ln, weighted geometric means of its own and those of all rows.
 
     Args:
-        own: absolute deviations from the location, of the class.
+        location: of the class, in ln.
+        own: absolute deviations from the location, of the class; where it has none, those of all classes count.
         everything: the same, of all classes.
         weight: of the class's own, between 0 and 1.
+        sources: of the class's rows.
     """
     found: list[float] = []
     for level in LEVELS:
         mine, others = (
-            max(float(np.quantile(values, level)), _SMALLEST_HALF_WIDTH) for values in (own, everything)
+            max(float(np.quantile(values, level)), _SMALLEST_HALF_WIDTH)
+            for values in (own or everything, everything)
         )
         found.append(round(math.exp(weight * math.log(mine) + (1 - weight) * math.log(others)), 4))
-    return list(np.maximum.accumulate(found))
+    half_50, half_80, half_90 = np.maximum.accumulate(found)
+    return SpreadFit(
+        location=round(location, 5), half_50=half_50, half_80=half_80, half_90=half_90, rows=len(own), sources=sources
+    )  # fmt: skip
 
 
 def _mean_error(pairs: Sequence[tuple[MemoryRow, MemoryRow]], fit: MemoryFit) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -36,6 +37,7 @@ __all__ = [
     "after_step_gib",
     "card_gib",
     "described_rows",
+    "devices_summed",
     "measured_gib",
     "memory_rows",
     "predicted_gib",
@@ -91,8 +93,9 @@ def predicted_of(
     if isinstance(run, str):
         return run
     name = memory_classes(run.profile, np.array([float(run.world)]), run.parallel)[0]
+    total_gib = float(run.parts().total_bytes[0]) / GIB
     return Predicted(
-        _comparable_gib(run, line["mem_kind"]), _total_gib(run), run.assumed, cast("MemoryClass", str(name))
+        _comparable_gib(run, line["mem_kind"]), total_gib, run.assumed, cast("MemoryClass", str(name))
     )
 
 
@@ -109,13 +112,10 @@ def memory_rows(lines: list[dict[str, str]], found: list[Predicted | str]) -> li
         measured = measured_gib(line)
         if isinstance(one, str) or measured is None:
             return None
-        return MemoryRow(line["source_id"], one.name, _group(line), one.comparable_gib, measured)
+        group = (line["source_id"], line["model"], line["method"])
+        return MemoryRow(line["source_id"], one.name, group, one.comparable_gib, measured)
 
     return [of(line, one) for line, one in zip(lines, found, strict=True)]
-
-
-def _total_gib(run: MemoryRun) -> float:
-    return float(run.parts().total_bytes[0]) / GIB
 
 
 def _comparable_gib(run: MemoryRun, kind: str) -> float:
@@ -135,8 +135,12 @@ def measured_gib(line: dict[str, str]) -> float | None:
     """Return the measured peak of one device; None where the row has no number."""
     if line["status"] != "ok" or not line["peak_gib"]:
         return None
-    devices = int(line["n_gpus"] or 1) if line["scope"] == "total_over_gpus" else 1
-    return float(line["peak_gib"]) / devices
+    return float(line["peak_gib"]) / devices_summed(line)
+
+
+def devices_summed(line: dict[str, str]) -> int:
+    """Return the number of devices whose peaks the row's number sums up."""
+    return int(line["n_gpus"] or 1) if line["scope"] == "total_over_gpus" else 1
 
 
 def card_gib(name: str) -> float | None:
@@ -147,7 +151,7 @@ def card_gib(name: str) -> float | None:
         return None
 
 
-def steps_before(rows: list[MemoryRow | None]) -> list[MemoryRow | str]:
+def steps_before(rows: Sequence[MemoryRow | None]) -> list[MemoryRow | str]:
     """Return for each row the measured step of its group (the group's first row), or why the row has none."""
     first: dict[tuple[str, ...], MemoryRow] = {}
     groups = Counter(row.group for row in rows if row is not None)
@@ -163,10 +167,6 @@ def steps_before(rows: list[MemoryRow | None]) -> list[MemoryRow | str]:
             first[row.group] = row
             answers.append("the measured step of its group")
     return answers
-
-
-def _group(line: dict[str, str]) -> tuple[str, ...]:
-    return (line["source_id"], line["model"], line["method"])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.fitting.calibration_file import with_coefficients
 from benchmarks.fitting.held_out_groups import GROUPS
-from benchmarks.fitting.one_device_solver import Problem, solve
+from benchmarks.fitting.one_device_solver import solve
 from benchmarks.fitting.one_device_tables import read_measurements
 from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.step_work import Work
@@ -48,9 +48,9 @@ class FitsWithout:
 
     def __init__(self, data: Path, cache: ProfileCache, traces: DecoderTraces, name: str) -> None:
         self._name = {"device": "chip"}.get(name, name)
-        found = read_measurements(data, cache, traces, calibration().communication.straggler_share)
-        self._problem = Problem(found.rows, found.index)
-        self._groups = np.array([GROUPS[self._name](row) for row in found.rows])
+        waiting = calibration().communication.straggler_share
+        self._problem, _ = read_measurements(data, cache, traces, waiting)
+        self._groups = np.array([GROUPS[self._name](row) for row in self._problem.rows])
         self._start = solve(self._problem)
         self._known: dict[str, Calibration] = {}
 

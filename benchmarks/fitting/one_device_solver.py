@@ -121,6 +121,8 @@ def _winograd_share(logit: float) -> float:
 class _Times:
     """Seconds by operation, and by row."""
 
+    ideal_s: Array
+    """Of arithmetic at efficiency 1, Winograd's saving included."""
     compute_s: Array
     memory_s: Array
     limited: NDArray[np.bool_]
@@ -206,7 +208,7 @@ class Problem:
         step_s = host_bound(device_s, host_s.sum(axis=1))
         longer = np.exp(theta[at["trainer"]] * self.trainer)
         return _Times(
-            compute_s, memory_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
+            flop_s, compute_s, memory_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
             step_s * longer + self.extra_s,
         )  # fmt: skip
 
@@ -218,7 +220,7 @@ class Problem:
         by_host = (host_s / times.step_s) ** 3 * times.longer / times.total_s
         # d(1 / efficiency) / d(logit) = 1 - 1 / efficiency; the shorter side counts by BLEND.
         bound = np.where(times.limited, 1.0, BLEND)
-        fall_c = (times.compute_s - self._ideal_s(theta)) * bound
+        fall_c = (times.compute_s - times.ideal_s) * bound
         fall_m = (times.memory_s - self.byte_s) * (1 + BLEND - bound)
         jacobian = -(self.compute.summed(fall_c) + self.memory.summed(fall_m)) * by_device[:, None]
         launch = times.launch_s * by_device
@@ -235,12 +237,6 @@ class Problem:
             rise = (share - WINOGRAD_LEAST) * (1 - share) / (1 - WINOGRAD_LEAST)
             jacobian[:, at[name]] = here * np.add.reduceat(direct_s / share * rise, self.starts) * by_device
         return np.asarray(jacobian + self.stack.toarray())
-
-    def _ideal_s(self, theta: Array) -> Array:
-        """Return compute seconds at efficiency 1, Winograd's saving included."""
-        shares = [_winograd_share(theta[self.at[name]]) for name in ("winograd_timed", "winograd")]
-        share = np.where(self.alone[self.owner], *shares)
-        return np.asarray(self.flop_s * np.where(self.winograd, share, 1.0))
 
 
 class _Terms:

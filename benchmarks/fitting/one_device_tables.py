@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
-from benchmarks.fitting.one_device_solver import prior
+from benchmarks.fitting.one_device_solver import Problem, prior
 from benchmarks.fitting.table_lines import Line, host_copy_s, is_suspect, measured_step_s, old_torch
 from benchmarks.truth_table import read_rows
 from benchmarks.workloads import ProfileCache, profile_of, resolve
@@ -17,7 +16,7 @@ from benchmarks.workloads.decoder_rows import decoder_run
 from trainfare_core.job_profile import JobProfile, OperationGroup, OperationKind
 from trainfare_core.prediction.roofline.operations import Operations
 
-__all__ = ["FILES", "Measurements", "kernel_group", "read_measurements"]
+__all__ = ["FILES", "kernel_group", "read_measurements"]
 
 FILES = ("kernels.csv.gz", "microbench_achieved.csv", "throughput_train.csv")
 _KERNEL_KINDS: dict[str, OperationKind] = {
@@ -46,20 +45,11 @@ _MACHINE = 8
 """Devices of one of llm-foundry's machines: they wait for one another and share the optimizer's work."""
 
 
-@dataclass(frozen=True)
-class Measurements:
-    """Rows of the fit, the coefficients that they need, and how many lines were skipped by reason."""
-
-    rows: list[Row]
-    index: Index
-    skipped: Counter[str]
-
-
 def read_measurements(
     data: Path, cache: ProfileCache, traces: DecoderTraces, waiting_share: float
-) -> Measurements:
+) -> tuple[Problem, Counter[str]]:
     """
-    Read every measurement that has operations.
+    Return every measurement that has operations as the problem of the fit, and how many lines were skipped by reason.
 
     Args:
         data: folder of `FILES`.
@@ -78,7 +68,7 @@ def read_measurements(
             fitted = False
         row.weight = _STEP_GROUP_WEIGHT / groups[_group(row)] if fitted else 0.0
     found = [*(merged(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
-    return Measurements(found, index, skipped)
+    return Problem(found, index), skipped
 
 
 def _group(row: Row) -> tuple[str, str, str, str]:

@@ -9,10 +9,8 @@ The reader runs in a process of its own; its peak resident memory is the operati
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from benchmarks.cases import Case, case_parser, write_cases
-from benchmarks.speed.resident_memory import peak_resident_bytes
+from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
 from trainfare_providers.aws import AwsPrices, Sites
 from trainfare_providers.http.client import HttpClient
 
@@ -136,31 +134,19 @@ def read(url: str) -> dict[str, float]:
 
 
 def main() -> int:
-    """Run the command line; return 1 where the reader failed or needed more than the limit."""
+    """Run the command line; return 1 where the reader needed more than the limit."""
     parser = case_parser(__doc__)
     parser.add_argument(
         "--megabytes", type=float, default=300.0, help="of EC2's file, unpacked (default 300)"
     )
-    parser.add_argument("--read", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.read:
-        print(json.dumps(read(options.read)))
-        return 0
     server = serve(options.megabytes)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    clean |= {
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    command = [sys.executable, "-m", "benchmarks.speed.aws_bulk_memory", "--read", url]
-    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    took = in_a_fresh_process(read, f"http://127.0.0.1:{server.server_address[1]}")
     server.shutdown()
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
-        return 1
-    took = json.loads(done.stdout)
     size_mb, peak, before = options.megabytes * 1.1, took["resident_mib"], took["before_mib"]
     print(f"body             {size_mb:10,.0f} MB, {took['rows']:,.0f} rows, {took['priced']:,.0f} priced")
     print(

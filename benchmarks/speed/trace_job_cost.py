@@ -8,15 +8,11 @@ The limits are 30 s and 3 GB on 2 cores. The memory includes torch and Lightning
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from benchmarks.cases import case_parser
-from benchmarks.speed.resident_memory import peak_resident_bytes
+from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
 from benchmarks.truth_table import write_json
 
 DEFAULT = str(Path(__file__).resolve().parents[2] / "examples" / "llama_7b.py") + ":job"
@@ -51,17 +47,8 @@ def main() -> None:
     """Run the command line."""
     parser = case_parser(__doc__)
     parser.add_argument("--target", default=DEFAULT, help="what to trace")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.inside:
-        print(json.dumps(measure(arguments.target)))
-        return
-    module = ["-m", "benchmarks.speed.trace_job_cost"]
-    command = [sys.executable, *module, "--inside", "--target", arguments.target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = in_a_fresh_process(measure, arguments.target)
     print(
         f"{figures['parameters']:,.0f} parameters, {figures['launches']:,.0f} launches a step: "
         f"{figures['trace_s']:.1f} s (and {figures['import_s']:.1f} s of imports), "

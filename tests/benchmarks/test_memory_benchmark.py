@@ -71,9 +71,14 @@ def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, t
         writer.writeheader()
         writer.writerows(ROWS)
     arguments = argparse.Namespace(
-        truth=truth, json=out, rows=rows, one_measured_step=False, leave_one_source_out=False
+        truth=truth,
+        cache=tmp_path / "cache",
+        json=out,
+        rows=rows,
+        one_measured_step=False,
+        leave_one_source_out=False,
     )
-    memory.run(arguments, tmp_path / "cache")
+    memory.run(arguments)
     document = json.loads(out.read_text(encoding="utf-8"))
     assert document["n"] == 4
     assert sum(document["skipped"].values()) == 2
@@ -92,12 +97,12 @@ def test_published_peaks_are_scored_and_other_rows_have_a_reason(tools: Tools, t
     assert "host" in written["offload"]["skip_reason"]
     assert "OOM" in written["oom"]["skip_reason"]
     arguments.one_measured_step = True
-    memory.run(arguments, tmp_path / "cache")
+    memory.run(arguments)
     corrected = json.loads(out.read_text(encoding="utf-8"))
     assert corrected["n"] == 2, "the first Phi row is the measured step; Llama is alone"
     arguments.one_measured_step, arguments.leave_one_source_out = False, True
     with pytest.raises(SystemExit, match="two sources"):
-        memory.run(arguments, tmp_path / "cache")
+        memory.run(arguments)
 
 
 def test_error_of_a_measured_step_corrects_the_other_rows_of_its_group() -> None:
