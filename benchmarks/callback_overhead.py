@@ -131,10 +131,6 @@ def timed(callback: pl.Callback, spent_ns: list[int]) -> pl.Callback:
     return callback
 
 
-def _silent(_: str) -> None:
-    return None
-
-
 def train(callbacks: list[pl.Callback], steps: int) -> None:
     """Train for `steps` steps."""
     torch.manual_seed(0)
@@ -150,24 +146,17 @@ def train(callbacks: list[pl.Callback], steps: int) -> None:
     ).fit(Net(), RepeatedBatch(steps))
 
 
-def in_window(steps: int) -> pl.Callback:
-    """Return a FareMeter that measures every step of the run."""
-    return FareMeter(warmup_steps=1, measure_steps=steps, report=False, trace=False, usd_per_hour=1.0)
-
-
-def after_window(steps: int) -> pl.Callback:
-    """Return a FareMeter with its default settings, whose window ends after 14 steps."""
-    del steps
-    return FareMeter(report=False, usd_per_hour=1.0, budget_usd=1e6)
-
-
-def peer(steps: int) -> pl.Callback:
-    """Return Lightning's ThroughputMonitor as its documentation uses it."""
-    del steps
-    return ThroughputMonitor(batch_size_fn=len)
-
-
-ARMS: dict[str, Callable[[int], pl.Callback]] = {"window": in_window, "after": after_window, "peer": peer}
+ARMS: dict[str, Callable[[int], pl.Callback]] = {
+    "window": lambda steps: FareMeter(
+        warmup_steps=1, measure_steps=steps, report=False, trace=False, usd_per_hour=1.0
+    ),
+    "after": lambda _: FareMeter(report=False, usd_per_hour=1.0, budget_usd=1e6),
+    "peer": lambda _: ThroughputMonitor(batch_size_fn=len),
+}
+"""
+The callbacks by the steps of the run: a FareMeter that measures every step, one with its default settings, whose window
+ends after 14 steps, and Lightning's ThroughputMonitor as its documentation uses it.
+"""
 
 
 def hooks_us(arm: str, steps: int) -> float:
@@ -218,10 +207,10 @@ def interleaved(steps: int, rounds: int) -> Interleaved:
     )
 
 
-def growth_mib(make: Callable[[int], pl.Callback] | None, steps: int) -> float:
+def growth_mib(arm: str, steps: int) -> float:
     """Return the growth of resident memory in MiB between a tenth of the run and its end."""
     clock = StepClock((steps // 10, steps - 1))
-    train([clock] if make is None else [make(steps), clock], steps)
+    train([ARMS[arm](steps), clock], steps)
     return clock.resident_mib[1] - clock.resident_mib[0]
 
 
@@ -233,10 +222,10 @@ def case(ours: float, other: float | None, unit: str = "us") -> Case:
 
 def measure(steps: int, growth_steps: int, rounds: int) -> dict[str, Case]:
     """Run all measurements and return the cases in the order of the table."""
-    train([after_window(0)], 200)  # imports and first allocations happen here, outside the measurement
+    train([ARMS["after"](200)], 200)  # imports and first allocations happen here, outside the measurement
     hooks = {name: hooks_us(name, steps) for name in ARMS}
     over = interleaved(steps, rounds)
-    growth = growth_mib(after_window, growth_steps), growth_mib(peer, growth_steps)
+    growth = growth_mib("after", growth_steps), growth_mib("peer", growth_steps)
     cases = {
         "hooks in the window": case(hooks["window"], hooks["peer"]),
         "hooks after the window": case(hooks["after"], hooks["peer"]),
@@ -281,7 +270,7 @@ def main() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Without this FareMeter's progress line would appear in the middle of the table.
-    FareMeter.services = replace(FareMeter.services, say=_silent)
+    FareMeter.services = replace(FareMeter.services, say=lambda _: None)
     cases = measure(arguments.steps, arguments.growth_steps, arguments.rounds)
     print(f"{arguments.steps:,} steps, {arguments.growth_steps:,} for memory, torch {torch.__version__}")
     print("\n".join(table(cases)))

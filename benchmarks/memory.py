@@ -73,7 +73,7 @@ def fit_counts(
         spread = (fits or {}).get(source, memory_fit()).spread(one.name)
         return one.device_gib * math.exp(spread.location + spread.half_80)
 
-    counts: Counter[str] = Counter()
+    outcomes: list[tuple[bool, bool]] = []  # whether a row is called fitting, and whether it ran
     for line, one in zip(lines, found, strict=True):
         usable = card_gib(line["gpu"])
         if usable is None:
@@ -81,24 +81,20 @@ def fit_counts(
         if line["status"] == "max_batch":
             above = predicted_of(line, traces, cache, more=1)
             if not isinstance(above, str):
-                _count(counts, fits=upper_gib(above, line["source_id"]) <= usable, ran=False)
+                outcomes.append((upper_gib(above, line["source_id"]) <= usable, False))
         if not isinstance(one, str) and line["micro_batch"] != "0":
-            ran = line["status"] != "OOM"
-            _count(counts, fits=upper_gib(one, line["source_id"]) <= usable, ran=ran)
-    called = counts["called_fitting"]
+            outcomes.append((upper_gib(one, line["source_id"]) <= usable, line["status"] != "OOM"))
+    called, ran_out = sum(called for called, _ in outcomes), sum(not ran for _, ran in outcomes)
+    false_fits = outcomes.count((True, False))
     return {
-        **{k: counts[k] for k in ("rows", "called_fitting", "false_fits", "ran_but_refused", "ran_out")},
-        "false_fits_of_called": counts["false_fits"] / called if called else None,
-        "false_fits_of_ran_out": counts["false_fits"] / counts["ran_out"] if counts["ran_out"] else None,
+        "rows": len(outcomes),
+        "called_fitting": called,
+        "false_fits": false_fits,
+        "ran_but_refused": outcomes.count((False, True)),
+        "ran_out": ran_out,
+        "false_fits_of_called": false_fits / called if called else None,
+        "false_fits_of_ran_out": false_fits / ran_out if ran_out else None,
     }
-
-
-def _count(counts: Counter[str], *, fits: bool, ran: bool) -> None:
-    counts["rows"] += 1
-    counts["called_fitting"] += fits
-    counts["ran_out"] += not ran
-    counts["false_fits"] += fits and not ran
-    counts["ran_but_refused"] += ran and not fits
 
 
 def scored_rows(

@@ -22,7 +22,6 @@ import math
 import re
 import statistics
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
 
-__all__ = ["Minutes", "evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
+__all__ = ["evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
 _EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
 """Detectors: their submissions evaluate while training goes on (see above)."""
@@ -46,14 +45,6 @@ _ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0,
 _SLOWEST_GBIT = 10.0
 """Slower adapters are for management: the 1 Gbit/s ports that system descriptions list beside the training network."""
 _ADDED = ("predicted", "low_80", "high_80", "billed_min", "skip_reason")
-
-
-@dataclass(frozen=True)
-class Minutes:
-    """Predicted minutes inside the measured clock, and the standard deviation of ln(measured / predicted)."""
-
-    predicted_min: float
-    log_sigma: float
 
 
 def evaluation_shares(lines: list[dict[str, str]]) -> dict[str, float]:
@@ -117,9 +108,11 @@ def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, i
     return (devices, nodes) if training % per_machine else (training, training // per_machine)
 
 
-def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, float]) -> Minutes | str:
+def minutes_of(
+    line: dict[str, str], cache: ProfileCache, shares: dict[str, float]
+) -> tuple[float, float] | str:
     """
-    Return predicted minutes of a row, or why there are none.
+    Return predicted minutes of a row inside the measured clock and sigma of ln(measured / predicted), or why not.
 
     Args:
         line: of time_to_train.csv.
@@ -150,7 +143,7 @@ def minutes_of(line: dict[str, str], cache: ProfileCache, shares: dict[str, floa
     share = float(line["eval_time_fraction"] or shares.get(name, 0.0))
     in_parallel = name in _EVALUATES_IN_PARALLEL or devices < int(line["accelerators_total"])
     training_share = 1.0 if in_parallel else 1.0 - share
-    return Minutes(float(line["samples_to_converge"]) / whole * step_s / 60 / training_share, log_sigma)
+    return float(line["samples_to_converge"]) / whole * step_s / 60 / training_share, log_sigma
 
 
 def submission_reach(line: dict[str, str]) -> tuple[float, float, float] | None:
@@ -183,7 +176,7 @@ def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[
             line["skip_reason"] = answer
             skipped[answer] += 1
             continue
-        predicted, sigma = answer.predicted_min, answer.log_sigma
+        predicted, sigma = answer
         reach = submission_reach(line)
         spread = math.exp(reach[1] if reach else usual_reach("trainer", sigma)[1])
         billed = predicted + float(line["init_min_before_clock"] or 0)
