@@ -16,7 +16,7 @@ import torch
 from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
-from trainfare.meter.run_plan import PlannedRun, StepComposition, plan_run, read_trainer
+from trainfare.meter.run_plan import PlannedRun, RunPlanner, StepComposition, read_trainer
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.step_probe import StepProbe
@@ -123,13 +123,12 @@ class MeteredRun:
 
     def plan(self) -> PlannedRun:
         """Return the plan of the whole run, by the batches and steps counted so far."""
-        size = self.settings.batch_size or self.facts.loader_batch_size
-        return plan_run(
+        return RunPlanner(
             self.trainer_facts,
             composition=self.composition,
             total_samples=self.settings.total_samples,
-            micro_batch_size=size or self.sizes().micro_batch_size,
-        )
+            micro_batch_size=self.sizes().micro_batch_size,
+        ).plan()
 
     def steps_done(self, trainer: Any) -> int:
         """Return the optimizer steps of the whole run that are done now, earlier sessions included."""

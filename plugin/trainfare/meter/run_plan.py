@@ -15,7 +15,7 @@ from typing import Any, cast
 from trainfare.meter.timing.validation_clock import batches_of
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["CheckpointTrigger", "PlannedRun", "StepComposition", "TrainerFacts", "plan_run", "read_trainer"]
+__all__ = ["CheckpointTrigger", "PlannedRun", "RunPlanner", "StepComposition", "TrainerFacts", "read_trainer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +133,9 @@ def read_trainer(trainer: Any) -> TrainerFacts:
     )
 
 
-def plan_run(
-    facts: TrainerFacts,
-    *,
-    composition: StepComposition | None = None,
-    total_samples: int | None = None,
-    micro_batch_size: int | None = None,
-) -> PlannedRun:
+class RunPlanner:
     """
-    Compute the length of the run.
+    Computes one `PlannedRun`.
 
     Args:
         facts: from `read_trainer`.
@@ -149,22 +143,18 @@ def plan_run(
         total_samples: samples in one epoch over all devices, for a training set without a length.
         micro_batch_size: samples of one batch on one device, needed with `total_samples`.
     """
-    return _Planner(facts, composition, total_samples, micro_batch_size).plan()
-
-
-class _Planner:
-    """Computes one `PlannedRun`; arguments as of `plan_run`."""
 
     def __init__(
         self,
         facts: TrainerFacts,
-        counted: StepComposition | None,
-        total_samples: int | None,
-        micro_batch_size: int | None,
+        *,
+        composition: StepComposition | None = None,
+        total_samples: int | None = None,
+        micro_batch_size: int | None = None,
     ) -> None:
         self.facts = facts
         self.notes: list[str] = []
-        self.step = counted or StepComposition(1.0, float(facts.optimizers))
+        self.step = composition or StepComposition(1.0, float(facts.optimizers))
         if facts.automatic:
             self.step = StepComposition(float(facts.accumulate_grad_batches), 1.0)
         self.batches_in_epoch = self._batches_per_epoch(total_samples, micro_batch_size)

@@ -14,12 +14,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
-from trainfare_providers.answer_values import items_of, name_of, object_of, text_of
+from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
 from trainfare_providers.time_limit import call_within
 
@@ -278,15 +278,11 @@ def _estimates(prices: Mapping[str, object]) -> Mapping[tuple[str, str], Decimal
     found: dict[tuple[str, str], Decimal] = {}
     for value in items_of(prices.get("values")):
         entry = object_of(value) or {}
-        price = _either(entry, "retailPrice", "retail_price")
         key = (str(_either(entry, "osType", "os_type")), str(_either(entry, "vmTier", "vm_tier")))
-        try:
+        price = amount_at({"price": _either(entry, "retailPrice", "retail_price")}, "price")
+        if price is not None:
             # The client made a float of it; the shortest text of the float is the original number.
-            number = Decimal(repr(price)) if isinstance(price, (int, float)) else None
-        except InvalidOperation:
-            number = None
-        if number is not None and number.is_finite():
-            found[key] = number
+            found[key] = Decimal(repr(price))
     return found
 
 

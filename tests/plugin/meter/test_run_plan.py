@@ -15,9 +15,9 @@ from builders.lightning_modules import Tiny, loader, quiet, stream, trainer
 from trainfare.meter.run_plan import (
     CheckpointTrigger,
     PlannedRun,
+    RunPlanner,
     StepComposition,
     TrainerFacts,
-    plan_run,
     read_trainer,
 )
 
@@ -57,7 +57,7 @@ class Reader(pl.Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.facts = read_trainer(trainer)
         trainer.should_stop = trainer.max_epochs == trainer.max_steps == -1
-        self.plan = plan_run(self.facts, **self.arguments)
+        self.plan = RunPlanner(self.facts, **self.arguments).plan()
 
     def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
         self.ran += not trainer.sanity_checking
@@ -129,8 +129,8 @@ def test_total_samples_replaces_a_missing_length(tmp_path: Path) -> None:
     reader = Reader(total_samples=62, micro_batch_size=4)
     assert read(tmp_path, stream(), reader=reader, max_epochs=3).plan.steps == 48
     two = replace(FACTS, batches_per_epoch=None, estimated_steps=None, world_size=2)
-    assert plan_run(two, total_samples=62, micro_batch_size=4).steps == 10 * 8
-    unknown = plan_run(two, total_samples=62)
+    assert RunPlanner(two, total_samples=62, micro_batch_size=4).plan().steps == 10 * 8
+    unknown = RunPlanner(two, total_samples=62).plan()
     assert unknown.steps is None
     assert any("batch_size" in note for note in unknown.notes)
 
@@ -214,7 +214,7 @@ def test_validation_that_cannot_be_counted_is_noted(
     facts = replace(
         FACTS, **{"validates": True, "validation_batches": 7, "validate_every_n_batches": 100, **changes}
     )
-    plan = plan_run(facts)
+    plan = RunPlanner(facts).plan()
     assert plan.validation_batches == batches
     assert any("validation is left out" in note for note in plan.notes) == noted
 
@@ -237,10 +237,12 @@ def test_checkpoints_are_counted_in_steps(tmp_path: Path, callback: Any, every: 
 def test_a_checkpoint_of_weights_alone_is_smaller() -> None:
     """save_weights_only leaves the optimizer's state out of a checkpoint's size."""
     trigger = CheckpointTrigger(every_n_steps=10, every_n_epochs=0, by_time=False, weights_only=True)
-    whole = plan_run(replace(FACTS, checkpoints=(replace(trigger, weights_only=False),)))
-    small = plan_run(replace(FACTS, checkpoints=(trigger,)))
+    whole = RunPlanner(replace(FACTS, checkpoints=(replace(trigger, weights_only=False),))).plan()
+    small = RunPlanner(replace(FACTS, checkpoints=(trigger,))).plan()
     assert whole.run_plan(weights_bytes=4, state_bytes=8).checkpoint_bytes == 12
     assert small.run_plan(weights_bytes=4, state_bytes=8).checkpoint_bytes == 4
-    timed = plan_run(replace(FACTS, checkpoints=(CheckpointTrigger(0, 0, by_time=True, weights_only=False),)))
+    timed = RunPlanner(
+        replace(FACTS, checkpoints=(CheckpointTrigger(0, 0, by_time=True, weights_only=False),))
+    ).plan()
     assert timed.checkpoint_every_n_steps is None
     assert any("by time" in note for note in timed.notes)
