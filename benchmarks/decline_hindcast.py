@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.decline.hindcast import Hindcast, HindcastError, hindcast
+from benchmarks.decline.hindcast import Hindcast, HindcastError, HindcastModel, hindcast
 from benchmarks.decline.surrogates import surrogate_bands
 from benchmarks.truth_table import read_rows, truth_parser, write_json, write_rows
 from trainfare_core.decline import MooreFit, Series, fit_moore, forecast, is_improving
@@ -42,7 +42,7 @@ FITTED_ON = (
 
 PUBLISHED_COUNTS = {"technologies": 66, "improving": 53, "forecasts": 8212, "forecasts to 20 years": 6391}
 PUBLISHED_XI = {1: 3.59, 2: 12.3, 3: 20.6, 5: 44.6, 10: 125.7, 15: 261.0, 20: 454.0}
-PUBLISHED_COVERAGE = {
+PUBLISHED_COVERAGE: dict[tuple[str, HindcastModel, int, float], str] = {
     ("FL2016", "moore", 5, 0.0): "38/78/86",
     ("FL2016", "moore", 5, 0.63): "45/85/92",
     ("FL2016", "moore", 16, 0.63): "44/85/92",
@@ -195,9 +195,7 @@ def coverages(found: dict[str, Technologies]) -> dict[str, Any]:
             continue
         source = found[dataset]
         chosen = improving(source.produced if dataset == "PCDB" else source.costs)
-        done = hindcast(
-            chosen, m, TAUS, model="wright" if model == "wright" else "moore", moving_average=average
-        )
+        done = hindcast(chosen, m, TAUS, model=model, moving_average=average)
         name = f"{dataset} {model} m={m} {'rho' if model == 'wright' else 'theta'} {average:g}"
         print(f"{name:34s}{len(chosen):8d}{len(done.errors):7d}{published:>12s}{coverage_text(done):>12s}")
         rows[name] = {"n": len(done.errors), "published": published, "ours": coverage_text(done)}

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fitting import strategy_curves
-from benchmarks.fitting.strategy import constants
+from benchmarks.fitting.strategy import constants, judged
 from benchmarks.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
 from benchmarks.truth_table import truth_parser, write_json
-from trainfare_core.strategy.choice import StrategyChoice, advantage, choose
+from trainfare_core.strategy.choice import StrategyChoice, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons
 from trainfare_core.strategy.prior import FEW_SAMPLES
 from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
@@ -80,14 +80,8 @@ def answer(cases: list[ComparisonCase], group: Callable[[str], str]) -> list[Sco
 
 def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) -> ScoredComparison:
     choice = choose(case.comparison.situation, known)
-    reference = reference_of(case.comparison.advantage_pct)
-    advantages = case.comparison.advantage_pct
     bands = []
-    for name in advantages:
-        if name == reference:
-            continue
-        edge = advantage(case.comparison.situation, name, reference, known)
-        actual = advantages[name] - advantages[reference]
+    for name, edge, actual in judged(case.comparison, known):
         limits = {
             key: (edge.quantile_pct(low, widening=factor), edge.quantile_pct(high, widening=factor))
             for key, (low, high) in SHARES.items()
@@ -101,16 +95,16 @@ def _scored(case: ComparisonCase, known: Evidence, factor: float, bar: float) ->
 def baselines(known: Evidence) -> dict[str, Callable[[ComparisonCase], Strategy]]:
     """Return the four baselines; only the last uses `known`."""
     return {
-        "always_full_finetune": lambda case: first_of(case, "full_finetune", "lora"),
-        "lora_when_offered": lambda case: first_of(case, "lora", "full_finetune"),
+        "always_full_finetune": lambda case: first_of(case, "full_finetune"),
+        "lora_when_offered": lambda case: first_of(case, "lora"),
         "rule_r": fixed_rules,
         "prior": lambda case: most_wins(case, known.without(case.comparison.source)),
     }
 
 
-def first_of(case: ComparisonCase, *names: Strategy) -> Strategy:
-    """Return the first of the names that is offered, else the strategy most like full fine-tuning."""
-    order: tuple[Strategy, ...] = (*names, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
+def first_of(case: ComparisonCase, wanted: Strategy) -> Strategy:
+    """Return a strategy where it is offered, else the one most like full fine-tuning."""
+    order: tuple[Strategy, ...] = (wanted, "full_finetune", "lora", "scratch", "linear_probe", "qlora")
     return next(name for name in order if name in case.values)
 
 
@@ -119,13 +113,10 @@ def fixed_rules(case: ComparisonCase) -> Strategy:
     row = case.comparison
     if row.domain in ("llm-cpt", "llm-pt"):
         return first_of(case, "full_finetune")
-    if row.domain in ("llm-ift", "nlp-glue", "nlp-nlg"):
-        return first_of(case, "lora", "full_finetune")
-    if row.samples is not None and row.samples <= FEW_SAMPLES:
-        return first_of(case, "lora", "full_finetune")
-    if "OOD" in row.metric:
-        return first_of(case, "linear_probe", "full_finetune")
-    return first_of(case, "full_finetune")
+    few = row.samples is not None and row.samples <= FEW_SAMPLES
+    if few or row.domain in ("llm-ift", "nlp-glue", "nlp-nlg"):
+        return first_of(case, "lora")
+    return first_of(case, "linear_probe" if "OOD" in row.metric else "full_finetune")
 
 
 def most_wins(case: ComparisonCase, known: Evidence) -> Strategy:

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fitting.strategy_rows import read_cases, reference_of
-from trainfare_core.strategy.choice import advantage, choose
+from trainfare_core.strategy.choice import Advantage, advantage, choose
 from trainfare_core.strategy.evidence import COLUMNS, Comparison, Evidence, comparisons
-from trainfare_core.strategy.strategies import STRATEGY_NAMES
+from trainfare_core.strategy.strategies import STRATEGY_NAMES, Strategy
 
 TABLE = Path(__file__).parents[2] / "core/trainfare_core/data/strategy_evidence.csv"
 INSIDE = 0.80
@@ -47,20 +47,21 @@ def table_text(rows: list[Comparison]) -> str:
     return out.getvalue()
 
 
-def needed_widening(row: Comparison, known: Evidence) -> list[float]:
-    """Return, for each strategy but the reference, the least factor that puts it inside the interval."""
+def judged(row: Comparison, known: Evidence) -> list[tuple[Strategy, Advantage, float]]:
+    """Return each strategy but the reference, with its predicted advantage over that and the published one."""
     reference = reference_of(row.advantage_pct)
-    factors = []
-    for name in row.advantage_pct:
-        if name == reference:
-            continue
-        edge = advantage(row.situation, name, reference, known)
-        actual = row.advantage_pct[name] - row.advantage_pct[reference]
-        middle = edge.quantile_pct(0.5)
-        bound = edge.quantile_pct(0.9 if actual > middle else 0.1, widening=1.0)
-        miss, width = abs(actual - middle), max(abs(bound - middle), 1e-9)
-        factors.append(miss / width)
-    return factors
+    return [
+        (name, advantage(row.situation, name, reference, known), actual - row.advantage_pct[reference])
+        for name, actual in row.advantage_pct.items()
+        if name != reference
+    ]
+
+
+def needed_widening(edge: Advantage, actual_pct: float) -> float:
+    """Return the least factor that puts a published advantage inside the interval."""
+    middle = edge.quantile_pct(0.5)
+    bound = edge.quantile_pct(0.9 if actual_pct > middle else 0.1, widening=1.0)
+    return abs(actual_pct - middle) / max(abs(bound - middle), 1e-9)
 
 
 def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
@@ -71,7 +72,9 @@ def constants(rows: list[Comparison], known: Evidence) -> tuple[float, float]:
     their P(best).
     """
     left = {source: known.without(source) for source in {row.source for row in rows}}
-    factors = [factor for row in rows for factor in needed_widening(row, left[row.source])]
+    factors = [
+        needed_widening(edge, actual) for row in rows for _, edge, actual in judged(row, left[row.source])
+    ]
     chances = sorted((choose(row.situation, left[row.source]).p_best for row in rows), reverse=True)
     answer_at = math.ceil(1000 * chances[int(ANSWERED * len(chances))]) / 1000
     return float(np.quantile(factors, INSIDE)), answer_at

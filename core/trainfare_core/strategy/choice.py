@@ -188,9 +188,7 @@ def _nearness(situation: Situation, rows: Evidence, pair: set[Strategy]) -> Colu
 
 
 def _domain_nearness(situation: Situation, rows: Evidence) -> Column:
-    names, inverse = np.unique(rows.domain, return_inverse=True)
-    near = np.array([_pair_of_domains(situation, str(name)) for name in names], dtype=np.float64)
-    return near[inverse] if len(rows) else np.zeros(0)
+    return np.array([_pair_of_domains(situation, name) for name in rows.domain.tolist()], dtype=np.float64)
 
 
 def _pair_of_domains(situation: Situation, domain: str) -> float:

@@ -144,7 +144,7 @@ def _cheapest(drawn: Mapping[Strategy, Outcome]) -> NDArray[np.int64] | None:
 
 def _fallback(one: Outcome, drawn: Mapping[Strategy, Outcome]) -> Strategy | None:
     """Return the strategy to try next: the cheapest of those with a higher chance to reach the target."""
-    likelier = [name for name in drawn if (drawn[name].p_reach or 0.0) > (one.p_reach or 0.0)]
+    likelier: list[Strategy] = [name for name in drawn if (drawn[name].p_reach or 0.0) > (one.p_reach or 0.0)]
     return min(likelier, key=lambda name: drawn[name].mean_usd, default=None)
 
 

@@ -132,5 +132,5 @@ def evidence() -> Evidence:
 def _comparison(row: dict[str, str]) -> Comparison:
     cells: dict[str, Any] = {name: row[name] for name in (*_TEXTS, "published_in")}
     cells |= {name: float(row[name]) if row[name] else None for name in _NUMBERS}
-    advantages = {name: row.get(f"{name}_pct") for name in STRATEGY_NAMES}
+    advantages: dict[Strategy, str] = {name: row.get(f"{name}_pct", "") for name in STRATEGY_NAMES}
     return Comparison(**cells, advantage_pct={name: float(cell) for name, cell in advantages.items() if cell})

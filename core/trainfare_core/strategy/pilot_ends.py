@@ -172,16 +172,13 @@ def _power_draws(sizes: Column, errors: Column, samples: float, draws: int = 200
     random = np.random.default_rng(_SEED)
     exponents = np.clip(random.normal(*EXPONENT, draws), 0.05, 1.0)
     noisy = errors * np.exp(SEED_LOG_SIGMA * random.standard_normal((draws, len(errors))))
-    out = np.empty(draws)
-    for place, (exponent, row) in enumerate(zip(exponents, noisy, strict=True)):
-        x = sizes**-exponent
-        centred = x - x.mean()
-        a = max(0.0, float((centred * row).sum() / (centred**2).sum()))
-        c = float(row.mean() - a * x.mean())
-        if c < 0:
-            c, a = 0.0, float((x * row).sum() / (x**2).sum())
-        out[place] = c + a * samples**-exponent
-    return out
+    x: Column = sizes ** -exponents[:, np.newaxis]
+    centred = x - x.mean(axis=1, keepdims=True)
+    slope: Column = np.maximum(0.0, (centred * noisy).sum(axis=1) / (centred**2).sum(axis=1))
+    c: Column = noisy.mean(axis=1) - slope * x.mean(axis=1)
+    through_zero: Column = (x * noisy).sum(axis=1) / (x**2).sum(axis=1)
+    a: Column = np.where(c < 0, through_zero, slope)
+    return np.maximum(c, 0.0) + a * samples**-exponents
 
 
 def ill_behaved(series: Sequence[tuple[int, float]]) -> bool:

@@ -171,10 +171,11 @@ def _order(
     """Return each strategy's rank and value at the last common step; rank 0 is too early to rank."""
     if common is None:
         return {}
-    at_common = {
-        strategy: value_at(curve.series(question.metric), common) for strategy, curve in best.items()
-    }
-    values: dict[Strategy, float] = {one: value for one, value in at_common.items() if value is not None}
+    values: dict[Strategy, float] = {}
+    for strategy, curve in best.items():
+        value = value_at(curve.series(question.metric), common)
+        if value is not None:
+            values[strategy] = value
     ranked: list[Strategy] = [one for one in values if not too_early(one, best[one])]
     sign = -1 if question.higher_is_better else 1
     ranked.sort(key=lambda one: (sign * values[one], STRATEGY_NAMES.index(one)))

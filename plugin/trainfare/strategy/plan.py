@@ -12,6 +12,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from trainfare.job import TrainingJob
 from trainfare.prices.constraints import constraints_of, used_prices, with_book_names
@@ -38,6 +39,8 @@ __all__ = ["prices_of", "strategy_answer"]
 ACTIVATIONS_WORTH_RECOMPUTING = 0.2
 """Recomputation is tried where saved activations are at least this part of a device's memory use. Chosen: below it the
 memory saved cannot change which machines fit by much, and each try costs a trace."""
+_Step: TypeAlias = tuple[Strategy, str, bool]
+"""What makes two traces differ: strategy, precision, and whether blocks are recomputed."""
 _MOST_STEPS = 10**15
 """Largest number of optimizer steps that a job profile accepts."""
 
@@ -138,7 +141,9 @@ class _Search:
     say: Callable[[str], None]
     name: str = "job"
     books: tuple[PriceBookFacts, ...] = ()
-    _known: dict[tuple[Strategy, str, bool], JobProfile | TrainfareError] = field(default_factory=dict)
+    _known: dict[_Step, JobProfile | TrainfareError] = field(
+        default_factory=dict[_Step, "JobProfile | TrainfareError"]
+    )
 
     def found(self, strategy: Strategy) -> Found:
         """

@@ -42,8 +42,8 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
                 label=f"{facts.label}, {usd(cost.mid)}",
             )  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda cost_usd, _place: usd(float(cost_usd)))
-        axes.xaxis.set_minor_formatter(lambda _cost_usd, _place: "")
+        axes.xaxis.set_major_formatter(_dollars)
+        axes.xaxis.set_minor_formatter(_nothing)
         figure.legend(loc="outside upper left", ncols=3, fontsize=9, columnspacing=1.2)
         axes.set_xlabel("cost to the target, USD")
         axes.set_ylabel("metric" if known else f"quality against {against}, %")
@@ -58,3 +58,11 @@ def strategy_chart(lines: Sequence[StrategyLine], *, against: str) -> str:
         ),
         size_inches=(8.0, 4.4),
     )
+
+
+def _dollars(value: float, _place: int) -> str:
+    return usd(float(value))
+
+
+def _nothing(_value: float, _place: int) -> str:
+    return ""
