@@ -297,17 +297,11 @@ def _drawn(edge: Advantage, uniforms: Column) -> Column:
 
 def _costs(one: Priced, samples: Column, cost_z: Column) -> tuple[Column, Column]:
     """Return dollars and hours for a number of samples: start-up is fixed, all else is proportional."""
-    option = one.option
-    more = samples / one.amount.samples
-    fixed = option.cost_parts.startup_usd / option.run_usd.mid if option.run_usd.mid > 0 else 0.0
-    scale = fixed + (1 - fixed) * more * np.exp(_sigma(option) * cost_z)
-    return np.asarray(option.run_usd.mid * scale), np.asarray(option.run_hours.mid * scale)
-
-
-def _sigma(option: Option) -> float:
-    if not (option.run_usd.mid > 0 and option.run_usd.high_80 > option.run_usd.mid):
-        return 0.0
-    return math.log(option.run_usd.high_80 / option.run_usd.mid) / _Z80
+    run_usd, more = one.option.run_usd, samples / one.amount.samples
+    fixed = one.option.cost_parts.startup_usd / run_usd.mid if run_usd.mid > 0 else 0.0
+    sigma = math.log(run_usd.high_80 / run_usd.mid) / _Z80 if run_usd.high_80 > run_usd.mid > 0 else 0.0
+    scale = fixed + (1 - fixed) * more * np.exp(sigma * cost_z)
+    return run_usd.mid * scale, one.option.run_hours.mid * scale
 
 
 def _normal(uniforms: Column) -> Column:

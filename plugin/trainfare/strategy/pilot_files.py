@@ -32,7 +32,8 @@ def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
         named, separator, path = name.partition("=")
         if not separator or Path(name).is_file():
             named, path = "", name
-        curve = _read(Path(path))
+        text = read_input(Path(path), MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
+        curve = LearningCurve.from_json(text, where=path)
         strategy = strategy_named(named) if named else curve.strategy
         if strategy is None:
             raise InputError(
@@ -40,8 +41,3 @@ def read_curves(names: Sequence[str]) -> dict[Strategy, list[LearningCurve]]:
             )
         out.setdefault(strategy, []).append(curve)
     return out
-
-
-def _read(path: Path) -> LearningCurve:
-    text = read_input(path, MAX_CURVE_BYTES, kind="a learning curve", error=ProfileError)
-    return LearningCurve.from_json(text, where=str(path))
