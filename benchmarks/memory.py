@@ -70,7 +70,7 @@ def fit_counts(
     """
 
     def upper_gib(one: Predicted, source: str) -> float:
-        spread = (fits or {}).get(source, memory_fit()).spread(one.name)
+        spread = (fits or {}).get(source, memory_fit()).classes[one.name]
         return one.device_gib * math.exp(spread.location + spread.half_80)
 
     outcomes: list[tuple[bool, bool]] = []  # whether a row is called fitting, and whether it ran

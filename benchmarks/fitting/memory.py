@@ -96,7 +96,7 @@ def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
 def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
     """Return errors and coverage, before a run and after one measured step, each row by the fit without its source."""
     fits = leave_one_source_out(rows)
-    alone = [(r, predicted_gib(r, fits[r.source]), fits[r.source].spread(r.name)) for r in rows]
+    alone = [(r, predicted_gib(r, fits[r.source]), fits[r.source].classes[r.name]) for r in rows]
     after = [
         (r, after_step_gib(first, r, fits[r.source]), spread_of(r, first, fits[r.source]))
         for first, r in steps_of_groups(rows)

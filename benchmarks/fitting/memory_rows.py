@@ -196,7 +196,7 @@ class MemoryRow:
 
 def predicted_gib(row: MemoryRow, fit: MemoryFit) -> float:
     """Return the predicted peak of a row, GiB: its sum of parts times the factor of its class."""
-    return row.summed_gib * math.exp(fit.spread(row.name).location)
+    return row.summed_gib * math.exp(fit.classes[row.name].location)
 
 
 def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
@@ -208,4 +208,4 @@ def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
 
 def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:
     """Return the interval of a row: that of corrected predictions only where the measured step is of the same class."""
-    return fit.spread("corrected" if first is not None and first.name == row.name else row.name)
+    return fit.classes["corrected" if first is not None and first.name == row.name else row.name]

@@ -138,7 +138,7 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
         + drawn("c", "one_device", 2.4, 20)
     )
     fits = fit_memory.leave_one_source_out(rows)
-    assert fits["c"].spread("one_device").location == pytest.approx(math.log(1.2), abs=0.01)
+    assert fits["c"].classes["one_device"].location == pytest.approx(math.log(1.2), abs=0.01)
     assert set(fits["c"].fitted_on) == {"a", "b"}
     scores = fit_memory.held_out_scores(rows)["source_left_out"]
     assert 0.3 < scores["coverage_80"] < 0.7, "the rows of c are outside, those of a and b inside"
@@ -148,10 +148,12 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
 def test_location_is_never_negative_and_classes_are_fitted_separately() -> None:
     rows = drawn("a", "one_device", 0.7, 10) + drawn("b", "quantised", 1.5, 10)
     fit = fit_memory.fit_rows(rows)
-    assert fit.spread("one_device").location == 0.0
-    assert fit.spread("quantised").location == pytest.approx(math.log(1.5), abs=0.02)
-    assert fit.spread("several_devices").rows == 0
-    assert fit.spread("several_devices").half_80 > 0.2, "nothing is known of it: as far as everything spreads"
+    assert fit.classes["one_device"].location == 0.0
+    assert fit.classes["quantised"].location == pytest.approx(math.log(1.5), abs=0.02)
+    assert fit.classes["several_devices"].rows == 0
+    assert fit.classes["several_devices"].half_80 > 0.2, (
+        "nothing is known of it: as far as everything spreads"
+    )
     for spread in fit.classes.values():
         assert spread.half_50 <= spread.half_80 <= spread.half_90
 

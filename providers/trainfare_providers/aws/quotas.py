@@ -52,8 +52,6 @@ def read_quotas(quotas: Iterable[object], *, region: str) -> tuple[Quota, ...]:
 def quota_note(quotas: Iterable[Quota], *, region: str) -> str | None:
     """Return one line with the quotas of a region, or None where there are none."""
     said = [
-        f"{quota.family} {quota.purchase_option.replace('_', '-')} {quota.vcpus:,.0f}"
-        for quota in quotas
-        if quota.region == region
+        f"{quota.family} {quota.purchase_option.replace('_', '-')} {quota.vcpus:,.0f}" for quota in quotas
     ]
     return f"ec2: this account may run in {region}, vCPUs at once: {'; '.join(said)}" if said else None

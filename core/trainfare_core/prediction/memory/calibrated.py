@@ -8,7 +8,6 @@ from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.documents import Record, data_text
@@ -44,11 +43,7 @@ QUANTISED_BYTES = 1.5
 """Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
 
 
-class _Model(Record):
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class SpreadFit(_Model):
+class SpreadFit(Record, allow_inf_nan=False):
     """Fit of one class: the median of ln(measured / sum), and the reach of errors around it."""
 
     location: float
@@ -61,7 +56,7 @@ class SpreadFit(_Model):
     sources: int
 
 
-class MemoryFit(_Model):
+class MemoryFit(Record, allow_inf_nan=False):
     """The shipped fit: one spread a class, with date, hash of the data and rows by source."""
 
     schema_version: Literal[1]
@@ -76,10 +71,6 @@ class MemoryFit(_Model):
     """Of the peak of a step that was measured, at the same micro-batch on one device."""
     scores: dict[str, dict[str, float]]
     """Held out by source, without a run and after one measured step."""
-
-    def spread(self, name: MemoryClass) -> SpreadFit:
-        """Return the fit of one class."""
-        return self.classes[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +136,7 @@ def memory_peak(
         corrected = corrected_peak_bytes(peak, seen, float((own * np.exp(own_location))[0]), fit)
         same = (world == 1) & (ratio == 1.0)
         peak = np.where(same, seen, np.maximum(corrected, parts.weights_bytes + parts.optimizer_bytes))
-        narrow = np.minimum(sigma, fit.spread("corrected").half_80 / Z80)
+        narrow = np.minimum(sigma, fit.classes["corrected"].half_80 / Z80)
         sigma = np.where(same, fit.measured_sigma, np.where(classes == own_class, narrow, sigma))
     more = np.asarray(peak - total)
     return MemoryPeak(replace(parts, overhead_bytes=parts.overhead_bytes + more), np.asarray(peak), sigma)

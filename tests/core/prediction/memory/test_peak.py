@@ -267,7 +267,7 @@ def test_the_peak_is_the_sum_of_its_parts_and_the_classs_own_more() -> None:
     """What published peaks hold beyond the sum is in the overhead; the interval is the class's."""
     job, fit = gpt_profile(), memory_fit()
     peak, parts = memory_peak(job, ONE, 8 * ONE, WHOLE), memory_parts(job, ONE, 8 * ONE, WHOLE)
-    spread = fit.spread("several_devices")
+    spread = fit.classes["several_devices"]
     assert peak.peak_bytes[0] == pytest.approx(parts.total_bytes[0] * math.exp(spread.location))
     assert peak.parts.total_bytes[0] == pytest.approx(peak.peak_bytes[0])
     assert peak.parts.weights_bytes[0] == parts.weights_bytes[0]
@@ -277,7 +277,7 @@ def test_the_peak_is_the_sum_of_its_parts_and_the_classs_own_more() -> None:
 def test_a_prediction_says_what_its_memory_rests_on() -> None:
     """How many published peaks of its class there are, what is added, and whether its own measured peak counts."""
     fit = memory_fit()
-    several = fit.spread("several_devices")
+    several = fit.classes["several_devices"]
     note = predict_machine(gpt_profile(batch_size=64), "H100-SXM-80GB", 8).notes[-1]
     assert f"{several.rows} published peaks of several devices" in note
     assert f"{math.expm1(several.location):.0%} above the sum" in note
