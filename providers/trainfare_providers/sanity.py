@@ -43,7 +43,14 @@ _MIN_WITHIN_FACTOR: Final = 0.95
 _MACHINE: Final = ("provider", "service", "instance_type", "region")
 _WHY: Final = "_why"
 
+_LEAST_COMMITTED: Final = 0.1
+"""A committed price below this share of the on-demand price is one hour's price divided by the hours of a whole term.
+
+A chosen value: the lowest true one in the snapshot is 0.27, a price divided twice is below 0.0002."""
+
 ABOVE_ON_DEMAND: Final = "spot price above the on-demand price"
+COMMITTED_ABOVE: Final = "reservation or savings plan above the on-demand price"
+COMMITTED_BELOW: Final = f"reservation or savings plan below {_LEAST_COMMITTED:.0%} of the on-demand price"
 MORE_FOR_LESS: Final = "more accelerators for less than fewer of them cost"
 MEMORY: Final = "accelerator memory is not what the maker says"
 COUNT: Final = "accelerator count is neither whole nor a share of one"
@@ -96,7 +103,7 @@ def judge(
     judged = _two_shapes(_wrong_count(_wrong_memory(judged)))
     judged = _changed(judged, known, previous)
     # These two compare rows with each other, so rows that are refused already are left out of them.
-    judged = _more_for_less(_above_on_demand(judged, known))
+    judged = _more_for_less(_beside_on_demand(judged, known))
     judged = judged.sort(list(KEY_COLUMNS))
     refused = judged.filter(pl.col(_WHY).is_not_null())
     return Judged(
@@ -187,19 +194,25 @@ def _within(other: str, factor: float) -> pl.Expr:
     return (pl.col("usd_per_hour") / pl.col(other)).is_between(1 / factor, factor)
 
 
-def _above_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Refuse a spot price above the on-demand price of the same fetch, or else of the last good prices."""
+def _beside_on_demand(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """
+    Refuse spot and committed prices that the on-demand price contradicts: of the same fetch, else the last good one.
+
+    Nobody sells a reservation or spot capacity above the on-demand price of the same machine.
+    """
     found: list[pl.DataFrame] = []
     for frame in (rows.filter(pl.col(_WHY).is_null()), known):
         on_demand = frame.filter(pl.col("purchase_option") == "on_demand")
         found.append(on_demand.group_by(_MACHINE).agg(pl.col("usd_per_hour").max().alias("_on_demand")))
     ours, theirs = found
     asked = pl.concat([ours, theirs.join(ours, on=list(_MACHINE), how="anti")])
-    above = (pl.col("purchase_option") == "spot") & (
-        pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + _ROUNDING)
-    )
+    above = pl.col("usd_per_hour") > pl.col("_on_demand") * (1 + _ROUNDING)
+    below = pl.col("usd_per_hour") < pl.col("_on_demand") * _LEAST_COMMITTED
+    committed = pl.col("purchase_option").str.contains("^(reserved|savings)_")
     marked = rows.join(asked, on=list(_MACHINE), how="left")
-    return _mark(marked, above, ABOVE_ON_DEMAND).drop("_on_demand")
+    marked = _mark(marked, (pl.col("purchase_option") == "spot") & above, ABOVE_ON_DEMAND)
+    marked = _mark(marked, committed & above, COMMITTED_ABOVE)
+    return _mark(marked, committed & below, COMMITTED_BELOW).drop("_on_demand")
 
 
 def _more_for_less(rows: pl.DataFrame) -> pl.DataFrame:

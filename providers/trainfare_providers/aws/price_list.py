@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from trainfare_providers.answer_values import day_of, object_of, text_of
-from trainfare_providers.aws.rows import SourceContext, machine_row
+from trainfare_providers.aws.rows import NOT_BEGUN, SourceContext, machine_row
 from trainfare_providers.http.strict_json import parse_json
 from trainfare_providers.source_rows import Refused, SourceRow
 
@@ -204,6 +204,8 @@ def _fault(record: PriceRecord, instance_type: str) -> str | None:
         return "no instance type"
     if record.unit.lower() not in ("hrs", "hour", "hours"):
         return "the unit is not an hour"
+    if record.termtype == "OnDemand" and (record.leasecontractlength or record.purchaseoption):
+        return "an on-demand price with a reservation's term"
     return None if day_of(record.effectivedate) else "no date from which the price holds"
 
 
@@ -213,6 +215,9 @@ def _row(
     fault = _fault(record, instance_type)
     if fault is not None:
         return Refused(fault, quarantined=True)
+    day = day_of(record.effectivedate) or ""
+    if day > context.today:
+        return NOT_BEGUN
     reserved = "standard reservation without upfront payment: paid whether used or not"
     return machine_row(
         context,
@@ -221,7 +226,7 @@ def _row(
         purchase_option=option,
         usd_per_hour=record.priceperunit,
         currency=record.currency,
-        observed_on=day_of(record.effectivedate) or "",
+        observed_on=day,
         sku=record.sku,
         caveat="" if option == "on_demand" else reserved,
     )

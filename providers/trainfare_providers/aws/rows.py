@@ -9,11 +9,12 @@ from typing import Literal
 from trainfare_providers.aws.machines import Machines
 from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
-__all__ = ["UNREADABLE", "AwsRows", "Service", "SourceContext", "machine_row"]
+__all__ = ["NOT_BEGUN", "UNREADABLE", "AwsRows", "Service", "SourceContext", "machine_row"]
 
 Service = Literal["ec2", "sagemaker"]
 
 UNREADABLE = Refused("a row that cannot be read", quarantined=True)
+NOT_BEGUN = Refused("a price that has not begun")
 
 
 @dataclass(frozen=True, slots=True)

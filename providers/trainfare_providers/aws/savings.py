@@ -15,7 +15,7 @@ from typing import Final
 from trainfare_providers.answer_values import amount_at, day_of, items_of, text_at
 from trainfare_providers.aws.bulk_csv import read_rows
 from trainfare_providers.aws.price_list import training_type
-from trainfare_providers.aws.rows import UNREADABLE, Service, SourceContext, machine_row
+from trainfare_providers.aws.rows import NOT_BEGUN, UNREADABLE, Service, SourceContext, machine_row
 from trainfare_providers.source_rows import Refused, SourceRow
 
 __all__ = ["PLANS", "PlanFile", "plan_file_rows", "plan_rate_row"]
@@ -140,6 +140,8 @@ def _row(rate: _Rate, plan: PlanFile, context: SourceContext) -> SourceRow | Ref
     option, day = _TERMS.get(rate.leasecontractlength), day_of(rate.effectivedate)
     if option is None or rate.unit != "Hrs" or day is None:
         return Refused("a plan's rate without its term, hour or date", quarantined=True)
+    if day > context.today:
+        return NOT_BEGUN
     return machine_row(
         context,
         instance_type,

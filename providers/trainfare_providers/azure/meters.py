@@ -26,6 +26,8 @@ LOW_PRIORITY: Final = "low_priority"
 _HOURS: Final = {"1 Year": 8760, "3 Years": 26280}  # 365 days of 24 hours
 _TERMS: Final = {"1 Year": "1y", "3 Years": "3y"}
 _WINDOWS: Final = re.compile(r"\b(Windows|Win)\b")
+_DEV_TEST: Final = re.compile(r"\bDev ?/? ?Test\b", re.IGNORECASE)
+_LICENSED: Final = re.compile(r"\b(RHEL|Red Hat|SLES|SUSE|Ubuntu Pro|SQL)\b", re.IGNORECASE)
 _CLOUD_SERVICES: Final = re.compile(r"\bCloud ?Services\b")
 
 # Series of the letter N that are out of scope, so that data/azure_machines.csv does not list them.
@@ -108,11 +110,14 @@ def _out_of_scope(item: Mapping[str, object]) -> Refused | None:
     """Return the rule that leaves an item out, if any."""
     product = text_of(item.get("productName")) or ""
     names = [text_of(item.get(name)) or "" for name in ("armSkuName", "skuName", "meterName")]
+    labels = (product, *names[1:])
     kind = item.get("type")
     rules = {
         "not a virtual machine": item.get("serviceName") != "Virtual Machines",
-        "dev/test price, for subscribers of Visual Studio": kind == "DevTestConsumption",
-        "Windows": _WINDOWS.search(product) is not None,
+        "dev/test price, for subscribers of Visual Studio": kind == "DevTestConsumption"
+        or any(_DEV_TEST.search(label) for label in labels),
+        "Windows": any(_WINDOWS.search(label) for label in labels),
+        "a licence in the price": any(_LICENSED.search(label) for label in labels),
         "dedicated host": "Dedicated Host" in product,
         "Cloud Services, not a virtual machine": _CLOUD_SERVICES.search(product) is not None,
         "promotion": any("Promo" in name for name in names),
