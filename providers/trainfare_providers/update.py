@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
@@ -18,11 +22,23 @@ from trainfare_providers.plugins import ProviderEntry, provider_entries
 if TYPE_CHECKING:
     from trainfare_core.prices.book import Intake
     from trainfare_providers.disk.cache import BookCache
+    from trainfare_providers.http.client import HttpClient
     from trainfare_providers.refresh import LiveSource
 
 __all__ = ["CloudUpdate", "PricesUpdate", "Say", "ServiceUpdate", "live_sources", "update_clouds"]
 
 Say = Callable[[str, str], None]
+
+FIRST_ANSWER_S: Final = 15.0
+"""Seconds in which some server of a cloud must have answered, whatever hangs: a lookup, a login, a plug-in.
+
+With the start of the command it stays under the 20 s that `prices update` may take without a network."""
+
+_POLL_S: Final = 0.25
+"""How often the clouds are looked at, seconds."""
+
+_GOODBYE_S: Final = 1.0
+"""Seconds that a stopped download has to keep what it has: Ctrl-C ends the command within 2 s."""
 
 
 class ServiceUpdate(Record):
@@ -47,6 +63,9 @@ class CloudUpdate(Record):
     services: tuple[ServiceUpdate, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    snapshot_of: str | None = Field(
+        default=None, description="date of the shipped prices, which are used where no fetched ones are kept"
+    )
 
 
 class PricesUpdate(Document):
@@ -106,6 +125,7 @@ def update_clouds(
     cache: BookCache,
     say: Say = lambda _name, _what: None,
     clock: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc),
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> PricesUpdate:
     """
     Refresh clouds in parallel; a slow or failing one does not affect the others.
@@ -115,54 +135,132 @@ def update_clouds(
         cache: where their last good prices are.
         say: called from several threads with the cloud and what is being done.
         clock: dates the stored prices.
+        monotonic: seconds, to give up a cloud from which nothing comes within `FIRST_ANSWER_S`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; every download has been told to stop, and what is stored is as it was.
     """
-    stop = threading.Event()
+    done: queue.Queue[tuple[int, CloudUpdate]] = queue.Queue()
+    runs = [_Run(name, source, cache, monotonic()) for name, source in sources]
+    found: dict[int, CloudUpdate] = {}
 
-    def one(name: str, source: LiveSource | str) -> CloudUpdate:
-        if isinstance(source, str):
-            return _failed(name, source)
+    def work(index: int, run: _Run) -> None:
+        outcome = run.outcome(clock(), lambda what: say(run.name, what))
         try:
-            return _refreshed(name, source, cache, clock(), stop, lambda what: say(name, what))
-        except TrainfareError as error:
-            return _failed(name, str(error))
-        except Exception as error:  # noqa: BLE001 - foreign code; its message may hold a URL with a key
-            return _failed(name, f"the plug-in is broken ({type(error).__name__}): update or remove it")
+            say(run.name, "done")
         finally:
-            say(name, "done")
+            done.put((index, outcome))
 
-    with ThreadPoolExecutor(max_workers=max(1, len(sources))) as threads:
-        running = [threads.submit(one, name, source) for name, source in sources]
+    # Daemon threads, because a call that hangs in foreign code must keep neither the command nor Ctrl-C waiting.
+    threads = [
+        threading.Thread(target=work, args=(index, run), name=f"trainfare-update-{run.name}", daemon=True)
+        for index, run in enumerate(runs)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        while len(found) < len(runs):
+            with contextlib.suppress(queue.Empty):
+                index, outcome = done.get(timeout=_POLL_S)
+                found.setdefault(index, outcome)
+            for index, run in enumerate(runs):
+                if index not in found and run.is_silent(monotonic()):
+                    run.stop.set()
+                    found[index] = run.failed(f"nothing came within {FIRST_ANSWER_S:g} s; check the network")
+    except BaseException:
+        for run in runs:
+            run.stop.set()
+        until_s = time.monotonic() + _GOODBYE_S
+        for thread in threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        raise
+    return PricesUpdate(tool_version=__version__, clouds=tuple(found[index] for index in range(len(runs))))
+
+
+@dataclass(slots=True)
+class _Run:
+    """
+    The refresh of one cloud.
+
+    Attributes:
+        began_s: on the monotonic clock.
+        stop: tells it to end.
+        http: its client, once it has one.
+    """
+
+    name: str
+    source: LiveSource | str
+    cache: BookCache
+    began_s: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    http: HttpClient | None = None
+
+    def is_silent(self, now_s: float) -> bool:
+        """Return whether no server has answered in time."""
+        return now_s - self.began_s >= FIRST_ANSWER_S and (self.http is None or not self.http.answered)
+
+    def outcome(self, now: datetime, progress: Callable[[str], None]) -> CloudUpdate:
+        """Refresh the cloud; whatever fails is in the outcome."""
+        if isinstance(self.source, str):
+            return self.failed(self.source)
         try:
-            clouds = tuple(each.result() for each in running)
-        except KeyboardInterrupt:
-            stop.set()
-            raise
-    return PricesUpdate(tool_version=__version__, clouds=clouds)
+            return self._refreshed(self.source, now, progress)
+        except TrainfareError as error:
+            return self.failed(str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code; its message may hold a URL with a key
+            return self.failed(f"the plug-in is broken ({type(error).__name__}): update or remove it")
+
+    def failed(self, problem: str) -> CloudUpdate:
+        """Return the outcome of a cloud that keeps what it has."""
+        last = None
+        with contextlib.suppress(
+            InputError
+        ):  # a plug-in whose name cannot be that of a file has no prices on disk
+            last = self.cache.read(self.name)
+        return CloudUpdate(
+            provider=self.name,
+            refreshed=False,
+            failed=True,
+            rows=0 if last is None else len(last.book),
+            fetched_at=None if last is None else last.facts.fetched_at,
+            problem=problem,
+            snapshot_of=_snapshot_of(self.name),
+        )
+
+    def _refreshed(self, source: LiveSource, now: datetime, progress: Callable[[str], None]) -> CloudUpdate:
+        from trainfare_providers.http.client import HttpClient
+        from trainfare_providers.refresh import refresh
+
+        with HttpClient(source.name, budget_s=source.budget_s, cancelled=self.stop.is_set) as http:
+            self.http = http
+            result = refresh(source, cache=self.cache, now=now, http=http, progress=progress)
+        return CloudUpdate(
+            provider=self.name,
+            refreshed=result.refreshed,
+            failed=result.problem is not None,
+            rows=result.rows,
+            fetched_at=result.fetched_at,
+            services=tuple(_service(intake) for intake in result.intakes),
+            notes=result.notes,
+            problem=result.problem,
+            snapshot_of=_snapshot_of(self.name),
+        )
 
 
-def _refreshed(
-    name: str,
-    source: LiveSource,
-    cache: BookCache,
-    now: datetime,
-    stop: threading.Event,
-    progress: Callable[[str], None],
-) -> CloudUpdate:
-    from trainfare_providers.http.client import HttpClient
-    from trainfare_providers.refresh import refresh
+@lru_cache(maxsize=1)
+def _snapshot_dates() -> dict[str, str]:
+    """Return the newest date of the shipped prices of each cloud; none where the snapshot cannot be read."""
+    from trainfare_providers.snapshot import SnapshotProvider
 
-    with HttpClient(source.name, budget_s=source.budget_s, cancelled=stop.is_set) as http:
-        result = refresh(source, cache=cache, now=now, http=http, progress=progress)
-    return CloudUpdate(
-        provider=name,
-        refreshed=result.refreshed,
-        failed=result.problem is not None,
-        rows=result.rows,
-        fetched_at=result.fetched_at,
-        services=tuple(_service(intake) for intake in result.intakes),
-        notes=result.notes,
-        problem=result.problem,
-    )
+    dates: dict[str, str] = {}
+    with contextlib.suppress(TrainfareError):
+        for facts in SnapshotProvider().load().facts():
+            dates[facts.provider] = max(facts.newest, dates.get(facts.provider, ""))
+    return dates
+
+
+def _snapshot_of(name: str) -> str | None:
+    return _snapshot_dates().get(name)
 
 
 def _service(intake: Intake) -> ServiceUpdate:
@@ -174,7 +272,3 @@ def _service(intake: Intake) -> ServiceUpdate:
         quarantined=intake.quarantined_rows,
         degraded=intake.degraded,
     )
-
-
-def _failed(name: str, problem: str) -> CloudUpdate:
-    return CloudUpdate(provider=name, refreshed=False, failed=True, rows=0, fetched_at=None, problem=problem)

@@ -11,7 +11,7 @@ import typer
 from trainfare.cli.options import CacheFolder, Providers, TableOrJson
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.update import PricesUpdate, Say, live_sources, update_clouds
+from trainfare_providers.update import CloudUpdate, PricesUpdate, Say, live_sources, update_clouds
 
 __all__ = ["update", "update_table"]
 
@@ -31,13 +31,13 @@ def update(provider: Providers = None, cache: CacheFolder = None, output: TableO
 
 
 def update_table(answer: PricesUpdate) -> str:
-    """Return the outcome for each cloud as text."""
+    """Return the outcome as text: one line for a cloud that has no new prices, with those that are used instead."""
     lines: list[str] = []
     for cloud in answer.clouds:
-        when = "" if cloud.fetched_at is None else f", fetched {cloud.fetched_at:%Y-%m-%d %H:%M} UTC"
-        state = "updated" if cloud.refreshed else "kept as they were"
-        kept = f"{state}: {cloud.rows:,} prices{when}" if cloud.rows else "no live prices"
-        lines.append(f"{cloud.provider}: {kept}")
+        if not cloud.refreshed:
+            lines.append(_kept_line(cloud))
+            continue
+        lines.append(f"{cloud.provider}: updated: {cloud.rows:,} prices{_fetched(cloud)}")
         lines += [
             f"  {one.service}: read {one.rows_read:,} = accepted {one.accepted:,} + filtered {one.filtered:,} + "
             f"quarantined {one.quarantined:,}{' (degraded)' if one.degraded else ''}"
@@ -45,12 +45,23 @@ def update_table(answer: PricesUpdate) -> str:
         ]
         lines += [f"  note: {note}" for note in cloud.notes]
         lines += [f"  failed: {cloud.problem}"] if cloud.problem else []
-    failed = [cloud.provider for cloud in answer.clouds if cloud.failed]
-    if failed:
-        lines.append(
-            f"{', '.join(failed)} failed; `trainfare prices status` shows which prices are used instead"
-        )
     return "\n".join(terminal_text(line) for line in lines) + "\n"
+
+
+def _kept_line(cloud: CloudUpdate) -> str:
+    """Return what failed, or what is missing to ask, and which prices of the cloud are used."""
+    what = f"failed: {cloud.problem}" if cloud.problem else f"not asked: {'; '.join(cloud.notes)}"
+    if cloud.rows:
+        used = f"its {cloud.rows:,} prices{_fetched(cloud)}, are used"
+    elif cloud.snapshot_of is not None:
+        used = f"prices of the snapshot of {cloud.snapshot_of} are used"
+    else:
+        used = "there are no prices of it"
+    return f"{cloud.provider}: {what.replace(f'{cloud.provider}: ', '', 1)}; {used}"
+
+
+def _fetched(cloud: CloudUpdate) -> str:
+    return "" if cloud.fetched_at is None else f", fetched {cloud.fetched_at:%Y-%m-%d %H:%M} UTC"
 
 
 @contextmanager

@@ -59,6 +59,9 @@ _REFUSED: Final = frozenset(
 _THROTTLED: Final = frozenset(
     {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
 )
+_CREDENTIAL_ATTEMPTS: Final = 2
+"""A second, in case the first is lost: with connect timeouts 8 s, under the 15 s of `update.FIRST_ANSWER_S`."""
+
 _asking: ContextVar[bool] = ContextVar("trainfare_aws_asking", default=False)
 Result = TypeVar("Result")
 
@@ -249,24 +252,26 @@ def find_account(http: HttpClient) -> Account | str:
         msg = f"the settings for AWS credentials cannot be used ({type(error).__name__}); see `aws configure list`"
         return FetchError(http.cloud, msg)
 
-    settings = config.Config(
-        connect_timeout=http.limits.connect_s,
-        read_timeout=http.limits.read_s,
-        retries={"mode": "standard", "total_max_attempts": http.limits.max_attempts},
-    )
+    def settings(attempts: int) -> Any:
+        return config.Config(
+            connect_timeout=http.limits.connect_s,
+            read_timeout=http.limits.read_s,
+            retries={"mode": "standard", "total_max_attempts": min(attempts, http.limits.max_attempts)},
+        )
 
     def core_session() -> Any:
         found = core()
-        found.set_default_client_config(
-            settings
-        )  # also for what boto3 asks to get a role's or a login's credentials
+        # For what boto3 asks, past our client, to get a role's or a login's credentials: without a network each attempt
+        # takes the whole connect timeout.
+        found.set_default_client_config(settings(_CREDENTIAL_ATTEMPTS))
         region = found.get_config_variable("region") or "us-east-1"  # a role's login needs one
         return boto3.Session(botocore_session=found, region_name=region)
 
     session = _quietly(core_session, unusable)
     if _quietly(session.get_credentials, unusable) is None:
         return "there are no AWS credentials"
-    return Account(http, lambda service, region: session.client(service, region_name=region, config=settings))
+    each = settings(http.limits.max_attempts)
+    return Account(http, lambda service, region: session.client(service, region_name=region, config=each))
 
 
 def _quietly(call: Callable[[], Result], translate: Callable[[Exception], FetchError]) -> Result:

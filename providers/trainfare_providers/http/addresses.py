@@ -7,7 +7,16 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urljoin, urlsplit
 
-__all__ = ["Secret", "is_loopback", "same_origin", "same_site", "shown_url", "target_of", "why_refused"]
+__all__ = [
+    "Secret",
+    "is_loopback",
+    "same_origin",
+    "same_site",
+    "shown_host",
+    "shown_url",
+    "target_of",
+    "why_refused",
+]
 
 _SECRET_NAME: Final = re.compile(r"key|sig|token|secret|pass|pwd|cred|auth|code|session|jwt", re.IGNORECASE)
 _MAX_SHOWN: Final = 300  # characters of a URL in a message: about three lines of a terminal
@@ -54,6 +63,12 @@ def shown_url(url: str) -> str:
     path = quote(parts.path, safe="/%:@$-_.~!*'(),;=+&")
     text = f"{quote(parts.scheme)}://{quote(where, safe='[]:.-_')}{path}" + (f"?{shown}" if shown else "")
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+
+
+def shown_host(url: str) -> str:
+    """Return the host and port of a URL, for messages about a connection to it."""
+    parts = _split(url)
+    return quote(parts.netloc.rpartition("@")[2], safe="[]:.-_") or "(an address that cannot be read)"
 
 
 def is_loopback(url: str) -> bool:

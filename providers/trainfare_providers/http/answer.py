@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from trainfare_core.errors import FetchCancelledError, FetchError
-from trainfare_providers.http.addresses import same_origin, shown_url
+from trainfare_providers.http.addresses import same_origin, shown_host, shown_url
 from trainfare_providers.http.exchange import Exchange, Head, UnpackError, unpacked
 from trainfare_providers.http.retry import FAULTS
 from trainfare_providers.http.strict_json import parse_json
@@ -37,7 +37,7 @@ class Limits:
     Limits of one request. The defaults are chosen for a page of a price API while a user waits.
 
     Attributes:
-        connect_s: until there is a connection, seconds.
+        connect_s: until there is a connection, seconds; name lookup, all addresses of the host and TLS together.
         read_s: without a byte, seconds.
         total_s: from the first attempt to the last byte, waits included, seconds.
         max_body_bytes: unpacked; protects the memory.
@@ -45,7 +45,7 @@ class Limits:
         max_pages: pages of one listing; ends one that never does.
     """
 
-    connect_s: float = 5.0
+    connect_s: float = 4.0
     read_s: float = 10.0
     total_s: float = 15.0
     max_body_bytes: int = 16 * 2**20
@@ -91,9 +91,10 @@ class HttpRequest:
     def fault(self, name: str, detail: str = "", *, retryable: bool | None = None) -> FetchError:
         """Return the error of a fault in `retry.FAULTS`."""
         rule = FAULTS[name]
+        where = repr(self) if rule.answered else shown_host(self.url)
         return FetchError(
             self.cloud,
-            f"{self!r}: {rule.message}{detail}; {rule.advice}",
+            f"{where}: {rule.message}{detail}; {rule.advice}",
             retryable=rule.retry if retryable is None else retryable,
         )
 
@@ -133,12 +134,21 @@ class OpenAnswer:
     """
     The head of an answer, and its body while it arrives.
 
+    Args:
+        exchange: has sent the request.
+        request: what was asked.
+        deadline: of the whole answer.
+        connect_s: seconds for name lookup, all addresses and TLS together.
+
     Raises:
         FetchError: no head came before the deadline.
     """
 
-    def __init__(self, exchange: Exchange, request: HttpRequest, deadline: Deadline) -> None:
+    def __init__(
+        self, exchange: Exchange, request: HttpRequest, deadline: Deadline, connect_s: float
+    ) -> None:
         self._exchange, self._request, self._deadline = exchange, request, deadline
+        self._connect_by_s = deadline.clock() + connect_s
         self.head = self._read_head()
 
     def chunks(self, max_bytes: int) -> Iterator[bytes]:
@@ -200,6 +210,9 @@ class OpenAnswer:
             try:
                 item = self._exchange.receive(min(left, CANCEL_POLL_S))
             except queue.Empty:
+                # A connect timeout of the system counts for each address of a host, and not for the lookup of its name.
+                if self._exchange.connecting and self._deadline.clock() >= self._connect_by_s:
+                    raise self._request.fault("connect timeout") from None
                 continue
             if isinstance(item, str):
                 raise self._request.fault(item)

@@ -66,6 +66,7 @@ class HttpClient:
         cloud: name of the provider, for messages.
         budget_s: seconds from the first request to the last answer.
         max_failed_s: seconds that failed attempts and the waits after them may take together.
+        max_unanswered_s: the same while no server of this cloud has answered, which is so without a network.
         limits: of a request that names none of its own.
         transport: of httpx, for tests; None is the network.
         verify: True for the usual certificates, or a context; checking cannot be switched off.
@@ -86,6 +87,7 @@ class HttpClient:
         *,
         budget_s: float = 15.0,
         max_failed_s: float = 15.0,
+        max_unanswered_s: float = 10.0,
         limits: Limits | None = None,
         transport: httpx.BaseTransport | None = None,
         verify: ssl.SSLContext | bool = True,
@@ -103,6 +105,9 @@ class HttpClient:
         self.cloud = cloud
         self.limits = limits or Limits()
         self._budget_s, self._max_failed_s = budget_s, max_failed_s
+        self._max_unanswered_s = max_unanswered_s
+        self.answered = False
+        """Whether a server has answered anything yet."""
         self._transport, self._verify = transport, verify
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._wall_clock, self._cancelled = wall_clock, cancelled
@@ -209,7 +214,7 @@ class HttpClient:
         except FetchError as error:
             self._failed_at_s = self._clock()
             self._failed_s += self._failed_at_s - now
-            error.retryable = error.retryable and self._failed_s + SDK_WAIT_S < self._max_failed_s
+            error.retryable = error.retryable and self._failed_s + SDK_WAIT_S < self._allowed_failed_s
             raise
 
     def pages(self, url: str) -> Pages:
@@ -266,7 +271,7 @@ class HttpClient:
             state.attempt_number >= limits.max_attempts
             or (_error_of(state).retry_after_s or 0.0) > RETRY_AFTER_CAP_S
             or self._clock() + wait_s >= deadline.at_s
-            or self._failed_s + wait_s >= self._max_failed_s
+            or self._failed_s + wait_s >= self._allowed_failed_s
         )
 
     def _wait(self, seconds: float) -> None:
@@ -318,10 +323,19 @@ class HttpClient:
         client = self._open_client()
         exchange = Exchange(client, self._request(request, limits, left_s, method, content))
         try:
-            return OpenAnswer(exchange, request, deadline)
+            answer = OpenAnswer(exchange, request, deadline, self._connect_s(limits, left_s))
         except BaseException:
             self._release(exchange)
             raise
+        self.answered = True
+        return answer
+
+    @property
+    def _allowed_failed_s(self) -> float:
+        return self._max_failed_s if self.answered else min(self._max_failed_s, self._max_unanswered_s)
+
+    def _connect_s(self, limits: Limits, left_s: float) -> float:
+        return max(0.01, min(limits.connect_s, left_s, self._allowed_failed_s - self._failed_s))
 
     def _read_all(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> tuple[bytes, Head]:
         answer = self._open(request, limits, deadline)
@@ -355,8 +369,8 @@ class HttpClient:
     ) -> httpx.Request:
         import httpx
 
-        read_s = max(0.01, min(limits.read_s, left_s, self._max_failed_s - self._failed_s))
-        timeout = httpx.Timeout(read_s, connect=min(limits.connect_s, left_s))
+        read_s = max(0.01, min(limits.read_s, left_s, self._allowed_failed_s - self._failed_s))
+        timeout = httpx.Timeout(read_s, connect=self._connect_s(limits, left_s))
         headers = {"Accept-Encoding": "gzip", "User-Agent": f"trainfare/{__version__}", **request.headers}
         return httpx.Request(
             method,

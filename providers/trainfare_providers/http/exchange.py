@@ -70,6 +70,8 @@ class Exchange:
         self._box: queue.Queue[Head | bytes | str | None] = queue.Queue(_QUEUED_CHUNKS)
         self._dropped = threading.Event()
         self._socket: socket.socket | None = None
+        self._connecting = False
+        request.extensions = {**request.extensions, "trace": self._note}
         self._thread = threading.Thread(
             target=self._work, args=(client, request), name=_THREAD_NAME, daemon=True
         )
@@ -84,6 +86,11 @@ class Exchange:
         """
         return self._box.get(timeout=timeout_s)
 
+    @property
+    def connecting(self) -> bool:
+        """Whether a connection is being made: name lookup, every address of the host, TLS."""
+        return self._connecting
+
     def drop(self) -> bool:
         """Stop; return whether the thread has ended, so that its connection can be used again."""
         self._dropped.set()
@@ -92,6 +99,13 @@ class Exchange:
                 self._socket.shutdown(socket.SHUT_RDWR)  # ends a blocking read in the thread
         self._thread.join(0.05)
         return not self._thread.is_alive()
+
+    def _note(self, event: str, _: object) -> None:
+        """Follow httpcore's events; a connection that is used again is not made."""
+        if event.endswith("connect_tcp.started"):
+            self._connecting = True
+        elif event.endswith("send_request_headers.started"):
+            self._connecting = False
 
     def _work(self, client: httpx.Client, request: httpx.Request) -> None:
         try:

@@ -43,22 +43,26 @@ class FaultRule:
         message: what happened.
         retry: whether another attempt can help.
         advice: what the user can do.
+        answered: the server was reached, so that a message names what was asked of it; else only the host.
     """
 
     message: str
     retry: bool
     advice: str
+    answered: bool = True
 
 
-_LATER: Final = "try again later; the last good prices stay in use"
+_LATER: Final = "try again later"
 _NETWORK: Final = "check the network, the proxy settings and any firewall"
 
 FAULTS: Final[Mapping[str, FaultRule]] = {
-    "no such host": FaultRule("the host's name is not known", retry=False, advice=_NETWORK),
-    "name lookup failed": FaultRule("the host's name could not be looked up", retry=True, advice=_NETWORK),
-    "refused": FaultRule("the connection was refused", retry=True, advice=_NETWORK),
-    "unreachable": FaultRule("the host cannot be reached", retry=True, advice=_NETWORK),
-    "connect timeout": FaultRule("no connection in time", retry=True, advice=_NETWORK),
+    "no such host": FaultRule("the host's name is not known", retry=False, advice=_NETWORK, answered=False),
+    "name lookup failed": FaultRule(
+        "the host's name could not be looked up", retry=True, advice=_NETWORK, answered=False
+    ),
+    "refused": FaultRule("the connection was refused", retry=True, advice=_NETWORK, answered=False),
+    "unreachable": FaultRule("the host cannot be reached", retry=True, advice=_NETWORK, answered=False),
+    "connect timeout": FaultRule("no connection in time", retry=True, advice=_NETWORK, answered=False),
     "read timeout": FaultRule("the server went silent", retry=True, advice=_LATER),
     "reset": FaultRule("the connection was cut", retry=True, advice=_LATER),
     "cut short": FaultRule("the answer ended early", retry=True, advice=_LATER),
@@ -67,11 +71,15 @@ FAULTS: Final[Mapping[str, FaultRule]] = {
         "the server's certificate cannot be trusted",
         retry=False,
         advice="check this machine's clock and CA certificates (SSL_CERT_FILE); do not switch checking off",
+        answered=False,
     ),
     "tls": FaultRule(
-        "no secure connection could be made", retry=False, advice="check the proxy settings and any firewall"
+        "no secure connection could be made",
+        retry=False,
+        advice="check the proxy settings and any firewall",
+        answered=False,
     ),
-    "proxy": FaultRule("the proxy refused", retry=False, advice="check the proxy settings"),
+    "proxy": FaultRule("the proxy refused", retry=False, advice="check the proxy settings", answered=False),
     "protocol": FaultRule("the answer is not valid HTTP", retry=False, advice=_LATER),
     "encoding": FaultRule("the answer cannot be unpacked", retry=False, advice=_LATER),
     "too large": FaultRule("the answer is larger than allowed", retry=False, advice=_LATER),

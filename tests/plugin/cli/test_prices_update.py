@@ -98,13 +98,19 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     assert "aws: updated: 1 prices, fetched 2026-11-24 12:00 UTC" in text
     assert "ec2: read 4 = accepted 1 + filtered 3 + quarantined 0" in text
     assert "note: spot prices need credentials: left out" in text
-    assert "azure: no live prices\n" in text
-    assert "it is down; try again later" in text
-    assert "plug-in is broken (KeyError)" in text
+    assert (
+        "azure: failed: it is down; try again later; prices of the snapshot of 2026-06-18 are used\n" in text
+    )
+    assert (
+        "gcp: failed: the plug-in is broken (KeyError): update or remove it; prices of the snapshot" in text
+    )
+    assert (
+        "bad: failed: the plug-in is broken (ImportError): update or remove it; there are no prices of it"
+        in text
+    )
     assert "pip install 'trainfare[aws]'" in text
-    assert "azure, gcp, bad, extra failed" in text
     assert SECRET not in text + answer.to_json()
-    assert {name for name, what in progress if what == "done"} == set(clouds) - {"bad"}
+    assert {name for name, what in progress if what == "done"} == set(clouds)
 
 
 def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path) -> None:
@@ -118,7 +124,29 @@ def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path)
     )
     (cloud,) = later.clouds
     assert (cloud.refreshed, cloud.failed, cloud.rows, cloud.fetched_at) == (False, True, 1, NOW)
-    assert "aws: kept as they were: 1 prices, fetched 2026-11-24" in update_table(later)
+    assert update_table(later) == (
+        "aws: failed: refused; check the key; its 1 prices, fetched 2026-11-24 12:00 UTC, are used\n"
+    )
+
+
+@pytest.mark.parametrize("error", [KeyError(SECRET), MissingExtraError("httpx", "aws"), SystemExit(1)])
+def test_a_broken_cloud_keeps_its_last_good_prices_too(error: Exception, tmp_path: Path) -> None:
+    """The line says so, whatever kind of error it was."""
+    cache = BookCache(tmp_path)
+    updated(cache, aws=gave("aws"))
+    (cloud,) = updated(cache, aws=failing(error)).clouds
+    assert (cloud.failed, cloud.rows, cloud.fetched_at) == (True, 1, NOW)
+    assert update_table(updated(cache, aws=failing(error))).count("\n") == 1
+
+
+def test_a_cloud_that_lacks_a_key_has_one_line(tmp_path: Path) -> None:
+    """Nothing failed: the line says what is missing, and which prices are used."""
+    keyless = FetchedRows("gcp", "gce", table(offer_row()).head(0), (), (), ("prices need an API key",))
+    answer = updated(BookCache(tmp_path), gcp=lambda: (keyless,))
+    assert not answer.clouds[0].failed
+    assert update_table(answer) == (
+        "gcp: not asked: prices need an API key; prices of the snapshot of 2026-09 are used\n"
+    )
 
 
 def test_plugins_that_cannot_be_fetched_are_left_out_and_unknown_ones_named(tmp_path: Path) -> None:
