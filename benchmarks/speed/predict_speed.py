@@ -27,7 +27,7 @@ from torchvision.models import resnet50
 from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.workloads.decoder import Decoder, DecoderStep
 from benchmarks.workloads.decoder_profile import DecoderTraces
-from benchmarks.workloads.single_device import StepJob, Supervised, traced
+from benchmarks.workloads.single_device import StepJob, traced
 from trainfare_core.candidates import SHARDINGS, CandidateTable
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.job_profile import JobProfile
@@ -116,11 +116,11 @@ class _Widths(nn.Module):
 def built_in() -> dict[str, JobProfile]:
     """Return the profiles that the limit is stated for: a small one, a large one and a language model."""
     images = StepJob(
-        key="resnet50", module=lambda: Supervised(resnet50(), _image_loss), batch_size=256, precision="bf16-mixed",
+        key="resnet50", network=resnet50, loss=_image_loss, batch_size=256, precision="bf16-mixed",
         batch=lambda: (torch.zeros(256, 3, 224, 224), torch.zeros(256, dtype=torch.long)),
     )  # fmt: skip
     widths = StepJob(
-        key="36 widths", module=lambda: Supervised(_Widths(), lambda net, batch: net(batch), "adamw"), batch_size=8,
+        key="36 widths", network=_Widths, loss=lambda net, batch: net(batch), optimizer="adamw", batch_size=8,
         precision="bf16-mixed", batch=lambda: torch.zeros(8, 1024, dtype=torch.long),
     )  # fmt: skip
     decoder = Decoder(layers=32, hidden=4096, heads=32, kv_heads=32, ffn=11_008, vocabulary=32_000)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
@@ -21,28 +21,24 @@ _FRAMES = 1250
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of a vocoder or a convolutional speech recogniser."""
     name = "waveglow" if _counts_audio_samples(row) else row["model"].lower()
-    if not name.startswith(("waveglow", "jasper")):
+    if name.startswith("waveglow"):
+        segment = int(float(row["sequence_length"] or _SEGMENT))
+        network = Network(
+            f"audio.{name}.{segment}",
+            WaveGlow,
+            lambda batch: (torch.empty(batch, 80, segment // 256 + 1), torch.empty(batch, segment)),
+            units=1 if row["throughput_unit"] == "samples/s" else segment,
+        )
+    elif name.startswith("jasper"):
+        network = Network(
+            f"audio.{name}.{_FRAMES}",
+            Jasper,
+            lambda batch: (torch.empty(batch, 64, _FRAMES), torch.zeros(batch, 200, dtype=torch.long)),
+            notes=(f"utterances of {_FRAMES / 100:g} s are assumed",),
+        )
+    else:
         return None
-    mode, batch = precision_of(row), batch_of(row)
-    if mode is None or not batch:
-        return "precision or batch is not stated"
-    precision, tf32 = mode
-    optimizer = optimizer_of(row, "adam")
-    glow = name.startswith("waveglow")
-    segment = int(float(row["sequence_length"] or _SEGMENT))
-
-    def inputs() -> tuple[torch.Tensor, ...]:
-        if glow:
-            return torch.empty(batch, 80, segment // 256 + 1), torch.empty(batch, segment)
-        return torch.empty(batch, 64, _FRAMES), torch.zeros(batch, 200, dtype=torch.long)
-
-    return StepJob(
-        key=f"audio.{name}.{segment if glow else _FRAMES}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(WaveGlow() if glow else Jasper(), lambda net, x: net(*x), optimizer),
-        batch=inputs, batch_size=batch, precision=precision, tf32=tf32,
-        units_per_step=float(batch * (segment if glow and row["throughput_unit"] != "samples/s" else 1)),
-        notes=() if glow else (f"utterances of {_FRAMES / 100:g} s are assumed",),
-    )  # fmt: skip
+    return step_job(row, network, optimizer_of(row, "adam"))
 
 
 def _counts_audio_samples(row: Row) -> bool:

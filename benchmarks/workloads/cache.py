@@ -103,7 +103,7 @@ class ProfileCache:
         return Traced(profile, job.batch_size / (profile.batch.micro_batch_size or job.batch_size))
 
     def _name(self, job: StepJob) -> str:
-        builder = code_digest(Path(inspect.getfile(job.module)).read_text(encoding="utf-8"))
+        builder = code_digest(Path(inspect.getfile(job.network)).read_text(encoding="utf-8"))
         text = f"{job.key}\n{job.phases}\n{job.compiled}\n{tracer_digest((_TRACED,), _LIBRARIES)}".encode()
         return hashlib.sha256(text + builder).hexdigest()[:32]
 

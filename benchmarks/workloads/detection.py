@@ -1,5 +1,5 @@
 """
-SSD300 on ResNet-50, and Mask R-CNN with a fixed number of proposals.
+SSD300 on ResNet, Mask R-CNN with a fixed number of proposals, and Detectron2's detectors with a feature pyramid.
 
 SSD: the backbone up to its third stage at stride 8, five extra stages, 8,732 boxes (Liu et al. 2016, as in NVIDIA's
 reference). Mask R-CNN (He et al. 2017): images of 800 x 1,344, 512 box and 128 mask proposals per image, the training
@@ -8,21 +8,28 @@ defaults of the reference implementations.
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torchvision
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["Ssd300", "find", "ssd_inputs"]
 
 _BOXES = 8732
 """Default boxes of SSD300."""
 _CLASSES = 81
 """Of COCO: 80 and the background."""
 _PROPOSALS, _POSITIVE = 512, 128
+"""Box and mask proposals of an image in training."""
 _HEIGHT, _WIDTH = 800, 1344
+_DETECTRON2 = re.compile(r"d2/(mask_rcnn|faster_rcnn|fast_rcnn|rpn)_r_(50|101)_fpn")
 
 
 def find(row: Row) -> StepJob | str | None:
@@ -30,27 +37,29 @@ def find(row: Row) -> StepJob | str | None:
     if row["task"] != "detection":
         return None
     name = row["model"].lower()
-    mode, batch = precision_of(row), batch_of(row)
-    if mode is None or not batch:
-        return "precision or batch is not stated"
-    precision, tf32 = mode
-    network: type[nn.Module]
+    network: Network | str = f"{row['model']}: no description of this detector"
+    build = MaskRcnn if name.startswith("maskr-cnn") else _detectron2(name)
     if name.startswith("ssd300"):
-        network, make = Ssd300, _ssd_batch
-    elif name.startswith("maskr-cnn"):
-        network, make = MaskRcnn, _mask_batch
-    else:
-        return f"{row['model']}: no description of this detector"
-    optimizer = optimizer_of(row, "sgd")
-    return StepJob(
-        key=f"detection.{name}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(network(), lambda net, made: net(*made), optimizer),
-        batch=lambda: make(batch), batch_size=batch, precision=precision, tf32=tf32,
-        notes=("images of 800 x 1344 and 512 proposals an image are assumed",) if network is MaskRcnn else (),
-    )  # fmt: skip
+        network = Network(f"detection.{name}", Ssd300, ssd_inputs)
+    elif build is not None:
+        notes = ("images of 800 x 1344 and 512 proposals an image are assumed",)
+        network = Network(f"detection.{name}", build, _mask_inputs, notes=notes)
+    return step_job(row, network, optimizer_of(row, "sgd"))
 
 
-def _ssd_batch(batch: int) -> tuple[torch.Tensor, ...]:
+def _detectron2(name: str) -> Callable[[], nn.Module] | None:
+    """Return a builder of the Detectron2 model of this lower-case name; None where it has no feature pyramid."""
+    found = _DETECTRON2.fullmatch(name)
+    if found is None:
+        return None
+    kind, depth = found[1], int(found[2])
+    return lambda: MaskRcnn(
+        depth, proposals=kind != "fast_rcnn", boxes=kind != "rpn", masks=kind == "mask_rcnn", from_zero=True
+    )
+
+
+def ssd_inputs(batch: int) -> tuple[torch.Tensor, ...]:
+    """Return images of 300 pixels with the place and class of every default box."""
     return (
         torch.empty(batch, 3, 300, 300),
         torch.zeros(batch, 4, _BOXES),
@@ -58,38 +67,43 @@ def _ssd_batch(batch: int) -> tuple[torch.Tensor, ...]:
     )
 
 
-def _mask_batch(batch: int) -> tuple[torch.Tensor, ...]:
+def _mask_inputs(batch: int) -> tuple[torch.Tensor, ...]:
     return (torch.empty(batch, 3, _HEIGHT, _WIDTH), torch.zeros(batch * _PROPOSALS, dtype=torch.long))
 
 
 class Ssd300(nn.Module):
-    """SSD at 300 pixels; returns its loss."""
+    """
+    SSD at 300 pixels on the first three stages of a ResNet; returns its loss.
 
-    def __init__(self) -> None:
+    Args:
+        depth: of the ResNet, 50 or 34.
+        normal: whether the extra stages have batch normalisation.
+    """
+
+    def __init__(self, depth: int = 50, *, normal: bool = True) -> None:
         super().__init__()
-        trunk = torchvision.models.resnet50(weights=None)
+        trunk = torchvision.models.get_model(f"resnet{depth}", weights=None)
         block = trunk.layer3[0]
         block.conv1.stride = block.conv2.stride = block.downsample[0].stride = (1, 1)
         self.trunk = nn.Sequential(
             trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool, trunk.layer1, trunk.layer2, trunk.layer3
         )
-        plan = ((1024, 256, 512, 2, 1), (512, 256, 512, 2, 1), (512, 128, 256, 2, 1), (256, 128, 256, 1, 0),
-                (256, 128, 256, 1, 0))  # fmt: skip
+        widths, anchors = (1024 if depth == 50 else 256, 512, 512, 256, 256, 256), (4, 6, 6, 6, 4, 4)
+        plan = ((256, 2, 1), (256, 2, 1), (128, 2, 1), (128, 1, 0), (128, 1, 0))
+
+        def convolution(
+            wide: int, out: int, kernel: int, stride: int = 1, padding: int = 0
+        ) -> list[nn.Module]:
+            layer = nn.Conv2d(wide, out, kernel, stride=stride, padding=padding, bias=not normal)
+            return [layer, *([nn.BatchNorm2d(out)] if normal else []), nn.ReLU(inplace=True)]
+
         self.extra = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(wide, narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True),
-                nn.Conv2d(narrow, out, 3, stride=stride, padding=pad, bias=False), nn.BatchNorm2d(out),
-                nn.ReLU(inplace=True),
-            )
-            for wide, narrow, out, stride, pad in plan
-        )  # fmt: skip
-        widths, anchors = (1024, 512, 512, 256, 256, 256), (4, 6, 6, 6, 4, 4)
-        self.boxes = nn.ModuleList(
-            nn.Conv2d(w, a * 4, 3, padding=1) for w, a in zip(widths, anchors, strict=True)
+            nn.Sequential(*convolution(wide, narrow, 1), *convolution(narrow, out, 3, stride, padding))
+            for (wide, out), (narrow, stride, padding) in zip(itertools.pairwise(widths), plan, strict=True)
         )
-        self.classes = nn.ModuleList(
-            nn.Conv2d(w, a * _CLASSES, 3, padding=1) for w, a in zip(widths, anchors, strict=True)
-        )
+        pairs = tuple(zip(widths, anchors, strict=True))
+        self.boxes = nn.ModuleList(nn.Conv2d(w, a * 4, 3, padding=1) for w, a in pairs)
+        self.classes = nn.ModuleList(nn.Conv2d(w, a * _CLASSES, 3, padding=1) for w, a in pairs)
 
     def forward(self, images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         maps = [self.trunk(images)]
@@ -108,29 +122,45 @@ class Ssd300(nn.Module):
 
 
 class MaskRcnn(nn.Module):
-    """Mask R-CNN on ResNet-50 with a feature pyramid; proposals are fixed in number. Returns its loss."""
+    """
+    Mask R-CNN on ResNet with a feature pyramid; proposals are fixed in number. Returns its loss.
 
-    def __init__(self) -> None:
+    Args:
+        depth: of the ResNet, 50 or 101.
+        proposals: whether a region proposal network is trained.
+        boxes: whether boxes are classified.
+        masks: whether masks are predicted.
+        from_zero: whether the losses of the parts are added to a zero, because any part may be missing.
+    """
+
+    def __init__(
+        self, depth: int = 50, *, proposals: bool = True, boxes: bool = True, masks: bool = True,
+        from_zero: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         frozen = torchvision.ops.FrozenBatchNorm2d
-        trunk = torchvision.models.resnet50(weights=None, norm_layer=frozen)
+        trunk = torchvision.models.get_model(f"resnet{depth}", weights=None, norm_layer=frozen)
+        self.proposals, self.boxed, self.masked, self.from_zero = proposals, boxes, masks, from_zero
         self.stem = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool)
         for parameter in (*self.stem.parameters(), *trunk.layer1.parameters()):
             parameter.requires_grad_(False)
         self.stages = nn.ModuleList((trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4))
         self.lateral = nn.ModuleList(nn.Conv2d(w, 256, 1) for w in (256, 512, 1024, 2048))
         self.smooth = nn.ModuleList(nn.Conv2d(256, 256, 3, padding=1) for _ in range(4))
-        self.rpn, self.score, self.delta = (
-            nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(256, 3, 1), nn.Conv2d(256, 12, 1),
-        )  # fmt: skip
-        self.head = nn.Sequential(nn.Linear(256 * 49, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU())
-        self.classes, self.boxes = nn.Linear(1024, _CLASSES), nn.Linear(1024, 4 * _CLASSES)
-        mask: list[nn.Module] = []
-        for _ in range(4):
-            mask += [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
-        self.mask = nn.Sequential(
-            *mask, nn.ConvTranspose2d(256, 256, 2, 2), nn.ReLU(), nn.Conv2d(256, _CLASSES, 1)
-        )
+        if proposals:
+            self.rpn, self.score, self.delta = (
+                nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(256, 3, 1), nn.Conv2d(256, 12, 1),
+            )  # fmt: skip
+        if boxes:
+            self.head = nn.Sequential(nn.Linear(256 * 49, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU())
+            self.classes, self.boxes = nn.Linear(1024, _CLASSES), nn.Linear(1024, 4 * _CLASSES)
+        if masks:
+            mask: list[nn.Module] = []
+            for _ in range(4):
+                mask += [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
+            self.mask = nn.Sequential(
+                *mask, nn.ConvTranspose2d(256, 256, 2, 2), nn.ReLU(), nn.Conv2d(256, _CLASSES, 1)
+            )
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         batch, x = images.shape[0], self.stem(images)
@@ -139,13 +169,19 @@ class MaskRcnn(nn.Module):
             x = stage(x)
             maps.append(x)
         levels = self._pyramid(maps)
-        rpn = [functional.relu(self.rpn(level)) for level in levels]
-        loss: torch.Tensor = sum(self.score(level).mean() + self.delta(level).mean() for level in rpn)
-        pooled = self._pooled(levels[0], batch * _PROPOSALS, 7)
-        hidden = self.head(pooled.flatten(1))
-        loss = loss + functional.cross_entropy(self.classes(hidden), labels) + self.boxes(hidden).mean()
-        masks = self.mask(self._pooled(levels[0], batch * _POSITIVE, 14))
-        return loss + functional.binary_cross_entropy_with_logits(masks, torch.zeros_like(masks))
+        loss: Any = torch.zeros((), device=images.device) if self.from_zero else None
+        if self.proposals:
+            rpn = [functional.relu(self.rpn(level)) for level in levels]
+            terms = (self.score(level).mean() + self.delta(level).mean() for level in rpn)
+            loss = sum(terms) if loss is None else loss + sum(terms)
+        if self.boxed:
+            hidden = self.head(self._pooled(levels[0], batch * _PROPOSALS, 7).flatten(1))
+            loss = loss + functional.cross_entropy(self.classes(hidden), labels) + self.boxes(hidden).mean()
+        if self.masked:
+            masks = self.mask(self._pooled(levels[0], batch * _POSITIVE, 14))
+            loss = loss + functional.binary_cross_entropy_with_logits(masks, torch.zeros_like(masks))
+        total: torch.Tensor = loss
+        return total
 
     def _pyramid(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         top = self.lateral[3](maps[3])
@@ -159,8 +195,7 @@ class MaskRcnn(nn.Module):
 
     def _pooled(self, level: torch.Tensor, rois: int, size: int) -> torch.Tensor:
         """Return `rois` crops, by a gather that writes as many bytes as the RoIAlign that it replaces."""
-        batch, width = level.shape[:2]
+        width = level.shape[1]
         flat = level.flatten(2).transpose(1, 2).reshape(-1, width)
         where = torch.zeros(rois * size * size, dtype=torch.long, device=level.device)
-        del batch
         return flat[where].view(rois, size, size, width).permute(0, 3, 1, 2).contiguous()

@@ -11,31 +11,23 @@ import torchvision
 from timm.layers.config import set_fused_attn
 from torch import nn
 
-from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, precision_of, step_job
 
 __all__ = ["find"]
 
 _TASKS = ("imagenet-classification", "imagenet-classification-fwd-bwd")
 _UNSTATED_BATCH = 128
 """Samples that are assumed, with a note in the profile, where a row states no batch: a usual size for one GPU."""
-_EFFICIENTNET_PIXELS = {
-    "b0": 224,
-    "b1": 240,
-    "b2": 260,
-    "b3": 300,
-    "b4": 380,
-    "b5": 456,
-    "b6": 528,
-    "b7": 600,
-}
+_EFFICIENTNET_PIXELS = (224, 240, 260, 300, 380, 456, 528, 600)
+"""Of EfficientNet-B0 to B7."""
+_WEIGHT_TAGS = r"in\d+k|in\d+ft\d*k|miil|ns|ap|dino|clip|ft|fb|sw|ssl|swsl|distilled"
 
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step of an image classifier."""
     if row["task"] not in _TASKS:
         return None
-    mode = precision_of(row)
-    if mode is None:
+    if precision_of(row) is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
     zoo_first = "timm" if row["source"] == "timm" or "memory_format" in row["notes"] else "torchvision"
     name = _name(row["model"])
@@ -45,38 +37,33 @@ def find(row: Row) -> StepJob | str | None:
             return f"{row['model']}: no such model in timm {timm.__version__} or torchvision"
         name = found
     size = int(float(row["image_size"])) if row["image_size"] else _size(row["model"])
-    batch = batch_of(row, _UNSTATED_BATCH)
     channels_last = "channels_last" in row["notes"] or _reference_trainer_in_half_precision(row)
-    optimizer = optimizer_of(row, "sgd")
-    only = row["task"].endswith("fwd-bwd")
     old = bool(re.search(r"pytorch (0|1)\.", row["framework"].lower()))
     zoo = zoo_first if zoo_first == "timm" or name in torchvision.models.list_models() else "timm"
-    layout = "nhwc" if channels_last else "nchw"
-    precision, tf32 = mode
 
-    def module() -> nn.Module:
+    def network() -> nn.Module:
         set_fused_attn(not old)
         net = _net(zoo, name, size)
         if channels_last:
             cast("Any", net).to(memory_format=torch.channels_last)  # torch's signature lacks this argument
-        return Supervised(net, _loss, optimizer)
+        return net
 
-    def images() -> tuple[torch.Tensor, torch.Tensor]:
-        dtype = torch.float16 if precision == "16-true" else torch.float32
-        x = torch.empty(batch, 3, size, size, dtype=dtype)
+    def inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.empty(batch, 3, size, size)
         if channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         return x, torch.zeros(batch, dtype=torch.long)
 
-    numerics = f"{precision}.{'tf32' if tf32 else ''}.{optimizer}.{'math' if old else 'sdpa'}"
-    return StepJob(
-        key=f"{zoo}.{name}.{size}.{layout}.{numerics}",
-        module=module, batch=images, batch_size=batch, precision=precision, tf32=tf32,
-        phases=("forward", "backward") if only else ("forward", "backward", "optimizer"),
-        notes=() if row["batch_per_device"] or row["global_batch"] else (
-            f"the row states no batch: {_UNSTATED_BATCH} samples are assumed",
-        ),
-    )  # fmt: skip
+    key = f"{zoo}.{name}.{size}.{'nhwc' if channels_last else 'nchw'}.{'math' if old else 'sdpa'}"
+    stated = row["batch_per_device"] or row["global_batch"]
+    assumed = () if stated else (f"the row states no batch: {_UNSTATED_BATCH} samples are assumed",)
+    return step_job(
+        row,
+        Network(key, network, inputs, _loss, notes=assumed),
+        optimizer_of(row, "sgd"),
+        unstated_batch=_UNSTATED_BATCH,
+        phases=("forward", "backward", "optimizer")[: 2 if row["task"].endswith("fwd-bwd") else 3],
+    )
 
 
 def _reference_trainer_in_half_precision(row: Row) -> bool:
@@ -118,14 +105,10 @@ def _renamed(model: str) -> str | None:
     while "_" in stem:
         stem, _, tag = stem.rpartition("_")
         if timm.is_model(stem):
-            return (
-                stem
-                if re.fullmatch(r"(in\d+k|in\d+ft\d*k|miil|ns|ap|dino|clip|ft|fb|sw|ssl|swsl|distilled)", tag)
-                else None
-            )
+            return stem if re.fullmatch(_WEIGHT_TAGS, tag) else None
     return None
 
 
 def _size(model: str) -> int:
     found = re.search(r"b(\d)\b", model.lower())
-    return _EFFICIENTNET_PIXELS[found[0]] if found and "efficientnet" in model.lower() else 224
+    return _EFFICIENTNET_PIXELS[int(found[1])] if found and "efficientnet" in model.lower() else 224

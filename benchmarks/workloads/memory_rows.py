@@ -14,9 +14,8 @@ from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import decoder_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.memory_stacks import with_loss, with_selected_operations, with_state
-from benchmarks.workloads.pyramid_detectors import pyramid_detector
 from benchmarks.workloads.registry import resolve
-from benchmarks.workloads.single_device import StepJob, Supervised, optimizer_of
+from benchmarks.workloads.single_device import StepJob
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile
@@ -233,7 +232,7 @@ def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
     """Return the run of an image classifier, a BERT or a detector, which `resolve` builds."""
     job = _step_job(row)
     if isinstance(job, StepJob) and row["act_ckpt"].lower() in ("full", "yes"):
-        job = replace(job, module=_recomputing(job.module), key=f"{job.key}.recompute")
+        job = replace(job, network=_recomputing(job.network), key=f"{job.key}.recompute")
     found = profile_of(job, cache)
     if isinstance(found, str):
         return found
@@ -266,10 +265,8 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
     precision = _PRECISIONS.get(row["precision"].lower())
     if precision is None:
         return "precision is not stated, or not a mode of torch that a trace shows"
-    task = "imagenet-classification" if row["domain"] == "vision" else "finetune-squad"
-    detector = pyramid_detector(name)
-    if row["domain"] == "vision-det":
-        task, name = "detection", name if detector is None else "maskr-cnn"
+    tasks = {"vision": "imagenet-classification", "vision-det": "detection"}
+    task = tasks.get(row["domain"], "finetune-squad")
     size = re.search(r"\d+", row["seq_len_or_res"])
     job = resolve(
         {
@@ -280,13 +277,6 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
             "notes": "", "framework": "", "throughput_unit": "samples/s",
         }
     )  # fmt: skip
-    if isinstance(job, StepJob) and detector is not None:
-        how = optimizer_of(dict(row), "sgd")
-
-        def module() -> nn.Module:
-            return Supervised(detector(), lambda net, made: net(*made), how)
-
-        return replace(job, key=f"{job.key}.{row['model']}", module=module)
     if isinstance(job, StepJob) and "pure" in row["precision"]:
         return replace(job, precision="bf16-true", key=f"{job.key}.true")
     if isinstance(job, StepJob) and precision == "amp_fp16":

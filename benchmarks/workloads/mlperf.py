@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-import lightning.pytorch as pl
 import torch
 import torchvision
 import transformers
@@ -32,10 +31,10 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from benchmarks.workloads.detection import Ssd300
+from benchmarks.workloads.detection import Ssd300, ssd_inputs
 from benchmarks.workloads.registry import resolve
 from benchmarks.workloads.segmentation import UNet
-from benchmarks.workloads.single_device import Row, StepJob, Supervised, half_weights
+from benchmarks.workloads.single_device import Network, Row, StepJob, half_weights, step_job
 from benchmarks.workloads.tracer_digest import code_digest
 from trainfare_core.job_profile import JobProfile
 
@@ -43,40 +42,20 @@ __all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
 
 TRACED_BATCH = 8
 """Samples that are traced; the row's own number is reached through `micro_ratio`."""
-_PRECISIONS = {
-    "FP16 mixed": ("amp_fp16", "16-mixed"),
-    "BF16 mixed": ("bf16", "bf16-mixed"),
-    "FP32": ("fp32", "32-true"),
-}
+_PRECISIONS = {"FP16 mixed": "amp_fp16", "BF16 mixed": "bf16", "FP32": "fp32"}
 _BERT_TOKENS, _MASKED_TOKENS = 256, 39
 """Mean length of an unpadded sequence, and the 15 % of it that are masked and predicted."""
 _EARLY_ROUNDS = ("v0.5", "v0.6", "v0.7")
 """Rounds in which PyTorch ran eagerly, and BERT had no fused attention and computed the logits of all tokens."""
-_OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
-    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
-}
-"""One kernel for all parameters, as in Apex; LAMB is taken as Adam, whose memory traffic it has but for a norm."""
-_BOXES = 8732
-"""Default boxes of SSD300."""
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _AUDIO_FRAMES, _WORD_PIECES = 410, 48
 """12.3 s of audio in frames of 30 ms, and the word pieces of its text."""
-_OF_OTHER_TABLES: dict[str, tuple[str, str, str, str]] = {
-    "resnet": ("ResNet-50-v1.5", "imagenet-classification", "sgd", "channels_last"),
-    "maskrcnn": ("MaskR-CNN-R50-FPN", "detection", "sgd", ""),
-    "gnmt": ("GNMT", "translation", "adam", ""),
+_OF_OTHER_TABLES = {
+    "resnet": {"model": "ResNet-50-v1.5", "task": "imagenet-classification", "notes": "channels_last"},
+    "maskrcnn": {"model": "MaskR-CNN-R50-FPN", "task": "detection"},
+    "gnmt": {"model": "GNMT", "task": "translation"},
 }
-"""Benchmarks whose models `resolve` builds: model, task, optimizer and notes of such a row."""
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A network that only MLPerf's tables name: its builder, inputs of a batch size, and optimizer."""
-
-    build: Callable[[], nn.Module]
-    inputs: Callable[[int], tuple[torch.Tensor, ...]]
-    optimizer: str
+"""Benchmarks whose models `resolve` builds: what a row of such a table says."""
 
 
 def update_shares(row: Row, devices_per_machine: int) -> int:
@@ -107,20 +86,6 @@ def shared_update(profile: JobProfile, shares: int) -> JobProfile:
         for group in profile.operations
     )
     return profile.model_copy(update={"operations": groups})
-
-
-class Submitted(pl.LightningModule):
-    """A training step with a fused optimizer and with frozen batch normalisation folded into the weights."""
-
-    def __init__(self, inner: pl.LightningModule, optimizer: str) -> None:
-        super().__init__()
-        self.inner, self._optimizer = folded(inner), optimizer
-
-    def training_step(self, batch: Any, index: int) -> Any:
-        return self.inner.training_step(batch, index)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return _OPTIMIZERS[self._optimizer](p for p in self.parameters() if p.requires_grad)
 
 
 def folded(module: Any) -> Any:
@@ -160,60 +125,54 @@ def mlperf_job(row: Row) -> StepJob | str:
     compiled = not (
         early and "pytorch" in row["framework"].lower() and "mxnet" not in row["framework"].lower()
     )
-    precisions = _PRECISIONS.get(row["precision"])
-    if precisions is None:
+    precision = _PRECISIONS.get(row["precision"])
+    if precision is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
-    if name in _OF_OTHER_TABLES:
-        model, task, optimizer, notes = _OF_OTHER_TABLES[name]
-        known = resolve(
-            {
-                "source": "mlperf", "model": model, "task": task, "batch_per_device": str(TRACED_BATCH),
-                "global_batch": str(TRACED_BATCH), "sequence_length": "", "image_size": "",
-                "devices": "1", "precision": precisions[0], "optimizer": optimizer, "framework": "",
-                "throughput_unit": "samples/s", "notes": notes,
-            }
-        )  # fmt: skip
-        return known if isinstance(known, str) else _as_submitted(known, optimizer, compiled=compiled)
+    measured = dict.fromkeys(("sequence_length", "image_size", "framework", "optimizer", "notes"), "") | {
+        "source": "mlperf", "batch_per_device": str(TRACED_BATCH), "global_batch": str(TRACED_BATCH),
+        "devices": "1", "precision": precision, "throughput_unit": "samples/s",
+    }  # fmt: skip
     if name == "bert" and early:
         name = "bert-early"
-    if name not in _MODELS:
+    if name in _OF_OTHER_TABLES:
+        job = resolve(measured | _OF_OTHER_TABLES[name])
+    elif name in _NETWORKS:
+        job = step_job(measured, *_NETWORKS[name])
+    else:
         return f"{name}: no description of this benchmark"
-    described = _MODELS[name]
-    job = StepJob(
-        key=f"mlperf.{name}.{precisions[1]}.{described.optimizer}",
-        module=lambda: Supervised(described.build(), lambda net, made: net(*made), described.optimizer),
-        batch=lambda: described.inputs(TRACED_BATCH), batch_size=TRACED_BATCH, precision=precisions[1],
-    )  # fmt: skip
-    return _as_submitted(job, described.optimizer, compiled=compiled)
+    return job if isinstance(job, str) else _as_submitted(job, compiled=compiled)
 
 
-def _as_submitted(job: StepJob, optimizer: str, *, compiled: bool) -> StepJob:
-    """Return the job in channels-last layout with a fused optimizer; `compiled`: with fused pointwise operations."""
+def _as_submitted(job: StepJob, *, compiled: bool) -> StepJob:
+    """
+    Return the job in channels-last layout with a fused optimizer; `compiled`: with fused pointwise operations.
 
-    def module() -> nn.Module:
-        made = Submitted(cast("pl.LightningModule", job.module()), optimizer)
+    The optimizer is one kernel for all parameters, as in Apex; LAMB is taken as Adam, whose memory traffic it has but
+    for a norm.
+    """
+
+    def network() -> nn.Module:
+        made: nn.Module = folded(job.network())
         for parameter in made.parameters():
             if parameter.dim() in _LAYOUTS:
                 parameter.data = parameter.data.contiguous(memory_format=_LAYOUTS[parameter.dim()])
         return made
 
     def batch() -> Any:
-        made = job.batch()
-        if not isinstance(made, tuple):
-            return made
         return tuple(
             x.contiguous(memory_format=_LAYOUTS[x.dim()])
             if x.dim() in _LAYOUTS and x.is_floating_point()
             else x
-            for x in made
+            for x in job.batch()
         )
 
     return replace(
         job,
         key=f"{job.key}.submitted.{_builders()}",
-        module=module,
+        network=network,
         batch=batch,
         precision=half_weights(job.precision),
+        optimizer=f"{job.optimizer}-fused",
         compiled=compiled,
     )
 
@@ -226,32 +185,6 @@ def _builders() -> str:
         if path.stem in ("detection", "images", "segmentation", "sequences"):
             digest.update(code_digest(path.read_text(encoding="utf-8")))
     return digest.hexdigest()[:8]
-
-
-class SsdResNet34(Ssd300):
-    """SSD at 300 pixels on the first three stages of ResNet-34."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        net = torchvision.models.resnet34(weights=None)
-        first: Any = net.layer3[0]
-        first.conv1.stride = first.downsample[0].stride = (1, 1)
-        self.trunk = nn.Sequential(
-            net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3
-        )
-        plan = ((256, 256, 512, 2, 1), (512, 256, 512, 2, 1), (512, 128, 256, 2, 1), (256, 128, 256, 1, 0),
-                (256, 128, 256, 1, 0))  # fmt: skip
-        self.extra = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(wide, narrow, 1), nn.ReLU(inplace=True),
-                nn.Conv2d(narrow, out, 3, stride=stride, padding=pad), nn.ReLU(inplace=True),
-            )
-            for wide, narrow, out, stride, pad in plan
-        )  # fmt: skip
-        widths, anchors = (256, 512, 512, 256, 256, 256), (4, 6, 6, 6, 4, 4)
-        pairs = tuple(zip(widths, anchors, strict=True))
-        self.boxes = nn.ModuleList(nn.Conv2d(w, a * 4, 3, padding=1) for w, a in pairs)
-        self.classes = nn.ModuleList(nn.Conv2d(w, a * 81, 3, padding=1) for w, a in pairs)
 
 
 class RetinaNet(nn.Module):
@@ -338,11 +271,6 @@ class RnnT(nn.Module):
         return -functional.log_softmax(self.out(joint), -1).mean()
 
 
-def _ssd_inputs(batch: int) -> tuple[torch.Tensor, ...]:
-    labels = torch.zeros(batch, _BOXES, dtype=torch.long)
-    return torch.empty(batch, 3, 300, 300), torch.zeros(batch, 4, _BOXES), labels
-
-
 def _unet_inputs(batch: int) -> tuple[torch.Tensor, ...]:
     return torch.empty(batch, 1, 128, 128, 128), torch.zeros(batch, 128, 128, 128, dtype=torch.long)
 
@@ -356,11 +284,15 @@ def _bert_inputs(batch: int) -> tuple[torch.Tensor, ...]:
     return ids, ids.clone(), torch.zeros(batch, dtype=torch.long)
 
 
-_MODELS = {
-    "bert": _Model(lambda: Bert(fused=True), _bert_inputs, "adam"),
-    "bert-early": _Model(lambda: Bert(fused=False), _bert_inputs, "adam"),
-    "ssd300": _Model(SsdResNet34, _ssd_inputs, "sgd"),
-    "retinanet": _Model(RetinaNet, lambda batch: (torch.empty(batch, 3, 800, 800),), "adam"),
-    "unet3d": _Model(Unet3d, _unet_inputs, "sgd"),
-    "rnnt": _Model(RnnT, _rnnt_inputs, "adam"),
+_NETWORKS = {
+    "bert": (Network("mlperf.bert", lambda: Bert(fused=True), _bert_inputs), "adam"),
+    "bert-early": (Network("mlperf.bert-early", lambda: Bert(fused=False), _bert_inputs), "adam"),
+    "ssd300": (Network("mlperf.ssd300", lambda: Ssd300(34, normal=False), ssd_inputs), "sgd"),
+    "retinanet": (
+        Network("mlperf.retinanet", RetinaNet, lambda batch: (torch.empty(batch, 3, 800, 800),)),
+        "adam",
+    ),
+    "unet3d": (Network("mlperf.unet3d", Unet3d, _unet_inputs), "sgd"),
+    "rnnt": (Network("mlperf.rnnt", RnnT, _rnnt_inputs), "adam"),
 }
+"""Networks that only MLPerf's tables name, and their optimizers."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads.single_device import Row, StepJob, Supervised, batch_of, optimizer_of, precision_of
+from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
@@ -24,27 +24,22 @@ def find(row: Row) -> StepJob | str | None:
     if row["task"] != "segmentation":
         return None
     name = row["model"].lower()
-    mode, batch = precision_of(row), batch_of(row)
-    if mode is None or not batch:
-        return "precision or batch is not stated"
-    precision, tf32 = mode
     plans = {
         "nnu-net[2]": (2, (4, 192, 160), (32, 64, 128, 256, 512, 512), 4),
         "nnu-net[3]": (3, (4, 128, 128, 128), (32, 64, 128, 256, 320, 320), 4),
         "unet-medical": (2, (1, 572, 572), (64, 128, 256, 512, 1024), 2),
     }
     if name not in plans:
-        return f"{row['model']}: no description of this segmentation network"
+        return step_job(row, f"{row['model']}: no description of this segmentation network")
     dims, shape, widths, classes = plans[name]
-    optimizer = optimizer_of(row, "adam")
-    normal = name.startswith("nnu")
-    return StepJob(
-        key=f"segmentation.{name}.{'x'.join(map(str, shape))}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(UNet(dims, shape[0], widths, classes, normal=normal), _loss, optimizer),
-        batch=lambda: (torch.empty(batch, *shape), torch.zeros(batch, *shape[1:], dtype=torch.long)),
-        batch_size=batch, precision=precision, tf32=tf32,
+    network = Network(
+        f"segmentation.{name}.{'x'.join(map(str, shape))}",
+        lambda: UNet(dims, shape[0], widths, classes, normal=name.startswith("nnu")),
+        lambda batch: (torch.empty(batch, *shape), torch.zeros(batch, *shape[1:], dtype=torch.long)),
+        _loss,
         notes=("the patch size is the reference implementation's",),
-    )  # fmt: skip
+    )
+    return step_job(row, network, optimizer_of(row, "adam"))
 
 
 def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -9,22 +9,13 @@ typical of the data set is taken, and the notes of the profile say so.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads.single_device import (
-    Row,
-    StepJob,
-    Supervised,
-    batch_of,
-    half_weights,
-    optimizer_of,
-    precision_of,
-)
+from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
@@ -44,41 +35,32 @@ def find(row: Row) -> StepJob | str | None:
     maker = next((make for key, make in _MAKERS.items() if name.startswith(key)), None)
     if maker is None or row["task"] not in ("translation", "lm", "tts"):
         return None
-    mode, batch = precision_of(row), batch_of(row, 48 if name.startswith("tacotron2") else 0)
-    if mode is None or not batch:
-        return "precision or batch is not stated"
-    precision, tf32 = mode
-    if not name.startswith("tacotron2"):
-        precision = half_weights(precision)
-    made = maker(row, name)
-    optimizer = optimizer_of(row, "adam")
-    return StepJob(
-        key=f"sequence.{made.name}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(made.build(), lambda net, x: net(*x), optimizer),
-        batch=lambda: made.inputs(batch), batch_size=batch, precision=precision, tf32=tf32,
-        units_per_step=float(batch * made.units), notes=made.notes,
-    )  # fmt: skip
+    fp32_weights = name.startswith("tacotron2")
+    return step_job(
+        row,
+        maker(row),
+        optimizer_of(row, "adam"),
+        half=not fp32_weights,
+        unstated_batch=48 if fp32_weights else 0,
+    )
 
 
-@dataclass(frozen=True)
-class _Model:
-    name: str
-    build: Any
-    inputs: Any
-    units: float
-    notes: tuple[str, ...] = ()
-
-
-def _gnmt(_row: Row, _name: str) -> _Model:
+def _gnmt(_row: Row) -> Network:
     def inputs(batch: int) -> tuple[torch.Tensor, ...]:
         ids = torch.zeros(_WORDS, batch, dtype=torch.long)
         return ids, ids.clone(), ids.clone()
 
-    return _Model("gnmt", Gnmt, inputs, 2 * _WORDS, (f"sentences of {_WORDS} tokens are assumed",))
+    return Network(
+        "sequence.gnmt",
+        Gnmt,
+        inputs,
+        units=2 * _WORDS,
+        notes=(f"sentences of {_WORDS} tokens are assumed",),
+    )
 
 
-def _transformer_xl(row: Row, name: str) -> _Model:
-    large = "large" in name
+def _transformer_xl(row: Row) -> Network:
+    large = "large" in row["model"].lower()
     length = int(float(row["sequence_length"] or (256 if large else 192)))
 
     def inputs(batch: int) -> tuple[torch.Tensor, ...]:
@@ -90,17 +72,18 @@ def _transformer_xl(row: Row, name: str) -> _Model:
             return TransformerXl(18, 1024, 16, 4096, length, (1024, 256, 64, 16))
         return TransformerXl(16, 512, 8, 2048, length, (512, 512, 512, 512))
 
-    return _Model(f"transformer-xl-{'large' if large else 'base'}-{length}", build, inputs, length)
+    key = f"sequence.transformer-xl-{'large' if large else 'base'}-{length}"
+    return Network(key, build, inputs, units=length)
 
 
-def _tacotron(_row: Row, _name: str) -> _Model:
+def _tacotron(_row: Row) -> Network:
     def inputs(batch: int) -> tuple[torch.Tensor, ...]:
         return torch.zeros(batch, _TEXT, dtype=torch.long), torch.empty(batch, 80, _FRAMES)
 
     notes = (
         f"texts of {_TEXT} characters are assumed; {_FRAMES} mel frames are traced, a third of them padding",
     )
-    return _Model("tacotron2", Tacotron2, inputs, _FRAMES * _REAL_SHARE, notes)
+    return Network("sequence.tacotron2", Tacotron2, inputs, units=_FRAMES * _REAL_SHARE, notes=notes)
 
 
 _MAKERS = {"gnmt": _gnmt, "transformer-xl": _transformer_xl, "tacotron2": _tacotron}

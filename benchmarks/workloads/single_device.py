@@ -2,7 +2,7 @@
 Training steps of the rows that measured one device.
 
 Each module of models has a function `find(row)`, which returns a `StepJob`, the reason why there is none, or None for a
-model of another module. Models are built from published architectures on fake tensors, without pretrained weights.
+model of another module. Networks are built from published architectures on fake tensors, without pretrained weights.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from trainfare import TrainingJob, trace_job
 from trainfare_core.job_profile import JobProfile
 
 __all__ = [
-    "OPTIMIZERS",
+    "Network",
     "Row",
     "StepJob",
-    "Supervised",
     "batch_of",
     "half_weights",
     "optimizer_of",
     "precision_of",
+    "step_job",
     "traced",
 ]
 
@@ -42,12 +42,14 @@ _PRECISIONS = {
     "bf16": "bf16-mixed",
 }
 """Lightning's precision, by the tables' word."""
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+_OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
     "sgd-plain": lambda p: torch.optim.SGD(p, lr=0.1),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3),
+    "sgd-fused": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "adam-fused": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
 }
 
 _STEP_BATCH = 1024
@@ -55,46 +57,101 @@ _STEP_BATCH = 1024
 those tables micro-batches are at most 256, and steps have at least 2,048 samples."""
 
 
+def _own_loss(net: nn.Module, inputs: Any) -> torch.Tensor:
+    loss: torch.Tensor = net(*inputs)
+    return loss
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a row names, whatever its batch, precision and optimizer."""
+
+    key: str
+    """Its name and sizes."""
+    build: Callable[[], nn.Module]
+    inputs: Callable[[int], Any]
+    """Makes a batch of so many samples."""
+    loss: Callable[[nn.Module, Any], torch.Tensor] = _own_loss
+    """Of the network on a batch; by default the network returns it."""
+    units: float = 1.0
+    """Throughput units of one sample."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for the notes of the profile."""
+
+
 @dataclass(frozen=True)
 class StepJob:
     """One optimizer step of one row, as it can be traced."""
 
     key: str
-    """Everything that decides the trace: model, sizes, precision, layout, optimizer."""
-    module: Callable[[], nn.Module]
+    """Everything that decides the trace: network, sizes, precision, layout, optimizer."""
+    network: Callable[[], nn.Module]
+    loss: Callable[[nn.Module, Any], torch.Tensor]
     batch: Callable[[], Any]
     batch_size: int
     precision: str
+    optimizer: str = "sgd"
+    """Its name in `_OPTIMIZERS`."""
     tf32: bool = False
     phases: tuple[str, ...] = ("forward", "backward", "optimizer")
     """Phases that the row's time covers."""
-    units_per_step: float = 0.0
-    """Throughput units of one step; 0: one unit per sample."""
+    units: float = 1.0
+    """Throughput units of one step."""
     compiled: bool = False
     """Whether pointwise operations are fused by a compiler."""
     notes: tuple[str, ...] = ()
     """What was assumed, for the notes of the profile."""
 
-    @property
-    def units(self) -> float:
-        """Throughput units of one step."""
-        return self.units_per_step or float(self.batch_size)
-
 
 class Supervised(pl.LightningModule):
-    """A network, its loss on a batch, and the key of its optimizer in `OPTIMIZERS`."""
+    """The module of a job: its network, its loss and its optimizer."""
 
-    def __init__(
-        self, net: nn.Module, loss: Callable[[nn.Module, Any], torch.Tensor], optimizer: str = "sgd"
-    ) -> None:
+    def __init__(self, job: StepJob) -> None:
         super().__init__()
-        self.net, self._loss, self._optimizer = net, loss, optimizer
+        self.net, self._job = job.network(), job
 
     def training_step(self, batch: Any, _index: int) -> torch.Tensor:
-        return self._loss(self.net, batch)
+        return self._job.loss(self.net, batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return OPTIMIZERS[self._optimizer](self.parameters())
+        return _OPTIMIZERS[self._job.optimizer](p for p in self.parameters() if p.requires_grad)
+
+
+def step_job(
+    row: Row,
+    network: Network | str,
+    optimizer: str = "adam",
+    *,
+    half: bool = False,
+    unstated_batch: int = 0,
+    phases: tuple[str, ...] = ("forward", "backward", "optimizer"),
+    compiled: bool = False,
+) -> StepJob | str:
+    """
+    Return the training step of a network in the row's precision and batch, or why there is none.
+
+    Args:
+        row: of the table.
+        network: that the row names, or why it is not described.
+        optimizer: key of `_OPTIMIZERS`.
+        half: whether mixed precision has half-precision weights (`half_weights`).
+        unstated_batch: samples where the row states none; 0: then there is no job.
+        phases: that the row's time covers.
+        compiled: whether pointwise operations are fused by a compiler.
+    """
+    mode, batch = precision_of(row), batch_of(row, unstated_batch)
+    if mode is None or not batch:
+        return "precision or batch is not stated"
+    if isinstance(network, str):
+        return network
+    precision, tf32 = mode
+    precision = half_weights(precision) if half else precision
+    return StepJob(
+        key=f"{network.key}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
+        network=network.build, loss=network.loss, batch=lambda: network.inputs(batch), batch_size=batch,
+        precision=precision, optimizer=optimizer, tf32=tf32, phases=phases, units=batch * network.units,
+        compiled=compiled, notes=network.notes,
+    )  # fmt: skip
 
 
 def precision_of(row: Row) -> tuple[str, bool] | None:
@@ -114,18 +171,10 @@ def half_weights(precision: str) -> str:
 
 
 def optimizer_of(row: Row, default: str) -> str:
-    """Return the key of `OPTIMIZERS` with the memory traffic of the row's optimizer; LAMB counts as Adam."""
+    """Return the key of `_OPTIMIZERS` with the memory traffic of the row's optimizer; LAMB counts as Adam."""
     name = row["optimizer"].lower()
-    for part, key in (
-        ("sgd", "sgd"),
-        ("rms", "rmsprop"),
-        ("adamw", "adamw"),
-        ("adam", "adam"),
-        ("lamb", "adam"),
-    ):
-        if part in name:
-            return key
-    return default
+    keys = {"sgd": "sgd", "rms": "rmsprop", "adamw": "adamw", "adam": "adam", "lamb": "adam"}
+    return next((key for part, key in keys.items() if part in name), default)
 
 
 def batch_of(row: Row, default: int = 0) -> int:
@@ -154,7 +203,7 @@ def traced(job: StepJob) -> JobProfile:
     with _tf32(job.tf32):
         profile = trace_job(
             TrainingJob(
-                module=job.module,
+                module=lambda: Supervised(job),
                 batch=job.batch,
                 batch_size=job.batch_size,
                 precision=job.precision,

@@ -8,15 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads.single_device import (
-    Row,
-    StepJob,
-    Supervised,
-    batch_of,
-    half_weights,
-    optimizer_of,
-    precision_of,
-)
+from benchmarks.workloads.single_device import Network, Row, StepJob, batch_of, optimizer_of, step_job
 
 __all__ = ["find"]
 
@@ -29,27 +21,23 @@ def find(row: Row) -> StepJob | str | None:
     name = row["model"].lower()
     if row["task"] != "recommendation":
         return None
-    if not name.startswith(("ncf", "dlrm")):
-        return f"{row['model']}: no description of this recommender"
-    mode, batch = precision_of(row), batch_of(row)
-    if mode is None or not batch:
-        return "precision or batch is not stated"
-    precision, tf32 = mode
-    ncf = name.startswith("ncf")
-    precision = half_weights(precision) if ncf else precision
-    optimizer = optimizer_of(row, "adam") if ncf else "sgd-plain"
+    if name.startswith("ncf"):
+        return step_job(
+            row, Network(f"recommender.{name}.", NeuMf, _ratings), optimizer_of(row, "adam"), half=True
+        )
+    if name.startswith("dlrm"):
+        rows = batch_of(row)
+        return step_job(row, Network(f"recommender.{name}.{rows}", lambda: Dlrm(rows), _clicks), "sgd-plain")
+    return f"{row['model']}: no description of this recommender"
 
-    def inputs() -> tuple[torch.Tensor, ...]:
-        if ncf:
-            ids = torch.zeros(batch, dtype=torch.long)
-            return ids, ids.clone(), torch.zeros(batch)
-        return torch.empty(batch, 13), torch.zeros(batch, 26, dtype=torch.long), torch.zeros(batch)
 
-    return StepJob(
-        key=f"recommender.{name}.{'' if ncf else batch}.{precision}.{'tf32' if tf32 else ''}.{optimizer}",
-        module=lambda: Supervised(NeuMf() if ncf else Dlrm(batch), lambda net, x: net(*x), optimizer),
-        batch=inputs, batch_size=batch, precision=precision, tf32=tf32,
-    )  # fmt: skip
+def _ratings(batch: int) -> tuple[torch.Tensor, ...]:
+    ids = torch.zeros(batch, dtype=torch.long)
+    return ids, ids.clone(), torch.zeros(batch)
+
+
+def _clicks(batch: int) -> tuple[torch.Tensor, ...]:
+    return torch.empty(batch, 13), torch.zeros(batch, 26, dtype=torch.long), torch.zeros(batch)
 
 
 class NeuMf(nn.Module):

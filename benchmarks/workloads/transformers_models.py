@@ -3,81 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import transformers
 from torch import nn
 
-from benchmarks.workloads.single_device import (
-    Row,
-    StepJob,
-    Supervised,
-    batch_of,
-    half_weights,
-    optimizer_of,
-    precision_of,
-)
+from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
 __all__ = ["find"]
 
-_BERT_SIZES = {"base": (12, 768, 12), "large": (24, 1024, 16)}
+_SIZES = {
+    "bert-base": (12, 768, 12),
+    "bert-large": (24, 1024, 16),
+    "gpt2-large": (36, 1280, 20),
+    "gpt3-xl": (24, 3072, 24),
+    "gpt3-2.7b": (32, 2560, 32),
+}
+"""Layers, width and heads."""
 _TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions")
 """Inputs that only the loss needs."""
-
-
-@dataclass(frozen=True)
-class _Model:
-    name: str
-    build: Callable[[], nn.Module]
-    inputs: Callable[[int, int], dict[str, torch.Tensor]]
-    sequence: int
+_Described = tuple[str, Callable[[], nn.Module], dict[str, int]]
+"""Name, builder, and length of each input; 0: one number per sample."""
 
 
 def find(row: Row) -> StepJob | str | None:
     """Return the training step, or the forward pass, of a BERT, BART or GPT of one device."""
-    model = _model(row)
-    if model is None or isinstance(model, str):
-        return model
-    mode = precision_of(row)
-    batch = batch_of(row)
-    if mode is None or not batch:
-        return "precision or batch is not stated"
-    precision, tf32 = mode
-    if row["model"].lower().startswith("bert"):
-        precision = half_weights(precision)
-    optimizer = optimizer_of(row, "adam")
+    name = row["model"].lower()
+    sequence = int(float(row["sequence_length"])) if row["sequence_length"] else 0
+    if name.startswith("bert-"):
+        described = _bert(row, name, sequence)
+    elif name.startswith("bart-"):
+        if "large" not in name:
+            return "BART: only the large model is described"
+        described = _bart(sequence)
+    elif name == "gpt2-large" or name.startswith(("gpt3-xl", "gpt3-2.7b")):
+        described = _gpt(name, sequence)
+    else:
+        return None
+    name, build, lengths = described
+    sequence = lengths["input_ids"]
     phases = _phases(row)
+    forward_alone = phases == ("forward",)
+
+    def inputs(batch: int) -> dict[str, torch.Tensor]:
+        shapes = {key: (batch, length) if length else (batch,) for key, length in lengths.items()}
+        return {key: torch.zeros(shape, dtype=torch.long) for key, shape in shapes.items()}
 
     def loss(net: nn.Module, made: dict[str, torch.Tensor]) -> torch.Tensor:
         scalar: torch.Tensor
-        if phases != ("forward",):
+        if not forward_alone:
             scalar = net(**made).loss
         else:
-            out = net(**{name: tensor for name, tensor in made.items() if name not in _TARGETS})
+            out = net(**{key: tensor for key, tensor in made.items() if key not in _TARGETS})
             scalar = out[0].flatten()[:1].sum()
         return scalar
 
-    kind = "tf32" if tf32 else ""
-    tokens = batch * model.sequence
-
-    def build() -> nn.Module:
-        net = model.build()
-        if phases == ("forward",):  # dropout is off in inference
+    def network() -> nn.Module:
+        net = build()
+        if forward_alone:  # dropout is off in inference
             for module in net.modules():
                 if isinstance(module, nn.Dropout):
                     module.p = 0.0
-        return Supervised(net, loss, optimizer)
+        return net
 
-    return StepJob(
-        key=f"hf.{model.name}.{model.sequence}.{precision}.{kind}.{optimizer}.{'-'.join(phases)}",
-        module=build,
-        batch=lambda: model.inputs(batch, model.sequence),
-        batch_size=batch, precision=precision, tf32=tf32, phases=phases,
-        units_per_step=float(tokens if row["throughput_unit"] == "tokens/s" else batch),
+    return step_job(
+        row,
+        Network(
+            f"hf.{name}.{sequence}",
+            network,
+            inputs,
+            loss,
+            units=sequence if row["throughput_unit"] == "tokens/s" else 1,
+        ),
+        optimizer_of(row, "adam"),
+        half=name.startswith("bert"),
+        phases=phases,
         compiled="compile" in row["framework"],
-    )  # fmt: skip
+    )
 
 
 def _phases(row: Row) -> tuple[str, ...]:
@@ -86,86 +88,39 @@ def _phases(row: Row) -> tuple[str, ...]:
     return ("forward", "backward") if row["optimizer"] == "none" else ("forward", "backward", "optimizer")
 
 
-def _model(row: Row) -> _Model | str | None:
-    name = row["model"].lower()
-    sequence = int(float(row["sequence_length"])) if row["sequence_length"] else 0
-    if name.startswith("bert-"):
-        return _bert(row, name, sequence)
-    if name.startswith("bart-"):
-        return _bart(sequence) if "large" in name else "BART: only the large model is described"
-    if name == "gpt2-large" or name.startswith(("gpt3-xl", "gpt3-2.7b")):
-        return _gpt(row, name, sequence)
-    return None
-
-
-def _bert(row: Row, name: str, sequence: int) -> _Model:
-    layers, width, heads = _BERT_SIZES["large" if "large" in name else "base"]
+def _bert(row: Row, name: str, sequence: int) -> _Described:
+    layers, width, heads = _SIZES["bert-large" if "large" in name else "bert-base"]
     config = transformers.BertConfig(
         num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width,
         vocab_size=30_522, max_position_embeddings=512, attn_implementation="eager",
         pad_token_id=None,  # else older versions search the values of the batch for padding
     )  # fmt: skip
+    lengths = {"input_ids": sequence, "token_type_ids": sequence}
     if row["task"] == "finetune-squad":
-        return _Model(
-            f"{name}.squad", lambda: transformers.BertForQuestionAnswering(config), _squad_inputs, sequence
+        return (
+            f"{name}.squad",
+            lambda: transformers.BertForQuestionAnswering(config),
+            {**lengths, "start_positions": 0, "end_positions": 0},
         )
-    return _Model(
-        f"{name}.pretrain", lambda: transformers.BertForPreTraining(config), _masked_inputs, sequence
+    return (
+        f"{name}.pretrain",
+        lambda: transformers.BertForPreTraining(config),
+        {**lengths, "labels": sequence, "next_sentence_label": 0},
     )
 
 
-def _squad_inputs(batch: int, sequence: int) -> dict[str, torch.Tensor]:
-    ends = torch.zeros(batch, dtype=torch.long)
-    return {
-        "input_ids": torch.zeros(batch, sequence, dtype=torch.long),
-        "token_type_ids": torch.zeros(batch, sequence, dtype=torch.long),
-        "start_positions": ends,
-        "end_positions": ends.clone(),
-    }
-
-
-def _masked_inputs(batch: int, sequence: int) -> dict[str, torch.Tensor]:
-    ids = torch.zeros(batch, sequence, dtype=torch.long)
-    return {
-        "input_ids": ids,
-        "token_type_ids": ids.clone(),
-        "labels": ids.clone(),
-        "next_sentence_label": torch.zeros(batch, dtype=torch.long),
-    }
-
-
-def _bart(stated: int) -> _Model:
+def _bart(stated: int) -> _Described:
     """Return BART; without a stated length as for summarisation: articles of 1,024 tokens, summaries of 142."""
-    sequence, target = stated or 1024, stated or 142
+    target = stated or 142
     config = transformers.BartConfig(attn_implementation="eager")
-
-    def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
-        ids = torch.zeros(batch, length, dtype=torch.long)
-        short = torch.zeros(batch, target, dtype=torch.long)
-        return {"input_ids": ids, "decoder_input_ids": short, "labels": short.clone()}
-
-    return _Model(
-        f"bart-large-{target}", lambda: transformers.BartForConditionalGeneration(config), inputs, sequence
-    )
+    lengths = {"input_ids": stated or 1024, "decoder_input_ids": target, "labels": target}
+    return f"bart-large-{target}", lambda: transformers.BartForConditionalGeneration(config), lengths
 
 
-def _gpt(row: Row, name: str, sequence: int) -> _Model:
-    layers, width, heads = {
-        "gpt2-large": (36, 1280, 20),
-        "gpt3-xl": (24, 3072, 24),
-        "gpt3-2.7b": (32, 2560, 32),
-    }[name]
+def _gpt(name: str, sequence: int) -> _Described:
+    layers, width, heads = _SIZES[name]
     config = transformers.GPT2Config(
         n_layer=layers, n_embd=width, n_head=heads, n_positions=max(sequence, 1024), use_cache=False,
         attn_implementation="eager",
     )  # fmt: skip
-
-    def inputs(batch: int, length: int) -> dict[str, torch.Tensor]:
-        ids = torch.zeros(batch, length, dtype=torch.long)
-        return {"input_ids": ids, "labels": ids.clone()}
-
-    def build() -> Any:
-        return transformers.GPT2LMHeadModel(config)
-
-    del row
-    return _Model(name, build, inputs, sequence)
+    return name, lambda: transformers.GPT2LMHeadModel(config), {"input_ids": sequence, "labels": sequence}

@@ -60,7 +60,7 @@ def test_bert_of_early_rounds_has_no_fused_attention() -> None:
         job = mlperf_job(_line(benchmark="bert", round=name))
         assert isinstance(job, StepJob)
         with torch.device("meta"):
-            net = next(part for part in job.module().modules() if isinstance(part, Bert))
+            net = next(part for part in job.network().modules() if isinstance(part, Bert))
         found[name] = (net.body.config._attn_implementation, net.predicted)
     assert found == {"v0.7": ("eager", 256), "v1.0": ("sdpa", 39)}
 
@@ -205,5 +205,5 @@ def test_frozen_normalisation_costs_nothing_and_the_optimizer_is_one_kernel(cach
 def test_ssd_has_the_parameters_of_its_reference() -> None:
     job = mlperf_job(_line(benchmark="ssd300"))
     assert isinstance(job, StepJob)
-    module = job.module()
+    module = job.network()
     assert sum(p.numel() for p in module.parameters()) == pytest.approx(20.0e6, rel=0.1)

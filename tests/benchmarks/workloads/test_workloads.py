@@ -123,7 +123,7 @@ def test_an_unpadded_u_net_shrinks_its_image() -> None:
         job = _job(**row, model=model)
         with FakeTensorMode():
             images, _labels = job.batch()
-            assert tuple(job.module().net(images).shape[2:]) == pixels
+            assert tuple(job.network()(images).shape[2:]) == pixels
 
 
 def test_sparse_update_covers_only_the_rows_of_a_batch(tmp_path: Path) -> None:
