@@ -2,7 +2,7 @@
 `Recommendation`: the result of the ranking (stage 6), shown by every report; its JSON has a published schema.
 
 Intervals are the central 80 % of what is believed: 10 % below `low_80`, 10 % above `high_80`.
-Nothing in it depends on the clock: prices have dates, and a report computes their age.
+The doubt about a price grows with its age, which is counted to the day `priced_on`; nothing else depends on the clock.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ RejectionReason: TypeAlias = Literal[
     "no_prediction",
     "over_budget",
     "past_deadline",
+    "price_too_old",
     "filtered",
 ]
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
@@ -99,7 +100,10 @@ class Option(Record):
     samples_per_s: Interval | None
     run_hours: Interval
     run_usd: Interval
-    usd_per_hour: Finite = Field(description="all nodes together")
+    usd_per_hour: Finite = Field(description="all nodes together, as last seen")
+    usd_per_hour_now: Interval | None = Field(
+        default=None, description="all nodes together: how far the price may have moved since it was seen"
+    )
     memory_gib: Interval = Field(description="peak per device")
     device_memory_gib: Finite
     bound_by: Cause
@@ -172,6 +176,10 @@ class Constraints(Record):
     providers: tuple[str, ...] | None = None
     regions: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
+    all_clouds: bool = Field(
+        default=False,
+        description="rank the quotes of other clouds too; naming a provider does so for that one",
+    )
 
 
 class FutureCost(Record):
@@ -245,6 +253,10 @@ class Recommendation(Document):
     )
     objective: Objective
     constraints: Constraints
+    priced_on: str | None = Field(
+        default=None,
+        description="day to which the ages of prices are counted; None: prices were taken as of now",
+    )
     options: tuple[Option, ...]
     options_total: int = Field(description="feasible options before the list was cut")
     cheapest_rank: int | None
@@ -253,6 +265,9 @@ class Recommendation(Document):
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]
     unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
+    other_clouds: Option | None = Field(
+        default=None, description="cheapest drop-in among the quotes of clouds that were not ranked"
+    )
     outlook: CostOutlook | None = Field(
         default=None, description="what the cheapest option costs later; None where nothing runs unchanged"
     )

@@ -43,6 +43,7 @@ def recommend(
     limit: int = 30,
     max_nodes: int = 4,
     all_regions: bool = False,
+    all_clouds: bool = False,
     price_book: PriceBook | None = None,
     lock: str | Path | None = None,
     own_prices: str | Path | None = None,
@@ -72,6 +73,7 @@ def recommend(
         limit: options to list, besides the cost-time front and the first of every cloud service.
         max_nodes: largest number of machines in one run, 1 to 16.
         all_regions: list every region; else each machine once, at its cheapest.
+        all_clouds: rank the quotes of other clouds too, such as Lambda, RunPod and Oracle.
         price_book: prices; None loads the plug-ins.
         lock: a `trainfare.lock`: rank its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
@@ -103,6 +105,7 @@ def recommend(
             providers=providers,
             regions=regions,
             purchase=purchase,
+            all_clouds=all_clouds,
         ),
         objective,
         limit,
@@ -127,7 +130,7 @@ class Ranked:
     A recommendation, with the age of its prices.
 
     Attributes:
-        answer: the same on every day for the same prices.
+        answer: the same for the same prices and the same day.
         as_of: the moment to which a report counts ages.
         warnings: sentences on the age of the prices at the moment of the request.
     """
@@ -150,13 +153,15 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     from trainfare_core.ranking.cost_outlook import with_outlook
     from trainfare_core.ranking.rank import rank
 
-    loaded = load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, ())
+    loaded = (
+        load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, (), as_of=choice.now)
+    )
     asked = with_book_names(request.constraints, loaded.book)
     warnings = () if price_book is not None else age_warnings(loaded, used_prices(loaded.book, asked), choice)
     answer = rank(
         profile_of(job),
         loaded.book,
-        replace(request, constraints=asked),
+        replace(request, constraints=asked, as_of=loaded.as_of),
         notes=(*loaded.problems, *loaded.notes),
     )
     return Ranked(with_outlook(answer), loaded.as_of, warnings)

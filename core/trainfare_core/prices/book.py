@@ -32,6 +32,7 @@ from trainfare_core.prices.intake import (
     settle_overlaps,
 )
 from trainfare_core.prices.precedence import replace_snapshot
+from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
 
 __all__ = [
     "BOOK_SCHEMA",
@@ -264,6 +265,10 @@ class PriceBook:
             return self
         return PriceBook(_renumbered(self._frame.filter(tests)), self._intakes)
 
+    def where(self, marks: NDArray[np.bool_]) -> PriceBook:
+        """Return the marked offers; `marks` has shape (offers,)."""
+        return PriceBook(_renumbered(self._frame.filter(pl.Series(marks))), self._intakes)
+
     def sorted_by(self, key: SortKey = "price") -> PriceBook:
         """Return the book sorted by a key, ties broken by `KEY_COLUMNS`: memory falls, prices rise."""
         price = pl.col("usd_per_hour")
@@ -361,14 +366,18 @@ class PriceBook:
         Join the books of several providers: a cloud's own list replaces the snapshot's of that service and purchase
         option (`precedence`); of one key the newer price stays; equally old and different: neither.
 
-        What is dropped that way moves from `accepted` to `filtered` or `quarantined` in the intakes.
+        What is dropped that way moves from `accepted` to `filtered` or `quarantined` in the intakes. Spot prices that
+        stand at the on-demand price get a caveat.
         """
         filled = [book for book in books if len(book)]
         intakes = tuple(intake for book in books for intake in book.intakes)
-        if len(filled) <= 1:
-            return cls(filled[0].frame if filled else cls.empty().frame, intakes)
+        if not filled:
+            return cls(cls.empty().frame, intakes)
+        if len(filled) == 1:
+            return cls(mark_no_spot_capacity(filled[0].frame), intakes)
         frame = pl.concat([book.frame.drop("shape_id") for book in filled])
-        return cls(*settle_overlaps(*replace_snapshot(frame, intakes)))
+        kept, counted = settle_overlaps(*replace_snapshot(frame, intakes))
+        return cls(mark_no_spot_capacity(kept), counted)
 
 
 def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:

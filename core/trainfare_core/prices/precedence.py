@@ -15,10 +15,13 @@ import polars as pl
 
 from trainfare_core.prices.intake import Intake, first_day, moved_out
 
-__all__ = ["OWN_RATES", "SNAPSHOT", "replace_snapshot"]
+__all__ = ["OTHER_CLOUDS", "OWN_RATES", "SNAPSHOT", "replace_snapshot"]
 
 SNAPSHOT: Final = "snapshot"
 """Origin of the prices that the package ships."""
+
+OTHER_CLOUDS: Final = "other_clouds"
+"""Origin of quotes of clouds whose hosts are not described: ranked and listed only when asked for."""
 
 OWN_RATES: Final = "own"
 """Origin of negotiated rates: they are in force by contract, however long ago they were agreed."""

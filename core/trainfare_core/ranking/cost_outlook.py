@@ -12,7 +12,7 @@ import math
 from typing import Final, Literal
 
 from trainfare_core.decline import LogRate, Outlook, Rates, UncertainRate, outlook
-from trainfare_core.ranking.options import Z_80
+from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.recommendation import (
     Constraints,
     CostOutlook,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from operator import itemgetter
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -14,17 +13,19 @@ import polars as pl
 from trainfare_core.candidates import SHARDINGS
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
+from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints, CostParts, Interval, Option, StepParts
 
-__all__ = ["Z_80", "OptionMaker", "newest_date", "probability", "rounded"]
-
-Z_80: Final = NormalDist().inv_cdf(0.9)
-"""Standard deviations from the median to the edge of the central 80 %."""
+__all__ = ["OptionMaker", "newest_date", "rounded"]
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
+
+NOTED_SIGMA: Final = 0.04
+"""Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
 
 _SIGNIFICANT: Final = 10
 """Digits kept: cents of ten million dollars; the last bits of exp() differ between processors."""
@@ -38,18 +39,6 @@ _OFFER_FIELDS: Final = ("provider", "service", "instance_type", "region", "zone"
 def rounded(value: float) -> float:
     """Round to ten significant digits, so that every processor gives the same text."""
     return float(f"{value:.{_SIGNIFICANT}g}")
-
-
-def probability(limit: float, median: float, log_sigma: float) -> float:
-    """Chance that a log-normal quantity is at most `limit`; all in the same unit."""
-    if limit <= 0:
-        return 0.0
-    if math.isinf(limit) or median <= 0:
-        return 1.0
-    margin = math.log(limit / median)
-    if log_sigma <= 0:
-        return 1.0 if margin >= 0 else 0.0
-    return NormalDist().cdf(margin / log_sigma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +62,7 @@ class OptionMaker:
         """
         priced, plan = self.priced, int(self.priced.runs.plan[run])
         nodes = int(priced.nodes[run])
-        usd_per_hour = float(offer["usd_per_hour"]) * nodes
+        usd_per_hour, price_sigma = float(offer["usd_per_hour"]) * nodes, float(offer["price_log_sigma"])
         hours = float(priced.runs.hours[run])
         log_sigma = float(priced.runs.log_sigma[run])
         step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
@@ -93,8 +82,11 @@ class OptionMaker:
             step_s=step_s,
             samples_per_s=_throughput(self.profile.global_samples_per_step, step_s),
             run_hours=_interval(hours, log_sigma),
-            run_usd=_interval(hours * (usd_per_hour + priced.storage_usd_per_hour), log_sigma),
+            run_usd=_interval(
+                hours * (usd_per_hour + priced.storage_usd_per_hour), math.hypot(log_sigma, price_sigma)
+            ),
             usd_per_hour=rounded(usd_per_hour),
+            usd_per_hour_now=_interval(usd_per_hour, price_sigma),
             memory_gib=_interval(
                 float(priced.prediction.memory_bytes[plan]) / _GIB,
                 float(priced.prediction.memory_log_sigma[plan]),
@@ -103,7 +95,7 @@ class OptionMaker:
             bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
             step_parts=parts,
             cost_parts=self._cost_parts(run, usd_per_hour, hours),
-            probability_within=self.probability_within(run, float(offer["usd_per_hour"])),
+            probability_within=self.probability_within(run, float(offer["usd_per_hour"]), price_sigma),
             needs_porting=bool(priced.needs_porting[run]),
             arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
             on_front=on_front,
@@ -115,24 +107,35 @@ class OptionMaker:
             notes=self._notes(run, offer),
         )
 
-    def probability_within(self, run: int, usd_per_hour: float) -> float | None:
+    def probability_within(self, run: int, usd_per_hour: float, price_sigma: float) -> float | None:
         """
-        Chance that a run keeps both limits, at a price of one machine; None where there is no limit.
+        Chance that a run keeps both limits; None where there is no limit.
 
-        Dollars are hours times a constant, so the tighter limit alone decides.
+        Args:
+            run: row of `priced.runs`.
+            usd_per_hour: price of one machine.
+            price_sigma: standard deviation of its logarithm.
         """
-        if self.constraints.max_usd is None and self.constraints.deadline_hours is None:
+        limits = self.constraints
+        if limits.max_usd is None and limits.deadline_hours is None:
             return None
         hours, log_sigma = float(self.priced.runs.hours[run]), float(self.priced.runs.log_sigma[run])
-        return rounded(probability(self.limit_hours(run, usd_per_hour), hours, log_sigma))
+        usd = hours * self._run_usd_per_hour(run, usd_per_hour)
+        chance = probability_of_both(
+            _margin(limits.deadline_hours, hours), _margin(limits.max_usd, usd), log_sigma, price_sigma
+        )
+        return rounded(chance)
 
     def limit_hours(self, run: int, usd_per_hour: float) -> float:
         """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
         limits = self.constraints
-        rate = usd_per_hour * int(self.priced.nodes[run]) + self.priced.storage_usd_per_hour
+        rate = self._run_usd_per_hour(run, usd_per_hour)
         by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate
         by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
         return min(by_budget, by_deadline)
+
+    def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
+        return usd_per_hour * int(self.priced.nodes[run]) + self.priced.storage_usd_per_hour
 
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
         parts = ("training", "startup", "validation", "checkpoint", "interruption")
@@ -155,6 +158,13 @@ class OptionMaker:
             notes.append(self._spot_note(run))
         if priced.nodes[run] > 1:
             notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
+        price_sigma = float(offer["price_log_sigma"])
+        if price_sigma > NOTED_SIGMA:
+            now = _interval(float(offer["usd_per_hour"]), price_sigma)
+            notes.append(
+                f"the price of {offer['observed_on']} may have moved: 80 % interval "
+                f"{now.low_80:,.2f} to {now.high_80:,.2f} USD an hour for one machine"
+            )
         if offer["observed_on_estimated"]:
             notes.append("the date of the price is an estimate of its source's age")
         if _months(self.newest) - _months(str(offer["observed_on"])) >= OLD_PRICE_MONTHS:
@@ -203,6 +213,13 @@ def _months(date: str) -> int:
     year, _, rest = date.partition("-")
     month = rest[:2]
     return 12 * int(year) + (int(month) if month.isdigit() else 1) if year.isdigit() else 0
+
+
+def _margin(limit: float | None, median: float) -> float:
+    """Return ln(limit / median): inf where there is no limit, -inf where it is 0."""
+    if limit is None or median <= 0:
+        return math.inf
+    return math.log(limit / median) if limit > 0 else -math.inf
 
 
 def _interval(mid: float, log_sigma: float) -> Interval:

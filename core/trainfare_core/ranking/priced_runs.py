@@ -70,9 +70,11 @@ class PricedRuns:
     Attributes:
         offers: the price book's rows, n of them.
         usd_per_hour: price of one machine, shape (n,).
+        price_log_sigma: of ln(price now / price seen), shape (n,); also a column of `offers`.
         machine_of_offer: row of `machines`, shape (n,).
         machines: one row a machine, in the total order of `MACHINE_KEYS` and then shape; column `shape_id`.
         lowest_usd_per_hour: of each machine, shape (m,).
+        lowest_log_sigma: of the surest offer at that price, shape (m,).
         machine_of_run: row of `machines`, shape (r,).
         runs: one row a machine x number of nodes that fits, r of them.
         nodes: of each run, shape (r,).
@@ -84,9 +86,11 @@ class PricedRuns:
 
     offers: pl.DataFrame
     usd_per_hour: Column
+    price_log_sigma: Column
     machine_of_offer: Rows
     machines: pl.DataFrame
     lowest_usd_per_hour: Column
+    lowest_log_sigma: Column
     machine_of_run: Rows
     runs: RunTable
     nodes: Rows
@@ -113,7 +117,7 @@ class PricedRuns:
         Return the cheapest offer of each given machine, one row each, with columns `machine` and `row` (of
         `offers`).
 
-        Equal prices are decided by region, zone, date (newest first) and source.
+        Equal prices are decided by how sure they are, region, zone, date (newest first) and source.
         """
         wanted = marked(len(self.machines), machines)
         lowest = self.usd_per_hour == self.lowest_usd_per_hour[self.machine_of_offer]
@@ -132,30 +136,34 @@ def marked(count: int, rows: Rows) -> NDArray[np.bool_]:
 
 
 def sort_offers(offers: pl.DataFrame) -> pl.DataFrame:
-    """Sort offers of equal price: region, zone, date (newest first), source, SKU."""
+    """Sort offers of equal price: the surest first, then region, zone, date (newest first), source, SKU."""
     return offers.sort(
+        pl.col("price_log_sigma"),
         pl.col("region").cast(pl.String),
         pl.col("zone").cast(pl.String),
         pl.col("observed_on").cast(pl.String),
         pl.col("source").cast(pl.String),
         pl.col("sku").cast(pl.String),
-        descending=[False, False, True, False, False],
+        descending=[False, False, False, True, False, False],
         nulls_last=False,
     )
 
 
-def price_runs(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict: Predictor) -> PricedRuns:
+def price_runs(
+    profile: JobProfile, book: PriceBook, price_log_sigma: Column, *, max_nodes: int, predict: Predictor
+) -> PricedRuns:
     """
     Predict every machine of the book once per number of nodes and join the prices.
 
     Args:
         profile: the job.
         book: offers, already filtered.
+        price_log_sigma: of ln(price now / price seen) of each offer, shape (offers,).
         max_nodes: largest number of machines in one run.
         predict: the predictor.
     """
     shapes = book.shapes()
-    offers = book.frame
+    offers = book.frame.with_columns(pl.Series("price_log_sigma", price_log_sigma))
     machines, machine_of_offer = _machines(offers, shapes)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
     offered = marked(len(shapes), machine_shape)
@@ -167,6 +175,9 @@ def price_runs(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict:
     usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
     lowest = np.full(len(machines), np.inf)
     np.minimum.at(lowest, machine_of_offer, usd_per_hour)
+    surest = np.full(len(machines), np.inf)
+    at_lowest = usd_per_hour == lowest[machine_of_offer]
+    np.minimum.at(surest, machine_of_offer[at_lowest], price_log_sigma[at_lowest])
     machine_of_run, place = pairs(machine_shape, candidates.shape[plans])
     provider, service, option = (
         machines[name].cast(pl.String).to_numpy().astype(np.str_)
@@ -191,9 +202,11 @@ def price_runs(profile: JobProfile, book: PriceBook, *, max_nodes: int, predict:
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
+        price_log_sigma=price_log_sigma,
         machine_of_offer=machine_of_offer,
         machines=machines,
         lowest_usd_per_hour=lowest,
+        lowest_log_sigma=surest,
         machine_of_run=machine_of_run,
         runs=runs,
         nodes=candidates.nodes[runs.plan],

@@ -7,7 +7,7 @@ date and source: no two options are equal in all of these, so the order is total
 the rows came in.
 
 **Chance constraints.** A budget or deadline is kept when the chance of keeping both is at least the
-confidence. Dollars are hours times a known rate, so one log-normal quantity decides.
+confidence. Dollars are hours times a price that may have moved since it was seen (`limits`, `chances`).
 
 **Front.** An option is on the cost-time front unless another one costs no more, takes no longer, and is strictly
 better in one of the two. A machine that needs porting does not push off the front one that runs the script unchanged
@@ -16,8 +16,7 @@ better in one of the two. A machine that needs porting does not push off the fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -28,10 +27,12 @@ from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
+from trainfare_core.ranking.price_doubt import usable_offers
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
-from trainfare_core.ranking.rejections import Limits, rejections_of, why_nothing
-from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
+from trainfare_core.ranking.rejections import rejections_of, why_nothing
+from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
 from trainfare_core.run_cost import cost_assumptions
 
@@ -75,29 +76,42 @@ def rank(
         predict: the predictor.
     """
     asked = request.constraints
-    kept, because = _filtered(book, asked)
-    priced = price_runs(profile, kept, max_nodes=request.max_nodes, predict=predict)
-    limits = _limits(profile, priced, asked)
+    usable = usable_offers(book, asked, request.as_of)
+    priced = price_runs(profile, usable.book, usable.log_sigma, max_nodes=request.max_nodes, predict=predict)
+    limits = Limits.of(priced, _applied(profile, asked))
     entries = _every_offer(priced, limits) if request.all_regions else _lowest_offers(priced, limits)
     on_front = _fronts(priced, entries)
     maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame))
     options = _options(maker, entries, on_front, request)
-    rejected = rejections_of(priced, limits, asked, dropped=len(book) - len(kept), dropped_because=because)
+    rejected = rejections_of(priced, limits, asked, usable)
     return Recommendation(
         tool_version=__version__,
         job=job_summary(profile),
         basis="whole_run" if profile.plan.optimizer_steps is not None else "per_1000_steps",
         objective=request.objective,
         constraints=asked,
+        priced_on=None if request.as_of is None else request.as_of.date().isoformat(),
         options=options,
-        options_total=_count_every(priced, limits),
+        options_total=sum(int(marks.sum()) for marks in limits.affordable_offers()),
         cheapest_rank=_best(options, "cheapest"),
         fastest_rank=_best(options, "fastest"),
         rejections=rejected,
-        price_books=kept.facts(),
+        price_books=usable.book.facts(),
         assumptions=_assumptions(profile, request, notes),
         unknown_because=None if options else why_nothing(rejected),
+        other_clouds=_best_of_others(profile, usable.left_out.other_clouds, request, predict),
     )
+
+
+def _best_of_others(
+    profile: JobProfile, book: PriceBook, request: Request, predict: Predictor
+) -> Option | None:
+    """Return the cheapest drop-in on the quotes of other clouds."""
+    if not len(book):
+        return None
+    asked = request.constraints.model_copy(update={"all_clouds": True})
+    answer = rank(profile, book, replace(request, constraints=asked, limit=1), predict=predict)
+    return next((option for option in answer.options if option.rank == answer.cheapest_rank), None)
 
 
 def best_chance(
@@ -117,20 +131,13 @@ def best_chance(
     if profile.plan.optimizer_steps is None:
         return f"the length of the run is not known: {profile.plan.unknown_because}"
     constraints = request.constraints
-    kept, because = _filtered(book, constraints)
-    priced = price_runs(profile, kept, max_nodes=request.max_nodes, predict=predict)
+    usable = usable_offers(book, constraints, request.as_of)
+    priced = price_runs(profile, usable.book, usable.log_sigma, max_nodes=request.max_nodes, predict=predict)
     runs = np.flatnonzero(~priced.needs_porting)
     if len(priced.runs) and not len(runs):
         return "only machines that need porting could run it"
     if not len(runs):
-        rejected = rejections_of(
-            priced,
-            _limits(profile, priced, Constraints()),
-            constraints,
-            dropped=len(book) - len(kept),
-            dropped_because=because,
-        )
-        return why_nothing(rejected)
+        return why_nothing(rejections_of(priced, Limits.of(priced, Constraints()), constraints, usable))
     maker = OptionMaker(profile, priced, constraints, newest_date(book.frame))
     run = _likeliest(maker, runs)
     offer = priced.cheapest_offers(priced.machine_of_run[[run]]).row(0, named=True)
@@ -140,10 +147,11 @@ def best_chance(
 def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     """Return the cheapest run with the asked confidence, else the likeliest, else the nearest miss."""
     priced = maker.priced
-    price = priced.lowest_usd_per_hour[priced.machine_of_run[runs]]
-    pairs = list(zip(runs.tolist(), price.tolist(), strict=True))
-    chance = np.array([maker.probability_within(run, usd) or 0.0 for run, usd in pairs])
-    limit_hours = np.array([maker.limit_hours(run, usd) for run, usd in pairs])
+    machine = priced.machine_of_run[runs]
+    price, doubt = priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine]
+    each = list(zip(runs.tolist(), price.tolist(), doubt.tolist(), strict=True))
+    chance = np.array([maker.probability_within(run, usd, sigma) or 0.0 for run, usd, sigma in each])
+    limit_hours = np.array([maker.limit_hours(run, usd) for run, usd, _ in each])
     with np.errstate(divide="ignore"):
         excess = priced.runs.hours[runs] / limit_hours
     second = np.where(chance > 0, priced.lowest_usd[runs], excess)
@@ -174,15 +182,6 @@ def front(usd: Column, hours: Column) -> NDArray[np.bool_]:
     return marks
 
 
-def _filtered(book: PriceBook, asked: Constraints) -> tuple[PriceBook, str]:
-    purchase = asked.purchase or DEFAULT_PURCHASE
-    kept = book.filter(providers=asked.providers, regions=asked.regions, purchase=purchase)
-    filters = (("purchase option", purchase), ("provider", asked.providers), ("region", asked.regions))
-    return kept, ", ".join(
-        f"{what} other than {' or '.join(names)}" for what, names in filters if names is not None
-    )
-
-
 def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
     """Return the constraints that can be applied: a run of unknown length has no total to limit."""
     if profile.plan.optimizer_steps is not None:
@@ -190,23 +189,11 @@ def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
     return asked.model_copy(update={"max_usd": None, "deadline_hours": None})
 
 
-def _limits(profile: JobProfile, priced: PricedRuns, asked: Constraints) -> Limits:
-    applied = _applied(profile, asked)
-    z = NormalDist().inv_cdf(applied.confidence)
-    sure_hours = priced.runs.hours * np.exp(z * priced.runs.log_sigma)
-    deadline = np.inf if applied.deadline_hours is None else applied.deadline_hours
-    if applied.max_usd is None:
-        highest = np.full(len(priced.runs), np.inf)
-    else:
-        with np.errstate(divide="ignore"):
-            highest = (applied.max_usd / sure_hours - priced.storage_usd_per_hour) / priced.nodes
-    return Limits(sure_hours, sure_hours <= deadline, highest)
-
-
 def _lowest_offers(priced: PricedRuns, limits: Limits) -> _Entries:
     """Return every feasible run at its machine's lowest price, with that offer still to be looked up."""
-    price = priced.lowest_usd_per_hour[priced.machine_of_run]
-    run = np.flatnonzero(limits.in_time & (price <= limits.highest_usd_per_hour))
+    run = np.flatnonzero(limits.in_time)
+    machine = priced.machine_of_run[run]
+    run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
     return _Entries(run, np.full(len(run), -1), priced.lowest_usd[run], priced.runs.hours[run])
 
 
@@ -223,21 +210,10 @@ def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
     run, place = pairs(priced.machine_of_run, priced.machine_of_offer[order])
     offer = order[place]
     price = priced.usd_per_hour[offer]
-    keep = limits.in_time[run] & (price <= limits.highest_usd_per_hour[run])
+    keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
     hours = priced.runs.hours[run]
     return _Entries(run, offer, hours * priced.run_usd_per_hour(run, price), hours)
-
-
-def _count_every(priced: PricedRuns, limits: Limits) -> int:
-    """Count feasible options over all offers without listing them."""
-    total = 0
-    for nodes in np.unique(priced.nodes):
-        runs = np.flatnonzero((priced.nodes == nodes) & limits.in_time)
-        highest = np.full(len(priced.machines), -np.inf)
-        highest[priced.machine_of_run[runs]] = limits.highest_usd_per_hour[runs]
-        total += int(np.count_nonzero(priced.usd_per_hour <= highest[priced.machine_of_offer]))
-    return total
 
 
 def _options(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.ranking.limits import Limits
+from trainfare_core.ranking.price_doubt import Usable
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
-__all__ = ["Limits", "rejections_of", "why_nothing"]
+__all__ = ["rejections_of", "why_nothing"]
 
 _ORDER: Final[tuple[RejectionReason, ...]] = (
     "does_not_fit",
@@ -20,30 +21,15 @@ _ORDER: Final[tuple[RejectionReason, ...]] = (
     "no_prediction",
     "over_budget",
     "past_deadline",
+    "price_too_old",
     "filtered",
 )
 _DETAILS_SHOWN: Final = 3
 """Names in one rejection before "and n more": enough to recognise the cause on one line of a report. A chosen value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """
-    What the constraints mean for each run; arrays of shape (r,), infinite where there is no limit.
-
-    Attributes:
-        sure_hours: hours that the run keeps with the asked confidence.
-        in_time: `sure_hours` are within the deadline.
-        highest_usd_per_hour: price of one machine up to which the budget is kept with the asked confidence.
-    """
-
-    sure_hours: NDArray[np.float64]
-    in_time: NDArray[np.bool_]
-    highest_usd_per_hour: NDArray[np.float64]
-
-
 def rejections_of(
-    priced: PricedRuns, limits: Limits, constraints: Constraints, *, dropped: int, dropped_because: str
+    priced: PricedRuns, limits: Limits, constraints: Constraints, usable: Usable
 ) -> tuple[Rejection, ...]:
     """
     Count every offer that no option uses under one reason; ranked offers and these add up to the book.
@@ -52,8 +38,7 @@ def rejections_of(
         priced: everything priced.
         limits: what the constraints mean for each run.
         constraints: what the user asked for.
-        dropped: offers of the book that the filters left out.
-        dropped_because: what those filters were.
+        usable: what the filters and the age of prices left out.
     """
     counts = dict.fromkeys(_ORDER, 0)
     details: dict[RejectionReason, str] = {}
@@ -66,12 +51,14 @@ def rejections_of(
         details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))
     _count_limits(priced, limits, constraints, offers_of, counts, details)
     refused = int(offers_of[priced.spot_refused].sum())
-    counts["filtered"] = dropped + refused
+    counts["price_too_old"], details["price_too_old"] = usable.too_old, usable.too_old_detail
+    counts["filtered"] = usable.left_out.count + refused
     spot = (
         f"{refused} spot offers: the run saves no checkpoints, or is interrupted faster than it gets on; "
         "set checkpoint_every_n_steps"
     )
-    filters = f"{dropped} offers: {dropped_because}" if refused else dropped_because
+    dropped, filters = usable.left_out.count, usable.left_out.filters
+    filters = f"{dropped} offers: {filters}" if refused else filters
     details["filtered"] = "; ".join([*([filters] if dropped else []), *([spot] if refused else [])])
     return tuple(
         Rejection(reason=reason, count=counts[reason], detail=details[reason])
@@ -111,9 +98,11 @@ def _count_limits(
     machines = len(priced.machines)
     in_time = marked(machines, priced.machine_of_run[limits.in_time])
     late = marked(machines, priced.machine_of_run) & ~in_time
-    refused = priced.usd_per_hour > _highest_kept(priced, limits)[priced.machine_of_offer]
-    too_expensive = in_time[priced.machine_of_offer] & refused
     counts["past_deadline"] = int(offers_of[late].sum())
+    affordable = np.zeros(len(priced.usd_per_hour), dtype=np.bool_)
+    for marks in limits.affordable_offers():
+        affordable |= marks
+    too_expensive = in_time[priced.machine_of_offer] & ~affordable
     counts["over_budget"] = int(too_expensive.sum())
     details["past_deadline"] = _past_deadline_detail(priced, limits, constraints, late)
     details["over_budget"] = _over_budget_detail(priced, limits, constraints, too_expensive)
@@ -136,10 +125,13 @@ def _past_deadline_detail(
 def _over_budget_detail(
     priced: PricedRuns, limits: Limits, constraints: Constraints, refused: NDArray[np.bool_]
 ) -> str:
+    """Name the run that misses the budget by least; `refused` has shape (offers,)."""
     if not refused.any() or constraints.max_usd is None:
         return ""
+    # At the price that is kept with the asked confidence: enough to name the nearest miss.
+    sure_usd = priced.usd_per_hour[refused] * np.exp(limits.z * priced.price_log_sigma[refused])
     lowest = np.full(len(priced.machines), np.inf)
-    np.minimum.at(lowest, priced.machine_of_offer[refused], priced.usd_per_hour[refused])
+    np.minimum.at(lowest, priced.machine_of_offer[refused], sure_usd)
     lowest_of_run = lowest[priced.machine_of_run]
     runs = np.flatnonzero(np.isfinite(lowest_of_run) & limits.in_time)
     usd = limits.sure_hours[runs] * priced.run_usd_per_hour(runs, lowest_of_run[runs])
@@ -149,13 +141,6 @@ def _over_budget_detail(
         f"{_name(priced, int(runs[nearest]))}: {cost:,.2f} USD with {constraints.confidence:.0%} confidence, "
         f"{cost - constraints.max_usd:,.2f} over the budget of {constraints.max_usd:,.2f}"
     )
-
-
-def _highest_kept(priced: PricedRuns, limits: Limits) -> NDArray[np.float64]:
-    """Return the highest price of each machine that keeps the budget in time, shape (m,)."""
-    highest = np.full(len(priced.machines), -np.inf)
-    np.maximum.at(highest, priced.machine_of_run[limits.in_time], limits.highest_usd_per_hour[limits.in_time])
-    return highest
 
 
 def _name(priced: PricedRuns, run: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, get_args
 
 from trainfare_core.candidates import DEFAULT_MAX_NODES, NODE_COUNTS
@@ -34,6 +35,7 @@ class Request:
         limit: options to list, besides the cost-time front and the first of every cloud service and purchase option.
         max_nodes: largest number of machines in one run, 1 to 16.
         all_regions: list every region and zone; else each machine once, at its cheapest.
+        as_of: an aware moment to which the ages of prices are counted; None takes every price as of now.
 
     Raises:
         InputError: a number out of range, or an objective that is none of the two.
@@ -44,6 +46,7 @@ class Request:
     limit: int = DEFAULT_LIMIT
     max_nodes: int = DEFAULT_MAX_NODES
     all_regions: bool = False
+    as_of: datetime | None = None
 
     def __post_init__(self) -> None:
         objectives = get_args(Objective)

@@ -42,7 +42,12 @@ def check(
     warn(age_warnings(loaded, used_prices(loaded.book, asked), choice))
     default = "checked at on-demand prices; add --purchase spot to include spot machines"
     notes = (*(() if limits.purchase else (default,)), *loaded.problems, *loaded.notes)
-    answer = judge(profile_of(job), loaded.book, Request(asked, max_nodes=limits.max_nodes), notes=notes)
+    answer = judge(
+        profile_of(job),
+        loaded.book,
+        Request(asked, max_nodes=limits.max_nodes, as_of=loaded.as_of),
+        notes=notes,
+    )
     if output == "json":
         write_answer(answer.to_json(), out)
     else:

@@ -28,6 +28,7 @@ __all__ = [
     "PURCHASE_HELP",
     "Accelerators",
     "AgedPriceOptions",
+    "AllClouds",
     "AllowStale",
     "AsOf",
     "CacheFolder",
@@ -56,6 +57,9 @@ JobArgument = Annotated[
     str, typer.Argument(help="profile file, '-' for standard input, or a TARGET such as train.py:job")
 ]
 Providers = Annotated[list[str] | None, typer.Option("--provider", help="cloud, e.g. aws; may be repeated")]
+AllClouds = Annotated[
+    bool, typer.Option("--all-clouds", help="also the quotes of clouds such as Lambda, RunPod and Oracle")
+]
 Services = Annotated[list[str] | None, typer.Option("--service", help="e.g. sagemaker; may be repeated")]
 Regions = Annotated[list[str] | None, typer.Option("--region", help="e.g. us-east-1; may be repeated")]
 Accelerators = Annotated[
@@ -117,6 +121,7 @@ class RunLimits:
         list[str] | None,
         typer.Option(help=f"{PURCHASE_HELP}; default: on_demand and spot, for check on_demand only"),
     ] = None
+    all_clouds: AllClouds = False
     max_nodes: Annotated[int, typer.Option(min=1, max=16, help="most machines in one run")] = 4
 
     def constraints(
@@ -138,6 +143,7 @@ class RunLimits:
             providers=self.provider,
             regions=self.region,
             purchase=self.purchase or default_purchase,
+            all_clouds=self.all_clouds,
         )
 
 

@@ -158,6 +158,7 @@ def _answer(
             request,
             loaded.book,
             notes=(*loaded.problems, *loaded.notes),
+            as_of=loaded.as_of,
             pilots=reached,
             pilot_notes=notes,
             say=lambda text: typer.echo(text, err=True),

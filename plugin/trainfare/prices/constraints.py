@@ -35,6 +35,7 @@ def constraints_of(
     providers: Names = None,
     regions: Names = None,
     purchase: Names = None,
+    all_clouds: bool = False,
 ) -> Constraints:
     """
     Check the numbers a user gave; names are kept as typed, for `with_book_names`.
@@ -64,6 +65,7 @@ def constraints_of(
         providers=_several(providers),
         regions=_several(regions),
         purchase=_several(purchase),
+        all_clouds=all_clouds,
     )
 
 

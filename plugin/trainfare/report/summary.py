@@ -46,6 +46,7 @@ _REASONS = {
     "no_prediction": "no prediction",
     "over_budget": "over budget",
     "past_deadline": "past the deadline",
+    "price_too_old": "price too old to rank",
     "filtered": "filtered out",
 }
 

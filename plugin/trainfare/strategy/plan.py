@@ -12,6 +12,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeAlias
 
 from trainfare.job import TrainingJob
@@ -73,6 +74,7 @@ def strategy_answer(
     book: PriceBook,
     *,
     notes: Sequence[str] = (),
+    as_of: datetime | None = None,
     pilots: Mapping[Strategy, ReachedBy] | None = None,
     pilot_notes: Sequence[str] = (),
     say: Callable[[str], None] = lambda _text: None,
@@ -85,6 +87,7 @@ def strategy_answer(
         request: the question, and the machines that may be rented.
         book: prices.
         notes: remarks on the prices, shown with the answer.
+        as_of: an aware moment to which the ages of prices are counted; None takes every price as of now.
         pilots: final values predicted from pilots, by strategy.
         pilot_notes: limits of the pilots, in sentences.
         say: called with progress messages.
@@ -96,7 +99,7 @@ def strategy_answer(
     from trainfare_core._version import __version__
 
     question, assumed = filled_from(request.question, job)
-    search = _Search(job, question, book, _limits(request, book), request.max_nodes, say)
+    search = _Search(job, question, book, _limits(request, book), request.max_nodes, as_of, say)
     impossible = question.impossible()
     found: list[Found] = []
     for strategy in reversed(STRATEGY_NAMES):
@@ -130,6 +133,7 @@ class _Search:
         book: prices.
         limits: of all learning-rate trials together.
         max_nodes: machines in one run.
+        as_of: the moment to which the ages of prices are counted.
         say: called with progress messages.
     """
 
@@ -138,6 +142,7 @@ class _Search:
     book: PriceBook
     limits: Constraints
     max_nodes: int
+    as_of: datetime | None
     say: Callable[[str], None]
     name: str = "job"
     books: tuple[PriceBookFacts, ...] = ()
@@ -195,7 +200,8 @@ class _Search:
         reason: str | None = None
         for update in (one_run, dict.fromkeys(one_run)):
             asked = limits.model_copy(update=update)
-            answer = rank(variant.profile, self.book, Request(asked, limit=200, max_nodes=self.max_nodes))
+            request = Request(asked, limit=200, max_nodes=self.max_nodes, as_of=self.as_of)
+            answer = rank(variant.profile, self.book, request)
             self.books = self.books or answer.price_books
             for option in answer.options:
                 runs = not variant.needs_nvidia or accelerator(option.accelerator).vendor == "nvidia"

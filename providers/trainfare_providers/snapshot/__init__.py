@@ -7,14 +7,15 @@ from io import BytesIO
 
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.precedence import OTHER_CLOUDS, SNAPSHOT
 
-__all__ = ["SnapshotProvider"]
+__all__ = ["OtherClouds", "SnapshotProvider"]
 
 
 class SnapshotProvider:
     """List prices of accelerator machines on AWS, SageMaker, Azure and Google Cloud, each with its date."""
 
-    name = "snapshot"
+    name = SNAPSHOT
 
     def load(self) -> PriceBook:
         """
@@ -23,9 +24,28 @@ class SnapshotProvider:
         Raises:
             PricesUnavailableError: the file is missing or damaged: install trainfare again.
         """
-        try:
-            data = (files(__name__) / "offers.parquet").read_bytes()
-        except OSError as error:
-            msg = "snapshot: the file in the package is missing; install trainfare again"
-            raise PricesUnavailableError(msg) from error
-        return PriceBook.read_parquet(BytesIO(data), origin=self.name)
+        return _read("offers.parquet", self.name)
+
+
+class OtherClouds:
+    """Quotes of Oracle and of GPU clouds such as Lambda, RunPod and CoreWeave; ranked only when asked for."""
+
+    name = OTHER_CLOUDS
+
+    def load(self) -> PriceBook:
+        """
+        Return the quotes, checked row by row like any other source.
+
+        Raises:
+            PricesUnavailableError: the file is missing or damaged: install trainfare again.
+        """
+        return _read("other_clouds.parquet", self.name)
+
+
+def _read(name: str, origin: str) -> PriceBook:
+    try:
+        data = (files(__name__) / name).read_bytes()
+    except OSError as error:
+        msg = f"{origin}: the file in the package is missing; install trainfare again"
+        raise PricesUnavailableError(msg) from error
+    return PriceBook.read_parquet(BytesIO(data), origin=origin)

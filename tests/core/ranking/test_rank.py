@@ -13,7 +13,7 @@ from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, sm
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunPlan
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.ranking.options import probability
+from trainfare_core.ranking.chances import probability
 from trainfare_core.ranking.rank import best_chance, front, rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option, Recommendation

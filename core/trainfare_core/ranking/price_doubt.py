@@ -1,0 +1,121 @@
+"""Offers that a request can use, and how far their prices may have moved since they were seen (part of stage 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.freshness import with_ages
+from trainfare_core.prices.precedence import OTHER_CLOUDS
+from trainfare_core.ranking.request import DEFAULT_PURCHASE
+from trainfare_core.recommendation import Constraints
+
+__all__ = ["LeftOut", "Usable", "usable_offers"]
+
+_NAMED: Final = 3
+"""Groups of prices that are too old, named in one line of a report. A chosen value."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """
+    What the filters of a request leave out.
+
+    Attributes:
+        count: offers.
+        filters: what the filters are, in words.
+        other_clouds: those of them that pass every filter but are quotes of clouds nobody asked for.
+    """
+
+    count: int
+    filters: str
+    other_clouds: PriceBook
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """
+    The offers to rank, and the counts of the others.
+
+    Attributes:
+        book: the offers to rank.
+        log_sigma: standard deviation of ln(price now / price seen) of each, shape (offers,).
+        left_out: what the filters leave out.
+        too_old: spot offers whose price is too old to rank.
+        too_old_detail: which they are, in words.
+    """
+
+    book: PriceBook
+    log_sigma: NDArray[np.float64]
+    left_out: LeftOut
+    too_old: int = 0
+    too_old_detail: str = ""
+
+
+def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -> Usable:
+    """
+    Filter a book, and count the ages of its prices.
+
+    Args:
+        book: all offers.
+        asked: names of providers, regions and purchase options, as the book spells them.
+        as_of: the moment to which ages are counted; None takes every price as of now.
+    """
+    purchase = asked.purchase or DEFAULT_PURCHASE
+    kept = book.filter(providers=asked.providers, regions=asked.regions, purchase=purchase)
+    filters = [f"purchase option other than {' or '.join(purchase)}"]
+    if asked.providers is not None:
+        filters.append(f"provider other than {' or '.join(asked.providers)}")
+    if asked.regions is not None:
+        filters.append(f"region other than {' or '.join(asked.regions)}")
+    is_other = (kept.frame["origin"] == OTHER_CLOUDS).to_numpy()
+    if asked.all_clouds or asked.providers is not None:
+        is_other[:] = False
+    other = kept.where(is_other)
+    if len(other):
+        kept = kept.where(~is_other)
+        filters.append("quotes of other clouds, ranked with --all-clouds")
+    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), other)
+    if as_of is None:
+        return Usable(kept, np.zeros(len(kept)), left_out)
+    aged = with_ages(kept.frame, as_of)
+    log_sigma = price_log_sigma(aged)
+    old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
+    if not old.any():
+        return Usable(kept, log_sigma, left_out)
+    detail = _too_old_detail(aged.filter(pl.Series(old)), log_sigma[old])
+    return Usable(kept.where(~old), log_sigma[~old], left_out, int(old.sum()), detail)
+
+
+def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:
+    """Name the largest groups of prices that are too old."""
+    factors = pl.Series("factor", np.exp(2 * Z_80 * log_sigma))
+    groups = (
+        old.with_columns(factors)
+        .group_by("provider", "service", "purchase_option")
+        .agg(pl.len().alias("rows"), pl.col("observed_on").max(), pl.col("factor").min())
+        .sort("rows", "provider", "service", descending=[True, False, False])
+    )
+    named = [
+        f"{row['provider']}/{row['service']} {row['purchase_option']} of {row['observed_on']} and before: "
+        f"the 80 % interval spans a factor of {_factor(row['factor'])}"
+        for row in groups.head(_NAMED).iter_rows(named=True)
+    ]
+    more = [f"and {groups.height - _NAMED} more services"] if groups.height > _NAMED else []
+    return (
+        "; ".join([*named, *more])
+        + f" (limit {TOO_OLD_FACTOR:g}); `trainfare prices update` fetches today's, "
+        "`trainfare offers --purchase spot` lists them"
+    )
+
+
+def _factor(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "more than any number"

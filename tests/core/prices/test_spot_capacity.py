@@ -1,0 +1,38 @@
+"""A zone whose spot price stands at the on-demand price had no spot capacity."""
+
+from __future__ import annotations
+
+from builders.offers import book_of, offer_row
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.spot_capacity import NO_SPOT_CAPACITY
+
+
+def caveats(*rows: dict[str, object]) -> dict[str | None, str | None]:
+    frame = PriceBook.concat([book_of(*rows)]).frame
+    return dict(zip(frame["zone"].to_list(), frame["caveat"].to_list(), strict=True))
+
+
+def test_the_zone_at_the_on_demand_price_is_marked() -> None:
+    """Of two zones only that at the on-demand price has the caveat; four decimals of rounding do not matter."""
+    spot = {"purchase_option": "spot"}
+    found = caveats(
+        offer_row(),
+        offer_row(**spot, zone="use1-az1", usd_per_hour=21.9576),
+        offer_row(**spot, zone="use1-az2", usd_per_hour=9.5),
+        offer_row(**spot, zone="use1-az3", usd_per_hour=21.9576, caveat="rounded"),
+        offer_row(**spot, zone="euw1-az1", region="eu-west-1", usd_per_hour=21.9576),
+    )
+    assert found == {
+        None: None,
+        "use1-az1": NO_SPOT_CAPACITY,
+        "use1-az2": None,
+        "use1-az3": f"{NO_SPOT_CAPACITY}; rounded",
+        "euw1-az1": None,  # its region has no on-demand price to compare with
+    }
+
+
+def test_marking_twice_is_marking_once() -> None:
+    """A locked book, read back and joined again, does not say it twice."""
+    rows = offer_row(), offer_row(purchase_option="spot", zone="use1-az1", usd_per_hour=21.957642)
+    once = PriceBook.concat([book_of(*rows)])
+    assert PriceBook.concat([once]).frame.equals(once.frame)

@@ -1,0 +1,145 @@
+"""What the age of a price does to the ranking: wider dollars, stricter budgets, and spot that is too old to rank."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.prices.age_doubt import Z_80, moves_of
+from trainfare_core.prices.precedence import OTHER_CLOUDS
+from trainfare_core.ranking.rank import best_chance, rank
+from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Constraints, Recommendation
+
+NOW = datetime(2026, 11, 26, 12, 0, tzinfo=timezone.utc)
+SPOT = {"purchase_option": "spot", "provider": "gcp", "service": "gce", "instance_type": "a2-highgpu-1g"}
+SEEN = "2026-08-20"
+
+
+def ranked(*rows: dict[str, Any], as_of: datetime | None = NOW, **asked: Any) -> Recommendation:
+    request = Request(Constraints(**asked), max_nodes=1, as_of=as_of)
+    return rank(small_job(), book(*rows), request, predict=ToyPredictor())
+
+
+def rejected(answer: Recommendation) -> dict[str, int]:
+    return {item.reason: item.count for item in answer.rejections}
+
+
+def test_the_dollar_interval_holds_both_doubts() -> None:
+    """Dollars are as wide as hours and price together, the hours alone stay, and the median is the price seen."""
+    row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
+    fresh, old = (ranked(row, as_of=moment).options[0] for moment in (None, NOW))
+    age_days = (NOW - datetime(2026, 8, 20, tzinfo=timezone.utc)).total_seconds() / 86_400
+    price = moves_of("gcp", "gce", "spot").log_half_width(age_days) / Z_80
+    hours = math.log(fresh.run_usd.high_80 / fresh.run_usd.mid) / Z_80
+    assert price > 0.05
+    assert old.run_usd.mid == fresh.run_usd.mid
+    assert old.run_hours == fresh.run_hours
+    assert math.log(old.run_usd.high_80 / old.run_usd.mid) / Z_80 == pytest.approx(math.hypot(hours, price))
+    assert old.usd_per_hour == 1.0
+    assert old.usd_per_hour_now is not None
+    assert math.log(old.usd_per_hour_now.high_80) == pytest.approx(Z_80 * price)
+    assert any("may have moved" in note for note in old.notes)
+
+
+def test_the_answer_says_the_day_it_was_priced_on() -> None:
+    """The day is in the document, since the intervals depend on it."""
+    row = offer_row(observed_on=SEEN)
+    assert ranked(row).priced_on == "2026-11-26"
+    assert ranked(row, as_of=None).priced_on is None
+
+
+def test_a_budget_needs_more_room_for_an_old_price() -> None:
+    """A budget that is kept with 90 % at today's price is not kept with 90 % at a price three months old."""
+    row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
+    budget = ranked(row, as_of=None).options[0].run_usd.high_80 * 1.001
+    assert ranked(row, as_of=None, max_usd=budget).options_total == 1
+    refused = ranked(row, max_usd=budget)
+    assert refused.options_total == 0
+    assert rejected(refused) == {"over_budget": 1}
+    assert "confidence" in refused.rejections[0].detail
+    enough = ranked(row).options[0].run_usd.high_80 * 1.001
+    assert ranked(row, max_usd=enough).options_total == 1
+
+
+def test_both_limits_at_once_are_harder_than_each() -> None:
+    """A deadline and a budget that are each kept with 90 % are not kept together with 90 %."""
+    row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
+    free = ranked(row).options[0]
+    deadline, budget = free.run_hours.high_80 * 1.001, free.run_usd.high_80 * 1.001
+    assert ranked(row, deadline_hours=deadline).options_total == 1
+    assert ranked(row, max_usd=budget).options_total == 1
+    assert ranked(row, max_usd=budget, deadline_hours=deadline).options_total == 0
+    found = best_chance(
+        small_job(),
+        book(row),
+        Request(Constraints(max_usd=budget, deadline_hours=deadline), max_nodes=1, as_of=NOW),
+        predict=ToyPredictor(),
+    ).option
+    assert found is not None
+    assert 0.8 < (found.probability_within or 0.0) < 0.9
+
+
+def test_spot_that_is_too_old_is_counted_apart() -> None:
+    """A spot price of two years ago is not ranked, however cheap; the list price of that day is."""
+    old = offer_row(
+        provider="azure",
+        service="azure_vm",
+        usd_per_hour=0.1,
+        observed_on="2024-09",
+        purchase_option="spot",
+    )
+    listed = offer_row(provider="azure", service="azure_vm", observed_on="2024-09")
+    answer = ranked(old, listed)
+    assert [option.purchase_option for option in answer.options] == ["on_demand"]
+    assert rejected(answer) == {"price_too_old": 1}
+    assert "azure/azure_vm spot of 2024-09 and before" in answer.rejections[0].detail
+    assert "prices update" in answer.rejections[0].detail
+    assert ranked(old, listed, as_of=None).options[0].purchase_option == "spot"
+
+
+def test_of_equal_prices_the_surest_is_named() -> None:
+    """Two regions at one price: the one that was seen last has the narrower interval, and is the option."""
+    rows = [
+        offer_row(**SPOT, usd_per_hour=1.0, observed_on=day, region=region)
+        for region, day in (("a-region", "2026-08-20"), ("b-region", "2026-11-25"))
+    ]
+    option = ranked(*rows).options[0]
+    assert (option.region, option.price_observed_on) == ("b-region", "2026-11-25")
+
+
+def quote(**fields: Any) -> Any:
+    made = {
+        "provider": "lambda",
+        "service": "gpu_cloud",
+        "region": "global",
+        "origin": OTHER_CLOUDS,
+        "usd_per_hour": 0.5,
+    }
+    return offer_row(**{**made, **fields})
+
+
+def test_other_clouds_are_not_ranked_until_asked_for() -> None:
+    """By default their cheapest is named beside the ranking; with all clouds, or by name, they are in it."""
+    rows = offer_row(), quote(), quote(usd_per_hour=0.7, provider="runpod")
+    default = ranked(*rows)
+    assert [option.provider for option in default.options] == ["aws"]
+    assert rejected(default) == {"filtered": 2}
+    assert default.other_clouds is not None
+    assert default.other_clouds.provider == "lambda"
+    everything = ranked(*rows, all_clouds=True)
+    assert [option.provider for option in everything.options] == ["lambda", "runpod", "aws"]
+    assert everything.other_clouds is None
+    named = ranked(*rows, providers=("runpod",))
+    assert [option.provider for option in named.options] == ["runpod"]
+    assert named.other_clouds is None
+
+
+def test_other_clouds_keep_the_limits_too() -> None:
+    """The one that is named beside the ranking keeps the budget; where none does, none is named."""
+    rows = offer_row(usd_per_hour=0.01), quote()
+    assert ranked(*rows, max_usd=0.2).other_clouds is None
