@@ -76,6 +76,7 @@ class ReportSummary:
     rows: tuple[RankingRow, ...]
     shows_chance: bool
     legend: str
+    other_clouds: str
     steps: tuple[StepLine, ...]
     costs: tuple[tuple[str, ...], ...]
     phases: tuple[PhaseLine, ...]
@@ -130,6 +131,7 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         rows=tuple(ranking_row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
         shows_chance=any(option.probability_within is not None for option in options),
         legend=_legend(),
+        other_clouds=_other_clouds(recommendation, as_of, unit),
         steps=tuple(step_line(option) for option in best),
         costs=tuple(cost_cells(option) for option in best),
         phases=phase_lines(profile),
@@ -144,6 +146,20 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         books=tuple(book_line(book, as_of) for book in recommendation.price_books),
         notes=profile_notes(recommendation, profile),
         made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}",
+    )
+
+
+def _other_clouds(recommendation: Recommendation, as_of: date, unit: str) -> str:
+    """Say what the cheapest quote of the clouds that were not ranked would cost."""
+    option = recommendation.other_clouds
+    if option is None:
+        return ""
+    row = ranking_row(option, as_of, unit)
+    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
+    return (
+        f"Not ranked: quotes of other clouds. The cheapest, {row.cloud} {row.machine} ({row.hardware}, {row.purchase}), "
+        f"would cost {dollars} [{dollar_range}] in {time} [{time_range}] at its quote of {row.price_date}; its host's "
+        "network, disks and availability are not known. --all-clouds ranks them."
     )
 
 

@@ -13,7 +13,7 @@ from trainfare_core.prices.age_doubt import Z_80, moves_of
 from trainfare_core.prices.precedence import OTHER_CLOUDS
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.ranking.request import Request
-from trainfare_core.recommendation import Constraints, Recommendation
+from trainfare_core.recommendation import Constraints, Option, Recommendation
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=timezone.utc)
 SPOT = {"purchase_option": "spot", "provider": "gcp", "service": "gce", "instance_type": "a2-highgpu-1g"}
@@ -79,8 +79,8 @@ def test_both_limits_at_once_are_harder_than_each() -> None:
         book(row),
         Request(Constraints(max_usd=budget, deadline_hours=deadline), max_nodes=1, as_of=NOW),
         predict=ToyPredictor(),
-    ).option
-    assert found is not None
+    )
+    assert isinstance(found, Option)
     assert 0.8 < (found.probability_within or 0.0) < 0.9
 
 
