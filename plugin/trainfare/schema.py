@@ -19,6 +19,7 @@ from trainfare_core.decline_documents import ClaimsAnswer, DecompositionAnswer, 
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import MachinePrediction
+from trainfare_core.prices.explain import PriceExplanation
 from trainfare_core.prices.listing import OffersReport
 from trainfare_core.prices.status import PricesStatus
 from trainfare_core.ranking.budget_check import BudgetCheck
@@ -44,6 +45,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("learning-curve", LearningCurve),
     ("machine-prediction", MachinePrediction),
     ("offers", OffersReport),
+    ("price-explanation", PriceExplanation),
     ("pilot-report", PilotReport),
     ("prices-status", PricesStatus),
     ("prices-update", PricesUpdate),

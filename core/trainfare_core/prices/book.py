@@ -27,11 +27,11 @@ from trainfare_core.prices.intake import (
     SOURCE_CLASSES,
     Intake,
     Tally,
-    accept_rows,
     first_day,
+    judge_rows,
     settle_overlaps,
 )
-from trainfare_core.prices.precedence import replace_snapshot
+from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
 from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
 
 __all__ = [
@@ -157,14 +157,21 @@ class PriceBook:
     Args:
         frame: accepted rows with the columns of `BOOK_SCHEMA`; a `shape_id` that is there already is kept.
         intakes: accepted and rejected rows, per cloud service.
+        set_aside: rows that were read and are not used as prices, with the reason; see `intake.set_aside`.
     """
 
-    __slots__ = ("_frame", "_intakes")
+    __slots__ = ("_frame", "_intakes", "_set_aside")
 
-    def __init__(self, frame: pl.DataFrame, intakes: tuple[Intake, ...] = ()) -> None:
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        intakes: tuple[Intake, ...] = (),
+        set_aside: tuple[pl.DataFrame, ...] = (),
+    ) -> None:
         columns = [*BOOK_SCHEMA, "shape_id"]
         self._frame = (frame if "shape_id" in frame.columns else _with_shape_ids(frame)).select(columns)
         self._intakes = intakes
+        self._set_aside = set_aside
 
     def __len__(self) -> int:
         """Return the number of offers."""
@@ -183,6 +190,11 @@ class PriceBook:
         """Counts of all rows read, per cloud service and origin; filtering a book does not change them."""
         return self._intakes
 
+    @property
+    def set_aside(self) -> tuple[pl.DataFrame, ...]:
+        """Rows that were read for this book and are not used as prices; a filtered book has none."""
+        return self._set_aside
+
     @classmethod
     def from_rows(cls, rows: pl.DataFrame, *, origin: str) -> PriceBook:
         """
@@ -195,7 +207,8 @@ class PriceBook:
         Raises:
             PricesUnavailableError: a required column is missing.
         """
-        return cls(*accept_rows(rows, origin=origin))
+        frame, intakes, aside = judge_rows(rows, origin=origin)
+        return cls(frame, intakes, () if aside.is_empty() else (aside,))
 
     @classmethod
     def read_parquet(cls, source: str | Path | BinaryIO, *, origin: str) -> PriceBook:
@@ -268,6 +281,14 @@ class PriceBook:
     def where(self, marks: NDArray[np.bool_]) -> PriceBook:
         """Return the marked offers; `marks` has shape (offers,)."""
         return PriceBook(_renumbered(self._frame.filter(pl.Series(marks))), self._intakes)
+
+    def without_other_clouds(self) -> PriceBook:
+        """Return the offers without the quotes of clouds that are listed and ranked only when asked for."""
+        return self.where((self._frame["origin"] != OTHER_CLOUDS).to_numpy())
+
+    def of_other_clouds(self) -> PriceBook:
+        """Return the quotes of clouds that are listed and ranked only when asked for."""
+        return self.where((self._frame["origin"] == OTHER_CLOUDS).to_numpy())
 
     def sorted_by(self, key: SortKey = "price") -> PriceBook:
         """Return the book sorted by a key, ties broken by `KEY_COLUMNS`: memory falls, prices rise."""
@@ -371,13 +392,16 @@ class PriceBook:
         """
         filled = [book for book in books if len(book)]
         intakes = tuple(intake for book in books for intake in book.intakes)
+        aside = tuple(rows for book in books for rows in book.set_aside)
         if not filled:
-            return cls(cls.empty().frame, intakes)
+            return cls(cls.empty().frame, intakes, aside)
         if len(filled) == 1:
-            return cls(mark_no_spot_capacity(filled[0].frame), intakes)
+            return cls(mark_no_spot_capacity(filled[0].frame), intakes, aside)
         frame = pl.concat([book.frame.drop("shape_id") for book in filled])
-        kept, counted = settle_overlaps(*replace_snapshot(frame, intakes))
-        return cls(mark_no_spot_capacity(kept), counted)
+        frame, intakes, replaced = replace_snapshot(frame, intakes)
+        frame, intakes, settled = settle_overlaps(frame, intakes)
+        more = tuple(rows for rows in (replaced, settled) if rows is not None)
+        return cls(mark_no_spot_capacity(frame), intakes, (*aside, *more))
 
 
 def _facts(row: dict[str, Any], intake: Intake | None) -> PriceBookFacts:

@@ -26,7 +26,9 @@ __all__ = [
     "Tally",
     "accept_rows",
     "first_day",
+    "judge_rows",
     "moved_out",
+    "set_aside",
     "settle_overlaps",
 ]
 
@@ -168,6 +170,12 @@ def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple
     Raises:
         PricesUnavailableError: a required column is missing.
     """
+    kept, intakes, _ = judge_rows(rows, origin=origin)
+    return kept, intakes
+
+
+def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame]:
+    """Do what `accept_rows` does, and return also the rows that name a machine and were not accepted: `set_aside`."""
     missing = [name for name in _REQUIRED if name not in rows.columns]
     if missing:
         raise PricesUnavailableError(f"{origin}: not a price table, it has no column {', '.join(missing)}")
@@ -180,7 +188,14 @@ def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple
         marked = _judge_repeats(kept)
         settled = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()
         kept, judged = marked.filter(settled), pl.concat([judged, marked.filter(~settled)])
-    return kept.select(list(BOOK_SCHEMA)), _intakes(kept, judged, origin)
+    named = judged.filter(pl.col("accelerator").is_not_null())
+    reason = pl.coalesce("_quarantine", "_filter")
+    return kept.select(list(BOOK_SCHEMA)), _intakes(kept, judged, origin), set_aside(named, reason)
+
+
+def set_aside(dropped: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
+    """Return rows that are not used as prices: the columns of `BOOK_SCHEMA`, and `set_aside`, the reason in words."""
+    return dropped.select(*BOOK_SCHEMA, reason.alias("set_aside"))
 
 
 def _typed(rows: pl.DataFrame, origin: str) -> pl.DataFrame:
@@ -303,15 +318,15 @@ def _intakes(kept: pl.DataFrame, refused: pl.DataFrame, origin: str) -> tuple[In
 
 def settle_overlaps(
     frame: pl.DataFrame, intakes: tuple[Intake, ...]
-) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
+) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame | None]:
     """
     Leave one price a key where books overlap: the newest; where the newest differ, none.
 
     Returns:
-        the rows that stay, and the intakes with what was dropped moved out of `accepted`.
+        the rows that stay, the intakes with what was dropped moved out of `accepted`, and the rows `set_aside`.
     """
     if not _has_repeats(frame):
-        return frame, intakes
+        return frame, intakes, None
     keys = list(KEY_COLUMNS)
     # A fetched price is as new as its fetch, however long it has been in force.
     seen_at = pl.coalesce(pl.col("fetched_at"), pl.col("observed_on"))
@@ -330,7 +345,8 @@ def settle_overlaps(
         ]
     )
     kept = judged.filter(sound).select(list(BOOK_SCHEMA))
-    return kept, tuple(_moved(intake, dropped) for intake in _merged(intakes))
+    aside = set_aside(dropped, pl.coalesce("_quarantine", "_filter"))
+    return kept, tuple(_moved(intake, dropped) for intake in _merged(intakes)), aside
 
 
 def moved_out(intakes: tuple[Intake, ...], dropped: pl.DataFrame, reason: str) -> tuple[Intake, ...]:

@@ -35,6 +35,10 @@ class Query(Record):
     accelerators: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
     max_usd_per_hour: float | None = None
+    all_clouds: bool = Field(
+        default=False,
+        description="list the quotes of other clouds too; naming a provider does so for that one",
+    )
     sort: Literal["price", "price-per-accelerator", "memory"] = "price"
 
 
@@ -117,11 +121,14 @@ def select(
         accelerators=book.resolve("accelerator", asked.accelerators),
         purchase=book.resolve("purchase_option", asked.purchase),
         max_usd_per_hour=limit_usd,
+        all_clouds=asked.all_clouds,
         sort=asked.sort,
     )
     found = matching(book, query)
     if not len(found):
-        raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; drop a filter")
+        others = len(matching(book, query.model_copy(update={"all_clouds": True})))
+        hint = f"{others} quotes of other clouds do: add --all-clouds" if others else "drop a filter"
+        raise NoOffersError(f"none of {len(book)} known prices matches {_words(query)}; {hint}")
     best = found.sorted_by(query.sort)
     rows = tuple(_row(offer) for offer in (best.head(limit) if limit else best).offers())
     dates = [(facts.oldest, facts.newest) for facts in found.facts()]
@@ -140,7 +147,7 @@ def select(
 
 def matching(book: PriceBook, query: Query) -> PriceBook:
     """Return the offers that match a query whose names are the book's own."""
-    return book.filter(
+    found = book.filter(
         providers=query.providers,
         services=query.services,
         regions=query.regions,
@@ -148,6 +155,7 @@ def matching(book: PriceBook, query: Query) -> PriceBook:
         purchase=query.purchase,
         max_usd_per_hour=query.max_usd_per_hour,
     )
+    return found if query.all_clouds or query.providers is not None else found.without_other_clouds()
 
 
 def _words(query: Query) -> str:

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from trainfare_core.documents import Record
 from trainfare_core.errors import InputError
 from trainfare_core.prices.book import KEY_COLUMNS, PriceBook
-from trainfare_core.prices.intake import PURCHASE_OPTIONS, moved_out
+from trainfare_core.prices.intake import PURCHASE_OPTIONS, moved_out, set_aside
 from trainfare_core.prices.precedence import OWN_RATES
 
 __all__ = ["AppliedPrices", "Discount", "OwnPrices", "Rate", "apply_own"]
@@ -187,7 +187,7 @@ def _discounted(book: PriceBook, discounts: Sequence[Discount]) -> tuple[PriceBo
         count = int(matches.sum())
         notes.append(f"own discount {one.name!r}: {one.percent.normalize():f} % off {count:,} list prices")
         frame = _marked(frame, matches, one)
-    return PriceBook(frame, book.intakes), notes
+    return PriceBook(frame, book.intakes, book.set_aside), notes
 
 
 def _marked(frame: pl.DataFrame, matches: pl.Series, one: Discount) -> pl.DataFrame:
@@ -241,8 +241,13 @@ def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
     theirs = book.frame.drop("shape_id").with_columns(_key().alias("_key"))
     same = pl.col("_key").is_in(own.frame.select(_key().alias("_key")).to_series().to_list())
     replaced, kept = theirs.filter(same).drop("_key"), theirs.filter(~same).drop("_key")
-    intakes = moved_out(book.intakes, replaced, "replaced by an own rate")
-    return PriceBook(pl.concat([kept, own.frame.drop("shape_id")]), (*intakes, *own.intakes))
+    reason = "replaced by an own rate"
+    intakes = moved_out(book.intakes, replaced, reason)
+    return PriceBook(
+        pl.concat([kept, own.frame.drop("shape_id")]),
+        (*intakes, *own.intakes),
+        (*book.set_aside, set_aside(replaced, pl.lit(reason))),
+    )
 
 
 def _key() -> pl.Expr:

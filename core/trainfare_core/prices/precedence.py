@@ -13,7 +13,7 @@ from typing import Final
 
 import polars as pl
 
-from trainfare_core.prices.intake import Intake, first_day, moved_out
+from trainfare_core.prices.intake import Intake, first_day, moved_out, set_aside
 
 __all__ = ["OTHER_CLOUDS", "OWN_RATES", "SNAPSHOT", "replace_snapshot"]
 
@@ -26,12 +26,15 @@ OTHER_CLOUDS: Final = "other_clouds"
 OWN_RATES: Final = "own"
 """Origin of negotiated rates: they are in force by contract, however long ago they were agreed."""
 
+_REPLACED: Final = "replaced by newer live prices"
+_OUTDATED: Final = "fetched before the shipped snapshot's date"
+
 _GROUP: Final = ("provider", "service", "purchase_option", "region")
 
 
 def replace_snapshot(
     frame: pl.DataFrame, intakes: tuple[Intake, ...]
-) -> tuple[pl.DataFrame, tuple[Intake, ...]]:
+) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame | None]:
     """
     Leave one list per service, purchase option and region: the cloud's own where it is there, else the snapshot's.
 
@@ -41,11 +44,14 @@ def replace_snapshot(
     Args:
         frame: rows of all books, with the columns of `BOOK_SCHEMA`.
         intakes: of the same books.
+
+    Returns:
+        the rows that stay, the intakes, and the rows `set_aside`.
     """
     is_live, is_shipped = pl.col("origin") == pl.col("provider"), pl.col("origin") == SNAPSHOT
     shipped = frame.filter(is_shipped)
     if shipped.is_empty() or not frame.select(is_live.any()).item():
-        return frame, intakes
+        return frame, intakes, None
     others = frame.filter(~is_shipped)
     # Texts first, dates after: a million rows have a handful of groups.
     fetched = pl.col("fetched_at").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
@@ -62,11 +68,14 @@ def replace_snapshot(
         .with_columns((pl.col("live_day") < pl.col("shipped_day")).fill_null(value=False).alias("outdated"))
     )
     newer, outdated = both.filter(~pl.col("outdated")), both.filter("outdated")
-    intakes = moved_out(intakes, shipped.join(newer, on=_GROUP, how="semi"), "replaced by newer live prices")
+    old = shipped.join(newer, on=_GROUP, how="semi")
+    intakes = moved_out(intakes, old, _REPLACED)
+    aside = [set_aside(old, pl.lit(_REPLACED))]
     kept = [shipped.join(newer, on=_GROUP, how="anti"), others]
     if not outdated.is_empty():
         old = others.filter(is_live).join(outdated, on=_GROUP, how="semi")
-        intakes = moved_out(intakes, old, "fetched before the shipped snapshot's date")
+        intakes = moved_out(intakes, old, _OUTDATED)
+        aside.append(set_aside(old, pl.lit(_OUTDATED)))
         left = others.filter(is_live).join(outdated, on=_GROUP, how="anti")
         kept = [kept[0], others.filter(~is_live), left]
-    return pl.concat(kept), intakes
+    return pl.concat(kept), intakes, pl.concat(aside)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import with_ages
-from trainfare_core.prices.precedence import OTHER_CLOUDS
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -76,12 +75,10 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         filters.append(f"provider other than {' or '.join(asked.providers)}")
     if asked.regions is not None:
         filters.append(f"region other than {' or '.join(asked.regions)}")
-    is_other = (kept.frame["origin"] == OTHER_CLOUDS).to_numpy()
-    if asked.all_clouds or asked.providers is not None:
-        is_other[:] = False
-    other = kept.where(is_other)
+    other = PriceBook.empty()
+    if not asked.all_clouds and asked.providers is None:
+        kept, other = kept.without_other_clouds(), kept.of_other_clouds()
     if len(other):
-        kept = kept.where(~is_other)
         filters.append("quotes of other clouds, ranked with --all-clouds")
     left_out = LeftOut(len(book) - len(kept), ", ".join(filters), other)
     if as_of is None:

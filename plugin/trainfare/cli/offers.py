@@ -11,12 +11,14 @@ from trainfare.cli.options import (
     PURCHASE_HELP,
     Accelerators,
     AgedPriceOptions,
+    AllClouds,
     Providers,
     Regions,
     Services,
     grouped,
 )
 from trainfare.cli.output import output_width, warn
+from trainfare_core.errors import InputError
 from trainfare_core.prices.listing import Sort
 
 __all__ = ["offers"]
@@ -30,8 +32,16 @@ def offers(
     accelerator: Accelerators = None,
     purchase: Annotated[list[str] | None, typer.Option(help=PURCHASE_HELP)] = None,
     service: Services = None,
+    all_clouds: AllClouds = False,
     max_usd_per_hour: Annotated[
         float | None, typer.Option(help="highest price of one machine, USD per hour")
+    ] = None,
+    why: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MACHINE",
+            help="show every price read for a machine such as aws:p5.48xlarge@us-east-1, and which one is used",
+        ),
     ] = None,
     sort: Annotated[Sort, typer.Option(help="order of the list")] = Sort.price,
     limit: Annotated[int, typer.Option(min=0, help="offers to show; 0: all")] = 20,
@@ -42,11 +52,20 @@ def offers(
 ) -> None:
     """List machines and their prices, with the date and the source of each price."""
     from trainfare.prices.sources import age_warnings, load_prices
-    from trainfare.report.offers import offers_csv, offers_table
+    from trainfare.report.offers import offers_csv, offers_table, why_table
+    from trainfare_core.prices.explain import explain_prices
     from trainfare_core.prices.listing import Query, matching, select
 
     choice = prices.choice(allow_stale=True)  # a list shows live prices of any age, with their age
     loaded = load_prices(choice=choice)
+    if why is not None:
+        if output == "csv":
+            raise InputError("--why with --format csv: choose table or json")
+        explanation = explain_prices(loaded.book, why, as_of=loaded.as_of, problems=loaded.problems)
+        warn(explanation.problems)
+        as_table = output == "table"
+        sys.stdout.write(why_table(explanation, width=output_width()) if as_table else explanation.to_json())
+        return
     query = Query(
         providers=_names(provider),
         services=_names(service),
@@ -54,6 +73,7 @@ def offers(
         accelerators=_names(accelerator),
         purchase=_names(purchase),
         max_usd_per_hour=max_usd_per_hour,
+        all_clouds=all_clouds,
         sort=sort.value,
     )
     report = select(loaded.book, query, limit=limit, problems=loaded.problems, notes=loaded.notes)

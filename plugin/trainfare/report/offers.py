@@ -9,9 +9,10 @@ from datetime import date
 from trainfare.report.escape import csv_cell, terminal_text
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare_core.prices.explain import PriceExplanation, PriceReading
 from trainfare_core.prices.listing import OfferRow, OffersReport
 
-__all__ = ["offers_csv", "offers_table"]
+__all__ = ["offers_csv", "offers_table", "why_table"]
 
 _COLUMNS = (
     *("USD/hour", "USD/acc.-hour", "machine", "zone", "accelerators", "GiB each", "purchase"),
@@ -69,4 +70,41 @@ def _cells(offer: OfferRow, caveats: list[str], as_of: date) -> tuple[str, ...]:
         + (f" [{caveats.index(offer.caveat) + 1}]" if offer.caveat else ""),
         price_age(price_date, as_of).text.removesuffix(" old"),
         f"{offer.origin}: {offer.source_class.replace('_', ' ')}",
+    )
+
+
+_WHY_COLUMNS = ("purchase", "zone", "USD/hour", "80 % now", "price date", "changed since", "source", "why")
+
+
+def why_table(explanation: PriceExplanation, *, width: int = UNLIMITED_WIDTH) -> str:
+    """Return every row read for a machine as a table, with what is known of rows that were not kept below it."""
+    rows = (_why_cells(reading) for reading in explanation.readings)
+    lines = [
+        f"{terminal_text(explanation.machine)}, ages counted to {explanation.as_of:%Y-%m-%d}",
+        table_text(_WHY_COLUMNS, rows, right=("USD/hour", "80 % now", "changed since"), width=width),
+        (
+            "80 % now: where the price is today with 80 % probability, by the age of the reading; changed since: the "
+            "chance that it is another price by now"
+        ),
+    ]
+    lines += [
+        f"caveat: {terminal_text(text)}"
+        for text in dict.fromkeys(reading.caveat for reading in explanation.readings if reading.caveat)
+    ]
+    lines += [f"not kept: {terminal_text(line)}" for line in explanation.not_kept]
+    return "\n".join(lines) + "\n"
+
+
+def _why_cells(reading: PriceReading) -> tuple[str, ...]:
+    now, changed = reading.usd_per_hour_now, reading.chance_changed
+    age = "age unknown" if reading.age_days is None else f"{reading.age_days:.0f} days"
+    return (
+        reading.purchase_option,
+        reading.zone or "",
+        "no price" if reading.usd_per_hour is None else f"{reading.usd_per_hour:,.4f}",
+        "" if now is None else f"{now.low_80:,.2f} to {now.high_80:,.2f}",
+        f"{reading.observed_on}{' est.' if reading.observed_on_estimated else ''}, {age}",
+        "" if changed is None else f"{changed:.0%}",
+        f"{reading.origin}: {reading.source_class.replace('_', ' ')}: {reading.source}",
+        reading.because,
     )

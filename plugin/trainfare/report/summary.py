@@ -157,9 +157,9 @@ def _other_clouds(recommendation: Recommendation, as_of: date, unit: str) -> str
     row = ranking_row(option, as_of, unit)
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
     return (
-        f"Not ranked: quotes of other clouds. The cheapest, {row.cloud} {row.machine} ({row.hardware}, {row.purchase}), "
-        f"would cost {dollars} [{dollar_range}] in {time} [{time_range}] at its quote of {row.price_date}; its host's "
-        "network, disks and availability are not known. --all-clouds ranks them."
+        f"Not ranked: quotes of other clouds. The cheapest, {row.cloud} {row.machine} ({row.hardware}, "
+        f"{row.purchase}), would cost {dollars} [{dollar_range}] in {time} [{time_range}] at its quote of "
+        f"{row.price_date}; its host's network, disks and availability are not known. --all-clouds ranks them."
     )
 
 
