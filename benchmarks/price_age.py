@@ -186,6 +186,7 @@ def _monthly(found: list[Reading], last_day: dict[str, date]) -> list[Reading]:
                 held += 1
             readings.append(steps[held]._replace(day=day))
             day += timedelta(days=30)
+        readings.append(steps[-1]._replace(day=last_day[source]))
     return sorted(readings)
 
 

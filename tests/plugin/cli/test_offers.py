@@ -16,6 +16,7 @@ from trainfare.cli.options import moment
 from trainfare.report.offers import offers_csv, offers_table
 from trainfare.report.price_status import status_table
 from trainfare_core.errors import InputError, NoOffersError, UnknownNameError
+from trainfare_core.prices.explain import PriceExplanation
 from trainfare_core.prices.listing import OffersReport, Query, select
 from trainfare_core.prices.status import PricesStatus, price_status
 
@@ -52,7 +53,7 @@ def test_table_shows_price_date_source_and_counts(capsys: pytest.CaptureFixture[
     assert "2026-0" in line
     assert "snapshot: " in line
     assert re.search(
-        r"^2 of \d+ matching offers shown; USD; prices dated 2025-02 to 2026-0", out, re.MULTILINE
+        r"^2 of \d+ matching offers shown; USD; prices dated 2026-0\d\S* to 2026-1", out, re.MULTILINE
     )
 
 
@@ -64,7 +65,7 @@ def test_json_is_the_published_model(capsys: pytest.CaptureFixture[str]) -> None
     assert code == 0
     report = OffersReport.model_validate_json(out)
     assert json.loads(out)["schema_version"] == 1
-    assert (report.matched, report.shown, len(report.offers)) == (634, 3, 3)
+    assert (report.matched, report.shown, len(report.offers)) == (814, 3, 3)
     assert report.query.providers == ("gcp",)
     assert all(offer.vcpus is None and offer.observed_on_estimated for offer in report.offers)
 
@@ -160,17 +161,21 @@ def test_csv_cells_are_no_formulas(start: str) -> None:
 
 def test_status_counts_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     """Each service has its rows, dates, age on the day asked for, and what became of the rows read."""
-    code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01", "--format", "json")
+    code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-11-26", "--format", "json")
     assert code == 0
     services = {(s.provider, s.service): s for s in PricesStatus.model_validate_json(out).services}
     azure = services["azure", "azure_vm"]
-    assert (azure.newest, azure.age_days) == ("2026-06-18", 44)
-    assert (azure.rows_read, azure.accepted, azure.filtered, azure.quarantined) == (949, 949, (), ())
-    google = services["gcp", "gce"]
-    assert (google.rows_after_as_of, google.age_days, google.old_rows) == (9, 0, 1778 - 1665)
+    assert (azure.newest, azure.age_days) == ("2026-11-18", 8)
+    assert (azure.rows_read, azure.accepted, azure.filtered, azure.quarantined) == (1071, 1071, (), ())
+    code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01", "--format", "json")
+    google = {(s.provider, s.service): s for s in PricesStatus.model_validate_json(out).services}[
+        "gcp", "gce"
+    ]
+    assert google.age_days == 0
+    assert google.rows_after_as_of > 1600  # read on 2026-08-20 and later
     code, out, _ = run(capsys, "prices", "status", "--as-of", "2026-08-01")
     assert code == 0
-    assert "as of 2026-08-01 23:59 UTC: 5,201 prices, " in out
+    assert "as of 2026-08-01 23:59 UTC: 6,622 prices, " in out
     assert "azure/azure_vm" in out
 
 
@@ -233,3 +238,65 @@ def test_same_question_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
         run(capsys, "offers", "--sort", "price-per-accelerator", "--format", "json") for _ in range(2)
     )
     assert first == second
+
+
+def test_why_shows_every_price_read_for_a_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has each row with its interval, chance of a change, source and fate; JSON is the published model."""
+    machine = "aws:p5.48xlarge@us-east-1"
+    code, out, _ = run(capsys, "offers", "--why", machine, "--as-of", "2026-11-26")
+    assert code == 0
+    assert out.startswith(f"{machine}, ages counted to 2026-11-26\n")
+    (listed,) = (line for line in out.splitlines() if "2026-11-09" in line)
+    assert "55.04 to 55.04" in listed
+    assert "used: the only row" in listed
+    assert "no spot capacity when seen" in out
+    code, out, _ = run(capsys, "offers", "--why", machine, "--as-of", "2026-11-26", "--format", "json")
+    assert code == 0
+    found = PriceExplanation.model_validate_json(out)
+    assert found.machine == machine
+    assert all(reading.used for reading in found.readings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--why", "aws:p5.48xlarge@us-east-1", "--format", "csv"], "choose table or json"),
+        (["--why", "p5.48xlarge"], "provider:instance_type@region"),
+        (["--why", "aws:p5.48xlarge@mars"], "no price is known for"),
+    ],
+)
+def test_why_refuses_what_it_cannot_show(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """Another format, another form of name and an unknown place are errors with exit code 2."""
+    code, _, err = run(capsys, "offers", *arguments)
+    assert code == 2
+    assert said in err
+
+
+def test_other_clouds_are_listed_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Off by default, on with --all-clouds or by name; a search that only they match says so."""
+    wanted = (
+        "offers",
+        "--accelerator",
+        "H100-SXM-80GB",
+        "--purchase",
+        "on_demand",
+        "--limit",
+        "0",
+        "--format",
+        "json",
+    )
+    listed = {
+        extra: {
+            offer.provider
+            for offer in OffersReport.model_validate_json(run(capsys, *wanted, *extra)[1]).offers
+        }
+        for extra in ((), ("--all-clouds",), ("--provider", "lambda"))
+    }
+    assert listed[()] == {"aws", "azure", "gcp"}
+    assert {"lambda", "runpod"} <= listed["--all-clouds",]
+    assert listed["--provider", "lambda"] == {"lambda"}
+    code, _, err = run(capsys, "offers", "--region", "global")
+    assert code == 3
+    assert "148 quotes of other clouds do: add --all-clouds" in err

@@ -82,6 +82,7 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
         "machine-prediction",
         "offers",
         "pilot-report",
+        "price-explanation",
         "prices-status",
         "prices-update",
         "prices-verification",
