@@ -164,9 +164,14 @@ def test_the_default_moment_is_now() -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A live list of AWS on disk, fetched at NOW; returns a job."""
+    """A live list of AWS on disk, fetched at NOW, cheaper than anything shipped; returns a job."""
     monkeypatch.setenv("TRAINFARE_PRICE_CACHE", str(tmp_path / "cache"))
-    row = offer_row(fetched_at="2026-11-24T12:00:00Z", observed_on="2025-06-05", source_class="price_api")
+    row = offer_row(
+        usd_per_hour=5.0,
+        fetched_at="2026-11-24T12:00:00Z",
+        observed_on="2025-06-05",
+        source_class="price_api",
+    )
     book = book_of(row, origin="aws")
     assert BookCache().write("aws", book.frame, BookFacts(fetched_at=NOW, intakes=book.intakes))
     path = tmp_path / "job.json"
