@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.prices.freshness import with_ages
+from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -66,7 +66,7 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
     Args:
         book: all offers.
         asked: names of providers, regions and purchase options, as the book spells them.
-        as_of: the moment to which ages are counted; None takes every price as of now.
+        as_of: an aware moment; ages are counted to the end of its day in UTC. None takes every price as of now.
     """
     purchase = asked.purchase or DEFAULT_PURCHASE
     kept = book.filter(providers=asked.providers, regions=asked.regions, purchase=purchase)
@@ -83,7 +83,8 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
     left_out = LeftOut(len(book) - len(kept), ", ".join(filters), other)
     if as_of is None:
         return Usable(kept, np.zeros(len(kept)), left_out)
-    aged = with_ages(kept.frame, as_of)
+    # Ages count to the end of the day, so that a request gives the same answer all day.
+    aged = with_ages(kept.frame, end_of_day(as_of.astimezone(timezone.utc).date()))
     log_sigma = price_log_sigma(aged)
     old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
     if not old.any():

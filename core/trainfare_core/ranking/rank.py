@@ -17,6 +17,7 @@ better in one of the two. A machine that needs porting does not push off the fro
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timezone
 
 import numpy as np
 import polars as pl
@@ -90,7 +91,9 @@ def rank(
         basis="whole_run" if profile.plan.optimizer_steps is not None else "per_1000_steps",
         objective=request.objective,
         constraints=asked,
-        priced_on=None if request.as_of is None else request.as_of.date().isoformat(),
+        priced_on=None
+        if request.as_of is None
+        else request.as_of.astimezone(timezone.utc).date().isoformat(),
         options=options,
         options_total=sum(int(marks.sum()) for marks in limits.affordable_offers()),
         cheapest_rank=_best(options, "cheapest"),

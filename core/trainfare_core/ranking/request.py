@@ -35,7 +35,7 @@ class Request:
         limit: options to list, besides the cost-time front and the first of every cloud service and purchase option.
         max_nodes: largest number of machines in one run, 1 to 16.
         all_regions: list every region and zone; else each machine once, at its cheapest.
-        as_of: an aware moment to which the ages of prices are counted; None takes every price as of now.
+        as_of: an aware moment; ages of prices count to the end of its day in UTC. None takes every price as of now.
 
     Raises:
         InputError: a number out of range, or an objective that is none of the two.

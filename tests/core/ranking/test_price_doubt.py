@@ -10,6 +10,7 @@ import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.prices.age_doubt import Z_80, moves_of
+from trainfare_core.prices.freshness import end_of_day
 from trainfare_core.prices.precedence import OTHER_CLOUDS
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.ranking.request import Request
@@ -33,7 +34,7 @@ def test_the_dollar_interval_holds_both_doubts() -> None:
     """Dollars are as wide as hours and price together, the hours alone stay, and the median is the price seen."""
     row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
     fresh, old = (ranked(row, as_of=moment).options[0] for moment in (None, NOW))
-    age_days = (NOW - datetime(2026, 8, 20, tzinfo=timezone.utc)).total_seconds() / 86_400
+    age_days = (end_of_day(NOW.date()) - datetime(2026, 8, 20, tzinfo=timezone.utc)).total_seconds() / 86_400
     price = moves_of("gcp", "gce", "spot").log_half_width(age_days) / Z_80
     hours = math.log(fresh.run_usd.high_80 / fresh.run_usd.mid) / Z_80
     assert price > 0.05
@@ -143,3 +144,14 @@ def test_other_clouds_keep_the_limits_too() -> None:
     """The one that is named beside the ranking keeps the budget; where none does, none is named."""
     rows = offer_row(usd_per_hour=0.01), quote()
     assert ranked(*rows, max_usd=0.2).other_clouds is None
+
+
+def test_the_answer_is_the_same_all_day() -> None:
+    """Morning and evening of one day give the same bytes; the next day does not."""
+    row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
+    morning, evening, next_day = (
+        ranked(row, as_of=datetime(2026, 11, day, hour, 30, tzinfo=timezone.utc)).to_json()
+        for day, hour in ((26, 1), (26, 23), (27, 1))
+    )
+    assert morning == evening
+    assert morning != next_day

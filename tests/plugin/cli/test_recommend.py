@@ -70,6 +70,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "providers": ["aws", "gcp"],
         "regions": ["us-east-1", "us-central1"],
         "purchase": ["on_demand"],
+        "all_clouds": False,
     }
     assert answer["objective"] == "fastest"
     assert {option["nodes"] for option in answer["options"]} == {1}
