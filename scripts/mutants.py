@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         "failed attempts have no time limit",
         f"{PROVIDERS}/http/client.py",
-        "            or self._failed_s + wait_s >= self._max_failed_s\n",
+        "            or self._failed_s + wait_s >= self._allowed_failed_s\n",
         "",
         "tests/faults/test_http.py -k waits_add",
     ),
