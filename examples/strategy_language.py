@@ -34,11 +34,13 @@ def job() -> TrainingJob:
 def main() -> None:
     """Print the trained parameters and the cost of each strategy."""
     from trainfare.prices.sources import load_prices
+    from trainfare.strategy.module_changes import tracer_of
     from trainfare.strategy.plan import strategy_answer
     from trainfare.strategy.request import StrategyRequest
 
     request = StrategyRequest(domain="llm-ift", metric="val_loss", within_pct=3.0)
-    answer = strategy_answer(job(), request, load_prices().book)
+    described = job()
+    answer = strategy_answer(described, request, load_prices().book, trace=tracer_of(described))
     for line in answer.lines:
         if line.traced is not None and line.usd is not None:
             trained = line.traced.trainable_parameters

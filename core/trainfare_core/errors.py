@@ -7,14 +7,16 @@ The exceptions of trainfare.
     │   ├── UnknownNameError        an unknown name (accelerator, machine, provider, region)
     │   ├── PriceLockError          a price lock that is damaged, edited or of a newer format
     │   ├── TargetError             a TARGET that cannot be loaded or does not return a TrainingJob
-    │   └── MissingExtraError       an optional dependency that is not installed
-    └── CannotTellError             exit 3: the input is valid, the answer is unknown
-        ├── TraceError              a training step that cannot be traced without hardware
-        ├── NoOffersError           no price matches the filters
-        ├── NothingFitsError        no machine can hold the job, or none meets the constraints
-        └── PricesUnavailableError  no price book could be read, or it is too old
-            └── FetchError          a price source did not answer, or not with prices
-                └── FetchCancelledError  fetching was cancelled
+    │   ├── MissingExtraError       an optional dependency that is not installed
+    │   └── OutputError             an answer that cannot be written
+    ├── CannotTellError             exit 3: the input is valid, the answer is unknown
+    │   ├── TraceError              a training step that cannot be traced without hardware
+    │   ├── NoOffersError           no price matches the filters
+    │   ├── NothingFitsError        no machine can hold the job, or none meets the constraints
+    │   └── PricesUnavailableError  no price book could be read, or it is too old
+    │       └── FetchError          a price source did not answer, or not with prices
+    │           └── FetchCancelledError  fetching was cancelled
+    └── InternalError               exit 4: a defect of trainfare itself
 
 A message states the problem, its place, and what to do about it.
 """
@@ -26,9 +28,11 @@ __all__ = [
     "FetchCancelledError",
     "FetchError",
     "InputError",
+    "InternalError",
     "MissingExtraError",
     "NoOffersError",
     "NothingFitsError",
+    "OutputError",
     "PriceLockError",
     "PricesUnavailableError",
     "ProfileError",
@@ -70,6 +74,10 @@ class MissingExtraError(InputError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: install it with: pip install 'trainfare[{extra}]'")
+
+
+class OutputError(InputError):
+    """An answer that cannot be written: standard output is closed, or its disk is full."""
 
 
 class CannotTellError(TrainfareError):
@@ -124,3 +132,9 @@ class FetchError(PricesUnavailableError):
 
 class FetchCancelledError(FetchError):
     """Fetching was asked to stop before it was done."""
+
+
+class InternalError(TrainfareError):
+    """A defect of trainfare itself, which says nothing about the input; the message names the exception."""
+
+    exit_code = 4

@@ -1,8 +1,8 @@
 """
 The command line: one module for each command, registered here.
 
-Exit codes of every command: 0 done (or within budget), 1 over budget, 2 bad usage or input, 3 cannot tell.
-Answers go to standard output; progress, warnings and errors go to standard error.
+Exit codes of every command: 0 done (or within budget), 1 over budget, 2 bad usage or input, 3 cannot tell, 4 a defect
+of trainfare, 130 interrupted. Answers go to standard output; progress, warnings and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 
+from trainfare.cli.interrupt import INTERRUPTED_EXIT, end_soon_on_interrupt, was_interrupted
+from trainfare.cli.streams import take_over
 from trainfare.report.escape import terminal_text
 from trainfare_core._version import __version__
-from trainfare_core.errors import TrainfareError
+from trainfare_core.errors import InternalError, TrainfareError
 
 __all__ = ["COMMANDS", "app_of", "main"]
 
@@ -39,6 +43,12 @@ _ALLOCATIONS_PER_COLLECTION: Final = 200_000
 """Chosen: more objects than the imports of a command make, and some tens of MB where a command makes garbage."""
 
 
+_EPILOG: Final = (
+    "Exit codes: 0 done, or within budget; 1 over budget; 2 bad usage or input, or an answer that cannot be written; "
+    "3 cannot tell; 4 a defect of trainfare (TRAINFARE_DEBUG=1 shows where); 130 interrupted."
+)
+
+
 def _show_version(value: bool) -> None:  # noqa: FBT001 - signature of a typer callback
     if value:
         typer.echo(f"trainfare {__version__}")
@@ -53,11 +63,24 @@ def _root(
     """Handle the options before the command."""
 
 
+class _Commands(TyperGroup):
+    """The commands; what typer takes for a way to end with 1, which is "over budget", is a defect of ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError, typer.Abort) as error:
+            raise _internal(error) from error
+
+
 def app_of(commands: Iterable[str] = COMMANDS) -> typer.Typer:
     """Return the command line with some of its commands; only their modules are imported."""
     app = typer.Typer(
         name="trainfare",
+        cls=_Commands,
         help="Predict what a training run costs on every machine you could rent, with intervals.",
+        epilog=_EPILOG,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -89,8 +112,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command != "demo":
         # NumPy's OpenBLAS starts a thread for each core when it is imported; no command but the demo computes so much.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if arguments is None:
+        take_over()
+        end_soon_on_interrupt()
+    code = _code_of(given, [command] if command in COMMANDS else COMMANDS)
+    if was_interrupted():
+        # Now: threads that wait for a network would be waited for.
+        os._exit(INTERRUPTED_EXIT)
+    sys.exit(code)
+
+
+def _code_of(arguments: Sequence[str], commands: Iterable[str]) -> int:
+    """Run a command, print its error, and return the exit code."""
     try:
-        app_of([command] if command in COMMANDS else COMMANDS)(args=given, prog_name="trainfare")
+        try:
+            app_of(commands)(args=arguments, prog_name="trainfare")
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        sys.stdout.flush()
     except TrainfareError as error:
-        sys.stderr.write(f"error: {terminal_text(str(error))}\n")
-        sys.exit(error.exit_code)
+        return _said(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT
+    except BaseException as error:  # noqa: BLE001 - a traceback would end with 1, which is "over budget"
+        return _said(_internal(error))
+    return code if isinstance(code, int) else _said(InternalError(f"a command ended with {code!r}"))
+
+
+def _internal(error: BaseException) -> InternalError:
+    from trainfare.job import describe
+
+    if os.environ.get("TRAINFARE_DEBUG"):
+        traceback.print_exception(error)
+    return InternalError(describe(error))
+
+
+def _said(error: TrainfareError) -> int:
+    """Print an error on one line and return its exit code."""
+    text = terminal_text(str(error))
+    if isinstance(error, InternalError):
+        text = f"trainfare failed: {text}. Please report it; TRAINFARE_DEBUG=1 shows where it happened"
+    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.flush()
+    return error.exit_code

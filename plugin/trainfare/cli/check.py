@@ -8,6 +8,7 @@ import typer
 
 from trainfare.cli.options import DecisionPriceOptions, JobArgument, OutputFile, RunLimits, grouped
 from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare.cli.target import TargetOptions, profile_of
 from trainfare_core.errors import InputError
 
 __all__ = ["check"]
@@ -19,6 +20,7 @@ def check(
     *,
     limits: RunLimits,
     prices: DecisionPriceOptions,
+    target: TargetOptions,
     output: Annotated[
         Literal["table", "json", "markdown"], typer.Option("--format", help="output format")
     ] = "table",
@@ -27,7 +29,6 @@ def check(
     """Check a run against a budget and a deadline: exit 0 within, 1 over on every machine, 3 cannot tell."""
     from trainfare.prices.constraints import used_prices, with_book_names
     from trainfare.prices.sources import age_warnings, load_prices
-    from trainfare.recommendation import profile_of
     from trainfare.report.budget_check import check_markdown, check_table
     from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE, EXIT_CODES, judge
     from trainfare_core.ranking.request import Request
@@ -37,21 +38,19 @@ def check(
         raise InputError("nothing to check: give --max-usd, --deadline, or both")
     constraints = limits.constraints(default_purchase=DEFAULT_PURCHASE)
     choice = prices.choice()
-    loaded = load_prices(choice=choice)
-    asked = with_book_names(constraints, loaded.book)
-    warn(age_warnings(loaded, used_prices(loaded.book, asked), choice))
-    default = "checked at on-demand prices; add --purchase spot to include spot machines"
-    notes = (*(() if limits.purchase else (default,)), *loaded.problems, *loaded.notes)
-    answer = judge(
-        profile_of(job),
-        loaded.book,
-        Request(asked, max_nodes=limits.max_nodes, as_of=loaded.as_of),
-        notes=notes,
-    )
+    with profile_of(job, target) as profile:
+        loaded = load_prices(choice=choice)
+        asked = with_book_names(constraints, loaded.book)
+        warn(age_warnings(loaded, used_prices(loaded.book, asked), choice))
+        default = "checked at on-demand prices; add --purchase spot to include spot machines"
+        notes = (*(() if limits.purchase else (default,)), *loaded.problems, *loaded.notes)
+        traced = profile()
+    request = Request(asked, max_nodes=limits.max_nodes, as_of=loaded.as_of)
+    answer = judge(traced, loaded.book, request, notes=notes)
     if output == "json":
         write_answer(answer.to_json(), out)
     else:
         render = check_table if output == "table" else check_markdown
-        write_answer(render(answer, as_of=loaded.as_of), out)
+        write_answer(render(answer, as_of=loaded.as_of), out, references=output == "markdown")
     if EXIT_CODES[answer.verdict]:
         raise typer.Exit(EXIT_CODES[answer.verdict])

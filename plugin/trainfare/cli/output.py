@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import shutil
 import sys
 from collections.abc import Iterable
@@ -29,14 +30,22 @@ def check_writable(out: Path | None) -> None:
         raise InputError(f"--output {out}: there is no folder {out.parent}; make it first")
 
 
-def write_answer(text: str, out: Path | None) -> None:
+def write_answer(text: str, out: Path | None, *, references: bool = False) -> None:
     """
     Write a command's answer to a new file, or to standard output where `out` is None.
+
+    Args:
+        text: the answer.
+        out: the file.
+        references: whether the text is HTML or Markdown, in which `&#8211;` is a character: standard output in another
+            encoding than UTF-8 gets those.
 
     Raises:
         InputError: the file cannot be written.
     """
     if out is None:
+        if references and codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8":
+            text = text.encode("ascii", "xmlcharrefreplace").decode("ascii")
         sys.stdout.write(text)
         return
     from trainfare_providers.disk.files import write_text

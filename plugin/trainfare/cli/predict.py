@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import JobArgument, TableOrJson
+from trainfare.cli.options import JobArgument, TableOrJson, grouped
+from trainfare.cli.target import TargetOptions, profile_of
 
 __all__ = ["predict"]
 
 
+@grouped
 def predict(
     job: JobArgument,
     on: Annotated[str, typer.Option("--on", help="accelerator, e.g. H100-SXM-80GB")],
@@ -27,14 +29,23 @@ def predict(
     strategy: Annotated[
         Literal["auto", "ddp", "fsdp"], typer.Option(help="auto: the fastest that fits in memory")
     ] = "auto",
+    *,
+    target: TargetOptions,
     output: TableOrJson = "table",
 ) -> None:
     """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
-    from trainfare.prelaunch import read_profile
     from trainfare.report.prediction import prediction_text
     from trainfare_core.prediction import predict_machine
 
+    with profile_of(job, target) as traced:
+        profile = traced()
     answer = predict_machine(
-        read_profile(job), on, devices, nodes, strategy, network_gbit_per_s=network_gbit, vcpus=vcpus
+        profile,
+        on,
+        devices,
+        nodes,
+        strategy,
+        network_gbit_per_s=network_gbit,
+        vcpus=vcpus,
     )
     sys.stdout.write(answer.to_json() if output == "json" else prediction_text(answer))

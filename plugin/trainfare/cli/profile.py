@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
+from trainfare.cli.options import grouped
+from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
+from trainfare.user_process import UserProcess
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import write_text
@@ -17,6 +20,7 @@ from trainfare_providers.disk.files import write_text
 __all__ = ["profile", "summary_of"]
 
 
+@grouped
 def profile(
     target: Annotated[
         str,
@@ -29,14 +33,15 @@ def profile(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,  # noqa: FBT002
+    *,
+    limits: TargetOptions,
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Trace a training job without an accelerator and write its profile as JSON."""
     if output is not None:
         _check_writable(output, force=force)
-    from trainfare.prelaunch import load_profile
-
-    traced = load_profile(target)
+    with UserProcess(target, limits.limits()) as process:
+        traced = process.profile()
     sys.stderr.write(summary_of(traced))
     if output is None:
         sys.stdout.write(traced.to_json())

@@ -9,6 +9,7 @@ import typer
 
 from trainfare.cli.options import DecisionPriceOptions, JobArgument, OutputFile, RunLimits, grouped
 from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare.cli.target import TargetOptions, profile_of
 from trainfare_core.errors import NothingFitsError
 
 __all__ = ["recommend"]
@@ -35,19 +36,21 @@ def recommend(
         bool, typer.Option("--all-regions", help="list every region, not only the cheapest of each machine")
     ] = False,
     prices: DecisionPriceOptions,
+    target: TargetOptions,
     output: Annotated[
         Literal["table", "json", "markdown", "html"], typer.Option("--format", help="output format")
     ] = "table",
     out: OutputFile = None,
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
-    from trainfare.recommendation import profile_of, ranked
+    from trainfare.recommendation import ranked
     from trainfare_core.ranking.request import Request
 
     constraints = limits.constraints(value_usd_per_month=value_per_month)
     check_writable(out)
     choice = prices.choice()
-    profile = profile_of(job)
+    with profile_of(job, target) as traced:
+        profile = traced()
     found = ranked(profile, Request(constraints, objective, limit, limits.max_nodes, all_regions), choice)
     warn(found.warnings)
     if output == "json":
@@ -63,6 +66,7 @@ def recommend(
             from trainfare.report.markdown import render_markdown as render
         else:
             from trainfare.report.terminal import render_terminal as render
-        write_answer(render(found.answer, profile=profile, as_of=found.as_of), out)
+        page = render(found.answer, profile=profile, as_of=found.as_of)
+        write_answer(page, out, references=output != "table")
     if not found.answer.options:
         raise NothingFitsError(found.answer.unknown_because or "no machine is left")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from datetime import date
 from pathlib import Path
@@ -22,12 +21,14 @@ from trainfare.cli.options import (
     hours_of,
 )
 from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare.cli.target import TargetOptions
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.strategy.question import Question
 
 if TYPE_CHECKING:
     from trainfare.prices.sources import PriceChoice
     from trainfare.strategy.request import StrategyRequest
+    from trainfare.user_process import ProcessLimits
     from trainfare_core.strategy.answer import StrategyAnswer
     from trainfare_core.strategy.draws import ReachedBy
     from trainfare_core.strategy.pilots import PilotReport
@@ -66,6 +67,7 @@ def strategy(
         int | None, typer.Option(min=1, max=16, help="machines in one run; default: 4")
     ] = None,
     prices: DecisionPriceOptions,
+    target: TargetOptions,
     output: Annotated[StrategyFormat, typer.Option("--format", help="output format")] = "table",
     out: OutputFile = None,
     **fields: Any,
@@ -75,16 +77,16 @@ def strategy(
     from trainfare.strategy.request import read_strategy_file, request_of
 
     check_writable(out)
-    target, curves = _split(targets or [], pilot or [])
-    if target is None:
+    job, curves = _split(targets or [], pilot or [])
+    if job is None:
         ranked = _pilots(curves, request_of(fields, "the flags").question)
         write_answer(ranked.to_json() if output == "json" else render_pilots(ranked), out)
         return
-    is_toml = target.endswith(".toml")
+    is_toml = job.endswith(".toml")
     if is_toml and config is not None:
-        raise InputError(f"{target} and --config {config}: give one of them")
+        raise InputError(f"{job} and --config {config}: give one of them")
     choice = prices.choice()
-    path = Path(target) if is_toml else config
+    path = Path(job) if is_toml else config
     flags = {
         **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
         "purchase": purchase, "max_nodes": max_nodes,
@@ -95,9 +97,9 @@ def strategy(
     if path is not None and is_toml:
         if request.target is None:
             raise InputError(f'{target}: names no job: add target = "train.py:job"')
-        target = _beside(path, request.target)
-    answer, day = _answer(target, request, choice, curves)
-    write_answer(_rendered(answer, output, day, to_file=out is not None), out)
+        job = _beside(path, request.target)
+    answer, day = _answer(job, request, choice, curves, target.limits())
+    write_answer(_rendered(answer, output, day, to_file=out is not None), out, references=output == "html")
     if answer.kind != "train":
         raise CannotTellError(answer.sentence)
 
@@ -132,12 +134,12 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
 
 
 def _answer(
-    target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str]
+    target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str], limits: ProcessLimits
 ) -> tuple[StrategyAnswer, date]:
-    from trainfare.job import load_job
     from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.strategy.pilots import render_pilots
     from trainfare.strategy.plan import prices_of, strategy_answer
+    from trainfare.user_process import UserProcess
     from trainfare_core.strategy.pilots import reached_by, sentences
 
     reached: dict[Strategy, ReachedBy] = {}
@@ -149,14 +151,14 @@ def _answer(
         request = request.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
         )
-    with contextlib.redirect_stdout(sys.stderr):
-        job = load_job(target)
+    with UserProcess(target, limits) as process:
         loaded = load_prices(choice=choice)
         warn(age_warnings(loaded, prices_of(request, loaded.book), choice))
         found = strategy_answer(
-            job,
+            process.job,
             request,
             loaded.book,
+            trace=process.profile,
             notes=(*loaded.problems, *loaded.notes),
             as_of=loaded.as_of,
             pilots=reached,

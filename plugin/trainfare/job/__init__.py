@@ -3,7 +3,7 @@
 from trainfare.job.job_plan import plan_of, steps_per_epoch
 from trainfare.job.target import load_job
 from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
-from trainfare.job.user_code import describe, place_in_user_code
+from trainfare.job.user_code import describe, is_of_user_code, place_in_user_code
 
 __all__ = [
     "TrainingJob",
@@ -11,6 +11,7 @@ __all__ = [
     "canonical_precision",
     "describe",
     "is_builder",
+    "is_of_user_code",
     "load_job",
     "place_in_user_code",
     "plan_of",

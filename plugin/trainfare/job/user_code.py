@@ -7,18 +7,28 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["describe", "place_in_user_code"]
+import trainfare_core
+import trainfare_providers
+
+__all__ = ["describe", "is_of_user_code", "place_in_user_code"]
 
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
-# Files below this folder are of trainfare: the folder that holds the packages `job`, `trace` and `prelaunch`.
-_OURS = str(Path(__file__).resolve().parents[1])
+_OURS = (
+    # The folder of the packages `job`, `trace` and `prelaunch`, and those of the two other roots.
+    str(Path(__file__).resolve().parents[1]),
+    *(str(Path(package.__path__[0]).resolve()) for package in (trainfare_core, trainfare_providers)),
+)
+"""Files below these folders are of trainfare."""
 _LONGEST_TEXT = 300
 """Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""
 
 
 def describe(error: BaseException) -> str:
     """Return the exception's type and its message on one line, shortened."""
-    first = " ".join(str(error).split())
+    try:
+        first = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the user's exception may have a `__str__` that fails
+        first = "its message cannot be read"
     if len(first) > _LONGEST_TEXT:
         first = first[:_LONGEST_TEXT] + "..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
@@ -46,6 +56,13 @@ def place_in_user_code(trace: TracebackType | None) -> str | None:
     if library is None:
         return _line(user) if user is not None else None
     return f"{_line(library)}, called from {_line(user)}" if user is not None else _line(library)
+
+
+def is_of_user_code(trace: TracebackType | None) -> bool:
+    """Return whether a line of the user's own code was being run where an exception was raised."""
+    return any(
+        not frame.filename.startswith(("<", *_OURS, *_PACKAGES)) for frame in traceback.extract_tb(trace)
+    )
 
 
 def _is_plumbing(filename: str) -> bool:

@@ -7,7 +7,7 @@ A training job traced before launch, on fake tensors.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trainfare.prelaunch.profile_input import load_profile, read_profile
+from trainfare.prelaunch.profile_input import is_target, load_profile, read_profile
 
 if TYPE_CHECKING:
     from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTOCAST_DTYPES",
     "describe_batch",
+    "is_target",
     "load_profile",
     "read_profile",
     "trace_changed",

@@ -11,7 +11,7 @@ from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import read_at_most, read_input
 
-__all__ = ["load_profile", "read_profile"]
+__all__ = ["is_target", "load_profile", "read_profile"]
 
 MAX_PROFILE_BYTES = 64 * 2**20
 """Upper limit that keeps a wrong file from filling memory: a chosen value, far above the profile of a large model."""
@@ -35,11 +35,16 @@ def read_profile(source: str) -> JobProfile:
     if source == "-":
         text = read_at_most(sys.stdin.buffer, MAX_PROFILE_BYTES, name="-", kind=_KIND, error=ProfileError)
         return JobProfile.from_json(text, where="standard input")
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or (":" in source and not path.is_file()):
+    if is_target(source):
         return load_profile(source)
-    text = read_input(path, MAX_PROFILE_BYTES, kind=_KIND, hint=_HINT, error=ProfileError)
+    text = read_input(Path(source), MAX_PROFILE_BYTES, kind=_KIND, hint=_HINT, error=ProfileError)
     return JobProfile.from_json(text, where=source)
+
+
+def is_target(source: str) -> bool:
+    """Return whether `source` names a TARGET, whose code must run to get a profile, and not a profile."""
+    path = Path(source)
+    return path.suffix in (".yaml", ".yml") or (":" in source and not path.is_file())
 
 
 def load_profile(target: str) -> JobProfile:

@@ -11,19 +11,22 @@ import functools
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
-from trainfare.prelaunch import AUTOCAST_DTYPES
+from trainfare.job import TrainingJob
+from trainfare.prelaunch import AUTOCAST_DTYPES, trace_changed
 from trainfare.strategy.four_bit_layer import FourBitLinear
+from trainfare.strategy.step_change import StepChange, Tracer
 from trainfare_core.errors import InputError, MissingExtraError
-from trainfare_core.strategy.strategies import STRATEGIES, Strategy
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.strategy.strategies import STRATEGIES
 
-__all__ = ["ModuleChange"]
+__all__ = ["ModuleChange", "tracer_of"]
 
 _LORA_MARK = "lora_"
 _recomputed = cast("Callable[..., Any]", cast("Any", torch_checkpoint).checkpoint)
@@ -31,27 +34,8 @@ _BATCH_NORM = re.compile(r"BatchNorm([123]d)?$")
 _BROAD = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-@dataclass(frozen=True)
-class ModuleChange:
-    """
-    Change of a module for one strategy; call it with the module on fake tensors.
-
-    Args:
-        strategy: the strategy.
-        precision: of the run, in Lightning's terms.
-        lora_rank: of the adapters; alpha is twice the rank.
-        head: dotted name of the output layer; None takes the last linear layer.
-        trains_head: whether the output layer is trained with the adapters: that of a classifier is new, that of a
-            language model is not.
-        recompute: whether the repeated blocks are recomputed in backward.
-    """
-
-    strategy: Strategy
-    precision: str
-    lora_rank: int = 16
-    head: str | None = None
-    trains_head: bool = True
-    recompute: bool = False
+class ModuleChange(StepChange):
+    """A change of a step, made to a module: call it with the module on fake tensors."""
 
     def __call__(self, module: nn.Module) -> list[str]:
         """
@@ -145,6 +129,15 @@ class ModuleChange:
             layer.weight = twins[id(weight)]
         word = str(narrow).removeprefix("torch.")
         return [f"frozen weights of linear layers and convolutions are held in {word}"] if twins else []
+
+
+def tracer_of(job: TrainingJob) -> Tracer:
+    """Return a function that traces the job's step in this process, with the change that it is given."""
+
+    def trace(change: StepChange) -> JobProfile:
+        return trace_changed(replace(job, precision=change.precision), ModuleChange(**asdict(change)))
+
+    return trace
 
 
 def _linear_layers(module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -8,17 +8,16 @@ the reason.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from trainfare.job import TrainingJob
 from trainfare.prices.constraints import constraints_of, used_prices, with_book_names
 from trainfare.strategy.request import StrategyRequest, filled_from
-from trainfare_core.errors import CannotTellError, InputError, TrainfareError
+from trainfare.strategy.step_change import DescribedJob, StepChange, Tracer
+from trainfare_core.errors import CannotTellError, InputError, InternalError, TargetError, TrainfareError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import PriceBook
@@ -42,6 +41,8 @@ ACTIVATIONS_WORTH_RECOMPUTING = 0.2
 memory saved cannot change which machines fit by much, and each try costs a trace."""
 _Step: TypeAlias = tuple[Strategy, str, bool]
 """What makes two traces differ: strategy, precision, and whether blocks are recomputed."""
+_ENDS_ALL = (TargetError, InternalError)
+"""Errors after which no other strategy can be traced either: the process of the user's code has ended."""
 _MOST_STEPS = 10**15
 """Largest number of optimizer steps that a job profile accepts."""
 
@@ -69,10 +70,11 @@ def _limits(request: StrategyRequest, book: PriceBook) -> Constraints:
 
 
 def strategy_answer(
-    job: TrainingJob,
+    job: DescribedJob,
     request: StrategyRequest,
     book: PriceBook,
     *,
+    trace: Tracer,
     notes: Sequence[str] = (),
     as_of: datetime | None = None,
     pilots: Mapping[Strategy, ReachedBy] | None = None,
@@ -86,6 +88,7 @@ def strategy_answer(
         job: the user's job; its own plan is taken as full fine-tuning's.
         request: the question, and the machines that may be rented.
         book: prices.
+        trace: traces a step of the job: `tracer_of(job)` in this process, or a process of the user's code.
         notes: remarks on the prices, shown with the answer.
         as_of: an aware moment to which the ages of prices are counted; None takes every price as of now.
         pilots: final values predicted from pilots, by strategy.
@@ -95,11 +98,12 @@ def strategy_answer(
     Raises:
         InputError: a name that no price has, or a number out of range.
         NoOffersError: no price matches the filters.
+        TargetError: the user's code ended its process, or exceeded a limit.
     """
     from trainfare_core._version import __version__
 
     question, assumed = filled_from(request.question, job)
-    search = _Search(job, question, book, _limits(request, book), request.max_nodes, as_of, say)
+    search = _Search(job, trace, question, book, _limits(request, book), request.max_nodes, as_of, say)
     impossible = question.impossible()
     found: list[Found] = []
     for strategy in reversed(STRATEGY_NAMES):
@@ -108,6 +112,8 @@ def strategy_answer(
             continue
         try:
             found.append(search.found(strategy))
+        except _ENDS_ALL:
+            raise
         except TrainfareError as error:
             found.append(Found(strategy, unknown_because=str(error)))
     return answer_of(
@@ -129,6 +135,7 @@ class _Search:
 
     Args:
         job: the job.
+        trace: traces a step of it.
         question: the question, completed from the job.
         book: prices.
         limits: of all learning-rate trials together.
@@ -137,7 +144,8 @@ class _Search:
         say: called with progress messages.
     """
 
-    job: TrainingJob
+    job: DescribedJob
+    trace: Tracer
     question: Question
     book: PriceBook
     limits: Constraints
@@ -220,11 +228,14 @@ class _Search:
             plain = self._profile(strategy, precision, recompute=False)
             made.append(Variant(plain, knobs, needs_nvidia=packs))
             if _worth_recomputing(plain):
-                # Without repeated blocks there is nothing to recompute.
-                with contextlib.suppress(InputError, CannotTellError):
+                try:
                     again = self._profile(strategy, precision, recompute=True)
-                    knobs = (*knobs, "recompute the blocks in backward")
-                    made.append(Variant(again, knobs, needs_nvidia=packs))
+                except _ENDS_ALL:
+                    raise
+                except (InputError, CannotTellError):
+                    continue  # Without repeated blocks there is nothing to recompute.
+                knobs = (*knobs, "recompute the blocks in backward")
+                made.append(Variant(again, knobs, needs_nvidia=packs))
         return made + [smaller for variant in made if (smaller := eight_bit_adam(variant)) is not None]
 
     def _profile(self, strategy: Strategy, precision: str, *, recompute: bool) -> JobProfile:
@@ -241,11 +252,8 @@ class _Search:
         return known
 
     def _traced(self, strategy: Strategy, precision: str, recompute: bool) -> JobProfile:  # noqa: FBT001 - a key
-        from trainfare.prelaunch import trace_changed
-        from trainfare.strategy.module_changes import ModuleChange
-
         writes = task_of(self.question.domain) in ("instruction", "pretraining", "text-generation")
-        change = ModuleChange(
+        change = StepChange(
             strategy,
             precision,
             lora_rank=self.question.lora_rank,
@@ -253,7 +261,7 @@ class _Search:
             trains_head=not writes,
             recompute=recompute,
         )
-        profile = trace_changed(replace(self.job, precision=precision), change)
+        profile = self.trace(change)
         self.name = profile.name
         return profile
 

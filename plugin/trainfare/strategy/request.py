@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from trainfare.job import TrainingJob
+from trainfare.strategy.step_change import DescribedJob
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.question import Question
 from trainfare_providers.disk.files import read_input
@@ -88,7 +88,7 @@ def request_of(values: Mapping[str, Any], where: str) -> StrategyRequest:
         raise InputError(f"{where}: {place}: {first['msg']}") from error
 
 
-def filled_from(question: Question, job: TrainingJob) -> tuple[Question, tuple[str, ...]]:
+def filled_from(question: Question, job: DescribedJob) -> tuple[Question, tuple[str, ...]]:
     """Return the question completed from the job's own fields, and the assumptions made."""
     update: dict[str, Any] = {}
     assumed: list[str] = []

@@ -1,4 +1,4 @@
-"""Exit codes, on which scripts rely: 0 done, 1 over budget, 2 bad usage, 3 cannot tell."""
+"""Exit codes, on which scripts rely: 0 done, 1 over budget, 2 bad usage, 3 cannot tell, 4 a defect of ours."""
 
 from __future__ import annotations
 

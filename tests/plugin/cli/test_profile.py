@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from builders.jobs import Cnn, job
-from trainfare.cli.profile import profile, summary_of
+from trainfare.cli import app_of
+from trainfare.cli.profile import summary_of
 from trainfare.prelaunch import trace_job
 from trainfare_core.errors import InputError, TargetError
 from trainfare_core.job_profile import JobProfile, RunPlan
@@ -21,6 +22,11 @@ print("noise")
 def job():
     return make(tokens_per_sample=7)
 """
+
+
+def profile(target: str, *options: object) -> None:
+    """Run the command in this process; its errors are raised."""
+    app_of(["profile"])(["profile", target, *map(str, options)], standalone_mode=False)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def test_a_file_is_written_whole_and_is_a_profile(
 ) -> None:
     """-o writes the profile there, leaves nothing else behind, and keeps stdout empty."""
     output = tmp_path / "job.json"
-    profile(target, output=output)
+    profile(target, "-o", output)
     assert JobProfile.from_json(output.read_bytes()).plan.optimizer_steps == 10
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["job.json", "train.py"]
     captured = capsys.readouterr()
@@ -57,9 +63,9 @@ def test_a_file_that_is_there_is_kept_unless_forced(target: str, tmp_path: Path)
     output = tmp_path / "job.json"
     output.write_text("precious")
     with pytest.raises(InputError, match="--force"):
-        profile("nowhere.py:job", output=output)
+        profile("nowhere.py:job", "-o", output)
     assert output.read_text() == "precious"
-    profile(target, output=output, force=True)
+    profile(target, "-o", output, "--force")
     assert json.loads(output.read_text())["name"] == "Tiny"
 
 
@@ -69,13 +75,13 @@ def test_a_file_that_is_there_is_kept_unless_forced(target: str, tmp_path: Path)
 def test_a_place_that_cannot_be_written(target: str, tmp_path: Path, name: str, message: str) -> None:
     """The folder must be there, and the name must be a file's."""
     with pytest.raises(InputError, match=message):
-        profile(target, output=tmp_path / name)
+        profile(target, "-o", tmp_path / name)
 
 
 def test_a_failure_writes_nothing(tmp_path: Path) -> None:
     """A target that does not load leaves no file."""
     with pytest.raises(TargetError):
-        profile("nowhere.py:job", output=tmp_path / "job.json")
+        profile("nowhere.py:job", "-o", tmp_path / "job.json")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,94 @@
+"""The job of a command: read from a profile file, or from a TARGET that is traced in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from trainfare.user_process import ProcessLimits, UserProcess
+from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["TargetOptions", "profile_of"]
+
+_PANEL = "Limits of the code of a TARGET"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOptions:
+    """What the code of a TARGET may use."""
+
+    target_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1e7,
+            envvar="TRAINFARE_TARGET_SECONDS",
+            rich_help_panel=_PANEL,
+            help="seconds to load it, and for each trace",
+        ),
+    ] = ANSWER_LIMIT_S
+    target_cpu_seconds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=10**7,
+            envvar="TRAINFARE_TARGET_CPU_SECONDS",
+            rich_help_panel=_PANEL,
+            help="CPU seconds in all",
+        ),
+    ] = CPU_LIMIT_S
+    target_memory_gib: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=1e6,
+            envvar="TRAINFARE_TARGET_MEMORY_GIB",
+            rich_help_panel=_PANEL,
+            help="GiB of memory, on Linux; default: the memory of this machine",
+        ),
+    ] = None
+    target_output_kib: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10**6,
+            envvar="TRAINFARE_TARGET_OUTPUT_KIB",
+            rich_help_panel=_PANEL,
+            help="KiB of what it prints that are shown",
+        ),
+    ] = OUTPUT_LIMIT_KIB
+
+    def limits(self) -> ProcessLimits:
+        """Return them as the process takes them."""
+        return ProcessLimits(
+            answer_s=self.target_seconds,
+            cpu_s=self.target_cpu_seconds,
+            memory_gib=self.target_memory_gib,
+            output_kib=self.target_output_kib,
+        )
+
+
+@contextmanager
+def profile_of(job: str, target: TargetOptions) -> Generator[Callable[[], JobProfile], None, None]:
+    """
+    Start to trace the JOB of a command if it is a TARGET, and give a function that returns its profile.
+
+    What the command does before it calls the function takes place while the TARGET is traced.
+
+    Raises:
+        ProfileError: a file that is no profile.
+        TargetError, TraceError: see `UserProcess.profile`.
+    """
+    from trainfare.prelaunch import is_target, read_profile
+
+    if is_target(job):
+        with UserProcess(job, target.limits()) as process:
+            yield process.profile
+    else:
+        yield partial(read_profile, job)

@@ -1,0 +1,142 @@
+"""
+The process of the user's code: reads requests from standard input, loads the TARGET, traces it, and replies.
+
+Its own pipes are taken off the standard streams before the user's code runs: standard input is empty, and what is
+printed to standard output goes where standard error goes. It ends with the command that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import IO, Final
+
+from trainfare.job import TrainingJob, describe, is_of_user_code, load_job, place_in_user_code
+from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
+from trainfare_core.errors import InternalError, TargetError, TrainfareError
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["main"]
+
+_ALLOCATIONS_PER_COLLECTION: Final = 200_000
+"""As for a command: what is imported stays, and collecting it again and again costs time."""
+_LAST_CPU_S: Final = 5
+"""Chosen: enough to end in order, too little to matter."""
+
+
+def main() -> None:
+    """Answer requests until there are no more, and end the process."""
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
+    requests, replies = _own_pipes()
+    start = Start.model_validate_json(requests.readline())
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
+    _limit(start)
+    _send(replies, Reply(kind="ready"))
+    sys.argv = [start.target]
+    try:
+        job = load_job(start.target)
+        facts = JobFacts(
+            precision=job.precision,
+            train_samples=job.train_samples,
+            tokens_per_sample=job.tokens_per_sample,
+        )
+        _send(replies, Reply(kind="job", job=facts))
+        while True:
+            trace = Trace.model_validate_json(waiting.get())
+            try:
+                body = _traced(job, trace).to_json().encode()
+            except TrainfareError as error:
+                _send(replies, reply_of(error))
+            else:
+                _send(replies, Reply(kind="profile", body_bytes=len(body)), body)
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        _send(replies, reply_of(_ours(error, start)))
+    finally:
+        # Without the exit handlers and threads that the user's code left.
+        os._exit(0)
+
+
+def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Return the pipes of requests and replies, and leave the standard streams to the user's code."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever the locale, what the code prints can be encoded; line by line, it comes in order.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    return requests, replies
+
+
+def _read(requests: IO[bytes], waiting: queue.SimpleQueue[bytes]) -> None:
+    """Queue the requests; when they end, so does this process with all that it started."""
+    for line in requests:
+        waiting.put(line)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(0)
+
+
+def _limit(start: Start) -> None:
+    try:
+        import resource
+    except ImportError:  # not on Windows: there, time alone is limited
+        return
+    # At the first limit comes a signal, which the code may catch; at the second the system ends it.
+    _lower(resource.RLIMIT_CPU, start.cpu_s, start.cpu_s + _LAST_CPU_S)
+    if start.memory_bytes is not None:
+        # Not the address space: CUDA and allocators reserve many times what they use.
+        _lower(resource.RLIMIT_DATA, start.memory_bytes, start.memory_bytes)
+
+
+def _lower(what: int, soft: int, hard: int) -> None:
+    """Lower a limit of this process; one that is lower already stays."""
+    import resource
+
+    _, most = resource.getrlimit(what)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    with contextlib.suppress(ValueError, OSError):  # a system that does not have this limit
+        resource.setrlimit(what, (soft, hard))
+
+
+def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
+    from trainfare.prelaunch import trace_job
+
+    # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
+    if trace.change is None:
+        return trace_job(job)
+    from trainfare.strategy.module_changes import tracer_of
+
+    return tracer_of(job)(trace.change)
+
+
+def _ours(error: BaseException, start: Start) -> TrainfareError:
+    """Return the error to report: the user's code may raise anything, also what is no `Exception`."""
+    if isinstance(error, TrainfareError):
+        return error
+    if start.debug:
+        traceback.print_exception(error)
+    if isinstance(error, Exception) and not is_of_user_code(error.__traceback__):
+        return InternalError(describe(error))
+    place = place_in_user_code(error.__traceback__)
+    where = f" at {place}" if place else ""
+    return TargetError(f"{start.target} raised {describe(error)}{where}: it must load without training")
+
+
+def _send(replies: IO[bytes], reply: Reply, body: bytes = b"") -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):  # the user's code may have put anything there
+            stream.flush()
+    replies.write(reply.model_dump_json().encode() + b"\n" + body)
+    replies.flush()

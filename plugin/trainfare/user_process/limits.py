@@ -1,0 +1,42 @@
+"""The limits of a process that runs the user's code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["ANSWER_LIMIT_S", "CPU_LIMIT_S", "OUTPUT_LIMIT_KIB", "ProcessLimits", "machine_memory_gib"]
+
+ANSWER_LIMIT_S: Final = 600.0
+"""Chosen: the slowest trace measured (a 7B with LoRA) took 114 s on a busy machine of two cores."""
+CPU_LIMIT_S: Final = 3600
+"""Chosen: some 20 times what a strategy of a 7B with five traces takes, 150 s."""
+OUTPUT_LIMIT_KIB: Final = 1024
+"""Chosen: some 10,000 lines; what is printed after them tells nobody anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLimits:
+    """
+    What the user's code may use.
+
+    Args:
+        answer_s: seconds until each answer: one for the job, one for every trace.
+        cpu_s: CPU seconds of the whole process.
+        memory_gib: GiB of memory; None is the memory of the machine. Enforced on Linux.
+        output_kib: KiB of output that are shown; the rest is dropped.
+    """
+
+    answer_s: float = ANSWER_LIMIT_S
+    cpu_s: int = CPU_LIMIT_S
+    memory_gib: float | None = None
+    output_kib: int = OUTPUT_LIMIT_KIB
+
+
+def machine_memory_gib() -> float | None:
+    """Return the memory of this machine in GiB, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,79 @@
+"""
+What a command and the process of the user's code say to each other.
+
+    request    one line of JSON: first a `Start`, then a `Trace` for every trace that is wanted
+    reply      one line of JSON, a `Reply`, and after it as many bytes as it says: the JSON of a job profile
+
+The first request is answered twice, before the job is loaded ("ready") and after it (its facts), each further one with
+a profile; an error answers any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from trainfare.strategy.step_change import StepChange
+from trainfare_core import errors
+from trainfare_core.documents import Record
+from trainfare_core.errors import InternalError, TargetError, TrainfareError
+
+__all__ = ["LONGEST_HEADER", "JobFacts", "Reply", "Start", "Trace", "error_of", "reply_of"]
+
+LONGEST_HEADER: Final = 2**20
+"""Bytes. Chosen: a header holds one message of an error at most."""
+
+
+class Start(Record):
+    """The job to load, and the limits that the process sets for itself before it loads it."""
+
+    target: str
+    cpu_s: int
+    memory_bytes: int | None
+    debug: bool
+
+
+class Trace(Record):
+    """A step to trace: of the job as it is, or with a change."""
+
+    change: StepChange | None = None
+
+
+class JobFacts(Record):
+    """What a command needs to know of a job besides its traces; see `TrainingJob`."""
+
+    precision: str
+    train_samples: int | None
+    tokens_per_sample: int | None
+
+
+class Reply(Record):
+    """The header of an answer."""
+
+    kind: Literal["ready", "job", "profile", "error"]
+    job: JobFacts | None = None
+    body_bytes: Annotated[int, Field(ge=0)] = 0
+    error: str = ""
+    message: str = ""
+
+
+def reply_of(error: TrainfareError) -> Reply:
+    """Return the reply that carries an error, shortened to what a header can hold."""
+    return Reply(kind="error", error=type(error).__name__, message=str(error)[: LONGEST_HEADER // 8])
+
+
+def error_of(reply: Reply) -> TrainfareError:
+    """Return the error that a reply carries, with its class, exit code and message."""
+    known = {
+        name: found
+        for name in errors.__all__
+        if isinstance(found := getattr(errors, name), type) and issubclass(found, TrainfareError)
+    }
+    found = known.get(reply.error, TargetError)
+    if found is InternalError:
+        return InternalError(reply.message)
+    # Some classes make their message of other arguments; this one is made already.
+    error = found.__new__(found)
+    error.args = (reply.message,)
+    return error

@@ -1,0 +1,251 @@
+"""Start, watch and end the process of the user's code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO, Final, final
+
+from pydantic import ValidationError
+
+from trainfare.strategy.step_change import StepChange
+from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
+from trainfare.user_process.messages import LONGEST_HEADER, JobFacts, Reply, Start, Trace, error_of
+from trainfare.user_process.output import forward
+from trainfare_core.documents import Record
+from trainfare_core.errors import InternalError, ProfileError, TargetError
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["UserProcess"]
+
+MAX_PROFILE_BYTES: Final = 64 * 2**20
+"""As for a profile file: far above the profile of a large model."""
+_BOOT: Final = "import sys; sys.path[:] = sys.argv[1:]; from trainfare.user_process.child import main; main()"
+"""The process imports from where this one does, and nothing of the working folder before that is so."""
+_LOOK_S: Final = 0.1
+"""Chosen: how often an end of the process is looked for; an answer and a closed pipe are seen at once."""
+_LAST_WORDS_S: Final = 2.0
+"""Chosen: seconds that output may take to arrive after the process has ended."""
+
+
+@final
+class UserProcess:
+    """
+    A TARGET that is loaded and traced in a process of its own; a context manager that ends it with all it started.
+
+    The process starts at once: what the command does meanwhile costs no time.
+
+    Args:
+        target: see `load_job`.
+        limits: what the process may use.
+        command: how the process is started; None is this interpreter with the child's module.
+        clock: seconds; the time limit counts them.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        limits: ProcessLimits,
+        *,
+        command: list[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._target, self._limits, self._clock = target, limits, clock
+        self._job: JobFacts | None = None
+        self._ready = False
+        self._over: TargetError | InternalError | None = None
+        self._replies: queue.SimpleQueue[tuple[Reply, bytes] | str] = queue.SimpleQueue()
+        memory_gib = limits.memory_gib or machine_memory_gib()
+        # In a session of its own, Ctrl-C reaches the command alone, which then ends the whole group.
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, without a shell
+            command or [sys.executable, "-c", _BOOT, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._threads = [
+            threading.Thread(target=work, args=arguments, daemon=True)
+            for work, arguments in (
+                (self._listen, (_pipe(self._process.stdout),)),
+                (forward, (_pipe(self._process.stderr), limits.output_kib * 1024)),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._ask(
+            Start(
+                target=target,
+                cpu_s=limits.cpu_s,
+                memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
+                debug=bool(os.environ.get("TRAINFARE_DEBUG")),
+            )
+        )
+
+    def __enter__(self) -> UserProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def job(self) -> JobFacts:
+        """
+        Facts of the job; waits until it is loaded.
+
+        Raises:
+            TargetError: it cannot be loaded, ended its process, or exceeded a limit.
+            MissingExtraError: torch or Lightning is not installed.
+        """
+        if self._job is None:
+            self._answer("ready")
+            self._ready = True
+            reply, _ = self._answer("job")
+            if reply.job is None:
+                raise self._forged()
+            self._job = reply.job
+        return self._job
+
+    def profile(self, change: StepChange | None = None) -> JobProfile:
+        """
+        Trace a step of the job, as it is or with a change.
+
+        Raises:
+            TargetError, MissingExtraError: see `job`.
+            TraceError: the step cannot be traced without hardware; the next one may.
+        """
+        self._ask(Trace(change=change))
+        _ = self.job
+        _, body = self._answer("profile")
+        try:
+            return JobProfile.from_json(body, where=self._target)
+        except ProfileError as error:
+            raise self._forged() from error
+
+    def _ask(self, request: Record) -> None:
+        if self._over is not None:
+            return
+        pipe = _pipe(self._process.stdin)
+        with contextlib.suppress(OSError):  # The process has ended: waiting for its answer says so.
+            pipe.write(request.model_dump_json().encode() + b"\n")
+            pipe.flush()
+
+    def _answer(self, kind: str) -> tuple[Reply, bytes]:
+        """Return the next reply, which must be of this kind."""
+        if self._over is not None:
+            raise self._over
+        try:
+            reply, body = self._next()
+        except (TargetError, InternalError) as error:
+            self._over = error
+            self._end()
+            raise
+        if reply.kind == "error":
+            raise error_of(reply)
+        if reply.kind != kind:
+            raise self._forged()
+        return reply, body
+
+    def _next(self) -> tuple[Reply, bytes]:
+        limit_s = self._limits.answer_s
+        until = self._clock() + limit_s
+        while True:
+            try:
+                found = self._replies.get(timeout=_LOOK_S)
+            except queue.Empty:
+                if self._process.poll() is not None:
+                    # What it wrote before it ended may still be on its way.
+                    try:
+                        found = self._replies.get(timeout=_LAST_WORDS_S)
+                    except queue.Empty:
+                        found = ""
+                elif self._clock() > until:
+                    msg = f"{self._target} gave no answer within {limit_s:g} s and was stopped"
+                    raise TargetError(
+                        f"{msg}: an endless loop? Else allow more with --target-seconds"
+                    ) from None
+                else:
+                    continue
+            if isinstance(found, str):
+                raise self._forged(found) if found else self._gone()
+            return found
+
+    def _listen(self, replies: IO[bytes]) -> None:
+        """Queue the replies, a sentence on one that is none, and an empty text when there are no more."""
+        with replies:
+            while header := replies.readline(LONGEST_HEADER):
+                try:
+                    reply = Reply.model_validate_json(header)
+                except ValidationError:
+                    self._replies.put("its process answered with something else than a result")
+                    return
+                if reply.body_bytes > MAX_PROFILE_BYTES:
+                    self._replies.put(
+                        f"its profile has {reply.body_bytes:,} bytes: {MAX_PROFILE_BYTES:,} at most"
+                    )
+                    return
+                body = replies.read(reply.body_bytes)
+                if len(body) < reply.body_bytes:
+                    break
+                self._replies.put((reply, body))
+        self._replies.put("")
+
+    def _gone(self) -> TargetError | InternalError:
+        """Return why there is no answer: the process has ended, or closed its pipe."""
+        try:
+            code = self._process.wait(timeout=_LAST_WORDS_S)
+        except subprocess.TimeoutExpired:
+            return self._forged("it closed the pipe to the command")
+        if not self._ready:
+            msg = f"the process that loads {self._target} ended with exit code {code} before it had started"
+            return InternalError(msg)
+        if code >= 0:
+            how = f"it ended its process with exit code {code}"
+        else:
+            name = _signal_name(-code)
+            why = {
+                "SIGKILL": ", as the system does where memory runs out",
+                "SIGXCPU": f" after {self._limits.cpu_s:,} s of CPU; allow more with --target-cpu-seconds",
+            }.get(name, "")
+            how = f"its process was ended by {name}{why}"
+        return self._forged(how)
+
+    def _forged(self, how: str = "its process gave a result that is none") -> TargetError:
+        return TargetError(f"{self._target} gave no job: {how}")
+
+    def _end(self) -> None:
+        """End the process and all that it started, and show the last of its output."""
+        process = self._process
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                # The group outlives its leader while a process of it runs.
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        for thread in self._threads:
+            thread.join(_LAST_WORDS_S)
+        with contextlib.suppress(OSError):
+            _pipe(process.stdin).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise InternalError("a process was started without pipes")
+    return stream
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,207 @@
+"""The terminal and the pipe: no encoding, closed or full stream makes a traceback, or an answer of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders.profiles import profile
+from trainfare.cli.streams import AnswerFile
+from trainfare_core.errors import OutputError
+
+COMMAND = (sys.executable, "-m", "trainfare")
+WITHIN = ("check", "job.json", "--max-usd", "100000")
+OVER = ("check", "job.json", "--max-usd", "0.01")
+NAME = "Modell mit Größe – 模型 😀"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a profile whose name few encodings can hold."""
+    named = profile().model_copy(update={"name": NAME})
+    (tmp_path / "job.json").write_text(named.to_json(), encoding="utf-8")
+    return tmp_path
+
+
+def shell(
+    folder: Path, redirected: str, *arguments: str, **settings: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with its streams redirected by a shell."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {redirected}', "sh", *COMMAND, *arguments],
+        cwd=folder,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **settings},
+    )
+
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+
+
+@pytest.mark.parametrize("arguments", [WITHIN, OVER, ("offers", "--limit", "3"), ("--help",), ("--version",)])
+@pytest.mark.parametrize("redirected", [pytest.param(">/dev/full", marks=needs_dev_full), ">&-"])
+def test_an_answer_that_cannot_be_written_is_2(
+    redirected: str, arguments: tuple[str, ...], folder: Path
+) -> None:
+    """Neither 0 nor 1: what was asked for did not arrive, and that says nothing of a budget."""
+    done = shell(folder, redirected, *arguments)
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 2
+    assert line.startswith("error: standard output: the answer cannot be written: ")
+
+
+@needs_dev_full
+def test_the_first_failure_alone_is_an_error() -> None:
+    """What an interpreter flushes when it ends is dropped: it would end with a code of its own."""
+    with AnswerFile("/dev/full", "wb") as full:
+        with pytest.raises(OutputError, match="No space left"):
+            full.write(b"answer")
+        assert full.write(b"more") == 4
+
+
+@pytest.mark.parametrize("redirected", [pytest.param("2>/dev/full", marks=needs_dev_full), "2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(WITHIN, 0), (OVER, 1), (("check", "job.json"), 2), (("no-such",), 2)]
+)
+def test_messages_that_cannot_be_written_change_nothing(
+    redirected: str, arguments: tuple[str, ...], code: int, folder: Path
+) -> None:
+    """Warnings and errors are lost; the answer and the exit code are as ever."""
+    done = shell(folder, redirected, *arguments)
+    assert (done.returncode, done.stderr) == (code, b"")
+    assert bool(done.stdout) == (code < 2)
+
+
+def test_a_closed_input_is_an_empty_profile(folder: Path) -> None:
+    """`-` without standard input is bad input."""
+    done = shell(folder, "<&-", "check", "-", "--max-usd", "5")
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(WITHIN, 0), (OVER, 1), (("offers", "--limit", "3000"), 0)])
+def test_a_reader_that_stops_is_no_error(arguments: tuple[str, ...], code: int, folder: Path) -> None:
+    """After `| head -1` the exit code is the command's own, and nothing is said."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        done = subprocess.run(
+            [*COMMAND, *arguments], cwd=folder, stdout=pipe, stderr=subprocess.PIPE, timeout=120, check=False
+        )
+    assert done.returncode == code
+    assert b"rror" not in done.stderr
+
+
+ENCODINGS = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+]
+
+
+@pytest.mark.parametrize("settings", ENCODINGS, ids=["ascii", "cp1252", "locale C"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recommend", "job.json", "--limit", "3"),
+        ("recommend", "job.json", "--limit", "3", "--format", "markdown"),
+        ("recommend", "job.json", "--limit", "3", "--format", "html"),
+        (*WITHIN, "--format", "markdown"),
+        ("prices", "status"),
+        ("decline", "claims"),
+        ("recommend", "missing – 模型.json"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:1] + arguments[-1:]),
+)
+def test_no_output_fails_for_its_encoding(
+    settings: dict[str, str], arguments: tuple[str, ...], folder: Path
+) -> None:
+    """What cannot be encoded is written in other characters."""
+    done = shell(folder, "", *arguments, **settings)
+    assert done.returncode == (2 if "missing" in arguments[-1] else 0), done.stderr
+    assert b"Traceback" not in done.stderr
+    assert "─".encode() not in done.stdout
+
+
+@pytest.mark.parametrize("settings", ENCODINGS, ids=["ascii", "cp1252", "locale C"])
+def test_json_stays_the_same_document_in_any_encoding(settings: dict[str, str], folder: Path) -> None:
+    """Characters that cannot be encoded are escaped as JSON escapes them, those beyond 16 bits too."""
+    done = shell(folder, "", *WITHIN, "--format", "json", **settings)
+    encoding = "cp1252" if "1252" in str(settings) else "ascii"
+    assert json.loads(done.stdout.decode(encoding))["job"]["name"] == NAME
+
+
+def test_html_and_markdown_name_what_they_cannot_encode(folder: Path) -> None:
+    """A browser shows the character: it is written as a reference."""
+    for output in ("html", "markdown"):
+        done = shell(folder, "", "recommend", "job.json", "--format", output, PYTHONIOENCODING="ascii")
+        assert "&#27169;&#22411; &#128512;" in done.stdout.decode("ascii")
+
+
+INTERNAL = """
+import sys
+from trainfare_core.ranking import budget_check
+def broken(*_, **__):
+    raise {error}
+budget_check.judge = broken
+from trainfare.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["KeyError('x')", "EOFError('x')", "BrokenPipeError(32, 'x')", "SystemExit('x')"]
+)
+def test_a_defect_of_ours_is_one_line_and_4(error: str, folder: Path) -> None:
+    """Also one that a command-line library would end with 1; the traceback is shown where it is asked for."""
+    command = [sys.executable, "-c", INTERNAL.format(error=error), *WITHIN]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert (done.returncode, done.stdout) == (4, "")
+    assert line.startswith("error: trainfare failed: ")
+    assert "TRAINFARE_DEBUG=1 shows where" in line
+    debug = {**os.environ, "TRAINFARE_DEBUG": "1"}
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=debug
+    )
+    assert done.returncode == 4
+    assert ("in broken" in done.stderr) == ("SystemExit" not in error)
+
+
+def interrupted(folder: Path, *command: str) -> int:
+    """Start a command, press Ctrl-C once it has said a line, and return its exit code."""
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == "here\n"
+        running.send_signal(signal.SIGINT)
+        assert "Traceback" not in running.communicate(timeout=60)[0:2]
+        return running.returncode
+
+
+def test_ctrl_c_ends_a_target_that_never_ends(folder: Path) -> None:
+    """130, while the code of the TARGET loops in its own process."""
+    (folder / "t.py").write_text("print('here')\nwhile True: pass\n", encoding="utf-8")
+    assert interrupted(folder, *COMMAND, "profile", "t.py:job") == 130
+
+
+def test_ctrl_c_ends_a_command_whose_threads_wait(folder: Path) -> None:
+    """130 without the threads, which wait for ever: as `prices update` may for a network."""
+    text = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from trainfare.cli.interrupt import end_soon_on_interrupt
+end_soon_on_interrupt()
+with ThreadPoolExecutor() as threads:
+    waiting = threads.submit(threading.Event().wait)
+    sys.stderr.write("here\\n")
+    waiting.result()
+"""
+    assert interrupted(folder, sys.executable, "-c", text) == 130

@@ -1,0 +1,232 @@
+"""Whatever the code of a TARGET does, the command decides how it ends: never with 0 or 1 on the code's behalf."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HONEST = """
+import pytorch_lightning as pl, torch
+from trainfare import TrainingJob
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def job(module=Net, **fields):
+    return TrainingJob(module=module, batch=lambda: torch.zeros(4, 8), batch_size=4, max_steps=10**6, **fields)
+"""
+OVER = ("--max-usd", "0.000001")
+"""A budget that the honest job exceeds: the verdict is 1."""
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on real pipes, as a CI job does."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainfare", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **settings},
+    )
+
+
+def script(folder: Path, text: str) -> Path:
+    (folder / "t.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+def ends(pid: int) -> bool:
+    """Wait for the end of a process that is no child of this one."""
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("processes of others can be waited for on Linux only")
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 60)[0])
+    finally:
+        os.close(process)
+
+
+BEFORE_A_JOB = {
+    "exits": ("import os; os._exit(0)", "ended its process with exit code 0"),
+    "exits when an attribute is read": (
+        ("import os, sys\njob = None\nsys.modules[__name__].__class__ = type('M', (type(sys),), "
+        "{'__getattribute__': lambda self, name: os._exit(0) if name == 'job' else object.__getattribute__(self, name)})"),
+        "ended its process with exit code 0",
+    ),
+    "raises SystemExit": ("raise SystemExit(0)", "raised SystemExit: 0 at t.py:1"),
+    "raises a BaseException of its own": ("class Stop(BaseException): pass\nraise Stop('now')", "raised Stop: now at t.py:2"),
+    "raises GeneratorExit": ("raise GeneratorExit", "raised GeneratorExit at t.py:1"),
+    "raises KeyboardInterrupt": ("raise KeyboardInterrupt", "raised KeyboardInterrupt at t.py:1"),
+    "raises what cannot be printed": (
+        "class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute",
+        "raised Mute: its message cannot be read at t.py:3",
+    ),
+    "recurses without end": ("def f(): f()\nf()", "raised RecursionError"),
+    "runs out of memory": ("x = bytearray(2**50)", "raised MemoryError at t.py:1"),
+    "sets an alarm": ("import signal\nsignal.raise_signal(signal.SIGALRM)", "was ended by SIGALRM"),
+    "is killed": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL, as the system"),
+    "kills its group": ("import os\nos.killpg(0, 9)", "was ended by SIGKILL"),
+    "closes every pipe and ends": ("import os\nos.closerange(0, 99)\nos._exit(1)", "exit code 1"),
+    "answers in the place of its process": (
+        ("import os\nfor n in range(3, 20):\n    try: os.write(n, b'{\"verdict\": \"within\"}\\n')\n"
+        "    except OSError: pass\nos._exit(0)"),
+        "answered with something else than a result",
+    ),
+    "gives an empty profile": (
+        ("import os\nfor n in range(3, 20):\n    try: os.write(n, b'{\"kind\": \"job\", \"job\": {\"precision\": \"32-true\", "
+        "\"train_samples\": null, \"tokens_per_sample\": null}}\\n{\"kind\": \"profile\", \"body_bytes\": 2}\\n{}')\n"
+        "    except OSError: pass\nos._exit(0)"),
+        "gave a result that is none",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEFORE_A_JOB)
+def test_code_that_gives_no_job_is_one_line_and_2(name: str, tmp_path: Path) -> None:
+    """It ends its process, or raises anything at all, while it is imported."""
+    text, message = BEFORE_A_JOB[name]
+    done = run(script(tmp_path, text), "check", "t.py:job", *OVER)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        done.stderr.splitlines()[-1]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("import sys\nfor name in list(sys.modules):\n    if name.startswith('trainfare'): sys.modules[name] = None", (2, 4), "error: "),
+        ("import builtins\nbuiltins.isinstance = lambda *_: True\nbuiltins.getattr = None", (2, 4), "error: "),
+        ("import json, pydantic\npydantic.BaseModel.model_dump_json = lambda *_, **__: '{}'\n", (2, 4), "error: "),
+    ],
+    ids=["modules of ours", "builtins", "the writer of JSON"],
+)  # fmt: skip
+def test_code_that_replaces_ours_is_no_verdict(
+    text: str, code: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    """What is replaced is replaced in the process of the code alone: one line, bad input or a defect."""
+    done = run(script(tmp_path, text + "\njob = lambda: 5\n"), "check", "t.py:job", *OVER)
+    assert done.returncode in code, done.stderr
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("while True: pass", ("--target-seconds", "0.5"), "no answer within 0.5 s and was stopped"),
+        ("import threading\nthreading.Event().wait()", ("--target-seconds", "0.5"), "no answer within 0.5 s"),
+        ("while True: print('x' * 10**6)", ("--target-seconds", "1"), "no answer within 1 s"),
+        ("while True: pass", ("--target-cpu-seconds", "1"), "ended by SIGXCPU after 1 s of CPU"),
+    ],
+    ids=["endless loop", "waits for ever", "prints for ever", "CPU time"],
+)
+def test_code_that_never_ends_is_stopped(
+    text: str, settings: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    """The limits are options, and the message names the one to raise."""
+    done = run(script(tmp_path, text), "check", "t.py:job", *OVER, *settings)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr
+    assert settings[0] in done.stderr
+    assert len(done.stderr) < 2**20 + 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
+def test_memory_is_limited(tmp_path: Path) -> None:
+    """An allocation past the limit fails in the code, also one that the machine could serve."""
+    done = run(
+        script(tmp_path, "x = bytearray(2**29)"),
+        "check",
+        "t.py:job",
+        *OVER,
+        TRAINFARE_TARGET_MEMORY_GIB="0.4",
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "raised MemoryError at t.py:1" in done.stderr
+
+
+AFTER_A_JOB = """
+import atexit, os, subprocess, sys, threading
+atexit.register(os._exit, 0)
+threading.Thread(target=threading.Event().wait).start()
+print('{"verdict": "within"}')
+os.write(1, b'\\xff\\x1b[31mred\\x1b]0;title\\x07\\n')
+subprocess.run([sys.executable, "-c", "print('a grandchild')"])
+sleeper = subprocess.Popen([sys.executable, "-c", "import sys; print('sleeps', flush=True); sys.stdin.read()"], stdin=subprocess.PIPE)
+open("pid", "w").write(str(sleeper.pid))
+"""
+
+
+def test_the_honest_verdict_stands_whatever_runs_beside_it(tmp_path: Path) -> None:
+    """Exit handlers, threads, children and forged output change nothing: 1, one JSON document, and no process left."""
+    done = run(script(tmp_path, HONEST + AFTER_A_JOB), "check", "t.py:job", *OVER, "--format", "json")
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "over"
+    for printed in ('{"verdict": "within"}', "a grandchild", "\ufffdred\n"):
+        assert printed in done.stderr
+    assert "\x1b" not in done.stderr
+    assert ends(int((tmp_path / "pid").read_text()))
+
+
+def test_an_error_inside_torch_is_one_message(tmp_path: Path) -> None:
+    """A shape error in the step is exit 3, without the traceback that torch logs."""
+    text = HONEST.replace("torch.zeros(4, 8)", "torch.zeros(4, 9)")
+    done = run(script(tmp_path, text), "check", "t.py:job", *OVER)
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "t.py:10 in training_step" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("profile",), ("recommend",), ("strategy",), ("predict", "--on", "H100-SXM-80GB")]
+)
+def test_every_command_runs_the_code_elsewhere(command: tuple[str, ...], tmp_path: Path) -> None:
+    """`os._exit(0)` in a TARGET is 2 and one line in each of them."""
+    done = run(script(tmp_path, "import os; os._exit(0)"), *command, "t.py:job")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr == "error: t.py:job gave no job: it ended its process with exit code 0\n"
+
+
+def test_strategy_traces_elsewhere_and_survives_a_step_that_exits(tmp_path: Path) -> None:
+    """The first strategies are traced; a module that exits when LoRA is asked for makes no answer."""
+    text = HONEST + "\nimport os\nclass Exits(Net):\n    def training_step(self, *_): os._exit(0)\n"
+    done = run(script(tmp_path, text + "def bad(): return job(Exits)\n"), "strategy", "t.py:bad")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (
+        done.stderr.splitlines()[-1] == "error: t.py:bad gave no job: it ended its process with exit code 0"
+    )
+
+
+def test_the_process_ends_with_the_command(tmp_path: Path) -> None:
+    """A command that is killed leaves no process of the code behind."""
+    text = (
+        "import os\nopen('pid', 'w').write(str(os.getpid()))\nprint('here', flush=True)\nwhile True: pass\n"
+    )
+    command = [sys.executable, "-m", "trainfare", "profile", "t.py:job"]
+    with subprocess.Popen(command, cwd=script(tmp_path, text), stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == "here\n"
+        running.send_signal(signal.SIGKILL)
+        assert ends(int((tmp_path / "pid").read_text()))

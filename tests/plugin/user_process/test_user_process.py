@@ -1,0 +1,157 @@
+"""The process of the user's code by its own interface: several traces, errors that keep their class, limits."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainfare.prelaunch import load_profile
+from trainfare.strategy.step_change import StepChange
+from trainfare.user_process import ProcessLimits, UserProcess
+from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
+from trainfare.user_process.messages import Reply, error_of, reply_of
+from trainfare_core import errors
+from trainfare_core.errors import (
+    InputError,
+    InternalError,
+    MissingExtraError,
+    NothingFitsError,
+    TargetError,
+    TrainfareError,
+)
+
+SCRIPT = """
+import pytorch_lightning as pl, torch
+from trainfare import TrainingJob
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)
+    def training_step(self, batch, batch_idx):
+        return self.head(self.body(batch)).mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+def job():
+    return TrainingJob(module=Net, batch=lambda: torch.zeros(4, 8), batch_size=4, max_steps=9, train_samples=36, precision="32-true")
+"""
+LIMITS = ProcessLimits()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    (tmp_path / "t.py").write_text(SCRIPT, encoding="utf-8")
+    return f"{tmp_path / 't.py'}:job"
+
+
+def test_one_process_answers_several_traces(target: str) -> None:
+    """Facts, the step as it is, changed steps, and a failed one between them; equal to a trace in this process."""
+    with UserProcess(target, LIMITS) as process:
+        assert (process.job.precision, process.job.train_samples, process.job.tokens_per_sample) == (
+            "32-true",
+            36,
+            None,
+        )
+        assert process.profile() == load_profile(target)
+        with pytest.raises(InputError, match="no such layer"):
+            process.profile(StepChange("linear_probe", "32-true", head="missing"))
+        probe = process.profile(StepChange("linear_probe", "bf16-mixed"))
+    assert (probe.trainable_parameters, probe.precision) == (8 * 2 + 2, "bf16-mixed")
+
+
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if not name.startswith("Fetch")])
+def test_errors_keep_their_class_message_and_code(name: str) -> None:
+    """What is raised in the process is raised by the command."""
+    error = getattr(errors, name)("a", "b") if name == "MissingExtraError" else getattr(errors, name)("a: b")
+    crossed = error_of(Reply.model_validate_json(reply_of(error).model_dump_json()))
+    assert (type(crossed), str(crossed), crossed.exit_code) == (type(error), str(error), error.exit_code)
+
+
+def test_an_unknown_class_of_error_is_bad_input() -> None:
+    """A forged name is no way to another exit code."""
+    assert type(error_of(Reply(kind="error", error="SystemExit", message="x"))) is TargetError
+
+
+def says(*replies: bytes) -> list[str]:
+    """Return a command that reads its first request and answers so."""
+    code = (
+        "import sys; sys.stdin.readline(); sys.stdout.buffer.write(%r); sys.stdout.flush(); sys.stdin.read()"
+    )
+    return [sys.executable, "-c", code % b"".join(replies)]
+
+
+READY = b'{"kind": "ready"}\n'
+JOB = b'{"kind": "job", "job": {"precision": "32-true", "train_samples": null, "tokens_per_sample": null}}\n'
+
+
+@pytest.mark.parametrize(
+    ("replies", "message"),
+    [
+        ([READY, JOB, JOB], "a result that is none"),
+        ([READY, b'{"kind": "job"}\n'], "a result that is none"),
+        ([READY, JOB, b'{"kind": "profile", "body_bytes": 2}\n{}'], "a result that is none"),
+        ([READY, JOB, b'{"kind": "profile", "body_bytes": 99999999999}\n'], "99,999,999,999 bytes"),
+        ([READY, b"within\n"], "something else than a result"),
+        ([READY, b'{"kind": "job", "verdict": "within"}\n'], "something else than a result"),
+    ],
+)
+def test_what_is_no_result_is_refused(replies: list[bytes], message: str) -> None:
+    """By its kind, its schema or its size, before it is read."""
+    with (
+        UserProcess("t.py:job", LIMITS, command=says(*replies)) as process,
+        pytest.raises(TargetError, match=message),
+    ):
+        process.profile()
+
+
+def test_the_time_limit_counts_by_the_clock() -> None:
+    """An hour on the clock is past the limit; the process is stopped, and asking again says the same."""
+    hours = iter(range(0, 10**6, 3600))
+    with UserProcess("t.py:job", LIMITS, command=says(), clock=lambda: float(next(hours))) as process:
+        for _ in range(2):
+            with pytest.raises(TargetError, match="no answer within 600 s"):
+                process.profile()
+
+
+def test_a_process_that_does_not_start_is_a_defect() -> None:
+    """Code of the user has not run yet, so it is not to blame."""
+    with (
+        UserProcess("t.py:job", LIMITS, command=[sys.executable, "-c", "raise SystemExit(7)"]) as process,
+        pytest.raises(InternalError, match="exit code 7 before it had started"),
+    ):
+        process.profile()
+
+
+def test_output_is_shown_up_to_its_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rest is read and counted, so that the code is not blocked."""
+    (tmp_path / "t.py").write_text("print('é' * 2**20)\n1 / 0\n", encoding="utf-8")
+    with (
+        UserProcess(f"{tmp_path / 't.py'}:job", ProcessLimits(output_kib=1)) as process,
+        pytest.raises(TargetError, match="ZeroDivisionError"),
+    ):
+        process.profile()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("é" * 512 + "\nwarning: ")
+    assert re.search(r"warning: [0-9,]+ bytes more", captured.err)
+    assert len(captured.err) < 1024
+
+
+@pytest.mark.sources
+def test_the_page_states_the_limits() -> None:
+    """docs/exit-codes.md has the defaults, options and codes of the code."""
+    page = (Path(__file__).parents[3] / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    for limit, option in (
+        (f"{ANSWER_LIMIT_S:g}", "--target-seconds"),
+        (f"{CPU_LIMIT_S:,}", "--target-cpu-seconds"),
+        (f"{OUTPUT_LIMIT_KIB:,} KiB", "--target-output-kib"),
+    ):
+        assert re.search(rf"\| {limit} \| `{option}` \|", page), option
+    codes = {cls.exit_code for cls in (TrainfareError, MissingExtraError, NothingFitsError, InternalError)}
+    assert codes == {2, 3, 4}
+    for code in (0, 1, *codes, 130):
+        assert re.search(rf"^\| {code} \|", page, re.MULTILINE), code
