@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Document
+from trainfare_core.ranking.cost_change import CostChange
 from trainfare_core.recommendation import Constraints, JobSummary, Option
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.explain_change import PricedJob
     from trainfare_core.ranking.request import Request
 
 __all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge"]
@@ -38,6 +40,9 @@ class BudgetCheck(Document):
     best: Option | None = Field(
         description="the cheapest drop-in that keeps them with the asked confidence, else the likeliest"
     )
+    change: CostChange | None = Field(
+        default=None, description="what changed since the base, and why; None where no base was given"
+    )
     notes: tuple[str, ...] = ()
 
 
@@ -46,6 +51,8 @@ def judge(
     book: PriceBook,
     request: Request,
     *,
+    base: PricedJob | None = None,
+    label: str = "head",
     notes: tuple[str, ...] = (),
 ) -> BudgetCheck:
     """
@@ -59,9 +66,12 @@ def judge(
         profile: the job.
         book: all offers.
         request: budget, deadline, confidence, exact names, and the largest number of machines in one run.
+        base: the job before a change, to say what the change does to the cost; None: no comparison.
+        label: what to call the job in that comparison.
         notes: sentences for the reader, such as a price source that failed.
     """
     from trainfare_core._version import __version__
+    from trainfare_core.ranking.explain_change import PricedJob, explain_change
     from trainfare_core.ranking.rank import best_chance, job_summary
 
     asked = request.constraints
@@ -76,6 +86,7 @@ def judge(
         constraints=asked,
         probability_within=chance,
         best=best,
+        change=None if base is None else explain_change(base, PricedJob(profile, book, label), request),
         notes=notes,
     )
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trainfare.cli.options import DecisionPriceOptions, JobArgument, OutputFile, RunLimits, grouped
-from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare.cli.output import check_writable, output_width, warn, write_answer
 from trainfare.cli.target import TargetOptions, profile_of
 from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.explain_change import PricedJob
 
 __all__ = ["check"]
 
@@ -21,6 +27,12 @@ def check(
     limits: RunLimits,
     prices: DecisionPriceOptions,
     target: TargetOptions,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base", metavar="FILE", help="profile of the job before the change: show what it adds"
+        ),
+    ] = None,
     output: Annotated[
         Literal["table", "json", "markdown"], typer.Option("--format", help="output format")
     ] = "table",
@@ -46,11 +58,22 @@ def check(
         notes = (*(() if limits.purchase else (default,)), *loaded.problems, *loaded.notes)
         traced = profile()
     request = Request(asked, max_nodes=limits.max_nodes, as_of=loaded.as_of)
-    answer = judge(traced, loaded.book, request, notes=notes)
+    answer = judge(traced, loaded.book, request, base=_base(base, loaded.book), notes=notes)
     if output == "json":
         write_answer(answer.to_json(), out)
     else:
-        render = check_table if output == "table" else check_markdown
+        table = partial(check_table, width=output_width())
+        render = table if output == "table" else check_markdown
         write_answer(render(answer, as_of=loaded.as_of), out, references=output == "markdown")
     if EXIT_CODES[answer.verdict]:
         raise typer.Exit(EXIT_CODES[answer.verdict])
+
+
+def _base(file: Path | None, book: PriceBook) -> PricedJob | None:
+    """Return the job before the change, priced as the job itself."""
+    if file is None:
+        return None
+    from trainfare.prelaunch import read_profile
+    from trainfare_core.ranking.explain_change import PricedJob
+
+    return PricedJob(read_profile(str(file)), book, str(file))

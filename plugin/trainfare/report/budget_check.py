@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from datetime import date
 
+from trainfare.report.cost_change import change_markdown, change_table
 from trainfare.report.escape import markdown_text, terminal_text
+from trainfare.report.tables import UNLIMITED_WIDTH
 from trainfare_core.ranking.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
 
 __all__ = ["check_markdown", "check_table"]
 
 
-def check_table(answer: BudgetCheck, *, as_of: date) -> str:
+def check_table(answer: BudgetCheck, *, as_of: date, width: int = UNLIMITED_WIDTH) -> str:
     """Return the answer as plain text for a terminal; the price's age is counted to `as_of`."""
     lines = [f"{answer.verdict.replace('_', ' ').upper()}  {answer.job.name}", f"  {answer.reason}"]
     if answer.best is not None:
         lines.append(f"  price dated {_price_text(answer.best, as_of)}")
         lines += [f"  note: {note}" for note in answer.best.notes]
     lines += [f"  note: {note}" for note in answer.notes]
-    return "\n".join(terminal_text(line) for line in lines) + "\n"
+    text = "\n".join(terminal_text(line) for line in lines) + "\n"
+    return text if answer.change is None else f"{text}\n{change_table(answer.change, width=width)}"
 
 
 def _price_text(best: Option, as_of: date) -> str:
@@ -36,6 +39,8 @@ def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:
     ]
     if answer.best is not None:
         blocks.append(_markdown_table(answer.best, answer.constraints, as_of))
+    if answer.change is not None:
+        blocks.append(change_markdown(answer.change))
     notes = [*(answer.best.notes if answer.best is not None else ()), *answer.notes]
     if notes:
         blocks.append("\n".join(f"- {markdown_text(note)}" for note in notes))

@@ -195,3 +195,48 @@ def test_confidence_decides_between_over_and_cannot_tell() -> None:
     strict = judge(small_job(), prices, Request(Constraints(max_usd=limit, confidence=0.99)))
     easy = judge(small_job(), prices, Request(Constraints(max_usd=limit, confidence=0.5)))
     assert (strict.verdict, easy.verdict) == ("cannot_tell", "over")
+
+
+def test_a_base_profile_shows_the_change(
+    job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--base FILE prices the other profile with the same prices and names what changed."""
+    base = tmp_path / "base.json"
+    plan = gpt_profile().plan.model_copy(update={"optimizer_steps": 50_000})
+    base.write_text(gpt_profile(batch_size=32, plan=plan).to_json(), encoding="utf-8")
+    assert run(job, "--max-usd", "100000", "--base", str(base), "--format", "json") == 0
+    answer = answer_of(capsys)
+    assert answer.change is not None
+    assert answer.best is not None
+    assert answer.change.head.usd == answer.best.run_usd
+    assert answer.change.base.label == str(base)
+    assert [cause.cause for cause in answer.change.causes] == ["steps"]
+    for form in ("table", "markdown"):
+        assert run(job, "--max-usd", "100000", "--base", str(base), "--format", form) == 0
+        assert "50,000 -" in capsys.readouterr().out
+
+
+def test_a_base_does_not_change_the_verdict(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Equal base and head: the exit code is the budget's, and the change is none."""
+    assert run(job, "--max-usd", "0.01", "--base", job) == 1
+    assert "no change in cost" in capsys.readouterr().out
+
+
+def test_a_base_of_unknown_length_says_so(
+    job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the base costs is not known: the head is still judged."""
+    base = str(tmp_path / "unknown.json")
+    Path(base).write_text(small_job(steps=None).to_json(), encoding="utf-8")
+    assert run(job, "--max-usd", "100000", "--base", base) == 0
+    assert f"unknown, because {base}: the length of the run is not known" in capsys.readouterr().out
+
+
+def test_a_base_that_is_no_profile_ends_with_two(
+    job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken base is bad input, and named."""
+    base = tmp_path / "base.json"
+    base.write_text("{}", encoding="utf-8")
+    assert run(job, "--max-usd", "100000", "--base", str(base)) == 2
+    assert str(base) in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""What a change does to the cost of a run, and why, as text for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from trainfare.report.escape import markdown_text, terminal_text
+from trainfare.report.tables import table_text
+from trainfare_core.documents import Interval
+from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide
+
+__all__ = ["change_headline", "change_markdown", "change_table"]
+
+
+def change_headline(change: CostChange) -> str:
+    """
+    Return the change in one sentence, e.g. '$412.00 -> $688.00 per run: +$276.00 (+67.0%)'.
+
+    A change that rounds to nothing is 'no change in cost'; one that is not known is 'unknown, because ...'.
+    """
+    rounded = _Rounded.of(change)
+    if rounded is None:
+        return f"unknown, because {change.unknown_because}"
+    if rounded.base == rounded.head:
+        apart = f" (less than ${rounded.step:f} apart)" if change.change_usd else ""
+        return f"no change in cost: ${rounded.head:,f} per run{apart}"
+    share = "" if change.change_fraction is None else f" ({_percent(change.change_fraction)})"
+    total = _signed(rounded.head - rounded.base, "$")
+    return f"${rounded.base:,f} -> ${rounded.head:,f} per run: {total}{share}"
+
+
+def change_table(change: CostChange, *, width: int) -> str:
+    """
+    Return the change as plain text: the sentence, both sides, and the causes, whose rounded dollars add up exactly.
+
+    Args:
+        change: the change.
+        width: columns of the terminal.
+    """
+    lines = [terminal_text(f"CHANGE  {change_headline(change)}")]
+    lines.append(table_text(("", "base", "head"), _sides(change), width=width))
+    rows = _cause_rows(change)
+    if rows:
+        lines.append(table_text(("cause", "USD", "what differs"), rows, right=("USD",), width=width))
+    lines += [terminal_text(f"  note: {note}") for note in _notes(change)]
+    return "\n".join(lines) + "\n"
+
+
+def change_markdown(change: CostChange) -> str:
+    """Return the change as blocks of Markdown: the sentence, both sides, and the causes."""
+    blocks = [
+        "### Change in cost",
+        f"**{markdown_text(change_headline(change))}**",
+        "\n".join(["| | base | head |", "|---|---|---|", *map(_markdown_row, _sides(change))]),
+    ]
+    rows = _cause_rows(change)
+    if rows:
+        blocks.append(
+            "\n".join(["| cause | USD | what differs |", "|---|---:|---|", *map(_markdown_row, rows)])
+        )
+    notes = _notes(change)
+    if notes:
+        blocks.append("\n".join(f"- {markdown_text(note)}" for note in notes))
+    return "\n\n".join(blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounded:
+    """Dollars of both sides and of the causes, rounded to `step` so that base + causes = head."""
+
+    base: Decimal
+    head: Decimal
+    causes: tuple[Decimal, ...]
+    step: Decimal
+
+    @classmethod
+    def of(cls, change: CostChange) -> _Rounded | None:
+        """Round a change, each cause to the difference of two rounded running totals; None where it is unknown."""
+        if change.base.usd is None or change.head.usd is None or change.change_usd is None:
+            return None
+        step = _step(change.base.usd, change.head.usd)
+        base, head = (_to_step(side.mid, step) for side in (change.base.usd, change.head.usd))
+        totals = [base]
+        running_usd = change.base.usd.mid
+        for cause in change.causes:
+            running_usd += cause.usd
+            totals.append(_to_step(running_usd, step))
+        if change.causes:
+            totals[-1] = head
+        parts = tuple(after - before for before, after in itertools.pairwise(totals))
+        return cls(base, head, parts, step)
+
+
+def _step(*amounts: Interval) -> Decimal:
+    """Return a cent, and below a dollar what leaves four significant figures."""
+    largest = max((amount.mid for amount in amounts), default=0.0)
+    digits = 2 if largest >= 1 or largest <= 0 else 3 - math.floor(math.log10(largest))
+    return Decimal(1).scaleb(-digits)
+
+
+def _to_step(amount: float, step: Decimal) -> Decimal:
+    return Decimal(amount).quantize(step)
+
+
+def _signed(amount: Decimal, unit: str = "") -> str:
+    sign = "-" if amount < 0 else "+" if amount > 0 else ""
+    return f"{sign}{unit}{abs(amount):,f}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:+.1%}" if abs(fraction) >= 0.0005 else "less than 0.1%"  # what rounds to 0.0 %
+
+
+def _sides(change: CostChange) -> list[tuple[str, ...]]:
+    """Return rows of what is compared, USD, hours and machine of both sides."""
+    step = _step(*(side.usd for side in (change.base, change.head) if side.usd is not None))
+    names = ("compared", "USD, whole run", "hours", "machine")
+    return list(zip(names, *(_side_cells(side, step) for side in (change.base, change.head)), strict=True))
+
+
+def _side_cells(side: CostSide, step: Decimal) -> tuple[str, ...]:
+    if side.usd is None or side.hours is None or side.machine is None:
+        return side.label, f"unknown, because {side.unknown_because}", "unknown", "unknown"
+    usd = _span(side.usd, lambda value: f"{_to_step(value, step):,f}")
+    return side.label, usd, _span(side.hours, lambda value: f"{value:.3g}"), side.machine
+
+
+def _span(value: Interval, text: Callable[[float], str]) -> str:
+    return f"{text(value.mid)} [{text(value.low_80)} to {text(value.high_80)}]"
+
+
+def _cause_rows(change: CostChange) -> list[tuple[str, ...]]:
+    rounded = _Rounded.of(change)
+    if rounded is None:
+        return []
+    return [
+        (cause.cause.replace("_", " "), _signed(usd), _detail(cause))
+        for cause, usd in zip(change.causes, rounded.causes, strict=True)
+    ]
+
+
+def _detail(cause: CostCause) -> str:
+    flops = (
+        f"{each.part} {each.base_flops / 1e9:,.4g} -> {each.head_flops / 1e9:,.4g} GFLOP"
+        for each in cause.flops
+    )
+    return "; ".join((cause.detail, *flops))
+
+
+def _markdown_row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"
+
+
+def _notes(change: CostChange) -> tuple[str, ...]:
+    if not change.change_usd:
+        return change.notes
+    note = (
+        "brackets are central 80 % intervals; one method predicts both sides, so their errors are not "
+        "independent, and the change has no interval of its own"
+    )
+    return (note, *change.notes)

@@ -1,0 +1,142 @@
+"""A change of the cost as text: what a terminal and a pull request show."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainfare.report.cost_change import change_headline, change_markdown, change_table
+from trainfare_core.documents import Interval
+from trainfare_core.ranking.cost_change import CauseName, CostCause, CostChange, CostSide, FlopsChange
+
+COLUMNS = 80
+
+
+def side(label: str, usd: float | None, machine: str = "aws:a100.1x@us-east-1 (on_demand)") -> CostSide:
+    if usd is None:
+        return CostSide(label=label, machine=None, usd=None, hours=None, unknown_because="nothing fits")
+    around = Interval(mid=usd, low_80=usd / 2, high_80=usd * 2)
+    return CostSide(label=label, machine=machine, usd=around, hours=Interval(mid=4, low_80=2, high_80=8))
+
+
+def change(base: float | None, head: float | None, **causes: float) -> CostChange:
+    known = base is not None and head is not None
+    difference = head - base if base is not None and head is not None else None
+    return CostChange(
+        base=side("base.json", base),
+        head=side("head", head),
+        change_usd=difference,
+        change_fraction=difference / base if difference is not None and base else None,
+        causes=tuple(CostCause(cause=name, usd=usd, detail=f"{name} differ") for name, usd in causes.items()),  # type: ignore[arg-type]
+        unknown_because=None if known else "base.json: nothing fits",
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "text"),
+    [
+        (412.0, 688.0, "$412.00 -> $688.00 per run: +$276.00 (+67.0%)"),
+        (1688.0, 412.0, "$1,688.00 -> $412.00 per run: -$1,276.00 (-75.6%)"),
+        (0.0005, 0.001, "$0.000500 -> $0.001000 per run: +$0.000500 (+100.0%)"),
+        (1e6, 1_000_000.5, "$1,000,000.00 -> $1,000,000.50 per run: +$0.50 (less than 0.1%)"),
+        (0.0, 2.0, "$0.00 -> $2.00 per run: +$2.00"),
+        (412.0, 412.0, "no change in cost: $412.00 per run"),
+        (412.0, 412.001, "no change in cost: $412.00 per run (less than $0.01 apart)"),
+        (0.0, 0.0, "no change in cost: $0.00 per run"),
+        (None, 5.0, "unknown, because base.json: nothing fits"),
+        (5.0, None, "unknown, because base.json: nothing fits"),
+    ],
+)
+def test_the_headline(base: float | None, head: float | None, text: str) -> None:
+    """Dollars, difference and percent; never an increase of $0.00, and unknown with its reason."""
+    assert change_headline(change(base, head)) == text
+
+
+def test_no_zero_increase_in_any_format() -> None:
+    """A change of zero is 'no change in cost' everywhere, and has no causes."""
+    for text in (change_table(change(5.0, 5.0), width=COLUMNS), change_markdown(change(5.0, 5.0))):
+        assert "no change in cost" in text
+        assert "cause" not in text
+        assert not re.search(r"[+-]\$?0\.0", text)
+
+
+def test_an_unknown_side_keeps_the_other() -> None:
+    """The known side's dollars are shown beside the reason of the other."""
+    text = change_table(change(None, 5.0), width=COLUMNS)
+    assert "unknown, because base.json: nothing fits" in text
+    assert "5.00 [2.50 to 10.00]" in text
+
+
+def rows_of(markdown: str) -> list[list[str]]:
+    table = markdown.split("| cause | USD | what differs |")[1].split("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("|") and "---" not in line
+    ]
+
+
+def shown_usd(cell: str) -> Decimal:
+    return Decimal(cell.replace("\\", "").replace(",", ""))
+
+
+NAMES: tuple[CauseName, ...] = (
+    "prices",
+    "steps",
+    "global_batch",
+    "model",
+    "memory_fit",
+    "checkpoints",
+    "other",
+)
+
+
+@given(
+    base=st.floats(1e-6, 1e7),
+    parts=st.lists(st.floats(-1, 3), min_size=1, max_size=len(NAMES)),
+)
+def test_shown_causes_add_up_to_the_shown_total(base: float, parts: list[float]) -> None:
+    """What is printed adds up exactly: base, the causes, head."""
+    causes = {name: base * part / len(parts) for name, part in zip(NAMES, parts, strict=False)}
+    head = base + sum(causes.values())
+    if head < 0:
+        return
+    found = change(base, head, **causes)
+    total = sum(shown_usd(row[1]) for row in rows_of(change_markdown(found)))
+    headline = change_headline(found)
+    if headline.startswith("no change"):
+        assert total == 0
+        return
+    shown = re.search(r"\$([\d.,]+) -> \$([\d.,]+) ", headline)
+    assert shown is not None
+    assert total == shown_usd(shown[2]) - shown_usd(shown[1])
+
+
+def test_eighty_columns_hold_every_line() -> None:
+    """At 80 columns cells are folded, not cut: each word is there."""
+    found = change(412.0, 688.0, steps=300.0, model=-24.0)
+    flops = (FlopsChange(part="matmul forward", base_flops=1e9, head_flops=2e9),)
+    model = found.causes[1].model_copy(update={"detail": "word " * 40, "flops": flops})
+    text = change_table(found.model_copy(update={"causes": (found.causes[0], model)}), width=COLUMNS)
+    lines = text.splitlines()
+    assert all(len(line) <= COLUMNS for line in lines if not line.startswith("  note"))
+    assert text.count("word") == 40
+    assert "steps" in text
+    assert "+300.00" in text
+    assert "-24.00" in text
+    assert " ".join(text.split()).count("matmul forward 1 -> 2 GFLOP") == 1
+
+
+def test_hostile_labels_stay_text() -> None:
+    """The name of a branch or machine neither controls the terminal nor breaks the Markdown table."""
+    evil = side("a|b`<script>\x1b[31m](javascript:x)", 5.0, machine="m|<img>")
+    found = change(4.0, 5.0, steps=1.0).model_copy(update={"base": evil})
+    markdown = change_markdown(found)
+    assert "\x1b" not in markdown + change_table(found, width=COLUMNS)
+    assert "<script>" not in markdown
+    assert "](javascript" not in markdown
+    assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}
