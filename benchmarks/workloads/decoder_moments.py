@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment
 
-__all__ = ["moments_of_blocks"]
+__all__ = ["changed", "moments_of_blocks", "with_less_saved"]
+
+_Sizes = NDArray[np.int64]
+"""Bytes that some blocks add to a point in time: saved activations, casts, gradients and update, as in `_FIELDS`."""
+_FIELDS = ("activation_bytes", "fixed_bytes", "gradient_bytes", "optimizer_bytes")
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Bytes that some blocks add to the points in time of a step."""
+def changed(
+    memory: MemoryFacts, change: Callable[[MemoryMoment], dict[str, int]], **sizes: int
+) -> MemoryFacts:
+    """Return the memory with other sizes, and with those that `change` gives for each of its points in time."""
+    moments = tuple(moment.model_copy(update=change(moment)) for moment in memory.moments)
+    return memory.model_copy(update={**sizes, "moments": moments})
 
-    saved: int
-    casts: int
-    gradients: int
-    update: int
 
-    def times(self, count: int) -> _Blocks:
-        return _Blocks(*(count * n for n in (self.saved, self.casts, self.gradients, self.update)))
+def with_less_saved(memory: MemoryFacts, less: int) -> MemoryFacts:
+    """Return the memory of a step that saves so many bytes of activations less."""
 
-    def plus(self, other: _Blocks) -> _Blocks:
-        return _Blocks(
-            self.saved + other.saved, self.casts + other.casts, self.gradients + other.gradients,
-            self.update + other.update,
-        )  # fmt: skip
+    def at(moment: MemoryMoment) -> dict[str, int]:
+        size = moment.activation_bytes
+        return {"activation_bytes": size - less if size > less else size}
+
+    return changed(memory, at, saved_activation_bytes=memory.saved_activation_bytes - less)
 
 
 def moments_of_blocks(base: MemoryFacts, more: Sequence[tuple[MemoryFacts, int]]) -> tuple[MemoryMoment, ...]:
@@ -41,53 +46,40 @@ def moments_of_blocks(base: MemoryFacts, more: Sequence[tuple[MemoryFacts, int]]
         more: memory of a model with the first and one other block, and the number of such other blocks.
     """
     added = [_difference(two, base) for two, _ in more]
-    whole = _Blocks(0, 0, 0, 0)
+    whole = np.zeros(len(_FIELDS), dtype=np.int64)
     for one, (_, count) in zip(added, more, strict=True):
-        whole = whole.plus(one.times(count))
+        whole = whole + count * one
+    others = [(base, whole), *((two, whole - one) for one, (two, _) in zip(added, more, strict=True))]
     found: dict[MemoryMoment, None] = {}
-    for moment in base.moments:
-        found |= dict.fromkeys(_ends(moment, whole))
-    for one, (two, _) in zip(added, more, strict=True):
-        for moment in two.moments:
-            found |= dict.fromkeys(_ends(moment, whole.plus(one.times(-1))))
+    for facts, blocks in others:
+        for moment in facts.moments:
+            found |= dict.fromkeys(_ends(moment, blocks))
     return tuple(found)
 
 
-def _ends(moment: MemoryMoment, blocks: _Blocks) -> list[MemoryMoment]:
+def _ends(moment: MemoryMoment, blocks: _Sizes) -> list[MemoryMoment]:
     """Return a point in time with further blocks, before their backward pass and, where possible, after it."""
     if moment.phase == "optimizer":
-        return [_plus(moment, gradients=blocks.gradients, update=blocks.update)]
+        return [_plus(moment, blocks * (0, 0, 1, 1))]
     old = moment.phase == "forward" and moment.gradient_bytes > 0
-    before = _plus(moment, saved=blocks.saved, casts=blocks.casts, gradients=blocks.gradients if old else 0)
+    before = _plus(moment, blocks * (1, 1, int(old), 0))
     after = moment.phase == "backward" and moment.gradient_bytes > 0
-    return [before, _plus(moment, gradients=blocks.gradients)] if after else [before]
+    return [before, _plus(moment, blocks * (0, 0, 1, 0))] if after else [before]
 
 
-def _plus(
-    moment: MemoryMoment, *, saved: int = 0, casts: int = 0, gradients: int = 0, update: int = 0
-) -> MemoryMoment:
-    return MemoryMoment(
-        phase=moment.phase,
-        activation_bytes=moment.activation_bytes + saved,
-        fixed_bytes=moment.fixed_bytes + casts,
-        gradient_bytes=moment.gradient_bytes + gradients,
-        optimizer_bytes=moment.optimizer_bytes + update,
-    )
+def _plus(moment: MemoryMoment, sizes: _Sizes) -> MemoryMoment:
+    more = zip(_FIELDS, sizes.tolist(), strict=True)
+    return moment.model_copy(update={name: int(getattr(moment, name)) + size for name, size in more})
 
 
-def _difference(two: MemoryFacts, base: MemoryFacts) -> _Blocks:
+def _difference(two: MemoryFacts, base: MemoryFacts) -> _Sizes:
     """Return the bytes that one more block adds to each kind of memory."""
 
-    def more(phase: str, name: str) -> int:
-        highest = (
-            max((int(getattr(m, name)) for m in facts.moments if m.phase == phase), default=0)
-            for facts in (two, base)
-        )
-        return next(highest) - next(highest)
+    def highest(facts: MemoryFacts) -> _Sizes:
+        def of(phase: str, name: str) -> int:
+            return max((int(getattr(m, name)) for m in facts.moments if m.phase == phase), default=0)
 
-    return _Blocks(
-        saved=more("forward", "activation_bytes"),
-        casts=more("forward", "fixed_bytes"),
-        gradients=two.gradient_bytes - base.gradient_bytes,
-        update=more("optimizer", "optimizer_bytes"),
-    )
+        saved, casts = of("forward", "activation_bytes"), of("forward", "fixed_bytes")
+        return np.array([saved, casts, facts.gradient_bytes, of("optimizer", "optimizer_bytes")])
+
+    return highest(two) - highest(base)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from benchmarks.workloads.decoder import Decoder
 
@@ -46,6 +47,11 @@ def normalised(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def _plain(name: str) -> str:
+    """Return a normalised name without what stands in parentheses."""
+    return normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name)
+
+
 def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
     """
     Return the decoder of a row, or why its architecture is not known.
@@ -58,7 +64,7 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
         name: of the model.
         row: `params` (weights), `params_m` (millions of weights) and `notes` are read where they are there.
     """
-    plain = normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name)
+    plain = _plain(name)
     known = _known(plain)
     stated = {
         key: int(value) for key, value in re.findall(r"\b(hidden|layers|heads)=(\d+)", row.get("notes", ""))
@@ -85,7 +91,7 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
 
 def context_of(name: str) -> int | None:
     """Return the sequence length at which a named decoder is usually trained; None where the table has no such name."""
-    found = _row(normalised(re.sub(r"\(.*?\)", "", name)) or normalised(name))
+    found = _row(_plain(name))
     return int(found["context"]) if found is not None else None
 
 
@@ -93,14 +99,11 @@ def _known(plain: str) -> Decoder | None:
     found = _row(plain)
     if found is None:
         return None
-    number = {key: int(value or 0) for key, value in found.items() if key not in ("names", "context")}
-    return Decoder(
-        layers=number["layers"], hidden=number["hidden"], heads=number["heads"], kv_heads=number["kv_heads"],
-        ffn=number["ffn"], vocabulary=number["vocabulary"], gated=bool(number["gated"]), tied=bool(number["tied"]),
-        experts=number["experts"], active=number["active"], expert_ffn=number["expert_ffn"],
-        shared_ffn=number["shared_ffn"], dense_layers=number["dense_layers"], head_dim=number["head_dim"],
-        kv_latent=number["kv_latent"],
-    )  # fmt: skip
+    sizes: dict[str, Any] = {
+        key: int(value or 0) for key, value in found.items() if key not in ("names", "context")
+    }
+    flags = {key: bool(sizes[key]) for key in ("gated", "tied")}
+    return Decoder(**{**sizes, **flags})
 
 
 def _row(plain: str) -> dict[str, str] | None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from benchmarks.workloads.cache import TraceStore
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
-from benchmarks.workloads.decoder_moments import moments_of_blocks
+from benchmarks.workloads.decoder_moments import changed, moments_of_blocks, with_less_saved
 from benchmarks.workloads.tracer_digest import tracer_digest
-from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup, ParameterGroup
+from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
 from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS
 
 __all__ = ["DecoderTraces", "blocks_of", "with_float8"]
@@ -86,23 +88,12 @@ def blocks_of(model: Decoder) -> tuple[bool, ...]:
 
 def _mean(kept: JobProfile, again: JobProfile) -> JobProfile:
     """Return the profile of a model of which every second block is recomputed: the mean of none and of all."""
-    groups = _by_key(kept.operations)
-    for key, group in _by_key(again.operations).items():
-        mine = groups.get(key)
-        groups[key] = _halved(group) if mine is None else group
-    for key, group in list(groups.items()):
-        if key not in _by_key(again.operations):
-            groups[key] = _halved(group)
-    saved = (kept.memory.saved_activation_bytes + again.memory.saved_activation_bytes) // 2
-    less = kept.memory.saved_activation_bytes - saved
-    moments = tuple(
-        moment.model_copy(update={"activation_bytes": max(0, moment.activation_bytes - less)})
-        if moment.activation_bytes > less
-        else moment
-        for moment in kept.memory.moments
+    one, other = _by_key(kept.operations), _by_key(again.operations)
+    groups = tuple(
+        group if key in one and key in other else _halved(group) for key, group in (one | other).items()
     )
-    memory = kept.memory.model_copy(update={"saved_activation_bytes": saved, "moments": moments})
-    return kept.model_copy(update={"operations": tuple(groups.values()), "memory": memory})
+    less = (kept.memory.saved_activation_bytes - again.memory.saved_activation_bytes + 1) // 2
+    return kept.model_copy(update={"operations": groups, "memory": with_less_saved(kept.memory, less)})
 
 
 def _halved(group: OperationGroup) -> OperationGroup:
@@ -118,31 +109,34 @@ def _plus(whole: JobProfile, one: JobProfile, two: JobProfile, count: int) -> Jo
     less = _by_key(one.operations)
     for key, group in _by_key(two.operations).items():
         groups[key] = _added(groups.get(key), less.get(key), group, count)
-    facts, a, b = whole.memory, one.memory, two.memory
-
-    def more(name: str) -> int:
-        return int(getattr(facts, name)) + count * (int(getattr(b, name)) - int(getattr(a, name)))
-
+    weights, fewer = ({(p.dtype, p.trainable): p for p in of.parameters} for of in (whole, one))
+    for part in two.parameters:
+        place = (part.dtype, part.trainable)
+        sizes = _sums(weights.get(place), fewer.get(place), part, count, ("count", "parameter_bytes"))
+        weights[place] = part.model_copy(update=sizes)
+    facts, names = whole.memory, ("saved_activation_bytes", "gradient_bytes", "buffer_bytes")
+    memory = _sums(facts, one.memory, two.memory, count, names)
+    memory["largest_temporary_bytes"] = max(facts.largest_temporary_bytes, two.memory.largest_temporary_bytes)
+    state = _sums(whole.optimizer, one.optimizer, two.optimizer, count, ("state_bytes",))
     return whole.model_copy(
         update={
             "operations": tuple(group for group in groups.values() if group.launches > 0),
-            "parameters": _parameters(whole, one, two, count),
-            "optimizer": whole.optimizer.model_copy(
-                update={
-                    "state_bytes": whole.optimizer.state_bytes
-                    + count * (two.optimizer.state_bytes - one.optimizer.state_bytes)
-                }
-            ),
-            "memory": facts.model_copy(
-                update={
-                    "saved_activation_bytes": more("saved_activation_bytes"),
-                    "gradient_bytes": more("gradient_bytes"),
-                    "buffer_bytes": more("buffer_bytes"),
-                    "largest_temporary_bytes": max(facts.largest_temporary_bytes, b.largest_temporary_bytes),
-                }
-            ),
+            "parameters": tuple(weights.values()),
+            "optimizer": whole.optimizer.model_copy(update=state),
+            "memory": facts.model_copy(update=memory),
         }
     )
+
+
+def _sums(
+    whole: BaseModel | None, one: BaseModel | None, two: BaseModel, count: int, names: Sequence[str]
+) -> dict[str, int]:
+    """Return fields of `whole` plus `count` times the difference between `two` and `one`; what is None counts 0."""
+
+    def of(part: BaseModel | None, name: str) -> int:
+        return 0 if part is None else int(getattr(part, name))
+
+    return {name: max(0, of(whole, name) + count * (of(two, name) - of(one, name))) for name in names}
 
 
 def _key(group: OperationGroup) -> tuple[object, ...]:
@@ -161,35 +155,11 @@ def _by_key(groups: Iterable[OperationGroup]) -> dict[tuple[object, ...], Operat
 def _added(
     whole: OperationGroup | None, less: OperationGroup | None, more: OperationGroup, count: int
 ) -> OperationGroup:
-    def total(name: str) -> int:
-        own = int(getattr(whole, name)) if whole is not None else 0
-        change = int(getattr(more, name)) - (int(getattr(less, name)) if less is not None else 0)
-        return max(0, own + count * change)
-
-    moved = {name: total(name) for name in ("launches", "flops", "bytes_read", "bytes_written")}
-    fixed = min(total("bytes_fixed"), moved["bytes_read"] + moved["bytes_written"])
-    return (whole or more).model_copy(update={**moved, "bytes_fixed": fixed})
-
-
-def _parameters(
-    whole: JobProfile, one: JobProfile, two: JobProfile, count: int
-) -> tuple[ParameterGroup, ...]:
-    def of(profile: JobProfile) -> dict[tuple[str, bool], ParameterGroup]:
-        return {(group.dtype, group.trainable): group for group in profile.parameters}
-
-    base, extra = of(one), of(two)
-    found = of(whole)
-    for key, group in extra.items():
-        have, less = found.get(key), base.get(key)
-        scalars = group.count - (less.count if less else 0)
-        size = group.parameter_bytes - (less.parameter_bytes if less else 0)
-        found[key] = group.model_copy(
-            update={
-                "count": (have.count if have else 0) + count * scalars,
-                "parameter_bytes": (have.parameter_bytes if have else 0) + count * size,
-            }
-        )
-    return tuple(found.values())
+    sizes = _sums(
+        whole, less, more, count, ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
+    )
+    sizes["bytes_fixed"] = min(sizes["bytes_fixed"], sizes["bytes_read"] + sizes["bytes_written"])
+    return (whole or more).model_copy(update=sizes)
 
 
 def _grouped(profile: JobProfile, experts: int) -> JobProfile:
@@ -219,12 +189,7 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
     extra: list[OperationGroup] = []
     for group in profile.operations:
         weight = group.bytes_fixed
-        if (
-            group.kind != "matmul"
-            or not weight
-            or min(group.shape[2:]) < _NARROW
-            or vocabulary in group.shape
-        ):
+        if group.kind != "matmul" or not _multiplies_weights(group, vocabulary):
             continue
         if group.shape[2] * group.shape[3] * 2 * group.launches > weight:
             continue
@@ -244,20 +209,20 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
         g if g.trainable else g.model_copy(update={"parameter_bytes": int(kept * g.parameter_bytes / frozen)})
         for g in profile.parameters
     )
-    memory = profile.memory.model_copy(
-        update={
-            "largest_temporary_bytes": profile.memory.largest_temporary_bytes + largest,
-            "moments": tuple(
-                m.model_copy(
-                    update={"fixed_bytes": m.fixed_bytes + (largest if m.phase != "optimizer" else 0)}
-                )
-                for m in profile.memory.moments
-            ),
-        }
+    memory = changed(
+        profile.memory,
+        lambda m: {"fixed_bytes": m.fixed_bytes + (largest if m.phase != "optimizer" else 0)},
+        largest_temporary_bytes=profile.memory.largest_temporary_bytes + largest,
     )
     return profile.model_copy(
         update={"operations": (*profile.operations, *extra), "parameters": parameters, "memory": memory}
     )
+
+
+def _multiplies_weights(group: OperationGroup, vocabulary: int) -> bool:
+    """Return whether an operation is the matrix product of a weight of a block, neither LoRA's nor a router's."""
+    product = group.kind in ("matmul", "grouped_matmul") and group.bytes_fixed and len(group.shape) == 4
+    return bool(product) and min(group.shape[2:]) >= _NARROW and vocabulary not in group.shape
 
 
 def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
@@ -275,8 +240,7 @@ def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> Job
     """
     groups: list[OperationGroup] = []
     for group in profile.operations:
-        product = group.kind in ("matmul", "grouped_matmul") and group.bytes_fixed and len(group.shape) == 4
-        if not product or min(group.shape[2:]) < _NARROW or vocabulary in group.shape:
+        if not _multiplies_weights(group, vocabulary):
             groups.append(group)
             continue
         groups.append(group.model_copy(update={"dtype": dtype}))

@@ -109,15 +109,10 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         return size
     micro, passes = size
     megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
-    precision = "16-true" if "fp16" in row["precision"] else "bf16-true"
     step = DecoderStep(
-        model,
-        sequence,
-        fused_attention=not megatron_2021,
-        precision=precision,
-        method=_method(row),
-        dropout=megatron_2021,
-    )
+        model, sequence, fused_attention=not megatron_2021, dropout=megatron_2021, method=_method(row),
+        precision="16-true" if "fp16" in row["precision"] else "bf16-true",
+    )  # fmt: skip
     step = _recomputing(row, step, plan, micro, device, traces, assumed)
     profile = traces.profile(step)
     if row["precision"] in _EIGHT_BITS:
@@ -171,7 +166,7 @@ def _batch(row: Mapping[str, str], plan: Plan, sequence: int, assumed: list[str]
     tokens = re.search(r"global tokens per step=(\d+)", row["notes"])
     if tokens:
         whole = float(tokens[1]) / sequence
-    accumulate = re.search(r"grad_accum=(\d+)", row["notes"]) or re.search(r"micro_num=(\d+)", row["notes"])
+    accumulate = re.search(r"(?:grad_accum|micro_num)=(\d+)", row["notes"])
     if not whole and accumulate and stated:
         whole = stated * int(accumulate[1]) * plan.data
     if not whole and not stated:
@@ -221,13 +216,12 @@ def _recomputing(
     share = plan.tensor * plan.pipeline
     shards = share * (plan.data if plan.sharded or plan.sharded_optimizer else 1)
     trained = facts.trainable_parameters
-    spread = min(plan.expert, plan.data) if step.model.experts and not plan.sharded else 1
-    states = facts.parameter_bytes / (shards if plan.sharded else share * spread) + 14.0 * trained / max(
-        shards, share * spread
-    )
+    spread = share * (min(plan.expert, plan.data) if step.model.experts and not plan.sharded else 1)
+    weights = shards if plan.sharded else spread
+    states = facts.parameter_bytes / weights + 14.0 * trained / max(shards, spread)
     in_flight = min(plan.pipeline, 4) if plan.pipeline > 1 else 1
     fused = _FUSED_KEPT_SHARE if _FUSED.search(row["framework"].lower()) else 1.0
-    gradients = 2.0 * trained / (shards if plan.sharded else share * spread)
+    gradients = 2.0 * trained / weights
     room = usable_memory_bytes(device) - states - gradients
     if room <= 0:
         return step
@@ -245,19 +239,13 @@ def _recomputing(
 def _measured_s(
     row: Mapping[str, str], device: Accelerator, profile: JobProfile, tokens: float, sequence: int
 ) -> float | None:
-    """Return the seconds of one optimizer step."""
+    """Return the seconds of one optimizer step; they may follow from the row's throughput or utilisation."""
     if row["step_time_origin"] == "reported" and row["step_time_ms"] and "micro" not in row["measured"]:
         return float(row["step_time_ms"]) / 1e3
     if row["throughput"]:
         rate = float(row["throughput"]) * (1 if row["throughput_unit"] == "tokens/s" else sequence)
         return tokens / rate
-    return _from_utilisation(row, device, profile, tokens, sequence)
-
-
-def _from_utilisation(
-    row: Mapping[str, str], device: Accelerator, profile: JobProfile, tokens: float, sequence: int
-) -> float | None:
-    """Return the seconds that follow from the row's MFU or FLOP/s, which count attention but no recomputation."""
+    # MFU and FLOP/s count attention but no recomputation.
     peak = device.peak_flops_per_s("bf16")
     if row["mfu"] and peak:
         rate = float(row["mfu"]) / 100 * peak

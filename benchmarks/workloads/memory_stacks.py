@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from benchmarks.workloads.decoder import DecoderStep
+from benchmarks.workloads.decoder_moments import changed, with_less_saved
 from trainfare_core.job_profile import JobProfile, MemoryFacts, MemoryMoment
 
 __all__ = ["with_loss", "with_selected_operations", "with_state"]
@@ -82,17 +83,12 @@ def _with_gradients(memory: MemoryFacts, size: int, *, keep: bool) -> MemoryFact
             return size
         return 0 if moment.phase == "forward" else int(moment.gradient_bytes * scale)
 
-    moments = tuple(m.model_copy(update={"gradient_bytes": of(m)}) for m in memory.moments)
-    return memory.model_copy(update={"gradient_bytes": size, "moments": moments})
+    return changed(memory, lambda m: {"gradient_bytes": of(m)}, gradient_bytes=size)
 
 
 def _with_update(memory: MemoryFacts, size: int) -> MemoryFacts:
     """Return the memory with an optimizer update that allocates so many bytes."""
-    moments = tuple(
-        m.model_copy(update={"optimizer_bytes": size}) if m.phase == "optimizer" else m
-        for m in memory.moments
-    )
-    return memory.model_copy(update={"moments": moments})
+    return changed(memory, lambda m: {"optimizer_bytes": size} if m.phase == "optimizer" else {})
 
 
 def with_loss(profile: JobProfile, row: Mapping[str, str], text: str, logits: int) -> JobProfile:
@@ -127,17 +123,14 @@ def _around_the_loss(profile: JobProfile, logits: int, change: Callable[[int], f
     facts = profile.memory
     kept = max(0, facts.saved_activation_bytes - 4 * logits)
 
-    def at(moment: MemoryMoment) -> MemoryMoment:
+    def at(moment: MemoryMoment) -> dict[str, int]:
         around = moment.phase == "forward" or (moment.phase == "backward" and not moment.gradient_bytes)
         size = moment.activation_bytes
-        changed = max(min(kept, size), int(change(size))) if around else size
-        return moment.model_copy(update={"activation_bytes": changed})
+        return {"activation_bytes": max(min(kept, size), int(change(size))) if around else size}
 
     less = _LOGITS_BYTES * logits - change(_LOGITS_BYTES * logits) if logits else 0
     saved = facts.saved_activation_bytes - int(min(max(less, 0), 4 * logits))
-    moments = tuple(at(moment) for moment in facts.moments)
-    memory = facts.model_copy(update={"saved_activation_bytes": saved, "moments": moments})
-    return profile.model_copy(update={"memory": memory})
+    return profile.model_copy(update={"memory": changed(facts, at, saved_activation_bytes=saved)})
 
 
 def with_selected_operations(profile: JobProfile, again: JobProfile, step: DecoderStep) -> JobProfile:
@@ -156,12 +149,4 @@ def with_selected_operations(profile: JobProfile, again: JobProfile, step: Decod
     products += model.ffn * (2 if model.gated else 1) + model.hidden
     kept = 2 * step.sequence * model.layers * (attention + products // 2)
     less = facts.saved_activation_bytes - again.memory.saved_activation_bytes - kept
-    moments = tuple(
-        m.model_copy(update={"activation_bytes": m.activation_bytes - less})
-        if m.activation_bytes > less
-        else m
-        for m in facts.moments
-    )
-    saved = facts.saved_activation_bytes - less
-    memory = facts.model_copy(update={"saved_activation_bytes": saved, "moments": moments})
-    return profile.model_copy(update={"memory": memory})
+    return profile.model_copy(update={"memory": with_less_saved(facts, less)})
