@@ -25,6 +25,9 @@ RECURRENT_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 _CUDNN_MODES = {0: 1, 1: 1, 2: 4, 3: 3}
 """The same by cuDNN's number of the layer type (`cudnnRNNMode_t`): ReLU, tanh, LSTM, GRU."""
 
+_Formula = Callable[[Sequence[Any], Any], int]
+"""Returns the FLOPs of an operation from its arguments and its result."""
+
 
 def operation_flops(packet: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int | None:
     """
@@ -42,9 +45,11 @@ def operation_flops(packet: Any, args: Sequence[Any], kwargs: dict[str, Any], ou
     name = str(getattr(packet, "__name__", packet))
     aten = str(getattr(packet, "_qualified_op_name", "")).startswith("aten::")
     if aten and name in _OWN:
-        return _OWN[name](args, kwargs, out)
-    formula = flop_registry.get(packet) or _HIGHER_ORDER.get(name)
-    return None if formula is None else int(formula(*args, **kwargs, out_val=out))
+        return _OWN[name](args, out)
+    formula = flop_registry.get(packet)
+    if formula is not None:
+        return int(formula(*args, **kwargs, out_val=out))
+    return _HIGHER_ORDER[name](args, out) if name in _HIGHER_ORDER else None
 
 
 def attention_flops(
@@ -103,32 +108,25 @@ def convolution_flops(out_or_in: Sequence[int], weight: Sequence[int]) -> int:
     return 2 * positions * math.prod(int(size) for size in weight)
 
 
-def _convolution_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    grad, source, weight, transposed, mask = args[0], args[1], args[2], args[7], args[10]
-    one = convolution_flops(source.shape if transposed else grad.shape, weight.shape)
-    return one * (int(bool(mask[0])) + int(bool(mask[1])))
-
-
-def _product(*positions: int) -> Callable[[Sequence[Any], dict[str, Any], Any], int]:
+def _product(left: int, right: int) -> _Formula:
     """Return the formula of a matrix product whose operands are the arguments at two positions."""
-    left, right = positions
 
-    def formula(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+    def formula(args: Sequence[Any], _out: Any) -> int:
         columns = args[right].shape[-1] if args[right].dim() > 1 else 1
         return 2 * int(args[left].numel()) * int(columns)
 
     return formula
 
 
-def _outer(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _outer(args: Sequence[Any], _out: Any) -> int:
     return 2 * int(args[-2].numel()) * int(args[-1].numel())
 
 
-def _packed_product(args: Sequence[Any], _kwargs: dict[str, Any], out: Any) -> int:
+def _packed_product(args: Sequence[Any], out: Any) -> int:
     return 2 * int(out.numel()) * int(args[0].shape[-1])
 
 
-def _grouped_product(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _grouped_product(args: Sequence[Any], _out: Any) -> int:
     left, right = args[0], args[1]
     rows = int(left.numel())
     if left.dim() == 3 and right.dim() == 2:
@@ -136,22 +134,24 @@ def _grouped_product(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) ->
     return 2 * rows * int(right.shape[-1])
 
 
-def _attention(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    return attention_flops(args[0].shape, args[1].shape, args[2].shape)
+def _attention(query: int, *, backward: bool = False) -> _Formula:
+    """Return the formula of attention with the query at a position, followed by key and value."""
+
+    def formula(args: Sequence[Any], _out: Any) -> int:
+        shapes = (tensor.shape for tensor in args[query : query + 3])
+        return attention_flops(*shapes, backward=backward)
+
+    return formula
 
 
-def _attention_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    return attention_flops(args[1].shape, args[2].shape, args[3].shape, backward=True)
-
-
-def _native_multi_head(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _native_multi_head(args: Sequence[Any], _out: Any) -> int:
     query, key, width = args[0], args[1], int(args[3])
     batch, q_len, kv_len = int(query.shape[0]), int(query.shape[1]), int(key.shape[1])
     projections = 2 * batch * width * width * (2 * q_len + 2 * kv_len)
     return projections + 4 * batch * q_len * kv_len * width
 
 
-def _encoder_layer(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _encoder_layer(args: Sequence[Any], _out: Any) -> int:
     source, width = args[0], int(args[1])
     batch, length = int(source.shape[0]), int(source.shape[1])
     feed_forward = [t for t in args[12:] if isinstance(t, torch.Tensor) and t.dim() == 2][:2]
@@ -159,7 +159,7 @@ def _encoder_layer(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> i
     return 2 * batch * length * products + 4 * batch * length * length * width
 
 
-def _trilinear(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _trilinear(args: Sequence[Any], _out: Any) -> int:
     """Return the FLOPs of a contraction of three broadcast operands, done as two products."""
     shapes: list[list[int]] = []
     for tensor, expand in zip(args[:3], args[3:6], strict=True):
@@ -173,8 +173,8 @@ def _trilinear(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
     return 2 * whole + 2 * whole // max(first, 1)
 
 
-def _sparse(left: int, right: int) -> Callable[[Sequence[Any], dict[str, Any], Any], int]:
-    def formula(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _sparse(left: int, right: int) -> _Formula:
+    def formula(args: Sequence[Any], _out: Any) -> int:
         sparse = args[left]
         stored = int(sparse.numel()) if sparse.layout is torch.strided else int(sparse.values().numel())
         return 2 * stored * int(args[right].shape[-1])
@@ -182,7 +182,7 @@ def _sparse(left: int, right: int) -> Callable[[Sequence[Any], dict[str, Any], A
     return formula
 
 
-def _fourier(args: Sequence[Any], _kwargs: dict[str, Any], out: Any) -> int:
+def _fourier(args: Sequence[Any], out: Any) -> int:
     """Return 5 N log2 N per complex transform, half of it per real one (Cooley and Tukey, radix 2)."""
     source, dims = args[0], args[1]
     wide = max((source, out), key=lambda tensor: int(tensor.numel()))
@@ -191,110 +191,86 @@ def _fourier(args: Sequence[Any], _kwargs: dict[str, Any], out: Any) -> int:
     return int(scale * int(wide.numel()) * math.log2(max(length, 2)))
 
 
-def _cudnn_rnn(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    source, mode, hidden, projection = args[0], int(args[6]), int(args[7]), int(args[8])
-    layers, directions = int(args[9]), 2 if args[13] else 1
-    rows, width = int(source.numel()) // int(source.shape[-1]), int(source.shape[-1])
-    return recurrent_flops(rows, width, hidden, _CUDNN_MODES[mode], layers, directions, projection)[0]
+def _cudnn_rnn(mode: int, times: int) -> _Formula:
+    """Return the formula of cuDNN's layer, `times` its forward; `mode` is the position of the layer type."""
+
+    def formula(args: Sequence[Any], _out: Any) -> int:
+        source, width = args[0], int(args[0].shape[-1])
+        gates, hidden, projection = _CUDNN_MODES[int(args[mode])], int(args[mode + 1]), int(args[mode + 2])
+        layers, directions = int(args[mode + 3]), 2 if args[mode + 7] else 1
+        rows = int(source.numel()) // width
+        return times * recurrent_flops(rows, width, hidden, gates, layers, directions, projection)[0]
+
+    return formula
 
 
-def _cudnn_rnn_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    source, mode, hidden, projection = args[0], int(args[10]), int(args[11]), int(args[12])
-    layers, directions = int(args[13]), 2 if args[17] else 1
-    rows, width = int(source.numel()) // int(source.shape[-1]), int(source.shape[-1])
-    return 2 * recurrent_flops(rows, width, hidden, _CUDNN_MODES[mode], layers, directions, projection)[0]
+def _mkldnn_rnn(times: int) -> _Formula:
+    """Return the formula of oneDNN's layer, `times` its forward."""
+
+    def formula(args: Sequence[Any], _out: Any) -> int:
+        rows = int(args[0].numel()) // int(args[0].shape[-1])
+        return times * 2 * rows * sum(int(weight.numel()) for weight in args[1:3])
+
+    return formula
 
 
-def _mkldnn_rnn(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    source, weights = args[0], args[1:3]
-    rows = int(source.numel()) // int(source.shape[-1])
-    return 2 * rows * sum(int(weight.numel()) for weight in weights)
-
-
-def _mkldnn_rnn_backward(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
-    return 2 * _mkldnn_rnn(args, kwargs, out)
-
-
-def _fused_cell(_args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
+def _none(_args: Sequence[Any], _out: Any) -> int:
     return 0
 
 
-def _pairwise(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    """Return three FLOPs (difference, power, sum) per pair of rows and feature."""
-    left, right = args[0], args[1]
-    return 3 * int(left.numel()) * int(right.shape[-2])
+def _pairwise(left: int, flops: int) -> _Formula:
+    """Return the formula of so many FLOPs per feature and pair of rows of the arguments at `left` and after it."""
 
+    def formula(args: Sequence[Any], _out: Any) -> int:
+        return flops * int(args[left].numel()) * int(args[left + 1].shape[-2])
 
-def _pairwise_backward(args: Sequence[Any], _kwargs: dict[str, Any], _out: Any) -> int:
-    return 5 * int(args[1].numel()) * int(args[2].shape[-2])
-
-
-def _flex_attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
-    return attention_flops(query.shape, key.shape, value.shape)
-
-
-def _flex_attention_backward(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
-    return attention_flops(query.shape, key.shape, value.shape, backward=True)
+    return formula
 
 
 # Formulas by the name of a higher-order operator.
-_HIGHER_ORDER: dict[str, Callable[..., int]] = {
-    "flex_attention": _flex_attention,
-    "flex_attention_backward": _flex_attention_backward,
+_HIGHER_ORDER: dict[str, _Formula] = {
+    "flex_attention": _attention(0),
+    "flex_attention_backward": _attention(0, backward=True),
 }
 
-# Formulas by the name of an aten operation; they replace torch's.
-_OWN: dict[str, Callable[[Sequence[Any], dict[str, Any], Any], int]] = {
-    "convolution_backward": _convolution_backward,
-    "mv": _product(0, 1),
-    "addmv": _product(1, 2),
-    "addmv_": _product(1, 2),
-    "dot": _product(0, 1),
-    "vdot": _product(0, 1),
-    "addr": _outer,
-    "ger": _outer,
-    "addbmm": _product(1, 2),
-    "addmm_": _product(1, 2),
-    "baddbmm_": _product(1, 2),
-    "_addmm_activation": _product(1, 2),
-    "linear": _packed_product,
-    "_int_mm": _product(0, 1),
-    "_weight_int8pack_mm": _packed_product,
-    "_weight_int4pack_mm": _packed_product,
-    "_weight_int4pack_mm_for_cpu": _packed_product,
-    "_dyn_quant_matmul_4bit": _packed_product,
-    "_grouped_mm": _grouped_product,
-    "_scaled_grouped_mm": _grouped_product,
-    "_scaled_grouped_mm_v2": _grouped_product,
-    "_scaled_mm_v2": _product(0, 1),
-    "_scaled_dot_product_flash_attention": _attention,
-    "_scaled_dot_product_efficient_attention": _attention,
-    "_scaled_dot_product_cudnn_attention": _attention,
-    "_scaled_dot_product_fused_attention_overrideable": _attention,
-    "_scaled_dot_product_flash_attention_for_cpu": _attention,
-    "_scaled_dot_product_flash_attention_backward": _attention_backward,
-    "_scaled_dot_product_efficient_attention_backward": _attention_backward,
-    "_scaled_dot_product_cudnn_attention_backward": _attention_backward,
-    "_scaled_dot_product_fused_attention_overrideable_backward": _attention_backward,
-    "_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
+_FUSED_ATTENTION = (
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+    "_scaled_dot_product_flash_attention_for_cpu",
+)
+
+# Formulas by the names of aten operations; they replace torch's.
+_OWN: dict[str, _Formula] = {
+    **dict.fromkeys(("mv", "dot", "vdot", "_int_mm", "_scaled_mm_v2"), _product(0, 1)),
+    **dict.fromkeys(
+        ("addmv", "addmv_", "addbmm", "addmm_", "baddbmm_", "_addmm_activation"), _product(1, 2)
+    ),
+    **dict.fromkeys(("addr", "ger"), _outer),
+    **dict.fromkeys(
+        ("linear", "_weight_int8pack_mm", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu",
+         "_dyn_quant_matmul_4bit"),
+        _packed_product,
+    ),
+    **dict.fromkeys(("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2"), _grouped_product),
+    **dict.fromkeys(_FUSED_ATTENTION, _attention(0)),
+    **dict.fromkeys((f"{name}_backward" for name in _FUSED_ATTENTION), _attention(1, backward=True)),
     "_native_multi_head_attention": _native_multi_head,
     "_transformer_encoder_layer_fwd": _encoder_layer,
     "_trilinear": _trilinear,
-    "_sparse_addmm": _sparse(1, 2),
-    "_sparse_mm": _sparse(0, 1),
-    "sspaddmm": _sparse(1, 2),
-    "hspmm": _sparse(0, 1),
-    "_fft_c2c": _fourier,
-    "_fft_r2c": _fourier,
-    "_fft_c2r": _fourier,
-    "_cudnn_rnn": _cudnn_rnn,
-    "_cudnn_rnn_backward": _cudnn_rnn_backward,
-    "mkldnn_rnn_layer": _mkldnn_rnn,
-    "mkldnn_rnn_layer_backward": _mkldnn_rnn_backward,
-    "_thnn_fused_lstm_cell": _fused_cell,
-    "_thnn_fused_lstm_cell_backward_impl": _fused_cell,
-    "_thnn_fused_gru_cell": _fused_cell,
-    "_thnn_fused_gru_cell_backward": _fused_cell,
-    "_cdist_forward": _pairwise,
-    "_cdist_backward": _pairwise_backward,
-}
+    **dict.fromkeys(("_sparse_addmm", "sspaddmm"), _sparse(1, 2)),
+    **dict.fromkeys(("_sparse_mm", "hspmm"), _sparse(0, 1)),
+    **dict.fromkeys(("_fft_c2c", "_fft_r2c", "_fft_c2r"), _fourier),
+    "_cudnn_rnn": _cudnn_rnn(6, 1),
+    "_cudnn_rnn_backward": _cudnn_rnn(10, 2),
+    "mkldnn_rnn_layer": _mkldnn_rnn(1),
+    "mkldnn_rnn_layer_backward": _mkldnn_rnn(2),
+    **dict.fromkeys(
+        ("_thnn_fused_lstm_cell", "_thnn_fused_lstm_cell_backward_impl", "_thnn_fused_gru_cell",
+         "_thnn_fused_gru_cell_backward"),
+        _none,
+    ),
+    "_cdist_forward": _pairwise(0, 3),  # difference, power, sum
+    "_cdist_backward": _pairwise(1, 5),
+}  # fmt: skip

@@ -15,13 +15,7 @@ from trainfare.trace import torch_private
 from trainfare.trace.shapes import operation_shape
 from trainfare_core.job_profile import OperationKind
 
-__all__ = [
-    "SKIPPED_NAMESPACES",
-    "classify",
-    "compute_dtype",
-    "dtype_name",
-    "free_of_kernels",
-]
+__all__ = ["SKIPPED_NAMESPACES", "classify", "compute_dtype", "dtype_name", "free_of_kernels"]
 
 SKIPPED_NAMESPACES: Final = frozenset({
     "prim", "profiler", "c10d", "_c10d_functional", "c10d_functional", "_dtensor"
@@ -29,109 +23,94 @@ SKIPPED_NAMESPACES: Final = frozenset({
 """Not kernels of the model: metadata, profiler marks, and collectives, whose time the prediction adds per plan."""
 
 # Names of aten operations by kind, without the endings `_`, `_backward`, `_backward_data` and `_forward`.
-_MATMUL = (
-    "mm addmm bmm baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
-    "_addmm_activation _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu "
-    "_dyn_quant_matmul_4bit _trilinear _sparse_addmm _sparse_mm sspaddmm hspmm _cdist_forward "
-    "_cdist_backward"
-)
-_GROUPED = "_grouped_mm _scaled_grouped_mm _scaled_grouped_mm_v2"
-_CONVOLUTION = (
-    "convolution _convolution convolution_backward cudnn_convolution _slow_conv2d_forward "
-    "convolution_overrideable"
-)
-_ATTENTION = (
-    "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
-    "_scaled_dot_product_cudnn_attention _scaled_dot_product_fused_attention_overrideable "
-    "_scaled_dot_product_flash_attention_for_cpu _flash_attention_forward _efficient_attention_forward "
-    "_native_multi_head_attention _transformer_encoder_layer_fwd flex_attention"
-)
-_RECURRENT = (
-    "_cudnn_rnn mkldnn_rnn_layer miopen_rnn _thnn_fused_lstm_cell _thnn_fused_lstm_cell_backward_impl "
-    "_thnn_fused_gru_cell"
-)
-_NORMALIZATION = (
-    "native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "
-    "_native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update batch_norm "
-    "cudnn_batch_norm native_group_norm _fused_rms_norm miopen_batch_norm batch_norm_stats "
-    "batch_norm_gather_stats batch_norm_gather_stats_with_counts batch_norm_elemt batch_norm_reduce "
-    "_weight_norm_interface"
-)
-_SOFTMAX = (
-    "_softmax _log_softmax _safe_softmax _masked_softmax _softmax_backward_data _log_softmax_backward_data"
-)
-_ACTIVATION = (
-    "relu gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu softplus mish threshold "
-    "log_sigmoid_forward log_sigmoid glu prelu _prelu_kernel rrelu_with_noise softshrink hardshrink"
-)
-_REDUCTION = (
-    "sum mean amax amin max min argmax argmin prod var std var_mean std_mean logsumexp norm "
-    "linalg_vector_norm any all count_nonzero cumsum cumprod logcumsumexp cummax cummin nansum median "
-    "nanmedian mode aminmax equal _foreach_norm _foreach_max isin sort topk kthvalue unique_dim _unique2 "
-    "bincount histc searchsorted bucketize"
-)
-_EMBEDDING = "embedding _embedding_bag _embedding_bag_forward_only embedding_dense embedding_renorm_"
-_POOLING = (
-    "max_pool2d_with_indices max_pool3d_with_indices max_pool2d avg_pool2d avg_pool3d avg_pool1d "
-    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
-    "fractional_max_pool2d fractional_max_pool3d max_unpool2d max_unpool3d upsample_nearest1d "
-    "upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
-    "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa "
-    "upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d im2col "
-    "col2im affine_grid_generator"
-)
-_LOSS = (
-    "nll_loss nll_loss_forward nll_loss2d_forward nll_loss2d mse_loss l1_loss smooth_l1_loss huber_loss "
-    "binary_cross_entropy binary_cross_entropy_with_logits soft_margin_loss multi_margin_loss "
-    "multilabel_margin_loss_forward multilabel_margin_loss _ctc_loss _cudnn_ctc_loss kl_div"
-)
-_DROPOUT = "native_dropout _fused_dropout bernoulli bernoulli_"
-_COPY = (
-    "_to_copy copy_ copy clone contiguous _copy_from fill fill_ zero_ zero zeros ones full zeros_like "
-    "ones_like full_like new_zeros new_ones new_full cat stack _foreach_copy_ _foreach_zero_ "
-    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-    "replication_pad3d roll flip repeat repeat_interleave unfold slice select slice_scatter select_scatter "
-    "diagonal split_with_sizes_copy split_copy resize_ as_strided_scatter pixel_shuffle pixel_unshuffle "
-    "channel_shuffle native_channel_shuffle arange linspace eye tril triu scalar_tensor _pin_memory "
-    "_chunk_cat _nested_tensor_from_mask _to_dense _to_sparse view_as_complex_copy chunk_cat"
-)
-_INDEXING = (
-    "index index_put index_put_ _index_put_impl_ _unsafe_index _unsafe_index_put index_select index_add "
-    "index_add_ index_copy index_copy_ index_fill index_fill_ gather scatter scatter_ scatter_add "
-    "scatter_add_ scatter_reduce scatter_reduce_ take take_along_dim masked_select masked_scatter "
-    "masked_scatter_ nonzero one_hot put put_"
-)
-_OTHER = (
-    "_local_scalar_dense item is_nonzero _amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_ "
-    "lift_fresh_copy _assert_async rand randn randint randperm normal normal_ uniform uniform_ exponential_ "
-    "random_ multinomial rand_like randn_like randint_like empty_like polar complex real imag "
-    "_conj_physical"
-)
-
-_NAMES: Final[tuple[tuple[OperationKind, str], ...]] = (
-    ("other", _OTHER),
-    ("indexing", _INDEXING),
-    ("copy", _COPY),
-    ("dropout", _DROPOUT),
-    ("loss", _LOSS),
-    ("pooling", _POOLING),
-    ("embedding", _EMBEDDING),
-    ("reduction", _REDUCTION),
-    ("activation", _ACTIVATION),
-    ("softmax", _SOFTMAX),
-    ("normalization", _NORMALIZATION),
-    ("recurrent", _RECURRENT),
-    ("attention", _ATTENTION),
-    ("convolution", _CONVOLUTION),
-    ("grouped_matmul", _GROUPED),
-    ("matmul", _MATMUL),
-)
+_NAMES: Final[dict[OperationKind, str]] = {
+    "matmul": (
+        "mm addmm bmm baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
+        "_addmm_activation _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu "
+        "_dyn_quant_matmul_4bit _trilinear _sparse_addmm _sparse_mm sspaddmm hspmm _cdist_forward "
+        "_cdist_backward"
+    ),
+    "grouped_matmul": "_grouped_mm _scaled_grouped_mm _scaled_grouped_mm_v2",
+    "convolution": (
+        "convolution _convolution convolution_backward cudnn_convolution _slow_conv2d_forward "
+        "convolution_overrideable"
+    ),
+    "attention": (
+        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+        "_scaled_dot_product_cudnn_attention _scaled_dot_product_fused_attention_overrideable "
+        "_scaled_dot_product_flash_attention_for_cpu _flash_attention_forward _efficient_attention_forward "
+        "_native_multi_head_attention _transformer_encoder_layer_fwd flex_attention"
+    ),
+    "recurrent": (
+        "_cudnn_rnn mkldnn_rnn_layer miopen_rnn _thnn_fused_lstm_cell _thnn_fused_lstm_cell_backward_impl "
+        "_thnn_fused_gru_cell"
+    ),
+    "normalization": (
+        "native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional "
+        "_native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update batch_norm "
+        "cudnn_batch_norm native_group_norm _fused_rms_norm miopen_batch_norm batch_norm_stats "
+        "batch_norm_gather_stats batch_norm_gather_stats_with_counts batch_norm_elemt batch_norm_reduce "
+        "_weight_norm_interface"
+    ),
+    "softmax": (
+        "_softmax _log_softmax _safe_softmax _masked_softmax _softmax_backward_data _log_softmax_backward_data"
+    ),
+    "activation": (
+        "relu gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu softplus mish threshold "
+        "log_sigmoid_forward log_sigmoid glu prelu _prelu_kernel rrelu_with_noise softshrink hardshrink"
+    ),
+    "reduction": (
+        "sum mean amax amin max min argmax argmin prod var std var_mean std_mean logsumexp norm "
+        "linalg_vector_norm any all count_nonzero cumsum cumprod logcumsumexp cummax cummin nansum median "
+        "nanmedian mode aminmax equal _foreach_norm _foreach_max isin sort topk kthvalue unique_dim _unique2 "
+        "bincount histc searchsorted bucketize"
+    ),
+    "embedding": "embedding _embedding_bag _embedding_bag_forward_only embedding_dense embedding_renorm_",
+    "pooling": (
+        "max_pool2d_with_indices max_pool3d_with_indices max_pool2d avg_pool2d avg_pool3d avg_pool1d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
+        "fractional_max_pool2d fractional_max_pool3d max_unpool2d max_unpool3d upsample_nearest1d "
+        "upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+        "_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa "
+        "upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d im2col "
+        "col2im affine_grid_generator"
+    ),
+    "loss": (
+        "nll_loss nll_loss_forward nll_loss2d_forward nll_loss2d mse_loss l1_loss smooth_l1_loss huber_loss "
+        "binary_cross_entropy binary_cross_entropy_with_logits soft_margin_loss multi_margin_loss "
+        "multilabel_margin_loss_forward multilabel_margin_loss _ctc_loss _cudnn_ctc_loss kl_div"
+    ),
+    "dropout": "native_dropout _fused_dropout bernoulli bernoulli_",
+    "copy": (
+        "_to_copy copy_ copy clone contiguous _copy_from fill fill_ zero_ zero zeros ones full zeros_like "
+        "ones_like full_like new_zeros new_ones new_full cat stack _foreach_copy_ _foreach_zero_ "
+        "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+        "replication_pad3d roll flip repeat repeat_interleave unfold slice select slice_scatter select_scatter "
+        "diagonal split_with_sizes_copy split_copy resize_ as_strided_scatter pixel_shuffle pixel_unshuffle "
+        "channel_shuffle native_channel_shuffle arange linspace eye tril triu scalar_tensor _pin_memory "
+        "_chunk_cat _nested_tensor_from_mask _to_dense _to_sparse view_as_complex_copy chunk_cat"
+    ),
+    "indexing": (
+        "index index_put index_put_ _index_put_impl_ _unsafe_index _unsafe_index_put index_select index_add "
+        "index_add_ index_copy index_copy_ index_fill index_fill_ gather scatter scatter_ scatter_add "
+        "scatter_add_ scatter_reduce scatter_reduce_ take take_along_dim masked_select masked_scatter "
+        "masked_scatter_ nonzero one_hot put put_"
+    ),
+    "other": (
+        "_local_scalar_dense item is_nonzero _amp_foreach_non_finite_check_and_unscale_ _amp_update_scale_ "
+        "lift_fresh_copy _assert_async rand randn randint randperm normal normal_ uniform uniform_ exponential_ "
+        "random_ multinomial rand_like randn_like randint_like empty_like polar complex real imag "
+        "_conj_physical"
+    ),
+}
 # Kinds whose time is decided by FLOPs: without a formula such an operation is "unknown".
 _NEEDS_FORMULA: Final = frozenset(
     {"matmul", "grouped_matmul", "convolution", "attention", "recurrent", "fft"}
 )
 
-_KINDS: Final[dict[str, OperationKind]] = {name: kind for kind, names in _NAMES for name in names.split()}
+_KINDS: Final[dict[str, OperationKind]] = {
+    name: kind for kind, names in _NAMES.items() for name in names.split()
+}
 
 _DTYPES: Final[dict[torch.dtype, str]] = {
     torch.float64: "fp64",

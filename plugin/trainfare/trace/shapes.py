@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import torch
 
@@ -27,25 +27,9 @@ def operation_shape(kind: OperationKind, name: str, args: Sequence[Any], out: An
         The axes of the kind. For other kinds, and for arguments of an unexpected form, the number of elements of
         the largest tensor.
     """
+    shaper = _SHAPERS.get(kind)
     try:
-        if kind == "matmul":
-            shape = _matmul_shape(name, args, out)
-        elif kind == "grouped_matmul":
-            shape = _grouped_shape(args)
-        elif kind == "attention":
-            shape = _attention_shape(name, args)
-        elif kind == "convolution" and name != "convolution_backward":
-            shape = convolution_shape(
-                args[0], args[1], out, args[3], groups=int(args[8]), transposed=bool(args[6])
-            )
-        elif kind == "softmax":
-            shape = _softmax_shape(name, args)
-        elif kind == "normalization":
-            shape = _normalization_shape(name, args)
-        elif kind == "recurrent":
-            shape = _recurrent_shape(name, args)
-        else:
-            shape = None
+        shape = None if shaper is None else shaper(name, args, out)
     except (IndexError, TypeError, AttributeError, ValueError):
         shape = None
     if shape is None:
@@ -63,16 +47,12 @@ def largest(value: Any) -> int:
 
 
 def _matmul_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] | None:
-    offset = (
-        1
-        if name.startswith(("addmm", "baddbmm", "addbmm", "addmv", "_addmm", "_sparse_addmm", "sspaddmm"))
-        else 0
-    )
+    adds = name.startswith(("addmm", "baddbmm", "addbmm", "addmv", "_addmm", "_sparse_addmm", "sspaddmm"))
     if name in ("addr", "ger"):
         return 1, args[-2].numel(), args[-1].numel(), 1
     if name in ("_trilinear", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu", "_dyn_quant_matmul_4bit"):
         return 1, out.numel() // out.shape[-1], out.shape[-1], args[0].shape[-1]
-    left, right = args[offset], args[offset + 1]
+    left, right = args[1:3] if adds else args[:2]
     if name.startswith("_cdist"):
         left, right = (args[1], args[2]) if name.endswith("backward") else (left, right)
         return math.prod(left.shape[:-2]), left.shape[-2], right.shape[-2], left.shape[-1]
@@ -84,7 +64,7 @@ def _matmul_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] |
     return 1, rows, right.shape[-1] if right.dim() == 2 else 1, left.shape[-1]
 
 
-def _grouped_shape(args: Sequence[Any]) -> tuple[int, ...]:
+def _grouped_shape(_name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...]:
     """Return (groups, m over all groups, n, k), so that 2 m n k are the FLOPs whichever operand is ragged."""
     left, right = args[0], args[1]
     offsets = next((a for a in args[2:] if isinstance(a, torch.Tensor) and a.dtype == torch.int32), None)
@@ -97,32 +77,25 @@ def _grouped_shape(args: Sequence[Any]) -> tuple[int, ...]:
     return groups, left.shape[0] * groups, right.shape[-1], left.shape[1] // groups
 
 
-def _attention_shape(name: str, args: Sequence[Any]) -> tuple[int, ...] | None:
+def _attention_shape(name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...] | None:
     if name in ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"):
         source, key = args[0], args[1] if isinstance(args[1], torch.Tensor) else args[0]
         width, heads = (args[3], args[4]) if name.startswith("_native") else (args[1], args[2])
         return source.shape[0], heads, heads, source.shape[1], key.shape[1], width // heads, 0
     query, key = (args[1], args[2]) if name.endswith("backward") else (args[0], args[1])
+    heads, length, causal = 1, 2, any(a is True for a in args)
     if name.startswith(("_flash_attention", "_efficient_attention")):
-        return (
-            query.shape[0],
-            query.shape[-2],
-            key.shape[-2],
-            query.shape[1],
-            key.shape[1],
-            query.shape[-1],
-            0,
-        )
-    causal = any(a is True for a in args)
+        heads, length, causal = -2, 1, False
     return (
-        query.shape[0],
-        query.shape[1],
-        key.shape[1],
-        query.shape[2],
-        key.shape[2],
-        query.shape[3],
-        int(causal),
-    )
+        query.shape[0], query.shape[heads], key.shape[heads], query.shape[length], key.shape[length],
+        query.shape[-1], int(causal),
+    )  # fmt: skip
+
+
+def _convolution_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] | None:
+    if name == "convolution_backward":
+        return None
+    return convolution_shape(args[0], args[1], out, args[3], groups=int(args[8]), transposed=bool(args[6]))
 
 
 def convolution_shape(
@@ -154,14 +127,14 @@ def convolution_shape(
     )  # fmt: skip
 
 
-def _softmax_shape(name: str, args: Sequence[Any]) -> tuple[int, ...]:
+def _softmax_shape(name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...]:
     source = args[0]
     dim = args[2] if name.endswith("backward_data") else args[1]
     columns = source.shape[dim if isinstance(dim, int) else -1] if source.dim() else 1
     return source.numel() // max(columns, 1), columns
 
 
-def _normalization_shape(name: str, args: Sequence[Any]) -> tuple[int, ...] | None:
+def _normalization_shape(name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...] | None:
     source = args[1] if name.endswith("_backward") and name != "cudnn_batch_norm_backward" else args[0]
     if "layer_norm" in name or "rms_norm" in name:
         normalized = args[2] if name.endswith("_backward") else args[1]
@@ -177,20 +150,26 @@ def _normalization_shape(name: str, args: Sequence[Any]) -> tuple[int, ...] | No
     return None
 
 
-def _recurrent_shape(name: str, args: Sequence[Any]) -> tuple[int, ...] | None:
+def _recurrent_shape(name: str, args: Sequence[Any], _out: Any) -> tuple[int, ...] | None:
     source = args[0]
     if name == "mkldnn_rnn_layer":
         steps, batch = source.shape[0], source.shape[1]
         return batch, steps, source.shape[2], args[10], 1, 1
-    if name in ("_cudnn_rnn", "_cudnn_rnn_backward"):
-        hidden, layers, both = (
-            (args[7], args[9], args[13]) if name == "_cudnn_rnn" else (args[11], args[13], args[17])
-        )
-        batch_first = args[10] if name == "_cudnn_rnn" else args[14]
-        if source.dim() != 3:
-            return None
-        batch, steps = (
-            (source.shape[0], source.shape[1]) if batch_first else (source.shape[1], source.shape[0])
-        )
-        return batch, steps, source.shape[2], hidden, layers, 2 if both else 1
-    return None
+    if name not in ("_cudnn_rnn", "_cudnn_rnn_backward") or source.dim() != 3:
+        return None
+    shift = 4 if name.endswith("backward") else 0
+    hidden, layers, batch_first, both = (args[shift + position] for position in (7, 9, 10, 13))
+    steps, batch = (source.shape[1], source.shape[0]) if batch_first else source.shape[:2]
+    return batch, steps, source.shape[2], hidden, layers, 2 if both else 1
+
+
+_SHAPERS: Final[dict[OperationKind, Callable[[str, Sequence[Any], Any], tuple[int, ...] | None]]] = {
+    "matmul": _matmul_shape,
+    "grouped_matmul": _grouped_shape,
+    "attention": _attention_shape,
+    "convolution": _convolution_shape,
+    "softmax": _softmax_shape,
+    "normalization": _normalization_shape,
+    "recurrent": _recurrent_shape,
+}
+"""The function of each kind; it returns None, or raises one of four exceptions, for arguments of another form."""
