@@ -88,6 +88,13 @@ class RowSink:
             if row is not None:
                 self.rows.append(row)
 
+    def join(self, other: RowSink) -> None:
+        """Add the rows and counts of another part of the same service."""
+        self.rows += other.rows
+        self.filtered += other.filtered
+        self.quarantined += other.quarantined
+        self._unknown |= set(sorted(other._unknown)[: max(0, _MAX_REMEMBERED - len(self._unknown))])
+
     def refuse(self, refused: Refused) -> None:
         """Count an entry that is not kept."""
         (self.quarantined if refused.quarantined else self.filtered)[refused.reason] += 1

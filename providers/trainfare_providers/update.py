@@ -17,6 +17,7 @@ from pydantic import Field
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document, Record
 from trainfare_core.errors import InputError, TrainfareError, UnknownNameError
+from trainfare_providers.http.progress import Step
 from trainfare_providers.plugins import ProviderEntry, provider_entries
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CloudUpdate", "PricesUpdate", "Say", "ServiceUpdate", "live_sources", "update_clouds"]
 
-Say = Callable[[str, str], None]
+Say = Callable[[str, Step], None]
 
 FIRST_ANSWER_S: Final = 15.0
 """Seconds in which some server of a cloud must have answered, whatever hangs: a lookup, a login, a plug-in.
@@ -123,9 +124,10 @@ def update_clouds(
     sources: list[tuple[str, LiveSource | str]],
     *,
     cache: BookCache,
-    say: Say = lambda _name, _what: None,
+    say: Say = lambda _name, _step: None,
     clock: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc),
     monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> PricesUpdate:
     """
     Refresh clouds in parallel; a slow or failing one does not affect the others.
@@ -133,21 +135,22 @@ def update_clouds(
     Args:
         sources: what `live_sources` returned.
         cache: where their last good prices are.
-        say: called from several threads with the cloud and what is being done.
+        say: called from several threads with the cloud, what is being done and how far it is.
         clock: dates the stored prices.
         monotonic: seconds, to give up a cloud from which nothing comes within `FIRST_ANSWER_S`.
+        sleep: waits seconds before another attempt.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; every download has been told to stop, and what is stored is as it was.
     """
     done: queue.Queue[tuple[int, CloudUpdate]] = queue.Queue()
-    runs = [_Run(name, source, cache, monotonic()) for name, source in sources]
+    runs = [_Run(name, source, cache, monotonic(), sleep) for name, source in sources]
     found: dict[int, CloudUpdate] = {}
 
     def work(index: int, run: _Run) -> None:
-        outcome = run.outcome(clock(), lambda what: say(run.name, what))
+        outcome = run.outcome(clock(), lambda step: say(run.name, step))
         try:
-            say(run.name, "done")
+            say(run.name, Step("done"))
         finally:
             done.put((index, outcome))
 
@@ -184,6 +187,7 @@ class _Run:
 
     Attributes:
         began_s: on the monotonic clock.
+        sleep: waits seconds.
         stop: tells it to end.
         http: its client, once it has one.
     """
@@ -192,6 +196,7 @@ class _Run:
     source: LiveSource | str
     cache: BookCache
     began_s: float
+    sleep: Callable[[float], None]
     stop: threading.Event = field(default_factory=threading.Event)
     http: HttpClient | None = None
 
@@ -199,12 +204,12 @@ class _Run:
         """Return whether no server has answered in time."""
         return now_s - self.began_s >= FIRST_ANSWER_S and (self.http is None or not self.http.answered)
 
-    def outcome(self, now: datetime, progress: Callable[[str], None]) -> CloudUpdate:
+    def outcome(self, now: datetime, tell: Callable[[Step], None]) -> CloudUpdate:
         """Refresh the cloud; whatever fails is in the outcome."""
         if isinstance(self.source, str):
             return self.failed(self.source)
         try:
-            return self._refreshed(self.source, now, progress)
+            return self._refreshed(self.source, now, tell)
         except TrainfareError as error:
             return self.failed(str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code; its message may hold a URL with a key
@@ -227,13 +232,24 @@ class _Run:
             snapshot_of=_snapshot_of(self.name),
         )
 
-    def _refreshed(self, source: LiveSource, now: datetime, progress: Callable[[str], None]) -> CloudUpdate:
+    def _refreshed(self, source: LiveSource, now: datetime, tell: Callable[[Step], None]) -> CloudUpdate:
+        from trainfare_providers.disk.part_files import part_file
         from trainfare_providers.http.client import HttpClient
         from trainfare_providers.refresh import refresh
 
-        with HttpClient(source.name, budget_s=source.budget_s, cancelled=self.stop.is_set) as http:
+        client = HttpClient(
+            source.name,
+            budget_s=source.budget_s,
+            sleep=self.sleep,
+            cancelled=self.stop.is_set,
+            part_of=lambda url: part_file(self.cache.folder, url),
+            tell=tell,
+        )
+        with client as http:
             self.http = http
-            result = refresh(source, cache=self.cache, now=now, http=http, progress=progress)
+            result = refresh(
+                source, cache=self.cache, now=now, http=http, progress=lambda what: tell(Step(what))
+            )
         return CloudUpdate(
             provider=self.name,
             refreshed=result.refreshed,

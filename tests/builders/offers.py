@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from trainfare_core.prices.book import PriceBook
+from trainfare_providers.snapshot import SnapshotProvider
 
 
 def offer_row(**overrides: Any) -> dict[str, Any]:
@@ -92,3 +93,8 @@ def small_market() -> PriceBook:
             usd_per_hour=0.454,
         ),
     )
+
+
+def shipped_on(provider: str) -> str:
+    """Return the newest date of a cloud's prices in the shipped snapshot."""
+    return max(one.newest for one in SnapshotProvider().load().facts() if one.provider == provider)

@@ -11,7 +11,7 @@ import pytest
 
 from builders import aws_wire as wire
 from builders.aws_server import aws_environment
-from faults.server import Script, json_script
+from faults.server import FaultServer, Script, json_script
 from faults.table import FAULT_CASES, FaultCase, faulty_client, put_through
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_providers.aws import AwsPrices, Sites
@@ -112,6 +112,33 @@ def test_file_that_is_cut_without_a_length_is_refused_before_it_is_read() -> Non
         server.script(INDEX, json_script({"regions": listed}))
         with pytest.raises(FetchError, match="does not say where it ends"):
             public(url).fetch(http)
+
+
+def test_cut_file_goes_on_and_a_changed_one_is_read_anew() -> None:
+    """The rows are those of one whole file, each once: neither lost at the cut nor counted twice."""
+    body = wire.offer_csv(wire.EC2_PRODUCTS, "AmazonEC2")
+    other = wire.offer_csv(wire.SAGEMAKER_PRODUCTS, "AmazonSageMaker")
+    whole, half = Script(headers=(("ETag", '"v1"'), ("Accept-Ranges", "bytes")), body=body), len(body) // 2
+    said = ("Content-Range", f"bytes {half}-{len(body) - 1}/{len(body)}")
+    rest = Script(status=206, headers=(("ETag", '"v1"'), said), body=body[half:])
+    newer = replace(whole, headers=(("ETag", '"v2"'), ("Accept-Ranges", "bytes")))
+    found: list[tuple[int, int]] = []
+    for scripts in (
+        (whole,),
+        (replace(whole, cut_at=half), rest),
+        (replace(whole, cut_at=half), newer, newer),
+    ):
+        with FaultServer() as server, HttpClient("aws", budget_s=900.0) as http:
+            for offer, file in (("AmazonEC2", FILE), ("AmazonSageMaker", FILE.replace("EC2", "SageMaker"))):
+                path = {"regionCode": "us-east-1", "currentVersionUrl": file.replace(".csv", ".json")}
+                index = INDEX.replace("AmazonEC2", offer)
+                server.script(index, json_script({"regions": {"us-east-1": path}}))
+            server.script(FILE, *scripts)
+            server.script(FILE.replace("EC2", "SageMaker"), Script(body=other))
+            ec2, sagemaker = public(server.url()).fetch(http)
+            found.append((ec2.rows.height, sum(tally.rows for tally in ec2.filtered)))
+            assert sagemaker.rows.height == 3
+    assert found[0] == found[1] == found[2]
 
 
 # Statuses that differ in nothing but their number are met by the http's own test.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.offers import book_of, offer_row
+from builders.offers import book_of, offer_row, shipped_on
 from faults.server import FaultServer, Script
 from trainfare.cli.prices_update import update_table
 from trainfare_core.prices.book import PriceBook
@@ -91,11 +91,12 @@ def test_clouds_that_refuse_have_one_line_each(closed_port: str, tmp_path: Path)
             ("azure", AzurePrices(endpoint=closed_port)),
         ],
         cache=BookCache(tmp_path),
+        sleep=lambda _: None,
     )
     host = closed_port.removeprefix("http://")
     why = f"{host}: the connection was refused; check the network, the proxy settings and any firewall"
     assert update_table(answer).splitlines() == [
-        f"aws: failed: {why}; prices of the snapshot of 2026-08 are used",
+        f"aws: failed: {why}; prices of the snapshot of {shipped_on('aws')} are used",
         f"azure: failed: {why}; its 1 prices, fetched 2026-11-24 12:00 UTC, are used",
     ]
     assert all(cloud.failed for cloud in answer.clouds)

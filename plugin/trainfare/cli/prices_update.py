@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import typer
 
 from trainfare.cli.options import CacheFolder, Providers, TableOrJson
+from trainfare.cli.update_progress import update_progress
 from trainfare.report.escape import terminal_text
 from trainfare_core.errors import PricesUnavailableError
-from trainfare_providers.update import CloudUpdate, PricesUpdate, Say, live_sources, update_clouds
+from trainfare_providers.update import CloudUpdate, PricesUpdate, live_sources, update_clouds
 
 __all__ = ["update", "update_table"]
 
@@ -23,7 +22,7 @@ def update(provider: Providers = None, cache: CacheFolder = None, output: TableO
     from trainfare_providers.disk.cache import BookCache
 
     sources = live_sources(provider)
-    with _progress([name for name, _ in sources]) as say:
+    with update_progress([name for name, _ in sources], sys.stderr, quiet=output == "json") as say:
         answer = update_clouds(sources, cache=BookCache(cache), say=say)
     sys.stdout.write(answer.to_json() if output == "json" else update_table(answer))
     if any(cloud.failed for cloud in answer.clouds):
@@ -62,23 +61,3 @@ def _kept_line(cloud: CloudUpdate) -> str:
 
 def _fetched(cloud: CloudUpdate) -> str:
     return "" if cloud.fetched_at is None else f", fetched {cloud.fetched_at:%Y-%m-%d %H:%M} UTC"
-
-
-@contextmanager
-def _progress(names: list[str]) -> Generator[Say]:
-    """Show the progress of each cloud on standard error: live on a terminal, else one line for each step."""
-    if not sys.stderr.isatty():
-        yield lambda name, what: print(terminal_text(f"{name}: {what}"), file=sys.stderr)  # noqa: T201
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks = {name: bars.add_task(f"{terminal_text(name)}: waiting", total=1) for name in names}
-
-        def say(name: str, what: str) -> None:
-            done = 1 if what == "done" else 0
-            bars.update(tasks[name], description=terminal_text(f"{name}: {what}"), completed=done)
-
-        yield say

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -161,6 +161,16 @@ class Account:
             NotOfferedError: it does not exist there.
             FetchError: no answer, a malformed one, refused credentials, or pages that do not end.
         """
+        entries = self._entries(call, region, arguments)
+        if call.service == "pricing":  # has the prices of all regions: who asks says of which
+            return entries
+        return self.counted(entries, f"reading {call.result}", region)
+
+    def counted(self, items: Iterable[Result], what: str, region: str) -> Iterator[Result]:
+        """Yield items, and tell the progress, as `HttpClient.counted` does."""
+        return self._http.counted(items, what, region)
+
+    def _entries(self, call: Call, region: str, arguments: dict[str, object]) -> Iterator[object]:
         client = self._client(call.service, region)
         where = f"{call.action} in {region}"
         if not hasattr(client, call.operation):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from trainfare_core.errors import FetchError
 from trainfare_providers.answer_values import items_of, object_of, text_at
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import Machines
-from trainfare_providers.aws.price_list import ec2_row, sagemaker_row
+from trainfare_providers.aws.price_list import PriceRecord, ec2_row, sagemaker_row
 from trainfare_providers.aws.rows import UNREADABLE, AwsRows, SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands
-from trainfare_providers.http.client import BULK_LIMITS, HttpClient
+from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient
+from trainfare_providers.source_rows import Refused, RowSink, SourceRow
 
 __all__ = ["Sites", "read_advisor", "read_offer_files", "read_plan_files"]
 
@@ -42,9 +44,8 @@ def read_offer_files(
     ):
         for region, url in _files(http, sites, f"offers/v1.0/aws/{offer}", offer, regions, found):
             context = SourceContext(region, machines, url, found.today)
-            with http.stream(url, limits=BULK_LIMITS) as chunks:
-                records = read_offer_csv(chunks, offer=offer)
-                sink.add(UNREADABLE if one is None else row_of(one, context) for one in records)
+            rows_of = partial(_offer_rows, offer=offer, row_of=row_of, context=context)
+            _read_into(sink, http, url, rows_of, f"reading {offer}", region)
 
 
 def read_plan_files(
@@ -61,8 +62,8 @@ def read_plan_files(
             http, sites, f"savingsPlan/v1.0/aws/{plan.code}", plan.code, regions, found
         ):
             context = SourceContext(region, machines, url, found.today)
-            with http.stream(url, limits=BULK_LIMITS) as chunks:
-                found.of(plan.service).add(plan_file_rows(chunks, plan, context))
+            rows_of = partial(plan_file_rows, plan=plan, context=context)
+            _read_into(found.of(plan.service), http, url, rows_of, f"reading {plan.code}", region)
 
 
 def read_advisor(http: HttpClient, sites: Sites, found: AwsRows) -> Bands:
@@ -77,6 +78,35 @@ def read_advisor(http: HttpClient, sites: Sites, found: AwsRows) -> Bands:
             "ec2: the Spot Advisor's file has changed, its interruption bands are left out; update trainfare"
         )
     return bands
+
+
+def _offer_rows(
+    chunks: Iterable[bytes],
+    *,
+    offer: str,
+    row_of: Callable[[PriceRecord, SourceContext], SourceRow | Refused],
+    context: SourceContext,
+) -> Iterator[SourceRow | Refused]:
+    records = read_offer_csv(chunks, offer=offer)
+    return (UNREADABLE if one is None else row_of(one, context) for one in records)
+
+
+def _read_into(
+    sink: RowSink,
+    http: HttpClient,
+    url: str,
+    rows_of: Callable[[Iterator[bytes]], Iterable[SourceRow | Refused]],
+    what: str,
+    region: str,
+) -> None:
+    """Add the rows of a file, all of them at its end: one that changes meanwhile is read again from its beginning."""
+
+    def parsed(file: Download) -> RowSink:
+        part = RowSink(sink.provider, sink.service)
+        part.add(file.counted(rows_of(file.chunks())))
+        return part
+
+    sink.join(http.read(url, parsed, limits=BULK_LIMITS, what=what, region=region))
 
 
 def _files(

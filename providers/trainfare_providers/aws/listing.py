@@ -219,7 +219,7 @@ class Listing:
         filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
         products = self._pricing(_PRODUCTS, ServiceCode=offer, Filters=filters, FormatVersion="aws_v1")
         before, row_of = sink.rows_read, ec2_row if service == "ec2" else sagemaker_row
-        records = read_products(products)
+        records = self.account.counted(read_products(products), f"reading {offer}", region)
         sink.add(UNREADABLE if one is None else row_of(one, context) for one in records)
         if sink.rows_read == before:
             trial.note(f"not one price of {offer} came for {region}")

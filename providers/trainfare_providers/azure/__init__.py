@@ -68,7 +68,7 @@ class AzurePrices:
         Raises:
             FetchError: the Retail Prices API could not be read; a workspace that cannot be read is a note.
         """
-        items = list(self._items(http))
+        items = list(http.counted(self._items(http), "reading the price list"))
         source = f"{self._endpoint}?api-version={API_VERSION}"
         machines, meters = vm_rows(items, source=source, today=self._clock().strftime("%Y-%m-%d"))
         workspace = self._workspace or Workspace.from_environment(os.environ)

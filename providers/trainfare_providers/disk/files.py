@@ -15,6 +15,7 @@ from trainfare_core.errors import InputError, TrainfareError
 __all__ = [
     "FileRefusedError",
     "make_folder",
+    "open_own_file",
     "read_at_most",
     "read_input",
     "read_own_file",
@@ -81,22 +82,34 @@ def read_own_file(path: Path, max_bytes: int) -> bytes:
         FileRefusedError: it is something else, another user's, or larger.
         OSError: it cannot be read.
     """
-    flags = os.O_RDONLY
+    with open_own_file(path) as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            raise FileRefusedError("it is larger than the cache may be")
+        return file.read()
+
+
+def open_own_file(path: Path, *, write: bool = False) -> BinaryIO:
+    """
+    Open a regular file that belongs to this user or to root, without following a link or waiting for a pipe.
+
+    Args:
+        path: the file.
+        write: for reading and writing; else for reading only.
+
+    Raises:
+        FileRefusedError: it is something else, or another user's.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDWR if write else os.O_RDONLY
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):  # not every system has all of them
         flags |= getattr(os, name, 0)
     handle = os.open(path, flags)
-    try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise FileRefusedError("it is not a regular file")
-        if hasattr(os, "geteuid") and facts.st_uid not in (os.geteuid(), 0):
-            raise FileRefusedError("it belongs to another user")
-        if facts.st_size > max_bytes:
-            raise FileRefusedError("it is larger than the cache may be")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(handle)
+    facts = os.fstat(handle)
+    regular = stat.S_ISREG(facts.st_mode)
+    if regular and (not hasattr(os, "geteuid") or facts.st_uid in (os.geteuid(), 0)):
+        return os.fdopen(handle, "r+b" if write else "rb")
+    os.close(handle)
+    raise FileRefusedError("it belongs to another user" if regular else "it is not a regular file")
 
 
 def replace_file(path: Path, content: bytes, sync: Callable[[int], None] = os.fsync) -> None:

@@ -71,7 +71,13 @@ class GcpPrices:
                 f"prices need an API key: set {KEY_VARIABLE} (free of charge, docs/permissions.md says how)"
             )
             return tuple(RowSink(self.name, service).fetched([note]) for service in ("gce", "tpu"))
-        compute, tpu = ([*self._skus(http, service, key)] for service in (_COMPUTE, _TPU))
+        compute, tpu = (
+            [*http.counted(self._skus(http, service, key), f"reading {what}")]
+            for service, what in (
+                (_COMPUTE, "the catalogue of Compute Engine"),
+                (_TPU, "the catalogue of TPUs"),
+            )
+        )
         today = self._clock().strftime("%Y-%m-%d")
         sinks = catalogue_rows(compute, tpu, source=self._address(_COMPUTE), today=today)
         return tuple(sink.fetched() for sink in sinks)

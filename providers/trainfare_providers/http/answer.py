@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -22,6 +22,7 @@ __all__ = [
     "Limits",
     "OpenAnswer",
     "Reply",
+    "body_chunks",
     "read_json",
 ]
 
@@ -158,23 +159,21 @@ class OpenAnswer:
         Raises:
             FetchError: it is cut short, damaged, too slow, or larger than `max_bytes`.
         """
-        encoding = self.head.content_encoding
-        if encoding not in ("", "identity", "gzip", "x-gzip"):
-            raise self._request.fault("encoding")
-        size, damage = 0, ""
-        # `del` here and below: a server may echo a secret, which a traceback with local variables would show.
-        try:
-            for chunk in unpacked(self._raw()) if "gzip" in encoding else self._raw():
-                size += len(chunk)
-                if size > max_bytes:
-                    del chunk
-                    raise self._request.fault("too large", f" (more than {max_bytes:,} bytes)")
-                yield chunk
-                del chunk
-        except UnpackError as error:
-            damage = str(error)
-        if damage:  # raised outside the handler, so that no frame that holds the body is its context
-            raise self._request.fault(damage)
+        return body_chunks(self.raw(), self.head.content_encoding, self._request, max_bytes)
+
+    def raw(self) -> Iterator[bytes]:
+        """
+        Yield the body as it comes over the network.
+
+        Raises:
+            FetchError: it is cut short or too slow.
+        """
+        while True:
+            chunk = self._receive()
+            if not isinstance(chunk, bytes):
+                return
+            yield chunk
+            del chunk
 
     def close(self) -> bool:
         """Stop reading; return whether the connection can be used again."""
@@ -196,14 +195,6 @@ class OpenAnswer:
             raise self._request.fault("protocol")
         return head
 
-    def _raw(self) -> Iterator[bytes]:
-        while True:
-            chunk = self._receive()
-            if not isinstance(chunk, bytes):
-                return
-            yield chunk
-            del chunk
-
     def _receive(self) -> Head | bytes | None:
         while True:
             left = self._deadline.left_s(self._request)
@@ -217,6 +208,37 @@ class OpenAnswer:
             if isinstance(item, str):
                 raise self._request.fault(item)
             return item
+
+
+def body_chunks(raw: Iterable[bytes], encoding: str, request: HttpRequest, max_bytes: int) -> Iterator[bytes]:
+    """
+    Yield a body unpacked, in chunks of at most 256 KiB.
+
+    Args:
+        raw: as it came over the network.
+        encoding: `Content-Encoding`.
+        request: for messages.
+        max_bytes: unpacked.
+
+    Raises:
+        FetchError: it is damaged, larger than `max_bytes`, or packed in an unknown way; and what `raw` raises.
+    """
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise request.fault("encoding")
+    size, damage = 0, ""
+    # `del` here and elsewhere: a server may echo a secret, which a traceback with local variables would show.
+    try:
+        for chunk in unpacked(raw) if "gzip" in encoding else raw:
+            size += len(chunk)
+            if size > max_bytes:
+                del chunk
+                raise request.fault("too large", f" (more than {max_bytes:,} bytes)")
+            yield chunk
+            del chunk
+    except UnpackError as error:
+        damage = str(error)
+    if damage:  # raised outside the handler, so that no frame that holds the body is its context
+        raise request.fault(damage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -32,8 +32,10 @@ from trainfare_providers.http.answer import (
     Reply,
     read_json,
 )
+from trainfare_providers.http.download import ROWS_A_STEP, Download, Part, read_file
 from trainfare_providers.http.exchange import Exchange, Head, silence_http_logs
 from trainfare_providers.http.pages import Pages
+from trainfare_providers.http.progress import Step
 from trainfare_providers.http.retry import (
     RETRY_AFTER_CAP_S,
     is_retried,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     import httpx
     from tenacity import RetryCallState
 
-__all__ = ["BULK_LIMITS", "HttpClient", "Limits", "Pages", "Reply", "Secret"]
+__all__ = ["BULK_LIMITS", "Download", "HttpClient", "Limits", "Pages", "Reply", "Secret"]
 
 _log = logging.getLogger("trainfare")
 _MAX_REDIRECTS: Final = 5  # price APIs redirect once at most; a loop ends soon
@@ -75,6 +77,8 @@ class HttpClient:
         jitter: draws a wait between 0 and its argument, seconds.
         wall_clock: seconds since 1970, for a `Retry-After` that is a date.
         cancelled: called four times a second; True ends the request.
+        part_of: returns where the beginning of a file at a URL is kept when it is cut off; None is nowhere.
+        tell: told how far a download or a listing is.
 
     Raises:
         InputError: `verify` is False.
@@ -96,6 +100,8 @@ class HttpClient:
         jitter: Callable[[float], float] = lambda most: random.uniform(0.0, most),  # noqa: S311 - no secret
         wall_clock: Callable[[], float] = time.time,
         cancelled: Callable[[], bool] | None = None,
+        part_of: Callable[[str], Part] | None = None,
+        tell: Callable[[Step], None] = lambda _: None,
     ) -> None:
         if not isinstance(verify, ssl.SSLContext) and not verify:
             raise InputError(
@@ -111,6 +117,7 @@ class HttpClient:
         self._transport, self._verify = transport, verify
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._wall_clock, self._cancelled = wall_clock, cancelled
+        self._part_of, self._tell, self._read_bytes = part_of, tell, 0
         self._client: httpx.Client | None = None
         self._ends_s: float | None = None
         self._failed_s = 0.0
@@ -188,6 +195,61 @@ class HttpClient:
         finally:
             self._release(answer)
 
+    def read(
+        self,
+        url: str,
+        parse: Callable[[Download], Result],
+        *,
+        limits: Limits | None = None,
+        what: str = "",
+        region: str = "",
+    ) -> Result:
+        """
+        Return what `parse` makes of a large file while it arrives; a connection that is cut goes on where it stopped.
+
+        Args:
+            url: https.
+            parse: reads `Download.chunks()` to the end; called again where the file changed meanwhile.
+            limits: None takes the client's; the time is that of the whole file.
+            what: is read, for the progress.
+            region: of it, for the progress.
+
+        Raises:
+            FetchError: the file cannot be read to its end.
+            FetchCancelledError: `cancelled` returned True.
+        """
+        request, limits = self._request_to(url), limits or self.limits
+        deadline = self._deadline(limits)
+        part = None if self._part_of is None else self._part_of(url)
+
+        def ask(asked: HttpRequest, statuses: tuple[int, ...]) -> OpenAnswer:
+            return self._with_retries(lambda end: self._open(asked, limits, end, statuses), limits, deadline)
+
+        def start() -> Download:
+            return Download(
+                request,
+                ask=ask,
+                release=self._release,
+                lost=self._lose,
+                clock=self._clock,
+                max_bytes=limits.max_body_bytes,
+                part=part,
+                tell=self._tell,
+                step=Step(what, region),
+            )
+
+        return read_file(start, parse, part)
+
+    def counted(self, items: Iterable[Result], what: str, region: str = "") -> Iterator[Result]:
+        """Yield the entries of a listing, and tell how many there are and how many bytes they took."""
+        before, rows = self._read_bytes, 0
+        for item in items:
+            rows += 1
+            if rows % ROWS_A_STEP == 0:
+                self._tell(Step(what, region, self._read_bytes - before, None, rows))
+            yield item
+        self._tell(Step(what, region, self._read_bytes - before, None, rows))
+
     def send(self, method: str, url: str, *, headers: Texts = None, content: bytes = b"") -> Reply:
         """
         Send one request of an SDK that signs, reads and retries itself; any status is returned, no redirect followed.
@@ -236,13 +298,21 @@ class HttpClient:
             return HttpRequest(self.cloud, whole, headers)
         raise HttpRequest(self.cloud, url).fault("address")
 
-    def _with_retries(self, attempt: Callable[[Deadline], Result], limits: Limits) -> Result:
+    def _deadline(self, limits: Limits) -> Deadline:
+        started = self._clock()
+        self._ends_s = started + self._budget_s if self._ends_s is None else self._ends_s
+        return Deadline(self._clock, min(started + limits.total_s, self._ends_s), self._cancelled)
+
+    def _lose(self, seconds: float) -> None:
+        self._failed_s += seconds
+
+    def _with_retries(
+        self, attempt: Callable[[Deadline], Result], limits: Limits, deadline: Deadline | None = None
+    ) -> Result:
         """Repeat a request until there is an answer, an error that no retry can help, or no time."""
         from tenacity import Retrying, retry_if_exception
 
-        started = self._clock()
-        self._ends_s = started + self._budget_s if self._ends_s is None else self._ends_s
-        deadline = Deadline(self._clock, min(started + limits.total_s, self._ends_s), self._cancelled)
+        deadline = deadline or self._deadline(limits)
 
         def counted() -> Result:
             began = self._clock()
@@ -282,13 +352,15 @@ class HttpClient:
         if self._cancelled is None or not self._cancelled():
             self._sleep(seconds)
 
-    def _open(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> OpenAnswer:
-        """Send a request, follow redirects, and return an answer of status 200 before its body is read."""
+    def _open(
+        self, request: HttpRequest, limits: Limits, deadline: Deadline, statuses: tuple[int, ...] = (200,)
+    ) -> OpenAnswer:
+        """Send a request, follow redirects, and return an answer of one of the statuses before its body is read."""
         for _ in range(_MAX_REDIRECTS + 1):
             answer = self._begin(request, limits, deadline)
             status = answer.head.status
             _log.debug("GET %r: %d", request, status)
-            if status == 200:
+            if status in statuses:
                 return answer
             self._release(answer)
             if status not in _REDIRECTS:
@@ -304,7 +376,7 @@ class HttpClient:
         answer = self._begin(request, self.limits, deadline, method, content)
         try:
             _log.debug("%s %r: %d", method, request, answer.head.status)
-            body = b"".join(answer.chunks(self.limits.max_body_bytes))
+            body = self._whole(answer, self.limits)
         finally:
             self._release(answer)
         gone = ("content-encoding", "content-length", "transfer-encoding")
@@ -340,9 +412,14 @@ class HttpClient:
     def _read_all(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> tuple[bytes, Head]:
         answer = self._open(request, limits, deadline)
         try:
-            return b"".join(answer.chunks(limits.max_body_bytes)), answer.head
+            return self._whole(answer, limits), answer.head
         finally:
             self._release(answer)
+
+    def _whole(self, answer: OpenAnswer, limits: Limits) -> bytes:
+        body = b"".join(answer.chunks(limits.max_body_bytes))
+        self._read_bytes += len(body)
+        return body
 
     def _release(self, answer: OpenAnswer | Exchange) -> None:
         done = answer.close() if isinstance(answer, OpenAnswer) else answer.drop()

@@ -81,6 +81,7 @@ FAULTS: Final[Mapping[str, FaultRule]] = {
     ),
     "proxy": FaultRule("the proxy refused", retry=False, advice="check the proxy settings", answered=False),
     "protocol": FaultRule("the answer is not valid HTTP", retry=False, advice=_LATER),
+    "changed": FaultRule("the file changed while it was read", retry=False, advice=_LATER),
     "encoding": FaultRule("the answer cannot be unpacked", retry=False, advice=_LATER),
     "too large": FaultRule("the answer is larger than allowed", retry=False, advice=_LATER),
     "no declared end": FaultRule("the answer does not say where it ends", retry=False, advice=_LATER),

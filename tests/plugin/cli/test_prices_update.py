@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builders.offers import book_of, offer_row, table
+from builders.offers import book_of, offer_row, shipped_on, table
 from trainfare.cli import main
 from trainfare.cli.prices_update import update_table
 from trainfare.cli.prices_verify import verify_table
@@ -22,6 +22,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import Tally
 from trainfare_providers.disk.cache import BookCache
 from trainfare_providers.http.client import HttpClient
+from trainfare_providers.http.progress import Step
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.update import PricesUpdate, live_sources, update_clouds
 
@@ -77,7 +78,7 @@ def updated(cache: BookCache, **answers: Callable[[], tuple[FetchedRows, ...]]) 
 
 def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     """One fails with our error, one with a foreign one; the third is updated, and no secret is printed."""
-    progress: list[tuple[str, str]] = []
+    progress: list[tuple[str, Step]] = []
     cache = BookCache(tmp_path)
     sources = [
         ("aws", Cloud("aws", gave("aws"), cache)),
@@ -87,7 +88,7 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
         ("extra", Cloud("extra", failing(MissingExtraError("httpx", "aws")), cache)),
     ]
     answer = update_clouds(
-        list(sources), cache=cache, clock=lambda: NOW, say=lambda name, what: progress.append((name, what))
+        list(sources), cache=cache, clock=lambda: NOW, say=lambda name, step: progress.append((name, step))
     )
     clouds = {cloud.provider: cloud for cloud in answer.clouds}
     assert [name for name, cloud in clouds.items() if cloud.failed] == ["azure", "gcp", "bad", "extra"]
@@ -99,7 +100,8 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     assert "ec2: read 4 = accepted 1 + filtered 3 + quarantined 0" in text
     assert "note: spot prices need credentials: left out" in text
     assert (
-        "azure: failed: it is down; try again later; prices of the snapshot of 2026-06-18 are used\n" in text
+        f"azure: failed: it is down; try again later; prices of the snapshot of {shipped_on('azure')} are used\n"
+        in text
     )
     assert (
         "gcp: failed: the plug-in is broken (KeyError): update or remove it; prices of the snapshot" in text
@@ -110,7 +112,7 @@ def test_each_cloud_has_its_own_result(tmp_path: Path) -> None:
     )
     assert "pip install 'trainfare[aws]'" in text
     assert SECRET not in text + answer.to_json()
-    assert {name for name, what in progress if what == "done"} == set(clouds)
+    assert {name for name, step in progress if step == Step("done")} == set(clouds)
 
 
 def test_a_failed_cloud_keeps_its_last_good_prices_and_their_age(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_cloud_that_lacks_a_key_has_one_line(tmp_path: Path) -> None:
     answer = updated(BookCache(tmp_path), gcp=lambda: (keyless,))
     assert not answer.clouds[0].failed
     assert update_table(answer) == (
-        "gcp: not asked: prices need an API key; prices of the snapshot of 2026-09 are used\n"
+        f"gcp: not asked: prices need an API key; prices of the snapshot of {shipped_on('gcp')} are used\n"
     )
 
 
