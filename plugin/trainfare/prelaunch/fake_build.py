@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from trainfare.prelaunch.fake_tensors import with_properties_of
-from trainfare.prelaunch.module_parts import buffers_of, parameters_of
+from trainfare.prelaunch.module_parts import buffers_of, parameters_of, tensor_leaves
 
 __all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes"]
 
@@ -46,7 +45,7 @@ class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = _tensors((args, kwargs))
+        tensors = tensor_leaves((args, kwargs))
         real = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor)]
         if len(real) < len(tensors) or any(_storage(tensor) in self._without_value for tensor in real):
             if any(argument.alias_info is not None for argument in func._schema.arguments):  # noqa: SLF001
@@ -58,7 +57,7 @@ class BuildMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self._mode:
             fake = func(*args, **kwargs)
         small = all(
-            tensor.numel() <= _SMALL_NUMEL and tensor.device.type == "cpu" for tensor in _tensors(fake)
+            tensor.numel() <= _SMALL_NUMEL and tensor.device.type == "cpu" for tensor in tensor_leaves(fake)
         )
         return _run_real(func, args, kwargs) if small and not real else fake
 
@@ -72,8 +71,7 @@ def movable_fakes() -> Generator[None, None, None]:
     replaced instead; a shared parameter stays shared. `trunc_normal_`, which draws until every value is in range,
     returns fake tensors unchanged.
     """
-    home: Any = nn.Module
-    original: Callable[..., nn.Module] = home._apply  # noqa: SLF001
+    original: Callable[..., nn.Module] = nn.Module._apply  # noqa: SLF001
     replaced: dict[int, tuple[Tensor, nn.Parameter]] = {}
 
     def apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
@@ -98,17 +96,12 @@ def movable_fakes() -> Generator[None, None, None]:
                     buffers[name] = fn(buffer)
         return self
 
-    inits: Any = nn.init
-    draw: Callable[..., Tensor] | None = getattr(inits, _DRAWS, None)
-    home._apply = apply  # noqa: SLF001
-    if draw is not None:
-        setattr(inits, _DRAWS, _skipping_fakes(draw))
-    try:
-        yield
-    finally:
-        home._apply = original  # noqa: SLF001
+    draw: Callable[..., Tensor] | None = getattr(nn.init, _DRAWS, None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_replaced(nn.Module, "_apply", apply))
         if draw is not None:
-            setattr(inits, _DRAWS, draw)
+            stack.enter_context(_replaced(nn.init, _DRAWS, _skipping_fakes(draw)))
+        yield
 
 
 @contextlib.contextmanager
@@ -119,18 +112,25 @@ def mixed_recurrent_inputs() -> Generator[None, None, None]:
     Their Python code compares the two dtypes before any call that could cast, unless torch's own autocast is on. It
     is off here, because the trace casts by itself.
     """
-    home: Any = nn.RNNBase
-    original: Callable[..., None] = home.check_input
+    original: Callable[..., None] = nn.RNNBase.check_input
 
     def check(self: nn.RNNBase, input: Tensor, batch_sizes: Tensor | None) -> None:  # noqa: A002 - torch's name
         weight = next(self.parameters(), input)
         original(self, input.to(weight.dtype) if input.is_floating_point() else input, batch_sizes)
 
-    home.check_input = check
+    with _replaced(nn.RNNBase, "check_input", check):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(home: object, name: str, value: object) -> Generator[None, None, None]:
+    """Give an attribute of a class or module of torch another value inside the block."""
+    original = getattr(home, name)
+    setattr(home, name, value)
     try:
         yield
     finally:
-        home.check_input = original
+        setattr(home, name, original)
 
 
 def _skipping_fakes(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -143,10 +143,6 @@ def _skipping_fakes(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _run_real(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with unset_fake_temporarily():
         return func(*args, **kwargs)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _storage(tensor: Tensor) -> int:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_leaves
 
 from trainfare.job import describe
 from trainfare.prelaunch.fake_build import mixed_recurrent_inputs
+from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
 from trainfare.prelaunch.trainer_stub import TrainerStub
 from trainfare.prelaunch.unknown_scalars import ScalarReads, tolerant_metrics
@@ -43,6 +43,8 @@ def trace_step(
     """
     Run two steps and trace the second, in which the optimizer's state exists as in every later step.
 
+    The default dtype becomes that of the precision: the caller restores it (`rng_untouched`).
+
     Args:
         module: the module on fake tensors, with `trainer` attached.
         batch: one fake micro-batch.
@@ -64,6 +66,8 @@ def trace_step(
         stack.enter_context(mode)
         if precision in AUTOCAST_DTYPES:
             stack.enter_context(mixed_recurrent_inputs())
+        if precision in TRUE_DTYPES:
+            torch.set_default_dtype(TRUE_DTYPES[precision])
         autocast = AUTOCAST_DTYPES.get(precision)
         runner.run(StepTrace(module, optimizers, cuda_autocast_dtype=autocast), batch, 0)
         calls_before = trainer.global_step
@@ -73,7 +77,8 @@ def trace_step(
             raise TraceError(f"the trace itself failed and is incomplete: {describe(trace.fault)}. {ADVICE}")
         memory = trace.memory()
         if memory.input_bytes == 0:
-            memory = memory.model_copy(update={"input_bytes": _tensor_bytes(batch)})
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensor_leaves(batch))
+            memory = memory.model_copy(update={"input_bytes": size})
         return StepFacts(
             how="fake",
             operations=trace.operations(micro_batches=micro_batches),
@@ -101,7 +106,6 @@ class _Runner:
         self._trainer = trainer
         self._from_loader = from_loader
         self._automatic = bool(getattr(module, "automatic_optimization", True))
-        self._default_dtype = TRUE_DTYPES.get(precision)
         self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
         self._trace: StepTrace | None = None
         self._reads = ScalarReads()
@@ -116,7 +120,7 @@ class _Runner:
         """Run one micro-batch and its optimizer step, recorded by the trace."""
         self._trace = trace
         self._reads.count = 0
-        with self._dtype(), self._reads, trace, user_errors("training_step"):
+        with self._reads, trace, user_errors("training_step"):
             if self._from_loader:
                 batch = self._hook("on_before_batch_transfer", batch, 0, default=batch)
                 batch = self._hook("on_after_batch_transfer", batch, 0, default=batch)
@@ -224,16 +228,6 @@ class _Runner:
         hook = getattr(self._module, name, None)
         return default if hook is None else hook(*args, **kwargs)
 
-    @contextlib.contextmanager
-    def _dtype(self) -> Generator[None, None, None]:
-        before = torch.get_default_dtype()
-        if self._default_dtype is not None:
-            torch.set_default_dtype(self._default_dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
-
     def _toggled(self, optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
         @contextlib.contextmanager
         def toggle_model(sync_grad: bool = True) -> Generator[None, None, None]:  # noqa: FBT001, FBT002, ARG001
@@ -244,8 +238,3 @@ class _Runner:
                 self._module.untoggle_optimizer(optimizer)
 
         return toggle_model
-
-
-def _tensor_bytes(batch: Any) -> int:
-    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

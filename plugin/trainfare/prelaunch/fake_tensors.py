@@ -257,19 +257,16 @@ def describe_batch(batch: Any) -> Any:
 @contextlib.contextmanager
 def rng_untouched() -> Generator[None, None, None]:
     """Restore the random states of torch, Python and NumPy, the default dtype and the grad mode afterwards."""
-    cpu_state = torch.get_rng_state()
     cuda: Any = torch.cuda
-    cuda_states = cuda.get_rng_state_all() if cuda.is_initialized() else None
+    devices = range(cuda.device_count()) if cuda.is_initialized() else ()
     python_state = random.getstate()
     numpy: Any = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
     try:
-        yield
+        with torch.random.fork_rng(devices):
+            yield
     finally:
-        torch.set_rng_state(cpu_state)
-        if cuda_states is not None:
-            cuda.set_rng_state_all(cuda_states)
         random.setstate(python_state)
         if numpy is not None and numpy_state is not None:
             numpy.random.set_state(numpy_state)

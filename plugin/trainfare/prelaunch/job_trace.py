@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from trainfare.job import TrainingJob, built, canonical_precision, is_builder, plan_of, steps_per_epoch
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
 from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.prelaunch.step_forms import optimizers_of
 from trainfare.prelaunch.trainer_stub import TrainerStub, attach
 from trainfare.prelaunch.user_errors import user_errors
@@ -169,8 +169,7 @@ def _batch_of(job: TrainingJob, faker: Faker, device: torch.device | None) -> An
 
 def _check_batch_size(job: TrainingJob, batch: Any) -> None:
     """Refuse a batch whose tensors all have another first size than `batch_size`, and that size nowhere."""
-    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)]
-    shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim > 0]
+    shapes = [tuple(tensor.shape) for tensor in tensor_leaves(batch) if tensor.ndim > 0]
     if not shapes or any(job.batch_size in shape for shape in shapes):
         return
     if len({shape[0] for shape in shapes}) == 1:

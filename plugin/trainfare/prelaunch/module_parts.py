@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "HOOKS",
@@ -16,6 +17,7 @@ __all__ = [
     "parameters_of",
     "state_of",
     "strip_compile",
+    "tensor_leaves",
     "tensors_of",
     "unwrapped",
 ]
@@ -61,6 +63,11 @@ def tensors_of(module: nn.Module) -> list[Tensor]:
     """List the parameters and buffers that the module itself holds."""
     held = [*parameters_of(module).values(), *buffers_of(module).values()]
     return [value for value in held if value is not None]
+
+
+def tensor_leaves(value: Any) -> list[Tensor]:
+    """List the tensors of a nested structure, such as a batch."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def all_modules(module: nn.Module) -> list[nn.Module]:

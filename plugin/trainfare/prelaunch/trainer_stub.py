@@ -12,37 +12,37 @@ from torch import Tensor, nn
 
 __all__ = ["NullLogger", "TrainerStub", "attach"]
 
-_READ_FROM_LIVE = (
-    "current_epoch",
-    "global_step",
-    "max_epochs",
-    "max_steps",
-    "min_epochs",
-    "min_steps",
-    "max_time",
-    "world_size",
-    "num_nodes",
-    "num_devices",
-    "global_rank",
-    "local_rank",
-    "node_rank",
-    "is_global_zero",
-    "precision",
-    "accumulate_grad_batches",
-    "num_training_batches",
-    "num_val_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "log_every_n_steps",
-    "val_check_interval",
-    "check_val_every_n_epoch",
-    "limit_train_batches",
-    "limit_val_batches",
-    "default_root_dir",
-    "fast_dev_run",
-    "datamodule",
-)
-"""Attributes copied from a live Trainer, where there is one."""
+_FACTS: dict[str, Any] = {
+    "current_epoch": 0,
+    "global_step": 0,
+    "max_epochs": None,
+    "max_steps": -1,
+    "min_epochs": None,
+    "min_steps": None,
+    "max_time": None,
+    "world_size": 1,
+    "num_nodes": 1,
+    "num_devices": 1,
+    "global_rank": 0,
+    "local_rank": 0,
+    "node_rank": 0,
+    "is_global_zero": True,
+    "precision": "32-true",
+    "accumulate_grad_batches": 1,
+    "num_training_batches": 1000,
+    "num_val_batches": (),
+    "gradient_clip_val": None,
+    "gradient_clip_algorithm": None,
+    "log_every_n_steps": 50,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "default_root_dir": ".",
+    "fast_dev_run": False,
+    "datamodule": None,
+}
+"""Attributes that are copied from a live Trainer, where there is one, and their values before launch."""
 
 
 class NullLogger:
@@ -71,6 +71,9 @@ class TrainerStub:
         live: a real Trainer whose attributes are copied once; None before launch.
     """
 
+    global_step: int
+    accumulate_grad_batches: int
+
     def __init__(self, module: nn.Module, facts: dict[str, Any], live: object | None = None) -> None:
         self.lightning_module = self.model = module
         self.optimizers: list[torch.optim.Optimizer] = []
@@ -84,28 +87,13 @@ class TrainerStub:
         self.callback_metrics: dict[str, Any] = {}
         self.logged_metrics: dict[str, Any] = {}
         self.progress_bar_metrics: dict[str, Any] = {}
-        self.current_epoch = self.global_step = self.global_rank = self.local_rank = self.node_rank = 0
-        self.world_size = self.num_devices = self.num_nodes = 1
         self.device_ids = [0]
-        self.is_global_zero = self.training = self.enable_validation = True
+        self.training = self.enable_validation = True
         self.validating = self.testing = self.predicting = self.sanity_checking = self.evaluating = False
-        self.should_stop = self.fast_dev_run = self.is_last_batch = False
-        self.max_epochs: int | None = None
-        self.max_steps = -1
-        self.min_epochs = self.min_steps = self.max_time = None
-        self.accumulate_grad_batches = 1
+        self.should_stop = self.is_last_batch = False
         self.estimated_stepping_batches: float = 1000
-        self.num_training_batches: float = 1000
-        self.num_val_batches: list[float] = []
-        self.gradient_clip_val: float | None = None
-        self.gradient_clip_algorithm: object | None = None
-        self.log_every_n_steps = 50
-        self.val_check_interval = self.limit_train_batches = self.limit_val_batches = 1.0
-        self.check_val_every_n_epoch: int | None = 1
-        self.datamodule = self.train_dataloader = self.val_dataloaders = None
-        self.default_root_dir = "."
+        self.train_dataloader = self.val_dataloaders = None
         self.log_dir = self.ckpt_path = None
-        self.precision = "32-true"
         self.profiler = NullLogger()
         self.precision_plugin = SimpleNamespace(clip_gradients=self._clip_gradients)
         self.strategy = SimpleNamespace(
@@ -124,10 +112,10 @@ class TrainerStub:
             reduce_boolean_decision=_first,
             precision_plugin=self.precision_plugin,
         )
-        for name, value in facts.items():
-            setattr(self, name, value)
-        if live is not None:
-            self._read(live)
+        vars(self).update({**_FACTS, **facts})
+        for name in () if live is None else _FACTS:
+            with contextlib.suppress(Exception):
+                setattr(self, name, getattr(live, name))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -139,11 +127,6 @@ class TrainerStub:
     def is_last_optimizer_step(self) -> bool:
         """False: a trace represents any step but the last."""
         return False
-
-    def _read(self, live: object) -> None:
-        for name in _READ_FROM_LIVE:
-            with contextlib.suppress(Exception):
-                setattr(self, name, getattr(live, name))
 
     def _backward(self, loss: Tensor, _optimizer: object | None = None, *args: Any, **kwargs: Any) -> None:
         backward = getattr(self.lightning_module, "backward", None)

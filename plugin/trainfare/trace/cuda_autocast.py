@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import torch
 
 from trainfare.trace import torch_private
+from trainfare.trace.storages import tensors_in
 from trainfare_core.errors import TraceError
 
 __all__ = ["FP32", "FP32_DTYPE_ARGUMENT", "LOWER_PRECISION", "WIDEST", "CudaAutocast"]
@@ -153,7 +154,7 @@ class CudaAutocast:
         if name in FP32_DTYPE_ARGUMENT:
             return args, _with_dtype(name, args, kwargs)
         if name in WIDEST:
-            wide = any(_eligible(t) and t.dtype == torch.float32 for t in _leaves((args, kwargs)))
+            wide = any(_eligible(t) and t.dtype == torch.float32 for t in tensors_in((args, kwargs)))
             return self._each(args, kwargs, _full if wide else self._lower)
         return args, kwargs
 
@@ -192,14 +193,6 @@ def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if type(value) is dict:
         return {key: _mapped(item, change) for key, item in cast("Any", value).items()}
     return value
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in cast("Sequence[Any]", value) for leaf in _leaves(item)]
-    if isinstance(value, dict):
-        return [leaf for item in cast("Any", value).values() for leaf in _leaves(item)]
-    return [value]
 
 
 def _with_dtype(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

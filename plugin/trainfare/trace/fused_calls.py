@@ -76,15 +76,6 @@ class Region:
     backward_fixed: int = 0
     backward_made: int = 0
 
-    @property
-    def backward_name(self) -> str:
-        """Name of the backward operation."""
-        return f"{self.name}_backward"
-
-    def release_operands(self) -> None:
-        """Drop the references to operands, so that the trace keeps no tensor alive that the step releases."""
-        self.operands, self.wanted = [], []
-
     def node_keys(self, out: Any) -> list[tuple[int, str]]:
         """Return the keys of the autograd nodes that this call made, by walking back from its results."""
         pending = [t.grad_fn for t in tensors_in(out) if t.grad_fn is not None]
@@ -170,28 +161,40 @@ def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Regio
     (rows, batch_sizes, hx, weights, ...) for packed sequences.
     """
     packed = isinstance(args[3], (list, tuple))
-    source, states = args[0], args[2] if packed else args[1]
-    weights = tensors_in(args[3] if packed else args[2])
-    layers, train, both = (
-        int(args[5 if packed else 4]),
-        bool(args[7 if packed else 6]),
-        bool(args[8 if packed else 7]),
+    plain = [args[0], *args[2:]] if packed else args
+    source, states, weights, _, layers, _, train, both = plain[:8]
+    return _recurrent_region(
+        "aten._cudnn_rnn",
+        RECURRENT_GATES[name],
+        [source, *tensors_in(states)],
+        tensors_in(weights),
+        _steps_and_batch(source, args, packed=packed),
+        layers=int(layers),
+        directions=2 if both else 1,
+        train=bool(train),
     )
-    states = tensors_in(states)
-    hidden, gates = int(weights[1].shape[0]) // RECURRENT_GATES[name], RECURRENT_GATES[name]
-    projection = int(weights[1].shape[1]) if int(weights[1].shape[1]) != hidden else 0
+
+
+def _recurrent_region(
+    name: str, gates: int, inputs: list[torch.Tensor], weights: list[torch.Tensor], steps_and_batch: tuple[int, int],
+    *, layers: int = 1, directions: int = 1, train: bool = True,
+) -> Region:  # fmt: skip
+    """Return the region of recurrent layers; the second weight is that of the hidden state."""
+    source, (steps, batch) = inputs[0], steps_and_batch
+    hidden, out = int(weights[1].shape[0]) // gates, int(weights[1].shape[1])
     rows, width = int(source.numel()) // int(source.shape[-1]), int(source.shape[-1])
-    steps, batch = _steps_and_batch(source, args, packed=packed)
-    directions = 2 if both else 1
+    projection = out if out != hidden else 0
     total, first = recurrent_flops(rows, width, hidden, gates, layers, directions, projection)
+    # The gradients of the weights, of the hidden states and, where it is wanted, of the input.
+    weight_gradients = total if any(weight.requires_grad for weight in weights) else 0
     return Region(
         kind="recurrent",
-        name="aten._cudnn_rnn",
+        name=name,
         shape=(batch, steps, width, hidden, layers, directions),
-        operands=[source, *states, *weights],
+        operands=[*inputs, *weights],
         dtype=compute_dtype("recurrent", "", [source], []),
         flops=total,
-        backward_flops=_recurrent_backward_flops(total, first, source, weights),
+        backward_flops=weight_gradients + total - (0 if source.requires_grad else first),
         extra_kept_bytes=rows * gates * hidden * layers * directions * source.element_size() if train else 0,
         backward_reads_results=True,
     )
@@ -212,28 +215,8 @@ def _recurrent_cell(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> 
     """Return the region of `torch.lstm_cell` and the other cells: (input, hx, w_ih, w_hh, b_ih, b_hh)."""
     source, weights = args[0], [t for t in args[2:] if isinstance(t, torch.Tensor)]
     gates = RECURRENT_GATES[name.removesuffix("_cell")]
-    hidden, width = int(weights[1].shape[1]), int(source.shape[-1])
-    batch = int(source.numel()) // width
-    total, first = recurrent_flops(batch, width, hidden, gates)
-    return Region(
-        kind="recurrent",
-        name=f"aten.{name}",
-        shape=(batch, 1, width, hidden, 1, 1),
-        operands=[source, *tensors_in(args[1]), *weights],
-        dtype=compute_dtype("recurrent", "", [source], []),
-        flops=total,
-        backward_flops=_recurrent_backward_flops(total, first, source, weights),
-        extra_kept_bytes=batch * gates * hidden * source.element_size(),
-        backward_reads_results=True,
-    )
-
-
-def _recurrent_backward_flops(
-    total: int, first: int, source: torch.Tensor, weights: list[torch.Tensor]
-) -> int:
-    """Return the FLOPs of the weights' gradients, the hidden states' and, where it is wanted, the input's."""
-    weight_gradients = total if any(weight.requires_grad for weight in weights) else 0
-    return weight_gradients + total - (0 if source.requires_grad else first)
+    batch = int(source.numel()) // int(source.shape[-1])
+    return _recurrent_region(f"aten.{name}", gates, [source, *tensors_in(args[1])], weights, (1, batch))
 
 
 def _rms_norm(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region | None:

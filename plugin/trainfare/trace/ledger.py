@@ -201,19 +201,8 @@ def _accumulation_groups(accumulated: Iterable[tuple[str, int, int]], times: int
 
 
 def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
-    return OperationGroup(
-        kind=line.kind,
-        name=line.name,
-        phase=line.phase,
-        dtype=line.dtype,
-        shape=line.shape,
-        recomputed=line.recomputed,
-        launches=times * tally.launches,
-        flops=times * tally.flops,
-        bytes_read=times * tally.bytes_read,
-        bytes_written=times * tally.bytes_written,
-        bytes_fixed=times * tally.bytes_fixed,
-    )
+    names = ("launches", "flops", "bytes_read", "bytes_written", "bytes_fixed")
+    return OperationGroup(**line._asdict(), **{name: times * getattr(tally, name) for name in names})
 
 
 def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainfare.trace.storages import StorageRegistry, storage_bytes
 from trainfare_core.job_profile import MemoryMoment, Phase
 
-__all__ = ["LiveMemory", "StorageClasses"]
+__all__ = ["LiveMemory"]
 
 _PHASES: Final[tuple[Phase, ...]] = ("forward", "backward", "optimizer")
 _RATIOS: Final = (0.0, 1 / 16, 1.0, 16.0, 1e6)
@@ -26,22 +26,6 @@ _GRADIENT_SHARES: Final = (0.0, 1.0)
 """Shares of the gradients held by one device for which the peak is kept: sharded over very many, and whole."""
 _TRANSIENT: Final = 0
 """Key of bytes that belong to no storage; the registry numbers storages from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class StorageClasses:
-    """
-    The storages, by number, that do not simply scale with the batch.
-
-    Attributes:
-        elsewhere: parameters, buffers and the batch, whose bytes are other fields of the profile.
-        gradients: storages that were `.grad` of a parameter at some time.
-        fixed: others that do not scale with the batch, such as weights cast for mixed precision.
-    """
-
-    elsewhere: Collection[int]
-    gradients: Collection[int]
-    fixed: Collection[int]
 
 
 @dataclass(slots=True)
@@ -144,15 +128,25 @@ class LiveMemory:
         """Stop following releases."""
         self.registry.on_release = None
 
-    def moments(self, classes: StorageClasses, optimizer_bytes: int) -> tuple[MemoryMoment, ...]:
+    def moments(
+        self,
+        elsewhere: Collection[int],
+        gradients: Collection[int],
+        fixed: Collection[int],
+        optimizer_bytes: int,
+    ) -> tuple[MemoryMoment, ...]:
         """
         Return the instants that can be the peak for some micro-batch size and some sharding of the gradients.
 
         Args:
-            classes: which storages scale with the batch, and which are gradients.
+            elsewhere: numbers of parameters, buffers and the batch, whose bytes are other fields of the profile.
+            gradients: numbers of storages that were `.grad` of a parameter at some time.
+            fixed: numbers of others that do not scale with the batch, such as weights cast for mixed precision.
             optimizer_bytes: bytes that the update allocates on CUDA; used where that is more than on this machine.
         """
-        curve, phases = self._curve(classes)
+        columns = dict.fromkeys(fixed, 1) | dict.fromkeys(gradients, 2)
+        columns |= dict.fromkeys(self._updates, 3) | dict.fromkeys(elsewhere, -1)
+        curve, phases = self._curve(columns)
         if not len(phases):
             return ()
         found: dict[MemoryMoment, None] = {}
@@ -164,27 +158,26 @@ class LiveMemory:
             for ratio in _RATIOS:
                 for share in _GRADIENT_SHARES:
                     weights = np.array([ratio, 1.0, share, 1.0]) + 1e-9
-                    scaling, fixed, gradients, update = (int(v) for v in rows[int(np.argmax(rows @ weights))])
+                    scaling, constant, held, update = (int(v) for v in rows[int(np.argmax(rows @ weights))])
                     if extra < optimizer_bytes and name == "optimizer":
                         update = optimizer_bytes
                     moment = MemoryMoment(
-                        phase=name, activation_bytes=scaling, fixed_bytes=fixed, gradient_bytes=gradients,
+                        phase=name, activation_bytes=scaling, fixed_bytes=constant, gradient_bytes=held,
                         optimizer_bytes=update,
                     )  # fmt: skip
                     found[moment] = None
         return _pareto_front(tuple(found))
 
-    def _curve(self, classes: StorageClasses) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _curve(self, columns: dict[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """
         Return the live bytes after each event and the event's phase.
 
         The bytes have shape (events, 4); the columns scale with the batch, are fixed, are gradients, and belong to
         the optimizer's update.
+
+        Args:
+            columns: the column of each storage, -1 for none; of others it is 0.
         """
-        columns = dict.fromkeys(classes.fixed, 1)
-        columns |= dict.fromkeys(classes.gradients, 2)
-        columns |= dict.fromkeys(self._updates, 3)
-        columns |= dict.fromkeys(classes.elsewhere, -1)
         change = np.zeros((len(self._events), 4))
         sizes: dict[int, int] = {}
         for row, (key, size, _) in enumerate(self._events):
@@ -203,15 +196,10 @@ class LiveMemory:
 
 def _pareto_front(moments: tuple[MemoryMoment, ...]) -> tuple[MemoryMoment, ...]:
     """Return the moments that no other moment of the same phase exceeds in all four sizes."""
+    sizes = ("activation_bytes", "fixed_bytes", "gradient_bytes", "optimizer_bytes")
 
     def under(one: MemoryMoment, other: MemoryMoment) -> bool:
-        return (
-            one is not other
-            and one.phase == other.phase
-            and one.activation_bytes <= other.activation_bytes
-            and one.fixed_bytes <= other.fixed_bytes
-            and one.gradient_bytes <= other.gradient_bytes
-            and one.optimizer_bytes <= other.optimizer_bytes
-        )
+        same_phase = one is not other and one.phase == other.phase
+        return same_phase and all(getattr(one, name) <= getattr(other, name) for name in sizes)
 
     return tuple(one for one in moments if not any(under(one, other) for other in moments))

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from trainfare.trace import torch_private
-from trainfare.trace.live_memory import LiveMemory, StorageClasses
+from trainfare.trace.live_memory import LiveMemory
 from trainfare.trace.storages import StorageRegistry, Traffic, storage_bytes
 from trainfare_core.job_profile import MemoryMoment
 
@@ -178,7 +178,8 @@ class MemoryWatch:
 
     def saved_bytes(self) -> int:
         """Return the bytes kept for backward, without parameters, buffers and the batch."""
-        return sum(size for key, size in self.saved.items() if not self._counted_elsewhere(key))
+        elsewhere = self._constant | self.inputs.keys()
+        return sum(size for key, size in self.saved.items() if key not in elsewhere)
 
     def input_bytes(self) -> int:
         """Return the bytes that forward read and that neither forward made nor the module holds."""
@@ -201,14 +202,11 @@ class MemoryWatch:
         """
         self.update_gradients()
         elsewhere = self._constant | self.inputs.keys()
-        return self.live.moments(StorageClasses(elsewhere, self._all_gradients, self.fixed), optimizer_bytes)
+        return self.live.moments(elsewhere, self._all_gradients, self.fixed, optimizer_bytes)
 
     def _on_module_device(self, tensor: torch.Tensor) -> bool:
         """Return whether a tensor is on the module's device; one offloaded to the host is not."""
         return not self.parameters or tensor.device.type == self.parameters[0].device.type
-
-    def _counted_elsewhere(self, key: int) -> bool:
-        return key in self.inputs or key in self._constant
 
     # ---- bytes that do not shrink with the batch
 

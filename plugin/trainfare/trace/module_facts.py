@@ -106,11 +106,7 @@ def looped_parameters(optimizer: Optimizer) -> int:
 
 
 def _one_of(kinds: set[Implementation]) -> Implementation:
-    if len(kinds) > 1:
-        return "mixed"
-    for kind in kinds:
-        return kind
-    return "unknown"
+    return "mixed" if len(kinds) > 1 else next(iter(kinds), "unknown")
 
 
 def _distinct(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:

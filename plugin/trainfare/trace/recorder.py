@@ -20,7 +20,7 @@ from trainfare.trace.kinds import (
 from trainfare.trace.ledger import Ledger, Line, OptimizerCall
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.shapes import convolution_shape
-from trainfare.trace.storages import Traffic, looks_up, tensor_bytes, tensors_in, traffic
+from trainfare.trace.storages import Traffic, looks_up, tensors_in, traffic
 from trainfare_core.job_profile import Phase
 
 __all__ = ["Recorder"]
@@ -41,15 +41,13 @@ class _Call(NamedTuple):
     args: Sequence[Any]
     kwargs: dict[str, Any]
     out: Any
+    operands: list[torch.Tensor]
+    results: list[torch.Tensor]
     moved: Traffic
 
     @property
     def qualified_name(self) -> str:
         return f"{getattr(self.func, 'namespace', 'torch')}.{self.name}"
-
-    @property
-    def operands(self) -> list[torch.Tensor]:
-        return [*tensors_in(self.args), *tensors_in(self.kwargs)]
 
     def flops(self) -> int | None:
         return operation_flops(
@@ -91,16 +89,15 @@ class Recorder:
     def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         """Record one dispatched operation: an `OpOverload` or a higher-order operator."""
         packet = getattr(func, "overloadpacket", None)
-        if packet is not None:
-            if func.namespace in SKIPPED_NAMESPACES:
-                return
-            if free_of_kernels(func):
-                self.memory.enter_allocation(tensors_in(out), tensors_in(args))
-                return
+        if packet is not None and func.namespace in SKIPPED_NAMESPACES:
+            return
+        operands, results = [*tensors_in(args), *tensors_in(kwargs)], tensors_in(out)
+        if packet is not None and free_of_kernels(func):
+            self.memory.enter_allocation(results, tensors_in(args))
+            return
         name = str(getattr(packet if packet is not None else func, "__name__", func))
-        call = _Call(
-            name, func, args, kwargs, out, traffic(name, func, args, kwargs, out, self.memory.registry)
-        )
+        moved = traffic(name, func, args, operands, results, self.memory.registry)
+        call = _Call(name, func, args, kwargs, out, operands, results, moved)
         if not (call.moved.written or call.moved.read) or _only_a_view(func, call.moved):
             return
         backward = self._follow_backward()
@@ -114,12 +111,13 @@ class Recorder:
             self._model_operation(call, phase, recomputed=recomputed)
 
     def _enter_memory(self, call: _Call, phase: Phase) -> None:
-        operands, results = call.operands, tensors_in(call.out)
         if self.optimizing:
-            self.memory.live.enter_update(operands, results, state=call.name in _STATE_CREATORS)
+            state = call.name in _STATE_CREATORS
+            self.memory.live.enter_update(call.operands, call.results, state=state)
         else:
             handles_gradients = phase == "optimizer"  # outside an update: zeroing gradients, clipping by hand
-            self.memory.live.enter((*operands, *results), "backward" if handles_gradients else phase)
+            entered: Phase = "backward" if handles_gradients else phase
+            self.memory.live.enter((*call.operands, *call.results), entered)
 
     def _follow_backward(self) -> bool:
         backward = torch_private.in_backward()
@@ -147,23 +145,42 @@ class Recorder:
             self.memory.enter_forward(call.operands, call.moved)
         else:
             self.memory.enter_backward(call.operands, call.moved, recomputed=recomputed)
-        self.memory.mark_fixed_results(node, call.operands, tensors_in(call.out))
+        self.memory.mark_fixed_results(node, call.operands, call.results)
         if call.name == "convolution_backward":
             self._convolution_backward(call, phase, recomputed=recomputed)
             return
         flops = call.flops()
         kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
-        dtype = compute_dtype(kind, call.name, call.operands, tensors_in(call.out))
+        dtype = compute_dtype(kind, call.name, call.operands, call.results)
         accumulates = (
             node is not None and call.name in ("add", "add_") and self.memory.edges(node).accumulates
         )
-        self.ledger.add(
+        self._add(
             Line(kind, call.qualified_name, phase, dtype, shape, recomputed),
-            flops=flops or 0,
-            read=call.moved.bytes_read,
-            written=call.moved.bytes_written,
-            fixed=self.memory.fixed_bytes(call.moved, looks_up=looks_up(call.name)),
+            call.moved,
+            flops or 0,
+            only_rows=looks_up(call.name),
             accumulation=accumulates,
+        )
+
+    def _add(
+        self,
+        line: Line,
+        moved: Traffic,
+        flops: int,
+        *,
+        only_rows: bool = False,
+        kept_bytes: int = 0,
+        accumulation: bool = False,
+    ) -> None:
+        """Add one launch of the model to the ledger; `kept_bytes` are written besides its results."""
+        self.ledger.add(
+            line,
+            flops=flops,
+            read=moved.bytes_read,
+            written=moved.bytes_written + kept_bytes,
+            fixed=self.memory.fixed_bytes(moved, looks_up=only_rows),
+            accumulation=accumulation,
         )
 
     def _convolution_backward(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
@@ -180,17 +197,13 @@ class Recorder:
             ("input", mask[0], weight, call.out[:1]),
             ("weight", mask[1], source, call.out[1:]),
         ):
-            if not wanted:
-                continue
-            read = tuple((registry.key(t), tensor_bytes(t)) for t in (grad, other))
-            moved = Traffic(read, tuple((registry.key(t), tensor_bytes(t)) for t in made if t is not None))
-            self.ledger.add(
-                Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
-                flops=flops,
-                read=moved.bytes_read,
-                written=moved.bytes_written,
-                fixed=self.memory.fixed_bytes(moved, looks_up=False),
-            )
+            if wanted:
+                results = registry.sized(t for t in made if t is not None)
+                self._add(
+                    Line("convolution", f"{call.qualified_name}.{which}", phase, dtype, axes, recomputed),
+                    Traffic(registry.sized((grad, other)), results),
+                    flops,
+                )
 
     # ---- fused regions
 
@@ -226,7 +239,7 @@ class Recorder:
             self.memory.read_in_backward(held)
         self.memory.read_in_backward(region.held)
         self.ledger.add(
-            Line(region.kind, region.backward_name, "backward", region.dtype, region.shape),
+            Line(region.kind, f"{region.name}_backward", "backward", region.dtype, region.shape),
             flops=region.backward_flops,
             read=region.backward_read,
             written=region.backward_written,
@@ -244,22 +257,17 @@ class Recorder:
         phase: Phase = "optimizer" if self.optimizing else "backward" if backward else "forward"
         results = tensors_in(out)
         registry = self.memory.registry
-        moved = Traffic(
-            tuple((registry.key(t), tensor_bytes(t)) for t in region.operands),
-            tuple((registry.key(t), tensor_bytes(t)) for t in results),
-        )
-        extra = region.extra_kept_bytes if region.wanted else 0
+        moved = Traffic(registry.sized(region.operands), registry.sized(results))
         self.memory.live.enter((*region.operands, *results), phase)
         if phase == "forward":
             self.memory.enter_forward(region.operands, moved)
         elif phase == "backward":
             self.memory.enter_backward(region.operands, moved, recomputed=recomputed)
-        self.ledger.add(
+        self._add(
             Line(region.kind, region.name, phase, region.dtype, region.shape, recomputed),
-            flops=region.flops,
-            read=moved.bytes_read,
-            written=moved.bytes_written + extra,
-            fixed=self.memory.fixed_bytes(moved, looks_up=False),
+            moved,
+            region.flops,
+            kept_bytes=region.extra_kept_bytes if region.wanted else 0,
         )
         if region.wanted and phase != "optimizer":
             self._prepare_region_backward(region, moved, results)
@@ -267,11 +275,11 @@ class Recorder:
                 self._regions[key] = region
             if recomputed:
                 self._recomputed_calls.setdefault((region.name, region.shape), []).append(region.held)
-        region.release_operands()
+        region.operands, region.wanted = [], []  # the trace keeps no tensor alive that the step releases
 
     def _prepare_region_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
         fixed = self.memory.fixed
-        wanted = [(self.memory.registry.key(t), tensor_bytes(t)) for t in region.wanted]
+        wanted = self.memory.registry.sized(region.wanted)
         region.backward_read = moved.bytes_written + region.extra_kept_bytes
         region.backward_written = sum(size for _, size in wanted)
         region.backward_fixed = sum(size for key, size in wanted if key in fixed)
@@ -294,7 +302,7 @@ class Recorder:
     # ---- the optimizer
 
     def _optimizer_operation(self, call: _Call) -> None:
-        everything = [*call.operands, *tensors_in(call.out)]
+        everything = [*call.operands, *call.results]
         if all(tensor.dim() == 0 for tensor in everything):
             return  # scalar step counters, which torch keeps on the CPU
         if call.name in _STATE_CREATORS:

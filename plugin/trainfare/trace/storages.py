@@ -137,6 +137,10 @@ class StorageRegistry:
         """Return the numbers of several tensors' storages."""
         return {self.key(tensor) for tensor in tensors}
 
+    def sized(self, tensors: Iterable[torch.Tensor]) -> tuple[tuple[int, int], ...]:
+        """Return the storage number and the bytes of each tensor."""
+        return tuple((self.key(tensor), tensor_bytes(tensor)) for tensor in tensors)
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -157,7 +161,12 @@ class Traffic:
 
 
 def traffic(
-    name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, registry: StorageRegistry
+    name: str,
+    func: Any,
+    args: Sequence[Any],
+    operands: Sequence[torch.Tensor],
+    results: Sequence[torch.Tensor],
+    registry: StorageRegistry,
 ) -> Traffic:
     """
     Return the bytes that an operation reads and writes.
@@ -168,13 +177,13 @@ def traffic(
     Args:
         name: the operation without its namespace.
         func: the `OpOverload`, for its schema.
-        args: as dispatched.
-        kwargs: as dispatched.
-        out: the result.
+        args: as dispatched, without those given by name.
+        operands: all tensors among its arguments.
+        results: all tensors in its result.
         registry: numbers the storages.
     """
-    sources = [(registry.key(t), tensor_bytes(t)) for t in (*tensors_in(args), *tensors_in(kwargs))]
-    sinks = [(registry.key(t), tensor_bytes(t)) for t in (tensors_in(out) or _changed(func, args))]
+    sources = registry.sized(operands)
+    sinks = registry.sized(results or _changed(func, args))
     if name in _GATHERS and sinks and sources:
         return Traffic(_distinct([(sources[0][0], sinks[0][1]), *sources[1:]]), _distinct(sinks))
     if len(sources) > 1 and (name in _SCATTERS or _adds_sparse(name, args)):
@@ -217,5 +226,5 @@ def looks_up(name: str) -> bool:
     return name in _GATHERS or name in _SCATTERS
 
 
-def _distinct(items: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _distinct(items: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(dict.fromkeys(items))
