@@ -12,7 +12,6 @@ import typer
 from trainfare.cli.options import grouped
 from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
-from trainfare.user_process import UserProcess
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import write_text
@@ -40,6 +39,8 @@ def profile(
     """Trace a training job without an accelerator and write its profile as JSON."""
     if output is not None:
         _check_writable(output, force=force)
+    from trainfare.user_process import UserProcess
+
     with UserProcess(target, limits.limits()) as process:
         traced = process.profile()
     sys.stderr.write(summary_of(traced))

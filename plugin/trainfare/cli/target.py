@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainfare.user_process import ProcessLimits, UserProcess
+from trainfare.user_process import ProcessLimits
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
 
 __all__ = ["TargetOptions", "profile_of"]
 
@@ -65,7 +69,15 @@ class TargetOptions:
     ] = OUTPUT_LIMIT_KIB
 
     def limits(self) -> ProcessLimits:
-        """Return them as the process takes them."""
+        """
+        Return them as the process takes them.
+
+        Raises:
+            InputError: not a number; typer lets NaN pass any range.
+        """
+        for name, value in (("seconds", self.target_seconds), ("memory-gib", self.target_memory_gib)):
+            if value is not None and math.isnan(value):
+                raise InputError(f"--target-{name} {value}: give a number")
         return ProcessLimits(
             answer_s=self.target_seconds,
             cpu_s=self.target_cpu_seconds,
@@ -88,6 +100,8 @@ def profile_of(job: str, target: TargetOptions) -> Generator[Callable[[], JobPro
     from trainfare.prelaunch import is_target, read_profile
 
     if is_target(job):
+        from trainfare.user_process import UserProcess
+
         with UserProcess(job, target.limits()) as process:
             yield process.profile
     else:

@@ -6,7 +6,21 @@ the code prints goes to standard error. This guards against accidents, not again
 with the rights of the user, and a TARGET can describe any job that it likes.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from trainfare.user_process.limits import ProcessLimits
-from trainfare.user_process.process import UserProcess
+
+if TYPE_CHECKING:
+    from trainfare.user_process.process import UserProcess
 
 __all__ = ["ProcessLimits", "UserProcess"]
+
+
+def __getattr__(name: str) -> Any:
+    # The limits are options of commands, and `--help` needs no process: 30 ms.
+    if name != "UserProcess":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from trainfare.user_process.process import UserProcess
+
+    return UserProcess

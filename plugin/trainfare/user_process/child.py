@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import IO, Final
 
@@ -92,7 +94,8 @@ def _limit(start: Start) -> None:
     except ImportError:  # not on Windows: there, time alone is limited
         return
     # At the first limit comes a signal, which the code may catch; at the second the system ends it.
-    _lower(resource.RLIMIT_CPU, start.cpu_s, start.cpu_s + _LAST_CPU_S)
+    limit_s = math.ceil(time.process_time()) + start.cpu_s
+    _lower(resource.RLIMIT_CPU, limit_s, limit_s + _LAST_CPU_S)
     if start.memory_bytes is not None:
         # Not the address space: CUDA and allocators reserve many times what they use.
         _lower(resource.RLIMIT_DATA, start.memory_bytes, start.memory_bytes)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.processes import ends
 from builders.profiles import profile
 from trainfare.cli.streams import AnswerFile
 from trainfare_core.errors import OutputError
@@ -176,20 +177,31 @@ def test_a_defect_of_ours_is_one_line_and_4(error: str, folder: Path) -> None:
     assert ("in broken" in done.stderr) == ("SystemExit" not in error)
 
 
+LOOP = """
+import os, subprocess, sys
+waits = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+open("pids", "w").write(f"{os.getpid()} {waits.pid}")
+print("here")
+while True: pass
+"""
+
+
 def interrupted(folder: Path, *command: str) -> int:
     """Start a command, press Ctrl-C once it has said a line, and return its exit code."""
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         assert running.stderr.readline() == "here\n"
         running.send_signal(signal.SIGINT)
-        assert "Traceback" not in running.communicate(timeout=60)[0:2]
+        assert "Traceback" not in running.communicate(timeout=60)[1]
         return running.returncode
 
 
 def test_ctrl_c_ends_a_target_that_never_ends(folder: Path) -> None:
-    """130, while the code of the TARGET loops in its own process."""
-    (folder / "t.py").write_text("print('here')\nwhile True: pass\n", encoding="utf-8")
+    """130, while the code of the TARGET loops in its own process; that ends with all it has started."""
+    (folder / "t.py").write_text(LOOP, encoding="utf-8")
     assert interrupted(folder, *COMMAND, "profile", "t.py:job") == 130
+    for pid in (folder / "pids").read_text().split():
+        assert ends(int(pid))
 
 
 def test_ctrl_c_ends_a_command_whose_threads_wait(folder: Path) -> None:

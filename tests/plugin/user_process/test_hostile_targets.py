@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from builders.processes import ends
 
 HONEST = """
 import pytorch_lightning as pl, torch
@@ -48,20 +49,6 @@ def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedP
 def script(folder: Path, text: str) -> Path:
     (folder / "t.py").write_text(text, encoding="utf-8")
     return folder
-
-
-def ends(pid: int) -> bool:
-    """Wait for the end of a process that is no child of this one."""
-    if not hasattr(os, "pidfd_open"):
-        pytest.skip("processes of others can be waited for on Linux only")
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([process], [], [], 60)[0])
-    finally:
-        os.close(process)
 
 
 BEFORE_A_JOB = {
@@ -153,6 +140,16 @@ def test_code_that_never_ends_is_stopped(
     assert len(done.stderr) < 2**20 + 2000
 
 
+@pytest.mark.parametrize("limit", ["nan", "0", "abc"])
+@pytest.mark.parametrize("option", ["--target-seconds", "--target-memory-gib"])
+def test_a_limit_that_is_none_is_bad_usage(option: str, limit: str, tmp_path: Path) -> None:
+    """NaN would be no limit at all."""
+    done = run(script(tmp_path, "raise KeyError"), "profile", "t.py:job", option, limit)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert "KeyError" not in done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
 def test_memory_is_limited(tmp_path: Path) -> None:
     """An allocation past the limit fails in the code, also one that the machine could serve."""
@@ -174,7 +171,7 @@ threading.Thread(target=threading.Event().wait).start()
 print('{"verdict": "within"}')
 os.write(1, b'\\xff\\x1b[31mred\\x1b]0;title\\x07\\n')
 subprocess.run([sys.executable, "-c", "print('a grandchild')"])
-sleeper = subprocess.Popen([sys.executable, "-c", "import sys; print('sleeps', flush=True); sys.stdin.read()"], stdin=subprocess.PIPE)
+sleeper = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
 open("pid", "w").write(str(sleeper.pid))
 """
 
