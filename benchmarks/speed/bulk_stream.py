@@ -12,12 +12,15 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import sys
+import tempfile
 import time
 import zlib
+from pathlib import Path
 
 from benchmarks.cases import Case, case_parser, write_cases
 from benchmarks.speed.resident_memory import peak_resident_bytes
-from trainfare_providers.http.client import BULK_LIMITS, HttpClient
+from trainfare_providers.disk.part_files import part_file
+from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient
 
 ROW = b'"SKU0000000000001","OnDemand","2026-07-01","$per On Demand Linux p4d.24xlarge","Hrs","21.9576420000","USD"\n'
 BLOCK = ROW * (2**20 // len(ROW))
@@ -34,7 +37,7 @@ def serve(listener: socket.socket, blocks: int, *, packed: bool) -> None:
         ends = (
             "Content-Encoding: gzip\r\nTransfer-Encoding: chunked"
             if packed
-            else f"Content-Length: {blocks * len(BLOCK)}"
+            else f'Content-Length: {blocks * len(BLOCK)}\r\nETag: "v1"\r\nAccept-Ranges: bytes'
         )
         connection.sendall(f"HTTP/1.1 200 OK\r\n{ends}\r\nConnection: close\r\n\r\n".encode())
         packer = zlib.compressobj(1, zlib.DEFLATED, 31)
@@ -51,6 +54,15 @@ def send(connection: socket.socket, data: bytes, *, packed: bool) -> None:
         connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if packed else data)
 
 
+def counted(file: Download) -> tuple[int, int]:
+    """Return the lines and bytes of a file."""
+    lines = size = 0
+    for chunk in file.chunks():
+        lines += chunk.count(b"\n")
+        size += len(chunk)
+    return lines, size
+
+
 def main() -> None:
     """Run the command line; exit with 1 where the reader needed more than the limit."""
     parser = case_parser(__doc__)
@@ -64,14 +76,13 @@ def main() -> None:
         server = context.Process(target=serve, args=(listener, blocks), kwargs={"packed": wanted.packed})
         server.start()
         before, began = peak_resident_bytes(), time.perf_counter()
-        lines = size = 0
         with (
-            HttpClient("aws", budget_s=BULK_LIMITS.total_s) as http,
-            http.stream(f"http://127.0.0.1:{port}/offers.csv", limits=BULK_LIMITS) as chunks,
+            tempfile.TemporaryDirectory() as folder,
+            HttpClient(
+                "aws", budget_s=BULK_LIMITS.total_s, part_of=lambda url: part_file(Path(folder), url)
+            ) as http,
         ):
-            for chunk in chunks:
-                lines += chunk.count(b"\n")
-                size += len(chunk)
+            lines, size = http.read(f"http://127.0.0.1:{port}/offers.csv", counted, limits=BULK_LIMITS)
         seconds = time.perf_counter() - began
         server.join()
     assert (lines, size) == (blocks * len(BLOCK) // len(ROW), blocks * len(BLOCK))

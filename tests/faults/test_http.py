@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,7 +25,7 @@ from hypothesis import strategies as st
 from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
 from faults.table import Waits
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
-from trainfare_providers.http.client import BULK_LIMITS, HttpClient, Limits
+from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient, Limits
 from trainfare_providers.http.exchange import UnpackError, unpacked
 
 
@@ -30,6 +33,11 @@ from trainfare_providers.http.exchange import UnpackError, unpacked
 def server() -> Iterator[FaultServer]:
     with FaultServer() as one:
         yield one
+
+
+def body(file: Download) -> bytes:
+    """Return the whole file."""
+    return b"".join(file.chunks())
 
 
 class Time:
@@ -126,13 +134,12 @@ def test_body_without_a_declared_end_is_refused(server: FaultServer) -> None:
         "/gz", Script(body=gzip.compress(b"a,b\n"), length="none", headers=(("Content-Encoding", "gzip"),))
     )
     with http() as out:
-        with pytest.raises(FetchError, match="where it ends"), out.stream(server.url("/p")):
-            pass
-        with out.stream(server.url("/gz")) as chunks:
-            assert b"".join(chunks) == b"a,b\n"
+        with pytest.raises(FetchError, match="where it ends"):
+            out.read(server.url("/p"), body)
+        assert out.read(server.url("/gz"), body) == b"a,b\n"
 
 
-@pytest.mark.parametrize("how", ["get_json", "stream"])
+@pytest.mark.parametrize("how", ["get_json", "read"])
 @pytest.mark.parametrize(
     "url", ["http://prices.example.com/p", "file:///etc/passwd", "https://me:pw@h.com/", ""]
 )
@@ -141,9 +148,8 @@ def test_only_https_is_asked(how: str, url: str) -> None:
     transport = httpx.MockTransport(lambda _: pytest.fail("it was asked"))
 
     def ask(out: HttpClient) -> None:
-        if how == "stream":
-            with out.stream(url):
-                pass
+        if how == "read":
+            out.read(url, body)
         else:
             out.get_json(url)
 
@@ -282,6 +288,23 @@ def test_black_hole_ends_by_our_own_clock() -> None:
     assert clock.now + sum(waits.all) < 20.0
 
 
+def test_socket_whose_queue_is_full_is_a_black_hole() -> None:
+    """A real one: Linux drops what would connect to it, without a word."""
+    with socket.socket() as full, contextlib.ExitStack() as held:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        host = f"127.0.0.1:{full.getsockname()[1]}"
+        with (
+            http(clock=Jumps(0.6), budget_s=900.0) as out,
+            pytest.raises(FetchError, match=f"^aws: {host}: no connection in time; check the network"),
+        ):
+            out.get_json(f"http://{host}/p")
+
+
 def test_server_that_accepts_and_never_answers_ends_by_our_own_clock(server: FaultServer) -> None:
     """A real socket that listens: the connection is made, and the silence has its limit."""
     server.everywhere(Script(before_head_s=60))
@@ -388,34 +411,33 @@ def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
     server.script(
         "/gz", Script(body=gzip.compress(bytes(9_000_000)), headers=(("Content-Encoding", "gzip"),))
     )
-    with http() as out, out.stream(server.url("/p")) as chunks:
-        assert b"".join(chunks) == b"x" * 300_000
-    with http() as out, out.stream(server.url("/gz")) as chunks:
-        sizes = [len(chunk) for chunk in chunks]
+    with http() as out:
+        assert out.read(server.url("/p"), body) == b"x" * 300_000
+        sizes = out.read(server.url("/gz"), lambda file: [len(chunk) for chunk in file.chunks()])
     assert sum(sizes) == 9_000_000
     assert max(sizes) <= 256 * 1024
-    small = http(limits=Limits(max_body_bytes=200_000))
     with (
-        small,
-        small.stream(server.url("/p")) as chunks,
+        http(limits=Limits(max_body_bytes=200_000)) as small,
         pytest.raises(FetchError, match="larger than allowed"),
     ):
-        list(chunks)
+        small.read(server.url("/p"), body)
     assert BULK_LIMITS.max_body_bytes == 4 * 2**30
 
 
-def test_bulk_file_is_streamed_in_constant_memory(server: FaultServer) -> None:
+def test_bulk_file_is_streamed_in_constant_memory(server: FaultServer, tmp_path: Path) -> None:
     """400 MB pass through a process that grows by less than 60 MB; benchmarks/speed/bulk_stream.py measures 3 GB."""
-    server.script("/p", Script(body=b"a,price,row\n" * 87_000, repeat=400))
+    version = (("ETag", '"v1"'), ("Accept-Ranges", "bytes"))
+    server.script("/p", Script(headers=version, body=b"a,price,row\n" * 87_000, repeat=400))
     code = (
         "import sys, resource\nfrom trainfare_providers.http.client import BULK_LIMITS, HttpClient\n"
         "import httpx, tenacity\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "with HttpClient('aws', budget_s=900) as out, out.stream(sys.argv[1], limits=BULK_LIMITS) as chunks:\n"
-        "    size = sum(len(chunk) for chunk in chunks)\n"
+        "from pathlib import Path\nfrom trainfare_providers.disk.part_files import part_file\n"
+        "with HttpClient('aws', budget_s=900, part_of=lambda url: part_file(Path(sys.argv[2]), url)) as out:\n"
+        "    size = out.read(sys.argv[1], lambda file: sum(map(len, file.chunks())), limits=BULK_LIMITS)\n"
         "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    command = [sys.executable, "-c", code, server.url("/p")]
+    command = [sys.executable, "-c", code, server.url("/p"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     size, grown_kib = map(int, result.stdout.split())
     assert size == 12 * 87_000 * 400
@@ -426,8 +448,8 @@ def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None
     """Who has read enough goes; nothing hangs on."""
     server.script("/p", Script(body=bytes(20_000_000)))
     before = threading.active_count()
-    with http(limits=BULK_LIMITS) as out, out.stream(server.url("/p")) as chunks:
-        assert next(chunks)
+    with http(limits=BULK_LIMITS) as out:
+        assert out.read(server.url("/p"), lambda file: next(file.chunks()))
     until = time.monotonic() + 5
     while (
         any(thread.name == "trainfare-fetch" for thread in threading.enumerate()) and time.monotonic() < until

@@ -59,6 +59,10 @@ _REFUSED: Final = frozenset(
 _THROTTLED: Final = frozenset(
     {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"}
 )
+# What boto3 raises when it asks for credentials by itself; all other requests are sent by our client.
+_NO_ANSWER: Final = frozenset(
+    {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"}
+)
 _CREDENTIAL_ATTEMPTS: Final = 2
 """A second, in case the first is lost: with connect timeouts 8 s, under the 15 s of `update.FIRST_ANSWER_S`."""
 
@@ -211,6 +215,11 @@ class Account:
             if self._last is not None:
                 return self._last
             kind = type(foreign).__name__
+            if kind in _NO_ANSWER:
+                advice = "check the network, the proxy settings and any firewall"
+                return FetchError(
+                    cloud, f"{where}: the login of the credentials had no answer ({kind}); {advice}"
+                )
             return FetchError(cloud, f"{where}: the answer or the settings cannot be read ({kind})")
         code = text_at(response, "Error", "Code")
         if code in _DENIED:

@@ -14,8 +14,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from trainfare_core._version import __version__
@@ -176,24 +175,6 @@ class HttpClient:
             return value
 
         return self._with_retries(attempt, limits)
-
-    @contextmanager
-    def stream(self, url: str, *, limits: Limits | None = None) -> Generator[Iterator[bytes]]:
-        """
-        Give the body while it arrives, unpacked, in chunks of at most 256 KiB; retried only until it begins.
-
-        Raises:
-            FetchError: no such answer, or one of which an early end would go unnoticed; also from the chunks, when
-                it is cut short, too large or too slow.
-            FetchCancelledError: `cancelled` returned True.
-        """
-        request, limits = self._request_to(url), limits or self.limits
-        answer = self._with_retries(lambda deadline: self._open(request, limits, deadline), limits)
-        try:
-            answer.check_end()
-            yield answer.chunks(limits.max_body_bytes)
-        finally:
-            self._release(answer)
 
     def read(
         self,

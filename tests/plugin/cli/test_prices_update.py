@@ -173,6 +173,25 @@ def test_the_command_refuses_unknown_clouds(capsys: pytest.CaptureFixture[str]) 
     assert "its prices cannot be fetched" in capsys.readouterr().err
 
 
+def test_progress_is_on_standard_error_and_not_with_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real command, for the cloud that asks nothing without its key: a missing key is no failure."""
+    monkeypatch.delenv("TRAINFARE_GCP_API_KEY", raising=False)
+    told: dict[str, tuple[str, str]] = {}
+    for form in ("table", "json"):
+        with pytest.raises(SystemExit) as end:
+            main(["prices", "update", "--provider", "gcp", "--cache", str(tmp_path), "--format", form])
+        assert not end.value.code
+        told[form] = capsys.readouterr()
+    assert told["table"][1].splitlines() == ["gcp: asking for prices", "gcp: checking them", "gcp: done"]
+    assert told["table"][0].startswith("gcp: not asked: prices need an API key: set TRAINFARE_GCP_API_KEY")
+    assert told["table"][0].endswith(f"prices of the snapshot of {shipped_on('gcp')} are used\n")
+    assert told["json"][1] == ""
+    (cloud,) = PricesUpdate.model_validate_json(told["json"][0]).clouds
+    assert (cloud.failed, cloud.snapshot_of) == (False, shipped_on("gcp"))
+
+
 def sound(cache: BookCache) -> list[Entry]:
     rows = book_of(offer_row(), offer_row(region="x"), origin="shop")
     shop = type("Shop", (), {"name": "shop", "load": lambda _: rows})
