@@ -110,7 +110,7 @@ class Option(Record):
     step_parts: StepParts
     cost_parts: CostParts
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="chance that budget and deadline are both kept; None: neither was given"
+        description="chance that all limits given are kept; None: none was given"
     )
     needs_porting: bool = Field(description="not a drop-in for a CUDA script: torch_xla, neuronx, Gaudi")
     arm64_host: bool = Field(
@@ -176,6 +176,10 @@ class Constraints(Record):
     providers: tuple[str, ...] | None = None
     regions: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
+    accelerators: tuple[str, ...] | None = None
+    max_usd_per_hour: Finite | None = Field(
+        default=None, description="limit on the price of all nodes together"
+    )
     all_clouds: bool = Field(
         default=False,
         description="rank the quotes of other clouds too; naming a provider does so for that one",

@@ -23,6 +23,8 @@ from trainfare_core.prices.explain import PriceExplanation
 from trainfare_core.prices.listing import OffersReport
 from trainfare_core.prices.status import PricesStatus
 from trainfare_core.ranking.budget_check import BudgetCheck
+from trainfare_core.ranking.policy import Policy
+from trainfare_core.ranking.policy_check import PolicyCheck
 from trainfare_core.recommendation import Recommendation
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.curves import LearningCurve
@@ -35,6 +37,9 @@ __all__ = ["PublishedSchema", "published_schemas", "write_schemas"]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
+_READ: Final = (Policy,)
+"""Files that users write."""
+
 _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("budget-check", BudgetCheck),
     ("decline-claims", ClaimsAnswer),
@@ -46,6 +51,8 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("machine-prediction", MachinePrediction),
     ("offers", OffersReport),
     ("pilot-report", PilotReport),
+    ("policy", Policy),
+    ("policy-check", PolicyCheck),
     ("price-explanation", PriceExplanation),
     ("prices-status", PricesStatus),
     ("prices-update", PricesUpdate),
@@ -84,7 +91,8 @@ def write_schemas(directory: Path) -> tuple[Path, ...]:
 
 def _published(name: str, model: type[BaseModel]) -> PublishedSchema:
     version = model.model_fields["schema_version"].default
-    body = model.model_json_schema(mode="serialization")
+    # What users write may leave out what has a default; what trainfare writes leaves out nothing.
+    body = model.model_json_schema(mode="validation" if model in _READ else "serialization")
     identity = {"$schema": _DIALECT, "$id": f"urn:trainfare:schema:{name}:{version}"}
     text = json.dumps(identity | body, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     return PublishedSchema(f"{name}-{version}.json", text)

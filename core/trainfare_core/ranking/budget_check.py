@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainfare_core.ranking.explain_change import PricedJob
     from trainfare_core.ranking.request import Request
 
-__all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge"]
+__all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
 
 BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
 DEFAULT_PURCHASE: Final = ("on_demand",)
@@ -35,7 +35,7 @@ class BudgetCheck(Document):
     reason: str = Field(description="the verdict in a sentence, with its numbers")
     constraints: Constraints
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="chance that the best option keeps budget and deadline; None where nothing can be priced"
+        description="chance that the best option keeps every limit; None where nothing can be priced"
     )
     best: Option | None = Field(
         description="the cheapest drop-in that keeps them with the asked confidence, else the likeliest"
@@ -76,8 +76,8 @@ def judge(
 
     asked = request.constraints
     found = best_chance(profile, book, request)
-    best, chance = (None, None) if isinstance(found, str) else (found, found.probability_within)
-    verdict = _verdict(chance, asked.confidence)
+    best, chance = (None, None) if isinstance(found, str) else (found, _chance(found))
+    verdict = verdict_of(chance, asked.confidence)
     return BudgetCheck(
         tool_version=__version__,
         job=job_summary(profile),
@@ -91,7 +91,17 @@ def judge(
     )
 
 
-def _verdict(chance: float | None, confidence: float) -> BudgetVerdict:
+def _chance(best: Option) -> float:
+    return 1.0 if best.probability_within is None else best.probability_within
+
+
+def verdict_of(chance: float | None, confidence: float) -> BudgetVerdict:
+    """
+    Return what a chance of keeping a limit means.
+
+    >>> [verdict_of(chance, 0.9) for chance in (0.95, 0.5, 0.1, None)]
+    ['within', 'cannot_tell', 'over', 'cannot_tell']
+    """
     if chance is None:
         return "cannot_tell"
     if chance >= confidence:
@@ -103,11 +113,18 @@ def _verdict(chance: float | None, confidence: float) -> BudgetVerdict:
 def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
     time = f"{best.run_hours.mid:.3g} h ({best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g})"
-    given = (("{:,.2f} USD", asked.max_usd), ("{:.4g} h", asked.deadline_hours))
+    given = (
+        ("{:,.2f} USD", asked.max_usd),
+        ("{:.4g} h", asked.deadline_hours),
+        ("{:,.2f} USD an hour", asked.max_usd_per_hour),
+    )
     limits = " and ".join(text.format(value) for text, value in given if value is not None)
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
     count = f"{best.nodes} x " if best.nodes > 1 else ""
+    run = f"{count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}"
+    if not limits:
+        return f"no limit on the run itself: {run}"
     return (
-        f"{words} {limits}: {count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}; "
-        f"the chance to keep the limits is {best.probability_within:.1%}, asked for {asked.confidence:.0%}"
+        f"{words} {limits}: {run}; "
+        f"the chance to keep the limits is {_chance(best):.1%}, asked for {asked.confidence:.0%}"
     )

@@ -32,7 +32,7 @@ class Limits:
         sure_hours: hours that the run keeps with the asked confidence.
         in_time: `sure_hours` are within the deadline.
         highest_usd_per_hour: price of one machine up to which the budget is kept with the asked confidence, where the
-            price is certain.
+            price is certain, and the limit on the price of an hour.
     """
 
     priced: PricedRuns
@@ -53,6 +53,9 @@ class Limits:
         else:
             with np.errstate(divide="ignore"):
                 highest = (asked.max_usd / sure_hours - priced.storage_usd_per_hour) / priced.nodes
+        if asked.max_usd_per_hour is not None:
+            # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
+            highest = np.minimum(highest, asked.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
         return cls(priced, asked, z, sure_hours, sure_hours <= deadline, highest)
 
     def affordable(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Marks:

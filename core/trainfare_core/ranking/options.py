@@ -109,7 +109,9 @@ class OptionMaker:
 
     def probability_within(self, run: int, usd_per_hour: float, price_sigma: float) -> float | None:
         """
-        Chance that a run keeps both limits; None where there is no limit.
+        Chance that a run keeps every limit; None where there is no limit.
+
+        The price of an hour is taken as it is listed: a limit on it is kept or not.
 
         Args:
             run: row of `priced.runs`.
@@ -117,8 +119,10 @@ class OptionMaker:
             price_sigma: standard deviation of its logarithm.
         """
         limits = self.constraints
-        if limits.max_usd is None and limits.deadline_hours is None:
+        if (limits.max_usd, limits.deadline_hours, limits.max_usd_per_hour) == (None, None, None):
             return None
+        if self.hourly_excess(run, usd_per_hour) > 1:
+            return 0.0
         hours, log_sigma = float(self.priced.runs.hours[run]), float(self.priced.runs.log_sigma[run])
         usd = hours * self._run_usd_per_hour(run, usd_per_hour)
         chance = probability_of_both(
@@ -133,6 +137,12 @@ class OptionMaker:
         by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate
         by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
         return min(by_budget, by_deadline)
+
+    def hourly_excess(self, run: int, usd_per_hour: float) -> float:
+        """Price of an hour of all nodes, as a multiple of the limit on it; 0 where there is none."""
+        limit = self.constraints.max_usd_per_hour
+        price = rounded(usd_per_hour * int(self.priced.nodes[run]))
+        return 0.0 if limit is None else price / limit if limit > 0 else math.inf
 
     def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
         return usd_per_hour * int(self.priced.nodes[run]) + self.priced.storage_usd_per_hour

@@ -69,12 +69,16 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         as_of: an aware moment; ages are counted to the end of its day in UTC. None takes every price as of now.
     """
     purchase = asked.purchase or DEFAULT_PURCHASE
-    kept = book.filter(providers=asked.providers, regions=asked.regions, purchase=purchase)
+    kept = book.filter(
+        providers=asked.providers, regions=asked.regions, purchase=purchase, accelerators=asked.accelerators
+    )
     filters = [f"purchase option other than {' or '.join(purchase)}"]
     if asked.providers is not None:
         filters.append(f"provider other than {' or '.join(asked.providers)}")
     if asked.regions is not None:
         filters.append(f"region other than {' or '.join(asked.regions)}")
+    if asked.accelerators is not None:
+        filters.append(f"accelerator other than {' or '.join(asked.accelerators)}")
     other = PriceBook.empty()
     if not asked.all_clouds and asked.providers is None:
         kept, other = kept.without_other_clouds(), kept.of_other_clouds()

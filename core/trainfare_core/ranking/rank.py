@@ -153,13 +153,17 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     machine = priced.machine_of_run[runs]
     price, doubt = priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine]
     each = list(zip(runs.tolist(), price.tolist(), doubt.tolist(), strict=True))
-    chance = np.array([maker.probability_within(run, usd, sigma) or 0.0 for run, usd, sigma in each])
+    chances = [maker.probability_within(run, usd, sigma) for run, usd, sigma in each]
+    chance = np.array([1.0 if one is None else one for one in chances])  # without a limit, all are kept
     limit_hours = np.array([maker.limit_hours(run, usd) for run, usd, _ in each])
+    hourly = np.array([maker.hourly_excess(run, usd) for run, usd, _ in each])
     with np.errstate(divide="ignore"):
-        excess = priced.runs.hours[runs] / limit_hours
+        excess = np.maximum(priced.runs.hours[runs] / limit_hours, hourly)
     second = np.where(chance > 0, priced.lowest_usd[runs], excess)
     enough_confidence = np.minimum(chance, maker.constraints.confidence)
-    order = np.lexsort((priced.nodes[runs], priced.machine_of_run[runs], second, -enough_confidence))
+    order = np.lexsort(
+        (priced.nodes[runs], priced.machine_of_run[runs], second, hourly > 1, -enough_confidence)
+    )
     return int(runs[order[0]])
 
 

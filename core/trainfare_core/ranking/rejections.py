@@ -126,8 +126,10 @@ def _over_budget_detail(
     priced: PricedRuns, limits: Limits, constraints: Constraints, refused: NDArray[np.bool_]
 ) -> str:
     """Name the run that misses the budget by least; `refused` has shape (offers,)."""
-    if not refused.any() or constraints.max_usd is None:
+    if not refused.any():
         return ""
+    if constraints.max_usd is None:
+        return _over_hourly_detail(priced, limits, constraints.max_usd_per_hour, refused)
     # At the price that is kept with the asked confidence: enough to name the nearest miss.
     sure_usd = priced.usd_per_hour[refused] * np.exp(limits.z * priced.price_log_sigma[refused])
     lowest = np.full(len(priced.machines), np.inf)
@@ -137,10 +139,26 @@ def _over_budget_detail(
     usd = limits.sure_hours[runs] * priced.run_usd_per_hour(runs, lowest_of_run[runs])
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])
+    if cost <= constraints.max_usd:
+        return _over_hourly_detail(priced, limits, constraints.max_usd_per_hour, refused)
     return (
         f"{_name(priced, int(runs[nearest]))}: {cost:,.2f} USD with {constraints.confidence:.0%} confidence, "
         f"{cost - constraints.max_usd:,.2f} over the budget of {constraints.max_usd:,.2f}"
     )
+
+
+def _over_hourly_detail(
+    priced: PricedRuns, limits: Limits, limit: float | None, refused: NDArray[np.bool_]
+) -> str:
+    """Name the run whose price of an hour misses its limit by least."""
+    if limit is None:
+        return ""
+    lowest = np.full(len(priced.machines), np.inf)
+    np.minimum.at(lowest, priced.machine_of_offer[refused], priced.usd_per_hour[refused])
+    prices = np.where(limits.in_time, lowest[priced.machine_of_run] * priced.nodes, np.inf)
+    nearest = int(np.argmin(prices))
+    price = float(prices[nearest])
+    return f"{_name(priced, nearest)}: {price:,.2f} USD an hour, {price - limit:,.2f} over the limit of {limit:,.2f}"
 
 
 def _name(priced: PricedRuns, run: int) -> str:

@@ -124,6 +124,16 @@ class RunLimits:
     all_clouds: AllClouds = False
     max_nodes: Annotated[int, typer.Option(min=1, max=16, help="most machines in one run")] = 4
 
+    def check_given(self) -> None:
+        """
+        Check that there is a limit to check, before anything is traced.
+
+        Raises:
+            InputError: neither budget nor deadline is given.
+        """
+        if self.max_usd is None and self.deadline is None:
+            raise InputError("nothing to check: give --max-usd, --deadline, or both")
+
     def constraints(
         self, *, default_purchase: Sequence[str] | None = None, value_usd_per_month: float | None = None
     ) -> Constraints:

@@ -22,7 +22,10 @@ def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
     from trainfare_core.ranking.request import DEFAULT_PURCHASE
 
     return book.filter(
-        providers=asked.providers, regions=asked.regions, purchase=asked.purchase or DEFAULT_PURCHASE
+        providers=asked.providers,
+        regions=asked.regions,
+        purchase=asked.purchase or DEFAULT_PURCHASE,
+        accelerators=asked.accelerators,
     )
 
 
@@ -83,12 +86,16 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
     there = book.filter(providers=clouds)
     places = there.resolve("region", asked.regions)
     terms = book.resolve("purchase_option", asked.purchase)
-    if not len(there.filter(regions=places, purchase=terms or DEFAULT_PURCHASE)):
-        wanted = ", ".join([*(clouds or ()), *(places or ()), *(terms or DEFAULT_PURCHASE)])
-        has = ", ".join(there.filter(regions=places).names("purchase_option"))
+    devices = book.resolve("accelerator", asked.accelerators)
+    here = there.filter(regions=places, accelerators=devices)
+    if not len(here.filter(purchase=terms or DEFAULT_PURCHASE)):
+        wanted = ", ".join([*(clouds or ()), *(places or ()), *(devices or ()), *(terms or DEFAULT_PURCHASE)])
+        has = ", ".join(here.names("purchase_option")) or "none"
         msg = f"no price matches {wanted}; the purchase options there are: {has}"
         raise NoOffersError(msg)
-    return asked.model_copy(update={"providers": clouds, "regions": places, "purchase": terms})
+    return asked.model_copy(
+        update={"providers": clouds, "regions": places, "purchase": terms, "accelerators": devices}
+    )
 
 
 def _several(names: Names) -> tuple[str, ...] | None:

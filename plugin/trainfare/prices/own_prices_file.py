@@ -21,10 +21,8 @@ Read the file of `--own-prices`: discounts, reservations and negotiated rates as
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -33,11 +31,7 @@ from pydantic import BaseModel, ValidationError
 from trainfare_core.errors import InputError
 from trainfare_core.prices.own_prices import Discount, OwnPrices, Rate
 from trainfare_providers.disk.files import read_input
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trainfare_providers.disk.toml_file import key_hint, parse_toml
 
 __all__ = ["OwnPricesFile", "read_own_prices"]
 
@@ -64,10 +58,7 @@ def read_own_prices(path: Path) -> OwnPricesFile:
             the table, the key, and a near one.
     """
     data = read_input(path, MAX_BYTES, label="own prices ", kind="a file of own prices")
-    try:
-        document = tomllib.loads(data.decode("utf-8"), parse_float=Decimal)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"own prices {path}: not valid TOML: {error}") from error
+    document = parse_toml(data, where=f"own prices {path}", parse_float=Decimal)
     try:
         prices = OwnPrices.model_validate(document)
     except ValidationError as error:
@@ -85,9 +76,7 @@ def _sentence(document: Any, problem: Any) -> str:
     key = str(where[-1]) if where else ""
     if problem["type"] == "extra_forbidden":
         known = list(_TABLES[str(where[0])].model_fields) if len(where) > 1 else [*_TABLES]
-        near = get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
-        return f"{_place(document, where[:-1])}unknown key {key!r}; {hint}"
+        return f"{_place(document, where[:-1])}unknown key {key!r}; {key_hint(key, known)}"
     if problem["type"] == "missing":
         return f"{_place(document, where[:-1])}{key} is missing"
     text = str(problem["msg"]).removeprefix("Value error, ")

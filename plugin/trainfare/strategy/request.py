@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +12,7 @@ from trainfare.strategy.step_change import DescribedJob
 from trainfare_core.errors import InputError
 from trainfare_core.strategy.question import Question
 from trainfare_providers.disk.files import read_input
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trainfare_providers.disk.toml_file import parse_toml
 
 __all__ = ["StrategyRequest", "filled_from", "read_strategy_file", "request_of"]
 
@@ -58,10 +53,7 @@ def read_strategy_file(path: Path) -> dict[str, Any]:
         InputError: no such file, too large, or not TOML.
     """
     text = read_input(path, MAX_FILE_BYTES, kind="a strategy file")
-    try:
-        data = tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from error
+    data = parse_toml(text, where=str(path))
     return {key.replace("-", "_"): value for key, value in data.items()}
 
 

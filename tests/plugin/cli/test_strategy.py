@@ -143,7 +143,7 @@ def test_lora_and_qlora_are_traced_and_priced(script: Path, capsys: pytest.Captu
     ("text", "word"),
     [
         ("target = 3", "target"),
-        ("x = = 1", "not TOML"),
+        ("x = = 1", "not valid TOML"),
         ("max_nodes = 99", "max_nodes"),
         ("providers = [1]", "providers"),
     ],

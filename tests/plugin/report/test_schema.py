@@ -82,6 +82,8 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
         "machine-prediction",
         "offers",
         "pilot-report",
+        "policy",
+        "policy-check",
         "price-explanation",
         "prices-status",
         "prices-update",

@@ -1,0 +1,179 @@
+"""The answers of `trainfare check`: for one TARGET with the limits of the command line, and for a policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainfare.cli.check_outputs import Renderers
+from trainfare.cli.options import RunLimits
+from trainfare.cli.output import output_width, warn
+from trainfare.cli.policy_options import PolicyOptions
+from trainfare.policy import PolicyFile, Pricing, check_jobs, check_one, place_of, read_policy
+from trainfare.prices.sources import PriceChoice, load_prices
+from trainfare.report.budget_check import check_markdown, check_table
+from trainfare.report.policy import (
+    github_annotations,
+    junit_xml,
+    policy_markdown,
+    policy_table,
+    sarif_log,
+)
+from trainfare_core.errors import InputError
+from trainfare_core.ranking.policy import AllowList, Policy, PolicyJob
+from trainfare_core.ranking.policy_check import PolicyCheck, policy_check
+from trainfare_core.ranking.rules import OnUnknown
+from trainfare_providers.disk.toml_file import key_hint
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+
+__all__ = ["CheckAnswer", "policy_answer", "target_answer"]
+
+_NAME: Final = "check"
+"""What the one job of the command line is called where a format wants a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """Exit code of an answer, and its text in each format."""
+
+    exit_code: int
+    renderers: Renderers
+
+
+def target_answer(
+    target: str,
+    limits: RunLimits,
+    on_unknown: OnUnknown,
+    choice: PriceChoice,
+    profile: Callable[[], JobProfile],
+    base: Path | None,
+) -> CheckAnswer:
+    """
+    Check one TARGET with the limits of the command line.
+
+    Args:
+        target: the TARGET.
+        limits: of the command line.
+        on_unknown: what a check that cannot tell does.
+        choice: which prices.
+        profile: returns the profile of the TARGET.
+        base: profile file of the job before a change.
+
+    Raises:
+        InputError: a limit is out of range.
+        TrainfareError: it cannot be checked.
+    """
+    asked = limits.constraints()
+    job = PolicyJob(
+        target=target,
+        max_usd=asked.max_usd,
+        max_hours=asked.deadline_hours,
+        allow=AllowList(providers=asked.providers, regions=asked.regions, purchase=asked.purchase),
+    )
+    policy = Policy(
+        confidence=asked.confidence,
+        on_unknown=on_unknown,
+        max_nodes=limits.max_nodes,
+        all_clouds=asked.all_clouds,
+        jobs={_NAME: job},
+    )
+    loaded = load_prices(choice=choice)
+    pricing = Pricing(loaded, choice, lambda _target: profile(), lambda _name: base)
+    found = check_one(policy, _NAME, pricing, target)
+    warn(finding.message for finding in found.findings if finding.level == "warning")
+    checked = found.check
+    if checked is None:  # only a job of a policy can be reported as not checked
+        raise InputError(f"{target}: it was not checked")
+    answer = policy_check([found])
+    return CheckAnswer(
+        answer.exit_code,
+        {
+            **_renderers(answer),
+            "table": lambda: check_table(checked, as_of=loaded.as_of, width=output_width()),
+            "json": checked.to_json,
+            "markdown": lambda: check_markdown(checked, as_of=loaded.as_of),
+        },
+    )
+
+
+def policy_answer(
+    options: PolicyOptions,
+    choice: PriceChoice,
+    profile_of: Callable[[str], JobProfile],
+    base: Path | None,
+) -> CheckAnswer:
+    """
+    Check the jobs of a policy.
+
+    Args:
+        options: which policy, and which of its jobs.
+        choice: which prices.
+        profile_of: returns the profile of a target.
+        base: folder with the profiles of jobs before a change, as NAME.json; a job without one has no base.
+
+    Raises:
+        InputError: `base` is no folder; there is no policy, it is not valid, or it has no job of a name asked for.
+        PricesUnavailableError: there are no prices at all.
+    """
+    if base is not None and not base.is_dir():
+        raise InputError(f"--base {base}: no folder; without TARGET, name one with the profiles of the jobs")
+    file = read_policy(options.policy)
+    names = _names(file, options.only or [*file.policy.jobs])
+    policy = file.policy if options.on_unknown is None else _with(file.policy, options.on_unknown)
+    chosen = _choice(file, choice)
+
+    def base_of(name: str) -> Path | None:
+        path = None if base is None else base / f"{name}.json"
+        return path if path is not None and path.is_file() else None
+
+    pricing = Pricing(load_prices(choice=chosen), chosen, profile_of, base_of)
+    jobs = check_jobs(policy, pricing, target_of=file.target_of, names=names)
+    place = place_of(str(file.path), Path())
+    answer = policy_check(jobs, policy=None if place is None else place.path)
+    return CheckAnswer(answer.exit_code, _renderers(answer))
+
+
+def _renderers(answer: PolicyCheck) -> Renderers:
+    return {
+        "table": lambda: policy_table(answer, width=output_width()),
+        "json": answer.to_json,
+        "markdown": lambda: policy_markdown(answer),
+        "sarif": lambda: sarif_log(answer),
+        "junit": lambda: junit_xml(answer),
+        "github": lambda: github_annotations(answer),
+    }
+
+
+def _names(file: PolicyFile, wanted: Sequence[str]) -> tuple[str, ...]:
+    known = [*file.policy.jobs]
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"--job {name}: {file.path} has no such job; {key_hint(name, known)}")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _with(policy: Policy, on_unknown: OnUnknown) -> Policy:
+    jobs = {name: job.model_copy(update={"on_unknown": None}) for name, job in policy.jobs.items()}
+    return policy.model_copy(update={"on_unknown": on_unknown, "jobs": jobs})
+
+
+def _choice(file: PolicyFile, choice: PriceChoice) -> PriceChoice:
+    """Return the prices of the command line, and what it leaves open from the policy."""
+    policy = file.policy
+    lock = choice.lock or (file.beside(policy.lock) if policy.lock else None)
+    own = choice.own_prices
+    if own is None and policy.own_prices and choice.lock is None:
+        own = file.beside(policy.own_prices)
+    age, on_stale = choice.max_price_age_days, choice.on_stale
+    return dataclasses.replace(
+        choice,
+        lock=lock,
+        own_prices=own,
+        max_price_age_days=policy.max_price_age_days if age is None else age,
+        on_stale=on_stale or policy.on_stale,
+    )

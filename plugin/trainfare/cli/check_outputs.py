@@ -1,0 +1,105 @@
+"""`--format` and `--output` of `trainfare check`: several formats at once, each to a file of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
+
+import typer
+
+from trainfare.cli.output import check_writable, write_answer
+from trainfare_core.errors import InputError, MissingExtraError
+from trainfare_providers.disk.toml_file import key_hint
+
+__all__ = [
+    "CheckFormat",
+    "CheckFormatOption",
+    "CheckOutputs",
+    "Output",
+    "Renderers",
+    "outputs_of",
+    "write_outputs",
+]
+
+CheckFormat: TypeAlias = Literal["table", "json", "markdown", "sarif", "junit", "github"]
+CheckFormatOption = Annotated[
+    CheckFormat, typer.Option("--format", help="output format; github: annotations of GitHub Actions")
+]
+CheckOutputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="[FORMAT=]FILE",
+        help="new file to write instead of printing; with FORMAT= besides printing, may be repeated",
+    ),
+]
+Renderers: TypeAlias = Mapping[CheckFormat, Callable[[], str]]
+
+_NAMED: Final = re.compile(r"([A-Za-z]+)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One format and the file that it goes to; None is standard output."""
+
+    form: CheckFormat
+    path: Path | None
+
+
+def outputs_of(form: CheckFormat, given: Sequence[str] | None) -> tuple[Output, ...]:
+    """
+    Return what to write, after checking that all of it can be; called before the work is done.
+
+    Args:
+        form: of `--format`.
+        given: values of `--output`: a file for that format, or FORMAT=FILE.
+
+    Raises:
+        InputError: an unknown format, two outputs to one file, or a file that may not be written.
+        MissingExtraError: a format needs a package that is not installed.
+    """
+    plain = [value for value in given or () if not _NAMED.fullmatch(value)]
+    if len(plain) > 1:
+        raise InputError(
+            f"--output {plain[1]}: a second file for --format {form}; name its format: FORMAT=FILE"
+        )
+    outputs = [Output(form, Path(plain[0]) if plain else None)]
+    outputs += [_named(found) for value in given or () if (found := _NAMED.fullmatch(value))]
+    paths = [each.path for each in outputs if each.path is not None]
+    for place, path in enumerate(paths):
+        if path in paths[:place]:
+            raise InputError(f"--output {path}: two formats cannot go to one file")
+        check_writable(path)
+    if any(each.form == "junit" for each in outputs) and importlib.util.find_spec("junitparser") is None:
+        raise MissingExtraError("junitparser", "ci")
+    return tuple(outputs)
+
+
+def write_outputs(outputs: Sequence[Output], renderers: Renderers) -> None:
+    """
+    Write the answer in every format, the files before standard output; nothing where one cannot be made.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    texts = [(each, renderers[each.form]()) for each in outputs]
+    for each, text in sorted(texts, key=lambda pair: pair[0].path is None):
+        write_answer(text, each.path, references=each.form == "markdown")
+
+
+def _named(found: re.Match[str]) -> Output:
+    form, path = found[1], found[2]
+    known = get_args(CheckFormat)
+    if form not in known:
+        raise InputError(
+            f"--output {found[0]}: {form!r} is no format; {key_hint(form, known)}; write ./{found[0]} for a file "
+            "of that name"
+        )
+    if not path:
+        raise InputError(f"--output {found[0]}: name a file after the =")
+    return Output(cast("CheckFormat", form), Path(path))

@@ -1,0 +1,65 @@
+"""The options of `trainfare check` about its policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainfare.cli.options import RunLimits
+from trainfare_core.errors import InputError
+from trainfare_core.ranking.rules import OnUnknown
+
+__all__ = ["PolicyOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOptions:
+    """Which policy and which of its jobs, and what a check that cannot tell does."""
+
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="default: trainfare.toml, or pyproject.toml with [tool.trainfare], in this folder",
+        ),
+    ] = None
+    only: Annotated[
+        list[str] | None, typer.Option("--job", metavar="NAME", help="job of the policy; may be repeated")
+    ] = None
+    on_unknown: Annotated[
+        OnUnknown | None,
+        typer.Option(help="a check that cannot tell: pass, warn, or fail with exit code 3; default: fail"),
+    ] = None
+
+    def check_alone(self, context: typer.Context) -> None:
+        """
+        Check that no option limits a run: without TARGET, the policy does.
+
+        Raises:
+            InputError: such an option is given.
+        """
+        for each in dataclasses.fields(RunLimits):
+            source = context.get_parameter_source(each.name)
+            if source is not None and source.name == "COMMANDLINE":
+                option = f"--{each.name.replace('_', '-')}"
+                raise InputError(
+                    f"nothing to check: {option} without TARGET; name a TARGET such as train.py:job, or leave "
+                    f"{option} to the policy"
+                )
+
+    def check_with_target(self) -> None:
+        """
+        Check that no option is about a policy: a TARGET has the limits of the command line.
+
+        Raises:
+            InputError: such an option is given.
+        """
+        for option, value in (("--policy", self.policy), ("--job", self.only)):
+            if value:
+                raise InputError(
+                    f"{option} with TARGET: a policy names its own targets; leave out one of them"
+                )

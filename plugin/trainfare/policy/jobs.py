@@ -1,0 +1,121 @@
+"""Check the jobs of a policy, one after the other, with the same prices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainfare.policy.target_place import place_of
+from trainfare.prices.constraints import used_prices, with_book_names
+from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
+from trainfare_core.errors import PricesUnavailableError, TrainfareError
+from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE
+from trainfare_core.ranking.policy import Policy
+from trainfare_core.ranking.policy_check import JobCheck, JobInputs, checked_job, unchecked_job
+
+if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.explain_change import PricedJob
+
+__all__ = ["Pricing", "check_jobs", "check_one"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """
+    What every job is traced and priced with.
+
+    Attributes:
+        loaded: the prices.
+        choice: limits on their age, and the moment to which ages and waivers are counted.
+        profile_of: returns the profile of a target; raises a `TrainfareError` where it cannot.
+        base_of: returns the profile file of a job before a change, by name; None where there is none.
+    """
+
+    loaded: LoadedPrices
+    choice: PriceChoice
+    profile_of: Callable[[str], JobProfile]
+    base_of: Callable[[str], Path | None] = lambda _name: None
+
+
+def check_jobs(
+    policy: Policy, pricing: Pricing, *, target_of: Callable[[str], str], names: Iterable[str]
+) -> tuple[JobCheck, ...]:
+    """
+    Check some jobs of a policy; one that cannot be checked does not keep the others from it.
+
+    Args:
+        policy: the policy.
+        pricing: how to trace and price.
+        target_of: returns the target of a job, as seen from the current folder.
+        names: of the jobs, in the order of the answer.
+    """
+    return tuple(_checked(policy, name, pricing, target_of(name)) for name in names)
+
+
+def check_one(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCheck:
+    """
+    Check one job.
+
+    Args:
+        policy: the policy.
+        name: of the job.
+        pricing: how to trace and price.
+        target: of the job, as seen from the current folder.
+
+    Raises:
+        TrainfareError: it cannot be checked: the target cannot be loaded or traced, a name has no price, or the prices
+            are too old.
+    """
+    loaded, choice = pricing.loaded, pricing.choice
+    constraints = policy.constraints_of(policy.jobs[name])
+    default = constraints.purchase is None
+    if default:
+        constraints = constraints.model_copy(update={"purchase": DEFAULT_PURCHASE})
+    asked = with_book_names(constraints, loaded.book)
+    day = choice.now.date()
+    if any(each.rule == "max_price_age_days" and not each.expired(day) for each in policy.waivers_of(name)):
+        choice = dataclasses.replace(choice, on_stale="warn")
+    old = age_warnings(loaded, used_prices(loaded.book, asked), choice)
+    inputs = JobInputs(
+        profile=pricing.profile_of(target),
+        book=loaded.book,
+        asked=asked,
+        as_of=loaded.as_of,
+        base=_base(pricing.base_of(name), loaded.book),
+        price_warnings=old,
+        notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),
+    )
+    return checked_job(policy, name, inputs, day=day, place=place_of(target, Path()))
+
+
+def _base(file: Path | None, book: PriceBook) -> PricedJob | None:
+    """Return the job before a change, priced as the job itself."""
+    if file is None:
+        return None
+    from trainfare.prelaunch import read_profile
+    from trainfare_core.ranking.explain_change import PricedJob
+
+    return PricedJob(read_profile(str(file)), book, file.as_posix())
+
+
+_ON_DEMAND = "checked at on-demand prices; allow purchase option spot to include spot machines"
+
+
+def _checked(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCheck:
+    try:
+        return check_one(policy, name, pricing, target)
+    except TrainfareError as error:
+        return unchecked_job(
+            policy,
+            name,
+            rule="max_price_age_days" if isinstance(error, PricesUnavailableError) else "not_checked",
+            message=str(error),
+            exit_code=error.exit_code,
+            day=pricing.choice.now.date(),
+            place=place_of(target, Path()),
+        )

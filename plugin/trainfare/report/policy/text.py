@@ -1,0 +1,91 @@
+"""The answer of `trainfare check` for every job of a policy, as a table for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from trainfare.report.escape import markdown_text, terminal_text
+from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
+from trainfare_core.ranking.rules import LIMIT_RULES, RULES
+
+__all__ = ["policy_markdown", "policy_table"]
+
+_COLUMNS: Final = ("job", "verdict", "USD", "limit", "hours", "limit", "machine")
+_NUMBERS: Final = ("USD", "limit", "hours")
+
+
+def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
+    """
+    Return one row for each job, the rules that are not kept, and the result, as plain text.
+
+    Args:
+        answer: the answer.
+        width: of the table, in columns.
+    """
+    lines = [table_text(_COLUMNS, (_cells(job) for job in answer.jobs), right=_NUMBERS, width=width)]
+    lines += [terminal_text(f"{job.name}: {_sentence(finding)}") for job, finding in _told(answer)]
+    lines += [terminal_text(f"note: {note}") for note in _notes(answer)]
+    lines.append(_result(answer))
+    return "\n".join(lines) + "\n"
+
+
+def policy_markdown(answer: PolicyCheck) -> str:
+    """Return one row for each job, the rules that are not kept, and the result, as Markdown for a pull request."""
+    rows = ["| " + " | ".join(_COLUMNS) + " |", "|---|---|---:|---:|---:|---:|---|"]
+    rows += ["| " + " | ".join(markdown_text(cell) for cell in _cells(job)) + " |" for job in answer.jobs]
+    blocks = [f"## trainfare check: {_outcome(answer)}", "\n".join(rows)]
+    told = [
+        f"- **{markdown_text(job.name)}**: {markdown_text(_sentence(each))}" for job, each in _told(answer)
+    ]
+    blocks += ["\n".join(told)] if told else []
+    notes = [f"- {markdown_text(note)}" for note in _notes(answer)]
+    blocks += ["\n".join(notes)] if notes else []
+    return "\n\n".join([*blocks, _result(answer)]) + "\n"
+
+
+def _cells(job: JobCheck) -> tuple[str, ...]:
+    verdict = job.verdict.replace("_", " ")
+    if job.check is None or job.check.best is None:
+        return (job.name, verdict, *[""] * (len(_COLUMNS) - 2))
+    best, limits = job.check.best, job.limits
+    count = f"{best.nodes} x " if best.nodes > 1 else ""
+    return (
+        job.name,
+        verdict,
+        f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]",
+        "" if limits.max_usd is None else f"{limits.max_usd:,.2f}",
+        f"{best.run_hours.mid:.3g} [{best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g}]",
+        "" if limits.max_hours is None else f"{limits.max_hours:.4g}",
+        f"{count}{best.machine} ({best.purchase_option})",
+    )
+
+
+def _told(answer: PolicyCheck) -> Iterator[tuple[JobCheck, Finding]]:
+    for job in answer.jobs:
+        for finding in job.findings:
+            if finding.level != "none":
+                yield job, finding
+
+
+def _sentence(finding: Finding) -> str:
+    status = f"{finding.status.replace('_', ' ')}: " if finding.rule in LIMIT_RULES else ""
+    return f"{finding.level}: {RULES[finding.rule].id} {finding.rule}: {status}{finding.message}"
+
+
+def _notes(answer: PolicyCheck) -> tuple[str, ...]:
+    """Return the notes of the answer and of its jobs, each once."""
+    checks = [job.check for job in answer.jobs if job.check is not None]
+    of_jobs = [note for check in checks for note in (*(check.best.notes if check.best else ()), *check.notes)]
+    return tuple(dict.fromkeys([*answer.notes, *of_jobs]))
+
+
+def _outcome(answer: PolicyCheck) -> str:
+    return "passed" if answer.exit_code == 0 else "failed"
+
+
+def _result(answer: PolicyCheck) -> str:
+    failed = sum(job.exit_code != 0 for job in answer.jobs)
+    passing = f"{len(answer.jobs) - failed} of {len(answer.jobs)} jobs pass"
+    return f"{_outcome(answer)}: {passing}; exit code {answer.exit_code}"

@@ -1,0 +1,53 @@
+"""The table and the Markdown of a policy's check."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.policies import checked, mixed_answer, priced
+from trainfare.report.policy import policy_markdown, policy_table
+from trainfare_core.ranking.policy_check import policy_check
+
+
+def test_the_table_has_a_row_for_each_job_and_a_line_for_each_rule_that_is_not_kept() -> None:
+    """Verdict, dollars, hours and limits of each job; level, id, rule and numbers of what is not kept; the result."""
+    text = policy_table(mixed_answer())
+    rows = [line for line in text.splitlines() if line.startswith(" small ")]
+    assert [row.split("  ")[1].strip() or row.split()[1] for row in rows]
+    for row, verdict in zip(rows, ("within", "over", "waived", "not checked"), strict=True):
+        assert verdict in row
+    assert "1,000,000.00" in rows[0]
+    assert "small: error: TF001 max_usd: broken: " in text
+    assert "small: note: TF001 max_usd: waived: " in text
+    assert "small: error: TF008 not_checked: train.py: no such file" in text
+    assert text.splitlines()[-1] == "failed: 2 of 4 jobs pass; exit code 2"
+
+
+def test_markdown_has_the_same_facts() -> None:
+    """A heading with the outcome, the table, the rules that are not kept, and the result."""
+    text = policy_markdown(mixed_answer())
+    assert text.startswith("## trainfare check: failed\n")
+    assert "- **small**: error: TF001 max\\_usd: broken: " in text
+    assert text.endswith("failed: 2 of 4 jobs pass; exit code 2\n")
+    assert policy_markdown(policy_check([checked(max_usd=1e6)])).startswith("## trainfare check: passed\n")
+
+
+def test_notes_are_said_once() -> None:
+    """What every job says about the prices stands once."""
+    job = checked(job=priced(notes=("prices are old",)), max_usd=1e6)
+    answer = policy_check([job, job.model_copy(update={"name": "other"})])
+    assert (
+        policy_table(answer).count("prices are old") == policy_markdown(answer).count("prices are old") == 1
+    )
+
+
+@pytest.mark.parametrize("words", ["evil\x1b[31m\nname", "a|b`<script>", "](javascript:x)"])
+def test_hostile_messages_stay_text(words: str) -> None:
+    """Control bytes, table breaks, links and elements do not reach terminal or Markdown."""
+    answer = mixed_answer(message=words)
+    table, markdown = policy_table(answer), policy_markdown(answer)
+    assert "\x1b" not in table + markdown
+    assert "<script>" not in markdown
+    assert "](javascript" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {8}

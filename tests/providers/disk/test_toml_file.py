@@ -1,0 +1,88 @@
+"""TOML of users: what is wrong, and on which line a key stands."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainfare_core.errors import InputError
+from trainfare_providers.disk.toml_file import key_hint, line_of_key, parse_toml
+
+TEXT = b'''# [jobs.a] in a comment
+title = """
+[jobs.a]
+max_usd = 1
+"""
+list = [
+  1,
+  2,
+]
+
+[jobs.a]
+target = "t"
+max_usd = 5
+
+[jobs."b.c"]
+max_usd = 6
+inline = { deep = 7 }
+
+[[waivers]]
+job = "a"
+
+[[waivers]]
+job = "b"
+'''
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("title",), 2),
+        (("list",), 6),
+        (("jobs",), 11),
+        (("jobs", "a"), 11),
+        (("jobs", "a", "max_usd"), 13),
+        (("jobs", "b.c", "max_usd"), 16),
+        (("jobs", "b.c", "inline", "deep"), 17),
+        (("waivers", 0, "job"), 20),
+        (("waivers", 1), 22),
+        (("waivers", 1, "job"), 23),
+        (("waivers", 2), None),
+        (("jobs", "c"), None),
+        (("title", "deeper"), None),
+    ],
+)
+def test_the_line_is_that_of_the_statement(path: tuple[str | int, ...], line: int | None) -> None:
+    """Comments, text and arrays of several lines are no keys; a value of several lines begins at its key."""
+    assert line_of_key(TEXT, path) == line
+    assert line_of_key(TEXT.replace(b"\n", b"\r\n"), path) == line
+
+
+_VALUES = st.sampled_from(["1", '"""\nx = 1\n"""', "[\n1,\n2]", "'''\n[a]\n\n'''", "{ z = 1 }"])
+
+
+@given(st.lists(_VALUES, min_size=1, max_size=12), st.data())
+def test_every_key_is_found_on_its_line(values: list[str], data: st.DataObject) -> None:
+    """Wherever a key stands among values of any number of lines, its line is found."""
+    lines: list[str] = []
+    starts: list[int] = []
+    for number, value in enumerate(values):
+        lines += [""] * data.draw(st.integers(0, 2))
+        starts.append(len(lines) + 1)
+        lines += f"key{number} = {value}".split("\n")
+    content = "\n".join(lines).encode()
+    assert [line_of_key(content, (f"key{number}",)) for number in range(len(values))] == starts
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"a = = 1", b"a = " + b"[" * 5000])
+def test_what_is_not_toml_is_named(content: bytes) -> None:
+    """Neither bytes, syntax nor depth end with another library's exception."""
+    with pytest.raises(InputError, match=r"file\.toml: not valid TOML"):
+        parse_toml(content, where="file.toml")
+
+
+def test_hint_names_a_near_key_or_all() -> None:
+    """A typing error gets its correction; anything else gets the list."""
+    assert key_hint("max_used", ["max_usd", "allow"]) == "did you mean max_usd?"
+    assert key_hint("zzz", ["max_usd", "allow"]) == "known are: max_usd, allow"
