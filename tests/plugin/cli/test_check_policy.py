@@ -279,3 +279,22 @@ def test_allow_lists_decide_where_a_job_runs(capsys: pytest.CaptureFixture[str])
     assert (best.provider, best.region, best.purchase_option) == ("aws", "us-east-1", "spot")
     assert best.accelerator == "A10G-24GB"
     assert "us-east-1" in b.findings[0].message
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_of_profiles_is_the_base_of_each_job(capsys: pytest.CaptureFixture[str]) -> None:
+    """NAME.json is a job's base: its limits on increases apply, and what changed is in the answer; another job has none."""
+    limit = "max_increase_percent = 5\n"
+    head = GPT.format(name="a", usd=1e6).replace("gpt", "small")
+    policy(head + limit + head.replace("jobs.a", "jobs.b") + limit)
+    Path("before").mkdir()
+    Path("before/a.json").write_text(small_job(steps=18_000).to_json(), encoding="utf-8")
+    assert run("--base", "before", "--format", "json") == 1
+    a, b = answer_of(capsys).jobs
+    assert {finding.rule: finding.status for finding in a.findings}["max_increase_percent"] == "broken"
+    assert {finding.rule: finding.status for finding in b.findings}["max_increase_percent"] == "not_applied"
+    assert a.check is not None
+    assert a.check.change is not None
+    assert a.check.change.base.label == "before/a.json"
+    assert run("--base", "small.json") == 2
+    assert "no folder" in capsys.readouterr().err
