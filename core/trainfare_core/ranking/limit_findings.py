@@ -99,8 +99,10 @@ def increase_findings(
         unknown_because: why the base that was given has no cost.
     """
     if unknown_because is not None:
-        rules = [rule for rule in limits.given() if rule in ("max_increase_usd", "max_increase_percent")]
-        return tuple(_finding(rule, "cannot_tell", f"the base: {unknown_because}") for rule in rules)
+        text = f"the base: {unknown_because}"
+        return tuple(
+            _finding(rule, "cannot_tell", text) for rule in limits.given() if rule.startswith("max_increase")
+        )
     found: list[Finding] = []
     if limits.max_increase_usd is not None:
         found.append(_increase("max_increase_usd", limits.max_increase_usd, usd, base_usd))

@@ -103,7 +103,7 @@ def _read(path: Path) -> PolicyFile | None:
     inside: _Path = _PROJECT_TABLE if path.name == PROJECT_FILE else ()
     table: object = document
     for part in inside:
-        table = cast("dict[str, object]", table).get(str(part)) if isinstance(table, dict) else None
+        table = _inner(table, part)
     if table is None:
         return None
     # As JSON, pydantic can be strict about types and still take an array for a tuple and text for a date.
@@ -114,6 +114,10 @@ def _read(path: Path) -> PolicyFile | None:
         wrong = _Wrong(path, content, inside)
         lines = [wrong.sentence(one) for one in error.errors(include_url=False)[:_SHOWN]]
         raise InputError("; ".join(lines)) from error
+
+
+def _inner(table: object, key: str | int) -> object:
+    return cast("dict[object, object]", table).get(key) if isinstance(table, dict) else None
 
 
 def _text_of_date(value: object) -> str:
