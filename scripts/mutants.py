@@ -1,6 +1,6 @@
 """
-Mutation test of the price sources and the run-cost facts: each mutant breaks one place in a copy of the sources, and
-its tests must fail.
+Mutation test of the price sources, the run-cost facts and the ways a command ends: each mutant breaks one place in a
+copy of the sources, and its tests must fail.
 
     python scripts/mutants.py [WORD ...]     # only the mutants whose name contains one of the words
 
@@ -380,6 +380,76 @@ MUTANTS = (
         '    if quiet:',
         '    if False:',
         'tests/plugin/cli/test_update_progress.py',
+    ),
+    Mutant(
+        "what a TARGET started outlives it",
+        "plugin/trainfare/user_process/process.py",
+        "os.killpg(process.pid, signal.SIGKILL)",
+        "pass",
+        "tests/plugin/cli/test_streams.py -k ctrl_c_ends_a_target",
+    ),
+    Mutant(
+        "a TARGET outlives a command that is killed",
+        "plugin/trainfare/user_process/child.py",
+        "threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()",
+        "waiting.put(b'{}')",
+        "tests/plugin/user_process/test_hostile_targets.py -k ends_with_the_command",
+    ),
+    Mutant(
+        "a TARGET prints to standard output",
+        "plugin/trainfare/user_process/child.py",
+        "    os.dup2(2, 1)\n",
+        "",
+        "tests/plugin/user_process/test_hostile_targets.py -k honest",
+    ),
+    Mutant(
+        "a TARGET without an answer is waited for",
+        "plugin/trainfare/user_process/process.py",
+        "elif self._clock() > until:",
+        "elif False:",
+        "tests/plugin/user_process/test_user_process.py -k clock",
+    ),
+    Mutant(
+        "the process that runs a TARGET names an exit code",
+        "plugin/trainfare/user_process/messages.py",
+        "known.get(reply.error, TargetError)",
+        "known.get(reply.error, InternalError)",
+        "tests/plugin/user_process/test_user_process.py -k unknown_class",
+    ),
+    Mutant(
+        "a defect of ours ends as the command-line library ends it",
+        "plugin/trainfare/cli/__init__.py",
+        "except (EOFError, OSError, typer.Abort) as error:",
+        "except ZeroDivisionError as error:",
+        "tests/plugin/cli/test_streams.py -k defect",
+    ),
+    Mutant(
+        "a reader that stops is an error",
+        "plugin/trainfare/cli/streams.py",
+        "except BrokenPipeError:",
+        "except BlockingIOError:",
+        "tests/plugin/cli/test_streams.py -k reader_that_stops",
+    ),
+    Mutant(
+        "a full standard error ends a command",
+        "plugin/trainfare/cli/streams.py",
+        "except OSError:\n            return len(memoryview(data))",
+        "except ZeroDivisionError:\n            return len(memoryview(data))",
+        "tests/plugin/cli/test_streams.py -k change_nothing",
+    ),
+    Mutant(
+        "JSON loses characters that the terminal lacks",
+        "plugin/trainfare/cli/streams.py",
+        'char.encode("utf-16-be", "surrogatepass")',
+        'char.encode("utf-32-be", "surrogatepass")',
+        "tests/plugin/cli/test_streams.py -k stays_the_same_document",
+    ),
+    Mutant(
+        "Ctrl-C waits for threads",
+        "plugin/trainfare/cli/interrupt.py",
+        "    last.start()\n",
+        "",
+        "tests/plugin/cli/test_streams.py -k threads_wait",
     ),
 )  # fmt: skip
 

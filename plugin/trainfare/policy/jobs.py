@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
-from trainfare_core.errors import PricesUnavailableError, TrainfareError
+from trainfare_core.errors import InputError, PricesUnavailableError, TrainfareError
 from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE
 from trainfare_core.ranking.policy import Policy
 from trainfare_core.ranking.policy_check import JobCheck, JobInputs, checked_job, unchecked_job
@@ -94,12 +94,15 @@ def check_one(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCh
 
 
 def _base(file: Path | None, book: PriceBook) -> PricedJob | None:
-    """Return the job before a change, priced as the job itself."""
+    """Return the job before a change, priced as the job itself; its code is never run here."""
     if file is None:
         return None
-    from trainfare.prelaunch import read_profile
+    from trainfare.prelaunch import is_target, read_profile
     from trainfare_core.ranking.explain_change import PricedJob
 
+    if is_target(str(file)):
+        msg = f"--base {file}: give the profile of the job before the change, not its code"
+        raise InputError(f"{msg}: write it with: trainfare profile TARGET -o base.json")
     return PricedJob(read_profile(str(file)), book, file.as_posix())
 
 

@@ -191,8 +191,11 @@ def interrupted(folder: Path, *command: str) -> int:
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         assert running.stderr.readline() == "here\n"
-        running.send_signal(signal.SIGINT)
-        assert "Traceback" not in running.communicate(timeout=60)[1]
+        try:
+            running.send_signal(signal.SIGINT)
+            assert "Traceback" not in running.communicate(timeout=60)[1]
+        finally:
+            running.kill()
         return running.returncode
 
 

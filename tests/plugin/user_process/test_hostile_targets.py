@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from builders.processes import ends
+from builders.profiles import profile
 
 HONEST = """
 import pytorch_lightning as pl, torch
@@ -29,6 +31,7 @@ class Net(pl.LightningModule):
 def job(module=Net, **fields):
     return TrainingJob(module=module, batch=lambda: torch.zeros(4, 8), batch_size=4, max_steps=10**6, **fields)
 """
+TOP = Path(__file__).parents[3]
 OVER = ("--max-usd", "0.000001")
 """A budget that the honest job exceeds: the verdict is 1."""
 
@@ -204,6 +207,24 @@ def test_every_command_runs_the_code_elsewhere(command: tuple[str, ...], tmp_pat
     done = run(script(tmp_path, "import os; os._exit(0)"), *command, "t.py:job")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.endswith("error: t.py:job gave no job: it ended its process with exit code 0\n")
+
+
+def test_the_base_of_a_check_is_never_run(tmp_path: Path) -> None:
+    """`--base` takes a profile: code in its place is refused, not run in the process of the command."""
+    (tmp_path / "job.json").write_text(profile().to_json(), encoding="utf-8")
+    folder = script(tmp_path, "import os; os._exit(0)")
+    done = run(folder, "check", "job.json", "--max-usd", "1e9", "--base", "t.py:job")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "not its code: write it with: trainfare profile TARGET -o base.json" in done.stderr
+
+
+@pytest.mark.sources
+def test_one_module_of_the_command_line_reads_jobs() -> None:
+    """Only `cli/target.py` may: it knows which of them are code, and starts a process for it."""
+    readers = r"\b(?:load_job|load_profile|read_profile|trace_job|trace_changed|tracer_of)\b"
+    modules = (TOP / "plugin" / "trainfare" / "cli").glob("*.py")
+    found = {path.name for path in modules if re.search(readers, path.read_text(encoding="utf-8"))}
+    assert found == {"target.py"}
 
 
 def test_strategy_traces_elsewhere_and_survives_a_step_that_exits(tmp_path: Path) -> None:
