@@ -61,13 +61,13 @@ def run_findings(
         chances["max_usd"] = _chance(limits.max_usd, best.run_usd)
     if limits.max_hours is not None:
         chances["max_hours"] = _chance(limits.max_hours, best.run_hours)
-    together = [rule for rule in chances if rule not in without]
+    together: list[LimitRule] = [rule for rule in chances if rule not in without]
+    tighter: LimitRule | None = None
     if together and not over_hourly and best.probability_within is not None:
         # Where both are kept less often than either, the tighter one says so. Else the two are the same number.
-        tighter = min(together, key=chances.__getitem__)
-        chances[tighter] = best.probability_within
-    else:
-        tighter = None
+        weakest = min(together, key=lambda rule: chances[rule])
+        chances[weakest] = best.probability_within
+        tighter = weakest
     found: list[Finding] = []
     for rule, chance in chances.items():
         other = [name for name in together if name != rule] if rule == tighter else []

@@ -470,3 +470,29 @@ def test_no_chance_is_named_where_nothing_can_be_priced() -> None:
     assert "misses by" in str(memory)
     porting = best_chance(small_job(), book(TPU_ROW), limits, predict=ToyPredictor())
     assert porting == "only machines that need porting could run it"
+
+
+def test_the_price_of_an_hour_is_limited_over_all_machines_of_a_run() -> None:
+    """Only runs whose machines together keep the limit are ranked; the nearest miss is named; three times 0.1 is 0.3."""
+    prices = book(A100_ROW, H100_ROW)
+    dearest = max(option.usd_per_hour for option in ranked(prices).options)
+    limit = min(option.usd_per_hour for option in ranked(prices).options)
+    kept = ranked(prices, constraints=Constraints(max_usd_per_hour=limit))
+    assert {option.usd_per_hour for option in kept.options} == {limit}
+    assert dearest > limit
+    none = ranked(prices, constraints=Constraints(max_usd_per_hour=limit - 0.01))
+    assert not none.options
+    (over,) = [item for item in none.rejections if item.reason == "over_budget"]
+    assert over.count == 2
+    assert f"{limit:,.2f} USD an hour, 0.01 over the limit" in over.detail
+    cents = book({**A100_ROW, "usd_per_hour": 0.1})
+    assert ranked(cents, constraints=Constraints(max_usd_per_hour=0.1)).options
+
+
+def test_accelerators_are_filtered_and_counted() -> None:
+    """Other accelerators are left out, and the rejection names the filter."""
+    answer = ranked(book(A100_ROW, H100_ROW), constraints=Constraints(accelerators=(H100,)))
+    assert {option.accelerator for option in answer.options} == {H100}
+    (left_out,) = [item for item in answer.rejections if item.reason == "filtered"]
+    assert left_out.count == 1
+    assert f"accelerator other than {H100}" in left_out.detail

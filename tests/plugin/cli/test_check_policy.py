@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -208,6 +210,20 @@ def test_a_target_has_the_same_formats(capsys: pytest.CaptureFixture[str]) -> No
     log: dict[str, Any] = json.loads(Path("x.sarif").read_text(encoding="utf-8"))
     assert log["runs"][0]["results"][0]["ruleId"] == "TF001"
     assert json.loads(Path("x.json").read_text(encoding="utf-8"))["verdict"] == "over"
+
+
+@pytest.mark.usefixtures("folder")
+def test_junit_is_written_or_names_its_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without junitparser the format is refused before the work, and no other file is written; with it, it is XML."""
+    policy(GPT.format(name="large", usd=0.01))
+    code = run("--output", "junit=x.xml", "--output", "json=x.json")
+    if importlib.util.find_spec("junitparser") is None:
+        assert code == 2
+        assert "trainfare[ci]" in capsys.readouterr().err
+        assert not list(Path().glob("x.*"))
+    else:
+        assert code == 1
+        assert ET.parse("x.xml").getroot().get("failures") == "1"
 
 
 def middle_usd() -> float:
