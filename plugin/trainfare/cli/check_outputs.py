@@ -89,7 +89,7 @@ def write_outputs(outputs: Sequence[Output], renderers: Renderers) -> None:
     """
     texts = [(each, renderers[each.form]()) for each in outputs]
     for each, text in sorted(texts, key=lambda pair: pair[0].path is None):
-        write_answer(text, each.path, references=each.form == "markdown")
+        write_answer(text, each.path, references=each.form in ("markdown", "junit"))
 
 
 def _named(found: re.Match[str]) -> Output:

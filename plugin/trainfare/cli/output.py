@@ -37,7 +37,7 @@ def write_answer(text: str, out: Path | None, *, references: bool = False) -> No
     Args:
         text: the answer.
         out: the file.
-        references: whether the text is HTML or Markdown, in which `&#8211;` is a character: standard output in another
+        references: whether it is HTML, XML or Markdown, where `&#8211;` is a character: standard output in another
             encoding than UTF-8 gets those.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from builders.processes import ends
 from builders.profiles import profile
+from trainfare.cli.check_outputs import Output, write_outputs
 from trainfare.cli.streams import AnswerFile
 from trainfare_core.errors import OutputError
 
@@ -145,6 +147,14 @@ def test_html_and_markdown_name_what_they_cannot_encode(folder: Path) -> None:
     for output in ("html", "markdown"):
         done = shell(folder, "", "recommend", "job.json", "--format", output, PYTHONIOENCODING="ascii")
         assert "&#27169;&#22411; &#128512;" in done.stdout.decode("ascii")
+
+
+def test_xml_names_what_it_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JUnit report stays XML: an escape of JSON would be other text."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    write_outputs([Output("junit", None)], {"junit": lambda: "<testcase name='模'/>"})
+    assert written.getvalue() == b"<testcase name='&#27169;'/>"
 
 
 INTERNAL = """
