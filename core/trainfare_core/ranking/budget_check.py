@@ -13,7 +13,7 @@ from trainfare_core.recommendation import Constraints, JobSummary, Option
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.ranking.explain_change import PricedJob
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
     from trainfare_core.ranking.request import Request
 
 __all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
@@ -51,7 +51,7 @@ def judge(
     book: PriceBook,
     request: Request,
     *,
-    base: PricedJob | None = None,
+    base: PricedJob | UnknownJob | None = None,
     label: str = "head",
     notes: tuple[str, ...] = (),
 ) -> BudgetCheck:

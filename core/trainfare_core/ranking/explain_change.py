@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, get_args
 
+from trainfare_core.errors import CannotTellError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
@@ -29,7 +30,7 @@ from trainfare_core.ranking.rank import best_chance
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Option
 
-__all__ = ["PricedJob", "explain_change"]
+__all__ = ["PricedJob", "UnknownJob", "explain_change"]
 
 _DIGITS: Final = 9
 """Decimals of dollars that are kept: below the cost of the smallest run, and the same text on every processor."""
@@ -44,15 +45,26 @@ class PricedJob:
         profile: the job.
         book: the prices to price it with.
         label: what to call it: a file, or a commit.
+        notes: sentences on it for the reader.
     """
 
     profile: JobProfile
     book: PriceBook
     label: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownJob:
+    """A base that has no profile, such as a commit in which the job is not there yet; `because` says why."""
+
+    label: str
+    because: str
+    notes: tuple[str, ...] = ()
 
 
 def explain_change(
-    base: PricedJob, head: PricedJob, request: Request, *, predict: Predictor = predict_plans
+    base: PricedJob | UnknownJob, head: PricedJob, request: Request, *, predict: Predictor = predict_plans
 ) -> CostChange:
     """
     Price both sides and split the difference into causes.
@@ -66,20 +78,16 @@ def explain_change(
     Returns:
         The change. Where one of the two has no cost, `change_usd` is None and `unknown_because` says why.
     """
+    if isinstance(base, UnknownJob):
+        last = _best(head, request, predict)
+        return _unknown(_side(base.label, base.because), _side(head.label, last), (*base.notes, *head.notes))
     walk = _Walk(base, head, request, predict)
     everything = frozenset(walk.changed)
     first, last = walk.priced(frozenset()), walk.priced(everything)
+    notes = (*base.notes, *head.notes)
     sides = _side(base.label, first), _side(head.label, last)
     if isinstance(first, str) or isinstance(last, str):
-        reasons = (f"{side.label}: {side.unknown_because}" for side in sides if side.unknown_because)
-        return CostChange(
-            base=sides[0],
-            head=sides[1],
-            change_usd=None,
-            change_fraction=None,
-            causes=(),
-            unknown_because="; ".join(reasons),
-        )
+        return _unknown(*sides, notes)
     change_usd = round(last.run_usd.mid - first.run_usd.mid, _DIGITS)
     causes = _Causes(walk)
     for order in walk.orders:
@@ -90,7 +98,29 @@ def explain_change(
         change_usd=change_usd,
         change_fraction=change_usd / first.run_usd.mid if first.run_usd.mid else None,
         causes=causes.all(),
+        notes=notes,
     )
+
+
+def _unknown(base: CostSide, head: CostSide, notes: tuple[str, ...]) -> CostChange:
+    reasons = (f"{side.label}: {side.unknown_because}" for side in (base, head) if side.unknown_because)
+    return CostChange(
+        base=base,
+        head=head,
+        change_usd=None,
+        change_fraction=None,
+        causes=(),
+        unknown_because="; ".join(reasons),
+        notes=notes,
+    )
+
+
+def _best(job: PricedJob, request: Request, predict: Predictor) -> Option | str:
+    """Return the best option; a filter that the prices of one side do not know is a reason, too."""
+    try:
+        return best_chance(job.profile, job.book, request, predict=predict)
+    except CannotTellError as error:
+        return str(error)
 
 
 class _Walk:
@@ -129,12 +159,12 @@ class _Walk:
         own = frozenset(self.mixed.changed)
         if taken & own in (frozenset(), own):  # the profiles themselves, as `judge` prices them
             profile = self.mixed.head if own and taken >= own else self.mixed.base
-            return best_chance(profile, book, self._request, predict=self._predict)
+            return _best(PricedJob(profile, book, ""), self._request, self._predict)
         profile_or_reason = self.mixed.timed(taken)
         if isinstance(profile_or_reason, str):
             return profile_or_reason
         predict = self.mixed.predictor(taken, self._predict)
-        return best_chance(profile_or_reason, book, self._request, predict=predict)
+        return _best(PricedJob(profile_or_reason, book, ""), self._request, predict)
 
 
 class _Causes:

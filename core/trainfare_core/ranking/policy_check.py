@@ -19,7 +19,7 @@ from trainfare_core.ranking.rules import OnUnknown, RuleName
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.ranking.explain_change import PricedJob
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
     from trainfare_core.recommendation import Constraints
 
 __all__ = [
@@ -103,7 +103,7 @@ class JobInputs:
     book: PriceBook
     asked: Constraints
     as_of: datetime | None = None
-    base: PricedJob | None = None
+    base: PricedJob | UnknownJob | None = None
     price_warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -248,7 +248,7 @@ class _Checking:
             return increase_findings(self.job, usd, None, None if change is None else change.unknown_because)
         return increase_findings(self.job, usd, None if change.base.usd is None else change.base.usd.mid)
 
-    def _judged(self, without: frozenset[RuleName], base: PricedJob | None) -> BudgetCheck:
+    def _judged(self, without: frozenset[RuleName], base: PricedJob | UnknownJob | None) -> BudgetCheck:
         inputs = self.inputs
         limits = self.policy.constraints_of(self.job, without)
         update = {name: getattr(limits, name) for name in ("max_usd", "deadline_hours", "max_usd_per_hour")}

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainfare.cli.base import BaseOf, BaseOptions, base_of
 from trainfare.cli.check_outputs import CheckFormatOption, CheckOutputs, outputs_of, write_outputs
 from trainfare.cli.options import DecisionPriceOptions, RunLimits, grouped
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
 if TYPE_CHECKING:
+    from trainfare.prices.sources import LoadedPrices
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
 
 __all__ = ["check"]
 
@@ -33,14 +36,7 @@ def check(
     prices: DecisionPriceOptions,
     rules: PolicyOptions,
     target: TargetOptions,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            "--base",
-            metavar="FILE",
-            help="profile of the job before the change: show what it adds; without TARGET a folder of NAME.json",
-        ),
-    ] = None,
+    base: BaseOptions,
     output: CheckFormatOption = "table",
     out: CheckOutputs = None,
 ) -> None:
@@ -59,13 +55,23 @@ def check(
             with profile_of(place, target) as profile:
                 return profile()
 
-        answer = policy_answer(rules, prices.choice(), traced, base)
+        def before(place: str, lock: Path | None) -> BaseOf:
+            def compared(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
+                with base_of(place, base, target, lock) as found:
+                    return found(loaded)
+
+            return compared
+
+        answer = policy_answer(rules, prices.choice(), traced, base.folder(), before)
     else:
         rules.check_with_target()
         limits.check_given()
         choice = prices.choice()
-        with profile_of(job, target) as profile:  # traced while the prices are read
-            answer = target_answer(job, limits, rules.on_unknown or "fail", choice, profile, base)
+        with (  # both are traced while the prices are read
+            profile_of(job, target) as profile,
+            base_of(job, base, target, choice.lock) as compared,
+        ):
+            answer = target_answer(job, limits, rules.on_unknown or "fail", choice, profile, compared)
     write_outputs(outputs, answer.renderers)
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)

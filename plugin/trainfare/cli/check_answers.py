@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainfare.cli.base import BaseOf, of_file
 from trainfare.cli.check_outputs import Renderers
 from trainfare.cli.options import RunLimits
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.policy import PolicyFile, Pricing, check_jobs, check_one, place_of, read_policy
-from trainfare.prices.sources import PriceChoice, load_prices
+from trainfare.prices.sources import LoadedPrices, PriceChoice, load_prices
 from trainfare.report.budget_check import check_markdown, check_table
 from trainfare.report.policy import (
     github_annotations,
@@ -30,6 +31,7 @@ from trainfare_providers.disk.toml_file import key_hint
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
 
 __all__ = ["CheckAnswer", "policy_answer", "target_answer"]
 
@@ -51,7 +53,7 @@ def target_answer(
     on_unknown: OnUnknown,
     choice: PriceChoice,
     profile: Callable[[], JobProfile],
-    base: Path | None,
+    base: BaseOf,
 ) -> CheckAnswer:
     """
     Check one TARGET with the limits of the command line.
@@ -62,7 +64,7 @@ def target_answer(
         on_unknown: what a check that cannot tell does.
         choice: which prices.
         profile: returns the profile of the TARGET.
-        base: profile file of the job before a change.
+        base: returns the job before a change.
 
     Raises:
         InputError: a limit is out of range.
@@ -83,7 +85,7 @@ def target_answer(
         jobs={_NAME: job},
     )
     loaded = load_prices(choice=choice)
-    pricing = Pricing(loaded, choice, lambda _target: profile(), lambda _name: base)
+    pricing = Pricing(loaded, choice, lambda _target: profile(), lambda _name, prices: base(prices))
     found = check_one(policy, _NAME, pricing, target)
     warn(finding.message for finding in found.findings if finding.level == "warning")
     checked = found.check
@@ -106,6 +108,7 @@ def policy_answer(
     choice: PriceChoice,
     profile_of: Callable[[str], JobProfile],
     base: Path | None,
+    before: Callable[[str, Path | None], BaseOf],
 ) -> CheckAnswer:
     """
     Check the jobs of a policy.
@@ -115,21 +118,22 @@ def policy_answer(
         choice: which prices.
         profile_of: returns the profile of a target.
         base: folder with the profiles of jobs before a change, as NAME.json; a job without one has no base.
+        before: returns the base of a target, with the lock file of the prices, where `base` is None.
 
     Raises:
-        InputError: `base` is no folder; there is no policy, it is not valid, or it has no job of a name asked for.
+        InputError: there is no policy, it is not valid, or it has no job of a name asked for.
         PricesUnavailableError: there are no prices at all.
     """
-    if base is not None and not base.is_dir():
-        raise InputError(f"--base {base}: no folder; without TARGET, name one with the profiles of the jobs")
     file = read_policy(options.policy)
     names = _names(file, options.only or [*file.policy.jobs])
     policy = file.policy if options.on_unknown is None else _with(file.policy, options.on_unknown)
     chosen = _choice(file, choice)
 
-    def base_of(name: str) -> Path | None:
-        path = None if base is None else base / f"{name}.json"
-        return path if path is not None and path.is_file() else None
+    def base_of(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
+        if base is None:
+            return before(file.target_of(name), chosen.lock)(loaded)
+        path = base / f"{name}.json"
+        return of_file(path)(loaded) if path.is_file() else None
 
     pricing = Pricing(load_prices(choice=chosen), chosen, profile_of, base_of)
     jobs = check_jobs(policy, pricing, target_of=file.target_of, names=names)

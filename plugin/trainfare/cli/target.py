@@ -16,6 +16,7 @@ from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LI
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
+    from trainfare.user_process import CopiedFolder
     from trainfare_core.job_profile import JobProfile
 
 __all__ = ["TargetOptions", "profile_of"]
@@ -87,11 +88,18 @@ class TargetOptions:
 
 
 @contextmanager
-def profile_of(job: str, target: TargetOptions) -> Generator[Callable[[], JobProfile], None, None]:
+def profile_of(
+    job: str, target: TargetOptions, copied: CopiedFolder | None = None
+) -> Generator[Callable[[], JobProfile], None, None]:
     """
     Start to trace the JOB of a command if it is a TARGET, and give a function that returns its profile.
 
     What the command does before it calls the function takes place while the TARGET is traced.
+
+    Args:
+        job: profile file or TARGET.
+        target: what its code may use.
+        copied: another copy of its folder; None reads it where it is.
 
     Raises:
         ProfileError: a file that is no profile.
@@ -102,7 +110,7 @@ def profile_of(job: str, target: TargetOptions) -> Generator[Callable[[], JobPro
     if is_target(job):
         from trainfare.user_process import UserProcess
 
-        with UserProcess(job, target.limits()) as process:
+        with UserProcess(job, target.limits(), copied=copied) as process:
             yield process.profile
     else:
-        yield partial(read_profile, job)
+        yield partial(read_profile, job if copied is None else str(copied.directory / job))

@@ -18,8 +18,7 @@ from trainfare_core.ranking.policy_check import JobCheck, JobInputs, checked_job
 
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
-    from trainfare_core.prices.book import PriceBook
-    from trainfare_core.ranking.explain_change import PricedJob
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
 
 __all__ = ["Pricing", "check_jobs", "check_one"]
 
@@ -33,13 +32,13 @@ class Pricing:
         loaded: the prices.
         choice: limits on their age, and the moment to which ages and waivers are counted.
         profile_of: returns the profile of a target; raises a `TrainfareError` where it cannot.
-        base_of: returns the profile file of a job before a change, by name; None where there is none.
+        base_of: returns a job before a change, by name, priced as the job; None where there is none.
     """
 
     loaded: LoadedPrices
     choice: PriceChoice
     profile_of: Callable[[str], JobProfile]
-    base_of: Callable[[str], Path | None] = lambda _name: None
+    base_of: Callable[[str, LoadedPrices], PricedJob | UnknownJob | None] = lambda _name, _loaded: None
 
 
 def check_jobs(
@@ -86,24 +85,11 @@ def check_one(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCh
         book=loaded.book,
         asked=asked,
         as_of=loaded.as_of,
-        base=_base(pricing.base_of(name), loaded.book),
+        base=pricing.base_of(name, loaded),
         price_warnings=old,
         notes=(*((_ON_DEMAND,) if default else ()), *loaded.problems, *loaded.notes),
     )
     return checked_job(policy, name, inputs, day=day, place=place_of(target, Path()))
-
-
-def _base(file: Path | None, book: PriceBook) -> PricedJob | None:
-    """Return the job before a change, priced as the job itself; its code is never run here."""
-    if file is None:
-        return None
-    from trainfare.prelaunch import is_target, read_profile
-    from trainfare_core.ranking.explain_change import PricedJob
-
-    if is_target(str(file)):
-        msg = f"--base {file}: give the profile of the job before the change, not its code"
-        raise InputError(f"{msg}: write it with: trainfare profile TARGET -o base.json")
-    return PricedJob(read_profile(str(file)), book, file.as_posix())
 
 
 _ON_DEMAND = "checked at on-demand prices; allow purchase option spot to include spot machines"

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from trainfare.user_process.limits import ProcessLimits
 
 if TYPE_CHECKING:
+    from trainfare.user_process.copied_folder import CopiedFolder
     from trainfare.user_process.process import UserProcess
 
-__all__ = ["ProcessLimits", "UserProcess"]
+__all__ = ["CopiedFolder", "ProcessLimits", "UserProcess"]
 
 
 def __getattr__(name: str) -> Any:
     # The limits are options of commands, and `--help` needs no process: 30 ms.
-    if name != "UserProcess":
+    if name not in ("CopiedFolder", "UserProcess"):
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    from trainfare.user_process.process import UserProcess
+    from trainfare.user_process import copied_folder, process
 
-    return UserProcess
+    return process.UserProcess if name == "UserProcess" else copied_folder.CopiedFolder

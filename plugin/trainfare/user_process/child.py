@@ -21,6 +21,7 @@ import traceback
 from typing import IO, Final
 
 from trainfare.job import TrainingJob, describe, is_of_user_code, load_job, place_in_user_code
+from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
@@ -54,7 +55,10 @@ def main() -> None:
         while True:
             trace = Trace.model_validate_json(waiting.get())
             try:
-                body = _traced(job, trace).to_json().encode()
+                profile = _traced(job, trace)
+                if start.not_from is not None:
+                    refuse_modules_of(start.not_from)
+                body = profile.to_json().encode()
             except TrainfareError as error:
                 _send(replies, reply_of(error))
             else:

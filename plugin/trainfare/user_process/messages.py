@@ -32,6 +32,8 @@ class Start(Record):
     cpu_s: int
     memory_bytes: int | None
     debug: bool
+    not_from: str | None = None
+    """A folder of which another copy is traced: a module that comes from it all the same makes the trace wrong."""
 
 
 class Trace(Record):

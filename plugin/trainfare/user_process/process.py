@@ -17,6 +17,7 @@ from typing import IO, Final, final
 from pydantic import ValidationError
 
 from trainfare.strategy.step_change import StepChange
+from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
 from trainfare.user_process.messages import LONGEST_HEADER, JobFacts, Reply, Start, Trace, error_of
 from trainfare.user_process.output import forward
@@ -46,6 +47,7 @@ class UserProcess:
     Args:
         target: see `load_job`.
         limits: what the process may use.
+        copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         command: how the process is started; None is this interpreter with the child's module.
         clock: seconds; the time limit counts them.
     """
@@ -55,6 +57,7 @@ class UserProcess:
         target: str,
         limits: ProcessLimits,
         *,
+        copied: CopiedFolder | None = None,
         command: list[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,11 +69,12 @@ class UserProcess:
         memory_gib = limits.memory_gib or machine_memory_gib()
         # In a session of its own, Ctrl-C reaches the command alone, which then ends the whole group.
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, without a shell
-            command or [sys.executable, "-c", _BOOT, *sys.path],
+            command or [sys.executable, "-c", _BOOT, *(copied.search_path(sys.path) if copied else sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            cwd=copied.directory if copied else None,
         )
         self._threads = [
             threading.Thread(target=work, args=arguments, daemon=True)
@@ -87,6 +91,7 @@ class UserProcess:
                 cpu_s=limits.cpu_s,
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
+                not_from=str(copied.original) if copied else None,
             )
         )
 

@@ -1,0 +1,221 @@
+"""The job before a change: from a profile file (`--base`), or from another commit (`--compare-to`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from trainfare.cli.target import TargetOptions, profile_of
+from trainfare_core.errors import (
+    CannotTellError,
+    InputError,
+    PriceLockError,
+    ProfileError,
+    TargetError,
+    TraceError,
+)
+
+if TYPE_CHECKING:
+    from trainfare.base_commit import Commit, Repository
+    from trainfare.prices.sources import LoadedPrices
+    from trainfare.user_process import CopiedFolder
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
+
+__all__ = ["BaseOf", "BaseOptions", "base_of", "of_file"]
+
+BaseOf: TypeAlias = "Callable[[LoadedPrices], PricedJob | UnknownJob | None]"
+
+_ONE = "--base and --compare-to: give one of them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseOptions:
+    """The job before a change, to show what the change does to the cost."""
+
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base",
+            metavar="FILE",
+            help="profile of the job before the change: show what it adds; without TARGET a folder of NAME.json",
+        ),
+    ] = None
+    compare_to: Annotated[
+        str | None,
+        typer.Option(
+            "--compare-to",
+            metavar="REF",
+            help="commit before the change, e.g. origin/main: traced in a git worktree, with this environment",
+        ),
+    ] = None
+
+    def folder(self) -> Path | None:
+        """
+        Return the folder with a profile of each job of a policy; None where the base is a commit, or none.
+
+        Raises:
+            InputError: it is no folder, or a commit is given as well.
+        """
+        if self.base is None:
+            return None
+        if self.compare_to is not None:
+            raise InputError(_ONE)
+        if not self.base.is_dir():
+            raise InputError(
+                f"--base {self.base}: no folder; without TARGET, name one with the profiles of the jobs"
+            )
+        return self.base
+
+
+@contextmanager
+def base_of(
+    job: str, options: BaseOptions, target: TargetOptions, lock: Path | None
+) -> Generator[BaseOf, None, None]:
+    """
+    Start to trace the job before the change, and give a function from the prices to it; None where none is asked for.
+
+    Args:
+        job: profile file or TARGET of the command.
+        options: which base.
+        target: what its code may use.
+        lock: the lock file of the command, of which the other commit may have its own.
+
+    Raises:
+        ProfileError: `--base` is no profile.
+        InputError: no git repository, no such commit, or a job that lies outside of the repository.
+        CannotTellError: the dependencies differ between the commits.
+    """
+    if options.base is not None and options.compare_to is not None:
+        raise InputError(_ONE)
+    if options.base is not None:
+        yield of_file(options.base)
+    elif options.compare_to is not None:
+        with _of_commit(job, options.compare_to, target, lock) as found:
+            yield found
+    else:
+        yield lambda _: None
+
+
+def of_file(file: Path) -> BaseOf:
+    """
+    Return a function from the prices to the job of a profile file.
+
+    Raises:
+        ProfileError: it is no profile.
+    """
+    from trainfare.prelaunch import read_profile
+    from trainfare_core.ranking.explain_change import PricedJob
+
+    profile = read_profile(str(file))
+    return lambda loaded: PricedJob(profile, loaded.book, file.as_posix())
+
+
+@contextmanager
+def _of_commit(job: str, ref: str, target: TargetOptions, lock: Path | None) -> Generator[BaseOf, None, None]:
+    from trainfare.base_commit import Repository, changed_dependencies
+    from trainfare.user_process import CopiedFolder
+    from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
+
+    place = _place_of(job)
+    repository = Repository.around(Path.cwd() if place is None else place.parent)
+    commit = repository.commit(ref)
+    folders = _folders(repository, place)
+    changed = changed_dependencies(repository, commit, folders)
+    if changed:
+        raise CannotTellError(
+            f"--compare-to {ref}: the dependencies of the job differ between the commits ({', '.join(changed)}), and "
+            "this environment has those of one of them. Write the other's profile in a job of its own, in that "
+            f"commit with its dependencies: `trainfare profile {job} -o base.json`, and give --base base.json"
+        )
+    notes = () if repository.is_ancestor(commit) else (_not_an_ancestor(commit),)
+    with repository.checked_out(commit) as folder:
+        copied = CopiedFolder(repository.root, folder, folder / folders[-1])
+        missing = _missing(repository, copied, place)
+        if missing:
+            yield lambda _: UnknownJob(commit.label, missing, notes)
+            return
+        with profile_of(_moved(job, repository, copied, place), target, copied) as traced:
+
+            def base(loaded: LoadedPrices) -> PricedJob | UnknownJob:
+                try:
+                    profile = traced()
+                    book, priced_with = _prices_of(repository, copied, lock, loaded)
+                except (PriceLockError, ProfileError, TargetError, TraceError) as error:
+                    because = str(error).replace(f"{folder}{os.sep}", "")
+                    return UnknownJob(commit.label, because, notes)
+                return PricedJob(profile, book, commit.label, (*notes, *priced_with))
+
+            yield base
+
+
+def _place_of(job: str) -> Path | None:
+    """Return the file of a job, resolved; None for `package.module:callable`, which Python looks for."""
+    from trainfare.prelaunch import is_target
+
+    if job == "-":
+        raise InputError("--compare-to: a profile on standard input is of no other commit; give --base FILE")
+    name = job
+    if is_target(job) and Path(job).suffix not in (".yaml", ".yml"):
+        name = job.rpartition(":")[0]
+        if not name.endswith(".py"):
+            return None
+    return Path(name).resolve()
+
+
+def _folders(repository: Repository, place: Path | None) -> tuple[PurePosixPath, ...]:
+    """Return the folder of the job, where it has a file, and then the working directory, relative to the root."""
+    found = [] if place is None else [place.parent]
+    here = Path.cwd().resolve()
+    if here.is_relative_to(repository.root):
+        found.append(here)
+    return tuple(PurePosixPath(folder.relative_to(repository.root).as_posix()) for folder in found)
+
+
+def _moved(job: str, repository: Repository, copied: CopiedFolder, place: Path | None) -> str:
+    """Return the job as the working directory of the other commit names it."""
+    if place is None:
+        return job
+    file = os.path.relpath(copied.copy / place.relative_to(repository.root), copied.directory)
+    _, colon, name = job.rpartition(".py:")
+    return f"{file}:{name}" if colon else file
+
+
+def _missing(repository: Repository, copied: CopiedFolder, place: Path | None) -> str:
+    """Return what the other commit does not have of the job, "" where it has all."""
+    needed = [copied.directory] + (
+        [] if place is None else [copied.copy / place.relative_to(repository.root)]
+    )
+    absent = [each.relative_to(copied.copy).as_posix() for each in needed if not each.exists()]
+    return f"it has no {absent[-1]}" if absent else ""
+
+
+def _prices_of(
+    repository: Repository, copied: CopiedFolder, lock: Path | None, loaded: LoadedPrices
+) -> tuple[PriceBook, tuple[str, ...]]:
+    """Return the prices of the base: those of its own lock file, where it has another one, else the head's."""
+    if lock is None or not lock.resolve().is_relative_to(repository.root):
+        return loaded.book, ()
+    theirs = copied.copy / lock.resolve().relative_to(repository.root)
+    if not theirs.is_file():
+        return loaded.book, (f"the base has no {lock.name} of its own: both sides have the same prices",)
+    if theirs.read_bytes() == lock.read_bytes():
+        return loaded.book, ()
+    from trainfare.prices.lock import read_lock
+
+    own = read_lock(theirs)
+    day = own.header.locked_on.isoformat()
+    return own.book, (f"the base has the prices of its own {lock.name}, locked on {day}",)
+
+
+def _not_an_ancestor(commit: Commit) -> str:
+    return (
+        f"{commit.label} is no ancestor of this checkout: what it gained since the two parted counts as taken away; "
+        f"compare with the commit of `git merge-base {commit.ref} HEAD` to leave that out"
+    )

@@ -1,0 +1,354 @@
+"""`trainfare check --compare-to REF`: the other commit traced beside the working tree, in real repositories."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders.git_repository import GitRepository
+from builders.toy_market import book, offer_row
+from trainfare.cli import main
+from trainfare.prices.lock import LockHeader, lock_text
+from trainfare_core.ranking.budget_check import BudgetCheck
+
+SCRIPT = """
+import sys
+import pytorch_lightning as pl, torch
+from trainfare import TrainingJob
+WIDTH = {width}
+print("loaded from", __file__, file=sys.stderr)
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(64, WIDTH), torch.nn.Linear(WIDTH, 2)
+    def training_step(self, batch, batch_idx):
+        return self.head(self.body(batch)).mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def job():
+    return TrainingJob(module=Net, batch=lambda: torch.zeros(32, 64), batch_size=32, max_steps={steps}, precision="{precision}")
+"""
+TARGET = "train.py:job"
+
+
+def script(*, width: int = 64, steps: int = 1_000_000, precision: str = "32-true") -> str:
+    return SCRIPT.format(width=width, steps=steps, precision=precision)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitRepository:
+    """A repository with a job in its first commit; it is the working directory."""
+    made = GitRepository.new(tmp_path / "project")
+    made.put("train.py", script())
+    made.commit("the job")
+    monkeypatch.chdir(made.root)
+    return made
+
+
+def check(*arguments: str, target: str = TARGET) -> int:
+    """Run the command line in this process and return its exit code."""
+    try:
+        main(["check", target, "--max-usd", "100000", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def compared(capsys: pytest.CaptureFixture[str], *arguments: str, target: str = TARGET) -> BudgetCheck:
+    """Check against a commit, which must end with 0, and return the answer."""
+    capsys.readouterr()
+    code = check("--format", "json", *arguments, target=target)
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return BudgetCheck.model_validate_json(captured.out)
+
+
+def error_of(capsys: pytest.CaptureFixture[str], code: int, *arguments: str, target: str = TARGET) -> str:
+    capsys.readouterr()
+    assert check(*arguments, target=target) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def cleaned_up(repository: GitRepository, printed: str = "") -> None:
+    """No worktree is left: neither registered nor on disk, where the target printed its place."""
+    assert len(repository.worktrees()) == 1
+    assert repository.git("status", "--porcelain") == ""
+    for place in re.findall(r"loaded from (\S+trainfare-base-\S+)", printed):
+        assert not Path(place).exists()
+        assert not Path(place).parents[1].exists()
+
+
+def test_the_other_commit_is_traced_and_its_worktree_removed(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Base is the commit's own code, head the working tree's, and nothing is left behind."""
+    repository.put("train.py", script(steps=2_000_000))
+    head = repository.commit("train longer")
+    capsys.readouterr()
+    assert check("--compare-to", "HEAD~1", "--format", "json") == 0
+    captured = capsys.readouterr()
+    answer = BudgetCheck.model_validate_json(captured.out)
+    change = answer.change
+    assert change is not None
+    assert [(cause.cause, cause.detail) for cause in change.causes] == [
+        ("steps", "1,000,000 -> 2,000,000 optimizer steps")
+    ]
+    base = repository.git("rev-parse", "HEAD~1").strip()
+    assert change.base.label == f"HEAD~1 ({base[:10]})"
+    assert "trainfare-base-" in captured.err
+    assert "trainfare-base-" not in captured.out
+    assert repository.git("rev-parse", "HEAD").strip() == head
+    cleaned_up(repository, captured.err)
+
+
+def test_what_is_not_committed_is_head(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    """The working tree is the head, with changes that no commit has yet."""
+    repository.put("train.py", script(width=4096))
+    change = compared(capsys, "--compare-to", "HEAD").change
+    assert change is not None
+    assert "model" in [cause.cause for cause in change.causes]
+    assert len(repository.worktrees()) == 1
+
+
+def test_no_change_says_so(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    """A commit that does not touch the job costs nothing more."""
+    repository.put("README.md", "words")
+    repository.commit()
+    assert check("--compare-to", "HEAD~1") == 0
+    printed = capsys.readouterr().out
+    assert "no change in cost" in printed
+    assert "what differs" not in printed
+
+
+def test_the_same_commits_give_the_same_bytes(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the temporary folder nor anything else of a run is in the answer."""
+    repository.put("train.py", script(width=128, precision="bf16-mixed"))
+    answers = [compared(capsys, "--compare-to", "HEAD", "--as-of", "2026-11-24").to_json() for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+def test_a_target_in_a_folder_and_its_own_modules(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules beside a target, on PYTHONPATH or named by a package come from the other commit, from any directory."""
+    repository.put("src/sizes/__init__.py", "STEPS = 1_000_000\n")
+    repository.put(
+        "jobs/train.py",
+        "from sizes import STEPS\n" + script().replace("max_steps=1000000", "max_steps=STEPS"),
+    )
+    repository.commit("a package")
+    repository.put("src/sizes/__init__.py", "STEPS = 3_000_000\n")
+    monkeypatch.syspath_prepend(str(repository.root / "src"))  # as an editable install does
+    monkeypatch.chdir(repository.root / "jobs")
+    absolute = f"{repository.root / 'jobs' / 'train.py'}:job"
+    for target in ("train.py:job", "train:job", absolute):
+        change = compared(capsys, "--compare-to", "HEAD", target=target).change
+        assert change is not None
+        assert [cause.detail for cause in change.causes] == ["1,000,000 -> 3,000,000 optimizer steps"], target
+    monkeypatch.chdir("/")
+    assert compared(capsys, "--compare-to", "main", target=absolute).change == change.model_copy(
+        update={"base": change.base.model_copy(update={"label": change.base.label.replace("HEAD", "main")})}
+    )
+
+
+def test_a_module_of_the_other_commit_is_no_trace_of_the_base(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An import hook that maps a name to a file of the working tree would compare head with head: it is noticed."""
+    repository.put("lib/sizes.py", "STEPS = 1_000_000\n")
+    hook = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('sizes', {str(repository.root / 'lib' / 'sizes.py')!r})\n"
+        "sizes = importlib.util.module_from_spec(spec)\nsys.modules['sizes'] = sizes\nspec.loader.exec_module(sizes)\n"
+    )
+    repository.put("train.py", hook + script())
+    repository.commit("a hook")
+    change = compared(capsys, "--compare-to", "HEAD").change
+    assert change is not None
+    assert change.change_usd is None
+    assert change.unknown_because is not None
+    assert "its module sizes was imported from" in change.unknown_because
+
+
+def test_a_job_that_is_new_has_no_base(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commit that adds a job is judged by its budget; its change is unknown, and the reason is in words."""
+    repository.put("new/other.py", script())
+    repository.commit("a new job")
+    answer = compared(capsys, "--compare-to", "HEAD~1", target="new/other.py:job")
+    assert answer.verdict == "within"
+    assert answer.change is not None
+    assert answer.change.unknown_because is not None
+    assert answer.change.unknown_because.endswith("it has no new/other.py")
+    assert answer.change.head.usd is not None
+
+
+def test_a_broken_base_does_not_fail_the_head(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base that cannot be loaded is no fault of the change: unknown, with the base's error, and no folder of ours."""
+    repository.put("train.py", "1 / 0\n")
+    repository.commit("broken")
+    repository.put("train.py", script())
+    repository.commit("repaired")
+    answer = compared(capsys, "--compare-to", "HEAD~1")
+    assert answer.change is not None
+    assert answer.change.unknown_because is not None
+    assert "ZeroDivisionError" in answer.change.unknown_because
+    assert "trainfare-base-" not in answer.to_json()
+    cleaned_up(repository)
+
+
+def test_a_broken_head_leaves_no_worktree(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worktree is removed when the check fails."""
+    repository.put("train.py", "1 / 0\n")
+    repository.commit("broken")
+    assert "ZeroDivisionError" in error_of(capsys, 2, "--compare-to", "HEAD~1")
+    cleaned_up(repository)
+
+
+def test_other_dependencies_are_refused(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base with other packages is not traced with these: exit code 3, the file, and the way out."""
+    repository.put("requirements.txt", "torch\n")
+    said = refused_after(repository, capsys)
+    assert "requirements.txt" in said
+    assert "`trainfare profile train.py:job -o base.json`" in said
+    assert "--base base.json" in said
+
+
+def refused_after(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> str:
+    repository.commit("other packages")
+    said = error_of(capsys, 3, "--compare-to", "HEAD~1")
+    cleaned_up(repository)
+    return said
+
+
+def test_an_unknown_commit_ends_with_two(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A branch that is not here is bad input."""
+    assert "there is no such commit" in error_of(capsys, 2, "--compare-to", "nonesuch")
+    cleaned_up(repository)
+
+
+def test_a_base_and_a_commit_are_one_too_many(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two bases are bad usage, as is a profile on standard input."""
+    assert "give one of them" in error_of(capsys, 2, "--compare-to", "HEAD", "--base", "base.json")
+    assert "standard input" in error_of(capsys, 2, "--compare-to", "HEAD", target="-")
+
+
+def test_an_older_branch_is_noted(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    """Compared with a branch that went on, its own commits count as taken away: the answer says so."""
+    repository.git("switch", "--quiet", "--create", "topic")
+    repository.git("switch", "--quiet", "main")
+    repository.put("train.py", script(steps=7))
+    repository.commit("main goes on")
+    repository.git("switch", "--quiet", "topic")
+    change = compared(capsys, "--compare-to", "main").change
+    assert change is not None
+    assert "git merge-base main HEAD" in change.notes[0]
+
+
+def locked(usd_per_hour: float, day: str) -> str:
+    header = LockHeader.model_validate({"tool_version": "0", "locked_on": day, "rows": 1})
+    return lock_text(header, book(offer_row(usd_per_hour=usd_per_hour, observed_on=day)))
+
+
+def test_each_commit_has_its_own_lock(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    """A lock that differs between the commits is the cause 'prices', and the base says of which day its prices are."""
+    repository.put("trainfare.lock", locked(4.0, "2026-10-01"))
+    repository.commit()
+    repository.put("trainfare.lock", locked(5.0, "2026-11-01"))
+    repository.commit()
+    change = compared(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
+    assert change is not None
+    assert [cause.cause for cause in change.causes] == ["prices"]
+    assert change.change_fraction == pytest.approx(0.25, rel=1e-3)
+    assert change.notes == ("the base has the prices of its own trainfare.lock, locked on 2026-10-01",)
+
+
+def test_a_base_without_a_lock_has_the_same_prices(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commit that adds the lock changes no price."""
+    repository.put("trainfare.lock", locked(4.0, "2026-10-01"))
+    repository.commit()
+    change = compared(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
+    assert change is not None
+    assert change.change_usd == 0
+    assert "no trainfare.lock of its own" in change.notes[0]
+    assert compared(capsys, "--compare-to", "HEAD", "--lock", "trainfare.lock").change is not None
+
+
+def test_a_damaged_lock_of_the_base_is_a_reason(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prices of the base that cannot be read make the change unknown; the head is judged."""
+    repository.put("trainfare.lock", "nonsense\n")
+    repository.commit()
+    repository.put("trainfare.lock", locked(4.0, "2026-10-01"))
+    repository.commit()
+    change = compared(capsys, "--compare-to", "HEAD~1", "--lock", "trainfare.lock").change
+    assert change is not None
+    assert change.unknown_because is not None
+    assert "trainfare.lock" in change.unknown_because
+
+
+def test_a_committed_profile_is_compared_with_its_own_past(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile file in the repository is read in both commits, without a trace."""
+    for steps in (1_000, 2_000):
+        repository.put("train.py", script(steps=steps))
+        main_profile(repository.root)
+        repository.commit()
+    change = compared(capsys, "--compare-to", "HEAD~1", target="job.json").change
+    assert change is not None
+    assert [cause.detail for cause in change.causes] == ["1,000 -> 2,000 optimizer steps"]
+
+
+def main_profile(root: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["profile", TARGET, "-o", str(root / "job.json"), "--force"])
+    assert not stop.value.code
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_worktree(repository: GitRepository, number: signal.Signals) -> None:
+    """A job that is cancelled while the base is being traced removes its worktree."""
+    repository.put("train.py", "print('waiting', flush=True)\nwhile True: pass\n")
+    repository.commit("endless")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainfare", "check", TARGET, "--max-usd", "5", "--compare-to", "HEAD"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=repository.root,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert process.stderr is not None
+    with process:
+        for _ in range(2):  # head and base
+            assert b"waiting" in process.stderr.readline()
+        assert len(repository.worktrees()) == 2
+        process.send_signal(number)
+        process.stderr.read()
+    assert process.returncode == 128 + number
+    cleaned_up(repository)
