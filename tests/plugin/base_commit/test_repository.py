@@ -41,9 +41,14 @@ def test_it_is_removed_however_the_block_ends(made: GitRepository, error: type[B
     """An exception, Ctrl-C and an exit remove it too, and the handling of SIGTERM is as before."""
     repository = Repository.around(made.root)
     place: list[Path] = []
-    with pytest.raises(error), repository.checked_out(repository.commit("HEAD")) as folder:
-        place.append(folder)
-        raise error
+
+    def fail() -> None:
+        with repository.checked_out(repository.commit("HEAD")) as folder:
+            place.append(folder)
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert not place[0].parent.exists()
     assert len(made.worktrees()) == 1
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
