@@ -16,6 +16,7 @@ from builders.toy_market import book, offer_row
 from trainfare.cli import main
 from trainfare.prices.lock import LockHeader, lock_text
 from trainfare_core.ranking.budget_check import BudgetCheck
+from trainfare_core.ranking.policy_check import PolicyCheck
 
 SCRIPT = """
 import sys
@@ -264,6 +265,27 @@ def test_an_older_branch_is_noted(repository: GitRepository, capsys: pytest.Capt
     change = compared(capsys, "--compare-to", "main").change
     assert change is not None
     assert "git merge-base main HEAD" in change.notes[0]
+
+
+def test_every_job_of_a_policy_is_compared(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without TARGET each job of the policy has its own base in the commit; a limit on the increase breaks the check."""
+    repository.put(
+        "trainfare.toml", '[jobs.small]\ntarget = "train.py:job"\nmax_usd = 1000\nmax_increase_percent = 50\n'
+    )
+    repository.commit("a policy")
+    repository.put("train.py", script(steps=4_000_000))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "--compare-to", "HEAD", "--format", "json"])
+    assert stop.value.code == 1
+    answer = PolicyCheck.model_validate_json(capsys.readouterr().out)
+    found = answer.jobs[0].check
+    assert found is not None
+    assert found.change is not None
+    assert [cause.detail for cause in found.change.causes] == ["1,000,000 -> 4,000,000 optimizer steps"]
+    assert len(repository.worktrees()) == 1
 
 
 def locked(usd_per_hour: float, day: str) -> str:
