@@ -109,10 +109,14 @@ def of_file(file: Path) -> BaseOf:
 
     Raises:
         ProfileError: it is no profile.
+        InputError: it is code, which is never run here.
     """
-    from trainfare.prelaunch import read_profile
+    from trainfare.prelaunch import is_target, read_profile
     from trainfare_core.ranking.explain_change import PricedJob
 
+    if is_target(str(file)):
+        msg = f"--base {file}: give the profile of the job before the change, not its code"
+        raise InputError(f"{msg}: write it with: trainfare profile TARGET -o base.json")
     profile = read_profile(str(file))
     return lambda loaded: PricedJob(profile, loaded.book, file.as_posix())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
-from trainfare_core.errors import InputError, PricesUnavailableError, TrainfareError
+from trainfare_core.errors import PricesUnavailableError, TrainfareError
 from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE
 from trainfare_core.ranking.policy import Policy
 from trainfare_core.ranking.policy_check import JobCheck, JobInputs, checked_job, unchecked_job
