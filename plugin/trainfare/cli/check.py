@@ -28,7 +28,7 @@ def check(
         str | None,
         typer.Argument(
             help="profile file, '-' for standard input, or a TARGET such as train.py:job; not given: every job of "
-            "the policy in trainfare.toml or [tool.trainfare] of pyproject.toml"
+            "the policy in trainfare.toml or the table tool.trainfare of pyproject.toml"
         ),
     ] = None,
     *,

@@ -24,7 +24,7 @@ class PolicyOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="default: trainfare.toml, or pyproject.toml with [tool.trainfare], in this folder",
+            help="default: trainfare.toml, or pyproject.toml with a table tool.trainfare, in this folder",
         ),
     ] = None
     only: Annotated[

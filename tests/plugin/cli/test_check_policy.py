@@ -314,3 +314,11 @@ def test_a_folder_of_profiles_is_the_base_of_each_job(capsys: pytest.CaptureFixt
     assert a.check.change.base.label == "before/a.json"
     assert run("--base", "small.json") == 2
     assert "no folder" in capsys.readouterr().err
+
+
+def test_help_names_the_table_of_the_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are markup to the help's renderer: the table's name and that of the output's format stand without loss."""
+    assert run("--help") == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "tool.trainfare of pyproject.toml" in shown
+    assert "FORMAT=" in shown
