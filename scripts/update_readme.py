@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-COMMAND = "trainfare recommend docs/examples/llama-7b.json --purchase on_demand --limit 5"
+COMMAND = "trainfare recommend docs/examples/llama-7b.json --limit 5"
 BLOCK = re.compile(r"(<!-- output: [^\n]+ -->\n).*?(<!-- end -->)", re.DOTALL)
 COUNTED_TO = re.compile(r"ages counted to (\d{4}-\d{2}-\d{2})")
 
@@ -26,7 +26,7 @@ def block(as_of: str) -> str:
     from trainfare import recommend
     from trainfare.report.terminal import render_terminal
 
-    answer = recommend(TOP / "docs" / "examples" / "llama-7b.json", purchase=["on_demand"], limit=5)
+    answer = recommend(TOP / "docs" / "examples" / "llama-7b.json", limit=5)
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
     printed = render_terminal(answer, profile=None, as_of=day, width=110)
     head = printed.split("\nWhat it costs later")[0].rstrip()

@@ -269,6 +269,9 @@ class Recommendation(Document):
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]
     unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
+    best_spot: Option | None = Field(
+        default=None, description="cheapest drop-in at a spot price, where no purchase option was named"
+    )
     other_clouds: Option | None = Field(
         default=None, description="cheapest drop-in among the quotes of clouds that were not ranked"
     )

@@ -64,7 +64,7 @@ def recommend(
         job: a profile, a `TrainingJob` (traced now), a profile file, or a TARGET such as `train.py:job`.
         providers: clouds; None is all.
         regions: regions; None is all.
-        purchase: purchase options; None is on_demand and spot. Reserved prices only when named.
+        purchase: purchase options; None is on_demand, with the best spot price beside the ranking; "any" is all.
         max_usd: budget of the whole run, USD.
         deadline_hours: hours within which it must end.
         objective: "cheapest" or "fastest": the order of the options.

@@ -315,7 +315,7 @@ class PriceBook:
         Turn names that a person typed into names of this book; None stays None.
 
         Case does not matter. The beginning of an accelerator's name up to a dash stands for all that begin
-        so: H100 is H100-SXM-80GB and H100-NVL-94GB, and L4 is not L40S.
+        so: H100 is H100-SXM-80GB and H100-NVL-94GB, and L4 is not L40S. `any` stands for every purchase option.
 
         Raises:
             UnknownNameError: a name that the book does not have, with near names.
@@ -323,6 +323,8 @@ class PriceBook:
         if wanted is None:
             return None
         known = PURCHASE_OPTIONS if column == "purchase_option" else self.names(column)
+        if column == "purchase_option" and "any" in (name.casefold() for name in wanted):
+            return PURCHASE_OPTIONS
         found: list[str] = []
         for name in wanted:
             folded = name.casefold()

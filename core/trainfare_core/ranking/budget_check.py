@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
     from trainfare_core.ranking.request import Request
 
-__all__ = ["DEFAULT_PURCHASE", "EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
+__all__ = ["EXIT_CODES", "BudgetCheck", "BudgetVerdict", "judge", "verdict_of"]
 
 BudgetVerdict: TypeAlias = Literal["within", "over", "cannot_tell"]
-DEFAULT_PURCHASE: Final = ("on_demand",)
-"""A spot price may be gone the next hour, so a check does not rely on it: spot and reservations count when named."""
-
 EXIT_CODES: Final[dict[BudgetVerdict, int]] = {"within": 0, "over": 1, "cannot_tell": 3}
 
 

@@ -102,18 +102,29 @@ def rank(
         price_books=usable.book.facts(),
         assumptions=_assumptions(profile, request, notes),
         unknown_because=None if options else why_nothing(rejected),
-        other_clouds=_best_of_others(profile, usable.left_out.other_clouds, request, predict),
+        best_spot=_best_spot(profile, book, request, predict),
+        other_clouds=_cheapest(profile, usable.left_out.other_clouds, request, predict, all_clouds=True),
     )
 
 
-def _best_of_others(
-    profile: JobProfile, book: PriceBook, request: Request, predict: Predictor
+def _best_spot(profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> Option | None:
+    """Return the cheapest drop-in at a spot price, where no purchase option was named."""
+    if request.constraints.purchase is not None:
+        return None
+    spot = book.filter(purchase=["spot"])
+    if request.constraints.providers is None and not request.constraints.all_clouds:
+        spot = spot.without_other_clouds()
+    return _cheapest(profile, spot, request, predict, purchase=("spot",))
+
+
+def _cheapest(
+    profile: JobProfile, book: PriceBook, request: Request, predict: Predictor, **asked: object
 ) -> Option | None:
-    """Return the cheapest drop-in on the quotes of other clouds."""
+    """Return the cheapest drop-in of a book; `asked` changes the constraints."""
     if not len(book):
         return None
-    asked = request.constraints.model_copy(update={"all_clouds": True})
-    answer = rank(profile, book, replace(request, constraints=asked, limit=1), predict=predict)
+    constraints = request.constraints.model_copy(update=asked)
+    answer = rank(profile, book, replace(request, constraints=constraints, limit=1), predict=predict)
     return next((option for option in answer.options if option.rank == answer.cheapest_rank), None)
 
 
@@ -352,7 +363,7 @@ def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) 
     if not request.all_regions:
         lines.append("each machine is listed once per number of machines, at its cheapest region")
     if asked.purchase is None:
-        lines.append("reserved, savings-plan and capacity-block prices are left out unless asked for")
+        lines.append("spot, reserved, savings-plan and capacity-block prices are left out unless asked for")
     if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
         lines.append("the length of the run is not known: budget and deadline could not be applied")
     lines += cost_assumptions(profile)

@@ -19,8 +19,9 @@ DEFAULT_LIMIT: Final = 30
 MAX_LIMIT: Final = 100_000
 """Options that can be listed at most: more than any price book has machines, and still a document of some 100 MB."""
 
-DEFAULT_PURCHASE: Final = ("on_demand", "spot")
-"""Reservations bind for years and capacity blocks must be booked: they are ranked only when asked for."""
+DEFAULT_PURCHASE: Final = ("on_demand",)
+"""Spot machines are taken back and their prices move, reservations bind for years, capacity blocks must be booked:
+they are ranked when asked for."""
 
 
 @dataclass(frozen=True, slots=True)

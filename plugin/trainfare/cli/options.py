@@ -49,7 +49,7 @@ __all__ = [
     "moment",
 ]
 
-PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ...; may be repeated"
+PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ..., or any; may be repeated"
 _DEADLINE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
 _HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
 
@@ -119,7 +119,7 @@ class RunLimits:
     region: Regions = None
     purchase: Annotated[
         list[str] | None,
-        typer.Option(help=f"{PURCHASE_HELP}; default: on_demand and spot, for check on_demand only"),
+        typer.Option(help=f"{PURCHASE_HELP}; default: on_demand"),
     ] = None
     all_clouds: AllClouds = False
     max_nodes: Annotated[int, typer.Option(min=1, max=16, help="most machines in one run")] = 4
@@ -134,9 +134,7 @@ class RunLimits:
         if self.max_usd is None and self.deadline is None:
             raise InputError("nothing to check: give --max-usd, --deadline, or both")
 
-    def constraints(
-        self, *, default_purchase: Sequence[str] | None = None, value_usd_per_month: float | None = None
-    ) -> Constraints:
+    def constraints(self, *, value_usd_per_month: float | None = None) -> Constraints:
         """
         Return the limits as the ranking takes them.
 
@@ -152,7 +150,7 @@ class RunLimits:
             confidence=self.confidence,
             providers=self.provider,
             regions=self.region,
-            purchase=self.purchase or default_purchase,
+            purchase=self.purchase,
             all_clouds=self.all_clouds,
         )
 

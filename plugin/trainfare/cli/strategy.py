@@ -60,9 +60,7 @@ def strategy(
     config: Annotated[Path | None, typer.Option(help="TOML with the same names as the flags")] = None,
     provider: Providers = None,
     region: Regions = None,
-    purchase: Annotated[
-        list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand and spot")
-    ] = None,
+    purchase: Annotated[list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand")] = None,
     max_nodes: Annotated[
         int | None, typer.Option(min=1, max=16, help="machines in one run; default: 4")
     ] = None,

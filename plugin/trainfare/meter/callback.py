@@ -63,7 +63,7 @@ class FareMeter(LightningCallback):
         log_metrics: log `fare/*` metrics through the Trainer's loggers.
         providers: clouds to rank, e.g. aws; default is all.
         regions: regions to rank, e.g. us-east-1; default is all.
-        purchase: purchase options to rank, e.g. on_demand; default is on_demand and spot.
+        purchase: purchase options to rank, e.g. spot, or any; default is on_demand.
         price_lock: a `trainfare.lock` to take all prices from.
         own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
         pilot: record the learning curve into `trainfare-curve.json` for `trainfare strategy --pilot`, as a run of

@@ -12,7 +12,6 @@ from trainfare.policy.target_place import place_of
 from trainfare.prices.constraints import used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings
 from trainfare_core.errors import PricesUnavailableError, TrainfareError
-from trainfare_core.ranking.budget_check import DEFAULT_PURCHASE
 from trainfare_core.ranking.policy import Policy
 from trainfare_core.ranking.policy_check import JobCheck, JobInputs, checked_job, unchecked_job
 
@@ -73,8 +72,6 @@ def check_one(policy: Policy, name: str, pricing: Pricing, target: str) -> JobCh
     loaded, choice = pricing.loaded, pricing.choice
     constraints = policy.constraints_of(policy.jobs[name])
     default = constraints.purchase is None
-    if default:
-        constraints = constraints.model_copy(update={"purchase": DEFAULT_PURCHASE})
     asked = with_book_names(constraints, loaded.book)
     day = choice.now.date()
     if any(each.rule == "max_price_age_days" and not each.expired(day) for each in policy.waivers_of(name)):

@@ -40,7 +40,7 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
             if line
         ),
         *_ranking(summary),
-        *([markdown_text(summary.other_clouds)] if summary.other_clouds else []),
+        *(markdown_text(text) for text in summary.beside),
         *_outlook(summary.outlook),
         *_steps(summary),
         *_costs(summary),

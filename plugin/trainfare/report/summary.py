@@ -76,7 +76,7 @@ class ReportSummary:
     rows: tuple[RankingRow, ...]
     shows_chance: bool
     legend: str
-    other_clouds: str
+    beside: tuple[str, ...]
     steps: tuple[StepLine, ...]
     costs: tuple[tuple[str, ...], ...]
     phases: tuple[PhaseLine, ...]
@@ -131,7 +131,14 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         rows=tuple(ranking_row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
         shows_chance=any(option.probability_within is not None for option in options),
         legend=_legend(),
-        other_clouds=_other_clouds(recommendation, as_of, unit),
+        beside=tuple(
+            text
+            for text in (
+                _best_spot(recommendation, as_of, unit),
+                _other_clouds(recommendation, as_of, unit),
+            )
+            if text
+        ),
         steps=tuple(step_line(option) for option in best),
         costs=tuple(cost_cells(option) for option in best),
         phases=phase_lines(profile),
@@ -146,6 +153,23 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         books=tuple(book_line(book, as_of) for book in recommendation.price_books),
         notes=profile_notes(recommendation, profile),
         made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}",
+    )
+
+
+def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
+    """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
+    option = recommendation.best_spot
+    if option is None:
+        return ""
+    row = ranking_row(option, as_of, unit)
+    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
+    ranked = [one.run_usd.mid for one in recommendation.options if not one.needs_porting]
+    saving = 1 - option.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
+    less = f", {saving:.0%} less than the cheapest above" if saving > 0 else ""
+    return (
+        f"Spot is not ranked. The cheapest, {row.machine} ({row.cloud}, {row.hardware}, {row.region}), would cost "
+        f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}{less}; spot machines "
+        "can be taken back at any time. --purchase spot ranks them."
     )
 
 

@@ -119,8 +119,8 @@ def _print(console: Console, summary: ReportSummary) -> None:
         console.print()
         console.print(_ranking(summary, console.width))
         console.print(_text(_legend(summary, console.width), "dim"))
-    if summary.other_clouds:
-        console.print(_text(summary.other_clouds))
+    for text in summary.beside:
+        console.print(_text(text))
     if summary.outlook is not None:
         _section(console, "What it costs later", _outlook(console, summary.outlook))
     if summary.steps:

@@ -33,7 +33,7 @@ class StrategyRequest(Question):
     target: str | None = Field(default=None, description='the job, e.g. "train.py:job"')
     providers: Names = Field(default=None, description="clouds; None: all")
     regions: Names = Field(default=None, description="None: all")
-    purchase: Names = Field(default=None, description="None: on_demand and spot")
+    purchase: Names = Field(default=None, description="None: on_demand; any: all")
     max_nodes: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
         default=4, description="machines in one run"
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, small_market, table
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
-from trainfare_core.prices.book import Intake, PriceBook, SortKey, Tally
+from trainfare_core.prices.book import PURCHASE_OPTIONS, Intake, PriceBook, SortKey, Tally
 
 SORTS: tuple[SortKey, ...] = ("price", "price-per-accelerator", "memory")
 
@@ -278,3 +278,8 @@ def test_facts_say_what_became_of_every_row() -> None:
     assert (facts.rows_read, facts.accepted, facts.filtered, facts.quarantined) == (3, 1, 1, 1)
     assert facts.degraded
     assert PriceBook(book.frame).facts()[0].rows_read is None
+
+
+def test_any_stands_for_every_purchase_option() -> None:
+    """`any`, in either case, resolves to all options, also to those that the book has no price of."""
+    assert small_market().resolve("purchase_option", ["Any"]) == PURCHASE_OPTIONS

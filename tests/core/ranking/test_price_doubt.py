@@ -22,7 +22,7 @@ SEEN = "2026-08-20"
 
 
 def ranked(*rows: dict[str, Any], as_of: datetime | None = NOW, **asked: Any) -> Recommendation:
-    request = Request(Constraints(**asked), max_nodes=1, as_of=as_of)
+    request = Request(Constraints(**{"purchase": ("on_demand", "spot"), **asked}), max_nodes=1, as_of=as_of)
     return rank(small_job(), book(*rows), request, predict=ToyPredictor())
 
 
@@ -78,7 +78,9 @@ def test_both_limits_at_once_are_harder_than_each() -> None:
     found = best_chance(
         small_job(),
         book(row),
-        Request(Constraints(max_usd=budget, deadline_hours=deadline), max_nodes=1, as_of=NOW),
+        Request(
+            Constraints(max_usd=budget, deadline_hours=deadline, purchase=("spot",)), max_nodes=1, as_of=NOW
+        ),
         predict=ToyPredictor(),
     )
     assert isinstance(found, Option)
@@ -155,3 +157,25 @@ def test_the_answer_is_the_same_all_day() -> None:
     )
     assert morning == evening
     assert morning != next_day
+
+
+def test_spot_is_named_beside_the_ranking() -> None:
+    """By default on-demand is ranked and the cheapest spot machine stands beside it; a named option stands alone."""
+    rows = offer_row(), offer_row(purchase_option="spot", usd_per_hour=1.0, zone="z1", observed_on="2026-11-25")
+    default = ranked(*rows, purchase=None)
+    assert [option.purchase_option for option in default.options] == ["on_demand"]
+    assert default.best_spot is not None
+    assert (default.best_spot.purchase_option, default.best_spot.zone) == ("spot", "z1")
+    named = ranked(*rows, purchase=("on_demand",))
+    assert named.best_spot is None
+
+
+def test_no_spot_is_named_that_would_not_be_ranked() -> None:
+    """A spot price that is too old, and a job that saves nothing, name none."""
+    spot = {"purchase_option": "spot", "usd_per_hour": 1.0}
+    old = offer_row(provider="azure", service="azure_vm", observed_on="2024-09", **spot)
+    assert ranked(offer_row(), old, purchase=None).best_spot is None
+    request = Request(Constraints(), max_nodes=1, as_of=NOW)
+    fresh = offer_row(observed_on="2026-11-25", **spot)
+    careless = rank(small_job(every=None), book(offer_row(), fresh), request, predict=ToyPredictor())
+    assert careless.best_spot is None

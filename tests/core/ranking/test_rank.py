@@ -171,16 +171,17 @@ def test_unknown_hardware_has_no_prediction_and_no_neighbours_figure() -> None:
 def test_spot_is_refused_without_checkpoints() -> None:
     """A run that saves nothing gets no spot machine, and the reason names the setting."""
     spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
-    answer = ranked(book(A100_ROW, spot), job=small_job(every=None))
+    named = Constraints(purchase=("on_demand", "spot"))
+    answer = ranked(book(A100_ROW, spot), job=small_job(every=None), constraints=named)
     assert [option.purchase_option for option in answer.options] == ["on_demand"]
     count, detail = rejected(answer, "filtered")
     assert count == 1
     assert "checkpoint_every_n_steps" in detail
-    assert len(ranked(book(A100_ROW, spot)).options) == 2
+    assert len(ranked(book(A100_ROW, spot), constraints=named).options) == 2
 
 
 def test_reserved_prices_are_ranked_only_when_asked_for() -> None:
-    """The default is on demand and spot; what is left out is counted."""
+    """The default is on demand; what is left out is counted."""
     reserved = offer_row(purchase_option="reserved_1y", usd_per_hour=1.0)
     prices = book(A100_ROW, reserved)
     answer = ranked(prices)
@@ -371,7 +372,7 @@ def test_spot_says_how_often_it_is_interrupted_and_how_to_save() -> None:
     """A run that saves far too rarely gets a better interval as advice."""
     spot = offer_row(purchase_option="spot")
     job = small_job(steps=3_600_000, every=100_000, checkpoint_bytes=10**9)
-    note = ranked(book(spot), job=job).options[0].notes[0]
+    note = ranked(book(spot), job=job, constraints=Constraints(purchase=("spot",))).options[0].notes[0]
     assert "interruptions expected" in note
     assert "instead of 100,000" in note
 

@@ -12,7 +12,7 @@ from builders.recommendations import recommendation
 from trainfare.report.html import render_html
 from trainfare.report.markdown import render_markdown
 from trainfare.report.terminal import render_terminal
-from trainfare_core.recommendation import Recommendation
+from trainfare_core.recommendation import Interval, Recommendation
 
 AS_OF = date(2026, 11, 24)
 Renderer: TypeAlias = Callable[..., str]
@@ -38,6 +38,20 @@ def test_the_cheapest_quote_is_one_sentence(renderer: Renderer) -> None:
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_cheapest_spot_machine_is_one_sentence(renderer: Renderer) -> None:
+    """It names the dollars with their interval, how much less that is than the cheapest ranked one, and how to rank spot."""
+    cheapest = min(one.run_usd.mid for one in recommendation().options if not one.needs_porting)
+    usd = Interval(mid=cheapest / 4, low_80=cheapest / 8, high_80=cheapest / 2)
+    best = recommendation().options[0].model_copy(update={"run_usd": usd, "purchase_option": "spot"})
+    text = words(renderer, recommendation().model_copy(update={"best_spot": best}))
+    assert "Spot is not ranked. The cheapest, " in text
+    assert "75 % less than the cheapest above" in text.replace("75%", "75 %")
+    assert "taken back at any time" in text
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_without_a_quote_nothing_is_said(renderer: Renderer) -> None:
     """A ranking of everything has no such line."""
-    assert "quotes of other clouds" not in words(renderer, recommendation())
+    text = words(renderer, recommendation())
+    assert "quotes of other clouds" not in text
+    assert "Spot is not ranked" not in text
