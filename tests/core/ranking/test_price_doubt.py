@@ -161,7 +161,10 @@ def test_the_answer_is_the_same_all_day() -> None:
 
 def test_spot_is_named_beside_the_ranking() -> None:
     """By default on-demand is ranked and the cheapest spot machine stands beside it; a named option stands alone."""
-    rows = offer_row(), offer_row(purchase_option="spot", usd_per_hour=1.0, zone="z1", observed_on="2026-11-25")
+    rows = (
+        offer_row(),
+        offer_row(purchase_option="spot", usd_per_hour=1.0, zone="z1", observed_on="2026-11-25"),
+    )
     default = ranked(*rows, purchase=None)
     assert [option.purchase_option for option in default.options] == ["on_demand"]
     assert default.best_spot is not None
