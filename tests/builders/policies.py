@@ -38,7 +38,8 @@ def priced(*rows: Any, steps: int | None = 36_000, base_steps: int | None = 0, *
     """Return the small job with a book of one A100, or of the rows given; `base_steps` makes it a change of a base."""
     prices = book(*(rows or [offer_row()]))
     base = PricedJob(small_job(steps=base_steps), prices, "base.json") if base_steps != 0 else None
-    return JobInputs(profile=small_job(steps=steps), book=prices, asked=Constraints(), base=base, **fields)
+    asked = Constraints(purchase=("on_demand", "spot"))
+    return JobInputs(profile=small_job(steps=steps), book=prices, asked=asked, base=base, **fields)
 
 
 def checked(*waivers: Waiver, job: JobInputs | None = None, day: date = DAY, **limits: Any) -> JobCheck:

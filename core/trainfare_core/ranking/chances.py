@@ -18,6 +18,8 @@ __all__ = ["probability", "probability_of_both"]
 _NORMAL: Final = NormalDist()
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""
+_CERTAIN: Final = 1e-9
+"""Standard deviation of a logarithm up to which a quantity is certain: less is below the last digit of any figure here."""
 _FARTHEST: Final = 8.0
 """Standard deviations beyond which a normal distribution holds less than 1e-15."""
 
@@ -43,7 +45,7 @@ def probability_of_both(
         hours_sigma: standard deviation of ln(hours).
         price_sigma: standard deviation of ln(price).
     """
-    if price_sigma <= 0:
+    if price_sigma <= _CERTAIN:
         return _below(min(hours_margin, usd_margin), hours_sigma)
     if math.isinf(hours_margin):
         return _below(usd_margin, math.hypot(hours_sigma, price_sigma))
@@ -51,8 +53,8 @@ def probability_of_both(
         return _below(hours_margin, hours_sigma)
     # Integrate over the surer of the two, so that the chance of the other is a smooth function of it.
     if price_sigma >= hours_sigma:
-        latest = min(hours_margin / hours_sigma, _FARTHEST) if hours_sigma > 0 else _FARTHEST
-        if hours_sigma <= 0 and hours_margin < 0:
+        latest = min(hours_margin / hours_sigma, _FARTHEST) if hours_sigma > _CERTAIN else _FARTHEST
+        if hours_sigma <= _CERTAIN and hours_margin < 0:
             return 0.0
         return _mean_below(usd_margin, hours_sigma, price_sigma, -_FARTHEST, latest)
     # Below this deviation of the price the deadline is the tighter limit, above it the budget.
@@ -75,6 +77,6 @@ def _below(margin: float, log_sigma: float) -> float:
     """Chance that a normal deviate of mean 0 is at most `margin`."""
     if math.isinf(margin):
         return 1.0 if margin > 0 else 0.0
-    if log_sigma <= 0:
+    if log_sigma <= _CERTAIN:
         return 1.0 if margin >= 0 else 0.0
     return _NORMAL.cdf(margin / log_sigma)
