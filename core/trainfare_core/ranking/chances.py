@@ -19,7 +19,7 @@ _NORMAL: Final = NormalDist()
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""
 _CERTAIN: Final = 1e-9
-"""Standard deviation of a logarithm up to which a quantity is certain: less is below the last digit of any figure here."""
+"""Standard deviation of a logarithm up to which a quantity is certain: below the last digit of any figure here."""
 _FARTHEST: Final = 8.0
 """Standard deviations beyond which a normal distribution holds less than 1e-15."""
 
