@@ -29,17 +29,16 @@ def find(row: Row) -> StepJob | str | None:
         return None
     if precision_of(row) is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"
-    zoo_first = "timm" if row["source"] == "timm" or "memory_format" in row["notes"] else "torchvision"
     name = _name(row["model"])
-    if name is None or not (timm.is_model(name) or name in torchvision.models.list_models()):
-        found = _renamed(row["model"])
-        if found is None:
-            return f"{row['model']}: no such model in timm {timm.__version__} or torchvision"
-        name = found
+    if name is None:
+        return f"{row['model']}: no such model in timm {timm.__version__} or torchvision"
     size = int(float(row["image_size"])) if row["image_size"] else _size(row["model"])
-    channels_last = "channels_last" in row["notes"] or _reference_trainer_in_half_precision(row)
+    # NVIDIA's reference trainers use channels-last in mixed precision.
+    reference = row["source"] == "nvidia-dle" and row["precision"] == "amp_fp16"
+    channels_last = reference or "channels_last" in row["notes"]
     old = bool(re.search(r"pytorch (0|1)\.", row["framework"].lower()))
-    zoo = zoo_first if zoo_first == "timm" or name in torchvision.models.list_models() else "timm"
+    timm_first = row["source"] == "timm" or "memory_format" in row["notes"]
+    zoo = "timm" if timm_first or name not in torchvision.models.list_models() else "torchvision"
 
     def network() -> nn.Module:
         set_fused_attn(not old)
@@ -66,11 +65,6 @@ def find(row: Row) -> StepJob | str | None:
     )
 
 
-def _reference_trainer_in_half_precision(row: Row) -> bool:
-    """Return whether one of NVIDIA's reference trainers ran in mixed precision, where they use channels-last."""
-    return row["source"] == "nvidia-dle" and row["precision"] == "amp_fp16"
-
-
 def _loss(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     images, labels = batch
     out = net(images)
@@ -90,17 +84,18 @@ def _net(zoo: str, name: str, size: int) -> nn.Module:
 
 
 def _name(model: str) -> str | None:
-    """Return the library's name for spellings such as "ResNet-50-v1.5" and "EfficientNet[efficientnet-b0]"."""
+    """
+    Return the library's name of a model; None where neither library has it.
+
+    Tables spell names like "ResNet-50-v1.5" and "EfficientNet[efficientnet-b0]". An old name may end in a tag of its
+    weights: "x_in22k" is now "x" with that tag.
+    """
     inside = re.search(r"\[(.+)\]", model)
     name = (inside[1] if inside else model).lower().replace("-widese", "")
-    if timm.is_model(name) or name in torchvision.models.list_models():
-        return name
-    name = name.removesuffix("-v1.5").replace("resnet-", "resnet").replace("se-resnext", "seresnext")
-    return name.replace("-", "_")
-
-
-def _renamed(model: str) -> str | None:
-    """Return the model of an old name that ends in a tag of its weights: "x_in22k" is now "x" with that tag."""
+    plain = name.removesuffix("-v1.5").replace("resnet-", "resnet").replace("se-resnext", "seresnext")
+    for spelling in (name, plain.replace("-", "_")):
+        if timm.is_model(spelling) or spelling in torchvision.models.list_models():
+            return spelling
     stem = model
     while "_" in stem:
         stem, _, tag = stem.rpartition("_")

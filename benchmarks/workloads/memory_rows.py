@@ -35,8 +35,7 @@ _UNDESCRIBED_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial
 """Methods that no LoRA stands for; every other adapter is traced as a LoRA with as many weights."""
 _UNDESCRIBED = {
     "offload": "weights or activations on the host: not modelled",
-    "optimizer in backward": "the optimizer runs inside backward: not modelled",
-    "optimizer-in-backward": "the optimizer runs inside backward: not modelled",
+    "optimizer.in.backward": "the optimizer runs inside backward: not modelled",
     "paged": "an optimizer paged to the host: not modelled",
     "model init only": "measured before the first step",
 }
@@ -92,7 +91,7 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     """
     text = " ".join(row[k] for k in ("method_detail", "optimizer", "sharding", "other_flags")).lower()
     for phrase, reason in _UNDESCRIBED.items():
-        if phrase in text.replace(row["optimizer"].lower(), ""):
+        if re.search(phrase, text.replace(row["optimizer"].lower(), "")):
             return reason
     if row["domain"] in ("llm", "vlm"):
         return _decoder_run(row, text, traces)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from benchmarks.workloads.decoder import DecoderStep
 from benchmarks.workloads.decoder_moments import changed, with_less_saved
@@ -101,36 +101,29 @@ def with_loss(profile: JobProfile, row: Mapping[str, str], text: str, logits: in
         text: its notes.
         logits: number of logits of one sample.
     """
-    source = row["source_id"]
-    if "chunked ce" in text or re.search(_CHUNKED_LOSS, source):
-        return _around_the_loss(profile, logits, lambda size: size - (_LOGITS_BYTES - 4 - 10 / 8) * logits)
-    if re.search(_FUSED_LOSS, source) or _NO_LOGITS in text:
-        return _around_the_loss(profile, logits, lambda size: size - _LOGITS_BYTES * logits)
-    if re.search(_SHIFTED_LOSS, source):
-        # The shifted copy in forward; the logits themselves, which the output keeps, in backward.
-        return _around_the_loss(profile, logits, lambda size: size + 4 * logits)
-    if re.search(_KEPT_LOGITS, source):
-        return _around_the_loss(profile, logits, lambda size: size + 2 * logits)
-    return profile
-
-
-def _around_the_loss(profile: JobProfile, logits: int, change: Callable[[int], float]) -> JobProfile:
-    """
-    Return the profile with the activations changed at the points in time before the first gradient.
-
-    They never become less than the saved activations of the blocks.
-    """
+    more = _bytes_of_a_logit(row["source_id"], text) * logits
     facts = profile.memory
     kept = max(0, facts.saved_activation_bytes - 4 * logits)
 
     def at(moment: MemoryMoment) -> dict[str, int]:
+        """Change the activations before the first gradient; the saved ones of the blocks stay."""
         around = moment.phase == "forward" or (moment.phase == "backward" and not moment.gradient_bytes)
         size = moment.activation_bytes
-        return {"activation_bytes": max(min(kept, size), int(change(size))) if around else size}
+        return {"activation_bytes": max(min(kept, size), int(size + more)) if around else size}
 
-    less = _LOGITS_BYTES * logits - change(_LOGITS_BYTES * logits) if logits else 0
-    saved = facts.saved_activation_bytes - int(min(max(less, 0), 4 * logits))
+    saved = facts.saved_activation_bytes - int(min(max(-more, 0), 4 * logits))
     return profile.model_copy(update={"memory": changed(facts, at, saved_activation_bytes=saved)})
+
+
+def _bytes_of_a_logit(source: str, text: str) -> float:
+    """Return the bytes of one logit that the loss of a source holds more than a cross-entropy over fp32 logits."""
+    if "chunked ce" in text or re.search(_CHUNKED_LOSS, source):
+        return 4 + 10 / 8 - _LOGITS_BYTES
+    if re.search(_FUSED_LOSS, source) or _NO_LOGITS in text:
+        return -_LOGITS_BYTES
+    if re.search(_SHIFTED_LOSS, source):
+        return 4  # the shifted copy in forward; the logits themselves, which the output keeps, in backward
+    return 2 if re.search(_KEPT_LOGITS, source) else 0
 
 
 def with_selected_operations(profile: JobProfile, again: JobProfile, step: DecoderStep) -> JobProfile:

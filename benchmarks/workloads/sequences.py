@@ -45,15 +45,16 @@ def find(row: Row) -> StepJob | str | None:
     )
 
 
-def _gnmt(_row: Row) -> Network:
-    def inputs(batch: int) -> tuple[torch.Tensor, ...]:
-        ids = torch.zeros(_WORDS, batch, dtype=torch.long)
-        return ids, ids.clone(), ids.clone()
+def _ids(count: int, *shape: int) -> tuple[torch.Tensor, ...]:
+    """Return tensors of token numbers, all of one shape."""
+    return tuple(torch.zeros(shape, dtype=torch.long) for _ in range(count))
 
+
+def _gnmt(_row: Row) -> Network:
     return Network(
         "sequence.gnmt",
         Gnmt,
-        inputs,
+        lambda batch: _ids(3, _WORDS, batch),
         units=2 * _WORDS,
         notes=(f"sentences of {_WORDS} tokens are assumed",),
     )
@@ -63,17 +64,13 @@ def _transformer_xl(row: Row) -> Network:
     large = "large" in row["model"].lower()
     length = int(float(row["sequence_length"] or (256 if large else 192)))
 
-    def inputs(batch: int) -> tuple[torch.Tensor, ...]:
-        ids = torch.zeros(length, batch, dtype=torch.long)
-        return ids, ids.clone()
-
     def build() -> nn.Module:
         if large:
             return TransformerXl(18, 1024, 16, 4096, length, (1024, 256, 64, 16))
         return TransformerXl(16, 512, 8, 2048, length, (512, 512, 512, 512))
 
     key = f"sequence.transformer-xl-{'large' if large else 'base'}-{length}"
-    return Network(key, build, inputs, units=length)
+    return Network(key, build, lambda batch: _ids(2, length, batch), units=length)
 
 
 def _tacotron(_row: Row) -> Network:

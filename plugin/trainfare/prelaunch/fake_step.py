@@ -202,11 +202,19 @@ class _Runner:
             self._trainer.global_step += 1
             return result
 
+        @contextlib.contextmanager
+        def toggle_model(sync_grad: bool = True) -> Generator[None, None, None]:  # noqa: FBT001, FBT002, ARG001
+            self._module.toggle_optimizer(optimizer)
+            try:
+                yield
+            finally:
+                self._module.untoggle_optimizer(optimizer)
+
         # Learning-rate schedulers warn about a `step` that they have not wrapped; this one calls the wrapped one.
         vars(counted)["_wrapped_by_lr_sched"] = True
         loose.step = counted
         loose.optimizer = optimizer
-        loose.toggle_model = self._toggled(optimizer)
+        loose.toggle_model = toggle_model
 
     def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
         if self._scaler is not None and any(
@@ -227,14 +235,3 @@ class _Runner:
     def _hook(self, name: str, *args: Any, default: Any = None, **kwargs: Any) -> Any:
         hook = getattr(self._module, name, None)
         return default if hook is None else hook(*args, **kwargs)
-
-    def _toggled(self, optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
-        @contextlib.contextmanager
-        def toggle_model(sync_grad: bool = True) -> Generator[None, None, None]:  # noqa: FBT001, FBT002, ARG001
-            self._module.toggle_optimizer(optimizer)
-            try:
-                yield
-            finally:
-                self._module.untoggle_optimizer(optimizer)
-
-        return toggle_model

@@ -238,9 +238,10 @@ class Faker:
             return self.tensor(value)
         if type(value) in (list, tuple) and any(isinstance(item, Tensor) for item in value):
             return type(value)(self._swapped(item) for item in value)
-        entries = _entries(value)
-        if any(isinstance(item, Tensor) for item in entries.values()):
-            return {key: self._swapped(item) for key, item in entries.items()}
+        if type(value) is dict:
+            entries = cast("dict[Any, Any]", value)
+            if any(isinstance(item, Tensor) for item in entries.values()):
+                return {key: self._swapped(item) for key, item in entries.items()}
         return value
 
 
@@ -321,11 +322,6 @@ class _CopyMode(TorchFunctionMode):
 def _without_data(value: Tensor) -> Tensor:
     empty = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
     return empty.requires_grad_(value.requires_grad)
-
-
-def _entries(value: Any) -> dict[Any, Any]:
-    """Return a value that is exactly a dict, and an empty dict for anything else."""
-    return value if type(value) is dict else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 def _carry_attributes(value: Tensor, twin: Tensor) -> None:

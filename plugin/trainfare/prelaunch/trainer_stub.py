@@ -71,6 +71,8 @@ class TrainerStub:
         live: a real Trainer whose attributes are copied once; None before launch.
     """
 
+    is_last_optimizer_step = False
+    """A trace represents any step but the last."""
     global_step: int
     accumulate_grad_batches: int
 
@@ -122,11 +124,6 @@ class TrainerStub:
             raise AttributeError(name)
         msg = f"the step reads trainer.{name}, for which a trace has no value"
         raise AttributeError(msg)
-
-    @property
-    def is_last_optimizer_step(self) -> bool:
-        """False: a trace represents any step but the last."""
-        return False
 
     def _backward(self, loss: Tensor, _optimizer: object | None = None, *args: Any, **kwargs: Any) -> None:
         backward = getattr(self.lightning_module, "backward", None)

@@ -252,14 +252,8 @@ def _dropout(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Region 
 # The function that makes the region of a call, by the torch function's name.
 _OPENERS: Final[dict[str, Callable[[str, Sequence[Any], dict[str, Any]], Region | None]]] = {
     "scaled_dot_product_attention": _attention,
-    "lstm": _recurrent,
-    "gru": _recurrent,
-    "rnn_tanh": _recurrent,
-    "rnn_relu": _recurrent,
-    "lstm_cell": _recurrent_cell,
-    "gru_cell": _recurrent_cell,
-    "rnn_tanh_cell": _recurrent_cell,
-    "rnn_relu_cell": _recurrent_cell,
+    **dict.fromkeys(RECURRENT_GATES, _recurrent),
+    **{f"{layer}_cell": _recurrent_cell for layer in RECURRENT_GATES},
     "rms_norm": _rms_norm,
     "dropout": _dropout,
     "dropout_": _dropout,

@@ -306,7 +306,9 @@ class Recorder:
         if all(tensor.dim() == 0 for tensor in everything):
             return  # scalar step counters, which torch keeps on the CPU
         if call.name in _STATE_CREATORS:
-            self._note("optimizer state was created in the traced step; writing it is not counted")
+            note = "optimizer state was created in the traced step; writing it is not counted"
+            if note not in self.notes:
+                self.notes.append(note)
             return
         flops = call.flops()
         kind, shape = classify(call.func, call.args, call.out, has_formula=flops is not None)
@@ -330,7 +332,9 @@ class Recorder:
             OptimizerCall(
                 name=call.qualified_name,
                 dtype=dtype,
-                sizes=tuple(int(t.numel()) for t in lists[0]) if multi else (_largest(everything),),
+                sizes=tuple(int(t.numel()) for t in lists[0])
+                if multi
+                else (max(int(t.numel()) for t in everything),),
                 lists=len(lists) if multi else max(1, len({id(t) for t in everything if t.dim()})),
                 bytes_read=moved.bytes_read,
                 bytes_written=moved.bytes_written,
@@ -339,14 +343,6 @@ class Recorder:
                 parameter_groups=self.parameter_groups,
             )
         )
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.notes:
-            self.notes.append(sentence)
-
-
-def _largest(tensors: Sequence[torch.Tensor]) -> int:
-    return max(int(tensor.numel()) for tensor in tensors)
 
 
 def _only_a_view(func: Any, moved: Traffic) -> bool:

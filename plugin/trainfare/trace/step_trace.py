@@ -269,9 +269,8 @@ class StepTrace:
     def _saved_tensor_hooks(self) -> AbstractContextManager[Any]:
         # Hooks are pushed around single calls: around the whole step they would make torch.func raise inside it.
         recorder = self._recorder
-        if recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled():
-            return nullcontext()
-        if not torch_private.can_push_saved_tensor_hooks():
+        unsaved = recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled()
+        if unsaved or not torch_private.can_push_saved_tensor_hooks():
             return nullcontext()
         return saved_tensors_hooks(self._pack, _unpack)
 
