@@ -100,8 +100,13 @@ class CallMode(TorchFunctionMode):
 
 
 def _without_checks(func: FunctionType) -> FunctionType | None:
-    """Return a copy of a function without its checks for modes; None where it has none."""
-    if not _CHECKS & set(func.__code__.co_names):
+    """
+    Return a copy of a function without its checks for modes; None where it has none that can be left out.
+
+    A check by its whole name, as `torch.overrides.has_torch_function` in `torch.nn.init`, would stay in the copy,
+    which would then pass itself on without end.
+    """
+    if not _CHECKS & set(func.__code__.co_names) & func.__globals__.keys():
         return None
     scope = {**func.__globals__, **dict.fromkeys(_CHECKS, _never)}
     body = FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)

@@ -235,6 +235,19 @@ def test_a_fault_of_the_trace_is_noted_and_the_step_goes_on() -> None:
     assert trace.fault is None or "incomplete" in trace.notes[-1]
 
 
+def test_a_layer_made_in_the_step_gets_the_weights_that_it_gets_without_a_trace() -> None:
+    """`torch.nn.init` asks for modes by a whole name, which a copy of its functions asks as well."""
+    model, before = nn.Linear(4, 4), stacks()
+    torch.manual_seed(0)
+    alone = nn.Linear(4, 4).weight
+    torch.manual_seed(0)
+    with StepTrace(model) as trace:
+        made = nn.Linear(4, 4).weight
+    assert torch.equal(made, alone)
+    assert trace.fault is None
+    assert stacks() == before
+
+
 def test_a_compiled_module_keeps_its_graphs() -> None:
     """After a traced step the compiled code runs again, and nothing is compiled a second time."""
     compiled = []
