@@ -71,7 +71,8 @@ def movable_fakes() -> Generator[None, None, None]:
     replaced instead; a shared parameter stays shared. `trunc_normal_`, which draws until every value is in range,
     returns fake tensors unchanged.
     """
-    original: Callable[..., nn.Module] = nn.Module._apply  # noqa: SLF001
+    home: Any = nn.Module
+    original: Callable[..., nn.Module] = home._apply  # noqa: SLF001
     replaced: dict[int, tuple[Tensor, nn.Parameter]] = {}
 
     def apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
@@ -98,7 +99,7 @@ def movable_fakes() -> Generator[None, None, None]:
 
     draw: Callable[..., Tensor] | None = getattr(nn.init, _DRAWS, None)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(nn.Module, "_apply", apply))
+        stack.enter_context(_replaced(home, "_apply", apply))
         if draw is not None:
             stack.enter_context(_replaced(nn.init, _DRAWS, _skipping_fakes(draw)))
         yield

@@ -238,10 +238,9 @@ class Faker:
             return self.tensor(value)
         if type(value) in (list, tuple) and any(isinstance(item, Tensor) for item in value):
             return type(value)(self._swapped(item) for item in value)
-        if type(value) is dict:
-            entries = cast("dict[Any, Any]", value)
-            if any(isinstance(item, Tensor) for item in entries.values()):
-                return {key: self._swapped(item) for key, item in entries.items()}
+        entries = _entries(value)
+        if any(isinstance(item, Tensor) for item in entries.values()):
+            return {key: self._swapped(item) for key, item in entries.items()}
         return value
 
 
@@ -259,13 +258,14 @@ def describe_batch(batch: Any) -> Any:
 def rng_untouched() -> Generator[None, None, None]:
     """Restore the random states of torch, Python and NumPy, the default dtype and the grad mode afterwards."""
     cuda: Any = torch.cuda
+    generators: Any = torch.random
     devices = range(cuda.device_count()) if cuda.is_initialized() else ()
     python_state = random.getstate()
     numpy: Any = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
     try:
-        with torch.random.fork_rng(devices):
+        with generators.fork_rng(devices):
             yield
     finally:
         random.setstate(python_state)
@@ -322,6 +322,11 @@ class _CopyMode(TorchFunctionMode):
 def _without_data(value: Tensor) -> Tensor:
     empty = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
     return empty.requires_grad_(value.requires_grad)
+
+
+def _entries(value: Any) -> dict[Any, Any]:
+    """Return a value that is exactly a dict, and an empty dict for anything else."""
+    return value if type(value) is dict else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 def _carry_attributes(value: Tensor, twin: Tensor) -> None:

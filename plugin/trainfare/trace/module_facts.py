@@ -106,7 +106,11 @@ def looped_parameters(optimizer: Optimizer) -> int:
 
 
 def _one_of(kinds: set[Implementation]) -> Implementation:
-    return "mixed" if len(kinds) > 1 else next(iter(kinds), "unknown")
+    if len(kinds) > 1:
+        return "mixed"
+    for kind in kinds:
+        return kind
+    return "unknown"
 
 
 def _distinct(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
