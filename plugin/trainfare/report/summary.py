@@ -31,6 +31,7 @@ from trainfare.report.rows import (
     shown_unit,
     step_line,
 )
+from trainfare.report.wording import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option, Recommendation
 
@@ -165,7 +166,7 @@ def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
     ranked = [one.run_usd.mid for one in recommendation.options if not one.needs_porting]
     saving = 1 - option.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
-    less = f", {saving:.0%} less than the cheapest above" if saving > 0 else ""
+    less = f", {percent(saving)} less than the cheapest above" if saving > 0 else ""
     return (
         f"Spot is not ranked. The cheapest, {row.machine} ({row.cloud}, {row.hardware}, {row.region}), would cost "
         f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}{less}; spot machines "
