@@ -33,7 +33,7 @@ from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
 from trainfare_core.ranking.price_doubt import usable_offers
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
-from trainfare_core.ranking.request import Request
+from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
 from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
 from trainfare_core.run_cost import cost_assumptions
 
@@ -103,7 +103,14 @@ def rank(
         assumptions=_assumptions(profile, request, notes),
         unknown_because=None if options else why_nothing(rejected),
         best_spot=_best_spot(profile, book, request, predict),
-        other_clouds=_cheapest(profile, usable.left_out.other_clouds, request, predict, all_clouds=True),
+        other_clouds=_cheapest(
+            profile,
+            usable.left_out.other_clouds,
+            request,
+            predict,
+            all_clouds=True,
+            purchase=asked.purchase or DEFAULT_PURCHASE,
+        ),
     )
 
 
