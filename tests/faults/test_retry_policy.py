@@ -51,6 +51,7 @@ def test_statuses_that_are_tried_again(status: int) -> None:
         ("error object", False),
         ("paging", False),
         ("address", False),
+        ("changed", False),
     ],
 )
 def test_faults_that_are_tried_again(fault: str, again: bool) -> None:

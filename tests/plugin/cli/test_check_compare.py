@@ -49,6 +49,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitRepository
     """A repository with a job in its first commit; it is the working directory."""
     made = GitRepository.new(tmp_path / "project")
     made.put("train.py", script())
+    made.put(".gitignore", "__pycache__/\n")  # Python writes one where it imports the job
     made.commit("the job")
     monkeypatch.chdir(made.root)
     return made

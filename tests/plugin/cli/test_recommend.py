@@ -71,6 +71,8 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "regions": ["us-east-1", "us-central1"],
         "purchase": ["on_demand"],
         "all_clouds": False,
+        "accelerators": None,
+        "max_usd_per_hour": None,
     }
     assert answer["objective"] == "fastest"
     assert {option["nodes"] for option in answer["options"]} == {1}
