@@ -41,7 +41,7 @@ __all__ = [
 Column = NDArray[np.float64]
 
 ANY: Final = "*"
-"""Stands for every provider and service in the class of a purchase option that nobody measured there."""
+"""Stands for every provider and service in the class of a purchase option without readings of its own."""
 
 TOO_OLD_FACTOR: Final = 2.0
 """A spot price whose 80 % interval spans more than this factor from end to end is listed, not ranked. List prices move

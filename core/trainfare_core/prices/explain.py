@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from trainfare_core._version import __version__
@@ -62,8 +63,8 @@ def explain_prices(
 
     Args:
         book: all prices, as loaded: a filtered book has forgotten what was set aside.
-        machine: provider:instance_type@region, e.g. aws:p5.48xlarge@us-east-1.
-        as_of: the moment to which ages are counted.
+        machine: provider:instance_type@region (or a zone), e.g. aws:p5.48xlarge@us-east-1.
+        as_of: an aware moment; ages are counted to the end of its day in UTC, as in the ranking.
         problems: price sources that gave nothing.
 
     Raises:
@@ -71,31 +72,37 @@ def explain_prices(
     """
     import polars as pl
 
-    from trainfare_core.prices.freshness import with_ages
+    from trainfare_core.prices.age_doubt import Z_80, price_log_sigma, too_old_to_rank
+    from trainfare_core.prices.freshness import end_of_day, with_ages
 
-    provider, instance_type, region = _parts(machine)
+    provider, instance_type, place = _parts(machine)
     here = (
         (pl.col("provider").str.to_lowercase() == provider.casefold())
         & (pl.col("instance_type").str.to_lowercase() == instance_type.casefold())
-        & (pl.col("region").str.to_lowercase() == region.casefold())
+        & pl.any_horizontal(pl.col("region", "zone").str.to_lowercase() == place.casefold())
     )
     used = book.frame.drop("shape_id").filter(here)
     aside = [rows.filter(here) for rows in book.set_aside]
     rows = pl.concat([used.with_columns(pl.lit(None, dtype=pl.String).alias("set_aside")), *aside])
     if rows.is_empty():
-        # Raises with near names where the machine is not in the book at all.
-        book.find(machine)
-    aged = with_ages(rows, as_of).sort(
+        book.find(machine)  # raises with near names: it looks at the same columns
+    # As in the ranking, ages count to the end of the day.
+    day = as_of.astimezone(timezone.utc).date()
+    aged = with_ages(rows, end_of_day(day)).sort(
         "purchase_option", "zone", "set_aside", "observed_on", nulls_last=False
     )
+    log_sigma = price_log_sigma(aged)
+    old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
     others = aged.filter(pl.col("set_aside").is_not_null())
     counts = {
         (option, zone): count
         for option, zone, count in others.group_by("purchase_option", "zone").len().iter_rows()
     }
     readings = tuple(
-        _reading(row, counts.get((row["purchase_option"], row["zone"]), 0))
-        for row in aged.iter_rows(named=True)
+        _reading(row, counts.get((row["purchase_option"], row["zone"]), 0), reach, too_old=too_old)
+        for row, reach, too_old in zip(
+            aged.iter_rows(named=True), (Z_80 * log_sigma).tolist(), old.tolist(), strict=True
+        )
     )
     first = rows.row(0, named=True)
     return PriceExplanation(
@@ -117,9 +124,17 @@ def _parts(machine: str) -> tuple[str, str, str]:
     return provider, instance_type, region
 
 
-def _reading(row: dict[str, Any], others: int) -> PriceReading:
-    """Return a row with its reason; `others` is the number of rows of the same key that were set aside."""
-    from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, moves_of
+def _reading(row: dict[str, Any], others: int, reach: float, *, too_old: bool) -> PriceReading:
+    """
+    Return a row with its reason.
+
+    Args:
+        row: by column.
+        others: rows of the same key that were set aside.
+        reach: from the price to either end of its 80 % interval, in ln.
+        too_old: see `too_old_to_rank`.
+    """
+    from trainfare_core.prices.age_doubt import moves_of
     from trainfare_core.prices.precedence import OWN_RATES
 
     usd, hours = float(row["usd_per_hour"]), row["age_hours"]
@@ -127,12 +142,11 @@ def _reading(row: dict[str, Any], others: int) -> PriceReading:
     reason, interval, chance = row["set_aside"], None, None
     if reason is None:
         moves = moves_of(row["provider"], row["service"], row["purchase_option"])
-        seen_days = math.inf if age_days is None else age_days
-        reach = 0.0 if row["origin"] == OWN_RATES else moves.log_half_width(seen_days)
-        chance = 0.0 if row["origin"] == OWN_RATES else moves.chance_changed(seen_days)
+        by_contract = row["origin"] == OWN_RATES
+        chance = 0.0 if by_contract else moves.chance_changed(math.inf if age_days is None else age_days)
         interval = Interval(mid=usd, low_80=usd * math.exp(-reach), high_80=usd * math.exp(reach))
         reason = "used: the only row" if not others else f"used: {others} other rows are set aside"
-        if row["purchase_option"] == "spot" and 2 * reach > math.log(TOO_OLD_FACTOR):
+        if too_old:
             reason += f"; too old to rank, its interval spans a factor of {math.exp(2 * reach):.1f}"
     names = ("purchase_option", "zone", "observed_on", "observed_on_estimated", "fetched_at", "origin")
     return PriceReading(

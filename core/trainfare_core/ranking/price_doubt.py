@@ -17,7 +17,7 @@ from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
-__all__ = ["LeftOut", "Usable", "usable_offers"]
+__all__ = ["LeftOut", "Usable", "offers_asked_for", "usable_offers"]
 
 _NAMED: Final = 3
 """Groups of prices that are too old, named in one line of a report. A chosen value."""
@@ -31,7 +31,7 @@ class LeftOut:
     Attributes:
         count: offers.
         filters: what the filters are, in words.
-        other_clouds: those of them that pass every filter but are quotes of clouds nobody asked for.
+        other_clouds: those of them that pass every filter but are quotes of other clouds.
     """
 
     count: int
@@ -59,6 +59,31 @@ class Usable:
     too_old_detail: str = ""
 
 
+def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:
+    """
+    Return the offers that the constraints leave: the one definition, for the ranking and for the ages of its prices.
+
+    Args:
+        book: all offers.
+        asked: names as the book spells them; quotes of other clouds count where a provider or `all_clouds` is named.
+    """
+    kept = _filtered(book, asked)
+    return kept if _with_other_clouds(asked) else kept.without_other_clouds()
+
+
+def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
+    return book.filter(
+        providers=asked.providers,
+        regions=asked.regions,
+        purchase=asked.purchase or DEFAULT_PURCHASE,
+        accelerators=asked.accelerators,
+    )
+
+
+def _with_other_clouds(asked: Constraints) -> bool:
+    return asked.all_clouds or asked.providers is not None
+
+
 def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -> Usable:
     """
     Filter a book, and count the ages of its prices.
@@ -68,20 +93,15 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         asked: names of providers, regions and purchase options, as the book spells them.
         as_of: an aware moment; ages are counted to the end of its day in UTC. None takes every price as of now.
     """
-    purchase = asked.purchase or DEFAULT_PURCHASE
-    kept = book.filter(
-        providers=asked.providers, regions=asked.regions, purchase=purchase, accelerators=asked.accelerators
-    )
-    filters = [f"purchase option other than {' or '.join(purchase)}"]
+    kept = offers_asked_for(book, asked)
+    other = PriceBook.empty() if _with_other_clouds(asked) else _filtered(book, asked).of_other_clouds()
+    filters = [f"purchase option other than {' or '.join(asked.purchase or DEFAULT_PURCHASE)}"]
     if asked.providers is not None:
         filters.append(f"provider other than {' or '.join(asked.providers)}")
     if asked.regions is not None:
         filters.append(f"region other than {' or '.join(asked.regions)}")
     if asked.accelerators is not None:
         filters.append(f"accelerator other than {' or '.join(asked.accelerators)}")
-    other = PriceBook.empty()
-    if not asked.all_clouds and asked.providers is None:
-        kept, other = kept.without_other_clouds(), kept.of_other_clouds()
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
     left_out = LeftOut(len(book) - len(kept), ", ".join(filters), other)

@@ -60,13 +60,13 @@ RULES: Final[dict[RuleName, Rule]] = {
         Rule(
             "TF004",
             "max_increase_usd",
-            "The change makes the training run dearer by more dollars than allowed",
+            "The change raises the cost of the training run by more dollars than allowed",
             "Read why the cost changed; undo the change, raise max_increase_usd, or give a waiver with an expiry date.",
         ),
         Rule(
             "TF005",
             "max_increase_percent",
-            "The change makes the training run dearer by more percent than allowed",
+            "The change raises the cost of the training run by more percent than allowed",
             "Read why the cost changed; undo it, raise max_increase_percent, or give a waiver with an expiry date.",
         ),
         Rule(

@@ -92,7 +92,7 @@ def spot_savings(cloud: str, instance_type: str, region: str) -> Amount | Unknow
         region: the cloud's own name.
 
     Returns:
-        The saved share of the on-demand price; below 0 where spot was dearer.
+        The saved share of the on-demand price; below 0 where spot cost more.
     """
     rows = matching("spot_savings", cloud, machine=instance_type)
     return amount(rows, region, f"the spot saving of {instance_type}")
@@ -159,7 +159,7 @@ def spot_zones_at_on_demand_price(cloud: str, instance_type: str) -> Amount | Un
 
 def spot_zone_spread_ratio(cloud: str, instance_type: str) -> Amount | Unknown:
     """
-    Return how far the spot prices of a region's zones are apart: dearest over cheapest, the median of the regions.
+    Return how far the spot prices of a region's zones are apart: highest over lowest, the median of the regions.
 
     Args:
         cloud: as in the price book.

@@ -31,7 +31,7 @@ def egress_usd(cloud: str, region: str, gb: float, *, gb_before: float = 0.0) ->
         cloud: as in the price book.
         region: the cloud's own name.
         gb: GB of the cloud's bill.
-        gb_before: GB that the account has sent in the same month; they use up the free and the dear tiers.
+        gb_before: GB that the account has sent in the same month; they use up the free and the expensive tiers.
 
     Returns:
         Dollars, not rounded; `Unknown` where the region's price is not in the table.

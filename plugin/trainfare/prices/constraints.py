@@ -19,14 +19,9 @@ Names: TypeAlias = "str | Sequence[str] | None"
 
 def used_prices(book: PriceBook, asked: Constraints) -> PriceBook:
     """Return the prices within the constraints, whose names are spelled as in the book."""
-    from trainfare_core.ranking.request import DEFAULT_PURCHASE
+    from trainfare_core.ranking.price_doubt import offers_asked_for
 
-    return book.filter(
-        providers=asked.providers,
-        regions=asked.regions,
-        purchase=asked.purchase or DEFAULT_PURCHASE,
-        accelerators=asked.accelerators,
-    )
+    return offers_asked_for(book, asked)
 
 
 def constraints_of(

@@ -13,7 +13,7 @@ ANSWER_LIMIT_S: Final = 600.0
 CPU_LIMIT_S: Final = 3600
 """Chosen: some 20 times what a strategy of a 7B with five traces takes, 150 s."""
 OUTPUT_LIMIT_KIB: Final = 1024
-"""Chosen: some 10,000 lines; what is printed after them tells nobody anything."""
+"""Chosen: some 10,000 lines, enough to find the cause of a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

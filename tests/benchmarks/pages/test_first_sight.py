@@ -39,7 +39,7 @@ def test_a_release_is_added_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run(monkeypatch, "--release", "rows of one", *common)
     run(monkeypatch, "--release", "rows of two", *common)
     text = page.read_text(encoding="utf-8")
-    assert text.count("# First sight") == 1
+    assert text.count("# First-sight accuracy") == 1
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## rows of one",
         "## rows of two",

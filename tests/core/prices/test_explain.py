@@ -103,7 +103,7 @@ def test_the_interval_and_the_age_are_those_of_the_ranking() -> None:
     """A spot price of three months ago has an interval; one of two years ago says that it is not ranked."""
     spot = offer_row(provider="azure", service="azure_vm", purchase_option="spot", observed_on="2024-09-01")
     (reading,) = explained(book_of(spot), machine="azure:p4d.24xlarge@us-east-1").readings
-    assert reading.age_days == pytest.approx(816.5)
+    assert reading.age_days == pytest.approx(817, abs=0.001)  # to the end of the day
     assert reading.usd_per_hour_now is not None
     assert reading.usd_per_hour_now.high_80 > 2 * reading.usd_per_hour_now.mid
     assert "too old to rank" in reading.because
@@ -117,3 +117,13 @@ def test_a_name_that_is_not_there_is_an_error(machine: str) -> None:
     """A name of another form, or of no machine, is refused with a hint."""
     with pytest.raises(UnknownNameError, match=r"provider:instance_type@region|p9.big"):
         explained(book_of(offer_row()), machine=machine)
+
+
+def test_a_zone_after_the_at_shows_its_rows() -> None:
+    """The place may be a zone, as in every other command that takes a machine."""
+    rows = (
+        offer_row(zone="us-east-1-atl-1", source="local"),
+        offer_row(source="region"),
+    )
+    found = explained(book_of(*rows), machine="aws:p4d.24xlarge@us-east-1-atl-1")
+    assert reasons(found) == {"local 21.9576": (True, "used: the only row")}

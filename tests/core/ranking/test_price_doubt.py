@@ -12,6 +12,7 @@ from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.prices.age_doubt import Z_80, moves_of
 from trainfare_core.prices.freshness import end_of_day
 from trainfare_core.prices.precedence import OTHER_CLOUDS
+from trainfare_core.ranking.price_doubt import offers_asked_for
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option, Recommendation
@@ -182,3 +183,11 @@ def test_no_spot_is_named_that_would_not_be_ranked() -> None:
     fresh = offer_row(observed_on="2026-11-25", **spot)
     careless = rank(small_job(every=None), book(offer_row(), fresh), request, predict=ToyPredictor())
     assert careless.best_spot is None
+
+
+def test_ages_are_judged_of_what_is_ranked() -> None:
+    """The quotes of other clouds, which are old, count for an age limit only where they are ranked."""
+    prices = book(offer_row(), quote())
+    assert offers_asked_for(prices, Constraints()).names("provider") == ("aws",)
+    for asked in (Constraints(all_clouds=True), Constraints(providers=("aws", "lambda"))):
+        assert offers_asked_for(prices, asked).names("provider") == ("aws", "lambda")
