@@ -322,9 +322,9 @@ class PriceBook:
         """
         if wanted is None:
             return None
-        known = PURCHASE_OPTIONS if column == "purchase_option" else self.names(column)
         if column == "purchase_option" and "any" in (name.casefold() for name in wanted):
             return PURCHASE_OPTIONS
+        known = ("any", *PURCHASE_OPTIONS) if column == "purchase_option" else self.names(column)
         found: list[str] = []
         for name in wanted:
             folded = name.casefold()

@@ -283,3 +283,9 @@ def test_facts_say_what_became_of_every_row() -> None:
 def test_any_stands_for_every_purchase_option() -> None:
     """`any`, in either case, resolves to all options, also to those that the book has no price of."""
     assert small_market().resolve("purchase_option", ["Any"]) == PURCHASE_OPTIONS
+
+
+def test_a_misspelt_any_is_recognised() -> None:
+    """The error names it with the other options."""
+    with pytest.raises(UnknownNameError, match="near names: any"):
+        small_market().resolve("purchase_option", ["anny"])
