@@ -191,3 +191,23 @@ def test_ages_are_judged_of_what_is_ranked() -> None:
     assert offers_asked_for(prices, Constraints()).names("provider") == ("aws",)
     for asked in (Constraints(all_clouds=True), Constraints(providers=("aws", "lambda"))):
         assert offers_asked_for(prices, asked).names("provider") == ("aws", "lambda")
+
+
+def test_the_count_of_options_is_that_of_the_list() -> None:
+    """With budgets around the prices and doubt of several ages, as many options are counted as are listed."""
+    rows = [
+        offer_row(**SPOT, usd_per_hour=usd, observed_on=day, region=f"{day}-{usd}")
+        for day in ("2026-08-20", "2026-11-01", "2026-11-25")
+        for usd in (0.9, 1.0, 1.1)
+    ]
+    middle = ranked(offer_row(**SPOT, usd_per_hour=1.0), as_of=None).options[0].run_usd
+    counts = []
+    for budget in (middle.low_80, middle.mid, middle.high_80, middle.high_80 * 1.1, middle.high_80 * 2):
+        asked = Constraints(max_usd=budget, deadline_hours=1e6, purchase=("spot",))
+        request = Request(asked, max_nodes=1, as_of=NOW, all_regions=True)
+        answer = rank(small_job(), book(*rows), request, predict=ToyPredictor())
+        assert answer.options_total == len(answer.options)
+        assert sum(item.count for item in answer.rejections) == len(rows) - len(answer.options)
+        counts.append(len(answer.options))
+    assert counts == sorted(counts)
+    assert 0 < counts[2] < counts[3] < counts[4] == len(rows)
