@@ -111,7 +111,7 @@ class CudaAutocast:
         if task != self._task:
             self._task, self._task_nesting = task, None
             self._casts.clear()
-        if optimizing or (task != -1 and not torch.is_grad_enabled()):
+        if optimizing or (task != -1 and not torch_private.recomputing()):
             return False
         nesting = torch_private.autocast_nesting()
         if task == -1:

@@ -84,6 +84,9 @@ class Recorder:
     _recomputed_calls: dict[tuple[str, tuple[int, ...]], list[list[int]]] = field(
         default_factory=dict[tuple[str, tuple[int, ...]], list[list[int]]]
     )
+    _region_results: dict[tuple[str, str, tuple[int, ...]], int] = field(
+        default_factory=dict[tuple[str, str, tuple[int, ...]], int]
+    )
     _was_in_backward: bool = False
 
     def record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
@@ -131,11 +134,14 @@ class Recorder:
         if self.optimizing:
             return "optimizer", False
         if backward:
-            return "backward", self.user_call and torch.is_grad_enabled()
+            return "backward", self._recomputing()
         gradients = self.memory.gradients
         if gradients and any(key in gradients for key, _ in (*moved.read, *moved.written)):
             return "optimizer", False
         return "forward", False
+
+    def _recomputing(self) -> bool:
+        return self.user_call and torch_private.recomputing()
 
     # ---- forward and backward
 
@@ -212,7 +218,8 @@ class Recorder:
         if self.region is not None:
             self.region.launched = True
             return True
-        if not backward or not self._regions or self.optimizing:
+        if not backward or not self._regions or self.optimizing or self._recomputing():
+            # A block that ends in a fused call is recomputed under the node of that call, which asks for its tensors.
             return False
         node = torch_private.current_node()
         region = None if node is None else self._regions.get(torch_private.node_key(node))
@@ -253,7 +260,7 @@ class Recorder:
         if not region.launched:
             return
         backward = self._follow_backward()
-        recomputed = backward and torch.is_grad_enabled()
+        recomputed = torch_private.recomputing()
         phase: Phase = "optimizer" if self.optimizing else "backward" if backward else "forward"
         results = tensors_in(out)
         registry = self.memory.registry
@@ -275,7 +282,30 @@ class Recorder:
                 self._regions[key] = region
             if recomputed:
                 self._recomputed_calls.setdefault((region.name, region.shape), []).append(region.held)
+        self._region_results[region.name, region.dtype, region.shape] = moved.bytes_written
         region.operands, region.wanted = [], []  # the trace keeps no tensor alive that the step releases
+
+    def stop_region(self, region: Region) -> None:
+        """
+        Record a recomputed fused call that checkpointing has ended, having the tensors that it needs.
+
+        CUDA's kernel runs to its end: what its backward reads is among its results. Those are of the size that the
+        same call had in forward.
+        """
+        if not region.launched or not torch_private.recomputing():
+            return
+        made = (
+            self._region_results.get((region.name, region.dtype, region.shape), 0) + region.extra_kept_bytes
+        )
+        moved = Traffic(self.memory.registry.sized(region.operands), ())
+        self.memory.enter_backward(region.operands, moved, recomputed=True)
+        self._add(
+            Line(region.kind, region.name, "backward", region.dtype, region.shape, recomputed=True),
+            moved,
+            region.flops,
+            kept_bytes=made,
+        )
+        self.memory.live.enter_transient(made)
 
     def _prepare_region_backward(self, region: Region, moved: Traffic, results: list[torch.Tensor]) -> None:
         fixed = self.memory.fixed

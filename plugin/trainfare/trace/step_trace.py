@@ -260,6 +260,10 @@ class StepTrace:
                 torch_private.without_cpu_autocast() if casting else nullcontext(),
             ):
                 out = func(*args, **kwargs)
+        except torch_private.StopRecomputation:
+            if region is not None:
+                self._guarded(recorder.stop_region, region)
+            raise
         finally:
             recorder.user_call, recorder.region = outer_call, outer_region
         if region is not None:

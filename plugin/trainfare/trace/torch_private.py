@@ -9,22 +9,54 @@ nothing.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, cast
 
 import torch
 from torch import overrides as torch_overrides
 from torch.utils import _python_dispatch as torch_dispatch
+from torch.utils import checkpoint as torch_checkpoint
 
 # Untyped: torch's annotations have none of the attributes used below.
 _torch = cast("Any", torch)
 _C = _torch._C
 _dispatch = cast("Any", torch_dispatch)
 
+StopRecomputation: type[Exception] = cast("Any", torch_checkpoint)._StopRecomputationError
+"""Raised inside a recomputed block as soon as it has remade every tensor that backward asks for."""
+_RECOMPUTING = ("unpack_hook", "backward")
+"""Functions of `torch.utils.checkpoint` that run a block again: without and with `use_reentrant`."""
+
 
 def in_backward() -> bool:
     """Return whether the autograd engine is running on this thread."""
     return bool(_C._current_graph_task_id() != -1)
+
+
+def recomputing() -> bool:
+    """
+    Return whether activation checkpointing runs a part of forward again; call it from a torch function of the user's.
+
+    Backward itself runs without grad mode. So does a part of the block, in `no_grad` or the forward of a
+    `torch.autograd.Function`: there the call is looked for on the stack.
+    """
+    if not in_backward():
+        return False
+    return torch.is_grad_enabled() or _called_by_checkpoint()
+
+
+def _called_by_checkpoint() -> bool:
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == torch_checkpoint.__file__ and code.co_name in _RECOMPUTING:
+            return True
+        if code.co_name == "_engine_run_backward":
+            return False
+        frame = frame.f_back
+    return False
 
 
 def graph_task() -> int:
