@@ -38,6 +38,7 @@ RejectionReason: TypeAlias = Literal[
     "does_not_fit",
     "unknown_accelerator",
     "cannot_train",
+    "needs_porting",
     "no_prediction",
     "over_budget",
     "past_deadline",
@@ -112,7 +113,9 @@ class Option(Record):
     probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
         description="chance that all limits given are kept; None: none was given"
     )
-    needs_porting: bool = Field(description="not a drop-in for a CUDA script: torch_xla, neuronx, Gaudi")
+    needs_porting: bool = Field(
+        description="the script does not run there as it is: another backend, runtime or CPU architecture"
+    )
     arm64_host: bool = Field(
         default=False, description="the host CPU is arm64: x86-64 wheels and containers do not run there"
     )
@@ -177,6 +180,12 @@ class Constraints(Record):
     regions: tuple[str, ...] | None = None
     purchase: tuple[str, ...] | None = None
     accelerators: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+    instance_types: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = Field(
+        default=(), description="providers, services, regions, instance types and accelerators to leave out"
+    )
+    no_porting: bool = Field(default=False, description="only machines that run the script unchanged")
     max_usd_per_hour: Finite | None = Field(
         default=None, description="limit on the price of all nodes together"
     )

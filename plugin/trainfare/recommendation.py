@@ -44,6 +44,11 @@ def recommend(
     max_nodes: int = 4,
     all_regions: bool = False,
     all_clouds: bool = False,
+    services: Names = None,
+    instance_types: Names = None,
+    accelerators: Names = None,
+    exclude: Names = None,
+    no_porting: bool = False,
     price_book: PriceBook | None = None,
     lock: str | Path | None = None,
     own_prices: str | Path | None = None,
@@ -74,6 +79,11 @@ def recommend(
         max_nodes: largest number of machines in one run, 1 to 16.
         all_regions: list every region; else each machine once, at its cheapest.
         all_clouds: rank the quotes of other clouds too, such as Lambda, RunPod and Oracle.
+        services: e.g. "sagemaker"; None is all.
+        instance_types: e.g. "p5.48xlarge", or "p5" for every size; None is all.
+        accelerators: e.g. "H100-SXM-80GB", or "H100" for every variant; None is all.
+        exclude: clouds, services, regions, instance types and accelerators to leave out.
+        no_porting: rank only machines that run the script as it is.
         price_book: prices; None loads the plug-ins.
         lock: a `trainfare.lock`: rank its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
@@ -85,7 +95,7 @@ def recommend(
 
     Raises:
         InputError: a number out of range, or an unknown objective.
-        UnknownNameError: a provider, region or purchase option that the prices do not have, with near names.
+        UnknownNameError: a name that the prices do not have, with near names.
         PricesUnavailableError: no price source has prices, or live prices are too old to rank with.
         PriceLockError: the lock is damaged, edited or not there.
         NoOffersError: no price matches the filters.
@@ -106,6 +116,11 @@ def recommend(
             regions=regions,
             purchase=purchase,
             all_clouds=all_clouds,
+            services=services,
+            instance_types=instance_types,
+            accelerators=accelerators,
+            exclude=exclude,
+            no_porting=no_porting,
         ),
         objective,
         limit,

@@ -85,11 +85,6 @@ class Accelerator:
     aliases: tuple[str, ...] = field(repr=False)
     sources: tuple[tuple[str, Source], ...] = field(repr=False, compare=False)
 
-    @property
-    def needs_porting(self) -> bool:
-        """Whether a PyTorch script must be changed to run here: everything that is not a GPU."""
-        return self.kind != "gpu"
-
     def peak_flops_per_s(self, dtype: str) -> float | None:
         """Return the dense peak of `dtype` (one of DTYPES) in FLOP/s; None where there is no such path."""
         return self.peaks_flops_per_s[DTYPES.index(dtype)] if dtype in DTYPES else None

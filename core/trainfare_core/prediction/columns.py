@@ -131,7 +131,7 @@ class PlacedPlans:
             unseen_device=flag([not fit.is_known(d) for d in found]),
             unseen_generation=flag([not any(fit.is_measured(d, path) for path in PATHS) for d in found]),
             emulated=flag([r.emulated for r in self.devices.rooflines]),
-            needs_porting=flag([d.needs_porting for d in found]),
+            needs_porting=flag([d.kind != "gpu" for d in found]),
             launch_share=step.host_share,
             communication_share=np.nan_to_num(step.communication_s / safe_s),
             network_share=np.nan_to_num(np.minimum(step.network_s, step.communication_s) / safe_s),

@@ -14,6 +14,7 @@ from trainfare_core.documents import Document, Interval, Record
 from trainfare_core.errors import CannotTellError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.porting import Environment
 from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
 from trainfare_core.prediction.engine import Run, predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
@@ -209,7 +210,7 @@ def _answer(
         strategy=SHARDINGS[int(plans.sharding[row])],
         micro_batch=None if math.isnan(micro) else micro,
         accumulate=accumulate,
-        needs_porting=device.needs_porting,
+        needs_porting=bool(Environment.of(profile).obstacle(device)),
         step_s=_interval(step_s, log_sigma),
         samples_per_s=_interval(samples * scale * world / step_s, log_sigma) if samples else None,
         tokens_per_s=_interval(tokens * scale * world / step_s, log_sigma) if tokens else None,

@@ -49,6 +49,9 @@ __all__ = [
     "first_day",
 ]
 
+EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
+"""Columns whose names can be excluded."""
+
 _SHAPE_COLUMNS: Final = ("accelerator", "accelerator_count", "vcpus", "memory_gib", "network_gbit_per_s")
 
 Column: TypeAlias = NDArray[np.float64]
@@ -133,6 +136,13 @@ def _renumbered(frame: pl.DataFrame) -> pl.DataFrame:
     used = np.bincount(ids) > 0
     dense = np.cumsum(used) - 1
     return frame.with_columns(pl.Series("shape_id", dense[ids], dtype=pl.Int64))
+
+
+def _is_of_family(column: str, known: str, wanted: str) -> bool:
+    """Return whether a name of the book is one that a shorter name stands for; both in lower case."""
+    if column == "accelerator":
+        return known.startswith(f"{wanted}-")
+    return column == "instance_type" and (known.startswith(f"{wanted}.") or known == f"standard_{wanted}")
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:
@@ -257,11 +267,13 @@ class PriceBook:
         accelerators: Sequence[str] | None = None,
         max_usd_per_hour: float | None = None,
         instance_types: Sequence[str] | None = None,
+        excluded: Sequence[str] = (),
     ) -> PriceBook:
         """
         Return the offers that match every filter given; None is 'any'.
 
-        Names are exact and unknown ones match nothing: put what a person typed through `resolve` first.
+        Names are exact and unknown ones match nothing: put what a person typed through `resolve` first. An excluded
+        name leaves out the offers that have it in any of `EXCLUDABLE`.
         """
         wanted = {
             "provider": providers,
@@ -272,6 +284,8 @@ class PriceBook:
             "instance_type": instance_types,
         }
         tests = [pl.col(name).is_in(list(values)) for name, values in wanted.items() if values is not None]
+        if excluded:
+            tests += [~pl.col(name).is_in(list(excluded)) for name in EXCLUDABLE]
         if max_usd_per_hour is not None:
             tests.append(pl.col("usd_per_hour") <= max_usd_per_hour)
         if not tests:
@@ -315,7 +329,8 @@ class PriceBook:
         Turn names that a person typed into names of this book; None stays None.
 
         Case does not matter. The beginning of an accelerator's name up to a dash stands for all that begin
-        so: H100 is H100-SXM-80GB and H100-NVL-94GB, and L4 is not L40S. `any` stands for every purchase option.
+        so: H100 is H100-SXM-80GB and H100-NVL-94GB, and L4 is not L40S. So does that of an instance type up to a dot,
+        p5 for p5.48xlarge, and Azure's `Standard_` may be left out. `any` stands for every purchase option.
 
         Raises:
             UnknownNameError: a name that the book does not have, with near names.
@@ -329,14 +344,34 @@ class PriceBook:
         for name in wanted:
             folded = name.casefold()
             exact = [text for text in known if text.casefold() == folded]
-            family = [
-                text
-                for text in known
-                if column == "accelerator" and folded and text.casefold().startswith(f"{folded}-")
-            ]
+            family = [text for text in known if folded and _is_of_family(column, text.casefold(), folded)]
             if not (exact or family):
                 raise _unknown(column.replace("_", " "), name, known)
             found.extend(exact or family)
+        return tuple(dict.fromkeys(found))
+
+    def resolve_excluded(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """
+        Turn names to exclude, of any of `EXCLUDABLE`, into names of this book; see `resolve`.
+
+        Raises:
+            UnknownNameError: a name that none of these columns has, with near names.
+        """
+        found: list[str] = []
+        for name in wanted:
+            folded = name.casefold()
+            known = {column: self.names(column) for column in EXCLUDABLE}
+            hits = [
+                text
+                for column, texts in known.items()
+                for text in texts
+                if text.casefold() == folded or (folded and _is_of_family(column, text.casefold(), folded))
+            ]
+            if not hits:
+                raise _unknown(
+                    "the excluded name", name, [text for texts in known.values() for text in texts]
+                )
+            found.extend(hits)
         return tuple(dict.fromkeys(found))
 
     def find(self, machine: str) -> Offer:

@@ -13,6 +13,7 @@ import polars as pl
 from trainfare_core.candidates import SHARDINGS
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.porting import Environment
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
@@ -160,10 +161,8 @@ class OptionMaker:
         priced = self.priced
         notes: list[str] = []
         if priced.needs_porting[run]:
-            kind = accelerator(str(offer["accelerator"])).kind
-            notes.append(f"needs porting: {_PORTING.get(kind, 'not a CUDA device')}")
-        if accelerator(str(offer["accelerator"])).arm64_host:
-            notes.append("its host is an arm64 CPU: x86-64 wheels and containers do not run there")
+            device = accelerator(str(offer["accelerator"]))
+            notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
         if offer["purchase_option"] == "spot":
             notes.append(self._spot_note(run))
         if priced.nodes[run] > 1:
@@ -202,14 +201,6 @@ class OptionMaker:
             steps = int(float(f"{best:.2g}"))
             text += f"; saving about every {steps:,} steps instead of {every:,} would lose least"
         return text
-
-
-_PORTING: Final = {
-    "tpu": "the script must run under torch_xla",
-    "trainium": "the script must run under torch-neuronx",
-    "inferentia": "the script must run under torch-neuronx",
-    "gaudi": "the script must run under Intel Gaudi's PyTorch",
-}
 
 
 def newest_date(offers: pl.DataFrame) -> str:

@@ -77,6 +77,9 @@ def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
         regions=asked.regions,
         purchase=asked.purchase or DEFAULT_PURCHASE,
         accelerators=asked.accelerators,
+        services=asked.services,
+        instance_types=asked.instance_types,
+        excluded=asked.excluded,
     )
 
 
@@ -95,13 +98,17 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
     """
     kept = offers_asked_for(book, asked)
     other = PriceBook.empty() if _with_other_clouds(asked) else _filtered(book, asked).of_other_clouds()
-    filters = [f"purchase option other than {' or '.join(asked.purchase or DEFAULT_PURCHASE)}"]
-    if asked.providers is not None:
-        filters.append(f"provider other than {' or '.join(asked.providers)}")
-    if asked.regions is not None:
-        filters.append(f"region other than {' or '.join(asked.regions)}")
-    if asked.accelerators is not None:
-        filters.append(f"accelerator other than {' or '.join(asked.accelerators)}")
+    named = (
+        ("purchase option", asked.purchase or DEFAULT_PURCHASE),
+        ("provider", asked.providers),
+        ("service", asked.services),
+        ("region", asked.regions),
+        ("instance type", asked.instance_types),
+        ("accelerator", asked.accelerators),
+    )
+    filters = [f"{what} other than {' or '.join(names)}" for what, names in named if names is not None]
+    if asked.excluded:
+        filters.append(f"excluded: {', '.join(asked.excluded)}")
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
     left_out = LeftOut(len(book) - len(kept), ", ".join(filters), other)

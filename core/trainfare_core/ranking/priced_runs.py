@@ -9,17 +9,19 @@ afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.candidates import CandidateTable, enumerate_candidates, plan_gaps, take
-from trainfare_core.hardware.accelerators import Accelerator, resolve_device
+from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.porting import Environment
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.recommendation import RejectionReason
 from trainfare_core.run_cost import RunTable, runs_of, storage_usd_per_hour
 
 __all__ = ["Predictor", "PricedRuns", "ShapeVerdicts", "marked", "pairs", "price_runs", "sort_offers"]
@@ -53,7 +55,7 @@ class ShapeVerdicts:
         reason: a `RejectionReason`, or "" where at least one plan fits.
         detail: the reason in words.
         miss_bytes: by how much the nearest plan misses the device's memory; inf where that is not the reason.
-        needs_porting: not a drop-in for a CUDA script.
+        needs_porting: the script does not run there as it is; see `Environment.obstacle`.
     """
 
     reason: NDArray[np.str_]
@@ -150,7 +152,13 @@ def sort_offers(offers: pl.DataFrame) -> pl.DataFrame:
 
 
 def price_runs(
-    profile: JobProfile, book: PriceBook, price_log_sigma: Column, *, max_nodes: int, predict: Predictor
+    profile: JobProfile,
+    book: PriceBook,
+    price_log_sigma: Column,
+    *,
+    max_nodes: int,
+    no_porting: bool = False,
+    predict: Predictor,
 ) -> PricedRuns:
     """
     Predict every machine of the book once per number of nodes and join the prices.
@@ -160,6 +168,7 @@ def price_runs(
         book: offers, already filtered.
         price_log_sigma: of ln(price now / price seen) of each offer, shape (offers,).
         max_nodes: largest number of machines in one run.
+        no_porting: leave out machines that do not run the script as it is.
         predict: the predictor.
     """
     shapes = book.shapes()
@@ -167,8 +176,9 @@ def price_runs(
     machines, machine_of_offer = _machines(offers, shapes)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
     offered = marked(len(shapes), machine_shape)
-    devices = {str(name): resolve_device(str(name)) for name in np.unique(shapes.accelerator[offered])}
-    candidates = _trainable_candidates(profile, shapes, devices, offered, max_nodes)
+    names = [str(name) for name in np.unique(shapes.accelerator[offered])]
+    devices = {name: _fitness(profile, name, no_porting=no_porting) for name in names}
+    candidates = _possible_candidates(profile, shapes, devices, offered, max_nodes)
     prediction = predict(profile, shapes, candidates)
     verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, max_nodes)
     plans = _best_plans(candidates, prediction)
@@ -245,15 +255,39 @@ def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame
     return machines, joined["machine"].to_numpy().astype(np.int64)
 
 
-def _trainable_candidates(
+@dataclass(frozen=True, slots=True)
+class _Fitness:
+    """Whether a device can run the script: a `RejectionReason` and its detail, or "" and what must be ported."""
+
+    reason: RejectionReason | Literal[""] = ""
+    detail: str = ""
+    obstacle: str = ""
+
+
+def _fitness(profile: JobProfile, name: str, *, no_porting: bool) -> _Fitness:
+    device = resolve_device(name)
+    environment = Environment.of(profile)
+    if device is None:
+        return _Fitness("unknown_accelerator", name)
+    if not device.trains:
+        return _Fitness("cannot_train", name)
+    if impossible := environment.impossible(device):
+        return _Fitness("cannot_train", impossible)
+    obstacle = environment.obstacle(device)
+    if obstacle and no_porting:
+        return _Fitness("needs_porting", f"{name}: {obstacle}")
+    return _Fitness(obstacle=obstacle)
+
+
+def _possible_candidates(
     profile: JobProfile,
     shapes: MachineShapes,
-    devices: dict[str, Accelerator | None],
+    devices: dict[str, _Fitness],
     offered: NDArray[np.bool_],
     max_nodes: int,
 ) -> CandidateTable:
-    trains = {name for name, device in devices.items() if device is not None and device.trains}
-    usable = offered & np.array([str(name) in trains for name in shapes.accelerator], dtype=np.bool_)
+    possible = {name for name, fitness in devices.items() if not fitness.reason}
+    usable = offered & np.array([str(name) in possible for name in shapes.accelerator], dtype=np.bool_)
     table = enumerate_candidates(profile, shapes, max_nodes=max_nodes)
     return take(table, usable[table.shape])
 
@@ -298,7 +332,7 @@ def _verdicts(
     shapes: MachineShapes,
     candidates: CandidateTable,
     prediction: PredictionTable,
-    devices: dict[str, Accelerator | None],
+    devices: dict[str, _Fitness],
     offered: NDArray[np.bool_],
     max_nodes: int,
 ) -> ShapeVerdicts:
@@ -312,15 +346,13 @@ def _verdicts(
     )
     for row in np.flatnonzero(offered):
         name = str(shapes.accelerator[row])
-        device = devices[name]
-        if device is None:
-            reason[row], detail[row] = "unknown_accelerator", name
-        elif not device.trains:
-            reason[row], detail[row] = "cannot_train", name
+        fitness = devices[name]
+        if fitness.reason:
+            reason[row], detail[row] = fitness.reason, fitness.detail
         elif gaps[row]:
             reason[row], detail[row] = "no_prediction", f"{name}: {gaps[row]}"
         else:
-            porting[row] = device.needs_porting
+            porting[row] = bool(fitness.obstacle)
             plans = plans_of[row]
             if not np.any(prediction.fits[plans] & np.isfinite(prediction.step_s[plans])):
                 reason[row], detail[row], miss_bytes[row] = _miss(name, plans, prediction)

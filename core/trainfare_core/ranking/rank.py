@@ -30,7 +30,7 @@ from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
-from trainfare_core.ranking.price_doubt import usable_offers
+from trainfare_core.ranking.price_doubt import Usable, usable_offers
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
@@ -78,7 +78,7 @@ def rank(
     """
     asked = request.constraints
     usable = usable_offers(book, asked, request.as_of)
-    priced = price_runs(profile, usable.book, usable.log_sigma, max_nodes=request.max_nodes, predict=predict)
+    priced = _priced(profile, usable, request, predict)
     limits = Limits.of(priced, _applied(profile, asked))
     entries = _every_offer(priced, limits) if request.all_regions else _lowest_offers(priced, limits)
     on_front = _fronts(priced, entries)
@@ -111,6 +111,17 @@ def rank(
             all_clouds=True,
             purchase=asked.purchase or DEFAULT_PURCHASE,
         ),
+    )
+
+
+def _priced(profile: JobProfile, usable: Usable, request: Request, predict: Predictor) -> PricedRuns:
+    return price_runs(
+        profile,
+        usable.book,
+        usable.log_sigma,
+        max_nodes=request.max_nodes,
+        no_porting=request.constraints.no_porting,
+        predict=predict,
     )
 
 
@@ -153,7 +164,7 @@ def best_chance(
         return f"the length of the run is not known: {profile.plan.unknown_because}"
     constraints = request.constraints
     usable = usable_offers(book, constraints, request.as_of)
-    priced = price_runs(profile, usable.book, usable.log_sigma, max_nodes=request.max_nodes, predict=predict)
+    priced = _priced(profile, usable, request, predict)
     runs = np.flatnonzero(~priced.needs_porting)
     if len(priced.runs) and not len(runs):
         return "only machines that need porting could run it"
@@ -363,7 +374,7 @@ def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) 
             f"together with {asked.confidence:.0%} confidence"
         ),
         (
-            "machines marked 'needs porting' do not run a CUDA script as it is, are never called cheapest "
+            "machines marked 'needs porting' do not run the script as it is, are never called cheapest "
             "or fastest, and do not push others off the cost-time front"
         ),
     ]

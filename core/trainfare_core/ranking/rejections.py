@@ -18,6 +18,7 @@ _ORDER: Final[tuple[RejectionReason, ...]] = (
     "does_not_fit",
     "unknown_accelerator",
     "cannot_train",
+    "needs_porting",
     "no_prediction",
     "over_budget",
     "past_deadline",
@@ -45,7 +46,7 @@ def rejections_of(
     offers_of = np.bincount(priced.machine_of_offer, minlength=len(priced.machines))
     machine_shape = priced.machines["shape_id"].to_numpy()
     reason_of = priced.verdicts.reason[machine_shape]
-    for reason in _ORDER[:4]:
+    for reason in _ORDER[:5]:
         machines = reason_of == reason
         counts[reason] = int(offers_of[machines].sum())
         details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))

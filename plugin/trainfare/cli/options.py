@@ -34,8 +34,11 @@ __all__ = [
     "CacheFolder",
     "Deadline",
     "DecisionPriceOptions",
+    "Excluded",
+    "InstanceTypes",
     "JobArgument",
     "LockFile",
+    "NoPorting",
     "OutputFile",
     "OwnPrices",
     "PriceOptions",
@@ -66,6 +69,21 @@ Accelerators = Annotated[
     list[str] | None,
     typer.Option("--accelerator", help="e.g. H100-SXM-80GB, or H100 for every variant; may be repeated"),
 ]
+InstanceTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--instance-type", help="e.g. p5.48xlarge, or p5 for every size of the family; may be repeated"
+    ),
+]
+Excluded = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="NAME",
+        help="cloud, service, region, instance type or accelerator to leave out; may be repeated",
+    ),
+]
+NoPorting = Annotated[bool, typer.Option("--no-porting", help="only machines that run the script as it is")]
 Deadline = Annotated[
     str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 2d or 90m")
 ]
@@ -116,7 +134,12 @@ class RunLimits:
         float, typer.Option(help="probability with which budget and deadline must be kept, 0.5 to 1")
     ] = 0.9
     provider: Providers = None
+    service: Services = None
     region: Regions = None
+    instance_type: InstanceTypes = None
+    accelerator: Accelerators = None
+    exclude: Excluded = None
+    no_porting: NoPorting = False
     purchase: Annotated[
         list[str] | None,
         typer.Option(help=f"{PURCHASE_HELP}; default: on_demand"),
@@ -152,6 +175,11 @@ class RunLimits:
             regions=self.region,
             purchase=self.purchase,
             all_clouds=self.all_clouds,
+            services=self.service,
+            instance_types=self.instance_type,
+            accelerators=self.accelerator,
+            exclude=self.exclude,
+            no_porting=self.no_porting,
         )
 
 

@@ -12,11 +12,16 @@ import typer
 from trainfare.cli.model_options import with_options_of
 from trainfare.cli.options import (
     PURCHASE_HELP,
+    Accelerators,
     Deadline,
     DecisionPriceOptions,
+    Excluded,
+    InstanceTypes,
+    NoPorting,
     OutputFile,
     Providers,
     Regions,
+    Services,
     grouped,
     hours_of,
 )
@@ -59,7 +64,12 @@ def strategy(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML with the same names as the flags")] = None,
     provider: Providers = None,
+    service: Services = None,
     region: Regions = None,
+    instance_type: InstanceTypes = None,
+    accelerator: Accelerators = None,
+    exclude: Excluded = None,
+    no_porting: NoPorting = False,
     purchase: Annotated[list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand")] = None,
     max_nodes: Annotated[
         int | None, typer.Option(min=1, max=16, help="machines in one run; default: 4")
@@ -87,7 +97,8 @@ def strategy(
     path = Path(job) if is_toml else config
     flags = {
         **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
-        "purchase": purchase, "max_nodes": max_nodes,
+        "services": service, "instance_types": instance_type, "accelerators": accelerator, "exclude": exclude,
+        "no_porting": no_porting or None, "purchase": purchase, "max_nodes": max_nodes,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     base = {} if path is None else read_strategy_file(path)

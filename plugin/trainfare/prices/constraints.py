@@ -34,6 +34,11 @@ def constraints_of(
     regions: Names = None,
     purchase: Names = None,
     all_clouds: bool = False,
+    services: Names = None,
+    instance_types: Names = None,
+    accelerators: Names = None,
+    exclude: Names = None,
+    no_porting: bool = False,
 ) -> Constraints:
     """
     Check the numbers a user gave; names are kept as typed, for `with_book_names`.
@@ -64,6 +69,11 @@ def constraints_of(
         regions=_several(regions),
         purchase=_several(purchase),
         all_clouds=all_clouds,
+        services=_several(services),
+        instance_types=_several(instance_types),
+        accelerators=_several(accelerators),
+        excluded=_several(exclude) or (),
+        no_porting=no_porting,
     )
 
 
@@ -80,16 +90,36 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
     clouds = book.resolve("provider", asked.providers)
     there = book.filter(providers=clouds)
     places = there.resolve("region", asked.regions)
+    services = there.resolve("service", asked.services)
+    machines = there.resolve("instance_type", asked.instance_types)
     terms = book.resolve("purchase_option", asked.purchase)
     devices = book.resolve("accelerator", asked.accelerators)
-    here = there.filter(regions=places, accelerators=devices)
+    excluded = book.resolve_excluded(asked.excluded)
+    here = there.filter(
+        services=services,
+        regions=places,
+        instance_types=machines,
+        accelerators=devices,
+        excluded=excluded,
+    )
     if not len(here.filter(purchase=terms or DEFAULT_PURCHASE)):
-        wanted = ", ".join([*(clouds or ()), *(places or ()), *(devices or ()), *(terms or DEFAULT_PURCHASE)])
+        named = (clouds, services, places, machines, devices, terms or DEFAULT_PURCHASE)
+        wanted = ", ".join(
+            [*(name for names in named for name in names or ()), *(f"not {name}" for name in excluded)]
+        )
         has = ", ".join(here.names("purchase_option")) or "none"
         msg = f"no price matches {wanted}; the purchase options there are: {has}"
         raise NoOffersError(msg)
     return asked.model_copy(
-        update={"providers": clouds, "regions": places, "purchase": terms, "accelerators": devices}
+        update={
+            "providers": clouds,
+            "services": services,
+            "regions": places,
+            "instance_types": machines,
+            "purchase": terms,
+            "accelerators": devices,
+            "excluded": excluded,
+        }
     )
 
 

@@ -97,9 +97,18 @@ def constraints_text(asked: Constraints) -> str:
     if asked.value_usd_per_month is not None:
         parts.append(f"having the model a month earlier is worth {usd(asked.value_usd_per_month)}")
     purchase = None if asked.purchase is None else tuple(purchase_label(value) for value in asked.purchase)
-    for name, values in (("cloud", asked.providers), ("region", asked.regions), ("purchase", purchase)):
-        if values is not None:
-            parts.append(f"{name}: {', '.join(values) or 'none'}")
+    named = (
+        ("cloud", asked.providers),
+        ("service", asked.services),
+        ("region", asked.regions),
+        ("instance type", asked.instance_types),
+        ("accelerator", asked.accelerators),
+        ("without", asked.excluded or None),
+        ("purchase", purchase),
+    )
+    parts += [f"{name}: {', '.join(values) or 'none'}" for name, values in named if values is not None]
+    if asked.no_porting:
+        parts.append("only machines that run the script as it is")
     return "; ".join(parts)
 
 

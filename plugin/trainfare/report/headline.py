@@ -46,7 +46,7 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     """
     Return the cheapest and the fastest option, each with its title, that of the objective first.
 
-    'cheapest' and 'fastest' run a CUDA script unchanged. Machines that need porting are added, with the title
+    'cheapest' and 'fastest' run the script as it is. Machines that need porting are added, with the title
     'after porting', only where they are cheaper or faster.
     """
     options = recommendation.options

@@ -47,6 +47,7 @@ _REASONS = {
     "no_prediction": "no prediction",
     "over_budget": "over budget",
     "past_deadline": "past the deadline",
+    "needs_porting": "needs porting",
     "price_too_old": "price too old to rank",
     "filtered": "filtered out",
 }
@@ -217,5 +218,6 @@ def _order(recommendation: Recommendation) -> str:
 def _legend() -> str:
     return (
         "Brackets: 80 % interval. On front: no machine that runs the script unchanged is both cheaper and faster "
-        f"(the Pareto front). Needs porting: does not run a CUDA script unchanged. {STALE_MEANING}"
+        "(the Pareto front). Needs porting: another backend, runtime or CPU architecture than the script's. "
+        f"{STALE_MEANING}"
     )

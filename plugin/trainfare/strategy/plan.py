@@ -65,6 +65,11 @@ def _limits(request: StrategyRequest, book: PriceBook) -> Constraints:
         providers=request.providers,
         regions=request.regions,
         purchase=request.purchase,
+        services=request.services,
+        instance_types=request.instance_types,
+        accelerators=request.accelerators,
+        exclude=request.exclude,
+        no_porting=request.no_porting,
     )
     return with_book_names(asked, book)
 

@@ -33,6 +33,13 @@ class StrategyRequest(Question):
     target: str | None = Field(default=None, description='the job, e.g. "train.py:job"')
     providers: Names = Field(default=None, description="clouds; None: all")
     regions: Names = Field(default=None, description="None: all")
+    services: Names = Field(default=None, description="None: all")
+    instance_types: Names = Field(default=None, description="None: all")
+    accelerators: Names = Field(default=None, description="None: all")
+    exclude: Names = Field(
+        default=None, description="clouds, services, regions, instance types and accelerators to leave out"
+    )
+    no_porting: bool = Field(default=False, description="only machines that run the script as it is")
     purchase: Names = Field(default=None, description="None: on_demand; any: all")
     max_nodes: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
         default=4, description="machines in one run"

@@ -113,6 +113,46 @@ def test_typed_names_become_names_of_the_book(
 
 
 @pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("p5", ("p5.4xlarge", "p5.48xlarge")),
+        ("P5.48xlarge", ("p5.48xlarge",)),
+        ("nd96isr_h100_v5", ("Standard_ND96isr_H100_v5",)),
+        ("p5en", ("p5en.48xlarge",)),
+    ],
+)
+def test_an_instance_family_stands_for_its_sizes(typed: str, found: tuple[str, ...]) -> None:
+    """A name up to a dot stands for the sizes, and Azure's prefix may be left out; p5 never means p5en."""
+    names = ("p5.4xlarge", "p5.48xlarge", "p5en.48xlarge", "Standard_ND96isr_H100_v5")
+    resolved = book_of(*(offer_row(instance_type=name) for name in names)).resolve("instance_type", [typed])
+    assert set(resolved or ()) == set(found)
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        (["h100"], {("gcp", "t4.1x")}),
+        (["gcp"], {("aws", "p5.48xlarge")}),
+        (["us-central1"], {("aws", "p5.48xlarge")}),
+        (["p5"], {("gcp", "t4.1x")}),
+        (["gce", "p5.48xlarge"], set()),
+    ],
+)
+def test_a_name_to_exclude_may_be_of_any_kind(typed: list[str], left: set[tuple[str, str]]) -> None:
+    """Cloud, service, region, instance type or accelerator; what has an excluded name is left out."""
+    book = book_of(
+        offer_row(instance_type="p5.48xlarge", accelerator="H100-SXM-80GB"),
+        offer_row(
+            provider="gcp", service="gce", region="us-central1", instance_type="t4.1x", accelerator="T4-16GB"
+        ),
+    )
+    kept = book.filter(excluded=book.resolve_excluded(typed))
+    assert {(offer.provider, offer.instance_type) for offer in kept.offers()} == left
+    with pytest.raises(UnknownNameError, match="the excluded name 'H10'; near names: H100-SXM-80GB"):
+        book.resolve_excluded(["H10"])
+
+
+@pytest.mark.parametrize(
     ("column", "typed", "hint"),
     [
         ("provider", "asw", "aws"),

@@ -11,7 +11,7 @@ import pytest
 
 from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
 from trainfare_core.clouds import service_startup_s
-from trainfare_core.job_profile import BatchFacts, MeasuredStep, Quantiles, RunPlan
+from trainfare_core.job_profile import BatchFacts, MeasuredStep, ProfileSource, Quantiles, RunPlan
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.chances import probability
 from trainfare_core.ranking.rank import best_chance, front, rank
@@ -110,6 +110,50 @@ def test_what_needs_porting_is_marked_and_never_called_best() -> None:
     assert answer.options[(answer.fastest_rank or 0) - 1].accelerator == H100
     alone = ranked(book(TPU_ROW))
     assert (alone.cheapest_rank, alone.fastest_rank, len(alone.options)) == (None, None, 1)
+
+
+def test_no_porting_leaves_out_what_does_not_run_the_script_and_counts_it() -> None:
+    """Only the GPU is left, and the rejection says what the TPU would need."""
+    answer = ranked(book(A100_ROW, TPU_ROW), constraints=Constraints(no_porting=True))
+    assert [option.accelerator for option in answer.options] == [A100]
+    count, detail = rejected(answer, "needs_porting")
+    assert (count, "torch_xla" in detail) == (1, True)
+    nothing = ranked(book(TPU_ROW), constraints=Constraints(no_porting=True))
+    assert "needs porting" in (nothing.unknown_because or "")
+
+
+def test_a_gpu_that_no_wheel_supports_is_not_ranked() -> None:
+    """A K80 is the cheapest by far, and PyTorch 2.13 has no kernels for it."""
+    k80 = offer_row(instance_type="k80.1x", accelerator="K80-12GB", usd_per_hour=0.01)
+    source = ProfileSource(how="fake", tool_version="0", torch_version="2.13.0")
+    answer = ranked(book(A100_ROW, k80), job=small_job(source=source))
+    assert [option.accelerator for option in answer.options] == [A100]
+    assert "no wheel of PyTorch 2.13" in rejected(answer, "cannot_train")[1]
+    assert "K80-12GB" in {option.accelerator for option in ranked(book(A100_ROW, k80)).options}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Constraints(services=("ec2",)),
+        Constraints(instance_types=("a100.1x",)),
+        Constraints(accelerators=(A100,)),
+        Constraints(excluded=("tpu", "h100.1x")),
+    ],
+)
+def test_each_filter_leaves_the_machine_asked_for(asked: Constraints) -> None:
+    """What a filter leaves out is counted, with the filter in words."""
+    rows = (A100_ROW, TPU_ROW, offer_row(instance_type="h100.1x", service="sagemaker", accelerator=H100))
+    answer = ranked(book(*rows), constraints=asked)
+    assert [option.accelerator for option in answer.options] == [A100]
+    names = [
+        *(asked.services or ()),
+        *(asked.instance_types or ()),
+        *(asked.accelerators or ()),
+        *asked.excluded,
+    ]
+    count, detail = rejected(answer, "filtered")
+    assert (count, all(name in detail for name in names)) == (2, True)
 
 
 def test_porting_does_not_push_drop_ins_off_the_front() -> None:

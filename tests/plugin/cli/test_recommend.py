@@ -59,6 +59,8 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         job, "--format", "json", "--provider", "aws", "--provider", "gcp", "--region", "us-east-1", "--region",
         "us-central1", "--purchase", "on_demand", "--max-usd", "5000", "--deadline", "30d", "--objective", "fastest",
         "--max-nodes", "1", "--value-per-month", "500", "--limit", "2", "--confidence", "0.8", "--all-regions",
+        "--service", "ec2", "--service", "gce", "--instance-type", "g5", "--instance-type", "g2-standard-4",
+        "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
     )  # fmt: skip
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
@@ -71,9 +73,17 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "regions": ["us-east-1", "us-central1"],
         "purchase": ["on_demand"],
         "all_clouds": False,
-        "accelerators": None,
+        "accelerators": ["A10G-24GB", "L4-24GB"],
+        "services": ["ec2", "gce"],
+        "instance_types": [
+            *(f"g5.{size}xlarge" for size in ("12", "16", "24", "2", "48", "4", "8", "")),
+            "g2-standard-4",
+        ],
+        "excluded": ["g5.48xlarge"],
+        "no_porting": True,
         "max_usd_per_hour": None,
     }
+    assert {option["accelerator"] for option in answer["options"]} <= {"A10G-24GB", "L4-24GB"}
     assert answer["objective"] == "fastest"
     assert {option["nodes"] for option in answer["options"]} == {1}
     assert {option["region"] for option in answer["options"]} <= {"us-east-1", "us-central1"}
