@@ -32,6 +32,7 @@ COMMANDS: Final = (
     "predict",
     "recommend",
     "check",
+    "comment",
     "offers",
     "strategy",
     "prices",

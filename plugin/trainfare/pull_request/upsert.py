@@ -1,0 +1,109 @@
+"""One comment for one mark: written, replaced, and never two, also where a request fails half-way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainfare.pull_request.ci_job import CodeHost
+from trainfare_core.errors import FetchError
+from trainfare_providers.http.retry import wait_ceiling_s
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+    from trainfare_providers.http.client import HttpClient
+
+__all__ = ["Posted", "connection", "post", "upsert"]
+
+_ATTEMPTS: Final = 4
+"""As many as for a price list (`http/answer.py`)."""
+
+_LONGEST_WAIT_S: Final = 60.0
+"""GitHub asks for a minute where its secondary rate limit is reached; a longer wait is not worth a comment."""
+
+_BUDGET_S: Final = 180.0
+"""Two waits of a minute, and the requests."""
+
+_GONE: Final = 404
+
+_PAGE_BYTES: Final = 64 * 2**20
+"""Unpacked: a page of 100 comments of 65,536 characters of up to four bytes is 26 MB, and JSON escapes some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What became of a comment, and its address for people."""
+
+    done: Literal["created", "updated"]
+    url: str
+
+
+def connection(host: str) -> HttpClient:
+    """
+    Return the client for a code host.
+
+    Args:
+        host: its name, for messages.
+
+    Raises:
+        MissingExtraError: httpx or tenacity is not installed.
+    """
+    from trainfare_providers.http.client import HttpClient, Limits
+
+    return HttpClient(host, budget_s=_BUDGET_S, limits=Limits(max_body_bytes=_PAGE_BYTES))
+
+
+def upsert(host: CodeHost, mark: str, text: str) -> Posted:
+    """
+    Make `text` the only comment of ours that begins with `mark`: the oldest is replaced, others are removed.
+
+    Raises:
+        FetchError: the host does not answer, or refuses.
+    """
+    ours = [each for each in host.comments() if each.text.startswith(mark) and host.is_ours(each)]
+    if not ours:
+        return Posted("created", host.create(text))
+    try:
+        posted = Posted("updated", host.update(ours[0], text))
+    except FetchError as error:
+        if error.status != _GONE:
+            raise
+        posted = Posted("created", host.create(text))  # someone has removed it since it was read
+    for extra in ours[1:]:
+        host.delete(extra)
+    return posted
+
+
+def post(host: CodeHost, mark: str, text: str, *, sleep: Callable[[float], None] = time.sleep) -> Posted:
+    """
+    Do `upsert`, and again after a failure that can pass; the comments are read anew, so that none is written twice.
+
+    Args:
+        host: of the pull request.
+        mark: of the comment.
+        text: of the comment.
+        sleep: waits seconds.
+
+    Raises:
+        FetchError: a failure that stays, or a wait of more than a minute.
+    """
+    from tenacity import Retrying, retry_if_exception
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.retryable),
+        wait=_wait_s,
+        stop=lambda state: state.attempt_number >= _ATTEMPTS or _wait_s(state) > _LONGEST_WAIT_S,
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(upsert, host, mark, text)
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """Return the wait that the host asked for, else the ceiling of `retry`, seconds."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, FetchError) else None
+    return wait_ceiling_s(state.attempt_number) if asked is None else asked
