@@ -324,6 +324,17 @@ def test_least_recently_used_file_is_deleted_first(tmp_path: Path) -> None:
     )
 
 
+def test_file_over_the_size_cap_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file of the cap's size is read; one byte more is set aside before its content is looked at."""
+    fill(BookCache(tmp_path))
+    size = (tmp_path / "aws.parquet").stat().st_size
+    assert BookCache(tmp_path, max_bytes=size).read("aws") is not None
+    with caplog.at_level(logging.WARNING, logger="trainfare"):
+        assert BookCache(tmp_path, max_bytes=size - 1).read("aws") is None
+    assert "it is larger than the cache may be" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["aws.parquet.bad"]
+
+
 def test_reading_does_not_make_prices_younger(tmp_path: Path) -> None:
     """Only a fetch dates prices; a use, and a clock that jumps, do not."""
     fill(BookCache(tmp_path))

@@ -1,37 +1,103 @@
-"""The mutants of scripts/mutants.py fit the sources: each can be applied, and names the tests that must fail."""
+"""Mutants fit the sources: each can be applied and compiled, and every file of the named packages has some."""
 
 from __future__ import annotations
 
-import importlib.util
+import ast
+import json
 import shlex
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-TOP = Path(__file__).resolve().parents[2]
+from scripts.mutants.generate import all_mutants, sample
+from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
+from scripts.mutants.results import equivalents, result_of, results_text, scores
 
 pytestmark = pytest.mark.sources
 
 
-@pytest.fixture
-def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutants", TOP / "scripts" / "mutants.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "mutants", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_each_mutant_applies_once_and_compiles(mutants: ModuleType) -> None:
-    """A mutant with a syntax error would fail any test, and so would say nothing about the tests it names."""
-    for mutant in mutants.MUTANTS:
-        source = (TOP / mutant.file).read_text(encoding="utf-8")
-        assert source.count(mutant.old) == 1, mutant.name
-        compile(source.replace(mutant.old, mutant.new), mutant.file, "exec")
+def test_each_written_mutant_applies_once_and_names_its_tests() -> None:
+    """`written_mutants` refuses a text that does not occur once; the tests to run are there."""
+    mutants = written_mutants()
+    assert len({mutant.name for mutant in mutants}) == len(mutants)
+    for mutant in mutants:
         files = [word for word in shlex.split(mutant.tests) if word.endswith(".py")]
-        assert files
+        assert files, mutant.name
         assert all((TOP / file).is_file() for file in files), mutant.name
+
+
+def test_mutants_compile() -> None:
+    """A mutant with a syntax error would fail any test, and so would say nothing about the tests that it runs."""
+    generated = [
+        mutant for package in PACKAGES for file in files_of(package) for mutant in sample(file, seed=0)
+    ]
+    for mutant in (*written_mutants(), *generated):
+        source = (TOP / mutant.file).read_text(encoding="utf-8")
+        compile(mutant.applied(source), mutant.file, "exec")
+
+
+def only_imports(file: str) -> bool:
+    tree = ast.parse((TOP / file).read_text(encoding="utf-8"))
+    return all(
+        isinstance(one, (ast.Import, ast.ImportFrom, ast.Expr)) or "__all__" in ast.unparse(one)
+        for one in tree.body
+    )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_file_of_a_package_has_mutants(package: str) -> None:
+    """By rule, or where a file holds no code that a rule changes, by a person."""
+    written = {mutant.file for mutant in written_mutants()}
+    files = files_of(package)
+    assert files
+    for file in files:
+        assert only_imports(file) or file in written or sample(file, seed=0), file
+    for name in PACKAGES[package].tests:
+        assert (TOP / name).exists(), name
+
+
+def test_a_mutant_names_its_lines() -> None:
+    """The lines before and after stand in the results and in the table of equivalent mutants."""
+    source = "x = 1\nif x < (2,\n        3):\n    y = 'é'; z = x <= 4\n"
+    mutants = {mutant.name: mutant for mutant in all_mutants("a.py", source)}
+    first = mutants["a.py: module: comparison: `x < (2, 3)` becomes `(x <= (2, 3))`"]
+    assert first.lines_before_and_after(source) == ("if x < (2,\n        3):", "if (x <= (2, 3)):")
+    assert list(first.lines(source)) == [2, 3]
+    last = mutants["a.py: module: comparison: `x <= 4` becomes `(x < 4)`"]
+    assert last.lines_before_and_after(source) == ("y = 'é'; z = x <= 4", "y = 'é'; z = (x < 4)")
+    with pytest.raises(ValueError, match="has changed"):
+        last.applied(source.replace("4", "5"))
+
+
+def test_the_same_seed_draws_the_same_mutants() -> None:
+    """No two of a line; another seed draws others."""
+    file = "core/trainfare_core/ranking/rank.py"
+    source = (TOP / file).read_text(encoding="utf-8")
+    first = sample(file, seed=0)
+    assert first == sample(file, seed=0) != sample(file, seed=1)
+    lines = [line for mutant in first for line in mutant.lines(source)]
+    assert len(lines) == len(set(lines))
+
+
+def test_an_equivalent_mutant_is_not_counted() -> None:
+    """It says why, and a mutant that a test catches is none."""
+    file = "core/trainfare_core/ranking/rank.py"
+    mutant = Mutant("one", file, 0, '"', "'")
+    source = (TOP / file).read_text(encoding="utf-8")
+    reasons = {(file, *mutant.lines_before_and_after(source)): "the same"}
+    lives = result_of(mutant, caught=False, by="", reasons=reasons)
+    caught = result_of(mutant, caught=True, by="tests/a.py::b", reasons=reasons)
+    alive = result_of(mutant, caught=False, by="", reasons={})
+    assert (lives.equivalent, caught.equivalent, alive.equivalent) == ("the same", None, None)
+    total = scores([lives, caught, alive])[-1]
+    assert (total.made, total.caught, total.equivalent, total.share) == (2, 1, 1, 0.5)
+    document = json.loads(results_text([lives, caught, alive], command="x", seed=0, cpu_s=90.0))
+    assert [one["caught"] for one in document["mutants"]] == [False, True, False]
+    assert document["scores"][-1]["score"] == 0.5
+
+
+def test_the_reasons_of_equivalent_mutants_name_lines_that_are_there() -> None:
+    """A reason for a line that has changed is no longer one."""
+    for (file, was, now), reason in equivalents().items():
+        assert was in (TOP / file).read_text(encoding="utf-8"), (file, was)
+        assert was != now
+        assert len(reason) > 20, (file, was)

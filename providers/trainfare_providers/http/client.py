@@ -419,7 +419,6 @@ class HttpClient:
         if self._client is None:
             msg = "the proxy settings in the environment cannot be used; correct or remove them"
             raise FetchError(self.cloud, msg)
-        self._client.cookies.clear()
         return self._client
 
     def _request(
@@ -430,7 +429,7 @@ class HttpClient:
         read_s = max(0.01, min(limits.read_s, left_s, self._allowed_failed_s - self._failed_s))
         timeout = httpx.Timeout(read_s, connect=self._connect_s(limits, left_s))
         headers = {"Accept-Encoding": "gzip", "User-Agent": f"trainfare/{__version__}", **request.headers}
-        return httpx.Request(
+        return httpx.Request(  # not of the client, which would send the cookies that servers have set
             method,
             request.url,
             headers=headers,

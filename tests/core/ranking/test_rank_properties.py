@@ -301,3 +301,13 @@ def test_a_book_of_categoricals_ranks_like_one_of_strings() -> None:
     plain = book(*rows)
     frame = plain.frame.drop("shape_id").with_columns(pl.col("provider", "region").cast(pl.Categorical))
     assert [key(o) for o in ranked(PriceBook(frame)).options] == [key(o) for o in ranked(plain).options]
+
+
+@pytest.mark.parametrize("objective", ["cheapest", "fastest"])
+def test_equal_options_at_the_cut_fill_the_list(objective: Objective) -> None:
+    """Six regions of the same price share the places that the list has: the first by name are in it, none is lost."""
+    best = offer_row(instance_type="h100.1x", accelerator="H100-SXM-80GB", usd_per_hour=0.25)
+    equal = [offer_row(region=f"r-{i}") for i in range(6)]
+    for limit in range(1, 8):
+        options = ranked([*equal, best], objective=objective, limit=limit, max_nodes=1).options
+        assert [option.region for option in options] == ["us-east-1", *(f"r-{i}" for i in range(limit - 1))]

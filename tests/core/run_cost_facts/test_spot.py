@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +91,15 @@ def test_what_a_band_means_an_hour() -> None:
     assert (worst.lowest, worst.share_high, worst.per_machine_hour_high) == (">20%", None, None)
     assert math.isclose(worst.per_machine_hour_low, 0.000306, rel_tol=0.01)
     assert band("g4dn.12xlarge", "af-south-1").per_machine_hour_low == 0
+
+
+@pytest.mark.parametrize("words", INTERRUPTION_BANDS)
+def test_the_ends_of_a_band_are_those_of_its_words(words: str) -> None:
+    """Below 5 % begins at 0, above 20 % has no end, and the others name both."""
+    found = replace(band("p4d.24xlarge", "us-east-1"), lowest=words, highest=words)
+    ends = [int(number) / 100 for number in re.findall(r"\d+", words)]
+    assert found.share_low == (0.0 if words.startswith("<") else ends[0])
+    assert found.share_high == (None if words.startswith(">") else ends[-1])
 
 
 def test_bands_are_in_aws_s_words_and_ascending() -> None:

@@ -23,8 +23,9 @@ from trainfare_core.run_cost_facts import (
 from trainfare_core.run_cost_facts.tiers import tiered_price
 
 
-def dollars(cloud: str, region: str, gb: float, gb_before: float = 0.0) -> str:
-    cost = egress_usd(cloud, region, gb, gb_before=gb_before)
+def dollars(cloud: str, region: str, gb: float, gb_before: float | None = None) -> str:
+    sent = {} if gb_before is None else {"gb_before": gb_before}
+    cost = egress_usd(cloud, region, gb, **sent)
     assert isinstance(cost, Amount)
     assert cost.unit == "usd"
     return f"{cost.value:.2f}"

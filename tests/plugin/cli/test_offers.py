@@ -151,11 +151,15 @@ def test_hostile_names_cannot_draw_on_the_terminal() -> None:
 
 @pytest.mark.parametrize("start", "=+-@")
 def test_csv_cells_are_no_formulas(start: str) -> None:
-    """A spreadsheet that opens the CSV calculates nothing, and numbers stay numbers."""
-    name = f"{start}cmd('calc')"
-    text = offers_csv(select(book_of(offer_row(instance_type=name, zone=name)), Query()))
-    (row,) = csv.DictReader(io.StringIO(text))
-    assert row["instance_type"] == row["zone"] == f"'{name}"
+    """A spreadsheet that opens the CSV calculates nothing, whatever a source or a user writes; numbers stay numbers."""
+    text = f"{start}cmd('calc')"
+    free = ("instance_type", "region", "zone", "source", "sku", "caveat")
+    book = book_of(offer_row(**dict.fromkeys(free, text)), origin=text)
+    (row,) = csv.DictReader(io.StringIO(offers_csv(select(book, Query()))))
+    shown = {name: cell for name, cell in row.items() if "cmd" in cell}
+    assert set(shown) >= {"instance_type", "region", "zone", "source", "caveat", "origin"}
+    assert {name: cell[0] for name, cell in shown.items() if cell[0] != "'"}.keys() <= {"machine"}
+    assert shown["caveat"] == f"'{text}"
     assert row["usd_per_hour"] == "21.957642"
 
 

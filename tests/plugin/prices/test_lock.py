@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -119,6 +120,33 @@ def test_an_edit_with_a_mended_signature_is_found_too(tmp_path: Path, was: str, 
     assert was in SMALL
     with pytest.raises(PriceLockError, match=words):
         read_lock(write(tmp_path, resigned(SMALL.replace(was, now, 1).splitlines()[:-1])))
+
+
+def _other_order(lines: list[str]) -> list[str]:
+    return [*lines[:4], lines[-1], *lines[4:-1]]  # the price of the last service before those of the first
+
+
+def _other_form(lines: list[str]) -> list[str]:
+    return [json.dumps(json.loads(lines[0]), separators=(",", ":")), *lines[1:]]
+
+
+def _other_number(lines: list[str]) -> list[str]:
+    return [lines[0].replace('"max_price_age_days": 30', '"max_price_age_days": 3e1'), *lines[1:]]
+
+
+def _further_field(lines: list[str]) -> list[str]:
+    return [f'{lines[0][:-1]}, "own_prices_sha256": null}}', *lines[1:]]
+
+
+@pytest.mark.parametrize("edit", [_other_order, _other_form, _other_number, _further_field])
+def test_a_lock_in_another_order_or_form_is_no_lock(
+    tmp_path: Path, edit: Callable[[list[str]], list[str]]
+) -> None:
+    """The same prices have one text: what a person or a merge has put together is refused, though every hash is right."""
+    lines = SMALL.splitlines()[:-1]
+    assert edit(lines) != lines
+    with pytest.raises(PriceLockError, match="not in the order or form that trainfare writes"):
+        read_lock(write(tmp_path, resigned(edit(lines))))
 
 
 def test_no_file_and_no_prices_are_said(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import re
 import subprocess
 import sys
 from datetime import date
@@ -72,3 +75,49 @@ def test_importing_the_report_loads_nothing_heavy() -> None:
     script = f"import sys, trainfare.report; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+_FLUSHES = """
+import os, sys
+from datetime import date
+from pathlib import Path
+
+steps, flush = [], os.fsync
+
+def noted(handle):
+    steps.append(("flush", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+    flush(handle)
+
+os.fsync = noted  # before anything of trainfare is imported
+sys.addaudithook(
+    lambda event, parts: steps.append(("rename", Path(parts[1]).name)) if event == "os.rename" else None
+)
+
+from builders.recommendations import recommendation
+from trainfare.report.files import write_reports
+
+write_reports(recommendation(), None, Path(sys.argv[1]), as_of=date(2026, 11, 24))
+print(steps)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the names of open files in /proc")
+def test_a_report_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    """After a power cut there is the old report or the new one: content, then name, then folder, for both files."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", _FLUSHES, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [
+        (step, re.sub(r"^\.(trainfare-report\.\w+)\..*tmp$", r"new \1", name))
+        for step, name in ast.literal_eval(done.stdout)
+    ]
+    assert found == [
+        (step, name)
+        for file in ("trainfare-report.html", "trainfare-report.json")
+        for step, name in (("flush", f"new {file}"), ("rename", file), ("flush", tmp_path.name))
+    ]

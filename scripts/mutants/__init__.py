@@ -1,0 +1,1 @@
+"""Mutation test: breaks the sources on purpose, one place at a time, and checks that a test fails."""

@@ -1,0 +1,144 @@
+"""
+Break the sources on purpose, one place at a time, in a copy; for each a test must fail.
+
+    python -m scripts.mutants [--seed N] [--only written|generated] [WORD ...]
+
+WORD keeps the mutants whose name contains one of them. Mutants that people wrote stand in `written/*.toml`; others are
+made by rule, two to five of every file of `PACKAGES`. Without arguments the results are written to
+`docs/reliability/mutants.json`. The exit status is 1 if a mutant that a person wrote survives, or if a package's score
+is below 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import shlex
+import sys
+import time
+from typing import Final
+
+from scripts.mutants.generate import sample
+from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
+from scripts.mutants.reach import Reach, reach_of
+from scripts.mutants.results import (
+    RESULTS,
+    Result,
+    equivalents,
+    result_of,
+    results_text,
+    scores,
+    scores_table,
+)
+from scripts.mutants.trial import Copy, Outcome, fork_pytest, load_libraries, sources_copied
+
+PASS_SCORE: Final = 0.95
+_CACHE: Final = TOP / ".cache" / "mutants"
+_FIRST_S, _SECOND_S = 15.0, 45.0
+"""Of tests that reach the line, and then of those that reach the file. Chosen: longer ones find little more."""
+
+
+def main() -> None:
+    """Run the mutants that the arguments name, or all."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.mutants", description=str(__doc__).split("\n\n")[0]
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="keep the mutants whose name contains one of them"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another one makes other mutants by rule")
+    parser.add_argument("--package", choices=PACKAGES, help="those of one package")
+    parser.add_argument(
+        "--only", choices=("written", "generated"), help="those of people, or those made by rule"
+    )
+    asked = parser.parse_args()
+    wanted = [
+        mutant
+        for mutant in _mutants(asked.only, asked.seed)
+        if asked.package in (None, mutant.package)
+        if not asked.words or any(word in mutant.name for word in asked.words)
+    ]
+    sys.stderr.write(
+        f"{len(wanted)} mutants: some 3 s of one processor each, and 10 minutes more where the tests or the "
+        "sources have changed\n"
+    )
+    began = time.monotonic()
+    reasons = equivalents()
+    results: list[Result] = []
+    load_libraries()
+    with sources_copied() as copy:
+        reaches: dict[str, Reach] = {}
+        for mutant in wanted:
+            if mutant.operator and mutant.package not in reaches:
+                reaches[mutant.package] = reach_of(copy, _CACHE, PACKAGES[mutant.package].tests)
+            outcome = try_mutant(copy, mutant, reaches.get(mutant.package, Reach()))
+            caught = outcome.code != 0
+            by = (outcome.failed[0] if outcome.failed else "stopped") if caught else ""
+            results.append(result_of(mutant, caught=caught, by=by, reasons=reasons))
+            sys.stdout.write(_line(results[-1]))
+            sys.stdout.flush()
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
+    sys.stdout.write(scores_table(results))
+    sys.stdout.write(
+        f"{cpu_s / 60:.0f} minutes of processor, {(time.monotonic() - began) / 60:.0f} on the clock\n"
+    )
+    if len(sys.argv) == 1:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(
+            results_text(results, command="make mutants", seed=asked.seed, cpu_s=cpu_s), encoding="utf-8"
+        )
+    survived = any(one.written and not one.caught for one in results)
+    sys.exit(survived or any(one.share < PASS_SCORE for one in scores(results)))
+
+
+def _mutants(only: str | None, seed: int) -> list[Mutant]:
+    written = [] if only == "generated" else written_mutants()
+    generated = (
+        []
+        if only == "written"
+        else [mutant for package in PACKAGES for file in files_of(package) for mutant in sample(file, seed)]
+    )
+    return written + generated
+
+
+def try_mutant(copy: Copy, mutant: Mutant, reach: Reach) -> Outcome:
+    """
+    Run the tests of a mutant until one fails.
+
+    Raises:
+        SystemExit: pytest could not run them.
+    """
+    outcome = Outcome(0)
+    with copy.with_mutant(mutant):
+        for arguments, expected_s in _selections(mutant, reach):
+            outcome = fork_pytest(copy, ["-x", *arguments], cpu_limit_s=60 + 4 * expected_s)
+            if outcome.code not in (0, 1, 2, None) or (outcome.code and not outcome.failed):
+                raise SystemExit(f"{mutant.name}: its tests did not run\n{outcome.output}")
+            if outcome.code != 0:
+                break
+    return outcome
+
+
+def _selections(mutant: Mutant, reach: Reach) -> list[tuple[list[str], float]]:
+    """Return arguments of pytest, one run after another, with the seconds that they take."""
+    if mutant.tests:
+        return [(shlex.split(mutant.tests), 120.0)]
+    source = (TOP / mutant.file).read_text(encoding="utf-8")
+    near = reach.tests(mutant.file, mutant.lines(source), most_s=_FIRST_S)
+    far = [test for test in reach.tests(mutant.file, None, most_s=_SECOND_S) if test not in near]
+    return [(tests, sum(reach.seconds.get(test, 0.0) for test in tests)) for tests in (near, far) if tests]
+
+
+def _line(result: Result) -> str:
+    if result.caught:
+        return f"caught  {result.name}\n"
+    if result.equivalent:
+        return f"equal   {result.name}: {result.equivalent}\n"
+    return f"ALIVE   {result.name} (line {result.line})\n          {result.was}\n          {result.now}\n"
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()

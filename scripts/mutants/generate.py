@@ -1,0 +1,203 @@
+"""
+Mutants of one file, made by rule: comparisons, arithmetic, logic, numbers, branches and dropped statements.
+
+mutmut and cosmic-ray have such rules too; `ARCHITECTURE.md` says why they are not used.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from scripts.mutants.mutant import TOP, Mutant
+
+__all__ = ["all_mutants", "sample"]
+
+_LINES_A_MUTANT: Final = 60
+_FEWEST, _MOST = 2, 5
+"""Of a file: two for the smallest, one more for each 60 lines. Chosen so that all run in half an hour."""
+
+_EASY: Final = {"no result"}
+"""Taken where a file has too few others: whoever uses the result fails at once, which flatters the score."""
+
+_COMPARED: Final[dict[type[ast.cmpop], str]] = {
+    ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
+    ast.Is: "is not", ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in",
+}  # fmt: skip
+_COUNTED: Final[dict[type[ast.operator], str]] = {
+    ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "*", ast.Pow: "*",
+    ast.BitAnd: "|", ast.BitOr: "&",
+}  # fmt: skip
+_TEXT: Final = (ast.JoinedStr, ast.List, ast.Tuple)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a node stands: inside a function or not, the names around it, and whether an `if` asks it."""
+
+    in_function: bool
+    names: str
+    is_test: bool = False
+
+
+def sample(file: str, seed: int) -> list[Mutant]:
+    """
+    Return some mutants of a file, no two of one line: the same for a seed while the code around them is the same.
+
+    Args:
+        file: below `TOP`.
+        seed: another one gives others.
+    """
+    source = (TOP / file).read_text(encoding="utf-8")
+    wanted = min(_MOST, max(_FEWEST, round(source.count("\n") / _LINES_A_MUTANT)))
+    taken: set[int] = set()
+    chosen: list[Mutant] = []
+    for mutant in sorted(
+        all_mutants(file, source), key=lambda one: (one.operator in _EASY, _draw(one, seed))
+    ):
+        lines = set(mutant.lines(source))
+        if not lines & taken:
+            taken |= lines
+            chosen.append(mutant)
+        if len(chosen) == wanted:
+            break
+    return chosen
+
+
+def _draw(mutant: Mutant, seed: int) -> str:
+    return hashlib.sha256(f"{seed}|{mutant.name}".encode()).hexdigest()
+
+
+def all_mutants(file: str, source: str) -> list[Mutant]:
+    """Return every mutant that the rules make of a file; their names are unique."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    found: list[Mutant] = []
+    counts: dict[str, int] = {}
+    for node, place in _nodes(ast.parse(source), _Place(in_function=False, names="")):
+        for operator, new in _changes(node, place):
+            start = _offset(source, starts, node.lineno, node.col_offset)
+            end = _offset(source, starts, node.end_lineno or 0, node.end_col_offset or 0)
+            old = source[start:end]
+            name = f"{file}: {place.names or 'module'}: {operator}: `{_short(old)}` becomes `{_short(new)}`"
+            counts[name] = counts.get(name, 0) + 1
+            if counts[name] > 1:
+                name += f" ({counts[name]})"
+            found.append(Mutant(name, file, start, old, new, operator=operator))
+    return found
+
+
+def _short(code: str) -> str:
+    flat = " ".join(code.split())
+    return flat if len(flat) <= 70 else f"{flat[:50]} ... {flat[-16:]}"
+
+
+def _offset(source: str, starts: list[int], line: int, column_bytes: int) -> int:
+    """Return the place of a node in characters; `ast` counts the bytes of its line."""
+    begin = starts[line - 1]
+    text = source[begin : starts[line]].encode()[:column_bytes]
+    return begin + len(text.decode())
+
+
+def _nodes(node: ast.AST, place: _Place) -> Iterator[tuple[ast.expr | ast.stmt, _Place]]:
+    """Yield what may be changed, and where it stands: no types, decorators, texts or documentation."""
+    for field, value in ast.iter_fields(node):
+        if field in {"annotation", "returns", "decorator_list", "bases", "type_params"}:
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr) or _is_for_types(child):
+                continue
+            below = place
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+                inside = place.in_function or isinstance(child, ast.FunctionDef)
+                below = _Place(inside, f"{place.names}.{child.name}" if place.names else child.name)
+            if isinstance(child, (ast.expr, ast.stmt)):
+                yield child, replace(place, is_test=field == "test" and isinstance(node, ast.If))
+            yield from _nodes(child, below)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return isinstance(target, ast.Name) and target.id in {"__all__", "__slots__"}
+
+
+def _changes(node: ast.expr | ast.stmt, place: _Place) -> Iterator[tuple[str, str]]:
+    """Yield the kinds of change of a node and what it becomes."""
+    if isinstance(node, ast.stmt):
+        yield from _statement(node, place)
+    elif isinstance(node, ast.Compare):
+        operators: list[ast.cmpop] = list(node.ops)
+        swapped = _COMPARED[type(operators[0])]
+        left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
+        rest = "".join(
+            f" {ast.unparse(ast.Compare(ast.Name('x'), [op], [value]))[2:]}"
+            for op, value in zip(operators[1:], node.comparators[1:], strict=True)
+        )
+        yield (
+            "comparison",
+            f"({_nested(node.left, left)} {swapped} {_nested(node.comparators[0], right)}{rest})",
+        )
+    elif isinstance(node, ast.BinOp):
+        mark = _COUNTED.get(type(node.op))
+        if mark and place.in_function and not _has_text(node):
+            yield "arithmetic", f"(({ast.unparse(node.left)}) {mark} ({ast.unparse(node.right)}))"
+    elif isinstance(node, ast.BoolOp):
+        mark = "or" if isinstance(node.op, ast.And) else "and"
+        yield "logic", "(" + f" {mark} ".join(f"({ast.unparse(value)})" for value in node.values) + ")"
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.Invert)):
+        yield "negation", f"({ast.unparse(node.operand)})"
+    elif isinstance(node, ast.IfExp):
+        yield "branch", f"({ast.unparse(node.body)})"
+        yield "branch", f"({ast.unparse(node.orelse)})"
+    elif isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
+        if any(part.ifs for part in node.generators):
+            kept = ast.parse(ast.unparse(node), mode="eval").body
+            for part in getattr(kept, "generators", ()):
+                part.ifs = []
+            yield "filter", ast.unparse(kept)
+    elif isinstance(node, ast.Constant):
+        yield from _constant(node.value)
+    if place.is_test and isinstance(node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript)):
+        yield "negation", f"(not {ast.unparse(node)})"
+
+
+def _nested(node: ast.expr, text: str) -> str:
+    return (
+        f"({text})"
+        if isinstance(node, (ast.Compare, ast.BoolOp, ast.Lambda, ast.IfExp, ast.UnaryOp))
+        else text
+    )
+
+
+def _constant(value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, bool):
+        yield "truth", str(not value)
+    elif isinstance(value, int):
+        yield "number", str(value + 1)
+    elif isinstance(value, float):
+        yield "number", repr(value * 2 if value else 1.0)
+
+
+def _statement(node: ast.stmt, place: _Place) -> Iterator[tuple[str, str]]:
+    if not place.in_function:
+        return
+    if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Yield, ast.YieldFrom)):
+        yield "dropped call", "pass"
+    elif isinstance(node, (ast.Raise, ast.AugAssign, ast.Continue, ast.Break)):
+        yield "dropped statement", "pass"
+    elif isinstance(node, ast.Return) and node.value is not None and ast.unparse(node) != "return None":
+        yield "no result", "return None"
+
+
+def _has_text(node: ast.BinOp) -> bool:
+    """Return whether an operator joins texts or lists: `-` on them fails at once and says nothing."""
+    return any(
+        isinstance(part, _TEXT) or (isinstance(part, ast.Constant) and isinstance(part.value, (str, bytes)))
+        for part in ast.walk(node)
+    )

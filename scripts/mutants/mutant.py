@@ -1,0 +1,160 @@
+"""A mutant: one place of one source file changed, and the tests that must notice."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["PACKAGES", "TOP", "Mutant", "Package", "files_of", "package_of", "written_mutants"]
+
+TOP: Final = Path(__file__).resolve().parents[2]
+WRITTEN: Final = Path(__file__).with_name("written")
+
+_PROVIDERS: Final = "providers/trainfare_providers"
+
+
+@dataclass(frozen=True)
+class Package:
+    """
+    A package of which every file is mutated.
+
+    Attributes:
+        files: files and folders of it.
+        tests: of which those that reach a mutant made by rule are run; the folders that mirror it, and what else
+            is quick and reaches it.
+    """
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+PACKAGES: Final = {
+    "ranking": Package(
+        ("core/trainfare_core/ranking",),
+        (
+            "tests/core/ranking",
+            "tests/plugin/test_recommendation.py",
+            "tests/plugin/report/test_cost_change.py",
+        ),
+    ),
+    "run cost": Package(
+        ("core/trainfare_core/run_cost.py", "core/trainfare_core/run_cost_facts"),
+        ("tests/core/test_run_cost.py", "tests/core/run_cost_facts"),
+    ),
+    "prices": Package(
+        ("core/trainfare_core/prices",),
+        ("tests/core/prices", "tests/providers/test_snapshot.py", "tests/plugin/prices/test_sources.py"),
+    ),
+    "parsers": Package(
+        tuple(
+            f"{_PROVIDERS}/{name}"
+            for name in (
+                *("aws", "azure", "gcp", "snapshot", "shared_book.py", "answer_values.py"),
+                *("machine_networks.py", "machine_types.py", "sanity.py", "source_rows.py"),
+            )
+        ),
+        ("tests/providers", "tests/property"),
+    ),
+    "meter": Package(("plugin/trainfare/meter",), ("tests/plugin/meter",)),
+    "report": Package(
+        ("plugin/trainfare/report",), ("tests/plugin/report", "tests/plugin/cli/test_offers.py")
+    ),
+    "price lock": Package(("plugin/trainfare/prices",), ("tests/plugin/prices",)),
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """
+    A change of one file.
+
+    Attributes:
+        name: what is broken, unique.
+        file: below `TOP`.
+        start: place of the change in the file's text, in characters.
+        old: what stands there.
+        new: what is put there.
+        tests: arguments for pytest; "" takes the tests that reach the place.
+        promise: number of the promise in `docs/reliability.md` that it breaks.
+        operator: the kind of change of a generated mutant; "" where a person wrote it.
+    """
+
+    name: str
+    file: str
+    start: int
+    old: str
+    new: str
+    tests: str = ""
+    promise: int | None = None
+    operator: str = ""
+
+    @property
+    def package(self) -> str:
+        """The package of `PACKAGES` that holds the file, or its folder."""
+        return package_of(self.file)
+
+    def applied(self, source: str) -> str:
+        """
+        Return the changed text of the file.
+
+        Raises:
+            ValueError: the source is another by now.
+        """
+        end = self.start + len(self.old)
+        if source[self.start : end] != self.old:
+            raise ValueError(f"{self.name}: {self.file} has changed")
+        return source[: self.start] + self.new + source[end:]
+
+    def lines(self, source: str) -> range:
+        """Lines of the file that the change touches, from 1."""
+        first = source.count("\n", 0, self.start) + 1
+        return range(first, first + self.old.count("\n") + 1)
+
+    def lines_before_and_after(self, source: str) -> tuple[str, str]:
+        """The lines that the change touches, before and after it, without indentation."""
+        begin = source.rfind("\n", 0, self.start) + 1
+        end = source.find("\n", self.start + len(self.old))
+        after = self.applied(source)
+        tail = len(source) - (end if end >= 0 else len(source))
+        return source[begin : len(source) - tail].strip(), after[begin : len(after) - tail].strip()
+
+
+def package_of(file: str) -> str:
+    """Return the package of `PACKAGES` that holds a file, or else its folder."""
+    for package, parts in PACKAGES.items():
+        if any(file == place or file.startswith(f"{place}/") for place in parts.files):
+            return package
+    return Path(file).parent.name
+
+
+def files_of(package: str) -> list[str]:
+    """Return every source file of a package."""
+    return sorted(
+        file.relative_to(TOP).as_posix()
+        for place in PACKAGES[package].files
+        for file in ([TOP / place] if place.endswith(".py") else (TOP / place).rglob("*.py"))
+    )
+
+
+def written_mutants() -> list[Mutant]:
+    """
+    Return the mutants that people wrote.
+
+    Raises:
+        ValueError: the text to replace does not occur once in its file.
+    """
+    mutants: list[Mutant] = []
+    for table in sorted(WRITTEN.glob("*.toml")):
+        for fields in tomllib.loads(table.read_text(encoding="utf-8"))["mutant"]:
+            source = (TOP / fields["file"]).read_text(encoding="utf-8")
+            if source.count(fields["old"]) != 1:
+                raise ValueError(f"{table.name}: {fields['name']}: `old` must occur once in {fields['file']}")
+            mutants.append(Mutant(start=source.index(fields["old"]), **fields))
+    return mutants

@@ -1,0 +1,137 @@
+"""What became of the mutants: a table for people, and JSON for `docs/reliability.md`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from scripts.mutants.mutant import PACKAGES, TOP, Mutant
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["RESULTS", "Result", "Score", "equivalents", "results_text", "scores", "scores_table"]
+
+RESULTS: Final = TOP / "docs" / "reliability" / "mutants.json"
+EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What became of one mutant.
+
+    Attributes:
+        name: of the mutant.
+        package: as in `PACKAGES`, or a folder.
+        file: that was broken.
+        line: where, from 1.
+        was: the lines before.
+        now: the lines after.
+        written: by a person; else by rule.
+        promise: number in `docs/reliability.md`, where one is named.
+        caught: a test failed.
+        by: the test that failed, "stopped" where the mutant ran without end or crashed.
+        equivalent: why no test can tell it from the original; such mutants are not counted.
+    """
+
+    name: str
+    package: str
+    file: str
+    line: int
+    was: str
+    now: str
+    written: bool
+    promise: int | None
+    caught: bool
+    by: str
+    equivalent: str | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mutants of one package that were made and not equivalent, and those caught."""
+
+    package: str
+    files: int
+    made: int
+    caught: int
+    equivalent: int
+
+    @property
+    def share(self) -> float:
+        """Part that was caught; 1 where there was none."""
+        return self.caught / self.made if self.made else 1.0
+
+
+def equivalents() -> dict[tuple[str, str, str], str]:
+    """Return the reasons of equivalent mutants by file and lines before and after."""
+    rows = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["equivalent"]
+    return {(row["file"], row["was"].strip(), row["now"].strip()): row["reason"] for row in rows}
+
+
+def result_of(mutant: Mutant, *, caught: bool, by: str, reasons: dict[tuple[str, str, str], str]) -> Result:
+    """Return the result of a mutant; `reasons` are `equivalents()`."""
+    source = (TOP / mutant.file).read_text(encoding="utf-8")
+    was, now = mutant.lines_before_and_after(source)
+    return Result(
+        mutant.name,
+        mutant.package,
+        mutant.file,
+        mutant.lines(source)[0],
+        was,
+        now,
+        not mutant.operator,
+        mutant.promise,
+        caught,
+        by,
+        None if caught else reasons.get((mutant.file, was, now)),
+    )
+
+
+def scores(results: list[Result]) -> list[Score]:
+    """Return the score of each package, then of all."""
+    names = sorted({one.package for one in results}, key=lambda name: (name not in PACKAGES, name))
+    return [_score(name, [one for one in results if one.package == name]) for name in names] + [
+        _score("all", results)
+    ]
+
+
+def _score(package: str, results: list[Result]) -> Score:
+    counted = [one for one in results if one.equivalent is None]
+    return Score(
+        package,
+        len({one.file for one in results}),
+        len(counted),
+        sum(one.caught for one in counted),
+        len(results) - len(counted),
+    )
+
+
+def scores_table(results: list[Result]) -> str:
+    """Return the scores as a table of 80 columns."""
+    lines = [f"{'package':20} {'files':>6} {'mutants':>8} {'caught':>7} {'score':>7} {'equivalent':>11}"]
+    lines += [
+        f"{one.package:20} {one.files:6} {one.made:8} {one.caught:7} {one.share:7.1%} {one.equivalent:11}"
+        for one in scores(results)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def results_text(results: list[Result], *, command: str, seed: int, cpu_s: float) -> str:
+    """Return the JSON document, one mutant a line."""
+    head: dict[str, Any] = {
+        "schema_version": 1,
+        "command": command,
+        "seed": seed,
+        "cpu_minutes": round(cpu_s / 60),
+        "scores": [{**asdict(one), "score": round(one.share, 4)} for one in scores(results)],
+    }
+    text = json.dumps(head, indent=1, ensure_ascii=False)[:-2]
+    rows = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in results)
+    return f'{text},\n "mutants": [\n{rows}\n ]\n}}\n'
