@@ -25,13 +25,14 @@ COMMANDS = {
 }
 
 
-def cpu_s(tree: Path, arguments: tuple[str, ...]) -> float:
-    """Return the CPU seconds of one command run from a source tree."""
+def cpu_s(tree: Path, arguments: tuple[str, ...], folder: Path | None = None) -> float:
+    """Return the CPU seconds of one command run from a source tree, in a folder or the current one."""
     path = os.pathsep.join(str(tree / root) for root in ("core", "providers", "plugin"))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-m", "trainfare", *arguments],
         env={**os.environ, "PYTHONPATH": path},
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         check=True,
     )

@@ -39,9 +39,7 @@ def profile(
     """Trace a training job without an accelerator and write its profile as JSON."""
     if output is not None:
         _check_writable(output, force=force)
-    from trainfare.user_process import UserProcess
-
-    with UserProcess(target, limits.limits()) as process:
+    with limits.traced(target) as process:
         traced = process.profile()
     sys.stderr.write(summary_of(traced))
     if output is None:

@@ -33,7 +33,6 @@ from trainfare_core.strategy.question import Question
 if TYPE_CHECKING:
     from trainfare.prices.sources import PriceChoice
     from trainfare.strategy.request import StrategyRequest
-    from trainfare.user_process import ProcessLimits
     from trainfare_core.strategy.answer import StrategyAnswer
     from trainfare_core.strategy.draws import ReachedBy
     from trainfare_core.strategy.pilots import PilotReport
@@ -107,7 +106,7 @@ def strategy(
         if request.target is None:
             raise InputError(f'{target}: names no job: add target = "train.py:job"')
         job = _beside(path, request.target)
-    answer, day = _answer(job, request, choice, curves, target.limits())
+    answer, day = _answer(job, request, choice, curves, target)
     write_answer(_rendered(answer, output, day, to_file=out is not None), out, references=output == "html")
     if answer.kind != "train":
         raise CannotTellError(answer.sentence)
@@ -143,12 +142,11 @@ def _pilots(curves: list[str], question: Question) -> PilotReport:
 
 
 def _answer(
-    target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str], limits: ProcessLimits
+    target: str, request: StrategyRequest, choice: PriceChoice, curves: list[str], limits: TargetOptions
 ) -> tuple[StrategyAnswer, date]:
     from trainfare.prices.sources import age_warnings, load_prices
     from trainfare.report.strategy.pilots import render_pilots
     from trainfare.strategy.plan import prices_of, strategy_answer
-    from trainfare.user_process import UserProcess
     from trainfare_core.strategy.pilots import reached_by, sentences
 
     reached: dict[Strategy, ReachedBy] = {}
@@ -160,7 +158,7 @@ def _answer(
         request = request.model_copy(
             update={"metric": pilots.metric, "direction": "max" if pilots.higher_is_better else "min"}
         )
-    with UserProcess(target, limits) as process:
+    with limits.traced(target) as process:
         loaded = load_prices(choice=choice)
         warn(age_warnings(loaded, prices_of(request, loaded.book), choice))
         found = strategy_answer(

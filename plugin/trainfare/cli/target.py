@@ -16,7 +16,7 @@ from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LI
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
-    from trainfare.user_process import CopiedFolder
+    from trainfare.user_process import CopiedFolder, TracedTarget
     from trainfare_core.job_profile import JobProfile
 
 __all__ = ["TargetOptions", "profile_of"]
@@ -68,6 +68,31 @@ class TargetOptions:
             help="KiB of what it prints that are shown",
         ),
     ] = OUTPUT_LIMIT_KIB
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            rich_help_panel=_PANEL,
+            help="trace it afresh, also where its code, configuration and packages are those of an earlier trace",
+        ),
+    ] = False
+
+    def traced(self, target: str, copied: CopiedFolder | None = None) -> TracedTarget:
+        """
+        Return a TARGET with its traces.
+
+        Args:
+            target: see `load_job`.
+            copied: another copy of its folder; None reads it where it is.
+
+        Raises:
+            InputError: see `limits`.
+        """
+        from trainfare.user_process import TracedTarget, TraceStore
+        from trainfare.user_process.trace_store import default_folder
+
+        store = None if self.no_cache else TraceStore(default_folder())
+        return TracedTarget(target, self.limits(), copied=copied, store=store)
 
     def limits(self) -> ProcessLimits:
         """
@@ -108,9 +133,7 @@ def profile_of(
     from trainfare.prelaunch import is_target, read_profile
 
     if is_target(job):
-        from trainfare.user_process import UserProcess
-
-        with UserProcess(job, target.limits(), copied=copied) as process:
-            yield process.profile
+        with target.traced(job, copied) as traced:
+            yield traced.profile
     else:
         yield partial(read_profile, job if copied is None else str(copied.directory / job))

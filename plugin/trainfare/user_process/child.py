@@ -23,6 +23,7 @@ from typing import IO, Final
 from trainfare.job import TrainingJob, describe, is_of_user_code, load_job, place_in_user_code
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
+from trainfare.user_process.observer import Observer
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 
@@ -44,6 +45,9 @@ def main() -> None:
     _limit(start)
     _send(replies, Reply(kind="ready"))
     sys.argv = [start.target]
+    observer = None if start.places is None else Observer(start.places)
+    if observer is not None:
+        observer.start()
     try:
         job = load_job(start.target)
         facts = JobFacts(
@@ -59,10 +63,13 @@ def main() -> None:
                 if start.not_from is not None:
                     refuse_modules_of(start.not_from)
                 body = profile.to_json().encode()
+                found = None if observer is None else observer.inputs()
+                inputs = b"" if found is None else found.model_dump_json().encode()
             except TrainfareError as error:
                 _send(replies, reply_of(error))
             else:
-                _send(replies, Reply(kind="profile", body_bytes=len(body)), body)
+                header = Reply(kind="profile", body_bytes=len(body), inputs_bytes=len(inputs))
+                _send(replies, header, body + inputs)
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
         _send(replies, reply_of(_ours(error, start)))
     finally:

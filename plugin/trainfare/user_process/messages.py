@@ -2,7 +2,8 @@
 What a command and the process of the user's code say to each other.
 
     request    one line of JSON: first a `Start`, then a `Trace` for every trace that is wanted
-    reply      one line of JSON, a `Reply`, and after it as many bytes as it says: the JSON of a job profile
+    reply      one line of JSON, a `Reply`, and after it as many bytes as it says: the JSON of a job profile, and
+               that of the `TraceInputs` where they were asked for and are known
 
 The first request is answered twice, before the job is loaded ("ready") and after it (its facts), each further one with
 a profile; an error answers any of them.
@@ -15,6 +16,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from trainfare.strategy.step_change import StepChange
+from trainfare.user_process.places import Places
 from trainfare_core import errors
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
@@ -34,6 +36,8 @@ class Start(Record):
     debug: bool
     not_from: str | None = None
     """A folder of which another copy is traced: a module that comes from it all the same makes the trace wrong."""
+    places: Places | None = None
+    """Folders that have names: given where the inputs of the traces are wanted."""
 
 
 class Trace(Record):
@@ -56,6 +60,7 @@ class Reply(Record):
     kind: Literal["ready", "job", "profile", "error"]
     job: JobFacts | None = None
     body_bytes: Annotated[int, Field(ge=0)] = 0
+    inputs_bytes: Annotated[int, Field(ge=0)] = 0
     error: str = ""
     message: str = ""
 

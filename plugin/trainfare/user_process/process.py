@@ -21,6 +21,8 @@ from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
 from trainfare.user_process.messages import LONGEST_HEADER, JobFacts, Reply, Start, Trace, error_of
 from trainfare.user_process.output import forward
+from trainfare.user_process.places import Places
+from trainfare.user_process.trace_inputs import TraceInputs
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, ProfileError, TargetError
 from trainfare_core.job_profile import JobProfile
@@ -42,12 +44,15 @@ class UserProcess:
     """
     A TARGET that is loaded and traced in a process of its own; a context manager that ends it with all it started.
 
+    `inputs` is what the last trace depended on; None where that is not wanted or not known.
+
     The process starts at once: what the command does meanwhile costs no time.
 
     Args:
         target: see `load_job`.
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
+        places: folders that have names, where `inputs` are wanted.
         command: how the process is started; None is this interpreter with the child's module.
         clock: seconds; the time limit counts them.
     """
@@ -58,10 +63,12 @@ class UserProcess:
         limits: ProcessLimits,
         *,
         copied: CopiedFolder | None = None,
+        places: Places | None = None,
         command: list[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target, self._limits, self._clock = target, limits, clock
+        self.inputs: TraceInputs | None = None
         self._job: JobFacts | None = None
         self._ready = False
         self._over: TargetError | InternalError | None = None
@@ -92,6 +99,7 @@ class UserProcess:
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),
                 not_from=str(copied.original) if copied else None,
+                places=places,
             )
         )
 
@@ -131,10 +139,12 @@ class UserProcess:
         """
         self._ask(Trace(change=change))
         _ = self.job
-        _, body = self._answer("profile")
+        reply, body = self._answer("profile")
+        inputs = body[reply.body_bytes :]
         try:
-            return JobProfile.from_json(body, where=self._target)
-        except ProfileError as error:
+            self.inputs = TraceInputs.model_validate_json(inputs) if inputs else None
+            return JobProfile.from_json(body[: reply.body_bytes], where=self._target)
+        except (ProfileError, ValidationError) as error:
             raise self._forged() from error
 
     def _ask(self, request: Record) -> None:
@@ -194,13 +204,12 @@ class UserProcess:
                 except ValidationError:
                     self._replies.put("its process answered with something else than a result")
                     return
-                if reply.body_bytes > MAX_PROFILE_BYTES:
-                    self._replies.put(
-                        f"its profile has {reply.body_bytes:,} bytes: {MAX_PROFILE_BYTES:,} at most"
-                    )
+                size = reply.body_bytes + reply.inputs_bytes
+                if size > MAX_PROFILE_BYTES:
+                    self._replies.put(f"its profile has {size:,} bytes: {MAX_PROFILE_BYTES:,} at most")
                     return
-                body = replies.read(reply.body_bytes)
-                if len(body) < reply.body_bytes:
+                body = replies.read(size)
+                if len(body) < size:
                     break
                 self._replies.put((reply, body))
         self._replies.put("")

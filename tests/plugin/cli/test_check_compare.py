@@ -97,7 +97,7 @@ def test_the_other_commit_is_traced_and_its_worktree_removed(
     repository.put("train.py", script(steps=2_000_000))
     head = repository.commit("train longer")
     capsys.readouterr()
-    assert check("--compare-to", "HEAD~1", "--format", "json") == 0
+    assert check("--compare-to", "HEAD~1", "--format", "json", "--no-cache") == 0
     captured = capsys.readouterr()
     answer = BudgetCheck.model_validate_json(captured.out)
     change = answer.change

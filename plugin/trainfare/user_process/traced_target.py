@@ -1,0 +1,126 @@
+"""A TARGET and its traces: those of earlier runs that are still right, and a process for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import final
+
+from trainfare.strategy.step_change import StepChange
+from trainfare.user_process.copied_folder import CopiedFolder
+from trainfare.user_process.limits import ProcessLimits
+from trainfare.user_process.messages import JobFacts, Trace
+from trainfare.user_process.places import Places, places_of
+from trainfare.user_process.process import UserProcess
+from trainfare.user_process.trace_inputs import States
+from trainfare.user_process.trace_store import StoredTrace, TraceStore, target_key
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["TracedTarget"]
+
+
+@final
+class TracedTarget:
+    """
+    A TARGET that is traced where no earlier trace can be used; a context manager that ends its process.
+
+    Where no earlier trace of the job can be used, the process starts at once: what the command does meanwhile costs no
+    time.
+
+    Args:
+        target: see `load_job`.
+        limits: what the process may use.
+        copied: another copy of the TARGET's folder to load it from; None loads it where it is.
+        store: traces of earlier runs; None traces afresh and keeps nothing.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        limits: ProcessLimits,
+        *,
+        copied: CopiedFolder | None = None,
+        store: TraceStore | None = None,
+    ) -> None:
+        self._target, self._limits, self._copied, self._store = target, limits, copied, store
+        self._process: UserProcess | None = None
+        self._states = States()
+        self._places: Places | None = None
+        self._key = ""
+        self._unchanged: StoredTrace | None = None
+        self._any: StoredTrace | None = None
+        if store is not None:
+            self._places, self._key = _identity(target, copied)
+            self._unchanged = self._found(_change_text(None))
+            self._any = self._unchanged or self._found("*")
+        if self._any is None:
+            self._started()
+
+    def __enter__(self) -> TracedTarget:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.__exit__(kind, error, trace)
+
+    @property
+    def job(self) -> JobFacts:
+        """Facts of the job; raises as `UserProcess.job`."""
+        return self._started().job if self._any is None else self._any.job
+
+    def profile(self, change: StepChange | None = None) -> JobProfile:
+        """Return the profile of a step, as it is or with a change; raises as `UserProcess.profile`."""
+        changed = _change_text(change)
+        found = self._unchanged if change is None else self._found(changed)
+        if found is not None:
+            return JobProfile.from_json(found.profile, where=self._target)
+        process = self._started()
+        profile = process.profile(change)
+        inputs = process.inputs
+        if self._store is not None and inputs is not None:
+            body = profile.to_json().encode()
+            self._store.keep(self._key, changed, StoredTrace(process.job, inputs, body))
+        return profile
+
+    def _found(self, change: str) -> StoredTrace | None:
+        if self._store is None or self._places is None:
+            return None
+        return self._store.find(self._key, change, self._places, self._states, os.environ)
+
+    def _started(self) -> UserProcess:
+        if self._process is None:
+            self._process = UserProcess(self._target, self._limits, copied=self._copied, places=self._places)
+        return self._process
+
+
+def _change_text(change: StepChange | None) -> str:
+    return Trace(change=change).model_dump_json()
+
+
+def _identity(target: str, copied: CopiedFolder | None) -> tuple[Places, str]:
+    """Return the folders that have names for a TARGET, and the key of its traces."""
+    directory = Path.cwd() if copied is None else copied.directory
+    file, colon, name = target.rpartition(".py:")
+    path = Path(directory, f"{file}.py" if colon else target)
+    in_file = False
+    with contextlib.suppress(OSError):  # a name that is too long
+        in_file = path.is_file()
+    above = path.resolve().parent if in_file else directory.resolve()
+    project = _project(above) if copied is None else copied.copy
+    search_path = list(sys.path) if copied is None else copied.search_path(sys.path)
+    places = places_of(search_path, project)
+    named = places.place(str(path.resolve())).model_dump_json() + colon + name if in_file else target
+    entries = (os.path.abspath(Path(directory, entry)) for entry in search_path)  # noqa: PTH100 - links stay
+    return places, target_key(named, str(directory.resolve()), entries, places, os.environ)
+
+
+def _project(folder: Path) -> Path:
+    """Return the repository that a folder is in, or the folder itself."""
+    tried: Iterable[Path] = (folder, *folder.parents)
+    return next((each for each in tried if (each / ".git").exists()), folder)
