@@ -3,7 +3,13 @@
 from trainfare.job.job_plan import plan_of, steps_per_epoch
 from trainfare.job.target import load_job
 from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
-from trainfare.job.user_code import describe, is_of_user_code, place_in_user_code
+from trainfare.job.user_code import (
+    describe,
+    is_of_tracing,
+    is_of_user_code,
+    place_in_user_code,
+    place_of_caller,
+)
 
 __all__ = [
     "TrainingJob",
@@ -11,9 +17,11 @@ __all__ = [
     "canonical_precision",
     "describe",
     "is_builder",
+    "is_of_tracing",
     "is_of_user_code",
     "load_job",
     "place_in_user_code",
+    "place_of_caller",
     "plan_of",
     "steps_per_epoch",
 ]

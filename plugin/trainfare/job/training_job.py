@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -82,8 +84,12 @@ def canonical_precision(word: object) -> str:
 
 
 def is_builder(value: object) -> bool:
-    """Return whether a value is a function or class that builds something; a module is callable, but no builder."""
-    return callable(value) and (isinstance(value, type) or not hasattr(value, "named_parameters"))
+    """
+    Return whether a value is a function, method, class or partial, which builds something.
+
+    Another object that can be called is what it is: a module, or a graph of PyTorch Geometric.
+    """
+    return isinstance(value, (type, functools.partial)) or inspect.isroutine(value)
 
 
 def built(value: Any) -> Any:
@@ -138,9 +144,10 @@ class TrainingJob:
     One training run, before it is launched.
 
     Args:
-        module: a LightningModule, or a callable without arguments that builds one (a class will do). It is
+        module: a LightningModule, or a function without arguments that builds one (a class will do). It is
             called on fake tensors, so a model of any size needs almost no memory.
-        batch: one micro-batch as the training DataLoader yields it, or a callable that makes one.
+        batch: one micro-batch as the training DataLoader yields it, in any form, or a function that makes one, e.g.
+            `lambda: next(iter(loader))`. A step that reads its values needs real ones.
         batch_size: samples in that micro-batch, per device: the `batch_size` of the DataLoader.
         max_steps: optimizer steps of the whole run; None for no limit.
         max_epochs: passes over the training set; None for no limit.

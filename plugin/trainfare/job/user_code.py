@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import trainfare_core
 import trainfare_providers
 
-__all__ = ["describe", "is_of_user_code", "place_in_user_code"]
+__all__ = ["describe", "is_of_tracing", "is_of_user_code", "place_in_user_code", "place_of_caller"]
 
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Names of the folders of installed packages."""
 _OURS = (
     # The folder of the packages `job`, `trace` and `prelaunch`, and those of the two other roots.
     str(Path(__file__).resolve().parents[1]),
@@ -42,12 +47,32 @@ def place_in_user_code(trace: TracebackType | None) -> str | None:
         `file.py:12 in training_step`, after the innermost line of a model library that it called, if any; None
         where no frame is the user's or a model library's.
     """
+    return _innermost(traceback.extract_tb(trace))
+
+
+def place_of_caller() -> str | None:
+    """Return the line of the user's code that is running, in the form of `place_in_user_code`."""
+    return _innermost(traceback.extract_stack())
+
+
+def is_of_tracing(filename: str) -> bool:
+    """Return whether a file is of trainfare or of torch."""
+    return filename.startswith(("<", *_OURS)) or Path(filename).is_relative_to(_torch_folder())
+
+
+@functools.cache
+def _torch_folder() -> Path:
+    spec = importlib.util.find_spec("torch")
+    return Path((spec.submodule_search_locations or ["torch"])[0] if spec is not None else "torch")
+
+
+def _innermost(frames: Sequence[traceback.FrameSummary]) -> str | None:
     user: traceback.FrameSummary | None = None
     library: traceback.FrameSummary | None = None
-    for frame in traceback.extract_tb(trace):
+    for frame in frames:
         if frame.filename.startswith("<") or frame.filename.startswith(_OURS):
             continue
-        if not frame.filename.startswith(_PACKAGES):
+        if not _is_installed(frame.filename):
             user, library = frame, None
         elif not _is_plumbing(frame.filename):
             library = frame
@@ -61,15 +86,22 @@ def place_in_user_code(trace: TracebackType | None) -> str | None:
 def is_of_user_code(trace: TracebackType | None) -> bool:
     """Return whether a line of the user's own code was being run where an exception was raised."""
     return any(
-        not frame.filename.startswith(("<", *_OURS, *_PACKAGES)) for frame in traceback.extract_tb(trace)
+        not frame.filename.startswith(("<", *_OURS)) and not _is_installed(frame.filename)
+        for frame in traceback.extract_tb(trace)
     )
+
+
+def _is_installed(filename: str) -> bool:
+    """Return whether a file is of Python or of an installed package, also where that is in another prefix."""
+    return filename.startswith(_PACKAGES) or not _INSTALLED.isdisjoint(Path(filename).parts)
 
 
 def _is_plumbing(filename: str) -> bool:
     parts = Path(filename).parts
-    if "site-packages" not in parts:
+    folder = next((name for name in parts if name in _INSTALLED), None)
+    if folder is None:
         return True
-    home = parts[parts.index("site-packages") + 1]
+    home = parts[parts.index(folder) + 1]
     return home in (
         "torch",
         "lightning",

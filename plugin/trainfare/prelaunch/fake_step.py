@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainfare.job import describe
 from trainfare.prelaunch.fake_build import mixed_recurrent_inputs
-from trainfare.prelaunch.module_parts import tensor_leaves
+from trainfare.prelaunch.known_values import KnownValues
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
 from trainfare.prelaunch.trainer_stub import TrainerStub
 from trainfare.prelaunch.unknown_scalars import ScalarReads, tolerant_metrics
@@ -38,6 +38,7 @@ def trace_step(
     *,
     precision: str,
     micro_batches: int = 1,
+    batch_bytes: int = 0,
     from_loader: bool = True,
 ) -> StepFacts:
     """
@@ -53,17 +54,20 @@ def trace_step(
         mode: the mode that the fake tensors belong to.
         precision: Lightning's long form, e.g. "bf16-mixed".
         micro_batches: forward and backward passes in one optimizer step.
+        batch_bytes: of the batch; taken where the step reads no tensor that it has not made.
         from_loader: whether the module's batch-transfer hooks still have to be called.
 
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
     """
-    runner = _Runner(module, optimizers, trainer, precision, from_loader=from_loader)
+    known = KnownValues(mode)
+    runner = _Runner(module, optimizers, trainer, precision, known, from_loader=from_loader)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(mode)
+        stack.enter_context(known)
         if precision in AUTOCAST_DTYPES:
             stack.enter_context(mixed_recurrent_inputs())
         if precision in TRUE_DTYPES:
@@ -77,8 +81,7 @@ def trace_step(
             raise TraceError(f"the trace itself failed and is incomplete: {describe(trace.fault)}. {ADVICE}")
         memory = trace.memory()
         if memory.input_bytes == 0:
-            size = sum(tensor.numel() * tensor.element_size() for tensor in tensor_leaves(batch))
-            memory = memory.model_copy(update={"input_bytes": size})
+            memory = memory.model_copy(update={"input_bytes": batch_bytes})
         return StepFacts(
             how="fake",
             operations=trace.operations(micro_batches=micro_batches),
@@ -86,7 +89,7 @@ def trace_step(
             optimizer=trace.optimizer_facts(),
             memory=memory,
             optimizer_calls=trainer.global_step - calls_before,
-            notes=(*trace.notes, *runner.notes),
+            notes=(*trace.notes, *runner.notes, *known.notes),
         )
 
 
@@ -97,6 +100,7 @@ class _Runner:
         optimizers: list[torch.optim.Optimizer],
         trainer: TrainerStub,
         precision: str,
+        known: KnownValues,
         *,
         from_loader: bool,
     ) -> None:
@@ -108,7 +112,7 @@ class _Runner:
         self._automatic = bool(getattr(module, "automatic_optimization", True))
         self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
         self._trace: StepTrace | None = None
-        self._reads = ScalarReads()
+        self._reads = ScalarReads(known)
         tolerant_metrics(module, self.notes)
         if self._automatic and len(optimizers) > 1:
             msg = f"configure_optimizers returned {len(optimizers)} optimizers under automatic optimization"

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, Dataset
 
 from trainfare.prelaunch import module_parts
+from trainfare.prelaunch.known_values import keep_value
 from trainfare.prelaunch.module_parts import all_modules, is_compile_wrapper, unwrapped
 from trainfare_core.errors import TraceError
 
@@ -51,6 +52,7 @@ class Faker:
     Attributes:
         compiled: whether a `torch.compile` wrapper was removed.
         notes: what could not be copied, one sentence each.
+        batch_tensors: the fake tensors of the last batch, however it is nested.
     """
 
     def __init__(self, mode: FakeTensorMode, float_dtype: torch.dtype | None = None) -> None:
@@ -58,9 +60,11 @@ class Faker:
         self.float_dtype = float_dtype
         self.compiled = False
         self.notes: list[str] = []
+        self.batch_tensors: list[Tensor] = []
         self._memo: dict[int, Any] = {}
         self._keep: list[Any] = []
         self._hooks_left_out = 0
+        self._keeps_values, self._of_batch = True, False
 
     def tensor(
         self, value: Tensor, float_dtype: torch.dtype | None = None, device: torch.device | None = None
@@ -77,6 +81,8 @@ class Faker:
         if twin is not value:
             twin.grad = None
             _carry_attributes(value, twin)
+            if self._keeps_values:
+                keep_value(twin, value, of_batch=self._of_batch)
         self._remember(value, twin)
         self._memo[id(twin)] = twin
         return twin
@@ -141,12 +147,14 @@ class Faker:
         original: Any = getattr(optimizer, "_optimizer", optimizer)
         twin: torch.optim.Optimizer = original.__class__.__new__(original.__class__)
         self._keep_step_counts(original.state.values())
+        self._keeps_values = False  # of moments, which are as many as the weights
         with _CopyMode(self.tensor):
             for name, value in cast("dict[str, Any]", vars(original)).items():
                 if name == "step":
                     continue
                 hooks = name.startswith("_optimizer_") and isinstance(value, OrderedDict)
                 vars(twin)[name] = OrderedDict[int, Any]() if hooks else self.value(value)
+        self._keeps_values = True
         return twin
 
     def _keep_step_counts(self, states: Iterable[dict[str, Any]]) -> None:
@@ -183,8 +191,17 @@ class Faker:
             batch: any nested structure.
             device: the device to which the Trainer would move it; None keeps each tensor's device.
         """
-        with _CopyMode(lambda value: self.tensor(value, self.float_dtype, device)):
-            return self.value(batch)
+        self.batch_tensors, self._of_batch = [], True
+
+        def convert(value: Tensor) -> Tensor:
+            twin = self.tensor(value, self.float_dtype, device)
+            self.batch_tensors.append(twin)
+            return twin
+
+        with _CopyMode(convert):
+            copied = self.value(batch)
+        self._of_batch = False
+        return copied
 
     def _twin(self, value: Tensor) -> Tensor:
         if value.device.type == "meta":

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from trainfare.job import TrainingJob, built, canonical_precision, is_builder, plan_of, steps_per_epoch
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
 from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
-from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.prelaunch.step_forms import optimizers_of
 from trainfare.prelaunch.trainer_stub import TrainerStub, attach
 from trainfare.prelaunch.user_errors import user_errors
@@ -82,7 +81,7 @@ def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]]
         faker = Faker(new_mode(), TRUE_DTYPES.get(job.precision))
         module = _module_of(job, faker)
         batch = _batch_of(job, faker, _device_of(module))
-        _check_batch_size(job, batch)
+        _check_batch_size(job, faker.batch_tensors)
         trainer = TrainerStub(module, _trainer_facts(job))
         attach(module, trainer)
         with _grads_untouched(job.module):
@@ -131,6 +130,7 @@ def trace_fake_copy(
             faker.mode,
             precision=canonical_precision(precision),
             micro_batches=micro_batches,
+            batch_bytes=_bytes_of(faker.batch_tensors),
             from_loader=False,
         )
     return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
@@ -160,16 +160,26 @@ def _device_of(module: nn.Module) -> torch.device | None:
 
 
 def _batch_of(job: TrainingJob, faker: Faker, device: torch.device | None) -> Any:
-    if not is_builder(job.batch):
-        return faker.batch(job.batch, device)
-    with user_errors("making the batch"), faker.mode:
-        made = built(job.batch)
+    with user_errors("making the batch"):
+        made = _made_batch(job.batch, faker)
     return faker.batch(made, device)
 
 
-def _check_batch_size(job: TrainingJob, batch: Any) -> None:
+def _made_batch(batch: Any, faker: Faker) -> Any:
+    """Make the batch of real tensors, whose values a step may read; where that fails, of fake ones."""
+    try:
+        return built(batch)
+    except Exception as error:  # noqa: BLE001 - e.g. too little memory, or a device that is not here
+        try:
+            with faker.mode:
+                return built(batch)
+        except Exception:  # noqa: BLE001 - the first error is the one that the user's run would raise
+            raise error from None
+
+
+def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
     """Refuse a batch whose tensors all have another first size than `batch_size`, and that size nowhere."""
-    shapes = [tuple(tensor.shape) for tensor in tensor_leaves(batch) if tensor.ndim > 0]
+    shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim > 0]
     if not shapes or any(job.batch_size in shape for shape in shapes):
         return
     if len({shape[0] for shape in shapes}) == 1:
@@ -211,7 +221,12 @@ def _configured_step(
         faker.mode,
         precision=job.precision,
         micro_batches=job.accumulate_grad_batches,
+        batch_bytes=_bytes_of(faker.batch_tensors),
     )
+
+
+def _bytes_of(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _call_hook(module: nn.Module, name: str, *args: Any) -> Any:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.overrides import TorchFunctionMode
 
+from trainfare.prelaunch.known_values import KnownValues
+
 __all__ = ["ScalarReads", "UnknownScalar", "tolerant_metrics"]
 
 
@@ -44,18 +46,26 @@ _OPERATORS = (
 for _name in _OPERATORS.split():
     setattr(UnknownScalar, f"__{_name}__", _refuse)
 
+_tensor = cast("Any", Tensor)
+_READS: frozenset[Any] = frozenset({_tensor.numpy, _tensor.tolist})
+"""Methods that read all values of a tensor."""
+
 
 class ScalarReads(TorchFunctionMode):
     """
-    Makes `tensor.item()` on a fake tensor return an `UnknownScalar`.
+    Makes `tensor.item()` on a fake tensor whose value is not known return an `UnknownScalar`.
+
+    Args:
+        known: the values that are known.
 
     Attributes:
         count: how often a value was read; in a real run, each read makes the host wait for the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownValues) -> None:
         super().__init__()
         self.count = 0
+        self._known = known
 
     def __torch_function__(
         self,
@@ -64,10 +74,18 @@ class ScalarReads(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
+        if func in _READS and self._known.value_of(args[0]) is not None:
+            self.count += 1
+            return self._known.read(func, *args, **kwargs)
+        if func is _tensor.__format__ and args[0].dim() == 0:
+            return format(self.__torch_function__(Tensor.item, types, args[:1]), args[1])
         if func is not Tensor.item:
-            return func(*args, **(kwargs or {}))
+            out = func(*args, **kwargs)
+            self._known.say_finite(str(getattr(func, "__name__", "")), out)
+            return out
         try:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         except DataDependentOutputException as error:
             self.count += 1
             return UnknownScalar(error)

@@ -249,7 +249,7 @@ _OWN: dict[str, _Formula] = {
     ),
     **dict.fromkeys(("addr", "ger"), _outer),
     **dict.fromkeys(
-        ("linear", "_weight_int8pack_mm", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu",
+        ("linear", "matmul", "_weight_int8pack_mm", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu",
          "_dyn_quant_matmul_4bit"),
         _packed_product,
     ),

@@ -25,7 +25,7 @@ SKIPPED_NAMESPACES: Final = frozenset({
 # Names of aten operations by kind, without the endings `_`, `_backward`, `_backward_data` and `_forward`.
 _NAMES: Final[dict[OperationKind, str]] = {
     "matmul": (
-        "mm addmm bmm baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
+        "mm addmm bmm matmul baddbmm mv addmv dot vdot addr ger addbmm linear _int_mm _scaled_mm _scaled_mm_v2 "
         "_addmm_activation _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu "
         "_dyn_quant_matmul_4bit _trilinear _sparse_addmm _sparse_mm sspaddmm hspmm _cdist_forward "
         "_cdist_backward"

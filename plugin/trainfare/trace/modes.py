@@ -92,6 +92,8 @@ class CallMode(TorchFunctionMode):
     def _body(self, func: FunctionType) -> FunctionType | None:
         # A method that calls the C function of the same name (Tensor.split) would come back here without end, and
         # so would torch._assert, whose check for modes is not among `_CHECKS`.
+        if func is cast("Any", torch.Tensor).__format__:
+            return None  # a fake tensor has no value to format: another mode may answer the whole call
         if self._running and self._running[-1] is func and func.__module__ in ("torch._tensor", "torch"):
             return None
         if func not in self._bodies:

@@ -56,7 +56,7 @@ def _matmul_shape(name: str, args: Sequence[Any], out: Any) -> tuple[int, ...] |
     if name.startswith("_cdist"):
         left, right = (args[1], args[2]) if name.endswith("backward") else (left, right)
         return math.prod(left.shape[:-2]), left.shape[-2], right.shape[-2], left.shape[-1]
-    if name in ("linear", "_weight_int8pack_mm"):
+    if name in ("linear", "_weight_int8pack_mm") or (name == "matmul" and right.dim() == 2):
         return 1, left.numel() // left.shape[-1], out.shape[-1], left.shape[-1]
     if left.dim() == 3:
         return left.shape[0], left.shape[1], right.shape[-1], left.shape[2]

@@ -20,7 +20,7 @@ _HERE = Path(__file__).name
 
 
 def _needs_item(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
-    return self.layer(batch).mean() * batch.sum().item()
+    return self.layer(batch).mean() * self.layer(batch).sum().item()
 
 
 def _branches(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
@@ -29,15 +29,15 @@ def _branches(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
 
 
 def _needs_nonzero(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
-    return self.layer(batch[batch.sum(1) > 0]).mean()
+    return self.layer(batch[self.layer(batch).sum(1) > 0]).mean()
 
 
 def _needs_numpy(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
-    return self.layer(batch).mean() * float(batch.detach().numpy().sum())
+    return self.layer(batch).mean() * float(self.layer(batch).detach().numpy().sum())
 
 
 def _needs_list(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
-    return self.layer(batch).mean() * sum(batch[0].tolist())
+    return self.layer(batch).mean() * sum(self.layer(batch)[0].tolist())
 
 
 @torch.library.custom_op("trainfare_test::no_fake_kernel", mutates_args=())
@@ -107,7 +107,10 @@ def test_any_use_of_an_unknown_value_is_refused_where_it_is_used() -> None:
     ]
     for use in uses:
         step = with_step(
-            lambda self, batch, batch_idx, use=use: (use(batch.sum().item()), self.layer(batch).mean())[1]
+            lambda self, batch, batch_idx, use=use: (
+                use(self.layer(batch).sum().item()),
+                self.layer(batch).mean(),
+            )[1]
         )
         with pytest.raises(TraceError, match=r"item\(\)"):
             trace_job(job(step))
