@@ -1,5 +1,6 @@
 """
-No test sees the prices that whoever runs it has fetched, their own rates, their traces, or how it was started.
+No test sees the prices that whoever runs it has fetched, their own rates, their traces, how it was started,
+or how busy the machine is.
 
 Traces are shared by the tests of one process: a test that must trace afresh says so.
 """
@@ -13,6 +14,8 @@ import signal
 import tempfile
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 if os.environ.get("TRAINFARE_INTEGRITY") != "live":
     os.environ["TRAINFARE_PRICE_CACHE"] = str(
         Path(tempfile.gettempdir()) / f"trainfare-no-prices-{os.getpid()}"
@@ -25,3 +28,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("TRAINFARE_OWN_PRICES", "TRAINFARE_PRICE_BOOK"):
     os.environ.pop(name, None)
+# An example may take as long as it takes: Hypothesis' deadline and its check for slow data count wall time.
+settings.register_profile("trainfare", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trainfare")

@@ -37,7 +37,7 @@ def write(path: Path, rows: list[dict[str, object]]) -> Path:
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{script}", *map(str, arguments)],
-        cwd=TOP, check=False, capture_output=True, text=True, timeout=240,
+        cwd=TOP, check=False, capture_output=True, text=True,
     )  # fmt: skip
 
 

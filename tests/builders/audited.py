@@ -113,14 +113,14 @@ def main() -> None:
 
     shared = sys.modules["lightning_utilities.core.rank_zero"]
     before = {"log": shared.log.name, "root": (list(logging.root.handlers), logging.root.level)}
-    from trainfare import FareMeter
+    from builders.patient_meter import PatientMeter
 
     after = {"log": shared.log.name, "root": (list(logging.root.handlers), logging.root.level)}
     arms: dict[str, Any] = {"import": [repr(before), repr(after)]}
     from builders import contract  # noqa: F401 - before any arm, as it sets log levels
 
     arms |= {"warm_up": arm(log, []), "plain": arm(log, []), "writes": arm(log, [Writes()])}
-    meter = FareMeter(
+    meter = PatientMeter(
         warmup_steps=2,
         measure_steps=4,
         report_dir=str(folder),
@@ -131,7 +131,7 @@ def main() -> None:
     arms["metered"] = arm(log, [meter])
     arms["fake_copy_plain"] = arm(log, [], precision="bf16-mixed")
     arms["fake_copy"] = arm(
-        log, [FareMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder))], precision="bf16-mixed"
+        log, [PatientMeter(warmup_steps=2, measure_steps=4, report_dir=str(folder))], precision="bf16-mixed"
     )
     print(MARK + json.dumps(arms))
 

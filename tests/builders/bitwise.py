@@ -197,13 +197,26 @@ def callbacks_for(meter: bool, folder: Path) -> list[pl.Callback]:
 
 def arm(scenarios: Sequence[str], folder: Path, *, meter: bool) -> dict[str, dict[str, Any]]:
     """Run one arm in a process of its own; return the fingerprint of its rank 0 for every scenario."""
+    with started(scenarios, folder, meter=meter) as process:
+        return fingerprints(process, scenarios)
+
+
+def started(scenarios: Sequence[str], folder: Path, *, meter: bool) -> subprocess.Popen[str]:
+    """Start one arm in a process of its own."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, *scenarios, "--folder", str(folder), *(["--meter"] if meter else [])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def fingerprints(process: subprocess.Popen[str], scenarios: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Wait for the end of an arm; return the fingerprint of its rank 0 for every scenario."""
+    printed, _ = process.communicate()
+    lines = [line for line in printed.splitlines() if line.startswith(MARK)]
     results = dict(json.loads(line.removeprefix(MARK)) for line in lines)
     if set(results) != set(scenarios):
-        raise RuntimeError(f"{scenarios}: the run failed\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{scenarios}: the run failed\n{printed}")
     return results
 
 

@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def main() -> None:
 
     from builders import contract
     from builders.lightning_modules import Clock
+    from builders.processes import HANG_S
 
     clock = Clock()
 
@@ -105,7 +107,7 @@ def main() -> None:
     def strategy() -> Any:
         start = {"ddp": None, "ddp_spawn": "spawn"}[arguments.strategy]
         named = {} if start is None else {"start_method": start}
-        return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=20), **named)
+        return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=HANG_S), **named)
 
     results: dict[str, Any] = {}
     clocked = arguments.slow_rank is not None
@@ -131,11 +133,10 @@ def _sequence(dist: Any) -> int:
 
 
 def _meter(folder: Path, clock: Callable[[], float] | None) -> Any:
-    from trainfare import FareMeter
-    from trainfare.meter.services import MeterServices
+    from builders.patient_meter import PatientMeter
 
-    clocked = {} if clock is None else {"services": MeterServices(now=clock)}
-    kind = type("Clocked", (FareMeter,), clocked) if clocked else FareMeter
+    clocked = {} if clock is None else {"services": replace(PatientMeter.services, now=clock)}
+    kind = type("Clocked", (PatientMeter,), clocked) if clocked else PatientMeter
     return kind(warmup_steps=1, measure_steps=2, report_dir=str(folder / "report"), usd_per_hour=1.0)
 
 

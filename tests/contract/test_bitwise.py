@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,15 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, 
     """Return each scenario's two fingerprints and folders; one process for each arm, and one more for `ddp`."""
     plain_dir, metered_dir = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("metered")
     results: dict[str, tuple[Any, Any, Path, Path]] = {}
-    with ThreadPoolExecutor(2) as pool:
-        for group in (TOGETHER, *((name,) for name in ALONE)):
-            plain = pool.submit(bitwise.arm, group, plain_dir, meter=False)
-            metered = pool.submit(bitwise.arm, group, metered_dir, meter=True)
-            for name in group:
-                folders = (plain_dir / name, metered_dir / name)
-                results[name] = (plain.result()[name], metered.result()[name], *folders)
+    for group in (TOGETHER, *((name,) for name in ALONE)):
+        with (
+            bitwise.started(group, plain_dir, meter=False) as plain_arm,
+            bitwise.started(group, metered_dir, meter=True) as metered_arm,
+        ):
+            plain = bitwise.fingerprints(plain_arm, group)
+            metered = bitwise.fingerprints(metered_arm, group)
+        for name in group:
+            results[name] = (plain[name], metered[name], plain_dir / name, metered_dir / name)
     return results
 
 
@@ -63,7 +64,7 @@ def test_the_fingerprint_detects_one_random_draw(tmp_path: Path) -> None:
 
     def run(mode: str) -> dict[str, Any]:
         command = [sys.executable, "-W", "ignore", "-c", code, tests, mode]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
     plain, drawn = run("plain"), run("draw")

@@ -31,6 +31,9 @@ def installed(name):
 from trainfare import FareMeter
 import torch
 
+sys.path.append(sys.argv[2])
+from builders.patient_meter import PatientMeter
+
 torch.set_num_threads(1)
 result = {
     "metadata": [name for name in ("lightning", "pytorch-lightning") if installed(name)],
@@ -72,11 +75,11 @@ for namespace in ("pytorch_lightning", "lightning.pytorch"):
 
     where = folder / namespace
     loader = torch.utils.data.DataLoader(torch.ones(16, 4), batch_size=2)
-    meter, counter = FareMeter(warmup_steps=1, measure_steps=3, report_dir=str(where), providers=["gcp"]), Counter()
+    meter, counter = PatientMeter(warmup_steps=1, measure_steps=3, report_dir=str(where), providers=["gcp"]), Counter()
     first = trainer(counter, meter, 1)
     first.fit(Net(), loader)
     first.save_checkpoint(folder / "half.ckpt")
-    again, resumed = Counter(), FareMeter(warmup_steps=1, measure_steps=3, report=False)
+    again, resumed = Counter(), PatientMeter(warmup_steps=1, measure_steps=3, report=False)
     second = trainer(again, resumed, 2)
     second.fit(Net(), loader, ckpt_path=str(folder / "half.ckpt"))
     result["runs"][namespace] = {
@@ -101,7 +104,9 @@ def test_the_meter_works_with_what_is_installed(environment: str, tmp_path: Path
     hidden, namespaces = ENVIRONMENTS[environment]
     site = tmp_path / "site"
     site.mkdir()
-    result = environments.run_there(environments.overlay(site, hidden), SCRIPT, str(tmp_path))
+    result = environments.run_there(
+        environments.overlay(site, hidden), SCRIPT, str(tmp_path), str(Path(__file__).parents[1])
+    )
     assert result["ours"].startswith(str(site))
     assert [base.partition(".callbacks")[0] for base in result["bases"]] == namespaces
     assert len(result["metadata"]) == len(result["loaded"]) == len(namespaces)

@@ -24,7 +24,9 @@ from pathlib import Path
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
-from trainfare import FareMeter
+
+sys.path.append(sys.argv[2])
+from builders.patient_meter import PatientMeter
 
 folder = Path(sys.argv[1])
 
@@ -42,7 +44,7 @@ loggers = [
     WandbLogger(project="fares", save_dir=folder, offline=True),
     MLFlowLogger("fares", tracking_uri=f"sqlite:///{folder}/mlflow.db", artifact_location=f"file://{folder}/artifacts"),
 ]
-meter = FareMeter(warmup_steps=1, measure_steps=3, usd_per_hour=3.0, report_dir=str(folder / "report"), providers=["gcp"])
+meter = PatientMeter(warmup_steps=1, measure_steps=3, usd_per_hour=3.0, report_dir=str(folder / "report"), providers=["gcp"])
 trainer = Trainer(
     max_epochs=1, accelerator="cpu", devices=1, logger=loggers, enable_checkpointing=False,
     enable_progress_bar=False, enable_model_summary=False, callbacks=[meter],
@@ -64,12 +66,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder)],
+        [sys.executable, "-c", SCRIPT, str(folder), str(Path(__file__).parents[1])],
         env={**os.environ, **settings, **quiet},
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

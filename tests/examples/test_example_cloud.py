@@ -25,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(EXAMPLE, source)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=source, check=True, capture_output=True, timeout=120,
+        cwd=source, check=True, capture_output=True,
     )  # fmt: skip
     site = folder / "site"
     zipfile.ZipFile(next(folder.glob("*.whl"))).extractall(site)
@@ -40,7 +40,6 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 

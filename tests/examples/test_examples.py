@@ -15,9 +15,7 @@ from trainfare_core.job_profile import JobProfile
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(
-    arguments: list[str], cwd: Path, timeout_s: int = 240, **world: str
-) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str], cwd: Path, **world: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **world}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -25,7 +23,6 @@ def run(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

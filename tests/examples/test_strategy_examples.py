@@ -54,7 +54,6 @@ def test_the_vision_pilots_are_recorded_and_ranked(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,7 @@
 """
-What tests/faults/test_cache.py runs as processes of its own: `python cache_worker.py WHAT FOLDER [SECONDS]`.
+What tests/faults/test_cache.py runs as processes of its own: `python cache_worker.py WHAT FOLDER [ROUNDS]`.
 
-kill: children that write without pause are killed at 200 random moments; prints how many reads were damaged.
+kill: children that write without pause are killed at random moments; prints how many reads were damaged.
 stress: 4 writers and 4 readers; prints how many reads were torn.
 limit: writes under a limit on the size of files, one byte count after another.
 readonly: reads and writes in a folder that may not be written, as nobody.
@@ -42,7 +42,11 @@ def facts(prices: PriceBook) -> BookFacts:
 
 
 def kill(folder: Path) -> dict[str, int]:
-    """Bytes with a checksum only: a process that has started polars' threads may not fork."""
+    """
+    Bytes with a checksum only: a process that has started polars' threads may not fork.
+
+    Each child says that it has begun; there are 200 kills, and more until one has hit a write.
+    """
     path = folder / "aws.parquet"
     contents = [
         with_checksum(
@@ -52,16 +56,22 @@ def kill(folder: Path) -> dict[str, int]:
     ]
     replace_file(path, contents[0], os.fsync)
     chance = random.Random(14)
-    damaged = 0
-    for _ in range(MOMENTS):
+    damaged = kills = 0
+    while kills < MOMENTS or not list(folder.glob("*.tmp")):
+        kills += 1
+        hears, says = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(says, b"!")
             while True:
                 for content in reversed(contents):
                     replace_file(path, content, os.fsync)
+        os.read(hears, 1)
         time.sleep(chance.uniform(0.0, 0.012))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(hears)
+        os.close(says)
         try:
             checked(read_own_file(path, 10**7))
         except (DamagedFileError, OSError):
@@ -69,34 +79,33 @@ def kill(folder: Path) -> dict[str, int]:
     return {"damaged": damaged, "left": len(list(folder.glob("*.tmp")))}
 
 
-def stress(folder: Path, seconds: float) -> dict[str, int]:
-    counts = {"reads": 0, "torn": 0, "writes": 0}
-    until = time.monotonic() + seconds
+def stress(folder: Path, rounds: int) -> dict[str, int]:
+    """Each writer writes both books `rounds` times; each reader reads as often, and on until the writers are done."""
+    writes: list[bool] = []
+    torn: list[bool] = []
     books = [book(1.0, 20), book(2.0, 2000)]
 
     def write() -> None:
         cache = BookCache(folder)
-        while time.monotonic() < until:
+        for _ in range(rounds):
             for prices in books:
-                counts["writes"] += cache.write("aws", prices.frame, facts(prices))
+                writes.append(cache.write("aws", prices.frame, facts(prices)))
 
     def read() -> None:
-        cache = BookCache(folder)
-        while time.monotonic() < until:
+        cache, reads = BookCache(folder), 0
+        while reads < 2 * rounds or any(writer.is_alive() for writer in writers):
+            reads += 1
             found = cache.read("aws")
-            counts["reads"] += 1
-            if found is None or (found.book.frame["usd_per_hour"][0], len(found.book)) not in (
-                (1.0, 20),
-                (2.0, 2000),
-            ):
-                counts["torn"] += 1
+            whole = ((1.0, 20), (2.0, 2000))
+            torn.append(found is None or (found.book.frame["usd_per_hour"][0], len(found.book)) not in whole)
 
-    workers = [threading.Thread(target=work) for work in (write, read) * 4]
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    workers = [worker for writer in writers for worker in (writer, threading.Thread(target=read))]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return counts
+    return {"reads": len(torn), "torn": sum(torn), "writes": sum(writes)}
 
 
 def limit(folder: Path) -> dict[str, list[int]]:
@@ -142,4 +151,4 @@ def readonly(folder: Path) -> dict[str, object]:
 if __name__ == "__main__":
     what, where, *more = sys.argv[1:]
     work = {"kill": kill, "stress": stress, "limit": limit, "readonly": readonly}[what]
-    print(json.dumps(work(Path(where), *map(float, more))))
+    print(json.dumps(work(Path(where), *map(int, more))))

@@ -13,10 +13,9 @@ import gzip
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -25,18 +24,22 @@ from typing import Any, Literal
 import httpx
 
 from builders.offers import book_of, offer_row
+from builders.processes import HANG_S
 from faults.server import FaultServer, Script, tls_twin
 from trainfare_core.errors import FetchError
 from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.http.client import HttpClient, Limits
 from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
 
-__all__ = ["FAULT_CASES", "NOW", "FaultCase", "Waits", "error_of", "faulty_client", "put_through"]
+__all__ = ["FAULT_CASES", "NOW", "FaultCase", "Steps", "Waits", "error_of", "faulty_client", "put_through"]
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
-QUICK = Limits(connect_s=0.5, read_s=0.1, total_s=0.9, max_body_bytes=100_000)
-PATIENT = Limits(connect_s=10.0, read_s=10.0, total_s=60.0, max_body_bytes=100_000)
-"""For faults that do not depend on time: a busy machine must not look like a slow server."""
+PATIENT = Limits(connect_s=HANG_S, read_s=HANG_S, total_s=HANG_S, max_body_bytes=100_000)
+"""A busy machine must not look like a slow server."""
+SOON_SILENT = replace(PATIENT, read_s=0.1)
+"""For a server that says nothing: however busy the machine, that is seen in the end."""
+SOON_OVER = replace(PATIENT, total_s=0.9)
+"""For an answer that is never complete: over after three looks at `Steps`."""
 
 JSON = (("Content-Type", "application/json"),)
 GZIP = (*JSON, ("Content-Encoding", "gzip"))
@@ -52,6 +55,24 @@ class Waits:
 
     def __call__(self, seconds: float) -> None:
         self.all.append(seconds)
+
+
+class Steps:
+    """
+    A clock that moves by a step at every look, so that a limit is reached after some looks and not after some time.
+
+    Args:
+        step_s: by how much.
+        begun: from when on it moves; None is at once.
+    """
+
+    def __init__(self, step_s: float, begun: Callable[[], bool] | None = None) -> None:
+        self.now, self.step_s, self.begun = 0.0, step_s, begun
+
+    def __call__(self) -> float:
+        if self.begun is None or self.begun():
+            self.now += self.step_s
+        return self.now
 
 
 @dataclass(frozen=True)
@@ -81,8 +102,14 @@ class FaultCase:
     @property
     def limits(self) -> Limits:
         """Short ones where the fault is silence, or an answer that drips."""
-        silent = self.script is not None and bool(self.script.before_head_s or self.script.drip_s)
-        return QUICK if silent or self.transport is _hangs else PATIENT
+        if self.is_endless:
+            return SOON_OVER
+        return SOON_SILENT if self.script is not None and self.script.before_head_s else PATIENT
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether only the client's clock ends it."""
+        return self.transport is _hangs or (self.script is not None and bool(self.script.drip_s))
 
 
 def status(code: int, tries: int, **changes: Any) -> FaultCase:
@@ -129,7 +156,7 @@ def failing(
 
 def _hangs(request: httpx.Request) -> httpx.Response:
     """A name lookup that no timeout reaches."""
-    threading.Event().wait(2.0)
+    threading.Event().wait(HANG_S)
     raise httpx.ConnectError("no", request=request)
 
 
@@ -170,9 +197,9 @@ FAULT_CASES: tuple[FaultCase, ...] = (
     FaultCase("refused", "connection was refused", None, via="closed port", waits=JITTERED),
     fault("reset", "connection was cut", 4, reset=True),
     fault("instant close", "answer ended early", 4, hang_up=True),
-    fault("slow headers", "server went silent", None, before_head_s=5.0),
-    fault("dripping headers", "not complete within the time", None, drip_s=0.04, drips="head", body=WHOLE),
-    fault("slow body", "not complete within the time", None, drip_s=0.06, body=WHOLE + b" " * 40),
+    fault("slow headers", "server went silent", None, before_head_s=HANG_S),
+    fault("dripping headers", "not complete within the time", None, drip_s=1.0, drips="head", body=WHOLE),
+    fault("slow body", "not complete within the time", None, drip_s=1.0, body=WHOLE + b" " * 1200),
     fault("reset in the body", "connection was cut", 4, body=WHOLE, cut_at=8, reset=True),
     failing("no such host", "name is not known", (), socket.gaierror(socket.EAI_NONAME, "no")),
     failing("no resolver", "could not be looked up", JITTERED, socket.gaierror(socket.EAI_AGAIN, "no")),
@@ -241,17 +268,12 @@ def faulty_client(
         "sleep": waits,
         "jitter": lambda most: most if case.waits is not None else 0.0,
         "wall_clock": NOW.timestamp,
-        "clock": time.monotonic,
+        "clock": Steps(0.3 if case.is_endless else 0.0),
         **changes,
     }
-    if case.waits is not None and case.via != "transport":
-        settings["clock"] = lambda: 0.0  # only the waits count: none of these depends on time
-        settings["limits"] = Limits()
     with _met(case) as (url, server, more):
         if server is not None and case.script is not None:
             server.everywhere(case.script)
-        if case.waits:
-            settings["limits"] = Limits()
         with HttpClient(cloud, **{**settings, **more}) as out:
             yield out, url, server, waits
 
@@ -294,16 +316,16 @@ def put_through(
     """
     Refresh a source whose server has a fault, and check that it costs nothing that was there.
 
-    The last good price stays, with its date; the problem is a sentence; it is over within `seconds`.
+    The last good price stays, with its date; the problem is a sentence; it is over within `seconds` by the client's clock.
     """
-    began = time.monotonic()
-    with faulty_client(case, make_source("http://127.0.0.1").name) as (out, url, _, _):
+    clock = Steps(0.3 if case.is_endless else 0.0)
+    with faulty_client(case, make_source("http://127.0.0.1").name, clock=clock) as (out, url, _, waits):
         source = make_source(url)
         cache = BookCache(folder)
         last = book_of(offer_row(), origin=source.name)
         assert cache.write(source.name, last.frame, BookFacts(fetched_at=NOW, intakes=last.intakes))
         result = refresh(source, cache=cache, now=NOW + timedelta(days=2), http=out)
-    assert time.monotonic() - began < seconds
+    assert clock.now + sum(waits.all) < seconds
     assert not result.refreshed
     assert result.problem
     assert result.problem.startswith(source.name)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import pairwise
@@ -22,8 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders.processes import HANG_S
 from faults.server import FaultServer, Script, gzipped, json_script, tls_twin
-from faults.table import Waits
+from faults.table import Steps, Waits
 from trainfare_core.errors import FetchCancelledError, FetchError, InputError
 from trainfare_providers.http.client import BULK_LIMITS, Download, HttpClient, Limits
 from trainfare_providers.http.exchange import UnpackError, unpacked
@@ -248,17 +248,6 @@ def test_cloud_that_answered_once_is_given_fifteen_seconds() -> None:
     assert time.now <= 15.0
 
 
-class Jumps:
-    """A clock that jumps at every look, so that a limit of seconds is over after a few of them."""
-
-    def __init__(self, seconds: float) -> None:
-        self.now, self.seconds = 0.0, seconds
-
-    def __call__(self) -> float:
-        self.now += self.seconds
-        return self.now
-
-
 class BlackHole(httpx.BaseTransport):
     """A network that swallows everything, by the events that httpcore gives: a connection is begun and never made."""
 
@@ -268,7 +257,7 @@ class BlackHole(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.tries += 1
         request.extensions["trace"]("connection.connect_tcp.started", {})
-        self.over.wait(60)
+        self.over.wait()
         raise httpx.ConnectError("no", request=request)
 
     def close(self) -> None:
@@ -277,7 +266,7 @@ class BlackHole(httpx.BaseTransport):
 
 def test_black_hole_ends_by_our_own_clock() -> None:
     """A lookup, or eight addresses of a host one after the other, take no longer than one connect timeout each try."""
-    hole, clock, waits = BlackHole(), Jumps(0.6), Waits()
+    hole, clock, waits = BlackHole(), Steps(0.6), Waits()
     with http(transport=hole, clock=clock, sleep=waits, budget_s=900.0) as out:
         with pytest.raises(
             FetchError, match=r"^aws: prices\.example\.com: no connection in time; check the network"
@@ -299,7 +288,7 @@ def test_socket_whose_queue_is_full_is_a_black_hole() -> None:
             waiting.connect_ex(full.getsockname())
         host = f"127.0.0.1:{full.getsockname()[1]}"
         with (
-            http(clock=Jumps(0.6), budget_s=900.0) as out,
+            http(clock=Steps(0.6), budget_s=900.0) as out,
             pytest.raises(FetchError, match=f"^aws: {host}: no connection in time; check the network"),
         ):
             out.get_json(f"http://{host}/p")
@@ -307,8 +296,8 @@ def test_socket_whose_queue_is_full_is_a_black_hole() -> None:
 
 def test_server_that_accepts_and_never_answers_ends_by_our_own_clock(server: FaultServer) -> None:
     """A real socket that listens: the connection is made, and the silence has its limit."""
-    server.everywhere(Script(before_head_s=60))
-    clock = Jumps(3.0)
+    server.everywhere(Script(before_head_s=HANG_S))
+    clock = Steps(3.0)
     with (
         http(clock=clock, budget_s=900.0) as out,
         pytest.raises(FetchError, match="not complete within the time allowed"),
@@ -321,7 +310,8 @@ def test_server_that_accepts_and_never_answers_ends_by_our_own_clock(server: Fau
 def test_time_on_a_connection_that_is_used_again_is_no_time_of_connecting(server: FaultServer) -> None:
     """The connect timeout is over long before the body is."""
     server.script("/p", json_script({"a": 1}, drip_s=0.02))
-    with http(limits=Limits(connect_s=0.01, total_s=60.0), clock=Jumps(0.001)) as out:
+    clock = Steps(0.02, lambda: server.asked("/p") > 0)
+    with http(limits=Limits(connect_s=0.01, total_s=HANG_S), clock=clock) as out:
         assert out.get_json(server.url("/p")) == {"a": 1}
 
 
@@ -438,7 +428,7 @@ def test_bulk_file_is_streamed_in_constant_memory(server: FaultServer, tmp_path:
         "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     command = [sys.executable, "-c", code, server.url("/p"), str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     size, grown_kib = map(int, result.stdout.split())
     assert size == 12 * 87_000 * 400
     assert grown_kib < 60 * 1024
@@ -450,19 +440,17 @@ def test_stream_that_is_left_early_leaves_no_thread(server: FaultServer) -> None
     before = threading.active_count()
     with http(limits=BULK_LIMITS) as out:
         assert out.read(server.url("/p"), lambda file: next(file.chunks()))
-    until = time.monotonic() + 5
-    while (
-        any(thread.name == "trainfare-fetch" for thread in threading.enumerate()) and time.monotonic() < until
-    ):
+    while any(thread.name == "trainfare-fetch" for thread in threading.enumerate()):
         threading.Event().wait(0.01)
     assert threading.active_count() <= before + 2  # the server's own
 
 
 def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> None:
     """The hanging thread keeps its connection; the next request opens a new one."""
-    server.script("/slow", Script(before_head_s=30))
+    server.script("/slow", Script(before_head_s=HANG_S))
     server.script("/p", json_script({"a": 1}))
-    with http(max_failed_s=60.0, budget_s=60.0) as out:
+    clock = Steps(1.0, lambda: server.asked("/slow") > 0 and not server.asked("/p"))
+    with http(max_failed_s=900.0, budget_s=900.0, clock=clock) as out:
         with pytest.raises(FetchError, match="within the time"):
             out.get_json(server.url("/slow"), limits=Limits(total_s=0.2))
         assert out.get_json(server.url("/p")) == {"a": 1}
@@ -470,7 +458,7 @@ def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> No
 
 def test_cancelling_ends_a_hanging_request(server: FaultServer) -> None:
     """A silent server does not delay a cancellation."""
-    server.script("/p", Script(before_head_s=60))
+    server.script("/p", Script(before_head_s=HANG_S))
     asked: list[bool] = []
 
     def cancelled() -> bool:
@@ -493,7 +481,7 @@ def test_cancelling_ends_a_wait() -> None:
 
 def test_ctrl_c_ends_a_hanging_request(server: FaultServer) -> None:
     """Ctrl-C comes through at once, as itself."""
-    server.script("/p", Script(before_head_s=60))
+    server.script("/p", Script(before_head_s=HANG_S))
     code = (
         "import sys\nfrom trainfare_providers.http.client import HttpClient\n"
         "print('asking', flush=True)\nHttpClient('aws').get_json(sys.argv[1])"
@@ -504,10 +492,8 @@ def test_ctrl_c_ends_a_hanging_request(server: FaultServer) -> None:
     assert child.stdout.readline() == "asking\n"
     while not server.asked("/p"):
         threading.Event().wait(0.01)
-    began = time.monotonic()
     os.kill(child.pid, signal.SIGINT)
-    _, error = child.communicate(timeout=50)
-    assert time.monotonic() - began < 30  # the server keeps quiet for 60
+    _, error = child.communicate()
     assert error.strip().endswith("KeyboardInterrupt")
 
 

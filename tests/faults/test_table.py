@@ -47,7 +47,7 @@ def test_fault_is_named_and_tried_again_only_where_that_helps(case: FaultCase) -
 @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
 def test_fault_leaves_the_last_good_prices(case: FaultCase, tmp_path: Path) -> None:
     """The last good price stays, with the date it has."""
-    result = put_through(case, Plain, tmp_path, seconds=5.0)
+    result = put_through(case, Plain, tmp_path)
     assert case.says in str(result.problem)
 
 

@@ -77,7 +77,6 @@ def lint_imports(sources: Path, *contracts: str) -> subprocess.CompletedProcess[
         cwd=sources,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 

@@ -28,9 +28,7 @@ HEAVY = (
 def modules_after(code: str) -> set[str]:
     """Top-level names in `sys.modules` of a fresh process that ran `code`."""
     script = f"{code}\nimport json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

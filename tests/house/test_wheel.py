@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=TOP, check=True, capture_output=True, timeout=120,
+        cwd=TOP, check=True, capture_output=True,
     )  # fmt: skip
     return next(folder.glob("*.whl"))
 
@@ -60,7 +60,6 @@ def test_wheel_works_without_the_sources(wheel: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

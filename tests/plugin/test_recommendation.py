@@ -223,7 +223,5 @@ late = {"torch", "lightning", "pytorch_lightning"} & set(sys.modules)
 assert not late, late
 """
     tests = str(Path(__file__).resolve().parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", script, tests], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script, tests], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from builders.offers import book_of, offer_row
+from builders.processes import HANG_S
 from faults.canary import CANARY
 from faults.server import FaultServer, Script
 from trainfare_core.errors import PricesUnavailableError
@@ -135,7 +136,7 @@ def test_unreachable_storage_falls_back_to_the_copy_in_seconds(
     facts = BookFacts(fetched_at=NOW, intakes=copy.intakes, notes=("s3://team/prices",))
     assert cache.write("shared-copy", copy.frame, facts)
     with FaultServer() as server:
-        server.everywhere(Script(before_head_s=60))
+        server.everywhere(Script(before_head_s=HANG_S))
         point_at(monkeypatch, server.url())
         book = SharedBook("s3://team/prices", cache=cache, limit_s=0.2).load()
         with pytest.raises(PricesUnavailableError, match=r"no answer within 0\.2 s"):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from builders.offers import book_of, offer_row, shipped_on
+from builders.processes import HANG_S
 from faults.server import FaultServer, Script
 from trainfare.cli.prices_update import update_table
 from trainfare_core.prices.book import PriceBook
@@ -57,7 +58,7 @@ class Hanging:
     over: threading.Event = field(default_factory=threading.Event)
 
     def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
-        self.over.wait(60)
+        self.over.wait()
         return ()
 
     def load(self) -> PriceBook:
@@ -123,7 +124,7 @@ def test_cloud_that_answers_is_not_given_up(tmp_path: Path) -> None:
             def fetch(self, http: HttpClient) -> tuple[FetchedRows, ...]:
                 http.send("GET", server.url("/p"))
                 answered.set()
-                self.over.wait(60)
+                self.over.wait()
                 row = offer_row(provider="slow", source_class="price_api")
                 return (FetchedRows("slow", "ec2", book_of(row).frame),)
 
@@ -132,7 +133,7 @@ def test_cloud_that_answers_is_not_given_up(tmp_path: Path) -> None:
 
         def monotonic() -> float:
             """Return 0 at first, and far beyond the limit once a server has answered."""
-            looks.append(1000.0 if looks and answered.wait(30) else 0.0)
+            looks.append(1000.0 if looks and answered.wait() else 0.0)
             if len(looks) > 3:
                 slow.over.set()
             return looks[-1]
@@ -164,7 +165,7 @@ def test_ctrl_c_ends_it_and_leaves_every_price_file_as_it_was(tmp_path: Path) ->
     """One cloud is silent, another hangs for ever in foreign code: the process ends at once all the same."""
     before = kept(tmp_path, "azure")
     with FaultServer() as server:
-        server.everywhere(Script(before_head_s=600))
+        server.everywhere(Script(before_head_s=HANG_S))
         command = [sys.executable, "-c", STOPPED, server.url("/p"), str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
@@ -172,8 +173,8 @@ def test_ctrl_c_ends_it_and_leaves_every_price_file_as_it_was(tmp_path: Path) ->
             while not server.asked("/p"):
                 threading.Event().wait(0.01)
             os.kill(child.pid, signal.SIGINT)
-            # The promise is 2 s; 9 leave a busy machine room, and are less than the 10 s after which silence ends.
-            _, error = child.communicate(timeout=9)
+            # A command that waited for the cloud that hangs would never end.
+            _, error = child.communicate()
     assert error.strip().endswith("KeyboardInterrupt")
     assert (tmp_path / "azure.parquet").read_bytes() == before
     assert {path.suffix for path in tmp_path.iterdir()} <= {".parquet", ".lock"}

@@ -178,7 +178,10 @@ class FitMeter:
         if run.times is None:
             return ()
         try:
-            note = rank_note(collect_times(int(trainer.world_size), self._fit_number, run.times))
+            wait_s = self.services.rank_times_limit_s
+            note = rank_note(
+                collect_times(int(trainer.world_size), self._fit_number, run.times, wait_s=wait_s)
+            )
         except Exception as error:  # noqa: BLE001 - torch's store may raise anything; the other ranks are left out
             note = f"the times of the other ranks could not be read ({first_line(error)})"
         if note is None:

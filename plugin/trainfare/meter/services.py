@@ -157,6 +157,8 @@ class MeterServices:
         price_lookup_limit_s: time-out of `usd_per_hour`, which delays the first step.
         pricing_limit_s: time-out of `recommend`, which delays the end of the run. Both are chosen values: together
             they bound the delay by half a minute, whatever the price source does.
+        rank_times_limit_s: how long rank 0 waits for the times of other ranks. A chosen value: all ranks end together,
+            so times that are missing for a second are those of a rank that was lost, and each run waits at most once.
     """
 
     now: Callable[[], float] = time.perf_counter
@@ -175,3 +177,4 @@ class MeterServices:
     fake_copy: Callable[[Any, Any, Any, int], StepFacts] = _fake_copy
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
+    rank_times_limit_s: float = 1.0

@@ -28,7 +28,6 @@ def test_it_runs_with_the_standard_library_alone(tmp_path: Path) -> None:
         [sys.executable, "-I", "-S", "-c", SCRIPT, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr

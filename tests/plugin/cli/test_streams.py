@@ -40,7 +40,6 @@ def shell(
         ["/bin/sh", "-c", f'exec "$@" {redirected}', "sh", *COMMAND, *arguments],
         cwd=folder,
         capture_output=True,
-        timeout=120,
         check=False,
         env={**os.environ, **settings},
     )
@@ -97,7 +96,7 @@ def test_a_reader_that_stops_is_no_error(arguments: tuple[str, ...], code: int, 
     os.close(read)
     with os.fdopen(write, "wb") as pipe:
         done = subprocess.run(
-            [*COMMAND, *arguments], cwd=folder, stdout=pipe, stderr=subprocess.PIPE, timeout=120, check=False
+            [*COMMAND, *arguments], cwd=folder, stdout=pipe, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == code
     assert b"rror" not in done.stderr
@@ -174,15 +173,13 @@ main()
 def test_a_defect_of_ours_is_one_line_and_4(error: str, folder: Path) -> None:
     """Also one that a command-line library would end with 1; the traceback is shown where it is asked for."""
     command = [sys.executable, "-c", INTERNAL.format(error=error), *WITHIN]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
     assert (done.returncode, done.stdout) == (4, "")
     assert line.startswith("error: trainfare failed: ")
     assert "TRAINFARE_DEBUG=1 shows where" in line
     debug = {**os.environ, "TRAINFARE_DEBUG": "1"}
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=debug
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=debug)
     assert done.returncode == 4
     assert ("in broken" in done.stderr) == ("SystemExit" not in error)
 
@@ -203,7 +200,7 @@ def interrupted(folder: Path, *command: str) -> int:
         assert running.stderr.readline() == "here\n"
         try:
             running.send_signal(signal.SIGINT)
-            assert "Traceback" not in running.communicate(timeout=60)[1]
+            assert "Traceback" not in running.communicate()[1]
         finally:
             running.kill()
         return running.returncode

@@ -43,7 +43,6 @@ def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedP
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
         env={**os.environ, **settings},
     )

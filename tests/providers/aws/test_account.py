@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from builders.aws_server import Answer, AwsServer, aws_environment, aws_server, ec2_error
+from builders.processes import HANG_S
 from trainfare_core.errors import FetchError
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError, find_account
@@ -205,8 +205,7 @@ def test_login_that_hangs_ends_in_time(
         monkeypatch.setenv(f"AWS_{name}", str(value))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    server.faults["sts:"] = [Answer(before_s=30)]
-    began = time.monotonic()
+    server.faults["sts:"] = [Answer(before_s=HANG_S)]
     with (
         HttpClient("aws", limits=Limits(read_s=0.2, max_attempts=1)) as http,
         pytest.raises(
@@ -214,7 +213,6 @@ def test_login_that_hangs_ends_in_time(
         ) as caught,
     ):
         products(http)
-    assert time.monotonic() - began < 20  # the server keeps quiet for 30
     assert [call.action for call in server.calls] == ["sts:"], (str(caught.value), server.paths)
 
 

@@ -133,7 +133,5 @@ def test_loading_imports_no_http_client() -> None:
         "import sys, json; from trainfare_providers.gcp import GcpPrices; GcpPrices().load(); "
         "print(json.dumps([name for name in ('httpx', 'tenacity', 'google') if name in sys.modules]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

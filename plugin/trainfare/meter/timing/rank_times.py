@@ -20,9 +20,6 @@ from trainfare.meter.timing.step_timer import StepTimes
 
 __all__ = ["RankTimes", "collect_times", "next_fit_number", "publish_times", "rank_note"]
 
-WAIT_S = 1.0
-"""Seconds that rank 0 waits for entries that are not there yet. A chosen value: all ranks end together, so an entry
-that is missing for a second belongs to a rank that was lost, and each run waits at most once."""
 MIN_SLOWDOWN = 1.2
 """A rank is named a straggler from this multiple of the other ranks' median work; a chosen value, above the spread
 of equal ranks."""
@@ -96,9 +93,7 @@ def publish_times(rank: int, fit: int, times: StepTimes) -> None:
         store.set(_key(fit, rank), f"{mine.own_s!r} {mine.step_s!r}")
 
 
-def collect_times(
-    world_size: int, fit: int, times: StepTimes, *, wait_s: float = WAIT_S
-) -> dict[int, RankTimes]:
+def collect_times(world_size: int, fit: int, times: StepTimes, *, wait_s: float) -> dict[int, RankTimes]:
     """
     Return the times of rank 0 and of every rank that has written them.
 

@@ -76,7 +76,7 @@ def test_one_rank_gives_no_note() -> None:
 
 def test_without_a_process_group_there_is_only_this_rank() -> None:
     """Without a store only rank 0's own times are returned."""
-    assert list(collect_times(4, next_fit_number(), times(10, 20))) == [0]
+    assert list(collect_times(4, next_fit_number(), times(10, 20), wait_s=0.01)) == [0]
 
 
 @pytest.mark.usefixtures("store")
@@ -95,4 +95,4 @@ def test_an_invalid_entry_is_left_out(entry: str) -> None:
     """Rank 0 ignores an entry that is not two finite, non-negative numbers."""
     fit = next_fit_number()
     dist.distributed_c10d._get_default_store().set(f"trainfare/{fit}/1", entry)
-    assert list(collect_times(2, fit, times(5, 20))) == [0]
+    assert list(collect_times(2, fit, times(5, 20), wait_s=0.01)) == [0]

@@ -1,0 +1,60 @@
+"""No test depends on how long something takes: a busy machine fails none, and a test that hangs is stopped in one place."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from builders.processes import HANG_S
+
+TESTS = Path(__file__).resolve().parents[1]
+CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time_ns"}
+"""Clocks of `time` that only measure; `time.time` may stamp a file."""
+LIMITS = {"timeout", "deadline"}
+"""Arguments of `subprocess`, `threading` and Hypothesis."""
+GUARD = "HANG_S"
+
+
+def wall_time(source: str) -> list[str]:
+    """Return what measures wall time or is cut off by it; a limit of `HANG_S` is one that nothing but a hang reaches."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in CLOCKS and ast.unparse(node.value) == "time":
+            found.append(f"time.{node.attr}")
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            found += [f"from time import {one.name}" for one in node.names if one.name in CLOCKS]
+        if isinstance(node, ast.keyword) and node.arg in LIMITS:
+            value = ast.unparse(node.value)
+            if value != "None" and GUARD not in value:
+                found.append(f"{node.arg}={value}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "began = time.monotonic()",
+        "from time import perf_counter",
+        "run(x, timeout=9)",
+        "settings(deadline=200)",
+    ],
+)
+def test_planted_wall_time_is_found(line: str) -> None:
+    assert wall_time(line)
+
+
+def test_no_test_depends_on_wall_time() -> None:
+    """Neither a measured time nor a time-out that a busy machine could reach."""
+    found = {
+        str(path.relative_to(TESTS)): lines
+        for path in sorted(TESTS.rglob("*.py"))
+        if (lines := wall_time(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_a_test_that_hangs_is_stopped_in_one_place(pytestconfig: pytest.Config) -> None:
+    """pytest-timeout's limit is `HANG_S`."""
+    assert f"--timeout={HANG_S:.0f}" in pytestconfig.getini("addopts")
