@@ -81,6 +81,17 @@ def test_no_source_file_is_too_long() -> None:
     assert sorted(lengths.values())[len(lengths) // 2] < LONGEST_MEDIAN
 
 
+def test_the_action_pins_what_it_uses_and_has_no_expression_in_a_script() -> None:
+    """Actions by full commit; names that others choose reach a script through its environment alone."""
+    text = (TOP / ".github" / "actions" / "check" / "action.yml").read_text(encoding="utf-8")
+    used = re.findall(r"uses:\s*(\S+)", text)
+    assert used
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), used
+    scripts = [step["run"] for step in yaml.safe_load(text)["runs"]["steps"] if "run" in step]
+    assert scripts
+    assert not [script for script in scripts if "${{" in script]
+
+
 def workflows() -> list[Path]:
     return sorted((TOP / ".github" / "workflows").glob("*.yml"))
 

@@ -13,7 +13,7 @@ from trainfare.report.tables import table_text
 from trainfare_core.documents import Interval
 from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide
 
-__all__ = ["change_headline", "change_markdown", "change_table"]
+__all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
 
 
 def change_headline(change: CostChange) -> str:
@@ -33,36 +33,41 @@ def change_headline(change: CostChange) -> str:
     return f"${rounded.base:,f} -> ${rounded.head:,f} per run: {total}{share}"
 
 
-def change_table(change: CostChange, *, width: int) -> str:
+def change_table(change: CostChange, *, width: int, job: str = "") -> str:
     """
     Return the change as plain text: the sentence, both sides, and the causes, whose rounded dollars add up exactly.
 
     Args:
         change: the change.
         width: columns of the terminal.
+        job: its name, where there are several: a job without causes is one line then, and the notes are left out.
     """
-    lines = [terminal_text(f"CHANGE  {change_headline(change)}")]
+    lines = [terminal_text(f"CHANGE  {job}{': ' if job else ''}{change_headline(change)}")]
+    if job and not change.causes:
+        return f"{lines[0]}\n"
     lines.append(table_text(("", "base", "head"), _sides(change), width=width))
     rows = _cause_rows(change)
     if rows:
         lines.append(table_text(("cause", "USD", "what differs"), rows, right=("USD",), width=width))
-    lines += [terminal_text(f"  note: {note}") for note in _notes(change)]
+    lines += [terminal_text(f"  note: {note}") for note in (() if job else change_notes(change))]
     return "\n".join(lines) + "\n"
 
 
-def change_markdown(change: CostChange) -> str:
-    """Return the change as blocks of Markdown: the sentence, both sides, and the causes."""
+def change_markdown(change: CostChange, *, job: str = "") -> str:
+    """Return the change as blocks of Markdown: the sentence, both sides, and the causes; `job` as in `change_table`."""
     blocks = [
-        "### Change in cost",
+        f"### Change in cost{f' of {markdown_text(job)}' if job else ''}",
         f"**{markdown_text(change_headline(change))}**",
-        "\n".join(["| | base | head |", "|---|---|---|", *map(_markdown_row, _sides(change))]),
     ]
+    if job and not change.causes:
+        return "\n\n".join(blocks)
+    blocks.append("\n".join(["| | base | head |", "|---|---|---|", *map(_markdown_row, _sides(change))]))
     rows = _cause_rows(change)
     if rows:
         blocks.append(
             "\n".join(["| cause | USD | what differs |", "|---|---:|---|", *map(_markdown_row, rows)])
         )
-    notes = _notes(change)
+    notes = () if job else change_notes(change)
     if notes:
         blocks.append("\n".join(f"- {markdown_text(note)}" for note in notes))
     return "\n\n".join(blocks)
@@ -155,7 +160,8 @@ def _markdown_row(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"
 
 
-def _notes(change: CostChange) -> tuple[str, ...]:
+def change_notes(change: CostChange) -> tuple[str, ...]:
+    """Return what a reader of a change has to know besides it."""
     if not change.change_usd:
         return change.notes
     note = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from trainfare.report.cost_change import change_markdown, change_notes, change_table
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
@@ -18,7 +19,7 @@ _NUMBERS: Final = ("USD", "limit", "hours")
 
 def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
     """
-    Return one row for each job, the rules that are not kept, and the result, as plain text.
+    Return one row for each job, the rules that are not kept, the changes in cost, and the result, as plain text.
 
     Args:
         answer: the answer.
@@ -26,13 +27,18 @@ def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
     """
     lines = [table_text(_COLUMNS, (_cells(job) for job in answer.jobs), right=_NUMBERS, width=width)]
     lines += [terminal_text(f"{job.name}: {_sentence(finding)}") for job, finding in _told(answer)]
+    lines += [
+        change_table(check.change, width=width, job=job.name).removesuffix("\n")
+        for job in answer.jobs
+        if (check := job.check) is not None and check.change is not None
+    ]
     lines += [terminal_text(f"note: {note}") for note in _notes(answer)]
     lines.append(_result(answer))
     return "\n".join(lines) + "\n"
 
 
 def policy_markdown(answer: PolicyCheck) -> str:
-    """Return one row for each job, the rules that are not kept, and the result, as Markdown for a pull request."""
+    """Return one row for each job, the rules that are not kept, the changes in cost, and the result, as Markdown."""
     rows = ["| " + " | ".join(_COLUMNS) + " |", "|---|---|---:|---:|---:|---:|---|"]
     rows += ["| " + " | ".join(markdown_text(cell) for cell in _cells(job)) + " |" for job in answer.jobs]
     blocks = [f"## trainfare check: {_outcome(answer)}", "\n".join(rows)]
@@ -40,6 +46,11 @@ def policy_markdown(answer: PolicyCheck) -> str:
         f"- **{markdown_text(job.name)}**: {markdown_text(_sentence(each))}" for job, each in _told(answer)
     ]
     blocks += ["\n".join(told)] if told else []
+    blocks += [
+        change_markdown(check.change, job=job.name)
+        for job in answer.jobs
+        if (check := job.check) is not None and check.change is not None
+    ]
     notes = [f"- {markdown_text(note)}" for note in _notes(answer)]
     blocks += ["\n".join(notes)] if notes else []
     return "\n\n".join([*blocks, _result(answer)]) + "\n"
@@ -78,6 +89,12 @@ def _notes(answer: PolicyCheck) -> tuple[str, ...]:
     """Return the notes of the answer and of its jobs, each once."""
     checks = [job.check for job in answer.jobs if job.check is not None]
     of_jobs = [note for check in checks for note in (*(check.best.notes if check.best else ()), *check.notes)]
+    of_jobs += [
+        note
+        for check in checks
+        if check.change and check.change.causes
+        for note in change_notes(check.change)
+    ]
     return tuple(dict.fromkeys([*answer.notes, *of_jobs]))
 
 

@@ -1,0 +1,58 @@
+"""The sample repository of the gate: real git, a base commit and the merge of a branch, as a CI system checks it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builders.git_repository import GitRepository
+from builders.toy_market import book, offer_row
+from trainfare.prices.lock import LockHeader, lock_text
+
+__all__ = ["AS_OF", "LONGER", "policy_with_waiver", "pull_request", "sample_repository"]
+
+SAMPLE = Path(__file__).parents[1] / "gate" / "sample"
+AS_OF = "--as-of=2026-11-24"
+"""The day to which the waivers below are counted."""
+
+LONGER = {"sizes.py": "MAX_STEPS = 3_000_000\n"}
+"""The branch trains three times as long: +200 %, and the policy allows +50 %."""
+
+WAIVER = """
+[[waivers]]
+job = "small"
+rule = "max_usd"
+owner = "ml-platform"
+reason = "agreed in the review of the data set"
+expires = {day}
+"""
+
+
+def sample_repository(root: Path) -> GitRepository:
+    """Return the sample with its files and a lock of prices in the first commit."""
+    made = GitRepository.new(root)
+    for file in sorted(SAMPLE.iterdir()):
+        if file.is_file():
+            made.put(file.name, file.read_text(encoding="utf-8"))
+    header = LockHeader.model_validate({"tool_version": "0", "locked_on": "2026-11-20", "rows": 1})
+    made.put("trainfare.lock", lock_text(header, book(offer_row(observed_on="2026-11-20"))))
+    made.put(".gitignore", "__pycache__/\n")
+    made.commit("the job")
+    return made
+
+
+def pull_request(repository: GitRepository, files: dict[str, str]) -> None:
+    """Check out the merge of a branch that changes some files: its first parent is the base."""
+    repository.git("switch", "--quiet", "--create", "topic")
+    for name, text in files.items():
+        repository.put(name, text)
+    repository.commit("the change")
+    repository.git("switch", "--quiet", "--detach", "main")
+    repository.git("merge", "--quiet", "--no-ff", "--message", "merge", "topic")
+
+
+def policy_with_waiver(day: str) -> dict[str, str]:
+    """Return the policy with a limit that the job breaks and a waiver of it until a day."""
+    policy = (
+        (SAMPLE / "trainfare.toml").read_text(encoding="utf-8").replace("max_usd = 100", "max_usd = 0.01")
+    )
+    return {"trainfare.toml": policy + WAIVER.format(day=day)}
