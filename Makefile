@@ -36,7 +36,7 @@ check-mypy:
 check-pyright:
 	@$(BIN)/pyright --warnings
 
-# Breaks the sources one place at a time and runs the tests that should notice: half an hour of one processor. ARGS="--package prices".
+# Breaks the sources one place at a time and runs the tests that should notice: a quarter of an hour of one processor. ARGS="--package prices".
 ARGS ?=
 mutants: $(STAMP)
 	@$(BIN)/python -m scripts.mutants $(ARGS)

@@ -8,6 +8,7 @@ a module of ours, so that every child imports the changed copy.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import json
@@ -156,6 +157,7 @@ def load_libraries() -> None:
     phases = (Phase.explicit, Phase.generate)  # whether an example fails, not the simplest that does
     settings.register_profile("mutants", database=None, derandomize=True, max_examples=30, phases=phases)
     settings.load_profile("mutants")
+    gc.freeze()  # a child that collects garbage would copy every page that it shares with this process
     ours = [
         name
         for name in sys.modules
