@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from builders.offers import book_of, offer_row, small_market, table
 from trainfare_core.errors import NoOffersError, PricesUnavailableError, UnknownNameError
 from trainfare_core.prices.book import PURCHASE_OPTIONS, Intake, PriceBook, SortKey, Tally
+from trainfare_core.prices.facts import PriceBookFacts
 
 SORTS: tuple[SortKey, ...] = ("price", "price-per-accelerator", "memory")
 
@@ -329,3 +330,19 @@ def test_a_misspelt_any_is_recognised() -> None:
     """The error names it with the other options."""
     with pytest.raises(UnknownNameError, match="near names: any"):
         small_market().resolve("purchase_option", ["anny"])
+
+
+def test_quotes_of_other_clouds_are_set_apart() -> None:
+    """Every offer is on one side: quotes of clouds that are ranked only when asked for, and the others."""
+    ours, quotes = book_of(offer_row()), book_of(offer_row(region="x"), origin="other_clouds")
+    both = PriceBook(pl.concat([ours.frame, quotes.frame]))
+    assert both.without_other_clouds().names("region") == ours.names("region")
+    assert both.of_other_clouds().names("region") == ("x",)
+
+
+def test_facts_that_do_not_say_so_are_of_a_healthy_source() -> None:
+    """Answers of earlier versions have no such field."""
+    old = PriceBookFacts(
+        provider="aws", service="ec2", origin="test", rows=1, oldest="2026-01-01", newest="2026-01-01"
+    )
+    assert not old.degraded

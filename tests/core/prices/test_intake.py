@@ -223,3 +223,13 @@ def test_no_row_is_lost_and_no_nan_comes_out(rows: list[dict[str, Any]], seed: i
     assert shuffled.intakes == book.intakes
     order = list(KEY_COLUMNS)
     assert shuffled.frame.sort(order).equals(book.frame.sort(order))
+
+
+@pytest.mark.parametrize("count", ["n/a", "-1", "0", None])
+def test_a_machine_without_an_accelerator_is_filtered_whatever_its_count(count: str | None) -> None:
+    """The count of nothing may be any text: the row is out of scope, and says nothing about its source."""
+    (intake,) = book_of(offer_row(accelerator=None, accelerator_count=count)).intakes
+    assert [(tally.reason, tally.rows) for tally in intake.filtered] == [
+        ("machine without an accelerator", 1)
+    ]
+    assert intake.quarantined == ()

@@ -1,0 +1,35 @@
+"""What a user asks for, in the names of the price book."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders.offers import small_market
+from trainfare.prices.constraints import constraints_of, with_book_names
+from trainfare_core.errors import NoOffersError
+from trainfare_core.recommendation import Constraints
+
+
+def asked_for(**names: Any) -> Constraints:
+    return constraints_of(**{"max_usd": None, "deadline_hours": None, "confidence": 0.9, **names})
+
+
+def test_names_become_those_of_the_book() -> None:
+    """Any spelling of a cloud, a region and an accelerator; what was not asked for stays open."""
+    asked = with_book_names(asked_for(providers="AWS", regions="US-East-1"), small_market())
+    assert (asked.providers, asked.regions, asked.purchase, asked.accelerators) == (
+        ("aws",), ("us-east-1",), None, None
+    )  # fmt: skip
+
+
+def test_where_nothing_has_all_of_them_the_error_says_what_was_asked_for() -> None:
+    """Each name is known, and the purchase options that are there are named."""
+    asked = asked_for(providers="aws", regions="us-east-1", purchase="capacity_block")
+    asked = asked.model_copy(update={"accelerators": ("A100-SXM-40GB",)})
+    with pytest.raises(
+        NoOffersError,
+        match=r"no price matches aws, us-east-1, A100-SXM-40GB, capacity_block; .* are: .*on_demand",
+    ):
+        with_book_names(asked, small_market())
