@@ -19,12 +19,13 @@ import resource
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from scripts.mutants.caught import STOPPED, Caught
 from scripts.mutants.generate import sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
-from scripts.mutants.reach import Reach, reach_of
+from scripts.mutants.reach import Reach, reach_of, tests_of_module
 from scripts.mutants.results import (
     RESULTS,
     Result,
@@ -38,8 +39,10 @@ from scripts.mutants.trial import Copy, Outcome, fork_pytest, load_libraries, so
 
 PASS_SCORE: Final = 0.95
 _CACHE: Final = TOP / ".cache" / "mutants"
+_CPU_LIMIT_S: Final = 300.0
+"""Of the tests of one mutant: three times what the slowest take."""
 _FIRST_S, _SECOND_S = 15.0, 45.0
-"""Of tests that reach the line, and then of those that reach the file. Chosen: longer ones find little more."""
+"""Of tests that reach the line, and then of those that reach the file, where those named after it find nothing."""
 
 
 def main() -> None:
@@ -76,14 +79,13 @@ def main() -> None:
     with sources_copied() as copy:
         reaches: dict[str, Reach] = {}
         for mutant in wanted:
-            if mutant.operator and mutant.package not in reaches and not kept.by(mutant):
-                reaches[mutant.package] = reach_of(copy, _CACHE, PACKAGES[mutant.package].tests)
-            by = kept.by(mutant)
+            source = copy.source(mutant.file)
+            by = kept.by(mutant, source)
             if not by:
-                outcome = try_mutant(copy, mutant, reaches.get(mutant.package, Reach()))
+                outcome = try_mutant(copy, mutant, reaches)
                 by = "" if outcome.code == 0 else outcome.failed[0] if outcome.failed else STOPPED
-                kept.add(mutant, by)
-            results.append(result_of(mutant, caught=bool(by), by=by, reasons=reasons))
+                kept.add(mutant, source, by)
+            results.append(result_of(mutant, source, caught=bool(by), by=by, reasons=reasons))
             sys.stdout.write(_line(results[-1]))
             sys.stdout.flush()
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -111,32 +113,51 @@ def _mutants(only: str | None, seed: int) -> list[Mutant]:
     return written + generated
 
 
-def try_mutant(copy: Copy, mutant: Mutant, reach: Reach) -> Outcome:
+def try_mutant(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Outcome:
     """
     Run the tests of a mutant until one fails.
+
+    Args:
+        copy: of the sources.
+        mutant: to be tried.
+        reaches: what the tests of each package reach; filled where a mutant needs it.
 
     Raises:
         SystemExit: pytest could not run them.
     """
     outcome = Outcome(0)
-    with copy.with_mutant(mutant):
-        for arguments, expected_s in _selections(mutant, reach):
-            outcome = fork_pytest(copy, ["-x", *arguments], cpu_limit_s=60 + 4 * expected_s)
-            if outcome.code not in (0, 1, 2, None) or (outcome.code and not outcome.failed):
-                raise SystemExit(f"{mutant.name}: its tests did not run\n{outcome.output}")
-            if outcome.code != 0:
-                break
-    return outcome
+    for arguments in _selections(copy, mutant, reaches):
+        with copy.with_mutant(mutant):
+            outcome = fork_pytest(copy, ["-x", *arguments], cpu_limit_s=_CPU_LIMIT_S)
+        if outcome.code not in (0, 1, 2, 5, None) or (outcome.code in (1, 2) and not outcome.failed):
+            raise SystemExit(f"{mutant.name}: its tests did not run\n{outcome.output}")
+        if outcome.code not in (0, 5):
+            return outcome
+    return Outcome(0)
 
 
-def _selections(mutant: Mutant, reach: Reach) -> list[tuple[list[str], float]]:
-    """Return arguments of pytest, one run after another, with the seconds that they take."""
+def _selections(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Iterator[list[str]]:
+    """Yield arguments of pytest for one run after another: the tests named, or the module's, then all that reach it."""
     if mutant.tests:
-        return [(shlex.split(mutant.tests), 120.0)]
-    source = (TOP / mutant.file).read_text(encoding="utf-8")
-    near = reach.tests(mutant.file, mutant.lines(source), most_s=_FIRST_S)
-    far = [test for test in reach.tests(mutant.file, None, most_s=_SECOND_S) if test not in near]
-    return [(tests, sum(reach.seconds.get(test, 0.0) for test in tests)) for tests in (near, far) if tests]
+        yield shlex.split(mutant.tests)
+        return
+    package, source = PACKAGES[mutant.package], copy.source(mutant.file)
+    near = tests_of_module(mutant.file, package.tests) or list(package.first)
+    yield [*near, "-m", "not sources"]
+    if mutant.package not in reaches:
+        reaches[mutant.package] = reach_of(copy, _CACHE, package.tests)
+    reach = reaches[mutant.package]
+    of_lines = [
+        test
+        for test in reach.tests(mutant.file, mutant.lines(source), most_s=_FIRST_S)
+        if not test.startswith(tuple(near))
+    ]
+    of_file = [
+        test
+        for test in reach.tests(mutant.file, None, most_s=_SECOND_S)
+        if test not in of_lines and not test.startswith(tuple(near))
+    ]
+    yield from (tests for tests in (of_lines, of_file) if tests)
 
 
 def _line(result: Result) -> str:

@@ -28,18 +28,18 @@ class Caught:
         self._file, self._use = file, use
         self._tests = self._read()
 
-    def by(self, mutant: Mutant) -> str:
+    def by(self, mutant: Mutant, source: str) -> str:
         """Return the test that caught a mutant, "" where none has or its file or the test's file is another now."""
-        test = self._tests.get(self._key(mutant), "") if self._use else ""
+        test = self._tests.get(_key(mutant, source), "") if self._use else ""
         digest, _, name = test.partition(" ")
         return name if digest == _digest_of_test(name) else ""
 
-    def add(self, mutant: Mutant, test: str) -> None:
+    def add(self, mutant: Mutant, source: str, test: str) -> None:
         """Keep what a run has found; "" that no test caught the mutant."""
         self._tests = self._read()  # another run may have added to it
-        self._tests.pop(self._key(mutant), None)
+        self._tests.pop(_key(mutant, source), None)
         if test:
-            self._tests[self._key(mutant)] = f"{_digest_of_test(test)} {test}"
+            self._tests[_key(mutant, source)] = f"{_digest_of_test(test)} {test}"
         self._file.parent.mkdir(parents=True, exist_ok=True)
         whole = self._file.with_suffix(".new")
         whole.write_text(json.dumps(self._tests, indent=0), encoding="utf-8")
@@ -51,9 +51,10 @@ class Caught:
         )
         return found
 
-    def _key(self, mutant: Mutant) -> str:
-        changed = mutant.applied((TOP / mutant.file).read_text(encoding="utf-8"))
-        return hashlib.sha256(f"{mutant.name}\0{mutant.tests}\0{changed}".encode()).hexdigest()[:32]
+
+def _key(mutant: Mutant, source: str) -> str:
+    text = f"{mutant.name}\0{mutant.tests}\0{mutant.applied(source)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _digest_of_test(name: str) -> str:

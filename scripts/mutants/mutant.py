@@ -29,10 +29,12 @@ class Package:
         files: files and folders of it.
         tests: of which those that reach a mutant made by rule are run; the folders that mirror it, and what else
             is quick and reaches it.
+        first: are run first for a module that no test is named after and none imports.
     """
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
+    first: tuple[str, ...]
 
 
 PACKAGES: Final = {
@@ -43,14 +45,17 @@ PACKAGES: Final = {
             "tests/plugin/test_recommendation.py",
             "tests/plugin/report/test_cost_change.py",
         ),
+        ("tests/core/ranking/test_explain_change.py", "tests/core/ranking/test_rank.py"),
     ),
     "run cost": Package(
         ("core/trainfare_core/run_cost.py", "core/trainfare_core/run_cost_facts"),
         ("tests/core/test_run_cost.py", "tests/core/run_cost_facts"),
+        ("tests/core/run_cost_facts",),
     ),
     "prices": Package(
         ("core/trainfare_core/prices",),
         ("tests/core/prices", "tests/providers/test_snapshot.py", "tests/plugin/prices/test_sources.py"),
+        ("tests/plugin/cli/test_offers.py", "tests/core/prices"),
     ),
     "parsers": Package(
         tuple(
@@ -61,12 +66,23 @@ PACKAGES: Final = {
             )
         ),
         ("tests/providers", "tests/property"),
+        ("tests/providers/aws/test_prices.py", "tests/providers/aws/test_parsers.py"),
     ),
-    "meter": Package(("plugin/trainfare/meter",), ("tests/plugin/meter",)),
+    "meter": Package(
+        ("plugin/trainfare/meter",),
+        ("tests/plugin/meter",),
+        ("tests/plugin/meter/test_callback_records.py", "tests/plugin/meter/test_callback_ways_out.py"),
+    ),
     "report": Package(
-        ("plugin/trainfare/report",), ("tests/plugin/report", "tests/plugin/cli/test_offers.py")
+        ("plugin/trainfare/report",),
+        ("tests/plugin/report", "tests/plugin/cli/test_offers.py"),
+        (
+            "tests/plugin/report/test_golden.py",
+            "tests/plugin/report/strategy",
+            "tests/plugin/report/test_headline.py",
+        ),
     ),
-    "price lock": Package(("plugin/trainfare/prices",), ("tests/plugin/prices",)),
+    "price lock": Package(("plugin/trainfare/prices",), ("tests/plugin/prices",), ("tests/plugin/prices",)),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable
@@ -15,10 +16,11 @@ from typing import Any, Final
 from scripts.mutants.mutant import TOP
 from scripts.mutants.trial import Copy, fork_pytest
 
-__all__ = ["Reach", "reach_of", "without_parameters"]
+__all__ = ["Reach", "reach_of", "tests_of_module", "without_parameters"]
 
 _LEFT_OUT: Final = ("test_chromium.py", "test_moto.py")
 """A browser, and a server that stands for a whole cloud: minutes for what other tests reach too."""
+_NEAREST: Final = 3
 _CPU_LIMIT_S: Final = 900.0
 _SHARED: Final = ("tests/builders", "tests/conftest.py", "tests/faults/server.py", "tests/faults/table.py")
 
@@ -57,6 +59,36 @@ class Reach:
         return chosen
 
 
+def tests_of_module(file: str, tests: Iterable[str]) -> list[str]:
+    """
+    Return the test files that are named after a module or import it, without a run.
+
+    Args:
+        file: of the module, below the top.
+        tests: files and folders to look in.
+    """
+    parts = Path(file).with_suffix("").parts[1:]
+    module = ".".join(part for part in parts if part != "__init__")
+    imports = re.compile(rf"(?:from|import) {re.escape(module)}\b(?!\.)")
+    named = f"test_{parts[-1]}.py"
+    found = [
+        (test.name != named, len(text), test.relative_to(TOP).as_posix())
+        for test in _test_files(tests)
+        for text in [test.read_text(encoding="utf-8")]
+        if test.name == named or imports.search(text)
+    ]
+    return [name for *_, name in sorted(found)[:_NEAREST]]
+
+
+def _test_files(tests: Iterable[str]) -> list[Path]:
+    return sorted(
+        file
+        for name in tests
+        for file in ([TOP / name] if name.endswith(".py") else (TOP / name).rglob("test_*.py"))
+        if file.name not in _LEFT_OUT
+    )
+
+
 def reach_of(copy: Copy, cache: Path, tests: Iterable[str]) -> Reach:
     """
     Return what every test file reaches, from the cache where nothing has changed.
@@ -69,13 +101,7 @@ def reach_of(copy: Copy, cache: Path, tests: Iterable[str]) -> Reach:
     cache.mkdir(parents=True, exist_ok=True)
     shared = _digest([TOP / name for name in _SHARED])
     reach = Reach()
-    files = sorted(
-        file
-        for name in tests
-        for file in ([TOP / name] if name.endswith(".py") else (TOP / name).rglob("test_*.py"))
-        if file.name not in _LEFT_OUT
-    )
-    for file in files:
+    for file in _test_files(tests):
         ours = shared + _digest([file])
         kept = cache / f"{hashlib.sha256(file.relative_to(TOP).as_posix().encode()).hexdigest()[:16]}.json"
         found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}

@@ -75,9 +75,10 @@ def equivalents() -> dict[tuple[str, str, str], str]:
     return {(row["file"], row["was"].strip(), row["now"].strip()): row["reason"] for row in rows}
 
 
-def result_of(mutant: Mutant, *, caught: bool, by: str, reasons: dict[tuple[str, str, str], str]) -> Result:
-    """Return the result of a mutant; `reasons` are `equivalents()`."""
-    source = (TOP / mutant.file).read_text(encoding="utf-8")
+def result_of(
+    mutant: Mutant, source: str, *, caught: bool, by: str, reasons: dict[tuple[str, str, str], str]
+) -> Result:
+    """Return the result of a mutant of `source`; `reasons` are `equivalents()`."""
     was, now = mutant.lines_before_and_after(source)
     return Result(
         mutant.name,

@@ -114,11 +114,14 @@ class Copy:
 
     folder: Path
 
+    def source(self, file: str) -> str:
+        """Return the text of a file as it was copied."""
+        return (self.folder / file).read_text(encoding="utf-8")
+
     @contextmanager
     def with_mutant(self, mutant: Mutant) -> Generator[None]:
         """Break the copy for a while."""
-        file = self.folder / mutant.file
-        source = file.read_text(encoding="utf-8")
+        file, source = self.folder / mutant.file, self.source(mutant.file)
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
             compiled.unlink()
         try:
