@@ -7,8 +7,8 @@ WORD keeps the mutants whose name contains one of them. A mutant that a test has
 and that test's file are the same, unless `--again` is given: a change elsewhere may hide it.
 
 Mutants that people wrote stand in `written/*.toml`; others are made by rule, one to four of every file of `PACKAGES`.
-Without other arguments the results are written to `docs/reliability/mutants.json`. The exit status is 1 if a mutant
-that a person wrote survives, or if a package's score is below 95 %.
+With seed 0 the results are put into `docs/reliability/mutants.json`, in the place of earlier results of the same
+mutants. The exit status is 1 if a mutant that a person wrote survives, or if a package's score is below 95 %.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from scripts.mutants.results import (
     RESULTS,
     Result,
     equivalents,
+    merged,
+    recorded,
     result_of,
     results_text,
     scores,
@@ -94,11 +96,12 @@ def main() -> None:
     sys.stdout.write(
         f"{cpu_s / 60:.0f} minutes of processor, {(time.monotonic() - began) / 60:.0f} on the clock\n"
     )
-    if not {*sys.argv[1:]} - {"--again"}:
+    if asked.seed == 0:
+        names = [mutant.name for mutant in _mutants(None, 0)]
+        whole = merged(results, recorded(), names)
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(
-            results_text(results, command="make mutants", seed=asked.seed, cpu_s=cpu_s), encoding="utf-8"
-        )
+        text = results_text(whole, command="make mutants", not_run=len(names) - len(whole))
+        RESULTS.write_text(text, encoding="utf-8")
     survived = any(one.written and not one.caught for one in results)
     sys.exit(survived or any(one.share < PASS_SCORE for one in scores(results)))
 

@@ -15,7 +15,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["RESULTS", "Result", "Score", "equivalents", "results_text", "scores", "scores_table"]
+__all__ = [
+    *("RESULTS", "Result", "Score", "equivalents", "merged", "recorded", "result_of"),
+    *("results_text", "scores", "scores_table"),
+]
 
 RESULTS: Final = TOP / "docs" / "reliability" / "mutants.json"
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
@@ -124,13 +127,32 @@ def scores_table(results: list[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def results_text(results: list[Result], *, command: str, seed: int, cpu_s: float) -> str:
-    """Return the JSON document, one mutant a line."""
+def recorded() -> list[Result]:
+    """Return the results of earlier runs that `RESULTS` holds."""
+    if not RESULTS.is_file():
+        return []
+    return [Result(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))["mutants"]]
+
+
+def merged(now: list[Result], before: list[Result], names: list[str]) -> list[Result]:
+    """Return the results of a run, and of earlier ones those of other mutants in `names`, in the order of `names`."""
+    found = {one.name: one for one in (*before, *now)}
+    return [found[name] for name in names if name in found]
+
+
+def results_text(results: list[Result], *, command: str, not_run: int) -> str:
+    """
+    Return the JSON document, one mutant a line.
+
+    Args:
+        results: of the mutants that were run.
+        command: makes the document again.
+        not_run: mutants of the whole list that were not run yet.
+    """
     head: dict[str, Any] = {
         "schema_version": 1,
         "command": command,
-        "seed": seed,
-        "cpu_minutes": round(cpu_s / 60),
+        "not_run": not_run,
         "scores": [{**asdict(one), "score": round(one.share, 4)} for one in scores(results)],
     }
     text = json.dumps(head, indent=1, ensure_ascii=False)[:-2]

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.mutants.generate import all_mutants, sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
-from scripts.mutants.results import equivalents, result_of, results_text, scores
+from scripts.mutants.results import Result, equivalents, merged, recorded, result_of, results_text, scores
 
 pytestmark = pytest.mark.sources
 
@@ -92,9 +92,29 @@ def test_an_equivalent_mutant_is_not_counted() -> None:
     assert (lives.equivalent, caught.equivalent, alive.equivalent) == ("the same", None, None)
     total = scores([lives, caught, alive])[-1]
     assert (total.made, total.caught, total.equivalent, total.share) == (2, 1, 1, 0.5)
-    document = json.loads(results_text([lives, caught, alive], command="x", seed=0, cpu_s=90.0))
+    document = json.loads(results_text([lives, caught, alive], command="x", not_run=4))
     assert [one["caught"] for one in document["mutants"]] == [False, True, False]
-    assert document["scores"][-1]["score"] == 0.5
+    assert (document["not_run"], document["scores"][-1]["score"]) == (4, 0.5)
+
+
+def test_results_of_a_part_take_the_place_of_earlier_ones() -> None:
+    """A run of one package leaves the others' results; those of mutants that are no longer made go."""
+    file = "core/trainfare_core/ranking/rank.py"
+    source = (TOP / file).read_text(encoding="utf-8")
+
+    def result(name: str, *, caught: bool) -> Result:
+        return result_of(Mutant(name, file, 0, '"', "'"), source, caught=caught, by="", reasons={})
+
+    before = [result("gone", caught=True), result("first", caught=False), result("second", caught=False)]
+    found = merged([result("second", caught=True)], before, ["second", "new", "first"])
+    assert [(one.name, one.caught) for one in found] == [("second", True), ("first", False)]
+
+
+def test_the_recorded_results_are_of_today_s_files() -> None:
+    """Each names a file that is there, and no mutant of a person survived."""
+    for one in recorded():
+        assert (TOP / one.file).is_file(), one.file
+        assert one.caught or not one.written, one.name
 
 
 def test_the_reasons_of_equivalent_mutants_name_lines_that_are_there() -> None:
