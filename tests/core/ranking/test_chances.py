@@ -55,3 +55,10 @@ def test_a_certain_price_leaves_the_tighter_limit(one: float, other: float, hour
     """Without doubt about the price hours decide alone."""
     both = probability_of_both(one, other, hours, 0.0)
     assert both == probability_of_both(min(one, other), math.inf, hours, 0.0)
+
+
+def test_hours_that_are_certain_and_too_long_are_never_in_time() -> None:
+    """Up to the last digit of any figure: a deadline that certain hours break is broken at any price."""
+    for hours_sigma in (0.0, 1e-9):
+        assert probability_of_both(-0.1, 1.0, hours_sigma, 0.2) == 0.0
+        assert probability_of_both(0.1, 1.0, hours_sigma, 0.2) > 0.99

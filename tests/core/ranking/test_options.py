@@ -7,6 +7,7 @@ import json
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Constraints
 
 
 def test_no_number_of_an_answer_has_more_than_ten_digits() -> None:
@@ -18,3 +19,14 @@ def test_no_number_of_an_answer_has_more_than_ten_digits() -> None:
     json.loads(option.model_dump_json(), parse_float=lambda text: numbers.append(float(text)))
     assert len(numbers) > 20
     assert [number for number in numbers if number != float(f"{number:.10g}")] == []
+
+
+def test_a_budget_of_less_than_a_dollar_is_one() -> None:
+    """A run of some cents keeps it."""
+    cheap = book(offer_row(usd_per_hour=0.1))
+    (option,) = rank(
+        small_job(), cheap, Request(Constraints(max_usd=0.5), max_nodes=1), predict=ToyPredictor()
+    ).options
+    assert option.run_usd.mid < 0.2
+    assert option.probability_within is not None
+    assert option.probability_within > 0.99

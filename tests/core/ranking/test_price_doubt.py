@@ -211,3 +211,29 @@ def test_the_count_of_options_is_that_of_the_list() -> None:
         counts.append(len(answer.options))
     assert counts == sorted(counts)
     assert 0 < counts[2] < counts[3] < counts[4] == len(rows)
+
+
+def test_a_limit_on_the_hour_holds_for_a_price_in_doubt_too() -> None:
+    """Room in the budget does not make an hour cheaper."""
+    row = offer_row(**SPOT, usd_per_hour=1.0, observed_on=SEEN)
+    assert ranked(row, max_usd=1e6, max_usd_per_hour=1.01).options_total == 1
+    assert ranked(row, max_usd=1e6, max_usd_per_hour=0.99).options_total == 0
+
+
+def test_three_services_with_prices_that_are_too_old_are_named() -> None:
+    """The largest first, and how many more there are."""
+    old = {"purchase_option": "spot", "observed_on": "2024-09", "instance_type": "m"}
+    rows = [
+        offer_row(**old, provider=cloud, service=f"{cloud}_vm", region=f"r-{place}")
+        for number, cloud in enumerate(("one", "two", "three", "four", "five"))
+        for place in range(5 - number)
+    ]
+    (told,) = [item for item in ranked(offer_row(), *rows).rejections if item.reason == "price_too_old"]
+    assert told.count == 15
+    assert [part.split(" ")[0] for part in told.detail.split("; ")][:3] == [
+        "one/one_vm",
+        "two/two_vm",
+        "three/three_vm",
+    ]
+    assert "four" not in told.detail
+    assert "and 2 more services" in told.detail
