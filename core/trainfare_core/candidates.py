@@ -1,4 +1,9 @@
-"""Stage 3: machine shape x nodes x sharding x micro-batch -> `CandidateTable`, the plans to predict."""
+"""
+Stage 3: machine shape x nodes x sharding x micro-batch -> `CandidateTable`, the plans to predict.
+
+Every plan keeps the job's global batch, and so its optimizer steps. The script's own strategy and micro-batch are tried
+on every machine and marked; `PlanSpace` says how far other plans may go.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MAX_NODES",
+    "MAX_NODES",
     "NODE_COUNTS",
     "SHARDINGS",
     "CandidateTable",
     "ModelParallel",
+    "PlanSpace",
     "enumerate_candidates",
+    "own_sharding",
     "plan_gaps",
     "take",
 ]
@@ -31,13 +39,46 @@ Table = TypeVar("Table", bound="DataclassInstance")
 
 SHARDINGS: Final = ("none", "ddp", "fsdp")
 
-NODE_COUNTS: Final = (1, 2, 4, 8, 16)
-"""Machines of one kind that a plan may use: powers of two, by which usual batch sizes divide."""
+NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Machines of one kind that a plan may use, besides the job's own number: by these usual batch sizes divide."""
+
+MAX_NODES: Final = NODE_COUNTS[-1]
 
 DEFAULT_MAX_NODES: Final = 4
 """Largest number of machines unless asked otherwise: beyond four, quota and placement limit more than price does."""
 
 _NONE, _DDP, _FSDP = range(3)
+
+_SHARDED_STRATEGIES: Final = ("fsdp", "deepspeed")
+"""Beginnings of the names of Lightning's strategies that shard the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSpace:
+    """
+    Which plans are tried for a job.
+
+    Attributes:
+        max_nodes: largest number of machines in one plan; None: `DEFAULT_MAX_NODES`, or the job's own number if larger.
+        keep_plan: only the script's own strategy, micro-batch and accumulation.
+        lower_batch_norm: a device's batch may become smaller than the script's although BatchNorm then sees fewer
+            samples, which changes what is trained.
+    """
+
+    max_nodes: int | None = None
+    keep_plan: bool = False
+    lower_batch_norm: bool = False
+
+    def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
+        """Return the numbers of machines to try for a job, rising."""
+        own = profile.parallel.num_nodes
+        most = max(DEFAULT_MAX_NODES, own) if self.max_nodes is None else self.max_nodes
+        return np.array([n for n in sorted({*NODE_COUNTS, own}) if n <= most], dtype=np.int64)
+
+    def least_micro_batch(self, profile: JobProfile) -> float:
+        """Return the smallest micro-batch that a device may have."""
+        fixed = profile.batch.batch_norm and not self.lower_batch_norm
+        return _own_micro_batch(profile) if fixed else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +124,8 @@ class CandidateTable:
         micro_batch: samples in one forward pass on one device; NaN where the profile does not know its batch.
         micro_ratio: micro_batch over the profile's micro-batch: what batch-proportional work scales with.
         accumulate: forward passes per optimizer step on one device.
+        as_scripted: the script's strategy and micro-batch, or a micro-batch of a device's whole share where that is
+            smaller; several devices under "auto" or one device's strategy are DDP, as in Lightning.
         parallel: how plans split the model; None: none does. Then `micro_batch` and `accumulate` are those of one
             replica of the model, on tensor x pipeline x context devices.
     """
@@ -93,6 +136,7 @@ class CandidateTable:
     micro_batch: NDArray[np.float64]
     micro_ratio: NDArray[np.float64]
     accumulate: NDArray[np.int64]
+    as_scripted: NDArray[np.bool_] | None = None
     parallel: ModelParallel | None = None
 
     def __len__(self) -> int:
@@ -109,13 +153,13 @@ def take(table: Table, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Table:
 
 
 def enumerate_candidates(
-    profile: JobProfile, shapes: MachineShapes, *, max_nodes: int = DEFAULT_MAX_NODES
+    profile: JobProfile, shapes: MachineShapes, space: PlanSpace = PlanSpace()
 ) -> CandidateTable:
     """
-    List every plan that keeps the job's global batch, and so its optimizer steps and its training maths.
+    List every plan that keeps the job's global batch, and so its optimizer steps.
 
-    All devices of a machine are used. Each device gets an equal whole share of the global batch, run as one
-    micro-batch or, so that something may fit, split by gradient accumulation about in half again and again
+    All devices of a machine are used. Each device gets an equal whole share of the global batch, run in the script's
+    micro-batches, as one, or, so that something may fit, split by gradient accumulation about in half again and again
     down to single samples. One device needs no sharding; more are tried with DDP and with FSDP. More than one
     machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a whole.
     Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
@@ -124,41 +168,54 @@ def enumerate_candidates(
     Args:
         profile: the job.
         shapes: machines, n rows.
-        max_nodes: largest number of machines in one plan, >= 1.
+        space: which plans are tried.
 
     Returns:
         Plans ordered by shape, nodes, sharding, accumulation. Shapes without a plan: see `plan_gaps`.
     """
-    shape, nodes, world = _layouts(shapes, max_nodes)
-    keep = _shares_evenly(profile, world)
+    shape, nodes, world = _layouts(profile, shapes, space)
+    keep = _shares_evenly(profile, world) & _has_split(profile, world, space)
     shape, nodes, world = shape[keep], nodes[keep], world[keep]
-    layout, micro, ratio, accumulate = _splits(profile, world)
+    layout, micro, ratio, accumulate = _splits(profile, world, space)
     sharded = world[layout] > 1
     repeat = np.where(sharded, 2, 1)
     row = np.repeat(np.arange(len(layout)), repeat)
     first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, dtype=np.bool_)
     sharding = np.where(sharded[row], np.where(first, _DDP, _FSDP), _NONE).astype(np.int64)
     shape, nodes = shape[layout][row], nodes[layout][row]
-    plans = CandidateTable(shape, nodes, sharding, micro[row], ratio[row], accumulate[row])
+    scripted = _as_scripted(profile, world[layout][row], sharding, micro[row], accumulate[row])
+    plans = CandidateTable(shape, nodes, sharding, micro[row], ratio[row], accumulate[row], scripted)
+    if space.keep_plan:
+        plans = take(plans, scripted)
+        sharding, nodes, shape = plans.sharding, plans.nodes, plans.shape
     return take(plans, np.lexsort((plans.accumulate, sharding, nodes, shape)))
 
 
-def plan_gaps(
-    profile: JobProfile, shapes: MachineShapes, *, max_nodes: int = DEFAULT_MAX_NODES
-) -> NDArray[np.str_]:
+def own_sharding(profile: JobProfile) -> str:
+    """Return what the script's strategy is on several devices: "ddp" or "fsdp"; auto is DDP, as in Lightning."""
+    return "fsdp" if profile.parallel.strategy.lower().startswith(_SHARDED_STRATEGIES) else "ddp"
+
+
+def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = PlanSpace()) -> NDArray[np.str_]:
     """
     Return the reason why each shape has no plan.
 
     Returns:
         One text a shape, shape (n,): "" where `enumerate_candidates` has at least one plan for it.
     """
-    shape, _, world = _layouts(shapes, max_nodes)
-    planned = np.zeros(len(shapes), dtype=np.bool_)
-    planned[shape[_shares_evenly(profile, world)]] = True
+    shape, _, world = _layouts(profile, shapes, space)
+    even = _shares_evenly(profile, world)
+    shared, planned = np.zeros((2, len(shapes)), dtype=np.bool_)
+    shared[shape[even]] = True
+    planned[shape[even & _has_split(profile, world, space)]] = True
     count = shapes.accelerator_count
     whole = _whole_devices(count)
     texts = [
-        "" if planned[row] else _gap(profile, float(count[row]), is_whole=bool(whole[row]))
+        ""
+        if planned[row]
+        else _kept(profile, float(count[row]), space)
+        if shared[row]
+        else _gap(profile, float(count[row]), is_whole=bool(whole[row]))
         for row in range(len(shapes))
     ]
     return np.array(texts, dtype=np.str_) if texts else np.zeros(0, dtype="U1")
@@ -174,16 +231,27 @@ def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
     return f"a global batch of {batch} cannot be shared evenly by {count:.0f} devices"
 
 
+def _kept(profile: JobProfile, count: float, space: PlanSpace) -> str:
+    """Say why no way to split a device's share is allowed."""
+    own = f"{_own_micro_batch(profile):g}"
+    if profile.batch.batch_norm and not space.lower_batch_norm:
+        return (
+            f"BatchNorm sees {own} samples of a device and would see fewer on {count:.0f} devices, which changes "
+            "what is trained: --allow batch-norm permits it"
+        )
+    return f"the script's micro-batch of {own} does not divide the samples of each of {count:.0f} devices"
+
+
 def _whole_devices(count: NDArray[np.float64]) -> NDArray[np.bool_]:
     whole: NDArray[np.bool_] = np.isfinite(count) & (count >= 1) & (count == np.floor(count))
     return whole
 
 
 def _layouts(
-    shapes: MachineShapes, max_nodes: int
+    profile: JobProfile, shapes: MachineShapes, space: PlanSpace
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return shape row, nodes and world size of every shape x node count that can exist."""
-    node_counts = np.array([n for n in NODE_COUNTS if n <= max_nodes], dtype=np.int64)
+    node_counts = space.node_counts(profile)
     several = ~np.isnan(shapes.network_gbit_per_s) & ~_is_tpu(shapes.accelerator)
     allowed = _whole_devices(shapes.accelerator_count)[:, None] & (
         several[:, None] | (node_counts == 1)[None, :]
@@ -222,8 +290,43 @@ def _shares_evenly(profile: JobProfile, world: NDArray[np.int64]) -> NDArray[np.
     return same if batch is None else (world <= batch) & (batch % world == 0)
 
 
+def _own_micro_batch(profile: JobProfile) -> float:
+    """Return the script's micro-batch; that of a device's step shared by its accumulation where it is not known."""
+    return float(
+        profile.batch.micro_batch_size
+        or (_samples_per_step(profile) or 0) / profile.parallel.accumulate_grad_batches
+    )
+
+
+def _has_split(profile: JobProfile, world: NDArray[np.int64], space: PlanSpace) -> NDArray[np.bool_]:
+    """Mark the numbers of devices on which some micro-batch is allowed; only meaningful where the batch is shared."""
+    batch = _global_batch(profile)
+    if batch is None:
+        return np.ones(len(world), dtype=np.bool_)
+    share, own = batch // world, _own_micro_batch(profile)
+    enough: NDArray[np.bool_] = share >= space.least_micro_batch(profile)
+    if space.keep_plan:
+        enough &= (share < own) | (share % own == 0)
+    return enough
+
+
+def _as_scripted(
+    profile: JobProfile,
+    world: NDArray[np.int64],
+    sharding: NDArray[np.int64],
+    micro: NDArray[np.float64],
+    accumulate: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Mark the plans that are the script's own; see `CandidateTable.as_scripted`."""
+    same: NDArray[np.bool_] = sharding == np.where(world > 1, SHARDINGS.index(own_sharding(profile)), _NONE)
+    if _global_batch(profile) is None:
+        return same
+    same &= micro == np.minimum(_own_micro_batch(profile), micro * accumulate)
+    return same
+
+
 def _splits(
-    profile: JobProfile, world: NDArray[np.int64]
+    profile: JobProfile, world: NDArray[np.int64], space: PlanSpace
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return layout row, micro-batch, micro-ratio and accumulation of every way to run a device's share."""
     batch = _global_batch(profile)
@@ -232,19 +335,21 @@ def _splits(
         accumulate = np.full(len(world), profile.parallel.accumulate_grad_batches, dtype=np.int64)
         return rows, np.full(len(world), np.nan), np.ones(len(world)), accumulate
     share = batch // world
-    options = {int(value): _accumulations(int(value)) for value in np.unique(share)}
+    own, least = _own_micro_batch(profile), space.least_micro_batch(profile)
+    options = {int(value): _accumulations(int(value), own, least) for value in np.unique(share)}
     counts = np.array([len(options[int(value)]) for value in share], dtype=np.int64)
     rows = np.repeat(np.arange(len(world)), counts)
     accumulate = np.fromiter(chain.from_iterable(options[int(value)] for value in share), np.int64)
     micro = (share[rows] // accumulate).astype(np.float64)
-    profiled = profile.batch.micro_batch_size or (
-        (_samples_per_step(profile) or 0) / profile.parallel.accumulate_grad_batches
-    )
-    return rows, micro, micro / profiled, accumulate
+    return rows, micro, micro / own, accumulate
 
 
-def _accumulations(share: int) -> tuple[int, ...]:
-    """Return divisors of `share`, each the smallest one at least twice the one before, from 1 to `share`."""
+def _accumulations(share: int, own: float, least: float) -> tuple[int, ...]:
+    """
+    Return divisors of `share`, each the smallest one at least twice the one before, from 1 to `share`.
+
+    That of the script's own micro-batch is among them, and none makes a micro-batch smaller than `least`.
+    """
     divisors = _divisors(share)
     chosen = [1]
     for divisor in divisors:
@@ -252,7 +357,9 @@ def _accumulations(share: int) -> tuple[int, ...]:
             chosen.append(divisor)
     if chosen[-1] != share:
         chosen.append(share)
-    return tuple(chosen)
+    if share > own and share % own == 0:
+        chosen.append(int(share // own))
+    return tuple(sorted({each for each in chosen if share / each >= least}))
 
 
 def _divisors(number: int) -> list[int]:

@@ -178,6 +178,11 @@ class BatchFacts(Record):
     micro_batch_size: Count | None = Field(description="samples in one forward pass; None: not known")
     samples_per_step: Count | None = Field(description="per device and optimizer step; None: not known")
     tokens_per_step: Count | None = Field(default=None, description="per device and optimizer step")
+    batch_norm: bool | None = Field(
+        default=None,
+        description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "
+        "None: not known",
+    )
 
 
 class ParallelFacts(Record):

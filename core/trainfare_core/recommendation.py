@@ -7,7 +7,7 @@ The doubt about a price grows with its age, which is counted to the day `priced_
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ from trainfare_core.documents import Document, Finite, Interval, Record
 from trainfare_core.prices.facts import PriceBookFacts
 
 __all__ = [
+    "DEFAULT_MAX_RUN_HOURS",
+    "Allowed",
     "Cause",
     "Constraints",
     "CostOutlook",
@@ -30,21 +32,31 @@ __all__ = [
     "Rejection",
     "RejectionReason",
     "StepParts",
+    "TrainerArguments",
     "WaitingValue",
 ]
 
 Objective: TypeAlias = Literal["cheapest", "fastest"]
 RejectionReason: TypeAlias = Literal[
     "does_not_fit",
+    "may_not_fit",
     "unknown_accelerator",
     "cannot_train",
     "needs_porting",
     "no_prediction",
     "over_budget",
     "past_deadline",
+    "too_long",
     "price_too_old",
     "filtered",
 ]
+Allowed: TypeAlias = Literal["plan", "batch-norm"]
+"""Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
+device under BatchNorm."""
+
+DEFAULT_MAX_RUN_HOURS: Final = 1440.0
+"""60 days: machines are rented, patched and retired in less. A chosen value."""
+
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -81,6 +93,23 @@ class CostParts(Record):
     storage_usd: Finite
 
 
+class TrainerArguments(Record):
+    """Arguments of Lightning's Trainer, and the loader's batch size, that make the script's plan this one."""
+
+    devices: Annotated[int, Field(ge=1)] = Field(description="per machine")
+    num_nodes: Annotated[int, Field(ge=1)]
+    strategy: str
+    precision: str
+    accumulate_grad_batches: Annotated[int, Field(ge=1)]
+    batch_size: int | None = Field(description="samples of one device's loader batch; None: not known")
+
+    @property
+    def code(self) -> str:
+        """The arguments as Python, to paste."""
+        given = self.model_dump(exclude={"batch_size"})
+        return f"Trainer({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
 class Option(Record):
     """One way to run the job: an offer, the number of machines, and how the job is spread over them."""
 
@@ -97,6 +126,10 @@ class Option(Record):
     sharding: Literal["none", "ddp", "fsdp"]
     micro_batch_size: int | None
     accumulate_grad_batches: int
+    plan_changes: tuple[str, ...] = Field(
+        default=(), description="what differs from the script's own plan besides the number of devices"
+    )
+    trainer: TrainerArguments | None = Field(default=None, description="None in documents of older versions")
     step_s: Interval
     samples_per_s: Interval | None
     run_hours: Interval
@@ -186,6 +219,17 @@ class Constraints(Record):
         default=(), description="providers, services, regions, instance types and accelerators to leave out"
     )
     no_porting: bool = Field(default=False, description="only machines that run the script unchanged")
+    keep_plan: bool = Field(
+        default=False, description="only the script's own strategy, micro-batch and accumulation"
+    )
+    allow: tuple[Allowed, ...] = Field(
+        default=(),
+        description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
+        "samples a device under BatchNorm, which changes what is trained",
+    )
+    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"
+    )
     max_usd_per_hour: Finite | None = Field(
         default=None, description="limit on the price of all nodes together"
     )

@@ -41,7 +41,7 @@ def recommend(
     value_usd_per_month: float | None = None,
     confidence: float = 0.9,
     limit: int = 30,
-    max_nodes: int = 4,
+    max_nodes: int | None = None,
     all_regions: bool = False,
     all_clouds: bool = False,
     services: Names = None,
@@ -49,6 +49,9 @@ def recommend(
     accelerators: Names = None,
     exclude: Names = None,
     no_porting: bool = False,
+    max_run_hours: float | None = None,
+    keep_plan: bool = False,
+    allow: Names = None,
     price_book: PriceBook | None = None,
     lock: str | Path | None = None,
     own_prices: str | Path | None = None,
@@ -76,7 +79,7 @@ def recommend(
         value_usd_per_month: what having the model a month earlier is worth, USD, to say train now or wait.
         confidence: chance with which budget and deadline must be kept together, 0.5 <= c < 1.
         limit: options to list, besides the cost-time front and the first of every cloud service.
-        max_nodes: largest number of machines in one run, 1 to 16.
+        max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
         all_regions: list every region; else each machine once, at its cheapest.
         all_clouds: rank the quotes of other clouds too, such as Lambda, RunPod and Oracle.
         services: e.g. "sagemaker"; None is all.
@@ -84,6 +87,10 @@ def recommend(
         accelerators: e.g. "H100-SXM-80GB", or "H100" for every variant; None is all.
         exclude: clouds, services, regions, instance types and accelerators to leave out.
         no_porting: rank only machines that run the script as it is.
+        max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
+        keep_plan: only the script's own strategy, micro-batch and accumulation.
+        allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples a
+            device under BatchNorm, which changes what is trained.
         price_book: prices; None loads the plug-ins.
         lock: a `trainfare.lock`: rank its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
@@ -121,6 +128,9 @@ def recommend(
             accelerators=accelerators,
             exclude=exclude,
             no_porting=no_porting,
+            max_run_hours=max_run_hours,
+            keep_plan=keep_plan,
+            allow=allow,
         ),
         objective,
         limit,

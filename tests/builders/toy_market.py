@@ -21,6 +21,7 @@ from trainfare_core.job_profile import (
     RunPlan,
 )
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.book import BOOK_SCHEMA, MachineShapes, PriceBook
 
 GIB = 2**30
@@ -122,6 +123,7 @@ class ToyPredictor:
     activation_gib: float = 1.0
     fixed_gib: float = 1.0
     log_sigma: float = 0.2
+    memory_log_sigma: float = 0.0
     link_s: float = 0.0
     unknown: Mapping[str, str] = field(default_factory=dict)
 
@@ -149,9 +151,9 @@ class ToyPredictor:
             communication_hidden_s=zero,
             input_s=zero,
             memory_bytes=memory_bytes,
-            memory_log_sigma=zero,
+            memory_log_sigma=zero + self.memory_log_sigma,
             usable_memory_bytes=usable,
-            fits=known & (np.nan_to_num(memory_bytes) <= usable),
+            fits=known & (np.nan_to_num(memory_bytes) * np.exp(Z_80 * self.memory_log_sigma) <= usable),
             unknown_because=np.array([self.unknown.get(name, "") for name in names], dtype=np.str_),
         )
 

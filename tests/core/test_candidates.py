@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import shapes, small_job
-from trainfare_core.candidates import SHARDINGS, enumerate_candidates, plan_gaps
+from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates, plan_gaps
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 
 A100, TPU = "A100-SXM-80GB", "TPU-v5e"
@@ -42,7 +42,7 @@ def test_every_plan_keeps_the_global_batch(
     """Micro-batch x accumulation x devices x nodes is the profile's global batch, in whole samples."""
     job = job_of(micro, accumulate, devices)
     machines = shapes(*((A100, count) for count in counts))
-    plans = enumerate_candidates(job, machines, max_nodes=max_nodes)
+    plans = enumerate_candidates(job, machines, PlanSpace(max_nodes))
     world = machines.accelerator_count[plans.shape] * plans.nodes
     np.testing.assert_array_equal(plans.micro_batch * plans.accumulate * world, micro * accumulate * devices)
     np.testing.assert_array_equal(plans.micro_batch, np.floor(plans.micro_batch))
@@ -66,35 +66,35 @@ def test_a_shape_has_a_plan_or_a_reason(counts: list[float], micro: int | None, 
 
 def test_one_device_needs_no_sharding_and_more_try_both() -> None:
     """A single device runs unsharded; several run under DDP and under FSDP, never unsharded."""
-    plans = enumerate_candidates(job_of(32), shapes((A100, 1), (A100, 4)), max_nodes=1)
+    plans = enumerate_candidates(job_of(32), shapes((A100, 1), (A100, 4)), PlanSpace(1))
     by_shape = [{SHARDINGS[code] for code in plans.sharding[plans.shape == row]} for row in (0, 1)]
     assert by_shape == [{"none"}, {"ddp", "fsdp"}]
 
 
 def test_micro_batches_go_down_to_single_samples_and_up_to_the_whole_share() -> None:
     """A share of 12 is run whole, in about halves again and again, and one by one."""
-    plans = enumerate_candidates(job_of(12), shapes((A100, 1)), max_nodes=1)
+    plans = enumerate_candidates(job_of(12), shapes((A100, 1)), PlanSpace(1))
     assert plans.accumulate.tolist() == [1, 2, 4, 12]
     assert plans.micro_batch.tolist() == [12, 6, 3, 1]
 
 
 def test_accumulation_of_the_profile_can_be_undone() -> None:
     """A profile that accumulates 8 micro-batches of 4 may run 32 samples at once on a larger device."""
-    plans = enumerate_candidates(job_of(4, accumulate=8), shapes((A100, 1)), max_nodes=1)
+    plans = enumerate_candidates(job_of(4, accumulate=8), shapes((A100, 1)), PlanSpace(1))
     assert (plans.micro_batch[0], plans.micro_ratio[0], plans.accumulate[0]) == (32, 8, 1)
 
 
 def test_several_machines_need_a_known_network() -> None:
     """Without a network speed, and in a TPU slice, one machine is all there is."""
     machines = shapes((A100, 1), (A100, 1, math.nan), (TPU, 4), (TPU, 4, math.nan))
-    plans = enumerate_candidates(job_of(64), machines, max_nodes=8)
+    plans = enumerate_candidates(job_of(64), machines, PlanSpace(8))
     nodes = [sorted(set(plans.nodes[plans.shape == row].tolist())) for row in range(4)]
     assert nodes == [[1, 2, 4, 8], [1], [1], [1]]
 
 
 def test_an_accelerator_that_no_catalogue_knows_is_still_planned() -> None:
     """Whether a device is known is decided later, with its reason; planning does not raise."""
-    assert len(enumerate_candidates(job_of(8), shapes(("Nonesuch-1GB", 2)), max_nodes=1)) > 0
+    assert len(enumerate_candidates(job_of(8), shapes(("Nonesuch-1GB", 2)), PlanSpace(1))) > 0
 
 
 def test_gaps_say_what_is_wrong() -> None:
@@ -114,7 +114,7 @@ def test_an_unknown_batch_is_planned_only_where_the_step_stays_the_same() -> Non
         update={"batch": BatchFacts(micro_batch_size=None, samples_per_step=None)}
     )
     machines = shapes((A100, 1), (A100, 2), (A100, 4))
-    plans = enumerate_candidates(job, machines, max_nodes=4)
+    plans = enumerate_candidates(job, machines, PlanSpace(4))
     assert set((machines.accelerator_count[plans.shape] * plans.nodes).tolist()) == {4.0}
     assert np.all(np.isnan(plans.micro_batch))
     assert set(plans.micro_ratio.tolist()) == {1.0}
@@ -125,7 +125,7 @@ def test_an_unknown_batch_is_planned_only_where_the_step_stays_the_same() -> Non
 def test_absurd_batches_are_planned_without_delay(samples: int) -> None:
     """A batch of 10^18 samples, or a large prime, is legal and has some tens of plans."""
     job = job_of(samples)
-    assert 2 <= len(enumerate_candidates(job, shapes((A100, 1)), max_nodes=1)) < 100
+    assert 2 <= len(enumerate_candidates(job, shapes((A100, 1)), PlanSpace(1))) < 100
 
 
 def test_no_shapes_no_plans() -> None:
@@ -133,3 +133,74 @@ def test_no_shapes_no_plans() -> None:
     empty = shapes()
     assert len(enumerate_candidates(job_of(8), empty)) == 0
     assert len(plan_gaps(job_of(8), empty)) == 0
+
+
+def marked(job: JobProfile, *machines: tuple[str, float]) -> list[str]:
+    """Return the plans marked as the script's own, as text."""
+    plans = enumerate_candidates(job, shapes(*machines), PlanSpace(1))
+    assert plans.as_scripted is not None
+    return [
+        f"{SHARDINGS[plans.sharding[row]]} {plans.micro_batch[row]:g}x{plans.accumulate[row]}"
+        for row in np.flatnonzero(plans.as_scripted)
+    ]
+
+
+def test_the_script_s_own_plan_is_tried_on_every_machine_and_marked() -> None:
+    """Its micro-batch, accumulated as often as the share asks for; a smaller share is run whole."""
+    job = job_of(12, accumulate=8)
+    assert marked(job, (A100, 1)) == ["none 12x8"]
+    assert marked(job, (A100, 4)) == ["ddp 12x2"]
+    assert marked(job, (A100, 16)) == ["ddp 6x1"]
+    assert marked(job_of(5, accumulate=3), (A100, 1)) == ["none 5x3"]  # halving 15 samples does not find 5
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sharding"),
+    [
+        ("auto", "ddp"),
+        ("ddp_spawn", "ddp"),
+        ("single_device", "ddp"),
+        ("fsdp", "fsdp"),
+        ("deepspeed_stage_2", "fsdp"),
+    ],
+)
+def test_auto_is_ddp_on_several_devices(strategy: str, sharding: str) -> None:
+    """As in Lightning; a strategy that shards the weights stays one."""
+    job = small_job(batch=32, parallel=ParallelFacts(strategy=strategy))
+    assert marked(job, (A100, 4)) == [f"{sharding} 8x1"]
+
+
+def test_keep_plan_tries_nothing_else_and_says_where_that_is_impossible() -> None:
+    """Only marked plans are left; a share that the micro-batch does not divide is a gap with that reason."""
+    job, machines = job_of(12, accumulate=8), shapes((A100, 4), (A100, 6))
+    space = PlanSpace(1, keep_plan=True)
+    plans = enumerate_candidates(job, machines, space)
+    assert plans.as_scripted is not None
+    assert (len(plans), bool(plans.as_scripted.all())) == (1, True)
+    assert plan_gaps(job, machines, space).tolist() == [
+        "",
+        "the script's micro-batch of 12 does not divide the samples of each of 6 devices",
+    ]
+
+
+def test_batch_norm_keeps_its_samples_unless_allowed() -> None:
+    """A device never gets a smaller micro-batch than the script's, whatever fits; with leave, it does."""
+    job = job_of(32).model_copy(
+        update={"batch": BatchFacts(micro_batch_size=32, samples_per_step=32, batch_norm=True)}
+    )
+    machines = shapes((A100, 1), (A100, 4))
+    strict, free = PlanSpace(1), PlanSpace(1, lower_batch_norm=True)
+    assert enumerate_candidates(job, machines, strict).micro_batch.tolist() == [32]
+    assert enumerate_candidates(job, machines, free).micro_batch.min() == 1
+    assert ["--allow batch-norm" in gap for gap in plan_gaps(job, machines, strict)] == [False, True]
+    assert plan_gaps(job, machines, free).tolist() == ["", ""]
+
+
+def test_the_job_s_own_number_of_machines_is_tried_and_allowed() -> None:
+    """Five nodes are no usual number, and eight are more than the default of four."""
+    five = small_job(batch=40, parallel=ParallelFacts(devices=1, num_nodes=5))
+    assert PlanSpace().node_counts(five).tolist() == [1, 2, 3, 4, 5]
+    eight = small_job(batch=8, parallel=ParallelFacts(devices=1, num_nodes=8))
+    assert PlanSpace().node_counts(eight).tolist() == [1, 2, 3, 4, 6, 8]
+    assert PlanSpace(4).node_counts(eight).tolist() == [1, 2, 3, 4]
+    assert max(enumerate_candidates(eight, shapes((A100, 1))).nodes) == 8

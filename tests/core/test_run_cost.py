@@ -10,7 +10,7 @@ import pytest
 
 from builders.toy_market import GIB, ToyPredictor, shapes, small_job
 from trainfare_core import clouds, run_cost
-from trainfare_core.candidates import CandidateTable, enumerate_candidates
+from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates
 from trainfare_core.clouds import interruptions_per_machine_hour, service_startup_s
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ProfileSource, Quantiles
 from trainfare_core.run_cost import (
@@ -38,7 +38,7 @@ def one_run(
 ) -> RunTable:
     """Time one job on one kind of machine with the plan that accumulates nothing."""
     machines = shapes((accelerator, devices))
-    plans = enumerate_candidates(job, machines, max_nodes=16)
+    plans = enumerate_candidates(job, machines, PlanSpace(16))
     row = np.flatnonzero((plans.nodes == nodes) & (plans.accumulate == 1))[:1]
     prediction = (toy or ToyPredictor())(job, machines, plans)
     return runs_of(

@@ -30,7 +30,8 @@ class Limits:
         asked: budget, deadline and the confidence with which both must be kept.
         z: standard deviations from the median to that confidence.
         sure_hours: hours that the run keeps with the asked confidence.
-        in_time: `sure_hours` are within the deadline.
+        short_enough: the median is within `Constraints.max_run_hours`.
+        in_time: `sure_hours` are within the deadline, and the run is short enough.
         highest_usd_per_hour: price of one machine up to which the budget is kept with the asked confidence, where the
             price is certain, and the limit on the price of an hour.
     """
@@ -39,6 +40,7 @@ class Limits:
     asked: Constraints
     z: float
     sure_hours: Column
+    short_enough: Marks
     in_time: Marks
     highest_usd_per_hour: Column
 
@@ -56,7 +58,10 @@ class Limits:
         if asked.max_usd_per_hour is not None:
             # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
             highest = np.minimum(highest, asked.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
-        return cls(priced, asked, z, sure_hours, sure_hours <= deadline, highest)
+        short_enough = priced.runs.hours <= asked.max_run_hours
+        return cls(
+            priced, asked, z, sure_hours, short_enough, short_enough & (sure_hours <= deadline), highest
+        )
 
     def affordable(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Marks:
         """

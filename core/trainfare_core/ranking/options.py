@@ -17,6 +17,7 @@ from trainfare_core.porting import Environment
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
+from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments
 from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints, CostParts, Interval, Option, StepParts
 
@@ -24,6 +25,10 @@ __all__ = ["OptionMaker", "newest_date", "rounded"]
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
+
+NOTED_SPEEDUP: Final = 0.9
+"""A plan that takes at most this part of the script's own step time is worth a note: below 10 % the prediction cannot
+tell plans apart. A chosen value."""
 
 NOTED_SIGMA: Final = 0.04
 """Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
@@ -80,6 +85,10 @@ class OptionMaker:
             sharding=SHARDINGS[int(priced.candidates.sharding[plan])],
             micro_batch_size=None if math.isnan(micro) else int(micro),
             accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
+            plan_changes=plan_changes(self.profile, priced.candidates, plan),
+            trainer=trainer_arguments(
+                self.profile, priced.candidates, plan, int(priced.shapes.accelerator_count[shape])
+            ),
             step_s=step_s,
             samples_per_s=_throughput(self.profile.global_samples_per_step, step_s),
             run_hours=_interval(hours, log_sigma),
@@ -165,6 +174,13 @@ class OptionMaker:
             notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
         if offer["purchase_option"] == "spot":
             notes.append(self._spot_note(run))
+        faster = int(priced.faster_plan[run])
+        own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
+        if best_s < NOTED_SPEEDUP * own_s:
+            notes.append(
+                f"{plan_text(priced.candidates, faster)} would take {1 - best_s / own_s:.0%} less time a step and fit: "
+                "--allow plan"
+            )
         if priced.nodes[run] > 1:
             notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
         price_sigma = float(offer["price_log_sigma"])

@@ -13,15 +13,15 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from trainfare_core.candidates import DEFAULT_MAX_NODES
+from trainfare_core.candidates import MAX_NODES
 from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.ranking.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
-from trainfare_core.recommendation import Constraints
+from trainfare_core.recommendation import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
 
 __all__ = ["AllowList", "JobLimits", "Policy", "PolicyJob", "Waiver"]
 
 Confidence: TypeAlias = Annotated[float, Field(ge=0.5, lt=1)]
-Nodes: TypeAlias = Annotated[int, Field(ge=1, le=16)]
+Nodes: TypeAlias = Annotated[int, Field(ge=1, le=MAX_NODES)]
 Names: TypeAlias = Annotated[tuple[str, ...], Field(min_length=1)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
 JobName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
@@ -35,6 +35,16 @@ class AllowList(Record):
     regions: Names | None = Field(default=None, description='e.g. ["us-east-1"]')
     accelerators: Names | None = Field(
         default=None, description='e.g. ["H100-SXM-80GB"], or "H100" for every variant'
+    )
+    services: Names | None = Field(default=None, description='e.g. ["ec2", "sagemaker"]')
+    instance_types: Names | None = Field(
+        default=None, description='e.g. ["p5.48xlarge"], or "p5" for every size of the family'
+    )
+    exclude: Names | None = Field(
+        default=None, description="clouds, services, regions, instance types and accelerators to leave out"
+    )
+    no_porting: bool | None = Field(
+        default=None, description="only machines that run the script as it is; not given: false"
     )
     purchase: Names | None = Field(
         default=None, description='purchase options, e.g. ["on_demand", "spot"]; not given: on_demand'
@@ -116,7 +126,9 @@ class Policy(Document):
     on_unknown: OnUnknown = Field(
         default="fail", description="what a check that cannot tell does: pass, warn, or fail with exit code 3"
     )
-    max_nodes: Nodes = Field(default=DEFAULT_MAX_NODES, description="most machines in one run")
+    max_nodes: Nodes | None = Field(
+        default=None, description="most machines in one run; not given: 4, or the job's own number if larger"
+    )
     max_price_age_days: Finite | None = Field(
         default=None, description="oldest acceptable price, days; not given: the lock's limit, or none"
     )
@@ -132,6 +144,15 @@ class Policy(Document):
         default=False, description="rank the quotes of other clouds too; allowing a provider does so for it"
     )
     allow: AllowList = Field(default_factory=AllowList, description="where every job may run")
+    keep_plan: bool = Field(
+        default=False, description="only each script's own strategy, micro-batch and accumulation"
+    )
+    allow_changes: tuple[Allowed, ...] = Field(
+        default=(), description="changes of a script's plan that may be priced: plan, batch-norm"
+    )
+    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not considered, hours"
+    )
     jobs: Annotated[dict[JobName, PolicyJob], Field(min_length=1)] = Field(
         description="the jobs, by name", json_schema_extra={"additionalProperties": False}
     )
@@ -157,6 +178,13 @@ class Policy(Document):
             regions=allowed.regions,
             accelerators=allowed.accelerators,
             purchase=allowed.purchase,
+            services=allowed.services,
+            instance_types=allowed.instance_types,
+            excluded=allowed.exclude or (),
+            no_porting=bool(allowed.no_porting),
+            keep_plan=self.keep_plan,
+            allow=self.allow_changes,
+            max_run_hours=self.max_run_hours,
             all_clouds=self.all_clouds,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import CandidateTable, enumerate_candidates, plan_gaps, take
+from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates, plan_gaps, take
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
@@ -81,6 +81,7 @@ class PricedRuns:
         runs: one row a machine x number of nodes that fits, r of them.
         nodes: of each run, shape (r,).
         needs_porting: of each run, shape (r,).
+        faster_plan: row of `candidates` of the fastest plan of the run's machines that fits, shape (r,).
         spot_refused: spot machines that could run the job if they were never interrupted, shape (m,).
         storage_usd_per_hour: disk for the checkpoints.
         shapes, candidates, prediction, verdicts: what the runs were made from.
@@ -97,6 +98,7 @@ class PricedRuns:
     runs: RunTable
     nodes: Rows
     needs_porting: NDArray[np.bool_]
+    faster_plan: Rows
     spot_refused: NDArray[np.bool_]
     storage_usd_per_hour: float
     shapes: MachineShapes
@@ -156,7 +158,8 @@ def price_runs(
     book: PriceBook,
     price_log_sigma: Column,
     *,
-    max_nodes: int,
+    space: PlanSpace,
+    any_plan: bool = False,
     no_porting: bool = False,
     predict: Predictor,
 ) -> PricedRuns:
@@ -167,7 +170,8 @@ def price_runs(
         profile: the job.
         book: offers, already filtered.
         price_log_sigma: of ln(price now / price seen) of each offer, shape (offers,).
-        max_nodes: largest number of machines in one run.
+        space: which plans are tried.
+        any_plan: take the fastest plan that fits, not the script's own where that fits.
         no_porting: leave out machines that do not run the script as it is.
         predict: the predictor.
     """
@@ -178,10 +182,11 @@ def price_runs(
     offered = marked(len(shapes), machine_shape)
     names = [str(name) for name in np.unique(shapes.accelerator[offered])]
     devices = {name: _fitness(profile, name, no_porting=no_porting) for name in names}
-    candidates = _possible_candidates(profile, shapes, devices, offered, max_nodes)
+    candidates = _possible_candidates(profile, shapes, devices, offered, space)
     prediction = predict(profile, shapes, candidates)
-    verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, max_nodes)
-    plans = _best_plans(candidates, prediction)
+    verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, space)
+    fastest = _best_plans(candidates, prediction, scripted_first=False)
+    plans = fastest if any_plan else _best_plans(candidates, prediction, scripted_first=True)
     usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
     lowest = np.full(len(machines), np.inf)
     np.minimum.at(lowest, machine_of_offer, usd_per_hour)
@@ -221,6 +226,7 @@ def price_runs(
         runs=runs,
         nodes=candidates.nodes[runs.plan],
         needs_porting=verdicts.needs_porting[candidates.shape[runs.plan]],
+        faster_plan=fastest[np.searchsorted(plans, runs.plan)],
         spot_refused=fitting & ~running,
         storage_usd_per_hour=storage_usd_per_hour(profile),
         shapes=shapes,
@@ -284,11 +290,11 @@ def _possible_candidates(
     shapes: MachineShapes,
     devices: dict[str, _Fitness],
     offered: NDArray[np.bool_],
-    max_nodes: int,
+    space: PlanSpace,
 ) -> CandidateTable:
     possible = {name for name, fitness in devices.items() if not fitness.reason}
     usable = offered & np.array([str(name) in possible for name in shapes.accelerator], dtype=np.bool_)
-    table = enumerate_candidates(profile, shapes, max_nodes=max_nodes)
+    table = enumerate_candidates(profile, shapes, space)
     return take(table, usable[table.shape])
 
 
@@ -298,15 +304,22 @@ def _quantised(values: Column) -> Column:
     return np.round(values * scale) / scale
 
 
-def _best_plans(candidates: CandidateTable, prediction: PredictionTable) -> Rows:
-    """Return the fastest plan that fits of each shape x nodes; ties: less accumulation, less sharding."""
+def _best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scripted_first: bool) -> Rows:
+    """
+    Return one plan that fits of each shape x nodes: the fastest; ties: less accumulation, less sharding.
+
+    With `scripted_first` it is the script's own where that fits.
+    """
     usable = np.flatnonzero(prediction.fits & np.isfinite(prediction.step_s) & (prediction.step_s > 0))
+    scripted = candidates.as_scripted
+    other = np.zeros(len(usable)) if scripted is None or not scripted_first else ~scripted[usable]
     order: Rows = usable[
         np.lexsort(
             (
                 candidates.sharding[usable],
                 candidates.accumulate[usable],
                 _quantised(prediction.step_s[usable]),
+                other,
                 candidates.nodes[usable],
                 candidates.shape[usable],
             )
@@ -334,13 +347,13 @@ def _verdicts(
     prediction: PredictionTable,
     devices: dict[str, _Fitness],
     offered: NDArray[np.bool_],
-    max_nodes: int,
+    space: PlanSpace,
 ) -> ShapeVerdicts:
     reason = np.full(len(shapes), "", dtype="U24")
     detail = np.full(len(shapes), "", dtype=object)
     miss_bytes = np.full(len(shapes), np.inf)
     porting = np.zeros(len(shapes), dtype=np.bool_)
-    gaps = plan_gaps(profile, shapes, max_nodes=max_nodes)
+    gaps = plan_gaps(profile, shapes, space)
     plans_of = np.split(
         np.arange(len(candidates)), np.searchsorted(candidates.shape, np.arange(1, len(shapes)))
     )
@@ -365,12 +378,20 @@ def _miss(name: str, plans: Rows, prediction: PredictionTable) -> tuple[str, str
     if not len(known):
         texts = sorted({str(text) for text in prediction.unknown_because[plans] if text})
         return "no_prediction", f"{name}: {texts[0] if texts else 'no prediction'}", np.inf
-    nearest = known[np.argmin(prediction.missing_bytes[known])]
-    miss = float(prediction.missing_bytes[nearest])
-    usable = float(prediction.usable_memory_bytes[nearest])
     gib = 2.0**30
+    expected, usable = prediction.memory_bytes[known], prediction.usable_memory_bytes[known]
+    if np.any(expected <= usable):
+        likeliest = known[np.argmin(np.where(expected <= usable, prediction.missing_bytes[known], np.inf))]
+        upper = prediction.usable_memory_bytes[likeliest] + prediction.missing_bytes[likeliest]
+        text = (
+            f"{name}: {prediction.memory_bytes[likeliest] / gib:.1f} GiB a device expected, up to {upper / gib:.1f} "
+            f"(80 % interval), has {prediction.usable_memory_bytes[likeliest] / gib:.1f}"
+        )
+        return "may_not_fit", text, float(prediction.missing_bytes[likeliest])
+    nearest = known[np.argmin(prediction.missing_bytes[known])]
+    miss = float(expected[known == nearest][0] - usable[known == nearest][0])
     text = (
-        f"{name}: needs {(usable + miss) / gib:.1f} GiB a device, has {usable / gib:.1f}, "
-        f"misses by {miss / gib:.1f} GiB"
+        f"{name}: needs {prediction.memory_bytes[nearest] / gib:.1f} GiB a device, has "
+        f"{prediction.usable_memory_bytes[nearest] / gib:.1f}, misses by {miss / gib:.1f} GiB"
     )
     return "does_not_fit", text, miss

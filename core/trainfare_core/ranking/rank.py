@@ -16,6 +16,7 @@ better in one of the two. A machine that needs porting does not push off the fro
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from datetime import timezone
 
@@ -24,7 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core._version import __version__
-from trainfare_core.candidates import take
+from trainfare_core.candidates import own_sharding, take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
@@ -119,7 +120,8 @@ def _priced(profile: JobProfile, usable: Usable, request: Request, predict: Pred
         profile,
         usable.book,
         usable.log_sigma,
-        max_nodes=request.max_nodes,
+        space=request.plan_space,
+        any_plan="plan" in request.constraints.allow,
         no_porting=request.constraints.no_porting,
         predict=predict,
     )
@@ -222,7 +224,9 @@ def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
     """Return the constraints that can be applied: a run of unknown length has no total to limit."""
     if profile.plan.optimizer_steps is not None:
         return asked
-    return asked.model_copy(update={"max_usd": None, "deadline_hours": None})
+    return asked.model_copy(
+        update={"max_usd": None, "deadline_hours": None, "max_run_hours": sys.float_info.max}
+    )
 
 
 def _lowest_offers(priced: PricedRuns, limits: Limits) -> _Entries:
@@ -362,13 +366,34 @@ def job_summary(profile: JobProfile) -> JobSummary:
     )
 
 
+def _plan_assumption(profile: JobProfile, asked: Constraints) -> str:
+    own = profile.parallel.strategy
+    kept = (
+        "each machine runs the fastest strategy and micro-batch that fit"
+        if "plan" in asked.allow
+        else f"the script's own strategy ({own}, on several devices {own_sharding(profile).upper()}) and micro-batch "
+        "are " + ("kept" if asked.keep_plan else "kept where they fit, and what is changed is named")
+    )
+    if profile.batch.batch_norm is None:
+        return (
+            f"{kept}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
+        )
+    if not profile.batch.batch_norm:
+        return kept
+    lowered = "may have fewer samples than in the script, which changes what is trained"
+    return f"{kept}; under BatchNorm a device " + (
+        lowered if "batch-norm" in asked.allow else f"never {lowered[4:]}"
+    )
+
+
 def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:
     asked = request.constraints
     lines = [
         (
-            "the global batch stays what the profile trains with: more devices share it, steps and training "
-            f"maths do not change; up to {request.max_nodes} machines of one kind"
+            "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
+            f"steps does not change; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
         ),
+        _plan_assumption(profile, asked),
         (
             "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
             f"together with {asked.confidence:.0%} confidence"

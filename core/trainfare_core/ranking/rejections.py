@@ -16,12 +16,14 @@ __all__ = ["rejections_of", "why_nothing"]
 
 _ORDER: Final[tuple[RejectionReason, ...]] = (
     "does_not_fit",
+    "may_not_fit",
     "unknown_accelerator",
     "cannot_train",
     "needs_porting",
     "no_prediction",
     "over_budget",
     "past_deadline",
+    "too_long",
     "price_too_old",
     "filtered",
 )
@@ -46,7 +48,7 @@ def rejections_of(
     offers_of = np.bincount(priced.machine_of_offer, minlength=len(priced.machines))
     machine_shape = priced.machines["shape_id"].to_numpy()
     reason_of = priced.verdicts.reason[machine_shape]
-    for reason in _ORDER[:5]:
+    for reason in _ORDER[:6]:
         machines = reason_of == reason
         counts[reason] = int(offers_of[machines].sum())
         details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))
@@ -80,7 +82,7 @@ def _shape_detail(priced: PricedRuns, reason: RejectionReason, shapes: NDArray[n
     if not len(shapes):
         return ""
     texts = [str(text) for text in priced.verdicts.detail[shapes]]
-    if reason == "does_not_fit":
+    if reason in ("does_not_fit", "may_not_fit"):
         return min(zip(priced.verdicts.miss_bytes[shapes].tolist(), texts, strict=True))[1]
     distinct = sorted(set(texts))
     more = len(distinct) - _DETAILS_SHOWN
@@ -98,7 +100,11 @@ def _count_limits(
     """Count offers none of whose runs keep the limits: too slow at any price, or else too expensive."""
     machines = len(priced.machines)
     in_time = marked(machines, priced.machine_of_run[limits.in_time])
-    late = marked(machines, priced.machine_of_run) & ~in_time
+    short_enough = marked(machines, priced.machine_of_run[limits.short_enough])
+    long = marked(machines, priced.machine_of_run) & ~short_enough
+    late = short_enough & ~in_time
+    counts["too_long"] = int(offers_of[long].sum())
+    details["too_long"] = _too_long_detail(priced, constraints, long)
     counts["past_deadline"] = int(offers_of[late].sum())
     affordable = np.zeros(len(priced.usd_per_hour), dtype=np.bool_)
     for marks in limits.affordable_offers():
@@ -120,6 +126,17 @@ def _past_deadline_detail(
     return (
         f"{_name(priced, nearest)}: {hours:.3g} h with {constraints.confidence:.0%} confidence, "
         f"{hours - constraints.deadline_hours:.3g} h past the deadline of {constraints.deadline_hours:.4g} h"
+    )
+
+
+def _too_long_detail(priced: PricedRuns, constraints: Constraints, long: NDArray[np.bool_]) -> str:
+    runs = np.flatnonzero(long[priced.machine_of_run])
+    if not len(runs):
+        return ""
+    nearest = int(runs[np.argmin(priced.runs.hours[runs])])
+    return (
+        f"{_name(priced, nearest)}: {float(priced.runs.hours[nearest]):,.0f} h, over --max-hours "
+        f"{constraints.max_run_hours:g}"
     )
 
 

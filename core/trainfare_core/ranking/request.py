@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, get_args
 
-from trainfare_core.candidates import DEFAULT_MAX_NODES, NODE_COUNTS
+from trainfare_core.candidates import MAX_NODES, PlanSpace
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Constraints, Objective
 
@@ -34,7 +34,7 @@ class Request:
             as the price book spells them; None for purchase means `DEFAULT_PURCHASE`.
         objective: "cheapest" or "fastest": what comes first.
         limit: options to list, besides the cost-time front and the first of every cloud service and purchase option.
-        max_nodes: largest number of machines in one run, 1 to 16.
+        max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
         all_regions: list every region and zone; else each machine once, at its cheapest.
         as_of: an aware moment; ages of prices count to the end of its day in UTC. None takes every price as of now.
 
@@ -45,9 +45,15 @@ class Request:
     constraints: Constraints = field(default_factory=Constraints)
     objective: Objective = "cheapest"
     limit: int = DEFAULT_LIMIT
-    max_nodes: int = DEFAULT_MAX_NODES
+    max_nodes: int | None = None
     all_regions: bool = False
     as_of: datetime | None = None
+
+    @property
+    def plan_space(self) -> PlanSpace:
+        """Which plans are tried."""
+        asked = self.constraints
+        return PlanSpace(self.max_nodes, asked.keep_plan, "batch-norm" in asked.allow)
 
     def __post_init__(self) -> None:
         objectives = get_args(Objective)
@@ -57,7 +63,7 @@ class Request:
             raise InputError(f"objective: {self.objective!r} is not one of {', '.join(objectives)}{hint}")
         for name, value, highest in (
             ("limit", self.limit, MAX_LIMIT),
-            ("max_nodes", self.max_nodes, NODE_COUNTS[-1]),
+            ("max_nodes", self.max_nodes, MAX_NODES),
         ):
-            if not 1 <= value <= highest:
+            if value is not None and not 1 <= value <= highest:
                 raise InputError(f"{name}: {value} is not between 1 and {highest}")

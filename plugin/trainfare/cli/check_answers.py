@@ -75,13 +75,25 @@ def target_answer(
         target=target,
         max_usd=asked.max_usd,
         max_hours=asked.deadline_hours,
-        allow=AllowList(providers=asked.providers, regions=asked.regions, purchase=asked.purchase),
+        allow=AllowList(
+            providers=asked.providers,
+            services=asked.services,
+            regions=asked.regions,
+            instance_types=asked.instance_types,
+            accelerators=asked.accelerators,
+            exclude=asked.excluded or None,
+            no_porting=asked.no_porting,
+            purchase=asked.purchase,
+        ),
     )
     policy = Policy(
         confidence=asked.confidence,
         on_unknown=on_unknown,
         max_nodes=limits.max_nodes,
         all_clouds=asked.all_clouds,
+        keep_plan=asked.keep_plan,
+        allow_changes=asked.allow,
+        max_run_hours=asked.max_run_hours,
         jobs={_NAME: job},
     )
     loaded = load_prices(choice=choice)

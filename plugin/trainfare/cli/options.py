@@ -29,6 +29,7 @@ __all__ = [
     "Accelerators",
     "AgedPriceOptions",
     "AllClouds",
+    "Allow",
     "AllowStale",
     "AsOf",
     "CacheFolder",
@@ -37,7 +38,9 @@ __all__ = [
     "Excluded",
     "InstanceTypes",
     "JobArgument",
+    "KeepPlan",
     "LockFile",
+    "MaxNodes",
     "NoPorting",
     "OutputFile",
     "OwnPrices",
@@ -52,6 +55,7 @@ __all__ = [
     "moment",
 ]
 
+Allowed = Literal["plan", "batch-norm"]
 PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ..., or any; may be repeated"
 _DEADLINE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
 _HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
@@ -84,6 +88,22 @@ Excluded = Annotated[
     ),
 ]
 NoPorting = Annotated[bool, typer.Option("--no-porting", help="only machines that run the script as it is")]
+MaxNodes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=64, help="most machines in one run; default: 4, or the job's own number if larger"
+    ),
+]
+KeepPlan = Annotated[
+    bool, typer.Option("--keep-plan", help="only the script's own strategy, micro-batch and accumulation")
+]
+Allow = Annotated[
+    list[Allowed] | None,
+    typer.Option(
+        help="plan: a faster strategy or micro-batch also where the script's own fit; batch-norm: fewer samples a "
+        "device under BatchNorm, which changes what is trained; may be repeated",
+    ),
+]
 Deadline = Annotated[
     str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 2d or 90m")
 ]
@@ -145,7 +165,12 @@ class RunLimits:
         typer.Option(help=f"{PURCHASE_HELP}; default: on_demand"),
     ] = None
     all_clouds: AllClouds = False
-    max_nodes: Annotated[int, typer.Option(min=1, max=16, help="most machines in one run")] = 4
+    max_nodes: MaxNodes = None
+    max_hours: Annotated[
+        float | None, typer.Option(help="leave out runs that take longer, hours; default: 1440, 60 days")
+    ] = None
+    keep_plan: KeepPlan = False
+    allow: Allow = None
 
     def check_given(self) -> None:
         """
@@ -180,6 +205,9 @@ class RunLimits:
             accelerators=self.accelerator,
             exclude=self.exclude,
             no_porting=self.no_porting,
+            max_run_hours=self.max_hours,
+            keep_plan=self.keep_plan,
+            allow=self.allow,
         )
 
 

@@ -13,10 +13,13 @@ from trainfare.cli.model_options import with_options_of
 from trainfare.cli.options import (
     PURCHASE_HELP,
     Accelerators,
+    Allow,
     Deadline,
     DecisionPriceOptions,
     Excluded,
     InstanceTypes,
+    KeepPlan,
+    MaxNodes,
     NoPorting,
     OutputFile,
     Providers,
@@ -70,9 +73,9 @@ def strategy(
     exclude: Excluded = None,
     no_porting: NoPorting = False,
     purchase: Annotated[list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand")] = None,
-    max_nodes: Annotated[
-        int | None, typer.Option(min=1, max=16, help="machines in one run; default: 4")
-    ] = None,
+    max_nodes: MaxNodes = None,
+    keep_plan: KeepPlan = False,
+    allow: Allow = None,
     prices: DecisionPriceOptions,
     target: TargetOptions,
     output: Annotated[StrategyFormat, typer.Option("--format", help="output format")] = "table",
@@ -97,7 +100,8 @@ def strategy(
     flags = {
         **fields, "deadline_hours": hours_of(deadline), "providers": provider, "regions": region,
         "services": service, "instance_types": instance_type, "accelerators": accelerator, "exclude": exclude,
-        "no_porting": no_porting or None, "purchase": purchase, "max_nodes": max_nodes,
+        "no_porting": no_porting or None, "keep_plan": keep_plan or None, "allow": allow,
+        "purchase": purchase, "max_nodes": max_nodes,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     base = {} if path is None else read_strategy_file(path)

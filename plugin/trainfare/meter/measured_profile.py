@@ -48,6 +48,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             micro_batch_size=micro,
             samples_per_step=None if micro is None else round(micro * run.batches_per_step),
             tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * run.batches_per_step),
+            batch_norm=step.batch_norm,
         ),
         parallel=facts.parallel.model_copy(
             update={"accumulate_grad_batches": max(1, round(run.batches_per_step))}

@@ -83,6 +83,7 @@ class StepProbe:
             operations=tuple(trace.operations(micro_batches=micro_batches)),
             parameters=tuple(trace.parameters()),
             optimizer=trace.optimizer_facts(),
+            batch_norm=trace.normalises_over_batch(),
             memory=trace.memory(),
             notes=tuple(trace.notes),
         )

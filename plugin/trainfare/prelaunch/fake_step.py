@@ -87,6 +87,7 @@ def trace_step(
             operations=trace.operations(micro_batches=micro_batches),
             parameters=trace.parameters(),
             optimizer=trace.optimizer_facts(),
+            batch_norm=trace.normalises_over_batch(),
             memory=memory,
             optimizer_calls=trainer.global_step - calls_before,
             notes=(*trace.notes, *runner.notes, *known.notes),

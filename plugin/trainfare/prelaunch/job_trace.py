@@ -293,6 +293,7 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
                 micro_batch_size=job.batch_size,
                 samples_per_step=job.samples_per_step,
                 tokens_per_step=tokens,
+                batch_norm=step.batch_norm,
             ),
             parallel=ParallelFacts(
                 strategy=job.strategy,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
 from trainfare_core.errors import InputError, NoOffersError
 
 if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.recommendation import Constraints
+    from trainfare_core.recommendation import Allowed, Constraints
 
 __all__ = ["Names", "constraints_of", "used_prices", "with_book_names"]
 
@@ -39,6 +39,9 @@ def constraints_of(
     accelerators: Names = None,
     exclude: Names = None,
     no_porting: bool = False,
+    max_run_hours: float | None = None,
+    keep_plan: bool = False,
+    allow: Names = None,
 ) -> Constraints:
     """
     Check the numbers a user gave; names are kept as typed, for `with_book_names`.
@@ -46,7 +49,7 @@ def constraints_of(
     Raises:
         InputError: not finite, negative, or a confidence outside [0.5, 1).
     """
-    from trainfare_core.recommendation import Constraints
+    from trainfare_core.recommendation import DEFAULT_MAX_RUN_HOURS, Constraints
 
     given = (
         ("max_usd", max_usd),
@@ -57,6 +60,8 @@ def constraints_of(
         if value is not None and not (math.isfinite(value) and value >= 0):
             msg = f"{name}: {value} is not a limit; give a finite number that is not negative"
             raise InputError(msg)
+    if max_run_hours is not None and not (math.isfinite(max_run_hours) and max_run_hours > 0):
+        raise InputError(f"max_hours: {max_run_hours} is not a limit; give a finite number above 0")
     if not 0.5 <= confidence < 1:
         msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
         raise InputError(msg)
@@ -74,6 +79,9 @@ def constraints_of(
         accelerators=_several(accelerators),
         excluded=_several(exclude) or (),
         no_porting=no_porting,
+        max_run_hours=DEFAULT_MAX_RUN_HOURS if max_run_hours is None else max_run_hours,
+        keep_plan=keep_plan,
+        allow=_allowed(allow),
     )
 
 
@@ -121,6 +129,17 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
             "excluded": excluded,
         }
     )
+
+
+def _allowed(names: Names) -> tuple[Allowed, ...]:
+    from trainfare_core.recommendation import Allowed
+
+    known = get_args(Allowed)
+    found = tuple(dict.fromkeys(_several(names) or ()))
+    for name in found:
+        if name not in known:
+            raise InputError(f"allow: {name!r} is not one of {', '.join(known)}")
+    return cast("tuple[Allowed, ...]", found)
 
 
 def _several(names: Names) -> tuple[str, ...] | None:

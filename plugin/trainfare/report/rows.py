@@ -28,6 +28,7 @@ __all__ = [
     "StepLine",
     "cost_cells",
     "marks",
+    "plan_label",
     "ranking_row",
     "shown_unit",
     "step_line",
@@ -101,7 +102,7 @@ def ranking_row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] 
         cloud=service_label(option.provider, option.service),
         region=place_label(option),
         purchase=purchase_label(option.purchase_option),
-        plan=_plan(option),
+        plan=plan_label(option),
         run_time=interval(option.run_hours, f"h:{unit}"),
         run_usd=interval(option.run_usd, "usd"),
         usd_per_hour=usd(option.usd_per_hour),
@@ -157,7 +158,8 @@ def cost_cells(option: Option) -> tuple[str, ...]:
     return (str(option.rank), machine_label(option), *(usd(amount) for amount in amounts_usd))
 
 
-def _plan(option: Option) -> str:
+def plan_label(option: Option) -> str:
+    """Return the plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
     sharding = "" if option.sharding == "none" else f"{option.sharding.upper()}, "
     batch = "unknown" if option.micro_batch_size is None else str(option.micro_batch_size)
     accumulation = option.accumulate_grad_batches

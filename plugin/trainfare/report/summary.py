@@ -47,6 +47,8 @@ _REASONS = {
     "no_prediction": "no prediction",
     "over_budget": "over budget",
     "past_deadline": "past the deadline",
+    "too_long": "too long",
+    "may_not_fit": "may not fit",
     "needs_porting": "needs porting",
     "price_too_old": "price too old to rank",
     "filtered": "filtered out",
@@ -136,6 +138,7 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         beside=tuple(
             text
             for text in (
+                _plan_of_best(recommendation),
                 _best_spot(recommendation, as_of, unit),
                 _other_clouds(recommendation, as_of, unit),
             )
@@ -156,6 +159,19 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         notes=profile_notes(recommendation, profile),
         made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}",
     )
+
+
+def _plan_of_best(recommendation: Recommendation) -> str:
+    """Return the Trainer's arguments for the first option of the headline, and what they change of the script."""
+    _, option = next(iter(picks(recommendation)), (None, None))
+    if option is None or option.trainer is None:
+        return ""
+    changes = (
+        f" It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
+    )
+    size = option.trainer.batch_size
+    batch = "" if size is None else f", batch size {size} per device"
+    return f"Plan of #{option.rank}{batch}: {option.trainer.code}.{changes}"
 
 
 def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:

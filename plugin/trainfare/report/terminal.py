@@ -186,7 +186,7 @@ def _cells(row: RankingRow, width: int) -> list[Text]:
     if width < _WIDE:
         both = Text(" in ").join((dollars, time))
         return [*cells, _lines(both, dollar_range, time_range, *chance)]
-    memory = _lines(*_bracketed(row.memory), _text(row.bound_by))
+    memory = _lines(*_bracketed(row.memory), _text(row.bound_by), _text(row.plan, "dim"))
     return [*cells, _lines(dollars, dollar_range, *chance), _lines(time, time_range), memory]
 
 

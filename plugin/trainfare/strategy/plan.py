@@ -70,6 +70,8 @@ def _limits(request: StrategyRequest, book: PriceBook) -> Constraints:
         accelerators=request.accelerators,
         exclude=request.exclude,
         no_porting=request.no_porting,
+        keep_plan=request.keep_plan,
+        allow=request.allow,
     )
     return with_book_names(asked, book)
 
@@ -154,7 +156,7 @@ class _Search:
     question: Question
     book: PriceBook
     limits: Constraints
-    max_nodes: int
+    max_nodes: int | None
     as_of: datetime | None
     say: Callable[[str], None]
     name: str = "job"

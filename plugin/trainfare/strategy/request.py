@@ -41,8 +41,12 @@ class StrategyRequest(Question):
     )
     no_porting: bool = Field(default=False, description="only machines that run the script as it is")
     purchase: Names = Field(default=None, description="None: on_demand; any: all")
-    max_nodes: Annotated[int, Field(strict=True, ge=1, le=16)] = Field(
-        default=4, description="machines in one run"
+    keep_plan: bool = Field(
+        default=False, description="only the script's own strategy, micro-batch and accumulation"
+    )
+    allow: Names = Field(default=None, description="changes of the script's plan: plan, batch-norm")
+    max_nodes: Annotated[int, Field(strict=True, ge=1, le=64)] | None = Field(
+        default=None, description="machines in one run; None: 4, or the job's own number if larger"
     )
 
     @property

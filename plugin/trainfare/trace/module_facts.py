@@ -19,6 +19,7 @@ __all__ = [
     "implementation",
     "looped_parameters",
     "memory_facts",
+    "normalises_over_batch",
     "optimizer_facts",
     "parameter_groups",
 ]
@@ -37,6 +38,12 @@ def parameter_groups(module: torch.nn.Module) -> tuple[ParameterGroup, ...]:
         ParameterGroup(dtype=dtype, trainable=trainable, count=count, parameter_bytes=size)
         for (dtype, trainable), (count, size) in sorted(sums.items())
     )
+
+
+def normalises_over_batch(module: torch.nn.Module) -> bool:
+    """Return whether a module that trains normalises over the samples of one device's micro-batch (BatchNorm)."""
+    kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+    return any(isinstance(each, kinds) and each.training for each in module.modules())
 
 
 def accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str, int, int]]:

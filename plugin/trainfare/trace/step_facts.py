@@ -22,6 +22,7 @@ class StepFacts:
         optimizer: names, state and implementation.
         memory: of one micro-batch, in bytes.
         optimizer_calls: how often an optimizer stepped; above 1 under manual optimization.
+        batch_norm: the module normalises over the samples of one device's micro-batch.
         compiled: whether a `torch.compile` wrapper was removed to trace the step.
         notes: what could not be recorded or was assumed, one sentence each.
     """
@@ -32,6 +33,7 @@ class StepFacts:
     optimizer: OptimizerFacts
     memory: MemoryFacts
     optimizer_calls: int = 1
+    batch_norm: bool = False
     compiled: bool = False
     notes: tuple[str, ...] = ()
 

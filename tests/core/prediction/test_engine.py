@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, operation, profile
-from trainfare_core.candidates import enumerate_candidates
+from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.job_profile import JobProfile, ParallelFacts, ProfileSource
 from trainfare_core.prediction import PredictionTable, predict
@@ -103,7 +103,7 @@ def test_a_table_equals_its_rows_one_by_one() -> None:
     job = gpt_profile(batch_size=32)
     names = ("A100-SXM-80GB", "T4-16GB", "Nowhere", "TPU-v5e", "A100-SXM-80GB", "Inferentia2", "MI300X")
     machines = shapes(*names, count=4, network=100)
-    candidates = enumerate_candidates(job, machines, max_nodes=4)
+    candidates = enumerate_candidates(job, machines, PlanSpace(4))
     order = np.random.default_rng(1).permutation(len(candidates))
     fields = ("shape", "nodes", "sharding", "micro_batch", "micro_ratio", "accumulate")
     shuffled = type(candidates)(*(getattr(candidates, field)[order] for field in fields))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
@@ -10,9 +11,19 @@ import numpy as np
 import pytest
 
 from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
+from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
-from trainfare_core.job_profile import BatchFacts, MeasuredStep, ProfileSource, Quantiles, RunPlan
-from trainfare_core.prices.book import PriceBook
+from trainfare_core.job_profile import (
+    BatchFacts,
+    JobProfile,
+    MeasuredStep,
+    ParallelFacts,
+    ProfileSource,
+    Quantiles,
+    RunPlan,
+)
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.chances import probability
 from trainfare_core.ranking.rank import best_chance, front, rank
 from trainfare_core.ranking.request import Request
@@ -32,6 +43,16 @@ TPU_ROW = offer_row(
     network_gbit_per_s=None,
     usd_per_hour=1.0,
 )
+
+
+class FasterSharded(ToyPredictor):
+    """FSDP takes half the time of DDP."""
+
+    def __call__(
+        self, profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable
+    ) -> PredictionTable:
+        table = super().__call__(profile, shapes, candidates)
+        return replace(table, step_s=table.step_s * np.where(candidates.sharding == 2, 0.5, 1.0))
 
 
 def ranked(prices: PriceBook, **options: Any) -> Recommendation:
@@ -110,6 +131,64 @@ def test_what_needs_porting_is_marked_and_never_called_best() -> None:
     assert answer.options[(answer.fastest_rank or 0) - 1].accelerator == H100
     alone = ranked(book(TPU_ROW))
     assert (alone.cheapest_rank, alone.fastest_rank, len(alone.options)) == (None, None, 1)
+
+
+def test_the_script_s_plan_is_kept_where_it_fits_and_a_faster_one_is_named() -> None:
+    """FSDP would be faster by a half here; it is priced only with leave."""
+    prices = book(offer_row(accelerator_count=4.0))
+    job = small_job(parallel=ParallelFacts(strategy="ddp_spawn", accumulate_grad_batches=1))
+    kept = ranked(prices, job=job, predict=FasterSharded(seconds=SPEEDS)).options[0]
+    assert (kept.sharding, kept.micro_batch_size, kept.plan_changes) == (
+        "ddp",
+        8,
+        ("micro-batch 8 instead of 32",),
+    )
+    assert kept.trainer is not None
+    assert kept.trainer.batch_size == 8
+    assert kept.trainer.code == (
+        "Trainer(devices=4, num_nodes=1, strategy='ddp_spawn', precision='bf16-mixed', accumulate_grad_batches=1)"
+    )
+    assert any("FSDP, micro-batch 8 would take 50% less time a step" in note for note in kept.notes)
+    free = ranked(
+        prices, job=job, predict=FasterSharded(seconds=SPEEDS), constraints=Constraints(allow=("plan",))
+    ).options[0]
+    assert (free.sharding, free.step_s.mid) == ("fsdp", pytest.approx(kept.step_s.mid / 2))
+    assert free.plan_changes == ("FSDP instead of DDP", "micro-batch 8 instead of 32")
+    assert not any("--allow plan" in note for note in free.notes)
+
+
+def test_a_plan_is_changed_where_the_script_s_own_does_not_fit() -> None:
+    """The micro-batch is halved until it fits; with --keep-plan the machine is not ranked."""
+    toy = ToyPredictor(seconds=SPEEDS, activation_gib=40.0, capacity_gib={A100: 30.0})
+    option = ranked(book(A100_ROW), predict=toy).options[0]
+    assert (option.micro_batch_size, option.accumulate_grad_batches) == (16, 2)
+    assert option.plan_changes == ("micro-batch 16 instead of 32",)
+    kept = ranked(book(A100_ROW), predict=toy, constraints=Constraints(keep_plan=True))
+    assert (len(kept.options), rejected(kept, "does_not_fit")[0]) == (0, 1)
+
+
+def test_memory_that_fits_by_its_median_alone_may_not_fit() -> None:
+    """Two verdicts with their figures: the upper end of the interval decides what is ranked."""
+    tight = ToyPredictor(seconds=SPEEDS, activation_gib=0.0, fixed_gib=36.0, memory_log_sigma=0.2)
+    for capacity_gib, reason in ((40.0, "may_not_fit"), (35.0, "does_not_fit")):
+        answer = ranked(book(A100_ROW), predict=replace(tight, capacity_gib={A100: capacity_gib}))
+        count, detail = rejected(answer, reason)
+        assert (len(answer.options), count, f"has {capacity_gib}" in detail, "36.0" in detail) == (
+            0,
+            1,
+            True,
+            True,
+        )
+    assert ranked(book(A100_ROW), predict=replace(tight, capacity_gib={A100: 47.0})).options
+
+
+def test_runs_of_more_than_sixty_days_are_not_ranked_unless_asked_for() -> None:
+    """1,500 hours are over the limit of 1,440, and the count says so."""
+    job = small_job(steps=54_000_000)
+    answer = ranked(book(A100_ROW), job=job)
+    assert not answer.options
+    assert "1,500 h, over --max-hours 1440" in rejected(answer, "too_long")[1]
+    assert ranked(book(A100_ROW), job=job, constraints=Constraints(max_run_hours=1_600)).options
 
 
 def test_no_porting_leaves_out_what_does_not_run_the_script_and_counts_it() -> None:

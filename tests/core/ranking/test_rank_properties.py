@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import GIB, ToyPredictor, book, offer_row, small_job
+from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
@@ -67,6 +68,37 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 """A loaded machine is no counter-example."""
 
 OBJECTIVES = st.sampled_from(["cheapest", "fastest"])
+
+
+@unhurried
+@given(
+    books(),
+    st.integers(1, 64),
+    st.integers(1, 4),
+    st.sampled_from(["auto", "ddp", "fsdp"]),
+    st.sampled_from([(), ("plan",)]),
+)
+def test_the_trainer_s_arguments_reproduce_the_global_batch(
+    rows: list[Row], micro: int, accumulate: int, strategy: str, allow: Any
+) -> None:
+    """Devices x machines x batch size x accumulation is the script's global batch for every plan."""
+    parallel = ParallelFacts(strategy=strategy, accumulate_grad_batches=accumulate)
+    batch = BatchFacts(micro_batch_size=micro, samples_per_step=micro * accumulate)
+    job = small_job(parallel=parallel).model_copy(update={"batch": batch})
+    for option in ranked(
+        rows, job=job, constraints=Constraints(allow=allow, purchase=("on_demand", "spot"))
+    ).options:
+        trainer = option.trainer
+        assert trainer is not None
+        assert trainer.batch_size is not None
+        world = trainer.devices * trainer.num_nodes
+        assert world * trainer.batch_size * trainer.accumulate_grad_batches == micro * accumulate
+        assert (trainer.devices, trainer.num_nodes) == (option.accelerator_count, option.nodes)
+        assert trainer.strategy in ({"auto"} if world == 1 else {"ddp", "fsdp"})
+        assert (option.plan_changes == ()) == (
+            trainer.batch_size == micro
+            and option.sharding in ("none", "ddp" if strategy != "fsdp" else "fsdp")
+        )
 
 
 def ranked(

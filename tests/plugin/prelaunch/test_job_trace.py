@@ -21,6 +21,27 @@ from trainfare_core.job_profile import JobProfile, OperationGroup
 TESTS = Path(__file__).resolve().parents[2]
 
 
+def test_batch_norm_is_known_where_it_trains() -> None:
+    """BatchNorm that trains is recorded; frozen or synchronised over devices it is not of one device's batch."""
+
+    class Normed(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(WIDTH)
+
+        def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+            return self.norm(self.layer(batch)).square().mean()
+
+    class Frozen(Normed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm.eval()
+
+    assert trace_job(job(Normed)).batch.batch_norm is True
+    assert trace_job(job(Frozen)).batch.batch_norm is False
+    assert trace_job(job(Tiny)).batch.batch_norm is False
+
+
 def _real_operations(module: Any, batch: Any) -> tuple[OperationGroup, ...]:
     """Trace the second of two real steps, as FareMeter would."""
     optimizer = module.configure_optimizers()

@@ -1,0 +1,65 @@
+"""A plan in the terms of Lightning's Trainer, and what it changes of the script's own (part of stage 6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import TrainerArguments
+
+__all__ = ["plan_changes", "plan_text", "trainer_arguments"]
+
+_STRATEGIES: Final = {"none": "auto", "ddp": "ddp", "fsdp": "fsdp"}
+
+
+def trainer_arguments(
+    profile: JobProfile, candidates: CandidateTable, plan: int, devices: int
+) -> TrainerArguments:
+    """
+    Return what to give Lightning's Trainer so that the script runs as planned.
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        plan: row of `candidates`.
+        devices: of one machine.
+    """
+    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
+    own = profile.parallel.strategy
+    keeps = (
+        sharding != "none" and own_sharding(profile) == sharding and own.startswith((sharding, "deepspeed"))
+    )
+    return TrainerArguments(
+        devices=devices,
+        num_nodes=int(candidates.nodes[plan]),
+        strategy=own if keeps else _STRATEGIES[sharding],
+        precision=profile.precision,
+        accumulate_grad_batches=int(candidates.accumulate[plan]),
+        batch_size=None if math.isnan(micro) else int(micro),
+    )
+
+
+def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> tuple[str, ...]:
+    """Return what a plan changes besides the number of devices, in words; empty where it is the script's own."""
+    sharding = SHARDINGS[int(candidates.sharding[plan])]
+    found = []
+    if sharding not in ("none", own_sharding(profile)):
+        found.append(f"{sharding.upper()} instead of {own_sharding(profile).upper()}")
+    own, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
+    if own is not None and not math.isnan(micro) and int(micro) != own:
+        found.append(f"micro-batch {int(micro)} instead of {own}")
+    return tuple(found)
+
+
+def plan_text(candidates: CandidateTable, plan: int) -> str:
+    """Return a plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
+    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
+    accumulate = int(candidates.accumulate[plan])
+    parts = [
+        *([] if sharding == "none" else [sharding.upper()]),
+        *([] if math.isnan(micro) else [f"micro-batch {int(micro)}"]),
+        *([f"accumulate {accumulate}"] if accumulate > 1 else []),
+    ]
+    return ", ".join(parts)
