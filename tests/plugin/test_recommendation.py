@@ -192,7 +192,7 @@ def test_filters_that_leave_nothing_say_what_there_is() -> None:
         ({"confidence": 0.4}, "confidence"),
         ({"limit": 0}, "limit"),
         ({"max_nodes": 0}, "max_nodes"),
-        ({"max_nodes": 17}, "max_nodes"),
+        ({"max_nodes": 65}, "max_nodes"),
         ({"objective": "fastes"}, "did you mean fastest"),
     ],
 )

@@ -55,7 +55,6 @@ __all__ = [
     "moment",
 ]
 
-Allowed = Literal["plan", "batch-norm"]
 PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ..., or any; may be repeated"
 _DEADLINE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
 _HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
@@ -98,7 +97,7 @@ KeepPlan = Annotated[
     bool, typer.Option("--keep-plan", help="only the script's own strategy, micro-batch and accumulation")
 ]
 Allow = Annotated[
-    list[Allowed] | None,
+    list[str] | None,
     typer.Option(
         help="plan: a faster strategy or micro-batch also where the script's own fit; batch-norm: fewer samples a "
         "device under BatchNorm, which changes what is trained; may be repeated",

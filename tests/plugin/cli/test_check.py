@@ -55,6 +55,26 @@ def test_within_ends_with_zero(job: str, capsys: pytest.CaptureFixture[str]) -> 
     assert answer.probability_within == answer.best.probability_within == pytest.approx(1.0)
 
 
+def test_filters_and_plans_reach_the_check(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer is about the machine that was named, and about nothing else."""
+    code = run(
+        job, "--max-usd", "100000", "--accelerator", "H100", "--service", "ec2", "--instance-type", "p5", "--exclude",
+        "p5.48xlarge", "--no-porting", "--keep-plan", "--allow", "batch-norm", "--max-hours", "999", "--format", "json",
+    )  # fmt: skip
+    assert code == 0
+    answer = answer_of(capsys)
+    assert answer.best is not None
+    assert answer.best.instance_type == "p5.4xlarge"
+    asked = answer.constraints
+    assert (asked.no_porting, asked.keep_plan, asked.allow, asked.max_run_hours) == (
+        True,
+        True,
+        ("batch-norm",),
+        999,
+    )
+    assert asked.excluded == ("p5.48xlarge",)
+
+
 def test_over_ends_with_one(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A cent is not enough on any machine, and the nearest miss is shown."""
     assert run(job, "--max-usd", "0.01", "--format", "json") == 1

@@ -61,6 +61,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "--max-nodes", "1", "--value-per-month", "500", "--limit", "2", "--confidence", "0.8", "--all-regions",
         "--service", "ec2", "--service", "gce", "--instance-type", "g5", "--instance-type", "g2-standard-4",
         "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
+        "--keep-plan", "--allow", "batch-norm", "--max-hours", "700",
     )  # fmt: skip
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
@@ -81,6 +82,9 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         ],
         "excluded": ["g5.48xlarge"],
         "no_porting": True,
+        "keep_plan": True,
+        "allow": ["batch-norm"],
+        "max_run_hours": 700.0,
         "max_usd_per_hour": None,
     }
     assert {option["accelerator"] for option in answer["options"]} <= {"A10G-24GB", "L4-24GB"}
