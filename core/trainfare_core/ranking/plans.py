@@ -44,7 +44,7 @@ def trainer_arguments(
 def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> tuple[str, ...]:
     """Return what a plan changes besides the number of devices, in words; empty where it is the script's own."""
     sharding = SHARDINGS[int(candidates.sharding[plan])]
-    found = []
+    found: list[str] = []
     if sharding not in ("none", own_sharding(profile)):
         found.append(f"{sharding.upper()} instead of {own_sharding(profile).upper()}")
     own, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
