@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from builders.processes import HANG_S
+
 __all__ = ["ActionRun", "clean_environment", "run_action"]
 
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
@@ -103,7 +105,7 @@ def _run_step(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=HANG_S,
         check=False,
     )
     done.log += result.stdout
