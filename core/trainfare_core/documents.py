@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import resources
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["Document", "Finite", "Interval", "Record", "data_text"]
+__all__ = [
+    "MAX_DEPTH",
+    "Document",
+    "Finite",
+    "Interval",
+    "Record",
+    "data_text",
+    "first_problem",
+    "is_too_deep",
+]
+
+MAX_DEPTH: Final = 64
+"""Levels of a file or an answer. Chosen: far below the depth at which Python runs out of stack; price lists are nested
+under ten deep."""
 
 Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A quantity that is finite and not negative."""
@@ -33,6 +47,31 @@ class Interval(Record):
     mid: Finite
     low_80: Finite
     high_80: Finite
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first thing that is wrong in a document, as 'place: what'; nothing of its values."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"
+
+
+def is_too_deep(value: object) -> bool:
+    """Return whether lists and dicts are nested deeper than `MAX_DEPTH`; without recursion."""
+    level = _inside([value])
+    for _ in range(MAX_DEPTH):
+        level = _inside(inner for one in level for inner in one)
+    return bool(level)
+
+
+def _inside(values: Iterable[object]) -> list[Iterable[object]]:
+    """Return the values of each list and dict among some values."""
+    found: list[Iterable[object]] = []
+    for value in values:
+        if isinstance(value, dict):
+            found.append(cast("dict[object, object]", value).values())
+        elif isinstance(value, list):
+            found.append(cast("list[object]", value))
+    return found
 
 
 def data_text(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Document, Record
+from trainfare_core.documents import Document, Record, first_problem
 from trainfare_core.errors import ProfileError
 
 __all__ = [
@@ -38,6 +38,7 @@ SCHEMA_VERSION: Final = 1
 Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
+Axis: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(max_length=500)]
 
@@ -99,7 +100,7 @@ class OperationGroup(Record):
     name: Text = Field(description="the operation as torch names it, e.g. 'aten.mm'")
     phase: Phase
     dtype: Text = Field(description="compute type: fp32, tf32, fp16, bf16, fp8, int8, fp64, int64, bool, ...")
-    shape: tuple[int, ...] = Field(default=(), description="see SHAPE_AXES")
+    shape: tuple[Axis, ...] = Field(default=(), description="see SHAPE_AXES")
     launches: Count = Field(description="how often it runs in one optimizer step")
     flops: Flops = Field(description="FLOPs of all launches together")
     bytes_read: Bytes = Field(description="bytes of all launches together")
@@ -332,10 +333,8 @@ class JobProfile(Document):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the document"
             msg = (
-                f"{where}: not a trainfare job profile of schema {SCHEMA_VERSION}: {place}: {first['msg']} "
+                f"{where}: not a trainfare job profile of schema {SCHEMA_VERSION}: {first_problem(error)} "
                 f"({error.error_count()} problems). Write it again with `trainfare profile` or FareMeter."
             )
             raise ProfileError(msg) from error

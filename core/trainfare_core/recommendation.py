@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Document, Finite, Interval, Record
+from trainfare_core.documents import Document, Finite, Interval, Record, first_problem
+from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import PriceBookFacts
 
 __all__ = [
@@ -293,6 +294,14 @@ class CostOutlook(Record):
     parts: tuple[OutlookPart, ...]
     assumptions: tuple[str, ...]
 
+    @model_validator(mode="after")
+    def _has_both_ends(self) -> CostOutlook:
+        for name, costs in (("same_compute", self.same_compute), ("same_quality", self.same_quality)):
+            if not {0, self.horizon_months} <= {cost.months for cost in costs}:
+                msg = f"{name} lacks the cost of now or after {self.horizon_months} months"
+                raise ValueError(msg)
+        return self
+
     def at(self, months: int, question: Literal["compute", "quality"] = "compute") -> FutureCost:
         """Return the cost after so many months, one of those listed."""
         costs = self.same_compute if question == "compute" else self.same_quality
@@ -329,5 +338,24 @@ class Recommendation(Document):
         default=None, description="cheapest drop-in among the quotes of clouds that were not ranked"
     )
     outlook: CostOutlook | None = Field(
-        default=None, description="what the cheapest option costs later; None where nothing runs unchanged"
+        default=None,
+        description="what the cheapest option costs later; None where nothing runs unchanged within a century",
     )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "recommendation") -> Recommendation:
+        """
+        Read what `trainfare recommend --format json` or FareMeter wrote.
+
+        Args:
+            text: JSON as written by `to_json`.
+            where: what to call it in an error, e.g. the file's name.
+
+        Raises:
+            InputError: not JSON, not a recommendation, a value out of range, or a newer schema.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            msg = f"{where}: not a recommendation of schema 1: {first_problem(error)}"
+            raise InputError(f"{msg}. Write it again with `trainfare recommend --format json`") from error

@@ -38,6 +38,8 @@ def test_json_round_trip_is_exact() -> None:
     [
         ("operations.0.flops", -1),
         ("operations.0.flops", "NaN"),
+        ("operations.0.shape", [-1]),
+        ("operations.0.shape", [10**30]),
         ("operations.0.bytes_read", 10**30),
         ("operations.0.kind", "magic"),
         ("operations.0.phase", "sideways"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainfare_providers.http.strict_json import MAX_DEPTH, parse_json
+from trainfare_core.documents import MAX_DEPTH
+from trainfare_providers.http.strict_json import parse_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(max_size=8),

@@ -31,6 +31,10 @@ HORIZON_MONTHS: Final = 12
 HOURS_PER_MONTH: Final = 8766 / 12
 """Of a year of 365.25 days."""
 
+MAX_RUN_HOURS: Final = 100 * 8766
+"""A century. A chosen value: rates of decline say nothing about a model that is ready later, and what waiting is worth
+grows with the exponential of the run's length until no number holds it."""
+
 DISCOUNT_PER_YEAR: Final = 0.1
 """Continuous discount rate of money. A chosen value, stated in the assumptions."""
 
@@ -42,9 +46,9 @@ MIN_CONFIDENCE: Final = 0.51
 
 
 def with_outlook(recommendation: Recommendation) -> Recommendation:
-    """Add the outlook of the cheapest drop-in to an answer; where there is no drop-in, add nothing."""
+    """Add the outlook of the cheapest drop-in to an answer; where there is none, or it runs too long, add nothing."""
     best = next((o for o in recommendation.options if o.rank == recommendation.cheapest_rank), None)
-    if best is None or not best.run_usd.low_80 > 0:
+    if best is None or not best.run_usd.low_80 > 0 or best.run_hours.mid > MAX_RUN_HOURS:
         return recommendation
     found = cost_outlook(best, recommendation.constraints)
     return recommendation.model_copy(update={"outlook": found})

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from trainfare_core.documents import Document, Record
+from trainfare_core.documents import Document, Record, first_problem
 from trainfare_core.errors import ProfileError
 from trainfare_core.strategy.strategies import Strategy
 
@@ -98,7 +98,5 @@ class LearningCurve(Document):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the document"
-            msg = f"{where}: not a learning curve that FareMeter wrote: {place}: {first['msg']}"
+            msg = f"{where}: not a learning curve that FareMeter wrote: {first_problem(error)}"
             raise ProfileError(msg) from error

@@ -87,7 +87,7 @@ def _differs(repository: Repository, commit: Commit, name: str) -> bool:
     after = file.read_bytes() if file.is_file() else None
     try:
         return _packages(before) != _packages(after)
-    except ValueError:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError, AttributeError):  # not TOML, not UTF-8, or `project` is no table
         return True
 
 

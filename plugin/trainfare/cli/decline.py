@@ -119,7 +119,7 @@ def wait(
             obsolete_in_years=obsolete_years,
             confidence=confidence,
         )
-    answer = WaitAnswer.model_validate(found)
+        answer = WaitAnswer.model_validate(found)
     _write(answer, wait_table(answer), output)
 
 

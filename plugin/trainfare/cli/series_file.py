@@ -29,15 +29,18 @@ def read_series(path: Path) -> Series:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text") from error
-    reader = csv.DictReader(io.StringIO(text))
-    columns = set(reader.fieldnames or ())
+    reader = csv.DictReader(io.StringIO(text), restval="")
+    try:
+        columns = set(reader.fieldnames or ())
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num + 1} is not CSV: {error}") from error
     if not {"date", "cost"} <= columns:
         raise InputError(f"{path}: it needs the columns date and cost, and for Wright's law production")
     try:
-        rows = list(reader)
         costs = [float(row["cost"]) for row in rows]
         made = [float(row["production"]) for row in rows] if "production" in columns else None
-    except (csv.Error, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: a cost or production is not a number") from error
     with decline_errors_as_input():
         return Series.of([row["date"] for row in rows], costs, production=made)

@@ -15,15 +15,14 @@ from typing import Any, cast
 
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import describe, place_in_user_code
+from trainfare_core.documents import MAX_DEPTH
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 from trainfare_providers.disk.files import read_input
 
 __all__ = ["job_from_config", "read_config"]
 
 _MAX_BYTES = 2**20
-_MAX_DEPTH = 64
-"""Limits that keep a damaged or hostile file from filling memory or the call stack; chosen values, many times the
-size and depth of a real config."""
+"""Limit that keeps a damaged or hostile file from filling memory; chosen, many times the size of a real config."""
 _HAND_WRITTEN = "or write a function that returns a TrainingJob, and give script.py:function"
 
 
@@ -90,10 +89,11 @@ def read_config(path: Path) -> dict[str, Any]:
                 line = mark.line + 1
                 raise TargetError(f"{path}:{line}: YAML aliases are not supported: write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                raise TargetError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
+            if depth > MAX_DEPTH:
+                raise TargetError(f"{path}: nested deeper than {MAX_DEPTH} levels")
         config: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML raises the last three for a value with a tag that does not fit it, such as `!!timestamp x`.
         raise TargetError(f"{path}: not plain YAML: {describe(error)}") from error
     sections = _mapping(config) or {}
     sections = sections if "model" in sections else _mapping(sections.get("fit")) or {}

@@ -11,9 +11,11 @@ a profile; an error answers any of them.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process.places import Places
@@ -21,10 +23,12 @@ from trainfare_core import errors
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
 
-__all__ = ["LONGEST_HEADER", "JobFacts", "Reply", "Start", "Trace", "error_of", "reply_of"]
+__all__ = ["Answer", "JobFacts", "Reply", "Start", "Trace", "error_of", "read_replies", "reply_of"]
 
 LONGEST_HEADER: Final = 2**20
 """Bytes. Chosen: a header holds one message of an error at most."""
+MAX_PROFILE_BYTES: Final = 64 * 2**20
+"""As for a profile file: far above the profile of a large model."""
 
 
 class Start(Record):
@@ -63,6 +67,33 @@ class Reply(Record):
     inputs_bytes: Annotated[int, Field(ge=0)] = 0
     error: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply with its body, the profile, and what it was traced from."""
+
+    header: Reply
+    body: bytes
+    inputs: bytes
+
+
+def read_replies(stream: IO[bytes]) -> Iterator[Answer | str]:
+    """Yield the replies in a stream until it ends, and last a sentence on one that is none, if any."""
+    while line := stream.readline(LONGEST_HEADER):
+        try:
+            header = Reply.model_validate_json(line)
+        except ValidationError:
+            yield "its process answered with something else than a result"
+            return
+        size = header.body_bytes + header.inputs_bytes
+        if size > MAX_PROFILE_BYTES:
+            yield f"its profile has {size:,} bytes: {MAX_PROFILE_BYTES:,} at most"
+            return
+        body = stream.read(size)
+        if len(body) < size:
+            return
+        yield Answer(header, body[: header.body_bytes], body[header.body_bytes :])
 
 
 def reply_of(error: TrainfareError) -> Reply:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits, machine_memory_gib
-from trainfare.user_process.messages import LONGEST_HEADER, JobFacts, Reply, Start, Trace, error_of
+from trainfare.user_process.messages import Answer, JobFacts, Start, Trace, error_of, read_replies
 from trainfare.user_process.output import forward
 from trainfare.user_process.places import Places
 from trainfare.user_process.trace_inputs import TraceInputs
@@ -29,8 +29,6 @@ from trainfare_core.job_profile import JobProfile
 
 __all__ = ["UserProcess"]
 
-MAX_PROFILE_BYTES: Final = 64 * 2**20
-"""As for a profile file: far above the profile of a large model."""
 _BOOT: Final = "import sys; sys.path[:] = sys.argv[1:]; from trainfare.user_process.child import main; main()"
 """The process imports from where this one does, and nothing of the working folder before that is so."""
 _LOOK_S: Final = 0.1
@@ -72,7 +70,7 @@ class UserProcess:
         self._job: JobFacts | None = None
         self._ready = False
         self._over: TargetError | InternalError | None = None
-        self._replies: queue.SimpleQueue[tuple[Reply, bytes] | str] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Answer | str] = queue.SimpleQueue()
         memory_gib = limits.memory_gib or machine_memory_gib()
         # In a session of its own, Ctrl-C reaches the command alone, which then ends the whole group.
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, without a shell
@@ -123,10 +121,10 @@ class UserProcess:
         if self._job is None:
             self._answer("ready")
             self._ready = True
-            reply, _ = self._answer("job")
-            if reply.job is None:
+            job = self._answer("job").header.job
+            if job is None:
                 raise self._forged()
-            self._job = reply.job
+            self._job = job
         return self._job
 
     def profile(self, change: StepChange | None = None) -> JobProfile:
@@ -139,11 +137,10 @@ class UserProcess:
         """
         self._ask(Trace(change=change))
         _ = self.job
-        reply, body = self._answer("profile")
-        inputs = body[reply.body_bytes :]
+        answer = self._answer("profile")
         try:
-            self.inputs = TraceInputs.model_validate_json(inputs) if inputs else None
-            return JobProfile.from_json(body[: reply.body_bytes], where=self._target)
+            self.inputs = TraceInputs.model_validate_json(answer.inputs) if answer.inputs else None
+            return JobProfile.from_json(answer.body, where=self._target)
         except (ProfileError, ValidationError) as error:
             raise self._forged() from error
 
@@ -155,23 +152,23 @@ class UserProcess:
             pipe.write(request.model_dump_json().encode() + b"\n")
             pipe.flush()
 
-    def _answer(self, kind: str) -> tuple[Reply, bytes]:
+    def _answer(self, kind: str) -> Answer:
         """Return the next reply, which must be of this kind."""
         if self._over is not None:
             raise self._over
         try:
-            reply, body = self._next()
+            answer = self._next()
         except (TargetError, InternalError) as error:
             self._over = error
             self._end()
             raise
-        if reply.kind == "error":
-            raise error_of(reply)
-        if reply.kind != kind:
+        if answer.header.kind == "error":
+            raise error_of(answer.header)
+        if answer.header.kind != kind:
             raise self._forged()
-        return reply, body
+        return answer
 
-    def _next(self) -> tuple[Reply, bytes]:
+    def _next(self) -> Answer:
         limit_s = self._limits.answer_s
         until = self._clock() + limit_s
         while True:
@@ -198,20 +195,8 @@ class UserProcess:
     def _listen(self, replies: IO[bytes]) -> None:
         """Queue the replies, a sentence on one that is none, and an empty text when there are no more."""
         with replies:
-            while header := replies.readline(LONGEST_HEADER):
-                try:
-                    reply = Reply.model_validate_json(header)
-                except ValidationError:
-                    self._replies.put("its process answered with something else than a result")
-                    return
-                size = reply.body_bytes + reply.inputs_bytes
-                if size > MAX_PROFILE_BYTES:
-                    self._replies.put(f"its profile has {size:,} bytes: {MAX_PROFILE_BYTES:,} at most")
-                    return
-                body = replies.read(size)
-                if len(body) < size:
-                    break
-                self._replies.put((reply, body))
+            for reply in read_replies(replies):
+                self._replies.put(reply)
         self._replies.put("")
 
     def _gone(self) -> TargetError | InternalError:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
+from trainfare_core.documents import MAX_DEPTH, is_too_deep
 from trainfare_core.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -28,12 +29,19 @@ def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] 
         parse_float: makes a number of its text.
 
     Raises:
-        InputError: it is not UTF-8, or not TOML.
+        InputError: it is not UTF-8, not TOML, nested deeper than 64 levels, or holds a number beyond all measure.
     """
     try:
-        return cast("dict[str, object]", tomllib.loads(content.decode("utf-8"), parse_float=parse_float))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        found = tomllib.loads(content.decode("utf-8"), parse_float=parse_float)
+    except RecursionError:
+        found = None
+    except ArithmeticError as error:  # of Decimal
+        raise InputError(f"{where}: not valid TOML: a number with too large an exponent") from error
+    except ValueError as error:  # also an integer of thousands of digits
         raise InputError(f"{where}: not valid TOML: {error}") from error
+    if found is None or is_too_deep(found):
+        raise InputError(f"{where}: not valid TOML: nested deeper than {MAX_DEPTH} levels")
+    return cast("dict[str, object]", found)
 
 
 def key_hint(key: str, known: Sequence[str]) -> str:

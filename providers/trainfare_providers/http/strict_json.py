@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
-__all__ = ["MAX_DEPTH", "parse_json"]
+from trainfare_core.documents import MAX_DEPTH, is_too_deep
 
-MAX_DEPTH: Final = 64
-"""Far below the depth at which Python's own parser runs out of stack; price lists are nested under ten deep."""
+__all__ = ["parse_json"]
 
 _MAX_NUMBER: Final = 60
 """Characters: converting a long text of digits to an int takes quadratic time, and no price has so many."""
@@ -40,7 +38,8 @@ def parse_json(body: bytes) -> object:
         raise ValueError(f"it is not JSON at line {error.lineno}") from None
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH}") from None
-    _check_depth(value)
+    if is_too_deep(value):
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
     return value
 
 
@@ -68,22 +67,3 @@ def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         raise ValueError("an object has a name twice")
     return found
-
-
-def _check_depth(value: object) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [inner for one in level for inner in _inside(one)]
-        if not level:
-            return
-    raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
-
-
-def _inside(value: object) -> list[object]:
-    """Return the lists and objects directly in a value."""
-    inner: Iterable[object] = ()
-    if isinstance(value, dict):
-        inner = cast("dict[str, object]", value).values()
-    elif isinstance(value, list):
-        inner = cast("list[object]", value)
-    return [one for one in inner if isinstance(one, (dict, list))]

@@ -38,7 +38,7 @@ def run(*arguments: str) -> int:
 def test_json_is_the_recommendation_and_nothing_else(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output parses as the published model, with machines of the three clouds and a marked TPU."""
     assert run(job, "--format", "json") == 0
-    answer = Recommendation.model_validate_json(capsys.readouterr().out)
+    answer = Recommendation.from_json(capsys.readouterr().out)
     assert {option.provider for option in answer.options} == {"aws", "azure", "gcp"}
     assert any(option.accelerator.startswith("TPU") and option.needs_porting for option in answer.options)
     assert answer.constraints.max_usd is None
@@ -139,7 +139,7 @@ def test_output_goes_to_a_new_file_only(job: str, tmp_path: Path, capsys: pytest
     assert run(job, "--format", "json", "-o", str(out)) == 0
     assert capsys.readouterr().out == ""
     written = out.read_bytes()
-    Recommendation.model_validate_json(written)
+    Recommendation.from_json(written)
     assert run(job, "--format", "json", "-o", str(out)) == 2
     assert out.read_bytes() == written
     assert run(job, "-o", str(tmp_path / "no" / "such" / "folder.txt")) == 2

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,43 @@ with ThreadPoolExecutor() as threads:
     waiting.result()
 """
     assert interrupted(folder, sys.executable, "-c", text) == 130
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library call is that of Linux")
+def test_ctrl_c_ends_a_command_that_is_inside_a_library() -> None:
+    """130, though another thread gets the signal and the main thread never comes to run its handler."""
+    text = """
+import ctypes, signal, sys
+from trainfare.cli.interrupt import end_soon_on_interrupt
+end_soon_on_interrupt()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+library.pthread_mutex_lock(mutex)
+while True:
+    try:
+        sys.stderr.write("here\\n")
+        library.pthread_mutex_lock(mutex)  # for ever
+    except KeyboardInterrupt:
+        pass  # it came before the call
+"""
+    assert interrupted(Path(), sys.executable, "-c", text) == 130
+
+
+def test_ctrl_c_ends_an_update_without_an_answer(tmp_path: Path) -> None:
+    """130 while a proxy is silent; no price file is written."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        proxy = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "TRAINFARE_PRICE_CACHE": str(tmp_path)}
+        command = [*COMMAND, "prices", "update", "--provider", "azure"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, **settings}) as running:
+            connection, _ = silent.accept()
+            running.send_signal(signal.SIGINT)
+            try:
+                _, said = running.communicate(timeout=60)
+            finally:
+                running.kill()
+            connection.close()
+    assert running.returncode == 130
+    assert b"Traceback" not in said
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".lock"}

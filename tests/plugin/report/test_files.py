@@ -24,7 +24,7 @@ def test_a_report_is_a_page_and_its_json(tmp_path: Path) -> None:
     """Both files exist under the given name, and nothing else; the JSON is the recommendation."""
     page, data = write_reports(recommendation(), None, tmp_path / "new" / "folder", as_of=TODAY, stem="run-7")
     assert sorted(path.name for path in page.parent.iterdir()) == ["run-7.html", "run-7.json"]
-    assert Recommendation.model_validate_json(data.read_text(encoding="utf-8")) == recommendation()
+    assert Recommendation.from_json(data.read_text(encoding="utf-8")) == recommendation()
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
@@ -33,7 +33,24 @@ def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
     write_reports(hostile_recommendation(), None, tmp_path, as_of=TODAY)
     page, data = write_reports(recommendation(), None, tmp_path, as_of=TODAY)
     assert "Standard_" in page.read_text(encoding="utf-8")
-    assert Recommendation.model_validate_json(data.read_text(encoding="utf-8")) == recommendation()
+    assert Recommendation.from_json(data.read_text(encoding="utf-8")) == recommendation()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "r.json: not a recommendation of schema 1: the document: "),
+        ("{}", "r.json: not a recommendation of schema 1: tool_version: "),
+        (
+            recommendation().to_json().replace('"horizon_months": 12', '"horizon_months": 13'),
+            "outlook: .*same_compute lacks the cost of now or after 13 months",
+        ),
+    ],
+)
+def test_what_is_no_recommendation_is_refused(text: str, words: str) -> None:
+    """The message has the place of the first thing that is wrong, and what to do."""
+    with pytest.raises(InputError, match=f"{words}.*recommend --format json"):
+        Recommendation.from_json(text, where="r.json")
 
 
 @pytest.mark.parametrize("name", ["trainfare-report.html", "trainfare-report.json"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,11 +77,27 @@ def test_every_key_is_found_on_its_line(values: list[str], data: st.DataObject) 
     assert [line_of_key(content, (f"key{number}",)) for number in range(len(values))] == starts
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"a = = 1", b"a = " + b"[" * 5000])
-def test_what_is_not_toml_is_named(content: bytes) -> None:
-    """Neither bytes, syntax nor depth end with another library's exception."""
-    with pytest.raises(InputError, match=r"file\.toml: not valid TOML"):
-        parse_toml(content, where="file.toml")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff", "utf-8"),
+        (b"a = = 1", "line 1"),
+        (b"a = " + b"[" * 5000, "nested deeper than 64"),
+        (b"a." * 65 + b"b = 1", "nested deeper than 64"),
+        (b"a." * 2000 + b"b = 1", "nested deeper than 64"),
+        (b"a = " + b"9" * 5000, "digits"),
+        (b"a = 1e99999999999999999999", "too large an exponent"),
+    ],
+)
+def test_what_is_not_toml_is_named(content: bytes, words: str) -> None:
+    """Neither bytes, syntax, depth nor digits end with another library's exception."""
+    with pytest.raises(InputError, match=rf"file\.toml: not valid TOML: .*{words}"):
+        parse_toml(content, where="file.toml", parse_float=Decimal)
+
+
+def test_64_levels_are_read() -> None:
+    """More than anybody writes."""
+    assert parse_toml(b"a." * 63 + b"b = 1", where="file.toml")
 
 
 def test_hint_names_a_near_key_or_all() -> None:

@@ -205,16 +205,16 @@ def memory_terms(group: OperationGroup, layout: str) -> Terms:
 
 
 def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:
-    """Return log2 of how many 128 x 128 tiles of output one launch has; NaN where that is not known."""
-    shape = shape_at(group, ratio)
+    """Return log2 of how many 128 x 128 tiles of output one launch has; NaN where that is not known, or none."""
+    shape, tiles = shape_at(group, ratio), 0
     if group.kind in ("matmul", "grouped_matmul") and len(shape) == 4:
         batch, rows, columns, _ = shape
-        return math.log2(batch * math.ceil(rows / _TILE) * math.ceil(columns / _TILE))
+        tiles = batch * math.ceil(rows / _TILE) * math.ceil(columns / _TILE)
     if group.kind == "convolution" and len(shape) > 11 and not group.name.endswith(".weight"):
         images, _, c_out, groups, *_rest = shape
         pixels = images * math.prod(shape[7:10])
-        return math.log2(groups * math.ceil(pixels / _TILE) * math.ceil(c_out / groups / _TILE))
-    return math.nan
+        tiles = groups and groups * math.ceil(pixels / _TILE) * math.ceil(c_out / groups / _TILE)
+    return math.log2(tiles) if tiles else math.nan
 
 
 def device_compute_terms(device: Accelerator, path: Path) -> Terms:

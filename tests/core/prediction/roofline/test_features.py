@@ -96,6 +96,9 @@ def test_few_tiles_leave_a_large_device_idle() -> None:
     assert log2_tiles(small) == 6.0
     assert log2_tiles(large) == 12.0
     assert math.isnan(log2_tiles(operation(kind="elementwise")))
+    for empty in ((0, 8, 8, 8), (1, 0, 8, 8), (1, 8, 0, 8)):
+        assert math.isnan(log2_tiles(operation(kind="matmul", shape=empty)))
+    assert math.isnan(log2_tiles(operation(kind="convolution", shape=(1, 8, 8, 0, *[1] * 8))))
     gain = seconds_per_flop(small, "H100-SXM-80GB") / seconds_per_flop(small, "L4-24GB")
     assert gain > seconds_per_flop(large, "H100-SXM-80GB") / seconds_per_flop(large, "L4-24GB")
 
