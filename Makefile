@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check mutants accuracy install test-wheel test-lowest clean
+.PHONY: demo test check fuzz mutants accuracy install test-wheel test-lowest clean
 
 install: $(STAMP)
 
@@ -49,6 +49,13 @@ NOTE ?=
 RESIDUALS ?=
 accuracy: $(STAMP)
 	@BIN=$(BIN) DATA=$(DATA) CACHE=$(CACHE) STEPS="$(STEPS)" NOTE="$(NOTE)" RESIDUALS="$(RESIDUALS)" bash scripts/accuracy.sh
+
+# Feeds every reader of files and answers with inputs that break parsers; FUZZ_S seconds each, FUZZ names some targets.
+FUZZ_S ?= 600
+FUZZ ?=
+fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group fuzz
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(FUZZ_S) $(FUZZ)
 
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh

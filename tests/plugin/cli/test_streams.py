@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.processes import ends
+from builders.processes import HANG_S, ends
 from builders.profiles import profile
 from trainfare.cli.check_outputs import Output, write_outputs
 from trainfare.cli.streams import AnswerFile
@@ -253,7 +253,7 @@ while True:
 def test_ctrl_c_ends_an_update_without_an_answer(tmp_path: Path) -> None:
     """130 while a proxy is silent; no price file is written."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(120)
+        silent.settimeout(HANG_S)
         proxy = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "TRAINFARE_PRICE_CACHE": str(tmp_path)}
         command = [*COMMAND, "prices", "update", "--provider", "azure"]
@@ -261,7 +261,7 @@ def test_ctrl_c_ends_an_update_without_an_answer(tmp_path: Path) -> None:
             connection, _ = silent.accept()
             running.send_signal(signal.SIGINT)
             try:
-                _, said = running.communicate(timeout=60)
+                _, said = running.communicate(timeout=HANG_S)
             finally:
                 running.kill()
             connection.close()

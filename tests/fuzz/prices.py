@@ -1,0 +1,197 @@
+"""Targets: rows of prices, the files that hold them, and the lock."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import cache
+from io import BytesIO
+from typing import Any, Final
+
+import polars as pl
+
+from builders.offers import offer_row
+from fuzz.market import book
+from fuzz.target import Target, file_of
+from trainfare.prices.lock import LockHeader, lock_text, read_lock
+from trainfare_core.errors import PriceLockError, PricesUnavailableError
+from trainfare_core.prices.book import PriceBook
+from trainfare_providers.disk.cache import BookCache
+from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, with_checksum
+from trainfare_providers.disk.folder import price_file
+from trainfare_providers.disk.part_files import PartFile
+from trainfare_providers.sanity import judge
+from trainfare_providers.shared_book import SharedBook
+
+__all__ = ["TARGETS"]
+
+_FETCHED: Final = datetime(2026, 8, 1, tzinfo=timezone.utc)
+_HEADER: Final = LockHeader(tool_version="1.2.3", locked_on=_FETCHED.date(), rows=1)
+_PART: Final = b"the beginning of a download"
+
+
+def _rows(data: bytes) -> None:
+    """Rows of any plug-in: checked, kept on disk and locked, and read again."""
+    rows = PriceBook.from_rows(_table(data), origin="other")
+    judged = judge(rows.frame.drop("shape_id"), last_good=book().frame.drop("shape_id"), origin="other")
+    for frame in (rows.frame, judged.rows):
+        assert (frame["usd_per_hour"].is_finite() & (frame["usd_per_hour"] > 0)).all()
+    joined = PriceBook.concat([rows, book()])
+    joined.facts()
+    joined.shapes()
+    if not len(rows):
+        return
+    text = lock_text(_HEADER, rows)
+    with file_of(text.encode(), "trainfare.lock") as path:
+        locked = read_lock(path)
+    assert lock_text(locked.header, locked.book) == text
+    with file_of(b"", "empty") as path:
+        cache = BookCache(path.parent)
+        assert cache.write("other", rows.frame, BookFacts(fetched_at=_FETCHED, intakes=rows.intakes))
+        kept = cache.read("other")
+    assert kept is not None
+    assert len(kept.book) == len(rows)
+
+
+def _table(data: bytes) -> pl.DataFrame:
+    """Return JSON rows as a table whose columns have the type that polars infers."""
+    try:
+        rows = json.loads(data)
+        return pl.DataFrame(rows, infer_schema_length=None, strict=False, orient="row")
+    except (ValueError, TypeError, OverflowError, RecursionError, pl.exceptions.PolarsError):
+        raise PricesUnavailableError("no table") from None
+    except BaseException as error:
+        if "Panic" in type(error).__name__:  # of polars, while the target makes its table
+            raise PricesUnavailableError("no table") from None
+        raise
+
+
+def _row_tables() -> Sequence[bytes]:
+    spot = offer_row(
+        purchase_option="spot", zone="use1-az1", usd_per_hour=9.5, sku="A", interruption_band="<5%"
+    )
+    text = {name: str(value) for name, value in offer_row().items() if value is not None}
+    return [json.dumps([offer_row(), spot]).encode(), json.dumps([text, text]).encode()]
+
+
+@cache
+def _parquets() -> tuple[bytes, ...]:
+    made: list[bytes] = []
+    for compression in ("uncompressed", "zstd"):
+        buffer = BytesIO()
+        book().frame.drop("shape_id").head(2).write_parquet(buffer, compression=compression)  # type: ignore[arg-type]
+        made.append(buffer.getvalue())
+    return tuple(made)
+
+
+def _shared_book(data: bytes) -> None:
+    with file_of(data, "book.parquet") as path:
+        found = SharedBook(str(path)).load()
+    found.facts()
+    found.shapes()
+
+
+def _price_file(data: bytes) -> None:
+    """A price file as it is, and with a checksum that is right: never an error, at most no prices."""
+    for content in (data, _resealed(data)):
+        with file_of(content, "empty") as folder:
+            path = price_file("aws", folder.parent)
+            path.write_bytes(content)
+            kept = BookCache(folder.parent).read("aws")
+            assert kept is not None or not path.exists(), "neither read nor set aside"
+
+
+def _resealed(data: bytes) -> bytes:
+    try:
+        facts = BookFacts(fetched_at=_FETCHED, intakes=book().intakes)
+        return with_checksum(data, facts)
+    except DamagedFileError:
+        return data
+
+
+def _price_files() -> Sequence[bytes]:
+    rows = _parquets()
+    facts = BookFacts(fetched_at=_FETCHED, intakes=book().intakes)
+    return [*rows, with_checksum(rows[0], facts)]
+
+
+def _price_lock(data: bytes) -> None:
+    with file_of(_signed(data), "trainfare.lock") as path:
+        lock = read_lock(path)
+        assert lock_text(lock.header, lock.book).encode() == path.read_bytes()
+
+
+def _signed(data: bytes) -> bytes:
+    """Return a lock whose hashes are right, so that what stands behind them is read too."""
+    lines = data.decode("ascii", "replace").replace("\ufffd", "?").split("\n")
+    try:
+        count = len(lines) - int(json.loads(lines[0])["rows"])
+        for at in range(1, count):
+            service = json.loads(lines[at])
+            key = [service[name] for name in ("provider", "service", "origin")]
+            ours = [line for line in lines[count:] if _key(json.loads(line)) == key]
+            service["sha256"] = hashlib.sha256("".join(f"{line}\n" for line in ours).encode()).hexdigest()
+            lines[at] = json.dumps(service)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        pass  # the lines are read as they are
+    body = "".join(f"{line}\n" for line in lines)
+    return (body + json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n").encode()
+
+
+def _key(row: Any) -> list[Any]:
+    return [row.get(name) for name in ("provider", "service", "origin")]
+
+
+def _price_lock_as_it_is(data: bytes) -> None:
+    with file_of(data, "trainfare.lock") as path:
+        read_lock(path)
+    if not data.endswith(b"\n"):
+        raise PriceLockError("a lock ends with a line end")
+
+
+def _locks() -> Sequence[bytes]:
+    whole = lock_text(_HEADER, book().head(3))
+    return [whole.rsplit("\n", 2)[0].encode()]
+
+
+def _part(data: bytes) -> None:
+    with file_of(_PART, "x.part") as path:
+        path.with_name("x.part.json").write_bytes(data)
+        part = PartFile(path)
+        facts = part.kept()
+        assert b"".join(part.chunks()) == (b"" if facts is None else _PART[: facts.size_bytes])
+        part.discard()
+
+
+def _parts() -> Sequence[bytes]:
+    facts = {
+        "validator": '"etag"',
+        "total_bytes": 99,
+        "encoding": "",
+        "size_bytes": len(_PART),
+        "sha256": hashlib.sha256(_PART).hexdigest(),
+    }
+    return [json.dumps(facts).encode()]
+
+
+TARGETS = (
+    Target(
+        "price_rows",
+        _rows,
+        _row_tables,
+        "json",
+        ("trainfare_core/prices/intake.py", "trainfare_core/prices/book.py"),
+    ),
+    Target("shared_book", _shared_book, _parquets, "bytes", ("trainfare_providers/shared_book.py",)),
+    Target(
+        "price_file",
+        _price_file,
+        _price_files,
+        "bytes",
+        ("trainfare_providers/disk/cache.py", "trainfare_providers/disk/checked_parquet.py"),
+    ),
+    Target("price_lock", _price_lock, _locks, "json lines", ("trainfare/prices/lock.py",)),
+    Target("download_part", _part, _parts, "json", ("trainfare_providers/disk/part_files.py",)),
+)

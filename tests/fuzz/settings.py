@@ -1,0 +1,209 @@
+"""Targets: the files that people write: policies, strategy questions, own prices, LightningCLI configurations, CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import yaml
+
+from fuzz.market import NOW, book, choice, small_job
+from fuzz.target import Target, file_of
+from trainfare.base_commit.dependencies import changed_dependencies
+from trainfare.cli.decline_tables import forecast_table
+from trainfare.cli.series_file import read_series
+from trainfare.job.lightning_cli import job_from_config, read_config
+from trainfare.policy import Pricing, check_jobs, read_policy
+from trainfare.prices.own_prices_file import read_own_prices
+from trainfare.prices.sources import LoadedPrices
+from trainfare.report.policy import github_annotations, junit_xml, policy_markdown, policy_table, sarif_log
+from trainfare.strategy.request import read_strategy_file, request_of
+from trainfare_core.decline_documents import forecast_from_series
+from trainfare_core.prices.own_prices import apply_own
+from trainfare_core.ranking.policy_check import policy_check
+
+__all__ = ["TARGETS"]
+
+_POLICY: Final = b"""\
+confidence = 0.8
+on_unknown = "warn"
+max_price_age_days = 90
+[allow]
+providers = ["aws"]
+purchase = ["on_demand", "spot"]
+[jobs.resnet]
+target = "train.py:job"
+max_usd = 500
+max_hours = 12.5
+allow = { accelerators = ["A100"] }
+[jobs."nlp.small"]
+target = "package.module:job"
+max_usd_per_hour = 40
+[[waivers]]
+job = "resnet"
+rule = "max_usd"
+owner = "ml-platform"
+reason = "first run"
+expires = 2026-12-31
+"""
+_OWN_PRICES: Final = b"""\
+[[discount]]
+name = "Enterprise agreement"
+provider = "aws"
+percent = 12.5
+regions = ["us-east-1"]
+[[rate]]
+name = "Reservation 4711"
+provider = "aws"
+service = "ec2"
+instance_type = "p5.48xlarge"
+region = "us-east-1"
+purchase_option = "reserved_1y"
+usd_per_hour = 31.50
+agreed_on = 2026-07-01
+valid_until = 2027-08-31
+"""
+_STRATEGY: Final = b"""\
+target = "train.py:job"
+domain = "nlp-glue"
+samples = 1e5
+strategies = ["lora", "full_finetune"]
+within-pct = 2.5
+max-usd = 500
+providers = "aws"
+"""
+_PROJECT: Final = b"""\
+[project]
+name = "x"
+dependencies = ["torch>=2"]
+[tool.uv]
+dev-dependencies = []
+[dependency-groups]
+dev = ["pytest"]
+"""
+_CONFIG: Final = b"""\
+seed_everything: 1
+trainer: {max_epochs: 4, max_steps: -1, precision: bf16-true, devices: 2, strategy: ddp}
+model:
+  class_path: package.Net
+  init_args: {width: 6, lr: 0.1}
+data:
+  class_path: package.Data
+  init_args:
+    batch_size: 5
+"""
+_SERIES: Final = b"date,cost,production\n2018,100,1\n2019,60,3\n2020-01-01,40,8\n2021.0,22,20\n"
+_SHOWN_JOBS: Final = 2
+"""Jobs of a policy that are checked: each takes some 50 ms."""
+
+
+def _policy(data: bytes) -> None:
+    with file_of(data, "pyproject.toml" if b"tool.trainfare" in data else "trainfare.toml") as path:
+        _checked(path)
+
+
+def _policies() -> Sequence[bytes]:
+    inside = _POLICY.replace(b"[[waivers", b"[[tool.trainfare.waivers")
+    for table in (b"jobs", b"allow"):
+        inside = inside.replace(b"\n[" + table, b"\n[tool.trainfare." + table)
+    return [_POLICY, b"[tool.trainfare]\n" + inside]
+
+
+def _checked(path: Path) -> None:
+    file = read_policy(path)
+    asked = choice()
+    if file.policy.max_price_age_days is not None:
+        asked = dataclasses.replace(asked, max_price_age_days=file.policy.max_price_age_days)
+    pricing = Pricing(LoadedPrices(book(), (), as_of=NOW), asked, lambda _target: small_job())
+    names = islice(file.policy.jobs, _SHOWN_JOBS)
+    answer = policy_check(check_jobs(file.policy, pricing, target_of=file.target_of, names=names))
+    answer.to_json()
+    for write in (github_annotations, junit_xml, policy_markdown, policy_table, sarif_log):
+        write(answer)
+
+
+def _own_prices(data: bytes) -> None:
+    with file_of(data, "own.toml") as path:
+        own = read_own_prices(path)
+    applied = apply_own(book(), own.prices, day=NOW.date())
+    assert len(applied.book) >= 0
+    prices = applied.book.frame["usd_per_hour"]
+    assert (prices.is_finite() & (prices > 0)).all()
+
+
+def _strategy(data: bytes) -> None:
+    with file_of(data, "strategy.toml") as path:
+        values = read_strategy_file(path)
+    request = request_of(values, "strategy.toml")
+    assert request.question.higher_is_better in (True, False)
+
+
+class _Repository:
+    """The working tree has the bytes, the other commit an honest file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def changed_files(self, _commit: Any) -> list[str]:
+        return ["pyproject.toml"]
+
+    def file_at(self, _commit: Any, _name: str) -> bytes:
+        return _PROJECT
+
+
+def _dependencies(data: bytes) -> None:
+    with file_of(data, "pyproject.toml") as path:
+        repository: Any = _Repository(path.parent)
+        changed_dependencies(repository, repository, [PurePosixPath()])
+
+
+def _lightning_config(data: bytes) -> None:
+    with file_of(data, "config.yaml") as path:
+        config = read_config(path)
+        for name, stand_in in (("model", "Net"), ("data", "Data")):
+            section = config.get(name)
+            if isinstance(section, dict) and isinstance(section.get("class_path"), str):
+                # The fuzzer must not import and call whatever class it makes up.
+                section["class_path"] = f"fuzz.stand_ins.{stand_in}"
+        for name in ("optimizer", "lr_scheduler"):
+            config.pop(name, None)
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        job = job_from_config(path)
+    assert job.batch_size
+
+
+def _all_series() -> Sequence[bytes]:
+    return [_SERIES, b"date,cost\n2018,100\n2019,60\n2020,40\n"]
+
+
+def _series(data: bytes) -> None:
+    with file_of(data, "costs.csv") as path:
+        series = read_series(path)
+    answer = forecast_from_series(series, series.times[-1] + 5, "wright" if series.production else "moore")
+    answer.to_json()
+    forecast_table(answer)
+
+
+TARGETS = (
+    Target(
+        "policy",
+        _policy,
+        _policies,
+        "text",
+        ("trainfare/policy/policy_file.py", "trainfare_providers/disk/toml_file.py"),
+    ),
+    Target(
+        "own_prices", _own_prices, lambda: [_OWN_PRICES], "text", ("trainfare/prices/own_prices_file.py",)
+    ),
+    Target("strategy_file", _strategy, lambda: [_STRATEGY], "text", ("trainfare/strategy/request.py",)),
+    Target(
+        "dependencies", _dependencies, lambda: [_PROJECT], "text", ("trainfare/base_commit/dependencies.py",)
+    ),
+    Target(
+        "lightning_config", _lightning_config, lambda: [_CONFIG], "text", ("trainfare/job/lightning_cli.py",)
+    ),
+    Target("cost_series", _series, _all_series, "csv", ("trainfare/cli/series_file.py",)),
+)

@@ -1,0 +1,76 @@
+"""The mutations and the runner of the fuzz targets."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuzz.mutations import mutated
+from fuzz.run import Outcome, main, with_outcomes
+from fuzz.target import Form
+from fuzz.targets import TARGETS
+
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    form=st.sampled_from(FORMS),
+    data=st.binary(max_size=60),
+    seed=st.integers(0, 2**32),
+    most=st.integers(1, 80),
+)
+def test_any_bytes_can_be_changed(form: Form, data: bytes, seed: int, most: int) -> None:
+    """A fuzzer may hand over anything, and asks for a length."""
+    assert len(mutated(form, data, most, Random(seed), lambda old, size: old[:size])) <= max(most, 60)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_changes_keep_the_form_and_change(name: str) -> None:
+    """Of a hundred changes of a seed most are new, and most changes of JSON are JSON still."""
+    target = TARGETS[name]
+    seed = target.seeds()[0]
+    made = [
+        mutated(target.form, seed, 10**6, Random(number), lambda old, _: old + b"x") for number in range(100)
+    ]
+    assert len(set(made)) > (0 if target.form == "bytes" else 50)
+    if target.form == "json":
+        assert sum(is_json(one) for one in made) > 70
+
+
+def is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def outcome(target: str, **fields: object) -> Outcome:
+    base: dict[str, object] = {
+        "seconds": 9, "executions": 5, "findings": (), "date": "2026-11-26", "python": "3.11.7", "atheris": "3.0.0",
+    }  # fmt: skip
+    return Outcome(**{"target": target, **base, **fields})  # type: ignore[arg-type]
+
+
+def test_a_run_replaces_the_results_of_its_targets_alone() -> None:
+    """One line a target, sorted; a target that is gone goes from the results too."""
+    first = with_outcomes("[]", [outcome("policy"), outcome("aws_answers"), outcome("no longer there")])
+    again = with_outcomes(first, [outcome("policy", executions=7, findings=("KeyError at x.py:1",))])
+    assert [(one["target"], one["executions"]) for one in json.loads(again)] == [
+        ("aws_answers", 5),
+        ("policy", 7),
+    ]
+    assert json.loads(again)[1]["findings"] == ["KeyError at x.py:1"]
+    assert len(again.splitlines()) == 4
+
+
+def test_an_unknown_target_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["no_such_target"])
+    assert "no target no_such_target; there are " in capsys.readouterr().err
