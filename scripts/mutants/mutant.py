@@ -70,12 +70,18 @@ PACKAGES: Final = {
     ),
     "meter": Package(
         ("plugin/trainfare/meter",),
-        ("tests/plugin/meter",),
+        (
+            "tests/plugin/meter",
+            *(f"tests/contract/test_{name}.py" for name in ("pilot_curve", "tracking_services", "faults")),
+        ),
         ("tests/plugin/meter/test_callback_records.py", "tests/plugin/meter/test_callback_ways_out.py"),
     ),
     "report": Package(
         ("plugin/trainfare/report",),
-        ("tests/plugin/report", "tests/plugin/cli/test_offers.py"),
+        (
+            "tests/plugin/report",
+            *(f"tests/plugin/cli/test_{name}.py" for name in ("offers", "check", "predict")),
+        ),
         (
             "tests/plugin/report/test_golden.py",
             "tests/plugin/report/strategy",

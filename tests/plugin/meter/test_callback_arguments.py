@@ -53,6 +53,7 @@ pytestmark = [
         ("total_samples", 0),
         ("total_samples", 10**30),
         ("batch_size", 0),
+        ("batch_size", 10**9 + 1),
         ("batch_size", "4"),
         ("trace", 1),
         ("report", None),

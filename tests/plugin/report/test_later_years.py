@@ -119,6 +119,8 @@ def test_the_chart_has_two_intervals_and_three_parts() -> None:
     bands = [g for g in svg.iter("g") if (g.get("id") or "").startswith("later-FillBetween")]
     assert len(bands) == 2
     assert "cost of 1,000 steps" in fan_chart(answer.outlook, per_1000_steps=True)
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    assert height < 0.6 * width  # on a phone the chart and its caption are seen together
 
 
 def test_recommend_computes_the_outlook() -> None:

@@ -194,6 +194,15 @@ def test_the_device_is_synchronized_at_most_once_in_a_window(done: bool) -> None
     assert waits == ([] if done else [1])
 
 
+def test_the_last_event_decides_whether_the_device_is_waited_for() -> None:
+    """A device that has passed every event but the last is waited for, else its time would not be known yet."""
+    waits: list[int] = []
+    clock = CudaClock(torch.device("cpu"), synchronize=lambda: waits.append(1))
+    events = [Event(5.0, done=True), Event(10.0, done=True), Event(20.0, done=False)]
+    assert clock.seconds(events) == pytest.approx([0.0, 0.005, 0.015])
+    assert waits == [1]
+
+
 class Profiler:
     """A user's profiler that records its calls."""
 
