@@ -17,9 +17,10 @@ from types import ModuleType
 import polars as pl
 import pytest
 
+from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook, PriceProvider
-from trainfare_providers.snapshot import OtherClouds, SnapshotProvider
+from trainfare_providers.snapshot import OtherClouds, SnapshotProvider, _read
 
 TOP = Path(__file__).resolve().parents[2]
 SCRIPT = TOP / "scripts" / "build_snapshot.py"
@@ -340,3 +341,9 @@ def test_stored_columns_are_the_book_s() -> None:
     """The file has the columns of a book and no others, so that a later schema is a conscious change."""
     stored = set(pl.read_parquet_schema(files("trainfare_providers.snapshot") / "offers.parquet"))
     assert stored == set(BOOK_SCHEMA) - {"origin", "sku", "fetched_at", "interruption_band"}
+
+
+def test_a_file_that_the_package_lacks_is_said() -> None:
+    """A broken installation is no reason for a traceback."""
+    with pytest.raises(PricesUnavailableError, match="snapshot: the file in the package is missing; install"):
+        _read("none.parquet", "snapshot")

@@ -60,6 +60,17 @@ def test_every_page_is_read_and_an_empty_one_does_not_end_the_list(server: AwsSe
         assert len(products(http)) == 2
 
 
+@pytest.mark.parametrize("last", ["", None, 7])
+def test_page_without_a_usable_token_is_the_last(server: AwsServer, last: object) -> None:
+    """An empty token, none, and what is no text end the list."""
+    server.faults["pricing:GetProducts"] = [
+        Answer(200, json.dumps({"PriceList": ["{}"], "NextToken": last}).encode())
+    ]
+    with HttpClient("aws") as http:
+        assert len(products(http)) == 1
+    assert len(server.calls) == 1
+
+
 def test_page_that_comes_again_is_an_error(server: AwsServer) -> None:
     """A token that never ends would ask for ever."""
     server.faults["pricing:GetProducts"] = [Answer(200, b'{"PriceList": ["{}"], "NextToken": "same"}')]

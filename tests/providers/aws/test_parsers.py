@@ -18,7 +18,7 @@ from trainfare_providers.aws.quotas import Quota, read_quotas
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, spot_rows
-from trainfare_providers.source_rows import RowSink
+from trainfare_providers.source_rows import Refused, RowSink
 
 CONTEXT = SourceContext(
     "us-east-1",
@@ -213,6 +213,13 @@ def test_file_that_is_not_the_offer_is_refused(body: bytes, says: str) -> None:
         list(read_offer_csv([body], offer="AmazonEC2"))
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>try later</html>", b'"OfferCode","AmazonEC2"\n'])
+def test_file_without_its_table_names_no_other_offer(body: bytes) -> None:
+    """What is not there, or is the offer that was asked for, is not said to be another one."""
+    with pytest.raises(PricesUnavailableError, match=r"not the price file of AmazonEC2$"):
+        list(read_offer_csv([body], offer="AmazonEC2"))
+
+
 def test_offer_file_is_parsed_in_constant_memory() -> None:
     """Sixteen times the rows take the same memory."""
     body = wire.offer_csv(wire.EC2_PRODUCTS[1:], "AmazonEC2").splitlines(keepends=True)
@@ -336,6 +343,29 @@ def test_training_plan_of_several_parts_has_no_rate() -> None:
     sink.add(training_plan_row(one, CONTEXT) for one in offerings)
     assert prices(sink) == [("ml.p5.48xlarge", "capacity_block", "47.757083")]
     assert sink.filtered.total() == 2
+
+
+def test_training_plan_of_an_unknown_zone_is_quarantined() -> None:
+    """Its price is one of ours that cannot be placed, which is counted as a fault of the source."""
+    sink = RowSink("aws", "sagemaker")
+    context = SourceContext("us-east-1", CONTEXT.machines, "", "2026-08-02", {"elsewhere-1a": "use9-az9"})
+    sink.add(training_plan_row(one, context) for one in wire.TRAINING_PLANS)
+    assert sink.rows == []
+    assert sink.quarantined["a training plan of a zone without an id"] == len(wire.TRAINING_PLANS)
+
+
+def test_machines_with_capacity_blocks_are_those_that_say_so() -> None:
+    """Blocks are asked for by machine: one left out has no price, one too many costs a call."""
+    found = parse_instance_types(wire.INSTANCE_TYPES).blocks()
+    assert {"p4d.24xlarge", "p5.48xlarge"} <= set(found)
+    assert "g5.xlarge" not in found
+
+
+def test_name_of_an_unknown_machine_is_cut() -> None:
+    """It goes into a note: at most 60 characters of it."""
+    refused = known_machines().find("x" * 200, accelerated=True)
+    assert isinstance(refused, Refused)
+    assert refused.unknown_machine == "x" * 60
 
 
 def test_savings_plan_is_compute_without_upfront_payment() -> None:

@@ -140,6 +140,18 @@ def test_public_savings_plans_are_read_when_asked_for(server: AwsServer) -> None
     assert offered(fetch(server, plan_files=True)) == PUBLIC | PLANS
 
 
+@pytest.mark.parametrize(("value", "is_read"), [("1", True), ("0", False), ("yes", False), ("", False)])
+def test_the_environment_asks_for_public_savings_plans(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch, value: str, *, is_read: bool
+) -> None:
+    """By the value 1 and no other; without it a note says so."""
+    monkeypatch.setenv("TRAINFARE_AWS_SAVINGS_FILES", value)
+    with HttpClient("aws") as http:
+        fetched = AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: NOW).fetch(http)
+    assert offered(fetched) == (PUBLIC | PLANS if is_read else PUBLIC)
+    assert ("Savings Plans are left out" in notes(fetched)) is not is_read
+
+
 @dataclass(frozen=True)
 class Seen:
     """One fetch with an account: what came, and what the server saw."""
