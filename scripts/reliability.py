@@ -1,0 +1,305 @@
+"""
+Write docs/reliability.md: each promise with its tests, the mutants they caught, the fuzz targets and the last run.
+
+    python scripts/reliability.py            # writes the page
+    python scripts/reliability.py --check    # exits with 1 where the committed page is out of date
+
+The promises and their tests stand in docs/reliability/promises.toml. Beside it lie the outcomes: `tests.json` from
+`scripts/repeat_under_load.py --record`, `mutants.json` from `make mutants`, `fuzz.json` from `make fuzz`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Final
+from xml.etree import ElementTree as ET
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TOP: Final = Path(__file__).resolve().parents[1]
+FOLDER: Final = TOP / "docs" / "reliability"
+PAGE: Final = TOP / "docs" / "reliability.md"
+INTRODUCTION: Final = """\
+Each promise has tests that fail without it. Mutants are deliberate faults in the sources (`make mutants`): one counts
+for a promise where a test of that promise failed for it. Runs are those that
+`python scripts/repeat_under_load.py --record` has noted: in random order, beside processes that keep the processors
+busy."""
+NAMED_MUTANTS: Final = 4
+"""Mutants named with a promise; the rest are counted, so that a promise stays on one screen."""
+KEPT_REPEATS: Final = 20
+"""Repeats under load that tests.json keeps: two nights of ten."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Promise(_Entry):
+    """A promise and what shows it; `tests` are files or FILE::FUNCTION."""
+
+    number: Annotated[int, Field(ge=1)]
+    group: str
+    title: str
+    says: str
+    tests: Annotated[tuple[str, ...], Field(min_length=1)]
+    fuzz: tuple[str, ...] = ()
+    measured: str = ""
+    missing: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of its tests, each once."""
+        return tuple(dict.fromkeys(name.partition("::")[0] for name in self.tests))
+
+    def has(self, test: str) -> bool:
+        """Whether a test, by its node id, is one of this promise."""
+        where = test.partition("[")[0]
+        return where in self.tests or where.partition("::")[0] in self.tests
+
+
+class NotPromised(_Entry):
+    """What nobody should rely on."""
+
+    says: str
+
+
+class Promises(_Entry):
+    """The table of promises.toml."""
+
+    promise: tuple[Promise, ...]
+    not_promised: tuple[NotPromised, ...]
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of the tests of one file; `failed` has node ids."""
+
+    passed: int
+    skipped: int
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One run in random order beside busy processes."""
+
+    seed: int
+    passed: int
+    skipped: int
+    failed: tuple[str, ...]
+    minutes: float
+    load_min: float
+    load_max: float
+
+
+def promises() -> Promises:
+    """Read docs/reliability/promises.toml."""
+    return Promises.model_validate(
+        tomllib.loads((FOLDER / "promises.toml").read_text(encoding="utf-8")), strict=False
+    )
+
+
+def file_outcomes(xml: str) -> dict[str, FileOutcome]:
+    """Return the outcomes by test file, from the JUnit XML of pytest."""
+    passed: dict[str, int] = {}
+    skipped: dict[str, int] = {}
+    failed: dict[str, list[str]] = {}
+    for case in ET.fromstring(xml).iter("testcase"):  # noqa: S314 - written by pytest a moment ago
+        file = case.get("classname", "").replace(".", "/") + ".py"
+        passed.setdefault(file, 0)
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.setdefault(file, []).append(f"{file}::{case.get('name')}")
+        elif case.find("skipped") is not None:
+            skipped[file] = skipped.get(file, 0) + 1
+        else:
+            passed[file] += 1
+    return {
+        file: FileOutcome(count, skipped.get(file, 0), tuple(failed.get(file, ())))
+        for file, count in passed.items()
+    }
+
+
+def record(xml: str, repeat: Repeat, *, what: str, busy: int) -> None:
+    """Note a run in tests.json: each file's outcome in place of its last, and the repeat beside the earlier ones."""
+    known = _outcomes("tests") or {"files": {}, "repeats": []}
+    run = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            cwd=TOP, capture_output=True, text=True, check=True,
+        ).stdout.strip(),
+        "python": platform.python_version(),
+    }  # fmt: skip
+    files = {**known["files"], **{f: {**run, **asdict(one)} for f, one in file_outcomes(xml).items()}}
+    files = {name: files[name] for name in sorted(files) if (TOP / name).is_file()}
+    repeats = [*known["repeats"], {**run, "what": what, "busy": busy, **asdict(repeat)}][-KEPT_REPEATS:]
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in files.items())
+    rows = ",\n".join(f"  {json.dumps(one)}" for one in repeats)
+    text = f'{{\n "files": {{\n{lines}\n }},\n "repeats": [\n{rows}\n ]\n}}\n'
+    (FOLDER / "tests.json").write_text(text, encoding="utf-8")
+
+
+def page() -> str:
+    """Return the text of docs/reliability.md."""
+    table = promises()
+    parts = [
+        "# Reliability: what is promised, and what shows it",
+        "",
+        "<!-- python scripts/reliability.py -->",
+        "",
+        INTRODUCTION,
+        "",
+        "| | promise | mutants caught | last recorded run |",
+        "|---|---|---|---|",
+        *(
+            f"| [{one.number}](#{_anchor(one)}) | {one.title} | {len(mutants_of(one)) or '-'} | "
+            f"{_last_run(one)} |"
+            for one in table.promise
+        ),
+        "",
+    ]
+    group = ""
+    for one in table.promise:
+        if one.group != group:
+            group = one.group
+            parts += [f"## {group}", ""]
+        parts += [*_section(one), ""]
+    parts += ["## Mutants and fuzzing", "", *_mutants(), *_fuzzing(), ""]
+    parts += ["## Repeats under load", "", *_repeats(), ""]
+    parts += ["## Not promised", "", *(f"- {one.says}" for one in table.not_promised), ""]
+    return "\n".join(parts)
+
+
+def _section(one: Promise) -> Iterable[str]:
+    yield f"### {one.number}. {one.title}"
+    yield ""
+    yield one.says
+    yield ""
+    yield "- Tests: " + ", ".join(f"`{name.removeprefix('tests/')}`" for name in one.tests) + "."
+    if names := mutants_of(one):
+        rest = f", and {len(names) - NAMED_MUTANTS} more" if len(names) > NAMED_MUTANTS else ""
+        yield "- Mutants caught: " + "; ".join(names[:NAMED_MUTANTS]) + rest + "."
+    if one.fuzz:
+        yield f"- Fuzzed: {', '.join(one.fuzz)}."
+    if one.measured:
+        yield f"- Measured: {one.measured}"
+    yield f"- Last recorded run: {_last_run(one)}."
+    if one.missing:
+        yield f"- Not shown: {one.missing}"
+
+
+def mutants_of(one: Promise) -> list[str]:
+    """Return the mutants that a test of a promise caught, those that people wrote first."""
+    outcome = _outcomes("mutants")
+    found = outcome["mutants"] if outcome else []
+    mine = [m for m in found if m["caught"] and (m["promise"] == one.number or one.has(m["by"]))]
+    return [m["name"].replace("|", "/") for m in sorted(mine, key=lambda m: not m["written"])]
+
+
+def _mutants() -> list[str]:
+    outcome = _outcomes("mutants")
+    if outcome is None:
+        return ["Mutants: no run is recorded yet (`make mutants`)."]
+    whole = next(score for score in outcome["scores"] if score["package"] == "all")
+    counted = f"{whole['caught']} of {whole['made']} caught ({whole['score']:.1%})"
+    uncounted = f"{whole['equivalent']} that no test can tell apart are not counted"
+    return [
+        f"Mutants: {counted}; {uncounted}; `{outcome['command']}`, seed {outcome['seed']}.",
+        "",
+        "| package | files | mutants | caught | score |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {one['package']} | {one['files']} | {one['made']} | {one['caught']} | {one['score']:.1%} |"
+            for one in outcome["scores"]
+        ),
+        "",
+    ]
+
+
+def _fuzzing() -> list[str]:
+    found = _outcomes("fuzz")
+    if not found:
+        return ["Fuzzing: no run is recorded yet (`make fuzz`)."]
+    return [
+        "| fuzz target | seconds | inputs | findings | last run |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{one['target']}` | {one['seconds']} | {one['executions']:,} | {len(one['findings'])} | {one['date']} |"
+            for one in found
+        ),
+    ]
+
+
+def _repeats() -> list[str]:
+    outcome = _outcomes("tests")
+    if outcome is None:
+        return ["No run is recorded yet."]
+    rows = []
+    for one in outcome["repeats"]:
+        failed = ", ".join(f"`{name}`" for name in one["failed"]) or "0"
+        cells = (
+            one["date"], one["commit"], one["what"], one["busy"], f"{one['load_min']} to {one['load_max']}",
+            one["seed"], one["passed"], failed, one["skipped"], one["minutes"],
+        )  # fmt: skip
+        rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return [
+        "| date | commit | tests | busy processes | load | seed | passed | failed | skipped | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _last_run(one: Promise) -> str:
+    outcome = _outcomes("tests")
+    files = [outcome["files"].get(name) for name in one.files] if outcome else []
+    known = [found for found in files if found]
+    if len(known) < len(one.files):
+        return f"{len(known)} of {len(one.files)} files recorded" if known else "not recorded"
+    failed = sum(one.has(name) for found in known for name in found["failed"])
+    return f"{min(found['date'] for found in known)}, {failed} failed" + (" **!**" if failed else "")
+
+
+def _anchor(one: Promise) -> str:
+    """Return the anchor that a heading has on GitHub."""
+    text = f"{one.number}. {one.title}".lower()
+    return "".join(c for c in text if c.isalnum() or c in " -").replace(" ", "-")
+
+
+def _outcomes(name: str) -> Any:
+    """Return the JSON of outcomes beside the promises, or None where there is none yet."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, exit with 1 where it would change"
+    )
+    asked = parser.parse_args()
+    text = page()
+    if asked.check:
+        return int(PAGE.read_text(encoding="utf-8") != text)
+    PAGE.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"wrote {PAGE.relative_to(TOP)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

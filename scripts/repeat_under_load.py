@@ -1,0 +1,149 @@
+"""
+Repeat tests in random order beside processes that keep the processors busy, and name each failure with its seed.
+
+    python scripts/repeat_under_load.py                     # ten times what --list shows
+    python scripts/repeat_under_load.py --list              # what starts processes or threads, or has a clock
+    python scripts/repeat_under_load.py --all --repeats 1   # the whole suite
+    python scripts/repeat_under_load.py tests/contract      # these
+
+`--record` notes the outcome in docs/reliability/tests.json, from which docs/reliability.md is written. The exit status
+is 1 where a test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.reliability import TOP, Repeat, file_outcomes, record
+
+REASONS: Final = {
+    "starts processes": r"\bsubprocess\b|\bmultiprocessing\b|import [^\n]*\b(?:bitwise|ranks|environments)\b",
+    "starts threads": r"\bthreading\b|ThreadPool",
+    "has a server": r"faults\.server|faulty_client|put_through|aws_server|ThreadedMotoServer|\bsocket\b",
+    "has to do with time": r"\bclock\b|_limit_s=|HANG_S",
+}
+"""Why a test may depend on how busy the machine is, and what its source then holds."""
+
+
+def selected() -> dict[Path, list[str]]:
+    """Return the test files that a busy machine might make fail, and the reasons."""
+    found = {}
+    for path in sorted((TOP / "tests").rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        if reasons := [reason for reason, pattern in REASONS.items() if re.search(pattern, text)]:
+            found[path] = reasons
+    return found
+
+
+def tell(line: str) -> None:
+    """Write a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def spin() -> None:
+    """Use one processor until the process is ended."""
+    while True:
+        pass
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Keep the processors busy with so many processes."""
+    workers = [multiprocessing.Process(target=spin, daemon=True) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def repeat(seed: int, tests: Sequence[str], processes: int, results: Path) -> tuple[Repeat, int]:
+    """Run the tests once, in the order of a seed; return the outcome and pytest's exit code."""
+    began, loads = time.monotonic(), [os.getloadavg()[0]]
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}",
+        f"--randomly-seed={seed}", f"--numprocesses={processes}", "--dist=worksteal", *tests,
+    ]  # fmt: skip
+    with results.with_suffix(".log").open("w", encoding="utf-8") as log:
+        running = subprocess.Popen(  # noqa: S603 - this interpreter
+            command, cwd=TOP, stdout=log, stderr=subprocess.STDOUT
+        )
+        while running.poll() is None:
+            time.sleep(5)
+            loads.append(os.getloadavg()[0])
+    outcomes = file_outcomes(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    found = Repeat(
+        seed=seed,
+        passed=sum(one.passed for one in outcomes.values()),
+        skipped=sum(one.skipped for one in outcomes.values()),
+        failed=tuple(name for one in outcomes.values() for name in one.failed),
+        minutes=round((time.monotonic() - began) / 60, 1),
+        load_min=round(min(loads), 1),
+        load_max=round(max(loads), 1),
+    )
+    return found, running.returncode
+
+
+def main() -> int:
+    """Repeat the tests that the arguments name; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tests", nargs="*", help="files, folders or node ids; none is the selection")
+    parser.add_argument("--all", action="store_true", help="the whole suite")
+    parser.add_argument("--list", action="store_true", help="show the selection, and run nothing")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--busy", type=int, default=8, help="processes that keep the processors busy (8)")
+    parser.add_argument("--processes", type=int, default=2, help="of pytest (2)")
+    parser.add_argument("--seed", type=int, help="of the first repeat; each has one more than the last")
+    parser.add_argument(
+        "--record", action="store_true", help="note the outcome in docs/reliability/tests.json"
+    )
+    asked = parser.parse_args()
+    chosen = selected()
+    if asked.list:
+        for path, reasons in chosen.items():
+            tell(f"{path.relative_to(TOP)}: {', '.join(reasons)}")
+        return 0
+    tests = asked.tests or (["tests"] if asked.all else [str(path.relative_to(TOP)) for path in chosen])
+    what = "named" if asked.tests else "the whole suite" if asked.all else f"{len(chosen)} files by --list"
+    first = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
+    worst = 0
+    with busy(asked.busy), tempfile.TemporaryDirectory() as scratch:
+        for seed in range(first, first + asked.repeats):
+            results = Path(scratch) / f"{seed}.xml"
+            found, code = repeat(seed, tests, asked.processes, results)
+            worst = max(worst, code)
+            tell(
+                f"seed {seed}: {found.passed} passed, {len(found.failed)} failed, {found.skipped} skipped in "
+                f"{found.minutes} minutes, load {found.load_min} to {found.load_max}, exit code {code}",
+            )
+            for name in found.failed:
+                tell(f"  {name}: pytest -p randomly --randomly-seed={seed} '{name}'")
+            if code and not found.failed:
+                tell(results.with_suffix(".log").read_text(encoding="utf-8")[-2000:])
+            if asked.record and results.is_file():
+                record(results.read_text(encoding="utf-8"), found, what=what, busy=asked.busy)
+    return int(worst != 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,130 @@
+"""docs/reliability.md is current, and every promise names tests that are there."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.sources
+
+
+@pytest.fixture
+def reliability(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reliability", TOP / "scripts" / "reliability.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reliability", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_promise_names_tests_that_are_there(reliability: ModuleType) -> None:
+    """A file with tests, or a test function of it; 24 promises in order."""
+    table = reliability.promises()
+    assert [one.number for one in table.promise] == list(range(1, 25))
+    missing = []
+    for one in table.promise:
+        for test in one.tests:
+            file, _, function = test.partition("::")
+            path = TOP / file
+            tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+            names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            tests = {name for name in names if name.startswith("test_")}
+            if function not in tests if function else not tests:
+                missing.append(test)
+    assert missing == []
+
+
+def test_the_page_is_current(reliability: ModuleType) -> None:
+    """It is what `python scripts/reliability.py` writes from the table and the recorded outcomes."""
+    assert reliability.PAGE.read_text(encoding="utf-8") == reliability.page(), "python scripts/reliability.py"
+
+
+def test_links_of_the_summary_lead_to_a_promise(reliability: ModuleType) -> None:
+    """Each anchor is that of a heading, by the rules of the code host."""
+    page = reliability.page()
+    for one in reliability.promises().promise:
+        assert f"### {one.number}. {one.title}\n" in page
+        anchor = reliability._anchor(one)
+        assert f"](#{anchor})" in page
+        assert anchor == anchor.lower()
+        assert not set(anchor) & set(" .,;:'")
+
+
+XML = """<testsuites><testsuite>
+<testcase classname="tests.contract.test_ddp" name="test_one[0]"/>
+<testcase classname="tests.contract.test_ddp" name="test_two"><failure>no</failure></testcase>
+<testcase classname="tests.contract.test_ddp" name="test_three"><error>no</error></testcase>
+<testcase classname="tests.house.test_wheel" name="test_four"><skipped/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_outcomes_are_counted_by_file(reliability: ModuleType) -> None:
+    """A failed fixture is a failure; a skipped test has not passed."""
+    ddp, wheel = "tests/contract/test_ddp.py", "tests/house/test_wheel.py"
+    assert reliability.file_outcomes(XML) == {
+        ddp: reliability.FileOutcome(1, 0, (f"{ddp}::test_two", f"{ddp}::test_three")),
+        wheel: reliability.FileOutcome(0, 1, ()),
+    }
+
+
+def test_a_recorded_run_is_on_the_page(
+    reliability: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed test marks its promise, and a file that was not run again keeps its last outcome."""
+    table = (reliability.FOLDER / "promises.toml").read_text(encoding="utf-8")
+    (tmp_path / "promises.toml").write_text(table, encoding="utf-8")
+    monkeypatch.setattr(reliability, "FOLDER", tmp_path)
+    assert "not recorded" in reliability.page()
+    repeat = reliability.Repeat(7, 1, 1, ("tests/contract/test_ddp.py::test_two",), 1.5, 2.0, 9.0)
+    reliability.record(XML, repeat, what="some", busy=8)
+    third = (
+        XML.replace("test_ddp", "test_checkpoints")
+        .replace("failure", "system-out")
+        .replace("error", "system-out")
+    )
+    reliability.record(third, repeat, what="some", busy=8)
+    page = reliability.page()
+    assert (
+        page.count("| some | 8 | 2.0 to 9.0 | 7 | 1 | `tests/contract/test_ddp.py::test_two` | 1 | 1.5 |")
+        == 2
+    )
+    assert "1 of 3 files recorded" in page
+    (checkpoints,) = [
+        line for line in page.splitlines() if "Checkpoints stay" in line and line.startswith("| [")
+    ]
+    assert checkpoints.endswith(", 0 failed |")
+
+
+def test_the_load_helper_selects_what_depends_on_the_machine() -> None:
+    """Tests that start processes are selected, tests of arithmetic are not; each with its reason."""
+    command = [sys.executable, str(TOP / "scripts" / "repeat_under_load.py"), "--list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    reasons = dict(line.split(": ", 1) for line in listed.splitlines())
+    assert "starts processes" in reasons["tests/contract/test_ddp.py"]
+    assert "starts processes" in reasons["tests/contract/test_bitwise.py"]
+    assert "has a server" in reasons["tests/faults/test_clouds.py"]
+    assert "tests/core/ranking/test_rank.py" not in reasons
+
+
+def test_the_load_helper_names_a_failure_with_its_seed(tmp_path: Path) -> None:
+    """A test that fails is shown with the command that repeats it, and the helper exits with 1."""
+    (tmp_path / "test_planted.py").write_text("def test_planted():\n    assert False\n")
+    command = [
+        sys.executable, str(TOP / "scripts" / "repeat_under_load.py"), str(tmp_path), "--repeats", "2", "--busy", "1",
+        "--processes", "0", "--seed", "41",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    for seed in (41, 42):
+        assert f"seed {seed}: 0 passed, 1 failed" in done.stdout
+        assert f"--randomly-seed={seed}" in done.stdout
