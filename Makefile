@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fuzz mutants accuracy install test-wheel test-lowest clean
+.PHONY: demo test check fuzz mutants accuracy install test-wheel test-lowest dist audit clean
 
 install: $(STAMP)
 
@@ -62,6 +62,14 @@ test-wheel:
 
 test-lowest:
 	@PYTHON=$(PYTHON) bash scripts/test_lowest.sh
+
+dist:
+	@PYTHON=$(PYTHON) bash scripts/build_dist.sh
+
+# Asks PyPI's advisories for every installed package; needs the network, so it is no part of `make check`.
+audit: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group audit
+	@$(BIN)/pip-audit --skip-editable --progress-spinner=off
 
 clean:
 	rm -rf $(VENV) dist build
