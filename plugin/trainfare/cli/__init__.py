@@ -67,6 +67,12 @@ def _root(
 class _Commands(TyperGroup):
     """The commands; what typer takes for a way to end with 1, which is "over budget", is a defect of ours."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what stands after `--` for the script of a TARGET; see `TargetOptions.named`."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[end + 1 :])
+        return super().parse_args(ctx, args[:end])
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from trainfare.cli.target import TargetOptions, profile_of
+from trainfare.job import script_of, target_of
 from trainfare_core.errors import (
     CannotTellError,
     InputError,
@@ -166,6 +167,9 @@ def _place_of(job: str) -> Path | None:
     if job == "-":
         raise InputError("--compare-to: a profile on standard input is of no other commit; give --base FILE")
     name = job
+    script = script_of(job)
+    if script is not None:
+        return None if script.is_module else Path(script.name).resolve()
     if is_target(job) and Path(job).suffix not in (".yaml", ".yml"):
         name = job.rpartition(":")[0]
         if not name.endswith(".py"):
@@ -187,6 +191,9 @@ def _moved(job: str, repository: Repository, copied: CopiedFolder, place: Path |
     if place is None:
         return job
     file = os.path.relpath(copied.copy / place.relative_to(repository.root), copied.directory)
+    script = script_of(job)
+    if script is not None:
+        return target_of(file, script.arguments)
     _, colon, name = job.rpartition(".py:")
     return f"{file}:{name}" if colon else file
 

@@ -27,8 +27,9 @@ def check(
     job: Annotated[
         str | None,
         typer.Argument(
-            help="profile file, '-' for standard input, or a TARGET such as train.py:job; not given: every job of "
-            "the policy in trainfare.toml or the table tool.trainfare of pyproject.toml"
+            help="profile file, '-' for standard input, or a TARGET: a script with its arguments after --, or "
+            "train.py:job; not given: every job of the policy in trainfare.toml or the table tool.trainfare of "
+            "pyproject.toml"
         ),
     ] = None,
     *,
@@ -48,6 +49,7 @@ def check(
     from trainfare.cli.check_answers import policy_answer, target_answer
 
     outputs = outputs_of(output, out)
+    job = target.named(job)
     if job is None:
         rules.check_alone(context)
 

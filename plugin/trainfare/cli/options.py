@@ -60,7 +60,10 @@ _DEADLINE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.AS
 _HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
 
 JobArgument = Annotated[
-    str, typer.Argument(help="profile file, '-' for standard input, or a TARGET such as train.py:job")
+    str | None,
+    typer.Argument(
+        help="profile file, '-' for standard input, or a TARGET: a script with its arguments after --, or train.py:job"
+    ),
 ]
 Providers = Annotated[list[str] | None, typer.Option("--provider", help="cloud, e.g. aws; may be repeated")]
 AllClouds = Annotated[

@@ -15,7 +15,8 @@ __all__ = ["predict"]
 
 @grouped
 def predict(
-    job: JobArgument,
+    job: JobArgument = None,
+    *,
     on: Annotated[str, typer.Option("--on", help="accelerator, e.g. H100-SXM-80GB")],
     devices: Annotated[int, typer.Option(min=1, max=65_536, help="accelerators in one machine")] = 1,
     nodes: Annotated[int, typer.Option(min=1, max=65_536, help="machines")] = 1,
@@ -29,7 +30,6 @@ def predict(
     strategy: Annotated[
         Literal["auto", "ddp", "fsdp"], typer.Option(help="auto: the fastest that fits in memory")
     ] = "auto",
-    *,
     target: TargetOptions,
     output: TableOrJson = "table",
 ) -> None:
@@ -37,7 +37,7 @@ def predict(
     from trainfare.report.prediction import prediction_text
     from trainfare_core.prediction import predict_machine
 
-    with profile_of(job, target) as traced:
+    with profile_of(target.required(job), target) as traced:
         profile = traced()
     answer = predict_machine(
         profile,

@@ -22,13 +22,14 @@ __all__ = ["profile", "summary_of"]
 @grouped
 def profile(
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="TARGET",
-            help="path/to/file.py:callable or package.module:callable that returns a TrainingJob, "
+            metavar="TARGET [-- ARGS]",
+            help="a training script or notebook with its arguments after --, run up to Trainer.fit; "
+            "path/to/file.py:callable or package.module:callable that returns a TrainingJob; "
             "or a LightningCLI config.yaml",
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
     ] = None,
@@ -37,9 +38,10 @@ def profile(
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Trace a training job without an accelerator and write its profile as JSON."""
+    place = limits.required(target)
     if output is not None:
         _check_writable(output, force=force)
-    with limits.traced(target) as process:
+    with limits.traced(place) as process:
         traced = process.profile()
     sys.stderr.write(summary_of(traced))
     if output is None:

@@ -17,7 +17,7 @@ __all__ = ["recommend"]
 
 @grouped
 def recommend(
-    job: JobArgument,
+    job: JobArgument = None,
     *,
     limits: RunLimits,
     objective: Annotated[
@@ -49,7 +49,7 @@ def recommend(
     constraints = limits.constraints(value_usd_per_month=value_per_month)
     check_writable(out)
     choice = prices.choice()
-    with profile_of(job, target) as traced:
+    with profile_of(target.required(job), target) as traced:
         profile = traced()
     found = ranked(profile, Request(constraints, objective, limit, limits.max_nodes, all_regions), choice)
     warn(found.warnings)

@@ -30,6 +30,7 @@ from trainfare.cli.options import (
 )
 from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare.cli.target import TargetOptions
+from trainfare.job import script_of
 from trainfare_core.errors import CannotTellError, InputError
 from trainfare_core.strategy.question import Question
 
@@ -53,7 +54,8 @@ def strategy(
         list[str] | None,
         typer.Argument(
             metavar="[TARGET] [CURVES...]",
-            help="train.py:job, a LightningCLI config, or a strategy.toml; and curves of pilots (.json)",
+            help="a script with its arguments after --, train.py:job, a LightningCLI config, or a strategy.toml; "
+            "and curves of pilots (.json)",
         ),
     ] = None,
     *,
@@ -87,7 +89,7 @@ def strategy(
     from trainfare.strategy.request import read_strategy_file, request_of
 
     check_writable(out)
-    job, curves = _split(targets or [], pilot or [])
+    job, curves = _split(targets or [], pilot or [], target)
     if job is None:
         ranked = _pilots(curves, request_of(fields, "the flags").question)
         write_answer(ranked.to_json() if output == "json" else render_pilots(ranked), out)
@@ -108,7 +110,7 @@ def strategy(
     request = request_of({**base, **given}, "the flags" if path is None else str(path))
     if path is not None and is_toml:
         if request.target is None:
-            raise InputError(f'{target}: names no job: add target = "train.py:job"')
+            raise InputError(f'{job}: names no job: add target = "train.py:job"')
         job = _beside(path, request.target)
     answer, day = _answer(job, request, choice, curves, target)
     write_answer(_rendered(answer, output, day, to_file=out is not None), out, references=output == "html")
@@ -118,20 +120,21 @@ def strategy(
 
 def _beside(path: Path, target: str) -> str:
     """Return a target that is relative to the folder of the TOML file that names it."""
-    if ":" not in target or not target.partition(":")[0].endswith(".py"):
-        return target
-    return str(path.parent / target)
+    script = script_of(target)
+    is_file = not script.is_module if script is not None else target.partition(":")[0].endswith(".py")
+    return str(path.parent / target) if is_file else target
 
 
-def _split(targets: list[str], pilots: list[str]) -> tuple[str | None, list[str]]:
+def _split(targets: list[str], pilots: list[str], target: TargetOptions) -> tuple[str | None, list[str]]:
     """Separate TARGET from curves: a shell expands `--pilot runs/*.json` to one option and many arguments."""
     curves = [*pilots, *(one for one in targets if one.endswith(".json"))]
     rest = [one for one in targets if not one.endswith(".json")]
     if len(rest) > 1:
         raise InputError(f"{len(rest)} targets: {', '.join(rest)}: give one")
-    if not rest and not curves:
+    job = target.named(rest[0] if rest else None)
+    if job is None and not curves:
         raise InputError("nothing to do: give a TARGET such as train.py:job, or --pilot runs/*.json")
-    return (rest[0] if rest else None), curves
+    return job, curves
 
 
 def _pilots(curves: list[str], question: Question) -> PilotReport:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainfare.job import script_of, target_of
 from trainfare.user_process import ProcessLimits
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
 from trainfare_core.errors import InputError
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["TargetOptions", "profile_of"]
 
 _PANEL = "Limits of the code of a TARGET"
+_SCRIPT_PANEL = "A TARGET that is a script"
+
+
+def _after_dashes(context: typer.Context) -> list[str] | None:
+    return list(context.obj) if context.obj else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +88,7 @@ class TargetOptions:
         Return a TARGET with its traces.
 
         Args:
-            target: see `load_job`.
+            target: see `load_job`, or a script, see `script_of`.
             copied: another copy of its folder; None reads it where it is.
 
         Raises:
@@ -92,7 +98,66 @@ class TargetOptions:
         from trainfare.user_process.trace_store import default_folder
 
         store = None if self.no_cache else TraceStore(default_folder())
-        return TracedTarget(target, self.limits(), copied=copied, store=store)
+        return TracedTarget(target, self.limits(), fit=self.fit, copied=copied, store=store)
+
+    module: Annotated[
+        str | None,
+        typer.Option(
+            "--module",
+            "-m",
+            metavar="NAME",
+            rich_help_panel=_SCRIPT_PANEL,
+            help="run the module as a script, as python -m does, in place of TARGET",
+        ),
+    ] = None
+    fit: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            rich_help_panel=_SCRIPT_PANEL,
+            help="take this call of Trainer.fit; earlier ones train nothing",
+        ),
+    ] = 1
+
+    arguments: Annotated[
+        list[str] | None,
+        # Not typed by anybody: `--` ends the options, and what follows is kept by the group of commands.
+        typer.Option("--arguments-of-script", hidden=True, callback=_after_dashes, parser=str),
+    ] = None
+
+    def named(self, place: str | None) -> str | None:
+        """
+        Return the TARGET of a command: its own argument or `--module`, with what the command line has after `--`.
+
+        Args:
+            place: the argument of the command; None where it has none.
+
+        Raises:
+            InputError: both are given, or arguments for something that is no script.
+        """
+        arguments = tuple(self.arguments or ())
+        if self.module is not None:
+            if place is not None:
+                raise InputError(f"{place} and --module {self.module}: give one of them")
+            return target_of(self.module, arguments, is_module=True)
+        if place is None or not (arguments or self.fit > 1):
+            return place
+        if script_of(place) is None:
+            msg = f"{place} is no script: arguments after -- and --fit are for train.py or --module package.train"
+            raise InputError(msg)
+        return target_of(place, arguments)
+
+    def required(self, place: str | None) -> str:
+        """
+        Return the TARGET of a command that needs one; see `named`.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = self.named(place)
+        if found is None:
+            raise InputError("no TARGET: give a script such as train.py, or --module package.train")
+        return found
 
     def limits(self) -> ProcessLimits:
         """

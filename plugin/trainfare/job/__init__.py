@@ -1,6 +1,8 @@
 """What a user describes: a `TrainingJob`, or a TARGET or LightningCLI configuration that names one. Loads no torch."""
 
 from trainfare.job.job_plan import plan_of, steps_per_epoch
+from trainfare.job.live_job import LiveJob, LiveRun
+from trainfare.job.script_target import Script, script_of, target_of
 from trainfare.job.target import load_job
 from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
 from trainfare.job.user_code import (
@@ -12,6 +14,9 @@ from trainfare.job.user_code import (
 )
 
 __all__ = [
+    "LiveJob",
+    "LiveRun",
+    "Script",
     "TrainingJob",
     "built",
     "canonical_precision",
@@ -23,5 +28,7 @@ __all__ = [
     "place_in_user_code",
     "place_of_caller",
     "plan_of",
+    "script_of",
     "steps_per_epoch",
+    "target_of",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from trainfare.job.live_job import LiveJob
+from trainfare.job.run_plan import RunPlanner, StepComposition
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import RunPlan
@@ -25,6 +27,9 @@ def steps_per_epoch(job: TrainingJob) -> int | None:
     >>> steps_per_epoch(TrainingJob(module=object, batch=object, batch_size=8, train_samples=1001, devices=4))
     32
     """
+    if isinstance(job, LiveJob):
+        batches = job.live.facts.batches_per_epoch
+        return None if batches is None else math.ceil(batches / job.accumulate_grad_batches)
     if job.train_samples is None:
         return None
     samples_per_device = math.ceil(job.train_samples / job.world_size)
@@ -33,7 +38,7 @@ def steps_per_epoch(job: TrainingJob) -> int | None:
 
 
 def plan_of(
-    job: TrainingJob, *, checkpoint_bytes: int, optimizer_calls_per_step: int = 1
+    job: TrainingJob, *, checkpoint_bytes: int, optimizer_calls_per_step: int = 1, weights_bytes: int = 0
 ) -> tuple[RunPlan, tuple[str, ...]]:
     """
     Return the run's plan, and notes on what had to be assumed.
@@ -43,10 +48,16 @@ def plan_of(
         checkpoint_bytes: bytes of parameters, buffers and optimizer state.
         optimizer_calls_per_step: how often `training_step` steps an optimizer under manual optimization.
             Lightning counts each against `max_steps`: two optimizers halve the number of training steps.
+        weights_bytes: bytes of parameters and buffers, which is all that some checkpoints of a live Trainer hold.
 
     Raises:
         InputError: a product of the job's numbers is beyond what a profile can hold.
     """
+    if isinstance(job, LiveJob):
+        composition = StepComposition(1.0, float(optimizer_calls_per_step))
+        planned = RunPlanner(job.live.facts, composition=composition).plan()
+        state_bytes = checkpoint_bytes - weights_bytes
+        return planned.run_plan(weights_bytes=weights_bytes, state_bytes=state_bytes), planned.notes
     notes: list[str] = []
     in_epoch = steps_per_epoch(job)
     steps, reason = _optimizer_steps(job, in_epoch, optimizer_calls_per_step)

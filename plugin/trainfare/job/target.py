@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from trainfare.job.scope import TARGET_MODULE, Scope
+from trainfare.job.script_target import script_of
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import describe, place_in_user_code
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
@@ -25,14 +26,18 @@ from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 __all__ = ["load_job"]
 
 _EXPECTED = "give path/to/file.py:callable or package.module:callable that returns a TrainingJob"
+FromTrainer: TypeAlias = Callable[[Any, tuple[Any, ...]], TrainingJob]
+"""Makes a job of a Trainer and the arguments of its `fit`."""
 
 
-def load_job(target: str) -> TrainingJob:
+def load_job(target: str, from_trainer: FromTrainer | None = None) -> TrainingJob:
     """
     Return the `TrainingJob` that a TARGET describes.
 
     Args:
         target: `file.py:callable`, `package.module:callable`, or the path of a LightningCLI YAML config.
+        from_trainer: what to do where the callable returns a tuple of a Trainer and the arguments of its `fit`;
+            None: it must return a TrainingJob.
 
     Raises:
         TargetError: no such file, module or name; the callable raised or returned something else.
@@ -44,14 +49,16 @@ def load_job(target: str) -> TrainingJob:
         from trainfare.job.lightning_cli import job_from_config
 
         return job_from_config(Path(target))
+    if script_of(target) is not None:
+        msg = f"{target} is a script, which only the command line runs"
+        raise TargetError(f"{msg}: give {target}:callable that returns a TrainingJob, e.g. {target}:job")
     place, separator, name = target.rpartition(":")
     if not separator or not place or not name:
-        suggestion = f", e.g. {target}:job" if target.endswith(".py") else ""
-        raise TargetError(f"{target!r} names no callable: {_EXPECTED}{suggestion}")
+        raise TargetError(f"{target!r} names no callable: {_EXPECTED}")
     scope = Scope(Path(place).resolve().parent if place.endswith(".py") else Path.cwd())
     with scope:
         module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
-        job = _call(_named(module, name, place), target)
+        job = _call(_named(module, name, place), target, from_trainer)
     return scope.bind(job)
 
 
@@ -97,14 +104,21 @@ def _named(module: ModuleType, name: str, place: str) -> Callable[[], Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _call(function: Callable[[], Any], target: str) -> TrainingJob:
+def _call(function: Callable[[], Any], target: str, from_trainer: FromTrainer | None) -> TrainingJob:
     with _reported(f"{target}()"):
-        job = function()
-    if not isinstance(job, TrainingJob):
-        raise TargetError(
-            f"{target}() returned a {type(job).__name__}: it must return a trainfare.TrainingJob"
-        )
-    return job
+        made = function()
+    if isinstance(made, TrainingJob):
+        return made
+    name = type(made).__name__
+    parts: tuple[Any, ...] = tuple(made) if name == "tuple" else (made,)
+    is_trainer = bool(parts) and callable(getattr(parts[0], "fit", None)) and hasattr(parts[0], "fit_loop")
+    if from_trainer is not None and is_trainer and len(parts) > 1:
+        return from_trainer(parts[0], parts[1:])
+    got = "a Trainer without its module" if is_trainer else f"a {name}"
+    raise TargetError(
+        f"{target}() returned {got}: it must return a trainfare.TrainingJob, or for the command line a Trainer "
+        "with the arguments of its fit: (trainer, module) or (trainer, module, datamodule)"
+    )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trainfare.meter.run_plan import PlannedRun
+from trainfare.job.run_plan import PlannedRun
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import TrainfareError

@@ -13,17 +13,17 @@ from typing import Any
 
 import torch
 
+from trainfare.job.run_plan import PlannedRun, RunPlanner, StepComposition, batches_of, read_trainer
 from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
-from trainfare.meter.run_plan import PlannedRun, RunPlanner, StepComposition, read_trainer
 from trainfare.meter.services import MeterServices
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.step_probe import StepProbe
 from trainfare.meter.timing.cuda_clock import CudaClock
 from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
 from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
-from trainfare.meter.timing.validation_clock import ValidationClock, batches_of
+from trainfare.meter.timing.validation_clock import ValidationClock
 from trainfare.trace import StepFacts
 
 __all__ = ["MeteredRun"]

@@ -11,7 +11,7 @@ from torch import nn
 from trainfare.meter.batch_facts import loader_batch_size, loader_workers
 from trainfare_core.job_profile import ParallelFacts
 
-__all__ = ["RunFacts", "TracingMethod", "read_run", "tracing_method"]
+__all__ = ["RunFacts", "TracingMethod", "read_run", "strategy_word", "tracing_method"]
 
 DeviceKind = Literal["cpu", "cuda", "xla", "mps", "other"]
 _KINDS: dict[str, DeviceKind] = {"cpu": "cpu", "cuda": "cuda", "xla": "xla", "mps": "mps"}
@@ -60,6 +60,12 @@ class TracingMethod:
     compiled: bool = False
 
 
+def strategy_word(strategy: object) -> str:
+    """Return Lightning's word for a strategy or one derived from it; the name of a class that it does not know."""
+    names = [base.__name__ for base in type(strategy).__mro__]
+    return next((_STRATEGIES[name] for name in names if name in _STRATEGIES), names[0])
+
+
 def read_run(trainer: Any, module: nn.Module) -> RunFacts:
     """
     Read a run before its first step.
@@ -69,14 +75,13 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
         module: the LightningModule.
     """
     device = torch.device(trainer.strategy.root_device)
-    strategy = type(trainer.strategy).__name__
     package = type(trainer).__module__.partition(".trainer")[0]
     version = getattr(__import__(package, fromlist=["__version__"]), "__version__", "")
     return RunFacts(
         name=type(module).__name__[:200],
         precision=str(trainer.precision),
         parallel=ParallelFacts(
-            strategy=_STRATEGIES.get(strategy, strategy),
+            strategy=strategy_word(trainer.strategy),
             devices=max(1, int(trainer.num_devices)),
             num_nodes=max(1, int(trainer.num_nodes)),
             accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel, ValidationError
 
+from trainfare.job import script_of, target_of
 from trainfare_core.errors import InputError
 from trainfare_core.ranking.policy import AllowList, Policy, PolicyJob, Waiver
 from trainfare_providers.disk.files import read_input
@@ -57,6 +58,9 @@ class PolicyFile:
     def target_of(self, job: str) -> str:
         """Return a job's target as seen from the current folder; a module is not a path and stays as it is."""
         target = self.policy.jobs[job].target
+        script = script_of(target)
+        if script is not None:
+            return target if script.is_module else target_of(str(self.beside(script.name)), script.arguments)
         place, colon, name = target.rpartition(":")
         if colon and not place.endswith(".py"):
             return target

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from trainfare.job import script_of
 from trainfare_core.ranking.policy_check import SourcePlace
 
 __all__ = ["place_of"]
@@ -18,15 +19,16 @@ def place_of(target: str, folder: Path) -> SourcePlace | None:
     Return where a TARGET is defined.
 
     Args:
-        target: `file.py:callable`, `package.module:callable`, or the path of a profile or configuration.
+        target: a script, `file.py:callable`, `package.module:callable`, or the path of a profile or configuration.
         folder: the current folder.
 
     Returns:
         The file, relative to the repository that holds it, and the line of the callable, or 1; None where the target
         is no file.
     """
-    place, colon, name = target.rpartition(":")
-    path = _file_of(place if colon else target, folder)
+    script = script_of(target)
+    place, colon, name = (script.name, "", "") if script is not None else target.rpartition(":")
+    path = _file_of(place if colon or script is not None else target, folder)
     if path is None:
         return None
     return SourcePlace(path=_shown(path, folder), line=_line(path, name) if colon else 1)

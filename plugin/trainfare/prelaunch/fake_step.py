@@ -127,8 +127,8 @@ class _Runner:
         self._reads.count = 0
         with self._reads, trace, user_errors("training_step"):
             if self._from_loader:
-                batch = self._hook("on_before_batch_transfer", batch, 0, default=batch)
-                batch = self._hook("on_after_batch_transfer", batch, 0, default=batch)
+                for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
+                    batch = self._transferred(name, batch)
             self._hook("on_train_batch_start", batch, batch_idx)
             if self._automatic:
                 outputs = self._automatic_step(batch, batch_idx)
@@ -237,6 +237,18 @@ class _Runner:
                 gradient_clip_algorithm=self._trainer.gradient_clip_algorithm,
             )
 
+    def _transferred(self, name: str, batch: Any) -> Any:
+        """Call a batch-transfer hook, which a datamodule may have instead of the module."""
+        datamodule = self._trainer.datamodule
+        own: object = getattr(datamodule.__class__, name, None)
+        hook = None if own is None or _is_lightnings(own) else getattr(datamodule, name)
+        return self._hook(name, batch, 0, default=batch) if hook is None else hook(batch, 0)
+
     def _hook(self, name: str, *args: Any, default: Any = None, **kwargs: Any) -> Any:
         hook = getattr(self._module, name, None)
         return default if hook is None else hook(*args, **kwargs)
+
+
+def _is_lightnings(method: object) -> bool:
+    """Return whether a method is Lightning's own, which no class of the user's overrides."""
+    return getattr(method, "__module__", "").partition(".")[0] in ("lightning", "pytorch_lightning")

@@ -16,7 +16,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trainfare.job import TrainingJob, built, canonical_precision, is_builder, plan_of, steps_per_epoch
+from trainfare.job import (
+    LiveJob,
+    TrainingJob,
+    built,
+    canonical_precision,
+    is_builder,
+    plan_of,
+    steps_per_epoch,
+)
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
 from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
@@ -81,8 +89,10 @@ def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]]
         faker = Faker(new_mode(), TRUE_DTYPES.get(job.precision))
         module = _module_of(job, faker)
         batch = _batch_of(job, faker, _device_of(module))
-        _check_batch_size(job, faker.batch_tensors)
-        trainer = TrainerStub(module, _trainer_facts(job))
+        if not isinstance(job, LiveJob):
+            _check_batch_size(job, faker.batch_tensors)
+        live = job.live.trainer if isinstance(job, LiveJob) else None
+        trainer = TrainerStub(module, _trainer_facts(job), live=live)
         attach(module, trainer)
         with _grads_untouched(job.module):
             step = _configured_step(job, module, batch, trainer, faker, change)
@@ -197,7 +207,8 @@ def _configured_step(
 ) -> StepFacts:
     with torch.enable_grad():
         with movable_fakes(), BuildMode(faker.mode):
-            _call_hook(module, "setup", "fit")
+            if not isinstance(job, LiveJob):
+                _call_hook(module, "setup", "fit")
             _call_hook(module, "configure_model")
             if change is not None:
                 with user_errors("changing the module"):
@@ -263,9 +274,14 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
     parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
     checkpoint_bytes = parameter_bytes + step.memory.buffer_bytes + step.optimizer.state_bytes
     plan, plan_notes = plan_of(
-        job, checkpoint_bytes=checkpoint_bytes, optimizer_calls_per_step=max(1, step.optimizer_calls)
+        job,
+        checkpoint_bytes=checkpoint_bytes,
+        optimizer_calls_per_step=max(1, step.optimizer_calls),
+        weights_bytes=parameter_bytes + step.memory.buffer_bytes,
     )
-    notes = [*step.notes, *faker.notes, *plan_notes]
+    live = job.live if isinstance(job, LiveJob) else None
+    notes = [*(() if live is None else live.notes), *step.notes, *faker.notes, *plan_notes]
+    counted = live is None or live.batch_size_known
     if step.optimizer_calls == 0:
         notes.append("no optimizer step ran in the traced training_step")
     if faker.compiled:
@@ -290,8 +306,8 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
             optimizer=step.optimizer,
             memory=step.memory,
             batch=BatchFacts(
-                micro_batch_size=job.batch_size,
-                samples_per_step=job.samples_per_step,
+                micro_batch_size=job.batch_size if counted else None,
+                samples_per_step=job.samples_per_step if counted else None,
                 tokens_per_step=tokens,
                 batch_norm=step.batch_norm,
             ),

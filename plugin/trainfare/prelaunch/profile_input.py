@@ -6,7 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from trainfare.job import load_job
+from trainfare.job import load_job, script_of
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import read_at_most, read_input
@@ -44,6 +44,8 @@ def read_profile(source: str) -> JobProfile:
 def is_target(source: str) -> bool:
     """Return whether `source` names a TARGET, whose code must run to get a profile, and not a profile."""
     path = Path(source)
+    if script_of(source) is not None:
+        return True
     return path.suffix in (".yaml", ".yml") or (":" in source and not path.is_file())
 
 

@@ -68,12 +68,13 @@ class TrainerStub:
     Args:
         module: the module being traced.
         facts: values by attribute name, e.g. `{"max_epochs": 3}`.
-        live: a real Trainer whose attributes are copied once; None before launch.
+        live: a real Trainer, of which `_FACTS` are copied once and any other attribute is read; None before launch.
     """
 
     is_last_optimizer_step = False
     """A trace represents any step but the last."""
     global_step: int
+    datamodule: Any
     accumulate_grad_batches: int
 
     def __init__(self, module: nn.Module, facts: dict[str, Any], live: object | None = None) -> None:
@@ -114,14 +115,19 @@ class TrainerStub:
             reduce_boolean_decision=_first,
             precision_plugin=self.precision_plugin,
         )
-        vars(self).update({**_FACTS, **facts})
+        self._live = live
+        vars(self).update(_FACTS)
         for name in () if live is None else _FACTS:
             with contextlib.suppress(Exception):
                 setattr(self, name, getattr(live, name))
+        vars(self).update(facts)
 
     def __getattr__(self, name: str) -> Any:
+        live = vars(self).get("_live")
         if name.startswith("__"):
             raise AttributeError(name)
+        if live is not None:
+            return getattr(live, name)
         msg = f"the step reads trainer.{name}, for which a trace has no value"
         raise AttributeError(msg)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import logging
 import math
 import os
@@ -18,13 +19,14 @@ import sys
 import threading
 import time
 import traceback
-from typing import IO, Final
+from collections.abc import Callable
+from typing import IO, Final, NoReturn
 
-from trainfare.job import TrainingJob, describe, is_of_user_code, load_job, place_in_user_code
+from trainfare.job import TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.observer import Observer
-from trainfare_core.errors import InternalError, TargetError, TrainfareError
+from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
 
 __all__ = ["main"]
@@ -48,33 +50,53 @@ def main() -> None:
     observer = None if start.places is None else Observer(start.places)
     if observer is not None:
         observer.start()
+
+    def serve(load: Callable[[], TrainingJob]) -> NoReturn:
+        """Answer for a job until there are no more requests; nothing of the user's code runs after that."""
+        try:
+            job = load()
+            facts = JobFacts(
+                precision=job.precision,
+                train_samples=job.train_samples,
+                tokens_per_sample=job.tokens_per_sample,
+            )
+            _send(replies, Reply(kind="job", job=facts))
+            while True:
+                _answer(job, Trace.model_validate_json(waiting.get()), start, replies, observer)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            _send(replies, reply_of(_ours(error, start)))
+        finally:
+            # Without the exit handlers and threads that the user's code left.
+            os._exit(0)
+
+    serve(lambda: _loaded(start, serve))
+
+
+def _loaded(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]) -> TrainingJob:
+    """Return the job of a TARGET; a script is served inside its call of `Trainer.fit` and never returns."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "lightning")
+    from trainfare.script import run_callable, run_script
+
+    script = script_of(start.target)
+    return run_callable(start.target) if script is None else run_script(script, serve, fit=start.fit)
+
+
+def _answer(
+    job: TrainingJob, trace: Trace, start: Start, replies: IO[bytes], observer: Observer | None
+) -> None:
     try:
-        job = load_job(start.target)
-        facts = JobFacts(
-            precision=job.precision,
-            train_samples=job.train_samples,
-            tokens_per_sample=job.tokens_per_sample,
-        )
-        _send(replies, Reply(kind="job", job=facts))
-        while True:
-            trace = Trace.model_validate_json(waiting.get())
-            try:
-                profile = _traced(job, trace)
-                if start.not_from is not None:
-                    refuse_modules_of(start.not_from)
-                body = profile.to_json().encode()
-                found = None if observer is None else observer.inputs()
-                inputs = b"" if found is None else found.model_dump_json().encode()
-            except TrainfareError as error:
-                _send(replies, reply_of(error))
-            else:
-                header = Reply(kind="profile", body_bytes=len(body), inputs_bytes=len(inputs))
-                _send(replies, header, body + inputs)
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-        _send(replies, reply_of(_ours(error, start)))
-    finally:
-        # Without the exit handlers and threads that the user's code left.
-        os._exit(0)
+        profile = _traced(job, trace)
+        if start.not_from is not None:
+            refuse_modules_of(start.not_from)
+        body = profile.to_json().encode()
+        found = None if observer is None else observer.inputs()
+        inputs = b"" if found is None else found.model_dump_json().encode()
+    except TrainfareError as error:
+        _send(replies, reply_of(error))
+    else:
+        header = Reply(kind="profile", body_bytes=len(body), inputs_bytes=len(inputs))
+        _send(replies, header, body + inputs)
 
 
 def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:

@@ -35,6 +35,9 @@ class Start(Record):
     """The job to load, and the limits that the process sets for itself before it loads it."""
 
     target: str
+    """As `load_job` takes it, or a script with its arguments as `trainfare.job.script_of` reads them."""
+    fit: int = 1
+    """Of a script, the call of `Trainer.fit` that is wanted, from 1."""
     cpu_s: int
     memory_bytes: int | None
     debug: bool

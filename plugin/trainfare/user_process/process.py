@@ -47,7 +47,8 @@ class UserProcess:
     The process starts at once: what the command does meanwhile costs no time.
 
     Args:
-        target: see `load_job`.
+        target: see `load_job`, or a script, see `script_of`.
+        fit: of a script, the call of `Trainer.fit` that is wanted.
         limits: what the process may use.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         places: folders that have names, where `inputs` are wanted.
@@ -60,6 +61,7 @@ class UserProcess:
         target: str,
         limits: ProcessLimits,
         *,
+        fit: int = 1,
         copied: CopiedFolder | None = None,
         places: Places | None = None,
         command: list[str] | None = None,
@@ -93,6 +95,7 @@ class UserProcess:
         self._ask(
             Start(
                 target=target,
+                fit=fit,
                 cpu_s=limits.cpu_s,
                 memory_bytes=None if memory_gib is None else int(memory_gib * 2**30),
                 debug=bool(os.environ.get("TRAINFARE_DEBUG")),

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import final
 
+from trainfare.job import script_of
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits
@@ -32,8 +33,9 @@ class TracedTarget:
     time.
 
     Args:
-        target: see `load_job`.
+        target: see `load_job`, or a script, see `script_of`.
         limits: what the process may use.
+        fit: of a script, the call of `Trainer.fit` that is wanted.
         copied: another copy of the TARGET's folder to load it from; None loads it where it is.
         store: traces of earlier runs; None traces afresh and keeps nothing.
     """
@@ -43,10 +45,12 @@ class TracedTarget:
         target: str,
         limits: ProcessLimits,
         *,
+        fit: int = 1,
         copied: CopiedFolder | None = None,
         store: TraceStore | None = None,
     ) -> None:
         self._target, self._limits, self._copied, self._store = target, limits, copied, store
+        self._fit = fit
         self._process: UserProcess | None = None
         self._states = States()
         self._places: Places | None = None
@@ -54,7 +58,7 @@ class TracedTarget:
         self._unchanged: StoredTrace | None = None
         self._any: StoredTrace | None = None
         if store is not None:
-            self._places, self._key = _identity(target, copied)
+            self._places, self._key = _identity(target, fit, copied)
             self._unchanged = self._found(_change_text(None))
             self._any = self._unchanged or self._found("*")
         if self._any is None:
@@ -95,7 +99,9 @@ class TracedTarget:
 
     def _started(self) -> UserProcess:
         if self._process is None:
-            self._process = UserProcess(self._target, self._limits, copied=self._copied, places=self._places)
+            self._process = UserProcess(
+                self._target, self._limits, fit=self._fit, copied=self._copied, places=self._places
+            )
         return self._process
 
 
@@ -103,11 +109,16 @@ def _change_text(change: StepChange | None) -> str:
     return Trace(change=change).model_dump_json()
 
 
-def _identity(target: str, copied: CopiedFolder | None) -> tuple[Places, str]:
+def _identity(target: str, fit: int, copied: CopiedFolder | None) -> tuple[Places, str]:
     """Return the folders that have names for a TARGET, and the key of its traces."""
     directory = Path.cwd() if copied is None else copied.directory
-    file, colon, name = target.rpartition(".py:")
-    path = Path(directory, f"{file}.py" if colon else target)
+    script = script_of(target)
+    if script is None:
+        file, colon, name = target.rpartition(".py:")
+        place, rest = f"{file}.py" if colon else target, colon + name
+    else:
+        place, rest = script.name, repr((script.is_module, script.arguments, fit))
+    path = Path(directory, place)
     in_file = False
     with contextlib.suppress(OSError):  # a name that is too long
         in_file = path.is_file()
@@ -115,9 +126,9 @@ def _identity(target: str, copied: CopiedFolder | None) -> tuple[Places, str]:
     project = _project(above) if copied is None else copied.copy
     search_path = list(sys.path) if copied is None else copied.search_path(sys.path)
     places = places_of(search_path, project)
-    named = places.place(str(path.resolve())).model_dump_json() + colon + name if in_file else target
+    named = places.place(str(path.resolve())).model_dump_json() if in_file else place
     entries = (os.path.abspath(Path(directory, entry)) for entry in search_path)  # noqa: PTH100 - links stay
-    return places, target_key(named, str(directory.resolve()), entries, places, os.environ)
+    return places, target_key(named + rest, str(directory.resolve()), entries, places, os.environ)
 
 
 def _project(folder: Path) -> Path:

@@ -33,6 +33,9 @@ def job():
 def no_job():
     return {"max_steps": 5}
 
+def no_module():
+    return pl.Trainer(logger=False)
+
 def fails():
     raise KeyError("boom")
 
@@ -103,8 +106,9 @@ def test_what_the_script_prints_stays_off_stdout(script: Path, capsys: pytest.Ca
     [
         (":jobs", r"has no 'jobs': did you mean job"),
         (":zzz", "has no 'zzz': it defines .*job"),
-        ("", "names no callable.*train.py:job"),
-        (":no_job", "returned a dict: it must return a trainfare.TrainingJob"),
+        ("", "train.py is a script, which only the command line runs: give .*train.py:job"),
+        (":no_job", "returned a dict: it must return a trainfare.TrainingJob, or .* a Trainer"),
+        (":no_module", "returned a Trainer without its module"),
         (":fails", r"raised KeyError: 'boom' at .*train.py:\d+ in fails"),
         (":text", "is a str, not a callable"),
     ],

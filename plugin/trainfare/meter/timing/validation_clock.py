@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from trainfare.meter.timing.step_timer import PhaseKind, StepTimer, quantiles
 from trainfare_core.job_profile import Quantiles
 
-__all__ = ["ValidationClock", "batches_of"]
+__all__ = ["ValidationClock"]
 
 KEPT_RUNS = 64
 """The newest validation runs whose times are kept; a chosen value that bounds memory."""
@@ -63,10 +62,3 @@ class ValidationClock:
     def batch_quantiles(self) -> Quantiles | None:
         """Return the seconds of one validation batch; None where no validation run was timed."""
         return quantiles(list(self._batch_s)) if self._batch_s else None
-
-
-def batches_of(limits: Sequence[float] | None) -> int | None:
-    """Return the batches of one validation run over all its loaders; None where a loader has no length."""
-    if not limits or any(math.isinf(limit) for limit in limits):
-        return None
-    return int(sum(limits))

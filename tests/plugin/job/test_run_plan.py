@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 
 from builders.lightning_modules import Tiny, loader, quiet, stream, trainer
-from trainfare.meter.run_plan import (
+from trainfare.job.run_plan import (
     CheckpointTrigger,
     PlannedRun,
     RunPlanner,

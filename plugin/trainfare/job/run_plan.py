@@ -9,13 +9,21 @@ batches since the last such batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from trainfare.meter.timing.validation_clock import batches_of
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["CheckpointTrigger", "PlannedRun", "RunPlanner", "StepComposition", "TrainerFacts", "read_trainer"]
+__all__ = [
+    "CheckpointTrigger",
+    "PlannedRun",
+    "RunPlanner",
+    "StepComposition",
+    "TrainerFacts",
+    "batches_of",
+    "read_trainer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +277,13 @@ class RunPlanner:
             if trigger.by_time:
                 self.notes.append("checkpoints saved by time are left out of the cost")
         return min(intervals) if intervals else None
+
+
+def batches_of(limits: Sequence[float] | None) -> int | None:
+    """Return the batches of one validation run over all its loaders; None where a loader has no length."""
+    if not limits or any(math.isinf(limit) for limit in limits):
+        return None
+    return int(sum(limits))
 
 
 def _whole(value: Any) -> int | None:

@@ -1,0 +1,44 @@
+"""A job that is read from a live Trainer: the numbers of its run are the Trainer's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pydantic import ConfigDict, SkipValidation
+from pydantic.dataclasses import dataclass
+
+from trainfare.job.run_plan import TrainerFacts
+from trainfare.job.training_job import TrainingJob
+
+__all__ = ["LiveJob", "LiveRun"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveRun:
+    """
+    What a live Trainer says of a run, besides what a `TrainingJob` describes.
+
+    Attributes:
+        trainer: the Trainer, whose attributes the module may read; its data are set up.
+        facts: the settings that decide the length of the run.
+        batch_size_known: whether the samples of a batch could be counted; else `TrainingJob.batch_size` is 1.
+        notes: what was replaced, skipped or assumed, for the profile.
+    """
+
+    trainer: Any
+    facts: TrainerFacts
+    batch_size_known: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))
+class LiveJob(TrainingJob):
+    """
+    A `TrainingJob` whose module has been set up by a live Trainer: a trace does not call `setup` again.
+
+    Args:
+        live: the Trainer and what it says of the run, from which the plan is counted.
+    """
+
+    live: SkipValidation[LiveRun] = dataclasses.field(kw_only=True, repr=False)

@@ -1,0 +1,63 @@
+"""A TARGET that is a training script: `train.py -- --lr 1`, `-m package.train`, or a notebook."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from trainfare_core.errors import TargetError
+
+__all__ = ["Script", "script_of", "target_of"]
+
+_MODULE = "-m "
+_SEPARATOR = " -- "
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """
+    A script, as Python would be given it.
+
+    Attributes:
+        name: path of a `.py` or `.ipynb` file, or the dotted name of a module.
+        is_module: whether it is run as `python -m name`.
+        arguments: what its `sys.argv` holds after its own name.
+    """
+
+    name: str
+    is_module: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+def script_of(target: str) -> Script | None:
+    """
+    Return the script that a TARGET names, or None where it is a callable, a configuration or a profile.
+
+    Raises:
+        TargetError: its arguments have an open quote.
+
+    >>> script_of("-m package.train -- --name 'a b'")
+    Script(name='package.train', is_module=True, arguments=('--name', 'a b'))
+    >>> script_of("train.py:job") is None
+    True
+    """
+    place, _, tail = target.partition(_SEPARATOR)
+    is_module = place.startswith(_MODULE)
+    if not is_module and not place.endswith((".py", ".ipynb")):
+        return None
+    try:
+        arguments = tuple(shlex.split(tail))
+    except ValueError as error:
+        raise TargetError(f"{target}: its arguments are not those of a shell: {error}") from error
+    return Script(place.removeprefix(_MODULE).strip() if is_module else place, is_module, arguments)
+
+
+def target_of(place: str, arguments: tuple[str, ...], *, is_module: bool = False) -> str:
+    """
+    Return the one line of text that names a TARGET with its arguments.
+
+    >>> target_of("package.train", ("--name", "a b"), is_module=True)
+    "-m package.train -- --name 'a b'"
+    """
+    name = f"{_MODULE}{place}" if is_module else place
+    return f"{name}{_SEPARATOR}{shlex.join(arguments)}" if arguments else name
