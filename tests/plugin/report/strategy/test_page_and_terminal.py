@@ -13,6 +13,7 @@ from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare.report.charts.svg import COLOURS
 from trainfare.report.strategy.page import render_strategy_html
+from trainfare.report.strategy.rows import strategy_text
 from trainfare.report.strategy.terminal import print_strategy, render_strategy
 from trainfare_core.strategy.amounts import amount_of
 from trainfare_core.strategy.answer import StrategyAnswer
@@ -80,6 +81,15 @@ def test_the_page_holds_every_strategy_and_loads_nothing() -> None:
     for name in ("full_finetune", "lora", "linear_probe"):
         assert STRATEGIES[name].label in chart
     assert "cost to the target, USD" in chart
+
+
+def test_the_table_begins_at_the_first_column() -> None:
+    """No column is lost to padding, and only what has no price is listed as left out."""
+    lines = render_strategy(answer(), as_of=TODAY).splitlines()
+    assert len([line for line in lines if line.startswith("strategy ")]) == 1
+    assert [line for line in lines if line.startswith(" strategy")] == []
+    left_out = strategy_text(answer(), TODAY).left_out
+    assert left_out == ("QLoRA: unknown, because no kernel", "from scratch: not possible: not asked for")
 
 
 def test_the_same_answer_gives_the_same_bytes() -> None:
