@@ -18,6 +18,7 @@ from trainfare_core.prices.facts import PriceBookFacts
 __all__ = [
     "DEFAULT_MAX_RUN_HOURS",
     "Allowed",
+    "Alternative",
     "Cause",
     "Constraints",
     "CostOutlook",
@@ -186,6 +187,14 @@ class Rejection(Record):
     )
 
 
+class Alternative(Record):
+    """A run that a request leaves out, and what admits it."""
+
+    change: str = Field(description='e.g. "fastest within the budget"')
+    flag: str = Field(description="what to say to admit it, e.g. --deadline 22h")
+    option: Option
+
+
 class JobSummary(Record):
     """Facts of the job for reports."""
 
@@ -331,6 +340,10 @@ class Recommendation(Document):
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]
     unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
+    alternatives: tuple[Alternative, ...] = Field(
+        default=(),
+        description="where no option runs the script as it is: the nearest runs, and what admits them",
+    )
     best_spot: Option | None = Field(
         default=None, description="cheapest drop-in at a spot price, where no purchase option was named"
     )

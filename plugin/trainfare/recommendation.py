@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.ranking.request import Request
+    from trainfare_core.ranking.why_not import WhyNot
     from trainfare_core.recommendation import Objective, Recommendation
 
     Job: TypeAlias = JobProfile | TrainingJob | str | Path
 
-__all__ = ["Ranked", "profile_of", "ranked", "recommend"]
+__all__ = ["Explained", "Ranked", "profile_of", "ranked", "recommend", "why_not"]
 
 _log = logging.getLogger("trainfare")
 
@@ -150,6 +151,42 @@ def recommend(
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """
+    Why a machine is not the answer, with the warnings about the prices.
+
+    Attributes:
+        answer: the same for the same prices and the same day.
+        warnings: sentences on the age of the prices.
+    """
+
+    answer: WhyNot
+    warnings: tuple[str, ...]
+
+
+def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Explained:
+    """
+    Say why a machine is not the answer to a request.
+
+    Args:
+        job: see `recommend`, which also lists the errors.
+        request: what was asked for; names as a person types them.
+        choice: which prices to rank with.
+        machine: an instance type, its family or an accelerator; `provider:` before and `@region` after it are optional.
+
+    Raises:
+        UnknownNameError: the prices do not have the machine.
+    """
+    from trainfare_core.ranking.why_not import why_not as explain
+
+    loaded = load_prices(choice=choice)
+    asked = with_book_names(request.constraints, loaded.book)
+    request = replace(request, constraints=asked, as_of=loaded.as_of)
+    answer = explain(profile_of(job), loaded.book, request, machine)
+    return Explained(answer, age_warnings(loaded, used_prices(loaded.book, asked), choice))
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """
     A recommendation, with the age of its prices.
@@ -183,12 +220,12 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     )
     asked = with_book_names(request.constraints, loaded.book)
     warnings = () if price_book is not None else age_warnings(loaded, used_prices(loaded.book, asked), choice)
-    answer = rank(
-        profile_of(job),
-        loaded.book,
-        replace(request, constraints=asked, as_of=loaded.as_of),
-        notes=(*loaded.problems, *loaded.notes),
-    )
+    profile, request = profile_of(job), replace(request, constraints=asked, as_of=loaded.as_of)
+    answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
+    if answer.cheapest_rank is None:
+        from trainfare_core.ranking.nearest import with_alternatives
+
+        answer = with_alternatives(answer, profile, loaded.book, request)
     return Ranked(with_outlook(answer), loaded.as_of, warnings)
 
 

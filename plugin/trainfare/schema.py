@@ -25,6 +25,7 @@ from trainfare_core.prices.status import PricesStatus
 from trainfare_core.ranking.budget_check import BudgetCheck
 from trainfare_core.ranking.policy import Policy
 from trainfare_core.ranking.policy_check import PolicyCheck
+from trainfare_core.ranking.why_not import WhyNot
 from trainfare_core.recommendation import Recommendation
 from trainfare_core.strategy.answer import StrategyAnswer
 from trainfare_core.strategy.curves import LearningCurve
@@ -59,6 +60,7 @@ _MODELS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("prices-verification", PricesVerification),
     ("recommendation", Recommendation),
     ("strategy-answer", StrategyAnswer),
+    ("why-not", WhyNot),
 )
 
 

@@ -45,7 +45,7 @@ def test_commands_are_pinned() -> None:
 
     known = set(COMMANDS)
     assert known == {
-        "demo", "profile", "predict", "recommend", "check", "comment", "decline", "offers", "prices", "strategy"
+        "demo", "profile", "predict", "recommend", "check", "comment", "decline", "offers", "prices", "strategy", "why"
     }  # fmt: skip
 
 

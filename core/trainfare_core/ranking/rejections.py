@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from trainfare_core.ranking.price_doubt import Usable
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
-__all__ = ["rejections_of", "why_nothing"]
+__all__ = ["REASON_WORDS", "rejections_of", "why_nothing"]
 
 _ORDER: Final[tuple[RejectionReason, ...]] = (
     "does_not_fit",
@@ -27,6 +28,23 @@ _ORDER: Final[tuple[RejectionReason, ...]] = (
     "price_too_old",
     "filtered",
 )
+REASON_WORDS: Final[Mapping[RejectionReason, str]] = {
+    "does_not_fit": "does not fit in memory",
+    "unknown_accelerator": "unknown accelerator",
+    "cannot_train": "cannot train",
+    "no_prediction": "no prediction",
+    "over_budget": "over budget",
+    "past_deadline": "past the deadline",
+    "too_long": "too long",
+    "may_not_fit": "may not fit",
+    "needs_porting": "needs porting",
+    "price_too_old": "price too old to rank",
+    "filtered": "filtered out",
+}
+"""Each reason as it follows a count of prices."""
+
+_LIMITS: Final = ("over_budget", "past_deadline", "too_long")
+"""Reasons that only runs have that are possible otherwise."""
 _DETAILS_SHOWN: Final = 3
 """Names in one rejection before "and n more": enough to recognise the cause on one line of a report. A chosen value."""
 
@@ -71,10 +89,15 @@ def rejections_of(
 
 
 def why_nothing(rejections: tuple[Rejection, ...]) -> str:
-    """Say why there is no option, in the order of `_ORDER`."""
+    """Say why there is no option: the limits where some run is possible, else all that stands against one."""
     if not rejections:
         return "the price book has no offers"
-    lines = [f"{item.count} offers {item.reason.replace('_', ' ')} ({item.detail})" for item in rejections]
+    limits = [item for item in rejections if item.reason in _LIMITS]
+    possible = [item for item in rejections if item.reason != "filtered"]
+    lines = [
+        f"{item.count:,} prices: {REASON_WORDS[item.reason]} ({item.detail})"
+        for item in limits or possible or rejections
+    ]
     return "no machine is left: " + "; ".join(lines)
 
 

@@ -69,4 +69,6 @@ def recommend(
         page = render(found.answer, profile=profile, as_of=found.as_of)
         write_answer(page, out, references=output != "table")
     if not found.answer.options:
-        raise NothingFitsError(found.answer.unknown_because or "no machine is left")
+        because = found.answer.unknown_because or "no machine is left"
+        # Every format but JSON begins with the reason: said once, it is read.
+        raise NothingFitsError(because if output == "json" else "no machine is left; the report says why")

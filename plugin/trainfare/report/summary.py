@@ -33,26 +33,13 @@ from trainfare.report.rows import (
 )
 from trainfare.report.wording import percent
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["DETAILED_OPTIONS", "RejectionLine", "ReportSummary", "detailed_options", "summarize"]
 
 DETAILED_OPTIONS = 6
 """Options with a breakdown of step and cost: as many bars as one chart shows without scrolling."""
-
-_REASONS = {
-    "does_not_fit": "does not fit in memory",
-    "unknown_accelerator": "unknown accelerator",
-    "cannot_train": "cannot train",
-    "no_prediction": "no prediction",
-    "over_budget": "over budget",
-    "past_deadline": "past the deadline",
-    "too_long": "too long",
-    "may_not_fit": "may not fit",
-    "needs_porting": "needs porting",
-    "price_too_old": "price too old to rank",
-    "filtered": "filtered out",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +105,8 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         profile: the profile of the job, if available: adds measured phases and limits of the trace.
         as_of: the day of the report, to which ages are counted.
     """
-    options = recommendation.options
-    unit, best = shown_unit(options), detailed_options(recommendation)
+    options, best = recommendation.options, detailed_options(recommendation)
+    unit = shown_unit(options or tuple(each.option for each in recommendation.alternatives))
     titles = _titles(recommendation)
     measured = profile.measured if profile is not None else None
     return ReportSummary(
@@ -138,6 +125,7 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         beside=tuple(
             text
             for text in (
+                *_alternatives(recommendation, as_of, unit),
                 _plan_of_best(recommendation),
                 _best_spot(recommendation, as_of, unit),
                 _other_clouds(recommendation, as_of, unit),
@@ -151,7 +139,7 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         if measured is None
         else f"{measured.steps:,} optimizer steps measured on {measured.device_name}",
         rejections=tuple(
-            RejectionLine(_REASONS[each.reason], f"{each.count:,}", each.detail)
+            RejectionLine(REASON_WORDS[each.reason], f"{each.count:,}", each.detail)
             for each in recommendation.rejections
         ),
         assumptions=recommendation.assumptions,
@@ -159,6 +147,19 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         notes=profile_notes(recommendation, profile),
         made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}",
     )
+
+
+def _alternatives(recommendation: Recommendation, as_of: date, unit: str) -> list[str]:
+    """Return what would give an answer, where there is none."""
+    lines: list[str] = []
+    for each in recommendation.alternatives:
+        row = ranking_row(each.option, as_of, unit)
+        (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
+        lines.append(
+            f"{each.change[:1].upper()}{each.change[1:]}: {row.machine} ({row.cloud}, {row.hardware}, {row.region}), "
+            f"{dollars} [{dollar_range}] in {time} [{time_range}]: {each.flag}"
+        )
+    return lines
 
 
 def _plan_of_best(recommendation: Recommendation) -> str:

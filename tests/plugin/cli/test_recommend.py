@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from builders.toy_market import small_job
 from trainfare.cli import main
 from trainfare.cli.options import hours_of
 from trainfare_core.errors import InputError
+from trainfare_core.ranking.why_not import WhyNot
 from trainfare_core.recommendation import Recommendation
 
 
@@ -208,3 +210,38 @@ def test_same_bytes_in_two_processes(tmp_path: Path) -> None:
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1]
     assert outputs[0].count(b'"rank"') > 10
+
+
+def test_the_reason_is_said_once_and_the_nearest_runs_have_flags(
+    job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report begins with the reason, names the flag that admits a run, and the error does not repeat it."""
+    assert run(job, "--max-usd", "0.01", "--accelerator", "H100") == 3
+    captured = capsys.readouterr()
+    assert captured.out.startswith("No answer, because no machine is left")
+    assert captured.err == "error: no machine is left; the report says why\n"
+    flag = re.search(r"Cheapest: .*?--max-usd ([0-9.]+)", captured.out, re.DOTALL)
+    assert flag is not None
+    assert run(job, "--max-usd", flag[1], "--accelerator", "H100") == 0
+
+
+def test_why_answers_about_one_machine(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sentence with figures, its JSON, and an unknown machine with near names."""
+
+    def why(*arguments: str) -> int:
+        try:
+            main(["why", *arguments])
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    assert why("p4d", job) == 0
+    assert "aws:p4d.24xlarge@us-east-2 (on demand) costs" in " ".join(capsys.readouterr().out.split())
+    assert why("T4", job, "--max-usd", "0.01", "--format", "json") == 0
+    answer = WhyNot.model_validate_json(capsys.readouterr().out)
+    assert (answer.option, {item.reason for item in answer.rejections}) == (None, {"over_budget", "filtered"})
+    assert why("p4x.24xlarge", job) == 2
+    assert (
+        "no price is known for instance type 'p4x.24xlarge'; near names: p4d.24xlarge"
+        in capsys.readouterr().err
+    )

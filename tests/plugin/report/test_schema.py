@@ -90,6 +90,7 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
         "prices-verification",
         "recommendation",
         "strategy-answer",
+        "why-not",
     )
     names = ("budget-check", *declines, *others)
     assert [path.name for path in paths] == [f"{name}-1.json" for name in names]

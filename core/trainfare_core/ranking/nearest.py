@@ -1,0 +1,154 @@
+"""Where nothing is feasible: the nearest runs, one for each limit that could be changed (after stage 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import NormalDist
+from typing import get_args
+
+from trainfare_core.candidates import MAX_NODES
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import predict as predict_plans
+from trainfare_core.prices.age_doubt import Z_80
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.priced_runs import Predictor
+from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import (
+    Alternative,
+    Constraints,
+    Interval,
+    Objective,
+    Option,
+    Recommendation,
+)
+
+__all__ = ["with_alternatives"]
+
+
+def with_alternatives(
+    answer: Recommendation,
+    profile: JobProfile,
+    book: PriceBook,
+    request: Request,
+    *,
+    predict: Predictor = predict_plans,
+) -> Recommendation:
+    """
+    Return an answer without a machine that runs the script as it is, with what would give one; others as they are.
+
+    Args:
+        answer: the result of `rank` for the same arguments.
+        profile: the job.
+        book: all offers.
+        request: what was asked for.
+        predict: the predictor.
+    """
+    if answer.cheapest_rank is not None:
+        return answer
+    alternatives = _Search(profile, book, request, predict).alternatives()
+    because = None if answer.options else f"{answer.unknown_because}{_batch_limit(profile, alternatives)}"
+    return answer.model_copy(update={"alternatives": alternatives, "unknown_because": because})
+
+
+def _batch_limit(profile: JobProfile, alternatives: tuple[Alternative, ...]) -> str:
+    """Say that the global batch is what keeps a run from more devices, where it is."""
+    batch = profile.global_samples_per_step
+    most = max((each.option.nodes * each.option.accelerator_count for each in alternatives), default=0)
+    # Chosen: a usual machine has eight devices, and four times as many devices as the nearest run's are worth a try.
+    if batch is None or batch > max(8, 4 * most):
+        return ""
+    return f"; a global batch of {batch} can be shared by at most {batch} devices"
+
+
+class _Search:
+    def __init__(self, profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> None:
+        self._profile, self._book, self._request, self._predict = profile, book, request, predict
+        self._z = NormalDist().inv_cdf(request.constraints.confidence)
+
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Return the nearest runs: those that change one limit, then those that change what may be rented."""
+        asked = self._request.constraints
+        found = [*self._other_limits(asked), self._more_machines()]
+        if asked.purchase is None:
+            found.append(self._try("cheapest at spot prices", "--purchase spot", purchase=("spot",)))
+        if asked.no_porting:
+            found.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
+        if not asked.keep_plan and "plan" not in asked.allow:
+            found.append(
+                self._try("cheapest with the fastest plan", "--allow plan", allow=(*asked.allow, "plan"))
+            )
+        if asked.keep_plan:
+            found.append(self._try("cheapest with a changed plan", "leave out --keep-plan", keep_plan=False))
+        if self._profile.batch.batch_norm and "batch-norm" not in asked.allow:
+            change = "cheapest with fewer samples a device under BatchNorm"
+            found.append(self._try(change, "--allow batch-norm", allow=(*asked.allow, "batch-norm")))
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
+    def _other_limits(self, asked: Constraints) -> list[Alternative | None]:
+        budget, deadline = asked.max_usd is not None, asked.deadline_hours is not None
+        found: list[Alternative | None] = []
+        if deadline:
+            change = "fastest within the budget" if budget else "fastest"
+            found.append(self._try(change, self._deadline, objective="fastest", deadline_hours=None))
+        if budget:
+            change = "cheapest by the deadline" if deadline else "cheapest"
+            found.append(self._try(change, self._budget, max_usd=None))
+        if budget and deadline and not any(found):
+            found += [
+                self._try(
+                    f"{objective} without budget and deadline",
+                    lambda option: f"{self._budget(option)} {self._deadline(option)}",
+                    objective=objective,
+                    max_usd=None,
+                    deadline_hours=None,
+                )
+                for objective in get_args(Objective)
+            ]
+        return found
+
+    def _deadline(self, option: Option) -> str:
+        return f"--deadline {_upwards(self._surely(option.run_hours))}h"
+
+    def _budget(self, option: Option) -> str:
+        return f"--max-usd {_upwards(self._surely(option.run_usd))}"
+
+    def _surely(self, interval: Interval) -> float:
+        """Return the value that is kept with the asked confidence, of a log-normal interval."""
+        return interval.mid * math.exp(self._z * math.log(interval.high_80 / interval.mid) / Z_80)
+
+    def _more_machines(self) -> Alternative | None:
+        if int(self._request.plan_space.node_counts(self._profile)[-1]) >= MAX_NODES:
+            return None
+        option = self._best(replace(self._request, objective="cheapest", max_nodes=MAX_NODES))
+        if option is None:
+            return None
+        change = f"cheapest on {option.nodes} machines"
+        return Alternative(change=change, flag=f"--max-nodes {option.nodes}", option=option)
+
+    def _try(
+        self,
+        change: str,
+        flag: str | Callable[[Option], str],
+        *,
+        objective: Objective = "cheapest",
+        **update: object,
+    ) -> Alternative | None:
+        constraints = self._request.constraints.model_copy(update=update)
+        option = self._best(replace(self._request, constraints=constraints, objective=objective))
+        if option is None:
+            return None
+        return Alternative(change=change, flag=flag if isinstance(flag, str) else flag(option), option=option)
+
+    def _best(self, request: Request) -> Option | None:
+        answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)
+        best = answer.cheapest_rank if request.objective == "cheapest" else answer.fastest_rank
+        return next((option for option in answer.options if option.rank == best), None)
+
+
+def _upwards(value: float) -> str:
+    """Return a number rounded up to three significant digits, so that a limit of it is kept."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2) if value > 0 else 1.0
+    return f"{math.ceil(value / step - 1e-9) * step:.10g}"

@@ -1,0 +1,136 @@
+"""Why a machine is not the answer: the stage that rejects it with its figures, or by how much it loses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from trainfare_core._version import __version__
+from trainfare_core.documents import Document
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import predict as predict_plans
+from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.priced_runs import Predictor
+from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.rejections import REASON_WORDS
+from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Objective, Option, Recommendation, Rejection
+
+__all__ = ["WhyNot", "offers_named", "why_not"]
+
+
+class WhyNot(Document):
+    """Why a machine is not the answer to a request."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    machine: str = Field(description="as it was asked for")
+    objective: Objective
+    offers: int = Field(description="prices known for it, of every purchase option and region")
+    option: Option | None = Field(
+        description="its best run that keeps the limits; None where it is not ranked"
+    )
+    best: Option | None = Field(description="the answer to the request; None where there is none")
+    rejections: tuple[Rejection, ...] = Field(
+        description="why its other offers, or all of them, are not ranked"
+    )
+    sentence: str = Field(description="the answer in words")
+
+
+def offers_named(book: PriceBook, name: str) -> PriceBook:
+    """
+    Return the offers of a machine: an instance type, its family or an accelerator, `provider:` and `@region` optional.
+
+    Raises:
+        UnknownNameError: a part that the book does not have, with near names.
+    """
+    rest, at, region = name.partition("@")
+    provider, colon, machine = rest.rpartition(":")
+    there = book.filter(providers=book.resolve("provider", [provider] if colon else None))
+    there = there.filter(regions=there.resolve("region", [region] if at else None))
+    try:
+        return there.filter(instance_types=there.resolve("instance_type", [machine]))
+    except UnknownNameError as error:
+        try:
+            return there.filter(accelerators=there.resolve("accelerator", [machine]))
+        except UnknownNameError:
+            raise error from None
+
+
+def why_not(
+    profile: JobProfile,
+    book: PriceBook,
+    request: Request,
+    machine: str,
+    *,
+    predict: Predictor = predict_plans,
+) -> WhyNot:
+    """
+    Say why a machine is not the answer to a request.
+
+    Args:
+        profile: the job.
+        book: all offers.
+        request: what was asked for, with names as the book spells them.
+        machine: see `offers_named`.
+        predict: the predictor.
+
+    Raises:
+        UnknownNameError: a name that the book does not have.
+    """
+    named = offers_named(book, machine)
+    one = replace(request, limit=1)
+    alone = rank(profile, named, one, predict=predict)
+    every = rank(profile, book, one, predict=predict)
+    option, best = _best(alone), _best(every)
+    return WhyNot(
+        tool_version=__version__,
+        machine=machine,
+        objective=request.objective,
+        offers=len(named),
+        option=option,
+        best=best,
+        rejections=alone.rejections,
+        sentence=_sentence(machine, option, best, alone),
+    )
+
+
+def _best(answer: Recommendation) -> Option | None:
+    """Return the first option of the objective, that of a machine that needs porting where there is no other."""
+    rank_of_best = answer.cheapest_rank if answer.objective == "cheapest" else answer.fastest_rank
+    found = next((option for option in answer.options if option.rank == rank_of_best), None)
+    return found or (answer.options[0] if answer.options else None)
+
+
+def _sentence(machine: str, option: Option | None, best: Option | None, alone: Recommendation) -> str:
+    if option is None:
+        reasons = "; ".join(
+            f"{item.count:,} prices: {REASON_WORDS[item.reason]} ({item.detail})" for item in alone.rejections
+        )
+        return f"{machine} is not ranked: {reasons or alone.unknown_because}"
+    run = f"{_run(option)} costs {option.run_usd.mid:,.2f} USD and takes {option.run_hours.mid:.3g} h"
+    if best is None or _run(best) == _run(option):
+        return f"{run}: it is the {alone.objective}"
+    if option.needs_porting and not best.needs_porting:
+        porting = next((note for note in option.notes if note.startswith("needs porting")), "needs porting")
+        run = f"{run}, but {porting}"
+    return (
+        f"{run}; the {alone.objective}, {_run(best)}, costs {best.run_usd.mid:,.2f} USD and takes "
+        f"{best.run_hours.mid:.3g} h: {machine} costs {_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
+        f"{_difference(option.run_hours.mid, best.run_hours.mid)}"
+    )
+
+
+def _run(option: Option) -> str:
+    return f"{option.nodes} x {option.machine} ({option.purchase_option.replace('_', ' ')})"
+
+
+def _difference(value: float, other: float) -> str:
+    """Return how much more or less a value is than another, in percent of that."""
+    change = value / other - 1 if other > 0 else 0.0
+    if abs(change) < 0.005:
+        return "the same"
+    return f"{abs(change):.0%} {'more' if change > 0 else 'less'}"

@@ -1,0 +1,48 @@
+"""`trainfare why`: why a machine is not the answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, RunLimits, grouped
+from trainfare.cli.output import output_width, warn
+from trainfare.cli.target import TargetOptions, profile_of
+
+__all__ = ["why"]
+
+
+@grouped
+def why(
+    machine: Annotated[
+        str,
+        typer.Argument(
+            help="instance type, family or accelerator: p4d.24xlarge, p5, A100, aws:p5.48xlarge@us-east-1"
+        ),
+    ],
+    job: JobArgument = None,
+    *,
+    limits: RunLimits,
+    objective: Annotated[
+        Literal["cheapest", "fastest"], typer.Option(help="what the machine is compared with")
+    ] = "cheapest",
+    prices: DecisionPriceOptions,
+    target: TargetOptions,
+    output: Annotated[Literal["table", "json"], typer.Option("--format", help="output format")] = "table",
+) -> None:
+    """Say why a machine is not the answer: what rejects it, with figures, or by how much it loses."""
+    from trainfare.recommendation import why_not
+    from trainfare.report.why import why_text
+    from trainfare_core.ranking.request import Request
+
+    request = Request(limits.constraints(), objective, max_nodes=limits.max_nodes)
+    choice = prices.choice()
+    with profile_of(target.required(job), target) as traced:
+        profile = traced()
+    found = why_not(profile, request, choice, machine)
+    warn(found.warnings)
+    sys.stdout.write(
+        found.answer.to_json() if output == "json" else why_text(found.answer, width=output_width())
+    )

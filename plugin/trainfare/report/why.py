@@ -1,0 +1,31 @@
+"""The answer of `trainfare why` as text."""
+
+from __future__ import annotations
+
+import textwrap
+
+from trainfare.report.escape import terminal_text
+from trainfare_core.ranking.rejections import REASON_WORDS
+from trainfare_core.ranking.why_not import WhyNot
+
+__all__ = ["why_text"]
+
+
+def why_text(answer: WhyNot, *, width: int) -> str:
+    """
+    Return the sentence, and beside a ranked machine what rejects its other offers.
+
+    Args:
+        answer: why a machine is not the answer.
+        width: columns.
+    """
+    lines = [answer.sentence[:1].upper() + answer.sentence[1:] + "."]
+    if answer.option is not None:
+        if answer.option.trainer is not None:
+            lines.append(f"Plan: {answer.option.trainer.code}.")
+        lines += [f"Note: {note}." for note in answer.option.notes]
+        lines += [
+            f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."
+            for item in answer.rejections
+        ]
+    return "".join(f"{textwrap.fill(terminal_text(line), width, break_on_hyphens=False)}\n" for line in lines)
