@@ -103,12 +103,12 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 @given(
     prices=st.lists(st.integers(1, 60), min_size=len(ROWS), max_size=len(ROWS)),
     max_usd=st.one_of(st.none(), st.integers(1, 100)),
-    deadline=st.one_of(st.none(), st.integers(1, 12)),
+    hours=st.one_of(st.none(), st.integers(1, 12)),
 )
-def test_why_not_and_the_ranking_agree(prices: list[int], max_usd: int | None, deadline: int | None) -> None:
+def test_why_not_and_the_ranking_agree(prices: list[int], max_usd: int | None, hours: int | None) -> None:
     """A machine has an option exactly where it is in the full ranking, at the same cost; the best is the answer's."""
     offers = book(*({**row, "usd_per_hour": price / 2} for row, price in zip(ROWS, prices, strict=True)))
-    request = Request(Constraints(max_usd=max_usd, deadline_hours=deadline), max_nodes=1, limit=1000)
+    request = Request(Constraints(max_usd=max_usd, deadline_hours=hours), max_nodes=1, limit=1000)
     answer = rank(small_job(), offers, request, predict=TOY)
     ranked = {option.instance_type: option for option in answer.options}
     for row in ROWS:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.processes import HANG_S
 from trainfare.job import Script
 from trainfare.script.notebook import run_notebook
 from trainfare.script.run import run_script
@@ -113,7 +114,7 @@ def test_the_command_takes_arguments_and_the_number_of_the_call(folder: Path) ->
     (folder / "package" / "train.py").write_text(SCRIPT.format(namespace="pytorch_lightning"))
     done = subprocess.run(
         [sys.executable, "-m", "trainfare", "profile", "-m", "package.train", "--fit", "2", "-o", "job.json", "--", "--width", "5"],
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     profile = JobProfile.from_json((folder / "job.json").read_bytes())
