@@ -2,6 +2,7 @@
 
 from trainfare.job.job_plan import plan_of, steps_per_epoch
 from trainfare.job.live_job import LiveJob, LiveRun
+from trainfare.job.missing_here import Missing, missing_here, raised
 from trainfare.job.script_target import Script, script_of, target_of
 from trainfare.job.target import load_job
 from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
@@ -16,6 +17,7 @@ from trainfare.job.user_code import (
 __all__ = [
     "LiveJob",
     "LiveRun",
+    "Missing",
     "Script",
     "TrainingJob",
     "built",
@@ -25,9 +27,11 @@ __all__ = [
     "is_of_tracing",
     "is_of_user_code",
     "load_job",
+    "missing_here",
     "place_in_user_code",
     "place_of_caller",
     "plan_of",
+    "raised",
     "script_of",
     "steps_per_epoch",
     "target_of",

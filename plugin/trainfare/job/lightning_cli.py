@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any, cast
 
+from trainfare.job.missing_here import missing_here
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import describe, place_in_user_code
 from trainfare_core.documents import MAX_DEPTH
@@ -229,6 +230,9 @@ def _reported(path: Path, section: str, advice: str | None = None) -> Generator[
     except (Exception, SystemExit) as error:
         place = place_in_user_code(error.__traceback__)
         where = f" at {place}" if place else ""
+        missing = missing_here(error)
+        if missing is not None:
+            raise TargetError(missing.sentence(f"{path}: the section {section!r}", error, where)) from error
         hint = f"{advice}, {_HAND_WRITTEN}" if advice else _HAND_WRITTEN
         msg = f"{path}: the section {section!r} cannot be built: {describe(error)}{where}"
         raise TargetError(f"{msg}: correct it, {hint}") from error

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from trainfare.job.missing_here import raised
 from trainfare.job.scope import TARGET_MODULE, Scope
 from trainfare.job.script_target import script_of
 from trainfare.job.training_job import TrainingJob
-from trainfare.job.user_code import describe, place_in_user_code
+from trainfare.job.user_code import place_in_user_code
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 
 __all__ = ["load_job"]
@@ -133,12 +134,7 @@ def _reported(doing: str, *, missing: str | None = None) -> Generator[None, None
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{missing}.".startswith(f"{error.name}."):
             raise TargetError(f"no module named {missing!r} here: {_EXPECTED}") from error
-        at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else None
-        place = at or place_in_user_code(error.__traceback__)
-        where = f" at {place}" if place else ""
-        raise TargetError(
-            f"{doing} raised {describe(error)}{where}: it must load without training"
-        ) from error
+        raise TargetError(raised(doing, error, "it must load without training")) from error
 
 
 def _near_files(path: Path) -> str:

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from trainfare.job import describe, place_in_user_code
+from trainfare.job import describe, missing_here, place_in_user_code
 from trainfare_core.errors import TraceError, TrainfareError
 
 __all__ = ["ADVICE", "user_errors"]
@@ -57,6 +57,9 @@ def _explained(doing: str, error: BaseException, place: str) -> str:
         operator = found.group(1) if found else None
     if operator is not None:
         return f"{doing} calls {operator}{place}, {_REGISTER}. {ADVICE}"
+    missing = missing_here(error)
+    if missing is not None:
+        return missing.sentence(doing, error, place)
     reason = "If it works with real tensors, the step cannot be traced."
     return f"{doing} raised {describe(error)}{place}. {reason} {ADVICE}"
 

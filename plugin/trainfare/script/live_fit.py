@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from torch.utils.data import DataLoader
 
-from trainfare.job import LiveJob, LiveRun, describe, place_in_user_code
+from trainfare.job import LiveJob, LiveRun, raised
 from trainfare.job.run_plan import TrainerFacts, read_trainer
 from trainfare.job.training_job import STRATEGIES
 from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens, loader_batch_size
@@ -222,5 +222,4 @@ def _reported(doing: str) -> Generator[None, None, None]:
     except TrainfareError:
         raise
     except (Exception, SystemExit) as error:
-        place = place_in_user_code(error.__traceback__)
-        raise TargetError(f"{doing} raised {describe(error)}{f' at {place}' if place else ''}") from error
+        raise TargetError(raised(doing, error)) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainfare.job import LiveJob, Script, TrainingJob, describe, load_job, place_in_user_code
+from trainfare.job import LiveJob, Script, TrainingJob, load_job, raised
 from trainfare.script.interception import FitCall, Recorder, fit_call, intercepted
 from trainfare.script.live_fit import live_job
 from trainfare.script.notebook import run_notebook
@@ -88,10 +88,7 @@ def _run(script: Script, path: Path) -> object:
     except TrainfareError:
         raise
     except Exception as error:
-        at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else None
-        place = at or place_in_user_code(error.__traceback__)
-        msg = f"{script.name} raised {describe(error)}{f' at {place}' if place else ''}"
-        raise TargetError(f"{msg}: it must come as far as Trainer.fit") from error
+        raise TargetError(raised(script.name, error, "it must come as far as Trainer.fit")) from error
     return 0
 
 

@@ -1,0 +1,135 @@
+"""Recognize an exception of the user's code that says: what it needs is not on this machine."""
+
+from __future__ import annotations
+
+import socket
+import traceback
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from trainfare.job.user_code import describe, place_in_user_code
+
+__all__ = ["Missing", "missing_here", "raised"]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """
+    What the user's code needs and this machine lacks.
+
+    Attributes:
+        what: completes "training_step ...".
+        advice: what to do, one sentence.
+    """
+
+    what: str
+    advice: str
+
+    def sentence(self, doing: str, error: BaseException, place: str) -> str:
+        """
+        Return the message of an error.
+
+        Args:
+            doing: what was being done, e.g. "training_step".
+            error: what was raised.
+            place: " at file.py:12 in function", or "".
+        """
+        return f"{doing} {self.what}{place} ({describe(error)}). {self.advice}"
+
+
+_GPU: Final = Missing(
+    "needs a GPU, which this machine does not have",
+    "Put the line behind torch.cuda.is_available(): a trace needs no GPU, and records the one that is asked for",
+)
+_NETWORK: Final = Missing(
+    "needs the network, and its server cannot be reached from here",
+    "Run it once where the network is, so that its cache has what it needs, or give it a local copy",
+)
+_DATA: Final = Missing(
+    "needs a file that is not here",
+    "Run the trace where the data are, or give their folder; a few samples are enough",
+)
+_DATAMODULE: Final = Missing(
+    "reads the Trainer's datamodule, and there is none before launch",
+    "Give TrainingJob(datamodule=...), or the script itself as TARGET, whose Trainer has it",
+)
+_GPU_TEXTS: Final = (
+    "not compiled with CUDA enabled", "Found no NVIDIA driver", "No CUDA GPUs are available",
+    "No supported gpu backend found", "since the accelerator is not available", "object on a CUDA device",
+)  # fmt: skip
+_NETWORK_TEXTS: Final = ("couldn't connect to", "Max retries exceeded", "Name or service not known")
+_NETWORK_CLASSES: Final = {
+    ("requests.exceptions", "ConnectionError"), ("requests.exceptions", "Timeout"), ("httpx", "TransportError"),
+    ("huggingface_hub.errors", "LocalEntryNotFoundError"), ("huggingface_hub.errors", "OfflineModeIsEnabled"),
+    ("aiohttp.client_exceptions", "ClientConnectionError"), ("botocore.exceptions", "EndpointConnectionError"),
+}  # fmt: skip
+"""Errors of a connection that do not derive from those of Python: module and name."""
+_DATA_TEXTS: Final = ("Dataset not found", "Dataset not found or corrupted")
+
+
+def missing_here(error: BaseException) -> Missing | None:
+    """
+    Return what an exception says is missing on this machine, or None where it is about something else.
+
+    >>> missing_here(FileNotFoundError(2, "No such file", "images/")).what
+    'needs a file that is not here'
+    """
+    chain = list(_chain(error))
+    texts = [str(each) for each in chain]
+    if any(part in text for text in texts for part in _GPU_TEXTS):
+        return _GPU
+    if any(_is_of_network(each) for each in chain) or any(
+        part in text for text in texts for part in _NETWORK_TEXTS
+    ):
+        return _NETWORK
+    # A message of its own hides the file that was looked for, which then is the cause.
+    if any(isinstance(each, (FileNotFoundError, NotADirectoryError)) for each in chain) or any(
+        part in text for text in texts for part in _DATA_TEXTS
+    ):
+        return _DATA
+    return _DATAMODULE if any(_is_of_datamodule(each) for each in chain) else None
+
+
+def raised(doing: str, error: BaseException, demand: str = "") -> str:
+    """
+    Return the message for an exception of the user's code while a job is loaded.
+
+    Args:
+        doing: what was being done, e.g. "importing train.py".
+        error: what was raised.
+        demand: what the code must do, where nothing that it needs is missing here.
+    """
+    at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else None
+    place = at or place_in_user_code(error.__traceback__)
+    where = f" at {place}" if place else ""
+    missing = missing_here(error)
+    if missing is not None:
+        return missing.sentence(doing, error, where)
+    return f"{doing} raised {describe(error)}{where}" + (f": {demand}" if demand else "")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+
+
+def _is_of_network(error: BaseException) -> bool:
+    if isinstance(error, (ConnectionError, socket.gaierror, TimeoutError)):
+        return True
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return True
+    return any((base.__module__, base.__name__) in _NETWORK_CLASSES for base in type(error).__mro__)
+
+
+def _is_of_datamodule(error: BaseException) -> bool:
+    """Return whether an attribute of None was read in a line that names the datamodule."""
+    if not isinstance(error, AttributeError) or "'NoneType' object has no attribute" not in str(error):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "datamodule" in (frames[-1].line or "")
