@@ -22,6 +22,7 @@ __all__ = [
     "MeasuredStep",
     "MemoryFacts",
     "MemoryMoment",
+    "ModuleWork",
     "OperationGroup",
     "OperationKind",
     "OptimizerFacts",
@@ -125,6 +126,17 @@ class OperationGroup(Record):
             msg = f"bytes_fixed ({self.bytes_fixed}) exceeds bytes_read + bytes_written ({self.bytes_moved})"
             raise ValueError(msg)
         return self
+
+
+class ModuleWork(Record):
+    """Work of one submodule in one phase of an optimizer step; all of them add up to the operations."""
+
+    module: Text = Field(
+        description="dotted name, repeated blocks as one: 'encoder.layers.*.mlp'; '' is the step outside of submodules"
+    )
+    phase: Phase
+    flops: Flops
+    bytes_moved: Bytes = Field(description="bytes read plus bytes written")
 
 
 class ParameterGroup(Record):
@@ -264,6 +276,9 @@ class JobProfile(Document):
     source: ProfileSource
     precision: Text = Field(description="Lightning's word: 32-true, bf16-mixed, 16-mixed, bf16-true, ...")
     operations: Annotated[tuple[OperationGroup, ...], Field(max_length=100_000)]
+    modules: Annotated[tuple[ModuleWork, ...], Field(max_length=100_000)] = Field(
+        default=(), description="the operations by submodule; empty: not known, as in older profiles"
+    )
     parameters: tuple[ParameterGroup, ...]
     optimizer: OptimizerFacts
     memory: MemoryFacts

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record
 
-__all__ = ["CauseName", "CostCause", "CostChange", "CostSide", "FlopsChange"]
+__all__ = ["CauseName", "CostCause", "CostChange", "CostSide", "FlopsChange", "ModuleChange"]
 
 Signed: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 CauseName: TypeAlias = Literal[
@@ -44,6 +44,18 @@ class FlopsChange(Record):
     head_flops: Finite
 
 
+class ModuleChange(Record):
+    """One module of the model, with its submodules; per sample where the batch is known, else per optimizer step."""
+
+    module: str | None = Field(
+        description="e.g. 'encoder.layers.*'; '' is the step and its optimizer outside of submodules; None: all others"
+    )
+    base_flops: Finite
+    head_flops: Finite
+    base_bytes: Finite = Field(description="read and written")
+    head_bytes: Finite
+
+
 class CostCause(Record):
     """One cause of the change; the causes add up to the change."""
 
@@ -52,6 +64,11 @@ class CostCause(Record):
     detail: str = Field(description="what differs, e.g. '36,000 -> 72,000 optimizer steps'")
     flops: tuple[FlopsChange, ...] = Field(
         default=(), description="for 'model': what changed most by FLOPs, largest first"
+    )
+    modules: tuple[ModuleChange, ...] = Field(
+        default=(),
+        description="for 'model': the modules that changed most; they add up to the change of FLOPs and bytes. "
+        "Empty where a profile does not know its modules",
     )
 
 

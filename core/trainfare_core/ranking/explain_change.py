@@ -25,6 +25,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.change_factors import FACTORS, Factor, MixedProfiles
 from trainfare_core.ranking.change_words import factor_text, flops_changes
 from trainfare_core.ranking.cost_change import CauseName, CostCause, CostChange, CostSide
+from trainfare_core.ranking.module_changes import module_changes
 from trainfare_core.ranking.priced_runs import Predictor
 from trainfare_core.ranking.rank import best_chance
 from trainfare_core.ranking.request import Request
@@ -218,6 +219,7 @@ class _Causes:
                 usd=round(self._usd[name], _DIGITS),
                 detail="; ".join(self._details[name]),
                 flops=flops_changes(mixed.base, mixed.head) if name == "model" else (),
+                modules=module_changes(mixed.base, mixed.head) if name == "model" else (),
             )
             for name in names
             if round(self._usd.get(name, 0.0), _DIGITS)

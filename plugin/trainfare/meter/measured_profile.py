@@ -41,6 +41,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
         ),
         precision=facts.precision,
         operations=step.operations,
+        modules=step.modules,
         parameters=step.parameters,
         optimizer=step.optimizer,
         memory=step.memory,

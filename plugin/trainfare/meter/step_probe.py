@@ -81,6 +81,7 @@ class StepProbe:
         return StepFacts(
             how="real",
             operations=tuple(trace.operations(micro_batches=micro_batches)),
+            modules=trace.modules(micro_batches=micro_batches),
             parameters=tuple(trace.parameters()),
             optimizer=trace.optimizer_facts(),
             batch_norm=trace.normalises_over_batch(),

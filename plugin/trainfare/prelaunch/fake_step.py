@@ -85,6 +85,7 @@ def trace_step(
         return StepFacts(
             how="fake",
             operations=trace.operations(micro_batches=micro_batches),
+            modules=trace.modules(micro_batches=micro_batches),
             parameters=trace.parameters(),
             optimizer=trace.optimizer_facts(),
             batch_norm=trace.normalises_over_batch(),

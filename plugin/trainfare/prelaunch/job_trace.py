@@ -302,6 +302,7 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
             ),
             precision=job.precision,
             operations=step.operations,
+            modules=step.modules,
             parameters=step.parameters,
             optimizer=step.optimizer,
             memory=step.memory,

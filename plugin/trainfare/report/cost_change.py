@@ -11,7 +11,7 @@ from decimal import Decimal
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import table_text
 from trainfare_core.documents import Interval
-from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide
+from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide, ModuleChange
 
 __all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
 
@@ -153,7 +153,23 @@ def _detail(cause: CostCause) -> str:
         f"{each.part} {each.base_flops / 1e9:,.4g} -> {each.head_flops / 1e9:,.4g} GFLOP"
         for each in cause.flops
     )
-    return "; ".join((cause.detail, *flops))
+    return "; ".join((cause.detail, *(map(_module_text, cause.modules) if cause.modules else flops)))
+
+
+def _module_text(change: ModuleChange) -> str:
+    names = {None: "other modules", "": "outside of modules"}
+    amounts = (
+        (change.head_flops - change.base_flops, "FLOP"),
+        (change.head_bytes - change.base_bytes, "B"),
+    )
+    texts = [_scaled(amount, unit) for amount, unit in amounts if amount]
+    return f"{names.get(change.module, change.module)}: {' and '.join(texts)}"
+
+
+def _scaled(amount: float, unit: str) -> str:
+    """Return a difference with its sign in the largest decimal unit in which it is at least 1."""
+    power = next((power for power in (4, 3, 2, 1) if abs(amount) >= 1000**power), 0)
+    return f"{amount / 1000**power:+,.3g} {('', 'k', 'M', 'G', 'T')[power]}{unit}"
 
 
 def _markdown_row(cells: tuple[str, ...]) -> str:

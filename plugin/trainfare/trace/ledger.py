@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from trainfare_core.job_profile import OperationGroup, OperationKind, Phase
+from trainfare_core.job_profile import ModuleWork, OperationGroup, OperationKind, Phase
 
 __all__ = ["Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
 
@@ -100,9 +100,20 @@ class Ledger:
     _tallies: dict[Line, _Tally] = field(default_factory=lambda: defaultdict(_Tally))
     _accumulations: dict[Line, _Tally] = field(default_factory=lambda: defaultdict(_Tally))
     _optimizer: list[OptimizerCall] = field(default_factory=list[OptimizerCall])
+    _modules: dict[tuple[str, Phase, bool], list[int]] = field(
+        default_factory=lambda: defaultdict(lambda: [0, 0])
+    )
 
     def add(
-        self, line: Line, *, flops: int, read: int, written: int, fixed: int, accumulation: bool = False
+        self,
+        line: Line,
+        *,
+        flops: int,
+        read: int,
+        written: int,
+        fixed: int,
+        accumulation: bool = False,
+        module: str = "",
     ) -> None:
         """
         Add one launch.
@@ -114,7 +125,11 @@ class Ledger:
             written: bytes written.
             fixed: the part of `read + written` that does not shrink with the batch.
             accumulation: whether it adds a gradient to that of an earlier micro-batch.
+            module: name of the submodule in which it runs.
         """
+        work = self._modules[module, line.phase, accumulation]
+        work[0] += flops
+        work[1] += read + written
         tallies = self._accumulations if accumulation else self._tallies
         tallies[line].add(1, flops, read, written, fixed)
 
@@ -158,6 +173,40 @@ class Ledger:
             found += _accumulation_groups(accumulated, micro_batches - 1)
         found += self._optimizer_groups()
         return tuple(sorted(found, key=_order))
+
+    def modules(
+        self, micro_batches: int, accumulated: Iterable[tuple[str, int]], operations: Iterable[OperationGroup]
+    ) -> tuple[ModuleWork, ...]:
+        """
+        Return the work of one optimizer step by submodule and phase, sorted; it adds up to that of the operations.
+
+        Args:
+            micro_batches: as for `groups`.
+            accumulated: (module, bytes) of every gradient.
+            operations: the result of `groups`. The optimizer's update belongs to no submodule.
+        """
+        found: dict[tuple[str, Phase], list[int]] = defaultdict(lambda: [0, 0])
+
+        def add(module: str, phase: Phase, flops: int, moved: int) -> None:
+            entry = found[module, phase]
+            entry[0] += flops
+            entry[1] += moved
+
+        for (module, phase, accumulation), (flops, moved) in self._modules.items():
+            if phase != "optimizer" and not (accumulation and micro_batches > 1):
+                times = 1 if accumulation else micro_batches
+                add(module, phase, times * flops, times * moved)
+        if micro_batches > 1:
+            for module, size in accumulated:
+                add(module, "backward", 0, 3 * size * (micro_batches - 1))
+        for group in operations:
+            if group.phase == "optimizer":
+                add("", "optimizer", group.flops, group.bytes_moved)
+        return tuple(
+            ModuleWork(module=module, phase=phase, flops=flops, bytes_moved=moved)
+            for (module, phase), (flops, moved) in sorted(found.items())
+            if flops or moved
+        )
 
     def _optimizer_groups(self) -> list[OperationGroup]:
         tallies: dict[Line, _Tally] = defaultdict(_Tally)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGro
 
 __all__ = [
     "accumulated_gradients",
+    "gradient_owners",
     "implementation",
     "looped_parameters",
     "memory_facts",
@@ -53,6 +54,13 @@ def accumulated_gradients(parameters: Iterable[torch.Tensor]) -> list[tuple[str,
         for p in _distinct(parameters)
         if p.requires_grad
     ]
+
+
+def gradient_owners(
+    parameters: Iterable[torch.Tensor], owner: Callable[[torch.Tensor], str]
+) -> list[tuple[str, int]]:
+    """Return (module, bytes) of the gradient of every trainable parameter; `owner` returns a parameter's module."""
+    return [(owner(p), int(p.numel()) * p.element_size()) for p in _distinct(parameters) if p.requires_grad]
 
 
 def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:

@@ -19,6 +19,7 @@ from trainfare.trace.kinds import (
 )
 from trainfare.trace.ledger import Ledger, Line, OptimizerCall
 from trainfare.trace.memory import MemoryWatch
+from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.shapes import convolution_shape
 from trainfare.trace.storages import Traffic, looks_up, tensors_in, traffic
 from trainfare_core.job_profile import Phase
@@ -62,6 +63,7 @@ class Recorder:
 
     Attributes:
         memory: follows storages.
+        modules: knows which submodule is running.
         ledger: adds up operations.
         notes: what could not be recorded, in sentences.
         optimizing: whether the optimizer's update is running.
@@ -73,6 +75,7 @@ class Recorder:
     """
 
     memory: MemoryWatch
+    modules: ModuleWatch
     ledger: Ledger = field(default_factory=Ledger)
     notes: list[str] = field(default_factory=list[str])
     optimizing: bool = False
@@ -187,6 +190,7 @@ class Recorder:
             written=moved.bytes_written + kept_bytes,
             fixed=self.memory.fixed_bytes(moved, looks_up=only_rows),
             accumulation=accumulation,
+            module=self.modules.running(line.phase, recomputed=line.recomputed),
         )
 
     def _convolution_backward(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
@@ -251,6 +255,7 @@ class Recorder:
             read=region.backward_read,
             written=region.backward_written,
             fixed=region.backward_fixed,
+            module=self.modules.running("backward", recomputed=False),
         )
         self.memory.live.enter_transient(region.backward_made)
         self.memory.live.unpin(held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trainfare_core.job_profile import MemoryFacts, OperationGroup, OptimizerFacts, ParameterGroup
+from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
 
 __all__ = ["StepFacts"]
 
@@ -18,6 +18,7 @@ class StepFacts:
     Attributes:
         how: "real" where the training's own step was recorded, "fake" where a copy ran on fake tensors.
         operations: of all micro-batches of the step and of the optimizer's update.
+        modules: the same work by submodule.
         parameters: by dtype and by whether they train.
         optimizer: names, state and implementation.
         memory: of one micro-batch, in bytes.
@@ -29,6 +30,7 @@ class StepFacts:
 
     how: Literal["real", "fake"]
     operations: tuple[OperationGroup, ...]
+    modules: tuple[ModuleWork, ...]
     parameters: tuple[ParameterGroup, ...]
     optimizer: OptimizerFacts
     memory: MemoryFacts

@@ -24,8 +24,15 @@ from trainfare.trace.cuda_autocast import CudaAutocast
 from trainfare.trace.fused_calls import open_region
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.modes import CallMode, OperationMode, leave
+from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.recorder import Recorder
-from trainfare_core.job_profile import MemoryFacts, OperationGroup, OptimizerFacts, ParameterGroup
+from trainfare_core.job_profile import (
+    MemoryFacts,
+    ModuleWork,
+    OperationGroup,
+    OptimizerFacts,
+    ParameterGroup,
+)
 
 __all__ = ["StepTrace"]
 
@@ -65,7 +72,8 @@ class StepTrace:
         self._optimizers = list(optimizers)
         self._autocast_dtype = cuda_autocast_dtype
         self._autocast: CudaAutocast | None = None
-        self._recorder = Recorder(MemoryWatch(list(module.parameters()), list(module.buffers())))
+        watch = MemoryWatch(list(module.parameters()), list(module.buffers()))
+        self._recorder = Recorder(watch, ModuleWatch(module))
         self._scopes: list[Optimizer | None] = []
         self._stack: ExitStack | None = None
         self._marked = False
@@ -114,6 +122,7 @@ class StepTrace:
     def _enter(self, stack: ExitStack) -> None:
         self._fake_mode = torch_private.fake_mode()
         self._recorder.memory.begin()
+        self._recorder.modules.enter(stack)
         self._set_optimizing()
         # Compiled code that has run under a dispatch mode stays slower afterwards.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -158,6 +167,12 @@ class StepTrace:
         """
         gradients = module_facts.accumulated_gradients(self._module.parameters())
         return self._recorder.ledger.groups(micro_batches, gradients)
+
+    def modules(self, *, micro_batches: int = 1) -> tuple[ModuleWork, ...]:
+        """Return the same work as `operations` by submodule; arguments as there."""
+        recorder = self._recorder
+        gradients = module_facts.gradient_owners(self._module.parameters(), recorder.modules.owner)
+        return recorder.ledger.modules(micro_batches, gradients, self.operations(micro_batches=micro_batches))
 
     def memory(self) -> MemoryFacts:
         """

@@ -118,7 +118,8 @@ def test_what_is_not_committed_is_head(repository: GitRepository, capsys: pytest
     repository.put("train.py", script(width=4096))
     change = compared(capsys, "--compare-to", "HEAD").change
     assert change is not None
-    assert "model" in [cause.cause for cause in change.causes]
+    model = next(cause for cause in change.causes if cause.cause == "model")
+    assert {each.module for each in model.modules} == {"body", "head", ""}
     assert len(repository.worktrees()) == 1
 
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from trainfare.report.cost_change import change_headline, change_markdown, change_table
 from trainfare_core.documents import Interval
-from trainfare_core.ranking.cost_change import CauseName, CostCause, CostChange, CostSide, FlopsChange
+from trainfare_core.ranking.cost_change import (
+    CauseName,
+    CostCause,
+    CostChange,
+    CostSide,
+    FlopsChange,
+    ModuleChange,
+)
 
 COLUMNS = 80
 
@@ -140,3 +147,23 @@ def test_hostile_labels_stay_text() -> None:
     assert "<script>" not in markdown
     assert "](javascript" not in markdown
     assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}
+
+
+def test_modules_are_named_with_what_they_add() -> None:
+    """The detail of the model names modules, signs and units; kinds of operations only where modules are not known."""
+    modules = (
+        ModuleChange(
+            module="encoder.layers", base_flops=1e12, head_flops=4.1e12, base_bytes=0, head_bytes=2e9
+        ),
+        ModuleChange(module="", base_flops=0, head_flops=0, base_bytes=1500, head_bytes=0),
+        ModuleChange(module=None, base_flops=9, head_flops=10, base_bytes=5, head_bytes=5),
+    )
+    flops = (FlopsChange(part="matmul backward", base_flops=1e9, head_flops=2e9),)
+    cause = CostCause(cause="model", usd=1, detail="more FLOPs", flops=flops, modules=modules)
+    one = change(412.0, 413.0).model_copy(update={"causes": (cause,)})
+    text = " ".join(change_table(one, width=200).split())
+    assert (
+        "more FLOPs; encoder.layers: +3.1 TFLOP and +2 GB; outside of modules: -1.5 kB; other modules: +1 FLOP"
+        in text
+    )
+    assert "matmul backward" not in text

@@ -1,0 +1,122 @@
+"""
+FLOPs and bytes of a step by submodule.
+
+A forward operation belongs to the innermost module whose `forward` runs. A backward operation belongs to the module
+in which its autograd node was made: nodes are numbered in the order in which they are made, and the number tells the
+module. Repeated blocks count as one: `layers.0` and `layers.1` are `layers.*` where all numbered children of `layers`
+are of one class that has children itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainfare.trace import torch_private
+from trainfare_core.job_profile import Phase
+
+__all__ = ["ModuleWatch", "folded_names"]
+
+
+def folded_names(module: nn.Module) -> dict[nn.Module, str]:
+    """Return the dotted name of every submodule, blocks of one class as `*`; the module itself is ""."""
+    names: dict[nn.Module, str] = {module: ""}
+    pending = [module]
+    while pending:
+        parent = pending.pop()
+        children = dict(parent.named_children())
+        repeated = _are_blocks([child for name, child in children.items() if name.isdecimal()])
+        for name, child in children.items():
+            if child not in names:
+                own = "*" if repeated and name.isdecimal() else name
+                names[child] = f"{names[parent]}.{own}" if names[parent] else own
+                pending.append(child)
+    return names
+
+
+def _are_blocks(children: list[nn.Module]) -> bool:
+    return (
+        len(children) > 1
+        and len({type(child) for child in children}) == 1
+        and any(True for _ in children[0].children())
+    )
+
+
+@dataclass(slots=True)
+class ModuleWatch:
+    """
+    Knows in which submodule an operation runs.
+
+    Args:
+        module: the module whose submodules are told apart; another module counts as what calls it.
+    """
+
+    module: nn.Module
+    _names: dict[nn.Module, str] = field(default_factory=dict[nn.Module, str])
+    _owners: dict[int, str] = field(default_factory=dict[int, str])
+    _running: list[str] = field(default_factory=list[str])
+    _numbers: list[int] = field(default_factory=list[int])
+    _since: list[str] = field(default_factory=list[str])
+
+    def enter(self, stack: ExitStack) -> None:
+        """Follow the calls of modules until the stack is closed."""
+        self._names = folded_names(self.module)
+        self._owners = {
+            id(parameter): name
+            for module, name in self._names.items()
+            for parameter in module.parameters(recurse=False)
+        }
+        self._running, self._numbers, self._since = [], [], []
+        # Not by hooks for all modules, of which a compiled module warns.
+        original, names, running = nn.Module.__call__, self._names, self._running
+
+        def call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            name = names.get(module)
+            if name is None:
+                return original(module, *args, **kwargs)
+            running.append(name)
+            self._note()
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                running.pop()
+                self._note()
+
+        loose: Any = nn.Module
+        loose.__call__ = call
+        stack.callback(setattr, loose, "__call__", original)
+
+    def running(self, phase: Phase, *, recomputed: bool) -> str:
+        """Return the name of the module of an operation that runs now; "" outside of all, and for the optimizer."""
+        if phase == "optimizer":
+            return ""
+        if self._running and (phase == "forward" or recomputed):
+            return self._running[-1]
+        return "" if phase == "forward" else self._of_node(torch_private.current_node())
+
+    def owner(self, parameter: torch.Tensor) -> str:
+        """Return the name of the module that holds a parameter."""
+        return self._owners.get(id(parameter), "")
+
+    def _note(self) -> None:
+        """Note from which autograd node on the nodes are made by the module that runs now."""
+        number = torch_private.next_sequence_number()
+        if (
+            not self._numbers or number >= self._numbers[-1]
+        ):  # each thread counts for itself: those of the first count
+            self._numbers.append(number)
+            self._since.append(self._running[-1] if self._running else "")
+
+    def _of_node(self, node: Any | None) -> str:
+        if node is None:
+            return ""
+        variable = getattr(node, "variable", None)
+        if variable is not None:  # adds a gradient
+            return self.owner(variable)
+        place = bisect_right(self._numbers, torch_private.node_key(node)[0]) - 1
+        return self._since[place] if place >= 0 else ""
