@@ -22,8 +22,8 @@ test: $(STAMP)
 	@echo "make test: passed; results in $(VENV)/test-results.xml"
 
 check: $(STAMP)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-mypy check-style
-	@echo "make check: ruff, import-linter, mypy and pyright found nothing; nothing was written"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-mypy check-style check-workflows
+	@echo "make check: ruff, import-linter, mypy, pyright, zizmor and the schemas of CI systems found nothing; nothing was written"
 
 check-style:
 	@$(BIN)/ruff format --check --quiet .
@@ -32,6 +32,9 @@ check-style:
 
 check-mypy:
 	@$(BIN)/mypy
+
+check-workflows:
+	@bash scripts/check_workflows.sh $(VENV)
 
 check-pyright:
 	@$(BIN)/pyright --warnings
