@@ -191,6 +191,9 @@ class BatchFacts(Record):
     micro_batch_size: Count | None = Field(description="samples in one forward pass; None: not known")
     samples_per_step: Count | None = Field(description="per device and optimizer step; None: not known")
     tokens_per_step: Count | None = Field(default=None, description="per device and optimizer step")
+    loader_samples_per_s_per_vcpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="stated by the user: samples that the input pipeline makes on one vCPU"
+    )
     batch_norm: bool | None = Field(
         default=None,
         description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "

@@ -140,6 +140,9 @@ class Option(Record):
     usd_per_hour_now: Interval | None = Field(
         default=None, description="all nodes together: how far the price may have moved since it was seen"
     )
+    loader_samples_per_s_per_vcpu: Finite | None = Field(
+        default=None, description="what the input pipeline must make on each vCPU to keep up; None: not known"
+    )
     memory_gib: Interval = Field(description="peak per device")
     device_memory_gib: Finite
     bound_by: Cause
@@ -206,6 +209,9 @@ class JobSummary(Record):
     optimizer_steps: int | None
     global_batch_size: int | None
     trace_coverage: float
+    input_known: bool = Field(
+        default=True, description="the input pipeline was measured or stated; else no time is counted for it"
+    )
     measured_on: str | None
     measured_step_s: float | None
 

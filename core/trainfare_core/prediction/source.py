@@ -82,6 +82,10 @@ class SourceCorrection:
         return cls(device, ratio, share, note)
 
 
+EVERY_VCPU: Final = 2**31
+"""More workers than any machine has vCPUs: as many work as there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputPipeline:
     """What the training loader costs one device for one optimizer step of the profile, seconds."""
@@ -113,12 +117,16 @@ def measured_compute_s(profile: JobProfile) -> float | None:
 
 def input_pipeline(profile: JobProfile) -> InputPipeline:
     """
-    Return the loader's cost as far as the measurement determines it.
+    Return the loader's cost as far as the user states it or the measurement determines it.
 
     Without workers the wait is the whole loading time. With workers it is only known where they are the
     slower side: then all of them work all the time. Workers that keep up only bound it, and a bound is not
     a prediction.
     """
+    rate, samples = profile.batch.loader_samples_per_s_per_vcpu, profile.batch.samples_per_step
+    if rate is not None and samples is not None:
+        note = f"the input pipeline makes {rate:g} samples a second on each vCPU, as stated"
+        return InputPipeline(samples / rate, EVERY_VCPU, note)
     measured = profile.measured
     if measured is None or measured.data_wait is None:
         return InputPipeline(note="the input pipeline was not measured: no time is counted for it")

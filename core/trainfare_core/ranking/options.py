@@ -14,6 +14,7 @@ from trainfare_core.candidates import SHARDINGS
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
+from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
@@ -29,6 +30,10 @@ OLD_PRICE_MONTHS: Final = 12
 NOTED_SPEEDUP: Final = 0.9
 """A plan that takes at most this part of the script's own step time is worth a note: below 10 % the prediction cannot
 tell plans apart. A chosen value."""
+
+NOTED_LOADER_RATE: Final = 100.0
+"""Samples a second on each vCPU from which an input pipeline that was not measured is a note: a core decodes and crops
+about a hundred JPEGs of ImageNet a second. A planning figure."""
 
 NOTED_SIGMA: Final = 0.04
 """Of ln(price): from an 80 % interval of about 5 % to either side an option says so. A chosen value."""
@@ -91,6 +96,7 @@ class OptionMaker:
             ),
             step_s=step_s,
             samples_per_s=_throughput(self.profile.global_samples_per_step, step_s),
+            loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
             run_hours=_interval(hours, log_sigma),
             run_usd=_interval(
                 hours * (usd_per_hour + priced.storage_usd_per_hour), math.hypot(log_sigma, price_sigma)
@@ -157,6 +163,15 @@ class OptionMaker:
     def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
         return usd_per_hour * int(self.priced.nodes[run]) + self.priced.storage_usd_per_hour
 
+    def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
+        """Return the samples that each vCPU must load a second for the step, None where something is not known."""
+        candidates = self.priced.candidates
+        samples = self.profile.global_samples_per_step
+        vcpus = float(self.priced.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
+        if samples is None or not vcpus > 0:
+            return None
+        return rounded(samples / step_s.mid / vcpus)
+
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
         parts = ("training", "startup", "validation", "checkpoint", "interruption")
         seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
@@ -180,6 +195,12 @@ class OptionMaker:
             notes.append(
                 f"{plan_text(priced.candidates, faster)} would take {1 - best_s / own_s:.0%} less time a step and fit: "
                 "--allow plan"
+            )
+        rate = self._loader_rate(int(priced.runs.plan[run]), _interval(own_s, 0.0))
+        if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
+            notes.append(
+                f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
+                f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
             )
         if priced.nodes[run] > 1:
             notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")

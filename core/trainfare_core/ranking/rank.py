@@ -28,6 +28,7 @@ from trainfare_core._version import __version__
 from trainfare_core.candidates import own_sharding, take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
+from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
@@ -361,6 +362,7 @@ def job_summary(profile: JobProfile) -> JobSummary:
         optimizer_steps=profile.plan.optimizer_steps,
         global_batch_size=profile.global_samples_per_step,
         trace_coverage=rounded(profile.coverage),
+        input_known=input_pipeline(profile).worker_s is not None,
         measured_on=None if measured is None else measured.device_name,
         measured_step_s=None if measured is None else measured.step.median_s,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from trainfare.cli.base import BaseOf, BaseOptions, base_of
 from trainfare.cli.check_outputs import CheckFormatOption, CheckOutputs, outputs_of, write_outputs
-from trainfare.cli.options import DecisionPriceOptions, RunLimits, grouped
+from trainfare.cli.options import DecisionPriceOptions, LoaderOptions, RunLimits, grouped
 from trainfare.cli.policy_options import PolicyOptions
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -37,6 +38,7 @@ def check(
     prices: DecisionPriceOptions,
     rules: PolicyOptions,
     target: TargetOptions,
+    loader: LoaderOptions,
     base: BaseOptions,
     output: CheckFormatOption = "table",
     out: CheckOutputs = None,
@@ -47,6 +49,7 @@ def check(
     Of several jobs the worst code counts: 4, 2, 1, 3, 0.
     """
     from trainfare.cli.check_answers import policy_answer, target_answer
+    from trainfare_core.ranking.explain_change import PricedJob
 
     outputs = outputs_of(output, out)
     job = target.named(job)
@@ -73,7 +76,18 @@ def check(
             profile_of(job, target) as profile,
             base_of(job, base, target, choice.lock) as compared,
         ):
-            answer = target_answer(job, limits, rules.on_unknown or "fail", choice, profile, compared)
+
+            def base_stated(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
+                found = compared(loaded)
+                return (
+                    replace(found, profile=loader.stated(found.profile))
+                    if isinstance(found, PricedJob)
+                    else found
+                )
+
+            answer = target_answer(
+                job, limits, rules.on_unknown or "fail", choice, lambda: loader.stated(profile()), base_stated
+            )
     write_outputs(outputs, answer.renderers)
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from trainfare.prices.sources import OnStale, PriceChoice
 from trainfare_core.errors import InputError
 
 if TYPE_CHECKING:
+    from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Constraints
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "InstanceTypes",
     "JobArgument",
     "KeepPlan",
+    "LoaderOptions",
     "LockFile",
     "MaxNodes",
     "NoPorting",
@@ -256,6 +259,35 @@ class DecisionPriceOptions(AgedPriceOptions):
     """Prices to rank with: live ones fetched more than 30 days ago only with `--allow-stale`."""
 
     allow_stale: AllowStale = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderOptions:
+    """What the user states of the input pipeline."""
+
+    loader_samples_per_s_per_vcpu: Annotated[
+        float | None,
+        typer.Option(
+            help="samples that your input pipeline makes on one vCPU, a second; default: as measured, or unknown"
+        ),
+    ] = None
+
+    def stated(self, profile: JobProfile) -> JobProfile:
+        """
+        Return the profile with what is stated.
+
+        Raises:
+            InputError: not a finite number above 0, or a job whose batch size is not known.
+        """
+        rate = self.loader_samples_per_s_per_vcpu
+        if rate is None:
+            return profile
+        if not (math.isfinite(rate) and rate > 0):
+            raise InputError(f"--loader-samples-per-s-per-vcpu {rate}: give a finite number above 0")
+        if profile.batch.samples_per_step is None:
+            raise InputError("--loader-samples-per-s-per-vcpu: the job's batch size is not known")
+        batch = profile.batch.model_copy(update={"loader_samples_per_s_per_vcpu": rate})
+        return profile.model_copy(update={"batch": batch})
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trainfare.cli.options import RunLimits
+from trainfare.cli.options import LoaderOptions, RunLimits
 from trainfare_core.errors import InputError
 from trainfare_core.ranking.rules import OnUnknown
 
@@ -42,7 +42,7 @@ class PolicyOptions:
         Raises:
             InputError: such an option is given.
         """
-        for each in dataclasses.fields(RunLimits):
+        for each in (*dataclasses.fields(RunLimits), *dataclasses.fields(LoaderOptions)):
             source = context.get_parameter_source(each.name)
             if source is not None and source.name == "COMMANDLINE":
                 option = f"--{each.name.replace('_', '-')}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import JobArgument, TableOrJson, grouped
+from trainfare.cli.options import JobArgument, LoaderOptions, TableOrJson, grouped
 from trainfare.cli.target import TargetOptions, profile_of
 
 __all__ = ["predict"]
@@ -31,6 +31,7 @@ def predict(
         Literal["auto", "ddp", "fsdp"], typer.Option(help="auto: the fastest that fits in memory")
     ] = "auto",
     target: TargetOptions,
+    loader: LoaderOptions,
     output: TableOrJson = "table",
 ) -> None:
     """Predict one optimizer step of a job on a machine: time, throughput and memory with 80 % intervals."""
@@ -38,7 +39,7 @@ def predict(
     from trainfare_core.prediction import predict_machine
 
     with profile_of(target.required(job), target) as traced:
-        profile = traced()
+        profile = loader.stated(traced())
     answer = predict_machine(
         profile,
         on,

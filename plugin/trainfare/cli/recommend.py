@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, OutputFile, RunLimits, grouped
+from trainfare.cli.options import (
+    DecisionPriceOptions,
+    JobArgument,
+    LoaderOptions,
+    OutputFile,
+    RunLimits,
+    grouped,
+)
 from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare.cli.target import TargetOptions, profile_of
 from trainfare_core.errors import NothingFitsError
@@ -37,6 +44,7 @@ def recommend(
     ] = False,
     prices: DecisionPriceOptions,
     target: TargetOptions,
+    loader: LoaderOptions,
     output: Annotated[
         Literal["table", "json", "markdown", "html"], typer.Option("--format", help="output format")
     ] = "table",
@@ -50,7 +58,7 @@ def recommend(
     check_writable(out)
     choice = prices.choice()
     with profile_of(target.required(job), target) as traced:
-        profile = traced()
+        profile = loader.stated(traced())
     found = ranked(profile, Request(constraints, objective, limit, limits.max_nodes, all_regions), choice)
     warn(found.warnings)
     if output == "json":

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, RunLimits, grouped
+from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions, RunLimits, grouped
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -30,6 +30,7 @@ def why(
     ] = "cheapest",
     prices: DecisionPriceOptions,
     target: TargetOptions,
+    loader: LoaderOptions,
     output: Annotated[Literal["table", "json"], typer.Option("--format", help="output format")] = "table",
 ) -> None:
     """Say why a machine is not the answer: what rejects it, with figures, or by how much it loses."""
@@ -40,7 +41,7 @@ def why(
     request = Request(limits.constraints(), objective, max_nodes=limits.max_nodes)
     choice = prices.choice()
     with profile_of(target.required(job), target) as traced:
-        profile = traced()
+        profile = loader.stated(traced())
     found = why_not(profile, request, choice, machine)
     warn(found.warnings)
     sys.stdout.write(

@@ -138,16 +138,21 @@ def shown_unit(options: tuple[Option, ...]) -> str:
     return "h" if longest_h >= 2.0 else "min" if longest_h >= 0.05 else "s"
 
 
-def step_line(option: Option) -> StepLine:
-    """Return the parts of the option's optimizer step, as shares of the step."""
-    seconds = option.step_parts.seconds().values()
-    total_s = sum(seconds)
+def step_line(option: Option, *, input_known: bool) -> StepLine:
+    """Return the parts of the option's optimizer step, as shares of the step; an unknown part is "unknown"."""
+    seconds = option.step_parts.seconds()
+    total_s = sum(seconds.values())
     hidden_s = option.step_parts.communication_hidden_s
     return StepLine(
         rank=str(option.rank),
         machine=machine_label(option),
         step=interval(option.step_s, "s"),
-        shares=tuple(percent(part_s / total_s) if total_s else "0 %" for part_s in seconds),
+        shares=tuple(
+            "unknown"
+            if name == "input" and not input_known
+            else (percent(part_s / total_s) if total_s else "0 %")
+            for name, part_s in seconds.items()
+        ),
         hidden=duration(hidden_s, "auto") if hidden_s else "none",
     )
 

@@ -127,12 +127,13 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
             for text in (
                 *_alternatives(recommendation, as_of, unit),
                 _plan_of_best(recommendation),
+                _loader(recommendation),
                 _best_spot(recommendation, as_of, unit),
                 _other_clouds(recommendation, as_of, unit),
             )
             if text
         ),
-        steps=tuple(step_line(option) for option in best),
+        steps=tuple(step_line(option, input_known=recommendation.job.input_known) for option in best),
         costs=tuple(cost_cells(option) for option in best),
         phases=phase_lines(profile),
         phases_caption=""
@@ -173,6 +174,18 @@ def _plan_of_best(recommendation: Recommendation) -> str:
     size = option.trainer.batch_size
     batch = "" if size is None else f", batch size {size} per device"
     return f"Plan of #{option.rank}{batch}: {option.trainer.code}.{changes}"
+
+
+def _loader(recommendation: Recommendation) -> str:
+    """Say what an input pipeline that nobody measured must do for the first option of the headline."""
+    _, option = next(iter(picks(recommendation)), (None, None))
+    if recommendation.job.input_known or option is None or option.loader_samples_per_s_per_vcpu is None:
+        return ""
+    return (
+        f"The input pipeline was not measured, and no time is counted for it: #{option.rank} needs "
+        f"{option.loader_samples_per_s_per_vcpu:,.3g} samples a second from each vCPU. "
+        "--loader-samples-per-s-per-vcpu states what yours makes."
+    )
 
 
 def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:

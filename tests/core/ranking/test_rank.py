@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders.profiles import gpt_profile
 from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
@@ -189,6 +190,32 @@ def test_runs_of_more_than_sixty_days_are_not_ranked_unless_asked_for() -> None:
     assert not answer.options
     assert "1,500 h, over --max-hours 1440" in rejected(answer, "too_long")[1]
     assert ranked(book(A100_ROW), job=job, constraints=Constraints(max_run_hours=1_600)).options
+
+
+def test_an_input_pipeline_that_was_not_measured_is_unknown_and_its_load_is_stated() -> None:
+    """32 samples in 0.1 s from 2 vCPUs are 160 a second each: more than a core decodes."""
+    few = offer_row(instance_type="few", vcpus=2.0)
+    none = offer_row(instance_type="none", vcpus=None, usd_per_hour=5.0)
+    answer = ranked(book(few, offer_row(vcpus=16.0, usd_per_hour=4.5), none))
+    assert answer.job.input_known is False
+    rates = [option.loader_samples_per_s_per_vcpu for option in answer.options]
+    assert rates == [pytest.approx(160), pytest.approx(20), None]
+    noted = [any("each vCPU must load" in note for note in option.notes) for option in answer.options]
+    assert noted == [True, False, False]
+
+
+def test_a_stated_input_pipeline_is_timed() -> None:
+    """At 20 samples a second on each of 2 vCPUs, 32 samples take 0.8 s, whatever the device does."""
+    job = gpt_profile(batch_size=32)
+    batch = job.batch.model_copy(update={"loader_samples_per_s_per_vcpu": 20.0})
+    stated = job.model_copy(update={"batch": batch})
+    request = Request(max_nodes=1)
+    option = rank(stated, book(offer_row(vcpus=2.0)), request).options[0]
+    assert option.step_s.mid == pytest.approx(0.8)
+    assert option.bound_by == "input"
+    assert rank(stated, book(offer_row(vcpus=2.0)), request).job.input_known is True
+    assert not any("each vCPU must load" in note for note in option.notes)
+    assert rank(job, book(offer_row(vcpus=2.0)), request).options[0].step_s.mid < 0.8
 
 
 def test_no_porting_leaves_out_what_does_not_run_the_script_and_counts_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -245,3 +246,27 @@ def test_why_answers_about_one_machine(job: str, capsys: pytest.CaptureFixture[s
         "no price is known for instance type 'p4x.24xlarge'; near names: p4d.24xlarge"
         in capsys.readouterr().err
     )
+
+
+def test_a_stated_input_pipeline_reaches_every_command(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sample a second on each vCPU is slower than any device; what is not stated is called unknown."""
+    machine = ("--instance-type", "g6.xlarge", "--max-nodes", "1")
+    assert run(job, *machine) == 0
+    unknown = capsys.readouterr().out
+    assert re.search(r"input pipeline +unknown", unknown)
+    assert "--loader-samples-per-s-per-vcpu states what yours makes" in " ".join(unknown.split())
+    stated = ("--loader-samples-per-s-per-vcpu", "1")
+    assert run(job, *machine, *stated, "--format", "json") == 0
+    answer = Recommendation.model_validate_json(capsys.readouterr().out)
+    assert {option.bound_by for option in answer.options} == {"input"}
+    for arguments in (
+        ["check", job, *machine, *stated, "--max-usd", "1e6", "--format", "json"],
+        ["why", "g6.xlarge", job, *machine, *stated, "--format", "json"],
+        ["predict", job, "--on", "L4", "--vcpus", "4", *stated, "--format", "json"],
+    ):
+        with contextlib.suppress(SystemExit):
+            main(arguments)
+        shown = capsys.readouterr().out
+        assert "as stated" in shown or re.search(r'"bound_by": ?"input"', shown), arguments
+    assert run(job, "--loader-samples-per-s-per-vcpu", "0") == 2
+    assert "give a finite number above 0" in capsys.readouterr().err
