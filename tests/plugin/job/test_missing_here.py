@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from builders.processes import HANG_S
 from trainfare.job import TrainingJob, load_job, missing_here
 from trainfare.job.missing_here import raised
 from trainfare.prelaunch import trace_job
@@ -22,7 +23,7 @@ def refused() -> Any:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return urllib.request.urlopen(f"http://127.0.0.1:{port}/model.safetensors", timeout=9)
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/model.safetensors", timeout=HANG_S)
 
 
 def hub() -> Any:
