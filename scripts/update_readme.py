@@ -28,7 +28,7 @@ def block(as_of: str) -> str:
 
     answer = recommend(TOP / "docs" / "examples" / "llama-7b.json", limit=5)
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
-    printed = render_terminal(answer, profile=None, as_of=day, width=110)
+    printed = render_terminal(answer, profile=None, as_of=day, width=110, rows=5)
     head = printed.split("\nWhat it costs later")[0].rstrip()
     return f"```console\n$ {COMMAND}\n{head}\n[...]\nages counted to {as_of}\n```\n"
 

@@ -220,6 +220,9 @@ class RunPlan(Record):
 
     optimizer_steps: Count | None = Field(description="in the whole run; None: unknown, see unknown_because")
     unknown_because: Text | None = None
+    steps_note: Text | None = Field(
+        default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
+    )
     epochs: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
     validation_batches: Count = Field(default=0, description="per device, in the whole run")
     checkpoint_bytes: Bytes = Field(default=0, description="size of one checkpoint with optimizer state")

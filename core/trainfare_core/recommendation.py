@@ -207,6 +207,9 @@ class JobSummary(Record):
     trainable_parameters: int
     step_flops: int
     optimizer_steps: int | None
+    steps_note: str | None = Field(
+        default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
+    )
     global_batch_size: int | None
     trace_coverage: float
     input_known: bool = Field(

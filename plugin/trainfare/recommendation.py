@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
-from trainfare_core.errors import InputError
+from trainfare_core.errors import CannotTellError, InputError
 
 if TYPE_CHECKING:
     from trainfare.job import TrainingJob
@@ -107,6 +107,7 @@ def recommend(
         PricesUnavailableError: no price source has prices, or live prices are too old to rank with.
         PriceLockError: the lock is damaged, edited or not there.
         NoOffersError: no price matches the filters.
+        CannotTellError: the profile has no operations: a step that was measured and could not be traced.
         ProfileError: the profile file is invalid.
         TraceError: a training step that cannot be traced without hardware.
     """
@@ -221,6 +222,10 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     asked = with_book_names(request.constraints, loaded.book)
     warnings = () if price_book is not None else age_warnings(loaded, used_prices(loaded.book, asked), choice)
     profile, request = profile_of(job), replace(request, constraints=asked, as_of=loaded.as_of)
+    if not profile.operations:
+        why = next((note for note in profile.notes if note.startswith("the operations")), "")
+        what = "the profile has no operations, so nothing can be predicted from it"
+        raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
     answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
     if answer.cheapest_rank is None:
         from trainfare_core.ranking.nearest import with_alternatives

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from trainfare_core.errors import PricesUnavailableError
+from trainfare_core.errors import CannotTellError, PricesUnavailableError
 
-__all__ = ["call_within"]
+__all__ = ["call_while_working", "call_within"]
 
 Result = TypeVar("Result")
+
+IDLE_SHARE = 0.05
+"""Share of one CPU below which a call counts as hanging. A chosen value: a call that works gets more even on a machine
+with many more processes than processors, one that waits for a network gets next to none."""
 
 
 def call_within(limit_s: float, work: Callable[[], Result], *, late: Exception | None = None) -> Result:
@@ -28,24 +33,76 @@ def call_within(limit_s: float, work: Callable[[], Result], *, late: Exception |
         PricesUnavailableError: no result in time, or `work` raised `SystemExit`.
         Exception: whatever `work` raises.
     """
-    results: list[Result] = []
-    errors: list[BaseException] = []
+    call = _Call(work)
+    call.thread.join(limit_s)
+    return call.result(late or _no_answer(f"{limit_s:g} s"))
 
-    def run() -> None:
+
+def call_while_working(
+    limit_s: float, work: Callable[[], Result], *, cpu_s: Callable[[], float] = time.process_time
+) -> Result:
+    """
+    Return what `work` returns, or stop waiting for it once it hangs or has taken too much CPU time.
+
+    On a busy machine a call may take long and still work: what is limited is the CPU time of this process while the
+    call runs. A call during which this process is idle for `limit_s` hangs.
+
+    Args:
+        limit_s: seconds of CPU time, and seconds of being idle.
+        work: the call.
+        cpu_s: CPU time of this process so far, in seconds.
+
+    Raises:
+        PricesUnavailableError: it hung, or `work` raised `SystemExit`.
+        CannotTellError: it took too much CPU time.
+        Exception: whatever `work` raises.
+    """
+    call = _Call(work)
+    began_s = seen_s = cpu_s()
+    while True:
+        call.thread.join(limit_s)
+        if call.ended:
+            return call.result(None)
+        now_s = cpu_s()
+        if now_s - began_s >= limit_s:
+            return call.result(CannotTellError(f"it was given up after {now_s - began_s:.3g} s of CPU time"))
+        if now_s - seen_s < IDLE_SHARE * limit_s:
+            return call.result(_no_answer(f"{limit_s:g} s"))
+        seen_s = now_s
+
+
+def _no_answer(within: str) -> PricesUnavailableError:
+    return PricesUnavailableError(f"no answer within {within}: try again later, or see `trainfare prices`")
+
+
+class _Call(Generic[Result]):
+    """A call in a daemon thread of its own, which has begun."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._work = work
+        self._results: list[Result] = []
+        self._errors: list[BaseException] = []
+        self.thread = threading.Thread(target=self._run, name="trainfare-time-limit", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
         try:
-            results.append(work())
+            self._results.append(self._work())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
+            self._errors.append(error)
 
-    thread = threading.Thread(target=run, name="trainfare-time-limit", daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if results:
-        return results[0]
-    if not errors:
-        raise late or PricesUnavailableError(
-            f"no answer within {limit_s:g} s: try again later, or see `trainfare prices`"
-        )
-    if isinstance(errors[0], Exception | KeyboardInterrupt):
-        raise errors[0]
-    raise PricesUnavailableError(f"a price source ended with {type(errors[0]).__name__}") from errors[0]
+    @property
+    def ended(self) -> bool:
+        """The call has returned or raised."""
+        return bool(self._results or self._errors)
+
+    def result(self, late: Exception | None) -> Result:
+        """Return the result or raise the error of the call; raise `late` where it has neither."""
+        if self._results:
+            return self._results[0]
+        if not self._errors:
+            raise late or _no_answer("the time limit")
+        if isinstance(self._errors[0], Exception | KeyboardInterrupt):
+            raise self._errors[0]
+        what = f"a price source ended with {type(self._errors[0]).__name__}"
+        raise PricesUnavailableError(what) from self._errors[0]

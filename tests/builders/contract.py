@@ -228,7 +228,7 @@ def fake_services(**changes: Any) -> MeterServices:
         "recommend": lambda profile, settings: SimpleNamespace(options=()),
         "write_profile": lambda profile, folder: folder / "trainfare-profile.json",
         "write_reports": lambda answer, profile, folder, as_of: (folder / "trainfare-report.html",),
-        "show": lambda answer, profile, as_of: None,
+        "show": lambda answer, profile, as_of, files: None,
         "markdown": lambda answer, profile, as_of: "",
         "usd_per_hour": lambda machine, lock: 1.0,
         "write_curve": lambda curve, folder: folder / "trainfare-curve.json",

@@ -336,7 +336,7 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
     assert outcome.comparable == contract.fit([]).comparable
     assert [text.partition(":")[0] for text in outcome.warned] == ["FareMeter"] * 2
     assert "no price for machine" in outcome.warned[0]
-    assert "prices unavailable" in outcome.warned[1]
+    assert "no ranking" in outcome.warned[1]
     assert all("no answer within 0.05 s" in text for text in outcome.warned)
     assert len(saved) == 1
 
@@ -395,7 +395,8 @@ def test_a_broken_price_plug_in_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(tmp_path)
     answers: list[Any] = []
     services = contract.fake_services(
-        recommend=FareMeter.services.recommend, show=lambda answer, profile, as_of: answers.append(answer)
+        recommend=FareMeter.services.recommend,
+        show=lambda answer, profile, as_of, files: answers.append(answer),
     )
     outcome = contract.fit([contract.meter(services, providers=["aws"])])
     assert outcome.warned == ()
@@ -460,7 +461,7 @@ def test_a_price_source_that_needs_the_network_gives_one_warning() -> None:
         assert tried
     assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1
-    assert "prices unavailable" in outcome.warned[0]
+    assert "no ranking" in outcome.warned[0]
     assert len(saved) == 1
 
 

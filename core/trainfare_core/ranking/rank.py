@@ -36,7 +36,14 @@ from trainfare_core.ranking.price_doubt import Usable, usable_offers
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
-from trainfare_core.recommendation import Constraints, JobSummary, Objective, Option, Recommendation
+from trainfare_core.recommendation import (
+    Constraints,
+    Interval,
+    JobSummary,
+    Objective,
+    Option,
+    Recommendation,
+)
 from trainfare_core.run_cost import cost_assumptions
 
 __all__ = ["best_chance", "front", "job_summary", "rank"]
@@ -340,14 +347,27 @@ def _looked_up(priced: PricedRuns, entries: _Entries) -> _Entries:
 
 
 def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
-    """Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it."""
+    """
+    Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it.
+
+    The fastest is the cheapest of those whose times tie: each median lies within the other's interval. A run that is
+    mostly start-up takes as long on every machine, and the dearest of them is then no faster than the cheapest.
+    """
 
     def order(option: Option) -> tuple[float, float, int]:
-        usd, hours = option.run_usd.mid, option.run_hours.mid
-        return (usd, hours, option.rank) if objective == "cheapest" else (hours, usd, option.rank)
+        return (option.run_usd.mid, option.run_hours.mid, option.rank)
 
     ready = [option for option in options if not option.needs_porting]
-    return min(ready, key=order).rank if ready else None
+    if not ready:
+        return None
+    if objective == "fastest":
+        fastest = min((option.run_hours for option in ready), key=lambda hours: hours.mid)
+        ready = [option for option in ready if _tie(option.run_hours, fastest)]
+    return min(ready, key=order).rank
+
+
+def _tie(one: Interval, other: Interval) -> bool:
+    return one.low_80 <= other.mid <= one.high_80 and other.low_80 <= one.mid <= other.high_80
 
 
 def job_summary(profile: JobProfile) -> JobSummary:
@@ -360,6 +380,7 @@ def job_summary(profile: JobProfile) -> JobSummary:
         trainable_parameters=profile.trainable_parameters,
         step_flops=profile.step_flops,
         optimizer_steps=profile.plan.optimizer_steps,
+        steps_note=profile.plan.steps_note,
         global_batch_size=profile.global_samples_per_step,
         trace_coverage=rounded(profile.coverage),
         input_known=input_pipeline(profile).worker_s is not None,

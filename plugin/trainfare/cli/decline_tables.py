@@ -74,7 +74,7 @@ def _figure(value: float, unit: str) -> str:
     if unit == "percent a year":
         return f"{value:.1f} % a year"
     if value >= 1e9:
-        return f"{short_count(value)} {unit}"
+        return short_count(value, unit) if unit.startswith("FLOP") else f"{short_count(value)} {unit}"
     return f"{value:,.0f} {unit}" if value >= 1e4 else f"{value:.4g} {unit}"
 
 

@@ -19,7 +19,7 @@ def demo(
         Path, typer.Option("--directory", "-d", help="existing folder for trainfare-report.html and .json")
     ] = Path(),
 ) -> None:
-    """Train a small model with Lightning and FareMeter, print the ranking and write the report."""
+    """Train a small model with Lightning and FareMeter, print the answer and write the report."""
     if not directory.is_dir():
         msg = f"--directory {directory}: no such folder; make it first, or name another"
         raise InputError(msg)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from trainfare.cli.options import grouped
 from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
+from trainfare.report.wording import short_count
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import write_text
@@ -72,7 +72,7 @@ def summary_of(traced: JobProfile) -> str:
             "parameters",
             f"{count:,} ({traced.trainable_parameters:,} trainable), {_size(traced.parameter_bytes)}",
         ),
-        ("one step", f"{_flops(traced.step_flops)} per device, {per_step} per device"),
+        ("one step", f"{short_count(traced.step_flops, 'FLOP')} per device, {per_step} per device"),
         ("memory", f"{held}, {_size(memory.saved_activation_bytes)} saved activations"),
         ("steps", steps),
         ("coverage", f"{traced.coverage:.1%} of the bytes belong to operations with a known FLOP formula"),
@@ -92,14 +92,7 @@ def _check_writable(path: Path, *, force: bool) -> None:
 
 
 def _size(size_bytes: int) -> str:
-    return _scaled(size_bytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
-
-
-def _flops(count: int) -> str:
-    return _scaled(count, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"))
-
-
-def _scaled(count: int, step: int, units: Sequence[str]) -> str:
-    """Return the count in the smallest unit in which it is below `step`, else in the largest."""
-    power = next((power for power in range(len(units)) if count < step ** (power + 1)), len(units) - 1)
-    return f"{count / step**power:,.4g} {units[power]}"
+    """Return bytes in the smallest unit in which they are below 1024, else in the largest."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = next((power for power in range(len(units)) if size_bytes < 1024 ** (power + 1)), len(units) - 1)
+    return f"{size_bytes / 1024**power:,.4g} {units[power]}"

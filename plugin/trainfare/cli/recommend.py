@@ -37,8 +37,13 @@ def recommend(
         ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=100_000, help="options to list besides the Pareto front")
-    ] = 30,
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="rows of the table; JSON and HTML also have the Pareto front and the best of each cloud",
+        ),
+    ] = None,
     all_regions: Annotated[
         bool, typer.Option("--all-regions", help="list every region, not only the cheapest of each machine")
     ] = False,
@@ -52,29 +57,32 @@ def recommend(
 ) -> None:
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
     from trainfare.recommendation import ranked
-    from trainfare_core.ranking.request import Request
+    from trainfare_core.ranking.request import DEFAULT_LIMIT, Request
 
     constraints = limits.constraints(value_usd_per_month=value_per_month)
     check_writable(out)
     choice = prices.choice()
     with profile_of(target.required(job), target) as traced:
         profile = loader.stated(traced())
-    found = ranked(profile, Request(constraints, objective, limit, limits.max_nodes, all_regions), choice)
+    request = Request(constraints, objective, limit or DEFAULT_LIMIT, limits.max_nodes, all_regions)
+    found = ranked(profile, request, choice)
     warn(found.warnings)
     if output == "json":
         write_answer(found.answer.to_json(), out)
     elif output == "table" and out is None and sys.stdout.isatty():
         from trainfare.report.terminal import print_terminal
 
-        print_terminal(found.answer, profile=profile, as_of=found.as_of)
+        print_terminal(found.answer, profile=profile, as_of=found.as_of, rows=limit)
+    elif output == "html":
+        from trainfare.report.html import render_html
+
+        write_answer(render_html(found.answer, profile=profile, as_of=found.as_of), out, references=True)
     else:
-        if output == "html":
-            from trainfare.report.html import render_html as render
-        elif output == "markdown":
+        if output == "markdown":
             from trainfare.report.markdown import render_markdown as render
         else:
             from trainfare.report.terminal import render_terminal as render
-        page = render(found.answer, profile=profile, as_of=found.as_of)
+        page = render(found.answer, profile=profile, as_of=found.as_of, rows=limit)
         write_answer(page, out, references=output != "table")
     if not found.answer.options:
         because = found.answer.unknown_because or "no machine is left"

@@ -18,6 +18,7 @@ from trainfare_core.job_profile import RunPlan
 __all__ = [
     "CheckpointTrigger",
     "PlannedRun",
+    "RunEnd",
     "RunPlanner",
     "StepComposition",
     "TrainerFacts",
@@ -59,8 +60,10 @@ class TrainerFacts:
     max_epochs: int | None
     max_steps: int | None
     max_time_s: float | None
+    time_is_up: bool
     accumulate_grad_batches: int
-    accumulation_changes: bool
+    accumulation: tuple[tuple[int, int], ...]
+    """(first epoch, batches per step) where accumulation changes by epoch; empty where it does not."""
     automatic: bool
     optimizers: int
     world_size: int
@@ -74,11 +77,30 @@ class TrainerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEnd:
+    """
+    How far a run came that has ended by itself.
+
+    Attributes:
+        steps: optimizer steps, earlier sessions included.
+        epochs: complete epochs.
+        validation_batches: that ran; None in a resumed run, which saw only its own.
+        by_time: `max_time` ended it.
+    """
+
+    steps: int
+    epochs: int
+    validation_batches: int | None
+    by_time: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """Length of the whole run, and the part of it that earlier sessions of a resumed run have done."""
 
     steps: int | None
     unknown_because: str | None
+    steps_note: str | None
     steps_done_before: int
     epochs: float | None
     validation_batches: int
@@ -103,6 +125,7 @@ class PlannedRun:
         return RunPlan(
             optimizer_steps=self.steps,
             unknown_because=self.unknown_because,
+            steps_note=self.steps_note,
             epochs=self.epochs,
             validation_batches=self.validation_batches,
             checkpoint_bytes=weights_bytes + (0 if self.checkpoint_weights_only else state_bytes),
@@ -125,9 +148,10 @@ def read_trainer(trainer: Any) -> TrainerFacts:
         estimated_steps=_whole(trainer.estimated_stepping_batches) if automatic else None,
         max_epochs=_whole(trainer.max_epochs),
         max_steps=_whole(trainer.max_steps),
-        max_time_s=_max_time_s(trainer),
+        max_time_s=_max_time_s(trainer)[0],
+        time_is_up=_max_time_s(trainer)[1],
         accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
-        accumulation_changes=any(len(getattr(c, "scheduling", ())) > 1 for c in trainer.callbacks),
+        accumulation=_accumulation(trainer),
         automatic=automatic,
         optimizers=max(1, len(trainer.optimizers)),
         world_size=max(1, int(trainer.world_size)),
@@ -150,6 +174,7 @@ class RunPlanner:
         composition: as counted so far under manual optimization; None: every optimizer steps in every batch.
         total_samples: samples in one epoch over all devices, for a training set without a length.
         micro_batch_size: samples of one batch on one device, needed with `total_samples`.
+        ended: how far the run came, once it has ended by itself.
     """
 
     def __init__(
@@ -159,13 +184,17 @@ class RunPlanner:
         composition: StepComposition | None = None,
         total_samples: int | None = None,
         micro_batch_size: int | None = None,
+        ended: RunEnd | None = None,
     ) -> None:
         self.facts = facts
+        self._ended = ended
         self.notes: list[str] = []
         self.step = composition or StepComposition(1.0, float(facts.optimizers))
         if facts.automatic:
             self.step = StepComposition(float(facts.accumulate_grad_batches), 1.0)
         self.batches_in_epoch = self._batches_per_epoch(total_samples, micro_batch_size)
+        if facts.automatic and facts.accumulation:
+            self.step = StepComposition(self._mean_accumulation(), 1.0)
         self.steps_in_epoch = (
             None
             if self.batches_in_epoch is None
@@ -175,7 +204,7 @@ class RunPlanner:
     def plan(self) -> PlannedRun:
         """Return the plan."""
         facts, step = self.facts, self.step
-        steps, reason = self._steps()
+        steps, reason, said = self._steps_of_the_run()
         if not facts.automatic and step != StepComposition():
             self.notes.append(
                 f"manual optimization: one step is {step.batches_per_step:g} batches, in which "
@@ -184,8 +213,9 @@ class RunPlanner:
         return PlannedRun(
             steps=steps,
             unknown_because=reason,
+            steps_note=said,
             steps_done_before=math.floor(facts.calls_done / step.calls_per_step),
-            epochs=None if steps is None or not self.steps_in_epoch else steps / self.steps_in_epoch,
+            epochs=self._epochs(steps),
             validation_batches=self._validation_batches(steps),
             checkpoint_every_n_steps=self._checkpoint_every(),
             checkpoint_weights_only=bool(facts.checkpoints)
@@ -205,15 +235,68 @@ class RunPlanner:
         per_device = math.ceil(total_samples / self.facts.world_size)
         return math.ceil(per_device / micro_batch_size)
 
+    def _steps_of_the_run(self) -> tuple[int | None, str | None, str | None]:
+        """Return the steps of the run, the reason where they are not known, and a note for where they are shown."""
+        steps, reason = self._steps()
+        ended = self._ended
+        if ended is None or ended.steps == 0:
+            return steps, reason, None
+        if steps is None:
+            what = (
+                "as many as max_time left room for on this machine"
+                if ended.by_time
+                else "that this run took; nothing gave its length before"
+            )
+            return ended.steps, None, what
+        # Of manual optimization the number of calls in a step is a mean, so that the last step may be rounded away.
+        if ended.steps + int(not self.facts.automatic) < steps and not ended.by_time:
+            return steps, None, f"stopped at step {ended.steps:,} of at most {steps:,}: priced to the last"
+        return steps, reason, None
+
+    def _epochs(self, steps: int | None) -> float | None:
+        if steps is None:
+            return None
+        if not self.steps_in_epoch:
+            return None if self._ended is None else float(self._ended.epochs)
+        return steps / self.steps_in_epoch
+
+    def _accumulated(self, epoch: int) -> int:
+        """Return the batches of one step in an epoch, as the Trainer's schedule has them."""
+        return next((batches for first, batches in reversed(self.facts.accumulation) if first <= epoch), 1)
+
+    def _scheduled(self) -> tuple[int, int] | None:
+        """Return steps and batches of a run whose accumulation changes by epoch; None where its length is not known."""
+        facts, per_epoch = self.facts, self.batches_in_epoch
+        if not per_epoch or (facts.max_epochs is None and facts.max_steps is None):
+            return None
+        steps = batches = 0
+        changes = sorted({0, *(first for first, _ in facts.accumulation)})
+        for first, until in zip(changes, (*changes[1:], math.inf), strict=True):
+            factor = self._accumulated(first)
+            in_epoch = math.ceil(per_epoch / factor)
+            epochs = min(until, math.inf if facts.max_epochs is None else facts.max_epochs) - first
+            room = math.inf if facts.max_steps is None else facts.max_steps - steps
+            taken = int(min(room, max(0.0, epochs) * in_epoch))
+            steps += taken
+            batches += min(taken * factor, math.ceil(taken / in_epoch) * per_epoch)
+        return steps, batches
+
+    def _mean_accumulation(self) -> float:
+        scheduled = self._scheduled()
+        if scheduled is not None and scheduled[0]:
+            return scheduled[1] / scheduled[0]
+        return float(self._accumulated(0))
+
     def _steps(self) -> tuple[int | None, str | None]:
         """Return the steps of the run, or None and the reason why they are not known."""
         facts, steps_in_epoch = self.facts, self.steps_in_epoch
-        if facts.accumulation_changes and not (facts.max_epochs is None and facts.max_steps is not None):
-            return (
-                None,
-                "accumulate_grad_batches changes by epoch: give Trainer(max_steps=...) and max_epochs=-1",
-            )
-        if facts.estimated_steps is not None and (
+        if facts.automatic and facts.accumulation:
+            scheduled = self._scheduled()
+            if scheduled is not None:
+                return scheduled[0], None
+            if facts.max_epochs is None and facts.max_steps is not None:
+                return facts.max_steps, None
+        elif facts.estimated_steps is not None and (
             facts.batches_per_epoch is not None or steps_in_epoch is None
         ):
             if facts.batches_per_epoch is None and facts.max_epochs is not None:
@@ -237,7 +320,9 @@ class RunPlanner:
         return None, "neither max_steps nor max_epochs is given: the run has no end that can be priced"
 
     def _validation_batches(self, steps: int | None) -> int:
-        facts = self.facts
+        facts, ended = self.facts, self._ended
+        if ended is not None and ended.validation_batches is not None and steps == ended.steps:
+            return ended.validation_batches
         if not facts.validates or facts.validation_batches == 0:
             return 0
         runs = self._validation_runs(steps)
@@ -293,15 +378,25 @@ def _whole(value: Any) -> int | None:
     return int(value)
 
 
-def _max_time_s(trainer: Any) -> float | None:
+def _accumulation(trainer: Any) -> tuple[tuple[int, int], ...]:
+    """Return the schedule of a `GradientAccumulationScheduler` by its attribute, which both namespaces have."""
+    for callback in trainer.callbacks:
+        scheduling = getattr(callback, "scheduling", None)
+        if isinstance(scheduling, dict) and len(cast("dict[int, int]", scheduling)) > 1:
+            return tuple(sorted(cast("dict[int, int]", scheduling).items()))
+    return ()
+
+
+def _max_time_s(trainer: Any) -> tuple[float | None, bool]:
+    """Return the time limit of a Trainer, None where it has none, and whether it is up."""
     for callback in trainer.callbacks:
         remaining: Any = getattr(callback, "time_remaining", None)
         elapsed: Any = getattr(callback, "time_elapsed", None)
         if callable(remaining) and callable(elapsed):
             left_s = remaining()
             if isinstance(left_s, int | float):
-                return float(left_s) + float(cast("Any", elapsed)())
-    return None
+                return float(left_s) + float(cast("Any", elapsed)()), left_s <= 0
+    return None, False
 
 
 def _trigger(callback: Any) -> CheckpointTrigger:

@@ -10,9 +10,10 @@ The class inherits from the `Callback` of every installed namespace, so the same
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 # Imported first: without Lightning it raises an error that names the extra, where torch would raise its own.
 from trainfare.meter.lightning_base import LightningCallback  # isort: skip
@@ -28,13 +29,28 @@ __all__ = ["FareMeter"]
 MAX_ELAPSED_S = 1e10
 """Longest training time that is accepted from a checkpoint: about 317 years, so only a damaged value is above it."""
 
+_Hook = TypeVar("_Hook", bound=Callable[..., Any])
+
+
+def _of_a_trainer(hook: _Hook) -> _Hook:
+    """Return a hook that warns where it is called without a Trainer, as Fabric calls it, and then does nothing."""
+
+    @functools.wraps(hook)
+    def called(self: FareMeter, *args: Any, **kwargs: Any) -> Any:
+        trainer = args[0] if args else kwargs.get("trainer")
+        if hasattr(trainer, "fit_loop"):
+            return hook(self, *args, **kwargs)
+        return self.warn_of_fabric()
+
+    return cast("_Hook", called)
+
 
 class FareMeter(LightningCallback):
     """
     Measure a few training steps and report what the whole run costs on every machine that can be rented.
 
     After the warm-up it traces one step and measures the next `measure_steps` optimizer steps. At the end of the run
-    rank 0 prints the ranked machines and writes `trainfare-profile.json`, `trainfare-report.html` and
+    rank 0 prints the best machines and writes `trainfare-profile.json`, `trainfare-report.html` and
     `trainfare-report.json`. The results of the training are bitwise those of a run without it, and a fault inside
     it disables it with one warning.
 
@@ -120,6 +136,7 @@ class FareMeter(LightningCallback):
         )
         self._meter: FitMeter | None = None
         self._trainer: Any = None
+        self._warned_of_fabric = False
         self._earlier_sessions_s = 0.0
         self._elapsed_s = 0.0
 
@@ -150,8 +167,18 @@ class FareMeter(LightningCallback):
         what = "FareMeter had a fault and is off; training continues without it"
         warn_user(f"{what}. {first_line(error)}")
 
+    def warn_of_fabric(self) -> None:
+        """Say once that a loop of Lightning Fabric cannot be metered."""
+        if not self._warned_of_fabric:
+            self._warned_of_fabric = True
+            what = (
+                "FareMeter needs a Trainer and is off: Lightning Fabric has no run whose length could be read"
+            )
+            warn_user(f"{what}. Trace the step before launch with `trainfare profile TARGET`")
+
     # Lightning's hooks.
 
+    @_of_a_trainer
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Make the meter of this `fit`."""
         del pl_module
@@ -169,20 +196,24 @@ class FareMeter(LightningCallback):
             warn_user(f"FareMeter could not start and is off ({first_line(error)})")
         self._guarded(lambda meter: meter.setup(trainer))
 
+    @_of_a_trainer
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Read the plan of the run and start to measure."""
         self._guarded(lambda meter: meter.on_train_start(trainer, pl_module))
 
+    @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Trace one batch after the warm-up."""
         del pl_module, batch_idx
         self._guarded(lambda meter: meter.on_train_batch_start(trainer, batch))
 
+    @_of_a_trainer
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
         del trainer, pl_module, optimizer
         self._guarded(lambda meter: meter.on_before_optimizer_step())
 
+    @_of_a_trainer
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -192,32 +223,38 @@ class FareMeter(LightningCallback):
         if self._settings.pilot is not None:
             self._guarded(lambda meter: meter.record_loss(trainer, outputs))
 
+    @_of_a_trainer
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Stop a trace that the end of the epoch has cut off."""
         del trainer, pl_module
         self._guarded(lambda meter: meter.on_train_epoch_end())
 
+    @_of_a_trainer
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Pause the step timer: validation is not part of a step."""
         del pl_module
         self._guarded(lambda meter: meter.on_validation_start(trainer))
 
+    @_of_a_trainer
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Resume the step timer."""
         del pl_module
         self._guarded(lambda meter: meter.on_validation_end(trainer))
 
+    @_of_a_trainer
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the profile and the report."""
         self._guarded(lambda meter: meter.on_train_end(trainer, pl_module))
 
+    @_of_a_trainer
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Undo every change and report what was measured before the exception."""
+        """Undo every change and save what was measured before the exception."""
         # A second Ctrl-C ends the report, and must not replace the exception under way.
         with contextlib.suppress(BaseException):
             self._guarded(lambda meter: meter.on_exception(trainer, pl_module, exception))
         self._forget()
 
+    @_of_a_trainer
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Undo every change and release the Trainer."""
         del pl_module

@@ -9,10 +9,9 @@ from trainfare.meter.fare_log import FareLog, first_line, warn_user
 from trainfare.meter.measured_profile import measured_profile
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.settings import MeterSettings
-from trainfare.trace import StepFacts
+from trainfare.trace import StepFacts, untraced_facts
 from trainfare_core._version import __version__
-from trainfare_core.errors import CannotTellError
-from trainfare_providers.time_limit import call_within
+from trainfare_providers.time_limit import call_while_working
 
 if TYPE_CHECKING:
     from trainfare.meter.curve_recorder import CurveRecorder
@@ -54,7 +53,7 @@ def write_curve(trainer: Any, run: MeteredRun, recorder: CurveRecorder, *, ended
     try:
         curve = recorder.curve(
             tool_version=__version__,
-            planned_steps=run.plan().steps,
+            planned_steps=run.planned_steps(),
             samples_per_step=run.samples_per_step(),
             train_samples=run.samples_in_epoch(),
             peak_memory_bytes=run.peak_memory_bytes,
@@ -67,11 +66,13 @@ def write_curve(trainer: Any, run: MeteredRun, recorder: CurveRecorder, *, ended
     run.services.say(f"trainfare: wrote {path}")
 
 
-def report_run(trainer: Any, module: Any, run: MeteredRun, log: FareLog, notes: tuple[str, ...]) -> None:
+def report_run(
+    trainer: Any, module: Any, run: MeteredRun, log: FareLog, notes: tuple[str, ...], *, failed: bool = False
+) -> None:
     """
     Write the profile, then rank the machines and write, print and log the report.
 
-    The profile is written first, so that it is kept when no prices are available.
+    The profile is written first, so that what was measured is kept whatever becomes of trace and ranking.
 
     Args:
         trainer: of either namespace.
@@ -79,40 +80,61 @@ def report_run(trainer: Any, module: Any, run: MeteredRun, log: FareLog, notes: 
         run: after its window was closed.
         log: gives the report to the loggers.
         notes: what was assumed or could not be measured.
+        failed: an exception ended the run. Its traceback follows: only the profile is written, in one line.
     """
     services, settings = run.services, run.settings
-    try:
-        step = _step_facts(trainer, module, run)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a fake copy runs the user's code
-        # A trace's message ends with the advice to use FareMeter, which is in use here.
-        reason = first_line(error).partition(" Measure one step with FareMeter")[0]
-        services.say(f"trainfare: no ranking: unknown, because {reason}")
+    step, problem = _step_facts(trainer, module, run, failed=failed)
+    if problem and run.times is None:
+        if not failed:
+            services.say(f"trainfare: no ranking: unknown, because {problem}")
         return
-    profile = measured_profile(run, step, notes)
+    unknown = (f"the operations of the step are unknown: {problem}",) if problem else ()
+    profile = measured_profile(run, step, (*notes, *unknown))
     folder = report_folder(trainer, settings)
     path = services.write_profile(profile, folder)
+    if problem:
+        what = "trainfare: no ranking: the operations of the step are unknown, because"
+        services.say(f"{what} {problem}. The measured times are in {path}")
+        return
+    if failed:
+        services.say(f"trainfare: wrote {path}: rank machines with `trainfare recommend {path}`")
+        return
     try:
-        answer = call_within(services.pricing_limit_s, lambda: services.recommend(profile, settings))
+        answer = call_while_working(services.pricing_limit_s, lambda: services.recommend(profile, settings))
     except Exception as error:  # noqa: BLE001 - a price source may raise anything; the profile is saved
-        warn_user(f"FareMeter: prices unavailable: {first_line(error)}. The profile is saved: {path}")
+        saved = f"The profile is saved: rank it with `trainfare recommend {path}`"
+        warn_user(f"FareMeter: no ranking: {first_line(error).rstrip('.')}. {saved}")
         return
     as_of = services.today()
-    services.show(answer, profile, as_of)
     written = services.write_reports(answer, profile, folder, as_of)
-    services.say("trainfare: wrote " + ", ".join(str(file) for file in (path, *written)))
+    services.show(answer, profile, as_of, (path, *written))
     page = next((file for file in written if file.suffix == ".html"), None)
     _log_report(trainer, services.markdown(answer, profile, as_of), page, answer, log)
 
 
-def _step_facts(trainer: Any, module: Any, run: MeteredRun) -> StepFacts:
-    """Return the facts of the traced step, or where there is none those of an uncompiled copy on fake tensors."""
+def _step_facts(trainer: Any, module: Any, run: MeteredRun, *, failed: bool) -> tuple[StepFacts, str]:
+    """
+    Return the facts of the traced step, or where there is none those of an uncompiled copy on fake tensors.
+
+    Where neither is there, the facts have no operations, and the second value says why.
+    """
     if run.step_facts is not None:
-        return run.step_facts
-    if run.tracing.how == "none" or run.batch_shapes is None:
-        raise CannotTellError(run.tracing.reason or "no batch was trained")
+        return run.step_facts, ""
     reason = run.tracing.reason or f"{run.trace_problem}: a copy on fake tensors was traced"
+    if run.tracing.how == "none" or run.batch_shapes is None:
+        return untraced_facts(module, trainer.optimizers), run.tracing.reason or "no batch was trained"
+    if failed:
+        return untraced_facts(
+            module, trainer.optimizers
+        ), "an exception ended the run before they were traced"
     micro_batches = max(1, round(run.batches_per_step))
-    return run.services.fake_copy(module, run.batch_shapes, trainer, micro_batches).with_note(reason)
+    try:
+        step = run.services.fake_copy(module, run.batch_shapes, trainer, micro_batches)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a fake copy runs the user's code
+        # A trace's message ends with the advice to use FareMeter, which is in use here.
+        problem = first_line(error).partition(" Measure one step with FareMeter")[0].rstrip(".")
+        return untraced_facts(module, trainer.optimizers), problem
+    return step.with_note(reason), ""
 
 
 def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog) -> None:

@@ -167,6 +167,8 @@ class FitMeter:
     def on_train_end(self, trainer: Any, module: Any) -> None:
         """Write the profile and the report."""
         self.release(trainer)
+        if self._run is not None and not self._ended:
+            self._run.end(trainer)
         self._end(trainer, module, () if self._ended else self._rank_notes(trainer))
 
     def _rank_notes(self, trainer: Any) -> tuple[str, ...]:
@@ -191,8 +193,9 @@ class FitMeter:
         return (note,)
 
     def on_exception(self, trainer: Any, module: Any, error: BaseException) -> None:
-        """Undo every change and report what was measured before the exception."""
-        self._end(trainer, module, (f"the run ended early ({type(error).__name__})",))
+        """Undo every change and save what was measured before the exception; after a Ctrl-C, report it as well."""
+        failed = not isinstance(error, KeyboardInterrupt)
+        self._end(trainer, module, (f"the run ended early ({type(error).__name__})",), failed=failed)
 
     def teardown(self, trainer: Any) -> None:
         """Undo every change; where training never began, say that there were not enough steps."""
@@ -209,7 +212,7 @@ class FitMeter:
     def _too_few(self, steps: int) -> str:
         return f"trainfare: not enough steps (have {steps}, need {self.settings.steps_needed})"
 
-    def _end(self, trainer: Any, module: Any, notes: tuple[str, ...]) -> None:
+    def _end(self, trainer: Any, module: Any, notes: tuple[str, ...], *, failed: bool = False) -> None:
         self.release(trainer)
         if self._ended:
             return
@@ -226,7 +229,7 @@ class FitMeter:
         if run is None or run.times is None:
             self.services.say(self._too_few(0 if run is None else run.steps))
         if run is not None and run.steps > 0 and self.settings.trace:
-            report_run(trainer, module, run, self._log, (*notes, *self._window_notes(run)))
+            report_run(trainer, module, run, self._log, (*notes, *self._window_notes(run)), failed=failed)
 
     def _window_notes(self, run: MeteredRun) -> tuple[str, ...]:
         if run.times is None:

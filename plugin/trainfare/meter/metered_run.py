@@ -8,12 +8,13 @@ opens no file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
 import torch
 
-from trainfare.job.run_plan import PlannedRun, RunPlanner, StepComposition, batches_of, read_trainer
+from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition, batches_of, read_trainer
 from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
@@ -75,6 +76,8 @@ class MeteredRun:
         self.times: StepTimes | None = None
         self.peak_memory_bytes: int | None = None
         self.steps = 0
+        self.ended: RunEnd | None = None
+        """How far the run came, once it has ended by itself."""
         self._samples: list[int | None] = []
         self._tokens: list[int | None] = []
         clock = CudaClock(self.facts.device) if self.facts.device_kind == "cuda" else HostClock(services.now)
@@ -108,7 +111,7 @@ class MeteredRun:
     def batches_per_step(self) -> float:
         """Micro-batches in one optimizer step."""
         if self.trainer_facts.automatic:
-            return float(self.trainer_facts.accumulate_grad_batches)
+            return self._planner().step.batches_per_step
         composition = self.composition
         return 1.0 if composition is None else composition.batches_per_step
 
@@ -123,12 +126,30 @@ class MeteredRun:
 
     def plan(self) -> PlannedRun:
         """Return the plan of the whole run, by the batches and steps counted so far."""
+        return self._planner(self.ended).plan()
+
+    def planned_steps(self) -> int | None:
+        """Return the optimizer steps that the Trainer was told to run, wherever it stopped."""
+        return self._planner().plan().steps
+
+    def _planner(self, ended: RunEnd | None = None) -> RunPlanner:
         return RunPlanner(
             self.trainer_facts,
             composition=self.composition,
             total_samples=self.settings.total_samples,
             micro_batch_size=self.sizes().micro_batch_size,
-        ).plan()
+            ended=ended,
+        )
+
+    def end(self, trainer: Any) -> None:
+        """Record how far the run came; called where it ended by itself, and not by an exception."""
+        resumed = self.trainer_facts.calls_done > 0
+        self.ended = RunEnd(
+            steps=self.steps_done(trainer),
+            epochs=int(trainer.current_epoch),
+            validation_batches=None if resumed else self.validation.batches,
+            by_time=read_trainer(trainer).time_is_up,
+        )
 
     def steps_done(self, trainer: Any) -> int:
         """Return the optimizer steps of the whole run that are done now, earlier sessions included."""
@@ -282,8 +303,11 @@ class MeteredRun:
                 self.peak_memory_bytes = int(torch.cuda.max_memory_reserved(self.facts.device))
 
     def validation_end(self, trainer: Any) -> None:
-        """Record the end of a validation run."""
-        self.validation.end(batches_of(trainer.num_val_batches))
+        """Record the end of a validation run, whose number of batches may not have been known before it."""
+        batches = batches_of(trainer.num_val_batches)
+        self.validation.end(batches)
+        if self.trainer_facts.validation_batches is None:
+            self.trainer_facts = replace(self.trainer_facts, validation_batches=batches)
 
     def _on_action(self, action: Action, starting: bool) -> None:  # noqa: FBT001 - the profiler's signature
         if starting:

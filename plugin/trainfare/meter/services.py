@@ -94,10 +94,13 @@ def _write_reports(
     return write_reports(recommendation, profile, directory, as_of=as_of)
 
 
-def _show(recommendation: Recommendation, profile: JobProfile, as_of: date) -> None:
-    from trainfare.report.terminal import print_terminal
+def _show(recommendation: Recommendation, profile: JobProfile, as_of: date, files: tuple[Path, ...]) -> None:
+    from trainfare.report.run_end import render_run_end
 
-    print_terminal(recommendation, profile=profile, as_of=as_of)
+    text = render_run_end(recommendation, profile, as_of, files)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
 
 
 def _markdown(recommendation: Recommendation, profile: JobProfile, as_of: date) -> str:
@@ -148,15 +151,16 @@ class MeterServices:
         recommend: ranks machines for a profile.
         write_profile, write_curve: write one file into a folder and return its path.
         write_reports: writes the HTML and the JSON report into a folder.
-        show: prints the ranking to the terminal.
+        show: prints the answer, and the files that were written, profile first, to the terminal.
         markdown: the ranking as Markdown, for loggers.
         prepare: imports the modules that tracing needs, before the first step.
         step_trace: makes the trace of a real step, from module and optimizers.
         describe_batch: keeps a batch's shapes without its data.
         fake_copy: traces an uncompiled copy of the module on fake tensors.
         price_lookup_limit_s: time-out of `usd_per_hour`, which delays the first step.
-        pricing_limit_s: time-out of `recommend`, which delays the end of the run. Both are chosen values: together
-            they bound the delay by half a minute, whatever the price source does.
+        pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
+            that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
+            on an idle machine by half a minute, whatever the price source does.
         rank_times_limit_s: how long rank 0 waits for the times of other ranks. A chosen value: all ranks end together,
             so times that are missing for a second are those of a rank that was lost, and each run waits at most once.
     """
@@ -169,7 +173,7 @@ class MeterServices:
     write_profile: Callable[[JobProfile, Path], Path] = _write_profile
     write_curve: Callable[[LearningCurve, Path], Path] = _write_curve
     write_reports: Callable[[Recommendation, JobProfile, Path, date], tuple[Path, ...]] = _write_reports
-    show: Callable[[Recommendation, JobProfile, date], None] = _show
+    show: Callable[[Recommendation, JobProfile, date, tuple[Path, ...]], None] = _show
     markdown: Callable[[Recommendation, JobProfile, date], str] = _markdown
     prepare: Callable[[], None] = _prepare
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace

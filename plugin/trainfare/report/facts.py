@@ -62,17 +62,22 @@ def job_facts(job: JobSummary) -> tuple[str, ...]:
     facts = [job.precision, f"{short_count(job.parameters).rstrip()} parameters"]
     if job.trainable_parameters != job.parameters:
         facts.append(f"{short_count(job.trainable_parameters)} of them trainable")
-    facts.append(f"{short_count(job.step_flops)}FLOP per step and device")
+    facts.append(f"{short_count(job.step_flops, 'FLOP')} per step and device")
     facts.append(
         "unknown number of steps"
         if job.optimizer_steps is None
-        else f"{job.optimizer_steps:,} optimizer steps"
+        else f"{job.optimizer_steps:,} optimizer steps" + _beside(job.steps_note)
     )
     if job.global_batch_size is not None:
         facts.append(f"{job.global_batch_size:,} samples per step")
     if job.measured_on is not None and job.measured_step_s is not None:
         facts.append(f"measured on {job.measured_on}: {duration(job.measured_step_s, 'auto')} per step")
     return tuple(facts)
+
+
+def _beside(note: str | None) -> str:
+    """Return a note in the place right after the number that it is about."""
+    return "" if note is None else f" ({note})"
 
 
 def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> str:

@@ -19,7 +19,13 @@ _ROWS: Final = 20
 """Rows of the ranking; more would make a pull-request comment hard to scroll past. The JSON has all of them."""
 
 
-def render_markdown(recommendation: Recommendation, *, profile: JobProfile | None = None, as_of: date) -> str:
+def render_markdown(
+    recommendation: Recommendation,
+    *,
+    profile: JobProfile | None = None,
+    as_of: date,
+    rows: int | None = None,
+) -> str:
     """
     Return the report as Markdown.
 
@@ -27,6 +33,7 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
         recommendation: the ranked answer.
         profile: the profile of the job, if available.
         as_of: the day of the report, to which the ages of prices are counted.
+        rows: of the ranking; None: the best, and those of the headline.
     """
     summary = summarize(recommendation, profile, as_of)
     constraints = f"Constraints: {summary.constraints}." if summary.constraints else ""
@@ -39,7 +46,7 @@ def render_markdown(recommendation: Recommendation, *, profile: JobProfile | Non
             for line in (summary.basis_note, f"{', '.join(summary.job)}.", constraints)
             if line
         ),
-        *_ranking(summary),
+        *_ranking(summary, rows),
         *(markdown_text(text) for text in summary.beside),
         *_outlook(summary.outlook),
         *_steps(summary),
@@ -64,10 +71,10 @@ def _table(header: Sequence[str], right: frozenset[int], rows: Sequence[Sequence
     return "\n".join([head, f"| {' | '.join(rules)} |", *body])
 
 
-def _ranking(summary: ReportSummary) -> list[str]:
+def _ranking(summary: ReportSummary, rows: int | None) -> list[str]:
     if not summary.rows:
         return []
-    shown = summary.best_rows(_ROWS)
+    shown = summary.best_rows(_ROWS, rows)
     header = [
         *("#", "machine", "accelerators", "cloud", "region", "purchase", "run time", "run cost", "per hour"),
         *("memory", "bound by", "price date", *(["within limits"] if summary.shows_chance else []), "marks"),

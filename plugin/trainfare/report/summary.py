@@ -78,9 +78,17 @@ class ReportSummary:
     notes: tuple[str, ...]
     made_by: str
 
-    def best_rows(self, limit: int) -> list[RankingRow]:
-        """Return the first rows of the ranking, and the options of the headline that rank below them."""
-        return [row for index, row in enumerate(self.rows) if index < limit or row.in_headline]
+    def best_rows(self, usual: int, asked: int | None = None) -> list[RankingRow]:
+        """
+        Return the first rows of the ranking.
+
+        Args:
+            usual: rows where none were asked for; the options of the headline that rank below them are added.
+            asked: exactly so many rows.
+        """
+        if asked is not None:
+            return list(self.rows[:asked])
+        return [row for index, row in enumerate(self.rows) if index < usual or row.in_headline]
 
     def lists(self) -> list[tuple[str, Sequence[str]]]:
         """Return what follows the tables: titles, and lines that may be none."""

@@ -54,6 +54,7 @@ def render_terminal(
     profile: JobProfile | None = None,
     as_of: date,
     width: int | None = None,
+    rows: int | None = None,
 ) -> str:
     """
     Return the report as plain text without colour or control bytes.
@@ -63,11 +64,12 @@ def render_terminal(
         profile: the profile of the job, if available.
         as_of: the day of the report, to which the ages of prices are counted.
         width: columns; None is DEFAULT_WIDTH. Below 100 some columns of the table are left out, with a note.
+        rows: of the ranking; None: the best, and those of the headline.
     """
     console = Console(
         file=io.StringIO(), width=width or DEFAULT_WIDTH, color_system=None, legacy_windows=False, _environ={}
     )
-    _print(console, summarize(recommendation, profile, as_of))
+    _print(console, summarize(recommendation, profile, as_of), rows)
     return _written(console)
 
 
@@ -77,6 +79,7 @@ def print_terminal(
     profile: JobProfile | None = None,
     as_of: date,
     file: IO[str] | None = None,
+    rows: int | None = None,
 ) -> None:
     """
     Print the report, with colour and the terminal's width where `file` is a terminal (NO_COLOR is honoured).
@@ -86,14 +89,15 @@ def print_terminal(
         profile: the profile of the job, if available.
         as_of: the day of the report, to which the ages of prices are counted.
         file: where to; None is standard output. Characters it cannot encode are replaced, never an error.
+        rows: of the ranking; None: the best, and those of the headline.
     """
     stream = sys.stdout if file is None else file
     if not stream.isatty():
-        text = render_terminal(recommendation, profile=profile, as_of=as_of)
+        text = render_terminal(recommendation, profile=profile, as_of=as_of, rows=rows)
     else:
         width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
         console = Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False)
-        _print(console, summarize(recommendation, profile, as_of))
+        _print(console, summarize(recommendation, profile, as_of), rows)
         text = _written(console)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
@@ -104,7 +108,7 @@ def _written(console: Console) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _print(console: Console, summary: ReportSummary) -> None:
+def _print(console: Console, summary: ReportSummary, rows: int | None) -> None:
     console.print(_text(summary.headline, "bold" if summary.has_options else "bold red"), soft_wrap=False)
     if summary.outlook is not None:
         console.print(
@@ -117,8 +121,9 @@ def _print(console: Console, summary: ReportSummary) -> None:
         console.print(_text(f"Constraints: {summary.constraints}.", "dim"))
     if summary.rows:
         console.print()
-        console.print(_ranking(summary, console.width))
-        console.print(_text(_legend(summary, console.width), "dim"))
+        shown = summary.best_rows(_ROWS, rows)
+        console.print(_ranking(shown, console.width))
+        console.print(_text(_legend(summary, len(shown), console.width), "dim"))
     for text in summary.beside:
         console.print(_text(text))
     if summary.outlook is not None:
@@ -154,7 +159,7 @@ def _table() -> Table:
     return Table(box=_RULE, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
 
 
-def _ranking(summary: ReportSummary, width: int) -> Table:
+def _ranking(rows: Sequence[RankingRow], width: int) -> Table:
     table = _table()
     table.add_column("#", justify="right")
     table.add_column("machine, accelerators", overflow="fold")
@@ -165,7 +170,7 @@ def _ranking(summary: ReportSummary, width: int) -> Table:
         table.add_column("memory, bound by", overflow="fold")
     else:
         table.add_column("run $ and time", justify="right", overflow="fold")
-    for row in summary.best_rows(_ROWS):
+    for row in rows:
         table.add_row(*_cells(row, width))
     return table
 
@@ -198,8 +203,8 @@ def _bracketed(value: tuple[str, str]) -> tuple[Text, Text]:
     return _text(value[0], "bold"), _text(f"[{value[1]}]", "dim")
 
 
-def _legend(summary: ReportSummary, width: int) -> str:
-    more = len(summary.rows) - len(summary.best_rows(_ROWS))
+def _legend(summary: ReportSummary, shown: int, width: int) -> str:
+    more = len(summary.rows) - shown
     rest = f" {more:,} more are in the HTML page and the JSON output." if more > 0 else ""
     narrow = "" if width >= _WIDE else " Memory and the step's bottleneck are shown from 100 columns on."
     return f"{summary.order}.{rest} {summary.legend}{narrow}"

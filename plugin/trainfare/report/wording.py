@@ -36,6 +36,7 @@ _BOUND = {
     "communication": "communication",
     "input": "input pipeline",
 }
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # (from how many seconds, unit, seconds of the unit): minutes from 3 min and hours from 2 h keep numbers above 1
 _DURATIONS = ((7200.0, "h", 3600.0), (180.0, "min", 60.0), (1.0, "s", 1.0), (0.0, "ms", 1e-3))
 
@@ -137,9 +138,16 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
-def short_count(count: float) -> str:
-    """Return a large count with a prefix, e.g. '124 M' or '7.01 B'."""
-    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+def short_count(count: float, unit: str = "") -> str:
+    """
+    Return a large count with a prefix, e.g. '124 M' or '7.01 B'.
+
+    Args:
+        count: 0 or more.
+        unit: of a measured quantity, which takes SI prefixes: '3.98 GFLOP'. A plain count takes B for a billion.
+    """
+    for size, prefix in _PREFIXES:
         if count >= size * 0.9995:  # 999.5 k rounds to 1 M
-            return f"{_three_figures(count / size)} {prefix}"
-    return f"{count:.0f}"
+            shown = "B" if prefix == "G" and not unit else prefix
+            return f"{_three_figures(count / size)} {shown}{unit}"
+    return f"{count:.0f} {unit}".rstrip()

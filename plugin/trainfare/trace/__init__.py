@@ -1,6 +1,6 @@
 """One optimizer step as operations with FLOPs, bytes and memory: `StepTrace` records it, `StepFacts` holds it."""
 
-from trainfare.trace.step_facts import StepFacts
+from trainfare.trace.step_facts import StepFacts, untraced_facts
 from trainfare.trace.step_trace import StepTrace
 
-__all__ = ["StepFacts", "StepTrace"]
+__all__ = ["StepFacts", "StepTrace", "untraced_facts"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+from torch.optim.optimizer import Optimizer
+
+from trainfare.trace import module_facts
 from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
 
-__all__ = ["StepFacts"]
+__all__ = ["StepFacts", "untraced_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,25 @@ class StepFacts:
     def with_note(self, note: str) -> StepFacts:
         """Return the same facts with one more note."""
         return replace(self, notes=(*self.notes, note))
+
+
+def untraced_facts(module: torch.nn.Module, optimizers: Sequence[Optimizer]) -> StepFacts:
+    """
+    Return what is known of a step that was not traced: parameters, gradients and optimizer, and no operation.
+
+    Args:
+        module: its parameters are counted.
+        optimizers: their state is counted, which exists after a step.
+    """
+    parameters = module_facts.parameter_groups(module)
+    return StepFacts(
+        how="real",
+        operations=(),
+        modules=(),
+        parameters=parameters,
+        optimizer=module_facts.optimizer_facts(optimizers),
+        memory=MemoryFacts(
+            saved_activation_bytes=0,
+            gradient_bytes=sum(group.parameter_bytes for group in parameters if group.trainable),
+        ),
+    )

@@ -122,6 +122,14 @@ def test_cheapest_and_fastest_come_first() -> None:
     assert [option.rank for option in cheap.options] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(("log_sigma", "fastest"), [(0.0, H100), (0.3, A100)])
+def test_the_fastest_is_the_cheapest_of_those_whose_times_tie(log_sigma: float, fastest: str) -> None:
+    """A tenth faster within wide intervals is no reason to pay more; without an interval it is."""
+    predict = ToyPredictor({H100: 0.09, A100: 0.1, T4: 2.0}, log_sigma=log_sigma)
+    answer = ranked(book(A100_ROW, H100_ROW, T4_ROW), predict=predict)
+    assert answer.options[(answer.fastest_rank or 0) - 1].accelerator == fastest
+
+
 def test_what_needs_porting_is_marked_and_never_called_best() -> None:
     """A TPU that is cheapest and fastest is listed with its mark; the ranks name the GPUs."""
     answer = ranked(book(A100_ROW, H100_ROW, TPU_ROW))

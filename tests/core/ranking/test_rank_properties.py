@@ -284,7 +284,13 @@ def test_cheapest_and_fastest_are_the_best_drop_ins(rows: list[Row], objective: 
     assert short.fastest_rank is not None
     cheapest, fastest = short.options[short.cheapest_rank - 1], short.options[short.fastest_rank - 1]
     assert cheapest.run_usd.mid == min(option.run_usd.mid for option in ready)
-    assert fastest.run_hours.mid == min(option.run_hours.mid for option in ready)
+    first = min((option.run_hours for option in ready), key=lambda hours: hours.mid)
+    tied = [
+        option
+        for option in ready
+        if option.run_hours.low_80 <= first.mid and option.run_hours.mid <= first.high_80
+    ]
+    assert fastest.run_usd.mid == min(option.run_usd.mid for option in tied)
     assert not cheapest.needs_porting
     assert not fastest.needs_porting
 

@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 
-from builders.lightning_modules import Tiny, loader, quiet, stream, trainer
+from builders.lightning_modules import MeterHarness, Tiny, loader, quiet, stream, trainer
 from trainfare.job.run_plan import (
     CheckpointTrigger,
     PlannedRun,
+    RunEnd,
     RunPlanner,
     StepComposition,
     TrainerFacts,
     read_trainer,
 )
+from trainfare.report.facts import job_facts
+from trainfare_core.ranking.rank import job_summary
 
 pytestmark = quiet
 
@@ -29,8 +33,9 @@ FACTS = TrainerFacts(
     max_epochs=10,
     max_steps=None,
     max_time_s=None,
+    time_is_up=False,
     accumulate_grad_batches=1,
-    accumulation_changes=False,
+    accumulation=(),
     automatic=True,
     optimizers=1,
     world_size=1,
@@ -135,12 +140,24 @@ def test_total_samples_replaces_a_missing_length(tmp_path: Path) -> None:
     assert any("batch_size" in note for note in unknown.notes)
 
 
-def test_accumulation_that_changes_has_no_known_length(tmp_path: Path) -> None:
-    """Lightning's estimate is wrong when accumulation changes by epoch, so the length is unknown."""
-    schedule = GradientAccumulationScheduler(scheduling={0: 1, 1: 4})
-    plan = read(tmp_path, loader(), max_epochs=2, callbacks=[schedule]).plan
-    assert plan.steps is None
-    assert "changes by epoch" in str(plan.unknown_because)
+@pytest.mark.parametrize(
+    ("scheduling", "options"),
+    [
+        ({0: 1, 1: 4}, {"max_epochs": 3}),
+        ({0: 3, 2: 5}, {"max_epochs": 4}),
+        ({1: 2}, {"max_epochs": 6, "max_steps": 30}),
+        ({0: 4, 2: 1}, {"max_epochs": -1, "max_steps": 22}),
+    ],
+    ids=str,
+)
+def test_accumulation_that_changes_is_summed_over_its_schedule(
+    tmp_path: Path, scheduling: dict[int, int], options: dict[str, Any]
+) -> None:
+    """The steps of a GradientAccumulationScheduler's run are those that the Trainer runs."""
+    reader = Reader()
+    fit = trainer(tmp_path, reader, GradientAccumulationScheduler(scheduling=scheduling), **options)
+    fit.fit(Tiny(), loader())
+    assert (reader.plan.steps, reader.plan.unknown_because) == (fit.global_step, None)
 
 
 def test_a_resumed_run_plans_the_whole_run(tmp_path: Path) -> None:
@@ -217,6 +234,80 @@ def test_validation_that_cannot_be_counted_is_noted(
     plan = RunPlanner(facts).plan()
     assert plan.validation_batches == batches
     assert any("validation is left out" in note for note in plan.notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("planned", "ended", "steps", "note"),
+    [
+        (
+            {},
+            RunEnd(48, 4, 0, by_time=False),
+            1000,
+            "stopped at step 48 of at most 1,000: priced to the last",
+        ),
+        ({}, RunEnd(48, 4, 0, by_time=True), 1000, None),
+        ({}, RunEnd(1000, 10, 0, by_time=False), 1000, None),
+        (
+            {"estimated_steps": None, "batches_per_epoch": None},
+            RunEnd(40, 2, 0, by_time=False),
+            40,
+            "this run took",
+        ),
+        ({"estimated_steps": None, "max_epochs": None}, RunEnd(7, 0, 0, by_time=True), 7, "max_time"),
+    ],
+)
+def test_the_length_of_a_run_that_has_ended_is_known(
+    planned: dict[str, Any], ended: RunEnd, steps: int, note: str | None
+) -> None:
+    """Steps really taken where nothing gave the length before; both numbers where the run stopped before its end."""
+    plan = RunPlanner(replace(FACTS, **planned), ended=ended).plan()
+    assert (plan.steps, plan.unknown_because) == (steps, None)
+    assert (plan.steps_note is None) if note is None else (note in str(plan.steps_note))
+    assert plan.run_plan(weights_bytes=0, state_bytes=0).steps_note == plan.steps_note
+
+
+def test_validation_that_ran_is_counted_where_nothing_gave_its_number(tmp_path: Path) -> None:
+    """With check_val_every_n_epoch=2 and no sanity check, the number of batches is known after the first run."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=4, check_val_every_n_epoch=2)
+    fit.fit(Tiny(), loader(), loader(12))
+    assert harness.profile.plan.validation_batches == 2 * 3
+    assert not any("validation is left out" in note for note in harness.profile.notes)
+
+
+@pytest.mark.parametrize(
+    ("data", "callback", "options", "steps", "note"),
+    [
+        (stream, GradientAccumulationScheduler({0: 1, 1: 4}), {"max_epochs": 2}, 20, "this run took"),
+        (
+            loader,
+            EarlyStopping("flat", patience=2, check_on_train_epoch_end=True),
+            {"max_epochs": 50},
+            800,
+            "step 48",
+        ),
+    ],
+    ids=["iterable", "early stopping"],
+)
+def test_a_metered_run_says_how_far_it_came(
+    tmp_path: Path, data: Any, callback: Any, options: dict[str, Any], steps: int, note: str
+) -> None:
+    """The profile and the line of the job in the report have the number and what it is, beside each other."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), callback, Flat(), **options)
+    fit.fit(Tiny(), data())
+    plan = harness.profile.plan
+    assert (plan.optimizer_steps, plan.unknown_because) == (steps, None)
+    assert note in str(plan.steps_note)
+    facts = job_facts(job_summary(harness.profile))
+    assert f"{steps} optimizer steps ({plan.steps_note})" in facts
+
+
+class Flat(pl.Callback):
+    """Logs a metric that never gets better."""
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.log("flat", torch.tensor(1.0))
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,16 @@ def test_lightning_cli_refuses_a_wrong_type(namespace: str, capsys: pytest.Captu
         command_line(namespace, flags)
     assert ended.value.code == 2
     assert "measure_steps" in capsys.readouterr().err
+
+
+def test_fabric_is_said_not_to_be_supported() -> None:
+    """Fabric calls hooks with whatever the user gives: one warning, and no error in the user's loop."""
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=1, callbacks=[FareMeter()])
+    with pytest.warns(UserWarning, match="FareMeter needs a Trainer and is off: Lightning Fabric"):
+        fabric.call("on_train_start")
+    fabric.call(
+        "on_train_batch_end", outputs=None, batch=None, batch_idx=0
+    )  # a second warning would be an error
+    fabric.call("on_train_end", "anything")

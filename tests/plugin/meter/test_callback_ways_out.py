@@ -21,6 +21,9 @@ from builders.lightning_modules import (
     stream,
     trainer,
 )
+from trainfare.recommendation import recommend
+from trainfare_core.errors import CannotTellError
+from trainfare_core.job_profile import JobProfile
 
 pytestmark = quiet
 FILES = ("trainfare-profile.json", "trainfare-report.html", "trainfare-report.json")
@@ -92,7 +95,11 @@ class UserError(RuntimeError):
 @pytest.mark.parametrize("error", [UserError("broken"), KeyboardInterrupt(), SystemExit(7)], ids=repr)
 @pytest.mark.parametrize("step", [0, 3, 9, 20])
 def test_the_users_exceptions_pass_through(tmp_path: Path, error: BaseException, step: int) -> None:
-    """The exception object is unchanged, before, in and after the traced step; a report is written after step 1."""
+    """
+    The exception object is unchanged, before, in and after the traced step.
+
+    What was measured is saved, in one line before the traceback; after a Ctrl-C, which has none, it is reported.
+    """
     harness = MeterHarness()
     fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=2)
     with pytest.raises((type(error), SystemExit)) as caught:
@@ -101,9 +108,16 @@ def test_the_users_exceptions_pass_through(tmp_path: Path, error: BaseException,
         assert caught.value is error
     assert fit.global_step == step
     assert is_restored(fit)
-    assert files(tmp_path) == (list(FILES) if step else [])
-    if step:
-        assert any("ended early" in note for note in harness.profile.notes)
+    ctrl_c = isinstance(error, KeyboardInterrupt)
+    saved = FILES if ctrl_c and step else FILES[:1] if step > 3 else ()
+    assert files(tmp_path) == list(saved)
+    if saved:
+        profile = JobProfile.from_json((tmp_path / FILES[0]).read_bytes())
+        assert any("ended early" in note for note in profile.notes)
+    if not ctrl_c:
+        assert harness.shown == 0
+        assert sum("\n" not in line for line in harness.lines) <= 3
+        assert any("trainfare recommend" in line for line in harness.lines) == bool(saved)
     if step < 14:
         assert any("not enough steps" in line for line in harness.lines) == (step <= 4)
 
@@ -183,11 +197,12 @@ def test_validate_is_not_metered(tmp_path: Path) -> None:
 
 
 def test_a_training_set_without_a_length(tmp_path: Path) -> None:
-    """The length of the run is unknown with a reason, or computed from total_samples."""
+    """At the end of a run its length is known: the steps it took, or what follows from total_samples."""
     harness = MeterHarness()
     trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(Tiny(), stream())
-    assert harness.profile.plan.optimizer_steps is None
-    assert "no length" in str(harness.profile.plan.unknown_because)
+    plan = harness.profile.plan
+    assert (plan.optimizer_steps, plan.unknown_because) == (16, None)
+    assert "that this run took" in str(plan.steps_note)
     with_samples = MeterHarness()
     trainer(tmp_path, with_samples.meter(tmp_path, total_samples=640), max_epochs=1).fit(Tiny(), stream())
     assert with_samples.profile.plan.optimizer_steps == 160
@@ -200,7 +215,10 @@ def test_a_price_source_that_fails_gives_one_warning(tmp_path: Path) -> None:
         raise ConnectionError("no route")
 
     fit = trainer(tmp_path, MeterHarness(recommend=broken).meter(tmp_path), max_steps=16)
-    with pytest.warns(UserWarning, match="prices unavailable: ConnectionError: no route") as warned:
+    with pytest.warns(
+        UserWarning,
+        match="no ranking: ConnectionError: no route. The profile is saved: rank it with `trainfare rec",
+    ) as warned:
         fit.fit(Tiny(), loader())
     assert len(fare_meter_warnings(warned)) == 1
     assert files(tmp_path) == ["trainfare-profile.json"]
@@ -212,7 +230,7 @@ def test_a_price_source_that_hangs_is_abandoned(tmp_path: Path) -> None:
 
     never = threading.Event()
     harness = MeterHarness(recommend=lambda *_: never.wait(), pricing_limit_s=0.05)
-    with pytest.warns(UserWarning, match="prices unavailable: no answer within 0.05 s"):
+    with pytest.warns(UserWarning, match="no ranking: no answer within 0.05 s"):
         trainer(tmp_path, harness.meter(tmp_path), max_steps=16).fit(Tiny(), loader())
     never.set()
     assert files(tmp_path) == ["trainfare-profile.json"]
@@ -263,8 +281,8 @@ def test_an_incomplete_trace_is_discarded(tmp_path: Path) -> None:
     assert any("incomplete" in note for note in harness.profile.notes)
 
 
-def test_a_step_that_cannot_be_traced_is_unknown(tmp_path: Path) -> None:
-    """Where real step and fake copy both fail, the output has the reason, and no profile is written."""
+def test_a_step_that_cannot_be_traced_keeps_its_measured_times(tmp_path: Path) -> None:
+    """Where real step and fake copy both fail, the output has the reason, and the profile the measured part."""
 
     def broken(*_: Any) -> Any:
         raise ValueError("no copy")
@@ -278,5 +296,11 @@ def test_a_step_that_cannot_be_traced_is_unknown(tmp_path: Path) -> None:
 
     harness = MeterHarness(step_trace=step_trace, fake_copy=broken)
     trainer(tmp_path, harness.meter(tmp_path), max_steps=25).fit(Tiny(), loader(128))
-    assert files(tmp_path) == []
-    assert any("unknown, because" in line and "no copy" in line for line in harness.lines)
+    assert files(tmp_path) == ["trainfare-profile.json"]
+    profile = JobProfile.from_json((tmp_path / FILES[0]).read_bytes())
+    assert profile.measured is not None
+    assert (profile.measured.steps, profile.operations) == (10, ())
+    assert profile.optimizer.names == ("ClockedSGD",)
+    assert sum("are unknown, because" in line and "no copy" in line for line in harness.lines) == 1
+    with pytest.raises(CannotTellError, match="no operations"):
+        recommend(profile)

@@ -10,6 +10,7 @@ import pytest
 
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, option, recommendation
+from trainfare.report.markdown import render_markdown
 from trainfare.report.rows import PART_NAMES
 from trainfare.report.terminal import print_terminal, render_terminal
 
@@ -113,6 +114,18 @@ def test_a_long_ranking_is_cut_but_keeps_the_headline_options() -> None:
     ranks = [line.split()[0] for line in text.splitlines() if line[:2].strip().isdigit() and " x g6" in line]
     assert ranks[:11] == [*map(str, range(1, 11)), "25"]
     assert "14 more are in the HTML page and the JSON output" in " ".join(text.split())
+
+
+def test_as_many_rows_are_shown_as_were_asked_for() -> None:
+    """--limit 3 shows three rows, in the terminal and in Markdown, though the answer has more options."""
+    options = tuple(option(rank=rank, usd=float(rank), hours=30.0 - rank) for rank in range(1, 26))
+    answer = recommendation(options=options, fastest_rank=25)
+    text = render_terminal(answer, as_of=TODAY, rows=3)
+    lines = [line for line in text.splitlines() if line[:2].strip().isdigit() and " x g6" in line]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert "22 more are in the HTML page" in " ".join(text.split())
+    marked = render_markdown(answer, as_of=TODAY, rows=3)
+    assert "22 more are in the JSON output" in marked
 
 
 def test_the_probability_is_shown_with_the_cost() -> None:

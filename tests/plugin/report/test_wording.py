@@ -72,6 +72,11 @@ def test_percentages_never_round_to_all_or_nothing(share: float, shown: str) -> 
 def test_counts_and_names_in_words() -> None:
     """Large counts get a prefix, known clouds their names, unknown ones keep theirs, fractions show."""
     assert [short_count(count) for count in (7, 124_475_904, 7_010_000_000)] == ["7", "124 M", "7.01 B"]
+    assert [short_count(count, "FLOP") for count in (7, 3.98e9, 2.5e18)] == [
+        "7 FLOP",
+        "3.98 GFLOP",
+        "2.50 EFLOP",
+    ]
     assert service_label("aws", "sagemaker") == "AWS SageMaker"
     assert service_label("lambda", "lambda") == "lambda"
     assert hardware_label(option(accelerator_count=0.25)) == "0.25 × L4-24GB"

@@ -28,6 +28,8 @@ class ValidationClock:
         self._now = now
         self._since_s: float | None = None
         self._runs = False
+        self.batches = 0
+        """Batches of all validation runs so far, sanity checks excluded; of a run of unknown length none."""
         self._batch_s: deque[float] = deque(maxlen=KEPT_RUNS)
 
     def expect(self) -> None:
@@ -48,6 +50,7 @@ class ValidationClock:
         Args:
             batches: number of its batches; None where not known.
         """
+        self.batches += batches or 0
         if self._since_s is not None and self._runs and batches:
             self._batch_s.append((self._now() - self._since_s) / batches)
         self.close()

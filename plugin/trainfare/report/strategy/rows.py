@@ -131,7 +131,7 @@ def _row(
         else f"{short_count(traced.trainable_parameters)} of {short_count(traced.parameters)}",
         work=""
         if traced is None
-        else f"{short_count(traced.flops_per_sample)}FLOP a sample, {machine.memory_gib.mid:.3g} GiB a device",
+        else f"{short_count(traced.flops_per_sample, 'FLOP')} a sample, {machine.memory_gib.mid:.3g} GiB a device",
         samples=_samples(line),
         evidence=_evidence(line, answer),
         knobs=line.knobs,
