@@ -18,6 +18,7 @@ from trainfare_core.errors import ProfileError
 __all__ = [
     "SHAPE_AXES",
     "BatchFacts",
+    "BatchVariation",
     "JobProfile",
     "MeasuredStep",
     "MemoryFacts",
@@ -185,6 +186,19 @@ class MemoryFacts(Record):
     )
 
 
+class BatchVariation(Record):
+    """How far the batches of a run vary; the profile's operations are those of the mean batch."""
+
+    batches: Count = Field(description="batches whose size was seen")
+    smallest_flops: Flops = Field(
+        description="of one step and device, were all its batches like the smallest"
+    )
+    largest_flops: Flops = Field(description="the same of the largest; the profile's memory is that of it")
+    work_log_sigma: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
+        description="standard deviation of ln(mean work), by the batches that were not seen"
+    )
+
+
 class BatchFacts(Record):
     """Samples and tokens that one device consumes."""
 
@@ -199,6 +213,7 @@ class BatchFacts(Record):
         description="modules normalise over the samples of one device's micro-batch (BatchNorm, not SyncBatchNorm); "
         "None: not known",
     )
+    variation: BatchVariation | None = Field(default=None, description="None: all batches do the same work")
 
 
 class ParallelFacts(Record):
@@ -258,6 +273,9 @@ class MeasuredStep(Record):
     backward: Quantiles | None = None
     optimizer: Quantiles | None = None
     validation_batch: Quantiles | None = Field(default=None, description="one validation batch")
+    work_ratio: Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)] = Field(
+        default=1.0, description="work of the median measured step over that of the profile's mean step"
+    )
     peak_memory_bytes: Bytes | None = Field(default=None, description="max_memory_reserved; None on a CPU")
     loader_workers: Count | None = Field(default=None, description="worker processes of the training loader")
     software: Text = Field(default="", description="torch and Lightning versions")
@@ -292,7 +310,15 @@ class JobProfile(Document):
     parallel: ParallelFacts = ParallelFacts()
     plan: RunPlan
     measured: MeasuredStep | None = None
+    work_note: Text | None = Field(
+        default=None, description="what a step is, where steps differ from each other"
+    )
     notes: tuple[Text, ...] = Field(default=(), description="what was assumed or could not be seen")
+
+    @property
+    def work_log_sigma(self) -> float:
+        """Standard deviation of ln(work of the mean step); 0 where all steps do the same."""
+        return 0.0 if self.batch.variation is None else self.batch.variation.work_log_sigma
 
     @property
     def step_flops(self) -> int:

@@ -206,6 +206,12 @@ class JobSummary(Record):
     parameters: int
     trainable_parameters: int
     step_flops: int
+    batch_flops: tuple[int, int] | None = Field(
+        default=None, description="of a step of the smallest and of the largest batches, where they vary"
+    )
+    work_note: str | None = Field(
+        default=None, description="what a step is, where steps differ from each other"
+    )
     optimizer_steps: int | None
     steps_note: str | None = Field(
         default=None, description="what the number of steps is, where it is not simply the Trainer's plan"

@@ -325,7 +325,9 @@ def _measured_validation(profile: JobProfile) -> float | None:
     measured = profile.measured
     if measured is None or measured.validation_batch is None or measured.step.median_s <= 0:
         return None
-    per_micro_batch_s = measured.step.median_s / profile.parallel.accumulate_grad_batches
+    per_micro_batch_s = (
+        measured.step.median_s / measured.work_ratio / profile.parallel.accumulate_grad_batches
+    )
     return measured.validation_batch.median_s / per_micro_batch_s
 
 

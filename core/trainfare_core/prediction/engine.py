@@ -99,7 +99,7 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
         log_sigma = uncertainty.step_log_sigma(placed.uncertainty(run, step), run.fit.sigma)
     else:  # a plan that splits a model needs the terms of language models
         step, log_sigma = language_model_steps(run, placed)
-    return _table(run, placed, step, log_sigma, reason)
+    return _table(run, placed, step, np.hypot(log_sigma, run.profile.work_log_sigma), reason)
 
 
 def _table(

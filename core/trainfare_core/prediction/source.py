@@ -106,13 +106,13 @@ def source_device(profile: JobProfile) -> Accelerator | None:
 
 
 def measured_compute_s(profile: JobProfile) -> float | None:
-    """Return the measured step without its wait for data, seconds; None where nothing was measured."""
+    """Return the profile's step as measured, without its wait for data, seconds; None where nothing was measured."""
     measured = profile.measured
     if measured is None:
         return None
     wait_s = measured.data_wait.median_s if measured.data_wait else 0.0
     remaining_s = measured.step.median_s - wait_s
-    return remaining_s if remaining_s > 0 else None
+    return remaining_s / measured.work_ratio if remaining_s > 0 else None
 
 
 def input_pipeline(profile: JobProfile) -> InputPipeline:

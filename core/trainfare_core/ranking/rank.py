@@ -372,13 +372,15 @@ def _tie(one: Interval, other: Interval) -> bool:
 
 def job_summary(profile: JobProfile) -> JobSummary:
     """Return what an answer says about its job."""
-    measured = profile.measured
+    measured, variation = profile.measured, profile.batch.variation
     return JobSummary(
         name=profile.name,
         precision=profile.precision,
         parameters=sum(group.count for group in profile.parameters),
         trainable_parameters=profile.trainable_parameters,
         step_flops=profile.step_flops,
+        batch_flops=None if variation is None else (variation.smallest_flops, variation.largest_flops),
+        work_note=profile.work_note,
         optimizer_steps=profile.plan.optimizer_steps,
         steps_note=profile.plan.steps_note,
         global_batch_size=profile.global_samples_per_step,

@@ -1,5 +1,6 @@
 """What a user describes: a `TrainingJob`, or a TARGET or LightningCLI configuration that names one. Loads no torch."""
 
+from trainfare.job.batches import Batches, ChosenBatch
 from trainfare.job.job_plan import plan_of, steps_per_epoch
 from trainfare.job.live_job import LiveJob, LiveRun
 from trainfare.job.missing_here import Missing, missing_here, raised
@@ -15,6 +16,8 @@ from trainfare.job.user_code import (
 )
 
 __all__ = [
+    "Batches",
+    "ChosenBatch",
     "LiveJob",
     "LiveRun",
     "Missing",

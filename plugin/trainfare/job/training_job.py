@@ -148,6 +148,7 @@ class TrainingJob:
             called on fake tensors, so a model of any size needs almost no memory.
         batch: one micro-batch as the training DataLoader yields it, in any form, or a function that makes one, e.g.
             `lambda: next(iter(loader))`. A step that reads its values needs real ones.
+            A DataLoader, or `Batches` of several: where they vary in size, the job is priced at their mean.
         batch_size: samples in that micro-batch, per device: the `batch_size` of the DataLoader.
         max_steps: optimizer steps of the whole run; None for no limit.
         max_epochs: passes over the training set; None for no limit.

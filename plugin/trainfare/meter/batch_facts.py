@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median_low
+from statistics import mean
 from typing import Any, cast
 
 import torch
 
-__all__ = ["BatchSizes", "count_samples", "count_tokens", "loader_batch_size", "loader_workers"]
+__all__ = ["BatchSizes", "count_tokens", "loader_batch_size", "loader_workers"]
 
-MAX_ITEMS = 64
-"""Items of a nested batch that are visited; a chosen value that bounds the time spent on one batch."""
 TOKEN_KEY = "input_ids"  # noqa: S105 - a dictionary key: the usual name of a (samples, tokens) tensor
 
 
@@ -22,8 +20,8 @@ class BatchSizes:
     Samples and tokens of one micro-batch on one device.
 
     Attributes:
-        micro_batch_size: samples; None where it cannot be determined.
-        tokens: median over the batches that have token ids; None where none has.
+        micro_batch_size: samples, the mean where batches vary; None where it cannot be determined.
+        tokens: mean over the batches that have token ids; None where none has.
         notes: assumptions, for the profile.
     """
 
@@ -41,7 +39,7 @@ class BatchSizes:
         tokens: Sequence[int | None],
     ) -> BatchSizes:
         """
-        Take the first known of: the user's argument, the DataLoader's batch size, the median by tensor shapes.
+        Take the first known of: the user's argument, the DataLoader's batch size, the mean by tensor shapes.
 
         Args:
             argument: `FareMeter(batch_size=...)`.
@@ -53,41 +51,15 @@ class BatchSizes:
         notes: list[str] = []
         size = argument or loader
         if size is None and known and len(known) == len(by_shape):
-            size = median_low(known)
+            size = round(mean(known))
             if min(known) != max(known):
-                notes.append(f"the batch size varies from {min(known)} to {max(known)}: {size} is used")
+                notes.append(
+                    f"the batch size varies from {min(known)} to {max(known)}: the mean, {size}, is used"
+                )
         if size is None:
             notes.append("the number of samples in a batch is not known: give FareMeter(batch_size=...)")
         known_tokens = [count for count in tokens if count]
-        return cls(size, median_low(known_tokens) if known_tokens else None, tuple(notes))
-
-
-def count_samples(batch: Any) -> int | None:
-    """
-    Return the common length of the first axis of all tensors in a batch.
-
-    Args:
-        batch: what the training DataLoader yields.
-
-    Returns:
-        Samples; None where there is no tensor or the lengths differ.
-    """
-    if isinstance(batch, torch.Tensor):
-        return int(batch.shape[0]) if batch.ndim else None
-    lengths: set[int] = set()
-    pending = [batch]
-    visited = 0
-    while pending and visited < MAX_ITEMS:
-        item = pending.pop()
-        visited += 1
-        if isinstance(item, torch.Tensor):
-            if item.ndim:
-                lengths.add(int(item.shape[0]))
-        elif isinstance(item, Mapping):
-            pending.extend(cast("Any", item).values())
-        elif isinstance(item, list | tuple):
-            pending.extend(cast("Any", item))
-    return lengths.pop() if len(lengths) == 1 else None
+        return cls(size, round(mean(known_tokens)) if known_tokens else None, tuple(notes))
 
 
 def count_tokens(batch: Any) -> int | None:

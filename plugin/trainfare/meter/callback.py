@@ -33,14 +33,18 @@ _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
 
 def _of_a_trainer(hook: _Hook) -> _Hook:
-    """Return a hook that warns where it is called without a Trainer, as Fabric calls it, and then does nothing."""
+    """
+    Return a hook that warns where it is called with other arguments than a Trainer gives, as Fabric's loops do.
+
+    A hook raises no TypeError of its own: what it does is guarded.
+    """
 
     @functools.wraps(hook)
     def called(self: FareMeter, *args: Any, **kwargs: Any) -> Any:
-        trainer = args[0] if args else kwargs.get("trainer")
-        if hasattr(trainer, "fit_loop"):
+        try:
             return hook(self, *args, **kwargs)
-        return self.warn_of_fabric()
+        except TypeError:
+            return self.warn_of_fabric()
 
     return cast("_Hook", called)
 
@@ -203,7 +207,7 @@ class FareMeter(LightningCallback):
 
     @_of_a_trainer
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Trace one batch after the warm-up."""
+        """Look at the batch's size, and trace a batch after the warm-up."""
         del pl_module, batch_idx
         self._guarded(lambda meter: meter.on_train_batch_start(trainer, batch))
 
@@ -218,8 +222,8 @@ class FareMeter(LightningCallback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch; of a pilot run, record its loss."""
-        del pl_module, batch_idx
-        self._guarded(lambda meter: meter.on_train_batch_end(trainer, batch))
+        del pl_module, batch, batch_idx
+        self._guarded(lambda meter: meter.on_train_batch_end(trainer))
         if self._settings.pilot is not None:
             self._guarded(lambda meter: meter.record_loss(trainer, outputs))
 

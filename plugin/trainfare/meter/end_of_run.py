@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from trainfare.meter.measured_profile import measured_profile
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.settings import MeterSettings
 from trainfare.trace import StepFacts, untraced_facts
+from trainfare.trace.batch_spread import choose_sizes
 from trainfare_core._version import __version__
 from trainfare_providers.time_limit import call_while_working
 
@@ -121,20 +124,27 @@ def _step_facts(trainer: Any, module: Any, run: MeteredRun, *, failed: bool) -> 
     if run.step_facts is not None:
         return run.step_facts, ""
     reason = run.tracing.reason or f"{run.trace_problem}: a copy on fake tensors was traced"
-    if run.tracing.how == "none" or run.batch_shapes is None:
+    if run.tracing.how == "none" or not run.shapes:
         return untraced_facts(module, trainer.optimizers), run.tracing.reason or "no batch was trained"
     if failed:
         return untraced_facts(
             module, trainer.optimizers
         ), "an exception ended the run before they were traced"
     micro_batches = max(1, round(run.batches_per_step))
+    sizes = [elements for elements, _ in run.shapes]
+    first, second = choose_sizes(sizes, run.spread)
     try:
-        step = run.services.fake_copy(module, run.batch_shapes, trainer, micro_batches)
+        step = run.services.fake_copy(module, run.shapes[first][1], trainer, micro_batches)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a fake copy runs the user's code
         # A trace's message ends with the advice to use FareMeter, which is in use here.
         problem = first_line(error).partition(" Measure one step with FareMeter")[0].rstrip(".")
         return untraced_facts(module, trainer.optimizers), problem
-    return step.with_note(reason), ""
+    step = replace(step.with_note(reason), elements=sizes[first])
+    with contextlib.suppress(Exception, SystemExit):  # a copy for a second size that fails leaves one size
+        if second is not None:
+            other = run.services.fake_copy(module, run.shapes[second][1], trainer, micro_batches)
+            step = replace(step, other=replace(other, elements=sizes[second]))
+    return step, ""
 
 
 def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog) -> None:

@@ -100,7 +100,7 @@ class FitMeter:
 
     def on_train_batch_start(self, trainer: Any, batch: Any) -> None:
         """Start the trace if this batch is to be traced."""
-        if self._run is not None and not self._run.done:
+        if self._run is not None and self._run.watches_batches:
             self._run.batch_start(trainer, batch)
 
     def on_before_optimizer_step(self) -> None:
@@ -108,7 +108,7 @@ class FitMeter:
         if self._run is not None:
             self._run.before_optimizer_step()
 
-    def on_train_batch_end(self, trainer: Any, batch: Any) -> None:
+    def on_train_batch_end(self, trainer: Any) -> None:
         """Count the batch; log when the window closes, and every `LOG_EVERY_S` after that."""
         run = self._run
         if run is None:
@@ -116,7 +116,7 @@ class FitMeter:
         if run.done:
             if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
                 self._log_estimate(trainer, run)
-        elif run.batch_end(trainer, batch):
+        elif run.batch_end(trainer):
             self._window_closed(trainer, run)
 
     def _window_closed(self, trainer: Any, run: MeteredRun) -> None:

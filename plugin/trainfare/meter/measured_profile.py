@@ -9,6 +9,8 @@ import torch
 from trainfare.meter.metered_run import MeteredRun
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare.trace import StepFacts
+from trainfare.trace.batch_spread import MeanWork
+from trainfare.trace.module_totals import adding_up
 from trainfare_core._version import __version__
 from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, ProfileSource
 
@@ -28,7 +30,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
         notes: what was assumed or could not be measured.
     """
     facts, plan, sizes = run.facts, run.plan(), run.sizes()
-    micro = sizes.micro_batch_size
+    micro, work = sizes.micro_batch_size, step.mean_work(run.spread)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]
     return JobProfile(
@@ -40,28 +42,34 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             compiled=run.tracing.compiled or step.compiled,
         ),
         precision=facts.precision,
-        operations=step.operations,
-        modules=step.modules,
+        operations=step.operations if work is None else work.operations,
+        modules=step.modules
+        if work is None
+        else adding_up(((each, 1.0) for each in step.modules), work.operations),
         parameters=step.parameters,
         optimizer=step.optimizer,
-        memory=step.memory,
+        memory=step.memory if work is None else work.memory,
         batch=BatchFacts(
             micro_batch_size=micro,
             samples_per_step=None if micro is None else round(micro * run.batches_per_step),
             tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * run.batches_per_step),
             batch_norm=step.batch_norm,
+            variation=None if work is None else work.variation,
         ),
         parallel=facts.parallel.model_copy(
             update={"accumulate_grad_batches": max(1, round(run.batches_per_step))}
         ),
         plan=plan.run_plan(weights_bytes=weights_bytes, state_bytes=step.optimizer.state_bytes),
-        measured=None if run.times is None else _measured_step(run, run.times),
+        measured=None if run.times is None else _measured_step(run, run.times, work),
         notes=tuple(dict.fromkeys(note[:MAX_NOTE_CHARACTERS] for note in every_note)),
     )
 
 
-def _measured_step(run: MeteredRun, times: StepTimes) -> MeasuredStep:
+def _measured_step(run: MeteredRun, times: StepTimes, work: MeanWork | None) -> MeasuredStep:
     facts = run.facts
+    ratio = 1.0
+    if work is not None and run.window_spread.batches:
+        ratio = work.over_mean(run.window_spread.median())
     # On other devices an operation runs later than the host's call of it, so host marks do not time the phases.
     phases = facts.device_kind in ("cpu", "cuda")
     name = torch.cuda.get_device_name(facts.device) if facts.device_kind == "cuda" else facts.device.type
@@ -76,6 +84,7 @@ def _measured_step(run: MeteredRun, times: StepTimes) -> MeasuredStep:
         backward=times.backward if phases else None,
         optimizer=times.optimizer if phases else None,
         validation_batch=run.validation.batch_quantiles(),
+        work_ratio=ratio,
         peak_memory_bytes=run.peak_memory_bytes,
         loader_workers=facts.loader_workers,
         software=facts.software,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition, batches_of, read_trainer
-from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens
+from trainfare.meter.batch_facts import BatchSizes, count_tokens
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
 from trainfare.meter.services import MeterServices
@@ -25,13 +25,21 @@ from trainfare.meter.timing.cuda_clock import CudaClock
 from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
 from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock
-from trainfare.trace import StepFacts
+from trainfare.trace import BatchSpread, StepFacts, batch_elements, count_samples
+from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
 
 __all__ = ["MeteredRun"]
 
 MAX_TRACED_BATCHES = 8
 """Batches that are traced until one of them steps an optimizer, which under manual optimization is not known in
 advance. A chosen value: a traced batch is slow, so a run that steps more rarely is traced as a fake copy instead."""
+MAX_WAITED_BATCHES = 8
+"""Batches that are let pass until one of a suitable size comes, where sizes vary. A chosen value: of sizes spread as
+those of padded text, one in three is suitable."""
+MAX_COUNTED_BATCHES = 10_000
+"""Batches whose size is looked at where sizes vary: their mean is then known to 1 % of their spread."""
+MAX_SHAPES = 16
+"""Batches whose shapes are kept for a trace at the end; a chosen value, of which two are traced."""
 MAX_LAG_BATCHES = 50
 """Batches after which a full window is read although the device has not reached its end, which makes the host wait
 once. A chosen value: a device is behind its host by a few batches, so the wait is the exception."""
@@ -72,7 +80,12 @@ class MeteredRun:
         self.trainer_facts = read_trainer(trainer)
         self.tracing = _tracing_method(trainer, module, settings, services)
         self.step_facts: StepFacts | None = None
-        self.batch_shapes: Any = None
+        self.shapes: list[tuple[int, Any]] = []
+        """(elements, shapes) of batches that differ in size, for a trace at the end."""
+        self.watches_batches = True
+        """Batches are looked at: until the window is closed, and after it where their sizes differ."""
+        self.spread = BatchSpread()
+        self.window_spread = BatchSpread()
         self.times: StepTimes | None = None
         self.peak_memory_bytes: int | None = None
         self.steps = 0
@@ -84,6 +97,7 @@ class MeteredRun:
         self._timer = StepTimer(clock, settings.measure_steps)
         self.validation = ValidationClock(self._timer, services.now)
         self._probe = StepProbe(lambda: services.step_trace(module, trainer.optimizers))
+        self._waited = 0
         self._traces_left = MAX_TRACED_BATCHES if self.tracing.how == "real_step" else 0
         self._trace_after_steps = self._steps_before_trace()
         self._on_fault = on_fault
@@ -210,17 +224,49 @@ class MeteredRun:
             self._timer.end()
 
     def batch_start(self, trainer: Any, batch: Any) -> None:
-        """Keep the shapes of the first batch, and start the trace if this batch is to be traced."""
-        if self._batches == 0 and self.batch_shapes is None:
-            self._keep_shapes(batch)
-        if self._stage == _Stage.TRACING and self._traces_left > 0 and self._ends_in_step(trainer):
-            self._probe.start()
+        """Look at the batch's size, and start the trace if this batch is to be traced."""
+        elements = self._count(trainer, batch)
+        if self._stage != _Stage.TRACING or self._traces_left <= 0 or not self._ends_in_step(trainer):
+            return
+        if self._is_suitable(elements) or not self._may_wait():
+            self._probe.start(elements)
+        else:
+            self._waited += 1
 
-    def _keep_shapes(self, batch: Any) -> None:
-        self._samples.append(count_samples(batch))
+    def _count(self, trainer: Any, batch: Any) -> int:
+        """Count the size of a batch; the incomplete last one of an epoch is left out."""
+        elements, usual = batch_elements(batch), self.facts.loader_batch_size
+        self.watches_batches = not self.done or self.spread.batches < MAX_COUNTED_BATCHES
+        if usual is not None and trainer.is_last_batch and (count_samples(batch) or 0) < usual:
+            return elements
+        self.spread.add(elements)
+        if self._stage == _Stage.MEASURING:
+            self.window_spread.add(elements)
+        if self.settings.batch_size is None and self.facts.loader_batch_size is None:
+            self._samples.append(count_samples(batch))
         self._tokens.append(count_tokens(batch))
-        if self.tracing.how != "none":
-            self.batch_shapes = self.services.describe_batch(batch)
+        is_new = all(abs(elements - kept) > TYPICAL * kept for kept, _ in self.shapes)
+        if self.tracing.how != "none" and len(self.shapes) < MAX_SHAPES and (is_new or not self.shapes):
+            self.shapes.append((elements, self.services.describe_batch(batch)))
+        return elements
+
+    def _is_suitable(self, elements: int) -> bool:
+        """Return whether a batch has the size to trace: the median, and then another."""
+        if self.step_facts is None:
+            return self.spread.is_typical(elements)
+        low, high = sorted((max(1, elements), max(1, self.step_facts.elements)))
+        return high >= OTHER_FACTOR * low
+
+    def _may_wait(self) -> bool:
+        """Return whether a batch of a better size may be waited for, without losing the window to the run's end."""
+        left = self.plan().steps_left
+        room = left is None or left - self.steps > self.settings.measure_steps
+        return room and self._waited < MAX_WAITED_BATCHES
+
+    @property
+    def _wants_another_size(self) -> bool:
+        step = self.step_facts
+        return step is not None and step.other is None and self.spread.varies and self._may_wait()
 
     def _ends_in_step(self, trainer: Any) -> bool:
         accumulates = getattr(trainer.fit_loop.epoch_loop, "_should_accumulate", None)
@@ -236,7 +282,7 @@ class MeteredRun:
             self._probe.drop()
             self._traces_left -= 1
 
-    def batch_end(self, trainer: Any, batch: Any) -> bool:
+    def batch_end(self, trainer: Any) -> bool:
         """
         Count one batch.
 
@@ -254,34 +300,34 @@ class MeteredRun:
             self._calls_of_steps += calls - self._calls
             self._calls = calls
         if self._stage >= _Stage.MEASURING:
-            return self._measure(trainer, batch, stepped=stepped)
+            return self._measure(trainer, stepped=stepped)
         if stepped:
             self._advance()
         return False
 
     def _end_trace(self) -> None:
-        self.step_facts = self._probe.finish(micro_batches=round(self.batches_per_step))
+        found = self._probe.finish(micro_batches=round(self.batches_per_step))
         self._traces_left = 0 if self._probe.fault else self._traces_left - 1
+        if self.step_facts is not None:
+            self.step_facts = replace(self.step_facts, other=found)
+        elif found is not None:
+            self.step_facts, self._waited = found, 0
 
     def _advance(self) -> None:
         """Set the stage of the next step."""
-        if self.step_facts is None and self._traces_left > 0 and self.steps >= self._trace_after_steps:
+        untraced = self.step_facts is None or self._wants_another_size
+        if untraced and self._traces_left > 0 and self.steps >= self._trace_after_steps:
             self._stage = _Stage.TRACING
         elif self.steps >= self.settings.steps_before_window:
             self._stage = _Stage.MEASURING
-            self._samples.clear()
-            self._tokens.clear()
             self._timer.begin()
         else:
             self._stage = _Stage.WARM_UP
 
-    def _measure(self, trainer: Any, batch: Any, *, stepped: bool) -> bool:
+    def _measure(self, trainer: Any, *, stepped: bool) -> bool:
         if self._stage == _Stage.MEASURING:
             self.validation.close()
             self._timer.batch_end(stepped=stepped)
-            if self.settings.batch_size is None and self.facts.loader_batch_size is None:
-                self._samples.append(count_samples(batch))
-            self._tokens.append(count_tokens(batch))
             if not self._timer.full:
                 return False
             self._stage = _Stage.WINDOW_FULL
@@ -297,6 +343,7 @@ class MeteredRun:
         """Compute the times of the steps recorded so far; waits for the device at most once."""
         if self._stage in (_Stage.MEASURING, _Stage.WINDOW_FULL):
             self._stage = _Stage.DONE
+            self.watches_batches = self.spread.differs
             self._timer.end()
             self.times = self._timer.times()
             if self.facts.device_kind == "cuda":

@@ -25,6 +25,7 @@ class StepProbe:
         self._make_trace = make_trace
         self._trace: StepTrace | None = None
         self._optimizer_stepped = False
+        self._elements = 0
         self.problem: str | None = None
         """Why the last traced batch has no result."""
         self.fault = False
@@ -35,9 +36,15 @@ class StepProbe:
         """A batch is being traced."""
         return self._trace is not None
 
-    def start(self) -> None:
-        """Begin to trace."""
+    def start(self, elements: int = 0) -> None:
+        """
+        Begin to trace.
+
+        Args:
+            elements: of the batch's tensors.
+        """
         trace = self._make_trace()
+        self._elements = elements
         self._optimizer_stepped = False
         self._trace = trace
         trace.start()
@@ -86,5 +93,6 @@ class StepProbe:
             optimizer=trace.optimizer_facts(),
             batch_norm=trace.normalises_over_batch(),
             memory=trace.memory(),
+            elements=self._elements,
             notes=tuple(trace.notes),
         )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trainfare.job import (
+    ChosenBatch,
     LiveJob,
     TrainingJob,
     built,
@@ -28,6 +29,7 @@ from trainfare.job import (
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
 from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.prelaunch.several_batches import batches_of, trace_batches
 from trainfare.prelaunch.step_forms import optimizers_of
 from trainfare.prelaunch.trainer_stub import TrainerStub, attach
 from trainfare.prelaunch.user_errors import user_errors
@@ -80,6 +82,9 @@ def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]]
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
     """
+    several = batches_of(job.batch)
+    if several is not None:
+        return trace_batches(job, several, lambda one: trace_changed(one, change))
     if job.precision.startswith("transformer-engine"):
         msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
         raise TraceError(
@@ -189,6 +194,8 @@ def _made_batch(batch: Any, faker: Faker) -> Any:
 
 def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
     """Refuse a batch whose tensors all have another first size than `batch_size`, and that size nowhere."""
+    if isinstance(job.batch, ChosenBatch):
+        return
     shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim > 0]
     if not shapes or any(job.batch_size in shape for shape in shapes):
         return

@@ -62,11 +62,11 @@ def job_facts(job: JobSummary) -> tuple[str, ...]:
     facts = [job.precision, f"{short_count(job.parameters).rstrip()} parameters"]
     if job.trainable_parameters != job.parameters:
         facts.append(f"{short_count(job.trainable_parameters)} of them trainable")
-    facts.append(f"{short_count(job.step_flops, 'FLOP')} per step and device")
+    facts.append(f"{short_count(job.step_flops, 'FLOP')} per step and device" + _beside(*_of_the_work(job)))
     facts.append(
         "unknown number of steps"
         if job.optimizer_steps is None
-        else f"{job.optimizer_steps:,} optimizer steps" + _beside(job.steps_note)
+        else f"{job.optimizer_steps:,} optimizer steps" + _beside(job.steps_note or "")
     )
     if job.global_batch_size is not None:
         facts.append(f"{job.global_batch_size:,} samples per step")
@@ -75,9 +75,19 @@ def job_facts(job: JobSummary) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _beside(note: str | None) -> str:
-    """Return a note in the place right after the number that it is about."""
-    return "" if note is None else f" ({note})"
+def _beside(*notes: str) -> str:
+    """Return notes in the place right after the number that they are about."""
+    said = "; ".join(note for note in notes if note)
+    return f" ({said})" if said else ""
+
+
+def _of_the_work(job: JobSummary) -> tuple[str, str]:
+    """Return how far the work of batches and of steps varies; empty where all do the same."""
+    if job.batch_flops is None:
+        return "", job.work_note or ""
+    low, high = (short_count(flops, "FLOP") for flops in job.batch_flops)
+    vary = f"batches vary from {low} to {high}" if job.batch_flops[1] else "batches vary in size"
+    return vary, job.work_note or ""
 
 
 def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> str:

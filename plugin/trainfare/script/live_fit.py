@@ -14,19 +14,20 @@ from typing import Any, Final
 
 from torch.utils.data import DataLoader
 
-from trainfare.job import LiveJob, LiveRun, raised
+from trainfare.job import Batches, LiveJob, LiveRun, raised
 from trainfare.job.run_plan import TrainerFacts, read_trainer
 from trainfare.job.training_job import STRATEGIES
-from trainfare.meter.batch_facts import BatchSizes, count_samples, count_tokens, loader_batch_size
+from trainfare.meter.batch_facts import BatchSizes, count_tokens, loader_batch_size
 from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.script.asked import Asked, asked_of
 from trainfare.script.interception import FitCall
+from trainfare.trace import count_samples
 from trainfare_core.errors import TargetError, TrainfareError
 
 __all__ = ["live_job"]
 
-_BATCHES: Final = 4
-"""Chosen: enough to see that batches differ in size, and few enough to load in seconds."""
+_BATCHES: Final = 8
+"""Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
 _CHANGING: Final = {
     "BaseFinetuning", "ModelPruning", "WeightAveraging", "StochasticWeightAveraging", "GradientAccumulationScheduler",
 }  # fmt: skip
@@ -145,12 +146,11 @@ def _first_batches(trainer: Any) -> list[Any]:
 def _job(
     module: Any, trainer: Any, asked: Asked, facts: TrainerFacts, batches: list[Any], notes: tuple[str, ...]
 ) -> LiveJob:
-    batch = sorted(batches, key=_numel)[(len(batches) - 1) // 2]
-    sizes = _sizes(trainer, batch)
+    sizes = _sizes(trainer, batches)
     size, tokens = sizes.micro_batch_size, sizes.tokens
     return LiveJob(
         module=module,
-        batch=lambda: batch,
+        batch=Batches(tuple(batches)),
         batch_size=size or 1,
         train_samples=_samples(trainer, facts, size),
         tokens_per_sample=None if tokens is None or not size else max(1, round(tokens / size)),
@@ -163,13 +163,14 @@ def _job(
     )
 
 
-def _sizes(trainer: Any, batch: Any) -> BatchSizes:
-    """Return the samples of the traced batch: the loader's number, unless the tensors show another one."""
-    loader, by_shape = loader_batch_size(trainer), count_samples(batch)
-    shapes = {size for tensor in tensor_leaves(batch) for size in tensor.shape}
-    if by_shape is not None and loader not in shapes:
+def _sizes(trainer: Any, batches: list[Any]) -> BatchSizes:
+    """Return the samples of a batch: the loader's number, unless the tensors show another one, whose mean is taken."""
+    loader, by_shape = loader_batch_size(trainer), [count_samples(batch) for batch in batches]
+    shapes = {size for batch in batches for tensor in tensor_leaves(batch) for size in tensor.shape}
+    if None not in by_shape and loader not in shapes:
         loader = None
-    return BatchSizes.of(argument=None, loader=loader, by_shape=[by_shape], tokens=[count_tokens(batch)])
+    tokens = [count_tokens(batch) for batch in batches]
+    return BatchSizes.of(argument=None, loader=loader, by_shape=by_shape, tokens=tokens)
 
 
 def _samples(trainer: Any, facts: TrainerFacts, size: int | None) -> int | None:
@@ -181,10 +182,6 @@ def _samples(trainer: Any, facts: TrainerFacts, size: int | None) -> int | None:
     if size is None or facts.batches_per_epoch is None:
         return None
     return size * facts.batches_per_epoch * facts.world_size or None
-
-
-def _numel(batch: Any) -> int:
-    return sum(tensor.numel() for tensor in tensor_leaves(batch))
 
 
 def _callback_notes(trainer: Any, call: FitCall) -> list[str]:

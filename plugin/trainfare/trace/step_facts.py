@@ -10,6 +10,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from trainfare.trace import module_facts
+from trainfare.trace.batch_spread import BatchSpread, MeanWork, TracedBatch, mean_work
 from trainfare_core.job_profile import MemoryFacts, ModuleWork, OperationGroup, OptimizerFacts, ParameterGroup
 
 __all__ = ["StepFacts", "untraced_facts"]
@@ -29,6 +30,8 @@ class StepFacts:
         memory: of one micro-batch, in bytes.
         optimizer_calls: how often an optimizer stepped; above 1 under manual optimization.
         batch_norm: the module normalises over the samples of one device's micro-batch.
+        elements: of the tensors of the traced micro-batch; 0 where not known.
+        other: the same step for a micro-batch of another size, where batches vary.
         compiled: whether a `torch.compile` wrapper was removed to trace the step.
         notes: what could not be recorded or was assumed, one sentence each.
     """
@@ -41,8 +44,26 @@ class StepFacts:
     memory: MemoryFacts
     optimizer_calls: int = 1
     batch_norm: bool = False
+    elements: int = 0
+    other: StepFacts | None = None
     compiled: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> TracedBatch:
+        """The work of this step, with the size of its micro-batch."""
+        return TracedBatch(float(self.elements), self.operations, self.memory)
+
+    def mean_work(self, spread: BatchSpread) -> MeanWork | None:
+        """
+        Return the work of the mean of these batches; None where they do not vary, or this one's size is not known.
+
+        Args:
+            spread: sizes of the run's batches.
+        """
+        if not (spread.varies and self.elements):
+            return None
+        return mean_work(self.batch, spread, None if self.other is None else self.other.batch)
 
     def with_note(self, note: str) -> StepFacts:
         """Return the same facts with one more note."""

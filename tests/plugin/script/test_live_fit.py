@@ -401,3 +401,18 @@ def test_a_callable_may_return_a_trainer_with_its_module(tmp_path: Path) -> None
     ):
         with pytest.raises(TargetError, match=message):
             run_callable(f"{tmp_path / 'train.py'}:{name}")
+
+
+def test_batches_of_the_loader_that_vary_are_priced_at_their_mean() -> None:
+    """The first batches of the Trainer's own loader are looked at: their mean is traced, and their spread is said."""
+    sizes = (2, 8, 4, 6, 2, 8, 4, 6, 2)
+    batches = [torch.ones(size, 8) for size in sizes]
+    job = job_of(
+        "pytorch_lightning", fit={"train_dataloaders": DataLoader(batches, batch_size=None)}, max_epochs=3
+    )  # type: ignore[arg-type]
+    profile = trace_job(job)
+    assert profile.batch.variation is not None
+    assert profile.batch.variation.batches == 8
+    assert profile.batch.micro_batch_size == 5
+    assert profile.step_flops == 2 * 2 * 5 * 8 * 2
+    assert profile.plan.optimizer_steps == 27

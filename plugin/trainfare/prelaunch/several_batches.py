@@ -1,0 +1,94 @@
+"""Trace a job for several batches: one of median size, one of another, and the mean of all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import mean
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
+
+from trainfare.job import Batches, ChosenBatch, TrainingJob
+from trainfare.prelaunch.fake_tensors import rng_untouched
+from trainfare.prelaunch.user_errors import user_errors
+from trainfare.trace import BatchSpread, batch_elements, count_samples
+from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
+from trainfare.trace.module_totals import adding_up
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+
+__all__ = ["batches_of", "trace_batches"]
+
+READ_BATCHES = 16
+"""Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
+seconds. A chosen value."""
+
+
+def batches_of(batch: Any) -> tuple[Any, ...] | None:
+    """
+    Return the batches that a job gives instead of one: those of `Batches`, or the first of a DataLoader.
+
+    Raises:
+        InputError: there is none.
+        TraceError: the user's data set raised.
+    """
+    if isinstance(batch, DataLoader):
+        with user_errors("reading the DataLoader"), rng_untouched():
+            batch = Batches(tuple(itertools.islice(cast("Any", batch), READ_BATCHES)))
+    if not isinstance(batch, Batches):
+        return None
+    if not batch.found:
+        raise InputError("TrainingJob.batch has no batch: give one, or a DataLoader that yields some")
+    return batch.found
+
+
+def trace_batches(
+    job: TrainingJob, batches: Sequence[Any], trace: Callable[[TrainingJob], JobProfile]
+) -> JobProfile:
+    """
+    Trace the step for the batch of median size and, where sizes vary, for another; return the mean of all batches.
+
+    Args:
+        job: the run; its `batch` is not used.
+        batches: micro-batches as the training DataLoader yields them.
+        trace: traces a job whose batch is one of them.
+
+    Returns:
+        The profile of the mean step; its memory is that of the largest batch.
+    """
+    sizes = [batch_elements(batch) for batch in batches]
+    spread = BatchSpread.of(sizes)
+    first, second = choose_sizes(sizes, spread)
+    profile = trace(replace(job, batch=ChosenBatch.of(batches[first])))
+    if not spread.varies:
+        return profile
+    other = None
+    if second is not None:
+        larger = trace(replace(job, batch=ChosenBatch.of(batches[second])))
+        other = TracedBatch(float(sizes[second]), larger.operations, larger.memory)
+    work = mean_work(TracedBatch(float(sizes[first]), profile.operations, profile.memory), spread, other)
+    return profile.model_copy(
+        update={
+            "operations": work.operations,
+            "modules": adding_up(((each, 1.0) for each in profile.modules), work.operations),
+            "memory": work.memory,
+            "batch": profile.batch.model_copy(
+                update={"variation": work.variation, **_samples(profile, batches)}
+            ),
+        }
+    )
+
+
+def _samples(profile: JobProfile, batches: Sequence[Any]) -> dict[str, int]:
+    """Return the mean samples of the batches, where they differ in them."""
+    counts = [count_samples(batch) for batch in batches]
+    known = [count for count in counts if count]
+    if len(known) < len(counts) or min(known) == max(known):
+        return {}
+    micro = round(mean(known))
+    return {
+        "micro_batch_size": micro,
+        "samples_per_step": micro * profile.parallel.accumulate_grad_batches,
+    }

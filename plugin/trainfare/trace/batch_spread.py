@@ -1,0 +1,439 @@
+"""
+Batches that vary in size: how large a run's batches are, which one stands for them, and what the mean one does.
+
+The size of a batch is the number of elements of its tensors, which also varies where only the padded length does. A
+step is traced for one size or two. Between them the work of an operation grows as a sum of two terms of the size:
+what is done to weights is constant, what is done for each token proportional, attention over a length a square.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+import torch
+
+from trainfare_core.job_profile import BatchVariation, MemoryFacts, OperationGroup
+
+__all__ = [
+    "BatchSpread",
+    "Growth",
+    "MeanWork",
+    "TracedBatch",
+    "batch_elements",
+    "choose_sizes",
+    "count_samples",
+    "mean_work",
+]
+
+MAX_ITEMS = 64
+"""Items of a nested batch that are visited; a chosen value that bounds the time spent on one batch."""
+SAME_SIZE = 0.01
+"""Sizes are counted in steps of 1 %, which bounds the memory of a long run: a factor of a million has 1,400 steps."""
+VARIES_FROM = 0.01
+"""Batches vary where the standard deviation of their size is more than 1 % of the mean: a chosen value, below any
+other doubt about a run."""
+TYPICAL = 0.1
+"""A batch within 10 % of the median stands for it. A chosen value: nearer ones come too rarely to wait for."""
+OTHER_FACTOR = 1.4
+"""A second traced batch differs by this factor, so that powers of the size can be told from what rounding adds."""
+STEEPEST = 3.0
+"""Work grows with the cube of the size at most: a chosen bound on what two traces can suggest."""
+ONE_TRACE_DOUBT = 0.5
+"""Standard deviation of the power of the size that is assumed to be 1 where one size was traced; attention has 2."""
+
+
+_Key: TypeAlias = tuple[str, str, str]
+"""Phase, kind and name of an operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """
+    How work grows with the size of a batch: constant + linear r + square r^2, at r = 1 equal to 1; or r^power.
+
+    Attributes:
+        constant, linear, square: parts of the work of the batch that was traced.
+        power: where it grows faster than the square; 0: it does not.
+    """
+
+    constant: float = 0.0
+    linear: float = 1.0
+    square: float = 0.0
+    power: float = 0.0
+
+    @classmethod
+    def between(cls, here: float, there: float, ratio: float) -> Growth:
+        """
+        Return the growth that leads from one amount of work to another, proportional where one of them is 0.
+
+        Args:
+            here: work of the batch that was traced.
+            there: work of a batch of another size.
+            ratio: that size over the traced one's; not 1.
+        """
+        if here <= 0 or there <= 0:
+            return cls()
+        work = there / here
+        power = math.log(work) / math.log(ratio)
+        if power <= 0:
+            return cls(constant=1.0, linear=0.0)
+        if power <= 1:
+            linear = (work - 1.0) / (ratio - 1.0)
+            return cls(constant=1.0 - linear, linear=linear)
+        if power <= 2:
+            square = (work - ratio) / (ratio**2 - ratio)
+            return cls(linear=1.0 - square, square=square)
+        return cls(linear=0.0, power=min(STEEPEST, power))
+
+    def at(self, ratio: float) -> float:
+        """Return the work of a batch over that of the traced one."""
+        if self.power:
+            return math.pow(ratio, self.power)
+        return self.constant + self.linear * ratio + self.square * ratio**2
+
+
+_Growths: TypeAlias = dict[_Key, tuple[Growth, Growth]]
+_CONSTANT = Growth(constant=1.0, linear=0.0)
+
+
+@dataclass(slots=True)
+class BatchSpread:
+    """The sizes of the batches seen so far, in elements; a size is kept by its rounded logarithm."""
+
+    _counts: dict[int, int] = field(default_factory=dict[int, int])
+    _sums: dict[int, int] = field(default_factory=dict[int, int])
+    batches: int = 0
+
+    @classmethod
+    def of(cls, sizes: Iterable[int]) -> BatchSpread:
+        """Return the spread of these sizes."""
+        spread = cls()
+        for size in sizes:
+            spread.add(size)
+        return spread
+
+    def add(self, elements: int) -> None:
+        """Count one batch; one without elements is left out."""
+        if elements <= 0:
+            return
+        place = round(math.log(elements) / SAME_SIZE)
+        self._counts[place] = self._counts.get(place, 0) + 1
+        self._sums[place] = self._sums.get(place, 0) + elements
+        self.batches += 1
+
+    def sizes(self) -> list[tuple[float, int]]:
+        """Return (elements, batches) of every size, the smallest first."""
+        return [
+            (self._sums[place] / self._counts[place], self._counts[place]) for place in sorted(self._counts)
+        ]
+
+    @property
+    def differs(self) -> bool:
+        """Whether two batches of different sizes were seen."""
+        return len(self._counts) > 1
+
+    @property
+    def varies(self) -> bool:
+        """Whether the sizes differ by more than `VARIES_FROM`."""
+        return self.differs and self.relative_deviation() > VARIES_FROM
+
+    def relative_deviation(self) -> float:
+        """Return the standard deviation of the size over its mean; 0 before the first batch."""
+        return self.mean_of(1.0, Growth())[1]
+
+    def mean_of(self, base: float, growth: Growth) -> tuple[float, float]:
+        """
+        Return the mean work of the batches over that of a batch of `base` elements, and its relative deviation.
+
+        Before the first batch that is (1, 0).
+        """
+        if self.batches == 0:
+            return 1.0, 0.0
+        work = [(growth.at(size / base), count) for size, count in self.sizes()]
+        mean = sum(count * each for each, count in work) / self.batches
+        if mean <= 0:
+            return 1.0, 0.0
+        variance = sum(count * (each - mean) ** 2 for each, count in work) / self.batches
+        return mean, math.sqrt(variance) / mean
+
+    def median(self) -> float:
+        """Return the median size, the lower of two; 0 before the first batch."""
+        left = (self.batches + 1) // 2
+        for size, count in self.sizes():
+            left -= count
+            if left <= 0:
+                return size
+        return 0.0
+
+    def is_typical(self, elements: int) -> bool:
+        """Return whether a batch is as large as the median, within `TYPICAL`."""
+        median = self.median()
+        return median <= 0 or abs(elements - median) <= TYPICAL * median
+
+    def largest(self) -> float:
+        """Return the largest size; 0 before the first batch."""
+        return max((size for size, _ in self.sizes()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedBatch:
+    """
+    What a step does for a batch of one size.
+
+    Attributes:
+        elements: of one micro-batch.
+        operations: of one optimizer step.
+        memory: of one micro-batch.
+    """
+
+    elements: float
+    operations: tuple[OperationGroup, ...]
+    memory: MemoryFacts
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of the step."""
+        return sum(group.flops for group in self.operations)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanWork:
+    """
+    What the mean step of a run does.
+
+    Attributes:
+        operations: of the mean step; shapes are those of the traced batch.
+        memory: of the largest batch.
+        variation: how far the batches vary.
+        growth: of the whole step's work with the size.
+        elements: of the traced batch.
+        mean: work of the mean step over that of the traced one.
+    """
+
+    operations: tuple[OperationGroup, ...]
+    memory: MemoryFacts
+    variation: BatchVariation
+    growth: Growth
+    elements: float
+    mean: float
+
+    def over_mean(self, elements: float) -> float:
+        """Return the work of a step with batches of a size, over that of the mean step."""
+        return self.growth.at(elements / self.elements) / self.mean
+
+
+def batch_elements(batch: Any) -> int:
+    """
+    Return the number of elements of all tensors in a batch of any form, 0 where there is none.
+
+    Args:
+        batch: what the training DataLoader yields: tensors inside mappings, sequences, dataclasses or other objects.
+
+    >>> batch_elements({"ids": torch.zeros(4, 7), "masks": [torch.zeros(4, 7), None]})
+    56
+    """
+    elements, pending, seen = 0, [batch], set[int]()
+    while pending and len(seen) < MAX_ITEMS:
+        item = pending.pop()
+        if id(item) in seen or isinstance(item, (str, bytes, int, float, type(None))):
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            elements += _numel(item)
+        elif isinstance(item, Mapping):
+            pending.extend(cast("Any", item).values())
+        elif isinstance(item, list | tuple | set):
+            pending.extend(cast("Any", item))
+        elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+            pending.extend(getattr(item, each.name, None) for each in dataclasses.fields(item))
+        else:
+            pending.extend(getattr(item, "__dict__", {}).values())
+    return elements
+
+
+def count_samples(batch: Any) -> int | None:
+    """
+    Return the common length of the first axis of all tensors in a batch.
+
+    Args:
+        batch: what the training DataLoader yields.
+
+    Returns:
+        Samples; None where there is no tensor or the lengths differ.
+    """
+    if isinstance(batch, torch.Tensor):
+        return int(batch.shape[0]) if batch.ndim else None
+    lengths: set[int] = set()
+    pending = [batch]
+    visited = 0
+    while pending and visited < MAX_ITEMS:
+        item = pending.pop()
+        visited += 1
+        if isinstance(item, torch.Tensor):
+            if item.ndim:
+                lengths.add(int(item.shape[0]))
+        elif isinstance(item, Mapping):
+            pending.extend(cast("Any", item).values())
+        elif isinstance(item, list | tuple):
+            pending.extend(cast("Any", item))
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _numel(tensor: torch.Tensor) -> int:
+    try:
+        return int(tensor.numel())
+    except Exception:  # noqa: BLE001 - a nested tensor has no number of elements in some layouts
+        return 0
+
+
+def choose_sizes(sizes: Sequence[int], spread: BatchSpread) -> tuple[int, int | None]:
+    """
+    Return the place of the size nearest to the median, and that of the size that differs most from it.
+
+    Args:
+        sizes: at least one, in elements.
+        spread: of the run's batches.
+
+    Returns:
+        Two places in `sizes`; None for the second where sizes do not vary or none differs by `OTHER_FACTOR`.
+    """
+    median = spread.median()
+    first = min(range(len(sizes)), key=lambda place: abs(sizes[place] - median))
+
+    def factor(place: int) -> float:
+        low, high = sorted((max(1, sizes[place]), max(1, sizes[first])))
+        return high / low
+
+    second = max(range(len(sizes)), key=factor)
+    return first, second if spread.varies and factor(second) >= OTHER_FACTOR else None
+
+
+def mean_work(traced: TracedBatch, spread: BatchSpread, other: TracedBatch | None = None) -> MeanWork:
+    """
+    Scale the work of a traced batch to the mean of all batches, and its memory to the largest.
+
+    Args:
+        traced: the batch that stands for the run.
+        spread: sizes of the run's batches.
+        other: the same step for a batch of another size; None: what is done for a batch is proportional to its size.
+    """
+    found, at = _growths(traced, other), traced.elements
+    whole = _growth(_total(traced), None if other is None else (_total(other), other.elements / at))
+    mean, deviation = spread.mean_of(at, whole)
+    assumed = ONE_TRACE_DOUBT * abs(math.log(mean)) if other is None else 0.0
+    sizes = spread.sizes() or [(at, 1)]
+    smallest, largest = (
+        sum(round(each.flops * _growths_of(each, found)[0].at(size / at)) for each in traced.operations)
+        for size in (sizes[0][0], sizes[-1][0])
+    )
+    return MeanWork(
+        operations=tuple(
+            _scaled(group, spread, at, _growths_of(group, found)) for group in traced.operations
+        ),
+        memory=_memory_of(traced, other, sizes[-1][0] / at),
+        variation=BatchVariation(
+            batches=spread.batches,
+            smallest_flops=smallest,
+            largest_flops=largest,
+            work_log_sigma=math.hypot(deviation / math.sqrt(max(1, spread.batches)), assumed),
+        ),
+        growth=whole,
+        elements=at,
+        mean=mean,
+    )
+
+
+def _total(traced: TracedBatch) -> int:
+    """Return the FLOPs of a step, or its bytes where it has none."""
+    return traced.flops or sum(group.bytes_moved for group in traced.operations)
+
+
+def _growth(here: int, there: tuple[int, float] | None) -> Growth:
+    return Growth() if there is None else Growth.between(here, *there)
+
+
+def _variable_bytes(group: OperationGroup) -> int:
+    return group.bytes_moved - group.bytes_fixed
+
+
+def _key(group: OperationGroup) -> _Key:
+    return group.phase, group.kind, group.name
+
+
+def _growths(traced: TracedBatch, other: TracedBatch | None) -> _Growths:
+    """Return how FLOPs and variable bytes of every operation grow, by name; nothing where one size was traced."""
+    if other is None:
+        return {}
+    here, there = _sums(traced.operations), _sums(other.operations)
+    ratio = other.elements / traced.elements
+    return {
+        key: (
+            Growth.between(flops, there.get(key, (0, 0))[0], ratio),
+            Growth.between(moved, there.get(key, (0, 0))[1], ratio),
+        )
+        for key, (flops, moved) in here.items()
+    }
+
+
+def _sums(operations: Sequence[OperationGroup]) -> dict[_Key, tuple[int, int]]:
+    sums: dict[_Key, tuple[int, int]] = {}
+    for group in operations:
+        flops, moved = sums.get(_key(group), (0, 0))
+        sums[_key(group)] = (flops + group.flops, moved + _variable_bytes(group))
+    return sums
+
+
+def _growths_of(group: OperationGroup, found: _Growths) -> tuple[Growth, Growth]:
+    """Return how a group's FLOPs and bytes grow; the update, and what moves weights alone, do not."""
+    if group.phase == "optimizer":
+        return _CONSTANT, _CONSTANT
+    usual = Growth() if _variable_bytes(group) else _CONSTANT
+    return found.get(_key(group), (usual, usual))
+
+
+def _scaled(
+    group: OperationGroup, spread: BatchSpread, at: float, growths: tuple[Growth, Growth]
+) -> OperationGroup:
+    """Return a group with the work of the mean batch."""
+    by_flops, by_bytes = (spread.mean_of(at, growth)[0] for growth in growths)
+    moved = group.bytes_moved
+    factor = 1.0 + _variable_bytes(group) * (by_bytes - 1.0) / moved if moved else 1.0
+    read, written = round(group.bytes_read * factor), round(group.bytes_written * factor)
+    return group.model_copy(
+        update={
+            "flops": round(group.flops * by_flops),
+            "bytes_read": read,
+            "bytes_written": written,
+            "bytes_fixed": min(group.bytes_fixed, read + written),
+        }
+    )
+
+
+def _memory_of(traced: TracedBatch, other: TracedBatch | None, ratio: float) -> MemoryFacts:
+    """Return the memory of a batch of another size: whether a run fits is decided by its largest batch."""
+    memory = traced.memory
+    there = None if other is None else other.memory
+    growth = _growth(
+        memory.saved_activation_bytes,
+        None if there is None or other is None
+        else (there.saved_activation_bytes, other.elements / traced.elements),
+    )  # fmt: skip
+
+    def grown(size: int, by: Growth = growth) -> int:
+        return round(size * by.at(ratio))
+
+    return memory.model_copy(
+        update={
+            "saved_activation_bytes": grown(memory.saved_activation_bytes),
+            "input_bytes": grown(memory.input_bytes, Growth()),
+            "largest_temporary_bytes": grown(memory.largest_temporary_bytes),
+            "moments": tuple(
+                moment.model_copy(update={"activation_bytes": grown(moment.activation_bytes)})
+                for moment in memory.moments
+            ),
+        }
+    )

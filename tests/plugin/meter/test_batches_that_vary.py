@@ -1,0 +1,164 @@
+"""Batches whose size varies: the profile is that of the mean batch of the run, its memory that of the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from builders.lightning_modules import MeterHarness, quiet, trainer
+from trainfare.report.facts import job_facts
+from trainfare_core.ranking.rank import job_summary
+
+pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:.*enable_nested_tensor")]
+
+
+class Texts(Dataset[Tensor]):
+    """Token ids whose lengths are lognormal, each from its index."""
+
+    def __init__(self, texts: int) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return self.texts
+
+    def __getitem__(self, index: int) -> Tensor:
+        drawn = torch.Generator().manual_seed(index)
+        length = int(torch.empty(()).log_normal_(3.0, 0.6, generator=drawn).clamp(4, 128))
+        return torch.randint(1, 50, (length,), generator=drawn)
+
+
+def padded(batch: list[Tensor]) -> dict[str, Tensor]:
+    """Pad to the longest text of the batch, as the collators of language models do."""
+    ids = pad_sequence(batch, batch_first=True)
+    return {"input_ids": ids, "attention_mask": (ids > 0).float()}
+
+
+class Reader(pl.LightningModule):
+    """Attention without a fused kernel, and a feed-forward layer; counts its own FLOPs with torch's counter."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 50))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        hidden = self.embedding(batch["input_ids"])
+        query, key, value = self.qkv(hidden).chunk(3, dim=-1)
+        scores = torch.softmax(query @ key.transpose(1, 2) / 4.0, dim=-1)
+        logits = self.wide(hidden + self.out(scores @ value))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), batch["input_ids"].flatten())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters())
+
+
+class Counter(pl.Callback):
+    """Counts the FLOPs of every step of a run without FareMeter."""
+
+    def __init__(self) -> None:
+        self.flops: list[int] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.counter = FlopCounterMode(display=False)
+        self.counter.__enter__()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.counter.__exit__(None, None, None)
+        self.flops.append(self.counter.get_total_flops())
+
+
+def counted(folder: Path, data: Callable[[], Any], module: Callable[[], Any] = Reader) -> list[int]:
+    """Return the FLOPs of every step by torch's own counter."""
+    counter = Counter()
+    trainer(folder, counter, max_epochs=1).fit(module(), data())
+    return counter.flops
+
+
+def texts(count: int = 160) -> DataLoader[Any]:
+    return DataLoader(Texts(count), batch_size=4, collate_fn=padded)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_dynamic_padding_is_priced_at_the_mean_of_the_run(tmp_path: Path, precision: Any) -> None:
+    """Within 5 % of the counter's mean over the run, where one batch alone can be 2.4 times it."""
+    flops = counted(tmp_path, texts)
+    assert max(flops) > 3 * min(flops)
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=1, precision=precision)
+    fit.fit(Reader(), texts())
+    profile = harness.profile
+    assert profile.source.how == ("real" if precision == "32-true" else "fake")
+    assert profile.step_flops == pytest.approx(mean(flops), rel=0.05)
+    variation = profile.batch.variation
+    assert variation is not None
+    assert variation.batches == len(flops)
+    assert variation.smallest_flops == pytest.approx(min(flops), rel=0.1)
+    assert variation.largest_flops == pytest.approx(max(flops), rel=0.1)
+    assert 0.0 < variation.work_log_sigma < 0.2
+    assert profile.batch.micro_batch_size == 4
+    assert profile.batch.tokens_per_step == pytest.approx(
+        mean(batch["input_ids"].numel() for batch in texts()), rel=0.01
+    )
+    assert any("batches vary from" in fact and "MFLOP" in fact for fact in job_facts(job_summary(profile)))
+
+
+def test_memory_is_that_of_the_largest_batch(tmp_path: Path) -> None:
+    """Whether a run fits is decided by its largest batch: saved activations are those of a run of such batches."""
+
+    def saved(data: Any, **options: Any) -> int:
+        harness = MeterHarness()
+        trainer(tmp_path, harness.meter(tmp_path), **options).fit(Reader(), data)
+        return harness.profile.memory.saved_activation_bytes
+
+    largest = max(texts(), key=lambda batch: batch["input_ids"].numel())
+    of_largest = saved(Repeated([largest] * 20), max_epochs=1)
+    assert saved(texts(), max_epochs=1) == pytest.approx(of_largest, rel=0.15)
+
+
+class Repeated:
+    """A loader without a batch size that yields these batches."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def test_samples_and_flops_are_of_the_same_batches(tmp_path: Path) -> None:
+    """Of buckets with 2 to 8 samples, FLOPs a sample and samples a step are those of the mean batch."""
+    sizes = [2, 8, 4, 6] * 10
+
+    def buckets() -> Repeated:
+        return Repeated([padded([Texts(1)[0]] * size) for size in sizes])
+
+    flops = counted(tmp_path, buckets)
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=1).fit(Reader(), buckets())
+    profile = harness.profile
+    assert (profile.batch.micro_batch_size, profile.batch.samples_per_step) == (5, 5)
+    assert profile.step_flops == pytest.approx(mean(flops), rel=0.01)
+
+
+def test_equal_batches_are_not_said_to_vary(tmp_path: Path) -> None:
+    """An incomplete last batch of an epoch is no variation: the profile is that of the whole batch."""
+    data = DataLoader(torch.randint(1, 50, (42, 9)), batch_size=4, collate_fn=padded)  # type: ignore[arg-type]
+    harness = MeterHarness()
+    trainer(tmp_path, harness.meter(tmp_path), max_epochs=2).fit(Reader(), data)
+    assert harness.profile.batch.variation is None
+    assert harness.profile.batch.tokens_per_step == 36
+    assert harness.profile.work_log_sigma == 0.0
