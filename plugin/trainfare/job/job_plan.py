@@ -38,7 +38,12 @@ def steps_per_epoch(job: TrainingJob) -> int | None:
 
 
 def plan_of(
-    job: TrainingJob, *, checkpoint_bytes: int, optimizer_calls_per_step: int = 1, weights_bytes: int = 0
+    job: TrainingJob,
+    *,
+    checkpoint_bytes: int,
+    optimizer_calls_per_step: float = 1,
+    batches_per_step: float = 1.0,
+    weights_bytes: int = 0,
 ) -> tuple[RunPlan, tuple[str, ...]]:
     """
     Return the run's plan, and notes on what had to be assumed.
@@ -46,28 +51,31 @@ def plan_of(
     Args:
         job: the run as described.
         checkpoint_bytes: bytes of parameters, buffers and optimizer state.
-        optimizer_calls_per_step: how often `training_step` steps an optimizer under manual optimization.
+        optimizer_calls_per_step: how often an optimizer steps in one step, under manual optimization.
             Lightning counts each against `max_steps`: two optimizers halve the number of training steps.
+        batches_per_step: calls of `training_step` in one step, under manual optimization.
         weights_bytes: bytes of parameters and buffers, which is all that some checkpoints of a live Trainer hold.
 
     Raises:
         InputError: a product of the job's numbers is beyond what a profile can hold.
     """
     if isinstance(job, LiveJob):
-        composition = StepComposition(1.0, float(optimizer_calls_per_step))
+        composition = StepComposition(batches_per_step, float(optimizer_calls_per_step))
         planned = RunPlanner(job.live.facts, composition=composition).plan()
         state_bytes = checkpoint_bytes - weights_bytes
         return planned.run_plan(weights_bytes=weights_bytes, state_bytes=state_bytes), planned.notes
     notes: list[str] = []
     in_epoch = steps_per_epoch(job)
+    if in_epoch is not None:
+        in_epoch = math.ceil(in_epoch / batches_per_step)
     steps, reason = _optimizer_steps(job, in_epoch, optimizer_calls_per_step)
     every = job.checkpoint_every_n_steps
-    if optimizer_calls_per_step > 1:
+    if (optimizer_calls_per_step, batches_per_step) != (1, 1.0):
         notes.append(
-            f"manual optimization: one training_step makes {optimizer_calls_per_step} optimizer steps, "
-            "and Lightning counts each of them against max_steps"
+            f"manual optimization: one step is {batches_per_step:g} batches, in which "
+            f"{optimizer_calls_per_step:g} optimizer steps count against max_steps"
         )
-        every = None if every is None else max(1, every // optimizer_calls_per_step)
+        every = None if every is None else max(1, math.floor(every / optimizer_calls_per_step))
     epochs = None if steps is None or in_epoch is None else steps / in_epoch
     if in_epoch is None and job.max_epochs is not None and job.max_steps is not None:
         notes.append(
@@ -91,7 +99,7 @@ def plan_of(
 
 
 def _optimizer_steps(
-    job: TrainingJob, in_epoch: int | None, calls_per_step: int
+    job: TrainingJob, in_epoch: int | None, calls_per_step: float
 ) -> tuple[int | None, str | None]:
     limits: list[int] = []
     if job.max_steps is not None:

@@ -61,6 +61,7 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
         ),
         plan=plan.run_plan(weights_bytes=weights_bytes, state_bytes=step.optimizer.state_bytes),
         measured=None if run.times is None else _measured_step(run, run.times, work),
+        work_note=step.differs or None,
         notes=tuple(dict.fromkeys(note[:MAX_NOTE_CHARACTERS] for note in every_note)),
     )
 

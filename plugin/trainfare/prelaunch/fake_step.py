@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +20,16 @@ from trainfare.prelaunch.trainer_stub import TrainerStub
 from trainfare.prelaunch.unknown_scalars import ScalarReads, tolerant_metrics
 from trainfare.prelaunch.user_errors import ADVICE, user_errors
 from trainfare.trace import StepFacts, StepTrace
+from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
 from trainfare_core.errors import TraceError
 
 __all__ = ["AUTOCAST_DTYPES", "TRUE_DTYPES", "trace_step"]
 
 AUTOCAST_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 """The autocast dtype of each mixed precision."""
+MAX_BATCHES = 33
+"""Batches that are traced under manual optimization until every optimizer has stepped: enough for an accumulation over
+32. A chosen value: each takes as long as a trace of the step."""
 TRUE_DTYPES = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
 """The dtype of parameters and inputs of each precision that changes it from fp32."""
 
@@ -42,7 +47,9 @@ def trace_step(
     from_loader: bool = True,
 ) -> StepFacts:
     """
-    Run two steps and trace the second, in which the optimizer's state exists as in every later step.
+    Run two batches and trace the second, in which the optimizer's state exists as in every later step.
+
+    Under manual optimization, go on until every optimizer has stepped; the step is then the mean of those in between.
 
     The default dtype becomes that of the precision: the caller restores it (`rng_untouched`).
 
@@ -73,26 +80,81 @@ def trace_step(
         if precision in TRUE_DTYPES:
             torch.set_default_dtype(TRUE_DTYPES[precision])
         autocast = AUTOCAST_DTYPES.get(precision)
-        runner.run(StepTrace(module, optimizers, cuda_autocast_dtype=autocast), batch, 0)
-        calls_before = trainer.global_step
-        trace = StepTrace(module, optimizers, cuda_autocast_dtype=autocast)
-        runner.run(trace, batch, 1)
+        batches = _Batches(
+            runner,
+            lambda: StepTrace(module, optimizers, cuda_autocast_dtype=autocast),
+            batch,
+            batch_bytes,
+            1 if runner.manual else micro_batches,
+        )
+        batches.run()
+        if not runner.manual or not optimizers:
+            step = replace(batches.run(), optimizer_calls=len(runner.stepped))
+        else:
+            step = _whole_step(batches, runner, optimizers)
+        return replace(step, notes=tuple(dict.fromkeys((*step.notes, *runner.notes, *known.notes))))
+
+
+def _whole_step(batches: _Batches, runner: _Runner, optimizers: list[torch.optim.Optimizer]) -> StepFacts:
+    """Run batches until every optimizer has stepped, and return the mean step between two such batches."""
+    everyone = set(range(len(optimizers)))
+    # How often one of several optimizers steps is known when it has stepped twice.
+    enough = 1 if len(optimizers) == 1 else 2
+    while batches.kinds.stepped(since=1) != everyone or batches.kinds.fewest_steps() < enough:
+        if len(batches.kinds) >= MAX_BATCHES:
+            break
+        if len(batches.kinds) == 1:
+            runner.create_states()
+        batches.run()
+    stepped = batches.kinds.stepped()
+    if not stepped:
+        raise TraceError(
+            f"no optimizer stepped in {MAX_BATCHES} calls of training_step: under manual optimization it must call "
+            f"self.optimizers().step() in one of them. {ADVICE}"
+        )
+    left_out = [type(optimizers[place]).__name__ for place in sorted(everyone - stepped)]
+    return mixed_batches(batches.kinds, batches.traced, left_out)
+
+
+class _Batches:
+    """Traces one batch after the other, and keeps the last trace of every kind of batch."""
+
+    def __init__(
+        self,
+        runner: _Runner,
+        make_trace: Callable[[], StepTrace],
+        batch: Any,
+        batch_bytes: int,
+        micro_batches: int,
+    ) -> None:
+        self._runner, self._make_trace = runner, make_trace
+        self._batch, self._batch_bytes, self._micro_batches = batch, batch_bytes, micro_batches
+        self.kinds = KindsOfBatches()
+        self.traced: dict[BatchKind, StepFacts] = {}
+
+    def run(self) -> StepFacts:
+        """Trace the next batch."""
+        trace = self._make_trace()
+        self._runner.run(trace, self._batch, len(self.kinds))
         if trace.fault is not None:
             raise TraceError(f"the trace itself failed and is incomplete: {describe(trace.fault)}. {ADVICE}")
         memory = trace.memory()
         if memory.input_bytes == 0:
-            memory = memory.model_copy(update={"input_bytes": batch_bytes})
-        return StepFacts(
+            memory = memory.model_copy(update={"input_bytes": self._batch_bytes})
+        facts = StepFacts(
             how="fake",
-            operations=trace.operations(micro_batches=micro_batches),
-            modules=trace.modules(micro_batches=micro_batches),
+            operations=trace.operations(micro_batches=self._micro_batches),
+            modules=trace.modules(micro_batches=self._micro_batches),
             parameters=trace.parameters(),
             optimizer=trace.optimizer_facts(),
             batch_norm=trace.normalises_over_batch(),
             memory=memory,
-            optimizer_calls=trainer.global_step - calls_before,
-            notes=(*trace.notes, *runner.notes, *known.notes),
+            notes=tuple(trace.notes),
         )
+        kind = tuple(self._runner.stepped)
+        self.kinds.add(kind)
+        self.traced[kind] = facts
+        return facts
 
 
 class _Runner:
@@ -112,6 +174,10 @@ class _Runner:
         self._trainer = trainer
         self._from_loader = from_loader
         self._automatic = bool(getattr(module, "automatic_optimization", True))
+        self.manual = not self._automatic
+        self.stepped: list[int] = []
+        """The optimizers that have stepped in the batch, by their places."""
+        self._plain_steps: list[Callable[..., Any]] = []
         self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
         self._trace: StepTrace | None = None
         self._reads = ScalarReads(known)
@@ -119,12 +185,33 @@ class _Runner:
         if self._automatic and len(optimizers) > 1:
             msg = f"configure_optimizers returned {len(optimizers)} optimizers under automatic optimization"
             raise TraceError(f"{msg}, which Lightning refuses: set self.automatic_optimization = False")
-        for optimizer in optimizers:
-            self._count(optimizer)
+        for place, optimizer in enumerate(optimizers):
+            self._count(optimizer, place)
+
+    def create_states(self) -> None:
+        """
+        Step every optimizer once with gradients of zero, so that its state exists as in every later step.
+
+        Under manual optimization an optimizer may first step in the batch that is traced for it.
+        """
+        parameters = [p for o in self._optimizers for group in o.param_groups for p in group["params"]]
+        before = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            if parameter.grad is None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
+        for optimizer, step in zip(self._optimizers, self._plain_steps, strict=True):
+            if not optimizer.state:
+                with contextlib.suppress(
+                    Exception
+                ):  # e.g. one whose step needs a closure; its state stays unknown
+                    step()
+        for parameter, grad in zip(parameters, before, strict=True):
+            parameter.grad = grad
 
     def run(self, trace: StepTrace, batch: Any, batch_idx: int) -> None:
         """Run one micro-batch and its optimizer step, recorded by the trace."""
         self._trace = trace
+        self.stepped = []
         self._reads.count = 0
         with self._reads, trace, user_errors("training_step"):
             if self._from_loader:
@@ -184,10 +271,11 @@ class _Runner:
         self._trainer.strategy.backward(loss)
         self._hook("on_after_backward")
 
-    def _count(self, optimizer: torch.optim.Optimizer) -> None:
+    def _count(self, optimizer: torch.optim.Optimizer, place: int) -> None:
         """Replace `optimizer.step`: run the closure, then step in the optimizer phase of the trace, and count it."""
         loose: Any = optimizer
         step: Callable[..., Any] = loose.step
+        self._plain_steps.append(step)
         closure_parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
         needs_closure = closure_parameter is not None and closure_parameter.default is inspect.Parameter.empty
 
@@ -206,6 +294,7 @@ class _Runner:
             finally:
                 trace.end_optimizer()
             self._trainer.global_step += 1
+            self.stepped.append(place)
             return result
 
         @contextlib.contextmanager

@@ -284,20 +284,22 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
         job,
         checkpoint_bytes=checkpoint_bytes,
         optimizer_calls_per_step=max(1, step.optimizer_calls),
+        batches_per_step=step.batches_per_step,
         weights_bytes=parameter_bytes + step.memory.buffer_bytes,
     )
     live = job.live if isinstance(job, LiveJob) else None
     notes = [*(() if live is None else live.notes), *step.notes, *faker.notes, *plan_notes]
     counted = live is None or live.batch_size_known
-    if step.optimizer_calls == 0:
-        notes.append("no optimizer step ran in the traced training_step")
+    if step.optimizer.names == ():
+        notes.append("configure_optimizers returned no optimizer: nothing is updated")
     if faker.compiled:
         notes.append(
             "the step runs under torch.compile; the trace is eager, an upper bound of bytes and launches"
         )
     if job.precision in ("32-true", "16-mixed", "bf16-mixed"):
         notes.append("TF32 is not assumed: fp32 products are counted as fp32")
-    tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * job.samples_per_step
+    samples = round(job.samples_per_step * step.batches_per_step)
+    tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * samples
     try:
         return JobProfile(
             name=type(module).__name__[:200],
@@ -315,7 +317,7 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
             memory=step.memory,
             batch=BatchFacts(
                 micro_batch_size=job.batch_size if counted else None,
-                samples_per_step=job.samples_per_step if counted else None,
+                samples_per_step=samples if counted else None,
                 tokens_per_step=tokens,
                 batch_norm=step.batch_norm,
             ),
@@ -323,9 +325,10 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
                 strategy=job.strategy,
                 devices=job.devices,
                 num_nodes=job.num_nodes,
-                accumulate_grad_batches=job.accumulate_grad_batches,
+                accumulate_grad_batches=max(1, round(job.accumulate_grad_batches * step.batches_per_step)),
             ),
             plan=plan,
+            work_note=step.differs or None,
             notes=_notes(notes),
         )
     except ValidationError as error:

@@ -28,8 +28,10 @@ class StepFacts:
         parameters: by dtype and by whether they train.
         optimizer: names, state and implementation.
         memory: of one micro-batch, in bytes.
-        optimizer_calls: how often an optimizer stepped; above 1 under manual optimization.
         batch_norm: the module normalises over the samples of one device's micro-batch.
+        optimizer_calls: how often an optimizer steps in one step; not 1 under manual optimization only.
+        batches_per_step: under manual optimization, the batches up to one in which an optimizer steps; else 1.
+        differs: what a step is, where steps differ from each other; for the place of its FLOPs in a report.
         elements: of the tensors of the traced micro-batch; 0 where not known.
         other: the same step for a micro-batch of another size, where batches vary.
         compiled: whether a `torch.compile` wrapper was removed to trace the step.
@@ -42,8 +44,10 @@ class StepFacts:
     parameters: tuple[ParameterGroup, ...]
     optimizer: OptimizerFacts
     memory: MemoryFacts
-    optimizer_calls: int = 1
     batch_norm: bool = False
+    optimizer_calls: float = 1
+    batches_per_step: float = 1.0
+    differs: str = ""
     elements: int = 0
     other: StepFacts | None = None
     compiled: bool = False
