@@ -53,7 +53,8 @@ class FareMeter(LightningCallback):
     """
     Measure a few training steps and report what the whole run costs on every machine that can be rented.
 
-    After the warm-up it traces one step and measures the next `measure_steps` optimizer steps. At the end of the run
+    After the warm-up it traces one step and measures the next `measure_steps` optimizer steps; where batches or steps
+    differ, it traces one more of each kind. At the end of the run
     rank 0 prints the best machines and writes `trainfare-profile.json`, `trainfare-report.html` and
     `trainfare-report.json`. The results of the training are bitwise those of a run without it, and a fault inside
     it disables it with one warning.
@@ -214,8 +215,8 @@ class FareMeter(LightningCallback):
     @_of_a_trainer
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
-        del trainer, pl_module, optimizer
-        self._guarded(lambda meter: meter.on_before_optimizer_step())
+        del pl_module
+        self._guarded(lambda meter: meter.on_before_optimizer_step(trainer, optimizer))
 
     @_of_a_trainer
     def on_train_batch_end(
@@ -226,6 +227,12 @@ class FareMeter(LightningCallback):
         self._guarded(lambda meter: meter.on_train_batch_end(trainer))
         if self._settings.pilot is not None:
             self._guarded(lambda meter: meter.record_loss(trainer, outputs))
+
+    @_of_a_trainer
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
+        del trainer, pl_module
+        self._guarded(lambda meter: meter.on_train_epoch_start())
 
     @_of_a_trainer
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:

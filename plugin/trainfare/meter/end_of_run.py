@@ -121,8 +121,9 @@ def _step_facts(trainer: Any, module: Any, run: MeteredRun, *, failed: bool) -> 
 
     Where neither is there, the facts have no operations, and the second value says why.
     """
-    if run.step_facts is not None:
-        return run.step_facts, ""
+    traced = run.final_step(run.plan().steps or run.steps_done(trainer))
+    if traced is not None:
+        return traced, ""
     reason = run.tracing.reason or f"{run.trace_problem}: a copy on fake tensors was traced"
     if run.tracing.how == "none" or not run.shapes:
         return untraced_facts(module, trainer.optimizers), run.tracing.reason or "no batch was trained"

@@ -103,10 +103,10 @@ class FitMeter:
         if self._run is not None and self._run.watches_batches:
             self._run.batch_start(trainer, batch)
 
-    def on_before_optimizer_step(self) -> None:
+    def on_before_optimizer_step(self, trainer: Any, optimizer: Any) -> None:
         """Mark the start of the optimizer's part in the trace."""
         if self._run is not None:
-            self._run.before_optimizer_step()
+            self._run.before_optimizer_step(trainer, optimizer)
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Count the batch; log when the window closes, and every `LOG_EVERY_S` after that."""
@@ -114,6 +114,8 @@ class FitMeter:
         if run is None:
             return
         if run.done:
+            if run.traces_phase:
+                run.end_phase_trace(trainer)
             if self._log_again_at_s < math.inf and self.services.now() >= self._log_again_at_s:
                 self._log_estimate(trainer, run)
         elif run.batch_end(trainer):
@@ -145,6 +147,11 @@ class FitMeter:
         self._log.send(trainer, estimate, run.times, run.samples_per_step())
         self._log.check_limits(estimate)
         return estimate
+
+    def on_train_epoch_start(self) -> None:
+        """Look at the module again: callbacks may unfreeze or prune it at the start of an epoch."""
+        if self._run is not None:
+            self._run.epoch_start()
 
     def on_train_epoch_end(self) -> None:
         """Discard the trace of a batch that the end of the epoch has cut off."""

@@ -60,17 +60,17 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
             update={"accumulate_grad_batches": max(1, round(run.batches_per_step))}
         ),
         plan=plan.run_plan(weights_bytes=weights_bytes, state_bytes=step.optimizer.state_bytes),
-        measured=None if run.times is None else _measured_step(run, run.times, work),
+        measured=None if run.times is None else _measured_step(run, run.times, step, work),
         work_note=step.differs or None,
         notes=tuple(dict.fromkeys(note[:MAX_NOTE_CHARACTERS] for note in every_note)),
     )
 
 
-def _measured_step(run: MeteredRun, times: StepTimes, work: MeanWork | None) -> MeasuredStep:
+def _measured_step(run: MeteredRun, times: StepTimes, step: StepFacts, work: MeanWork | None) -> MeasuredStep:
     facts = run.facts
-    ratio = 1.0
+    ratio = run.work_of_the_window(step)
     if work is not None and run.window_spread.batches:
-        ratio = work.over_mean(run.window_spread.median())
+        ratio *= work.over_mean(run.window_spread.median())
     # On other devices an operation runs later than the host's call of it, so host marks do not time the phases.
     phases = facts.device_kind in ("cpu", "cuda")
     name = torch.cuda.get_device_name(facts.device) if facts.device_kind == "cuda" else facts.device.type

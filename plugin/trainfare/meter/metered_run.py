@@ -25,14 +25,18 @@ from trainfare.meter.timing.cuda_clock import CudaClock
 from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
 from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock
+from trainfare.meter.training_phases import PhaseSignature, TrainingPhases
 from trainfare.trace import BatchSpread, StepFacts, batch_elements, count_samples
 from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
+from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
 
 __all__ = ["MeteredRun"]
 
-MAX_TRACED_BATCHES = 8
-"""Batches that are traced until one of them steps an optimizer, which under manual optimization is not known in
-advance. A chosen value: a traced batch is slow, so a run that steps more rarely is traced as a fake copy instead."""
+MAX_TRACED_BATCHES = 16
+"""Batches that are traced until every optimizer has stepped in one, which under manual optimization is not known in
+advance. A chosen value: a traced batch is slow, and an optimizer that steps more rarely is said to be left out."""
+MAX_PHASE_TRACES = 3
+"""Attempts to trace a step of a later phase; a chosen value, above the batches that the end of an epoch cuts off."""
 MAX_WAITED_BATCHES = 8
 """Batches that are let pass until one of a suitable size comes, where sizes vary. A chosen value: of sizes spread as
 those of padded text, one in three is suitable."""
@@ -91,6 +95,16 @@ class MeteredRun:
         self.steps = 0
         self.ended: RunEnd | None = None
         """How far the run came, once it has ended by itself."""
+        self.kinds = KindsOfBatches()
+        self._by_kind: dict[BatchKind, StepFacts] = {}
+        self._kind: list[int] = []
+        """The optimizers that have stepped in the current batch of manual optimization, by their places."""
+        self.phases = TrainingPhases()
+        self._new_epoch = True
+        self._phase_traces = MAX_PHASE_TRACES
+        self.traces_phase = False
+        """A step of a later phase is being traced, after the window."""
+        self._measured_in: StepFacts | None = None
         self._samples: list[int | None] = []
         self._tokens: list[int | None] = []
         clock = CudaClock(self.facts.device) if self.facts.device_kind == "cuda" else HostClock(services.now)
@@ -98,6 +112,7 @@ class MeteredRun:
         self.validation = ValidationClock(self._timer, services.now)
         self._probe = StepProbe(lambda: services.step_trace(module, trainer.optimizers))
         self._waited = 0
+        self._optimizer_names = [type(optimizer).__name__ for optimizer in trainer.optimizers]
         self._traces_left = MAX_TRACED_BATCHES if self.tracing.how == "real_step" else 0
         self._trace_after_steps = self._steps_before_trace()
         self._on_fault = on_fault
@@ -134,6 +149,8 @@ class MeteredRun:
         """Batches and optimizer calls of one step, the mean so far; None before the end of the first step."""
         if self.steps == 0:
             return None
+        if not self.trainer_facts.automatic and self.kinds.per_step():
+            return StepComposition(self.kinds.batches_per_step(), self.kinds.calls_per_step())
         return StepComposition(
             self._batches_of_steps / self.steps, max(1.0, self._calls_of_steps / self.steps)
         )
@@ -225,7 +242,15 @@ class MeteredRun:
 
     def batch_start(self, trainer: Any, batch: Any) -> None:
         """Look at the batch's size, and start the trace if this batch is to be traced."""
+        if self._new_epoch:
+            self._new_epoch = False
+            self._see_phase(trainer)
         elements = self._count(trainer, batch)
+        if self.done:
+            if self._wants_phase and self._ends_in_step(trainer):
+                self.traces_phase = True
+                self._probe.start(elements)
+            return
         if self._stage != _Stage.TRACING or self._traces_left <= 0 or not self._ends_in_step(trainer):
             return
         if self._is_suitable(elements) or not self._may_wait():
@@ -233,10 +258,66 @@ class MeteredRun:
         else:
             self._waited += 1
 
+    def epoch_start(self) -> None:
+        """Look at the module again with the next batch: callbacks may change it at the start of an epoch."""
+        self._new_epoch = self.watches_batches = True
+
+    def _see_phase(self, trainer: Any) -> None:
+        before = len(self.phases)
+        if self.trainer_facts.automatic:
+            self.phases.see(PhaseSignature.of(trainer), self.steps_done(trainer))
+        if len(self.phases) > before:
+            self._phase_traces = MAX_PHASE_TRACES
+
+    @property
+    def _wants_phase(self) -> bool:
+        """Whether a step of the current phase is still to be traced; of the first, one is before the window."""
+        later = len(self.phases) > 1 and self.phases.untraced
+        return later and self._phase_traces > 0 and self.tracing.how == "real_step"
+
+    def end_phase_trace(self, trainer: Any) -> None:
+        """Keep the trace of a step of a later phase."""
+        self.traces_phase = False
+        self._phase_traces -= 1
+        if not self._probe.running:
+            return
+        found = self._probe.finish(micro_batches=max(1, int(trainer.accumulate_grad_batches)))
+        if found is not None:
+            self.phases.trace(found)
+
+    def final_step(self, steps: int | None) -> StepFacts | None:
+        """
+        Return the mean step of the run by its kinds of batches and its phases; None where no step was traced.
+
+        Args:
+            steps: of the whole run; None: not known.
+        """
+        if self.step_facts is None:
+            return None
+        if self._by_kind:
+            traced = {place for kind in self._by_kind for place in kind}
+            left_out = [name for place, name in enumerate(self._optimizer_names) if place not in traced]
+            return mixed_batches(self.kinds, self._by_kind, left_out)
+        mean = self.phases.mean_step(steps or 0)
+        if mean is None:
+            return self.step_facts
+        step, said = mean
+        return replace(
+            step, differs=said, other=None if step.elements != self.step_facts.elements else step.other
+        )
+
+    def work_of_the_window(self, step: StepFacts) -> float:
+        """Return the FLOPs of the phase in which the window was measured, over those of the mean step."""
+        measured = self._measured_in
+        if measured is None or not (measured.flops and step.flops):
+            return 1.0
+        return measured.flops / step.flops
+
     def _count(self, trainer: Any, batch: Any) -> int:
         """Count the size of a batch; the incomplete last one of an epoch is left out."""
         elements, usual = batch_elements(batch), self.facts.loader_batch_size
-        self.watches_batches = not self.done or self.spread.batches < MAX_COUNTED_BATCHES
+        more_sizes = self.spread.differs and self.spread.batches < MAX_COUNTED_BATCHES
+        self.watches_batches = not self.done or more_sizes or self._wants_phase
         if usual is not None and trainer.is_last_batch and (count_samples(batch) or 0) < usual:
             return elements
         self.spread.add(elements)
@@ -266,14 +347,19 @@ class MeteredRun:
     @property
     def _wants_another_size(self) -> bool:
         step = self.step_facts
-        return step is not None and step.other is None and self.spread.varies and self._may_wait()
+        if step is None or step.other is not None or not self.trainer_facts.automatic:
+            return False
+        return self.spread.varies and self._may_wait()
 
     def _ends_in_step(self, trainer: Any) -> bool:
         accumulates = getattr(trainer.fit_loop.epoch_loop, "_should_accumulate", None)
         return not (self.trainer_facts.automatic and callable(accumulates) and accumulates())
 
-    def before_optimizer_step(self) -> None:
-        """Mark the start of the optimizer's part in the trace."""
+    def before_optimizer_step(self, trainer: Any, optimizer: Any) -> None:
+        """Mark the start of the optimizer's part in the trace; under manual optimization, note which one steps."""
+        if not self.trainer_facts.automatic and not self.done:
+            places = (place for place, one in enumerate(trainer.optimizers) if one is optimizer)
+            self._kind.extend(places)
         self._probe.begin_optimizer()
 
     def drop_trace(self) -> None:
@@ -281,6 +367,7 @@ class MeteredRun:
         if self._probe.running:
             self._probe.drop()
             self._traces_left -= 1
+            self.traces_phase = False
 
     def batch_end(self, trainer: Any) -> bool:
         """
@@ -289,8 +376,12 @@ class MeteredRun:
         Returns:
             Whether the window was closed by this batch.
         """
+        kind = tuple(self._kind)
+        self._kind.clear()
+        if not self.trainer_facts.automatic:
+            self.kinds.add(kind)
         if self._probe.running:
-            self._end_trace()
+            self._end_trace(trainer, kind)
         calls = int(trainer.global_step)
         stepped = calls != self._calls
         self._batches += 1
@@ -305,13 +396,21 @@ class MeteredRun:
             self._advance()
         return False
 
-    def _end_trace(self) -> None:
-        found = self._probe.finish(micro_batches=round(self.batches_per_step))
+    def _end_trace(self, trainer: Any, kind: BatchKind) -> None:
+        automatic = self.trainer_facts.automatic
+        passes = max(1, int(trainer.accumulate_grad_batches)) if automatic else 1
+        found = self._probe.finish(micro_batches=passes, whole=automatic)
         self._traces_left = 0 if self._probe.fault else self._traces_left - 1
         if self.step_facts is not None:
             self.step_facts = replace(self.step_facts, other=found)
-        elif found is not None:
+        elif found is not None and automatic:
             self.step_facts, self._waited = found, 0
+            self.phases.trace(found)
+        elif found is not None:
+            self._by_kind[kind] = found
+            stepped = {place for kind in self._by_kind for place in kind}
+            if stepped and (len(stepped) == len(self._optimizer_names) or self._traces_left <= 0):
+                self.step_facts = found
 
     def _advance(self) -> None:
         """Set the stage of the next step."""
@@ -343,7 +442,8 @@ class MeteredRun:
         """Compute the times of the steps recorded so far; waits for the device at most once."""
         if self._stage in (_Stage.MEASURING, _Stage.WINDOW_FULL):
             self._stage = _Stage.DONE
-            self.watches_batches = self.spread.differs
+            self.watches_batches = self.spread.differs or self._wants_phase
+            self._measured_in = self.phases.current
             self._timer.end()
             self.times = self._timer.times()
             if self.facts.device_kind == "cuda":

@@ -66,12 +66,13 @@ class StepProbe:
         if trace is not None:
             trace.stop()
 
-    def finish(self, *, micro_batches: int) -> StepFacts | None:
+    def finish(self, *, micro_batches: int, whole: bool = True) -> StepFacts | None:
         """
         Stop tracing and return the result; None, and a `problem`, where it is not that of a whole step.
 
         Args:
             micro_batches: forward and backward passes in one optimizer step.
+            whole: an optimizer must have stepped; False: the batch is a part of a step.
         """
         trace, self._trace = self._trace, None
         if trace is None:
@@ -82,7 +83,7 @@ class StepProbe:
             self.problem = trace.notes[-1] if trace.notes else type(trace.fault).__name__
             self.fault = True
             return None
-        if not self._optimizer_stepped:
+        if whole and not self._optimizer_stepped:
             self.problem = "no optimizer stepped in the traced batch"
             return None
         return StepFacts(

@@ -56,7 +56,7 @@ class KindsOfBatches:
         """
         Return the batches of whole periods: up to the last step of the optimizer that steps most rarely.
 
-        They begin after its first step. Where it has stepped once, they are all batches: it may come more rarely yet.
+        They begin after its first step. Where it has stepped once, they are all batches up to the last step of any.
         """
         counts = Counter(optimizer for kind in self._sequence for optimizer in set(kind))
         if not counts:
@@ -64,7 +64,8 @@ class KindsOfBatches:
         rarest = min(counts, key=lambda optimizer: (counts[optimizer], -self._first(optimizer)))
         places = [place for place, kind in enumerate(self._sequence) if rarest in kind]
         if len(places) == 1:
-            return self._sequence
+            last = max(place for place, kind in enumerate(self._sequence) if kind)
+            return self._sequence[: last + 1]
         return self._sequence[places[0] + 1 : places[-1] + 1]
 
     def _first(self, optimizer: int) -> int:

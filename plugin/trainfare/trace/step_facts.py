@@ -58,6 +58,11 @@ class StepFacts:
         """The work of this step, with the size of its micro-batch."""
         return TracedBatch(float(self.elements), self.operations, self.memory)
 
+    @property
+    def flops(self) -> int:
+        """FLOPs of the step."""
+        return sum(group.flops for group in self.operations)
+
     def mean_work(self, spread: BatchSpread) -> MeanWork | None:
         """
         Return the work of the mean of these batches; None where they do not vary, or this one's size is not known.

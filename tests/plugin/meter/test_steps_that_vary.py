@@ -1,0 +1,186 @@
+"""Steps that differ from each other: the profile is that of the mean step of the run, and says so beside its FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import BackboneFinetuning, GradientAccumulationScheduler, ModelPruning
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from builders.lightning_modules import MeterHarness, quiet, trainer
+from trainfare.report.facts import job_facts
+from trainfare.trace.mixture import KindsOfBatches
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.rank import job_summary
+
+pytestmark = [*quiet, pytest.mark.filterwarnings("ignore:.*The provided params to be frozen")]
+WIDTH = 16
+
+
+class Counter(pl.Callback):
+    """Counts the FLOPs of every batch of a run without FareMeter."""
+
+    def __init__(self) -> None:
+        self.flops: list[int] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.counter = FlopCounterMode(display=False)
+        self.counter.__enter__()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.counter.__exit__(None, None, None)
+        self.flops.append(self.counter.get_total_flops())
+
+
+def rows(count: int = 64) -> DataLoader[Any]:
+    return DataLoader(torch.ones(count, WIDTH), batch_size=4)  # type: ignore[arg-type]
+
+
+def both(
+    folder: Path, make: Callable[[], Any], callbacks: Callable[[], list[Any]] = list, **options: Any
+) -> tuple[list[int], int, JobProfile]:
+    """Run without FareMeter and with it: FLOPs of each batch by torch's counter, steps, and the profile."""
+    counter = Counter()
+    plain = trainer(folder, *callbacks(), counter, **options)
+    plain.fit(make(), rows())
+    harness = MeterHarness()
+    fit = trainer(folder, harness.meter(folder), *callbacks(), **options)
+    fit.fit(make(), rows())
+    assert fit.global_step == plain.global_step
+    return counter.flops, plain.global_step, harness.profile
+
+
+class Critic(pl.LightningModule):
+    """A critic that steps in every batch, and a generator that steps in each fifth."""
+
+    def __init__(self, every: int = 5) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.critic, self.generator = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 4 * WIDTH)
+        self.every = every
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        generator, critic = self.optimizers()  # type: ignore[misc]
+        self._step(critic, self.critic(batch))
+        if (batch_idx + 1) % self.every == 0:
+            self._step(generator, self.generator(batch))
+
+    def _step(self, optimizer: Any, output: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(output.square().mean())
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(self.generator.parameters()), torch.optim.Adam(self.critic.parameters())]
+
+
+def test_optimizers_of_different_frequency_are_added_by_their_share(tmp_path: Path) -> None:
+    """FLOPs and updates of critic and generator, with the generator in a fifth of the steps."""
+    _, _, profile = both(tmp_path, Critic, max_epochs=3)
+    critic, generator = 2 * 2 * 4 * WIDTH * WIDTH, 2 * 2 * 4 * WIDTH * 4 * WIDTH
+    assert profile.source.how == "real"
+    assert profile.step_flops == pytest.approx(critic + generator / 5, abs=4)
+    scalars = (WIDTH + 1) * WIDTH + (WIDTH + 1) * 4 * WIDTH
+    assert profile.optimizer.state_bytes == 2 * 4 * scalars + 4 * 4
+    assert "optimizer 2 in 80%" in str(profile.work_note)
+    assert any("per step and device (mean of steps" in fact for fact in job_facts(job_summary(profile)))
+    assert any("1 batches, in which 1.2 optimizer steps" in note for note in profile.notes)
+
+
+def test_an_optimizer_that_is_never_traced_is_named(tmp_path: Path) -> None:
+    """One that steps more rarely than the traced batches reach is said to be left out."""
+    _, _, profile = both(tmp_path, lambda: Critic(64), max_epochs=3)
+    assert profile.step_flops == 2 * 2 * 4 * WIDTH * WIDTH
+    assert "Adam never stepped in the traced batches" in str(profile.work_note)
+
+
+class Frozen(pl.LightningModule):
+    """A backbone that a callback freezes, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.ReLU(), nn.Linear(4 * WIDTH, WIDTH))
+        self.head = nn.Linear(WIDTH, 3)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self.head(self.backbone(batch)).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad])
+
+
+def test_progressive_unfreezing_is_priced_by_its_phases(tmp_path: Path) -> None:
+    """The mean over frozen and unfrozen epochs, within 1 % of the counter; memory and state are of the larger phase."""
+    flops, _, profile = both(
+        tmp_path, Frozen, lambda: [BackboneFinetuning(unfreeze_backbone_at_epoch=1)], max_epochs=4
+    )
+    assert max(flops) > 2 * min(flops)
+    assert profile.step_flops == pytest.approx(mean(flops), rel=0.01)
+    trained = sum(p.numel() for p in Frozen().parameters())
+    assert profile.trainable_parameters == trained
+    assert profile.optimizer.state_bytes > 2 * 4 * trained
+    assert str(profile.work_note).startswith("mean of 16 steps with 51 trained parameters, 48 steps with ")
+    assert profile.measured is not None
+    assert profile.measured.work_ratio == pytest.approx(min(flops) / mean(flops), rel=0.01)
+
+
+def test_accumulation_by_epoch_is_priced_by_its_phases(tmp_path: Path) -> None:
+    """Steps times FLOPs are those of the whole run; a step has the mean number of batches."""
+    flops, steps, profile = both(
+        tmp_path, Frozen, lambda: [GradientAccumulationScheduler({0: 1, 1: 4})], max_epochs=4
+    )
+    assert profile.plan.optimizer_steps == steps
+    assert profile.step_flops * steps == pytest.approx(sum(flops), rel=0.01)
+    assert "16 steps with 1 batch each, 12 steps with 4 batches each" in str(profile.work_note)
+    assert profile.batch.samples_per_step == round(4 * 64 / steps)
+
+
+def test_pruning_is_a_phase(tmp_path: Path) -> None:
+    """Masks are buffers that come during the run; the masked products are traced as well."""
+    _, _, profile = both(
+        tmp_path, Frozen, lambda: [ModelPruning("l1_unstructured", amount=0.5)], max_epochs=3
+    )
+    assert profile.work_note is not None
+    assert "parameters and buffers" in profile.work_note
+    assert any(group.name == "aten.mul" and group.phase == "forward" for group in profile.operations)
+
+
+def test_a_run_of_one_phase_says_nothing(tmp_path: Path) -> None:
+    """Steps that are all the same have no note."""
+    flops, _, profile = both(tmp_path, Frozen, max_epochs=2)
+    assert profile.work_note is None
+    assert profile.step_flops == mean(flops)
+
+
+def test_kinds_are_counted_over_whole_periods() -> None:
+    """Batches before the first step of the rarest optimizer and after its last are not counted."""
+    kinds = KindsOfBatches()
+    for kind in [(1,), (1,), (0, 1), (1,), (1,), (1,), (1,), (0, 1), (1,), (1,)]:
+        kinds.add(kind)
+    assert kinds.per_step() == {(1,): 0.8, (0, 1): 0.2}
+    assert (kinds.batches_per_step(), kinds.calls_per_step()) == pytest.approx((1.0, 1.2))
+    accumulated = KindsOfBatches()
+    for kind in [(), (), (), (0,), (), ()]:
+        accumulated.add(kind)
+    assert accumulated.per_step() == {(): 3.0, (0,): 1.0}
+
+
+def test_work_by_submodule_adds_up_to_the_mean_step(tmp_path: Path) -> None:
+    """FLOPs and bytes of the submodules are those of the operations, phase by phase, after mixing."""
+    _, _, profile = both(
+        tmp_path, Frozen, lambda: [BackboneFinetuning(unfreeze_backbone_at_epoch=1)], max_epochs=3
+    )
+    assert len({work.module for work in profile.modules}) > 2
+    for phase in ("forward", "backward", "optimizer"):
+        groups = [group for group in profile.operations if group.phase == phase]
+        works = [work for work in profile.modules if work.phase == phase]
+        assert sum(work.flops for work in works) == sum(group.flops for group in groups)
+        assert sum(work.bytes_moved for work in works) == sum(group.bytes_moved for group in groups)
