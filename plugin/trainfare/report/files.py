@@ -65,7 +65,7 @@ def _free_paths(directory: Path, stem: str) -> tuple[Path, Path]:
     Raises:
         InputError: `stem` is not a plain file name, or a file of that name exists that is not a report of trainfare.
     """
-    if not stem or stem != Path(stem).name or stem in {".", ".."} or set(stem) & set('\\/:*?"<>|\0'):
+    if not stem or stem in {".", ".."} or set(stem) & set('\\/:*?"<>|\0'):
         msg = f"report name {stem!r}: must be a plain file name without folders or special characters"
         raise InputError(msg)
     page, data = directory / f"{stem}.html", directory / f"{stem}.json"

@@ -13,6 +13,7 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Constraints
 
 
 def test_the_last_bits_of_a_step_do_not_choose_the_plan() -> None:
@@ -24,5 +25,6 @@ def test_the_last_bits_of_a_step_do_not_choose_the_plan() -> None:
         return replace(table, step_s=table.step_s * noise)
 
     pair = book(offer_row(instance_type="a100.2x", accelerator_count=2.0))
-    (option,) = rank(small_job(), pair, Request(max_nodes=1), predict=noisy).options
+    request = Request(Constraints(allow=("plan",)), max_nodes=1)
+    (option,) = rank(small_job(), pair, request, predict=noisy).options
     assert option.sharding == "ddp"
