@@ -87,7 +87,7 @@ def test_over_the_limit_it_fails_and_says_why_on_the_pull_request(
 ) -> None:
     """Exit code 1, one comment with the change and its cause, the same bytes each time, annotations, a summary, SARIF."""
     pull_request(repository, LONGER)
-    runs = [act(github, repository, {"sarif": "true"}, install=True) for _ in range(2)]
+    runs = [act(github, repository, {"sarif": "true"}, install=first) for first in (True, False)]
     for run in runs:
         assert run.exit_code == 1, run.log
         assert run.outputs["exit-code"] == "1"
@@ -120,6 +120,7 @@ def test_a_waiver_passes_it_and_an_expired_one_does_not(
     pull_request(repository, policy_with_waiver("2026-11-24"))
     run = act(github, repository, {"compare-to": ""})
     assert run.exit_code == 0, run.log
+    assert "printed by the job" in run.log
     (text,) = github.texts()
     assert "## trainfare check: passed" in text
     assert "ml-platform" in text
@@ -127,6 +128,7 @@ def test_a_waiver_passes_it_and_an_expired_one_does_not(
     repository.git("commit", "--quiet", "--all", "--amend", "--no-edit")
     run = act(github, repository, {"compare-to": ""})
     assert run.exit_code == 1, run.log
+    assert "printed by the job" not in run.log, "the trace of the first run is there: no code of the job ran"
     (text,) = github.texts()
     assert "## trainfare check: failed" in text
     assert "TF009 waiver" in text

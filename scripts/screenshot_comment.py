@@ -1,0 +1,147 @@
+"""
+Take the screenshots of docs/ci.md: real checks of examples/small_gpt.py, their Markdown drawn in Chromium.
+
+    python scripts/screenshot_comment.py docs
+
+The base is the example as it is; each picture is a change of it, checked with `--compare-to` in a temporary
+repository, and the text is what `trainfare comment` would write. Needs /usr/bin/chromium
+(scripts/install_chromium.sh), playwright and markdown-it-py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+CHROMIUM = "/usr/bin/chromium"
+WIDTH = 880
+"""Pixels of a comment on GitHub, on a wide screen."""
+
+AS_OF = "--as-of=2026-11-26"
+POLICY = """\
+[jobs.small_gpt]
+target = "small_gpt.py:job"
+max_usd = {max_usd}
+max_increase_percent = 25
+"""
+WAIVER = """
+[[waivers]]
+job = "small_gpt"
+rule = "max_increase_percent"
+owner = "ml-platform"
+reason = "18 layers, as agreed in the design review"
+expires = 2026-12-31
+"""
+DEEPER = {"layers: int = 12": "layers: int = 18", "max_steps=19_073": "max_steps=25_000"}
+CASES = {
+    "comment-over.png": POLICY.format(max_usd=500),
+    "comment-waived.png": POLICY.format(max_usd=500) + WAIVER,
+}
+
+# The look of a comment on GitHub, drawn without its style sheet.
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 16px; background: #fff; color: #1f2328; font: 14px/1.5 "Noto Sans", Helvetica, Arial, sans-serif; }}
+article {{ border: 1px solid #d1d9e0; border-radius: 6px; }}
+header {{ padding: 8px 16px; background: #f6f8fa; border-bottom: 1px solid #d1d9e0; color: #59636e; }}
+header b {{ color: #1f2328; }}
+header span {{ border: 1px solid #d1d9e0; border-radius: 1em; padding: 0 6px; font-size: 12px; margin-left: 4px; }}
+main {{ padding: 16px; }}
+h2 {{ font-size: 1.5em; margin: 0 0 16px; padding-bottom: .3em; border-bottom: 1px solid #d1d9e0b3; }}
+h3 {{ font-size: 1.25em; margin: 24px 0 16px; }}
+table {{ border-collapse: collapse; margin: 0 0 16px; }}
+th, td {{ border: 1px solid #d1d9e0; padding: 6px 13px; }}
+tr:nth-child(2n) td {{ background: #f6f8fa; }}
+p, ul {{ margin: 0 0 16px; }} ul {{ padding-left: 2em; }} main > :last-child {{ margin-bottom: 0; }}
+</style><article><header><b>github-actions</b><span>bot</span> commented</header><main>{body}</main></article>
+"""
+
+
+def comment(folder: Path, policy: str) -> str:
+    """Return the comment on a change of the example, under a policy."""
+    from trainfare.pull_request import comment_text, mark_of
+
+    example = (TOP / "examples" / "small_gpt.py").read_text(encoding="utf-8")
+    changed = example
+    for before, after in DEEPER.items():
+        if before not in changed:
+            sys.exit(f"examples/small_gpt.py has no {before!r} any more: adapt DEEPER in this script")
+        changed = changed.replace(before, after)
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    (folder / "trainfare.toml").write_text(policy, encoding="utf-8")
+    for text in (example, changed):
+        (folder / "small_gpt.py").write_text(text, encoding="utf-8")
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "--message", "a commit")
+    report = folder / "comment.md"
+    command = [sys.executable, "-m", "trainfare", "check", AS_OF, "--compare-to", "HEAD^1"]
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*command, "--output", f"markdown={report}"], cwd=folder, check=False, stdout=subprocess.DEVNULL
+    )
+    if not report.exists():
+        sys.exit(f"trainfare check ended with {done.returncode} and wrote no report")
+    head = git(folder, "rev-parse", "HEAD").strip()
+    text = report.read_text(encoding="utf-8")
+    return comment_text(mark_of("check"), text, commit=head, longest=65_536, whole_report="")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder, as nobody and at one time, so that the commits are the same each time."""
+    day = "2026-11-26T00:00:00Z"
+    nobody = [
+        "-c",
+        "user.name=nobody",
+        "-c",
+        "user.email=nobody@example.invalid",
+        "-c",
+        "commit.gpgsign=false",
+    ]
+    environment = {"GIT_AUTHOR_DATE": day, "GIT_COMMITTER_DATE": day, "PATH": "/usr/bin:/bin:/usr/local/bin"}
+    done = subprocess.run(  # noqa: S603 - git, with arguments of ours
+        ["git", *nobody, *arguments],  # noqa: S607 - the git of whoever runs this
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    return done.stdout
+
+
+def draw(texts: dict[Path, str]) -> None:
+    """Draw each comment as a picture."""
+    from markdown_it import MarkdownIt
+    from playwright.sync_api import sync_playwright
+
+    renderer = MarkdownIt("gfm-like", {"html": True})
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": 200})
+        for path, text in texts.items():
+            page.set_content(PAGE.format(body=renderer.render(text)))
+            page.screenshot(path=path, full_page=True)
+            sys.stdout.write(f"wrote {path}, {path.stat().st_size:,} bytes\n")
+        browser.close()
+
+
+def main() -> None:
+    """Check each case and draw it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    folder = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as work:
+        texts = {
+            folder / name: comment(Path(work, str(number)), policy)
+            for number, (name, policy) in enumerate(CASES.items())
+        }
+    draw(texts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The screenshots of docs/ci.md: there, small, named by the page, and what the script draws."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+LARGEST_BYTES = 150_000
+"""A clone has every version of a picture."""
+
+pytestmark = pytest.mark.sources
+
+
+def test_the_page_shows_the_pictures_that_the_script_draws() -> None:
+    page = (TOP / "docs" / "ci.md").read_text(encoding="utf-8")
+    script = (TOP / "scripts" / "screenshot_comment.py").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", page)
+    assert sorted(shown) == sorted(re.findall(r'"([a-z-]+\.png)"', script))
+    for name in shown:
+        picture = (TOP / "docs" / name).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < LARGEST_BYTES
