@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from trainfare.job.live_job import LiveJob
-from trainfare.job.run_plan import RunPlanner, StepComposition
+from trainfare.job.run_plan import RunPlanner, StepComposition, TrainerFacts, trigger_of
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import RunPlan
@@ -27,14 +27,8 @@ def steps_per_epoch(job: TrainingJob) -> int | None:
     >>> steps_per_epoch(TrainingJob(module=object, batch=object, batch_size=8, train_samples=1001, devices=4))
     32
     """
-    if isinstance(job, LiveJob):
-        batches = job.live.facts.batches_per_epoch
-        return None if batches is None else math.ceil(batches / job.accumulate_grad_batches)
-    if job.train_samples is None:
-        return None
-    samples_per_device = math.ceil(job.train_samples / job.world_size)
-    batches = math.ceil(samples_per_device / job.batch_size)
-    return math.ceil(batches / job.accumulate_grad_batches)
+    batches = _batches_per_epoch(job)
+    return None if batches is None else math.ceil(batches / job.accumulate_grad_batches)
 
 
 def plan_of(
@@ -81,7 +75,16 @@ def plan_of(
         notes.append(
             "max_epochs could not be checked without train_samples: the run is taken to end at max_steps"
         )
-    validation_batches = _validation_batches(job, steps, epochs, notes)
+    composition = StepComposition(float(batches_per_step), float(optimizer_calls_per_step))
+    automatic = composition == StepComposition()
+    planned = RunPlanner(_facts_of(job, automatic=automatic), composition=composition).plan()
+    if job.val_check_interval is None:
+        validation_batches = _validation_batches(job, steps, epochs, notes)
+    else:
+        validation_batches = planned.validation_batches
+    if every is None:
+        every = planned.checkpoint_every_n_steps
+    notes += [note for note in planned.notes if "left out" in note]
     for name, count in (("max_epochs", steps), ("val_batches", validation_batches)):
         if count is not None and count > _MOST:
             raise InputError(
@@ -96,6 +99,43 @@ def plan_of(
         checkpoint_every_n_steps=every,
     )
     return plan, tuple(notes)
+
+
+def _batches_per_epoch(job: TrainingJob) -> int | None:
+    """Return the batches of one epoch on one device, or None where `train_samples` is not known."""
+    if isinstance(job, LiveJob):
+        return job.live.facts.batches_per_epoch
+    if job.train_samples is None:
+        return None
+    return math.ceil(math.ceil(job.train_samples / job.world_size) / job.batch_size)
+
+
+def _facts_of(job: TrainingJob, *, automatic: bool) -> TrainerFacts:
+    """Return the settings of a Trainer that decide when it validates and saves."""
+    batches = _batches_per_epoch(job)
+    every = job.val_check_interval
+    if isinstance(every, float):
+        every = None if batches is None else max(1, int(batches * every))
+    return TrainerFacts(
+        batches_per_epoch=batches,
+        estimated_steps=None,
+        max_epochs=job.max_epochs,
+        max_steps=job.max_steps,
+        max_time_s=None,
+        time_is_up=False,
+        accumulate_grad_batches=job.accumulate_grad_batches,
+        accumulation=(),
+        automatic=automatic,
+        optimizers=1,
+        world_size=job.world_size,
+        calls_done=0,
+        validates=job.val_batches > 0 and job.val_check_interval is not None,
+        validation_batches=job.val_batches,
+        validate_every_n_batches=every,
+        validate_by_time=False,
+        validate_every_n_epochs=1,
+        checkpoints=tuple(trigger_of(each) for each in job.callbacks if hasattr(each, "save_top_k")),
+    )
 
 
 def _optimizer_steps(

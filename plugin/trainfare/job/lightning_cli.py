@@ -1,29 +1,34 @@
 """
 Read a LightningCLI YAML config (`model`, `data`, `trainer`, `optimizer`, `lr_scheduler`) as a `TrainingJob`.
 
-The config must name its classes (`class_path`): without them, only the script that it belongs to knows the classes.
+A config that names its classes (`class_path`) is enough by itself; of any other, `script_of_config` finds the script,
+which knows them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import MethodType
 from typing import Any, cast
 
 from trainfare.job.missing_here import missing_here
+from trainfare.job.script_target import Script
 from trainfare.job.training_job import TrainingJob
 from trainfare.job.user_code import describe, place_in_user_code
 from trainfare_core.documents import MAX_DEPTH
 from trainfare_core.errors import MissingExtraError, TargetError, TrainfareError
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["job_from_config", "read_config"]
+__all__ = ["job_from_config", "read_config", "script_of_config"]
 
 _MAX_BYTES = 2**20
 """Limit that keeps a damaged or hostile file from filling memory; chosen, many times the size of a real config."""
+_FOLDERS_ABOVE = 3
+"""Chosen: the folder of a run is two above the config in `lightning_logs/version_0`; one more for `configs/`."""
 _HAND_WRITTEN = "or write a function that returns a TrainingJob, and give script.py:function"
 
 
@@ -42,7 +47,7 @@ def job_from_config(path: Path) -> TrainingJob:
 
     config = read_config(path)
     trainer = _section(path, config, "trainer", {})
-    model = _section(path, config, "model", None)
+    model = _section(path, config, "model", {})
     _class_path(path, "model", model)
     scope = Scope(path.resolve().parent)
     with scope:
@@ -66,6 +71,52 @@ def job_from_config(path: Path) -> TrainingJob:
                 strategy=_strategy(path, trainer.get("strategy")),
             )
         )
+
+
+def script_of_config(target: str) -> Script | None:
+    """
+    Return the script that a config belongs to, with the arguments for it; None where the config names its classes.
+
+    A config of `LightningCLI(Model, Data)`, such as the one that it saves in `lightning_logs/version_0`, does not say
+    which classes it configures: the script does that calls LightningCLI, in the config's folder or one above it.
+
+    Args:
+        target: path of a YAML file; anything else has no script.
+
+    Raises:
+        TargetError: the file is not a LightningCLI config, or several scripts beside it call LightningCLI.
+    """
+    path = Path(target)
+    if path.suffix not in (".yaml", ".yml"):
+        return None
+    config = read_config(path)
+    if all("class_path" in (_mapping(config.get(name)) or {}) for name in ("model", "data")):
+        return None
+    scripts = _scripts_above(path)
+    if len(scripts) > 1:
+        listed = ", ".join(scripts)
+        msg = f"{path} does not name its classes, and several scripts call LightningCLI ({listed})"
+        raise TargetError(f"{msg}: give the one, e.g. trainfare profile {scripts[0]} -- fit --config {path}")
+    if not scripts:
+        return None
+    runs = "run=False" not in Path(scripts[0]).read_text(encoding="utf-8", errors="replace")
+    return Script(scripts[0], arguments=(*(("fit",) if runs else ()), "--config", str(path)))
+
+
+def _scripts_above(path: Path) -> list[str]:
+    """Return the scripts that call LightningCLI in the nearest folder that has any, relative to the current one."""
+    folder = path.resolve().parent
+    for above in (folder, *folder.parents[:_FOLDERS_ABOVE]):
+        with contextlib.suppress(OSError):
+            found = [each for each in sorted(above.glob("*.py")) if _calls_cli(each)]
+            if found:
+                return [os.path.relpath(each) for each in found]
+    return []
+
+
+def _calls_cli(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"LightningCLI(" in file.read(_MAX_BYTES)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -97,9 +148,11 @@ def read_config(path: Path) -> dict[str, Any]:
         # PyYAML raises the last three for a value with a tag that does not fit it, such as `!!timestamp x`.
         raise TargetError(f"{path}: not plain YAML: {describe(error)}") from error
     sections = _mapping(config) or {}
-    sections = sections if "model" in sections else _mapping(sections.get("fit")) or {}
-    if "model" not in sections:
-        raise TargetError(f"{path}: not a LightningCLI config: it has no 'model' section; {_HAND_WRITTEN}")
+    known = ("model", "data", "trainer")
+    sections = sections if any(name in sections for name in known) else _mapping(sections.get("fit")) or {}
+    if not any(name in sections for name in known):
+        msg = f"{path}: not a LightningCLI config: it has none of the sections 'model', 'data' and 'trainer'"
+        raise TargetError(f"{msg}; {_HAND_WRITTEN}")
     return sections
 
 
@@ -123,7 +176,8 @@ def _class_path(path: Path, name: str, section: Mapping[str, Any]) -> str:
     class_path = section.get("class_path")
     if not isinstance(class_path, str) or "." not in class_path:
         msg = f"{path}: {name}.class_path is missing, so the config does not say which class it configures"
-        raise TargetError(f"{msg}: write {name} as class_path and init_args, {_HAND_WRITTEN}")
+        way = f"give the script that calls LightningCLI, as in: trainfare profile train.py -- fit --config {path}"
+        raise TargetError(f"{msg}, and no script beside it calls LightningCLI: {way}, {_HAND_WRITTEN}")
     return class_path
 
 

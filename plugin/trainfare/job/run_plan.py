@@ -24,6 +24,7 @@ __all__ = [
     "TrainerFacts",
     "batches_of",
     "read_trainer",
+    "trigger_of",
 ]
 
 
@@ -161,7 +162,7 @@ def read_trainer(trainer: Any) -> TrainerFacts:
         validate_every_n_batches=_whole(getattr(trainer, "val_check_batch", None)),
         validate_by_time=getattr(trainer, "_val_check_time_interval", None) is not None,
         validate_every_n_epochs=trainer.check_val_every_n_epoch,
-        checkpoints=tuple(_trigger(callback) for callback in trainer.checkpoint_callbacks),
+        checkpoints=tuple(trigger_of(callback) for callback in trainer.checkpoint_callbacks),
     )
 
 
@@ -399,7 +400,8 @@ def _max_time_s(trainer: Any) -> tuple[float | None, bool]:
     return None, False
 
 
-def _trigger(callback: Any) -> CheckpointTrigger:
+def trigger_of(callback: Any) -> CheckpointTrigger:
+    """Return when a checkpoint callback of Lightning saves."""
     saves = getattr(callback, "save_top_k", 1) != 0
     return CheckpointTrigger(
         every_n_steps=int(getattr(callback, "_every_n_train_steps", 0) or 0) if saves else 0,

@@ -11,7 +11,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -114,6 +114,17 @@ def _whole(value: object) -> object:
     return value if index is None else index()
 
 
+def _listed(value: object) -> object:
+    """Take a list as a tuple, and one object as a tuple of one, as Lightning does."""
+    return tuple(cast("list[object]", value)) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _fraction_or_batches(value: float) -> float:
+    if 0 < value <= 1 if type(value) is float else 1 <= value <= _MOST_BATCHES:
+        return value
+    raise ValueError("give a fraction of an epoch above 0.0 and up to 1.0, or a whole number of batches")
+
+
 def _one_of(allowed: tuple[str, ...]) -> AfterValidator:
     def check(value: str) -> str:
         if value in allowed:
@@ -125,15 +136,19 @@ def _one_of(allowed: tuple[str, ...]) -> AfterValidator:
     return AfterValidator(check)
 
 
+_MOST_BATCHES = 10**12
 # The upper bounds are far above any real run. They keep a slip of the keyboard (1e30 steps) from overflowing the
 # 64-bit integers of a job profile.
 _Object: TypeAlias = Annotated[Any, AfterValidator(_given)]
-_Batches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10**12)]
+_Batches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=_MOST_BATCHES)]
 _Steps: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**12)]
 _Large: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
 _Medium: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**9)]
 _MicroBatches: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**6)]
 _Devices: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**16)]
+_Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Interval: TypeAlias = Annotated[int | float, AfterValidator(_fraction_or_batches)]
+_Callbacks: TypeAlias = Annotated[tuple[Any, ...], BeforeValidator(_listed)]
 _Precision: TypeAlias = Annotated[str, BeforeValidator(canonical_precision), _one_of(PRECISIONS)]
 _Strategy: TypeAlias = Annotated[str, _one_of(STRATEGIES)]
 
@@ -162,6 +177,11 @@ class TrainingJob:
         checkpoint_every_n_steps: optimizer steps between two checkpoints.
         val_batches: batches of one validation run, per device.
         val_every_n_steps: optimizer steps between two validation runs; None means once an epoch.
+        val_check_interval: the same in Lightning's words: a fraction of an epoch (0.25: four times in it), or batches.
+        gradient_clip_val: norm to which gradients are clipped in each optimizer step; None: not at all.
+        datamodule: the LightningDataModule that the module reads as `trainer.datamodule`, set up by the caller.
+        callbacks: Lightning callbacks. `setup` of those that change the module is called, checkpoints give
+            `checkpoint_every_n_steps`; what else they do is not traced.
 
     Raises:
         InputError: an argument that no Trainer takes; the message names it and says what is allowed.
@@ -189,6 +209,10 @@ class TrainingJob:
     checkpoint_every_n_steps: _Steps | None = None
     val_batches: _Batches = 0
     val_every_n_steps: _Steps | None = None
+    val_check_interval: _Interval | None = None
+    gradient_clip_val: _Positive | None = None
+    datamodule: Any = dataclasses.field(default=None, repr=False)
+    callbacks: _Callbacks = dataclasses.field(default=(), repr=False)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -198,6 +222,12 @@ class TrainingJob:
         except ValidationError as error:
             names = [field.name for field in dataclasses.fields(cls)]
             raise InputError("; ".join(_problem(one, names) for one in error.errors())) from None
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> TrainingJob:
+        if self.val_every_n_steps is not None and self.val_check_interval is not None:
+            raise InputError("TrainingJob.val_every_n_steps and val_check_interval: give one of them")
+        return self
 
     @property
     def world_size(self) -> int:

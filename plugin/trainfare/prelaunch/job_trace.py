@@ -26,6 +26,7 @@ from trainfare.job import (
     plan_of,
     steps_per_epoch,
 )
+from trainfare.prelaunch.callbacks import set_up_callbacks
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
 from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
@@ -215,6 +216,7 @@ def _configured_step(
     with torch.enable_grad():
         with movable_fakes(), BuildMode(faker.mode):
             if not isinstance(job, LiveJob):
+                faker.notes += set_up_callbacks(job.callbacks, trainer, module)
                 _call_hook(module, "setup", "fit")
             _call_hook(module, "configure_model")
             if change is not None:
@@ -266,6 +268,10 @@ def _trainer_facts(job: TrainingJob) -> dict[str, Any]:
         "accumulate_grad_batches": job.accumulate_grad_batches,
         "precision": job.precision,
     }
+    if not isinstance(job, LiveJob):
+        facts["datamodule"] = job.datamodule
+        facts["callbacks"] = list(job.callbacks)
+        facts["gradient_clip_val"] = job.gradient_clip_val
     plan, _ = plan_of(job, checkpoint_bytes=0)
     if plan.optimizer_steps is not None:
         facts["estimated_stepping_batches"] = plan.optimizer_steps

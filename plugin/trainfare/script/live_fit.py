@@ -18,6 +18,7 @@ from trainfare.job import Batches, LiveJob, LiveRun, raised
 from trainfare.job.run_plan import TrainerFacts, read_trainer
 from trainfare.job.training_job import STRATEGIES
 from trainfare.meter.batch_facts import BatchSizes, count_tokens, loader_batch_size
+from trainfare.prelaunch.callbacks import set_up_callbacks
 from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.script.asked import Asked, asked_of
 from trainfare.script.interception import FitCall
@@ -28,14 +29,6 @@ __all__ = ["live_job"]
 
 _BATCHES: Final = 8
 """Chosen: enough to see how far batches differ in size, and few enough to load in seconds."""
-_CHANGING: Final = {
-    "BaseFinetuning", "ModelPruning", "WeightAveraging", "StochasticWeightAveraging", "GradientAccumulationScheduler",
-}  # fmt: skip
-"""Lightning's callbacks that change what a step does during the run."""
-_SET_UP: Final = ("BaseFinetuning", "ModelPruning")
-"""Lightning's callbacks whose `setup` changes the module."""
-_OURS: Final = "trainfare"
-_LIGHTNING: Final = ("lightning", "pytorch_lightning")
 
 
 def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
@@ -60,8 +53,7 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
             trainer._data_connector.prepare_data()  # noqa: SLF001
             if trainer.datamodule is not None:
                 trainer.datamodule.setup("fit")
-        with _reported("the setup of a callback"):
-            _set_up_callbacks(trainer, module)
+        changing = set_up_callbacks(trainer.callbacks, trainer, module)
         with _reported("setup"):
             module.setup("fit")
         with _reported(data):
@@ -69,9 +61,7 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
             batches = _first_batches(trainer)
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
-    return _job(
-        module, trainer, asked, facts, batches, (*notes, *asked.notes, *_callback_notes(trainer, call))
-    )
+    return _job(module, trainer, asked, facts, batches, (*notes, *asked.notes, *changing, *_resumed(call)))
 
 
 def _attached(call: FitCall) -> Any:
@@ -106,15 +96,6 @@ def _attached(call: FitCall) -> Any:
         trainer._callback_connector._attach_model_callbacks()  # noqa: SLF001
         part("trainer.configuration_validator")._verify_loop_configurations(trainer)  # noqa: SLF001
     return module
-
-
-def _set_up_callbacks(trainer: Any, module: Any) -> None:
-    """Call `setup` of those callbacks that may change the module; Lightning's own ones would write and measure."""
-    for callback in trainer.callbacks:
-        home = str(getattr(callback.__class__.setup, "__module__", "")).partition(".")[0]
-        names = {base.__name__ for base in type(callback).__mro__}
-        if home not in (_OURS, *_LIGHTNING) or not names.isdisjoint(_SET_UP):
-            callback.setup(trainer, module, "fit")
 
 
 def _facts(trainer: Any) -> TrainerFacts:
@@ -184,15 +165,10 @@ def _samples(trainer: Any, facts: TrainerFacts, size: int | None) -> int | None:
     return size * facts.batches_per_epoch * facts.world_size or None
 
 
-def _callback_notes(trainer: Any, call: FitCall) -> list[str]:
-    notes = [
-        f"the callback {type(callback).__name__} changes the step during the run: traced is the first step"
-        for callback in trainer.callbacks
-        if not _CHANGING.isdisjoint(base.__name__ for base in type(callback).__mro__)
-    ]
-    if call.arguments.get("ckpt_path"):
-        notes.append("fit(ckpt_path=...) resumes a run: the plan is that of the whole run")
-    return notes
+def _resumed(call: FitCall) -> tuple[str, ...]:
+    if not call.arguments.get("ckpt_path"):
+        return ()
+    return ("fit(ckpt_path=...) resumes a run: the plan is that of the whole run",)
 
 
 @contextlib.contextmanager

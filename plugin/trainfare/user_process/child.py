@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import IO, Final, NoReturn
 
 from trainfare.job import TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
+from trainfare.job.lightning_cli import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.observer import Observer
@@ -78,7 +79,7 @@ def _loaded(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]
         raise MissingExtraError("torch", "lightning")
     from trainfare.script import run_callable, run_script
 
-    script = script_of(start.target)
+    script = script_of(start.target) or script_of_config(start.target)
     return run_callable(start.target) if script is None else run_script(script, serve, fit=start.fit)
 
 

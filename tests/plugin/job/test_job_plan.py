@@ -111,3 +111,36 @@ def test_two_optimizers_halve_the_training_steps() -> None:
     plan, notes = plan_of(job, checkpoint_bytes=7, optimizer_calls_per_step=2)
     assert (plan.optimizer_steps, plan.checkpoint_every_n_steps, plan.checkpoint_bytes) == (6, 2, 7)
     assert any("manual optimization" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "validation_batches"),
+    [
+        # 10 batches an epoch; every int(2.5) = 2 of them: 5 runs of 2 batches in each of 3 epochs.
+        ({"val_check_interval": 0.25}, 30),
+        ({"val_check_interval": 1.0}, 6),
+        ({"val_check_interval": 7}, 6),
+        # 5 batches an epoch on each of 2 devices.
+        ({"val_check_interval": 0.5, "devices": 2}, 12),
+        ({"val_check_interval": 0.5, "accumulate_grad_batches": 2}, 12),
+        ({"val_check_interval": 0.5, "max_steps": 15}, 6),
+        ({"val_every_n_steps": 10}, 6),
+    ],
+)
+def test_validation_within_an_epoch(fields: dict[str, Any], validation_batches: int) -> None:
+    """Counted in batches, as a real Trainer counts them (`RunPlanner`)."""
+    job = _job(**{"max_epochs": 3, "train_samples": 80, "val_batches": 2, **fields})
+    plan, notes = plan_of(job, checkpoint_bytes=0)
+    assert (plan.validation_batches, notes) == (validation_batches, ())
+
+
+def test_checkpoints_are_those_of_the_callbacks() -> None:
+    """Unless the job says an interval itself."""
+    from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+    callbacks = [ModelCheckpoint(every_n_train_steps=7), EarlyStopping("loss")]
+    job = _job(max_steps=100, callbacks=callbacks)
+    assert plan_of(job, checkpoint_bytes=0)[0].checkpoint_every_n_steps == 7
+    assert plan_of(job, checkpoint_bytes=0, optimizer_calls_per_step=2)[0].checkpoint_every_n_steps == 3
+    own = _job(max_steps=100, callbacks=callbacks, checkpoint_every_n_steps=50)
+    assert plan_of(own, checkpoint_bytes=0)[0].checkpoint_every_n_steps == 50

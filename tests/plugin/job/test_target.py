@@ -229,9 +229,13 @@ def test_the_optimizer_section_replaces_configure_optimizers(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1", "no 'model' section"),
-        ("- 1", "no 'model' section"),
-        ("model: {hidden: 3}", "model.class_path is missing.*script.py:function"),
+        ("a: 1", "none of the sections 'model', 'data' and 'trainer'"),
+        ("- 1", "none of the sections 'model', 'data' and 'trainer'"),
+        ("trainer: {max_epochs: 3}", "model.class_path is missing"),
+        (
+            "model: {hidden: 3}",
+            "model.class_path is missing.*trainfare profile train.py -- fit.*script.py:function",
+        ),
         ("model: {class_path: cli_classes.Net}", "no 'data' section"),
         (_CONFIG.replace("devices: 2", "devices: -1"), "trainer.devices is -1"),
         (_CONFIG.replace("cli_classes.Data", "cli_classes.Dada"), "'data' cannot be built: AttributeError"),

@@ -34,6 +34,10 @@ def test_fields_and_defaults_are_the_published_ones() -> None:
         ("checkpoint_every_n_steps", None),
         ("val_batches", 0),
         ("val_every_n_steps", None),
+        ("val_check_interval", None),
+        ("gradient_clip_val", None),
+        ("datamodule", None),
+        ("callbacks", ()),
     ]
 
 
@@ -60,6 +64,11 @@ def test_fields_and_defaults_are_the_published_ones() -> None:
         ("checkpoint_every_n_steps", 0),
         ("val_batches", -1),
         ("val_every_n_steps", 0),
+        ("val_check_interval", 0),
+        ("val_check_interval", 1.5),
+        ("val_check_interval", float("nan")),
+        ("gradient_clip_val", 0),
+        ("gradient_clip_val", float("inf")),
         ("precision", "bf17-mixed"),
         ("precision", None),
         ("strategy", "dpp"),
@@ -72,6 +81,12 @@ def test_an_impossible_value_is_refused_with_its_field(field: str, value: object
     """The message names the argument."""
     with pytest.raises(InputError, match=rf"TrainingJob\.{field}\b"):
         TrainingJob(**{**_REQUIRED, field: value})  # type: ignore[arg-type]
+
+
+def test_one_way_to_say_how_often_validation_runs() -> None:
+    """Two would contradict each other."""
+    with pytest.raises(InputError, match="val_every_n_steps and val_check_interval: give one of them"):
+        TrainingJob(**_REQUIRED, val_every_n_steps=5, val_check_interval=0.5)  # type: ignore[arg-type]
 
 
 def test_a_misspelt_word_gets_a_suggestion_and_the_allowed_words() -> None:

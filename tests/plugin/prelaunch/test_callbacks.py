@@ -1,0 +1,74 @@
+"""What a job says of the Trainer beside its numbers: datamodule, callbacks and gradient clipping."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import BaseFinetuning, ModelCheckpoint
+
+from trainfare import TrainingJob, trace_job
+from trainfare_core.errors import TraceError
+
+
+class Net(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)
+
+    def setup(self, stage: str) -> None:
+        assert self.trainer.datamodule.classes == 2
+        assert len(self.trainer.callbacks) == 3
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.head(self.body(batch)).sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([each for each in self.parameters() if each.requires_grad], lr=0.1)
+
+
+class Freeze(BaseFinetuning):
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.body)
+
+    def finetune_function(self, *_: Any) -> None: ...
+
+
+class Own(pl.Callback):
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        pl_module.head.bias.requires_grad_(trainer.datamodule.classes == 3)
+
+
+def job(**fields: Any) -> TrainingJob:
+    given = {
+        "callbacks": [Freeze(), Own(), ModelCheckpoint()],
+        "datamodule": SimpleNamespace(classes=2),
+        **fields,
+    }
+    return TrainingJob(module=Net, batch=lambda: torch.zeros(3, 4), batch_size=3, max_steps=9, **given)
+
+
+def test_callbacks_change_the_module_before_its_optimizers_are_made() -> None:
+    """In Lightning's order, on the traced module only; what changes later is said."""
+    profile = trace_job(job())
+    assert profile.trainable_parameters == 8 * 2
+    assert "the callback Freeze changes the step during the run: traced is the first step" in profile.notes
+    assert sum("changes the step" in note for note in profile.notes) == 1
+
+
+def test_clipping_is_a_part_of_the_step() -> None:
+    """Its operations run between backward and the optimizer."""
+    plain, clipped = trace_job(job()), trace_job(job(gradient_clip_val=0.5))
+    launches = [sum(each.launches for each in profile.operations) for profile in (plain, clipped)]
+    assert launches[1] > launches[0]
+
+
+def test_a_callback_that_raises_is_named() -> None:
+    """With the line."""
+    with pytest.raises(
+        TraceError, match=r"setup of the callback Own raised AttributeError.*test_callbacks.py:\d+"
+    ):
+        trace_job(job(datamodule=object()))
