@@ -140,6 +140,8 @@ class TargetOptions:
             if place is not None:
                 raise InputError(f"{place} and --module {self.module}: give one of them")
             return target_of(self.module, arguments, is_module=True)
+        if place is None and arguments:  # `--` before the TARGET, as for one that begins with a dash
+            place, arguments = arguments[0], arguments[1:]
         if place is None or not (arguments or self.fit > 1):
             return place
         if script_of(place) is None:

@@ -1,0 +1,43 @@
+"""The TARGET of a command: its argument or `--module`, with what stands after `--`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trainfare.cli.target import TargetOptions
+from trainfare_core.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "target"),
+    [
+        ("train.py", {}, "train.py"),
+        ("train.py", {"arguments": ["--name", "a b"]}, "train.py -- --name 'a b'"),
+        ("book.ipynb", {"fit": 2}, "book.ipynb"),
+        (None, {"module": "package.train", "arguments": ["fit"]}, "-m package.train -- fit"),
+        (None, {"arguments": ["train.py", "fit"]}, "train.py -- fit"),
+        (None, {"arguments": ["t.py:job"]}, "t.py:job"),
+        ("t.py:job", {}, "t.py:job"),
+        (None, {}, None),
+    ],
+)
+def test_the_text_of_a_target(place: str | None, options: dict[str, Any], target: str | None) -> None:
+    """A policy and a strategy file name it in the same way."""
+    assert TargetOptions(**options).named(place) == target
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "message"),
+    [
+        ("train.py", {"module": "package.train"}, "train.py and --module package.train: give one of them"),
+        ("job.json", {"arguments": ["--lr"]}, "job.json is no script: arguments after -- and --fit are for"),
+        ("t.py:job", {"fit": 2}, "t.py:job is no script"),
+        (None, {}, "no TARGET: give a script such as train.py"),
+    ],
+)
+def test_what_contradicts_itself(place: str | None, options: dict[str, Any], message: str) -> None:
+    """Nothing that the user gave is dropped without a word."""
+    with pytest.raises(InputError, match=message):
+        TargetOptions(**options).required(place)
