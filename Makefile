@@ -39,7 +39,7 @@ check-workflows:
 check-pyright:
 	@$(BIN)/pyright --warnings
 
-# Breaks the sources one place at a time and runs the tests that should notice: a quarter of an hour of one processor. ARGS="--package prices".
+# Breaks the sources one place at a time and runs the tests that should notice: some 20 minutes of one processor. ARGS="--package prices".
 ARGS ?=
 mutants: $(STAMP)
 	@$(BIN)/python -m scripts.mutants $(ARGS)

@@ -70,6 +70,8 @@ def main() -> None:
         if asked.package in (None, mutant.package)
         if not asked.words or any(word in mutant.name for word in asked.words)
     ]
+    if not wanted:
+        parser.error("no mutant is named so")
     sys.stderr.write(
         f"{len(wanted)} mutants: 2 s of one processor each, and up to 10 minutes to learn what the tests reach\n"
     )
@@ -129,7 +131,7 @@ def try_mutant(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Outcome
         SystemExit: pytest could not run them.
     """
     outcome = Outcome(0)
-    for arguments in _selections(copy, mutant, reaches):
+    for arguments in selections(copy, mutant, reaches):
         with copy.with_mutant(mutant):
             outcome = fork_pytest(copy, ["-x", *arguments], cpu_limit_s=_CPU_LIMIT_S)
         if outcome.code not in (0, 1, 2, 5, None) or (outcome.code in (1, 2) and not outcome.failed):
@@ -139,7 +141,7 @@ def try_mutant(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Outcome
     return Outcome(0)
 
 
-def _selections(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Iterator[list[str]]:
+def selections(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Iterator[list[str]]:
     """Yield arguments of pytest for one run after another: the tests named, or the module's, then all that reach it."""
     if mutant.tests:
         yield shlex.split(mutant.tests)

@@ -18,7 +18,7 @@ __all__ = ["all_mutants", "sample"]
 
 _LINES_A_MUTANT: Final = 90
 _FEWEST, _MOST = 1, 4
-"""Of a file: one for each 90 lines, at least one. Chosen so that all run in a quarter of an hour."""
+"""Of a file: one for each 90 lines, at least one. Chosen so that all run in 20 minutes."""
 
 _EASY: Final = {"no result"}
 """Taken where a file has too few others: whoever uses the result fails at once, which flatters the score."""

@@ -56,7 +56,8 @@ _LIBRARIES: Final = (
     *("matplotlib.figure", "markdown_it", "trustme", "junitparser"),
 )
 _ARGUMENTS: Final = (
-    *("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout=120"),
+    *("-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
+    "--timeout=600",  # ends a hang; a busy machine takes long without one
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # libraries that are pytest plug-ins too are loaded
 )
 _MEMORY_BYTES: Final = 8 * 2**30

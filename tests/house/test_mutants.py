@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
+from scripts.mutants.__main__ import selections
+from scripts.mutants.caught import Caught
 from scripts.mutants.generate import all_mutants, sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
+from scripts.mutants.reach import Reach
 from scripts.mutants.results import Result, equivalents, merged, recorded, result_of, results_text, scores
+from scripts.mutants.trial import Copy
 
 pytestmark = pytest.mark.sources
 
@@ -108,6 +113,51 @@ def test_results_of_a_part_take_the_place_of_earlier_ones() -> None:
     before = [result("gone", caught=True), result("first", caught=False), result("second", caught=False)]
     found = merged([result("second", caught=True)], before, ["second", "new", "first"])
     assert [(one.name, one.caught) for one in found] == [("second", True), ("first", False)]
+
+
+def test_a_caught_mutant_is_run_again_when_its_test_has_changed(tmp_path: Path) -> None:
+    """Also when its file has changed, and whenever that is asked for."""
+    file, test = "core/trainfare_core/ranking/rank.py", "tests/house/test_mutants.py::test_mutants_compile"
+    mutant, source = Mutant("one", file, 0, '"', "'"), '"'
+    kept = Caught(tmp_path / "new" / "caught.json", use=True)
+    assert kept.by(mutant, source) == ""
+    kept.add(mutant, source, test)
+    again = Caught(tmp_path / "new" / "caught.json", use=True)
+    assert again.by(mutant, source) == test
+    assert again.by(mutant, '"""') == ""
+    assert Caught(tmp_path / "new" / "caught.json", use=False).by(mutant, source) == ""
+    text = (tmp_path / "new" / "caught.json").read_text()
+    (tmp_path / "new" / "caught.json").write_text(text.replace(text.split('"')[3][:16], "0" * 16))
+    assert Caught(tmp_path / "new" / "caught.json", use=True).by(mutant, source) == ""
+    again.add(mutant, source, "")
+    assert Caught(tmp_path / "new" / "caught.json", use=True).by(mutant, source) == ""
+
+
+def test_the_tests_of_a_module_come_first() -> None:
+    """Those named after it or importing it, then what reaches the line and the file; a person's mutant names its own."""
+    copy = Copy(TOP)
+    (mutant, *_) = sample("core/trainfare_core/ranking/chances.py", seed=0)
+    (line, *_) = mutant.lines(copy.source(mutant.file))
+    reach = Reach(
+        {
+            "tests/core/ranking/test_rank.py::a": 1.0,
+            "tests/x.py::b": 2.0,
+            "tests/x.py::c": 90.0,
+            "tests/x.py::d": 1.0,
+        },
+        {
+            mutant.file: {
+                line: {"tests/core/ranking/test_rank.py::a", "tests/x.py::b"},
+                1: {"tests/x.py::c", "tests/x.py::d"},
+            }
+        },
+    )
+    near, of_line, of_file = selections(copy, mutant, {"ranking": reach})
+    assert near[0] == "tests/core/ranking/test_chances.py"
+    assert "tests/core/ranking/test_rank.py" in near
+    assert (of_line, of_file) == (["tests/x.py::b"], ["tests/x.py::d"])
+    (written, *_) = written_mutants()
+    assert list(selections(copy, written, {})) == [shlex.split(written.tests)]
 
 
 def test_the_recorded_results_are_of_today_s_files() -> None:
