@@ -284,7 +284,7 @@ class MeasuredStep(Record):
 class ProfileSource(Record):
     """Origin of the operations: measured or traced, and with which versions."""
 
-    how: Literal["real", "fake"] = Field(description="real tensors (FareMeter) or fake ones (trace_job)")
+    how: Literal["real", "fake"] = Field(description="the step ran on real tensors, or on fake ones")
     tool_version: Text
     torch_version: Text = ""
     compiled: bool = Field(

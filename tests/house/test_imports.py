@@ -83,7 +83,7 @@ def test_help_loads_no_table_library(arguments: list[str]) -> None:
 
 def test_public_names_are_pinned() -> None:
     """The public surface is these four names and the version."""
-    assert trainfare.__all__ == ["FareMeter", "TrainingJob", "recommend", "trace_job"]
+    assert trainfare.__all__ == ["FareMeter", "RealLimits", "TrainingJob", "recommend", "trace_job"]
     assert set(trainfare.__all__) < set(dir(trainfare))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainfare.job import script_of, target_of
+from trainfare.job.real_limits import REAL_CPU_S, REAL_GIB, RealLimits
 from trainfare.user_process import ProcessLimits
 from trainfare.user_process.limits import ANSWER_LIMIT_S, CPU_LIMIT_S, OUTPUT_LIMIT_KIB
 from trainfare_core.errors import InputError
@@ -74,6 +75,29 @@ class TargetOptions:
             help="KiB of what it prints that are shown",
         ),
     ] = OUTPUT_LIMIT_KIB
+    real_gib: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1e6,
+            envvar="TRAINFARE_REAL_GIB",
+            rich_help_panel=_PANEL,
+            help="GiB of memory for a trace on real tensors, made where the step reads values that fake ones lack",
+        ),
+    ] = REAL_GIB
+    real_cpu_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1e7,
+            envvar="TRAINFARE_REAL_CPU_SECONDS",
+            rich_help_panel=_PANEL,
+            help="CPU seconds for it",
+        ),
+    ] = REAL_CPU_S
+    no_real: Annotated[
+        bool, typer.Option("--no-real", rich_help_panel=_PANEL, help="never trace on real tensors")
+    ] = False
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -168,14 +192,22 @@ class TargetOptions:
         Raises:
             InputError: not a number; typer lets NaN pass any range.
         """
-        for name, value in (("seconds", self.target_seconds), ("memory-gib", self.target_memory_gib)):
+        given = {
+            "target-seconds": self.target_seconds,
+            "target-memory-gib": self.target_memory_gib,
+            "real-gib": self.real_gib,
+            "real-cpu-seconds": self.real_cpu_seconds,
+        }
+        for name, value in given.items():
             if value is not None and math.isnan(value):
-                raise InputError(f"--target-{name} {value}: give a number")
+                raise InputError(f"--{name} {value}: give a number")
+        real = RealLimits(memory_gib=self.real_gib, cpu_s=self.real_cpu_seconds)
         return ProcessLimits(
             answer_s=self.target_seconds,
             cpu_s=self.target_cpu_seconds,
             memory_gib=self.target_memory_gib,
             output_kib=self.target_output_kib,
+            real=None if self.no_real else real,
         )
 
 

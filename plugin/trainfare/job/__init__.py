@@ -4,6 +4,7 @@ from trainfare.job.batches import Batches, ChosenBatch
 from trainfare.job.job_plan import plan_of, steps_per_epoch
 from trainfare.job.live_job import LiveJob, LiveRun
 from trainfare.job.missing_here import Missing, missing_here, raised
+from trainfare.job.real_limits import REAL_LIMITS, RealLimits
 from trainfare.job.script_target import Script, script_of, target_of
 from trainfare.job.target import load_job
 from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
@@ -16,11 +17,13 @@ from trainfare.job.user_code import (
 )
 
 __all__ = [
+    "REAL_LIMITS",
     "Batches",
     "ChosenBatch",
     "LiveJob",
     "LiveRun",
     "Missing",
+    "RealLimits",
     "Script",
     "TrainingJob",
     "built",

@@ -1,4 +1,4 @@
-"""Run one optimizer step on fake tensors, calling the module's hooks in the order of Lightning's loops."""
+"""Run one optimizer step on fake or real tensors, calling the module's hooks in the order of Lightning's loops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,15 @@ from trainfare.prelaunch.known_values import KnownValues
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
 from trainfare.prelaunch.trainer_stub import TrainerStub
 from trainfare.prelaunch.unknown_scalars import ScalarReads, tolerant_metrics
-from trainfare.prelaunch.user_errors import ADVICE, user_errors
+from trainfare.prelaunch.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
 from trainfare_core.errors import TraceError
+from trainfare_core.job_profile import OperationGroup, ParameterGroup
 
-__all__ = ["AUTOCAST_DTYPES", "TRUE_DTYPES", "trace_step"]
+__all__ = ["AUTOCAST_DTYPES", "trace_step", "true_dtype"]
+
+_Group = TypeVar("_Group", OperationGroup, ParameterGroup)
 
 AUTOCAST_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 """The autocast dtype of each mixed precision."""
@@ -39,7 +42,7 @@ def trace_step(
     batch: Any,
     optimizers: list[torch.optim.Optimizer],
     trainer: TrainerStub,
-    mode: FakeTensorMode,
+    mode: FakeTensorMode | None,
     *,
     precision: str,
     micro_batches: int = 1,
@@ -54,11 +57,12 @@ def trace_step(
     The default dtype becomes that of the precision: the caller restores it (`rng_untouched`).
 
     Args:
-        module: the module on fake tensors, with `trainer` attached.
-        batch: one fake micro-batch.
-        optimizers: bound to the fake parameters; empty when the module has none.
+        module: the module, with `trainer` attached.
+        batch: one micro-batch.
+        optimizers: bound to the module's parameters; empty when the module has none.
         trainer: the stub that the module reads as its Trainer.
-        mode: the mode that the fake tensors belong to.
+        mode: the mode that the fake tensors belong to; None where the tensors are real. Then half precision is
+            computed in bf16, which a CPU is made for, and recorded as what it is on a GPU.
         precision: Lightning's long form, e.g. "bf16-mixed".
         micro_batches: forward and backward passes in one optimizer step.
         batch_bytes: of the batch; taken where the step reads no tensor that it has not made.
@@ -67,19 +71,23 @@ def trace_step(
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
     """
-    known = KnownValues(mode)
+    known = None if mode is None else KnownValues(mode)
     runner = _Runner(module, optimizers, trainer, precision, known, from_loader=from_loader)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(mode)
-        stack.enter_context(known)
+        if mode is not None and known is not None:
+            stack.enter_context(mode)
+            stack.enter_context(known)
         if precision in AUTOCAST_DTYPES:
             stack.enter_context(mixed_recurrent_inputs())
-        if precision in TRUE_DTYPES:
-            torch.set_default_dtype(TRUE_DTYPES[precision])
+        true = true_dtype(precision, real=mode is None)
+        if true is not None:
+            torch.set_default_dtype(true)
         autocast = AUTOCAST_DTYPES.get(precision)
+        if mode is None and autocast is not None:
+            autocast = torch.bfloat16
         batches = _Batches(
             runner,
             lambda: StepTrace(module, optimizers, cuda_autocast_dtype=autocast),
@@ -92,7 +100,19 @@ def trace_step(
             step = replace(batches.run(), optimizer_calls=len(runner.stepped))
         else:
             step = _whole_step(batches, runner, optimizers)
-        return replace(step, notes=tuple(dict.fromkeys((*step.notes, *runner.notes, *known.notes))))
+    notes = (*step.notes, *runner.notes, *([] if known is None else known.notes))
+    step = replace(step, notes=tuple(dict.fromkeys(notes)))
+    return step if mode is not None else _of_real_tensors(step, precision)
+
+
+def _of_real_tensors(step: StepFacts, precision: str) -> StepFacts:
+    names = {"bf16": "fp16"} if precision.startswith("16-") else {}
+    return replace(
+        step,
+        how="real",
+        operations=tuple(_of_dtype(one, names) for one in step.operations),
+        parameters=tuple(_of_dtype(one, names) for one in step.parameters),
+    )
 
 
 def _whole_step(batches: _Batches, runner: _Runner, optimizers: list[torch.optim.Optimizer]) -> StepFacts:
@@ -157,6 +177,16 @@ class _Batches:
         return facts
 
 
+def true_dtype(precision: str, *, real: bool) -> torch.dtype | None:
+    """Return the dtype of parameters and inputs of a precision; None leaves them as they are."""
+    dtype = TRUE_DTYPES.get(precision)
+    return torch.bfloat16 if real and dtype is torch.float16 else dtype
+
+
+def _of_dtype(group: _Group, names: dict[str, str]) -> _Group:
+    return group.model_copy(update={"dtype": names[group.dtype]}) if group.dtype in names else group
+
+
 class _Runner:
     def __init__(
         self,
@@ -164,7 +194,7 @@ class _Runner:
         optimizers: list[torch.optim.Optimizer],
         trainer: TrainerStub,
         precision: str,
-        known: KnownValues,
+        known: KnownValues | None,
         *,
         from_loader: bool,
     ) -> None:
@@ -180,8 +210,10 @@ class _Runner:
         self._plain_steps: list[Callable[..., Any]] = []
         self._scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
         self._trace: StepTrace | None = None
+        self._fake = known is not None
         self._reads = ScalarReads(known)
-        tolerant_metrics(module, self.notes)
+        if self._fake:
+            tolerant_metrics(module, self.notes)
         if self._automatic and len(optimizers) > 1:
             msg = f"configure_optimizers returned {len(optimizers)} optimizers under automatic optimization"
             raise TraceError(f"{msg}, which Lightning refuses: set self.automatic_optimization = False")
@@ -213,7 +245,7 @@ class _Runner:
         self._trace = trace
         self.stepped = []
         self._reads.count = 0
-        with self._reads, trace, user_errors("training_step"):
+        with self._reads, trace, user_errors("training_step", fake=self._fake):
             if self._from_loader:
                 for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
                     batch = self._transferred(name, batch)
@@ -280,9 +312,13 @@ class _Runner:
         needs_closure = closure_parameter is not None and closure_parameter.default is inspect.Parameter.empty
 
         def counted(closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
-            if needs_closure:
+            if needs_closure and self._fake:
                 msg = f"{type(optimizer).__name__}.step reruns the training step"
-                raise TraceError(f"{msg} a number of times that depends on values. {ADVICE}")
+                raise FakeTraceError(f"{msg} a number of times that depends on values. {ADVICE}", msg)
+            if needs_closure:
+                self._trainer.global_step += 1
+                self.stepped.append(place)
+                return step(closure=closure, **kwargs)  # the trace tells update and closure apart by itself
             result = closure() if closure is not None else None
             trace = self._trace
             if trace is None:

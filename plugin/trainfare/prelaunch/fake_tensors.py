@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader, Dataset
 from trainfare.prelaunch import module_parts
 from trainfare.prelaunch.known_values import keep_value
 from trainfare.prelaunch.module_parts import all_modules, is_compile_wrapper, unwrapped
+from trainfare.prelaunch.user_errors import FakeTraceError
 from trainfare_core.errors import TraceError
 
-__all__ = ["Faker", "describe_batch", "new_mode", "rng_untouched", "with_properties_of"]
+__all__ = ["Faker", "copied", "describe_batch", "new_mode", "rng_untouched", "with_properties_of"]
 
 _LARGE_ARRAY_BYTES = 64 * 2**20
 """Arrays above this size are shared instead of copied: a chosen value; copying a data set could fill memory."""
@@ -53,6 +54,7 @@ class Faker:
         compiled: whether a `torch.compile` wrapper was removed.
         notes: what could not be copied, one sentence each.
         batch_tensors: the fake tensors of the last batch, however it is nested.
+        parameters: of the module as it is optimized; empty until then.
     """
 
     def __init__(self, mode: FakeTensorMode, float_dtype: torch.dtype | None = None) -> None:
@@ -61,6 +63,7 @@ class Faker:
         self.compiled = False
         self.notes: list[str] = []
         self.batch_tensors: list[Tensor] = []
+        self.parameters: list[nn.Parameter] = []
         self._memo: dict[int, Any] = {}
         self._keep: list[Any] = []
         self._hooks_left_out = 0
@@ -103,8 +106,8 @@ class Faker:
         for member in members_inside:
             if isinstance(member, torch.jit.ScriptModule):
                 msg = f"{type(member).__name__} is a TorchScript module, and its step has no Python to trace"
-                raise TraceError(
-                    f"{msg}: give the nn.Module it was made from, or measure one step with FareMeter"
+                raise FakeTraceError(
+                    f"{msg}: give the nn.Module it was made from, or measure one step with FareMeter", msg
                 )
             self._remember(member, member.__class__.__new__(member.__class__))
         for member in members:
@@ -199,9 +202,9 @@ class Faker:
             return twin
 
         with _CopyMode(convert):
-            copied = self.value(batch)
+            made = self.value(batch)
         self._of_batch = False
-        return copied
+        return made
 
     def _twin(self, value: Tensor) -> Tensor:
         if value.device.type == "meta":
@@ -261,14 +264,19 @@ class Faker:
         return value
 
 
+def copied(value: Any, convert: Callable[[Tensor], Tensor]) -> Any:
+    """Copy a nested value of any form with each tensor replaced by what `convert` returns for it."""
+    with _CopyMode(convert):
+        return copy.deepcopy(value)
+
+
 def describe_batch(batch: Any) -> Any:
     """
     Describe a batch: the same nested structure with each tensor replaced by an empty one on the meta device.
 
     The description holds shapes, strides and dtypes, and none of the tensors' data.
     """
-    with _CopyMode(_without_data):
-        return copy.deepcopy(batch)
+    return copied(batch, _without_data)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,15 @@
 """
 Turn a `TrainingJob` into a `JobProfile` before launch, without an accelerator and with almost no memory.
 
-The module's own `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors. FareMeter
-uses the same code on a fake copy of a live module where the real step cannot be recorded.
+The module's own `training_step`, backward, `configure_optimizers` and optimizer step run on fake tensors; where the
+step reads values that these do not have, on real ones, within limits. FareMeter uses the same code on a fake copy of
+a live module where the real step cannot be recorded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,23 +19,27 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trainfare.job import (
+    REAL_LIMITS,
     ChosenBatch,
     LiveJob,
+    RealLimits,
     TrainingJob,
     built,
     canonical_precision,
+    describe,
     is_builder,
     plan_of,
     steps_per_epoch,
 )
 from trainfare.prelaunch.callbacks import set_up_callbacks
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
-from trainfare.prelaunch.fake_step import TRUE_DTYPES, trace_step
+from trainfare.prelaunch.fake_step import trace_step, true_dtype
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.prelaunch.real_tensors import RealTensors, check_size, restored
 from trainfare.prelaunch.several_batches import batches_of, trace_batches
 from trainfare.prelaunch.step_forms import optimizers_of
 from trainfare.prelaunch.trainer_stub import TrainerStub, attach
-from trainfare.prelaunch.user_errors import user_errors
+from trainfare.prelaunch.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.trace import StepFacts
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ProfileSource
@@ -44,13 +50,15 @@ _LONGEST_NOTE = 500
 """Characters; a job profile allows no more."""
 
 
-def trace_job(job: TrainingJob) -> JobProfile:
+def trace_job(job: TrainingJob, *, real: RealLimits | None = REAL_LIMITS) -> JobProfile:
     """
     Trace one optimizer step of a job without hardware.
 
     Args:
         job: the run; its `module` and `batch` are built here when they are callables. A module that exists
             already is copied onto fake tensors and stays bitwise unchanged.
+        real: limits of a second attempt on real tensors, for a step that reads a value which depends on the weights;
+            None forbids it.
 
     Returns:
         Operations of one optimizer step on one device, parameters, memory, batch and plan.
@@ -69,40 +77,85 @@ def trace_job(job: TrainingJob) -> JobProfile:
     >>> sorted({group.kind for group in profile.operations if group.flops})
     ['matmul']
     """
-    return trace_changed(job, None)
+    return trace_changed(job, None, real=real)
 
 
-def trace_changed(job: TrainingJob, change: Callable[[nn.Module], Sequence[str]] | None) -> JobProfile:
+def trace_changed(
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    *,
+    real: RealLimits | None = REAL_LIMITS,
+) -> JobProfile:
     """
     Trace one optimizer step of a job whose module is changed before its optimizers are made.
 
     Args:
         job: the run; its module stays unchanged, the change is made to a copy on fake tensors.
-        change: called with the fake module, built and set up; returns notes for the profile.
+        change: called with the module, built and set up; returns notes for the profile.
+        real: see `trace_job`.
 
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
     """
     several = batches_of(job.batch)
     if several is not None:
-        return trace_batches(job, several, lambda one: trace_changed(one, change))
+        return trace_batches(job, several, lambda one: trace_changed(one, change, real=real))
     if job.precision.startswith("transformer-engine"):
         msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
         raise TraceError(
             f"{msg}. Trace it as bf16-mixed for an upper bound, or measure one step with FareMeter"
         )
+    faker = Faker(new_mode(), true_dtype(job.precision, real=False))
     with rng_untouched():
-        faker = Faker(new_mode(), TRUE_DTYPES.get(job.precision))
-        module = _module_of(job, faker)
-        batch = _batch_of(job, faker, _device_of(module))
-        if not isinstance(job, LiveJob):
-            _check_batch_size(job, faker.batch_tensors)
-        live = job.live.trainer if isinstance(job, LiveJob) else None
-        trainer = TrainerStub(module, _trainer_facts(job), live=live)
-        attach(module, trainer)
-        with _grads_untouched(job.module):
-            step = _configured_step(job, module, batch, trainer, faker, change)
-    return _profile_of(job, module, step, faker)
+        try:
+            return _traced(job, change, faker)
+        except FakeTraceError as error:
+            if real is None:
+                raise TraceError(str(error)) from error
+            reason = error
+    return _traced_on_real_tensors(job, change, real, faker, reason)
+
+
+def _traced_on_real_tensors(
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    limits: RealLimits,
+    faker: Faker,
+    reason: FakeTraceError,
+) -> JobProfile:
+    """Trace a step that fake tensors do not carry to its end, if the module is not too large."""
+    live = job.module if isinstance(job.module, nn.Module) else None
+    if live is not None and change is not None:
+        with user_errors("copying the module", fake=False):
+            job, live = replace(job, module=copy.deepcopy(live)), None
+    try:
+        parameters = faker.parameters if live is None else list(live.parameters())
+        check_size([(_bytes_of([each]), each.requires_grad) for each in parameters], limits)
+        with rng_untouched(), contextlib.nullcontext() if live is None else restored(live):
+            tensors = RealTensors(limits, true_dtype(job.precision, real=True))
+            tensors.notes.append(f"traced on real tensors, because {reason.because}")
+            with tensors:
+                return _traced(job, change, tensors)
+    except TraceError as error:
+        if not reason.needs_value:
+            raise
+        first = str(reason).removesuffix(f" {ADVICE}")
+        raise TraceError(f"{first} On real tensors: {error}") from error
+
+
+def _traced(
+    job: TrainingJob, change: Callable[[nn.Module], Sequence[str]] | None, tensors: Faker | RealTensors
+) -> JobProfile:
+    module = _module_of(job, tensors)
+    batch = _batch_of(job, tensors, _device_of(module))
+    if not isinstance(job, LiveJob):
+        _check_batch_size(job, tensors.batch_tensors)
+    live = job.live.trainer if isinstance(job, LiveJob) else None
+    trainer = TrainerStub(module, _trainer_facts(job), live=live)
+    attach(module, trainer)
+    with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
+        step = _configured_step(job, module, batch, trainer, tensors, change)
+    return _profile_of(job, module, step, tensors)
 
 
 def trace_fake_copy(
@@ -152,9 +205,10 @@ def trace_fake_copy(
     return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
 
 
-def _module_of(job: TrainingJob, faker: Faker) -> nn.Module:
+def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> nn.Module:
+    fake = isinstance(tensors, Faker)
     if is_builder(job.module):
-        with user_errors("building the module"), movable_fakes(), BuildMode(faker.mode):
+        with user_errors("building the module", fake=fake), _building(tensors):
             made = built(job.module)
     else:
         made = job.module
@@ -164,9 +218,23 @@ def _module_of(job: TrainingJob, faker: Faker) -> nn.Module:
             f"{msg}: it must be a LightningModule, or a function without arguments that returns one"
         )
     if is_builder(job.module):
-        return faker.convert_module(made)
-    with user_errors("copying the module onto fake tensors"):
-        return faker.copy_module(made)
+        return tensors.convert_module(made)
+    with user_errors("copying the module onto fake tensors", fake=fake):
+        return tensors.copy_module(made)
+
+
+@contextlib.contextmanager
+def _building(tensors: Faker | RealTensors) -> Generator[None, None, None]:
+    """Make fake what a module builds inside the block, if the trace is on fake tensors."""
+    if isinstance(tensors, RealTensors):
+        yield
+        return
+    with movable_fakes(), BuildMode(tensors.mode):
+        yield
+
+
+def _running(tensors: Faker | RealTensors) -> contextlib.AbstractContextManager[Any]:
+    return tensors.mode if isinstance(tensors, Faker) else contextlib.nullcontext()
 
 
 def _device_of(module: nn.Module) -> torch.device | None:
@@ -175,19 +243,19 @@ def _device_of(module: nn.Module) -> torch.device | None:
     return None if first is None else first.device
 
 
-def _batch_of(job: TrainingJob, faker: Faker, device: torch.device | None) -> Any:
-    with user_errors("making the batch"):
-        made = _made_batch(job.batch, faker)
-    return faker.batch(made, device)
+def _batch_of(job: TrainingJob, tensors: Faker | RealTensors, device: torch.device | None) -> Any:
+    with user_errors("making the batch", fake=isinstance(tensors, Faker)):
+        made = _made_batch(job.batch, tensors)
+    return tensors.batch(made, device)
 
 
-def _made_batch(batch: Any, faker: Faker) -> Any:
+def _made_batch(batch: Any, tensors: Faker | RealTensors) -> Any:
     """Make the batch of real tensors, whose values a step may read; where that fails, of fake ones."""
     try:
         return built(batch)
     except Exception as error:  # noqa: BLE001 - e.g. too little memory, or a device that is not here
         try:
-            with faker.mode:
+            with _running(tensors):
                 return built(batch)
         except Exception:  # noqa: BLE001 - the first error is the one that the user's run would raise
             raise error from None
@@ -210,51 +278,82 @@ def _configured_step(
     module: nn.Module,
     batch: Any,
     trainer: TrainerStub,
-    faker: Faker,
+    tensors: Faker | RealTensors,
     change: Callable[[nn.Module], Sequence[str]] | None,
 ) -> StepFacts:
+    fake = isinstance(tensors, Faker)
     with torch.enable_grad():
-        with movable_fakes(), BuildMode(faker.mode):
-            if not isinstance(job, LiveJob):
-                faker.notes += set_up_callbacks(job.callbacks, trainer, module)
-                _call_hook(module, "setup", "fit")
-            _call_hook(module, "configure_model")
+        if not isinstance(job, LiveJob):
+            with _building(tensors):
+                tensors.notes += set_up_callbacks(job.callbacks, trainer, module)
+            _set_up(module, tensors)
+        with _building(tensors):
+            _call_hook(module, "configure_model", fake=fake)
             if change is not None:
-                with user_errors("changing the module"):
-                    faker.notes += change(faker.convert_module(module))
-        faker.convert_module(module)
-        with user_errors("configure_optimizers"), faker.mode:
-            optimizers, schedulers = optimizers_of(_call_hook(module, "configure_optimizers"))
+                with user_errors("changing the module", fake=fake):
+                    tensors.notes += change(tensors.convert_module(module))
+        tensors.convert_module(module)
+        if isinstance(tensors, Faker):
+            tensors.parameters = list(module.parameters())
+        with user_errors("configure_optimizers", fake=fake), _running(tensors):
+            optimizers, schedulers = optimizers_of(_call_hook(module, "configure_optimizers", fake=fake))
         if job.accumulate_grad_batches > 1 and not getattr(module, "automatic_optimization", True):
             msg = "Lightning refuses accumulate_grad_batches with manual optimization"
             raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
         trainer.optimizers.extend(optimizers)
         trainer.lr_scheduler_configs.extend(schedulers)
-        with faker.mode:
+        with _running(tensors):
             for name in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
-                _call_hook(module, name)
+                _call_hook(module, name, fake=fake)
     return trace_step(
         module,
         batch,
         optimizers,
         trainer,
-        faker.mode,
+        tensors.mode if isinstance(tensors, Faker) else None,
         precision=job.precision,
         micro_batches=job.accumulate_grad_batches,
-        batch_bytes=_bytes_of(faker.batch_tensors),
+        batch_bytes=_bytes_of(tensors.batch_tensors),
     )
+
+
+def _set_up(module: nn.Module, tensors: Faker | RealTensors) -> None:
+    """
+    Call the module's `setup`: on fake tensors, else on real ones, which a data set that it reads may need.
+
+    Where it raises all the same, e.g. because there are no data here, a module that has its parameters goes without it.
+    """
+    try:
+        with _building(tensors):
+            _call_hook(module, "setup", "fit", fake=isinstance(tensors, Faker))
+    except TraceError as error:
+        if isinstance(tensors, Faker) and _set_up_really(module):
+            return
+        if next(module.parameters(), None) is None:
+            raise
+        what = describe(error.__cause__) if error.__cause__ is not None else str(error)
+        tensors.notes.append(f"setup was left out: it raised {what}")
+
+
+def _set_up_really(module: nn.Module) -> bool:
+    """Call `setup` with real tensors; return whether it raised nothing."""
+    try:
+        _call_hook(module, "setup", "fit", fake=False)
+    except TraceError:
+        return False
+    return True
 
 
 def _bytes_of(tensors: Sequence[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _call_hook(module: nn.Module, name: str, *args: Any) -> Any:
+def _call_hook(module: nn.Module, name: str, *args: Any, fake: bool) -> Any:
     """Call a hook of the module if it has it, and return its result."""
     hook = getattr(module, name, None)
     if not callable(hook):
         return None
-    with user_errors(name):
+    with user_errors(name, fake=fake):
         return hook(*args)
 
 
@@ -281,7 +380,9 @@ def _trainer_facts(job: TrainingJob) -> dict[str, Any]:
     return facts
 
 
-def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Faker) -> JobProfile:
+def _profile_of(
+    job: TrainingJob, module: nn.Module, step: StepFacts, tensors: Faker | RealTensors
+) -> JobProfile:
     from trainfare_core._version import __version__
 
     parameter_bytes = sum(group.parameter_bytes for group in step.parameters)
@@ -294,11 +395,11 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
         weights_bytes=parameter_bytes + step.memory.buffer_bytes,
     )
     live = job.live if isinstance(job, LiveJob) else None
-    notes = [*(() if live is None else live.notes), *step.notes, *faker.notes, *plan_notes]
+    notes = [*(() if live is None else live.notes), *step.notes, *tensors.notes, *plan_notes]
     counted = live is None or live.batch_size_known
     if step.optimizer.names == ():
         notes.append("configure_optimizers returned no optimizer: nothing is updated")
-    if faker.compiled:
+    if tensors.compiled:
         notes.append(
             "the step runs under torch.compile; the trace is eager, an upper bound of bytes and launches"
         )
@@ -310,10 +411,10 @@ def _profile_of(job: TrainingJob, module: nn.Module, step: StepFacts, faker: Fak
         return JobProfile(
             name=type(module).__name__[:200],
             source=ProfileSource(
-                how="fake",
+                how=step.how,
                 tool_version=__version__,
                 torch_version=str(torch.__version__),
-                compiled=faker.compiled,
+                compiled=tensors.compiled,
             ),
             precision=job.precision,
             operations=step.operations,
@@ -367,6 +468,6 @@ def _grads_untouched(module: object) -> Generator[None, None, None]:
                 parameter.grad = grad
     if leaked:
         msg = "a function in the module is bound to the original module, so a fake copy would train the original"
-        raise TraceError(
-            f"{msg}: give TrainingJob a function that builds the module, or measure with FareMeter"
+        raise FakeTraceError(
+            f"{msg}: give TrainingJob a function that builds the module, or measure with FareMeter", msg
         )

@@ -35,7 +35,7 @@ def batches_of(batch: Any) -> tuple[Any, ...] | None:
         TraceError: the user's data set raised.
     """
     if isinstance(batch, DataLoader):
-        with user_errors("reading the DataLoader"), rng_untouched():
+        with user_errors("reading the DataLoader", fake=False), rng_untouched():
             batch = Batches(tuple(itertools.islice(cast("Any", batch), READ_BATCHES)))
     if not isinstance(batch, Batches):
         return None

@@ -56,13 +56,13 @@ class ScalarReads(TorchFunctionMode):
     Makes `tensor.item()` on a fake tensor whose value is not known return an `UnknownScalar`.
 
     Args:
-        known: the values that are known.
+        known: the values that are known; None where the tensors are real, and every value is.
 
     Attributes:
         count: how often a value was read; in a real run, each read makes the host wait for the device.
     """
 
-    def __init__(self, known: KnownValues) -> None:
+    def __init__(self, known: KnownValues | None) -> None:
         super().__init__()
         self.count = 0
         self._known = known
@@ -75,6 +75,9 @@ class ScalarReads(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if self._known is None:
+            self.count += func is Tensor.item
+            return func(*args, **kwargs)
         if func in _READS and self._known.value_of(args[0]) is not None:
             self.count += 1
             return self._known.read(func, *args, **kwargs)

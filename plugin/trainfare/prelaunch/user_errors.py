@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 from trainfare.job import describe, missing_here, place_in_user_code
 from trainfare_core.errors import TraceError, TrainfareError
 
-__all__ = ["ADVICE", "user_errors"]
+__all__ = ["ADVICE", "FakeTraceError", "user_errors"]
 
 ADVICE = "Measure one step with FareMeter instead: Trainer(callbacks=[FareMeter()])"
 
@@ -24,16 +24,34 @@ _OPERATOR = re.compile(r"\b([a-z_]\w*::\w+(?:\.\w+)?)")
 _REGISTER = "which has no kernel for fake tensors: register one with torch.library.register_fake"
 
 
+class FakeTraceError(TraceError):
+    """
+    A step cannot be traced on fake tensors; on real ones it may be.
+
+    Args:
+        message: what the user is told where real tensors are no way out.
+        because: the reason in a few words, with the user's line.
+        needs_value: whether it is a value that fake tensors lack; else the same may happen on real ones.
+    """
+
+    def __init__(self, message: str, because: str, *, needs_value: bool = True) -> None:
+        super().__init__(message)
+        self.because = because
+        self.needs_value = needs_value
+
+
 @contextlib.contextmanager
-def user_errors(doing: str) -> Generator[None, None, None]:
+def user_errors(doing: str, *, fake: bool = True) -> Generator[None, None, None]:
     """
     Explain any exception that the user's code or a fake kernel raises inside the block.
 
     Args:
         doing: what was being done, e.g. "training_step".
+        fake: whether the tensors are fake.
 
     Raises:
-        TraceError: anything other than a `TrainfareError`, which passes unchanged, was raised.
+        TraceError: anything other than a `TrainfareError`, which passes unchanged, was raised; with fake tensors, a
+            `FakeTraceError`.
     """
     try:
         yield
@@ -41,7 +59,15 @@ def user_errors(doing: str) -> Generator[None, None, None]:
         raise
     except (Exception, SystemExit) as error:
         place = place_in_user_code(error.__traceback__)
-        raise TraceError(_explained(doing, error, "" if place is None else f" at {place}")) from error
+        where = "" if place is None else f" at {place}"
+        if not fake:
+            missing = missing_here(error)
+            plain = f"{doing} raised {describe(error)}{where}"
+            raise TraceError(plain if missing is None else missing.sentence(doing, error, where)) from error
+        reads = _value_needed(error, str(error)) is not None
+        what = "reads a value" if reads else f"raises {type(error).__name__} on fake tensors"
+        message = _explained(doing, error, where)
+        raise FakeTraceError(message, f"{place or doing} {what}", needs_value=reads) from error
 
 
 def _explained(doing: str, error: BaseException, place: str) -> str:

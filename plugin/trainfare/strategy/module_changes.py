@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint as torch_checkpoint
 
-from trainfare.job import TrainingJob
+from trainfare.job import RealLimits, TrainingJob
 from trainfare.prelaunch import AUTOCAST_DTYPES, trace_changed
 from trainfare.strategy.four_bit_layer import FourBitLinear
 from trainfare.strategy.step_change import StepChange, Tracer
@@ -131,11 +131,12 @@ class ModuleChange(StepChange):
         return [f"frozen weights of linear layers and convolutions are held in {word}"] if twins else []
 
 
-def tracer_of(job: TrainingJob) -> Tracer:
-    """Return a function that traces the job's step in this process, with the change that it is given."""
+def tracer_of(job: TrainingJob, real: RealLimits | None = None) -> Tracer:
+    """Return a function that traces the job's step in this process with a change; for `real` see `trace_job`."""
 
     def trace(change: StepChange) -> JobProfile:
-        return trace_changed(replace(job, precision=change.precision), ModuleChange(**asdict(change)))
+        changed = ModuleChange(**asdict(change))
+        return trace_changed(replace(job, precision=change.precision), changed, real=real)
 
     return trace
 

@@ -152,10 +152,10 @@ def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
     # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     if trace.change is None:
-        return trace_job(job)
+        return trace_job(job, real=trace.real)
     from trainfare.strategy.module_changes import tracer_of
 
-    return tracer_of(job)(trace.change)
+    return tracer_of(job, trace.real)(trace.change)
 
 
 def _ours(error: BaseException, start: Start) -> TrainfareError:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare.job.real_limits import REAL_LIMITS, RealLimits
+
 __all__ = ["ANSWER_LIMIT_S", "CPU_LIMIT_S", "OUTPUT_LIMIT_KIB", "ProcessLimits", "machine_memory_gib"]
 
 ANSWER_LIMIT_S: Final = 600.0
@@ -26,12 +28,14 @@ class ProcessLimits:
         cpu_s: CPU seconds of the whole process.
         memory_gib: GiB of memory; None is the memory of the machine. Enforced on Linux.
         output_kib: KiB of output that are shown; the rest is dropped.
+        real: limits of a trace on real tensors, which is made where fake ones do not do; None forbids it.
     """
 
     answer_s: float = ANSWER_LIMIT_S
     cpu_s: int = CPU_LIMIT_S
     memory_gib: float | None = None
     output_kib: int = OUTPUT_LIMIT_KIB
+    real: RealLimits | None = REAL_LIMITS
 
 
 def machine_memory_gib() -> float | None:

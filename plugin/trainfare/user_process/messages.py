@@ -17,6 +17,7 @@ from typing import IO, Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
+from trainfare.job import RealLimits
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process.places import Places
 from trainfare_core import errors
@@ -48,9 +49,10 @@ class Start(Record):
 
 
 class Trace(Record):
-    """A step to trace: of the job as it is, or with a change."""
+    """A step to trace: of the job as it is, or with a change; on real tensors, within limits, if it must be."""
 
     change: StepChange | None = None
+    real: RealLimits | None = None
 
 
 class JobFacts(Record):

@@ -138,7 +138,7 @@ class UserProcess:
             TargetError, MissingExtraError: see `job`.
             TraceError: the step cannot be traced without hardware; the next one may.
         """
-        self._ask(Trace(change=change))
+        self._ask(Trace(change=change, real=self._limits.real))
         _ = self.job
         answer = self._answer("profile")
         try:

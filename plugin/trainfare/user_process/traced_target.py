@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import final
 
-from trainfare.job import script_of
+from trainfare.job import REAL_LIMITS, script_of
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process.copied_folder import CopiedFolder
 from trainfare.user_process.limits import ProcessLimits
@@ -59,7 +59,7 @@ class TracedTarget:
         self._any: StoredTrace | None = None
         if store is not None:
             self._places, self._key = _identity(target, fit, copied)
-            self._unchanged = self._found(_change_text(None))
+            self._unchanged = self._found(self._change_text(None))
             self._any = self._unchanged or self._found("*")
         if self._any is None:
             self._started()
@@ -80,7 +80,7 @@ class TracedTarget:
 
     def profile(self, change: StepChange | None = None) -> JobProfile:
         """Return the profile of a step, as it is or with a change; raises as `UserProcess.profile`."""
-        changed = _change_text(change)
+        changed = self._change_text(change)
         found = self._unchanged if change is None else self._found(changed)
         if found is not None:
             return JobProfile.from_json(found.profile, where=self._target)
@@ -97,16 +97,17 @@ class TracedTarget:
             return None
         return self._store.find(self._key, change, self._places, self._states, os.environ)
 
+    def _change_text(self, change: StepChange | None) -> str:
+        # A trace that was made stays right under other limits, but not one on real tensors where these are forbidden.
+        real = None if self._limits.real is None else REAL_LIMITS
+        return Trace(change=change, real=real).model_dump_json()
+
     def _started(self) -> UserProcess:
         if self._process is None:
             self._process = UserProcess(
                 self._target, self._limits, fit=self._fit, copied=self._copied, places=self._places
             )
         return self._process
-
-
-def _change_text(change: StepChange | None) -> str:
-    return Trace(change=change).model_dump_json()
 
 
 def _identity(target: str, fit: int, copied: CopiedFolder | None) -> tuple[Places, str]:

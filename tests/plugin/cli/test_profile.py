@@ -13,7 +13,7 @@ from builders.jobs import Cnn, job
 from trainfare.cli import app_of
 from trainfare.cli.profile import summary_of
 from trainfare.prelaunch import trace_job
-from trainfare_core.errors import InputError, TargetError
+from trainfare_core.errors import InputError, TargetError, TraceError
 from trainfare_core.job_profile import JobProfile, RunPlan
 
 _SCRIPT = """
@@ -98,3 +98,32 @@ def test_importing_the_command_loads_no_torch() -> None:
     code = "import sys, trainfare.cli.profile, trainfare.job.target; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+_READS = """
+from builders.jobs import Tiny, job as make
+class Reads(Tiny):
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch).mean()
+        return loss if float(loss.detach()) < 1e9 else -loss
+def job():
+    return make(Reads)
+"""
+
+
+def test_a_step_that_reads_a_value_is_traced_on_real_tensors_unless_forbidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The summary says so and names the line; `--no-real` and limits that are too low are refusals, also with a trace kept."""
+    script = tmp_path / "train.py"
+    script.write_text(_READS)
+    target = f"{script}:job"
+    profile(target)
+    out, err = capsys.readouterr()
+    assert JobProfile.from_json(out).source.how == "real"
+    assert "traced on real tensors, because" in err
+    assert "train.py:6 in training_step reads a value" in err
+    with pytest.raises(TraceError, match=r"needs the values of a tensor.*train\.py:6"):
+        profile(target, "--no-real")
+    with pytest.raises(TraceError, match=r"above the limit of 0\.001 GiB|more than 0\.001 s of CPU time"):
+        profile(target, "--real-gib", 0.001, "--real-cpu-seconds", 0.001, "--no-cache")
