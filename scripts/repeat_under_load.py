@@ -124,7 +124,8 @@ def main() -> int:
             tell(f"{path.relative_to(TOP)}: {', '.join(reasons)}")
         return 0
     tests = asked.tests or (["tests"] if asked.all else [str(path.relative_to(TOP)) for path in chosen])
-    what = "named" if asked.tests else "the whole suite" if asked.all else f"{len(chosen)} files by --list"
+    named = ", ".join(name.removeprefix("tests/") for name in asked.tests)
+    what = named or ("the whole suite" if asked.all else f"{len(chosen)} files by --list")
     first = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     worst = 0
     with busy(asked.busy), tempfile.TemporaryDirectory() as scratch:
