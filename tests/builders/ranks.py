@@ -2,17 +2,19 @@
 Train in two processes under gloo, with and without FareMeter, and count every collective call.
 
     python tests/builders/ranks.py FOLDER --fail-in-step            Lightning's launcher starts the second process
-    python tests/builders/ranks.py FOLDER --slow-rank 1              that rank's forward takes four times as long
     python tests/builders/ranks.py FOLDER --strategy ddp_spawn      both processes are spawned, the callback pickled
     python -m torch.distributed.run --nproc-per-node 2 tests/builders/ranks.py FOLDER
 
-Each rank writes `rank-N.json`: per arm, the calls of torch.distributed, the group's sequence number and the steps.
+Each rank writes `rank-N.json`: per arm, the calls of torch.distributed, the group's sequence number and the steps. Under
+torchrun there are three more arms on a clock of their own, by which the forward of one rank, or of none, takes four times
+as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import json
 import os
@@ -56,6 +58,8 @@ COLLECTIVES = [
     "send",
     "send_object_list",
 ]
+SLOW_RANKS = {"slow_rank_0": 0, "slow_rank_1": 1, "no_slow_rank": None}
+"""Arms on a clock of their own, with the rank that is slow by it."""
 counted: Counter[str] = Counter()
 
 
@@ -78,11 +82,10 @@ def _counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    """Train without FareMeter, then with it, in the same two processes."""
+    """Train without FareMeter, then with it, then by the clock, in the same two processes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fail-in-step", action="store_true")
-    parser.add_argument("--slow-rank", type=int)
     parser.add_argument("--strategy", default="ddp")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -97,8 +100,8 @@ def main() -> None:
 
     clock = Clock()
 
-    def advance_clock(module: Any, batch_idx: int) -> None:
-        clock.advance(0.020 if module.global_rank == arguments.slow_rank else 0.005)
+    def forward_by_the_clock(slow_rank: int | None) -> Callable[[Any, int], None]:
+        return lambda module, _: clock.advance(0.020 if module.global_rank == slow_rank else 0.005)
 
     def fail(module: Any, batch_idx: int) -> None:
         if module.global_rank == 1 and len(module.losses) == 3:
@@ -109,15 +112,20 @@ def main() -> None:
         named = {} if start is None else {"start_method": start}
         return DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=HANG_S), **named)
 
+    clocked = {name: forward_by_the_clock(slow) for name, slow in SLOW_RANKS.items()}
+    arms: dict[str, Callable[[Any, int], None] | None] = {"warm_up": None, "plain": None, "metered": None}
+    if arguments.fail_in_step or arguments.strategy != "ddp":
+        arms = {"metered": fail if arguments.fail_in_step else None}
+    else:
+        arms |= clocked
     results: dict[str, Any] = {}
-    clocked = arguments.slow_rank is not None
-    before = fail if arguments.fail_in_step else advance_clock if clocked else None
-    alone = before is not None or arguments.strategy != "ddp"
-    for arm in ["metered"] if alone else ["warm_up", "plain", "metered"]:
+    for arm, before in arms.items():
         counted.clear()
         started = 0 if not dist.is_initialized() else _sequence(dist)
-        callbacks = [_meter(arguments.folder, clock if clocked else None)] if arm == "metered" else []
-        module = contract.Tiny if before is None else (lambda: contract.Tiny(before))
+        callbacks = []
+        if arm not in ("warm_up", "plain"):
+            callbacks.append(_meter(arguments.folder / f"report-{arm}", clock if arm in clocked else None))
+        module = contract.Tiny if before is None else functools.partial(contract.Tiny, before)
         outcome = contract.fit(callbacks, module, devices=2, strategy=strategy())
         results[arm] = {
             **dataclasses.asdict(outcome),
@@ -137,7 +145,7 @@ def _meter(folder: Path, clock: Callable[[], float] | None) -> Any:
 
     clocked = {} if clock is None else {"services": replace(PatientMeter.services, now=clock)}
     kind = type("Clocked", (PatientMeter,), clocked) if clocked else PatientMeter
-    return kind(warmup_steps=1, measure_steps=2, report_dir=str(folder / "report"), usd_per_hour=1.0)
+    return kind(warmup_steps=1, measure_steps=2, report_dir=str(folder), usd_per_hour=1.0)
 
 
 if __name__ == "__main__":

@@ -57,31 +57,37 @@ def test_both_ranks_train_bitwise_equally(torchrun: tuple[Path, str, dict[int, A
 
 
 def test_only_rank_0_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
-    """Two ranks give one table and one set of files."""
-    folder, printed, _ = torchrun
-    assert sorted(path.name for path in (folder / "report").iterdir()) == FILES
-    assert printed.count("trainfare: wrote ") == 1
-    profile = json.loads((folder / "report" / "trainfare-profile.json").read_text())
+    """Two ranks give one table and one set of files a run."""
+    folder, printed, written = torchrun
+    runs = [arm for arm in written[0] if arm not in ("warm_up", "plain")]
+    assert sorted(path.name for path in folder.glob("report-*")) == sorted(f"report-{arm}" for arm in runs)
+    for arm in runs:
+        assert sorted(path.name for path in (folder / f"report-{arm}").iterdir()) == FILES
+    assert printed.count("trainfare: wrote ") == len(runs)
+    profile = json.loads((folder / "report-metered" / "trainfare-profile.json").read_text())
     assert profile["parallel"]["devices"] == 2
     assert profile["parallel"]["strategy"] == "ddp"
     assert profile["measured"]["steps"] == 2
 
 
 @pytest.mark.parametrize("slow", [0, 1])
-def test_the_straggler_is_named(tmp_path: Path, slow: int) -> None:
+def test_the_straggler_is_named(torchrun: tuple[Path, str, dict[int, Any]], slow: int) -> None:
     """Rank 0 compares the ranks at the end, without a collective, and names the slow one in output and profile."""
-    printed, _ = start(tmp_path, "--slow-rank", str(slow))
-    profile = json.loads((tmp_path / "report" / "trainfare-profile.json").read_text())
+    folder, printed, _ = torchrun
+    profile = json.loads((folder / f"report-slow_rank_{slow}" / "trainfare-profile.json").read_text())
     expected = f"rank {slow} is a straggler: 20 ms of data, transfer and forward a step, against 5 ms on the other ranks"
     assert [note for note in profile["notes"] if expected in note]
     assert printed.count(f"trainfare: {expected}") == 1
 
 
-def test_equal_ranks_agree(tmp_path: Path) -> None:
-    """Without a slow rank the output says that the ranks agree."""
-    printed, _ = start(tmp_path, "--slow-rank", "2")
-    assert "trainfare: 2 ranks agree: 5 to 5 ms of data, transfer and forward a step" in printed
-    assert "straggler" not in printed
+def test_equal_ranks_agree(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+    """Without a slow rank the output and the profile say that the ranks agree."""
+    folder, printed, _ = torchrun
+    expected = "2 ranks agree: 5 to 5 ms of data, transfer and forward a step"
+    assert f"trainfare: {expected}" in printed
+    notes = json.loads((folder / "report-no_slow_rank" / "trainfare-profile.json").read_text())["notes"]
+    assert [note for note in notes if expected in note]
+    assert not [note for note in notes if "straggler" in note]
 
 
 def test_a_failing_rank_does_not_hang_the_other(tmp_path: Path) -> None:
@@ -93,14 +99,14 @@ def test_a_failing_rank_does_not_hang_the_other(tmp_path: Path) -> None:
         assert outcome["profiler"] == "the user's"
         assert outcome["warned"] == []
     assert printed.count("trainfare: ") <= 3
-    files = sorted(path.name for path in (tmp_path / "report").iterdir())
+    files = sorted(path.name for path in (tmp_path / "report-metered").iterdir())
     assert files == FILES
 
 
 def test_spawned_processes_give_one_report(tmp_path: Path) -> None:
     """With `ddp_spawn`, which pickles the callback to both processes, rank 0 alone reports."""
     printed, _ = start(tmp_path, "--strategy", "ddp_spawn")
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
+    assert sorted(path.name for path in (tmp_path / "report-metered").iterdir()) == FILES
     assert printed.count("trainfare: wrote ") == 1
 
 

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import httpx
 
 from builders.offers import book_of, offer_row
+from builders.patient_client import PATIENT
 from builders.processes import HANG_S
 from faults.server import FaultServer, Script, tls_twin
 from trainfare_core.errors import FetchError
@@ -34,11 +35,10 @@ from trainfare_providers.refresh import LiveSource, RefreshResult, refresh
 __all__ = ["FAULT_CASES", "NOW", "FaultCase", "Steps", "Waits", "error_of", "faulty_client", "put_through"]
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
-PATIENT = Limits(connect_s=HANG_S, read_s=HANG_S, total_s=HANG_S, max_body_bytes=100_000)
-"""A busy machine must not look like a slow server."""
-SOON_SILENT = replace(PATIENT, read_s=0.1)
+SMALL = replace(PATIENT, max_body_bytes=100_000)
+SOON_SILENT = replace(SMALL, read_s=0.1)
 """For a server that says nothing: however busy the machine, that is seen in the end."""
-SOON_OVER = replace(PATIENT, total_s=0.9)
+SOON_OVER = replace(SMALL, total_s=0.9)
 """For an answer that is never complete: over after three looks at `Steps`."""
 
 JSON = (("Content-Type", "application/json"),)
@@ -104,7 +104,7 @@ class FaultCase:
         """Short ones where the fault is silence, or an answer that drips."""
         if self.is_endless:
             return SOON_OVER
-        return SOON_SILENT if self.script is not None and self.script.before_head_s else PATIENT
+        return SOON_SILENT if self.script is not None and self.script.before_head_s else SMALL
 
     @property
     def is_endless(self) -> bool:

@@ -54,8 +54,10 @@ class Time:
 
 
 def http(**changes: Any) -> HttpClient:
-    """An http that draws the longest wait and does not wait it."""
-    return HttpClient("aws", **{"sleep": lambda _: None, "jitter": lambda most: most, **changes})
+    """An http that draws the longest wait and does not wait it; its clock stands still unless another is given."""
+    return HttpClient(
+        "aws", **{"clock": lambda: 0.0, "sleep": lambda _: None, "jitter": lambda most: most, **changes}
+    )
 
 
 def timed(

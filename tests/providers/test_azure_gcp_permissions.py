@@ -10,10 +10,10 @@ import pytest
 
 from builders.azure_ml import WORKSPACE, FakeCredential, arm, cloud_of, size
 from builders.gcp_wire import COMPUTE, TPU, page
+from builders.patient_client import patient_client
 from faults.server import FaultServer, json_script
 from trainfare_providers.azure.workspace import NEEDS, ml_client, offer_of
 from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
-from trainfare_providers.http.client import HttpClient
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 
@@ -55,7 +55,7 @@ def test_key_of_google_is_for_the_one_host_that_is_asked() -> None:
     with FaultServer() as server:
         for path, skus in (("6F81-5844-456A", COMPUTE), ("E000-3F24-B8AA", TPU)):
             server.script(f"/v1/services/{path}/skus", json_script(page(skus)))
-        with HttpClient("gcp") as http:
+        with patient_client("gcp") as http:
             GcpPrices(endpoint=server.url(), key="k").fetch(http)
         assert {request.path.rpartition("/")[2] for request in server.requests} == {"skus"}
     text = section("Google Cloud")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.offers import offer_row, table
+from builders.patient_client import patient_client
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.intake import Tally
@@ -45,7 +46,7 @@ def gave(*rows: dict[str, Any], service: str = "ec2", **more: Any) -> tuple[Fetc
 
 
 def once(cloud: Cloud, now: datetime = NOW) -> RefreshResult:
-    with HttpClient(cloud.name) as http:
+    with patient_client(cloud.name) as http:
         return refresh(cloud, cache=cloud.cache, now=now, http=http)
 
 
@@ -188,6 +189,6 @@ def test_refresh_reports_progress(tmp_path: Path) -> None:
     """A person who waits sees why."""
     said: list[str] = []
     cloud = Cloud([gave(offer_row())], BookCache(tmp_path))
-    with HttpClient(cloud.name) as http:
+    with patient_client(cloud.name) as http:
         refresh(cloud, cache=cloud.cache, now=NOW, http=http, progress=said.append)
     assert said == ["asking for prices", "checking them", "storing them"]

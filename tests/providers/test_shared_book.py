@@ -118,12 +118,12 @@ def test_book_in_s3(storage: str, tmp_path: Path) -> None:
             client.upload_file(str(price_file(tmp_path / "out", name)), "team", f"prices/{name}.parquet")
     cache = BookCache(tmp_path / "cache")
     for url in ("s3://team/prices", "s3://team/prices/", "s3://team/prices/*.parquet"):
-        book = SharedBook(url, cache=cache, limit_s=60.0, now=lambda: NOW)
+        book = SharedBook(url, cache=cache, limit_s=HANG_S, now=lambda: NOW)
         assert book.load().names("provider") == ("aws", "gcp")
-    one = SharedBook("s3://team/prices/gcp.parquet", cache=cache, limit_s=60.0)
+    one = SharedBook("s3://team/prices/gcp.parquet", cache=cache, limit_s=HANG_S)
     assert one.load().names("provider") == ("gcp",)
     with pytest.raises(PricesUnavailableError, match=r"nothing|cannot") as caught:
-        SharedBook("s3://team/elsewhere/aws.parquet", cache=cache, limit_s=60.0).load()
+        SharedBook("s3://team/elsewhere/aws.parquet", cache=cache, limit_s=HANG_S).load()
     assert CANARY not in str(caught.value)
 
 

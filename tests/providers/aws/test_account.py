@@ -10,22 +10,24 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from builders.aws_server import Answer, AwsServer, aws_environment, aws_server, ec2_error
+from builders.patient_client import PATIENT, patient_client
 from builders.processes import HANG_S
 from trainfare_core.errors import FetchError
 from trainfare_providers.aws import AwsPrices
 from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotOfferedError, find_account
-from trainfare_providers.http.client import HttpClient, Limits
+from trainfare_providers.http.client import HttpClient
 
 PRODUCTS = Call("pricing:GetProducts", "PriceList")
 ZONES = Call("ec2:DescribeAvailabilityZones", "AvailabilityZones")
 CANARY = "cAnArYnEvErToBeSeEn"
-ONCE = Limits(max_attempts=1)
+ONCE = replace(PATIENT, max_attempts=1)
 
 
 @pytest.fixture
@@ -52,11 +54,11 @@ def products(http: HttpClient) -> list[object]:
 
 def test_every_page_is_read_and_an_empty_one_does_not_end_the_list(server: AwsServer) -> None:
     """Eighteen products, five a page; then an empty page with a token, then two products."""
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         assert len(products(http)) == 18
     pages = [{"PriceList": [], "NextToken": "more"}, {"PriceList": ["{}", "{}"]}]
     server.faults["pricing:GetProducts"] = [Answer(200, json.dumps(page).encode()) for page in pages]
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         assert len(products(http)) == 2
 
 
@@ -66,7 +68,7 @@ def test_page_without_a_usable_token_is_the_last(server: AwsServer, last: object
     server.faults["pricing:GetProducts"] = [
         Answer(200, json.dumps({"PriceList": ["{}"], "NextToken": last}).encode())
     ]
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         assert len(products(http)) == 1
     assert len(server.calls) == 1
 
@@ -74,7 +76,7 @@ def test_page_without_a_usable_token_is_the_last(server: AwsServer, last: object
 def test_page_that_comes_again_is_an_error(server: AwsServer) -> None:
     """A token that never ends would ask for ever."""
     server.faults["pricing:GetProducts"] = [Answer(200, b'{"PriceList": ["{}"], "NextToken": "same"}')]
-    with HttpClient("aws") as http, pytest.raises(FetchError, match="a page came again"):
+    with patient_client("aws") as http, pytest.raises(FetchError, match="a page came again"):
         products(http)
     assert len(server.calls) == 2
 
@@ -88,7 +90,7 @@ def test_throttled_calls_are_tried_again(server: AwsServer) -> None:
         throttled,
         *(Answer(200, json.dumps(page).encode()) for page in pages),
     ]
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         assert len(products(http)) == 2
     assert len(server.calls) == 4
 
@@ -97,7 +99,7 @@ def test_no_more_than_the_limits_tries_are_made(server: AwsServer) -> None:
     """Two tries where two are allowed, then a typed error that another refresh may mend."""
     server.faults["pricing:GetProducts"] = [Answer(503, b"{}")]
     with (
-        HttpClient("aws", limits=Limits(max_attempts=2)) as http,
+        patient_client("aws", limits=replace(PATIENT, max_attempts=2)) as http,
         pytest.raises(FetchError, match="AWS answered an error") as caught,
     ):
         products(http)
@@ -135,7 +137,7 @@ def test_malformed_json_answer_is_a_fetch_error(
 ) -> None:
     """Never boto3's own, whose frames hold credentials, and never an empty list."""
     server.faults["pricing:GetProducts"] = [answer]
-    with HttpClient("aws", limits=ONCE) as http, pytest.raises(FetchError, match=says) as caught:
+    with patient_client("aws", limits=ONCE) as http, pytest.raises(FetchError, match=says) as caught:
         products(http)
     assert type(caught.value) is error
     assert caught.value.__cause__ is None
@@ -167,7 +169,7 @@ def test_malformed_xml_answer_is_a_fetch_error(
 ) -> None:
     """EC2 speaks XML: a page of HTML parses as XML and must not read as no zones."""
     server.faults["ec2:DescribeAvailabilityZones"] = [answer]
-    with HttpClient("aws", limits=ONCE) as http, pytest.raises(FetchError, match=says) as caught:
+    with patient_client("aws", limits=ONCE) as http, pytest.raises(FetchError, match=says) as caught:
         list(account(http).pages(ZONES, "us-east-1"))
     assert type(caught.value) is error
 
@@ -176,7 +178,7 @@ def test_call_that_an_old_boto3_lacks_is_left_out(server: AwsServer) -> None:
     """Training plans came to boto3 in December 2024; an older one must not cost the rest."""
     newer = Call("pricing:GetTomorrow", "Days")
     with (
-        HttpClient("aws") as http,
+        patient_client("aws") as http,
         pytest.raises(NotAllowedError, match="this boto3 does not know pricing:GetTomorrow"),
     ):
         list(account(http).pages(newer, "us-east-1"))
@@ -189,7 +191,7 @@ def test_missing_credentials_or_boto3_are_a_reason_not_an_error(
     """Without them the public files are read."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         assert find_account(http) == "there are no AWS credentials"
 
 
@@ -198,7 +200,10 @@ def test_settings_that_cannot_be_used_are_an_error(
 ) -> None:
     """Somebody who names a profile means it."""
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with HttpClient("aws") as http, pytest.raises(FetchError, match=r"cannot be used \(ProfileNotFound\)"):
+    with (
+        patient_client("aws") as http,
+        pytest.raises(FetchError, match=r"cannot be used \(ProfileNotFound\)"),
+    ):
         find_account(http)
 
 
@@ -218,7 +223,7 @@ def test_login_that_hangs_ends_in_time(
         monkeypatch.delenv(name)
     server.faults["sts:"] = [Answer(before_s=HANG_S)]
     with (
-        HttpClient("aws", limits=Limits(read_s=0.2, max_attempts=1)) as http,
+        patient_client("aws", limits=replace(PATIENT, read_s=0.2, max_attempts=1)) as http,
         pytest.raises(
             FetchError, match=r"login .* had no answer \(ReadTimeoutError\); check the network"
         ) as caught,
@@ -279,7 +284,7 @@ def test_secrets_are_not_shown(
     source = AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: now)
     said = io.StringIO()
     with caplog.at_level(logging.DEBUG):
-        with HttpClient("aws") as http:
+        with patient_client("aws") as http:
             for one in source.fetch(http):
                 said.write(one.rows.write_csv())
                 said.write(repr(one))
@@ -290,7 +295,7 @@ def test_secrets_are_not_shown(
             Answer(200, echo),
         ):
             server.faults = {"ec2:DescribeInstanceTypes": [answer], "pricing:GetProducts": [answer]}
-            with HttpClient("aws", limits=ONCE) as http:
+            with patient_client("aws", limits=ONCE) as http:
                 said.write(told_by(lambda out=http: source.fetch(out)))
                 said.write(told_by(lambda out=http: products(out)))
     said.write(caplog.text)

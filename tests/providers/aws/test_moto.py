@@ -8,9 +8,9 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from builders.aws_server import aws_environment
+from builders.patient_client import patient_client
 from trainfare_providers.aws.account import Account, Call, find_account
 from trainfare_providers.aws.machines import Machines, known_machines, parse_instance_types
-from trainfare_providers.http.client import HttpClient, Limits
 
 TYPES = Call("ec2:DescribeInstanceTypes", "InstanceTypes")
 
@@ -24,7 +24,7 @@ def described() -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in aws_environment(f"http://{host}:{port}").items():
             patch.setenv(name, value)
-        with HttpClient("aws", budget_s=120, limits=Limits(read_s=60, total_s=60)) as http:
+        with patient_client("aws") as http:
             account = find_account(http)
             assert isinstance(account, Account)
             filters = [{"Name": "instance-type", "Values": ["p*", "g*", "trn*", "inf*", "dl*", "u-p*"]}]

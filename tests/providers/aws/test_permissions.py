@@ -12,8 +12,8 @@ import pytest
 
 from builders import aws_wire as wire
 from builders.aws_server import AwsServer, aws_environment, aws_server
+from builders.patient_client import patient_client
 from trainfare_providers.aws import AwsPrices
-from trainfare_providers.http.client import HttpClient
 
 PAGE = Path(__file__).parents[3] / "docs" / "permissions.md"
 NEEDED = {
@@ -43,7 +43,7 @@ def actions_made(monkeypatch: pytest.MonkeyPatch, server: AwsServer) -> set[str]
     for name, value in aws_environment(server.url).items():
         monkeypatch.setenv(name, value)
     now = datetime(2026, 8, 2, tzinfo=timezone.utc)
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: now).fetch(http)
     return server.actions()
 
@@ -77,6 +77,6 @@ def test_spot_alone_needs_only_the_first_policy(monkeypatch: pytest.MonkeyPatch)
         server.denied = frozenset(policies()["TrainfareOptional"]["Action"])  # type: ignore[call-overload]
         for name, value in aws_environment(server.url).items():
             monkeypatch.setenv(name, value)
-        with HttpClient("aws") as http:
+        with patient_client("aws") as http:
             ec2, _ = AwsPrices(regions=["us-east-1"], sites=server.sites).fetch(http)
     assert {"on_demand", "spot"} <= set(ec2.rows["purchase_option"])

@@ -15,6 +15,7 @@ import pytest
 
 from builders import aws_wire as wire
 from builders.aws_server import Answer, AwsServer, aws_environment, aws_server
+from builders.patient_client import PATIENT, patient_client
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
 from trainfare_core.prices.book import PriceProvider
 from trainfare_core.prices.intake import accept_rows
@@ -78,9 +79,9 @@ def source(server: AwsServer, *regions: str, plan_files: bool = False) -> AwsPri
 
 
 def fetch(
-    server: AwsServer, *regions: str, plan_files: bool = False, limits: Limits | None = None
+    server: AwsServer, *regions: str, plan_files: bool = False, limits: Limits = PATIENT
 ) -> tuple[FetchedRows, ...]:
-    with HttpClient("aws", limits=limits) as http:
+    with patient_client("aws", limits=limits) as http:
         return source(server, *regions, plan_files=plan_files).fetch(http)
 
 
@@ -146,7 +147,7 @@ def test_the_environment_asks_for_public_savings_plans(
 ) -> None:
     """By the value 1 and no other; without it a note says so."""
     monkeypatch.setenv("TRAINFARE_AWS_SAVINGS_FILES", value)
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         fetched = AwsPrices(regions=["us-east-1"], sites=server.sites, now=lambda: NOW).fetch(http)
     assert offered(fetched) == (PUBLIC | PLANS if is_read else PUBLIC)
     assert ("Savings Plans are left out" in notes(fetched)) is not is_read
@@ -249,7 +250,7 @@ def test_refresh_keeps_what_loads_again(seen: Seen, tmp_path: Path) -> None:
             return seen.fetched
 
     cache = BookCache(tmp_path)
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         result = refresh(Fetched(), cache=cache, now=NOW, http=http)
     assert result.refreshed, result.problem
     cached = cache.read("aws")
@@ -412,10 +413,10 @@ def test_invalid_region_is_refused(name: str, says: str) -> None:
 
 def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """In vCPUs; without an account there are none to tell."""
-    with HttpClient("aws") as http, pytest.raises(CannotTellError, match="quotas belong to an account"):
+    with patient_client("aws") as http, pytest.raises(CannotTellError, match="quotas belong to an account"):
         source(server).quotas(http)
     sign_in(monkeypatch, server)
-    with HttpClient("aws") as http:
+    with patient_client("aws") as http:
         assert [quota.vcpus for quota in source(server).quotas(http)] == [64.0, 384.0, 0.0]
 
 

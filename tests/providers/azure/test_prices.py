@@ -17,6 +17,7 @@ import pytest
 
 from builders.azure_ml import WORKSPACE
 from builders.azure_wire import ITEMS, item, page
+from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script, tls_twin
 from trainfare_core.errors import FetchError, MissingExtraError
 from trainfare_providers.azure import AzurePrices
@@ -42,7 +43,7 @@ def source(server: FaultServer, **changes: Any) -> AzurePrices:
 
 
 def http(**changes: Any) -> HttpClient:
-    return HttpClient("azure", **{"sleep": lambda _: None, "budget_s": 300.0, **changes})
+    return patient_client("azure", **{"sleep": lambda _: None, "budget_s": 300.0, **changes})
 
 
 def script(server: FaultServer, *pages: Script) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from builders.gcp_wire import COMPUTE, TPU, page
+from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script, tls_twin
 from trainfare_core.errors import FetchError
 from trainfare_providers.disk.cache import BookCache
@@ -42,7 +43,7 @@ def source(server: FaultServer, key: str | None = KEY) -> GcpPrices:
 
 
 def http(**changes: Any) -> HttpClient:
-    return HttpClient("gcp", **{"sleep": lambda _: None, "budget_s": 180.0, **changes})
+    return patient_client("gcp", **{"sleep": lambda _: None, **changes})
 
 
 def test_it_is_a_registered_source() -> None:
