@@ -132,7 +132,7 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
     }
 
 
-def record(xml: str, repeat: Repeat, *, what: str, busy: int) -> None:
+def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy: int) -> None:
     """Note a run in tests.json: each file's outcome in place of its last, and the repeat beside the earlier ones."""
     known = _outcomes("tests") or {"files": {}, "repeats": []}
     run = {
@@ -143,7 +143,7 @@ def record(xml: str, repeat: Repeat, *, what: str, busy: int) -> None:
         ).stdout.strip(),
         "python": platform.python_version(),
     }  # fmt: skip
-    files = {**known["files"], **{f: {**run, **asdict(one)} for f, one in file_outcomes(xml).items()}}
+    files = {**known["files"], **{f: {**run, **asdict(one)} for f, one in outcomes.items()}}
     files = {name: files[name] for name in sorted(files) if (TOP / name).is_file()}
     repeats = [*known["repeats"], {**run, "what": what, "busy": busy, **asdict(repeat)}][-KEPT_REPEATS:]
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in files.items())

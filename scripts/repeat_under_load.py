@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,9 +87,12 @@ def repeat(seed: int, tests: Sequence[str], processes: int, results: Path) -> tu
         running = subprocess.Popen(  # noqa: S603 - this interpreter
             command, cwd=TOP, stdout=log, stderr=subprocess.STDOUT
         )
-        while running.poll() is None:
-            time.sleep(5)
-            loads.append(os.getloadavg()[0])
+        try:
+            while running.poll() is None:
+                time.sleep(5)
+                loads.append(os.getloadavg()[0])
+        finally:
+            running.kill()
     outcomes = file_outcomes(results.read_text(encoding="utf-8")) if results.is_file() else {}
     found = Repeat(
         seed=seed,
@@ -118,6 +122,7 @@ def main() -> int:
         "--record", action="store_true", help="note the outcome in docs/reliability/tests.json"
     )
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what it has started
     chosen = selected()
     if asked.list:
         for path, reasons in chosen.items():
@@ -142,7 +147,9 @@ def main() -> int:
             if code and not found.failed:
                 tell(results.with_suffix(".log").read_text(encoding="utf-8")[-2000:])
             if asked.record and results.is_file():
-                record(results.read_text(encoding="utf-8"), found, what=what, busy=asked.busy)
+                whole = not any("::" in name for name in asked.tests)  # else the files were not run whole
+                outcomes = file_outcomes(results.read_text(encoding="utf-8")) if whole else {}
+                record(outcomes, found, what=what, busy=asked.busy)
     return int(worst != 0)
 
 

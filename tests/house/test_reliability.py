@@ -86,13 +86,13 @@ def test_a_recorded_run_is_on_the_page(
     monkeypatch.setattr(reliability, "FOLDER", tmp_path)
     assert "not recorded" in reliability.page()
     repeat = reliability.Repeat(7, 1, 1, ("tests/contract/test_ddp.py::test_two",), 1.5, 2.0, 9.0)
-    reliability.record(XML, repeat, what="some", busy=8)
+    reliability.record(reliability.file_outcomes(XML), repeat, what="some", busy=8)
     third = (
         XML.replace("test_ddp", "test_checkpoints")
         .replace("failure", "system-out")
         .replace("error", "system-out")
     )
-    reliability.record(third, repeat, what="some", busy=8)
+    reliability.record(reliability.file_outcomes(third), repeat, what="some", busy=8)
     page = reliability.page()
     assert (
         page.count("| some | 8 | 2.0 to 9.0 | 7 | 1 | `tests/contract/test_ddp.py::test_two` | 1 | 1.5 |")
