@@ -42,7 +42,7 @@ check-pyright:
 # Breaks the sources one place at a time and runs the tests that should notice: some 20 minutes of one processor. ARGS="--package prices".
 ARGS ?=
 mutants: $(STAMP)
-	@$(BIN)/python -m scripts.mutants $(ARGS)
+	@$(BIN)/python -m scripts.mutants $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
 # Scores every truth table in DATA and writes docs/accuracy.md. The first run spends half an hour on traces, kept in CACHE.
 DATA ?= ../shared/data
@@ -58,7 +58,7 @@ FUZZ_S ?= 600
 FUZZ ?=
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group fuzz
-	@PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(FUZZ_S) $(FUZZ)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(FUZZ_S) $(FUZZ); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
 test-wheel:
 	@PYTHON=$(PYTHON) bash scripts/test_wheel.sh

@@ -216,8 +216,9 @@ def _mutants() -> list[str]:
     whole = next(score for score in outcome["scores"] if score["package"] == "all")
     counted = f"{whole['caught']} of {whole['made']} caught ({whole['score']:.1%})"
     uncounted = f"{whole['equivalent']} that no test can tell apart are not counted"
+    not_run = f"; {outcome['not_run']} more were not run yet" if outcome["not_run"] else ""
     return [
-        f"Mutants: {counted}; {uncounted}; `{outcome['command']}`, seed {outcome['seed']}.",
+        f"Mutants: {counted}; {uncounted}{not_run}; `{outcome['command']}`.",
         "",
         "| package | files | mutants | caught | score |",
         "|---|---|---|---|---|",
