@@ -113,6 +113,21 @@ def test_the_other_commit_is_traced_and_its_worktree_removed(
     cleaned_up(repository, captured.err)
 
 
+def test_a_script_is_compared_with_its_arguments(
+    repository: GitRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands after `--` goes to both commits; the run of each is read from its own Trainer."""
+    fit = "pl.Trainer(max_steps=int(sys.argv[1]), devices=1).fit(Net(), torch.utils.data.DataLoader(torch.zeros(64, 64), 32))\n"
+    repository.put("jobs/fit.py", script() + fit)
+    repository.commit("a script")
+    repository.put("jobs/fit.py", script() + fit.replace("sys.argv[1]", "sys.argv[1] + '0'"))
+    change = compared(capsys, "--compare-to", "HEAD", "--", "5000", target="jobs/fit.py").change
+    assert change is not None
+    assert [cause.detail for cause in change.causes] == ["5,000 -> 50,000 optimizer steps"]
+    repository.git("checkout", "jobs/fit.py")
+    cleaned_up(repository)
+
+
 def test_what_is_not_committed_is_head(repository: GitRepository, capsys: pytest.CaptureFixture[str]) -> None:
     """The working tree is the head, with changes that no commit has yet."""
     repository.put("train.py", script(width=4096))

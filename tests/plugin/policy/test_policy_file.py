@@ -157,6 +157,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert file.beside("trainfare.lock") == tmp_path / "trainfare.lock"
     profile = read_policy(write(tmp_path, '[jobs.a]\ntarget = "job.json"\nmax_usd = 1\n'))
     assert profile.target_of("a") == str(tmp_path / "job.json")
+    for target, seen in (
+        ("train.py -- --name 'a b'", f"{tmp_path / 'train.py'} -- --name 'a b'"),
+        ("-m package.train -- fit", "-m package.train -- fit"),
+    ):
+        script = read_policy(write(tmp_path, f'[jobs.a]\ntarget = "{target}"\nmax_usd = 1\n'))
+        assert script.target_of("a") == seen
 
 
 def test_a_wrong_file_is_refused(tmp_path: Path) -> None:

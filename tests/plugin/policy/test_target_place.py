@@ -75,6 +75,8 @@ def test_paths_count_from_the_repository(tmp_path: Path) -> None:
     assert place_of("jobs/vision/train.py:job", tmp_path) == expected
     assert place_of("jobs.vision.train:job", tmp_path) == expected
     assert place_of(f"{inner / 'train.py'}:job", tmp_path) == expected
+    assert place_of("train.py -- --lr 1:2", inner) == expected
+    assert place_of("-m jobs.vision.train -- fit", tmp_path) == expected
     assert place_of("job.json", inner) == SourcePlace(path="jobs/vision/job.json", line=1)
 
 
