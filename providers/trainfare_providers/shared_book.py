@@ -20,6 +20,7 @@ import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.parquet import read_table
 from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.http.addresses import shown_url
 from trainfare_providers.plugins import BOOK_VARIABLE
@@ -113,7 +114,7 @@ def _read(where: str, *, shown: str) -> pl.DataFrame:
     """Read the rows."""
     reason = "nothing is there"
     try:
-        return pl.read_parquet(where)
+        return read_table(where)
     except FileNotFoundError:
         pass
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:

@@ -31,6 +31,7 @@ from trainfare_core.prices.intake import (
     judge_rows,
     settle_overlaps,
 )
+from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
 from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
 
@@ -229,7 +230,7 @@ class PriceBook:
             PricesUnavailableError: the file cannot be read, is not Parquet, or lacks a required column.
         """
         try:
-            return cls.from_rows(pl.read_parquet(source), origin=origin)
+            return cls.from_rows(read_table(source), origin=origin)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise PricesUnavailableError(f"{origin}: the price table cannot be read: {error}") from error
 

@@ -241,8 +241,9 @@ def _book(path: Path, rows: list[dict[str, Any]]) -> PriceBook:
                 for name, kind in BOOK_SCHEMA.items()
             }
         ).with_columns(pl.col("observed_on_estimated").fill_null(value=False))
-    except (TypeError, pl.exceptions.PolarsError):
-        _refuse(path, "a field of a price has the wrong type")
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+        # Not of the type, half of a surrogate pair, or an integer beyond any float.
+        _refuse(path, "a field of a price has the wrong type, or a value that no price has")
     accepted, intakes = accept_rows(frame, origin="lock")
     if accepted.height != frame.height:
         reasons = [tally.reason for one in intakes for tally in (*one.quarantined, *one.filtered)]

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from trainfare_core.errors import TargetError
 from trainfare_providers.disk.files import read_input
 
-__all__ = ["run_notebook"]
+__all__ = ["code_cells", "run_notebook"]
 
 _MAX_BYTES: Final = 64 * 2**20
 """Chosen: far above a notebook with its figures."""
@@ -35,8 +35,8 @@ def run_notebook(path: Path) -> None:
     main.__file__ = str(path)
     vars(main)["display"] = _nothing
     sys.modules["__main__"] = main
-    for number, source in enumerate(_code_cells(path), 1):
-        _Cell(f"{path}[cell {number}]", _python(source)).exec_module(main)
+    for number, source in enumerate(code_cells(path), 1):
+        _Cell(f"{path}[cell {number}]", source).exec_module(main)
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -57,14 +57,20 @@ class _Cell(InspectLoader):
         return self.source_to_code(self.get_source(fullname), self._name)
 
 
-def _code_cells(path: Path) -> list[str]:
+def code_cells(path: Path) -> list[str]:
+    """
+    Return the Python of each code cell.
+
+    Raises:
+        TargetError: the file is no notebook.
+    """
     text = read_input(path, _MAX_BYTES, kind="a notebook", error=TargetError)
     try:
         cells = json.loads(text)["cells"]
         sources: list[Any] = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError) as error:
+        return [_python("".join(cast("list[str]", source))) for source in sources]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise TargetError(f"{path}: not a notebook of format 4") from error
-    return ["".join(cast("list[str]", source)) for source in sources]
 
 
 def _python(source: str) -> str:

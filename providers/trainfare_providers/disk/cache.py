@@ -25,6 +25,7 @@ import polars as pl
 
 from trainfare_core.errors import InputError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.parquet import read_table
 from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, checked, with_checksum
 from trainfare_providers.disk.files import FileRefusedError, read_own_file, replace_file
 from trainfare_providers.disk.folder import CACHE_VARIABLE, PRICE_FILE_ENDING, default_folder, price_file
@@ -92,7 +93,7 @@ class BookCache:
         try:
             content = read_own_file(path, self._max_bytes)
             file = checked(content)
-            rows = pl.read_parquet(io.BytesIO(content), use_pyarrow=False)
+            rows = read_table(io.BytesIO(content))
             accepted = PriceBook.from_rows(rows, origin=name)
         except FileNotFoundError:
             return None

@@ -205,8 +205,14 @@ def test_a_notebook_runs_by_its_code_cells(folder: Path, capsys: pytest.CaptureF
         sys.modules["__main__"] = main
     assert "KeyError: 'a' at book.ipynb[cell 4]:2 in <module>" in message
     assert capsys.readouterr().out == "__main__ why? 3\n"
-    path.write_text("{}")
-    with pytest.raises(TargetError, match="not a notebook"):
-        run_notebook(path)
+    for text in (
+        "{}",
+        "[" * 5000,
+        '{"cells": [{"cell_type": "code", "source": [1]}]}',
+        '{"cells": [{"cell_type": "code", "source": 5}]}',
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(TargetError, match="not a notebook"):
+            run_notebook(path)
     with pytest.raises(TargetError, match="no such file"):
         run_script(Script("absent.py"), lambda load: (_ for _ in ()).throw(AssertionError))  # type: ignore[arg-type]

@@ -71,6 +71,10 @@ BEFORE_A_JOB = {
     "recurses without end": ("def f(): f()\nf()", "raised RecursionError"),
     "runs out of memory": ("x = bytearray(2**50)", "raised MemoryError at t.py:1"),
     "sets an alarm": ("import signal\nsignal.raise_signal(signal.SIGALRM)", "was ended by SIGALRM"),
+    "is ended by its own alarm": (
+        "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.01)\nwhile True: pass",
+        "was ended by SIGALRM",
+    ),
     "is killed": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL, as the system"),
     "kills its group": ("import os\nos.killpg(0, 9)", "was ended by SIGKILL"),
     "closes every pipe and ends": ("import os\nos.closerange(0, 99)\nos._exit(1)", "exit code 1"),
@@ -185,6 +189,30 @@ def test_the_honest_verdict_stands_whatever_runs_beside_it(tmp_path: Path) -> No
     assert json.loads(done.stdout)["verdict"] == "over"
     for printed in ('{"verdict": "within"}', "a grandchild", "\ufffdred\n"):
         assert printed in done.stderr
+    assert "\x1b" not in done.stderr
+    assert ends(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("profile", "t.py:job"),
+        ("recommend", "t.py:job", "--limit", "2", "--format", "json"),
+        ("predict", "t.py:job", "--on", "H100-SXM-80GB", "--format", "json"),
+        ("strategy", "t.py:job", "--format", "json"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_json_on_standard_output_is_one_document(command: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever the code prints, and however: in its module, in its step, by a child of its own."""
+    noisy = HONEST.replace(
+        "        return self.layer", "        print('{\"step\": 1}')\n        return self.layer"
+    )
+    done = run(script(tmp_path, noisy + AFTER_A_JOB), *command)
+    assert done.returncode in (0, 3), done.stderr
+    assert isinstance(json.loads(done.stdout), dict)
+    assert done.stderr.count('{"step": 1}') >= 1
+    assert "a grandchild" in done.stderr
     assert "\x1b" not in done.stderr
     assert ends(int((tmp_path / "pid").read_text()))
 
