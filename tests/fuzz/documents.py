@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
+from typing import Any
 
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
@@ -11,17 +16,29 @@ from fuzz.market import NOW, ranking_of, small_job
 from fuzz.target import Target, file_of
 from trainfare.cli.profile import summary_of
 from trainfare.prelaunch import read_profile
+from trainfare.pull_request.azure_devops import AzureDevOps
+from trainfare.pull_request.ci_job import CodeHost
+from trainfare.pull_request.github import GitHub
+from trainfare.pull_request.gitlab import GitLab
+from trainfare.pull_request.upsert import upsert
 from trainfare.report.html import render_html
 from trainfare.report.markdown import render_markdown
 from trainfare.report.terminal import render_terminal
+from trainfare.script.notebook import code_cells
 from trainfare.strategy.pilot_files import read_curves
 from trainfare.user_process.messages import JobFacts, Reply, read_replies
+from trainfare.user_process.places import Places
+from trainfare.user_process.trace_inputs import States, TraceInputs, variables_digest
+from trainfare.user_process.trace_store import StoredTrace, TraceStore
 from trainfare_core.documents import Document
+from trainfare_core.errors import FetchError
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 from trainfare_core.strategy.curves import CurvePoint, LearningCurve, Metric
 from trainfare_core.strategy.pilots import common_metric, reached_by, read_pilots, sentences
 from trainfare_core.strategy.question import Question
+from trainfare_providers.http.answer import Reply as HttpReply
+from trainfare_providers.http.client import HttpClient
 
 __all__ = ["TARGETS"]
 
@@ -112,7 +129,11 @@ def _curves() -> Sequence[bytes]:
 
 def _replies(data: bytes) -> None:
     for reply in read_replies(BytesIO(data)):
-        assert isinstance(reply, str) or len(reply.body) == reply.header.body_bytes
+        if not isinstance(reply, str):
+            assert (len(reply.body), len(reply.inputs)) == (
+                reply.header.body_bytes,
+                reply.header.inputs_bytes,
+            )
 
 
 def _reply_streams() -> Sequence[bytes]:
@@ -125,6 +146,148 @@ def _reply_streams() -> Sequence[bytes]:
         Reply(kind="error", error="TargetError", message="t.py: no"),
     ]
     return [b"".join(one.model_dump_json().encode() + b"\n" + body[: one.body_bytes] for one in replies)]
+
+
+def _stored_trace(data: bytes) -> None:
+    """A file of a kept trace as it is, and one with these inputs and this profile whose checksum is right."""
+    key, change = "0" * 32, "{}"
+    places = Places(folders=())
+    with file_of(b"", "empty") as path:
+        store = TraceStore(path.parent / "traces")
+        store.keep(key, change, _trace())
+        (kept,) = (path.parent / "traces").iterdir()
+        for content in (data, _resealed(data)):
+            kept.write_bytes(content)
+            found = store.find(key, change, places, States(), {})
+            assert found is None or JobProfile.from_json(found.profile)
+            assert kept.exists() or found is None
+
+
+def _trace() -> StoredTrace:
+    inputs = TraceInputs(
+        files=(), listings=(), imports=(), variables=(), variables_digest=variables_digest((), {})
+    )
+    job = JobFacts(precision="32-true", train_samples=None, tokens_per_sample=None)
+    return StoredTrace(job, inputs, _compact(small_job()))
+
+
+def _resealed(data: bytes) -> bytes:
+    """Return a file with the header and the inputs of these lines, whose checksum is right."""
+    header, _, rest = data.partition(b"\n")
+    inputs, _, profile = rest.partition(b"\n")
+    packed = zlib.compress(inputs, 1)
+    try:
+        fields = json.loads(header)
+        fields |= {"sha256": hashlib.sha256(packed + profile).hexdigest(), "inputs_bytes": len(packed)}
+        return json.dumps(fields).encode() + b"\n" + packed + profile
+    except (ValueError, TypeError, RecursionError):
+        return data
+
+
+def _stored_traces() -> Sequence[bytes]:
+    trace = _trace()
+    header = {"format": 1, "sha256": "", "inputs_bytes": 0, "job": trace.job.model_dump()}
+    file = {
+        "place": {"folder": "project", "path": "t.py"},
+        "content": "absent",
+        "size_bytes": 0,
+        "changed_ns": 0,
+    }
+    inputs = {**trace.inputs.model_dump(), "files": [file]}
+    return [
+        b"\n".join([json.dumps(header).encode(), json.dumps(one).encode(), trace.profile])
+        for one in (trace.inputs.model_dump(), inputs)
+    ]
+
+
+def _code_host(data: bytes) -> None:
+    """The answers of a code host to the requests that put a comment on a pull request, in their order."""
+    try:
+        asked = json.loads(data)
+        kind, replies = int(asked["host"]) % len(_HOSTS), [_reply(*one) for one in asked["replies"]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise FetchError("a code host", "no answers") from None
+    with HttpClient("a code host") as client:
+        http: Any = _Answering(client, replies)
+        assert upsert(_HOSTS[kind](http), "mark", "text").url
+
+
+def _reply(status: object, link: object, body: object) -> HttpReply:
+    text = body if isinstance(body, str) else json.dumps(body)
+    code = status if isinstance(status, int) and 100 <= status <= 999 else 200
+    return HttpReply(code, (("link", str(link)),), text.encode("utf-8", "surrogatepass"))
+
+
+class _Answering:
+    """Our client, with these answers to its requests; the last one to all that follow."""
+
+    def __init__(self, client: HttpClient, replies: Sequence[HttpReply]) -> None:
+        self.cloud, self.pages, self._replies = client.cloud, client.pages, list(replies)
+
+    def send(self, *_: object, **__: object) -> HttpReply:
+        if not self._replies:
+            raise FetchError(self.cloud, "no more answers")
+        return self._replies.pop(0)
+
+
+_AT = "https://host.invalid"
+_HOSTS: tuple[Callable[[Any], CodeHost], ...] = (
+    partial(GitHub, api_url=_AT, graphql_url=f"{_AT}/graphql", repository="a/b", number=1, token="x"),
+    partial(GitLab, api_url=_AT, project="1", number="1", web_url=_AT, token="x"),
+    partial(
+        AzureDevOps, collection_url=f"{_AT}/", project="p", repository="r", number="1", web_url=_AT, token="x"
+    ),
+)
+
+
+def _code_host_answers() -> Sequence[bytes]:
+    comment = {"id": 1, "html_url": _AT, "body": "mark text", "user": {"login": "a", "type": "Bot"}}
+    note = {"id": 1, "body": "mark text", "author": {"id": 1}}
+    entry = {"id": 1, "content": "mark text", "author": {"id": "1"}}
+    link = f'<{_AT}/2>; rel="next"'
+    viewer = {"data": {"viewer": {"login": "a"}}}
+    github = [
+        [200, link, [comment]],
+        [200, "", [comment]],
+        [200, "", viewer],
+        [200, "", comment],
+        [204, "", ""],
+    ]
+    gitlab = [[200, "", [note]], [200, "", {"id": 1}], [200, "", note]]
+    azure = [
+        [200, "", {"value": [{"id": 1, "comments": [entry]}]}],
+        [200, "", {"authenticatedUser": {"id": "1"}}],
+        [200, "", entry],
+    ]
+    refused = [[403, "", {"message": "no"}]]
+    return [
+        json.dumps({"host": host, "replies": replies}).encode()
+        for host, replies in (
+            (0, github),
+            (1, gitlab),
+            (2, azure),
+            (0, [[200, "", []], [201, "", comment]]),
+            (1, refused),
+        )
+    ]
+
+
+def _notebook(data: bytes) -> None:
+    with file_of(data, "train.ipynb") as path:
+        assert all(isinstance(cell, str) for cell in code_cells(path))
+
+
+def _notebooks() -> Sequence[bytes]:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title"]},
+        {
+            "cell_type": "code",
+            "source": ["%matplotlib inline\n", "import torch\n", "!pip list \\\n", "  -v\n"],
+        },
+        {"cell_type": "code", "source": "%%bash\nls"},
+        {"cell_type": "code", "source": "x = 1"},
+    ]
+    return [json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()]
 
 
 TARGETS = (
@@ -151,5 +314,28 @@ TARGETS = (
         "json",
         ("trainfare_core/strategy/curves.py", "trainfare/strategy/pilot_files.py"),
     ),
-    Target("child_reply", _replies, _reply_streams, "json lines", ("trainfare/user_process/messages.py",)),
+    Target(
+        "child_reply",
+        _replies,
+        _reply_streams,
+        "json lines",
+        ("trainfare/user_process/messages.py", "trainfare/user_process/process.py"),
+    ),
+    Target(
+        "stored_trace",
+        _stored_trace,
+        _stored_traces,
+        "json lines",
+        ("trainfare/user_process/trace_store.py",),
+    ),
+    Target("notebook", _notebook, _notebooks, "json", ("trainfare/script/notebook.py",)),
+    Target(
+        "code_host",
+        _code_host,
+        _code_host_answers,
+        "json",
+        tuple(
+            f"trainfare/pull_request/{name}.py" for name in ("json_api", "github", "gitlab", "azure_devops")
+        ),
+    ),
 )

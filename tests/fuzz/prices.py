@@ -17,9 +17,9 @@ from fuzz.market import book
 from fuzz.target import Target, file_of
 from trainfare.prices.lock import LockHeader, lock_text, read_lock
 from trainfare_core.errors import PriceLockError, PricesUnavailableError
-from trainfare_core.prices.book import PriceBook
+from trainfare_core.prices.book import Intake, PriceBook
 from trainfare_providers.disk.cache import BookCache
-from trainfare_providers.disk.checked_parquet import BookFacts, DamagedFileError, with_checksum
+from trainfare_providers.disk.checked_parquet import BookFacts, with_checksum
 from trainfare_providers.disk.folder import price_file
 from trainfare_providers.disk.part_files import PartFile
 from trainfare_providers.sanity import judge
@@ -29,6 +29,9 @@ __all__ = ["TARGETS"]
 
 _FETCHED: Final = datetime(2026, 8, 1, tzinfo=timezone.utc)
 _HEADER: Final = LockHeader(tool_version="1.2.3", locked_on=_FETCHED.date(), rows=1)
+_DIGEST_BYTES: Final = 32
+_MARK: Final = b"TFSEAL01"
+_FACTS: Final = BookFacts(fetched_at=_FETCHED, intakes=(Intake("aws", "aws", "ec2", 2, 2),))
 _PART: Final = b"the beginning of a download"
 
 
@@ -94,27 +97,34 @@ def _shared_book(data: bytes) -> None:
 
 
 def _price_file(data: bytes) -> None:
-    """A price file as it is, and with a checksum that is right: never an error, at most no prices."""
-    for content in (data, _resealed(data)):
-        with file_of(content, "empty") as folder:
-            path = price_file("aws", folder.parent)
+    """A price file as it is, and one with these facts whose checksum is right: at most no prices, never an error."""
+    for content in (data, _sealed(data)):
+        with file_of(b"", "empty") as empty:
+            path = price_file("aws", empty.parent)
             path.write_bytes(content)
-            kept = BookCache(folder.parent).read("aws")
+            kept = BookCache(empty.parent).read("aws")
             assert kept is not None or not path.exists(), "neither read nor set aside"
 
 
-def _resealed(data: bytes) -> bytes:
-    try:
-        facts = BookFacts(fetched_at=_FETCHED, intakes=book().intakes)
-        return with_checksum(data, facts)
-    except DamagedFileError:
-        return data
+def _sealed(facts: bytes) -> bytes:
+    """
+    Return a price file with any bytes for its facts.
+
+    Its rows are honest: a checksum that is right over damaged rows is no accident, and polars ends the process where damage
+    makes it ask for more memory than there is.
+    """
+    whole = with_checksum(_parquets()[0], _FACTS)
+    true = _FACTS.model_dump_json().encode()
+    rows, _, rest = whole.partition(true)
+    end = len(facts).to_bytes(8, "little") + rest[_DIGEST_BYTES + 8 :][: len(_MARK)]
+    footer = rest[_DIGEST_BYTES + 8 + len(_MARK) :]
+    digest = hashlib.sha256(b"".join((rows, facts, end, footer))).digest()
+    return b"".join((rows, facts, digest, end, footer))
 
 
 def _price_files() -> Sequence[bytes]:
-    rows = _parquets()
-    facts = BookFacts(fetched_at=_FETCHED, intakes=book().intakes)
-    return [*rows, with_checksum(rows[0], facts)]
+    other = _FACTS.model_copy(update={"intakes": book().intakes, "notes": ("a note",)})
+    return [_FACTS.model_dump_json().encode(), other.model_dump_json().encode()]
 
 
 def _price_lock(data: bytes) -> None:
@@ -134,7 +144,7 @@ def _signed(data: bytes) -> bytes:
             ours = [line for line in lines[count:] if _key(json.loads(line)) == key]
             service["sha256"] = hashlib.sha256("".join(f"{line}\n" for line in ours).encode()).hexdigest()
             lines[at] = json.dumps(service)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         pass  # the lines are read as they are
     body = "".join(f"{line}\n" for line in lines)
     return (body + json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n").encode()
@@ -184,12 +194,18 @@ TARGETS = (
         "json",
         ("trainfare_core/prices/intake.py", "trainfare_core/prices/book.py"),
     ),
-    Target("shared_book", _shared_book, _parquets, "bytes", ("trainfare_providers/shared_book.py",)),
+    Target(
+        "shared_book",
+        _shared_book,
+        _parquets,
+        "bytes",
+        ("trainfare_providers/shared_book.py", "trainfare_core/prices/parquet.py"),
+    ),
     Target(
         "price_file",
         _price_file,
         _price_files,
-        "bytes",
+        "json",
         ("trainfare_providers/disk/cache.py", "trainfare_providers/disk/checked_parquet.py"),
     ),
     Target("price_lock", _price_lock, _locks, "json lines", ("trainfare/prices/lock.py",)),

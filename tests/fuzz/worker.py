@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Final
 
 import atheris
 
+os.environ.setdefault(
+    "POLARS_MAX_THREADS", "1"
+)  # tables of a few rows: threads would only wait for each other
 _OURS: Final = ("trainfare_core", "trainfare_providers", "trainfare")
 
 with atheris.instrument_imports(

@@ -1,0 +1,111 @@
+"""Every reader is fuzzed, and what fuzzing has tried stays readable or refused; `python -m fuzz.run` tries more."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from fuzz.run import RESULTS, Outcome
+from fuzz.target import Target, refusal
+from fuzz.targets import CORPORA, TARGETS, inputs_of
+from trainfare_core.errors import InputError, InternalError
+
+TOP = Path(__file__).parents[2]
+READS = re.compile(
+    r"\b(json\.loads|model_validate_json|tomllib\.loads|yaml\.(parse|safe_load)|csv\.(reader|DictReader)|read_parquet|parse_json)\("
+)
+OWN_DATA = {
+    "trainfare/user_process/child.py": "requests of the command that started it",
+    "trainfare_core/decline/claims.py": "a table in the wheel",
+    "trainfare_core/decline/priors.py": "a table in the wheel",
+    "trainfare_core/hardware/accelerator_rows.py": "a table in the wheel",
+    "trainfare_core/run_cost_facts/facts.py": "a table in the wheel",
+    "trainfare_core/prediction/language_models/coefficients.py": "a table in the wheel",
+    "trainfare_core/prediction/memory/calibrated.py": "a table in the wheel",
+    "trainfare_core/prediction/network/coefficients.py": "a table in the wheel",
+    "trainfare_core/prediction/roofline/coefficients.py": "a table in the wheel",
+    "trainfare_core/strategy/evidence.py": "a table in the wheel",
+    "trainfare_core/strategy/pilot_ends.py": "a table in the wheel",
+    "trainfare_providers/machine_networks.py": "a table in the wheel",
+    "trainfare_providers/machine_types.py": "a table in the wheel",
+    "trainfare_providers/snapshot/__init__.py": "a table in the wheel, read as any Parquet file by price_rows' reader",
+}
+"""Modules with a parser that reads nothing from outside, and what they read."""
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """A file that is set aside is logged as a warning."""
+    logging.getLogger("trainfare").setLevel(logging.CRITICAL)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_known_inputs_are_read_or_refused(name: str) -> None:
+    """Seeds, and what fuzzing has kept: a document or an error of ours; some are documents, and some are not."""
+    target = TARGETS[name]
+    read = {label: refusal(target, data) is None for label, data in inputs_of(target)}
+    assert any(read.values()), "no input is a document: the target tests nothing"
+    for data in (b"", b"\x00", b"\xff\xfe", b"[" * 5000, b"= " * 3000):
+        refusal(target, data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_corpora_are_small(name: str) -> None:
+    """Each target has one; replaying them is quick, and a clone of the repository stays small."""
+    sizes = [path.stat().st_size for path in (CORPORA / name).glob("*")]
+    assert sizes
+    assert sum(sizes) < 2**20 / len(TARGETS)
+    assert {path.name for path in CORPORA.iterdir()} == set(TARGETS)
+
+
+@pytest.mark.sources
+def test_every_parser_has_a_target() -> None:
+    """A module that parses JSON, TOML, YAML, CSV or Parquet is named by a target, or reads our own data only."""
+    named = {module for target in TARGETS.values() for module in target.modules}
+    parsers: set[str] = set()
+    for root in ("core", "plugin", "providers"):
+        for path in (TOP / root).rglob("*.py"):
+            if READS.search(path.read_text(encoding="utf-8")):
+                parsers.add(path.relative_to(TOP / root).as_posix())
+    assert parsers - named - set(OWN_DATA) == set()
+    assert set(OWN_DATA) - parsers == set()
+    for module in named:
+        assert any((TOP / root / module).is_file() for root in ("core", "plugin", "providers")), module
+
+
+@pytest.mark.sources
+def test_published_runs_are_of_targets_that_exist() -> None:
+    """What `docs/reliability/fuzz.json` says, the runner wrote."""
+    published = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert published == sorted(published, key=lambda one: one["target"])
+    assert {one["target"] for one in published} <= set(TARGETS)
+    assert all(set(one) == {field.name for field in fields(Outcome)} for one in published)
+
+
+def planted(error: BaseException) -> Target:
+    def read(_data: bytes) -> None:
+        raise error
+
+    return Target("planted", read, lambda: [b"x"], "bytes", ())
+
+
+def test_what_is_no_error_of_ours_is_a_finding() -> None:
+    """Other exceptions, our own "this is a defect", warnings, and errors that say nothing."""
+    assert str(refusal(planted(InputError("no such thing")), b"")) == "no such thing"
+    for error in (KeyError("x"), InternalError("x"), RecursionError(), SystemExit(0), MemoryError()):
+        with pytest.raises(type(error)):
+            refusal(planted(error), b"")
+    with pytest.raises(AssertionError, match="without a message"):
+        refusal(planted(InputError("")), b"")
+
+    def warns(_data: bytes) -> None:
+        warnings.warn("overflow", RuntimeWarning, stacklevel=1)
+
+    with pytest.raises(RuntimeWarning):
+        refusal(Target("planted", warns, lambda: [b"x"], "bytes", ()), b"")
