@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -14,11 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainfare.prelaunch.fake_tensors import with_properties_of
 from trainfare.prelaunch.module_parts import buffers_of, parameters_of, tensor_leaves
 
-__all__ = ["BuildMode", "mixed_recurrent_inputs", "movable_fakes"]
+__all__ = ["BuildMode", "EagerTypes", "mixed_recurrent_inputs", "movable_fakes", "values_in_transformers"]
 
 _SMALL_NUMEL = 16_384
 """Elements up to which a tensor is computed for real: a chosen value, 64 KiB in fp32, above the tables of constants
 (drop-path rates, window indices) that models read while being built and far below their weights."""
+_GROUPED = {
+    getattr(torch.ops.aten, name).default for name in ("_grouped_mm",) if hasattr(torch.ops.aten, name)
+}
+_ASKS_FAKE = "is_fake_tensor"
+"""transformers' function that tells a fake tensor."""
 _DRAWS = "_no_grad_trunc_normal_"
 """torch's function behind `trunc_normal_`."""
 
@@ -120,6 +126,44 @@ def mixed_recurrent_inputs() -> Generator[None, None, None]:
         original(self, input.to(weight.dtype) if input.is_floating_point() else input, batch_sizes)
 
     with _replaced(nn.RNNBase, "check_input", check):
+        yield
+
+
+class EagerTypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs a fake kernel in the type that it is written for, where the real one takes others: grouped products."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        left: Tensor | None = args[0] if func in _GROUPED else None
+        if left is None or left.dtype == torch.bfloat16 or left.dtype != args[1].dtype:
+            return func(*args, **(kwargs or {}))
+        narrow = (left.to(torch.bfloat16), args[1].to(torch.bfloat16), *args[2:])
+        return func(*narrow, **(kwargs or {})).to(left.dtype)
+
+
+@contextlib.contextmanager
+def values_in_transformers(is_known: Callable[[object], bool]) -> Generator[None, None, None]:
+    """
+    Let transformers look at masks whose values are known, as it does in training.
+
+    Before it asks whether a mask is needed at all, it asks whether a tensor is fake. With a mask, a causal model runs
+    another attention kernel.
+    """
+    home = sys.modules.get("transformers.utils.import_utils")
+    original: Callable[[object], bool] | None = getattr(home, _ASKS_FAKE, None)
+    if home is None or original is None:
+        yield
+        return
+    asks = original
+
+    def is_unknown(tensor: object) -> bool:
+        return asks(tensor) and not is_known(tensor)
+
+    with _replaced(home, _ASKS_FAKE, is_unknown):
         yield
 
 

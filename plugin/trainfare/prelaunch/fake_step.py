@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainfare.job import describe
-from trainfare.prelaunch.fake_build import mixed_recurrent_inputs
+from trainfare.prelaunch.fake_build import EagerTypes, mixed_recurrent_inputs, values_in_transformers
 from trainfare.prelaunch.known_values import KnownValues
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
 from trainfare.prelaunch.trainer_stub import TrainerStub
@@ -79,7 +79,9 @@ def trace_step(
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         if mode is not None and known is not None:
             stack.enter_context(mode)
+            stack.enter_context(EagerTypes())
             stack.enter_context(known)
+            stack.enter_context(values_in_transformers(lambda tensor: known.value_of(tensor) is not None))
         if precision in AUTOCAST_DTYPES:
             stack.enter_context(mixed_recurrent_inputs())
         true = true_dtype(precision, real=mode is None)

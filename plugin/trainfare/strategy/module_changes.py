@@ -7,6 +7,7 @@ They are made to a copy of the user's module on fake tensors, never to the modul
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 import re
@@ -182,6 +183,7 @@ def _recompute(module: nn.Module) -> str:
     if not blocks:
         msg = f"{type(module).__name__} has no list of equal blocks to recompute"
         raise InputError(msg)
+    _without_cache(module)
     for block in blocks:
         loose: Any = block
         loose.forward = functools.partial(
@@ -192,6 +194,18 @@ def _recompute(module: nn.Module) -> str:
             determinism_check="none",
         )
     return f"{len(blocks)} {type(blocks[0]).__name__} blocks are recomputed in backward"
+
+
+def _without_cache(module: nn.Module) -> None:
+    """Switch off a language model's key and value cache, which a block that runs twice would fill twice."""
+    copies: dict[int, Any] = {}
+    for member in module.modules():
+        config: Any = vars(member).get("config")
+        if getattr(config, "use_cache", False) is True:
+            # The configuration may be the user's own object, and is shared by the members.
+            twin = copies.setdefault(id(config), copy.copy(config))
+            twin.use_cache = False
+            vars(member)["config"] = twin
 
 
 def _blocks(module: nn.Module) -> Sequence[nn.Module]:
