@@ -6,6 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -92,15 +93,16 @@ def trace_step(
             autocast = torch.bfloat16
         batches = _Batches(
             runner,
-            lambda: StepTrace(module, optimizers, cuda_autocast_dtype=autocast),
+            partial(StepTrace, module, optimizers, cuda_autocast_dtype=autocast),
             batch,
             batch_bytes,
             1 if runner.manual else micro_batches,
         )
-        batches.run()
         if not runner.manual or not optimizers:
+            batches.prepare()
             step = replace(batches.run(), optimizer_calls=len(runner.stepped))
         else:
+            batches.run()
             step = _whole_step(batches, runner, optimizers)
     notes = (*step.notes, *runner.notes, *([] if known is None else known.notes))
     step = replace(step, notes=tuple(dict.fromkeys(notes)))
@@ -144,7 +146,7 @@ class _Batches:
     def __init__(
         self,
         runner: _Runner,
-        make_trace: Callable[[], StepTrace],
+        make_trace: Callable[..., StepTrace],
         batch: Any,
         batch_bytes: int,
         micro_batches: int,
@@ -153,6 +155,11 @@ class _Batches:
         self._batch, self._batch_bytes, self._micro_batches = batch, batch_bytes, micro_batches
         self.kinds = KindsOfBatches()
         self.traced: dict[BatchKind, StepFacts] = {}
+
+    def prepare(self) -> None:
+        """Run the first batch, which makes the optimizer's state, and record nothing of it."""
+        self._runner.run(self._make_trace(recording=False), self._batch, len(self.kinds))
+        self.kinds.add(tuple(self._runner.stepped))
 
     def run(self) -> StepFacts:
         """Trace the next batch."""

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_map_only
 from trainfare.job import is_of_tracing, place_of_caller
 from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.trace import torch_private
+from trainfare.trace.storages import tensors_in
 from trainfare.trace.torch_private import storage_address
 
 __all__ = ["KnownValues", "keep_value"]
@@ -113,7 +114,7 @@ class KnownValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if any(torch_private.is_wrapper_subclass(kind) for kind in types):
             return NotImplemented
-        tensors = tensor_leaves((args, kwargs))
+        tensors = tensors_in((args, kwargs))
         known = all(self.value_of(tensor) is not None for tensor in tensors)
         if func is _aten._local_scalar_dense.default:  # noqa: SLF001
             return self._scalar(func, args)
@@ -130,7 +131,7 @@ class KnownValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else:
                 raise
         written = _written(func, args, kwargs)
-        small = all(tensor.numel() <= _MOST_NUMEL for tensor in tensor_leaves(out))
+        small = all(tensor.numel() <= _MOST_NUMEL for tensor in tensors_in(out))
         if known and small and all(isinstance(tensor, FakeTensor) for tensor in written):
             self._compute(func, args, kwargs, out)
         else:

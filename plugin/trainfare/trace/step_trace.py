@@ -50,6 +50,7 @@ class StepTrace:
         module: its parameters and buffers are distinguished from activations.
         optimizers: their state is counted. The update of any torch optimizer is recognised by its step hooks.
         cuda_autocast_dtype: make forward cast as CUDA's autocast to this dtype would. For fake tensors only.
+        recording: False runs the step in the same way and records nothing.
 
     Enter a `FakeTensorMode` first and the trace inside it. `stop` may be called any number of times, on the
     thread that called `start`; it removes every mode and hook, also after a `start` that failed half-way. An
@@ -67,10 +68,12 @@ class StepTrace:
         optimizers: Sequence[Optimizer] = (),
         *,
         cuda_autocast_dtype: torch.dtype | None = None,
+        recording: bool = True,
     ) -> None:
         self._module = module
         self._optimizers = list(optimizers)
         self._autocast_dtype = cuda_autocast_dtype
+        self._recording = recording
         self._autocast: CudaAutocast | None = None
         watch = MemoryWatch(list(module.parameters()), list(module.buffers()))
         self._recorder = Recorder(watch, ModuleWatch(module))
@@ -245,7 +248,7 @@ class StepTrace:
 
     def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         # Under another fake mode a shape is computed on the side, as DTensor does at its global size.
-        if torch_private.fake_mode() is self._fake_mode:
+        if self._recording and torch_private.fake_mode() is self._fake_mode:
             self._guarded(self._recorder.record, func, args, kwargs, out)
 
     def _guarded(self, record: Callable[..., _T], *args: Any) -> _T | None:
@@ -269,7 +272,7 @@ class StepTrace:
         outer_call, outer_region = recorder.user_call, recorder.region
         recorder.user_call = torch_private.in_backward()
         region = None
-        if outer_region is None and not torch_private.functorch_active():
+        if self._recording and outer_region is None and not torch_private.functorch_active():
             region = self._guarded(open_region, name, args, kwargs)
         if region is not None:
             recorder.region = region
@@ -293,7 +296,7 @@ class StepTrace:
         # Hooks are pushed around single calls: around the whole step they would make torch.func raise inside it.
         recorder = self._recorder
         unsaved = recorder.region is not None or recorder.optimizing or not torch.is_grad_enabled()
-        if unsaved or not torch_private.can_push_saved_tensor_hooks():
+        if not self._recording or unsaved or not torch_private.can_push_saved_tensor_hooks():
             return nullcontext()
         return saved_tensors_hooks(self._pack, _unpack)
 

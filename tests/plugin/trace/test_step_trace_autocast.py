@@ -401,3 +401,20 @@ def test_a_real_cuda_step_has_the_products_of_the_fake_one(name: str) -> None:
     }
     counts = [sum(o.launches for o in ops if o.name == "aten._to_copy") for ops in (real, fake)]
     assert counts[0] == counts[1]
+
+
+def test_a_step_that_is_not_recorded_runs_alike() -> None:
+    """The first step makes the optimizer's state: it casts as the recorded one does, and leaves no operations."""
+    found = []
+    for recording in (True, False):
+        with FakeTensorMode():
+            model, x = nn.Linear(4, 4), torch.randn(2, 4)
+            optimizer = torch.optim.AdamW(model.parameters())
+            with StepTrace(model, [optimizer], cuda_autocast_dtype=HALF, recording=recording) as trace:
+                out = F.scaled_dot_product_attention(*(model(x)[None] for _ in range(3)))
+                out.sum().backward()
+                optimizer.step()
+        assert trace.fault is None
+        found.append((out.dtype, trace.optimizer_facts(), bool(trace.operations()), bool(trace.modules())))
+    assert found == [(HALF, found[0][1], True, True), (HALF, found[0][1], False, False)]
+    assert found[0][1].state_bytes > 0
