@@ -212,7 +212,7 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
             f"Neuron {COMPILE_S['trainium'] / 60:g}{torch_compile}"
         ),
         (
-            f"a checkpoint of {plan.checkpoint_bytes / _GIB:.3g} GiB is written and read at "
+            f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)} is written and read at "
             f"{DISK_BYTES_PER_S / 1e6:g} MB/s while training waits; {CHECKPOINTS_KEPT} are kept at "
             f"{DISK_USD_PER_GIB_MONTH:g} USD per GiB and month for as long as the run lasts"
         ),
@@ -239,6 +239,16 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
             f"{UNKNOWN_LENGTH_STEPS:,} optimizer steps, without start-up and validation"
         )
     return tuple(lines)
+
+
+def _bytes_text(size: int) -> str:
+    """Return a size in the unit that suits it."""
+    unit, name = next(
+        (u, n)
+        for u, n in ((_GIB, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
+        if size >= u or u == 1.0
+    )
+    return f"{size / unit:.3g} {name}"
 
 
 @dataclass(frozen=True, slots=True)

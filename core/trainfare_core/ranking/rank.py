@@ -30,6 +30,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.fold import folded
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
 from trainfare_core.ranking.price_doubt import Usable, usable_offers
@@ -279,7 +280,7 @@ def _options(
     listed = listed[_order(priced, take(entries, listed), objective)]
     chosen = _looked_up(priced, take(entries, listed))
     rows = priced.offers[chosen.offer].iter_rows(named=True)
-    return tuple(
+    return folded(
         maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(on_front[listed[place]]))
         for place, row in enumerate(rows)
     )

@@ -59,8 +59,10 @@ __all__ = [
 ]
 
 PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ..., or any; may be repeated"
-_DEADLINE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhd]?)", re.ASCII)
-_HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0}
+_NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_DEADLINE: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*[mhdw]\s*)+", re.ASCII)
+_PART: Final = re.compile(rf"({_NUMBER})\s*([mhdw]?)", re.ASCII)
+_HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0, "w": 168.0}
 
 JobArgument = Annotated[
     str | None,
@@ -110,7 +112,7 @@ Allow = Annotated[
     ),
 ]
 Deadline = Annotated[
-    str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 2d or 90m")
+    str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 1d12h, 2w or 90m")
 ]
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="new file to write instead of printing")
@@ -319,17 +321,17 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 def hours_of(deadline: str | None) -> float | None:
     """
-    Return `--deadline` in hours: a number of hours, or a number followed by m, h or d.
+    Return `--deadline` in hours: a number of hours, or numbers followed by m, h, d or w, which add up.
 
     Raises:
         InputError: anything else.
     """
     if deadline is None:
         return None
-    found = _DEADLINE.fullmatch(deadline.strip().lower())
-    if found is None:
-        raise InputError(f"--deadline {deadline!r}: not a time; give hours such as 12, 12h, 2d or 90m")
-    return float(found[1]) * _HOURS_PER_UNIT[found[2]]
+    text = deadline.strip().lower()
+    if _DEADLINE.fullmatch(text) is None:
+        raise InputError(f"--deadline {deadline!r}: not a time; give hours such as 12, 12h, 1d12h, 2w or 90m")
+    return sum(float(number) * _HOURS_PER_UNIT[unit] for number, unit in _PART.findall(text))
 
 
 def moment(as_of: str | None) -> datetime:

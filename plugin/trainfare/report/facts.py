@@ -106,7 +106,8 @@ def constraints_text(asked: Constraints) -> str:
     """Return the constraints as one line, empty where there are none."""
     parts = [f"at most {usd(asked.max_usd)}"] if asked.max_usd is not None else []
     if asked.deadline_hours is not None:
-        parts.append(f"within {asked.deadline_hours:g} h")
+        hours = asked.deadline_hours
+        parts.append(f"within {hours:g} h" if hours >= 1 else f"within {hours * 60:g} min")
     if parts:
         parts.append(f"kept with a probability of at least {percent(asked.confidence)}")
     if asked.value_usd_per_month is not None:

@@ -38,6 +38,9 @@ from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["DETAILED_OPTIONS", "RejectionLine", "ReportSummary", "detailed_options", "summarize"]
 
+MOSTLY = 0.5
+"""A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
+
 DETAILED_OPTIONS = 6
 """Options with a breakdown of step and cost: as many bars as one chart shows without scrolling."""
 
@@ -135,6 +138,7 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
             for text in (
                 *_alternatives(recommendation, as_of, unit),
                 _plan_of_best(recommendation),
+                _startup(recommendation),
                 _loader(recommendation),
                 _best_spot(recommendation, as_of, unit),
                 _other_clouds(recommendation, as_of, unit),
@@ -182,6 +186,20 @@ def _plan_of_best(recommendation: Recommendation) -> str:
     size = option.trainer.batch_size
     batch = "" if size is None else f", batch size {size} per device"
     return f"Plan of #{option.rank}{batch}: {option.trainer.code}.{changes}"
+
+
+def _startup(recommendation: Recommendation) -> str:
+    """Say that the run of the headline is mostly start-up, where it is."""
+    _, option = next(iter(picks(recommendation)), (None, None))
+    if option is None or option.run_usd.mid <= 0:
+        return ""
+    share = option.cost_parts.startup_usd / option.run_usd.mid
+    if share < MOSTLY:
+        return ""
+    return (
+        f"{percent(share)} of the cost of #{option.rank} is its start-up before the first step: faster machines cost "
+        "more here and save little time."
+    )
 
 
 def _loader(recommendation: Recommendation) -> str:

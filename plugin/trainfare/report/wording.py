@@ -65,7 +65,7 @@ def place_label(option: Option) -> str:
 
 def hardware_label(option: Option) -> str:
     """Return the accelerators of the whole option, e.g. '8 × H100-SXM-80GB × 2 nodes'."""
-    per_node = f"{option.accelerator_count:.3g} × {option.accelerator}"
+    per_node = f"{option.accelerator_count:,g} × {option.accelerator}"
     return per_node if option.nodes == 1 else f"{per_node} × {option.nodes} nodes"
 
 

@@ -655,3 +655,26 @@ def test_accelerators_are_filtered_and_counted() -> None:
     (left_out,) = [item for item in answer.rejections if item.reason == "filtered"]
     assert left_out.count == 1
     assert f"accelerator other than {H100}" in left_out.detail
+
+
+def test_one_machine_under_two_names_is_listed_once() -> None:
+    """Equal shape, place and price, or within 1 % of a better one; what differs more, or elsewhere, stays."""
+    rows = [
+        A100_ROW,
+        offer_row(instance_type="a100.1x.v2"),
+        offer_row(instance_type="a100.1x.dear", usd_per_hour=4.03),
+        offer_row(instance_type="a100.1x.dearer", usd_per_hour=4.05),
+        offer_row(instance_type="a100.1x.v2", region="us-west-2"),
+        offer_row(instance_type="nd.1x", provider="azure", service="azure_vm"),
+    ]
+    answer = ranked(book(*rows), all_regions=True)
+    assert names_of(answer.options) == [
+        "1xaws:a100.1x@us-east-1/on_demand",
+        "1xaws:a100.1x.v2@us-west-2/on_demand",
+        "1xaws:a100.1x.dearer@us-east-1/on_demand",
+        "1xazure:nd.1x@us-east-1/on_demand",
+    ]
+    assert [option.rank for option in answer.options] == [1, 2, 3, 4]
+    folded = [note for note in answer.options[0].notes if "is the same machine" in note]
+    assert [note.split()[0] for note in folded] == ["a100.1x.v2", "a100.1x.dear"]
+    assert answer.options_total == len(rows)

@@ -165,6 +165,9 @@ def test_tables_in_files_are_plain_text(job: str, tmp_path: Path) -> None:
         ("90m", 1.5),
         ("90M", 1.5),
         (" 3h ", 3),
+        ("2w", 336),
+        ("1d12h", 36),
+        ("1h 30m", 1.5),
         ("0", 0),
         (None, None),
     ],
@@ -175,7 +178,7 @@ def test_deadlines_are_hours_unless_they_say_otherwise(text: str | None, hours: 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "h", "-1", "1e9", "nan", "inf", "1_000", "١٢", "2w", "1h30m", "12 hours", "1" * 20]
+    "text", ["", "h", "-1", "1e9", "nan", "inf", "1_000", "١٢", "2y", "1h30", "12 hours", "1" * 20]
 )
 def test_other_deadlines_are_refused(text: str) -> None:
     """Nothing is guessed: no exponents, no NaN, no foreign digits, no other units."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 from builders.profiles import profile
-from builders.recommendations import job, measured_step, no_answer, option, recommendation
-from trainfare.report.facts import calibration_notes
+from builders.recommendations import costs, job, measured_step, no_answer, option, recommendation
+from trainfare.report.facts import calibration_notes, constraints_text
 from trainfare.report.headline import best_options, headline
 from trainfare.report.rows import marks
 from trainfare.report.summary import summarize
@@ -170,3 +170,17 @@ def test_an_arm64_host_is_in_the_headline() -> None:
     only = recommendation(options=(graviton,), options_total=1, cheapest_rank=1, fastest_rank=1)
     assert "1 × T4G-16GB, arm64 host" in headline(only, TODAY)
     assert "arm64 host" in marks(graviton, TODAY)
+
+
+def test_a_deadline_below_an_hour_is_in_minutes() -> None:
+    """5 minutes, not 0.0833333 h."""
+    assert constraints_text(Constraints(deadline_hours=5 / 60)).startswith("within 5 min;")
+
+
+def test_a_run_that_is_mostly_start_up_says_so() -> None:
+    """From half of the cost on."""
+    half = costs(2.0).model_copy(update={"startup_usd": 1.0, "training_usd": 0.9})
+    for parts, said in ((half, True), (costs(2.0), False)):
+        answer = recommendation(options=(option(usd=2.0, cost_parts=parts),))
+        text = " ".join(summarize(answer, None, TODAY).beside)
+        assert ("50 % of the cost of #1 is its start-up" in text) is said

@@ -1,0 +1,58 @@
+"""One machine under two names is one machine: options that another one of the same kind makes superfluous."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from trainfare_core.recommendation import Option
+
+__all__ = ["folded"]
+
+SAME: Final = 0.01
+"""Options of one kind that cost and take at most this much more than a better one are not listed: a person could not
+choose between them. A chosen value, far below any interval of a prediction."""
+
+
+def folded(options: Iterable[Option]) -> tuple[Option, ...]:
+    """
+    Return the options without those that a better one of the same kind makes superfluous, ranked anew.
+
+    Of the same kind are equal accelerators on as many machines of one cloud, service, region, zone and purchase
+    option. A better one costs no more and takes no longer; it names the other in its notes.
+
+    Args:
+        options: best first.
+    """
+    kept: list[Option] = []
+    of_kind: dict[tuple[object, ...], list[int]] = {}
+    for option in options:
+        kind = (
+            option.provider,
+            option.service,
+            option.region,
+            option.zone,
+            option.purchase_option,
+            option.accelerator,
+            option.accelerator_count,
+            option.nodes,
+        )
+        places = of_kind.setdefault(kind, [])
+        better = next((place for place in places if _replaces(kept[place], option)), None)
+        if better is None:
+            places.append(len(kept))
+            kept.append(option)
+        else:
+            note = f"{option.instance_type} is the same machine, or costs and takes within {SAME:.0%} of it"
+            kept[better] = kept[better].model_copy(update={"notes": (*kept[better].notes, note)})
+    return tuple(
+        option if option.rank == place else option.model_copy(update={"rank": place})
+        for place, option in enumerate(kept, start=1)
+    )
+
+
+def _replaces(better: Option, other: Option) -> bool:
+    if better.instance_type == other.instance_type:
+        return False
+    pairs = ((better.run_usd.mid, other.run_usd.mid), (better.run_hours.mid, other.run_hours.mid))
+    return all(ours <= theirs <= (1 + SAME) * ours for ours, theirs in pairs)
