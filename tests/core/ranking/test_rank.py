@@ -481,7 +481,7 @@ def test_the_last_bits_of_a_prediction_decide_nothing() -> None:
 
 def test_the_list_is_cut_but_never_the_front_nor_a_cloud() -> None:
     """Besides the first `limit` there are the front and the first of every cloud service and purchase option."""
-    rows = [offer_row(instance_type=f"a.{i}", usd_per_hour=4.0 + i / 100) for i in range(20)]
+    rows = [offer_row(instance_type=f"a.{i}", usd_per_hour=4.0 + i / 10) for i in range(20)]
     expensive = offer_row(provider="azure", service="azure_vm", instance_type="n.1", usd_per_hour=50.0)
     answer = ranked(book(*rows, H100_ROW, expensive), limit=3)
     assert [option.instance_type for option in answer.options] == ["a.0", "a.1", "a.2", "h100.1x", "n.1"]
