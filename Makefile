@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fuzz mutants accuracy install test-wheel test-lowest dist audit clean
+.PHONY: demo test test-wild check fuzz mutants accuracy install test-wheel test-lowest dist audit clean
 
 install: $(STAMP)
 
@@ -13,6 +13,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[all,demo]" --group dev
 	@touch $@
+
+# Models of other projects, before launch and as they run; prints the table.
+test-wild: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group wild
+	@$(BIN)/python -m pytest --quiet --capture=no tests/wild
 
 demo: $(STAMP)
 	@$(BIN)/trainfare demo
