@@ -28,7 +28,7 @@ INSTALLED = {"Install trainfare": "another test runs it; here it is the source t
 BROKEN = {
     "train.py": (Path(__file__).parent / "sample" / "train.py")
     .read_text(encoding="utf-8")
-    .replace("self.body(batch)", "self.body(batch[batch.sum(1) > 0])")
+    .replace("self.head(self.body(batch)).mean()", "self.head(self.body(batch[batch > 0])).mean()")
 }
 
 pytestmark = pytest.mark.sources
@@ -135,14 +135,14 @@ def test_a_waiver_passes_it_and_an_expired_one_does_not(
 
 
 def test_a_step_that_cannot_be_traced_cannot_be_told(github: GitHubServer, repository: GitRepository) -> None:
-    """Exit code 3, and the comment has the operation and what to do."""
+    """Exit code 3, and the comment has what is wrong, and the line where it is."""
     pull_request(repository, BROKEN)
     run = act(github, repository, {"compare-to": ""})
     assert run.exit_code == 3, run.log
     (text,) = github.texts()
     assert "TF008 not\\_checked" in text
-    assert "nonzero" in text
-    assert "Measure one step with FareMeter" in text
+    assert "train.py:21 in training\\_step" in text
+    assert "exit code 3" in text
 
 
 def test_a_target_that_cannot_be_checked_is_said_in_the_comment(
