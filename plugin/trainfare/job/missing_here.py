@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from trainfare.job.user_code import describe, place_in_user_code
+from trainfare.job.user_code import describe, message_of, place_in_user_code
 
 __all__ = ["Missing", "missing_here", "raised"]
 
@@ -77,7 +77,7 @@ def missing_here(error: BaseException) -> Missing | None:
     'needs a file that is not here'
     """
     chain = list(_chain(error))
-    texts = [str(each) for each in chain]
+    texts = [message_of(each) for each in chain]
     if any(part in text for text in texts for part in _GPU_TEXTS):
         return _GPU
     if any(_is_of_network(each) for each in chain) or any(
@@ -129,7 +129,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 def _is_of_datamodule(error: BaseException) -> bool:
     """Return whether an attribute of None was read in a line that names the datamodule."""
-    if not isinstance(error, AttributeError) or "'NoneType' object has no attribute" not in str(error):
+    if not isinstance(error, AttributeError) or "'NoneType' object has no attribute" not in message_of(error):
         return False
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and "datamodule" in (frames[-1].line or "")

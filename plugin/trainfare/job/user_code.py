@@ -13,7 +13,14 @@ from types import TracebackType
 import trainfare_core
 import trainfare_providers
 
-__all__ = ["describe", "is_of_tracing", "is_of_user_code", "place_in_user_code", "place_of_caller"]
+__all__ = [
+    "describe",
+    "is_of_tracing",
+    "is_of_user_code",
+    "message_of",
+    "place_in_user_code",
+    "place_of_caller",
+]
 
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -28,12 +35,17 @@ _LONGEST_TEXT = 300
 """Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""
 
 
+def message_of(error: BaseException) -> str:
+    """Return the message of an exception of the user's code, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's exception may have a `__str__` that fails
+        return "its message cannot be read"
+
+
 def describe(error: BaseException) -> str:
     """Return the exception's type and its message on one line, shortened."""
-    try:
-        first = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - the user's exception may have a `__str__` that fails
-        first = "its message cannot be read"
+    first = " ".join(message_of(error).split())
     if len(first) > _LONGEST_TEXT:
         first = first[:_LONGEST_TEXT] + "..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -37,7 +37,8 @@ def _reading(base: type[Any]) -> type[Any]:
 
 
 def _comparable(profile: JobProfile) -> Any:
-    facts = profile.model_dump(exclude={"source", "notes", "memory", "operations"})
+    facts = profile.model_dump(exclude={"source", "notes", "memory", "operations", "modules"})
+    facts["modules"] = [one.model_dump(exclude={"bytes_moved"}) for one in profile.modules]
     sizes = {"bytes_read", "bytes_written", "bytes_fixed"}
     facts["operations"] = sorted(repr(one.model_dump(exclude=sizes)) for one in profile.operations)
     return facts
