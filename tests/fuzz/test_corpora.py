@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import warnings
+from collections.abc import Generator
 from dataclasses import fields
 from pathlib import Path
 
@@ -40,9 +41,13 @@ OWN_DATA = {
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    """A file that is set aside is logged as a warning."""
-    logging.getLogger("trainfare").setLevel(logging.CRITICAL)
+def quiet() -> Generator[None, None, None]:
+    """A file that is set aside is logged as a warning, here and in no other test less."""
+    logger = logging.getLogger("trainfare")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
 
 
 @pytest.mark.parametrize("name", TARGETS)
