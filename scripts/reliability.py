@@ -71,7 +71,7 @@ class Promise(_Entry):
 
 
 class NotPromised(_Entry):
-    """What nobody should rely on."""
+    """What is not promised."""
 
     says: str
 

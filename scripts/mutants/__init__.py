@@ -1,1 +1,1 @@
-"""Mutation test: breaks the sources on purpose, one place at a time, and checks that a test fails."""
+"""Mutation test: changes one place of the sources at a time, and checks that a test fails."""

@@ -1,5 +1,5 @@
 """
-Break the sources on purpose, one place at a time, in a copy; for each a test must fail.
+Change one place of a copy of the sources at a time; for each change a test must fail.
 
     python -m scripts.mutants [--seed N] [--package NAME] [--only written|generated] [--again] [WORD ...]
 

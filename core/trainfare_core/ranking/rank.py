@@ -352,7 +352,7 @@ def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
     Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it.
 
     The fastest is the cheapest of those whose times tie: each median lies within the other's interval. A run that is
-    mostly start-up takes as long on every machine, and the dearest of them is then no faster than the cheapest.
+    mostly start-up takes as long on every machine, and the most expensive is then no faster than the cheapest.
     """
 
     def order(option: Option) -> tuple[float, float, int]:

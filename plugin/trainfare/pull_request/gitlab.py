@@ -105,7 +105,7 @@ def gitlab_job(environ: Mapping[str, str]) -> CiJob:
     return CiJob(
         system="gitlab",
         host=_host(environ),
-        # A pipeline of the merged result runs on a commit that nobody has seen.
+        # A pipeline of the merged result runs on a merge commit that exists only for it.
         commit=environ.get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or environ.get("CI_COMMIT_SHA", ""),
         whole_report=f"The artifacts of [the job]({environ.get('CI_JOB_URL', '')}) have all of it.",
     )

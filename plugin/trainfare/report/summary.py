@@ -203,13 +203,13 @@ def _startup(recommendation: Recommendation) -> str:
 
 
 def _loader(recommendation: Recommendation) -> str:
-    """Say what an input pipeline that nobody measured must do for the first option of the headline."""
+    """Say what an input pipeline that was not measured must do for the first option of the headline."""
     _, option = next(iter(picks(recommendation)), (None, None))
     if recommendation.job.input_known or option is None or option.loader_samples_per_s_per_vcpu is None:
         return ""
     return (
         f"The input pipeline was not measured, and no time is counted for it: #{option.rank} needs "
-        f"{option.loader_samples_per_s_per_vcpu:,.3g} samples a second from each vCPU. "
+        f"about {option.loader_samples_per_s_per_vcpu:,.3g} samples a second from each vCPU. "
         "--loader-samples-per-s-per-vcpu states what yours makes."
     )
 

@@ -50,7 +50,7 @@ def test_a_machine_may_be_named_in_several_ways(name: str, found: set[str]) -> N
     assert {offer.instance_type for offer in offers_named(book(*ROWS), name).offers()} == found
 
 
-def test_a_machine_that_nobody_sells_is_an_error_with_near_names() -> None:
+def test_an_unknown_machine_is_an_error_with_near_names() -> None:
     """The error is about instance types, which most people name."""
     with pytest.raises(UnknownNameError, match=r"instance type 'p5\.'; near names: p5"):
         offers_named(book(*ROWS), "p5.")
