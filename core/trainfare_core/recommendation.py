@@ -370,6 +370,11 @@ class Recommendation(Document):
         description="what the cheapest option costs later; None where nothing runs unchanged within a century",
     )
 
+    def best(self, objective: Objective) -> Option | None:
+        """Return the drop-in that is cheapest or fastest; None where no option runs the script as it is."""
+        rank = self.cheapest_rank if objective == "cheapest" else self.fastest_rank
+        return next((option for option in self.options if option.rank == rank), None)
+
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "recommendation") -> Recommendation:
         """

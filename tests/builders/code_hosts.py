@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Written:
 
 
 @dataclass
-class CodeHostServer:
+class CodeHostServer(ABC):
     """What the three have in common."""
 
     me: str = ""
@@ -105,8 +106,9 @@ class CodeHostServer:
     def token_of(self, headers: dict[str, str]) -> str:
         return headers.get("authorization", "")
 
+    @abstractmethod
     def respond(self, call: Call) -> Answer:
-        raise NotImplementedError
+        """Answer a call whose token is right, as the code host does."""
 
     def page(self, call: Call, entries: list[Any]) -> Answer:
         """Return one page of a listing, with the `Link` to the next."""

@@ -47,7 +47,7 @@ MIN_CONFIDENCE: Final = 0.51
 
 def with_outlook(recommendation: Recommendation) -> Recommendation:
     """Add the outlook of the cheapest drop-in to an answer; where there is none, or it runs too long, add nothing."""
-    best = next((o for o in recommendation.options if o.rank == recommendation.cheapest_rank), None)
+    best = recommendation.best("cheapest")
     if best is None or not best.run_usd.low_80 > 0 or best.run_hours.mid > MAX_RUN_HOURS:
         return recommendation
     found = cost_outlook(best, recommendation.constraints)

@@ -144,8 +144,7 @@ class _Search:
 
     def _best(self, request: Request) -> Option | None:
         answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)
-        best = answer.cheapest_rank if request.objective == "cheapest" else answer.fastest_rank
-        return next((option for option in answer.options if option.rank == best), None)
+        return answer.best(request.objective)
 
 
 def _upwards(value: float) -> str:

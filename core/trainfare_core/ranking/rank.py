@@ -154,7 +154,7 @@ def _cheapest(
         return None
     constraints = request.constraints.model_copy(update=asked)
     answer = rank(profile, book, replace(request, constraints=constraints, limit=1), predict=predict)
-    return next((option for option in answer.options if option.rank == answer.cheapest_rank), None)
+    return answer.best("cheapest")
 
 
 def best_chance(

@@ -100,27 +100,35 @@ def why_not(
 
 def _best(answer: Recommendation) -> Option | None:
     """Return the first option of the objective, that of a machine that needs porting where there is no other."""
-    rank_of_best = answer.cheapest_rank if answer.objective == "cheapest" else answer.fastest_rank
-    found = next((option for option in answer.options if option.rank == rank_of_best), None)
-    return found or (answer.options[0] if answer.options else None)
+    return answer.best(answer.objective) or (answer.options[0] if answer.options else None)
 
 
 def _sentence(machine: str, option: Option | None, best: Option | None, alone: Recommendation) -> str:
     if option is None:
         reasons = "; ".join(
-            f"{item.count:,} prices: {REASON_WORDS[item.reason]} ({item.detail})" for item in alone.rejections
+            f"{item.count:,} price{'' if item.count == 1 else 's'}: {REASON_WORDS[item.reason]} ({item.detail})"
+            for item in alone.rejections
         )
         return f"{machine} is not ranked: {reasons or alone.unknown_because}"
-    run = f"{_run(option)} costs {option.run_usd.mid:,.2f} USD and takes {option.run_hours.mid:.3g} h"
+    run = f"{_run(option)} {_estimate(option)}"
     if best is None or _run(best) == _run(option):
         return f"{run}: it is the {alone.objective}"
     if option.needs_porting and not best.needs_porting:
         porting = next((note for note in option.notes if note.startswith("needs porting")), "needs porting")
         run = f"{run}, but {porting}"
     return (
-        f"{run}; the {alone.objective}, {_run(best)}, costs {best.run_usd.mid:,.2f} USD and takes "
-        f"{best.run_hours.mid:.3g} h: {machine} costs {_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
+        f"{run}; the {alone.objective}, {_run(best)}, {_estimate(best)}: {machine} costs "
+        f"{_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
         f"{_difference(option.run_hours.mid, best.run_hours.mid)}"
+    )
+
+
+def _estimate(option: Option) -> str:
+    """Return dollars and hours with their 80 % intervals, and the date of the price."""
+    usd, hours = option.run_usd, option.run_hours
+    return (
+        f"costs {usd.mid:,.2f} USD [{usd.low_80:,.2f} to {usd.high_80:,.2f}] and takes {hours.mid:.3g} h "
+        f"[{hours.low_80:.3g} to {hours.high_80:.3g}] at its price of {option.price_observed_on}"
     )
 
 

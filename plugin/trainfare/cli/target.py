@@ -107,23 +107,6 @@ class TargetOptions:
         ),
     ] = False
 
-    def traced(self, target: str, copied: CopiedFolder | None = None) -> TracedTarget:
-        """
-        Return a TARGET with its traces.
-
-        Args:
-            target: see `load_job`, or a script, see `script_of`.
-            copied: another copy of its folder; None reads it where it is.
-
-        Raises:
-            InputError: see `limits`.
-        """
-        from trainfare.user_process import TracedTarget, TraceStore
-        from trainfare.user_process.trace_store import default_folder
-
-        store = None if self.no_cache else TraceStore(default_folder())
-        return TracedTarget(target, self.limits(), fit=self.fit, copied=copied, store=store)
-
     module: Annotated[
         str | None,
         typer.Option(
@@ -148,6 +131,23 @@ class TargetOptions:
         # Not typed by anybody: `--` ends the options, and what follows is kept by the group of commands.
         typer.Option("--arguments-of-script", hidden=True, callback=_after_dashes, parser=str),
     ] = None
+
+    def traced(self, target: str, copied: CopiedFolder | None = None) -> TracedTarget:
+        """
+        Return a TARGET with its traces.
+
+        Args:
+            target: see `load_job`, or a script, see `script_of`.
+            copied: another copy of its folder; None reads it where it is.
+
+        Raises:
+            InputError: see `limits`.
+        """
+        from trainfare.user_process import TracedTarget, TraceStore
+        from trainfare.user_process.trace_store import default_folder
+
+        store = None if self.no_cache else TraceStore(default_folder())
+        return TracedTarget(target, self.limits(), fit=self.fit, copied=copied, store=store)
 
     def named(self, place: str | None) -> str | None:
         """

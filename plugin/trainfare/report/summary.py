@@ -170,7 +170,7 @@ def _alternatives(recommendation: Recommendation, as_of: date, unit: str) -> lis
         (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
         lines.append(
             f"{each.change[:1].upper()}{each.change[1:]}: {row.machine} ({row.cloud}, {row.hardware}, {row.region}), "
-            f"{dollars} [{dollar_range}] in {time} [{time_range}]: {each.flag}"
+            f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}: {each.flag}"
         )
     return lines
 
@@ -217,7 +217,8 @@ def _loader(recommendation: Recommendation) -> str:
 def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
     """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
     option = recommendation.best_spot
-    if option is None:
+    named = any(each.option.purchase_option == "spot" for each in recommendation.alternatives)
+    if option is None or named:
         return ""
     row = ranking_row(option, as_of, unit)
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time

@@ -65,6 +65,11 @@ def test_a_machine_that_loses_says_by_how_much() -> None:
     less = 1 - answer.option.run_hours.mid / answer.best.run_hours.mid
     assert f"costs {more:.0%} more and takes {less:.0%} less" in answer.sentence
     assert answer.best.instance_type == "p4d.24xlarge"
+    for option in (answer.option, answer.best):
+        usd, hours = option.run_usd, option.run_hours
+        assert f"{usd.mid:,.2f} USD [{usd.low_80:,.2f} to {usd.high_80:,.2f}]" in answer.sentence
+        assert f"{hours.mid:.3g} h [{hours.low_80:.3g} to {hours.high_80:.3g}]" in answer.sentence
+        assert f"at its price of {option.price_observed_on}" in answer.sentence
 
 
 def test_the_answer_itself_is_named_as_such() -> None:
@@ -87,7 +92,7 @@ def test_a_rejected_machine_names_the_stage_with_its_figures(
 ) -> None:
     answer = explained(machine, **asked)
     assert answer.option is None
-    assert answer.sentence.startswith(f"{machine} is not ranked: 1 prices: ")
+    assert answer.sentence.startswith(f"{machine} is not ranked: 1 price: ")
     assert words in answer.sentence
 
 

@@ -224,6 +224,9 @@ def test_the_reason_is_said_once_and_the_nearest_runs_have_flags(
     captured = capsys.readouterr()
     assert captured.out.startswith("No answer, because no machine is left")
     assert captured.err == "error: no machine is left; the report says why\n"
+    text = " ".join(captured.out.split())
+    assert len(re.findall(r"at its price of 20\d\d", text)) >= 1
+    assert text.count("--purchase spot") <= 1
     flag = re.search(r"Cheapest: .*?--max-usd ([0-9.]+)", captured.out, re.DOTALL)
     assert flag is not None
     assert run(job, "--max-usd", flag[1], "--accelerator", "H100") == 0
