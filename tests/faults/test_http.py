@@ -456,7 +456,8 @@ def test_hung_lookup_does_not_affect_the_next_request(server: FaultServer) -> No
     ] = []  # the clock stands still during the second request, however long it waits for a processor
     clock = Steps(1.0, lambda: server.asked("/slow") > 0 and not ended)
     with http(max_failed_s=900.0, budget_s=900.0, clock=clock) as out:
-        with pytest.raises(FetchError, match="within the time"):
+        # whether the limit or the read timeout of the same length is noticed first depends on the load of the machine
+        with pytest.raises(FetchError, match=r"went silent|within the time"):
             out.get_json(server.url("/slow"), limits=Limits(total_s=0.2))
         ended.append(True)
         assert out.get_json(server.url("/p")) == {"a": 1}
