@@ -16,21 +16,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-COMMAND = "trainfare recommend docs/examples/llama-7b.json --limit 5"
+COMMAND = "trainfare recommend docs/examples/llama-7b.json"
 BLOCK = re.compile(r"(<!-- output: [^\n]+ -->\n).*?(<!-- end -->)", re.DOTALL)
-COUNTED_TO = re.compile(r"ages counted to (\d{4}-\d{2}-\d{2})")
+COUNTED_TO = re.compile(r"[Aa]ges (?:are )?counted to (\d{4}-\d{2}-\d{2})")
 
 
 def block(as_of: str) -> str:
-    """Return the command and the first part of its output, ages counted to `as_of` (YYYY-MM-DD)."""
+    """Return the command and its output, ages counted to `as_of` (YYYY-MM-DD)."""
     from trainfare import recommend
+    from trainfare.prelaunch import read_profile
     from trainfare.report.terminal import render_terminal
 
-    answer = recommend(TOP / "docs" / "examples" / "llama-7b.json", limit=5)
+    profile = read_profile(str(TOP / "docs" / "examples" / "llama-7b.json"))
     day = datetime.strptime(as_of, "%Y-%m-%d").replace(tzinfo=timezone.utc).date()
-    printed = render_terminal(answer, profile=None, as_of=day, width=110, rows=5)
-    head = printed.split("\nWhat it costs later")[0].rstrip()
-    return f"```console\n$ {COMMAND}\n{head}\n[...]\nages counted to {as_of}\n```\n"
+    printed = render_terminal(recommend(profile), profile=profile, as_of=day, details=False)
+    return f"```console\n$ {COMMAND}\n{printed}```\n\nAges are counted to {as_of}.\n"
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "Recommendation",
     "Rejection",
     "RejectionReason",
+    "RunnerUp",
     "StepParts",
     "TrainerArguments",
     "WaitingValue",
@@ -184,7 +185,12 @@ class Rejection(Record):
     """Offers or plans that are not ranked, by reason, with the nearest miss spelled out."""
 
     reason: RejectionReason
-    count: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=0)] = Field(description="prices")
+    machines: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="machine types without any ranked price, each counted under the first reason that it has; "
+        "None in documents of older versions",
+    )
     detail: str = Field(
         description="the nearest miss, e.g. 'T4-16GB: needs 19.3 GiB, has 14.6, misses by 4.7 GiB'"
     )
@@ -196,6 +202,24 @@ class Alternative(Record):
     change: str = Field(description='e.g. "fastest within the budget"')
     flag: str = Field(description="what to say to admit it, e.g. --deadline 22h")
     option: Option
+
+
+class RunnerUp(Record):
+    """
+    The best option on another type of machine, and the relative changes of price or step time that make it the answer.
+
+    None is a change that cannot: one of the price where the fastest was asked for, or both are equally good already.
+    """
+
+    rank: int = Field(description="of the runner-up in `options`")
+    price_dearer: Finite | None = Field(default=None, description="rise of the answer's price of an hour")
+    step_slower: Finite | None = Field(default=None, description="rise of the answer's step time")
+    runner_up_price_cheaper: Finite | None = Field(
+        default=None, description="fall of the runner-up's price of an hour"
+    )
+    runner_up_step_faster: Finite | None = Field(
+        default=None, description="fall of the runner-up's step time"
+    )
 
 
 class JobSummary(Record):
@@ -351,6 +375,9 @@ class Recommendation(Document):
     options_total: int = Field(description="feasible options before the list was cut")
     cheapest_rank: int | None
     fastest_rank: int | None
+    runner_up: RunnerUp | None = Field(
+        default=None, description="None where only one type of machine is ranked"
+    )
     rejections: tuple[Rejection, ...]
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]

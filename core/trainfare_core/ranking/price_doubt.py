@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,10 @@ from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
-__all__ = ["LeftOut", "Usable", "offers_asked_for", "usable_offers"]
+__all__ = ["LeftOut", "Machines", "Usable", "machine_types", "offers_asked_for", "usable_offers"]
+
+Machines: TypeAlias = frozenset[tuple[str, str, str]]
+"""Machine types: provider, service and instance type."""
 
 _NAMED: Final = 3
 """Groups of prices that are too old, named in one line of a report. A chosen value."""
@@ -31,11 +34,13 @@ class LeftOut:
     Attributes:
         count: offers.
         filters: what the filters are, in words.
+        machines: machine types of the whole book; those that the filters keep have other reasons or are ranked.
         other_clouds: those of them that pass every filter but are quotes of other clouds.
     """
 
     count: int
     filters: str
+    machines: Machines
     other_clouds: PriceBook
 
 
@@ -50,6 +55,7 @@ class Usable:
         left_out: what the filters leave out.
         too_old: spot offers whose price is too old to rank.
         too_old_detail: which they are, in words.
+        too_old_machines: machine types that have an offer among them.
     """
 
     book: PriceBook
@@ -57,6 +63,12 @@ class Usable:
     left_out: LeftOut
     too_old: int = 0
     too_old_detail: str = ""
+    too_old_machines: Machines = frozenset()
+
+
+def machine_types(offers: pl.DataFrame) -> Machines:
+    """Return the distinct machine types of some rows of a price book."""
+    return frozenset(offers.select("provider", "service", "instance_type").unique().rows())
 
 
 def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:
@@ -111,7 +123,7 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         filters.append(f"excluded: {', '.join(asked.excluded)}")
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
-    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), other)
+    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), machine_types(book.frame), other)
     if as_of is None:
         return Usable(kept, np.zeros(len(kept)), left_out)
     # Ages count to the end of the day, so that a request gives the same answer all day.
@@ -120,8 +132,16 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
     old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
     if not old.any():
         return Usable(kept, log_sigma, left_out)
-    detail = _too_old_detail(aged.filter(pl.Series(old)), log_sigma[old])
-    return Usable(kept.where(~old), log_sigma[~old], left_out, int(old.sum()), detail)
+    aged = aged.filter(pl.Series(old))
+    detail = _too_old_detail(aged, log_sigma[old])
+    return Usable(
+        kept.where(~old),
+        log_sigma[~old],
+        left_out,
+        int(old.sum()),
+        detail,
+        too_old_machines=machine_types(aged),
+    )
 
 
 def _too_old_detail(old: pl.DataFrame, log_sigma: NDArray[np.float64]) -> str:

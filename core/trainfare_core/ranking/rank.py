@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from datetime import timezone
+from typing import Final, get_args
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,7 @@ from trainfare_core.ranking.price_doubt import Usable, usable_offers
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
+from trainfare_core.ranking.runner_up import runner_up_of
 from trainfare_core.recommendation import (
     Constraints,
     Interval,
@@ -51,6 +53,10 @@ __all__ = ["best_chance", "front", "job_summary", "rank"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
+
+_BEST_TYPES: Final = 3
+"""Machine types whose best options are always listed, so that a runner-up is, whatever `limit` is: the second can be
+another name of the first. A chosen value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,8 @@ def rank(
     on_front = _fronts(priced, entries)
     maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame))
     options = _options(maker, entries, on_front, request)
+    ranks = {objective: _best(options, objective) for objective in get_args(Objective)}
+    answer = next((option for option in options if option.rank == ranks[request.objective]), None)
     rejected = rejections_of(priced, limits, asked, usable)
     return Recommendation(
         tool_version=__version__,
@@ -106,8 +114,9 @@ def rank(
         else request.as_of.astimezone(timezone.utc).date().isoformat(),
         options=options,
         options_total=sum(int(marks.sum()) for marks in limits.affordable_offers()),
-        cheapest_rank=_best(options, "cheapest"),
-        fastest_rank=_best(options, "fastest"),
+        cheapest_rank=ranks["cheapest"],
+        fastest_rank=ranks["fastest"],
+        runner_up=runner_up_of(options, answer or next(iter(options), None), request.objective),
         rejections=rejected,
         price_books=usable.book.facts(),
         assumptions=_assumptions(profile, request, notes),
@@ -268,12 +277,13 @@ def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
 def _options(
     maker: OptionMaker, entries: _Entries, on_front: NDArray[np.bool_], request: Request
 ) -> tuple[Option, ...]:
-    """Return the first `limit` options, the first of each cloud service, and all of the front, in order."""
+    """Return the first `limit` options, the first of each service, of the best types, and the front, in order."""
     priced, objective = maker.priced, request.objective
     listed = np.unique(
         np.r_[
             _first(priced, entries, objective, request.limit),
-            _first_of_services(priced, entries, objective),
+            _first_of(priced, entries, objective, ("provider", "service", "purchase_option")),
+            _first_of(priced, entries, objective, ("provider", "instance_type"))[:_BEST_TYPES],
             np.flatnonzero(on_front),
         ]
     )
@@ -295,19 +305,19 @@ def _first(priced: PricedRuns, entries: _Entries, objective: Objective, limit: i
     return rows[_order(priced, take(entries, rows), objective)[:limit]]
 
 
-def _first_of_services(priced: PricedRuns, entries: _Entries, objective: Objective) -> Rows:
-    """Return the best entry of every cloud service and purchase option, even where others are cheaper."""
-    keys = priced.machines.select(
-        pl.concat_str(["provider", "service", "purchase_option"], separator="\0").rank("dense")
-    )
-    service = keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]]
+def _first_of(priced: PricedRuns, entries: _Entries, objective: Objective, group: tuple[str, ...]) -> Rows:
+    """Return the best entry of every group of offers, drop-in and needs porting apart, in order, drop-ins first."""
+    keys = priced.machines.select(pl.concat_str(group, separator="\0").rank("dense"))
+    porting = priced.needs_porting[entries.run]
+    group_of = 2 * keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]] + porting
     lead = entries.usd if objective == "cheapest" else entries.hours
-    lowest = np.full(int(service.max(initial=0)) + 1, np.inf)
-    np.minimum.at(lowest, service, lead)
-    rows = np.flatnonzero(lead == lowest[service])
+    lowest = np.full(int(group_of.max(initial=0)) + 1, np.inf)
+    np.minimum.at(lowest, group_of, lead)
+    rows = np.flatnonzero(lead == lowest[group_of])
     rows = rows[_order(priced, take(entries, rows), objective)]
-    _, first = np.unique(service[rows], return_index=True)
-    return rows[first]
+    rows = rows[np.argsort(porting[rows], kind="stable")]
+    _, first = np.unique(group_of[rows], return_index=True)
+    return rows[np.sort(first)]
 
 
 def _order(priced: PricedRuns, entries: _Entries, objective: Objective) -> Rows:

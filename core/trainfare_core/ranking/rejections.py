@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.price_doubt import Usable
+from trainfare_core.ranking.price_doubt import Machines, Usable, machine_types
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
@@ -63,14 +64,16 @@ def rejections_of(
     """
     counts = dict.fromkeys(_ORDER, 0)
     details: dict[RejectionReason, str] = {}
+    marks: dict[RejectionReason, NDArray[np.bool_]] = {}
     offers_of = np.bincount(priced.machine_of_offer, minlength=len(priced.machines))
     machine_shape = priced.machines["shape_id"].to_numpy()
     reason_of = priced.verdicts.reason[machine_shape]
     for reason in _ORDER[:6]:
         machines = reason_of == reason
+        marks[reason] = machines
         counts[reason] = int(offers_of[machines].sum())
         details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))
-    _count_limits(priced, limits, constraints, offers_of, counts, details)
+    ranked = _count_limits(priced, limits, constraints, offers_of, counts, details, marks)
     refused = int(offers_of[priced.spot_refused].sum())
     counts["price_too_old"], details["price_too_old"] = usable.too_old, usable.too_old_detail
     counts["filtered"] = usable.left_out.count + refused
@@ -81,11 +84,25 @@ def rejections_of(
     dropped, filters = usable.left_out.count, usable.left_out.filters
     filters = f"{dropped} offers: {filters}" if refused else filters
     details["filtered"] = "; ".join([*([filters] if dropped else []), *([spot] if refused else [])])
-    return tuple(
-        Rejection(reason=reason, count=counts[reason], detail=details[reason])
-        for reason in _ORDER
-        if counts[reason]
-    )
+    types: dict[RejectionReason, Machines] = {
+        reason: _types(priced, machines) for reason, machines in marks.items()
+    }
+    types["price_too_old"], types["filtered"] = usable.too_old_machines, usable.left_out.machines
+    counted = set(_types(priced, ranked))
+    rejections: list[Rejection] = []
+    for reason in _ORDER:
+        new = types[reason] - counted
+        counted |= new
+        if counts[reason]:
+            rejections.append(
+                Rejection(reason=reason, count=counts[reason], machines=len(new), detail=details[reason])
+            )
+    return tuple(rejections)
+
+
+def _types(priced: PricedRuns, machines: NDArray[np.bool_]) -> Machines:
+    """Return the machine types of the marked machines, which differ from each other in purchase option and shape."""
+    return machine_types(priced.machines.filter(pl.Series(machines)))
 
 
 def why_nothing(rejections: tuple[Rejection, ...]) -> str:
@@ -95,10 +112,16 @@ def why_nothing(rejections: tuple[Rejection, ...]) -> str:
     limits = [item for item in rejections if item.reason in _LIMITS]
     possible = [item for item in rejections if item.reason != "filtered"]
     lines = [
-        f"{item.count:,} prices: {REASON_WORDS[item.reason]} ({item.detail})"
+        f"{_counted(item)}: {REASON_WORDS[item.reason]} ({item.detail})"
         for item in limits or possible or rejections
     ]
     return "no machine is left: " + "; ".join(lines)
+
+
+def _counted(item: Rejection) -> str:
+    """Return how many machine types have the reason as their first, or how many prices where all types have another."""
+    number, what = (item.machines, "machine type") if item.machines else (item.count, "price")
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _shape_detail(priced: PricedRuns, reason: RejectionReason, shapes: NDArray[np.int64]) -> str:
@@ -119,8 +142,14 @@ def _count_limits(
     offers_of: NDArray[np.int64],
     counts: dict[RejectionReason, int],
     details: dict[RejectionReason, str],
-) -> None:
-    """Count offers none of whose runs keep the limits: too slow at any price, or else too expensive."""
+    marks: dict[RejectionReason, NDArray[np.bool_]],
+) -> NDArray[np.bool_]:
+    """
+    Count offers none of whose runs keep the limits: too slow at any price, or else too expensive.
+
+    Returns:
+        Which machines have a ranked offer, shape (machines,).
+    """
     machines = len(priced.machines)
     in_time = marked(machines, priced.machine_of_run[limits.in_time])
     short_enough = marked(machines, priced.machine_of_run[limits.short_enough])
@@ -130,12 +159,15 @@ def _count_limits(
     details["too_long"] = _too_long_detail(priced, constraints, long)
     counts["past_deadline"] = int(offers_of[late].sum())
     affordable = np.zeros(len(priced.usd_per_hour), dtype=np.bool_)
-    for marks in limits.affordable_offers():
-        affordable |= marks
+    for kept in limits.affordable_offers():
+        affordable |= kept
     too_expensive = in_time[priced.machine_of_offer] & ~affordable
     counts["over_budget"] = int(too_expensive.sum())
     details["past_deadline"] = _past_deadline_detail(priced, limits, constraints, late)
     details["over_budget"] = _over_budget_detail(priced, limits, constraints, too_expensive)
+    marks["too_long"], marks["past_deadline"] = long, late
+    marks["over_budget"] = marked(machines, priced.machine_of_offer[too_expensive])
+    return marked(machines, priced.machine_of_offer[affordable])
 
 
 def _past_deadline_detail(

@@ -41,11 +41,15 @@ def recommend(
         typer.Option(
             min=1,
             max=100_000,
-            help="rows of the table; JSON and HTML also have the Pareto front and the best of each cloud",
+            help="rows of the table, shown with its details; JSON and HTML also have the Pareto front and the best "
+            "of each cloud",
         ),
     ] = None,
     all_regions: Annotated[
         bool, typer.Option("--all-regions", help="list every region, not only the cheapest of each machine")
+    ] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="show the whole report, not only its first screen")
     ] = False,
     prices: DecisionPriceOptions,
     target: TargetOptions,
@@ -67,22 +71,28 @@ def recommend(
     request = Request(constraints, objective, limit or DEFAULT_LIMIT, limits.max_nodes, all_regions)
     found = ranked(profile, request, choice)
     warn(found.warnings)
+    whole = details or limit is not None
     if output == "json":
         write_answer(found.answer.to_json(), out)
     elif output == "table" and out is None and sys.stdout.isatty():
         from trainfare.report.terminal import print_terminal
 
-        print_terminal(found.answer, profile=profile, as_of=found.as_of, rows=limit)
+        print_terminal(found.answer, profile=profile, as_of=found.as_of, rows=limit, details=whole)
     elif output == "html":
         from trainfare.report.html import render_html
 
         write_answer(render_html(found.answer, profile=profile, as_of=found.as_of), out, references=True)
     else:
         if output == "markdown":
-            from trainfare.report.markdown import render_markdown as render
+            from trainfare.report.markdown import render_markdown
+
+            page = render_markdown(found.answer, profile=profile, as_of=found.as_of, rows=limit)
         else:
-            from trainfare.report.terminal import render_terminal as render
-        page = render(found.answer, profile=profile, as_of=found.as_of, rows=limit)
+            from trainfare.report.terminal import render_terminal
+
+            page = render_terminal(
+                found.answer, profile=profile, as_of=found.as_of, rows=limit, details=whole
+            )
         write_answer(page, out, references=output != "table")
     if not found.answer.options:
         because = found.answer.unknown_because or "no machine is left"

@@ -16,7 +16,7 @@ from trainfare.report.escape import terminal_text
 from trainfare.report.headline import picks
 from trainfare.report.later_years import OUTLOOK_COLUMNS
 from trainfare.report.rows import COST_COLUMNS, PART_NAMES
-from trainfare.report.summary import detailed_options, summarize
+from trainfare.report.summary import REJECTION_COLUMNS, detailed_options, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -47,6 +47,7 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
             part_names=PART_NAMES,
             cost_columns=COST_COLUMNS,
             outlook_columns=OUTLOOK_COLUMNS,
+            rejection_columns=REJECTION_COLUMNS,
             cost_time=chart_of(
                 recommendation.options,
                 lambda options: cost_time_chart(options, named=named, per_1000_steps=per_1000_steps),

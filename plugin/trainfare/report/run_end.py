@@ -10,7 +10,7 @@ from typing import Final
 
 from trainfare.report.escape import terminal_text
 from trainfare.report.facts import basis_note, job_facts
-from trainfare.report.headline import picks
+from trainfare.report.named import named_options
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.rows import ranking_row, shown_unit
 from trainfare_core.job_profile import JobProfile
@@ -41,8 +41,9 @@ def render_run_end(
         written: the files, the profile first.
     """
     lines: list[str] = []
-    for title, option in _named(recommendation):
-        lines += _option_lines(title, option, recommendation, as_of)
+    named = named_options(recommendation)[:MAX_OPTIONS]
+    for each in named:
+        lines += _option_lines(" and ".join(each.titles), each.option, recommendation, as_of)
     if not recommendation.options:
         lines += _cut(
             f"trainfare: no answer, because {recommendation.unknown_because or 'nothing is left to rank'}"
@@ -52,33 +53,10 @@ def render_run_end(
     if note:
         lines += _cut(note)
     if recommendation.options:
-        dates = frozenset(price_date_of(option) for _, option in _named(recommendation))
+        dates = frozenset(price_date_of(each.option) for each in named)
         lines += _cut(f"Brackets are 80 % intervals; {price_ages(dates, as_of)}.")
     lines += _files(written)
     return "".join(terminal_text(line).translate(_ASCII) + "\n" for line in lines)
-
-
-def _named(recommendation: Recommendation) -> list[tuple[str, Option]]:
-    """Return the answer, the runner-up of another machine, and the fastest or what is best after porting."""
-    named = list(picks(recommendation))
-    if not named:
-        return []
-    answer = named[0][1]
-    machine = (answer.provider, answer.instance_type)
-    runner_up = next(
-        (
-            option
-            for option in recommendation.options
-            if (option.provider, option.instance_type) != machine
-            and option.needs_porting == answer.needs_porting
-        ),
-        None,
-    )
-    if runner_up is None:
-        return named[:MAX_OPTIONS]
-    others = [each for each in named[1:] if each[1].rank != runner_up.rank]
-    titles = [title for title, option in named[1:] if option.rank == runner_up.rank]
-    return [named[0], (" and ".join(["runner-up", *titles]), runner_up), *others][:MAX_OPTIONS]
 
 
 def _option_lines(title: str, option: Option, recommendation: Recommendation, as_of: date) -> list[str]:

@@ -36,7 +36,17 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.recommendation import Option, Recommendation
 
-__all__ = ["DETAILED_OPTIONS", "RejectionLine", "ReportSummary", "detailed_options", "summarize"]
+__all__ = [
+    "DETAILED_OPTIONS",
+    "REJECTION_COLUMNS",
+    "RejectionLine",
+    "ReportSummary",
+    "detailed_options",
+    "summarize",
+]
+
+REJECTION_COLUMNS = ("why", "machine types", "prices", "nearest miss")
+"""A machine type is counted where none of its prices is ranked, under the first of its reasons."""
 
 MOSTLY = 0.5
 """A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
@@ -47,11 +57,17 @@ DETAILED_OPTIONS = 6
 
 @dataclass(frozen=True, slots=True)
 class RejectionLine:
-    """One reason why offers are not ranked, how many there are, and the nearest miss."""
+    """One reason why machines are not ranked, how many types and prices it has, and the nearest miss."""
 
     reason: str
+    machines: str
     count: str
     detail: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells under `REJECTION_COLUMNS`."""
+        return (self.reason, self.machines, self.count, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +113,6 @@ class ReportSummary:
         """Return what follows the tables: titles, and lines that may be none."""
         return [
             (self.phases_caption, [f"{each.name}: {each.median} [{each.spread}]" for each in self.phases]),
-            ("Not ranked", [f"{each.reason}: {each.count}. {each.detail}" for each in self.rejections]),
             ("Assumptions", self.assumptions),
             (
                 "Prices",
@@ -152,7 +167,12 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         if measured is None
         else f"{measured.steps:,} optimizer steps measured on {measured.device_name}",
         rejections=tuple(
-            RejectionLine(REASON_WORDS[each.reason], f"{each.count:,}", each.detail)
+            RejectionLine(
+                REASON_WORDS[each.reason],
+                "unknown" if each.machines is None else f"{each.machines:,}",
+                f"{each.count:,}",
+                each.detail,
+            )
             for each in recommendation.rejections
         ),
         assumptions=recommendation.assumptions,

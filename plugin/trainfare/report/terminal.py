@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from trainfare.report.escape import terminal_text
+from trainfare.report.first_screen import first_screen
 from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
 from trainfare.report.rows import PART_NAMES, RankingRow
-from trainfare.report.summary import ReportSummary, summarize
+from trainfare.report.summary import REJECTION_COLUMNS, ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -27,6 +28,10 @@ __all__ = ["DEFAULT_WIDTH", "print_terminal", "render_terminal"]
 DEFAULT_WIDTH: Final = 120
 """Columns where the output is not a terminal, fixed so that the same input gives the same bytes."""
 
+SCREEN_WIDTH: Final = 100
+"""Columns of the first screen at most: longer lines are hard to read."""
+
+_EMPHASIS: Final = {"": "", "strong": "bold", "dim": "dim", "warning": "yellow"}
 _ASCII = str.maketrans({"×": "x", "–": "-"})
 _STYLES = {
     "cheapest": "bold green",
@@ -55,6 +60,7 @@ def render_terminal(
     as_of: date,
     width: int | None = None,
     rows: int | None = None,
+    details: bool = True,
 ) -> str:
     """
     Return the report as plain text without colour or control bytes.
@@ -63,13 +69,19 @@ def render_terminal(
         recommendation: the ranked answer.
         profile: the profile of the job, if available.
         as_of: the day of the report, to which the ages of prices are counted.
-        width: columns; None is DEFAULT_WIDTH. Below 100 some columns of the table are left out, with a note.
+        width: columns; None is DEFAULT_WIDTH, and 100 for the first screen. Below 100 some columns of the table are
+            left out, with a note.
         rows: of the ranking; None: the best, and those of the headline.
+        details: the whole report, not its first screen alone.
     """
+    usual = DEFAULT_WIDTH if details else SCREEN_WIDTH
     console = Console(
-        file=io.StringIO(), width=width or DEFAULT_WIDTH, color_system=None, legacy_windows=False, _environ={}
+        file=io.StringIO(), width=width or usual, color_system=None, legacy_windows=False, _environ={}
     )
-    _print(console, summarize(recommendation, profile, as_of), rows)
+    if details:
+        _print(console, summarize(recommendation, profile, as_of), rows)
+    else:
+        _print_first_screen(console, recommendation, profile, as_of)
     return _written(console)
 
 
@@ -80,6 +92,7 @@ def print_terminal(
     as_of: date,
     file: IO[str] | None = None,
     rows: int | None = None,
+    details: bool = True,
 ) -> None:
     """
     Print the report, with colour and the terminal's width where `file` is a terminal (NO_COLOR is honoured).
@@ -90,14 +103,18 @@ def print_terminal(
         as_of: the day of the report, to which the ages of prices are counted.
         file: where to; None is standard output. Characters it cannot encode are replaced, never an error.
         rows: of the ranking; None: the best, and those of the headline.
+        details: the whole report, not its first screen alone.
     """
     stream = sys.stdout if file is None else file
     if not stream.isatty():
-        text = render_terminal(recommendation, profile=profile, as_of=as_of, rows=rows)
+        text = render_terminal(recommendation, profile=profile, as_of=as_of, rows=rows, details=details)
     else:
         width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
         console = Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False)
-        _print(console, summarize(recommendation, profile, as_of), rows)
+        if details:
+            _print(console, summarize(recommendation, profile, as_of), rows)
+        else:
+            _print_first_screen(console, recommendation, profile, as_of)
         text = _written(console)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
@@ -106,6 +123,14 @@ def print_terminal(
 def _written(console: Console) -> str:
     text = console.file.getvalue() if isinstance(console.file, io.StringIO) else ""
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _print_first_screen(
+    console: Console, recommendation: Recommendation, profile: JobProfile | None, as_of: date
+) -> None:
+    width = min(console.width, SCREEN_WIDTH)
+    for line in first_screen(recommendation, profile=profile, as_of=as_of, width=width):
+        console.print(_text(line.text, _EMPHASIS[line.emphasis]), soft_wrap=False)
 
 
 def _print(console: Console, summary: ReportSummary, rows: int | None) -> None:
@@ -130,6 +155,8 @@ def _print(console: Console, summary: ReportSummary, rows: int | None) -> None:
         _section(console, "What it costs later", _outlook(console, summary.outlook))
     if summary.steps:
         _section(console, "Where the step's time goes", _steps(summary))
+    if summary.rejections:
+        _section(console, "Not ranked", _rejections(summary))
     for title, lines in summary.lists():
         if lines:
             _section(console, title, _bullets(console, lines))
@@ -229,4 +256,13 @@ def _steps(summary: ReportSummary) -> Table:
     for name, *shares in zip(PART_NAMES, *(line.shares for line in lines), strict=True):
         table.add_row(_text(name), *map(_text, shares))
     table.add_row(_text("whole step"), *(_text(line.step[0]) for line in lines))
+    return table
+
+
+def _rejections(summary: ReportSummary) -> Table:
+    table = _table()
+    for index, name in enumerate(REJECTION_COLUMNS):
+        table.add_column(name, justify="right" if index in (1, 2) else "left", overflow="fold")
+    for line in summary.rejections:
+        table.add_row(*map(_text, line.cells))
     return table

@@ -440,6 +440,11 @@ def test_offers_are_ranked_or_counted_once() -> None:
         all_regions=True,
     )
     assert sum(item.count for item in answer.rejections) + answer.options_total == len(prices)
+    types = {
+        (row["provider"], row["service"], row["instance_type"]) for row in prices.frame.iter_rows(named=True)
+    }
+    listed = {(option.provider, option.service, option.instance_type) for option in answer.options}
+    assert sum(item.machines or 0 for item in answer.rejections) == len(types - listed)
     assert answer.options_total == len(answer.options) == 3
 
 

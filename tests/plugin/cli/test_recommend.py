@@ -227,7 +227,7 @@ def test_the_reason_is_said_once_and_the_nearest_runs_have_flags(
     text = " ".join(captured.out.split())
     assert len(re.findall(r"at its price of 20\d\d", text)) >= 1
     assert text.count("--purchase spot") <= 1
-    flag = re.search(r"Cheapest: .*?--max-usd ([0-9.]+)", captured.out, re.DOTALL)
+    flag = re.search(r"^--max-usd ([0-9.]+): cheapest, ", captured.out, re.MULTILINE)
     assert flag is not None
     assert run(job, "--max-usd", flag[1], "--accelerator", "H100") == 0
 
@@ -258,6 +258,10 @@ def test_a_stated_input_pipeline_reaches_every_command(job: str, capsys: pytest.
     """One sample a second on each vCPU is slower than any device; what is not stated is called unknown."""
     machine = ("--instance-type", "g6.xlarge", "--max-nodes", "1")
     assert run(job, *machine) == 0
+    assert "the input pipeline is not known and counted as nothing" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert run(job, *machine, "--details") == 0
     unknown = capsys.readouterr().out
     assert re.search(r"input pipeline +unknown", unknown)
     assert "--loader-samples-per-s-per-vcpu states what yours makes" in " ".join(unknown.split())

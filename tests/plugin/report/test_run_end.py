@@ -10,7 +10,7 @@ import pytest
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, option, recommendation
 from trainfare.report.run_end import WIDTH, render_run_end
-from trainfare_core.recommendation import Recommendation
+from trainfare_core.recommendation import Recommendation, RunnerUp
 
 TODAY = date(2026, 11, 24)
 FILES = tuple(Path("runs") / f"trainfare-{name}" for name in ("profile.json", "report.html", "report.json"))
@@ -53,7 +53,10 @@ def test_it_names_answer_runner_up_fastest_and_files() -> None:
         for rank, name in enumerate(("g6.xlarge", "g6.xlarge", "g5.xlarge", "p5.48xlarge"), start=1)
     )
     text = render_run_end(
-        recommendation(options=options, cheapest_rank=1, fastest_rank=4), profile(), TODAY, FILES
+        recommendation(options=options, cheapest_rank=1, fastest_rank=4, runner_up=RunnerUp(rank=3)),
+        profile(),
+        TODAY,
+        FILES,
     )
     joined = " ".join(text.split())
     assert "trainfare: cheapest: $1.00 [" in joined

@@ -1,0 +1,75 @@
+"""The runner-up: the best option on another type of machine, and what would make it the answer (part of stage 6)."""
+
+from __future__ import annotations
+
+from trainfare_core.recommendation import Objective, Option, RunnerUp
+
+__all__ = ["runner_up_of"]
+
+
+def runner_up_of(options: tuple[Option, ...], answer: Option | None, objective: Objective) -> RunnerUp | None:
+    """
+    Return the best option of another machine type that needs no more porting than the answer.
+
+    Dollars grow with the price of an hour except for what is not paid by the hour, and with the time of a step except
+    for start-up, checkpoints and those; the changes that make both equal follow from the parts of the cost.
+
+    Args:
+        options: of the answer, ranked.
+        answer: the best of them.
+        objective: what it is best at.
+
+    Returns:
+        None where there is no answer or no other machine.
+    """
+    if answer is None:
+        return None
+    others = [
+        option
+        for option in options
+        if (option.provider, option.instance_type) != (answer.provider, answer.instance_type)
+        and option.needs_porting <= answer.needs_porting
+    ]
+    if not others:
+        return None
+    if objective == "fastest":
+        other = min(others, key=lambda option: (option.run_hours.mid, option.rank))
+        gap = other.run_hours.mid - answer.run_hours.mid
+        stepping_hours = (_stepping_share(option) * option.run_hours.mid for option in (answer, other))
+        slower, faster = (_share(gap, hours) for hours in stepping_hours)
+        return RunnerUp(rank=other.rank, step_slower=slower, runner_up_step_faster=_below_one(faster))
+    other = min(others, key=lambda option: (option.run_usd.mid, option.rank))
+    gap = other.run_usd.mid - answer.run_usd.mid
+    dearer, cheaper = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
+    slower, faster = (
+        _share(gap, _stepping_share(option) * _by_the_hour_usd(option)) for option in (answer, other)
+    )
+    return RunnerUp(
+        rank=other.rank,
+        price_dearer=dearer,
+        step_slower=slower,
+        runner_up_price_cheaper=_below_one(cheaper),
+        runner_up_step_faster=_below_one(faster),
+    )
+
+
+def _by_the_hour_usd(option: Option) -> float:
+    """Return the dollars that grow with the price of an hour."""
+    return option.run_usd.mid - option.cost_parts.storage_usd
+
+
+def _stepping_share(option: Option) -> float:
+    """Return the part of the hours that grows with the time of a step: training and validation."""
+    parts = option.cost_parts
+    paid_usd = _by_the_hour_usd(option)
+    return (parts.training_usd + parts.validation_usd) / paid_usd if paid_usd > 0 else 0.0
+
+
+def _share(gap: float, whole: float) -> float | None:
+    """Return the relative change that closes the gap; None where none does, or both are equal already."""
+    return gap / whole if gap > 0 and whole > 0 else None
+
+
+def _below_one(change: float | None) -> float | None:
+    """Return a relative fall; None where not even 0 would close the gap."""
+    return change if change is not None and change < 1 else None

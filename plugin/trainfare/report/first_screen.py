@@ -1,0 +1,308 @@
+"""
+The first screen of a ranking: what a person reads in ten seconds, in at most 24 lines at 100 columns.
+
+It has the answer, the runner-up, the cheapest on demand and the fastest, how sure they are and how old their prices.
+What is said beside them gives way, the least important first, where the lines do not suffice; the whole report has it.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final, Literal, TypeAlias
+
+from trainfare.report.facts import basis_note, constraints_text, job_facts
+from trainfare.report.later_years import outlook_summary
+from trainfare.report.named import NamedOption, named_options, runner_up_option
+from trainfare.report.price_age import price_age, price_ages, price_date_of
+from trainfare.report.rows import ranking_row, shown_unit
+from trainfare.report.wording import machine_label, percent, usd
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.rejections import REASON_WORDS
+from trainfare_core.recommendation import Alternative, Option, Recommendation
+
+__all__ = ["MAX_LINES", "ScreenLine", "first_screen"]
+
+MAX_LINES: Final = 24
+"""A terminal's height since the VT100, so that nothing of the answer scrolls away."""
+
+_MORE: Final = (
+    "--details shows every option, cost, rejection and assumption; --format html or json keeps them."
+)
+
+_UNBROKEN: Final = re.compile(r"[0-9] [%×x] ?")
+"""Where no line is broken: before a percent sign, and around the sign of multiplication."""
+
+Emphasis: TypeAlias = Literal["", "strong", "dim", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenLine:
+    """One line of the screen and how it is shown where colours are."""
+
+    text: str
+    emphasis: Emphasis = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """
+    A paragraph.
+
+    Attributes:
+        text: what is said; nothing is printed for an empty one.
+        give_way: 0: always shown; the block with the highest number gives way first.
+        indent: blanks before its further lines.
+        max_lines: what is longer is cut; None: never.
+        emphasis: of its lines.
+    """
+
+    text: str
+    give_way: int = 0
+    indent: int = 2
+    max_lines: int | None = 2
+    emphasis: Emphasis = ""
+    first_line: str = field(default="")
+
+    def lines(self, width: int) -> list[ScreenLine]:
+        head = [ScreenLine(self.first_line, "strong")] if self.first_line else []
+        indent = " " * self.indent
+        text = _UNBROKEN.sub(lambda found: found[0].replace(" ", "\xa0"), " ".join(self.text.split()))
+        wrapped = textwrap.wrap(
+            text,
+            width,
+            initial_indent=indent if head else "",
+            subsequent_indent=indent,
+            max_lines=self.max_lines,
+            placeholder=" ...",
+            break_on_hyphens=False,
+        )
+        return head + [ScreenLine(line.replace("\xa0", " "), self.emphasis) for line in wrapped]
+
+
+def first_screen(
+    recommendation: Recommendation, *, profile: JobProfile | None, as_of: date, width: int
+) -> tuple[ScreenLine, ...]:
+    """
+    Return the lines of the first screen, not escaped.
+
+    Args:
+        recommendation: the ranked answer.
+        profile: of the job, if available: says why a length is not known.
+        as_of: the day of the report, to which the ages of prices are counted.
+        width: columns; at 100 and more there are at most `MAX_LINES` lines.
+    """
+    named = named_options(recommendation)
+    blocks = [
+        *(_options(recommendation, named, as_of) if named else _no_answer(recommendation, as_of)),
+        _Block(_comparison(recommendation), give_way=2),
+        _Block(_sensitivity(recommendation), give_way=4),
+        *_plan(named),
+        _Block(_spot(recommendation), give_way=5),
+        _Block(_outlook(recommendation), give_way=8),
+        _Block(basis_note(recommendation, profile), emphasis="warning"),
+        _Block(f"Job {recommendation.job.name}: {', '.join(job_facts(recommendation.job))}.", give_way=6),
+        _Block(_constraints(recommendation), give_way=3),
+        _Block(_certainty(recommendation, named, as_of), max_lines=3),
+        _Block(_rejected(recommendation), give_way=7),
+        _Block(_MORE, emphasis="dim"),
+    ]
+    return tuple(_fitted([block for block in blocks if block.text], width))
+
+
+def _fitted(blocks: Sequence[_Block], width: int) -> Iterable[ScreenLine]:
+    """Return the lines of the blocks, less those that give way where there are too many."""
+    kept = list(blocks)
+    while sum(len(block.lines(width)) for block in kept) > MAX_LINES:
+        weakest = max(kept, key=lambda block: block.give_way)
+        if not weakest.give_way:
+            break
+        kept.remove(weakest)
+    return [line for block in kept for line in block.lines(width)]
+
+
+def _options(recommendation: Recommendation, named: Sequence[NamedOption], as_of: date) -> list[_Block]:
+    unit = shown_unit(recommendation.options)
+    titles = [each.title[:1].upper() + each.title[1:] for each in named]
+    rows = [ranking_row(each.option, as_of, unit) for each in named]
+    dollars = [f"{row.run_usd[0]} [{row.run_usd[1]}]" for row in rows]
+    times = [f"{row.run_time[0]} [{row.run_time[1]}]" for row in rows]
+    widths = [*(max(map(len, column)) for column in (titles, dollars, times)), 0]
+    blocks: list[_Block] = []
+    for place, (row, each) in enumerate(zip(rows, named, strict=True)):
+        chance = f"limits kept: {row.chance}" if row.chance else ""
+        cells = (titles[place], dollars[place], times[place], chance)
+        first = "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        arm64 = ", arm64 host" if each.option.arm64_host else ""
+        where = (
+            f"{row.machine}: {row.hardware}{arm64}, {row.cloud} {row.region}, {row.purchase} at "
+            f"{row.usd_per_hour}/h"
+        )
+        porting = place > 0 and each.option.needs_porting
+        blocks.append(_Block(where, first_line=first, give_way=1 if porting else 0, indent=4))
+    return blocks
+
+
+def _no_answer(recommendation: Recommendation, as_of: date) -> list[_Block]:
+    because = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
+    because = because[:1].lower() + because[1:] if because[1:2].islower() else because
+    options = tuple(each.option for each in recommendation.alternatives)
+    unit = shown_unit(options)
+    return [
+        _Block(f"No answer, because {because}.", max_lines=4, emphasis="strong"),
+        *(
+            # The first changes one limit only; further ones give way before them.
+            _Block(_alternative(each, as_of, unit), give_way=0 if place < 2 else 9 + place)
+            for place, each in enumerate(recommendation.alternatives)
+        ),
+    ]
+
+
+def _alternative(each: Alternative, as_of: date, unit: str) -> str:
+    row = ranking_row(each.option, as_of, unit)
+    (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
+    return (
+        f"{each.flag}: {each.change}, {dollars} [{dollar_range}] in {time} [{time_range}] on {row.machine} "
+        f"({row.cloud}, {row.hardware}, {row.region}) at its price of {row.price_date}"
+    )
+
+
+def _answer_and_runner_up(recommendation: Recommendation) -> tuple[Option, Option] | None:
+    named = named_options(recommendation)
+    runner_up = runner_up_option(recommendation)
+    return None if runner_up is None or not named else (named[0].option, runner_up)
+
+
+def _comparison(recommendation: Recommendation) -> str:
+    """Explain by what the runner-up differs from the answer: dollars and hours, and what these consist of."""
+    both = _answer_and_runner_up(recommendation)
+    if both is None:
+        return ""
+    answer, other = both
+    cost = _difference(other.run_usd.mid, answer.run_usd.mid)
+    time = _difference(other.run_hours.mid, answer.run_hours.mid, more="longer")
+    hourly = _difference(other.usd_per_hour, answer.usd_per_hour)
+    step = _difference(other.step_s.mid, answer.step_s.mid, more="longer")
+    lead = (
+        (answer.run_usd, other.run_usd)
+        if recommendation.objective == "cheapest"
+        else (answer.run_hours, other.run_hours)
+    )
+    tie = (
+        " Their 80 % intervals overlap: either may be better."
+        if lead[1].low_80 <= lead[0].high_80 and lead[0].low_80 <= lead[1].high_80
+        else ""
+    )
+    return f"The runner-up costs {cost} and takes {time}: an hour costs {hourly}, a step takes {step}.{tie}"
+
+
+def _sensitivity(recommendation: Recommendation) -> str:
+    """Say what change of a price or a step time would make the runner-up the answer."""
+    found, both = recommendation.runner_up, _answer_and_runner_up(recommendation)
+    if found is None or both is None:
+        return ""
+    answer, other = both
+    changes = [
+        f"{machine_label(option)} gets {' or '.join(how)}"
+        for option, how in (
+            (answer, _changes((found.price_dearer, "dearer"), (found.step_slower, "slower"))),
+            (
+                other,
+                _changes((found.runner_up_price_cheaper, "cheaper"), (found.runner_up_step_faster, "faster")),
+            ),
+        )
+        if how
+    ]
+    return f"The runner-up wins if {', or if '.join(changes)}." if changes else ""
+
+
+def _changes(*changes: tuple[float | None, str]) -> list[str]:
+    """Return the changes that are possible in words, those of the same size under one number."""
+    words: dict[str, list[str]] = {}
+    for change, how in changes:
+        if change is not None:
+            words.setdefault(_change(change), []).append(how)
+    return [f"{change} {' or '.join(how)}" for change, how in words.items()]
+
+
+def _plan(named: Sequence[NamedOption]) -> list[_Block]:
+    if not named or named[0].option.trainer is None:
+        return []
+    option, trainer = named[0].option, named[0].option.trainer
+    batch = "" if trainer.batch_size is None else f", batch size {trainer.batch_size} per device"
+    changes = (
+        f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
+    )
+    return [
+        # Arguments to paste are never cut.
+        _Block(f"Plan{batch}: {trainer.code}", max_lines=None),
+        _Block(changes, emphasis="warning"),
+    ]
+
+
+def _spot(recommendation: Recommendation) -> str:
+    spot = recommendation.best_spot
+    if spot is None or not recommendation.options:
+        return ""
+    ranked = [option.run_usd.mid for option in recommendation.options if not option.needs_porting]
+    saving = 1 - spot.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
+    if saving <= 0:
+        return ""
+    low, high = usd(spot.run_usd.low_80), usd(spot.run_usd.high_80)
+    return (
+        f"Spot could cost {percent(saving)} less: {usd(spot.run_usd.mid)} [{low} – {high}] on {machine_label(spot)} at "
+        f"its price of {price_date_of(spot).text}, but may be taken back: --purchase spot."
+    )
+
+
+def _outlook(recommendation: Recommendation) -> str:
+    outlook = outlook_summary(recommendation)
+    return "" if outlook is None else f"{outlook.verdict}: --details says what it costs later."
+
+
+def _constraints(recommendation: Recommendation) -> str:
+    asked = constraints_text(recommendation.constraints)
+    return f"Asked for: {asked}." if asked else ""
+
+
+def _certainty(recommendation: Recommendation, named: Sequence[NamedOption], as_of: date) -> str:
+    """Say what the brackets are, how old the prices are, and what is not known."""
+    if not named:
+        return ""
+    dates = frozenset(price_date_of(each.option) for each in named)
+    stale = any(price_age(each, as_of).stale for each in dates)
+    old = ", not confirmed since: `trainfare prices update`" if stale else ""
+    measured = "no step was measured" if recommendation.job.measured_on is None else "with your measured step"
+    known = (
+        "" if recommendation.job.input_known else "; the input pipeline is not known and counted as nothing"
+    )
+    ages = price_ages(dates, as_of)
+    return f"Brackets: 80 % intervals, {measured}{known}. {ages[:1].upper()}{ages[1:]}{old}."
+
+
+def _rejected(recommendation: Recommendation) -> str:
+    """Count the machine types that are not ranked, by reason."""
+    counted = [each for each in recommendation.rejections if each.machines]
+    if not counted or not recommendation.options:
+        return ""
+    total = sum(each.machines or 0 for each in counted)
+    reasons = ", ".join(f"{REASON_WORDS[each.reason]} {each.machines:,}" for each in counted)
+    return f"{total:,} machine types are not ranked: {reasons}."
+
+
+def _difference(value: float, other: float, *, more: str = "more") -> str:
+    """Return by how much a value is more or less than another, in percent of that."""
+    change = value / other - 1 if other > 0 else 0.0
+    if abs(change) < 0.0005:
+        return "the same"
+    return f"{_change(abs(change))} {more if change > 0 else 'less'}"
+
+
+def _change(share: float) -> str:
+    """Return a relative change; a tenth of a percent matters below 10 %, and from 1000 % on it is a multiple."""
+    if share < 0.0995:
+        return f"{max(share, 0.001):.1%}".replace("%", " %")
+    return percent(share) if share < 10 else f"{share:,.0f} times"

@@ -1,0 +1,135 @@
+"""The first screen of a ranking."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from builders.profiles import profile
+from builders.recommendations import hostile_recommendation, no_answer, option, recommendation
+from trainfare.report.first_screen import MAX_LINES
+from trainfare.report.named import named_options
+from trainfare.report.terminal import render_terminal
+from trainfare_core.recommendation import Alternative, Recommendation, RunnerUp, TrainerArguments
+
+TODAY = date(2026, 11, 24)
+LONG = recommendation(
+    options=tuple(
+        option(
+            rank=rank, usd=float(rank), hours=30.0 - rank, needs_porting=rank == 1, probability_within=0.97,
+            instance_type=f"Standard_NC{rank}ads_" + "x" * 60, purchase_option="spot" if rank < 4 else "on_demand",
+            plan_changes=("something long " * 20,),
+            trainer=TrainerArguments(
+                devices=8, num_nodes=2, strategy="s" * 90, precision="bf16-mixed", accumulate_grad_batches=1, batch_size=1
+            ),
+        )
+        for rank in range(1, 26)
+    ),
+    cheapest_rank=2,
+    fastest_rank=25,
+    runner_up=RunnerUp(rank=3, price_dearer=0.5, step_slower=0.51, runner_up_price_cheaper=0.3),
+    best_spot=option(usd=0.5, purchase_option="spot", instance_type="y" * 90),
+)  # fmt: skip
+NOTHING = recommendation(
+    options=(),
+    unknown_because="no " * 300,
+    alternatives=tuple(
+        Alternative(change=f"change {n} " * 9, flag="--deadline 22h", option=option()) for n in range(9)
+    ),
+)
+
+
+def screen(answer: Recommendation) -> str:
+    return render_terminal(answer, profile=profile(), as_of=TODAY, details=False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [recommendation(), LONG, NOTHING, hostile_recommendation(), no_answer()],
+    ids=["usual", "long", "nothing", "hostile", "none"],
+)
+def test_it_has_at_most_24_lines_of_100_columns(answer: Recommendation) -> None:
+    """Whatever is named how: no more than 24 lines, none wider than 100 columns, no control byte."""
+    text = screen(answer)
+    lines = text.splitlines()
+    assert 3 < len(lines) <= MAX_LINES == 24
+    assert max(map(len, lines)) <= 100
+    assert text.replace("\n", "").isprintable()
+
+
+def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
+    """Each of them with dollars, hours and both intervals; an option that is two of them is named once."""
+    options = (
+        option(rank=1, usd=5.0, hours=9.0, purchase_option="spot", instance_type="g6.xlarge"),
+        option(rank=2, usd=6.0, hours=8.0, purchase_option="spot", instance_type="g5.xlarge"),
+        option(rank=3, usd=7.0, hours=7.0, instance_type="g6.xlarge"),
+        option(rank=4, usd=9.0, hours=1.0, instance_type="p5.48xlarge"),
+    )
+    answer = recommendation(
+        options=options,
+        cheapest_rank=1,
+        fastest_rank=4,
+        runner_up=RunnerUp(rank=2, price_dearer=0.2, step_slower=0.2, runner_up_step_faster=0.167),
+    )
+    assert [(each.title, each.option.rank) for each in named_options(answer)] == [
+        ("cheapest", 1),
+        ("runner-up", 2),
+        ("cheapest on demand", 3),
+        ("fastest", 4),
+    ]
+    text = screen(answer)
+    starts = [line.split("   ")[0] for line in text.splitlines()]
+    assert [
+        each for each in ("Cheapest", "Runner-up", "Cheapest on demand", "Fastest") if each in starts
+    ] == [
+        "Cheapest",
+        "Runner-up",
+        "Cheapest on demand",
+        "Fastest",
+    ]
+    said = " ".join(text.split())
+    assert "The runner-up costs 20 % more and takes 11 % less" in said
+    assert (
+        "The runner-up wins if 1 x g6.xlarge gets 20 % dearer or slower, or if 1 x g5.xlarge gets 17 % faster."
+        in said
+    )
+    assert "of 2026-07-20, 127 days old" in said
+    assert "80 % intervals" in said
+    twice = answer.model_copy(update={"runner_up": RunnerUp(rank=4)})
+    assert [each.title for each in named_options(twice)] == [
+        "cheapest",
+        "runner-up, fastest",
+        "cheapest on demand",
+    ]
+
+
+def test_overlapping_intervals_are_said() -> None:
+    """Where the intervals of answer and runner-up overlap, either may be better; else nothing is said."""
+
+    def of(usd: float) -> str:
+        options = (option(rank=1, usd=5.0), option(rank=2, usd=usd, instance_type="g5.xlarge"))
+        return screen(recommendation(options=options, fastest_rank=1, runner_up=RunnerUp(rank=2)))
+
+    assert "either may be better" in of(6.0)
+    assert "either may be better" not in of(60.0)
+
+
+def test_what_is_least_important_gives_way() -> None:
+    """The Trainer's arguments and the certainty stay in a screen that is too full; rejections do not."""
+    said = " ".join(screen(LONG).split())
+    assert "Trainer(devices=8" in said
+    assert "Brackets: 80 % intervals" in said
+    assert "not ranked:" not in said
+
+
+def test_machines_that_are_not_ranked_are_counted_by_reason() -> None:
+    """Machine types, not prices, and only where they are known."""
+    answer = recommendation()
+    counted = tuple(
+        each.model_copy(update={"machines": machines})
+        for each, machines in zip(answer.rejections, (4, 2, 0), strict=True)
+    )
+    said = " ".join(screen(answer.model_copy(update={"rejections": counted})).split())
+    assert "6 machine types are not ranked: does not fit in memory 4, cannot train 2." in said
+    assert "not ranked" not in screen(answer)
