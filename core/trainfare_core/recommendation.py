@@ -267,6 +267,15 @@ class Constraints(Record):
     excluded: tuple[str, ...] = Field(
         default=(), description="providers, services, regions, instance types and accelerators to leave out"
     )
+    residency: tuple[str, ...] | None = Field(
+        default=None, description="where the region must lie: continents, eu, or ISO 3166 country codes"
+    )
+    max_accelerators: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="of all machines of a run together"
+    )
+    min_network_gbit_per_s: Finite | None = Field(
+        default=None, description="of one machine; machines whose network is not published are left out"
+    )
     no_porting: bool = Field(default=False, description="only machines that run the script unchanged")
     keep_plan: bool = Field(
         default=False, description="only the script's own strategy, micro-batch and accumulation"

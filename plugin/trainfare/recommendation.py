@@ -49,6 +49,9 @@ def recommend(
     instance_types: Names = None,
     accelerators: Names = None,
     exclude: Names = None,
+    residency: Names = None,
+    max_accelerators: int | None = None,
+    min_network_gbit_per_s: float | None = None,
     no_porting: bool = False,
     max_run_hours: float | None = None,
     keep_plan: bool = False,
@@ -87,6 +90,9 @@ def recommend(
         instance_types: e.g. "p5.48xlarge", or "p5" for every size; None is all.
         accelerators: e.g. "H100-SXM-80GB", or "H100" for every variant; None is all.
         exclude: clouds, services, regions, instance types and accelerators to leave out.
+        residency: where the region must lie, e.g. "eu", "europe", "us"; see `region_places.lies_in`.
+        max_accelerators: of all machines of a run together.
+        min_network_gbit_per_s: of one machine; unpublished networks are left out.
         no_porting: rank only machines that run the script as it is.
         max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
         keep_plan: only the script's own strategy, micro-batch and accumulation.
@@ -129,6 +135,9 @@ def recommend(
             instance_types=instance_types,
             accelerators=accelerators,
             exclude=exclude,
+            residency=residency,
+            max_accelerators=max_accelerators,
+            min_network_gbit_per_s=min_network_gbit_per_s,
             no_porting=no_porting,
             max_run_hours=max_run_hours,
             keep_plan=keep_plan,

@@ -269,6 +269,8 @@ class PriceBook:
         max_usd_per_hour: float | None = None,
         instance_types: Sequence[str] | None = None,
         excluded: Sequence[str] = (),
+        max_accelerators: int | None = None,
+        min_network_gbit_per_s: float | None = None,
     ) -> PriceBook:
         """
         Return the offers that match every filter given; None is 'any'.
@@ -287,6 +289,10 @@ class PriceBook:
         tests = [pl.col(name).is_in(list(values)) for name, values in wanted.items() if values is not None]
         if excluded:
             tests += [~pl.col(name).is_in(list(excluded)) for name in EXCLUDABLE]
+        if max_accelerators is not None:
+            tests.append(pl.col("accelerator_count") <= max_accelerators)
+        if min_network_gbit_per_s is not None:
+            tests.append(pl.col("network_gbit_per_s") >= min_network_gbit_per_s)
         if max_usd_per_hour is not None:
             tests.append(pl.col("usd_per_hour") <= max_usd_per_hour)
         if not tests:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigma, too_old_to_rank
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
+from trainfare_core.prices.residency import located
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -84,6 +85,8 @@ def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:
 
 
 def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
+    if asked.residency is not None:
+        book = located(book, asked.residency)
     return book.filter(
         providers=asked.providers,
         regions=asked.regions,
@@ -92,6 +95,8 @@ def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
         services=asked.services,
         instance_types=asked.instance_types,
         excluded=asked.excluded,
+        max_accelerators=asked.max_accelerators,
+        min_network_gbit_per_s=asked.min_network_gbit_per_s,
     )
 
 
@@ -119,6 +124,12 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         ("accelerator", asked.accelerators),
     )
     filters = [f"{what} other than {' or '.join(names)}" for what, names in named if names is not None]
+    if asked.residency is not None:
+        filters.append(f"not known to lie in {' or '.join(asked.residency)}")
+    if asked.max_accelerators is not None:
+        filters.append(f"more than {asked.max_accelerators} accelerators")
+    if asked.min_network_gbit_per_s is not None:
+        filters.append(f"a network below {asked.min_network_gbit_per_s:g} Gbit/s, or not published")
     if asked.excluded:
         filters.append(f"excluded: {', '.join(asked.excluded)}")
     if len(other):

@@ -161,6 +161,7 @@ def price_runs(
     space: PlanSpace,
     any_plan: bool = False,
     no_porting: bool = False,
+    max_accelerators: int | None = None,
     predict: Predictor,
 ) -> PricedRuns:
     """
@@ -173,6 +174,7 @@ def price_runs(
         space: which plans are tried.
         any_plan: take the fastest plan that fits, not the script's own where that fits.
         no_porting: leave out machines that do not run the script as it is.
+        max_accelerators: of all machines of a run together.
         predict: the predictor.
     """
     shapes = book.shapes()
@@ -183,6 +185,9 @@ def price_runs(
     names = [str(name) for name in np.unique(shapes.accelerator[offered])]
     devices = {name: _fitness(profile, name, no_porting=no_porting) for name in names}
     candidates = _possible_candidates(profile, shapes, devices, offered, space)
+    if max_accelerators is not None:
+        devices_of = candidates.nodes * shapes.accelerator_count[candidates.shape]
+        candidates = take(candidates, devices_of <= max_accelerators)
     prediction = predict(profile, shapes, candidates)
     verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, space)
     fastest = _best_plans(candidates, prediction, scripted_first=False)

@@ -141,6 +141,7 @@ def _priced(profile: JobProfile, usable: Usable, request: Request, predict: Pred
         space=request.plan_space,
         any_plan="plan" in request.constraints.allow,
         no_porting=request.constraints.no_porting,
+        max_accelerators=request.constraints.max_accelerators,
         predict=predict,
     )
 

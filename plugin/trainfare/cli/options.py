@@ -43,13 +43,16 @@ __all__ = [
     "KeepPlan",
     "LoaderOptions",
     "LockFile",
+    "MaxAccelerators",
     "MaxNodes",
+    "MinNetwork",
     "NoPorting",
     "OutputFile",
     "OwnPrices",
     "PriceOptions",
     "Providers",
     "Regions",
+    "Residency",
     "RunLimits",
     "Services",
     "TableOrJson",
@@ -93,6 +96,17 @@ Excluded = Annotated[
         metavar="NAME",
         help="cloud, service, region, instance type or accelerator to leave out; may be repeated",
     ),
+]
+Residency = Annotated[
+    list[str] | None,
+    typer.Option(help="where the region must lie: eu, europe, north-america, us, ...; may be repeated"),
+]
+MaxAccelerators = Annotated[
+    int | None, typer.Option(min=1, help="most accelerators in one run, of all its machines together")
+]
+MinNetwork = Annotated[
+    float | None,
+    typer.Option("--min-network-gbit", help="least network between machines, Gbit/s of one machine"),
 ]
 NoPorting = Annotated[bool, typer.Option("--no-porting", help="only machines that run the script as it is")]
 MaxNodes = Annotated[
@@ -166,6 +180,9 @@ class RunLimits:
     instance_type: InstanceTypes = None
     accelerator: Accelerators = None
     exclude: Excluded = None
+    residency: Residency = None
+    max_accelerators: MaxAccelerators = None
+    min_network_gbit: MinNetwork = None
     no_porting: NoPorting = False
     purchase: Annotated[
         list[str] | None,
@@ -211,6 +228,9 @@ class RunLimits:
             instance_types=self.instance_type,
             accelerators=self.accelerator,
             exclude=self.exclude,
+            residency=self.residency,
+            max_accelerators=self.max_accelerators,
+            min_network_gbit_per_s=self.min_network_gbit,
             no_porting=self.no_porting,
             max_run_hours=self.max_hours,
             keep_plan=self.keep_plan,

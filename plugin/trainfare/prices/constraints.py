@@ -38,6 +38,9 @@ def constraints_of(
     instance_types: Names = None,
     accelerators: Names = None,
     exclude: Names = None,
+    residency: Names = None,
+    max_accelerators: int | None = None,
+    min_network_gbit_per_s: float | None = None,
     no_porting: bool = False,
     max_run_hours: float | None = None,
     keep_plan: bool = False,
@@ -55,6 +58,7 @@ def constraints_of(
         ("max_usd", max_usd),
         ("deadline_hours", deadline_hours),
         ("value_usd_per_month", value_usd_per_month),
+        ("min_network_gbit_per_s", min_network_gbit_per_s),
     )
     for name, value in given:
         if value is not None and not (math.isfinite(value) and value >= 0):
@@ -62,6 +66,8 @@ def constraints_of(
             raise InputError(msg)
     if max_run_hours is not None and not (math.isfinite(max_run_hours) and max_run_hours > 0):
         raise InputError(f"max_hours: {max_run_hours} is not a limit; give a finite number above 0")
+    if max_accelerators is not None and max_accelerators < 1:
+        raise InputError(f"max_accelerators: {max_accelerators} is not a limit; give 1 or more")
     if not 0.5 <= confidence < 1:
         msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
         raise InputError(msg)
@@ -78,6 +84,9 @@ def constraints_of(
         instance_types=_several(instance_types),
         accelerators=_several(accelerators),
         excluded=_several(exclude) or (),
+        residency=_several(residency),
+        max_accelerators=max_accelerators,
+        min_network_gbit_per_s=min_network_gbit_per_s,
         no_porting=no_porting,
         max_run_hours=DEFAULT_MAX_RUN_HOURS if max_run_hours is None else max_run_hours,
         keep_plan=keep_plan,
@@ -93,10 +102,16 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
         UnknownNameError: a name that the book does not have; a region must be one of the chosen providers'.
         NoOffersError: all names are known, and no price has all of them.
     """
+    from trainfare_core.prices.residency import located
     from trainfare_core.ranking.request import DEFAULT_PURCHASE
 
     clouds = book.resolve("provider", asked.providers)
-    there = book.filter(providers=clouds)
+    there = book.filter(
+        providers=clouds,
+        max_accelerators=asked.max_accelerators,
+        min_network_gbit_per_s=asked.min_network_gbit_per_s,
+    )
+    there = there if asked.residency is None else located(there, asked.residency)
     places = there.resolve("region", asked.regions)
     services = there.resolve("service", asked.services)
     machines = there.resolve("instance_type", asked.instance_types)
@@ -113,7 +128,11 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
     if not len(here.filter(purchase=terms or DEFAULT_PURCHASE)):
         named = (clouds, services, places, machines, devices, terms or DEFAULT_PURCHASE)
         wanted = ", ".join(
-            [*(name for names in named for name in names or ()), *(f"not {name}" for name in excluded)]
+            [
+                *(name for names in named for name in names or ()),
+                *(f"not {name}" for name in excluded),
+                *([] if asked.residency is None else [f"residency {' or '.join(asked.residency)}"]),
+            ]
         )
         has = ", ".join(here.names("purchase_option")) or "none"
         msg = f"no price matches {wanted}; the purchase options there are: {has}"

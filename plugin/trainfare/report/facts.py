@@ -117,12 +117,17 @@ def constraints_text(asked: Constraints) -> str:
         ("cloud", asked.providers),
         ("service", asked.services),
         ("region", asked.regions),
+        ("residency", asked.residency),
         ("instance type", asked.instance_types),
         ("accelerator", asked.accelerators),
         ("without", asked.excluded or None),
         ("purchase", purchase),
     )
     parts += [f"{name}: {', '.join(values) or 'none'}" for name, values in named if values is not None]
+    if asked.max_accelerators is not None:
+        parts.append(f"at most {asked.max_accelerators} accelerators")
+    if asked.min_network_gbit_per_s is not None:
+        parts.append(f"a network of at least {asked.min_network_gbit_per_s:g} Gbit/s")
     if asked.no_porting:
         parts.append("only machines that run the script as it is")
     return "; ".join(parts)
