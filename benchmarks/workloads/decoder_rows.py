@@ -23,7 +23,10 @@ _TASKS = (
     "pretrain", "finetune-lora", "finetune-qlora", "finetune-sft", "finetune-full", "finetune-adapter",
     "finetune-adapter_v2",
 )  # fmt: skip
-_OTHER_MODELS = re.compile(r"(?<![a-z])(bert|clip|vit|swin|bart|language-per|vision-per|resnet)")
+_OTHER_MODELS = re.compile(
+    r"(?<![a-z])(bert|clip|vit|swin|bart|t5|whisper|wav2vec|ast-|bridgetower|llava|amplify|yolo|language-per|vision-per)"
+    r"|resnet"
+)
 _FUSED_KEPT_SHARE = 0.6
 """Saved activations with fused kernels over those of separate operations. A chosen value, which only decides how much
 is recomputed in rows that do not state it."""

@@ -10,15 +10,20 @@ from benchmarks.workloads import (
     images,
     segmentation,
     sequences,
+    small_images,
     tabular,
+    transformers_classes,
     transformers_models,
 )
 from benchmarks.workloads.single_device import Row, StepJob
+from benchmarks.workloads.spellings import normalised_row
 
 __all__ = ["resolve"]
 
 _FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
     images.find,
+    small_images.find,
+    transformers_classes.find,
     transformers_models.find,
     detection.find,
     audio.find,
@@ -35,8 +40,9 @@ def resolve(row: Row) -> StepJob | str:
     Args:
         row: as `csv.DictReader` reads it; only rows of one device have a step of their own here.
     """
+    same = normalised_row(row)
     for find in _FINDERS:
-        found = find(row)
+        found = find(same)
         if found is not None:
             return found
     return f"no description of {row['task']} models of {row['source']}"

@@ -105,6 +105,73 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
     assert profile.coverage == 1.0
 
 
+@pytest.mark.parametrize(
+    ("changes", "parameters", "key"),
+    [
+        ({"task": "train", "model": "torchvision resnet50"}, 25_557_032, "torchvision.resnet50."),
+        ({"task": "train", "model": "ViT-B/16"}, 86_567_656, "torchvision.vit_b_16."),
+        ({"task": "train", "model": "MobileNetV2"}, 3_504_872, "torchvision.mobilenet_v2."),
+        (
+            {"task": "finetune_full", "model": "swin-base-patch4-window7-224-in22k"},
+            87_768_224,
+            "timm.swin_base_patch4_window7_224.",
+        ),
+        ({"task": "train", "model": "ResNet-18 (CIFAR variant)"}, 11_173_962, "small.resnet18"),
+        (
+            {"task": "finetune_full", "model": "BERT-base SQuAD", "sequence_length": "384"},
+            108_893_186,
+            "hf.bert-base-squad.squad.384",
+        ),
+        (
+            {"task": "pretrain", "model": "BERT-base MLM (BertConfig default)", "sequence_length": "512"},
+            109_514_298,
+            "hf.bert-base mlm (bertconfig default).512.sdpa",
+        ),
+        (
+            {"task": "train", "model": "Whisper-tiny audio classification"},
+            8_309_000,
+            "hf.whisper-tiny audio classification.0.sdpa",
+        ),
+        (
+            {"task": "pretrain", "model": "T5-small", "sequence_length": "1024"},
+            60_506_624,
+            "hf.t5-small.1024.eager",
+        ),
+        (
+            {"task": "train_fwd_bwd", "model": "ElectraForMaskedLM", "sequence_length": "512"},
+            13_548_794,
+            "hf.electraformaskedlm.512.sdpa",
+        ),
+    ],
+)
+def test_names_of_newer_tables_are_those_of_libraries(
+    changes: dict[str, str], parameters: int, key: str
+) -> None:
+    """The numbers of parameters are those of the libraries' own documentation, or of the table."""
+    job = _job(**{**changes, "source": "elsewhere", "framework": "pytorch 2.6.0+cu126", "notes": ""})
+    assert job.key.startswith(key)
+    made = sum(parameter.numel() for parameter in job.network().parameters())
+    assert made == pytest.approx(parameters, rel=0.01)
+
+
+def test_attention_is_that_of_the_release_that_a_row_ran() -> None:
+    """Classes of Hugging Face use fused attention since 2024; a row of PyTorch 1 or of early 2.0 ran three kernels."""
+    row = {"model": "AlbertForMaskedLM", "task": "train_fwd_bwd", "sequence_length": "512", "notes": ""}
+    for framework, kind in (
+        ("pytorch 2.0 nightly eager", "eager"),
+        ("pytorch-1.8.0a0+52ea372", "eager"),
+        ("pytorch 2.6.0+cu126", "sdpa"),
+    ):
+        job = _job(**row, framework=framework)
+        assert f".512.{kind}." in job.key
+        assert job.phases == ("forward", "backward")
+
+
+def test_a_detector_of_torchvision_is_no_image_classifier() -> None:
+    found = resolve({**ROW, "task": "train", "model": "fasterrcnn_mobilenet_v3_large_fpn"})
+    assert isinstance(found, str) or not found.key.startswith("torchvision.fasterrcnn")
+
+
 def test_a_row_that_counts_audio_samples_is_waveglow() -> None:
     """Tacotron 2 and WaveGlow share a table; Tacotron 2 counts mel frames, a third of the computed ones is padding."""
     row = {"model": "Tacotron2", "task": "tts", "batch_per_device": "10", "throughput_unit": "mel-frames/s"}
