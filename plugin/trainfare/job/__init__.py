@@ -1,7 +1,7 @@
 """What a user describes: a `TrainingJob`, or a TARGET or LightningCLI configuration that names one. Loads no torch."""
 
 from trainfare.job.batches import Batches, ChosenBatch
-from trainfare.job.job_plan import plan_of, steps_per_epoch
+from trainfare.job.job_plan import plan_of, steps_per_epoch, trainer_facts
 from trainfare.job.live_job import LiveJob, LiveRun
 from trainfare.job.missing_here import Missing, missing_here, raised
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
@@ -41,4 +41,5 @@ __all__ = [
     "script_of",
     "steps_per_epoch",
     "target_of",
+    "trainer_facts",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from trainfare.job.live_job import LiveJob
-from trainfare.job.run_plan import RunPlanner, StepComposition, TrainerFacts, trigger_of
+from trainfare.job.run_plan import RunPlanner, StepComposition, TrainerFacts, accumulation_of, trigger_of
 from trainfare.job.training_job import TrainingJob
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import RunPlan
 
-__all__ = ["plan_of", "steps_per_epoch"]
+__all__ = ["plan_of", "steps_per_epoch", "trainer_facts"]
 
 _MOST = 10**18
 """Upper limit of every count in a job profile, so that it fits a 64-bit integer."""
@@ -53,18 +54,23 @@ def plan_of(
     Raises:
         InputError: a product of the job's numbers is beyond what a profile can hold.
     """
+    composition = StepComposition(float(batches_per_step), float(optimizer_calls_per_step))
+    facts = trainer_facts(job)
     if isinstance(job, LiveJob):
-        composition = StepComposition(batches_per_step, float(optimizer_calls_per_step))
-        planned = RunPlanner(job.live.facts, composition=composition).plan()
+        planned = RunPlanner(facts, composition=composition).plan()
         state_bytes = checkpoint_bytes - weights_bytes
         return planned.run_plan(weights_bytes=weights_bytes, state_bytes=state_bytes), planned.notes
     notes: list[str] = []
+    automatic = bool(facts.accumulation) or composition == StepComposition()
+    planned = RunPlanner(dataclasses.replace(facts, automatic=automatic), composition=composition).plan()
     in_epoch = steps_per_epoch(job)
     if in_epoch is not None:
         in_epoch = math.ceil(in_epoch / batches_per_step)
     steps, reason = _optimizer_steps(job, in_epoch, optimizer_calls_per_step)
+    if facts.accumulation and steps is not None:
+        steps = planned.steps
     every = job.checkpoint_every_n_steps
-    if (optimizer_calls_per_step, batches_per_step) != (1, 1.0):
+    if not automatic:
         notes.append(
             f"manual optimization: one step is {batches_per_step:g} batches, in which "
             f"{optimizer_calls_per_step:g} optimizer steps count against max_steps"
@@ -75,9 +81,6 @@ def plan_of(
         notes.append(
             "max_epochs could not be checked without train_samples: the run is taken to end at max_steps"
         )
-    composition = StepComposition(float(batches_per_step), float(optimizer_calls_per_step))
-    automatic = composition == StepComposition()
-    planned = RunPlanner(_facts_of(job, automatic=automatic), composition=composition).plan()
     if job.val_check_interval is None:
         validation_batches = _validation_batches(job, steps, epochs, notes)
     else:
@@ -110,8 +113,10 @@ def _batches_per_epoch(job: TrainingJob) -> int | None:
     return math.ceil(math.ceil(job.train_samples / job.world_size) / job.batch_size)
 
 
-def _facts_of(job: TrainingJob, *, automatic: bool) -> TrainerFacts:
-    """Return the settings of a Trainer that decide when it validates and saves."""
+def trainer_facts(job: TrainingJob) -> TrainerFacts:
+    """Return the settings of a Trainer that decide how long it runs and when it validates and saves."""
+    if isinstance(job, LiveJob):
+        return job.live.facts
     batches = _batches_per_epoch(job)
     every = job.val_check_interval
     if isinstance(every, float):
@@ -124,8 +129,8 @@ def _facts_of(job: TrainingJob, *, automatic: bool) -> TrainerFacts:
         max_time_s=None,
         time_is_up=False,
         accumulate_grad_batches=job.accumulate_grad_batches,
-        accumulation=(),
-        automatic=automatic,
+        accumulation=accumulation_of(job.callbacks, job.accumulate_grad_batches),
+        automatic=True,
         optimizers=1,
         world_size=job.world_size,
         calls_done=0,

@@ -9,7 +9,7 @@ batches since the last such batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ __all__ = [
     "RunPlanner",
     "StepComposition",
     "TrainerFacts",
+    "accumulation_of",
     "batches_of",
     "read_trainer",
     "trigger_of",
@@ -152,7 +153,7 @@ def read_trainer(trainer: Any) -> TrainerFacts:
         max_time_s=_max_time_s(trainer)[0],
         time_is_up=_max_time_s(trainer)[1],
         accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
-        accumulation=_accumulation(trainer),
+        accumulation=accumulation_of(trainer.callbacks, int(trainer.accumulate_grad_batches)),
         automatic=automatic,
         optimizers=max(1, len(trainer.optimizers)),
         world_size=max(1, int(trainer.world_size)),
@@ -379,11 +380,17 @@ def _whole(value: Any) -> int | None:
     return int(value)
 
 
-def _accumulation(trainer: Any) -> tuple[tuple[int, int], ...]:
-    """Return the schedule of a `GradientAccumulationScheduler` by its attribute, which both namespaces have."""
-    for callback in trainer.callbacks:
+def accumulation_of(callbacks: Iterable[Any], accumulated: int) -> tuple[tuple[int, int], ...]:
+    """
+    Return the schedule of a `GradientAccumulationScheduler` by its attribute, which both namespaces have.
+
+    Args:
+        callbacks: of a Trainer.
+        accumulated: batches per step that the Trainer was made with; a schedule of that alone is none.
+    """
+    for callback in callbacks:
         scheduling = getattr(callback, "scheduling", None)
-        if isinstance(scheduling, dict) and len(cast("dict[int, int]", scheduling)) > 1:
+        if isinstance(scheduling, dict) and set(cast("dict[int, int]", scheduling).values()) - {accumulated}:
             return tuple(sorted(cast("dict[int, int]", scheduling).items()))
     return ()
 

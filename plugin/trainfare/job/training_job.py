@@ -180,8 +180,9 @@ class TrainingJob:
         val_check_interval: the same in Lightning's words: a fraction of an epoch (0.25: four times in it), or batches.
         gradient_clip_val: norm to which gradients are clipped in each optimizer step; None: not at all.
         datamodule: the LightningDataModule that the module reads as `trainer.datamodule`, set up by the caller.
-        callbacks: Lightning callbacks. `setup` of those that change the module is called, checkpoints give
-            `checkpoint_every_n_steps`; what else they do is not traced.
+        callbacks: Lightning callbacks. `setup` of those that change the module is called, and unfreezing, accumulation
+            by epoch and pruning are followed over the epochs; checkpoints give `checkpoint_every_n_steps`. What else
+            they do is not traced.
 
     Raises:
         InputError: an argument that no Trainer takes; the message names it and says what is allowed.

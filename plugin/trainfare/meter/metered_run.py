@@ -25,10 +25,10 @@ from trainfare.meter.timing.cuda_clock import CudaClock
 from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
 from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock
-from trainfare.meter.training_phases import PhaseSignature, TrainingPhases
 from trainfare.trace import BatchSpread, StepFacts, batch_elements, count_samples
 from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
 from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
+from trainfare.trace.training_phases import PhaseSignature, TrainingPhases
 
 __all__ = ["MeteredRun"]
 

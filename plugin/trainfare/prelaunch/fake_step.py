@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainfare.job import describe
+from trainfare.prelaunch.callbacks import is_lightnings
 from trainfare.prelaunch.fake_build import EagerTypes, mixed_recurrent_inputs, values_in_transformers
 from trainfare.prelaunch.known_values import KnownValues
+from trainfare.prelaunch.later_epochs import LaterEpochs
 from trainfare.prelaunch.step_forms import loss_of, takes_batch_index
 from trainfare.prelaunch.trainer_stub import TrainerStub
 from trainfare.prelaunch.unknown_scalars import ScalarReads, tolerant_metrics
@@ -46,9 +48,9 @@ def trace_step(
     mode: FakeTensorMode | None,
     *,
     precision: str,
-    micro_batches: int = 1,
     batch_bytes: int = 0,
     from_loader: bool = True,
+    later: LaterEpochs | None = None,
 ) -> StepFacts:
     """
     Run two batches and trace the second, in which the optimizer's state exists as in every later step.
@@ -61,13 +63,14 @@ def trace_step(
         module: the module, with `trainer` attached.
         batch: one micro-batch.
         optimizers: bound to the module's parameters; empty when the module has none.
-        trainer: the stub that the module reads as its Trainer.
+        trainer: the stub that the module reads as its Trainer; its `accumulate_grad_batches` are the forward and
+            backward passes in one optimizer step.
         mode: the mode that the fake tensors belong to; None where the tensors are real. Then half precision is
             computed in bf16, which a CPU is made for, and recorded as what it is on a GPU.
         precision: Lightning's long form, e.g. "bf16-mixed".
-        micro_batches: forward and backward passes in one optimizer step.
         batch_bytes: of the batch; taken where the step reads no tensor that it has not made.
         from_loader: whether the module's batch-transfer hooks still have to be called.
+        later: what changes the step in later epochs; None: the step of this moment alone is traced.
 
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
@@ -96,11 +99,14 @@ def trace_step(
             partial(StepTrace, module, optimizers, cuda_autocast_dtype=autocast),
             batch,
             batch_bytes,
-            1 if runner.manual else micro_batches,
         )
+        micro_batches = trainer.accumulate_grad_batches
+        if later is not None:
+            later.begin()
         if not runner.manual or not optimizers:
-            batches.prepare()
-            step = replace(batches.run(), optimizer_calls=len(runner.stepped))
+            step = batches.whole()
+            if later is not None:
+                step = later.mean_step(step, micro_batches, batches.whole)
         else:
             batches.run()
             step = _whole_step(batches, runner, optimizers)
@@ -149,17 +155,17 @@ class _Batches:
         make_trace: Callable[..., StepTrace],
         batch: Any,
         batch_bytes: int,
-        micro_batches: int,
     ) -> None:
         self._runner, self._make_trace = runner, make_trace
-        self._batch, self._batch_bytes, self._micro_batches = batch, batch_bytes, micro_batches
+        self._batch, self._batch_bytes = batch, batch_bytes
         self.kinds = KindsOfBatches()
         self.traced: dict[BatchKind, StepFacts] = {}
 
-    def prepare(self) -> None:
-        """Run the first batch, which makes the optimizer's state, and record nothing of it."""
+    def whole(self) -> StepFacts:
+        """Run a batch, which makes the optimizer's state and is not recorded, and trace the next as a whole step."""
         self._runner.run(self._make_trace(recording=False), self._batch, len(self.kinds))
         self.kinds.add(tuple(self._runner.stepped))
+        return replace(self.run(), optimizer_calls=len(self._runner.stepped))
 
     def run(self) -> StepFacts:
         """Trace the next batch."""
@@ -167,13 +173,13 @@ class _Batches:
         self._runner.run(trace, self._batch, len(self.kinds))
         if trace.fault is not None:
             raise TraceError(f"the trace itself failed and is incomplete: {describe(trace.fault)}. {ADVICE}")
-        memory = trace.memory()
+        memory, passes = trace.memory(), self._runner.passes
         if memory.input_bytes == 0:
             memory = memory.model_copy(update={"input_bytes": self._batch_bytes})
         facts = StepFacts(
             how="fake",
-            operations=trace.operations(micro_batches=self._micro_batches),
-            modules=trace.modules(micro_batches=self._micro_batches),
+            operations=trace.operations(micro_batches=passes),
+            modules=trace.modules(micro_batches=passes),
             parameters=trace.parameters(),
             optimizer=trace.optimizer_facts(),
             batch_norm=trace.normalises_over_batch(),
@@ -228,6 +234,11 @@ class _Runner:
             raise TraceError(f"{msg}, which Lightning refuses: set self.automatic_optimization = False")
         for place, optimizer in enumerate(optimizers):
             self._count(optimizer, place)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes in one optimizer step, of which one is traced."""
+        return 1 if self.manual else max(1, int(self._trainer.accumulate_grad_batches))
 
     def create_states(self) -> None:
         """
@@ -376,14 +387,9 @@ class _Runner:
         """Call a batch-transfer hook, which a datamodule may have instead of the module."""
         datamodule = self._trainer.datamodule
         own: object = getattr(datamodule.__class__, name, None)
-        hook = None if own is None or _is_lightnings(own) else getattr(datamodule, name)
+        hook = None if own is None or is_lightnings(own) else getattr(datamodule, name)
         return self._hook(name, batch, 0, default=batch) if hook is None else hook(batch, 0)
 
     def _hook(self, name: str, *args: Any, default: Any = None, **kwargs: Any) -> Any:
         hook = getattr(self._module, name, None)
         return default if hook is None else hook(*args, **kwargs)
-
-
-def _is_lightnings(method: object) -> bool:
-    """Return whether a method is Lightning's own, which no class of the user's overrides."""
-    return getattr(method, "__module__", "").partition(".")[0] in ("lightning", "pytorch_lightning")

@@ -30,11 +30,14 @@ from trainfare.job import (
     is_builder,
     plan_of,
     steps_per_epoch,
+    trainer_facts,
 )
-from trainfare.prelaunch.callbacks import set_up_callbacks
+from trainfare.prelaunch.callbacks import set_up_callbacks, untraced_work
 from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
 from trainfare.prelaunch.fake_step import trace_step, true_dtype
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
+from trainfare.prelaunch.later_epochs import LaterEpochs, RunLength, joined
+from trainfare.prelaunch.module_parts import attributes_kept
 from trainfare.prelaunch.real_tensors import RealTensors, check_size, restored
 from trainfare.prelaunch.several_batches import batches_of, trace_batches
 from trainfare.prelaunch.step_forms import optimizers_of
@@ -154,7 +157,9 @@ def _traced(
     trainer = TrainerStub(module, _trainer_facts(job), live=live)
     attach(module, trainer)
     with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
-        step = _configured_step(job, module, batch, trainer, tensors, change)
+        with attributes_kept(_callbacks_of(job)):
+            step = _configured_step(job, module, batch, trainer, tensors, change)
+        step = replace(step, differs=joined(step.differs, untraced_work(_callbacks_of(job))))
     return _profile_of(job, module, step, tensors)
 
 
@@ -198,7 +203,6 @@ def trace_fake_copy(
             stub,
             faker.mode,
             precision=canonical_precision(precision),
-            micro_batches=micro_batches,
             batch_bytes=_bytes_of(faker.batch_tensors),
             from_loader=False,
         )
@@ -285,7 +289,7 @@ def _configured_step(
     with torch.enable_grad():
         if not isinstance(job, LiveJob):
             with _building(tensors):
-                tensors.notes += set_up_callbacks(job.callbacks, trainer, module)
+                set_up_callbacks(job.callbacks, trainer, module)
             _set_up(module, tensors)
         with _building(tensors):
             _call_hook(module, "configure_model", fake=fake)
@@ -312,8 +316,8 @@ def _configured_step(
         trainer,
         tensors.mode if isinstance(tensors, Faker) else None,
         precision=job.precision,
-        micro_batches=job.accumulate_grad_batches,
         batch_bytes=_bytes_of(tensors.batch_tensors),
+        later=LaterEpochs(module, trainer, _callbacks_of(job), _length_of(job), job.module),
     )
 
 
@@ -355,6 +359,15 @@ def _call_hook(module: nn.Module, name: str, *args: Any, fake: bool) -> Any:
         return None
     with user_errors(name, fake=fake):
         return hook(*args)
+
+
+def _callbacks_of(job: TrainingJob) -> tuple[Any, ...]:
+    return tuple(job.live.trainer.callbacks) if isinstance(job, LiveJob) else job.callbacks
+
+
+def _length_of(job: TrainingJob) -> RunLength:
+    facts = trainer_facts(job)
+    return RunLength(facts.batches_per_epoch, facts.max_epochs, facts.max_steps)
 
 
 def _trainer_facts(job: TrainingJob) -> dict[str, Any]:

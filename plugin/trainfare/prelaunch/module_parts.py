@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from collections.abc import Generator, Iterable
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -11,6 +14,7 @@ __all__ = [
     "HOOKS",
     "LIGHTNING_LINKS",
     "all_modules",
+    "attributes_kept",
     "buffers_of",
     "children_of",
     "is_compile_wrapper",
@@ -114,3 +118,23 @@ def state_of(module: nn.Module) -> dict[str, Any]:
         return dict(vars(module))
     state: Any = getter(module)
     return dict(cast("dict[str, Any]", state)) if isinstance(state, dict) else dict(vars(module))
+
+
+@contextlib.contextmanager
+def attributes_kept(objects: Iterable[object]) -> Generator[None, None, None]:
+    """Put back the attributes of objects afterwards, with the contents of those that are lists, dicts or sets."""
+    attributes = [(vars(each), dict(vars(each))) for each in objects]
+    held: list[Any] = [
+        value for _, values in attributes for value in values.values() if isinstance(value, (list, dict, set))
+    ]
+    contents = [(value, copy.copy(value)) for value in held]
+    try:
+        yield
+    finally:
+        for container, content in contents:
+            container.clear()
+            put: Any = getattr(container, "update" if hasattr(container, "update") else "extend")
+            put(content)
+        for now, before in attributes:
+            now.clear()
+            now.update(before)

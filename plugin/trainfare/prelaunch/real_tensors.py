@@ -7,7 +7,6 @@ The user's own module is put back afterwards: weights, buffers, gradients, attri
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -132,9 +131,6 @@ def check_size(parameters: Sequence[tuple[int, bool]], limits: RealLimits) -> No
 def restored(module: nn.Module) -> Generator[None, None, None]:
     """Put back a module's parameters, buffers, gradients and attributes, with the contents of lists and dicts."""
     members = module_parts.all_modules(module)
-    attributes = [(vars(member), dict(vars(member))) for member in members]
-    held: list[Any] = [value for _, values in attributes for value in values.values() if _is_container(value)]
-    contents = [(value, copy.copy(value)) for value in held]
     tensors = list(
         {
             id(value): value
@@ -147,15 +143,9 @@ def restored(module: nn.Module) -> Generator[None, None, None]:
         if grad is not None:
             tensor.grad = None
     try:
-        yield
+        with module_parts.attributes_kept(members):
+            yield
     finally:
-        for container, content in contents:
-            loose: Any = container
-            loose.clear()
-            (loose.extend if isinstance(container, list) else loose.update)(content)
-        for now, before in attributes:
-            now.clear()
-            now.update(before)
         with torch.no_grad():
             for tensor, value, trains, grad in values:
                 if tensor.dtype != value.dtype:
@@ -165,10 +155,6 @@ def restored(module: nn.Module) -> Generator[None, None, None]:
                 if tensor.is_leaf:
                     tensor.requires_grad_(trains)
                     tensor.grad = grad
-
-
-def _is_container(value: object) -> bool:
-    return isinstance(value, (list, dict, set))
 
 
 def _tensors_among(values: Any) -> list[Tensor]:

@@ -73,6 +73,7 @@ class TrainerStub:
 
     is_last_optimizer_step = False
     """A trace represents any step but the last."""
+    current_epoch: int
     global_step: int
     datamodule: Any
     accumulate_grad_batches: int

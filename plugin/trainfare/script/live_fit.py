@@ -53,7 +53,7 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
             trainer._data_connector.prepare_data()  # noqa: SLF001
             if trainer.datamodule is not None:
                 trainer.datamodule.setup("fit")
-        changing = set_up_callbacks(trainer.callbacks, trainer, module)
+        set_up_callbacks(trainer.callbacks, trainer, module)
         with _reported("setup"):
             module.setup("fit")
         with _reported(data):
@@ -61,7 +61,7 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
             batches = _first_batches(trainer)
     if not batches:
         raise TargetError(f"{call.place}: the training loader gave no batch")
-    return _job(module, trainer, asked, facts, batches, (*notes, *asked.notes, *changing, *_resumed(call)))
+    return _job(module, trainer, asked, facts, batches, (*notes, *asked.notes, *_resumed(call)))
 
 
 def _attached(call: FitCall) -> Any:

@@ -184,3 +184,13 @@ def test_work_by_submodule_adds_up_to_the_mean_step(tmp_path: Path) -> None:
         works = [work for work in profile.modules if work.phase == phase]
         assert sum(work.flops for work in works) == sum(group.flops for group in groups)
         assert sum(work.bytes_moved for work in works) == sum(group.bytes_moved for group in groups)
+
+
+def test_accumulation_by_a_callback_for_the_whole_run(tmp_path: Path) -> None:
+    """The callback sets it after `on_train_start`: steps and work are those of four batches all the same."""
+    flops, steps, profile = both(
+        tmp_path, Frozen, lambda: [GradientAccumulationScheduler({0: 4})], max_epochs=4
+    )
+    assert profile.plan.optimizer_steps == steps == 16
+    assert profile.step_flops * steps == sum(flops)
+    assert profile.batch.samples_per_step == 16

@@ -328,7 +328,7 @@ def test_data_and_callbacks_of_every_form(tmp_path: Path, monkeypatch: pytest.Mo
     assert (job.batch_size, job.train_samples, module.seen) == (10, 10, (10, "fit"))
     profile = trace_job(job)
     assert (profile.trainable_parameters, profile.batch.micro_batch_size) == (16, 10)
-    assert any("Freeze changes the step" in note for note in profile.notes)
+    assert profile.work_note is None
     stream = DataLoader(Stream(8), batch_size=None)
     unsized = job_of(
         "pytorch_lightning", fit={"train_dataloaders": stream}, max_epochs=2, max_time=timedelta(hours=1)
@@ -416,3 +416,35 @@ def test_batches_of_the_loader_that_vary_are_priced_at_their_mean() -> None:
     assert profile.batch.micro_batch_size == 5
     assert profile.step_flops == 2 * 2 * 5 * 8 * 2
     assert profile.plan.optimizer_steps == 27
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_phases_of_a_run_are_followed(namespace: str) -> None:
+    """Unfreezing, a schedule of accumulation and pruning, by the callbacks of the live Trainer."""
+    found = importlib.import_module(f"{namespace}.callbacks")
+
+    class Net(type(net(namespace))):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = torch.nn.Linear(8, 8)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(self.backbone(batch)).mean()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW([each for each in self.parameters() if each.requires_grad])
+
+    def profile(*callbacks: Any) -> Any:
+        job = job_of(namespace, module=Net(), max_epochs=4, callbacks=list(callbacks))
+        return trace_job(job)
+
+    plain = profile()
+    unfrozen = profile(found.BackboneFinetuning(unfreeze_backbone_at_epoch=1))
+    assert 0.75 * plain.step_flops < unfrozen.step_flops < plain.step_flops
+    assert unfrozen.trainable_parameters == plain.trainable_parameters
+    assert str(unfrozen.work_note).startswith("mean of 16 steps with 18 trained parameters, 48 steps with 90")
+    accumulated = profile(found.GradientAccumulationScheduler({0: 1, 1: 4}))
+    assert accumulated.plan.optimizer_steps == 16 + 3 * 4
+    assert accumulated.step_flops * 28 == pytest.approx(plain.step_flops * 64, rel=0.01)
+    pruned = profile(found.ModelPruning("l1_unstructured", amount=0.5))
+    assert pruned.memory.buffer_bytes == 4 * 90

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainfare.trace import StepFacts
 from trainfare.trace.mixture import MAX_CHARACTERS, mixed_step
+from trainfare.trace.step_facts import StepFacts
 
 __all__ = ["PhaseSignature", "TrainingPhases"]
 
