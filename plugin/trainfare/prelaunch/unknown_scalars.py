@@ -49,6 +49,10 @@ for _name in _OPERATORS.split():
 _tensor = cast("Any", Tensor)
 _READS: frozenset[Any] = frozenset({_tensor.numpy, _tensor.tolist})
 """Methods that read all values of a tensor."""
+_CONVERSIONS: frozenset[Any] = frozenset(
+    {_tensor.__float__, _tensor.__int__, _tensor.__index__, _tensor.__complex__}
+)
+"""Conversions to a Python number, of which torch warns where the tensor has a gradient."""
 
 
 class ScalarReads(TorchFunctionMode):
@@ -75,6 +79,10 @@ class ScalarReads(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if (
+            func in _CONVERSIONS
+        ):  # torch would name our line in its warning, which the user's run gives anyway
+            args = (args[0].detach(), *args[1:])
         if self._known is None:
             self.count += func is Tensor.item
             return func(*args, **kwargs)

@@ -275,3 +275,18 @@ def test_a_setup_that_works_on_real_tensors_only() -> None:
     profile = trace_job(job(Prepared))
     assert profile.source.how == "fake"
     assert profile.step_flops == 2 * LINEAR
+
+
+def test_reading_a_loss_shows_no_warning_of_ours() -> None:
+    """Torch warns of a number made of a tensor with a gradient, once, and would name our line in a trace."""
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        trace_job(job(with_step(_branches_on_a_number)))
+    finally:
+        torch.set_warn_always(always)
+
+
+def _branches_on_a_number(self: Any, batch: Tensor, batch_idx: int) -> Tensor:
+    loss: Tensor = self.layer(batch).mean()
+    return loss * 2 if float(loss) > 0 else loss
