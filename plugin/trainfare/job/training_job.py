@@ -168,7 +168,7 @@ class TrainingJob:
         max_steps: optimizer steps of the whole run; None for no limit.
         max_epochs: passes over the training set; None for no limit.
         train_samples: samples in the training set, over all devices.
-        tokens_per_sample: tokens of one sample, for throughput in tokens.
+        tokens_per_sample: tokens of one sample, for throughput in tokens; None: those of the batch's `input_ids`.
         precision: one of `PRECISIONS`, or Lightning's short forms 64, 32, 16 and "bf16".
         accumulate_grad_batches: micro-batches in one optimizer step.
         devices: accelerators per node.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any, cast
+from typing import Any
 
-import torch
-
-__all__ = ["BatchSizes", "count_tokens", "loader_batch_size", "loader_workers"]
-
-TOKEN_KEY = "input_ids"  # noqa: S105 - a dictionary key: the usual name of a (samples, tokens) tensor
+__all__ = ["BatchSizes", "loader_batch_size", "loader_workers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +56,6 @@ class BatchSizes:
             notes.append("the number of samples in a batch is not known: give FareMeter(batch_size=...)")
         known_tokens = [count for count in tokens if count]
         return cls(size, round(mean(known_tokens)) if known_tokens else None, tuple(notes))
-
-
-def count_tokens(batch: Any) -> int | None:
-    """Return the number of elements of a two-axis `input_ids`, padding included; None for any other batch."""
-    if not isinstance(batch, Mapping):
-        return None
-    ids = cast("Any", batch).get(TOKEN_KEY)
-    return int(ids.numel()) if isinstance(ids, torch.Tensor) and ids.ndim == 2 else None
 
 
 def _loaders(trainer: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition, batches_of, read_trainer
-from trainfare.meter.batch_facts import BatchSizes, count_tokens
+from trainfare.meter.batch_facts import BatchSizes
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
 from trainfare.meter.services import MeterServices
@@ -25,7 +25,7 @@ from trainfare.meter.timing.cuda_clock import CudaClock
 from trainfare.meter.timing.profiler_tap import Action, TeeProfiler
 from trainfare.meter.timing.step_timer import HostClock, PhaseKind, StepTimer, StepTimes
 from trainfare.meter.timing.validation_clock import ValidationClock
-from trainfare.trace import BatchSpread, StepFacts, batch_elements, count_samples
+from trainfare.trace import BatchSpread, StepFacts, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import OTHER_FACTOR, TYPICAL
 from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
 from trainfare.trace.training_phases import PhaseSignature, TrainingPhases

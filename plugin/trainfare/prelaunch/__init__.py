@@ -12,6 +12,7 @@ from trainfare.prelaunch.profile_input import is_target, load_profile, read_prof
 if TYPE_CHECKING:
     from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
     from trainfare.prelaunch.job_trace import describe_batch, trace_changed, trace_fake_copy, trace_job
+    from trainfare.prelaunch.several_batches import with_tokens
 
 __all__ = [
     "AUTOCAST_DTYPES",
@@ -22,6 +23,7 @@ __all__ = [
     "trace_changed",
     "trace_fake_copy",
     "trace_job",
+    "with_tokens",
 ]
 
 _NEED_TORCH = {
@@ -30,6 +32,7 @@ _NEED_TORCH = {
     "trace_changed": "job_trace",
     "trace_fake_copy": "job_trace",
     "trace_job": "job_trace",
+    "with_tokens": "several_batches",
 }
 """Names and the module of this package that defines each."""
 

@@ -39,7 +39,7 @@ from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rn
 from trainfare.prelaunch.later_epochs import LaterEpochs, RunLength, joined
 from trainfare.prelaunch.module_parts import attributes_kept
 from trainfare.prelaunch.real_tensors import RealTensors, check_size, restored
-from trainfare.prelaunch.several_batches import batches_of, trace_batches
+from trainfare.prelaunch.several_batches import batches_of, trace_batches, with_tokens
 from trainfare.prelaunch.step_forms import optimizers_of
 from trainfare.prelaunch.trainer_stub import TrainerStub, attach
 from trainfare.prelaunch.user_errors import ADVICE, FakeTraceError, user_errors
@@ -100,6 +100,7 @@ def trace_changed(
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
     """
+    job = with_tokens(job)
     several = batches_of(job.batch)
     if several is not None:
         return trace_batches(job, several, lambda one: trace_changed(one, change, real=real))

@@ -10,16 +10,16 @@ from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
-from trainfare.job import Batches, ChosenBatch, TrainingJob
+from trainfare.job import Batches, ChosenBatch, TrainingJob, built, is_builder
 from trainfare.prelaunch.fake_tensors import rng_untouched
 from trainfare.prelaunch.user_errors import user_errors
-from trainfare.trace import BatchSpread, batch_elements, count_samples
+from trainfare.trace import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.batch_spread import TracedBatch, choose_sizes, mean_work
 from trainfare.trace.module_totals import adding_up
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["batches_of", "trace_batches"]
+__all__ = ["batches_of", "trace_batches", "with_tokens"]
 
 READ_BATCHES = 16
 """Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
@@ -42,6 +42,31 @@ def batches_of(batch: Any) -> tuple[Any, ...] | None:
     if not batch.found:
         raise InputError("TrainingJob.batch has no batch: give one, or a DataLoader that yields some")
     return batch.found
+
+
+def with_tokens(job: TrainingJob) -> TrainingJob:
+    """
+    Return the job with its batch made, and with the tokens of a sample where the batch shows them.
+
+    A job that states its tokens is returned as it is, as is one whose batch cannot be made of real tensors.
+
+    Raises:
+        InputError, TraceError: see `batches_of`.
+    """
+    if job.tokens_per_sample is not None or isinstance(job.batch, ChosenBatch):
+        return job
+    batch = job.batch
+    if is_builder(batch):
+        try:
+            with rng_untouched():
+                batch = built(batch)
+        except (Exception, SystemExit):  # noqa: BLE001 - the trace tries it, too, and reports it with its line
+            return job
+    several = batches_of(batch)
+    found = (batch,) if several is None else several
+    counts = [count for count in map(count_tokens, found) if count]
+    tokens = max(1, round(mean(counts) / job.batch_size)) if counts else None
+    return replace(job, batch=batch if several is None else Batches(several), tokens_per_sample=tokens)
 
 
 def trace_batches(

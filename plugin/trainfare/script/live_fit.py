@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 from trainfare.job import Batches, LiveJob, LiveRun, raised
 from trainfare.job.run_plan import TrainerFacts, read_trainer
 from trainfare.job.training_job import STRATEGIES
-from trainfare.meter.batch_facts import BatchSizes, count_tokens, loader_batch_size
+from trainfare.meter.batch_facts import BatchSizes, loader_batch_size
 from trainfare.prelaunch.callbacks import set_up_callbacks
 from trainfare.prelaunch.module_parts import tensor_leaves
 from trainfare.script.asked import Asked, asked_of
 from trainfare.script.interception import FitCall
-from trainfare.trace import count_samples
+from trainfare.trace import count_samples, count_tokens
 from trainfare_core.errors import TargetError, TrainfareError
 
 __all__ = ["live_job"]

@@ -1,7 +1,15 @@
 """One optimizer step as operations with FLOPs, bytes and memory: `StepTrace` records it, `StepFacts` holds it."""
 
-from trainfare.trace.batch_spread import BatchSpread, batch_elements, count_samples
+from trainfare.trace.batch_spread import BatchSpread, batch_elements, count_samples, count_tokens
 from trainfare.trace.step_facts import StepFacts, untraced_facts
 from trainfare.trace.step_trace import StepTrace
 
-__all__ = ["BatchSpread", "StepFacts", "StepTrace", "batch_elements", "count_samples", "untraced_facts"]
+__all__ = [
+    "BatchSpread",
+    "StepFacts",
+    "StepTrace",
+    "batch_elements",
+    "count_samples",
+    "count_tokens",
+    "untraced_facts",
+]

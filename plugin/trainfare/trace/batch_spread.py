@@ -26,6 +26,7 @@ __all__ = [
     "batch_elements",
     "choose_sizes",
     "count_samples",
+    "count_tokens",
     "mean_work",
 ]
 
@@ -48,6 +49,9 @@ ONE_TRACE_DOUBT = 0.5
 
 _Key: TypeAlias = tuple[str, str, str]
 """Phase, kind and name of an operation."""
+
+
+TOKEN_KEY = "input_ids"  # noqa: S105 - a dictionary key: the usual name of a (samples, tokens) tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +285,14 @@ def count_samples(batch: Any) -> int | None:
         elif isinstance(item, list | tuple):
             pending.extend(cast("Any", item))
     return lengths.pop() if len(lengths) == 1 else None
+
+
+def count_tokens(batch: Any) -> int | None:
+    """Return the number of elements of a two-axis `input_ids`, padding included; None for any other batch."""
+    if not isinstance(batch, Mapping):
+        return None
+    ids = cast("Any", batch).get(TOKEN_KEY)
+    return int(ids.numel()) if isinstance(ids, torch.Tensor) and ids.ndim == 2 else None
 
 
 def _numel(tensor: torch.Tensor) -> int:

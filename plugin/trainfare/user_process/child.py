@@ -55,7 +55,7 @@ def main() -> None:
     def serve(load: Callable[[], TrainingJob]) -> NoReturn:
         """Answer for a job until there are no more requests; nothing of the user's code runs after that."""
         try:
-            job = load()
+            job = _with_tokens(load())
             facts = JobFacts(
                 precision=job.precision,
                 train_samples=job.train_samples,
@@ -81,6 +81,12 @@ def _loaded(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]
 
     script = script_of(start.target) or script_of_config(start.target)
     return run_callable(start.target) if script is None else run_script(script, serve, fit=start.fit)
+
+
+def _with_tokens(job: TrainingJob) -> TrainingJob:
+    from trainfare.prelaunch import with_tokens
+
+    return with_tokens(job)
 
 
 def _answer(

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainfare import TrainingJob, trace_job
 from trainfare.job import Batches
+from trainfare.prelaunch import with_tokens
 from trainfare.trace import BatchSpread, batch_elements
 from trainfare.trace.batch_spread import Growth
 from trainfare_core.errors import InputError, TraceError
@@ -164,3 +165,51 @@ def test_elements_of_batches_in_any_form() -> None:
     assert batch_elements(Graph()) == 24
     assert batch_elements((torch.ones(3), [torch.ones(2)], "text", None, 4)) == 5
     assert batch_elements([torch.ones(1) for _ in range(1000)]) <= 64
+
+
+class Words(nn.Module):
+    """A step on token ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 8)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.table(batch["input_ids"]).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def ids(samples: int = 4, length: int = 12) -> dict[str, Tensor]:
+    return {"input_ids": torch.zeros(samples, length, dtype=torch.long)}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        ids(),
+        ids,
+        Batches((ids(), ids(length=24))),
+        DataLoader([{"input_ids": torch.zeros(12).long()}] * 8, 4),
+    ],
+    ids=["a batch", "a builder", "several", "a DataLoader"],
+)
+def test_the_tokens_of_a_sample_are_read_from_the_batch(batch: Any) -> None:
+    """A language model is known as one although nobody has said its tokens."""
+    job = TrainingJob(module=Words, batch=batch, batch_size=4, max_steps=9)
+    tokens = 18 if isinstance(batch, Batches) else 12
+    assert with_tokens(job).tokens_per_sample == tokens
+    assert trace_job(job).batch.tokens_per_step == 4 * tokens
+
+
+def test_tokens_that_are_stated_or_cannot_be_seen() -> None:
+    """What the job says holds; other batches have none, and a builder that raises is left to the trace."""
+    stated = TrainingJob(module=Words, batch=ids, batch_size=4, max_steps=9, tokens_per_sample=7)
+    assert with_tokens(stated) is stated
+    plain = TrainingJob(module=Words, batch=torch.zeros(4, 12), batch_size=4, max_steps=9)
+    assert with_tokens(plain).tokens_per_sample is None
+    raising = TrainingJob(module=Words, batch=lambda: 1 / 0, batch_size=4, max_steps=9)
+    assert with_tokens(raising) is raising
+    with pytest.raises(TraceError, match="ZeroDivisionError"):
+        trace_job(raising)

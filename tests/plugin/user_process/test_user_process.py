@@ -155,3 +155,14 @@ def test_the_page_states_the_limits() -> None:
     assert codes == {2, 3, 4}
     for code in (0, 1, *codes, 130):
         assert re.search(rf"^\| {code} \|", page, re.MULTILINE), code
+
+
+def test_a_language_model_is_known_by_its_batch(tmp_path: Path) -> None:
+    """`strategy` asks for the tokens of a sample before anything is traced."""
+    text = SCRIPT + "\n\ndef words():\n    ids = torch.zeros(2, 24, dtype=torch.long)\n"
+    text += (
+        "    return TrainingJob(module=job().module, batch={'input_ids': ids}, batch_size=2, max_steps=9)\n"
+    )
+    (tmp_path / "t.py").write_text(text, encoding="utf-8")
+    with UserProcess(f"{tmp_path / 't.py'}:words", LIMITS) as process:
+        assert process.job.tokens_per_sample == 24
