@@ -137,15 +137,30 @@ def _step_facts(trainer: Any, module: Any, run: MeteredRun, *, failed: bool) -> 
     try:
         step = run.services.fake_copy(module, run.shapes[first][1], trainer, micro_batches)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a fake copy runs the user's code
-        # A trace's message ends with the advice to use FareMeter, which is in use here.
-        problem = first_line(error).partition(" Measure one step with FareMeter")[0].rstrip(".")
-        return untraced_facts(module, trainer.optimizers), problem
+        return _live_step(trainer, module, run, error)
     step = replace(step.with_note(reason), elements=sizes[first])
     with contextlib.suppress(Exception, SystemExit):  # a copy for a second size that fails leaves one size
         if second is not None:
             other = run.services.fake_copy(module, run.shapes[second][1], trainer, micro_batches)
             step = replace(step, other=replace(other, elements=sizes[second]))
     return step, ""
+
+
+def _live_step(trainer: Any, module: Any, run: MeteredRun, error: BaseException) -> tuple[StepFacts, str]:
+    """Return the facts of a step on the run's own tensors, where a fake copy has raised; see `_step_facts`."""
+    # A trace's message ends with the advice to use FareMeter, which is in use here.
+    problem = first_line(error).partition(" Measure one step with FareMeter")[0].rstrip(".")
+    if run.real_batch is not None:
+        elements, batch = run.real_batch
+        try:
+            step = run.services.live_step(module, batch, trainer, max(1, round(run.batches_per_step)))
+        except (Exception, SystemExit) as other:  # noqa: BLE001 - it runs the user's code
+            problem = f"{problem}. On real tensors: {first_line(other).rstrip('.')}"
+        else:
+            because = getattr(error, "because", problem)
+            note = f"traced on real tensors after the training, because {because}"
+            return replace(step.with_note(note), elements=elements, compiled=run.tracing.compiled), ""
+    return untraced_facts(module, trainer.optimizers), problem
 
 
 def _log_report(trainer: Any, markdown: str, page: Path | None, answer: Recommendation, log: FareLog) -> None:

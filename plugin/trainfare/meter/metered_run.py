@@ -86,6 +86,8 @@ class MeteredRun:
         self.step_facts: StepFacts | None = None
         self.shapes: list[tuple[int, Any]] = []
         """(elements, shapes) of batches that differ in size, for a trace at the end."""
+        self.real_batch: tuple[int, Any] | None = None
+        """(elements, data) of a batch, for a trace at the end that needs values."""
         self.watches_batches = True
         """Batches are looked at: until the window is closed, and after it where their sizes differ."""
         self.spread = BatchSpread()
@@ -101,6 +103,7 @@ class MeteredRun:
         """The optimizers that have stepped in the current batch of manual optimization, by their places."""
         self.phases = TrainingPhases()
         self._new_epoch = True
+        self._sees_batch = False
         self._phase_traces = MAX_PHASE_TRACES
         self.traces_phase = False
         """A step of a later phase is being traced, after the window."""
@@ -329,7 +332,17 @@ class MeteredRun:
         is_new = all(abs(elements - kept) > TYPICAL * kept for kept, _ in self.shapes)
         if self.tracing.how != "none" and len(self.shapes) < MAX_SHAPES and (is_new or not self.shapes):
             self.shapes.append((elements, self.services.describe_batch(batch)))
+        if not self._sees_batch and self._may_need_values():
+            kept = self.services.keep_batch(batch)
+            self.real_batch = None if kept is None else (elements, kept)
+        self._sees_batch = True
         return elements
+
+    def _may_need_values(self) -> bool:
+        """Return whether a trace at the end can run on real tensors: in one process, where no collective waits."""
+        facts = self.facts
+        at_end = self.tracing.how == "fake_copy" and facts.device_kind in ("cpu", "cuda")
+        return at_end and facts.parallel.world_size == 1
 
     def _is_suitable(self, elements: int) -> bool:
         """Return whether a batch has the size to trace: the median, and then another."""

@@ -138,6 +138,25 @@ def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> Ste
     )
 
 
+def _keep_batch(batch: Any) -> Any | None:
+    from trainfare.prelaunch import kept_batch
+
+    return kept_batch(batch)
+
+
+def _live_step(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
+    from trainfare.prelaunch import trace_live_step
+
+    return trace_live_step(
+        module,
+        batch,
+        trainer.optimizers,
+        precision=str(trainer.precision),
+        micro_batches=micro_batches,
+        trainer=trainer,
+    )
+
+
 @dataclass(frozen=True)
 class MeterServices:
     """
@@ -157,6 +176,8 @@ class MeterServices:
         step_trace: makes the trace of a real step, from module and optimizers.
         describe_batch: keeps a batch's shapes without its data.
         fake_copy: traces an uncompiled copy of the module on fake tensors.
+        keep_batch: keeps a batch with its data, unless it is large.
+        live_step: traces a step of the module on its own tensors, where a fake copy does not do.
         price_lookup_limit_s: time-out of `usd_per_hour`, which delays the first step.
         pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
             that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
@@ -179,6 +200,8 @@ class MeterServices:
     step_trace: Callable[[Any, Any], StepTrace] = _step_trace
     describe_batch: Callable[[Any], Any] = _describe_batch
     fake_copy: Callable[[Any, Any, Any, int], StepFacts] = _fake_copy
+    keep_batch: Callable[[Any], Any | None] = _keep_batch
+    live_step: Callable[[Any, Any, Any, int], StepFacts] = _live_step
     price_lookup_limit_s: float = 10.0
     pricing_limit_s: float = 20.0
     rank_times_limit_s: float = 1.0

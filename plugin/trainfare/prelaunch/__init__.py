@@ -12,26 +12,31 @@ from trainfare.prelaunch.profile_input import is_target, load_profile, read_prof
 if TYPE_CHECKING:
     from trainfare.prelaunch.fake_step import AUTOCAST_DTYPES
     from trainfare.prelaunch.job_trace import describe_batch, trace_changed, trace_fake_copy, trace_job
+    from trainfare.prelaunch.live_step import kept_batch, trace_live_step
     from trainfare.prelaunch.several_batches import with_tokens
 
 __all__ = [
     "AUTOCAST_DTYPES",
     "describe_batch",
     "is_target",
+    "kept_batch",
     "load_profile",
     "read_profile",
     "trace_changed",
     "trace_fake_copy",
     "trace_job",
+    "trace_live_step",
     "with_tokens",
 ]
 
 _NEED_TORCH = {
     "AUTOCAST_DTYPES": "fake_step",
     "describe_batch": "job_trace",
+    "kept_batch": "live_step",
     "trace_changed": "job_trace",
     "trace_fake_copy": "job_trace",
     "trace_job": "job_trace",
+    "trace_live_step": "live_step",
     "with_tokens": "several_batches",
 }
 """Names and the module of this package that defines each."""

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.lightning_modules import MeterHarness, Tiny, is_restored, loader, quiet, trainer
 from trainfare.meter.run_facts import tracing_method
+from trainfare.prelaunch.live_step import MAX_KEPT_BYTES, kept_batch
 
 pytestmark = quiet
 
@@ -160,3 +161,80 @@ def test_a_module_with_cuda_graphs_is_traced_as_a_fake_copy() -> None:
     method = tracing_method(fake_trainer("SingleDeviceStrategy"), module)
     assert method.how == "fake_copy"
     assert "CUDA graphs" in method.reason
+
+
+class ReadsItsLoss(ModeRecorder):
+    """Reads a value that depends on the weights, and keeps what it has read."""
+
+    def __init__(self, **behaviour: Any) -> None:
+        super().__init__(**behaviour)
+        self.seen: list[float] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.seen.append(float(loss.detach()))
+        return loss * 2 if self.seen[-1] > 1e9 else loss
+
+
+def compiled_reader() -> Any:
+    module = ReadsItsLoss()
+    module.layer = torch.compile(module.layer, backend="eager")
+    return module
+
+
+def trained(folder: Path, make: Any, harness: MeterHarness | None, precision: str) -> Any:
+    torch.manual_seed(0)
+    module, callbacks = make(), [] if harness is None else [harness.meter(folder)]
+    fit = trainer(folder, *callbacks, max_epochs=1, precision=precision)
+    fit.fit(module, loader())
+    states = [state for one in fit.optimizers for state in one.state.values()]
+    return module, [value.clone() for state in states for value in state.values()], torch.rand(3)
+
+
+@pytest.mark.parametrize(
+    ("make", "precision"),
+    [(compiled_reader, "32-true"), (ReadsItsLoss, "bf16-mixed"), (ReadsItsLoss, "16-mixed")],
+)
+def test_a_step_that_reads_a_value_is_traced_after_the_training(
+    tmp_path: Path, make: Any, precision: str
+) -> None:
+    """On the run's own batch and module: operations as a fake copy has them, and nothing of the run is changed."""
+    harness, plain = MeterHarness(), MeterHarness()
+    module, states, drawn = trained(tmp_path, make, harness, precision)
+    expected, wanted, after = trained(tmp_path, make, None, precision)
+    assert module.seen == expected.seen
+    assert all(torch.equal(*pair) for pair in zip(module.parameters(), expected.parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(states, wanted, strict=True))
+    assert torch.equal(drawn, after)
+    trained(tmp_path, compiled_layer if make is compiled_reader else ModeRecorder, plain, precision)
+    profile, fake = harness.profile, plain.profile
+    assert (profile.source.how, fake.source.how) == ("real", "fake")
+    assert profile.source.compiled == fake.source.compiled
+    assert profile.step_flops == fake.step_flops > 0
+    assert {o.dtype for o in profile.operations if o.kind == "matmul"} == {
+        o.dtype for o in fake.operations if o.kind == "matmul"
+    }
+    assert (profile.parameters, profile.optimizer) == (fake.parameters, fake.optimizer)
+    assert profile.measured is not None
+    said = [note for note in profile.notes if "after the training, because" in note]
+    assert len(said) == 1
+    assert "test_callback_compiled.py:" in said[0]
+    assert "reads a value" in said[0]
+
+
+def test_a_batch_that_is_too_large_to_be_kept(tmp_path: Path) -> None:
+    """Then the operations stay unknown, and the measured times are saved all the same."""
+    harness = MeterHarness(keep_batch=lambda _: None)
+    trained(tmp_path, compiled_reader, harness, "32-true")
+    assert harness.profiles == []
+    assert any("needs the values of a tensor" in line for line in harness.lines)
+    assert (tmp_path / "trainfare-profile.json").is_file()
+
+
+def test_large_batches_are_not_kept() -> None:
+    """A copy of the batch would take the accelerator's memory."""
+    small, large = torch.zeros(8), torch.empty(MAX_KEPT_BYTES, dtype=torch.uint8)
+    kept = kept_batch({"x": [small]})
+    assert kept["x"][0] is not small
+    assert torch.equal(kept["x"][0], small)
+    assert kept_batch((small, large)) is None
