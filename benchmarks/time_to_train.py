@@ -11,8 +11,10 @@ median of its benchmark's rows, or none. Start-up is outside the measured clock 
 `billed_min`. No coefficient was fitted on a row of this table, though `fitted_on` may name the same chips. Intervals
 come from benchmarks.fitting.submissions, which uses the errors of other rounds only.
 
-GPUs in excess of the samples of a step are taken to evaluate. Rows are skipped, with the reason, where the samples are
-missing, a sample is split over devices, the network of several machines is not stated, or there is no prediction.
+GPUs in excess of the samples of a step are taken to evaluate. Where images or volumes are split over devices, each
+device is charged its share of a sample, and nothing for the exchange of the edges. Language models run in the plans of
+`workloads/mlperf_decoders.py`. Rows are skipped, with the reason, where the samples are missing, the network of
+several machines is not stated, or there is no prediction.
 """
 
 from __future__ import annotations
@@ -25,21 +27,28 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.fitting.language_models_held_out import predict_decoder
 from benchmarks.fitting.one_plan import predict_plan
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache, profile_of
+from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
+from benchmarks.workloads.mlperf_decoders import is_decoder_benchmark, submitted_decoder
+from benchmarks.workloads.mlperf_precisions import in_8_bits, in_16_bits
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
+from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 
 __all__ = ["evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
 
 _EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
 """Detectors: their submissions evaluate while training goes on (see above)."""
+_SPLIT_IN_SPACE = ("resnet", "ssd300", "maskrcnn", "retinanet", "unet3d")
+"""Benchmarks whose samples can be cut into parts in space, one for each device: their networks are convolutions."""
 _ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0, "ConnectX-7": 400.0}
 """Highest rate of an adapter that is named without one (NVIDIA's product pages)."""
 _SLOWEST_GBIT = 10.0
@@ -97,13 +106,14 @@ def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, i
     """
     Return the number of devices that train, and of their machines.
 
-    GPUs beyond one per sample are taken to evaluate (`DEDICATED_EVALUATION_RANKS` in the submissions' launch scripts),
-    if they are fewer than the training ones and fill whole machines. With two or more per sample, a sample is split.
+    GPUs in excess of the samples are taken to evaluate (`DEDICATED_EVALUATION_RANKS` in the submissions' launch
+    scripts), if they are fewer than the training ones and fill whole machines. With two or more GPUs per sample, a
+    sample is split over a power of two of them (`SPATIAL_GROUP_SIZE`), and the rest evaluates.
     """
     devices, nodes = int(line["accelerators_total"]), _machines(line)
-    if line["accelerator"].startswith("TPU") or not global_batch < devices < 2 * global_batch:
+    if line["accelerator"].startswith("TPU") or devices <= global_batch:
         return devices, nodes
-    training = round(global_batch)
+    training = round(global_batch) * 2 ** int(math.log2(devices / global_batch))
     per_machine = devices // nodes
     return (devices, nodes) if training % per_machine else (training, training // per_machine)
 
@@ -121,21 +131,13 @@ def minutes_of(
     """
     if not line["samples_to_converge"]:
         return "the samples to converge are not stated"
-    whole, passes = float(line["global_batch_size"]), int(line["grad_accum_steps"] or 1)
+    whole = float(line["global_batch_size"])
     devices, nodes = _training_devices(line, whole)
-    micro = whole / devices / passes
-    if micro < 1:
-        return "one sample is split over several devices"
-    job = mlperf_job(line)
-    found = profile_of(job, cache)
-    if isinstance(found, str):
-        return found
-    gbit = network_gbit_per_s(line) if nodes > 1 else None
-    profile = shared_update(found.profile, update_shares(line, devices // nodes))
-    answer = predict_plan(
-        prepare(profile), line["accelerator"], micro / TRACED_BATCH * found.ratio, devices=devices, nodes=nodes,
-        gbit_per_s=gbit, accumulate=passes,
-    )  # fmt: skip
+    if is_decoder_benchmark(line):
+        devices = int(line["accelerators_total"])
+        answer = _decoder_step(line, cache)
+    else:
+        answer = _step(line, cache, devices, nodes)
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer
@@ -144,6 +146,37 @@ def minutes_of(
     in_parallel = name in _EVALUATES_IN_PARALLEL or devices < int(line["accelerators_total"])
     training_share = 1.0 if in_parallel else 1.0 - share
     return float(line["samples_to_converge"]) / whole * step_s / 60 / training_share, log_sigma
+
+
+def _step(line: dict[str, str], cache: ProfileCache, devices: int, nodes: int) -> tuple[float, float] | str:
+    """Return predicted seconds and sigma of one optimizer step of replicas that each fit one device, or why not."""
+    passes = int(line["grad_accum_steps"] or 1)
+    micro = float(line["global_batch_size"]) / devices / passes
+    if micro < 1 and line["benchmark"] not in _SPLIT_IN_SPACE:
+        return "one sample is split over several devices"
+    found = profile_of(mlperf_job(in_16_bits(line)), cache)
+    if isinstance(found, str):
+        return found
+    profile = in_8_bits(shared_update(found.profile, update_shares(line, devices // nodes)), line)
+    return predict_plan(
+        prepare(profile), line["accelerator"], micro / TRACED_BATCH * found.ratio, devices=devices, nodes=nodes,
+        gbit_per_s=network_gbit_per_s(line) if nodes > 1 else None, accumulate=passes,
+    )  # fmt: skip
+
+
+@lru_cache
+def _decoder_traces(folder: Path) -> DecoderTraces:
+    """Return the traces of decoders in a folder; kept, because assembling a whole model takes longer than a row."""
+    return DecoderTraces(folder)
+
+
+def _decoder_step(line: dict[str, str], cache: ProfileCache) -> tuple[float, float] | str:
+    """Return predicted seconds and sigma of one optimizer step of a decoder in its submission's plan, or why not."""
+    run = submitted_decoder(line, _decoder_traces(cache.folder), network_gbit_per_s(line))
+    if isinstance(run, str):
+        return run
+    answer = predict_decoder(run, decoder_calibration())
+    return answer if isinstance(answer, str) else (answer.predicted_s, answer.log_sigma)
 
 
 def submission_reach(line: dict[str, str]) -> tuple[float, float, float] | None:

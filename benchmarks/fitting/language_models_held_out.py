@@ -16,7 +16,7 @@ from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
 
-__all__ = ["decoder_answers"]
+__all__ = ["decoder_answers", "predict_decoder"]
 
 
 def decoder_answers(

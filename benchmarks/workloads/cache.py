@@ -84,6 +84,11 @@ class ProfileCache:
         self._store = TraceStore(folder)
         self._folder, self._only_held = folder, only_held
 
+    @property
+    def folder(self) -> Path:
+        """Where traces are kept."""
+        return self._folder
+
     def get(self, job: StepJob) -> Traced | str:
         """Return the trace of a job, or why it has none; traced now where the folder does not have it."""
         name = self._name(job)

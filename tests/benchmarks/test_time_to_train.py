@@ -104,8 +104,25 @@ def test_gpus_in_excess_of_samples_evaluate(cache: ProfileCache) -> None:
         _line(**wide, accelerators_total="24", nodes="3", eval_time_fraction="0.5"),
     )
     assert spare == exact
-    split = _line(**wide, accelerators_total="32", nodes="4")
-    assert score_lines([split], cache)[1] == {"one sample is split over several devices": 1}
+
+
+def test_a_volume_is_split_over_a_power_of_two_of_devices(cache: ProfileCache) -> None:
+    """88 GPUs and 16 samples: each sample on 4 GPUs, 24 evaluate. Half the GPUs a sample have twice the work each."""
+    wide = {"host_networking": "8x HDR 200Gb/Sec", "global_batch_size": "16", "benchmark": "unet3d"}
+    two, four, spare = _predicted(
+        cache,
+        _line(**wide, accelerators_total="32", nodes="4"),
+        _line(**wide, accelerators_total="64", nodes="8"),
+        _line(**wide, accelerators_total="88", nodes="11", eval_time_fraction="0.5"),
+    )
+    assert spare == four
+    assert 0.45 * two < four < two
+
+
+def test_fp8_makes_the_blocks_of_bert_faster_on_a_chip_that_has_it(cache: ProfileCache) -> None:
+    run = {"benchmark": "bert", "accelerator": "H100-SXM-80GB", "global_batch_size": "384"}
+    half, eight = _predicted(cache, _line(**run), _line(**run, precision="FP8 mixed"))
+    assert 0.5 * half < eight < half
 
 
 def test_interval_comes_from_other_rounds(cache: ProfileCache) -> None:
@@ -133,7 +150,8 @@ def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
     ("changes", "reason"),
     [
         ({"samples_to_converge": ""}, "samples to converge"),
-        ({"accelerators_total": "2048", "nodes": "256"}, "split over several devices"),
+        ({"accelerators_total": "2048", "nodes": "256", "benchmark": "bert"}, "split over several devices"),
+        ({"benchmark": "resnet", "precision": "FP8 mixed"}, "precision FP8"),
         ({"accelerators_total": "16", "nodes": "2"}, "network"),
         ({"accelerators_total": "16", "nodes": "2", "host_networking": "1Gb Ethernet"}, "network"),
         ({"benchmark": "chess"}, "no description of this benchmark"),

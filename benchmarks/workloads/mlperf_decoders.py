@@ -1,0 +1,137 @@
+"""
+Language models of MLPerf Training with the parallel plans of their submissions.
+
+A result log states devices, samples and forward passes of a step, not the plan. Where a forward pass of a replica is
+one sample, as in all public launch scripts of these benchmarks, the plan splits a model over
+`devices x passes / samples` devices. How it does is taken from NVIDIA's launch scripts, which most submitters use:
+tensor parallelism over 4 devices, then a pipeline for pre-training, and context parallelism over the rest. Where that
+leaves a device more weights than it has memory, the log's number of passes is not that of the plan, and the row has
+none. Submissions on TPU and Gaudi split their models otherwise and have none either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.workloads.decoder import Decoder, DecoderStep
+from benchmarks.workloads.decoder_names import decoder_of
+from benchmarks.workloads.decoder_plans import Plan, network_of
+from benchmarks.workloads.decoder_profile import DecoderTraces, with_float8
+from benchmarks.workloads.decoder_rows import DecoderRun
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
+from trainfare_core.prediction.memory.peak import usable_memory_bytes
+
+__all__ = ["is_decoder_benchmark", "submitted_decoder"]
+
+_TENSOR = 4
+"""Devices of tensor parallelism in NVIDIA's launch scripts (`..xtp4pp1cp2.sh`, `..x4x8_mbs1.sh`)."""
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    """What is trained, and how NVIDIA's submissions split what tensor parallelism leaves."""
+
+    model: str
+    """Its name in decoders.csv."""
+    sequence: int
+    """Tokens of a sample."""
+    method: Literal["full", "lora"] = "full"
+    pipeline: int = 1
+    """Most stages; 0: as many as tensor parallelism leaves."""
+    blocks: int = 1
+    """Of one pipeline stage (interleaved schedule)."""
+
+
+_BENCHMARKS = {
+    "gpt3": _Benchmark("GPT3-175B", 2048, pipeline=0),
+    "llama31_405b": _Benchmark("Llama-3.1-405B", 8192, pipeline=8, blocks=2),
+    "llama31_8b": _Benchmark("Llama-3.1-8B", 8192),
+    "llama2_70b_lora": _Benchmark("Llama2-70B", 8192, "lora"),
+}
+_RANK = 16
+"""Of the LoRA matrices, which the benchmark's rules prescribe for the attention of every block."""
+_EIGHT_BITS = {"FP8": "fp8"}
+"""Type of the matrix products of blocks, by the first word of a row's precision."""
+_WEIGHT_BYTES = 2
+"""Of a weight on its device: in these trainers products in 8 bits cast weights of 16 bits."""
+
+
+def is_decoder_benchmark(row: Mapping[str, str]) -> bool:
+    """Return whether a row of time_to_train.csv trains a decoder."""
+    return row["benchmark"] in _BENCHMARKS
+
+
+def submitted_decoder(
+    row: Mapping[str, str], traces: DecoderTraces, gbit_per_s: float | None
+) -> DecoderRun | str:
+    """
+    Return the step of a row of time_to_train.csv, without its measured time, or why there is none.
+
+    Args:
+        row: of one of the benchmarks of `is_decoder_benchmark`.
+        traces: of decoders.
+        gbit_per_s: network of one machine, as the row states it; None: the usual one of its accelerator.
+    """
+    benchmark = _BENCHMARKS[row["benchmark"]]
+    try:
+        device = accelerator(row["accelerator"])
+    except UnknownNameError:
+        return f"{row['accelerator']} is not in the catalogue"
+    kind = row["precision"].partition(" ")[0]
+    if kind not in (*_EIGHT_BITS, "BF16") or "FP4" in row["precision"]:
+        return f"precision {row['precision'] or 'not stated'}: no such arithmetic in the catalogue, or not known which"
+    model = decoder_of(benchmark.model, {"notes": ""})
+    if isinstance(model, str):
+        return model
+    plan = _plan(row, device, benchmark, model, gbit_per_s)
+    if isinstance(plan, str):
+        return plan
+    profile = traces.profile(DecoderStep(model, benchmark.sequence, method=benchmark.method, rank=_RANK))
+    if kind in _EIGHT_BITS:
+        profile = with_float8(profile, model.vocabulary, _EIGHT_BITS[kind])
+    profile = profile.model_copy(
+        update={
+            "precision": LIBRARY_PRECISION,
+            "source": profile.source.model_copy(update={"compiled": True}),
+        }
+    )
+    samples, passes = float(row["global_batch_size"]), int(row["grad_accum_steps"] or 1)
+    return DecoderRun(
+        device, profile, plan, samples / plan.data / passes, passes, math.nan, samples * benchmark.sequence,
+        model.parameters, experts=False, assumed=("the split of the model is that of NVIDIA's launch scripts",),
+    )  # fmt: skip
+
+
+def _plan(
+    row: Mapping[str, str],
+    device: Accelerator,
+    benchmark: _Benchmark,
+    model: Decoder,
+    gbit_per_s: float | None,
+) -> Plan | str:
+    """Return how a submission split its model, or why that is not known."""
+    devices, nodes = int(row["accelerators_total"]), int(row["nodes"] or 1)
+    samples, passes = float(row["global_batch_size"]), int(row["grad_accum_steps"] or 1)
+    share = devices * passes / samples
+    degree = max(1, round(share))
+    if device.kind == "tpu" or (device.kind != "gpu" and share > 1):
+        return "how the model is split over devices is not stated"
+    if devices % degree or (share > 1 and share != degree):
+        return "the devices of one replica are no whole number, or do not divide those of the run"
+    tensor = math.gcd(_TENSOR, degree)
+    rest = degree // tensor
+    pipeline = math.gcd(benchmark.pipeline, rest) if benchmark.pipeline else rest
+    if model.parameters * _WEIGHT_BYTES / (tensor * pipeline) > usable_memory_bytes(device):
+        return "the weights do not fit the devices of one replica that the passes of a step leave"
+    machines, usual = network_of({"notes": ""}, device, devices, nodes)
+    return Plan(
+        devices, machines, gbit_per_s if gbit_per_s and machines == nodes else usual,
+        tensor=tensor, pipeline=pipeline, context=rest // pipeline,
+        virtual=max(1, round(model.layers / pipeline / benchmark.blocks)) if pipeline > 1 else 1,
+        sharded_optimizer=True,
+    )  # fmt: skip
