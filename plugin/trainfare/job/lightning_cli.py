@@ -29,6 +29,8 @@ _MAX_BYTES = 2**20
 """Limit that keeps a damaged or hostile file from filling memory; chosen, many times the size of a real config."""
 _FOLDERS_ABOVE = 3
 """Chosen: the folder of a run is two above the config in `lightning_logs/version_0`; one more for `configs/`."""
+_SHORTENING = ("limit_train_batches", "overfit_batches", "fast_dev_run", "max_time")
+"""Keys of `trainer` that change how many steps a run has, by rules that only a Trainer knows."""
 _HAND_WRITTEN = "or write a function that returns a TrainingJob, and give script.py:function"
 
 
@@ -49,6 +51,7 @@ def job_from_config(path: Path) -> TrainingJob:
     trainer = _section(path, config, "trainer", {})
     model = _section(path, config, "model", {})
     _class_path(path, "model", model)
+    _refuse_shortened(path, trainer)
     scope = Scope(path.resolve().parent)
     with scope:
         batch, batch_size, train_samples = _first_batch(path, config)
@@ -179,6 +182,15 @@ def _class_path(path: Path, name: str, section: Mapping[str, Any]) -> str:
         way = f"give the script that calls LightningCLI, as in: trainfare profile train.py -- fit --config {path}"
         raise TargetError(f"{msg}, and no script beside it calls LightningCLI: {way}, {_HAND_WRITTEN}")
     return class_path
+
+
+def _refuse_shortened(path: Path, trainer: Mapping[str, Any]) -> None:
+    """Refuse a run whose length would be wrong by the other keys alone."""
+    shortened = next((name for name in _SHORTENING if trainer.get(name)), None)
+    if shortened is not None:
+        msg = f"{path}: trainer.{shortened} changes the length of the run, which a config alone does not give"
+        way = f"write a train.py that calls LightningCLI(), and run trainfare profile train.py -- fit --config {path}"
+        raise TargetError(f"{msg}: {way}")
 
 
 def _instance(path: Path, name: str, section: Mapping[str, Any], *leading: Any) -> Any:

@@ -238,6 +238,10 @@ def test_the_optimizer_section_replaces_configure_optimizers(tmp_path: Path) -> 
         ),
         ("model: {class_path: cli_classes.Net}", "no 'data' section"),
         (_CONFIG.replace("devices: 2", "devices: -1"), "trainer.devices is -1"),
+        (
+            _CONFIG.replace("devices: 2", "limit_train_batches: 0.1"),
+            "trainer.limit_train_batches changes the length of the run.*train.py -- fit --config",
+        ),
         (_CONFIG.replace("cli_classes.Data", "cli_classes.Dada"), "'data' cannot be built: AttributeError"),
         (_CONFIG.replace("batch_size: 5", "batch_sise: 5"), "'data' cannot be built.*batch_sise"),
         ("model: &a {class_path: x.Y}\ndata: *a", "config.yaml:2: YAML aliases are not supported"),
