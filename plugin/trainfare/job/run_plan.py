@@ -328,6 +328,8 @@ class RunPlanner:
         if not facts.validates or facts.validation_batches == 0:
             return 0
         runs = self._validation_runs(steps)
+        if runs == 0:
+            return 0
         if runs is None or facts.validation_batches is None:
             what = "how often validation runs" if runs is None else "the number of validation batches"
             self.notes.append(f"{what} is not known: validation is left out of the cost")

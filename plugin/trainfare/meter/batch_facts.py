@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-__all__ = ["BatchSizes", "loader_batch_size", "loader_workers"]
+import torch
+from torch.utils._pytree import tree_leaves
+
+from trainfare.trace import count_samples
+
+__all__ = ["BatchSizes", "loader_batch_size", "loader_workers", "size_that_shows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,22 @@ class BatchSizes:
             notes.append("the number of samples in a batch is not known: give FareMeter(batch_size=...)")
         known_tokens = [count for count in tokens if count]
         return cls(size, round(mean(known_tokens)) if known_tokens else None, tuple(notes))
+
+
+def size_that_shows(loader: int | None, batches: Sequence[Any]) -> int | None:
+    """
+    Return the batch size of a DataLoader; None where the tensors of its batches have another number of samples.
+
+    That of series, graphs or documents may not be that of what a step works on.
+
+    Args:
+        loader: what the DataLoader says.
+        batches: some of its batches.
+    """
+    leaves = tree_leaves(list(batches))
+    shapes = {size for leaf in leaves if isinstance(leaf, torch.Tensor) for size in leaf.shape}
+    counted = all(count_samples(batch) is not None for batch in batches)
+    return None if counted and loader not in shapes else loader
 
 
 def _loaders(trainer: Any) -> list[Any]:

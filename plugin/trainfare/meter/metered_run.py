@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from trainfare.job.run_plan import PlannedRun, RunEnd, RunPlanner, StepComposition, batches_of, read_trainer
-from trainfare.meter.batch_facts import BatchSizes
+from trainfare.meter.batch_facts import BatchSizes, size_that_shows
 from trainfare.meter.fare_log import first_line
 from trainfare.meter.run_facts import TracingMethod, read_run, tracing_method
 from trainfare.meter.services import MeterServices
@@ -318,7 +318,10 @@ class MeteredRun:
 
     def _count(self, trainer: Any, batch: Any) -> int:
         """Count the size of a batch; the incomplete last one of an epoch is left out."""
-        elements, usual = batch_elements(batch), self.facts.loader_batch_size
+        elements = batch_elements(batch)
+        if not self._sees_batch:
+            self._see_first(batch, elements)
+        usual = self.facts.loader_batch_size
         more_sizes = self.spread.differs and self.spread.batches < MAX_COUNTED_BATCHES
         self.watches_batches = not self.done or more_sizes or self._wants_phase
         if usual is not None and trainer.is_last_batch and (count_samples(batch) or 0) < usual:
@@ -332,17 +335,16 @@ class MeteredRun:
         is_new = all(abs(elements - kept) > TYPICAL * kept for kept, _ in self.shapes)
         if self.tracing.how != "none" and len(self.shapes) < MAX_SHAPES and (is_new or not self.shapes):
             self.shapes.append((elements, self.services.describe_batch(batch)))
-        if not self._sees_batch and self._may_need_values():
-            kept = self.services.keep_batch(batch)
-            self.real_batch = None if kept is None else (elements, kept)
-        self._sees_batch = True
         return elements
 
-    def _may_need_values(self) -> bool:
-        """Return whether a trace at the end can run on real tensors: in one process, where no collective waits."""
-        facts = self.facts
+    def _see_first(self, batch: Any, elements: int) -> None:
+        """Check the loader's batch size, and keep the batch where a trace at the end may need its values."""
+        self._sees_batch, facts = True, self.facts
+        self.facts = replace(facts, loader_batch_size=size_that_shows(facts.loader_batch_size, [batch]))
         at_end = self.tracing.how == "fake_copy" and facts.device_kind in ("cpu", "cuda")
-        return at_end and facts.parallel.world_size == 1
+        if at_end and facts.parallel.world_size == 1:  # a collective of one rank would wait for the others
+            kept = self.services.keep_batch(batch)
+            self.real_batch = None if kept is None else (elements, kept)
 
     def _is_suitable(self, elements: int) -> bool:
         """Return whether a batch has the size to trace: the median, and then another."""

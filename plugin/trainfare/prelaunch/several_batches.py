@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import mean
 from typing import Any, cast
@@ -19,7 +19,7 @@ from trainfare.trace.module_totals import adding_up
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["batches_of", "trace_batches", "with_tokens"]
+__all__ = ["batches_of", "trace_batches", "whole_batches", "with_tokens"]
 
 READ_BATCHES = 16
 """Batches that are read of a DataLoader: enough to know the mean of padded text to about a tenth, few enough to load in
@@ -36,12 +36,27 @@ def batches_of(batch: Any) -> tuple[Any, ...] | None:
     """
     if isinstance(batch, DataLoader):
         with user_errors("reading the DataLoader", fake=False), rng_untouched():
-            batch = Batches(tuple(itertools.islice(cast("Any", batch), READ_BATCHES)))
+            loose = cast("Any", batch)
+            batch = Batches(whole_batches(itertools.islice(loose, READ_BATCHES), loose.batch_size))
     if not isinstance(batch, Batches):
         return None
     if not batch.found:
         raise InputError("TrainingJob.batch has no batch: give one, or a DataLoader that yields some")
     return batch.found
+
+
+def whole_batches(batches: Iterable[Any], size: int | None) -> tuple[Any, ...]:
+    """
+    Return batches without the incomplete last one of an epoch, as FareMeter counts them.
+
+    Args:
+        batches: from the start of an epoch.
+        size: samples of a whole batch; None: not known.
+    """
+    found = tuple(batches)
+    if size is None or len(found) < 2 or count_samples(found[0]) != size:
+        return found
+    return found[:-1] if (count_samples(found[-1]) or size) < size else found
 
 
 def with_tokens(job: TrainingJob) -> TrainingJob:

@@ -8,7 +8,7 @@ callbacks and module, the loaders. `configure_model` and `configure_optimizers` 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from trainfare.job import Batches, LiveJob, LiveRun, raised
 from trainfare.job.run_plan import TrainerFacts, read_trainer
 from trainfare.job.training_job import STRATEGIES
-from trainfare.meter.batch_facts import BatchSizes, loader_batch_size
+from trainfare.meter.batch_facts import BatchSizes, loader_batch_size, size_that_shows
 from trainfare.prelaunch.callbacks import set_up_callbacks
-from trainfare.prelaunch.module_parts import tensor_leaves
+from trainfare.prelaunch.several_batches import whole_batches
 from trainfare.script.asked import Asked, asked_of
 from trainfare.script.interception import FitCall
 from trainfare.trace import count_samples, count_tokens
@@ -101,17 +101,23 @@ def _attached(call: FitCall) -> Any:
 def _facts(trainer: Any) -> TrainerFacts:
     """Set up the loaders as the fit loop does, and read the length of the run."""
     trainer.fit_loop.setup_data()
-    if trainer.enable_validation:
+    if trainer.enable_validation and _validates(trainer):
         trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.setup_data()
         trainer.training = True
     return read_trainer(trainer)
 
 
-def _first_batches(trainer: Any) -> list[Any]:
+def _validates(trainer: Any) -> bool:
+    """Return whether the run comes to a validation; libraries ask for none by a great interval, and have no loader."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.fit_loop.max_epochs
+    return every is None or epochs in (None, -1) or every <= epochs
+
+
+def _first_batches(trainer: Any) -> Sequence[Any]:
     fetcher = getattr(trainer.fit_loop, "_data_fetcher", None)
     if fetcher is None:
-        return []
+        return ()
     if type(fetcher).__name__ == "_DataLoaderIterDataFetcher":  # it hands out the iterator, not batches
         fetcher = iter(fetcher.combined_loader)
     batches: list[Any] = []
@@ -121,11 +127,16 @@ def _first_batches(trainer: Any) -> list[Any]:
         except StopIteration:
             break
         batches.append(batch)
-    return batches
+    return whole_batches(batches, loader_batch_size(trainer))
 
 
 def _job(
-    module: Any, trainer: Any, asked: Asked, facts: TrainerFacts, batches: list[Any], notes: tuple[str, ...]
+    module: Any,
+    trainer: Any,
+    asked: Asked,
+    facts: TrainerFacts,
+    batches: Sequence[Any],
+    notes: tuple[str, ...],
 ) -> LiveJob:
     sizes = _sizes(trainer, batches)
     size, tokens = sizes.micro_batch_size, sizes.tokens
@@ -144,12 +155,12 @@ def _job(
     )
 
 
-def _sizes(trainer: Any, batches: list[Any]) -> BatchSizes:
+def _sizes(trainer: Any, batches: Sequence[Any]) -> BatchSizes:
     """Return the samples of a batch: the loader's number, unless the tensors show another one, whose mean is taken."""
-    loader, by_shape = loader_batch_size(trainer), [count_samples(batch) for batch in batches]
-    shapes = {size for batch in batches for tensor in tensor_leaves(batch) for size in tensor.shape}
-    if None not in by_shape and loader not in shapes:
-        loader = None
+    loader, by_shape = (
+        size_that_shows(loader_batch_size(trainer), batches),
+        [count_samples(x) for x in batches],
+    )
     tokens = [count_tokens(batch) for batch in batches]
     return BatchSizes.of(argument=None, loader=loader, by_shape=by_shape, tokens=tokens)
 

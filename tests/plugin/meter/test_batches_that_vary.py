@@ -162,3 +162,22 @@ def test_equal_batches_are_not_said_to_vary(tmp_path: Path) -> None:
     assert harness.profile.batch.variation is None
     assert harness.profile.batch.tokens_per_step == 36
     assert harness.profile.work_log_sigma == 0.0
+
+
+class Series(Dataset[Tensor]):
+    """Two series, of which a loader with a batch size of 32 makes batches of two."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.randint(1, 50, (12,), generator=torch.Generator().manual_seed(index))
+
+
+def test_a_loader_that_gives_fewer_samples_than_it_says(tmp_path: Path) -> None:
+    """The tensors are right: else throughput and every plan that shares the batch are those of another one."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=20)
+    fit.fit(Reader(), DataLoader(Series(), batch_size=32, collate_fn=padded))
+    assert harness.profile.batch.micro_batch_size == 2
+    assert harness.profile.batch.tokens_per_step == 2 * 12

@@ -213,3 +213,10 @@ def test_tokens_that_are_stated_or_cannot_be_seen() -> None:
     assert with_tokens(raising) is raising
     with pytest.raises(TraceError, match="ZeroDivisionError"):
         trace_job(raising)
+
+
+def test_a_loader_whose_last_batch_is_incomplete() -> None:
+    """All of an epoch is read here, and its last batch of two samples left out."""
+    loader = DataLoader(torch.zeros(10, 6, 16), batch_size=4)  # type: ignore[arg-type]
+    profile = trace_job(TrainingJob(module=Attends, batch=loader, batch_size=4, max_steps=9))
+    assert (profile.batch.micro_batch_size, profile.batch.variation) == (4, None)

@@ -448,3 +448,33 @@ def test_phases_of_a_run_are_followed(namespace: str) -> None:
     assert accumulated.step_flops * 28 == pytest.approx(plain.step_flops * 64, rel=0.01)
     pruned = profile(found.ModelPruning("l1_unstructured", amount=0.5))
     assert pruned.memory.buffer_bytes == 4 * 90
+
+
+@pytest.mark.parametrize("rows", [29, 30])
+def test_the_incomplete_last_batch_of_an_epoch_is_left_out(rows: int) -> None:
+    """As FareMeter leaves it out: the step is that of whole batches, also where all of an epoch is read."""
+    profile = trace_job(job_of("pytorch_lightning", fit={"train_dataloaders": loader(rows)}, max_epochs=3))
+    assert (profile.batch.micro_batch_size, profile.batch.variation) == (4, None)
+    assert profile.plan.optimizer_steps == 3 * 8
+
+
+def test_a_validation_that_never_comes_needs_no_loader(tmp_path: Path) -> None:
+    """Libraries switch it off by an interval beyond the run, and their datamodule then has no loader."""
+    pl = importlib.import_module("pytorch_lightning")
+
+    class Data(pl.LightningDataModule):  # type: ignore[misc]
+        def train_dataloader(self) -> Any:
+            return loader()
+
+        def val_dataloader(self) -> Any:
+            return None
+
+    def job(every: int) -> LiveJob:
+        fit = {"datamodule": Data()}
+        return job_of("pytorch_lightning", fit=fit, max_epochs=3, check_val_every_n_epoch=every)
+
+    profile = trace_job(job(100))
+    assert profile.plan.validation_batches == 0
+    assert not any("validation" in note for note in profile.notes)
+    with pytest.raises(TargetError, match="Found None"):
+        job(1)

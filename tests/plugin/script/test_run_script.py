@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.lightning_modules import NAMESPACES
 from builders.processes import HANG_S
 from trainfare.job import Script
 from trainfare.script.notebook import run_notebook
@@ -216,3 +217,55 @@ def test_a_notebook_runs_by_its_code_cells(folder: Path, capsys: pytest.CaptureF
             run_notebook(path)
     with pytest.raises(TargetError, match="no such file"):
         run_script(Script("absent.py"), lambda load: (_ for _ in ()).throw(AssertionError))  # type: ignore[arg-type]
+
+
+LIBRARY = """
+import copy
+import torch, {namespace} as pl
+from torch.utils.data import DataLoader
+
+class _Net(pl.LightningModule):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = torch.nn.Linear(width, 2)
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+class Forecaster:
+    def __init__(self, epochs, trainer_kwargs):
+        self.epochs, self.trainer_kwargs = epochs, copy.deepcopy(trainer_kwargs)
+    def fit(self, series):
+        self.model = _Net(series.shape[1])
+        self.trainer = pl.Trainer(max_epochs=self.epochs, **self.trainer_kwargs)
+        self.trainer.fit(self.model, DataLoader(series, batch_size=16))
+        self.loss = float(self.trainer.callback_metrics["loss"])
+        return self
+"""
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_a_library_that_builds_module_and_trainer_in_its_fit(
+    namespace: str, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script has neither; both are found where the library calls the Trainer, and nothing of it runs after that."""
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / "forecasts.py").write_text(LIBRARY.format(namespace=namespace))
+    monkeypatch.syspath_prepend(installed)
+    (folder / "train.py").write_text(
+        "import torch\n"
+        "from forecasts import Forecaster\n"
+        "from trainfare import FareMeter\n"
+        "kwargs = dict(accelerator='gpu', devices=2, callbacks=[FareMeter()])\n"
+        "Forecaster(3, kwargs).fit(torch.zeros(1000, 5))\n"
+        "raise SystemExit(7)\n"
+    )
+    with UserProcess("train.py", LIMITS) as process:
+        profile = process.profile()
+    assert sum(group.count for group in profile.parameters) == 5 * 2 + 2
+    assert (profile.parallel.devices, profile.parallel.strategy) == (2, "ddp")
+    # 1,000 rows over 2 devices are 500 each, in 32 batches.
+    assert (profile.plan.optimizer_steps, profile.batch.micro_batch_size) == (3 * 32, 16)
+    assert any("call 1 of Trainer.fit, at " in note and "train.py:5" in note for note in profile.notes)
+    assert files(folder) == {"helper.py", "train.py"}
