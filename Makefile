@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[all,demo]" --group dev
 	@touch $@
 
-# Models of other projects, before launch and as they run; prints the table.
+# Scripts and models of other projects, with FareMeter and before launch; prints the table.
 test-wild: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --group wild
 	@$(BIN)/python -m pytest --quiet --capture=no tests/wild
