@@ -14,12 +14,10 @@ __all__ = [
     "CLOUDS",
     "HOURS_PER_MONTH",
     "INTERRUPTION_BANDS",
-    "OTHER_INTERRUPTIONS_PER_MACHINE_HOUR",
     "OTHER_STARTUP_S",
     "SERVICES",
     "Cloud",
     "CloudService",
-    "interruptions_per_machine_hour",
     "pip_extra",
     "service_label",
     "service_startup_s",
@@ -33,9 +31,6 @@ INTERRUPTION_BANDS: Final = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
 
 OTHER_STARTUP_S: Final = 300.0
 """Start-up on a service that is not listed, seconds: a planning figure inside the range of those listed."""
-
-OTHER_INTERRUPTIONS_PER_MACHINE_HOUR: Final = 0.10
-"""Spot interruptions on a cloud that is not listed: twice the rate of those listed, as a precaution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +59,12 @@ class Cloud:
         name: as in the price book's column `provider`; also the name of its plug-in and of its price file.
         label: the name that charts show.
         extra: the extra of the distribution that installs what its live prices need.
-        interruptions_per_machine_hour: how often a spot machine is taken back, per machine and hour. No cloud
-            publishes an hourly rate; AWS's Spot Advisor of 2025-06 puts many GPU pools in its open-ended worst band,
-            above 20 % a month (`run_cost_facts.interruption_band`). One interruption in 20 machine-hours is a
-            cautious planning figure.
         services: those that rent accelerator machines.
     """
 
     name: str
     label: str
     extra: str
-    interruptions_per_machine_hour: float
     services: tuple[CloudService, ...]
 
 
@@ -87,7 +77,6 @@ CLOUDS: Final = _table(
         name="aws",
         label="AWS",
         extra="aws",
-        interruptions_per_machine_hour=0.05,
         services=(
             # Boot of a GPU image takes 60 to 120 s, the pull of a 10 GB training container about 120 s.
             CloudService("ec2", "AWS", startup_s=240.0),
@@ -99,7 +88,6 @@ CLOUDS: Final = _table(
         name="azure",
         label="Azure",
         extra="azure",
-        interruptions_per_machine_hour=0.05,
         services=(
             CloudService("azure_vm", "Azure", startup_s=300.0),
             # A node is allocated and the image built or pulled before the job starts.
@@ -110,7 +98,6 @@ CLOUDS: Final = _table(
         name="gcp",
         label="Google Cloud",
         extra="gcp",
-        interruptions_per_machine_hour=0.05,
         services=(
             CloudService("gce", "Google Cloud", startup_s=240.0),
             # A slice is created as a whole: all of its hosts boot before the job starts.
@@ -136,12 +123,6 @@ def service_startup_s(service: str) -> float:
     """Return the seconds from the first billed second to the first training step, without compilation."""
     known = SERVICES.get(service)
     return OTHER_STARTUP_S if known is None else known.startup_s
-
-
-def interruptions_per_machine_hour(provider: str) -> float:
-    """Return how often a spot machine of a cloud is taken back, per machine and hour."""
-    cloud = CLOUDS.get(provider)
-    return OTHER_INTERRUPTIONS_PER_MACHINE_HOUR if cloud is None else cloud.interruptions_per_machine_hour
 
 
 def pip_extra(provider: str) -> str:

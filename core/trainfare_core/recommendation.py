@@ -34,6 +34,8 @@ __all__ = [
     "Rejection",
     "RejectionReason",
     "RunnerUp",
+    "SpotFallback",
+    "SpotOutlook",
     "StepParts",
     "TrainerArguments",
     "WaitingValue",
@@ -92,7 +94,7 @@ class CostParts(Record):
     startup_usd: Finite
     validation_usd: Finite
     checkpoint_usd: Finite
-    interruption_usd: Finite = Field(description="work lost and repeated on spot machines")
+    interruption_usd: Finite = Field(description="work lost and repeated, and restarts, on spot machines")
     storage_usd: Finite
 
 
@@ -111,6 +113,40 @@ class TrainerArguments(Record):
         """The arguments as Python, to paste."""
         given = self.model_dump(exclude={"batch_size"})
         return f"Trainer({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class SpotFallback(Record):
+    """A run on spot machines that changes to the same machines on demand after some interruptions."""
+
+    after: Annotated[int, Field(ge=1)] = Field(description="interruptions")
+    chance: Chance = Field(description="of changing")
+    run_usd: Finite = Field(description="expected")
+    p50_hours: Finite
+    p90_hours: Finite
+    chance_in_time: Chance | None = Field(description="of keeping the deadline; None: there is none")
+
+
+class SpotOutlook(Record):
+    """What interruptions mean for a run on spot machines."""
+
+    interruptions: Finite = Field(description="expected in the run, of any of its machines")
+    per_machine_hour: Interval = Field(description="interruptions; the rate is known no better")
+    rate_source: str
+    waiting_hours: Finite = Field(
+        description="expected wait for capacity, in the hours of the run, not billed"
+    )
+    p50_hours: Finite = Field(description="half of such runs have ended by then")
+    p90_hours: Finite
+    chance_in_time: Chance | None = Field(description="of keeping the deadline; None: there is none")
+    save_every_n_steps: Annotated[int, Field(ge=1)] = Field(
+        description="steps between checkpoints that lose least"
+    )
+    fallback: SpotFallback | None = Field(
+        default=None, description="None: the price of the machine on demand in this region is not known"
+    )
 
 
 class Option(Record):
@@ -158,6 +194,7 @@ class Option(Record):
     arm64_host: bool = Field(
         default=False, description="the host CPU is arm64: x86-64 wheels and containers do not run there"
     )
+    spot: SpotOutlook | None = Field(default=None, description="None: the machine is not taken back")
     on_front: bool = Field(description="no other option is both cheaper and faster")
     price_observed_on: str = Field(
         description="date of the price, as precise as its source: 2026-07-20, 2026-03"
@@ -397,6 +434,10 @@ class Recommendation(Document):
     )
     best_spot: Option | None = Field(
         default=None, description="cheapest drop-in at a spot price, where no purchase option was named"
+    )
+    no_spot_because: str | None = Field(
+        default=None,
+        description="why no spot machine is offered that could run the job without interruptions",
     )
     other_clouds: Option | None = Field(
         default=None, description="cheapest drop-in among the quotes of clouds that were not ranked"

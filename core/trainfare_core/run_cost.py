@@ -10,32 +10,34 @@ assumptions of the report.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from statistics import NormalDist
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import CandidateTable
+from trainfare_core.candidates import CandidateTable, take
 from trainfare_core.clouds import (
     HOURS_PER_MONTH,
-    OTHER_INTERRUPTIONS_PER_MACHINE_HOUR,
     OTHER_STARTUP_S,
     SERVICES,
-    interruptions_per_machine_hour,
     service_startup_s,
 )
 from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.interruptions import HAZARDS, PRIOR, SpotProcess, hazard_of_band
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 
 __all__ = [
+    "NOT_SPOT",
     "UNKNOWN_LENGTH_STEPS",
     "RunTable",
     "cost_assumptions",
     "forward_share",
     "runs_of",
+    "spot_process",
     "storage_usd_per_hour",
 ]
 
@@ -68,6 +70,20 @@ RIDGE_FLOP_PER_BYTE: Final = 100.0
 HOPELESS_SLOWDOWN: Final = 10.0
 """A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""
 
+SPOT_WAIT_S: Final = 1_800.0
+"""Mean wait until a pool that took a machine back has one again. No cloud publishes it: a planning figure. The machine
+is not billed meanwhile."""
+
+USUAL_CONFIDENCE: Final = 0.9
+"""Of the quantile of a spot run's hours, unless another is asked for."""
+
+LEAST_SAVE_S: Final = 300.0
+"""Advice is never to save more often: an interruption that loses less work than this costs its restart and no more. A
+chosen value, about the start-up of a machine."""
+
+NOT_SPOT: Final = -1
+"""In the place of a row of `HAZARDS`: the machine is not taken back."""
+
 _S_PER_HOUR: Final = 3600.0
 _GIB: Final = 2.0**30
 
@@ -75,17 +91,20 @@ _GIB: Final = 2.0**30
 @dataclass(frozen=True, slots=True)
 class RunTable:
     """
-    Whole runs as columns, one row a (plan, cloud service, spot or not); all arrays have shape (n,), times in
-    seconds.
+    Whole runs as columns, one row a (plan, cloud service, hazard); all arrays have shape (n,), times in seconds.
 
     Attributes:
         plan: row of the `CandidateTable` and `PredictionTable`.
         startup_s, training_s, validation_s, checkpoint_s: parts of the run.
-        interruption_s: expected time to restart and to repeat lost work; 0 on machines that are not spot.
-        hours: all parts together, the median; inf where the run cannot be expected to end.
-        log_sigma: standard deviation of ln(hours).
+        interruption_s: expected time to repeat lost work, to wait and to restart; 0 on machines that are not spot.
+        waiting_s: of `interruption_s`, the wait for capacity, which is not billed.
+        hours: all parts together: the median, with the mean of what interruptions take.
+        log_sigma: standard deviation of ln(hours); on spot machines that which gives the quantile asked for.
         interruptions: expected number of interruptions.
         best_save_steps: optimizer steps between checkpoints that lose least on spot; NaN elsewhere.
+        hazard: row of `HAZARDS`, or `NOT_SPOT`.
+        restart_s: from new machines until the work goes on after an interruption.
+        undisturbed_log_sigma: `log_sigma` without interruptions.
     """
 
     plan: NDArray[np.int64]
@@ -94,14 +113,30 @@ class RunTable:
     validation_s: Column
     checkpoint_s: Column
     interruption_s: Column
+    waiting_s: Column
     hours: Column
     log_sigma: Column
     interruptions: Column
     best_save_steps: Column
+    hazard: NDArray[np.int64]
+    restart_s: Column
+    undisturbed_log_sigma: Column
 
     def __len__(self) -> int:
         """Return the number of runs."""
         return len(self.plan)
+
+    @property
+    def billed_hours(self) -> Column:
+        """Hours without the wait for spot capacity."""
+        return self.hours - self.waiting_s / _S_PER_HOUR
+
+    @property
+    def gets_on(self) -> NDArray[np.bool_]:
+        """Whether the run is not expected to take `HOPELESS_SLOWDOWN` times its uninterrupted hours."""
+        with np.errstate(invalid="ignore"):
+            undisturbed_s = self.hours * _S_PER_HOUR - self.interruption_s
+            return np.isfinite(self.hours) & (self.interruption_s <= (HOPELESS_SLOWDOWN - 1) * undisturbed_s)
 
 
 def runs_of(
@@ -111,15 +146,15 @@ def runs_of(
     prediction: PredictionTable,
     *,
     plan: NDArray[np.int64],
-    provider: NDArray[np.str_],
     service: NDArray[np.str_],
-    spot: NDArray[np.bool_],
+    hazard: NDArray[np.int64],
+    confidence: float = USUAL_CONFIDENCE,
 ) -> RunTable:
     """
     Time whole runs.
 
     A run of unknown length is timed for `UNKNOWN_LENGTH_STEPS` steps. Uncertainty of the hours is that of the
-    step time and of the start-up, each by its share, and on spot machines that of a compound Poisson loss.
+    step time and of the start-up, each by its share, and on spot machines that of `SpotProcess` as well.
 
     Args:
         profile: the job.
@@ -127,9 +162,9 @@ def runs_of(
         candidates: plans.
         prediction: one row a plan.
         plan: plan of each run, shape (n,).
-        provider: cloud of each run, shape (n,).
         service: service of each run, shape (n,).
-        spot: whether the machine can be taken back, shape (n,).
+        hazard: row of `HAZARDS` of each run, or `NOT_SPOT`, shape (n,).
+        confidence: quantile of a spot run's hours that `log_sigma` is to give.
     """
     step_s = prediction.step_s[plan]
     known_length = profile.plan.optimizer_steps is not None
@@ -144,35 +179,98 @@ def runs_of(
     )
     write_s = profile.plan.checkpoint_bytes / DISK_BYTES_PER_S
     checkpoint_s = np.full(len(plan), _checkpoints(profile, steps) * write_s)
-    busy_s = training_s + validation_s
-    losses = _Losses.of(
-        rate_per_s=_interruptions_per_s(provider, candidates.nodes[plan], spot),
-        busy_s=busy_s,
-        saved_every_s=_saved_every_s(profile, steps, busy_s),
-        write_s=write_s,
-        restart_s=restart_s + write_s,
-    )
-    total_s = startup_s + busy_s + checkpoint_s + losses.lost_s
-    fixed_s = startup_s + checkpoint_s
+    undisturbed_s = startup_s + training_s + validation_s + checkpoint_s
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(total_s > 0, (total_s - fixed_s) / total_s, 0.0)
-        loss_share = np.where(total_s > 0, losses.deviation_s / total_s, 0.0)
-        startup_share = np.where(total_s > 0, startup_s / total_s, 0.0)
-        log_sigmas = (prediction.log_sigma[plan] * share, STARTUP_LOG_SIGMA * startup_share, loss_share)
-        log_sigma = np.sqrt(np.square(log_sigmas).sum(axis=0))
-        best_save_steps = np.where(spot, np.maximum(1.0, losses.best_interval_s / step_s), np.nan)
-    return RunTable(
+        fixed = np.where(undisturbed_s > 0, (startup_s + checkpoint_s) / undisturbed_s, 1.0)
+        startup_share = np.where(undisturbed_s > 0, startup_s / undisturbed_s, 0.0)
+    log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), STARTUP_LOG_SIGMA * startup_share)
+    none = np.zeros_like(undisturbed_s)
+    calm = RunTable(
         plan=plan,
         startup_s=startup_s,
         training_s=training_s,
         validation_s=validation_s,
         checkpoint_s=checkpoint_s,
-        interruption_s=losses.lost_s,
-        hours=total_s / _S_PER_HOUR,
+        interruption_s=none,
+        waiting_s=none,
+        hours=undisturbed_s / _S_PER_HOUR,
         log_sigma=log_sigma,
-        interruptions=losses.interruptions,
+        interruptions=none,
+        best_save_steps=np.full(len(plan), np.nan),
+        hazard=hazard,
+        restart_s=restart_s + write_s,
+        undisturbed_log_sigma=log_sigma,
+    )
+    spot = np.flatnonzero(hazard != NOT_SPOT)
+    return _interrupted(profile, calm, spot, candidates.nodes[plan], confidence) if len(spot) else calm
+
+
+def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) -> SpotProcess:
+    """
+    Return what interruptions do to runs on spot machines.
+
+    Args:
+        profile: the job.
+        runs: all on spot machines, n rows.
+        nodes: machines of each run, shape (n,); the loss of one stops them all.
+    """
+    known = profile.plan.optimizer_steps
+    steps = UNKNOWN_LENGTH_STEPS if known is None else known
+    busy_s = runs.training_s + runs.validation_s
+    rates = np.array([hazard.per_hour for hazard in HAZARDS]) / _S_PER_HOUR
+    interval_s = _saved_every_s(profile, steps, busy_s)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        intervals = np.where(interval_s > 0, busy_s / interval_s, 0.0)
+    return SpotProcess(
+        rate_per_s=rates[runs.hazard] * nodes[:, None],
+        interval_s=interval_s,
+        write_s=profile.plan.checkpoint_bytes / DISK_BYTES_PER_S,
+        restart_s=runs.restart_s,
+        wait_s=SPOT_WAIT_S,
+        intervals=intervals,
+    )
+
+
+def _interrupted(
+    profile: JobProfile, calm: RunTable, spot: NDArray[np.int64], nodes: NDArray[np.int64], confidence: float
+) -> RunTable:
+    """Add what interruptions take to the given rows."""
+    runs = take(calm, spot)
+    process = spot_process(profile, runs, nodes[spot])
+    lost_s = np.maximum(process.expected_s - process.undisturbed_s, 0.0)
+    hours = runs.hours + lost_s / _S_PER_HOUR
+    step_s = runs.training_s / (profile.plan.optimizer_steps or UNKNOWN_LENGTH_STEPS)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        assumed = replace(process, write_s=_checkpoint_bytes(profile) / DISK_BYTES_PER_S)
+        best_save_steps = np.maximum(1.0, np.maximum(assumed.best_interval_s, LEAST_SAVE_S) / step_s)
+    changed = replace(
+        runs,
+        interruption_s=lost_s,
+        waiting_s=process.waited_s,
+        hours=hours,
+        interruptions=process.interruptions,
         best_save_steps=best_save_steps,
     )
+    # Near the middle a quantile says nothing of the width.
+    chance = confidence if confidence > 0.6 else USUAL_CONFIDENCE
+    rows = np.flatnonzero(changed.gets_on)
+    ends = take(runs, rows)
+    late_s = (
+        spot_process(profile, ends, nodes[spot][rows])
+        .finish(ends.startup_s, ends.undisturbed_log_sigma)
+        .quantile_s(chance)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        width = np.log(late_s / (hours[rows] * _S_PER_HOUR)) / NormalDist().inv_cdf(chance)
+    log_sigma = runs.log_sigma.copy()
+    log_sigma[rows] = np.fmax(width, ends.undisturbed_log_sigma)
+    changed = replace(changed, log_sigma=log_sigma)
+    columns: dict[str, Any] = {}
+    for each in fields(calm):
+        column = getattr(calm, each.name).copy()
+        column[spot] = getattr(changed, each.name)
+        columns[each.name] = column
+    return replace(calm, **columns)
 
 
 def forward_share(profile: JobProfile) -> float:
@@ -203,7 +301,7 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
     """Return the assumptions behind the hours and dollars of a run, in sentences; equal profiles give equal text."""
     startup = ", ".join(f"{name} {service.startup_s / 60:g}" for name, service in SERVICES.items())
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
-    usual, other = interruptions_per_machine_hour("aws"), OTHER_INTERRUPTIONS_PER_MACHINE_HOUR
+    prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
     plan = profile.plan
     lines = [
         (
@@ -217,9 +315,11 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
             f"{DISK_USD_PER_GIB_MONTH:g} USD per GiB and month for as long as the run lasts"
         ),
         (
-            f"spot machines are taken back {usual:g} times per machine and hour (a planning figure, "
-            f"{other:g} on clouds we do not know); one loss stops all machines, repeats what was "
-            "not saved and starts again"
+            "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
+            f"(>20% a month: {worst.low_per_hour:.1g} to {worst.high_per_hour:.1g} times per machine and hour, because "
+            f"no cloud says how long its machines had run), else {prior.low_per_hour:g} to {prior.high_per_hour:g} "
+            "times (a planning figure); one loss stops all machines, repeats what was not saved, waits "
+            f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"
         ),
         (
             "not counted: data transfer between regions or out of a cloud, boot disks, taxes, discounts that "
@@ -251,49 +351,6 @@ def _bytes_text(size: int) -> str:
     return f"{size / unit:.3g} {name}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Losses:
-    """Effect of interruptions on runs, shape (n,): time lost, its spread, their number, Young's interval."""
-
-    lost_s: Column
-    deviation_s: Column
-    interruptions: Column
-    best_interval_s: Column
-
-    @classmethod
-    def of(
-        cls, *, rate_per_s: Column, busy_s: Column, saved_every_s: Column, write_s: float, restart_s: Column
-    ) -> _Losses:
-        """
-        Expect losses under memoryless interruptions at `rate_per_s`.
-
-        The expected time of a run saved every t seconds is e^(rate restart) (e^(rate (t + write)) - 1) / rate
-        per interval (J. Daly, "A higher order estimate of the optimum checkpoint interval for restart dumps",
-        2006); to first order that is an interruption costing a restart and half an interval. The best
-        interval is sqrt(2 write / rate) (J. Young, 1974).
-        """
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            intervals = np.where(saved_every_s > 0, busy_s / saved_every_s, 0.0)
-            each_s = (
-                np.exp(rate_per_s * restart_s) * np.expm1(rate_per_s * (saved_every_s + write_s)) / rate_per_s
-            )
-            undisturbed_s = busy_s + intervals * write_s
-            lost_s = np.where(intervals > 0, intervals * each_s - undisturbed_s, 0.0)
-            lost_s = np.where(rate_per_s > 0, np.maximum(lost_s, 0.0), 0.0)
-            lost_s = np.where(lost_s > (HOPELESS_SLOWDOWN - 1) * undisturbed_s, np.inf, lost_s)
-            interruptions = rate_per_s * (undisturbed_s + lost_s)
-            square_s2 = saved_every_s**2 / 3 + saved_every_s * restart_s + restart_s**2
-            deviation_s = np.sqrt(np.where(rate_per_s > 0, interruptions * square_s2, 0.0))
-            best_interval_s = np.sqrt(2 * write_s / rate_per_s)
-        return cls(lost_s, deviation_s, interruptions, best_interval_s)
-
-
-def _interruptions_per_s(
-    provider: NDArray[np.str_], nodes: NDArray[np.int64], spot: NDArray[np.bool_]
-) -> Column:
-    return np.where(spot, _each(provider, interruptions_per_machine_hour) * nodes / _S_PER_HOUR, 0.0)
-
-
 def _startup_s(profile: JobProfile, accelerators: NDArray[np.str_], service: NDArray[np.str_]) -> Column:
     return _each(service, service_startup_s) + _each(accelerators, lambda name: _compile_s(profile, name))
 
@@ -308,6 +365,11 @@ def _each(names: NDArray[np.str_], value_of: Callable[[str], float]) -> Column:
     """Return the value of every name, looked up once a distinct name."""
     distinct, inverse = np.unique(names, return_inverse=True)
     return np.array([value_of(str(name)) for name in distinct], dtype=np.float64)[inverse]
+
+
+def _checkpoint_bytes(profile: JobProfile) -> int:
+    """Return the size of a checkpoint, of a run that writes none that of its weights and optimizer state."""
+    return profile.plan.checkpoint_bytes or profile.parameter_bytes + profile.optimizer.state_bytes
 
 
 def _checkpoints(profile: JobProfile, steps: int) -> float:

@@ -8,11 +8,9 @@ import pytest
 
 from trainfare_core.clouds import (
     CLOUDS,
-    OTHER_INTERRUPTIONS_PER_MACHINE_HOUR,
     OTHER_STARTUP_S,
     SERVICES,
     Cloud,
-    interruptions_per_machine_hour,
     pip_extra,
     service_label,
     service_startup_s,
@@ -25,7 +23,6 @@ def test_each_entry_is_complete(cloud: Cloud) -> None:
     assert cloud.name == cloud.name.lower().strip()
     assert cloud.label
     assert cloud.extra in (metadata("trainfare").get_all("Provides-Extra") or [])
-    assert 0 < cloud.interruptions_per_machine_hour <= OTHER_INTERRUPTIONS_PER_MACHINE_HOUR
     assert cloud.services
     for service in cloud.services:
         assert service.name
@@ -62,5 +59,4 @@ def test_an_unlisted_cloud_keeps_its_own_name_and_gets_cautious_figures() -> Non
     assert service_label("example", "example") == "example"
     assert service_label("example", "gpu") == "example gpu"
     assert service_startup_s("gpu") == OTHER_STARTUP_S
-    assert interruptions_per_machine_hour("example") == OTHER_INTERRUPTIONS_PER_MACHINE_HOUR
     assert pip_extra("example") == "all"

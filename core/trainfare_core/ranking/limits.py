@@ -53,8 +53,9 @@ class Limits:
         if asked.max_usd is None:
             highest = np.full(len(priced.runs), np.inf)
         else:
-            with np.errstate(divide="ignore"):
-                highest = (asked.max_usd / sure_hours - priced.storage_usd_per_hour) / priced.nodes
+            with np.errstate(divide="ignore", invalid="ignore"):
+                billed = priced.runs.billed_hours / priced.runs.hours
+                highest = (asked.max_usd / (sure_hours * billed) - priced.storage_usd_per_hour) / priced.nodes
         if asked.max_usd_per_hour is not None:
             # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
             highest = np.minimum(highest, asked.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
@@ -84,7 +85,8 @@ class Limits:
         hours, hours_sigma = self.priced.runs.hours[run], self.priced.runs.log_sigma[run]
         budget = self.asked.max_usd or 0.0
         with np.errstate(divide="ignore"):
-            usd_margin = np.log(budget / (hours * self.priced.run_usd_per_hour(run, usd_per_hour)))
+            billed_hours = self.priced.runs.billed_hours[run]
+            usd_margin = np.log(budget / (billed_hours * self.priced.run_usd_per_hour(run, usd_per_hour)))
         kept: Marks = usd_margin >= self.z * np.hypot(hours_sigma, price_sigma)
         if self.asked.deadline_hours is not None:
             # Both limits are kept by themselves; few pairs are so close to both that the chance of both is smaller.

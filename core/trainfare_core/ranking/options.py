@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from trainfare_core.candidates import SHARDINGS
+from trainfare_core.candidates import SHARDINGS, take
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
@@ -20,7 +20,16 @@ from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments
 from trainfare_core.ranking.priced_runs import PricedRuns
-from trainfare_core.recommendation import Constraints, CostParts, Interval, Option, StepParts
+from trainfare_core.ranking.spot import spot_notes, spot_outlook
+from trainfare_core.recommendation import (
+    Constraints,
+    CostParts,
+    Interval,
+    Option,
+    SpotOutlook,
+    StepParts,
+)
+from trainfare_core.run_cost import NOT_SPOT
 
 __all__ = ["OptionMaker", "newest_date", "rounded"]
 
@@ -45,6 +54,7 @@ _S_PER_HOUR: Final = 3600.0
 _GIB: Final = 2.0**30
 _OFFER_FIELDS: Final = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
 """Columns of an offer that an option has under the same name."""
+_SAME_MACHINE: Final = ("provider", "service", "instance_type", "region")
 
 
 def rounded(value: float) -> float:
@@ -54,12 +64,22 @@ def rounded(value: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class OptionMaker:
-    """Maker of options out of rows of `PricedRuns`; `newest` is the latest price date of the book."""
+    """
+    Maker of options out of rows of `PricedRuns`.
+
+    Attributes:
+        profile: the job.
+        priced: the runs and their offers.
+        constraints: the limits to keep.
+        newest: latest price date of the book.
+        prices: offers with those on demand that a run on spot machines can change to.
+    """
 
     profile: JobProfile
     priced: PricedRuns
     constraints: Constraints
     newest: str
+    prices: pl.DataFrame
 
     def make(self, run: int, offer: dict[str, Any], *, rank: int, on_front: bool) -> Option:
         """
@@ -74,8 +94,9 @@ class OptionMaker:
         priced, plan = self.priced, int(self.priced.runs.plan[run])
         nodes = int(priced.nodes[run])
         usd_per_hour, price_sigma = float(offer["usd_per_hour"]) * nodes, float(offer["price_log_sigma"])
-        hours = float(priced.runs.hours[run])
+        hours, billed_hours = float(priced.runs.hours[run]), float(priced.runs.billed_hours[run])
         log_sigma = float(priced.runs.log_sigma[run])
+        spot = self._spot(run, offer)
         step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
         micro = float(priced.candidates.micro_batch[plan])
         shape = int(priced.candidates.shape[plan])
@@ -99,7 +120,8 @@ class OptionMaker:
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
             run_hours=_interval(hours, log_sigma),
             run_usd=_interval(
-                hours * (usd_per_hour + priced.storage_usd_per_hour), math.hypot(log_sigma, price_sigma)
+                billed_hours * (usd_per_hour + priced.storage_usd_per_hour),
+                math.hypot(log_sigma, price_sigma),
             ),
             usd_per_hour=rounded(usd_per_hour),
             usd_per_hour_now=_interval(usd_per_hour, price_sigma),
@@ -110,17 +132,18 @@ class OptionMaker:
             device_memory_gib=rounded(accelerator(str(priced.shapes.accelerator[shape])).memory_bytes / _GIB),
             bound_by=max(parts.seconds().items(), key=itemgetter(1))[0],
             step_parts=parts,
-            cost_parts=self._cost_parts(run, usd_per_hour, hours),
+            cost_parts=self._cost_parts(run, usd_per_hour, billed_hours),
             probability_within=self.probability_within(run, float(offer["usd_per_hour"]), price_sigma),
             needs_porting=bool(priced.needs_porting[run]),
             arm64_host=accelerator(str(offer["accelerator"])).arm64_host,
+            spot=spot,
             on_front=on_front,
             price_observed_on=offer["observed_on"],
             price_source=offer["source"],
             price_source_class=offer["source_class"],
             price_fetched_at=offer["fetched_at"],
             price_by_contract=offer["origin"] == OWN_RATES,
-            notes=self._notes(run, offer),
+            notes=self._notes(run, offer, spot),
         )
 
     def probability_within(self, run: int, usd_per_hour: float, price_sigma: float) -> float | None:
@@ -139,8 +162,9 @@ class OptionMaker:
             return None
         if self.hourly_excess(run, usd_per_hour) > 1:
             return 0.0
-        hours, log_sigma = float(self.priced.runs.hours[run]), float(self.priced.runs.log_sigma[run])
-        usd = hours * self._run_usd_per_hour(run, usd_per_hour)
+        runs = self.priced.runs
+        hours, log_sigma = float(runs.hours[run]), float(runs.log_sigma[run])
+        usd = float(runs.billed_hours[run]) * self._run_usd_per_hour(run, usd_per_hour)
         chance = probability_of_both(
             _margin(limits.deadline_hours, hours), _margin(limits.max_usd, usd), log_sigma, price_sigma
         )
@@ -150,7 +174,9 @@ class OptionMaker:
         """Hours at which the first of budget and deadline is broken; inf where there is no limit."""
         limits = self.constraints
         rate = self._run_usd_per_hour(run, usd_per_hour)
-        by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate
+        runs = self.priced.runs
+        unbilled = float(runs.hours[run] / runs.billed_hours[run])
+        by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate * unbilled
         by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
         return min(by_budget, by_deadline)
 
@@ -175,20 +201,21 @@ class OptionMaker:
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
         parts = ("training", "startup", "validation", "checkpoint", "interruption")
         seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
+        seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
         usd_per_s = usd_per_hour / _S_PER_HOUR
         return CostParts(
             **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
             storage_usd=rounded(hours * self.priced.storage_usd_per_hour),
         )
 
-    def _notes(self, run: int, offer: dict[str, Any]) -> tuple[str, ...]:
+    def _notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
         priced = self.priced
         notes: list[str] = []
         if priced.needs_porting[run]:
             device = accelerator(str(offer["accelerator"]))
             notes.append(f"needs porting: {Environment.of(self.profile).obstacle(device)}")
-        if offer["purchase_option"] == "spot":
-            notes.append(self._spot_note(run))
+        if spot is not None:
+            notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))
         faster = int(priced.faster_plan[run])
         own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
         if best_s < NOTED_SPEEDUP * own_s:
@@ -230,14 +257,23 @@ class OptionMaker:
             )
         return tuple(notes)
 
-    def _spot_note(self, run: int) -> str:
-        runs, every = self.priced.runs, self.profile.plan.checkpoint_every_n_steps
-        text = f"spot: {float(runs.interruptions[run]):.2g} interruptions expected"
-        best = float(runs.best_save_steps[run])
-        if every and np.isfinite(best) and best > 1 and not 0.5 <= every / best <= 2.0:
-            steps = int(float(f"{best:.2g}"))
-            text += f"; saving about every {steps:,} steps instead of {every:,} would lose least"
-        return text
+    def _spot(self, run: int, offer: dict[str, Any]) -> SpotOutlook | None:
+        """Return what interruptions mean for the run; None where the machine is not taken back."""
+        priced, limits = self.priced, self.constraints
+        if priced.runs.hazard[run] == NOT_SPOT:
+            return None
+        same = [pl.col(name) == str(offer[name]) for name in _SAME_MACHINE]
+        sure = self.prices.filter(pl.col("purchase_option") == "on_demand", *same)["usd_per_hour"].min()
+        nodes = int(priced.nodes[run])
+        return spot_outlook(
+            self.profile,
+            take(priced.runs, np.array([run])),
+            nodes,
+            deadline_hours=limits.deadline_hours,
+            usd_per_hour=float(offer["usd_per_hour"]) * nodes,
+            on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
+            storage_usd_per_hour=priced.storage_usd_per_hour,
+        )
 
 
 def newest_date(offers: pl.DataFrame) -> str:

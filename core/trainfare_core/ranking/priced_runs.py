@@ -21,8 +21,9 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.ranking.spot import hazards_of_offers, why_no_spot
 from trainfare_core.recommendation import RejectionReason
-from trainfare_core.run_cost import RunTable, runs_of, storage_usd_per_hour
+from trainfare_core.run_cost import NOT_SPOT, USUAL_CONFIDENCE, RunTable, runs_of, storage_usd_per_hour
 
 __all__ = ["Predictor", "PricedRuns", "ShapeVerdicts", "marked", "pairs", "price_runs", "sort_offers"]
 
@@ -30,7 +31,8 @@ Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
-"""Offers that agree in these and in shape are one machine, whatever their region, zone and price."""
+"""Offers that agree in these, in shape and in how often they are taken back are one machine, whatever their region,
+zone and price."""
 
 _SIGNIFICANT: Final = 10
 """Digits of an hour that are kept: the last bits of exp() differ between processors and would change ties."""
@@ -74,7 +76,9 @@ class PricedRuns:
         usd_per_hour: price of one machine, shape (n,).
         price_log_sigma: of ln(price now / price seen), shape (n,); also a column of `offers`.
         machine_of_offer: row of `machines`, shape (n,).
-        machines: one row a machine, in the total order of `MACHINE_KEYS` and then shape; column `shape_id`.
+        machines: one row a machine, in the total order of `MACHINE_KEYS`, shape and hazard; columns `shape_id`,
+            `hazard`.
+        kind_of_machine: number of machines that differ only in how often they are taken back, shape (m,).
         lowest_usd_per_hour: of each machine, shape (m,).
         lowest_log_sigma: of the surest offer at that price, shape (m,).
         machine_of_run: row of `machines`, shape (r,).
@@ -83,6 +87,7 @@ class PricedRuns:
         needs_porting: of each run, shape (r,).
         faster_plan: row of `candidates` of the fastest plan of the run's machines that fits, shape (r,).
         spot_refused: spot machines that could run the job if they were never interrupted, shape (m,).
+        no_spot_because: why those are refused; "" where none is.
         storage_usd_per_hour: disk for the checkpoints.
         shapes, candidates, prediction, verdicts: what the runs were made from.
     """
@@ -92,6 +97,7 @@ class PricedRuns:
     price_log_sigma: Column
     machine_of_offer: Rows
     machines: pl.DataFrame
+    kind_of_machine: Rows
     lowest_usd_per_hour: Column
     lowest_log_sigma: Column
     machine_of_run: Rows
@@ -100,6 +106,7 @@ class PricedRuns:
     needs_porting: NDArray[np.bool_]
     faster_plan: Rows
     spot_refused: NDArray[np.bool_]
+    no_spot_because: str
     storage_usd_per_hour: float
     shapes: MachineShapes
     candidates: CandidateTable
@@ -114,7 +121,8 @@ class PricedRuns:
     def lowest_usd(self) -> Column:
         """Dollars of each run at its machine's lowest price, shape (r,)."""
         run = np.arange(len(self.runs))
-        return self.runs.hours * self.run_usd_per_hour(run, self.lowest_usd_per_hour[self.machine_of_run])
+        price = self.lowest_usd_per_hour[self.machine_of_run]
+        return self.runs.billed_hours * self.run_usd_per_hour(run, price)
 
     def cheapest_offers(self, machines: Rows) -> pl.DataFrame:
         """
@@ -162,6 +170,7 @@ def price_runs(
     any_plan: bool = False,
     no_porting: bool = False,
     max_accelerators: int | None = None,
+    confidence: float = USUAL_CONFIDENCE,
     predict: Predictor,
 ) -> PricedRuns:
     """
@@ -175,10 +184,13 @@ def price_runs(
         any_plan: take the fastest plan that fits, not the script's own where that fits.
         no_porting: leave out machines that do not run the script as it is.
         max_accelerators: of all machines of a run together.
+        confidence: with which limits are to be kept; see `runs_of`.
         predict: the predictor.
     """
     shapes = book.shapes()
-    offers = book.frame.with_columns(pl.Series("price_log_sigma", price_log_sigma))
+    offers = book.frame.with_columns(
+        pl.Series("price_log_sigma", price_log_sigma), pl.Series("hazard", hazards_of_offers(book.frame))
+    )
     machines, machine_of_offer = _machines(offers, shapes)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
     offered = marked(len(shapes), machine_shape)
@@ -199,32 +211,34 @@ def price_runs(
     at_lowest = usd_per_hour == lowest[machine_of_offer]
     np.minimum.at(surest, machine_of_offer[at_lowest], price_log_sigma[at_lowest])
     machine_of_run, place = pairs(machine_shape, candidates.shape[plans])
-    provider, service, option = (
-        machines[name].cast(pl.String).to_numpy().astype(np.str_)
-        for name in ("provider", "service", "purchase_option")
-    )
-    spot = option == "spot"
+    service = machines["service"].cast(pl.String).to_numpy().astype(np.str_)
+    hazard = machines["hazard"].to_numpy().astype(np.int64)
     runs = runs_of(
         profile,
         shapes,
         candidates,
         prediction,
         plan=plans[place],
-        provider=provider[machine_of_run],
         service=service[machine_of_run],
-        spot=spot[machine_of_run],
+        hazard=hazard[machine_of_run],
+        confidence=confidence,
     )
     safe = profile.plan.checkpoint_every_n_steps is not None
-    keep = np.isfinite(runs.hours) & (~spot[machine_of_run] | safe)
+    keep = runs.gets_on & ((runs.hazard == NOT_SPOT) | safe)
+    no_spot_because = why_no_spot(profile, take(runs, ~keep & (runs.hazard != NOT_SPOT)))
     fitting, running = (marked(len(machines), rows) for rows in (machine_of_run, machine_of_run[keep]))
     runs, machine_of_run = take(runs, keep), machine_of_run[keep]
-    runs = replace(runs, hours=_quantised(runs.hours))
+    runs = replace(runs, hours=_quantised(runs.hours), waiting_s=_quantised(runs.waiting_s))
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
         price_log_sigma=price_log_sigma,
         machine_of_offer=machine_of_offer,
         machines=machines,
+        kind_of_machine=machines.select(pl.struct(*MACHINE_KEYS, "shape_id").rank("dense"))
+        .to_series()
+        .to_numpy()
+        .astype(np.int64),
         lowest_usd_per_hour=lowest,
         lowest_log_sigma=surest,
         machine_of_run=machine_of_run,
@@ -233,6 +247,7 @@ def price_runs(
         needs_porting=verdicts.needs_porting[candidates.shape[runs.plan]],
         faster_plan=fastest[np.searchsorted(plans, runs.plan)],
         spot_refused=fitting & ~running,
+        no_spot_because=no_spot_because,
         storage_usd_per_hour=storage_usd_per_hour(profile),
         shapes=shapes,
         candidates=candidates,
@@ -243,7 +258,7 @@ def price_runs(
 
 def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:
     """Return the distinct machines in an order that no permutation of offers changes, and each offer's."""
-    keys = [*MACHINE_KEYS, "shape_id"]
+    keys = [*MACHINE_KEYS, "shape_id", "hazard"]
     of_shape = pl.DataFrame(
         {
             "shape_id": pl.Series(np.arange(len(shapes)), dtype=offers.schema["shape_id"]),
@@ -258,7 +273,7 @@ def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame
         offers.select(keys)
         .unique()
         .join(of_shape, on="shape_id", how="left")
-        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:])
+        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:], "hazard")
         .select(keys)
         .with_row_index("machine")
     )

@@ -98,11 +98,12 @@ def rank(
     limits = Limits.of(priced, _applied(profile, asked))
     entries = _every_offer(priced, limits) if request.all_regions else _lowest_offers(priced, limits)
     on_front = _fronts(priced, entries)
-    maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame))
+    maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame), book.frame)
     options = _options(maker, entries, on_front, request)
     ranks = {objective: _best(options, objective) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
     rejected = rejections_of(priced, limits, asked, usable)
+    best_spot, no_spot_because = _best_spot(profile, book, request, predict)
     return Recommendation(
         tool_version=__version__,
         job=job_summary(profile),
@@ -121,15 +122,17 @@ def rank(
         price_books=usable.book.facts(),
         assumptions=_assumptions(profile, request, notes),
         unknown_because=None if options else why_nothing(rejected),
-        best_spot=_best_spot(profile, book, request, predict),
+        best_spot=best_spot,
+        no_spot_because=priced.no_spot_because or no_spot_because,
         other_clouds=_cheapest(
             profile,
             usable.left_out.other_clouds,
             request,
             predict,
+            on_demand=book,
             all_clouds=True,
             purchase=asked.purchase or DEFAULT_PURCHASE,
-        ),
+        )[0],
     )
 
 
@@ -142,29 +145,48 @@ def _priced(profile: JobProfile, usable: Usable, request: Request, predict: Pred
         any_plan="plan" in request.constraints.allow,
         no_porting=request.constraints.no_porting,
         max_accelerators=request.constraints.max_accelerators,
+        confidence=request.constraints.confidence,
         predict=predict,
     )
 
 
-def _best_spot(profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> Option | None:
-    """Return the cheapest drop-in at a spot price, where no purchase option was named."""
+def _best_spot(
+    profile: JobProfile, book: PriceBook, request: Request, predict: Predictor
+) -> tuple[Option | None, str | None]:
+    """Return the cheapest drop-in at a spot price, where no purchase option was named; or why there is none."""
     if request.constraints.purchase is not None:
-        return None
+        return None, None
     spot = book.filter(purchase=["spot"])
     if request.constraints.providers is None and not request.constraints.all_clouds:
         spot = spot.without_other_clouds()
-    return _cheapest(profile, spot, request, predict, purchase=("spot",))
+    return _cheapest(profile, spot, request, predict, on_demand=book, purchase=("spot",))
 
 
 def _cheapest(
-    profile: JobProfile, book: PriceBook, request: Request, predict: Predictor, **asked: object
-) -> Option | None:
-    """Return the cheapest drop-in of a book; `asked` changes the constraints."""
+    profile: JobProfile,
+    book: PriceBook,
+    request: Request,
+    predict: Predictor,
+    *,
+    on_demand: PriceBook,
+    **asked: object,
+) -> tuple[Option | None, str | None]:
+    """Return the cheapest drop-in of a book, or why a spot machine is none; `asked` changes the constraints."""
     if not len(book):
-        return None
+        return None, None
     constraints = request.constraints.model_copy(update=asked)
-    answer = rank(profile, book, replace(request, constraints=constraints, limit=1), predict=predict)
-    return answer.best("cheapest")
+    usable = usable_offers(book, constraints, request.as_of)
+    priced = _priced(profile, usable, replace(request, constraints=constraints), predict)
+    applied = _applied(profile, constraints)
+    entries = _lowest_offers(priced, Limits.of(priced, applied))
+    entries = take(entries, ~priced.needs_porting[entries.run])
+    if not len(entries.run):
+        return None, priced.no_spot_because or None
+    first = take(entries, _order(priced, entries, "cheapest")[:1])
+    maker = OptionMaker(profile, priced, applied, newest_date(book.frame), on_demand.frame)
+    chosen = _looked_up(priced, first)
+    offer = priced.offers.row(int(chosen.offer[0]), named=True)
+    return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
 
 
 def best_chance(
@@ -191,7 +213,7 @@ def best_chance(
         return "only machines that need porting could run it"
     if not len(runs):
         return why_nothing(rejections_of(priced, Limits.of(priced, Constraints()), constraints, usable))
-    maker = OptionMaker(profile, priced, constraints, newest_date(book.frame))
+    maker = OptionMaker(profile, priced, constraints, newest_date(book.frame), book.frame)
     run = _likeliest(maker, runs)
     offer = priced.cheapest_offers(priced.machine_of_run[[run]]).row(0, named=True)
     return maker.make(run, offer, rank=1, on_front=False)
@@ -253,7 +275,21 @@ def _lowest_offers(priced: PricedRuns, limits: Limits) -> _Entries:
     run = np.flatnonzero(limits.in_time)
     machine = priced.machine_of_run[run]
     run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
+    run = run[_cheapest_of_kinds(priced, run)]
     return _Entries(run, np.full(len(run), -1), priced.lowest_usd[run], priced.runs.hours[run])
+
+
+def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
+    """Return the places of the cheapest runs of machines that differ only in how often they are taken back."""
+    kind, nodes, usd = (
+        priced.kind_of_machine[priced.machine_of_run[run]],
+        priced.nodes[run],
+        priced.lowest_usd[run],
+    )
+    order = np.lexsort((run, priced.runs.hours[run], usd, nodes, kind))
+    first = np.ones(len(run), dtype=np.bool_)
+    first[1:] = (np.diff(kind[order]) != 0) | (np.diff(nodes[order]) != 0)
+    return np.sort(order[first])
 
 
 def _fronts(priced: PricedRuns, entries: _Entries) -> NDArray[np.bool_]:
@@ -272,7 +308,8 @@ def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
     keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
     hours = priced.runs.hours[run]
-    return _Entries(run, offer, hours * priced.run_usd_per_hour(run, price), hours)
+    billed_hours = priced.runs.billed_hours[run]
+    return _Entries(run, offer, billed_hours * priced.run_usd_per_hour(run, price), hours)
 
 
 def _options(

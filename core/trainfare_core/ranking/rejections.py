@@ -77,10 +77,7 @@ def rejections_of(
     refused = int(offers_of[priced.spot_refused].sum())
     counts["price_too_old"], details["price_too_old"] = usable.too_old, usable.too_old_detail
     counts["filtered"] = usable.left_out.count + refused
-    spot = (
-        f"{refused} spot offers: the run saves no checkpoints, or is interrupted faster than it gets on; "
-        "set checkpoint_every_n_steps"
-    )
+    spot = f"{refused} spot offers: {priced.no_spot_because}"
     dropped, filters = usable.left_out.count, usable.left_out.filters
     filters = f"{dropped} offers: {filters}" if refused else filters
     details["filtered"] = "; ".join([*([filters] if dropped else []), *([spot] if refused else [])])

@@ -18,7 +18,7 @@ from trainfare_core.clouds import service_label
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
-from trainfare_core.recommendation import Constraints, JobSummary, PriceBookFacts, Recommendation
+from trainfare_core.recommendation import Constraints, JobSummary, Option, PriceBookFacts, Recommendation
 
 __all__ = [
     "BookLine",
@@ -26,6 +26,7 @@ __all__ = [
     "basis_note",
     "book_line",
     "constraints_text",
+    "interruptions_text",
     "job_facts",
     "measured_phases",
     "phase_lines",
@@ -55,6 +56,14 @@ class BookLine:
     dates: str
     age: str
     stale: bool
+
+
+def interruptions_text(option: Option) -> str:
+    """Return what to expect of a spot machine: how often it is taken back, and when nine of ten runs have ended."""
+    spot = option.spot
+    if spot is None:
+        return "interruptions at any time"
+    return f"{spot.interruptions:.2g} interruptions expected (nine of ten runs end within {spot.p90_hours:,.3g} h)"
 
 
 def job_facts(job: JobSummary) -> tuple[str, ...]:

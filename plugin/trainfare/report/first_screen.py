@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, Literal, TypeAlias
 
-from trainfare.report.facts import basis_note, constraints_text, job_facts
+from trainfare.report.facts import basis_note, constraints_text, interruptions_text, job_facts
 from trainfare.report.later_years import outlook_summary
 from trainfare.report.named import NamedOption, named_options, runner_up_option
 from trainfare.report.price_age import price_age, price_ages, price_date_of
@@ -245,8 +245,11 @@ def _plan(named: Sequence[NamedOption]) -> list[_Block]:
 
 def _spot(recommendation: Recommendation) -> str:
     spot = recommendation.best_spot
-    if spot is None or not recommendation.options:
+    if not recommendation.options:
         return ""
+    if spot is None:
+        because = recommendation.no_spot_because
+        return f"No spot machine: {because}." if because else ""
     ranked = [option.run_usd.mid for option in recommendation.options if not option.needs_porting]
     saving = 1 - spot.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
     if saving <= 0:
@@ -254,7 +257,7 @@ def _spot(recommendation: Recommendation) -> str:
     low, high = usd(spot.run_usd.low_80), usd(spot.run_usd.high_80)
     return (
         f"Spot could cost {percent(saving)} less: {usd(spot.run_usd.mid)} [{low} – {high}] on {machine_label(spot)} at "
-        f"its price of {price_date_of(spot).text}, but may be taken back: --purchase spot."
+        f"its price of {price_date_of(spot).text}, with {interruptions_text(spot)}: --purchase spot."
     )
 
 

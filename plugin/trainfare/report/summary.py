@@ -16,6 +16,7 @@ from trainfare.report.facts import (
     basis_note,
     book_line,
     constraints_text,
+    interruptions_text,
     job_facts,
     phase_lines,
     profile_notes,
@@ -238,6 +239,8 @@ def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
     """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
     option = recommendation.best_spot
     named = any(each.option.purchase_option == "spot" for each in recommendation.alternatives)
+    if option is None and recommendation.no_spot_because and not named:
+        return f"No spot machine is offered: {recommendation.no_spot_because}."
     if option is None or named:
         return ""
     row = ranking_row(option, as_of, unit)
@@ -247,8 +250,8 @@ def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
     less = f", {percent(saving)} less than the cheapest above" if saving > 0 else ""
     return (
         f"Spot is not ranked. The cheapest, {row.machine} ({row.cloud}, {row.hardware}, {row.region}), would cost "
-        f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}{less}; spot machines "
-        "can be taken back at any time. --purchase spot ranks them."
+        f"{dollars} [{dollar_range}] in {time} [{time_range}] at its price of {row.price_date}{less}, with "
+        f"{interruptions_text(option)}. --purchase spot ranks them."
     )
 
 

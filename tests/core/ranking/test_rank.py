@@ -334,8 +334,60 @@ def test_spot_is_refused_without_checkpoints() -> None:
     assert [option.purchase_option for option in answer.options] == ["on_demand"]
     count, detail = rejected(answer, "filtered")
     assert count == 1
-    assert "checkpoint_every_n_steps" in detail
+    assert "saves no checkpoints" in detail
+    assert "ModelCheckpoint(every_n_train_steps=3000) allows spot" in detail
     assert len(ranked(book(A100_ROW, spot), constraints=named).options) == 2
+
+
+def test_a_job_of_two_days_without_checkpoints_says_what_spot_would_take() -> None:
+    """48.5 h of work that saves nothing: the answer says why no spot machine is offered, the hours, and the callback."""
+    spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
+    job = small_job(steps=1_746_000, every=None)
+    answer = ranked(book(A100_ROW, spot), job=job, constraints=Constraints())
+    assert answer.best_spot is None
+    assert answer.no_spot_because is not None
+    assert "saves no checkpoints" in answer.no_spot_because
+    assert "48.6 h of work would take 321 h on average" in answer.no_spot_because
+    assert "ModelCheckpoint(every_n_train_steps=3000) allows spot" in answer.no_spot_because
+    saves = ranked(
+        book(A100_ROW, spot), job=small_job(steps=1_746_000, every=3_000), constraints=Constraints()
+    )
+    assert saves.no_spot_because is None
+    assert saves.best_spot is not None
+
+
+def test_a_spot_run_changes_to_the_price_on_demand_of_its_region() -> None:
+    """The outlook's fallback is priced with the same machine on demand; without such a price there is none."""
+    spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
+    named = Constraints(purchase=("spot",), deadline_hours=130.0, confidence=0.6)
+    job = small_job(steps=3_600_000, checkpoint_bytes=10**9)
+    (option,) = ranked(book(A100_ROW, spot), job=job, constraints=named).options
+    assert option.spot is not None
+    back = option.spot.fallback
+    assert back is not None
+    assert back.after == 3
+    assert option.run_usd.mid < back.run_usd < 4 * option.run_usd.mid
+    assert back.p90_hours <= option.spot.p90_hours
+    assert option.spot.p50_hours < option.spot.p90_hours
+    assert option.spot.chance_in_time is not None
+    assert back.chance_in_time is not None
+    assert 0 < option.spot.chance_in_time <= back.chance_in_time < 1
+    far = offer_row(region="eu-west-1")
+    (alone,) = ranked(book(far, spot), job=job, constraints=named).options
+    assert alone.spot is not None
+    assert alone.spot.fallback is None
+
+
+def test_a_spot_machine_is_interrupted_as_often_as_in_its_region() -> None:
+    """Of one machine in two regions with bands far apart the calmer is ranked, though the other is a little cheaper."""
+    calm = offer_row(purchase_option="spot", usd_per_hour=1.0, instance_type="g5.xlarge", region="eu-north-1")
+    often = {**calm, "usd_per_hour": 0.99, "region": "us-east-1"}
+    named = Constraints(purchase=("spot",))
+    job = small_job(steps=36_000_000, every=30_000, checkpoint_bytes=10**9)
+    (option,) = ranked(book(calm, often), job=job, constraints=named).options
+    assert option.region == "eu-north-1"
+    assert option.spot is not None
+    assert option.spot.rate_source == "5-10% a month"
 
 
 def test_reserved_prices_are_ranked_only_when_asked_for() -> None:
@@ -535,9 +587,12 @@ def test_spot_says_how_often_it_is_interrupted_and_how_to_save() -> None:
     """A run that saves far too rarely gets a better interval as advice."""
     spot = offer_row(purchase_option="spot")
     job = small_job(steps=3_600_000, every=100_000, checkpoint_bytes=10**9)
-    note = ranked(book(spot), job=job, constraints=Constraints(purchase=("spot",))).options[0].notes[0]
-    assert "interruptions expected" in note
-    assert "instead of 100,000" in note
+    option = ranked(book(spot), job=job, constraints=Constraints(purchase=("spot",))).options[0]
+    assert "interruptions expected" in option.notes[0]
+    assert option.spot is not None
+    advice = f"ModelCheckpoint(every_n_train_steps={option.spot.save_every_n_steps}) would lose least"
+    assert advice in option.notes[1]
+    assert "every 100,000 steps" in option.notes[1]
 
 
 def test_an_unknown_batch_gives_no_throughput() -> None:

@@ -1,0 +1,17 @@
+"""Spot machines as a process: how often they are taken back, and what a run that saves its state takes then."""
+
+from __future__ import annotations
+
+from .hazard import HAZARDS, PRIOR, Hazard, hazard_of_band, hazard_of_range, known_hazards
+from .process import FinishTimes, SpotProcess
+
+__all__ = [
+    "HAZARDS",
+    "PRIOR",
+    "FinishTimes",
+    "Hazard",
+    "SpotProcess",
+    "hazard_of_band",
+    "hazard_of_range",
+    "known_hazards",
+]

@@ -1,0 +1,201 @@
+"""Spot offers: how often each is taken back, why a run gets none, and what an option says of it (part of stage 6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
+from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process
+
+__all__ = ["hazards_of_offers", "spot_notes", "spot_outlook", "why_no_spot"]
+
+FALLBACK_AFTER: Final = 3
+"""Interruptions after which an outlook changes to on-demand: a pool that took so many machines back is not worth
+waiting for. A chosen value."""
+
+_MANY_HOURS: Final = 1e6
+"""Expected hours above which the number is no longer told: a century and more."""
+
+_S_PER_HOUR: Final = 3600.0
+
+
+def hazards_of_offers(offers: pl.DataFrame) -> NDArray[np.int64]:
+    """
+    Return the row of `HAZARDS` of every spot offer, `NOT_SPOT` of the others, shape (offers,).
+
+    The band that came with the price is used before the table of run-cost facts.
+    """
+    spot = np.flatnonzero((offers["purchase_option"] == "spot").to_numpy())
+    found = np.full(len(offers), NOT_SPOT, dtype=np.int64)
+    if not len(spot):
+        return found
+    keys = ["provider", "instance_type", "region"]
+    rows = offers[spot].select(
+        *(pl.col(key).cast(pl.String) for key in keys), pl.col("interruption_band").cast(pl.String)
+    )
+    types = rows.select(keys[:2]).unique().rows()
+    known = [(cloud, machine, *known_hazards(cloud, machine)) for cloud, machine in types]
+    regions = [(c, m, region, row) for c, m, by_region, _ in known for region, row in by_region.items()]
+    elsewhere = [(c, m, row) for c, m, _, row in known]
+    bands = {band: hazard_of_band(band) for band in rows["interruption_band"].drop_nulls().unique()}
+    text, number = pl.String, pl.Int64
+    joined = (
+        rows.join(
+            pl.DataFrame(regions, dict(zip([*keys, "here"], [text, text, text, number], strict=True)), orient="row"),
+            on=keys, how="left", maintain_order="left",
+        )
+        .join(
+            pl.DataFrame(elsewhere, dict(zip([*keys[:2], "other"], [text, text, number], strict=True)), orient="row"),
+            on=keys[:2], how="left", maintain_order="left",
+        )
+        .select(
+            pl.coalesce(
+                pl.col("interruption_band").replace_strict(bands, default=None, return_dtype=number),
+                "here",
+                "other",
+            )
+        )
+    )  # fmt: skip
+    found[spot] = joined.to_series().to_numpy()
+    return found
+
+
+def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
+    """
+    Say why runs on spot machines are not offered, with the figure and the callback that would allow them.
+
+    Args:
+        profile: the job.
+        runs: those that are refused; the least and the most time are told, and the middle one's best interval.
+    """
+    if not len(runs):
+        return ""
+    order = np.argsort(runs.hours)
+    least, middle, most = (int(order[place]) for place in (0, len(order) // 2, -1))
+    calm_hours = float(runs.hours[least] - runs.interruption_s[least] / _S_PER_HOUR)
+    every = profile.plan.checkpoint_every_n_steps
+    saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
+    ends = " to ".join(dict.fromkeys(_hours_text(float(runs.hours[row])) for row in (least, most)))
+    return (
+        f"the run {saves}, and {calm_hours:,.3g} h of work would take {ends} on average; "
+        f"ModelCheckpoint(every_n_train_steps={_save_steps(runs, middle)}) allows spot"
+    )
+
+
+def _hours_text(hours: float) -> str:
+    return f"{hours:,.3g} h" if hours < _MANY_HOURS else "over a century"
+
+
+def _save_steps(runs: RunTable, row: int) -> int:
+    """Return the best number of steps between checkpoints, to two digits, rounded down."""
+    best = float(runs.best_save_steps[row])
+    if not math.isfinite(best):
+        return 1
+    scale = 10 ** max(0, int(math.log10(max(best, 1.0))) - 1)
+    return max(1, int(best // scale * scale))
+
+
+def spot_outlook(
+    profile: JobProfile,
+    runs: RunTable,
+    nodes: int,
+    *,
+    deadline_hours: float | None,
+    usd_per_hour: float,
+    on_demand_usd_per_hour: float | None,
+    storage_usd_per_hour: float,
+) -> SpotOutlook:
+    """
+    Return what interruptions mean for one run on spot machines.
+
+    Args:
+        profile: the job.
+        runs: the run, one row.
+        nodes: its machines.
+        deadline_hours: None: there is none.
+        usd_per_hour: of all machines, spot.
+        on_demand_usd_per_hour: of the same machines on demand in the same region; None: not known.
+        storage_usd_per_hour: of the checkpoints.
+    """
+    process = spot_process(profile, runs, np.array([nodes], dtype=np.int64))
+    ends = process.finish(runs.startup_s, runs.undisturbed_log_sigma)
+    hazard = HAZARDS[int(runs.hazard[0])]
+    deadline_s = None if deadline_hours is None else np.array([deadline_hours * _S_PER_HOUR])
+    fallback = None
+    if on_demand_usd_per_hour is not None:
+        changed, parts = (
+            process.finish(runs.startup_s, runs.undisturbed_log_sigma, FALLBACK_AFTER),
+            process.with_fallback(FALLBACK_AFTER),
+        )
+        spot_s = float(runs.startup_s[0] + parts.spot_s[0])
+        sure_s = float(parts.sure_s[0])
+        usd = spot_s * (usd_per_hour + storage_usd_per_hour) + sure_s * (
+            on_demand_usd_per_hour + storage_usd_per_hour
+        )
+        fallback = SpotFallback(
+            after=FALLBACK_AFTER,
+            chance=_rounded(float(parts.chance[0])),
+            run_usd=_rounded(usd / _S_PER_HOUR),
+            p50_hours=_rounded(float(changed.quantile_s(0.5)[0]) / _S_PER_HOUR),
+            p90_hours=_rounded(float(changed.quantile_s(0.9)[0]) / _S_PER_HOUR),
+            chance_in_time=None if deadline_s is None else _rounded(float(changed.chance(deadline_s)[0])),
+        )
+    return SpotOutlook(
+        interruptions=_rounded(float(runs.interruptions[0])),
+        per_machine_hour=Interval(
+            mid=_rounded(hazard.median_per_hour),
+            low_80=_rounded(hazard.low_per_hour),
+            high_80=_rounded(hazard.high_per_hour),
+        ),
+        rate_source=hazard.words,
+        waiting_hours=_rounded(float(runs.waiting_s[0]) / _S_PER_HOUR),
+        p50_hours=_rounded(float(ends.quantile_s(0.5)[0]) / _S_PER_HOUR),
+        p90_hours=_rounded(float(ends.quantile_s(0.9)[0]) / _S_PER_HOUR),
+        chance_in_time=None if deadline_s is None else _rounded(float(ends.chance(deadline_s)[0])),
+        save_every_n_steps=_save_steps(runs, 0),
+        fallback=fallback,
+    )
+
+
+def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, ...]:
+    """
+    Return sentences on the interruptions of a run.
+
+    Args:
+        spot: the outlook.
+        saved_every_steps: the script's own optimizer steps between checkpoints.
+    """
+    rate = spot.per_machine_hour
+    notes = [
+        (
+            f"spot: {spot.interruptions:.2g} interruptions expected ({spot.rate_source}: {rate.low_80:.1g} to "
+            f"{rate.high_80:.1g} an hour and machine); half of such runs end within {spot.p50_hours:,.3g} h, nine of "
+            f"ten within {spot.p90_hours:,.3g} h, {spot.waiting_hours:.2g} h of waiting for capacity expected"
+        )
+    ]
+    best = spot.save_every_n_steps
+    # Half and twice the best interval lose about a quarter more, which is worth no advice.
+    if saved_every_steps and best > 1 and not 0.5 <= saved_every_steps / best <= 2.0:
+        notes.append(
+            f"spot: ModelCheckpoint(every_n_train_steps={best}) would lose least; the script saves every "
+            f"{saved_every_steps:,} steps"
+        )
+    if spot.fallback is not None:
+        back = spot.fallback
+        notes.append(
+            f"spot, but on demand after {back.after} interruptions ({back.chance:.0%} of runs): "
+            f"{back.run_usd:,.2f} USD expected, nine of ten runs end within {back.p90_hours:,.3g} h"
+        )
+    return tuple(notes)
+
+
+def _rounded(value: float) -> float:
+    """Round to six significant digits: more than any of these figures has, and the same on every processor."""
+    return float(f"{value:.6g}")

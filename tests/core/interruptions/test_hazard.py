@@ -1,0 +1,45 @@
+"""How often machines are taken back: from the published bands, with the doubt that these leave."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band, hazard_of_range, known_hazards
+
+
+def test_a_band_is_read_over_the_month_and_over_a_day() -> None:
+    """10 to 15 % taken back: at least 10 % in 730 hours, at most 15 % in 24 hours."""
+    hazard = HAZARDS[hazard_of_band("10-15%")]
+    assert hazard.low_per_hour == pytest.approx(-math.log(0.90) / 730)
+    assert hazard.high_per_hour == pytest.approx(-math.log(0.85) / 24)
+
+
+def test_a_band_open_at_the_top_is_wider_than_the_others() -> None:
+    """Above 20 % may be nearly all: two factors of ten more doubt than a band with both ends has."""
+    width = {band: HAZARDS[hazard_of_band(band)] for band in (">20%", "15-20%")}
+    open_, closed = (hazard.high_per_hour / hazard.low_per_hour for hazard in width.values())
+    assert open_ > 5 * closed
+
+
+def test_the_rates_are_quantiles_of_the_interval() -> None:
+    """The ends of the 80 % interval and its middle are among the five, which are equally likely."""
+    hazard = HAZARDS[PRIOR]
+    np.testing.assert_allclose(hazard.per_hour[[0, 2, 4]], [0.001, 0.01, 0.1])
+
+
+def test_a_region_s_own_band_is_used_and_the_range_elsewhere() -> None:
+    """g5.xlarge has bands of its own in some regions; in others it has the range of those."""
+    regions, elsewhere = known_hazards("aws", "g5.xlarge")
+    assert regions["us-east-1"] == hazard_of_band(">20%")
+    assert regions["eu-north-1"] == hazard_of_band("5-10%")
+    assert "no-such-region" not in regions
+    assert elsewhere == hazard_of_range("5-10%", ">20%")
+
+
+def test_what_nobody_publishes_has_the_prior() -> None:
+    """Azure and Google publish no band of a machine."""
+    for cloud, machine in (("azure", "Standard_ND96asr_v4"), ("gcp", "a2-highgpu-1g"), ("example", "x")):
+        assert known_hazards(cloud, machine) == ({}, PRIOR)
