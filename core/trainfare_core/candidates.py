@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,9 @@ DEFAULT_MAX_NODES: Final = 4
 
 _NONE, _DDP, _FSDP = range(3)
 
+MOST_BATCH_CHANGE: Final = 8
+"""Factor up to which another global batch is planned: the same run with its learning rate set anew. A chosen value."""
+
 _SHARDED_STRATEGIES: Final = ("fsdp", "deepspeed")
 """Beginnings of the names of Lightning's strategies that shard the weights."""
 
@@ -63,11 +66,14 @@ class PlanSpace:
         keep_plan: only the script's own strategy, micro-batch and accumulation.
         lower_batch_norm: a device's batch may become smaller than the script's although BatchNorm then sees fewer
             samples, which changes what is trained.
+        other_batch: where the script's global batch cannot be shared by all accelerators, the nearest one that can is
+            planned, which changes what is trained.
     """
 
     max_nodes: int | None = None
     keep_plan: bool = False
     lower_batch_norm: bool = False
+    other_batch: bool = False
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
         """Return the numbers of machines to try for a job, rising."""
@@ -124,6 +130,8 @@ class CandidateTable:
         micro_batch: samples in one forward pass on one device; NaN where the profile does not know its batch.
         micro_ratio: micro_batch over the profile's micro-batch: what batch-proportional work scales with.
         accumulate: forward passes per optimizer step on one device.
+        devices: accelerators of each machine that are used; None: all of them.
+        batch_factor: samples of an optimizer step over the script's; None: the same in every plan.
         as_scripted: the script's strategy and micro-batch, or a micro-batch of a device's whole share where that is
             smaller; several devices under "auto" or one device's strategy are DDP, as in Lightning.
         parallel: how plans split the model; None: none does. Then `micro_batch` and `accumulate` are those of one
@@ -136,12 +144,20 @@ class CandidateTable:
     micro_batch: NDArray[np.float64]
     micro_ratio: NDArray[np.float64]
     accumulate: NDArray[np.int64]
+    devices: NDArray[np.int64] | None = None
+    batch_factor: NDArray[np.float64] | None = None
     as_scripted: NDArray[np.bool_] | None = None
     parallel: ModelParallel | None = None
 
     def __len__(self) -> int:
         """Return the number of plans."""
         return len(self.shape)
+
+    def devices_of(self, shapes: MachineShapes) -> NDArray[np.float64]:
+        """Return the accelerators of one machine that each plan uses, shape (n,)."""
+        if self.devices is not None:
+            return self.devices.astype(np.float64)
+        return np.asarray(shapes.accelerator_count[self.shape], dtype=np.float64)
 
 
 def take(table: Table, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Table:
@@ -158,12 +174,14 @@ def enumerate_candidates(
     """
     List every plan that keeps the job's global batch, and so its optimizer steps.
 
-    All devices of a machine are used. Each device gets an equal whole share of the global batch, run in the script's
-    micro-batches, as one, or, so that something may fit, split by gradient accumulation about in half again and again
-    down to single samples. One device needs no sharding; more are tried with DDP and with FSDP. More than one
-    machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a whole.
-    Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
-    with its own micro-batch and accumulation: those are the same step whatever the batch is.
+    All accelerators of a machine are used, or, where the batch cannot be shared by all of them, the largest divisor of
+    them by which it can; a machine is paid whole. Each device gets an equal whole share of the global batch, run in
+    the script's micro-batches, as one, or, so that something may fit, split by gradient accumulation about in half
+    again and again down to single samples. One device needs no sharding; more are tried with DDP and with FSDP. More
+    than one machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a
+    whole. Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
+    with its own micro-batch and accumulation: those are the same step whatever the batch is. With
+    `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share.
 
     Args:
         profile: the job.
@@ -173,22 +191,30 @@ def enumerate_candidates(
     Returns:
         Plans ordered by shape, nodes, sharding, accumulation. Shapes without a plan: see `plan_gaps`.
     """
-    shape, nodes, world = _layouts(profile, shapes, space)
-    keep = _shares_evenly(profile, world) & _has_split(profile, world, space)
-    shape, nodes, world = shape[keep], nodes[keep], world[keep]
-    layout, micro, ratio, accumulate = _splits(profile, world, space)
+    shape, nodes, devices, batch = _chosen_layouts(profile, shapes, space)
+    world = devices * nodes
+    layout, micro, ratio, accumulate = _splits(profile, world, batch, space)
     sharded = world[layout] > 1
     repeat = np.where(sharded, 2, 1)
     row = np.repeat(np.arange(len(layout)), repeat)
     first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, dtype=np.bool_)
     sharding = np.where(sharded[row], np.where(first, _DDP, _FSDP), _NONE).astype(np.int64)
-    shape, nodes = shape[layout][row], nodes[layout][row]
-    scripted = _as_scripted(profile, world[layout][row], sharding, micro[row], accumulate[row])
-    plans = CandidateTable(shape, nodes, sharding, micro[row], ratio[row], accumulate[row], scripted)
+    layout = layout[row]
+    scripted = _as_scripted(profile, world[layout], sharding, micro[row], accumulate[row])
+    plans = CandidateTable(
+        shape=shape[layout],
+        nodes=nodes[layout],
+        sharding=sharding,
+        micro_batch=micro[row],
+        micro_ratio=ratio[row],
+        accumulate=accumulate[row],
+        devices=devices[layout],
+        batch_factor=batch[layout] / (_global_batch(profile) or 1),
+        as_scripted=scripted & (batch[layout] == (_global_batch(profile) or 1)),
+    )
     if space.keep_plan:
         plans = take(plans, scripted)
-        sharding, nodes, shape = plans.sharding, plans.nodes, plans.shape
-    return take(plans, np.lexsort((plans.accumulate, sharding, nodes, shape)))
+    return take(plans, np.lexsort((plans.accumulate, plans.sharding, plans.nodes, plans.shape)))
 
 
 def own_sharding(profile: JobProfile) -> str:
@@ -203,11 +229,11 @@ def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = Pla
     Returns:
         One text a shape, shape (n,): "" where `enumerate_candidates` has at least one plan for it.
     """
-    shape, _, world = _layouts(profile, shapes, space)
-    even = _shares_evenly(profile, world)
+    layouts = _layouts(profile, shapes, space)
+    even = _shares_evenly(profile, layouts.nodes * layouts.devices)
     shared, planned = np.zeros((2, len(shapes)), dtype=np.bool_)
-    shared[shape[even]] = True
-    planned[shape[even & _has_split(profile, world, space)]] = True
+    shared[layouts.shape[even]] = True
+    planned[_chosen_layouts(profile, shapes, space).shape] = True
     count = shapes.accelerator_count
     whole = _whole_devices(count)
     texts = [
@@ -228,7 +254,7 @@ def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
     if batch is None:
         world = profile.parallel.world_size
         return f"the batch size is not known, so only {world} device(s) as in the profile can be planned"
-    return f"a global batch of {batch} cannot be shared evenly by {count:.0f} devices"
+    return f"a global batch of {batch} cannot be shared evenly by {count:.0f} devices: --allow batch tries others"
 
 
 def _kept(profile: JobProfile, count: float, space: PlanSpace) -> str:
@@ -247,19 +273,71 @@ def _whole_devices(count: NDArray[np.float64]) -> NDArray[np.bool_]:
     return whole
 
 
-def _layouts(
-    profile: JobProfile, shapes: MachineShapes, space: PlanSpace
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return shape row, nodes and world size of every shape x node count that can exist."""
+class _Layouts(NamedTuple):
+    """Shape row, machines, used accelerators of each machine and global batch; arrays of shape (n,)."""
+
+    shape: NDArray[np.int64]
+    nodes: NDArray[np.int64]
+    devices: NDArray[np.int64]
+    batch: NDArray[np.int64]
+
+
+def _layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> _Layouts:
+    """Return every shape x node count x divisor of its accelerators that can exist, all of them first."""
     node_counts = space.node_counts(profile)
-    several = ~np.isnan(shapes.network_gbit_per_s) & ~_is_tpu(shapes.accelerator)
-    allowed = _whole_devices(shapes.accelerator_count)[:, None] & (
-        several[:, None] | (node_counts == 1)[None, :]
-    )
+    tpu = _is_tpu(shapes.accelerator)
+    several = ~np.isnan(shapes.network_gbit_per_s) & ~tpu
+    whole = _whole_devices(shapes.accelerator_count)
+    allowed = whole[:, None] & (several[:, None] | (node_counts == 1)[None, :])
     shape, column = np.nonzero(allowed)
     nodes = node_counts[column]
-    world = shapes.accelerator_count[shape].astype(np.int64) * nodes
-    return shape.astype(np.int64), nodes, world
+    count = np.where(whole, shapes.accelerator_count, 1.0).astype(np.int64)
+    # A TPU slice is used as a whole: its chips are wired for all of it.
+    parts = {
+        int(number): np.array(_divisors(int(number))[::-1], dtype=np.int64)
+        for number in np.unique(count[~tpu])
+    }
+    used = [count[row : row + 1] if tpu[row] else parts[int(count[row])] for row in shape]
+    row = np.repeat(np.arange(len(shape)), [len(each) for each in used])
+    devices = np.concatenate(used) if used else np.zeros(0, dtype=np.int64)
+    shape, nodes = shape[row].astype(np.int64), nodes[row]
+    # What fewer machines have room for needs no more of them.
+    needed = (nodes == 1) | (devices * nodes > count[shape] * (nodes - 1))
+    shape, nodes, devices = shape[needed], nodes[needed], devices[needed]
+    return _Layouts(shape, nodes, devices, np.full(len(shape), _global_batch(profile) or 1, dtype=np.int64))
+
+
+def _chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> _Layouts:
+    """Return the layouts to plan, with their global batches: of each shape x node count one."""
+    layouts = _layouts(profile, shapes, space)
+    own = _global_batch(profile)
+    world = layouts.nodes * layouts.devices
+    keep = _shares_evenly(profile, world) & _has_split(profile, world, space)
+    batch = layouts.batch
+    if space.other_batch and own is not None and not space.keep_plan:
+        first = np.ones(len(world), dtype=np.bool_)  # all accelerators
+        first[1:] = (np.diff(layouts.shape) != 0) | (np.diff(layouts.nodes) != 0)
+        near = _nearest_batch(own, world, space.least_micro_batch(profile))
+        change = np.maximum(near / own, own / near)
+        changed = first & ~keep & (change <= MOST_BATCH_CHANGE)
+        batch, keep = np.where(changed, near, batch), keep | changed
+    shape, nodes, devices, batch = (
+        layouts.shape[keep],
+        layouts.nodes[keep],
+        layouts.devices[keep],
+        batch[keep],
+    )
+    most = np.ones(len(shape), dtype=np.bool_)
+    most[1:] = (np.diff(shape) != 0) | (np.diff(nodes) != 0)
+    return _Layouts(shape[most], nodes[most], devices[most], batch[most])
+
+
+def _nearest_batch(own: int, world: NDArray[np.int64], least: float) -> NDArray[np.int64]:
+    """Return the global batch with the ratio nearest to the script's that gives each device `least` samples or more."""
+    share = own / world
+    low, high = np.floor(share), np.ceil(share)
+    near = np.where((low > 0) & (share * share < low * high), low, high)
+    return (np.maximum(near, np.ceil(least)) * world).astype(np.int64)
 
 
 def _is_tpu(names: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -326,11 +404,10 @@ def _as_scripted(
 
 
 def _splits(
-    profile: JobProfile, world: NDArray[np.int64], space: PlanSpace
+    profile: JobProfile, world: NDArray[np.int64], batch: NDArray[np.int64], space: PlanSpace
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return layout row, micro-batch, micro-ratio and accumulation of every way to run a device's share."""
-    batch = _global_batch(profile)
-    if batch is None:
+    if _global_batch(profile) is None:
         rows = np.arange(len(world))
         accumulate = np.full(len(world), profile.parallel.accumulate_grad_batches, dtype=np.int64)
         return rows, np.full(len(world), np.nan), np.ones(len(world)), accumulate

@@ -55,9 +55,9 @@ RejectionReason: TypeAlias = Literal[
     "price_too_old",
     "filtered",
 ]
-Allowed: TypeAlias = Literal["plan", "batch-norm"]
+Allowed: TypeAlias = Literal["plan", "batch-norm", "batch"]
 """Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
-device under BatchNorm."""
+device under BatchNorm; another global batch where all accelerators cannot share the script's."""
 
 DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 """60 days: machines are rented, patched and retired in less. A chosen value."""
@@ -320,7 +320,8 @@ class Constraints(Record):
     allow: tuple[Allowed, ...] = Field(
         default=(),
         description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
-        "samples a device under BatchNorm, which changes what is trained",
+        "samples a device under BatchNorm, batch: another global batch where all accelerators cannot share the "
+        "script's, both of which change what is trained",
     )
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"

@@ -95,6 +95,7 @@ class RunTable:
 
     Attributes:
         plan: row of the `CandidateTable` and `PredictionTable`.
+        steps: optimizer steps, fewer where the plan's global batch is larger than the script's.
         startup_s, training_s, validation_s, checkpoint_s: parts of the run.
         interruption_s: expected time to repeat lost work, to wait and to restart; 0 on machines that are not spot.
         waiting_s: of `interruption_s`, the wait for capacity, which is not billed.
@@ -108,6 +109,7 @@ class RunTable:
     """
 
     plan: NDArray[np.int64]
+    steps: Column
     startup_s: Column
     training_s: Column
     validation_s: Column
@@ -168,7 +170,7 @@ def runs_of(
     """
     step_s = prediction.step_s[plan]
     known_length = profile.plan.optimizer_steps is not None
-    steps = UNKNOWN_LENGTH_STEPS if profile.plan.optimizer_steps is None else profile.plan.optimizer_steps
+    steps = _steps(profile, candidates)[plan]
     training_s = steps * step_s
     restart_s = _startup_s(profile, shapes.accelerator[candidates.shape[plan]], service)
     startup_s = restart_s if known_length else np.zeros_like(restart_s)
@@ -178,7 +180,7 @@ def runs_of(
         else np.zeros_like(step_s)
     )
     write_s = profile.plan.checkpoint_bytes / DISK_BYTES_PER_S
-    checkpoint_s = np.full(len(plan), _checkpoints(profile, steps) * write_s)
+    checkpoint_s = _checkpoints(profile, steps) * write_s
     undisturbed_s = startup_s + training_s + validation_s + checkpoint_s
     with np.errstate(invalid="ignore", divide="ignore"):
         fixed = np.where(undisturbed_s > 0, (startup_s + checkpoint_s) / undisturbed_s, 1.0)
@@ -187,6 +189,7 @@ def runs_of(
     none = np.zeros_like(undisturbed_s)
     calm = RunTable(
         plan=plan,
+        steps=steps,
         startup_s=startup_s,
         training_s=training_s,
         validation_s=validation_s,
@@ -214,11 +217,9 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
         runs: all on spot machines, n rows.
         nodes: machines of each run, shape (n,); the loss of one stops them all.
     """
-    known = profile.plan.optimizer_steps
-    steps = UNKNOWN_LENGTH_STEPS if known is None else known
     busy_s = runs.training_s + runs.validation_s
     rates = np.array([hazard.per_hour for hazard in HAZARDS]) / _S_PER_HOUR
-    interval_s = _saved_every_s(profile, steps, busy_s)
+    interval_s = _saved_every_s(profile, runs.steps, busy_s)
     with np.errstate(invalid="ignore", divide="ignore"):
         intervals = np.where(interval_s > 0, busy_s / interval_s, 0.0)
     return SpotProcess(
@@ -239,8 +240,8 @@ def _interrupted(
     process = spot_process(profile, runs, nodes[spot])
     lost_s = np.maximum(process.expected_s - process.undisturbed_s, 0.0)
     hours = runs.hours + lost_s / _S_PER_HOUR
-    step_s = runs.training_s / (profile.plan.optimizer_steps or UNKNOWN_LENGTH_STEPS)
     with np.errstate(invalid="ignore", divide="ignore"):
+        step_s = runs.training_s / runs.steps
         assumed = replace(process, write_s=_checkpoint_bytes(profile) / DISK_BYTES_PER_S)
         best_save_steps = np.maximum(1.0, np.maximum(assumed.best_interval_s, LEAST_SAVE_S) / step_s)
     changed = replace(
@@ -372,24 +373,35 @@ def _checkpoint_bytes(profile: JobProfile) -> int:
     return profile.plan.checkpoint_bytes or profile.parameter_bytes + profile.optimizer.state_bytes
 
 
-def _checkpoints(profile: JobProfile, steps: int) -> float:
+def _steps(profile: JobProfile, candidates: CandidateTable) -> Column:
+    """Return the optimizer steps of every plan: the same samples as the script's run, the last step whole."""
+    known = profile.plan.optimizer_steps
+    steps = float(UNKNOWN_LENGTH_STEPS if known is None else known)
+    if candidates.batch_factor is None:
+        return np.full(len(candidates), steps)
+    # The slack keeps quotients that are whole in decimal whole in binary.
+    return np.ceil(steps / candidates.batch_factor * (1 - 1e-12))
+
+
+def _checkpoints(profile: JobProfile, steps: Column) -> Column:
     """Return how many checkpoints are written: one every n steps, and at least one in a run that ends."""
     plan = profile.plan
-    if not plan.checkpoint_bytes or not steps:
-        return 0.0
+    if not plan.checkpoint_bytes:
+        return np.zeros_like(steps)
     every = plan.checkpoint_every_n_steps
     if plan.optimizer_steps is None:
-        return steps / every if every else 0.0
-    return float(max(1, steps // every)) if every else 1.0
+        return steps / every if every else np.zeros_like(steps)
+    written = np.maximum(1.0, steps // every) if every else np.ones_like(steps)
+    return np.where(steps > 0, written, 0.0)
 
 
-def _saved_every_s(profile: JobProfile, steps: int, busy_s: Column) -> Column:
+def _saved_every_s(profile: JobProfile, steps: Column, busy_s: Column) -> Column:
     """Return the seconds of work between checkpoints; a run that saves nothing is one interval."""
     every = profile.plan.checkpoint_every_n_steps
-    if not every or not steps:
+    if not every:
         return busy_s
-    part = every / steps
-    return busy_s * (part if profile.plan.optimizer_steps is None else min(1.0, part))
+    part = every / np.maximum(steps, 1.0)
+    return busy_s * (part if profile.plan.optimizer_steps is None else np.minimum(1.0, part))
 
 
 def _measured_validation(profile: JobProfile) -> float | None:
@@ -420,6 +432,6 @@ def _validation_s(
     part = forward_share(profile) if measured is None else measured
     work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
     micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
-    devices = shapes.accelerator_count[candidates.shape[plan]] * candidates.nodes[plan]
+    devices = candidates.devices_of(shapes)[plan] * candidates.nodes[plan]
     batches = profile.plan.validation_batches * profile.parallel.world_size / devices
     return batches * part * work_s / micro_batches

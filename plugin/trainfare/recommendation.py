@@ -97,7 +97,8 @@ def recommend(
         max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
         keep_plan: only the script's own strategy, micro-batch and accumulation.
         allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples a
-            device under BatchNorm, which changes what is trained.
+            device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's. The
+            last two change what is trained.
         price_book: prices; None loads the plug-ins.
         lock: a `trainfare.lock`: rank its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.

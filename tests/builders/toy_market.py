@@ -132,7 +132,7 @@ class ToyPredictor:
     ) -> PredictionTable:
         """Predict every candidate."""
         names = [str(name) for name in shapes.accelerator[candidates.shape]]
-        world = shapes.accelerator_count[candidates.shape] * candidates.nodes
+        world = candidates.devices_of(shapes) * candidates.nodes
         known = np.array([name not in self.unknown for name in names], dtype=np.bool_)
         each_s = np.array([self.seconds.get(name, self.default_s) for name in names])
         compute_s = np.where(known, each_s * candidates.micro_ratio * candidates.accumulate, np.nan)

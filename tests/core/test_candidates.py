@@ -1,4 +1,4 @@
-"""Plans keep the global batch, use whole machines, and no shape is dropped without a reason."""
+"""Plans keep the global batch, use as much of a machine as it allows, and no shape is dropped without a reason."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ def test_every_plan_keeps_the_global_batch(
     job = job_of(micro, accumulate, devices)
     machines = shapes(*((A100, count) for count in counts))
     plans = enumerate_candidates(job, machines, PlanSpace(max_nodes))
-    world = machines.accelerator_count[plans.shape] * plans.nodes
+    world = plans.devices_of(machines) * plans.nodes
     np.testing.assert_array_equal(plans.micro_batch * plans.accumulate * world, micro * accumulate * devices)
     np.testing.assert_array_equal(plans.micro_batch, np.floor(plans.micro_batch))
     np.testing.assert_allclose(plans.micro_ratio, plans.micro_batch / micro)
     assert np.all(plans.micro_batch >= 1)
     assert np.all(plans.nodes <= max_nodes)
+    assert np.all(machines.accelerator_count[plans.shape] % plans.devices_of(machines) == 0)
 
 
 @unhurried
@@ -99,13 +100,28 @@ def test_an_accelerator_that_no_catalogue_knows_is_still_planned() -> None:
 
 def test_gaps_say_what_is_wrong() -> None:
     """Shared devices, uneven batches and unknown batches each have their own words."""
-    machines = shapes((A100, 0.25), (A100, 3), (A100, 64))
-    share, uneven, many = plan_gaps(job_of(32), machines)
+    machines = shapes((A100, 0.25), (TPU, 3), (TPU, 64), (A100, 3))
+    share, uneven, many, part = plan_gaps(job_of(32), machines)
     assert "share of a device" in share
     assert "batch of 32" in uneven
     assert "3 devices" in uneven
     assert "64 devices" in many
-    assert "not known" in plan_gaps(job_of(None), shapes((A100, 2)))[0]
+    assert part == ""
+    assert "not known" in plan_gaps(job_of(None, devices=4), shapes((A100, 2)), PlanSpace(1))[0]
+
+
+def test_a_part_of_a_machine_is_used_where_the_batch_cannot_be_shared_by_all() -> None:
+    """A batch of 4 takes 4 of 8 accelerators, one of 12 the same, on one machine; two machines need all of theirs."""
+    for batch, used in ((4, 4), (12, 4), (3, 1), (16, 8)):
+        plans = enumerate_candidates(job_of(batch), shapes((A100, 8)), PlanSpace(2))
+        one, two = (plans.devices_of(shapes((A100, 8)))[plans.nodes == nodes] for nodes in (1, 2))
+        assert set(one.tolist()) == {float(used)}
+        assert set(two.tolist()) == ({8.0} if batch == 16 else set())
+
+
+def test_a_tpu_slice_is_used_whole() -> None:
+    """Its chips are wired for all of it: a batch of 4 has no plan on a slice of 8."""
+    assert len(enumerate_candidates(job_of(4), shapes((TPU, 8)))) == 0
 
 
 def test_an_unknown_batch_is_planned_only_where_the_step_stays_the_same() -> None:
@@ -113,9 +129,9 @@ def test_an_unknown_batch_is_planned_only_where_the_step_stays_the_same() -> Non
     job = small_job(batch=1, parallel=ParallelFacts(devices=4, accumulate_grad_batches=3)).model_copy(
         update={"batch": BatchFacts(micro_batch_size=None, samples_per_step=None)}
     )
-    machines = shapes((A100, 1), (A100, 2), (A100, 4))
+    machines = shapes((A100, 1), (A100, 2), (A100, 8))
     plans = enumerate_candidates(job, machines, PlanSpace(4))
-    assert set((machines.accelerator_count[plans.shape] * plans.nodes).tolist()) == {4.0}
+    assert set((plans.devices_of(machines) * plans.nodes).tolist()) == {4.0}
     assert np.all(np.isnan(plans.micro_batch))
     assert set(plans.micro_ratio.tolist()) == {1.0}
     assert set(plans.accumulate.tolist()) == {3}
@@ -172,7 +188,7 @@ def test_auto_is_ddp_on_several_devices(strategy: str, sharding: str) -> None:
 
 def test_keep_plan_tries_nothing_else_and_says_where_that_is_impossible() -> None:
     """Only marked plans are left; a share that the micro-batch does not divide is a gap with that reason."""
-    job, machines = job_of(12, accumulate=8), shapes((A100, 4), (A100, 6))
+    job, machines = job_of(12, accumulate=8), shapes((A100, 4), (TPU, 6))
     space = PlanSpace(1, keep_plan=True)
     plans = enumerate_candidates(job, machines, space)
     assert plans.as_scripted is not None
@@ -188,12 +204,18 @@ def test_batch_norm_keeps_its_samples_unless_allowed() -> None:
     job = job_of(32).model_copy(
         update={"batch": BatchFacts(micro_batch_size=32, samples_per_step=32, batch_norm=True)}
     )
-    machines = shapes((A100, 1), (A100, 4))
+    machines = shapes((A100, 1), (TPU, 4), (A100, 4))
     strict, free = PlanSpace(1), PlanSpace(1, lower_batch_norm=True)
-    assert enumerate_candidates(job, machines, strict).micro_batch.tolist() == [32]
+    kept = enumerate_candidates(job, machines, strict)
+    assert kept.micro_batch.tolist() == [32, 32]
+    assert kept.devices_of(machines).tolist() == [1, 1]
     assert enumerate_candidates(job, machines, free).micro_batch.min() == 1
-    assert ["--allow batch-norm" in gap for gap in plan_gaps(job, machines, strict)] == [False, True]
-    assert plan_gaps(job, machines, free).tolist() == ["", ""]
+    assert ["--allow batch-norm" in gap for gap in plan_gaps(job, machines, strict)] == [
+        False,
+        True,
+        False,
+    ]
+    assert plan_gaps(job, machines, free).tolist() == ["", "", ""]
 
 
 def test_the_job_s_own_number_of_machines_is_tried_and_allowed() -> None:

@@ -70,10 +70,10 @@ class FinishTimes:
         parts = FinishTimes(self.median_s[:, likely], self.log_sigma[:, likely], self.weight[:, likely])
         with np.errstate(divide="ignore"):
             ends = np.log(parts.median_s) + NormalDist().inv_cdf(chance) * parts.log_sigma
-        low = np.where(counted[:, likely], ends, np.inf).min(axis=1, initial=np.inf)
-        high = np.where(counted[:, likely], ends, -np.inf).max(axis=1, initial=-np.inf)
+        low: Array = np.where(counted[:, likely], ends, np.inf).min(axis=1, initial=np.inf)
+        high: Array = np.where(counted[:, likely], ends, -np.inf).max(axis=1, initial=-np.inf)
         for _ in range(_STEPS):
-            middle = (low + high) / 2
+            middle: Array = (low + high) / 2
             enough = parts._below(middle) >= chance
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.asarray(np.exp(high))
@@ -137,9 +137,9 @@ class SpotProcess:
 
         To first order the loss is linear in the rate, so the mean of the rates is the one that counts.
         """
-        between_s = 1.0 / self.rate_per_s.mean(axis=1)
+        between_s: Array = 1.0 / np.asarray(self.rate_per_s.mean(axis=1), dtype=np.float64)
         x = self.write_s / (2 * between_s)
-        best = np.sqrt(2 * self.write_s * between_s) * (1 + np.sqrt(x) / 3 + x / 9) - self.write_s
+        best: Array = np.sqrt(2 * self.write_s * between_s) * (1 + np.sqrt(x) / 3 + x / 9) - self.write_s
         return np.asarray(np.where(x < 1, best, between_s))
 
     def counts(self, most: int) -> Array:
@@ -333,8 +333,11 @@ def _lost(rate: Array, length_s: Array) -> tuple[Array, Array]:
 
 def _normal_cdf(z: Array) -> Array:
     """Return the standard normal distribution function (Abramowitz and Stegun 26.2.17, error below 7.5e-8)."""
-    t = 1 / (1 + 0.2316419 * np.abs(z))
-    tail = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
+    t: Array = 1 / (1 + 0.2316419 * np.abs(z))
+    tail: Array = t * (
+        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
+    )
     with np.errstate(under="ignore", over="ignore"):
         tail = tail * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    return np.asarray(np.where(z > 0, 1 - tail, tail))
+    upper: Array = 1.0 - tail
+    return np.asarray(np.where(z > 0, upper, tail))

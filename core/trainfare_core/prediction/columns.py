@@ -79,8 +79,8 @@ class PlacedPlans:
 
     @cached_property
     def per_machine(self) -> Array:
-        """Devices in one machine."""
-        return np.maximum(self.shapes.accelerator_count[self.plans.shape], 1.0)
+        """Devices of one machine that the plan uses."""
+        return np.maximum(self.plans.devices_of(self.shapes), 1.0)
 
     @cached_property
     def nodes(self) -> Array:

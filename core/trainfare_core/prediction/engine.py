@@ -157,7 +157,7 @@ def _reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDA
     plans = placed.plans
     no_link = [link.unknown_because for link in placed.devices.links] or [""]
     by_link = np.array(no_link, dtype=object)[placed.row]
-    count = placed.shapes.accelerator_count[plans.shape]
+    count = plans.devices_of(placed.shapes)
     network = placed.shapes.network_gbit_per_s[plans.shape]
     checks = (
         (

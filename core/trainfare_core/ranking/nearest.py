@@ -85,6 +85,9 @@ class _Search:
         if self._profile.batch.batch_norm and "batch-norm" not in asked.allow:
             change = "cheapest with fewer samples a device under BatchNorm"
             found.append(self._try(change, "--allow batch-norm", allow=(*asked.allow, "batch-norm")))
+        if not asked.keep_plan and "batch" not in asked.allow:
+            change = "cheapest with another global batch"
+            found.append(self._try(change, "--allow batch", allow=(*asked.allow, "batch")))
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:

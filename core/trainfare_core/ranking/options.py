@@ -113,10 +113,10 @@ class OptionMaker:
             accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
             plan_changes=plan_changes(self.profile, priced.candidates, plan),
             trainer=trainer_arguments(
-                self.profile, priced.candidates, plan, int(priced.shapes.accelerator_count[shape])
+                self.profile, priced.candidates, plan, int(priced.candidates.devices_of(priced.shapes)[plan])
             ),
             step_s=step_s,
-            samples_per_s=_throughput(self.profile.global_samples_per_step, step_s),
+            samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
             run_hours=_interval(hours, log_sigma),
             run_usd=_interval(
@@ -192,11 +192,15 @@ class OptionMaker:
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
         """Return the samples that each vCPU must load a second for the step, None where something is not known."""
         candidates = self.priced.candidates
-        samples = self.profile.global_samples_per_step
+        samples = self._samples_per_step(plan)
         vcpus = float(self.priced.shapes.vcpus[candidates.shape[plan]]) * int(candidates.nodes[plan])
         if samples is None or not vcpus > 0:
             return None
         return rounded(samples / step_s.mid / vcpus)
+
+    def _samples_per_step(self, plan: int) -> int | None:
+        samples, factor = self.profile.global_samples_per_step, self.priced.candidates.batch_factor
+        return samples if samples is None or factor is None else round(samples * float(factor[plan]))
 
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
         parts = ("training", "startup", "validation", "checkpoint", "interruption")
@@ -228,6 +232,14 @@ class OptionMaker:
             notes.append(
                 f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
                 f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
+            )
+        plan = int(priced.runs.plan[run])
+        used = int(priced.candidates.devices_of(priced.shapes)[plan])
+        rented = int(priced.shapes.accelerator_count[priced.candidates.shape[plan]])
+        if used < rented:
+            notes.append(
+                f"uses {used} of {rented} accelerators of a machine that is paid whole: the batch cannot be shared "
+                "by all"
             )
         if priced.nodes[run] > 1:
             notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")

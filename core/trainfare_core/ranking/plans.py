@@ -24,7 +24,7 @@ def trainer_arguments(
         profile: the job.
         candidates: plans.
         plan: row of `candidates`.
-        devices: of one machine.
+        devices: that the plan uses of one machine.
     """
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
     own = profile.parallel.strategy
@@ -47,6 +47,17 @@ def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> 
     found: list[str] = []
     if sharding not in ("none", own_sharding(profile)):
         found.append(f"{sharding.upper()} instead of {own_sharding(profile).upper()}")
+    factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
+    if factor != 1 and profile.global_samples_per_step:
+        batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps
+        found.append(
+            f"global batch {round(batch * factor)} instead of {batch}, which changes what is trained"
+            + (
+                ""
+                if steps is None
+                else f": {math.ceil(steps / factor * (1 - 1e-12)):,} steps see the same samples"
+            )
+        )
     own, micro = profile.batch.micro_batch_size, float(candidates.micro_batch[plan])
     if own is not None and not math.isnan(micro) and int(micro) != own:
         found.append(f"micro-batch {int(micro)} instead of {own}")

@@ -465,7 +465,14 @@ def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) 
     lines = [
         (
             "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
-            f"steps does not change; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
+            "steps does not change"
+            + (
+                ", but where all accelerators cannot share it the nearest batch that they can is trained with, in as "
+                "many steps as see the same samples: the learning rate must be set anew and the result may differ"
+                if "batch" in asked.allow
+                else ""
+            )
+            + f"; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
         ),
         _plan_assumption(profile, asked),
         (

@@ -66,6 +66,8 @@ def place_label(option: Option) -> str:
 def hardware_label(option: Option) -> str:
     """Return the accelerators of the whole option, e.g. '8 × H100-SXM-80GB × 2 nodes'."""
     per_node = f"{option.accelerator_count:,g} × {option.accelerator}"
+    if option.trainer is not None and option.trainer.devices < option.accelerator_count:
+        per_node += f" ({option.trainer.devices} used)"
     return per_node if option.nodes == 1 else f"{per_node} × {option.nodes} nodes"
 
 

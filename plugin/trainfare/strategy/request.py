@@ -44,7 +44,7 @@ class StrategyRequest(Question):
     keep_plan: bool = Field(
         default=False, description="only the script's own strategy, micro-batch and accumulation"
     )
-    allow: Names = Field(default=None, description="changes of the script's plan: plan, batch-norm")
+    allow: Names = Field(default=None, description="changes of the script's plan: plan, batch-norm, batch")
     max_nodes: Annotated[int, Field(strict=True, ge=1, le=64)] | None = Field(
         default=None, description="machines in one run; None: 4, or the job's own number if larger"
     )

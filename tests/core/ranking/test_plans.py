@@ -1,0 +1,95 @@
+"""A plan in Lightning's words: what is pasted into a script trains with the batch that was priced."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builders.toy_market import ToyPredictor, book, offer_row, shapes, small_job
+from trainfare_core.candidates import PlanSpace, enumerate_candidates
+from trainfare_core.job_profile import BatchFacts, ParallelFacts
+from trainfare_core.ranking.plans import plan_changes, trainer_arguments
+from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Constraints
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A loaded machine is no counter-example."""
+
+
+@unhurried
+@given(
+    count=st.sampled_from([1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]),
+    micro=st.integers(1, 512),
+    accumulate=st.integers(1, 6),
+    devices=st.integers(1, 8),
+    num_nodes=st.integers(1, 5),
+    strategy=st.sampled_from(["auto", "ddp", "fsdp", "deepspeed_stage_1", "deepspeed_stage_2"]),
+    space=st.builds(
+        PlanSpace,
+        st.integers(1, 64),
+        keep_plan=st.booleans(),
+        lower_batch_norm=st.booleans(),
+        other_batch=st.booleans(),
+    ),
+)
+def test_trainer_arguments_reproduce_the_global_batch_exactly(
+    count: float, micro: int, accumulate: int, devices: int, num_nodes: int, strategy: str, space: PlanSpace
+) -> None:
+    """
+    Devices x machines x batch size x accumulation, as they stand in the block to paste, are the script's batch.
+
+    Where another one is allowed they are the batch that the plan names, within a factor of 8 of the script's.
+    """
+    job = small_job(
+        batch=1,
+        parallel=ParallelFacts(
+            strategy=strategy, devices=devices, num_nodes=num_nodes, accumulate_grad_batches=accumulate
+        ),
+    ).model_copy(update={"batch": BatchFacts(micro_batch_size=micro, samples_per_step=micro * accumulate)})
+    machines = shapes(("A100-SXM-80GB", count))
+    plans = enumerate_candidates(job, machines, space)
+    for plan in range(len(plans)):
+        block = trainer_arguments(job, plans, plan, int(plans.devices_of(machines)[plan]))
+        assert block.batch_size is not None
+        samples = block.devices * block.num_nodes * block.batch_size * block.accumulate_grad_batches
+        own = job.global_samples_per_step
+        assert own is not None
+        assert plans.batch_factor is not None
+        assert samples == round(own * float(plans.batch_factor[plan]))
+        changes = plan_changes(job, plans, plan)
+        assert any(f"global batch {samples} instead of {own}" in change for change in changes) == (
+            samples != own
+        )
+        assert samples == own or (space.other_batch and not space.keep_plan and own / 8 <= samples <= own * 8)
+        assert block.devices <= count
+        assert (block.devices * block.num_nodes == 1) == (block.strategy == "auto")
+
+
+def test_another_batch_is_tried_only_where_it_is_allowed_and_needed() -> None:
+    """A batch of 4 on 8 accelerators becomes 8 in half the steps, dollars and hours; one of 16 stays."""
+    machine = book(offer_row(instance_type="a100.8x", accelerator_count=8.0))
+    own, other = (
+        rank(
+            small_job(batch=4),
+            machine,
+            Request(Constraints(allow=allow), max_nodes=1),
+            predict=ToyPredictor(),
+        )
+        for allow in ((), ("batch",))
+    )
+    (kept,), (changed,) = own.options, other.options
+    assert kept.trainer is not None
+    assert changed.trainer is not None
+    assert (kept.trainer.devices, changed.trainer.devices) == (4, 8)
+    assert kept.plan_changes == ("micro-batch 1 instead of 4",)
+    assert changed.plan_changes == (
+        "global batch 8 instead of 4, which changes what is trained: 18,000 steps see the same samples",
+        "micro-batch 1 instead of 4",
+    )
+    assert "uses 4 of 8 accelerators" in " ".join(kept.notes)
+    assert "accelerators" not in " ".join(changed.notes)
+    assert changed.cost_parts.training_usd == kept.cost_parts.training_usd / 2
+    shared = Request(Constraints(allow=("batch",)), max_nodes=1)
+    (same,) = rank(small_job(batch=16), machine, shared, predict=ToyPredictor()).options
+    assert same.plan_changes == ("micro-batch 2 instead of 16",)
