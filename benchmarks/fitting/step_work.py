@@ -49,11 +49,15 @@ def work_of(line: Line, cache: ProfileCache) -> Work | str:
 
 
 def _copies_of_one_device(line: Line) -> bool:
-    """Return whether every device of a row runs the whole model on a batch that the row states."""
+    """
+    Return whether every device of a row runs the whole model on its own batch, which `resolve` may have to assume.
+
+    Where a row states the batch of all devices alone, its gradients may be accumulated, and that of one is not known.
+    """
     if line["devices"] == "1":
         return True
     split = re.search(r"tp|pp|fsdp|zero|shard|model", line["strategy"].lower())
-    return bool(line["batch_per_device"]) and not split and "megatron" not in line["task"]
+    return not split and bool(line["batch_per_device"] or not line["global_batch"])
 
 
 def _as_run(profile: JobProfile, line: Line) -> JobProfile:

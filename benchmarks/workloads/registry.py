@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.workloads import (
+    algoperf,
     audio,
     detection,
     images,
+    quartznet,
     segmentation,
     sequences,
     small_images,
@@ -30,6 +32,8 @@ _FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
     sequences.find,
     tabular.find,
     segmentation.find,
+    algoperf.find,
+    quartznet.find,
 )
 
 
@@ -45,4 +49,4 @@ def resolve(row: Row) -> StepJob | str:
         found = find(same)
         if found is not None:
             return found
-    return f"no description of {row['task']} models of {row['source']}"
+    return f"{row['model']}: no description of this model"

@@ -22,6 +22,7 @@ __all__ = ["find"]
 _MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "bert-base mlm (bertconfig default)": ("BertForMaskedLM", {}),
     "googlefnet": ("FNetForMaskedLM", {}),
+    "longformer-base": ("LongformerForMaskedLM", {}),
     "opt-1.3b": (
         "OPTForCausalLM",
         {"num_hidden_layers": 24, "hidden_size": 2048, "word_embed_proj_dim": 2048, "ffn_dim": 8192,

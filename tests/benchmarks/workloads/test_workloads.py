@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 
 from torch._subclasses import FakeTensorMode
 
+from benchmarks.fitting.step_work import work_of
 from benchmarks.workloads import ProfileCache, StepJob, profile_of, resolve
 from benchmarks.workloads.cache import Traced
 
@@ -152,6 +153,51 @@ def test_names_of_newer_tables_are_those_of_libraries(
     assert job.key.startswith(key)
     made = sum(parameter.numel() for parameter in job.network().parameters())
     assert made == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("U-Net fastMRI", 7_756_289),
+        ("Transformer-big WMT17 (AlgoPerf)", 133.7e6),
+        ("GNN ogbg-molpcba (AlgoPerf)", 3.5e6),
+        ("QuartzNet15x5", 18.9e6),
+    ],
+)
+def test_models_built_here_have_the_published_number_of_parameters(model: str, parameters: float) -> None:
+    job = _job(task="train", model=model, sequence_length="", precision="fp32", notes="")
+    with FakeTensorMode():
+        made = sum(parameter.numel() for parameter in job.network().parameters())
+    assert made == pytest.approx(parameters, rel=0.03)
+
+
+def test_a_graph_network_is_traced_with_its_gathers_and_sums(tmp_path: Path) -> None:
+    """Bonds gather the atoms at their ends; the sums over bonds and molecules are scattered additions."""
+    found = _trace(
+        ProfileCache(tmp_path), task="train", model="GNN ogbg-molpcba (AlgoPerf)", precision="fp32", notes=""
+    )
+    names = {group.name for group in found.profile.operations if group.phase == "forward"}
+    assert any("index_add" in name for name in names), names
+    assert found.profile.coverage == 1.0
+
+
+def test_a_detector_of_the_model_zoo_has_the_first_tables_description() -> None:
+    row = {"task": "COCO-InstanceSegmentation", "notes": "", "batch_per_device": "2"}
+    assert _job(**row, model="mask_rcnn_R_50_FPN_3x").key.startswith("detection.d2/mask_rcnn_r_50_fpn.")
+    found = resolve({**ROW, **row, "model": "mask_rcnn_R_50_DC5_3x"})
+    assert found == "mask_rcnn_R_50_DC5_3x: no description of this model"
+
+
+def test_every_device_of_a_data_parallel_row_runs_the_whole_model(tmp_path: Path) -> None:
+    """A row that states no batch at all has the assumed one on every device; one of a whole step says too little."""
+    row = {**ROW, "devices": "8", "strategy": "ddp", "accelerator": "V100-SXM2-16GB", "throughput": "2000",
+           "step_time_origin": "", "step_time_ms": "", "measured": ""}  # fmt: skip
+    split = "a model split over devices, or the batch of a device is not stated"
+    blank = {"batch_per_device": "", "global_batch": ""}
+    cache = ProfileCache(tmp_path, only_held=True)
+    assert work_of(row, cache) == work_of({**row, **blank}, cache) == "not traced yet"
+    assert work_of({**row, "batch_per_device": ""}, cache) == split
+    assert work_of({**row, "strategy": "tp4"}, cache) == split
 
 
 def test_attention_is_that_of_the_release_that_a_row_ran() -> None:
