@@ -87,6 +87,10 @@ def report_run(
     """
     services, settings = run.services, run.settings
     step, problem = _step_facts(trainer, module, run, failed=failed)
+    if len(run.phases) > 1 and not step.differs and not problem:
+        step = replace(
+            step, differs=f"of the last of {len(run.phases)} phases: the step of the others was not traced"
+        )
     if problem and run.times is None:
         if not failed:
             services.say(f"trainfare: no ranking: unknown, because {problem}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
@@ -238,3 +239,16 @@ def test_large_batches_are_not_kept() -> None:
     assert kept["x"][0] is not small
     assert torch.equal(kept["x"][0], small)
     assert kept_batch((small, large)) is None
+
+
+def test_phases_of_a_run_that_is_traced_at_its_end(tmp_path: Path) -> None:
+    """A copy is of the last phase: that the others were not traced is said beside the FLOPs."""
+
+    class Unfreezes(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            next(pl_module.parameters()).requires_grad_(trainer.current_epoch > 0)
+
+    harness = MeterHarness()
+    callbacks = [harness.meter(tmp_path), Unfreezes()]
+    trainer(tmp_path, *callbacks, max_epochs=2).fit(compiled_layer(), loader())
+    assert harness.profile.work_note == "of the last of 2 phases: the step of the others was not traced"

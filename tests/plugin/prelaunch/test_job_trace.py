@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, with_step
+from builders.jobs import BATCH, WIDTH, Cnn, Gan, Lstm, Tiny, Transformer, job, tiny_batch, with_step
 from trainfare.prelaunch import trace_job
 from trainfare.trace import StepTrace
 from trainfare_core.errors import InputError, TraceError
@@ -450,3 +450,22 @@ def test_recurrent_layers_in_a_row_are_traced_under_mixed_precision() -> None:
     assert {group.dtype for group in recurrent} == {"fp16"}
     check = torch.nn.RNNBase.check_input
     assert check.__module__ == "torch.nn.modules.rnn"
+
+
+def test_layers_that_torch_copies_while_a_module_is_built() -> None:
+    """`nn.TransformerEncoder` copies its layer; on fake tensors torch would call that a bug in the user's code."""
+
+    class Encoder(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = torch.nn.TransformerEncoder(
+                torch.nn.TransformerEncoderLayer(16, 2, 32), 2, enable_nested_tensor=False
+            )
+
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        profile = trace_job(job(Encoder, tiny_batch))
+    finally:
+        torch.set_warn_always(always)
+    assert sum(group.count for group in profile.parameters) > 2 * 16 * 16
