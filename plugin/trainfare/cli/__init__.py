@@ -31,6 +31,7 @@ COMMANDS: Final = (
     "profile",
     "predict",
     "recommend",
+    "estimate",
     "why",
     "check",
     "comment",

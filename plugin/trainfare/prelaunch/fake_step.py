@@ -27,7 +27,7 @@ from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup, ParameterGroup
 
-__all__ = ["AUTOCAST_DTYPES", "trace_step", "true_dtype"]
+__all__ = ["AUTOCAST_DTYPES", "run_forward", "trace_step", "true_dtype"]
 
 _Group = TypeVar("_Group", OperationGroup, ParameterGroup)
 
@@ -51,13 +51,12 @@ def trace_step(
     batch_bytes: int = 0,
     from_loader: bool = True,
     later: LaterEpochs | None = None,
+    keep: Callable[[StepTrace], None] = lambda _: None,
 ) -> StepFacts:
     """
     Run two batches and trace the second, in which the optimizer's state exists as in every later step.
 
     Under manual optimization, go on until every optimizer has stepped; the step is then the mean of those in between.
-
-    The default dtype becomes that of the precision: the caller restores it (`rng_untouched`).
 
     Args:
         module: the module, with `trainer` attached.
@@ -71,34 +70,20 @@ def trace_step(
         batch_bytes: of the batch; taken where the step reads no tensor that it has not made.
         from_loader: whether the module's batch-transfer hooks still have to be called.
         later: what changes the step in later epochs; None: the step of this moment alone is traced.
+        keep: called with the trace of each step that is recorded.
 
     Raises:
         TraceError: the step needs values that fake tensors do not have, or the user's code raised.
     """
     known = None if mode is None else KnownValues(mode)
     runner = _Runner(module, optimizers, trainer, precision, known, from_loader=from_loader)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if mode is not None and known is not None:
-            stack.enter_context(mode)
-            stack.enter_context(EagerTypes())
-            stack.enter_context(known)
-            stack.enter_context(values_in_transformers(lambda tensor: known.value_of(tensor) is not None))
-        if precision in AUTOCAST_DTYPES:
-            stack.enter_context(mixed_recurrent_inputs())
-        true = true_dtype(precision, real=mode is None)
-        if true is not None:
-            torch.set_default_dtype(true)
-        autocast = AUTOCAST_DTYPES.get(precision)
-        if mode is None and autocast is not None:
-            autocast = torch.bfloat16
+    with _conditions(mode, known, precision) as autocast:
         batches = _Batches(
             runner,
             partial(StepTrace, module, optimizers, cuda_autocast_dtype=autocast),
             batch,
             batch_bytes,
+            keep,
         )
         micro_batches = trainer.accumulate_grad_batches
         if later is not None:
@@ -113,6 +98,57 @@ def trace_step(
     notes = (*step.notes, *runner.notes, *([] if known is None else known.notes))
     step = replace(step, notes=tuple(dict.fromkeys(notes)))
     return step if mode is not None else _of_real_tensors(step, precision)
+
+
+def run_forward(
+    module: nn.Module,
+    batch: Any,
+    optimizers: list[torch.optim.Optimizer],
+    trainer: TrainerStub,
+    mode: FakeTensorMode,
+    precision: str,
+    log: contextlib.AbstractContextManager[Any],
+) -> None:
+    """
+    Run the forward of one batch on fake tensors, as `trace_step` does before the backward.
+
+    Args:
+        module: see `trace_step`.
+        batch: see `trace_step`.
+        optimizers: see `trace_step`.
+        trainer: see `trace_step`.
+        mode: see `trace_step`.
+        precision: see `trace_step`.
+        log: entered for the forward; it may look at the operations.
+    """
+    known = KnownValues(mode)
+    runner = _Runner(module, optimizers, trainer, precision, known, from_loader=True)
+    with _conditions(mode, known, precision) as autocast, log:
+        runner.forward(StepTrace(module, cuda_autocast_dtype=autocast, recording=False), batch)
+
+
+@contextlib.contextmanager
+def _conditions(
+    mode: FakeTensorMode | None, known: KnownValues | None, precision: str
+) -> Generator[torch.dtype | None, None, None]:
+    """Enter what a traced step runs under; give the dtype that its forward casts to as CUDA's autocast would."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if mode is not None and known is not None:
+            stack.enter_context(mode)
+            stack.enter_context(EagerTypes())
+            stack.enter_context(known)
+            stack.enter_context(values_in_transformers(lambda tensor: known.value_of(tensor) is not None))
+        if precision in AUTOCAST_DTYPES:
+            stack.enter_context(mixed_recurrent_inputs())
+        true = true_dtype(precision, real=mode is None)
+        if true is not None:
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(true)
+        autocast = AUTOCAST_DTYPES.get(precision)
+        yield torch.bfloat16 if mode is None and autocast is not None else autocast
 
 
 def _of_real_tensors(step: StepFacts, precision: str) -> StepFacts:
@@ -155,8 +191,9 @@ class _Batches:
         make_trace: Callable[..., StepTrace],
         batch: Any,
         batch_bytes: int,
+        keep: Callable[[StepTrace], None],
     ) -> None:
-        self._runner, self._make_trace = runner, make_trace
+        self._runner, self._make_trace, self._keep = runner, make_trace, keep
         self._batch, self._batch_bytes = batch, batch_bytes
         self.kinds = KindsOfBatches()
         self.traced: dict[BatchKind, StepFacts] = {}
@@ -186,6 +223,7 @@ class _Batches:
             memory=memory,
             notes=tuple(trace.notes),
         )
+        self._keep(trace)
         kind = tuple(self._runner.stepped)
         self.kinds.add(kind)
         self.traced[kind] = facts
@@ -266,10 +304,7 @@ class _Runner:
         self.stepped = []
         self._reads.count = 0
         with self._reads, trace, user_errors("training_step", fake=self._fake):
-            if self._from_loader:
-                for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
-                    batch = self._transferred(name, batch)
-            self._hook("on_train_batch_start", batch, batch_idx)
+            batch = self._begun(batch, batch_idx)
             if self._automatic:
                 outputs = self._automatic_step(batch, batch_idx)
             else:
@@ -279,6 +314,19 @@ class _Runner:
         if self._reads.count and batch_idx:
             reads = f"training_step reads {self._reads.count} value(s) with item()"
             self.notes.append(f"{reads}: each makes the host wait for the device")
+
+    def forward(self, trace: StepTrace, batch: Any) -> None:
+        """Run the forward of one micro-batch, as `run` does before its backward."""
+        with self._reads, trace, user_errors("training_step", fake=self._fake):
+            self._training_step(self._begun(batch, 0), 0)
+
+    def _begun(self, batch: Any, batch_idx: int) -> Any:
+        """Call the hooks that come before `training_step`, and return the batch that they make of it."""
+        if self._from_loader:
+            for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
+                batch = self._transferred(name, batch)
+        self._hook("on_train_batch_start", batch, batch_idx)
+        return batch
 
     def _automatic_step(self, batch: Any, batch_idx: int) -> object:
         outputs: list[object] = []

@@ -26,24 +26,27 @@ from trainfare.job import (
     TrainingJob,
     built,
     canonical_precision,
-    describe,
     is_builder,
     plan_of,
-    steps_per_epoch,
-    trainer_facts,
 )
-from trainfare.prelaunch.callbacks import set_up_callbacks, untraced_work
-from trainfare.prelaunch.fake_build import BuildMode, movable_fakes
+from trainfare.prelaunch.callbacks import untraced_work
+from trainfare.prelaunch.configured_step import (
+    bytes_of,
+    callbacks_of,
+    configured_step,
+    making_fake,
+    running_fake,
+)
 from trainfare.prelaunch.fake_step import trace_step, true_dtype
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
-from trainfare.prelaunch.later_epochs import LaterEpochs, RunLength, joined
+from trainfare.prelaunch.later_epochs import joined
 from trainfare.prelaunch.module_parts import attributes_kept
 from trainfare.prelaunch.real_tensors import RealTensors, check_size, restored
 from trainfare.prelaunch.several_batches import batches_of, trace_batches, with_tokens
-from trainfare.prelaunch.step_forms import optimizers_of
 from trainfare.prelaunch.trainer_stub import TrainerStub, attach
 from trainfare.prelaunch.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.trace import StepFacts
+from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ProfileSource
 
@@ -88,6 +91,7 @@ def trace_changed(
     change: Callable[[nn.Module], Sequence[str]] | None,
     *,
     real: RealLimits | None = REAL_LIMITS,
+    whole: bool = False,
 ) -> JobProfile:
     """
     Trace one optimizer step of a job whose module is changed before its optimizers are made.
@@ -96,6 +100,7 @@ def trace_changed(
         job: the run; its module stays unchanged, the change is made to a copy on fake tensors.
         change: called with the module, built and set up; returns notes for the profile.
         real: see `trace_job`.
+        whole: trace every block, also of a module that has many equal ones.
 
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
@@ -103,21 +108,30 @@ def trace_changed(
     job = with_tokens(job)
     several = batches_of(job.batch)
     if several is not None:
-        return trace_batches(job, several, lambda one: trace_changed(one, change, real=real))
+        return trace_batches(job, several, lambda one: trace_changed(one, change, real=real, whole=whole))
     if job.precision.startswith("transformer-engine"):
         msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
         raise TraceError(
             f"{msg}. Trace it as bf16-mixed for an upper bound, or measure one step with FareMeter"
         )
-    faker = Faker(new_mode(), true_dtype(job.precision, real=False))
-    with rng_untouched():
+    faker = _faker(job)
+    try:
         try:
-            return _traced(job, change, faker)
-        except FakeTraceError as error:
-            if real is None:
-                raise TraceError(str(error)) from error
-            reason = error
+            with rng_untouched():
+                return _traced(job, change, faker, whole=whole)
+        except NotRepeatedError:
+            faker = _faker(job)
+            with rng_untouched():
+                return _traced(job, change, faker)
+    except FakeTraceError as error:
+        if real is None:
+            raise TraceError(str(error)) from error
+        reason = error
     return _traced_on_real_tensors(job, change, real, faker, reason)
+
+
+def _faker(job: TrainingJob) -> Faker:
+    return Faker(new_mode(), true_dtype(job.precision, real=False))
 
 
 def _traced_on_real_tensors(
@@ -134,7 +148,7 @@ def _traced_on_real_tensors(
             job, live = replace(job, module=copy.deepcopy(live)), None
     try:
         parameters = faker.parameters if live is None else list(live.parameters())
-        check_size([(_bytes_of([each]), each.requires_grad) for each in parameters], limits)
+        check_size([(bytes_of([each]), each.requires_grad) for each in parameters], limits)
         with rng_untouched(), contextlib.nullcontext() if live is None else restored(live):
             tensors = RealTensors(limits, true_dtype(job.precision, real=True))
             tensors.notes.append(f"traced on real tensors, because {reason.because}")
@@ -148,19 +162,20 @@ def _traced_on_real_tensors(
 
 
 def _traced(
-    job: TrainingJob, change: Callable[[nn.Module], Sequence[str]] | None, tensors: Faker | RealTensors
+    job: TrainingJob,
+    change: Callable[[nn.Module], Sequence[str]] | None,
+    tensors: Faker | RealTensors,
+    *,
+    whole: bool = True,
 ) -> JobProfile:
     module = _module_of(job, tensors)
     batch = _batch_of(job, tensors, _device_of(module))
     if not isinstance(job, LiveJob):
         _check_batch_size(job, tensors.batch_tensors)
-    live = job.live.trainer if isinstance(job, LiveJob) else None
-    trainer = TrainerStub(module, _trainer_facts(job), live=live)
-    attach(module, trainer)
     with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
-        with attributes_kept(_callbacks_of(job)):
-            step = _configured_step(job, module, batch, trainer, tensors, change)
-        step = replace(step, differs=joined(step.differs, untraced_work(_callbacks_of(job))))
+        with attributes_kept(callbacks_of(job)):
+            step = configured_step(job, module, batch, tensors, change, whole=whole)
+        step = replace(step, differs=joined(step.differs, untraced_work(callbacks_of(job))))
     return _profile_of(job, module, step, tensors)
 
 
@@ -204,7 +219,7 @@ def trace_fake_copy(
             stub,
             faker.mode,
             precision=canonical_precision(precision),
-            batch_bytes=_bytes_of(faker.batch_tensors),
+            batch_bytes=bytes_of(faker.batch_tensors),
             from_loader=False,
         )
     return replace(step, compiled=faker.compiled, notes=_notes([*step.notes, *faker.notes]))
@@ -213,7 +228,7 @@ def trace_fake_copy(
 def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> nn.Module:
     fake = isinstance(tensors, Faker)
     if is_builder(job.module):
-        with user_errors("building the module", fake=fake), _building(tensors):
+        with user_errors("building the module", fake=fake), making_fake(tensors):
             made = built(job.module)
     else:
         made = job.module
@@ -226,20 +241,6 @@ def _module_of(job: TrainingJob, tensors: Faker | RealTensors) -> nn.Module:
         return tensors.convert_module(made)
     with user_errors("copying the module onto fake tensors", fake=fake):
         return tensors.copy_module(made)
-
-
-@contextlib.contextmanager
-def _building(tensors: Faker | RealTensors) -> Generator[None, None, None]:
-    """Make fake what a module builds inside the block, if the trace is on fake tensors."""
-    if isinstance(tensors, RealTensors):
-        yield
-        return
-    with movable_fakes(), BuildMode(tensors.mode):
-        yield
-
-
-def _running(tensors: Faker | RealTensors) -> contextlib.AbstractContextManager[Any]:
-    return tensors.mode if isinstance(tensors, Faker) else contextlib.nullcontext()
 
 
 def _device_of(module: nn.Module) -> torch.device | None:
@@ -260,7 +261,7 @@ def _made_batch(batch: Any, tensors: Faker | RealTensors) -> Any:
         return built(batch)
     except Exception as error:  # noqa: BLE001 - e.g. too little memory, or a device that is not here
         try:
-            with _running(tensors):
+            with running_fake(tensors):
                 return built(batch)
         except Exception:  # noqa: BLE001 - the first error is the one that the user's run would raise
             raise error from None
@@ -276,122 +277,6 @@ def _check_batch_size(job: TrainingJob, tensors: Sequence[Tensor]) -> None:
     if len({shape[0] for shape in shapes}) == 1:
         msg = f"TrainingJob.batch_size is {job.batch_size}, and the batch holds {shapes[0][0]} samples"
         raise InputError(f"{msg}: give the micro-batch of one device, and its number of samples")
-
-
-def _configured_step(
-    job: TrainingJob,
-    module: nn.Module,
-    batch: Any,
-    trainer: TrainerStub,
-    tensors: Faker | RealTensors,
-    change: Callable[[nn.Module], Sequence[str]] | None,
-) -> StepFacts:
-    fake = isinstance(tensors, Faker)
-    with torch.enable_grad():
-        if not isinstance(job, LiveJob):
-            with _building(tensors):
-                set_up_callbacks(job.callbacks, trainer, module)
-            _set_up(module, tensors)
-        with _building(tensors):
-            _call_hook(module, "configure_model", fake=fake)
-            if change is not None:
-                with user_errors("changing the module", fake=fake):
-                    tensors.notes += change(tensors.convert_module(module))
-        tensors.convert_module(module)
-        if isinstance(tensors, Faker):
-            tensors.parameters = list(module.parameters())
-        with user_errors("configure_optimizers", fake=fake), _running(tensors):
-            optimizers, schedulers = optimizers_of(_call_hook(module, "configure_optimizers", fake=fake))
-        if job.accumulate_grad_batches > 1 and not getattr(module, "automatic_optimization", True):
-            msg = "Lightning refuses accumulate_grad_batches with manual optimization"
-            raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
-        trainer.optimizers.extend(optimizers)
-        trainer.lr_scheduler_configs.extend(schedulers)
-        with _running(tensors):
-            for name in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
-                _call_hook(module, name, fake=fake)
-    return trace_step(
-        module,
-        batch,
-        optimizers,
-        trainer,
-        tensors.mode if isinstance(tensors, Faker) else None,
-        precision=job.precision,
-        batch_bytes=_bytes_of(tensors.batch_tensors),
-        later=LaterEpochs(module, trainer, _callbacks_of(job), _length_of(job), job.module),
-    )
-
-
-def _set_up(module: nn.Module, tensors: Faker | RealTensors) -> None:
-    """
-    Call the module's `setup`: on fake tensors, else on real ones, which a data set that it reads may need.
-
-    Where it raises all the same, e.g. because there are no data here, a module that has its parameters goes without it.
-    """
-    try:
-        with _building(tensors):
-            _call_hook(module, "setup", "fit", fake=isinstance(tensors, Faker))
-    except TraceError as error:
-        if isinstance(tensors, Faker) and _set_up_really(module):
-            return
-        if next(module.parameters(), None) is None:
-            raise
-        what = describe(error.__cause__) if error.__cause__ is not None else str(error)
-        tensors.notes.append(f"setup was left out: it raised {what}")
-
-
-def _set_up_really(module: nn.Module) -> bool:
-    """Call `setup` with real tensors; return whether it raised nothing."""
-    try:
-        _call_hook(module, "setup", "fit", fake=False)
-    except TraceError:
-        return False
-    return True
-
-
-def _bytes_of(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _call_hook(module: nn.Module, name: str, *args: Any, fake: bool) -> Any:
-    """Call a hook of the module if it has it, and return its result."""
-    hook = getattr(module, name, None)
-    if not callable(hook):
-        return None
-    with user_errors(name, fake=fake):
-        return hook(*args)
-
-
-def _callbacks_of(job: TrainingJob) -> tuple[Any, ...]:
-    return tuple(job.live.trainer.callbacks) if isinstance(job, LiveJob) else job.callbacks
-
-
-def _length_of(job: TrainingJob) -> RunLength:
-    facts = trainer_facts(job)
-    return RunLength(facts.batches_per_epoch, facts.max_epochs, facts.max_steps)
-
-
-def _trainer_facts(job: TrainingJob) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "max_epochs": job.max_epochs if job.max_epochs is not None else -1,
-        "max_steps": job.max_steps if job.max_steps is not None else -1,
-        "world_size": job.world_size,
-        "num_devices": job.devices,
-        "num_nodes": job.num_nodes,
-        "accumulate_grad_batches": job.accumulate_grad_batches,
-        "precision": job.precision,
-    }
-    if not isinstance(job, LiveJob):
-        facts["datamodule"] = job.datamodule
-        facts["callbacks"] = list(job.callbacks)
-        facts["gradient_clip_val"] = job.gradient_clip_val
-    plan, _ = plan_of(job, checkpoint_bytes=0)
-    if plan.optimizer_steps is not None:
-        facts["estimated_stepping_batches"] = plan.optimizer_steps
-    in_epoch = steps_per_epoch(job)
-    if in_epoch is not None:
-        facts["num_training_batches"] = in_epoch * job.accumulate_grad_batches
-    return facts
 
 
 def _profile_of(

@@ -104,6 +104,11 @@ class LaterEpochs:
             None if own is None or is_lightnings(own) else getattr(module, own.__name__, None)
         )
 
+    @property
+    def change_step(self) -> bool:
+        """Whether there is anything that may change the step."""
+        return bool(self._at_start or self._pruning or self._own_hook)
+
     def begin(self) -> None:
         """
         Call what the callbacks do at the start of the first epoch.
@@ -123,7 +128,7 @@ class LaterEpochs:
             micro_batches: of a step, as the job says; the first epoch may have another number.
             retrace: traces a step of the module as it is then.
         """
-        if not (self._at_start or self._pruning or self._own_hook):
+        if not self.change_step:
             return first
         length, done, phases = self._length, _Done(self._length), TrainingPhases()
         phases.see(PhaseSignature.of(self._trainer), 0)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar, cast
 
+from trainfare.trace.repetition import Item, Three, extended, extended_sequence, same
 from trainfare_core.job_profile import ModuleWork, OperationGroup, OperationKind, Phase
 
 __all__ = ["Ledger", "Line", "OptimizerCall", "multi_tensor_launches"]
+
+_Key = TypeVar("_Key")
 
 # Limits of one multi-tensor launch, from `aten/src/ATen/native/cuda/MultiTensorApply.cuh`.
 _CHUNK_ELEMENTS: Final = 65_536
@@ -45,6 +48,9 @@ class _Tally:
         self.bytes_written += written
         self.bytes_fixed += min(fixed, read + written)
 
+    def amounts(self) -> tuple[int, ...]:
+        return self.launches, self.flops, self.bytes_read, self.bytes_written, self.bytes_fixed
+
 
 @dataclass(frozen=True, slots=True)
 class OptimizerCall:
@@ -73,6 +79,10 @@ class OptimizerCall:
     new_bytes: int
     loop: int = 0
     parameter_groups: int = 1
+
+    def amounts(self) -> tuple[int, int, int, int]:
+        """Return what grows with the tensors: lists, and bytes read, written and of new tensors."""
+        return self.lists, self.bytes_read, self.bytes_written, self.new_bytes
 
 
 def multi_tensor_launches(sizes: Sequence[int], lists: int) -> int:
@@ -136,6 +146,33 @@ class Ledger:
     def add_optimizer(self, call: OptimizerCall) -> None:
         """Add one operation of the optimizer's update."""
         self._optimizer.append(call)
+
+    def longer(self, second: Ledger, third: Ledger, more: int) -> Ledger:
+        """
+        Return the ledger of a longer module, of which this is the shortest version.
+
+        Args:
+            second: with one more piece of equal blocks.
+            third: with two more.
+            more: pieces beyond the shortest.
+
+        Raises:
+            NotRepeatedError: the operations do not grow in the same way with each piece.
+        """
+        made = Ledger()
+        for tallies, target in (
+            ((self._tallies, second._tallies, third._tallies), made._tallies),
+            ((self._accumulations, second._accumulations, third._accumulations), made._accumulations),
+        ):
+            a, b, c = ({line: tally.amounts() for line, tally in each.items()} for each in tallies)
+            target.update((line, _Tally(*amounts)) for line, amounts in _longer_rows(a, b, c, more).items())
+        mine, one, two = (
+            {key: tuple(work) for key, work in rows.items()}
+            for rows in (self._modules, second._modules, third._modules)
+        )
+        made._modules.update((key, list(work)) for key, work in _longer_rows(mine, one, two, more).items())
+        made._optimizer = _longer_updates(self._optimizer, second._optimizer, third._optimizer, more)
+        return made
 
     def unknown_names(self) -> list[str]:
         """Return the names of operations whose FLOPs are unknown, sorted."""
@@ -257,3 +294,68 @@ def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
 def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...]]:
     phase = ("forward", "backward", "optimizer").index(group.phase)
     return phase, group.recomputed, group.kind, group.name, group.dtype, group.shape
+
+
+def _longer_rows(
+    first: Mapping[_Key, tuple[int, ...]],
+    second: Mapping[_Key, tuple[int, ...]],
+    third: Mapping[_Key, tuple[int, ...]],
+    more: int,
+) -> dict[_Key, tuple[int, ...]]:
+    same(first.keys(), second.keys(), third.keys())
+    return {
+        key: tuple(
+            extended(Three(*each), more) for each in zip(amounts, second[key], third[key], strict=True)
+        )
+        for key, amounts in first.items()
+    }
+
+
+def _longer_updates(
+    first: Sequence[OptimizerCall], second: Sequence[OptimizerCall], third: Sequence[OptimizerCall], more: int
+) -> list[OptimizerCall]:
+    """Return the operations of a longer module's update: more of them, or over more tensors."""
+    a, b, c = (_by_operation(calls) for calls in (first, second, third))
+    same(list(a), list(b), list(c))
+    made: list[OptimizerCall] = []
+    for key, calls in a.items():
+        if len(calls) == len(b[key]) == len(c[key]):
+            made += [_larger(*each, more) for each in zip(calls, b[key], c[key], strict=True)]
+            continue
+        # One size may be the number of all parameters; those of a list are paired with themselves alone.
+        rows = [
+            [Item(call.sizes[1:], (call.sizes[0], *call.amounts())) for call in each[key]]
+            for each in (a, b, c)
+        ]
+        loop, parameter_groups = (
+            extended(Three(*(getattr(each[key][0], name) for each in (a, b, c))), more)
+            for name in ("loop", "parameter_groups")
+        )
+        name, dtype, _ = key
+        for others, (size, *amounts) in extended_sequence(*rows, more):
+            sizes = (size, *cast("tuple[int, ...]", others))
+            made.append(OptimizerCall(name, dtype, sizes, *amounts, loop, parameter_groups))
+    return made
+
+
+def _larger(first: OptimizerCall, second: OptimizerCall, third: OptimizerCall, more: int) -> OptimizerCall:
+    """Return one operation of the update, which may be over the tensors of all blocks."""
+    calls = (first, second, third)
+    if len(first.sizes) == len(second.sizes) == len(third.sizes):
+        sizes = [extended(Three(*each), more) for each in zip(*(call.sizes for call in calls), strict=True)]
+    else:
+        rows = [[Item((), (size,)) for size in call.sizes] for call in calls]
+        sizes = [item.amounts[0] for item in extended_sequence(*rows, more)]
+    amounts = [extended(Three(*each), more) for each in zip(*(call.amounts() for call in calls), strict=True)]
+    loop, parameter_groups = (
+        extended(Three(*(getattr(call, name) for call in calls)), more)
+        for name in ("loop", "parameter_groups")
+    )
+    return OptimizerCall(first.name, first.dtype, tuple(sizes), *amounts, loop, parameter_groups)
+
+
+def _by_operation(calls: Iterable[OptimizerCall]) -> dict[tuple[str, str, bool], list[OptimizerCall]]:
+    found: dict[tuple[str, str, bool], list[OptimizerCall]] = defaultdict(list)
+    for call in calls:
+        found[call.name, call.dtype, call.loop > 0].append(call)
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainfare.trace.storages import StorageRegistry, storage_bytes
 from trainfare_core.job_profile import MemoryMoment, Phase
 
-__all__ = ["LiveMemory"]
+__all__ = ["LiveMemory", "MemoryChange", "moments_of"]
 
 _PHASES: Final[tuple[Phase, ...]] = ("forward", "backward", "optimizer")
 _RATIOS: Final = (0.0, 1 / 16, 1.0, 16.0, 1e6)
@@ -26,6 +26,23 @@ _GRADIENT_SHARES: Final = (0.0, 1.0)
 """Shares of the gradients held by one device for which the peak is kept: sharded over very many, and whole."""
 _TRANSIENT: Final = 0
 """Key of bytes that belong to no storage; the registry numbers storages from 1."""
+
+
+class MemoryChange(NamedTuple):
+    """
+    Memory that an operation of the step allocates or that is released after it.
+
+    Attributes:
+        column: what it belongs to: 0 scales with the batch, 1 is fixed, 2 are gradients, 3 is the optimizer's update.
+        phase: the number of the phase in `_PHASES`.
+        released: whether it is released.
+        change_bytes: below 0 where it is released.
+    """
+
+    column: int
+    phase: int
+    released: bool
+    change_bytes: int
 
 
 @dataclass(slots=True)
@@ -128,70 +145,77 @@ class LiveMemory:
         """Stop following releases."""
         self.registry.on_release = None
 
-    def moments(
-        self,
-        elsewhere: Collection[int],
-        gradients: Collection[int],
-        fixed: Collection[int],
-        optimizer_bytes: int,
-    ) -> tuple[MemoryMoment, ...]:
+    def changes(
+        self, elsewhere: Collection[int], gradients: Collection[int], fixed: Collection[int]
+    ) -> list[MemoryChange]:
         """
-        Return the instants that can be the peak for some micro-batch size and some sharding of the gradients.
+        Return the allocations and releases of the step in their order.
 
         Args:
-            elsewhere: numbers of parameters, buffers and the batch, whose bytes are other fields of the profile.
+            elsewhere: numbers of parameters, buffers and the batch, whose bytes are other fields of the profile: they
+                change nothing.
             gradients: numbers of storages that were `.grad` of a parameter at some time.
             fixed: numbers of others that do not scale with the batch, such as weights cast for mixed precision.
-            optimizer_bytes: bytes that the update allocates on CUDA; used where that is more than on this machine.
         """
         columns = dict.fromkeys(fixed, 1) | dict.fromkeys(gradients, 2)
         columns |= dict.fromkeys(self._updates, 3) | dict.fromkeys(elsewhere, -1)
-        curve, phases = self._curve(columns)
-        if not len(phases):
-            return ()
-        found: dict[MemoryMoment, None] = {}
-        for phase, name in enumerate(_PHASES):
-            rows = curve[phases == phase]
-            if not len(rows):
-                continue
-            extra = int(rows[:, 3].max())
-            for ratio in _RATIOS:
-                for share in _GRADIENT_SHARES:
-                    weights = np.array([ratio, 1.0, share, 1.0]) + 1e-9
-                    scaling, constant, held, update = (int(v) for v in rows[int(np.argmax(rows @ weights))])
-                    if extra < optimizer_bytes and name == "optimizer":
-                        update = optimizer_bytes
-                    moment = MemoryMoment(
-                        phase=name, activation_bytes=scaling, fixed_bytes=constant, gradient_bytes=held,
-                        optimizer_bytes=update,
-                    )  # fmt: skip
-                    found[moment] = None
-        return _pareto_front(tuple(found))
-
-    def _curve(self, columns: dict[int, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """
-        Return the live bytes after each event and the event's phase.
-
-        The bytes have shape (events, 4); the columns scale with the batch, are fixed, are gradients, and belong to
-        the optimizer's update.
-
-        Args:
-            columns: the column of each storage, -1 for none; of others it is 0.
-        """
-        change = np.zeros((len(self._events), 4))
         sizes: dict[int, int] = {}
-        for row, (key, size, _) in enumerate(self._events):
+        changes: list[MemoryChange] = []
+        for key, size, phase in self._events:
             column = columns.get(key, 0)
             if column < 0:
-                continue
-            if key == _TRANSIENT:
-                change[row, 0] = size
+                changes.append(MemoryChange(0, phase, released=False, change_bytes=0))
+            elif key == _TRANSIENT:
+                changes.append(MemoryChange(0, phase, size < 0, size))
             elif size >= 0:
                 sizes[key] = size
-                change[row, column] = size
+                changes.append(MemoryChange(column, phase, released=False, change_bytes=size))
             else:
-                change[row, column] = -sizes.pop(key, 0)
-        return np.cumsum(change, axis=0), np.array([phase for _, _, phase in self._events], dtype=np.int64)
+                changes.append(MemoryChange(column, phase, released=True, change_bytes=-sizes.pop(key, 0)))
+        return changes
+
+
+def moments_of(changes: Sequence[MemoryChange], optimizer_bytes: int) -> tuple[MemoryMoment, ...]:
+    """
+    Return the instants that can be the peak for some micro-batch size and some sharding of the gradients.
+
+    Args:
+        changes: allocations and releases of a step.
+        optimizer_bytes: bytes that the update allocates on CUDA; used where that is more than on this machine.
+    """
+    curve, phases = _curve(changes)
+    if not len(phases):
+        return ()
+    found: dict[MemoryMoment, None] = {}
+    for phase, name in enumerate(_PHASES):
+        rows = curve[phases == phase]
+        if not len(rows):
+            continue
+        extra = int(rows[:, 3].max())
+        for ratio in _RATIOS:
+            for share in _GRADIENT_SHARES:
+                weights = np.array([ratio, 1.0, share, 1.0]) + 1e-9
+                scaling, constant, held, update = (int(v) for v in rows[int(np.argmax(rows @ weights))])
+                if extra < optimizer_bytes and name == "optimizer":
+                    update = optimizer_bytes
+                moment = MemoryMoment(
+                    phase=name, activation_bytes=scaling, fixed_bytes=constant, gradient_bytes=held,
+                    optimizer_bytes=update,
+                )  # fmt: skip
+                found[moment] = None
+    return _pareto_front(tuple(found))
+
+
+def _curve(changes: Sequence[MemoryChange]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """
+    Return the live bytes after each change and the change's phase.
+
+    The bytes have shape (changes, 4), one column each for the four of `MemoryChange.column`.
+    """
+    table = np.array([(c.column, c.phase, c.change_bytes) for c in changes], dtype=np.int64).reshape(-1, 3)
+    change = np.zeros((len(table), 4))
+    change[np.arange(len(table)), table[:, 0]] = table[:, 2]
+    return np.cumsum(change, axis=0), table[:, 1]
 
 
 def _pareto_front(moments: tuple[MemoryMoment, ...]) -> tuple[MemoryMoment, ...]:

@@ -9,9 +9,8 @@ from typing import Any, Final
 import torch
 
 from trainfare.trace import torch_private
-from trainfare.trace.live_memory import LiveMemory
+from trainfare.trace.live_memory import LiveMemory, MemoryChange
 from trainfare.trace.storages import StorageRegistry, Traffic, storage_bytes
-from trainfare_core.job_profile import MemoryMoment
 
 __all__ = ["GradientEdges", "MemoryWatch"]
 
@@ -193,16 +192,11 @@ class MemoryWatch:
         )
         return max(max(single, default=0), max(self._recomputed_bytes, default=0))
 
-    def moments(self, optimizer_bytes: int) -> tuple[MemoryMoment, ...]:
-        """
-        Return the instants that can be the peak of the step.
-
-        Args:
-            optimizer_bytes: bytes that the update allocates in addition.
-        """
+    def changes(self) -> list[MemoryChange]:
+        """Return the allocations and releases of the step in their order."""
         self.update_gradients()
         elsewhere = self._constant | self.inputs.keys()
-        return self.live.moments(elsewhere, self._all_gradients, self.fixed, optimizer_bytes)
+        return self.live.changes(elsewhere, self._all_gradients, self.fixed)
 
     def _on_module_device(self, tensor: torch.Tensor) -> bool:
         """Return whether a tensor is on the module's device; one offloaded to the host is not."""

@@ -10,12 +10,14 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from trainfare.trace.kinds import dtype_name
+from trainfare.trace.live_memory import moments_of
 from trainfare.trace.recorder import Recorder
 from trainfare.trace.storages import StorageRegistry, tensor_bytes, tensors_in
 from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup
 
 __all__ = [
     "accumulated_gradients",
+    "buffer_bytes",
     "gradient_owners",
     "implementation",
     "looped_parameters",
@@ -63,6 +65,11 @@ def gradient_owners(
     return [(owner(p), int(p.numel()) * p.element_size()) for p in _distinct(parameters) if p.requires_grad]
 
 
+def buffer_bytes(module: torch.nn.Module) -> int:
+    """Return the bytes of a module's buffers, each storage once."""
+    return sum(tensor_bytes(b) for b in _distinct(module.buffers()))
+
+
 def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
     """Return the memory facts of a recorded step, in bytes."""
     gradients = sum(
@@ -73,10 +80,10 @@ def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
     return MemoryFacts(
         saved_activation_bytes=recorder.memory.saved_bytes(),
         gradient_bytes=gradients,
-        buffer_bytes=sum(tensor_bytes(b) for b in _distinct(module.buffers())),
+        buffer_bytes=buffer_bytes(module),
         input_bytes=recorder.memory.input_bytes(),
         largest_temporary_bytes=recorder.memory.largest_temporary_bytes(),
-        moments=recorder.memory.moments(recorder.ledger.largest_optimizer_temporary_bytes()),
+        moments=moments_of(recorder.memory.changes(), recorder.ledger.largest_optimizer_temporary_bytes()),
     )
 
 

@@ -65,12 +65,7 @@ class ModuleWatch:
 
     def enter(self, stack: ExitStack) -> None:
         """Follow the calls of modules until the stack is closed."""
-        self._names = folded_names(self.module)
-        self._owners = {
-            id(parameter): name
-            for module, name in self._names.items()
-            for parameter in module.parameters(recurse=False)
-        }
+        self.find_names()
         self._running, self._numbers, self._since = [], [], []
         # Not by hooks for all modules, of which a compiled module warns.
         original, names, running = nn.Module.__call__, self._names, self._running
@@ -90,6 +85,15 @@ class ModuleWatch:
         loose: Any = nn.Module
         loose.__call__ = call
         stack.callback(setattr, loose, "__call__", original)
+
+    def find_names(self) -> None:
+        """Find the names of all submodules and parameters."""
+        self._names = folded_names(self.module)
+        self._owners = {
+            id(parameter): name
+            for module, name in self._names.items()
+            for parameter in module.parameters(recurse=False)
+        }
 
     def running(self, phase: Phase, *, recomputed: bool) -> str:
         """Return the name of the module of an operation that runs now; "" outside of all, and for the optimizer."""

@@ -22,6 +22,8 @@ from torch.optim.optimizer import (
 from trainfare.trace import module_facts, torch_private
 from trainfare.trace.cuda_autocast import CudaAutocast
 from trainfare.trace.fused_calls import open_region
+from trainfare.trace.ledger import Ledger
+from trainfare.trace.live_memory import MemoryChange
 from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.modes import CallMode, OperationMode, leave
 from trainfare.trace.module_work import ModuleWatch
@@ -186,6 +188,14 @@ class StepTrace:
         buffers and the batch itself (`input_bytes`).
         """
         return module_facts.memory_facts(self._module, self._recorder)
+
+    def ledger(self) -> Ledger:
+        """Return the operations before they are added up to those of an optimizer step."""
+        return self._recorder.ledger
+
+    def memory_changes(self) -> list[MemoryChange]:
+        """Return the allocations and releases of the step in their order."""
+        return self._recorder.memory.changes()
 
     def parameters(self) -> tuple[ParameterGroup, ...]:
         """Return the module's parameters by dtype and whether they train; a shared weight counts once."""

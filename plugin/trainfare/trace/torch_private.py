@@ -59,6 +59,11 @@ def _called_by_checkpoint() -> bool:
     return False
 
 
+def packs_saved_tensors() -> bool:
+    """Return whether what autograd saves now goes through hooks, as inside a checkpointed block."""
+    return _C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def graph_task() -> int:
     """Return the number of the running backward pass, -1 outside of one."""
     return int(_C._current_graph_task_id())

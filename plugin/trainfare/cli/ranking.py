@@ -1,0 +1,111 @@
+"""The options of a ranking of machines, and its answer in the format that is asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from trainfare.cli.options import DecisionPriceOptions, OutputFile, RunLimits
+from trainfare.cli.output import check_writable, warn, write_answer
+from trainfare_core.errors import NothingFitsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainfare_core.job_profile import JobProfile
+
+__all__ = ["RankingOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingOptions:
+    """How machines are ranked, and how the answer is shown."""
+
+    objective: Annotated[Literal["cheapest", "fastest"], typer.Option(help="order of the ranking")] = (
+        "cheapest"
+    )
+    value_per_month: Annotated[
+        float | None,
+        typer.Option(
+            help="value of having the model one month earlier, USD; decides whether to train now or wait"
+        ),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="rows of the table, shown with its details; JSON and HTML also have the Pareto front and the best "
+            "of each cloud",
+        ),
+    ] = None
+    all_regions: Annotated[
+        bool, typer.Option("--all-regions", help="list every region, not only the cheapest of each machine")
+    ] = False
+    details: Annotated[
+        bool, typer.Option("--details", help="show the whole report, not only its first screen")
+    ] = False
+    output: Annotated[
+        Literal["table", "json", "markdown", "html"], typer.Option("--format", help="output format")
+    ] = "table"
+    out: OutputFile = None
+
+    def answer(
+        self, limits: RunLimits, prices: DecisionPriceOptions, profile_of: Callable[[], JobProfile]
+    ) -> None:
+        """
+        Rank the machines for a job, and write the answer.
+
+        Args:
+            limits: of the run.
+            prices: to rank with.
+            profile_of: gives the job's profile; called after everything else that is asked for was checked.
+
+        Raises:
+            NothingFitsError: no machine is left; the answer, which says why, is written.
+        """
+        from trainfare.recommendation import ranked
+        from trainfare_core.ranking.request import DEFAULT_LIMIT, Request
+
+        constraints = limits.constraints(value_usd_per_month=self.value_per_month)
+        check_writable(self.out)
+        choice = prices.choice()
+        profile = profile_of()
+        request = Request(
+            constraints, self.objective, self.limit or DEFAULT_LIMIT, limits.max_nodes, self.all_regions
+        )
+        found = ranked(profile, request, choice)
+        warn(found.warnings)
+        whole = self.details or self.limit is not None
+        if self.output == "json":
+            write_answer(found.answer.to_json(), self.out)
+        elif self.output == "table" and self.out is None and sys.stdout.isatty():
+            from trainfare.report.terminal import print_terminal
+
+            print_terminal(found.answer, profile=profile, as_of=found.as_of, rows=self.limit, details=whole)
+        elif self.output == "html":
+            from trainfare.report.html import render_html
+
+            page = render_html(found.answer, profile=profile, as_of=found.as_of)
+            write_answer(page, self.out, references=True)
+        else:
+            if self.output == "markdown":
+                from trainfare.report.markdown import render_markdown
+
+                page = render_markdown(found.answer, profile=profile, as_of=found.as_of, rows=self.limit)
+            else:
+                from trainfare.report.terminal import render_terminal
+
+                page = render_terminal(
+                    found.answer, profile=profile, as_of=found.as_of, rows=self.limit, details=whole
+                )
+            write_answer(page, self.out, references=self.output != "table")
+        if not found.answer.options:
+            because = found.answer.unknown_because or "no machine is left"
+            # Every format but JSON begins with the reason: said once, it is read.
+            raise NothingFitsError(
+                because if self.output == "json" else "no machine is left; the report says why"
+            )

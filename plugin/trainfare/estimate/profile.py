@@ -1,0 +1,111 @@
+"""Trace the run that an `EstimateRequest` describes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainfare.estimate.models import FoundModel, Task, model_named
+from trainfare.estimate.request import EstimateRequest
+from trainfare.job import TrainingJob
+from trainfare.strategy.module_changes import tracer_of
+from trainfare.strategy.step_change import StepChange
+from trainfare_core.errors import InputError
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.strategy.strategies import Strategy
+
+__all__ = ["estimated_profile"]
+
+_STRATEGIES: Final[dict[str, Strategy]] = {"full": "full_finetune", "lora": "lora", "qlora": "qlora"}
+
+
+class _Step(nn.Module):
+    """The usual training step of a model: its loss, and AdamW."""
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the loss of token numbers (batch, tokens) or of images (batch, 3, size, size)."""
+        del batch_idx
+        labels = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
+        if self.task == "image-class":
+            output = self.model(batch)
+            logits = getattr(output, "logits", output)
+            found = [logits] if isinstance(output, Tensor) else [logits, *_others(output)]
+            return torch.stack([functional.cross_entropy(each, labels) for each in found]).sum()
+        loss: Tensor = self.model(input_ids=batch, labels=batch if self.task == "text" else labels).loss
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW over the weights that train."""
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-4)
+
+
+def _others(output: Any) -> list[Tensor]:
+    """Return the results of the auxiliary classifiers of GoogLeNet and Inception."""
+    return (
+        [each for name, each in vars(output).items() if "aux" in name] if hasattr(output, "__dict__") else []
+    )
+
+
+def estimated_profile(request: EstimateRequest) -> JobProfile:
+    """
+    Trace one optimizer step of a model that is built from its configuration, on fake tensors.
+
+    Args:
+        request: the model, and how it is trained.
+
+    Raises:
+        InputError: no such model, or numbers that it does not take.
+        TraceError: the step cannot be traced.
+    """
+    steps, micro_batch = request.steps(), request.traced_samples()
+    found = model_named(request.model)
+    shape = _shape(found, request)
+    text = found.task != "image-class"
+    job = TrainingJob(
+        module=lambda: _Step(found.build().train(), found.task),
+        batch=lambda: torch.zeros(micro_batch, *shape, dtype=torch.long if text else torch.float32),
+        batch_size=micro_batch,
+        max_steps=steps,
+        tokens_per_sample=request.seq if text else None,
+        precision=request.precision,
+        accumulate_grad_batches=request.batch // micro_batch,
+    )
+    change = StepChange(
+        _STRATEGIES[request.method],
+        job.precision,
+        lora_rank=request.lora_rank,
+        trains_head=found.task != "text",
+        recompute=request.recompute,
+    )
+    profile = tracer_of(job)(change)
+    usual = "the model's own loss and AdamW, without your data, evaluation and checkpoints"
+    note = f"estimated from {found.origin}: {usual}"
+    return profile.model_copy(
+        update={"name": f"{found.name}, {request.method}"[:200], "notes": (note[:500], *profile.notes)}
+    )
+
+
+def _shape(found: FoundModel, request: EstimateRequest) -> tuple[int, ...]:
+    """Return the shape of one sample."""
+    if found.task == "image-class":
+        if request.tokens is not None or request.seq is not None:
+            raise InputError(f"{found.name} takes images: give --samples in place of --tokens and --seq")
+        pixels = request.image_size or found.image_size
+        if not isinstance(pixels, int):
+            raise InputError(f"{found.name}: give --image-size, the pixels of one side")
+        return 3, pixels, pixels
+    if request.image_size is not None:
+        raise InputError(f"{found.name} takes text: it has no --image-size")
+    if request.seq is None:
+        raise InputError(f"{found.name} takes text: give --seq, the tokens of one sequence, e.g. --seq 4096")
+    if found.tokens is not None and request.seq > found.tokens:
+        msg = f"--seq {request.seq}: {found.name} has positions for {found.tokens} tokens"
+        raise InputError(f"{msg}: give --seq {found.tokens} or less")
+    return (request.seq,)

@@ -1,0 +1,180 @@
+"""
+What N equal blocks do, from what 2, 3 and 4 of them do: amounts grow linearly, sequences by equal pieces.
+
+Two lengths give the growth, the third one checks it; where it does not fit, nothing is extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import NamedTuple, TypeVar
+
+__all__ = ["Item", "NotRepeatedError", "Three", "extended", "extended_sequence", "same"]
+
+_T = TypeVar("_T")
+
+
+class NotRepeatedError(Exception):
+    """The step does not grow in the same way with each further block."""
+
+
+class Three(NamedTuple):
+    """
+    A number of one step with three lengths of its module, e.g. FLOPs with 2, 3 and 4 blocks.
+
+    Attributes:
+        first: of the shortest.
+        second: with one more piece of equal blocks.
+        third: with two more.
+    """
+
+    first: int
+    second: int
+    third: int
+
+
+class Item(NamedTuple):
+    """
+    One entry of a sequence.
+
+    Attributes:
+        key: what has to be the same in entries that correspond to each other.
+        amounts: numbers that may grow with the length of the module.
+    """
+
+    key: Hashable
+    amounts: tuple[int, ...] = ()
+
+
+def extended(numbers: Three, more: int) -> int:
+    """
+    Return the number of a step with more pieces than the shortest.
+
+    >>> extended(Three(10, 13, 16), 100)
+    310
+
+    Args:
+        numbers: of the three lengths.
+        more: pieces beyond the shortest.
+
+    Raises:
+        NotRepeatedError: it does not grow linearly.
+    """
+    step = numbers.second - numbers.first
+    if numbers.third - numbers.second != step:
+        msg = f"{numbers.first}, {numbers.second}, {numbers.third} do not grow linearly"
+        raise NotRepeatedError(msg)
+    return numbers.first + more * step
+
+
+def same(first: _T, second: _T, third: _T) -> _T:
+    """
+    Return the value that is the same with all three lengths.
+
+    Raises:
+        NotRepeatedError: it is not.
+    """
+    if not first == second == third:
+        raise NotRepeatedError(f"{first!r}, {second!r}, {third!r} differ"[:500])
+    return first
+
+
+def extended_sequence(
+    first: Sequence[Item], second: Sequence[Item], third: Sequence[Item] | None, more: int
+) -> list[Item]:
+    """
+    Return the sequence of a step with more pieces than the shortest.
+
+    >>> a, b, c = Item("a"), Item("b"), Item("c")
+    >>> "".join(str(item.key) for item in extended_sequence([a, b, c], [a, b, b, c], [a, b, b, b, c], 4))
+    'abbbbbc'
+
+    Args:
+        first: of the shortest.
+        second: with one more piece.
+        third: with two more pieces; None where the result is checked in another way.
+        more: pieces beyond the shortest.
+
+    Raises:
+        NotRepeatedError: it does not grow by the same entries at the same places.
+    """
+    edits = _edits(first, second)
+    if third is not None and _grown(first, edits, 2) != list(third):
+        raise NotRepeatedError("two more blocks do not add twice what one more adds")
+    return _grown(first, edits, more)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """
+    What one more piece changes.
+
+    Attributes:
+        place: index in the shortest sequence before which entries are added.
+        added: the entries.
+        growth: of the amounts of the entry at that index; empty for none.
+    """
+
+    place: int
+    added: tuple[Item, ...] = ()
+    growth: tuple[int, ...] = ()
+
+
+def _grown(items: Sequence[Item], edits: Sequence[_Edit], times: int) -> list[Item]:
+    made: list[Item] = []
+    done = 0
+    for edit in edits:
+        made += items[done : edit.place]
+        done = edit.place
+        made += edit.added * times
+        if edit.growth:
+            key, amounts = items[done]
+            made.append(Item(key, tuple(a + times * g for a, g in zip(amounts, edit.growth, strict=True))))
+            done += 1
+    return [*made, *items[done:]]
+
+
+def _edits(shorter: Sequence[Item], longer: Sequence[Item]) -> list[_Edit]:
+    """Return the edits that make the longer sequence of the shorter one, in their order."""
+    old, new = _growing(shorter, longer), _growing(longer, shorter)
+    if [shorter[place].key for place in old] != [longer[place].key for place in new]:
+        raise NotRepeatedError("one more block changes what the others do")
+    edits: list[_Edit] = []
+    for place, other in zip(old, new, strict=True):
+        amounts = zip(shorter[place].amounts, longer[other].amounts, strict=True)
+        edits.append(_Edit(place, growth=tuple(after - before for before, after in amounts)))
+    # Entries that only grow are the same entry in both.
+    pairs: dict[Item, Hashable] = {shorter[place]: number for number, place in enumerate(old)}
+    pairs |= {longer[place]: number for number, place in enumerate(new)}
+    inner, outer = ([pairs.get(item, item) for item in each] for each in (shorter, longer))
+    begin, most = 0, min(len(inner), len(outer))
+    while begin < most and inner[begin] == outer[begin]:
+        begin += 1
+    end = 0
+    while end < most - begin and inner[-1 - end] == outer[-1 - end]:
+        end += 1
+    if begin + end == len(inner):
+        edits.append(_Edit(begin, tuple(longer[begin : len(outer) - end])))
+        return sorted(edits, key=_order)
+    middle = SequenceMatcher(
+        None, inner[begin : len(inner) - end], outer[begin : len(outer) - end], autojunk=False
+    )
+    for kind, place, _, first, last in middle.get_opcodes():
+        if kind == "insert":
+            edits.append(_Edit(begin + place, tuple(longer[begin + first : begin + last])))
+        elif kind != "equal":
+            raise NotRepeatedError("one more block does not only add to what the others do")
+    return sorted(edits, key=_order)
+
+
+def _growing(items: Sequence[Item], others: Sequence[Item]) -> list[int]:
+    """Return the places of entries that the other sequence does not have, such as one over all parameters."""
+    known = set(others)
+    return [place for place, item in enumerate(items) if item not in known]
+
+
+def _order(edit: _Edit) -> tuple[int, bool]:
+    """Put what is added before the entry at a place in front of the growth of that entry."""
+    return edit.place, not edit.added
