@@ -127,7 +127,7 @@ def _parts(block: nn.Module) -> Generator[tuple[Hashable, list[tuple[str, Hashab
     for path, member in cast("Any", block).named_modules():
         state: dict[str, Any] = vars(member)
         tensors = [*parameters_of(member).items(), *buffers_of(member).items()]
-        structure = (
+        structure: Hashable = (
             path,
             type(member),
             tuple(
@@ -136,5 +136,7 @@ def _parts(block: nn.Module) -> Generator[tuple[Hashable, list[tuple[str, Hashab
             ),
             tuple(len(state.get(hooks) or ()) for hooks in HOOKS),
         )
-        plain = [(f"{path}.{name}", value) for name, value in state.items() if isinstance(value, _PLAIN)]
+        plain: list[tuple[str, Hashable]] = [
+            (f"{path}.{name}", value) for name, value in state.items() if isinstance(value, _PLAIN)
+        ]
         yield structure, plain

@@ -323,19 +323,33 @@ def _longer_updates(
             made += [_larger(*each, more) for each in zip(calls, b[key], c[key], strict=True)]
             continue
         # One size may be the number of all parameters; those of a list are paired with themselves alone.
-        rows = [
-            [Item(call.sizes[1:], (call.sizes[0], *call.amounts())) for call in each[key]]
-            for each in (a, b, c)
-        ]
         loop, parameter_groups = (
             extended(Three(*(getattr(each[key][0], name) for each in (a, b, c))), more)
             for name in ("loop", "parameter_groups")
         )
         name, dtype, _ = key
-        for others, (size, *amounts) in extended_sequence(*rows, more):
-            sizes = (size, *cast("tuple[int, ...]", others))
-            made.append(OptimizerCall(name, dtype, sizes, *amounts, loop, parameter_groups))
+        items = extended_sequence(_items(calls), _items(b[key]), _items(c[key]), more)
+        made += [
+            OptimizerCall(
+                name,
+                dtype,
+                (item.amounts[0], *cast("tuple[int, ...]", item.key)),
+                *_four(item.amounts[1:]),
+                loop,
+                parameter_groups,
+            )
+            for item in items
+        ]
     return made
+
+
+def _items(calls: Iterable[OptimizerCall]) -> list[Item]:
+    return [Item(call.sizes[1:], (call.sizes[0], *call.amounts())) for call in calls]
+
+
+def _four(amounts: Sequence[int]) -> tuple[int, int, int, int]:
+    lists, read, written, new = amounts
+    return lists, read, written, new
 
 
 def _larger(first: OptimizerCall, second: OptimizerCall, third: OptimizerCall, more: int) -> OptimizerCall:
@@ -344,14 +358,14 @@ def _larger(first: OptimizerCall, second: OptimizerCall, third: OptimizerCall, m
     if len(first.sizes) == len(second.sizes) == len(third.sizes):
         sizes = [extended(Three(*each), more) for each in zip(*(call.sizes for call in calls), strict=True)]
     else:
-        rows = [[Item((), (size,)) for size in call.sizes] for call in calls]
-        sizes = [item.amounts[0] for item in extended_sequence(*rows, more)]
+        one, two, three = ([Item((), (size,)) for size in call.sizes] for call in calls)
+        sizes = [item.amounts[0] for item in extended_sequence(one, two, three, more)]
     amounts = [extended(Three(*each), more) for each in zip(*(call.amounts() for call in calls), strict=True)]
     loop, parameter_groups = (
         extended(Three(*(getattr(call, name) for call in calls)), more)
         for name in ("loop", "parameter_groups")
     )
-    return OptimizerCall(first.name, first.dtype, tuple(sizes), *amounts, loop, parameter_groups)
+    return OptimizerCall(first.name, first.dtype, tuple(sizes), *_four(amounts), loop, parameter_groups)
 
 
 def _by_operation(calls: Iterable[OptimizerCall]) -> dict[tuple[str, str, bool], list[OptimizerCall]]:

@@ -1,0 +1,154 @@
+"""`trainfare estimate`: from the name or configuration of a model to machines and prices, without code or network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainfare.cli import main
+from trainfare.estimate import EstimateRequest, counted
+from trainfare.estimate.known_models import KNOWN_MODELS
+from trainfare.estimate.models import model_named
+from trainfare.estimate.profile import estimated_profile
+from trainfare_core.errors import InputError
+from trainfare_core.recommendation import Recommendation
+
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
+}
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., str]:
+    """Write a configuration with some fields changed, and return its file's name."""
+
+    def write(**changes: object) -> str:
+        path = tmp_path / "tiny.json"
+        path.write_text(json.dumps({**TINY, **changes}), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def run(*arguments: str) -> int:
+    """Run the command in this process and return its exit code."""
+    try:
+        main(["estimate", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The steps are tokens over sequences of a batch, and the answer has machines with prices."""
+    asked = ("--tokens", "1M", "--seq", "64", "--batch", "16", "--format", "json")
+    assert run("--model", config(), *asked) == 0
+    answer = Recommendation.from_json(capsys.readouterr().out)
+    assert answer.options
+    profile = estimated_profile(EstimateRequest(model=config(), tokens=10**6, seq=64, batch=16))
+    assert profile.plan.optimizer_steps == -(-(10**6) // (64 * 16))
+    assert profile.name == "tiny, full"
+    weights = 2 * 128 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
+    assert sum(group.count for group in profile.parameters) == weights
+    assert profile.global_samples_per_step == 16
+
+
+def test_methods_differ_in_what_trains(config: Callable[..., str]) -> None:
+    """Adapters train a part of the weights; QLoRA packs the others in 4 bits."""
+    pytest.importorskip("peft")
+    full, lora, qlora = (
+        estimated_profile(EstimateRequest(model=config(), method=method, tokens=10**6, seq=64, lora_rank=4))
+        for method in ("full", "lora", "qlora")
+    )
+    assert full.trainable_parameters > lora.trainable_parameters == qlora.trainable_parameters > 0
+    assert full.parameter_bytes > lora.parameter_bytes > qlora.parameter_bytes
+
+
+def test_published_sizes_give_the_published_parameters() -> None:
+    """The weights of a short name are those that its authors count."""
+    import torch
+
+    published = {
+        "gpt2": 124_439_808,
+        "gpt2-xl": 1_557_611_200,
+        "llama-2-7b": 6_738_415_616,
+        "llama-3.1-8b": 8_030_261_248,
+        "mistral-7b": 7_248_023_552,
+        "qwen2.5-0.5b": 494_032_768,
+    }
+    assert published.keys() <= KNOWN_MODELS.keys()
+    for name, weights in published.items():
+        with torch.device("meta"):
+            model = model_named(name).build()
+        assert sum(parameter.numel() for parameter in model.parameters()) == weights, name
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18"])
+def test_an_image_classifier_is_traced(name: str) -> None:
+    """ResNet-18 on images of 224 pixels: 11.69 M weights, 1.814 G multiply-adds forward, three times that in all."""
+    pytest.importorskip(name.partition("/")[0])
+    profile = estimated_profile(EstimateRequest(model=name, samples=1000, batch=2))
+    assert sum(group.count for group in profile.parameters) == 11_689_512
+    assert profile.step_flops == pytest.approx(2 * 3 * 2 * 1.814e9, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "reason"),
+    [
+        ({"architectures": None}, {"seq": 64}, "does not say which model"),
+        ({"architectures": ["MyOwnForCausalLM"]}, {"seq": 64}, "has no MyOwnForCausalLM"),
+        ({"architectures": ["LlamaModel"]}, {"seq": 64}, "no loss that is known"),
+        ({}, {"seq": None}, "give --seq"),
+        ({}, {"seq": 64, "batch": 6, "micro_batch": 4}, "does not divide"),
+        ({}, {"seq": 64, "image_size": 224}, "takes text"),
+    ],
+)
+def test_what_cannot_be_estimated_is_said(
+    config: Callable[..., str], changes: dict[str, object], asked: dict[str, int], reason: str
+) -> None:
+    """One sentence that names what is missing."""
+    with pytest.raises(InputError, match=reason):
+        estimated_profile(EstimateRequest(model=config(**changes), samples=100, **asked))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("gpt3", "did you mean"),
+        ("meta-llama/Llama-3.1-8B", "nothing is downloaded"),
+        ("missing.json", "missing.json"),
+        ("gpt2", "has positions for 1024 tokens"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused(model: str, reason: str) -> None:
+    """A name without a model, a name on the Hub, a missing file, and more tokens than the model takes."""
+    with pytest.raises(InputError, match=reason):
+        estimated_profile(EstimateRequest(model=model, tokens=10**6, seq=4096))
+
+
+def test_the_length_of_the_run_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is loaded."""
+    assert run("--model", "gpt2", "--seq", "1024") == 2
+    assert "--tokens" in capsys.readouterr().err
+
+
+def test_counts_are_read() -> None:
+    """With and without a unit; anything else is refused."""
+    assert [counted(text, "--tokens") for text in ("500000", "1.5k", "300M", "10B", "2T")] == [
+        500_000, 1_500, 300 * 10**6, 10**10, 2 * 10**12
+    ]  # fmt: skip
+    for text in ("ten", "-1", "0", "1e9", "9999999T"):
+        with pytest.raises(InputError):
+            counted(text, "--tokens")
