@@ -45,7 +45,8 @@ def test_commands_are_pinned() -> None:
 
     known = set(COMMANDS)
     assert known == {
-        "demo", "profile", "predict", "recommend", "check", "comment", "decline", "offers", "prices", "strategy", "why"
+        "demo", "profile", "predict", "recommend", "estimate", "check", "comment", "decline", "offers", "prices",
+        "strategy", "why"
     }  # fmt: skip
 
 
