@@ -83,7 +83,7 @@ def model_named(name: str) -> FoundModel:
         return _from_file(path)
     known = KNOWN_MODELS.get(name.lower())
     if known is not None:
-        config_class = cast("Any", _named_class(known.architecture, name).config_class)
+        config_class = _named_class(known.architecture, name).config_class
         config = config_class(**known.sizes)
         return _of_transformers(name, f"the published sizes of {name}", known.architecture, config)
     package, slash, rest = name.partition("/")
@@ -143,20 +143,21 @@ def _from_file(path: Path) -> FoundModel:
     architecture = str(cast("list[object]", named)[0])
     kind = _named_class(architecture, str(path))
     try:
-        config = cast("Any", kind.config_class).from_dict(fields)
+        config = kind.config_class.from_dict(fields)
     except Exception as error:  # a configuration class checks its fields in its own ways
         raise InputError(f"{path}: {type(error).__name__}: {error}"[:500]) from error
     name = path.parent.name if path.name == _CONFIG and path.parent.name else path.stem
     return _of_transformers(name, str(path), architecture, config)
 
 
-def _named_class(architecture: str, where: str) -> type[Any]:
+def _named_class(architecture: str, where: str) -> Any:
     """Return a class of transformers whose configuration and loss are known."""
     # Set before the first import: nothing may ask the Hub.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if importlib.util.find_spec("transformers") is None:
         raise InputError(f"{where}: transformers is not installed: pip install transformers")
     transformers: Any = import_module("transformers")
+    transformers.logging.set_verbosity_error()
     kind: object = getattr(transformers, architecture, None)
     if not isinstance(kind, type):
         msg = f"{where}: transformers {transformers.__version__} has no {architecture}"
@@ -166,7 +167,7 @@ def _named_class(architecture: str, where: str) -> type[Any]:
     if _task_of(architecture) is None:
         msg = f"{where}: {architecture} has no loss that is known here; known are classes that end in"
         raise InputError(f"{msg} {', '.join(_TASKS)}")
-    return cast("type[Any]", kind)
+    return kind
 
 
 def _task_of(architecture: str) -> Task | None:

@@ -48,9 +48,8 @@ class _Step(nn.Module):
 
 def _others(output: Any) -> list[Tensor]:
     """Return the results of the auxiliary classifiers of GoogLeNet and Inception."""
-    return (
-        [each for name, each in vars(output).items() if "aux" in name] if hasattr(output, "__dict__") else []
-    )
+    named: dict[str, Any] = output._asdict() if hasattr(output, "_asdict") else {}
+    return [each for name, each in named.items() if "aux" in name and each is not None]
 
 
 def estimated_profile(request: EstimateRequest) -> JobProfile:

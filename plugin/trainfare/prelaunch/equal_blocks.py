@@ -47,10 +47,11 @@ def equal_blocks(module: nn.Module) -> EqualBlocks | None:
     """Return the equal blocks of which a module has most, or None where a trace of fewer would save little time."""
     whole = sum(1 for _ in module.modules())
     best, most = None, 0.0
-    for place, member in cast("Any", module).named_modules():
+    members = cast("list[tuple[str, nn.Module]]", list(cast("Any", module).named_modules()))
+    for place, member in members:
         if not isinstance(member, (nn.ModuleList, nn.Sequential)) or len(member) <= SHORTEST:
             continue
-        blocks = list(member)
+        blocks = list(member.children())
         if len({id(block) for block in blocks}) < len(blocks):
             continue
         kinds = _kinds(blocks)
@@ -124,7 +125,8 @@ def _split(
 
 def _parts(block: nn.Module) -> Generator[tuple[Hashable, list[tuple[str, Hashable]]], None, None]:
     """Yield the structure and the plain attributes of a block and each of its submodules."""
-    for path, member in cast("Any", block).named_modules():
+    members = cast("list[tuple[str, nn.Module]]", list(cast("Any", block).named_modules()))
+    for path, member in members:
         state: dict[str, Any] = vars(member)
         tensors = [*parameters_of(member).items(), *buffers_of(member).items()]
         structure: Hashable = (

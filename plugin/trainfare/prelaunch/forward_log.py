@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def _described(value: Any) -> Hashable:
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype, value.requires_grad
     if isinstance(value, (list, tuple)):
-        return tuple(_described(one) for one in value)
+        return tuple(_described(one) for one in cast("list[Any]", value))
     if isinstance(value, float):
-        return value == 0
+        return bool(value)
     return value if isinstance(value, (bool, str, type(None), torch.dtype)) else None
