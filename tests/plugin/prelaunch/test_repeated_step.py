@@ -161,7 +161,7 @@ def _vit() -> nn.Module:
                 img_size=8,
                 patch_size=4,
                 embed_dim=16,
-                depth=BLOCKS,
+                depth=BLOCKS + 6,
                 num_heads=2,
                 num_classes=4,
                 drop_path_rate=0.2,
