@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["answer_columns", "read_rows", "truth_parser", "write_json", "write_rows"]
+__all__ = ["STEP_TABLES", "answer_columns", "read_rows", "step_rows", "truth_parser", "write_json", "write_rows"]
 
+STEP_TABLES = ("throughput_train.csv", "throughput_train_2.csv")
+"""Releases of measured steps. Each was scored before any fit saw it (docs/accuracy-first-sight.md)."""
 _DIGITS = 6
 """Significant digits of a prediction in `--rows`: well below any measurement error, and the file stays readable."""
 
@@ -37,6 +39,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         else path.open(newline="", encoding="utf-8")
     ) as stream:
         return list(csv.DictReader(stream))
+
+
+def step_rows(data: Path) -> list[dict[str, str]]:
+    """Return the measured steps of every release of rows, from a folder with `STEP_TABLES`."""
+    return [row for name in STEP_TABLES for row in read_rows(data / name)]
 
 
 def answer_columns(predicted: float, reach_80: float, *, scale: float = 1.0) -> dict[str, str]:

@@ -3,7 +3,7 @@ Fit the time of large language models on many devices and write data/decoder_cal
 
     python -m benchmarks.fitting.language_models --data DIR --cache DIR --date 2026-01-31 [--out FILE] [--record FILE]
 
-DIR holds throughput_train.csv and microbench_achieved.csv. The single-device coefficients of fit_calibration.py are
+DIR holds the tables of measured steps (`STEP_TABLES`) and microbench_achieved.csv. The single-device coefficients of fit_calibration.py are
 left as they are. Scores are of rows left out of the fit: one accelerator family, source or model size at a time.
 """
 
@@ -101,7 +101,7 @@ class Study:
 def study_of(data: Path, cache: Path | None, date: str) -> Study:
     """Fit every row in a folder of measurements, and score fits without them; traces what the cache lacks."""
     base = empty_fit(data, date)
-    rows, skipped = read_rows(data / "throughput_train.csv", DecoderTraces(cache), base)
+    rows, skipped = read_rows(data, DecoderTraces(cache), base)
     theta = solve(rows, base).theta
     fit = coefficients(theta, base)
     left_out = {name: held_out(rows, name, base, theta) for name in GROUPS}

@@ -36,7 +36,7 @@ from benchmarks.fitting.robust import Prior, robust_fit
 from benchmarks.fitting.step_work import work_of
 from benchmarks.fitting.table_lines import Line, chip_of, is_suspect
 from benchmarks.scoring import held_out_summary
-from benchmarks.truth_table import read_rows
+from benchmarks.truth_table import STEP_TABLES, read_rows, step_rows
 from benchmarks.workloads import ProfileCache
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
@@ -63,7 +63,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-FILES = ("collectives_allreduce.csv.gz", "throughput_train.csv")
+FILES = ("collectives_allreduce.csv.gz", *STEP_TABLES)
 _SAME = ("source", "accelerator", "model", "precision", "framework", "batch_per_device")
 _PRIOR = {
     "straggler_share": (0.01, 0.02),
@@ -143,7 +143,7 @@ class Pair:
 
 def pairs_of(data: Path, cache: ProfileCache) -> list[Pair]:
     """Return runs on several devices of one machine beside the same run on one device."""
-    lines = read_rows(data / "throughput_train.csv")
+    lines = step_rows(data)
     alone: dict[tuple[str, ...], list[float]] = {}
     several: list[tuple[Line, JobProfile, float, float]] = []
     for line in lines:

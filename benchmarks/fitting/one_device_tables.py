@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
 from benchmarks.fitting.one_device_solver import Problem, prior
 from benchmarks.fitting.table_lines import Line, host_copy_s, is_suspect, measured_step_s, old_torch
-from benchmarks.truth_table import read_rows
+from benchmarks.truth_table import STEP_TABLES, read_rows, step_rows
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import decoder_run
@@ -18,7 +18,7 @@ from trainfare_core.prediction.roofline.operations import Operations
 
 __all__ = ["FILES", "kernel_group", "read_measurements"]
 
-FILES = ("kernels.csv.gz", "microbench_achieved.csv", "throughput_train.csv")
+FILES = ("kernels.csv.gz", "microbench_achieved.csv", *STEP_TABLES)
 _KERNEL_KINDS: dict[str, OperationKind] = {
     "linear": "matmul", "bmm": "matmul", "conv2d": "convolution", "softmax": "softmax", "layernorm": "normalization",
     "gelu": "activation", "relu": "activation", "tanh": "activation", "dropout": "dropout",
@@ -85,7 +85,7 @@ def _steps(
             operations[id(profile)] = profile, Operations.of(profile)
         return operations[id(profile)][1]
 
-    for line in read_rows(data / "throughput_train.csv"):
+    for line in step_rows(data):
         if line["source"] in _DECODERS:
             row = _decoder_row(line, traces, maker, waiting_share)
         elif line["devices"] == "1":

@@ -99,6 +99,9 @@ class DecoderStep:
         rank: of LoRA's matrices.
         lora_everywhere: LoRA on every matrix of a block; False: on those of attention only.
         dropout: whether the model uses it.
+        separate: single projections and norms of single operations, as `transformers` writes its models; False: the
+            projections that read one input are one matrix, as most trainers write theirs.
+        fused_norms: with `separate`: norms are one kernel each.
         precision: as Lightning names it. Sharded trainers compute with 16-bit weights ("bf16-true").
     """
 
@@ -110,6 +113,8 @@ class DecoderStep:
     rank: int = 16
     lora_everywhere: bool = False
     dropout: bool = False
+    separate: bool = False
+    fused_norms: bool = False
     precision: str = "bf16-true"
     optimizer: str = "adamw"
 
@@ -151,6 +156,9 @@ class _Attention(nn.Module):
             self.down = _Linear(model.hidden, 4 * self.latent + 64, 0, frozen=frozen)
             self.queries = _Linear(3 * self.latent, self.head * self.heads, rank, frozen=frozen)
             self.pairs = _Linear(self.latent, 2 * self.head * self.heads, rank, frozen=frozen)
+        elif step.separate:
+            widths = (self.head * n for n in (self.heads, self.kv, self.kv))
+            self.each = nn.ModuleList(_Linear(model.hidden, wide, rank, frozen=frozen) for wide in widths)
         else:
             self.qkv = _Linear(model.hidden, self.head * (self.heads + 2 * self.kv), rank, frozen=frozen)
         self.out = _Linear(self.head * self.heads, model.hidden, rank, frozen=frozen)
@@ -160,6 +168,8 @@ class _Attention(nn.Module):
         if self.latent:
             low, pair, _ = self.down(x).split([3 * self.latent, self.latent, 64], dim=-1)
             q, (k, v) = self.queries(low), self.pairs(pair).chunk(2, dim=-1)
+        elif self.step.separate:
+            q, k, v = (project(x) for project in self.each)
         else:
             q, k, v = self.qkv(x).split([self.head * n for n in (self.heads, self.kv, self.kv)], dim=-1)
         q, k, v = (t.view(batch, length, -1, self.head).transpose(1, 2) for t in (q, k, v))
@@ -193,18 +203,38 @@ class _FeedForward(nn.Module):
         hidden = step.model.hidden
         self.gated, frozen = step.model.gated, step.method != "full"
         rank = step.rank if step.method in ("lora", "qlora") and step.lora_everywhere else 0
-        self.up = _Linear(hidden, width * (2 if self.gated else 1), rank, frozen=frozen)
+        self.separate = step.separate and self.gated
+        self.up = _Linear(
+            hidden, width * (2 if self.gated and not self.separate else 1), rank, frozen=frozen
+        )
+        self.gate = _Linear(hidden, width, rank, frozen=frozen) if self.separate else None
         self.down = _Linear(width, hidden, rank, frozen=frozen)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.up(x)
-        if self.gated:
+        if self.gate is not None:
+            y = functional.silu(self.gate(x)) * y
+        elif self.gated:
             gate, y = y.chunk(2, dim=-1)
             y = functional.silu(gate) * y
         else:
             y = functional.gelu(y)
         out: torch.Tensor = self.down(y)
         return out
+
+
+class _SeparateNorm(nn.Module):
+    """Root-mean-square norm in fp32 from single operations."""
+
+    def __init__(self, wide: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(wide))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+        y: torch.Tensor = self.weight * wide.to(x.dtype)
+        return y
 
 
 class _Experts(nn.Module):
@@ -244,6 +274,8 @@ class _Block(nn.Module):
     def __init__(self, step: DecoderStep, *, sparse: bool) -> None:
         super().__init__()
         make: Callable[[int], nn.Module] = nn.RMSNorm if step.model.gated else nn.LayerNorm
+        if step.model.gated and step.separate and not step.fused_norms:
+            make = _SeparateNorm
         self.first, self.second = make(step.model.hidden), make(step.model.hidden)
         for norm in (self.first, self.second):
             norm.requires_grad_(step.method == "full")

@@ -15,6 +15,11 @@ from benchmarks.workloads.decoder import Decoder
 
 __all__ = ["context_of", "decoder_of", "normalised"]
 
+_MEGATRON = re.compile(
+    r"layers (\d+), hidden (\d+), heads (\d+), kv groups (\d+), ffn (\d+)( swiglu)?"
+    r"(?:, experts (\d+) topk (\d+) expert-ffn (\d+))?, vocab (\d+)"
+)
+"""How the notes of Megatron's tests state a model."""
 _UNDESCRIBED_BLOCKS = (
     "nemotronh",
     "nemotron3",
@@ -76,13 +81,16 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
         layers = stated.get("layers", known.layers)
         dense = min(known.dense_layers, layers // 2 if known.dense_layers > 3 else known.dense_layers)
         return replace(known, layers=layers, dense_layers=dense)
+    if _NOT_DECODERS.search(name.lower()):
+        return f"{name}: not a decoder"
+    whole = _MEGATRON.search(row.get("notes", ""))
+    if whole:
+        return _of_megatron(whole)
     if {"hidden", "layers", "heads"} <= stated.keys():
         width, heads = stated["hidden"], stated["heads"]
         return Decoder(stated["layers"], width, heads, heads, 4 * width, _GPT_VOCABULARY, gated=False)
     if plain.startswith(_UNDESCRIBED_BLOCKS):
         return f"{name}: state-space or linear-attention blocks are not described"
-    if _NOT_DECODERS.search(name.lower()):
-        return f"{name}: not a decoder"
     params = _params(name, row)
     if params is None or re.search(r"a\d+b|moe|flash|maverick", plain):
         return f"{name}: the architecture is not known"
@@ -120,6 +128,15 @@ def _row(plain: str) -> dict[str, str] | None:
 def _table() -> dict[str, dict[str, str]]:
     with Path(__file__).with_name("decoders.csv").open(newline="", encoding="utf-8") as stream:
         return {alias: row for row in csv.DictReader(stream) for alias in row["names"].split("|")}
+
+
+def _of_megatron(stated: re.Match[str]) -> Decoder:
+    """Return the decoder that the notes of a Megatron test state in full."""
+    layers, width, heads, pairs, ffn, swiglu, experts, active, expert_ffn, vocabulary = stated.groups()
+    return Decoder(
+        int(layers), int(width), int(heads), int(pairs), int(ffn), int(vocabulary), gated=bool(swiglu),
+        experts=int(experts or 0), active=int(active or 0), expert_ffn=int(expert_ffn or 0),
+    )  # fmt: skip
 
 
 def _params(name: str, row: Mapping[str, str]) -> float | None:

@@ -30,9 +30,9 @@ _OTHER_MODELS = re.compile(
 _FUSED_KEPT_SHARE = 0.6
 """Saved activations with fused kernels over those of separate operations. A chosen value, which only decides how much
 is recomputed in rows that do not state it."""
-_FUSED = re.compile(r"compile|jax|thunder|nemo|synapse|neuronx")
+_FUSED = re.compile(r"compile|jax|thunder|nemo|megatron-core|synapse|neuronx")
 """Frameworks with a compiler or fused kernels."""
-_LIBRARY = re.compile(r"nemo[ /]|maxtext|jax|synapse|neuronx")
+_LIBRARY = re.compile(r"nemo[ /]|megatron-core|maxtext|jax|synapse|neuronx")
 """Those that run libraries of fused kernels (Transformer Engine, XLA, vendors' graph compilers); the fit has
 coefficients of its own for them (`LIBRARY_PRECISION`)."""
 _MEGATRON_2021 = re.compile(r"megatron(-lm$|-deepspeed$|\()")
@@ -78,10 +78,15 @@ class DecoderRun:
 def is_decoder_row(row: Mapping[str, str]) -> bool:
     """Return whether a row measured a language model that is not an encoder."""
     return (
-        row["task"] in _TASKS
+        _task(row) in _TASKS
         and not _OTHER_MODELS.search(row["model"].lower())
         and row["throughput_unit"] in ("tokens/s", "samples/s", "sequences/s")
     )
+
+
+def _task(row: Mapping[str, str]) -> str:
+    """Return the task as one of the spellings that tables use: "finetune_lora" is "finetune-lora"."""
+    return row["task"].replace("finetune_", "finetune-")
 
 
 def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | str:
@@ -92,6 +97,10 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         return f"{row['accelerator']} is not in the catalogue"
     if "SUSPECT" in row["notes"]:
         return "marked suspect"
+    if "LAUNCH_BOUND" in row["notes"]:
+        return "marked launch bound: no measurement of a model"
+    if "document mask" in row["notes"]:
+        return "attention within documents of unknown length"
     if row["precision"] == "nvfp4":
         return "nvfp4: the catalogue has no peak of 4-bit arithmetic"
     model = decoder_of(row["model"], row)
@@ -102,9 +111,12 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         return plan
     assumed: list[str] = []
     sequence = int(float(row["sequence_length"] or 0))
+    packed = re.search(r"no pad tokens.*logged mean (\d+) tokens", row["notes"])
+    if not sequence and packed:
+        sequence = int(packed[1])
     if not sequence:
         sequence = context_of(row["model"]) or 2048
-        if row["task"].startswith("finetune"):
+        if _task(row).startswith("finetune"):
             return "samples of unknown length"
         assumed.append(f"{sequence} tokens a sample")
     size = _batch(row, plan, sequence, assumed)
@@ -114,13 +126,15 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
     step = DecoderStep(
         model, sequence, fused_attention=not megatron_2021, dropout=megatron_2021, method=_method(row),
+        separate="HF SFTTrainer" in row["notes"], fused_norms="RMSNorm" in row["notes"],
         precision="16-true" if "fp16" in row["precision"] else "bf16-true",
     )  # fmt: skip
     step = _recomputing(row, step, plan, micro, device, traces, assumed)
     profile = traces.profile(step)
     if row["precision"] in _EIGHT_BITS:
         profile = with_float8(profile, model.vocabulary, "int8" if row["precision"] == "int8" else "fp8")
-    compiled = bool(_FUSED.search(row["framework"].lower())) and "eager" not in row["framework"].lower()
+    fused = _FUSED.search(row["framework"].lower()) and "eager" not in row["framework"].lower()
+    compiled = bool(fused or re.search(r"fused Triton kernels|; torch\.compile", row["notes"]))
     profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
     if _LIBRARY.search(row["framework"].lower()):
         profile = profile.model_copy(update={"precision": LIBRARY_PRECISION})
@@ -169,7 +183,7 @@ def _batch(row: Mapping[str, str], plan: Plan, sequence: int, assumed: list[str]
     tokens = re.search(r"global tokens per step=(\d+)", row["notes"])
     if tokens:
         whole = float(tokens[1]) / sequence
-    accumulate = re.search(r"(?:grad_accum|micro_num)=(\d+)", row["notes"])
+    accumulate = re.search(r"(?:grad_accum=|micro_num=|gradient accumulation )(\d+)", row["notes"])
     if not whole and accumulate and stated:
         whole = stated * int(accumulate[1]) * plan.data
     if not whole and not stated:
@@ -193,11 +207,11 @@ def _batch(row: Mapping[str, str], plan: Plan, sequence: int, assumed: list[str]
 
 
 def _method(row: Mapping[str, str]) -> Method:
-    if "qlora" in row["task"] or "quant=bnb" in row["notes"]:
+    if "qlora" in _task(row) or "quant=bnb" in row["notes"]:
         return "qlora"
-    if "lora" in row["task"]:
+    if "lora" in _task(row):
         return "lora"
-    return "adapter" if "adapter" in row["task"] else "full"
+    return "adapter" if "adapter" in _task(row) else "full"
 
 
 def _recomputing(

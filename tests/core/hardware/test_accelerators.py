@@ -120,6 +120,13 @@ DRIVER_STRINGS: list[tuple[str, float | None, str | None]] = [
     ("NVIDIA B200", 178.35, "B200-SXM-180GB"),
     ("NVIDIA GB200", 184.3, "GB200-NVL-186GB"),
     ("NVIDIA B300 SXM6 AC", 268.59, "B300-SXM-288GB"),
+    ("NVIDIA GB300", 276.5, "GB300-NVL-277GB"),
+    ("NVIDIA H800", 79.1, "H800-SXM-80GB"),
+    ("NVIDIA A800-SXM4-80GB", 79.15, "A800-SXM-80GB"),
+    ("NVIDIA GeForce RTX 2080 with Max-Q Design", 7.8, "RTX-2080-MaxQ-8GB"),
+    ("NVIDIA GeForce RTX 3080 Laptop GPU", 15.6, "RTX-3080-Laptop-16GB"),
+    ("AMD Instinct MI350X", None, "MI350X-288GB"),
+    ("AMD Instinct MI355X", None, "MI355X-288GB"),
     ("NVIDIA L4", 22.03, "L4-24GB"),
     ("NVIDIA L40", 44.42, "L40-48GB"),
     ("NVIDIA L40S", 44.40, "L40S-48GB"),
@@ -210,7 +217,6 @@ DRIVER_STRINGS: list[tuple[str, float | None, str | None]] = [
     ("AMD Instinct MI300X", 24.0, None),
     # laptop chips carry a desktop card's name and are another chip
     ("NVIDIA GeForce RTX 4090 Laptop GPU", 15.99, None),
-    ("NVIDIA GeForce RTX 3080 Laptop GPU", 15.6, None),
     ("NVIDIA GeForce RTX 3060 Laptop GPU", 6.0, None),
     # several variants, or one the catalogue does not have
     ("NVIDIA GeForce RTX 3060", None, None),
@@ -228,8 +234,6 @@ DRIVER_STRINGS: list[tuple[str, float | None, str | None]] = [
     ("NVIDIA RTX PRO 6000", None, None),
     ("NVIDIA L20", None, None),
     ("NVIDIA H20", None, None),
-    ("NVIDIA H800", None, None),
-    ("NVIDIA A800-SXM4-80GB", 79.2, None),
     ("NVIDIA GeForce RTX 5090 D", 31.35, None),
     ("NVIDIA GeForce RTX 4090 D", None, None),
     ("NVIDIA T400", None, None),
@@ -452,7 +456,7 @@ def test_what_trains() -> None:
 def test_machines_that_come_with_an_arm64_host_say_so() -> None:
     """Graviton's T4G and Grace's Hopper and Blackwell: an image built for x86-64 does not start there."""
     arm = {device.name for device in accelerators() if device.arm64_host}
-    assert arm == {"T4G-16GB", "GH200-96GB", "GH200-144GB", "GB200-NVL-186GB"}
+    assert arm == {"T4G-16GB", "GH200-96GB", "GH200-144GB", "GB200-NVL-186GB", "GB300-NVL-277GB"}
 
 
 def edited(**cells: str) -> str:

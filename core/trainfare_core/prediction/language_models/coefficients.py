@@ -49,6 +49,8 @@ class DecoderFit(Record):
     vector_efficiency: float
     fused_bytes_share: float
     """Of the bytes of pointwise operations, what a compiled or fused implementation moves."""
+    unfused_bytes_share: float
+    """The same with Megatron's kernels of 2021: bias with GELU, bias with dropout and addition, scaled softmax."""
     cast_bytes_share: float
     """Of the bytes of casts to 8 bits, what is moved: many are fused into the operation before."""
     host_launch_s: float
@@ -75,6 +77,8 @@ class DecoderFit(Record):
     expert_exposed: float
     data_exposed: float
     """Share of gradient and weight traffic that is exposed even where there is enough to hide it behind."""
+    shard_unit_s: float
+    """Of one block whose weights are sharded, in one pass: what its gathers and reductions cost whatever their size."""
     network_efficiency: float
     sigma: dict[str, float]
     """Standard deviation of ln(measured / predicted) by situation: 80 % of rows left out of the fit lie inside."""
@@ -83,11 +87,15 @@ class DecoderFit(Record):
         """
         Return the share of the dense peak that the best matrix product reaches on `device`.
 
-        A device that was not measured counts as the mean of its generation, else as `USUAL_CEILING`.
+        A device that was not measured counts as the mean of its generation. A type that was not measured there reaches
+        the share that bf16 reaches, and what was not measured at all `USUAL_CEILING`.
         """
-        measured = self.matmul_ceiling.get(dtype, {})
-        usual = measured.get(f"generation:{device.generation}", measured.get("any", USUAL_CEILING))
-        return measured.get(device.name, usual)
+        for one in (dtype, "bf16"):
+            measured = self.matmul_ceiling.get(one, {})
+            for name in (device.name, f"generation:{device.generation}", "any"):
+                if name in measured:
+                    return measured[name]
+        return USUAL_CEILING
 
     def knows_ceiling(self, device: Accelerator) -> bool:
         """Whether the best matrix product was measured on `device`, or on one of its generation and of its speed."""
@@ -110,7 +118,7 @@ class DecoderFit(Record):
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
-                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "kind_factor": {}, "stack_factor": {},
+                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {},
                 "framework_slope": 0.0,
             }
         )  # fmt: skip

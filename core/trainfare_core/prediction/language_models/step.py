@@ -38,8 +38,8 @@ _BACKWARD_SHARE = 2.0 / 3.0
 """Of a pass: backward runs two products for each one of forward."""
 _KINDS = ("gpu", "tpu", "trainium", "gaudi")
 _A100_FLOPS_PER_S = 312e12
-_MOST_DOUBLINGS = 1.67
-"""From an A100 to an H100 (log2(989 / 312)): no eager or compiled run was measured beyond."""
+_MOST_DOUBLINGS = 2.85
+"""From an A100 to a B200 (log2(2250 / 312)): no eager or compiled run was measured beyond."""
 
 
 def doublings_of(device: Accelerator) -> float:
@@ -173,6 +173,7 @@ def decoder_times(
         np.maximum(fit.data_exposed * traffic, traffic - window),
         traffic,
     )
+    exposed = exposed + np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
     update = _update_s(ledger, devices, spread, fit)
     times = spread.passes / spread.pipeline
     return DecoderTimes(
@@ -204,7 +205,8 @@ def _memory_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: D
     Compilers of what is not a GPU fuse always. A library casts a weight to 8 bits once a step, others in every pass.
     """
     fused = (ledger.fused > 0) | (devices.kind > 0)
-    varying = (ledger.vector_bytes - ledger.cast_bytes) * np.where(fused, fit.fused_bytes_share, 1.0)
+    moved = np.where(fused, fit.fused_bytes_share, np.where(spread.overlap, 1.0, fit.unfused_bytes_share))
+    varying = (ledger.vector_bytes - ledger.cast_bytes) * moved
     varying = varying + ledger.cast_bytes * fit.cast_bytes_share
     weights = (
         ledger.cast_weight_bytes * fit.cast_bytes_share / np.where(ledger.library > 0, spread.passes, 1.0)
