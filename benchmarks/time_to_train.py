@@ -9,7 +9,7 @@ the measured wall-clock time. Detectors evaluate in parallel with training, so n
 training steps fill 97 to 99 % of the clock, whatever share evaluation takes. Any other row without that share gets the
 median of its benchmark's rows, or none. Start-up is outside the measured clock and in no score; --rows adds it as
 `billed_min`. No coefficient was fitted on a row of this table, though `fitted_on` may name the same chips. Intervals
-come from benchmarks.fitting.submissions, which uses the errors of other rounds only.
+come from benchmarks.fitting.submissions, which uses the errors of other benchmarks only.
 
 GPUs in excess of the samples of a step are taken to evaluate. Where images or volumes are split over devices, each
 device is charged its share of a sample, and nothing for the exchange of the edges. Language models run in the plans of
@@ -181,12 +181,12 @@ def _decoder_step(line: dict[str, str], cache: ProfileCache) -> tuple[float, flo
 
 def submission_reach(line: dict[str, str]) -> tuple[float, float, float] | None:
     """
-    Return the half-widths, in ln, that cover 50, 80 and 90 % of the errors of similar submissions in other rounds.
+    Return the half-widths, in ln, that cover 50, 80 and 90 % of the errors of similar submissions of other benchmarks.
 
-    None where no other round has such submissions.
+    None where no other benchmark has such submissions.
     """
     own = _spreads().get(", ".join(group_of(line)), {})
-    found = own.get(f"without {line['round']}", own.get("all"))
+    found = own.get(f"without {line['benchmark']}", own.get("all"))
     return None if found is None else (found[0], found[1], found[2])
 
 

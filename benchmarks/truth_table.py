@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["STEP_TABLES", "answer_columns", "read_rows", "step_rows", "truth_parser", "write_json", "write_rows"]
+__all__ = [
+    "STEP_TABLES",
+    "answer_columns",
+    "read_rows",
+    "step_rows",
+    "truth_parser",
+    "write_json",
+    "write_rows",
+]
 
 STEP_TABLES = ("throughput_train.csv", "throughput_train_2.csv")
 """Releases of measured steps. Each was scored before any fit saw it (docs/accuracy-first-sight.md)."""

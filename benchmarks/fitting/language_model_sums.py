@@ -250,7 +250,7 @@ def solve(rows: Rows, fit: DecoderFit, start: Array | None = None, evaluations: 
 
 
 def ceilings(data: Path) -> dict[str, dict[str, float]]:
-    """Return the best matrix product over the dense peak, by type and accelerator, and the mean by generation."""
+    """Return the best matrix product over the dense peak, by type and accelerator; the mean by generation and maker."""
     found: dict[str, dict[str, float]] = {"bf16": {}, "fp8": {}}
     alike: dict[tuple[str, str], list[float]] = {}
     for line in read_csv(data / "microbench_achieved.csv"):
@@ -267,9 +267,10 @@ def ceilings(data: Path) -> dict[str, dict[str, float]]:
             continue
         share = round(min(float(line["achieved_tflops"]) * 1e12 / peak, 1.0), 4)
         found[dtype][device.name] = max(share, found[dtype].get(device.name, 0.0))
-        alike.setdefault((dtype, device.generation), []).append(share)
-    for (dtype, generation), shares in alike.items():
-        found[dtype][f"generation:{generation}"] = round(float(np.mean(shares)), 4)
+        for group in (f"generation:{device.generation}", f"vendor:{device.vendor}"):
+            alike.setdefault((dtype, group), []).append(share)
+    for (dtype, group), shares in alike.items():
+        found[dtype][group] = round(float(np.mean(shares)), 4)
     return {dtype: dict(sorted(shares.items())) for dtype, shares in found.items()}
 
 

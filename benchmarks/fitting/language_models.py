@@ -3,8 +3,9 @@ Fit the time of large language models on many devices and write data/decoder_cal
 
     python -m benchmarks.fitting.language_models --data DIR --cache DIR --date 2026-01-31 [--out FILE] [--record FILE]
 
-DIR holds the tables of measured steps (`STEP_TABLES`) and microbench_achieved.csv. The single-device coefficients of fit_calibration.py are
-left as they are. Scores are of rows left out of the fit: one accelerator family, source or model size at a time.
+DIR holds the tables of measured steps (`STEP_TABLES`) and microbench_achieved.csv. The single-device coefficients of
+fit_calibration.py are left as they are. Scores are of rows left out of the fit: one accelerator family, source or
+model size at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.fits import LanguageModelRecord, Scores
 from benchmarks.fitting.command_line import fit_parser, write_fit
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
 from benchmarks.fitting.table_lines import chip_of
-from benchmarks.scoring import error_summary, sigma_80
+from benchmarks.scoring import error_summary, evenly_held, sigma_80
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun
 from trainfare_core.hardware.accelerators import accelerator
@@ -156,11 +157,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
             return float("nan")
         if not by_source:
             return sigma_80(sizes)
-        rows_of = Counter(source[known])
-        share = np.array([1.0 / rows_of[name] for name in source[known]])
-        order = np.argsort(sizes)
-        reached = np.cumsum(share[order]) / share.sum()
-        return float(sizes[order][np.searchsorted(reached, 0.8)] / Z80)
+        return evenly_held(sizes, source[known].tolist(), 0.8) / Z80
 
     dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
     machines = rows.spread.machines > 1
@@ -197,9 +194,7 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
 def ceiling_sigma(fit: DecoderFit) -> float:
     """Return the standard deviation of ln(best matrix product over the peak) from GPU to GPU."""
     shares = fit.matmul_ceiling["bf16"]
-    chips = [
-        name for name in shares if not name.startswith("generation:") and accelerator(name).kind == "gpu"
-    ]
+    chips = [name for name in shares if ":" not in name and accelerator(name).kind == "gpu"]
     return float(np.std(np.log([shares[name] for name in chips]), ddof=1))
 
 

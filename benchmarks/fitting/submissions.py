@@ -3,11 +3,13 @@ Fit the intervals of predicted MLPerf submissions from a scored table, and write
 
     python -m benchmarks.fitting.submissions --rows time_to_train.csv --date 2026-01-31 [--out FILE]
 
-ROWS is the file that `time_to_train.py --rows` wrote. The predictions are not changed: an offset by kind of accelerator
-was tried and left out (it made predictions worse on TPUs for a benchmark that was not in the fit). Fitted are the
-half-widths in ln(measured / predicted) that cover 50, 80 and 90 % of the rows, by kind of accelerator and by one or
-several machines, once without each round, so that the interval of a row comes from other rounds' errors. A group with
-too few rows takes the half-widths of its kind of accelerator. Run it again after every fit of the step-time model.
+ROWS are the files that `time_to_train.py --rows` wrote, one a release of rows. The predictions are not changed: an
+offset by kind of accelerator was tried and left out (it made predictions worse on TPUs for a benchmark that was not in
+the fit). Fitted are the half-widths in ln(measured / predicted) that cover 50, 80 and 90 % of the rows, by kind of
+accelerator and by one or several machines, once without each benchmark, so that the interval of a row comes from the
+errors of other work. Every benchmark counts the same, however many rows it has. A group with too few benchmarks takes
+the half-widths of its kind of accelerator, and a kind with too few those of all. Run it again after every fit of the
+step-time model.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fitting.command_line import digest
+from benchmarks.scoring import evenly_held
 from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.hardware.accelerators import accelerator
 
 __all__ = ["group_of", "spreads"]
 
-_FEWEST = 20
-"""Rows that a group needs for half-widths of its own: the largest two or three of 20 set the 90 % quantile."""
+_FEWEST = 4
+"""Benchmarks that a group needs for half-widths of its own: fewer say little of the next one. A chosen value."""
 _LEVELS = (0.5, 0.8, 0.9)
 
 
@@ -39,40 +42,46 @@ def group_of(line: dict[str, str]) -> tuple[str, str]:
 
 def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:
     """
-    Return half-widths at 50, 80 and 90 % by group ("gpu, one"), of all rows ("all") and without one ("without v1.1").
+    Return half-widths at 50, 80 and 90 % by group ("gpu, one"), of all rows ("all") and without one ("without bert").
 
     Args:
         lines: rows of time_to_train.py with and without predictions.
     """
     known = [line for line in lines if line["predicted"]]
-    sizes = [abs(math.log(float(line["predicted"]) / float(line["time_to_train_min"]))) for line in known]
+    errors = np.array(
+        [math.log(float(line["predicted"]) / float(line["time_to_train_min"])) for line in known]
+    )
+    work = np.array([line["benchmark"] for line in known])
     groups = [group_of(line) for line in known]
-    rounds = sorted({line["round"] for line in known})
+    kinds = np.array([kind for kind, _ in groups])
+    places = np.array([place for _, place in groups])
     found: dict[str, dict[str, list[float]]] = {}
-    for kind, machines in sorted(set(groups)):
+    for kind, place in sorted(set(groups)):
         own = {}
-        for left_out in ("", *rounds):
-            kept = [i for i, line in enumerate(known) if line["round"] != left_out and groups[i][0] == kind]
-            same = [i for i in kept if groups[i][1] == machines]
-            chosen = same if len(same) >= _FEWEST else kept
+        for left_out in ("", *sorted(set(work))):
+            kept = work != left_out
+            wider = (kept & (kinds == kind) & (places == place), kept & (kinds == kind), kept)
+            chosen = next((one for one in wider if len(set(work[one])) >= _FEWEST), kept)
             name = f"without {left_out}" if left_out else "all"
-            if chosen:
-                own[name] = [round(float(v), 4) for v in np.quantile([sizes[i] for i in chosen], _LEVELS)]
-        found[f"{kind}, {machines}"] = own
+            if chosen.any():
+                own[name] = [
+                    round(evenly_held(errors[chosen], work[chosen].tolist(), level), 4) for level in _LEVELS
+                ]
+        found[f"{kind}, {place}"] = own
     return found
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--rows", type=Path, required=True, nargs="+")
     parser.add_argument("--date", required=True, help="written into the file")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "submission_spread.json")
     arguments = parser.parse_args()
-    lines = read_rows(arguments.rows)
+    lines = [line for path in arguments.rows for line in read_rows(path)]
     document: dict[str, Any] = {
         "fitted_at": arguments.date,
-        "rows_sha256": digest(arguments.rows.parent, [arguments.rows.name]),
+        "rows_sha256": digest(arguments.rows[0].parent, [path.name for path in arguments.rows]),
         "fitted_on": sum(bool(line["predicted"]) for line in lines),
         "log_reach": spreads(lines),
     }

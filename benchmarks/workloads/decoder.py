@@ -204,9 +204,7 @@ class _FeedForward(nn.Module):
         self.gated, frozen = step.model.gated, step.method != "full"
         rank = step.rank if step.method in ("lora", "qlora") and step.lora_everywhere else 0
         self.separate = step.separate and self.gated
-        self.up = _Linear(
-            hidden, width * (2 if self.gated and not self.separate else 1), rank, frozen=frozen
-        )
+        self.up = _Linear(hidden, width * (2 if self.gated and not self.separate else 1), rank, frozen=frozen)
         self.gate = _Linear(hidden, width, rank, frozen=frozen) if self.separate else None
         self.down = _Linear(width, hidden, rank, frozen=frozen)
 

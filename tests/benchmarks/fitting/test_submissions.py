@@ -1,4 +1,4 @@
-"""Intervals of submissions come from other rounds; suspect readings are scored and told apart."""
+"""Intervals of submissions come from other benchmarks; suspect readings are scored and told apart."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from benchmarks.scoring import Scored, print_table, summary
 
 def _line(error: float, **changes: str) -> dict[str, str]:
     line = {
-        "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1", "round": "v1.0",
+        "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1", "benchmark": "bert",
         "time_to_train_min": "10", "predicted": str(10 * math.exp(error)),
     }  # fmt: skip
     return {**line, **changes}
 
 
-def test_interval_of_a_round_comes_from_the_errors_of_the_others() -> None:
-    lines = [_line(0.1) for _ in range(30)] + [_line(1.0, round="v1.1") for _ in range(30)]
+def test_interval_of_a_benchmark_comes_from_the_others_which_count_the_same() -> None:
+    sizes = {"bert": 0.1, "resnet": 0.2, "ssd": 0.3, "dlrm": 0.4, "rnnt": 1.0}
+    lines = [_line(size, benchmark=name) for name, size in sizes.items()]
+    lines += [_line(0.1) for _ in range(90)]
     own = spreads([*lines, _line(9.0, predicted="")])["gpu, one"]
-    assert own["without v1.1"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
-    assert own["without v1.0"] == pytest.approx([1.0, 1.0, 1.0], abs=1e-4)
-    assert own["all"] == pytest.approx([0.55, 1.0, 1.0], abs=1e-4)
+    assert own["without rnnt"] == pytest.approx([0.2, 0.4, 0.4], abs=1e-4)
+    assert own["without bert"] == pytest.approx([0.3, 1.0, 1.0], abs=1e-4)
+    assert own["all"] == pytest.approx([0.3, 0.4, 1.0], abs=1e-4)
 
 
-def test_a_group_of_few_rows_takes_the_interval_of_its_kind() -> None:
-    lines = [_line(0.1) for _ in range(40)] + [_line(2.0, nodes="4", accelerators_total="32")]
+def test_a_group_of_few_benchmarks_takes_the_interval_of_its_kind() -> None:
+    lines = [_line(0.1, benchmark=name) for name in ("bert", "resnet", "ssd", "dlrm")]
+    lines += [_line(2.0, nodes="4", accelerators_total="32") for _ in range(9)]
     found = spreads(lines)
-    assert found["gpu, several"]["all"] == pytest.approx(found["gpu, one"]["all"], abs=1e-6)
+    assert found["gpu, one"]["all"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
+    assert found["gpu, several"]["all"] == pytest.approx([0.1, 2.0, 2.0], abs=1e-4)
+    assert found["gpu, several"]["without bert"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-4)
 
 
 def test_chips_of_a_slice_are_several_machines_from_sixteen_on() -> None:

@@ -87,12 +87,13 @@ class DecoderFit(Record):
         """
         Return the share of the dense peak that the best matrix product reaches on `device`.
 
-        A device that was not measured counts as the mean of its generation. A type that was not measured there reaches
-        the share that bf16 reaches, and what was not measured at all `USUAL_CEILING`.
+        A device that was not measured counts as the mean of its generation, else of its maker: its drivers and compilers
+        decide as much as the silicon. A type that was not measured there reaches the share that bf16 reaches, and what
+        was not measured at all `USUAL_CEILING`.
         """
         for one in (dtype, "bf16"):
             measured = self.matmul_ceiling.get(one, {})
-            for name in (device.name, f"generation:{device.generation}", "any"):
+            for name in (device.name, f"generation:{device.generation}", f"vendor:{device.vendor}", "any"):
                 if name in measured:
                     return measured[name]
         return USUAL_CEILING
@@ -103,7 +104,7 @@ class DecoderFit(Record):
         for name in self.matmul_ceiling.get("bf16", {}):
             if name == device.name:
                 return True
-            if name == "any" or name.startswith("generation:"):
+            if name == "any" or ":" in name:
                 continue
             other = accelerator(name)
             near = abs(peak - (other.peak_flops_per_s("bf16") or 0.0)) <= ALIKE * peak
