@@ -34,7 +34,8 @@ from trainfare_core.prediction.uncertainty import Z80
 
 Array = NDArray[np.float64]
 LEAST_ROWS = 10
-"""A label of a kind with fewer rows has the width of the whole kind. A chosen value."""
+"""A label of a kind with fewer rows has the width of the whole kind, and a maker with fewer counts as one that was never
+measured. A chosen value."""
 LEAST_DEVICES_SIGMA = 0.03
 """Least that several devices of one machine add to the width. A chosen value."""
 LEAST_NETWORK_SIGMA = 0.05
@@ -256,10 +257,11 @@ def main() -> None:
     for name, values in study.scores.items():
         print(f"{name:44s}", values)
     errors = {name: found.errors for name, found in study.left_out.items()}
+    vendors = Counter(run.device.vendor for run in rows.runs)
     final = fit.model_copy(
         update={
             "fitted_on": dict(sorted(Counter(line["source"] for line in rows.lines).items())),
-            "vendors": tuple(sorted({run.device.vendor for run in rows.runs})),
+            "vendors": tuple(sorted(name for name, count in vendors.items() if count >= LEAST_ROWS)),
             "generations": tuple(sorted({run.device.generation for run in rows.runs})),
             "sigma": {**sigmas(rows, errors), "unmeasured ceiling": round(ceiling_sigma(fit), 3)},
         }

@@ -87,7 +87,7 @@ class DecoderFit(Record):
         """
         Return the share of the dense peak that the best matrix product reaches on `device`.
 
-        A device that was not measured counts as the mean of its generation, else of its maker: its drivers and compilers
+        A device that was not measured counts as the mean of its generation, else of its maker: drivers and compilers
         decide as much as the silicon. A type that was not measured there reaches the share that bf16 reaches, and what
         was not measured at all `USUAL_CEILING`.
         """
@@ -119,8 +119,8 @@ class DecoderFit(Record):
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
-                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {},
-                "framework_slope": 0.0,
+                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "shard_unit_s": 0.0, "kind_factor": {},
+                "stack_factor": {}, "framework_slope": 0.0,
             }
         )  # fmt: skip
 

@@ -10,16 +10,23 @@ power, peak, bandwidth and age and the operation's kind stand in for it, and the
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainfare_core.documents import Record, data_text
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerators import Accelerator, accelerators
 from trainfare_core.prediction.network.coefficients import CommunicationFit, link_calibration
 from trainfare_core.prediction.roofline.features import (
     PATHS,
     Path,
     Terms,
+    device_compute_terms,
+    device_memory_terms,
     device_term,
     generation_term,
 )
@@ -106,6 +113,40 @@ class Calibration(Record):
         """Return the sum of coefficient x term; a term without a coefficient counts as zero."""
         known = self.coefficients
         return sum(value * known.get(name, 0.0) for name, value in terms)
+
+    def device_logits(
+        self, devices: Sequence[Accelerator], part: Path | Literal["memory"]
+    ) -> NDArray[np.float64]:
+        """
+        Return the devices' part of the logits of one efficiency, shape (devices,).
+
+        A device of a generation that was never measured gets at most the best of what was measured, of its maker where
+        that is anything: power, peak and age alone would extrapolate beyond every measurement, and a ranking would then
+        prefer what was never run.
+
+        Args:
+            devices: of the catalogue.
+            part: the arithmetic path, or "memory" for the share of the bandwidth.
+        """
+        own = np.array([self._device_logit(device, part) for device in devices], dtype=np.float64)
+        unmeasured = [i for i, device in enumerate(devices) if not self._has(device, part)]
+        known = (
+            [(d.vendor, self._device_logit(d, part)) for d in accelerators() if self._has(d, part)]
+            if unmeasured
+            else []
+        )
+        for i in unmeasured:
+            of_maker = [logit for vendor, logit in known if vendor == devices[i].vendor]
+            own[i] = min(own[i], max(of_maker or [logit for _, logit in known], default=math.inf))
+        return own
+
+    def _device_logit(self, device: Accelerator, part: Path | Literal["memory"]) -> float:
+        terms = device_memory_terms(device) if part == "memory" else device_compute_terms(device, part)
+        return self.logit(terms)
+
+    def _has(self, device: Accelerator, part: Path | Literal["memory"]) -> bool:
+        paths = PATHS if part == "memory" else (part,)
+        return any(self.is_measured(device, path) for path in paths)
 
     def is_measured(self, device: Accelerator, path: Path) -> bool:
         """Whether kernels or steps of this generation and arithmetic path were in the fit."""

@@ -29,8 +29,6 @@ from trainfare_core.prediction.roofline.features import (
     WAVES,
     Path,
     compute_terms,
-    device_compute_terms,
-    device_memory_terms,
     layout_of,
     log2_tiles,
     memory_terms,
@@ -372,15 +370,12 @@ class _Logits:
         )
         self.seconds_per_byte = np.stack([r.seconds_per_byte for r in rooflines])
         own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
-        of_device = np.array([fit.logit(device_memory_terms(r.device)) for r in rooflines])
+        of_device = fit.device_logits([r.device for r in rooflines], "memory")
         self.memory = of_device[:, None] + own
         """Shape (devices, operations)."""
         self._devices = [r.device for r in rooflines]
         self._tensor_path = np.stack([r.tensor_path for r in rooflines])
-        self._of_device = {
-            path: np.array([fit.logit(device_compute_terms(d, path)) for d in self._devices])
-            for path in PATHS
-        }
+        self._of_device = {path: fit.device_logits(self._devices, path) for path in PATHS}
         runs = operations.flops > 0
         self._runs_on: dict[Path, NDArray[np.int64]] = {
             "tensor": np.flatnonzero(runs & self._tensor_path.any(axis=0)),

@@ -1,0 +1,49 @@
+"""No chip that was never measured is predicted above the best measured efficiency of its maker."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from trainfare_core.hardware.accelerators import accelerator, accelerators
+from trainfare_core.prediction.language_models.coefficients import decoder_calibration
+from trainfare_core.prediction.roofline.coefficients import PATHS, Path, calibration
+
+
+@pytest.mark.parametrize("part", [*PATHS, "memory"])
+def test_an_unmeasured_generation_gets_at_most_the_best_measured_efficiency(part: Path | Literal["memory"]) -> None:
+    """Whether arithmetic or bandwidth: the terms of power, peak and age alone may say more."""
+    fit, paths = calibration(), PATHS if part == "memory" else (part,)
+    devices = accelerators()
+    logits = dict(zip((d.name for d in devices), fit.device_logits(devices, part), strict=True))
+    known = {d.name for d in devices if any(fit.is_measured(d, path) for path in paths)}
+    assert known
+    for device in devices:
+        if device.name in known:
+            continue
+        of_maker = [logits[d.name] for d in devices if d.name in known and d.vendor == device.vendor]
+        best = max(of_maker or [logits[name] for name in known])
+        assert logits[device.name] <= best, device.name
+
+
+def test_the_limit_binds_what_terms_would_extrapolate() -> None:
+    """A chip of its own generation with a high age term is held at the best measured one."""
+    fit = calibration()
+    steep = fit.model_copy(update={"coefficients": {**fit.coefficients, "tensor|device:year": 9.0}})
+    new = accelerator("GB300")
+    known = {name: value for name, value in steep.coefficients.items() if name != f"tensor|gen:{new.generation}"}
+    unseen = steep.model_copy(update={"coefficients": known})
+    measured = [d for d in accelerators() if d.vendor == new.vendor and unseen.is_measured(d, "tensor")]
+    assert unseen.device_logits([new], "tensor")[0] == max(unseen.device_logits(measured, "tensor"))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
+def test_an_unmeasured_matrix_ceiling_is_no_higher_than_the_best_of_its_maker(dtype: str) -> None:
+    """Best matrix products of language models: a maker's chips that were not timed take the mean of those that were."""
+    fit = decoder_calibration()
+    timed = fit.matmul_ceiling["bf16"] | fit.matmul_ceiling[dtype]
+    for device in accelerators():
+        of_maker = [timed[d.name] for d in accelerators() if d.vendor == device.vendor and d.name in timed]
+        if of_maker and device.name not in timed:
+            assert fit.ceiling(device, dtype) <= max(of_maker), device.name
