@@ -21,6 +21,7 @@ __all__ = [
 
 Line = dict[str, str]
 
+_MARKS = ("SUSPECT", "HOST_BOUND", "LAUNCH_BOUND")
 _HOST_COPY_BYTES_PER_S = 6e9
 """Pageable memory over PCIe 3, for sources whose timed step includes the copy of the batch. A usual figure."""
 
@@ -47,8 +48,8 @@ def timed_a_trainer(line: Line) -> bool:
 
 
 def is_suspect(line: Line) -> bool:
-    """Return whether the table itself marks the reading as suspect."""
-    return "SUSPECT" in line["notes"]
+    """Return whether the table itself marks the reading as suspect, or as a measurement of its host."""
+    return any(mark in line["notes"] for mark in _MARKS)
 
 
 def accumulation_of(line: Line) -> int:
