@@ -3,7 +3,7 @@ Write docs/accuracy-language-models.md: how far predictions of language models a
 
     python -m benchmarks.pages.language_models --data DIR --cache DIR [--out docs/accuracy-language-models.md]
 
-DIR holds throughput_train.csv and microbench_achieved.csv. The fits are made here, as fit_decoder.py makes them; what
+DIR holds the tables of measured steps and microbench_achieved.csv. The fits are made here, as fit_decoder.py makes them; what
 ships is read only for its date and its factors.
 """
 
@@ -42,7 +42,7 @@ BARS = (
 )  # fmt: skip
 """Title, name of the score, and the bar of the specification in %; "": none."""
 LEAST_ROWS = 3
-SLOPE_DOUBLINGS = 1.67
+SLOPE_DOUBLINGS = 2.85
 STACK_TITLES = {
     "eager": "PyTorch eager", "compiled": "`torch.compile`",
     "library": 'fused kernels (`precision="transformer-engine"`)',
