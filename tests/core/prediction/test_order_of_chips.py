@@ -12,7 +12,9 @@ from trainfare_core.prediction.roofline.coefficients import PATHS, Path, calibra
 
 
 @pytest.mark.parametrize("part", [*PATHS, "memory"])
-def test_an_unmeasured_generation_gets_at_most_the_best_measured_efficiency(part: Path | Literal["memory"]) -> None:
+def test_an_unmeasured_generation_gets_at_most_the_best_measured_efficiency(
+    part: Path | Literal["memory"],
+) -> None:
     """Whether arithmetic or bandwidth: the terms of power, peak and age alone may say more."""
     fit, paths = calibration(), PATHS if part == "memory" else (part,)
     devices = accelerators()
@@ -32,7 +34,9 @@ def test_the_limit_binds_what_terms_would_extrapolate() -> None:
     fit = calibration()
     steep = fit.model_copy(update={"coefficients": {**fit.coefficients, "tensor|device:year": 9.0}})
     new = accelerator("GB300")
-    known = {name: value for name, value in steep.coefficients.items() if name != f"tensor|gen:{new.generation}"}
+    known = {
+        name: value for name, value in steep.coefficients.items() if name != f"tensor|gen:{new.generation}"
+    }
     unseen = steep.model_copy(update={"coefficients": known})
     measured = [d for d in accelerators() if d.vendor == new.vendor and unseen.is_measured(d, "tensor")]
     assert unseen.device_logits([new], "tensor")[0] == max(unseen.device_logits(measured, "tensor"))
