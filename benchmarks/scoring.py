@@ -99,7 +99,7 @@ def evenly_held(log_errors: Sequence[float] | Array, groups: Sequence[str], leve
     order = np.argsort(sizes)
     reached = np.cumsum(share[order]) / share.sum()
     # A level that falls between two errors takes the larger: an interval may hold too much, not too little.
-    return float(sizes[order][min(np.searchsorted(reached, level - 1e-9), len(sizes) - 1)])
+    return float(sizes[order][min(int(np.searchsorted(reached, level - 1e-9)), len(sizes) - 1)])
 
 
 def held_out_summary(log_errors: Sequence[float] | Array) -> dict[str, float]:

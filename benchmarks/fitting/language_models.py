@@ -34,8 +34,8 @@ from trainfare_core.prediction.uncertainty import Z80
 
 Array = NDArray[np.float64]
 LEAST_ROWS = 10
-"""A label of a kind with fewer rows has the width of the whole kind, and a maker with fewer counts as one that was never
-measured. A chosen value."""
+"""A label of a kind with fewer rows has the width of the whole kind, and a maker with fewer counts as one that was
+never measured. A chosen value."""
 LEAST_DEVICES_SIGMA = 0.03
 """Least that several devices of one machine add to the width. A chosen value."""
 LEAST_NETWORK_SIGMA = 0.05

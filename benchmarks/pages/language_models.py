@@ -3,8 +3,8 @@ Write docs/accuracy-language-models.md: how far predictions of language models a
 
     python -m benchmarks.pages.language_models --data DIR --cache DIR [--out docs/accuracy-language-models.md]
 
-DIR holds the tables of measured steps and microbench_achieved.csv. The fits are made here, as fit_decoder.py makes them; what
-ships is read only for its date and its factors.
+DIR holds the tables of measured steps and microbench_achieved.csv. The fits are made here, as
+`fitting/language_models.py` makes them; what ships is read only for its date and its factors.
 """
 
 from __future__ import annotations
