@@ -3,6 +3,7 @@ How long one optimizer step of a large language model takes on many devices.
 
     pass = hold(stack x (products + attention + vectors), host launches) / p + tensor and expert exchanges / p
     step = passes x pass x (1 + bubble (p - 1) / (passes x v)) + last stage + exposed gradients + update
+         + passes x sharded blocks x unit
 
 Products run at the measured ceiling of their device (the best matrix product that was timed there) times one fitted
 share; t devices of a tensor-parallel group and c of a context-parallel one share a pass; p pipeline stages of v chunks
@@ -173,7 +174,7 @@ def decoder_times(
         np.maximum(fit.data_exposed * traffic, traffic - window),
         traffic,
     )
-    exposed = exposed + np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
+    units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
     update = _update_s(ledger, devices, spread, fit)
     times = spread.passes / spread.pipeline
     return DecoderTimes(
@@ -181,7 +182,7 @@ def decoder_times(
         memory_s=memory * times + update,
         launch_s=(held - compute - memory) * times,
         bubble_s=bubble + last,
-        exposed_s=exchanged * times + exposed,
+        exposed_s=exchanged * times + exposed + units_s,
         hidden_s=traffic - exposed,
         network_s=np.where(spread.machines > 1, network_a * times + network_b, 0.0)
         * np.where(traffic > 0, exposed / np.maximum(traffic, 1e-30), 1.0),

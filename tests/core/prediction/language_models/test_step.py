@@ -194,3 +194,24 @@ def test_a_generation_that_no_language_model_was_measured_on_is_less_sure() -> N
     run = prepare(job)
     table = predict_run(run, shapes("TPU-v6e"), plan())
     assert table.log_sigma[0] > seen, "ported code is never surer"
+
+
+def test_each_sharded_block_costs_a_fixed_time_in_every_pass() -> None:
+    """Gathers and reductions of a block have a cost that no smaller micro-batch lowers; what is hidden stays positive."""
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    fit = decoder_calibration()
+    run = prepare(job)
+    free = replace(run, decoder=fit.model_copy(update={"shard_unit_s": 0.0}))
+    plans = [plan(sharding="fsdp", accumulate=passes) for passes in (1, 4)]
+    with_cost, without = (
+        [predict_run(one, shapes(A100, count=8), plans_) for plans_ in plans] for one in (run, free)
+    )
+    added = [a.step_s[0] - b.step_s[0] for a, b in zip(with_cost, without, strict=True)]
+    blocks = float(DecoderLedger.of(job).norms) / 2
+    assert added == pytest.approx([fit.shard_unit_s * blocks, 4 * fit.shard_unit_s * blocks])
+    assert all(table.communication_hidden_s[0] >= 0 for table in with_cost)
+    ddp = plan(sharding="ddp", accumulate=4)
+    assert (
+        predict_run(run, shapes(A100, count=8), ddp).step_s[0]
+        == predict_run(free, shapes(A100, count=8), ddp).step_s[0]
+    )
