@@ -64,7 +64,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "--max-nodes", "1", "--value-per-month", "500", "--limit", "2", "--confidence", "0.8", "--all-regions",
         "--service", "ec2", "--service", "gce", "--instance-type", "g5", "--instance-type", "g2-standard-4",
         "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
-        "--keep-plan", "--allow", "batch-norm", "--max-hours", "700", "--max-accelerators", "8", "--min-network-gbit", "5",
+        "--keep-plan", "--allow", "batch-norm", "--max-hours", "700", "--max-accelerators", "8", "--min-network-gbit", "2",
         "--residency", "us",
     )  # fmt: skip
     assert code == 0
@@ -91,7 +91,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "max_run_hours": 700.0,
         "max_usd_per_hour": None,
         "max_accelerators": 8,
-        "min_network_gbit_per_s": 5.0,
+        "min_network_gbit_per_s": 2.0,
         "residency": ["us"],
     }
     assert {option["accelerator"] for option in answer["options"]} <= {"A10G-24GB", "L4-24GB"}
