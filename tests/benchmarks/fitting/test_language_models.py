@@ -14,6 +14,7 @@ pytest.importorskip("lightning")
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve, stack_of
 from benchmarks.fitting.language_models import GROUPS, LEVELS, coverage, folds, held_out
 from benchmarks.pages.language_models import document
+from benchmarks.truth_table import STEP_TABLES
 from benchmarks.workloads.decoder_plans import Plan
 from benchmarks.workloads.decoder_rows import DecoderRun
 from builders.profiles import gpt_profile
@@ -33,7 +34,8 @@ SLOPE = 0.2
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "microbench_achieved.csv").write_text(BENCH, encoding="utf-8")
-    (tmp_path / "throughput_train.csv").write_text("", encoding="utf-8")
+    for name in STEP_TABLES:
+        (tmp_path / name).write_text("", encoding="utf-8")
     return tmp_path
 
 
