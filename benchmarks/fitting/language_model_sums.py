@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,14 @@ class Rows:
         """Return the chosen rows."""
         index = np.flatnonzero(chosen)
         ledger = DecoderLedger(*(getattr(self.ledger, name)[index] for name in DecoderLedger.__slots__))
-        spread = Spread(*(getattr(self.spread, name)[index] for name in Spread.__slots__))
+        spread = replace(
+            self.spread,
+            **{
+                name: column[index]
+                for name in Spread.__slots__
+                if (column := getattr(self.spread, name)) is not None
+            },
+        )
         return Rows(
             [self.runs[i] for i in index], [self.lines[i] for i in index], ledger, self.devices.take(index), spread,
             self.log_measured[index], self.weight[index],

@@ -32,12 +32,15 @@ __all__ = [
     "enumerate_candidates",
     "own_sharding",
     "plan_gaps",
+    "sharding_label",
     "take",
 ]
 
 Table = TypeVar("Table", bound="DataclassInstance")
 
-SHARDINGS: Final = ("none", "ddp", "fsdp")
+SHARDINGS: Final = ("none", "ddp", "fsdp", "zero1", "zero2", "hybrid")
+"""What data-parallel devices share: nothing; weights, gradients and optimizer state over all devices (FSDP); the state
+(ZeRO-1); gradients and state (ZeRO-2); everything over the devices of one machine, which is repeated (hybrid FSDP)."""
 
 NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Machines of one kind that a plan may use, besides the job's own number: by these usual batch sizes divide."""
@@ -47,13 +50,18 @@ MAX_NODES: Final = NODE_COUNTS[-1]
 DEFAULT_MAX_NODES: Final = 4
 """Largest number of machines unless asked otherwise: beyond four, quota and placement limit more than price does."""
 
-_NONE, _DDP, _FSDP = range(3)
-
 MOST_BATCH_CHANGE: Final = 8
 """Factor up to which another global batch is planned: the same run with its learning rate set anew. A chosen value."""
 
-_SHARDED_STRATEGIES: Final = ("fsdp", "deepspeed")
-"""Beginnings of the names of Lightning's strategies that shard the weights."""
+_OWN_SHARDINGS: Final = (
+    ("deepspeed_stage_1", "zero1"),
+    ("deepspeed_stage_3", "fsdp"),
+    ("deepspeed", "zero2"),
+    ("fsdp", "fsdp"),
+)
+"""Beginnings of the names of Lightning's strategies, and what they share; DeepSpeed without a stage is its second."""
+
+_LABELS: Final = {"zero1": "ZeRO-1", "zero2": "ZeRO-2", "hybrid": "hybrid FSDP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,14 @@ class PlanSpace:
             samples, which changes what is trained.
         other_batch: where the script's global batch cannot be shared by all accelerators, the nearest one that can is
             planned, which changes what is trained.
+        deepspeed: ZeRO-1 and ZeRO-2 are tried, which need another package, also where the script does not use it.
     """
 
     max_nodes: int | None = None
     keep_plan: bool = False
     lower_batch_norm: bool = False
     other_batch: bool = False
+    deepspeed: bool = False
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
         """Return the numbers of machines to try for a job, rising."""
@@ -177,8 +187,9 @@ def enumerate_candidates(
     All accelerators of a machine are used, or, where the batch cannot be shared by all of them, the largest divisor of
     them by which it can; a machine is paid whole. Each device gets an equal whole share of the global batch, run in
     the script's micro-batches, as one, or, so that something may fit, split by gradient accumulation about in half
-    again and again down to single samples. One device needs no sharding; more are tried with DDP and with FSDP. More
-    than one machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a
+    again and again down to single samples. One device needs no sharding; more are tried with DDP and with FSDP, several
+    machines of several devices with hybrid FSDP, and DeepSpeed's ZeRO where it is in use or allowed. More than one
+    machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a
     whole. Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
     with its own micro-batch and accumulation: those are the same step whatever the batch is. With
     `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share.
@@ -194,11 +205,11 @@ def enumerate_candidates(
     shape, nodes, devices, batch = _chosen_layouts(profile, shapes, space)
     world = devices * nodes
     layout, micro, ratio, accumulate = _splits(profile, world, batch, space)
-    sharded = world[layout] > 1
-    repeat = np.where(sharded, 2, 1)
-    row = np.repeat(np.arange(len(layout)), repeat)
-    first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, dtype=np.bool_)
-    sharding = np.where(sharded[row], np.where(first, _DDP, _FSDP), _NONE).astype(np.int64)
+    # Columns: the codes of SHARDINGS that each layout can have.
+    several = world[layout] > 1
+    zero = several & (space.deepspeed or profile.parallel.strategy.startswith("deepspeed"))
+    hybrid = (nodes[layout] > 1) & (devices[layout] > 1)
+    row, sharding = np.nonzero(np.stack([~several, several, several, zero, zero, hybrid], axis=1))
     layout = layout[row]
     scripted = _as_scripted(profile, world[layout], sharding, micro[row], accumulate[row])
     plans = CandidateTable(
@@ -218,8 +229,19 @@ def enumerate_candidates(
 
 
 def own_sharding(profile: JobProfile) -> str:
-    """Return what the script's strategy is on several devices: "ddp" or "fsdp"; auto is DDP, as in Lightning."""
-    return "fsdp" if profile.parallel.strategy.lower().startswith(_SHARDED_STRATEGIES) else "ddp"
+    """Return what of `SHARDINGS` the script's strategy is on several devices; auto is DDP, as in Lightning."""
+    name = profile.parallel.strategy.lower()
+    return next((sharding for beginning, sharding in _OWN_SHARDINGS if name.startswith(beginning)), "ddp")
+
+
+def sharding_label(sharding: str) -> str:
+    """
+    Return the name that reports show of one of `SHARDINGS`.
+
+    >>> sharding_label("fsdp"), sharding_label("zero1")
+    ('FSDP', 'ZeRO-1')
+    """
+    return _LABELS.get(sharding, sharding.upper())
 
 
 def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = PlanSpace()) -> NDArray[np.str_]:
@@ -396,7 +418,9 @@ def _as_scripted(
     accumulate: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Mark the plans that are the script's own; see `CandidateTable.as_scripted`."""
-    same: NDArray[np.bool_] = sharding == np.where(world > 1, SHARDINGS.index(own_sharding(profile)), _NONE)
+    same: NDArray[np.bool_] = sharding == np.where(
+        world > 1, SHARDINGS.index(own_sharding(profile)), SHARDINGS.index("none")
+    )
     if _global_batch(profile) is None:
         return same
     same &= micro == np.minimum(_own_micro_batch(profile), micro * accumulate)

@@ -112,7 +112,10 @@ class TrainerArguments(Record):
     def code(self) -> str:
         """The arguments as Python, to paste."""
         given = self.model_dump(exclude={"batch_size"})
-        return f"Trainer({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        texts = {name: repr(value) for name, value in given.items()}
+        if self.strategy.endswith(")"):  # a strategy's object, which has no name in Lightning's registry
+            texts["strategy"] = self.strategy
+        return f"Trainer({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
 
 Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -162,7 +165,7 @@ class Option(Record):
     accelerator: str
     accelerator_count: Annotated[float, Field(gt=0)] = Field(description="per machine")
     nodes: Annotated[int, Field(ge=1)]
-    sharding: Literal["none", "ddp", "fsdp"]
+    sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
     micro_batch_size: int | None
     accumulate_grad_batches: int
     plan_changes: tuple[str, ...] = Field(

@@ -72,6 +72,25 @@ def test_one_device_needs_no_sharding_and_more_try_both() -> None:
     assert by_shape == [{"none"}, {"ddp", "fsdp"}]
 
 
+def test_hybrid_sharding_needs_machines_of_several_devices_and_zero_its_package() -> None:
+    """Hybrid FSDP shards inside a machine; DeepSpeed is planned where the script uses it or it is allowed."""
+
+    def names(job: JobProfile, space: PlanSpace) -> list[set[str]]:
+        plans = enumerate_candidates(job, shapes((A100, 1), (A100, 4)), space)
+        kinds = ((row, nodes) for row in (0, 1) for nodes in (1, 2))
+        return [
+            {SHARDINGS[code] for code in plans.sharding[(plans.shape == row) & (plans.nodes == nodes)]}
+            for row, nodes in kinds
+        ]
+
+    both, zero = {"ddp", "fsdp"}, {"zero1", "zero2"}
+    assert names(job_of(32), PlanSpace(2)) == [{"none"}, both, both, both | {"hybrid"}]
+    allowed = [{"none"}, both | zero, both | zero, both | zero | {"hybrid"}]
+    assert names(job_of(32), PlanSpace(2, deepspeed=True)) == allowed
+    own = job_of(32).model_copy(update={"parallel": ParallelFacts(strategy="deepspeed_stage_1")})
+    assert names(own, PlanSpace(2)) == allowed
+
+
 def test_micro_batches_go_down_to_single_samples_and_up_to_the_whole_share() -> None:
     """A share of 12 is run whole, in about halves again and again, and one by one."""
     plans = enumerate_candidates(job_of(12), shapes((A100, 1)), PlanSpace(1))
@@ -177,7 +196,10 @@ def test_the_script_s_own_plan_is_tried_on_every_machine_and_marked() -> None:
         ("ddp_spawn", "ddp"),
         ("single_device", "ddp"),
         ("fsdp", "fsdp"),
-        ("deepspeed_stage_2", "fsdp"),
+        ("deepspeed_stage_1", "zero1"),
+        ("deepspeed_stage_2", "zero2"),
+        ("deepspeed", "zero2"),
+        ("deepspeed_stage_3", "fsdp"),
     ],
 )
 def test_auto_is_ddp_on_several_devices(strategy: str, sharding: str) -> None:

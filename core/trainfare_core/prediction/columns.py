@@ -14,6 +14,7 @@ from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.network.collectives import Links
 from trainfare_core.prediction.roofline.coefficients import PATHS, Calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
@@ -35,7 +36,8 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 BYTES_PER_GBIT: Final = 1e9 / 8
-_FSDP: Final = SHARDINGS.index("fsdp")
+_FSDP, _HYBRID = SHARDINGS.index("fsdp"), SHARDINGS.index("hybrid")
+_ZERO: Final = (SHARDINGS.index("zero1"), SHARDINGS.index("zero2"))
 SMALLEST_S: Final = 1e-30
 """Keeps quotients of two zero times finite; far below any real time."""
 
@@ -94,8 +96,28 @@ class PlacedPlans:
 
     @cached_property
     def sharded(self) -> Flags:
-        """Whether weights, gradients and optimizer state are sharded (FSDP)."""
-        return np.asarray(self.plans.sharding == _FSDP)
+        """Whether weights, gradients and optimizer state are sharded (FSDP, over all devices or those of a machine)."""
+        return np.asarray((self.plans.sharding == _FSDP) | self.hybrid)
+
+    @cached_property
+    def hybrid(self) -> Flags:
+        """Whether they are sharded over the devices of one machine, and machines reduce their shards."""
+        return np.asarray(self.plans.sharding == _HYBRID)
+
+    @cached_property
+    def zero(self) -> Flags:
+        """Whether the optimizer's state is sharded and the weights are whole (ZeRO-1 and ZeRO-2)."""
+        return np.asarray(np.isin(self.plans.sharding, _ZERO))
+
+    @cached_property
+    def zero_2(self) -> Flags:
+        """Whether gradients are reduced to their shard after every backward, and weights are whole (ZeRO-2)."""
+        return np.asarray(self.plans.sharding == _ZERO[1])
+
+    @cached_property
+    def shards(self) -> Shards:
+        """Over how many devices weights, gradients and the optimizer's state are divided."""
+        return Shards.of(self.plans.sharding, self.per_machine, self.world)
 
     @cached_property
     def network_bytes_per_s(self) -> Array:

@@ -107,8 +107,9 @@ def _table(
 ) -> PredictionTable:
     plans, step_s = placed.plans, step.step_s
     held = memory_peak(
-        run.profile, plans.micro_ratio, placed.world, placed.sharded, plans.parallel, plans.accumulate
-    )
+        run.profile, plans.micro_ratio, placed.world, placed.sharded, plans.parallel, plans.accumulate,
+        shards=placed.shards if plans.parallel is None else None,
+    )  # fmt: skip
     usable = placed.devices.column([usable_memory_bytes(d) for d in placed.devices.found], placed.row)
     unknown = reason != ""
     strange = ~unknown & ~(np.isfinite(step_s) & (step_s > 0))

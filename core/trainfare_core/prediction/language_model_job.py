@@ -84,5 +84,6 @@ def _spread(placed: PlacedPlans) -> Spread:
         machines=placed.nodes, network_per_s=placed.network_bytes_per_s, tensor=column(parallel.tensor),
         pipeline=column(parallel.pipeline), virtual=column(parallel.virtual), context=column(parallel.context),
         expert=column(parallel.expert), sharded=placed.sharded,
-        sharded_optimizer=parallel.sharded_optimizer, overlap=parallel.overlap,
+        sharded_optimizer=parallel.sharded_optimizer | placed.zero, overlap=parallel.overlap,
+        hybrid=placed.hybrid, every_pass=placed.zero_2,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from trainfare_core.porting import Environment
 from trainfare_core.prediction.breakdown import KindTime, device_breakdown, notes_of
 from trainfare_core.prediction.engine import Run, predict_run, prepare
 from trainfare_core.prediction.memory.calibrated import memory_note, memory_peak
+from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.roofline.coefficients import PATHS
 from trainfare_core.prediction.roofline.operations import Roofline
 from trainfare_core.prediction.table import PredictionTable
@@ -26,7 +27,7 @@ from trainfare_core.prices.book import MachineShapes
 
 __all__ = ["KindTime", "MachinePrediction", "MemoryBreakdown", "predict_machine"]
 
-Sharding = Literal["auto", "none", "ddp", "fsdp"]
+Sharding = Literal["auto", "none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 
 
 class MemoryBreakdown(Record):
@@ -104,7 +105,7 @@ def predict_machine(
         accelerator_name: a name or alias of the catalogue.
         devices: in one machine.
         nodes: machines.
-        sharding: "auto" takes the fastest plan that fits.
+        sharding: "auto" takes the fastest plan of DDP and FSDP that fits; the others as in `SHARDINGS`.
         network_gbit_per_s: of one machine; needed for more than one.
         vcpus: of one machine, for the input pipeline; None: the loader keeps its workers.
 
@@ -190,14 +191,15 @@ def _answer(
     world = devices * nodes
     step_s, log_sigma = float(table.step_s[row]), float(table.log_sigma[row])
     ratio = plans.micro_ratio[row : row + 1]
-    sharded = plans.sharding[row : row + 1] == SHARDINGS.index("fsdp")
     passes = plans.accumulate[row : row + 1]
-    parts = memory_peak(profile, ratio, np.array([float(world)]), sharded, passes=passes).parts
+    all_devices = np.array([float(world)])
+    shards = Shards.of(plans.sharding[row : row + 1], np.array([float(devices)]), all_devices)
+    parts = memory_peak(profile, ratio, all_devices, shards.weights > 1, passes=passes, shards=shards).parts
     scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
     micro = float(plans.micro_batch[row])
     samples = profile.batch.samples_per_step
     tokens = profile.batch.tokens_per_step
-    breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, world if sharded[0] else 1)
+    breakdown = device_breakdown(run, device, float(ratio[0]), accumulate, int(shards.state[0]))
     if run.ledger is not None:  # its terms are sums over the step: the split by kind follows the operations
         device_s = float(table.compute_s[row] + table.memory_s[row] + table.launch_s[row])
         scale_s = device_s / max(sum(part.device_s for part in breakdown), 1e-30)

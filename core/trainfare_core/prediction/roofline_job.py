@@ -40,7 +40,7 @@ def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
     passes = placed.plans.accumulate / run.profile.parallel.accumulate_grad_batches
     times = _device_times(run, placed)
     factor, host_factor = placed.correction_factors(run)
-    update = np.where(placed.sharded, 1.0 / placed.world, 1.0)
+    update = 1.0 / placed.shards.state
     compute_s, memory_s, floor_s = (
         (part[0] + part[1]) * passes + part[2] * update
         for part in (times.compute_s, times.memory_s, times.floor_s)
@@ -103,13 +103,14 @@ def _communication(
         placed.devices.column([link.latency_s for link in placed.devices.links], placed.row),
     )
     accumulate = placed.plans.accumulate
+    one = np.ones_like(placed.per_machine)
 
-    def seconds(payload: float, rings: float, local: Array) -> Array:
+    def seconds(payload: float, rings: float, local: Array, machines: Array = placed.nodes) -> Array:
         return collectives.collective_s(
             np.full(len(placed.row), payload),
             rings,
             local,
-            placed.nodes,
+            machines,
             links,
             placed.network_bytes_per_s,
             fit,
@@ -118,13 +119,21 @@ def _communication(
     def all_kinds(local: Array) -> Array:
         reduce = seconds(traffic.all_reduce_bytes, 2.0, local)
         shard = seconds(traffic.gather_bytes, 1.0, local) + seconds(traffic.scatter_bytes, 1.0, local)
-        return np.where(placed.sharded, shard * accumulate, reduce)
+        within = seconds(traffic.gather_bytes, 1.0, local, one) + seconds(
+            traffic.scatter_bytes, 1.0, local, one
+        )
+        hybrid = within + seconds(traffic.scatter_bytes, 2.0, one)
+        half = seconds(traffic.all_reduce_bytes, 1.0, local)
+        each = np.where(placed.hybrid, hybrid, shard) * accumulate
+        return np.where(placed.sharded, each, np.where(placed.zero_2, half * accumulate + half, reduce))
 
-    # DDP reduces once, in the last backward; FSDP gathers and scatters in every micro-batch.
+    # DDP and ZeRO-1 reduce once, in the last backward: the second half of an all-reduce gathers what ZeRO updated.
+    # ZeRO-2 reduces after every backward; FSDP gathers and scatters in every micro-batch. Hybrid FSDP does so inside a
+    # machine, and after every backward machines reduce their shards, which together are all gradients.
     last_backward_s: Array = phase_s[1] * passes / np.maximum(accumulate, 1).astype(np.float64)
     all_passes_s: Array = (phase_s[0] + phase_s[1]) * passes
     window_s: Array = np.where(placed.sharded, all_passes_s, last_backward_s)
-    return all_kinds(placed.per_machine), all_kinds(np.ones_like(placed.per_machine)), window_s
+    return all_kinds(placed.per_machine), all_kinds(one), window_s
 
 
 def own_step_s(operations: Operations, device: Accelerator, fit: Calibration) -> tuple[float, float]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding
+from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import TrainerArguments
 
 __all__ = ["plan_changes", "plan_text", "trainer_arguments"]
 
-_STRATEGIES: Final = {"none": "auto", "ddp": "ddp", "fsdp": "fsdp"}
+_STRATEGIES: Final = {
+    "none": "auto",
+    "ddp": "ddp",
+    "fsdp": "fsdp",
+    "zero1": "deepspeed_stage_1",
+    "zero2": "deepspeed_stage_2",
+    "hybrid": "FSDPStrategy(sharding_strategy='HYBRID_SHARD')",
+}
 
 
 def trainer_arguments(
@@ -29,7 +36,9 @@ def trainer_arguments(
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
     own = profile.parallel.strategy
     keeps = (
-        sharding != "none" and own_sharding(profile) == sharding and own.startswith((sharding, "deepspeed"))
+        sharding != "none"
+        and own_sharding(profile) == sharding
+        and own.startswith(("ddp", "fsdp", "deepspeed"))
     )
     return TrainerArguments(
         devices=devices,
@@ -46,7 +55,7 @@ def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> 
     sharding = SHARDINGS[int(candidates.sharding[plan])]
     found: list[str] = []
     if sharding not in ("none", own_sharding(profile)):
-        found.append(f"{sharding.upper()} instead of {own_sharding(profile).upper()}")
+        found.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
     if factor != 1 and profile.global_samples_per_step:
         batch, steps = profile.global_samples_per_step, profile.plan.optimizer_steps
@@ -69,7 +78,7 @@ def plan_text(candidates: CandidateTable, plan: int) -> str:
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
     accumulate = int(candidates.accumulate[plan])
     parts = [
-        *([] if sharding == "none" else [sharding.upper()]),
+        *([] if sharding == "none" else [sharding_label(sharding)]),
         *([] if math.isnan(micro) else [f"micro-batch {int(micro)}"]),
         *([f"accumulate {accumulate}"] if accumulate > 1 else []),
     ]

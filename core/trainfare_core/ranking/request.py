@@ -53,7 +53,13 @@ class Request:
     def plan_space(self) -> PlanSpace:
         """Which plans are tried."""
         asked = self.constraints
-        return PlanSpace(self.max_nodes, asked.keep_plan, "batch-norm" in asked.allow, "batch" in asked.allow)
+        return PlanSpace(
+            self.max_nodes,
+            keep_plan=asked.keep_plan,
+            lower_batch_norm="batch-norm" in asked.allow,
+            other_batch="batch" in asked.allow,
+            deepspeed="plan" in asked.allow,
+        )
 
     def __post_init__(self) -> None:
         objectives = get_args(Objective)

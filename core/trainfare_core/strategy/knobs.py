@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from trainfare_core.candidates import sharding_label
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option
 
@@ -80,8 +81,8 @@ def knob_lines(variant: Variant, option: Option) -> tuple[str, ...]:
         batch.append(f"accumulate {option.accumulate_grad_batches} micro-batches")
     lines = [f"precision {variant.profile.precision}", *([", ".join(batch)] if batch else [])]
     lines += [knob for knob in variant.knobs if not knob.startswith("precision ")]
-    if option.sharding == "fsdp":
-        lines.append("sharded over the devices (FSDP)")
+    if option.sharding not in ("none", "ddp"):
+        lines.append(f"sharded over the devices ({sharding_label(option.sharding)})")
     count = sum(group.count for group in variant.profile.parameters)
     if count >= _FP8_PARAMETERS and option.accelerator.startswith(("H100", "H200", "B200", "B300", "GH200")):
         lines.append("fp8 products may add 10-25 %: compare 50 steps of the loss first")

@@ -121,9 +121,9 @@ KeepPlan = Annotated[
 Allow = Annotated[
     list[str] | None,
     typer.Option(
-        help="plan: a faster strategy or micro-batch also where the script's own fit; batch-norm: fewer samples a "
-        "device under BatchNorm; batch: another global batch where all accelerators cannot share the script's. The "
-        "last two change what is trained; may be repeated",
+        help="plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
+        "batch-norm: fewer samples a device under BatchNorm; batch: another global batch where all accelerators cannot "
+        "share the script's. The last two change what is trained; may be repeated",
     ),
 ]
 Deadline = Annotated[

@@ -28,7 +28,11 @@ def predict(
         float | None, typer.Option(min=1, max=1e5, help="vCPUs of one machine, for the input pipeline")
     ] = None,
     strategy: Annotated[
-        Literal["auto", "ddp", "fsdp"], typer.Option(help="auto: the fastest that fits in memory")
+        Literal["auto", "ddp", "fsdp", "zero1", "zero2", "hybrid"],
+        typer.Option(
+            help="auto: the faster of DDP and FSDP that fits in memory; zero1, zero2: DeepSpeed's; hybrid: FSDP inside "
+            "each machine"
+        ),
     ] = "auto",
     target: TargetOptions,
     loader: LoaderOptions,

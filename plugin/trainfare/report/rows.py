@@ -18,6 +18,7 @@ from trainfare.report.wording import (
     purchase_label,
     usd,
 )
+from trainfare_core.candidates import sharding_label
 from trainfare_core.clouds import service_label
 from trainfare_core.recommendation import Cause, CostParts, Option
 
@@ -165,7 +166,7 @@ def cost_cells(option: Option) -> tuple[str, ...]:
 
 def plan_label(option: Option) -> str:
     """Return the plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
-    sharding = "" if option.sharding == "none" else f"{option.sharding.upper()}, "
+    sharding = "" if option.sharding == "none" else f"{sharding_label(option.sharding)}, "
     batch = "unknown" if option.micro_batch_size is None else str(option.micro_batch_size)
     accumulation = option.accumulate_grad_batches
     return f"{sharding}micro-batch {batch}" + (f", accumulate {accumulation}" if accumulation > 1 else "")

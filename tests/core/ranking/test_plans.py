@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import ToyPredictor, book, offer_row, shapes, small_job
-from trainfare_core.candidates import PlanSpace, enumerate_candidates
+from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.ranking.plans import plan_changes, trainer_arguments
 from trainfare_core.ranking.rank import rank
@@ -31,6 +31,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
         keep_plan=st.booleans(),
         lower_batch_norm=st.booleans(),
         other_batch=st.booleans(),
+        deepspeed=st.booleans(),
     ),
 )
 def test_trainer_arguments_reproduce_the_global_batch_exactly(
@@ -93,3 +94,21 @@ def test_another_batch_is_tried_only_where_it_is_allowed_and_needed() -> None:
     shared = Request(Constraints(allow=("batch",)), max_nodes=1)
     (same,) = rank(small_job(batch=16), machine, shared, predict=ToyPredictor()).options
     assert same.plan_changes == ("micro-batch 2 instead of 16",)
+
+
+def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
+    """The block to paste names DeepSpeed's stage, or builds the strategy that has no name."""
+    job, machines = small_job(), shapes(("A100-SXM-80GB", 4.0))
+    plans = enumerate_candidates(job, machines, PlanSpace(2, deepspeed=True))
+    code = {
+        SHARDINGS[plans.sharding[plan]]: trainer_arguments(job, plans, plan, 4).code
+        for plan in range(len(plans))
+    }
+    words = {name: text.partition("strategy=")[2].partition(", precision")[0] for name, text in code.items()}
+    assert words == {
+        "ddp": "'ddp'",
+        "fsdp": "'fsdp'",
+        "zero1": "'deepspeed_stage_1'",
+        "zero2": "'deepspeed_stage_2'",
+        "hybrid": "FSDPStrategy(sharding_strategy='HYBRID_SHARD')",
+    }

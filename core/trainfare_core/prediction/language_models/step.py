@@ -106,6 +106,8 @@ class Spread:
         sharded: weights, gradients and optimizer state are sharded over the data-parallel devices.
         sharded_optimizer: the optimizer's state is.
         overlap: gradients travel while backward goes on.
+        hybrid: what is sharded is so over the devices of one machine; None: over all in every row.
+        every_pass: gradients of weights that are not sharded are reduced after every backward; None: in no row.
     """
 
     ratio: Array
@@ -121,6 +123,8 @@ class Spread:
     sharded: Flags
     sharded_optimizer: Flags
     overlap: Flags
+    hybrid: Flags | None = None
+    every_pass: Flags | None = None
 
     @property
     def data(self) -> Array:
@@ -289,10 +293,17 @@ def _data_traffic_s(
     experts = ledger.expert_weight_bytes / spread.expert
     reduce = 2.0 * (ledger.gradient_bytes + experts) / model
     shard = (2.0 * ledger.weight_bytes + ledger.gradient_bytes + 3.0 * experts) / model * spread.passes
+    if spread.every_pass is not None:  # gradients after every backward, what was updated once
+        reduce = np.where(spread.every_pass, reduce / 2 * (spread.passes + 1), reduce)
     payload = np.where(spread.sharded, shard, reduce)
+    far = payload
+    if (
+        spread.hybrid is not None
+    ):  # machines reduce their shards, which together are all gradients, every backward
+        far = np.where(spread.hybrid, reduce * spread.passes, payload)
     groups = np.maximum(spread.per_machine / inside, 1.0)
     local_s = payload * (inside - 1) / inside / devices.link_per_s
-    remote_s = np.where(outside > 1, payload * (outside - 1) / outside * groups / _network(spread, fit), 0.0)
+    remote_s = np.where(outside > 1, far * (outside - 1) / outside * groups / _network(spread, fit), 0.0)
     return np.asarray(np.where(replicas > 1, local_s + np.nan_to_num(remote_s), 0.0)), np.asarray(
         np.nan_to_num(remote_s)
     )
@@ -305,6 +316,8 @@ def _network(spread: Spread, fit: DecoderFit) -> Array:
 def _update_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
     """Return seconds of the optimizer: 16-bit weights have 32-bit masters beside them, twice the traced bytes."""
     shards = np.where(spread.sharded | spread.sharded_optimizer, spread.data * spread.context, 1.0)
+    if spread.hybrid is not None:
+        shards = np.where(spread.hybrid, np.minimum(spread.per_machine, shards), shards)
     mine = np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
     shards = np.maximum(shards, np.minimum(mine, spread.data))
     moved = 2.0 * ledger.optimizer_bytes / (spread.tensor * spread.pipeline * shards)

@@ -13,6 +13,7 @@ from trainfare_core.candidates import ModelParallel
 from trainfare_core.documents import Record, data_text
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.memory.peak import CONTEXT_BYTES, MemoryParts, memory_parts
+from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.uncertainty import Z80
 
 __all__ = [
@@ -107,6 +108,7 @@ def memory_classes(
 def memory_peak(
     profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
     parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, fit: MemoryFit | None = None,
+    shards: Shards | None = None,
 ) -> MemoryPeak:  # fmt: skip
     """
     Return the peak memory of one device and its interval.
@@ -119,9 +121,10 @@ def memory_peak(
         parallel: how plans split the model; None: none does.
         passes: forward passes of one optimizer step; None: the profile's own.
         fit: None: the shipped one.
+        shards: see `memory_parts`.
     """
     fit = fit or memory_fit()
-    parts = memory_parts(profile, ratio, world, sharded, parallel, passes)
+    parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
     classes = memory_classes(profile, world, parallel)
     location, sigma = _of_classes(classes, fit)
     total = parts.total_bytes

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.job_profile import JobProfile, MemoryMoment
-from trainfare_core.prediction.memory.sharding import MemoryShares, shares_of_part, shares_of_whole
+from trainfare_core.prediction.memory.sharding import MemoryShares, Shards, shares_of_part, shares_of_whole
 
 __all__ = ["MemoryParts", "memory_parts", "usable_memory_bytes"]
 
@@ -61,6 +61,7 @@ class MemoryParts:
 def memory_parts(
     profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
     parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, *, flat_units: bool = True,
+    shards: Shards | None = None,
 ) -> MemoryParts:  # fmt: skip
     """
     Return the peak memory of one device: of its highest instant.
@@ -74,19 +75,24 @@ def memory_parts(
         passes: forward passes of one optimizer step: gradients of earlier ones are there all the time, and a pipeline
             has so many micro-batches to keep in flight; None: the profile's own.
         flat_units: see `shares_of_whole`.
+        shards: of plans that divide neither nothing nor all of it over all devices; None: as `sharded` says.
     """
     facts = profile.memory
     if passes is None:
         passes = np.full(ratio.shape, profile.parallel.accumulate_grad_batches, dtype=np.int64)
+    if shards is None:
+        shards = Shards.of_fsdp(world, sharded)
     shares = (
-        shares_of_whole(profile, world, sharded, flat_units=flat_units)
+        shares_of_whole(profile, shards, flat_units=flat_units)
         if parallel is None
         else shares_of_part(profile, world, sharded, parallel, passes)
     )
     highest = _highest(profile, ratio, shares, passes)
     held = highest.activations + highest.temporary + highest.gradients
     several = (world > 1) | (parallel is not None)
-    bucket = np.where((world > 1) & ~sharded & (parallel is None), float(facts.gradient_bytes), 0.0)
+    bucket = np.where(
+        (world > 1) & (shards.state <= 1) & (parallel is None), float(facts.gradient_bytes), 0.0
+    )
     bucket = bucket + shares.bucket_bytes
     return MemoryParts(
         weights_bytes=profile.parameter_bytes * shares.stored + facts.buffer_bytes,

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import ModelParallel
+from trainfare_core.candidates import SHARDINGS, ModelParallel
 from trainfare_core.job_profile import JobProfile
 
-__all__ = ["MemoryShares", "shares_of_part", "shares_of_whole"]
+__all__ = ["MemoryShares", "Shards", "shares_of_part", "shares_of_whole"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -50,32 +50,68 @@ class MemoryShares:
     bucket_bytes: Array
 
 
-def shares_of_whole(profile: JobProfile, world: Array, sharded: Flags, *, flat_units: bool) -> MemoryShares:
+@dataclass(frozen=True, slots=True)
+class Shards:
     """
-    Return the shares of a device that computes the whole model, with DDP or FSDP.
+    Over how many devices each part of a model is divided, 1 is "whole on each"; arrays of shape (columns,).
+
+    Attributes:
+        weights: FSDP: all devices; hybrid FSDP: those of one machine.
+        gradients: the same, and ZeRO-2: all devices.
+        state: of the optimizer; the same, and ZeRO-1: all devices.
+    """
+
+    weights: Array
+    gradients: Array
+    state: Array
+
+    @classmethod
+    def of(cls, sharding: NDArray[np.int64], per_machine: Array, world: Array) -> Shards:
+        """Return the shards of plans: `sharding` indexes `SHARDINGS`, the others are devices."""
+
+        def named(*names: str) -> Flags:
+            return np.isin(sharding, [SHARDINGS.index(name) for name in names])
+
+        weights = np.where(named("hybrid"), per_machine, np.where(named("fsdp"), world, 1.0))
+        return cls(
+            weights=weights,
+            gradients=np.where(named("zero2"), world, weights),
+            state=np.where(named("zero1", "zero2"), world, weights),
+        )
+
+    @classmethod
+    def of_fsdp(cls, world: Array, sharded: Flags) -> Shards:
+        """Return shards of all three over all devices where `sharded`, none elsewhere."""
+        devices = np.where(sharded, np.maximum(world, 1.0), 1.0)
+        return cls(devices, devices, devices)
+
+
+def shares_of_whole(profile: JobProfile, shards: Shards, *, flat_units: bool) -> MemoryShares:
+    """
+    Return the shares of a device that computes the whole model: with DDP, FSDP or ZeRO.
 
     Args:
         profile: the job, unsharded.
-        world: devices.
-        sharded: whether weights, gradients and state are (FSDP).
+        shards: over how many devices weights, gradients and state are divided.
         flat_units: whether a unit's frozen and trained weights are one flat parameter, whose gradient is as large as
             all of it (FSDP of whole blocks in torch's first version, as Lightning's `FSDPStrategy` wraps them).
     """
-    share = np.where(sharded, 1.0 / np.maximum(world, 1.0), 1.0)
-    one = np.ones_like(share)
+    sharded = shards.weights > 1
+    zero = ~sharded & (shards.state > 1)
+    one = np.ones_like(shards.weights)
     gradients, unit = profile.memory.gradient_bytes, _largest_unit_bytes(profile)
     all_weights = _same_type_bytes(profile) if flat_units else gradients
     more = np.where(sharded & (all_weights > gradients > 0), all_weights / max(gradients, 1), 1.0)
     weights = float(profile.parameter_bytes)
     return MemoryShares(
-        stored=share,
-        gradients=share * more,
-        state=share,
+        stored=1.0 / shards.weights,
+        gradients=more / shards.gradients,
+        state=1.0 / shards.state,
         kept=one,
         passing=one,
         gathered_bytes=np.where(sharded, min(GATHERED_UNITS * unit, weights), 0.0),
         unreduced_bytes=np.where(sharded, unit * more * gradients / max(weights, 1.0), 0.0),
-        bucket_bytes=0.0 * one,
+        bucket_bytes=np.where(zero, 2.0 * min(gradients, ZERO_BUCKET_BYTES), 0.0),
     )
 
 
