@@ -11,7 +11,7 @@ import typer
 from trainfare.cli.options import grouped
 from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import short_count
+from trainfare.report.wording import of_the_work, short_count
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import write_text
@@ -61,10 +61,17 @@ def summary_of(traced: JobProfile) -> str:
         if plan.optimizer_steps is not None
         else f"unknown: {plan.unknown_because}"
     )
-    tokens = traced.batch.tokens_per_step
-    per_step = f"{traced.batch.samples_per_step} samples" + (
-        f", {tokens:,} tokens" if tokens is not None else ""
+    samples, tokens, vary = (
+        traced.batch.samples_per_step,
+        traced.batch.tokens_per_step,
+        traced.batch.variation,
     )
+    counted = [
+        f"{count:,} {unit}" for count, unit in ((samples, "samples"), (tokens, "tokens")) if count is not None
+    ]
+    per_step = f"{', '.join(counted)} per device" if counted else "samples not known"
+    ends = None if vary is None else (vary.smallest_flops, vary.largest_flops)
+    varies = [("", text) for text in of_the_work(ends, traced.work_note) if text]
     held = f"{_size(memory.gradient_bytes)} gradients, {_size(traced.optimizer.state_bytes)} optimizer state"
     rows = [
         ("job", f"{traced.name}, {traced.precision}, {parallel.world_size} device(s), {parallel.strategy}"),
@@ -72,7 +79,8 @@ def summary_of(traced: JobProfile) -> str:
             "parameters",
             f"{count:,} ({traced.trainable_parameters:,} trainable), {_size(traced.parameter_bytes)}",
         ),
-        ("one step", f"{short_count(traced.step_flops, 'FLOP')} per device, {per_step} per device"),
+        ("one step", f"{short_count(traced.step_flops, 'FLOP')} per device, {per_step}"),
+        *varies,
         ("memory", f"{held}, {_size(memory.saved_activation_bytes)} saved activations"),
         ("steps", steps),
         ("coverage", f"{traced.coverage:.1%} of the bytes belong to operations with a known FLOP formula"),

@@ -8,6 +8,7 @@ from datetime import date
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.wording import (
     duration,
+    of_the_work,
     percent,
     purchase_label,
     short_count,
@@ -71,7 +72,10 @@ def job_facts(job: JobSummary) -> tuple[str, ...]:
     facts = [job.precision, f"{short_count(job.parameters).rstrip()} parameters"]
     if job.trainable_parameters != job.parameters:
         facts.append(f"{short_count(job.trainable_parameters)} of them trainable")
-    facts.append(f"{short_count(job.step_flops, 'FLOP')} per step and device" + _beside(*_of_the_work(job)))
+    facts.append(
+        f"{short_count(job.step_flops, 'FLOP')} per step and device"
+        + _beside(*of_the_work(job.batch_flops, job.work_note))
+    )
     facts.append(
         "unknown number of steps"
         if job.optimizer_steps is None
@@ -88,15 +92,6 @@ def _beside(*notes: str) -> str:
     """Return notes in the place right after the number that they are about."""
     said = "; ".join(note for note in notes if note)
     return f" ({said})" if said else ""
-
-
-def _of_the_work(job: JobSummary) -> tuple[str, str]:
-    """Return how far the work of batches and of steps varies; empty where all do the same."""
-    if job.batch_flops is None:
-        return "", job.work_note or ""
-    low, high = (short_count(flops, "FLOP") for flops in job.batch_flops)
-    vary = f"batches vary from {low} to {high}" if job.batch_flops[1] else "batches vary in size"
-    return vary, job.work_note or ""
 
 
 def basis_note(recommendation: Recommendation, profile: JobProfile | None) -> str:

@@ -12,6 +12,7 @@ __all__ = [
     "hardware_label",
     "interval",
     "machine_label",
+    "of_the_work",
     "percent",
     "place_label",
     "purchase_label",
@@ -153,3 +154,18 @@ def short_count(count: float, unit: str = "") -> str:
             shown = "B" if prefix == "G" and not unit else prefix
             return f"{_three_figures(count / size)} {shown}{unit}"
     return f"{count:.0f} {unit}".rstrip()
+
+
+def of_the_work(batch_flops: tuple[int, int] | None, work_note: str | None) -> tuple[str, str]:
+    """
+    Return how far the work of batches and of steps varies, for the place of their FLOPs; empty where all do the same.
+
+    Args:
+        batch_flops: of the smallest and the largest batch; None where all have one size.
+        work_note: what a step is the mean of.
+    """
+    if batch_flops is None:
+        return "", work_note or ""
+    low, high = (short_count(flops, "FLOP") for flops in batch_flops)
+    vary = f"batches vary from {low} to {high}" if batch_flops[1] else "batches vary in size"
+    return vary, work_note or ""

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from builders.jobs import Cnn, job
+from builders.profiles import profile as made
 from trainfare.cli import app_of
 from trainfare.cli.profile import summary_of
 from trainfare.prelaunch import trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
-from trainfare_core.job_profile import JobProfile, RunPlan
+from trainfare_core.job_profile import BatchVariation, JobProfile, RunPlan
 
 _SCRIPT = """
 from builders.jobs import job as make
@@ -127,3 +128,18 @@ def test_a_step_that_reads_a_value_is_traced_on_real_tensors_unless_forbidden(
         profile(target, "--no-real")
     with pytest.raises(TraceError, match=r"above the limit of 0\.001 GiB|more than 0\.001 s of CPU time"):
         profile(target, "--real-gib", 0.001, "--real-cpu-seconds", 0.001, "--no-cache")
+
+
+def test_what_varies_stands_below_the_step() -> None:
+    """What a step is the mean of, and how far batches differ: not among the notes at the end."""
+    said = "mean of 16 steps with 51 trained parameters, 48 steps with 2,179"
+    variation = BatchVariation(batches=8, smallest_flops=10**6, largest_flops=10**9, work_log_sigma=0.1)
+    mean = made(work_note=said)
+    batch = mean.batch.model_copy(
+        update={"variation": variation, "samples_per_step": None, "tokens_per_step": None}
+    )
+    lines = summary_of(mean.model_copy(update={"batch": batch})).splitlines()
+    (place,) = (place for place, line in enumerate(lines) if line.startswith("one step"))
+    assert lines[place].endswith(" per device, samples not known")
+    varies = "            batches vary from 1.00 MFLOP to 1.00 GFLOP"
+    assert lines[place + 1 : place + 3] == [varies, f"            {said}"]
