@@ -28,7 +28,7 @@ from typing import Final
 
 from scripts.mutants.mutant import TOP, Mutant
 
-__all__ = ["Copy", "Outcome", "fork_pytest", "load_libraries", "sources_copied"]
+__all__ = ["Copy", "Outcome", "cpu_s_of", "fork_pytest", "load_libraries", "sources_copied", "wait_for"]
 
 ROOTS: Final = ("core", "providers", "plugin")
 _LIBRARIES: Final = (
@@ -64,6 +64,13 @@ _MEMORY_BYTES: Final = 8 * 2**30
 """Of a child: a mutant that asks for more than any test is stopped before the machine swaps."""
 _WALL_FACTOR: Final = 10
 """A child may take so much longer on the clock than on the processor: the machine may be busy."""
+_LOOKS: Final = 30
+"""At the CPU time of a child within `_STALL_S`: reading /proc takes some milliseconds."""
+_STALL_S: Final = 90.0
+"""
+A child that used no processor for so long waits for something that the mutant took away. Tests wait for their own
+processes up to 20 minutes (`HANG_S`), but a machine of any load runs a process that can run at all within seconds.
+"""
 
 
 @dataclass
@@ -195,7 +202,7 @@ def fork_pytest(
         child = os.fork()
         if not child:
             _child(copy, list(arguments), folder, cpu_limit_s, around)
-        status = _wait(child, time.monotonic() + cpu_limit_s * _WALL_FACTOR)
+        status = wait_for(child, time.monotonic() + cpu_limit_s * _WALL_FACTOR)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # what its tests left behind
@@ -211,15 +218,46 @@ def fork_pytest(
     return outcome
 
 
-def _wait(child: int, until: float) -> int:
+def wait_for(child: int, until: float, *, stall_s: float = _STALL_S) -> int:
+    """
+    Return the wait status of a child, which is stopped where it has not ended by then or only waits.
+
+    Args:
+        child: leader of its process group.
+        until: of `time.monotonic`.
+        stall_s: seconds without any use of the processor after which it is stopped.
+    """
+    used_s, looked, moved = 0.0, time.monotonic(), time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return status
-        if time.monotonic() > until:
+        now = time.monotonic()
+        if now - looked > stall_s / _LOOKS:
+            looked, latest_s = now, cpu_s_of(child)
+            if latest_s is None or latest_s > used_s:
+                used_s, moved = latest_s or 0.0, now
+        if now > until or now - moved > stall_s:
             os.killpg(child, signal.SIGKILL)
             return os.waitpid(child, 0)[1]
         time.sleep(0.01)
+
+
+def cpu_s_of(process: int) -> float | None:
+    """Return the CPU seconds of a process and all that it started; None on systems without /proc."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            fields = file.read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
+            number = int(file.parent.name)
+            parents[number], ticks[number] = int(fields[1]), sum(map(int, fields[11:15]))
+    if process not in ticks:
+        return None
+    family = {process}
+    while more := {number for number, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(ticks[number] for number in family) / os.sysconf("SC_CLK_TCK")
 
 
 def _child(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from scripts.mutants.generate import all_mutants, sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
 from scripts.mutants.reach import Reach
 from scripts.mutants.results import Result, equivalents, merged, recorded, result_of, results_text, scores
-from scripts.mutants.trial import Copy
+from scripts.mutants.trial import Copy, cpu_s_of, wait_for
 
 pytestmark = pytest.mark.sources
 
@@ -173,3 +177,33 @@ def test_the_reasons_of_equivalent_mutants_name_lines_that_are_there() -> None:
         assert was in (TOP / file).read_text(encoding="utf-8"), (file, was)
         assert was != now
         assert len(reason) > 20, (file, was)
+
+
+_PROC = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="CPU times of processes are read from /proc"
+)
+
+
+@_PROC
+def test_a_mutant_that_only_waits_is_stopped() -> None:
+    """A test that waits for what a mutant took away uses no processor."""
+    code = "import signal; signal.pause()"
+    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    status = wait_for(child.pid, float("inf"), stall_s=1.0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == -signal.SIGKILL
+
+
+@_PROC
+def test_the_work_of_what_a_mutant_starts_counts() -> None:
+    """A test that waits for a process of its own is at work as long as that one is."""
+    work = "import time, signal; [None for _ in iter(lambda: time.process_time() < 1, False)]; signal.pause()"
+    starts = (
+        f"import subprocess, sys; subprocess.call([sys.executable, '-c', {work!r}], start_new_session=True)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", starts], start_new_session=True)
+    while (cpu_s_of(child.pid) or 0.0) < 1.0:
+        assert child.poll() is None
+    for found in Path("/proc").glob(f"{child.pid}/task/*/children"):
+        os.kill(int(found.read_text().split()[0]), signal.SIGKILL)
+    assert child.wait() == 0
