@@ -95,6 +95,8 @@ def trace_step(
         else:
             batches.run()
             step = _whole_step(batches, runner, optimizers)
+            if later is not None:
+                step = later.unfollowed(step)
     notes = (*step.notes, *runner.notes, *([] if known is None else known.notes))
     step = replace(step, notes=tuple(dict.fromkeys(notes)))
     return step if mode is not None else _of_real_tensors(step, precision)

@@ -119,6 +119,13 @@ class LaterEpochs:
         for problem in self._start():
             raise TraceError(problem)
 
+    def unfollowed(self, step: StepFacts) -> StepFacts:
+        """Return a step under manual optimization, of which later epochs are not followed, with that said."""
+        if not (self._at_start or self._pruning):
+            return step
+        problem = "of the first epoch; later ones are not followed under manual optimization"
+        return replace(step, differs=joined(step.differs, problem))
+
     def mean_step(self, first: StepFacts, micro_batches: int, retrace: Callable[[], StepFacts]) -> StepFacts:
         """
         Return the mean step of the run.

@@ -241,3 +241,22 @@ def test_on_real_tensors_too() -> None:
     profile = traced(unfrozen_at(1), module=Reads)
     assert profile.source.how == "real"
     assert profile.step_flops == pytest.approx(FROZEN + 0.75 * (TRAINED - FROZEN), abs=2)
+
+
+def test_manual_optimization_is_not_followed() -> None:
+    """Its steps are those of the first epoch, and that is said beside the FLOPs."""
+
+    class Manual(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+            optimizer: Any = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+    said = "of the first epoch; later ones are not followed under manual optimization"
+    assert traced(unfrozen_at(1), module=Manual).work_note == said
+    assert traced(module=Manual).work_note is None
