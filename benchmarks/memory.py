@@ -1,22 +1,24 @@
 """
 Score predicted peak memory against measured peaks, through the product's own path.
 
-    python -m benchmarks.memory --truth memory_reference.csv --cache DIR [--leave-one-source-out]
+    python -m benchmarks.memory --truth memory_reference.csv --cache DIR [--leave-one-source-out [--with TABLE.csv]]
         [--one-measured-step] [--json OUT] [--rows OUT.csv]
 
 A prediction is compared in the quantity that was measured: the counters of torch's allocator leave out the CUDA context
 and the buffers of the collective library, and "allocated" leaves out fragmentation; `nvidia-smi` and authors' notes
 include everything. Totals over several devices are divided by their number.
 
---leave-one-source-out: the shipped fit (benchmarks.fitting.memory) was made on memory_reference.csv, so each row is
-scored by a fit on the other sources of the file. Rows of sources that are not in the shipped fit need no flag.
+--leave-one-source-out: the shipped fit (benchmarks.fitting.memory) was made on these rows, so each is scored by a fit
+on the other sources of the file, and of those given by --with. Rows of sources that are not in the shipped fit need no
+flag.
 
 --one-measured-step: the first measured row of each source, model and method, in the order of the file, is taken as a
 measured step: the calibrated share of its error in bytes is added to the predictions of the other rows of its group.
 The first row is not scored, and neither is a row that is alone in its group.
 
-A false "fits" is a row that is predicted to fit, by the upper end of its interval, and that ran out of memory. A
-`max_batch` row counts as out of memory with one sample more.
+A row is called fitting where the upper end of the 80 % interval of what the device holds is within the card, and
+refused where already its prediction is above; between them it "may not fit". A `max_batch` row counts as out of memory
+with one sample more.
 """
 
 from __future__ import annotations
@@ -59,41 +61,47 @@ def fit_counts(
     fits: dict[str, MemoryFit] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """
-    Return how often "fits" and "does not fit" were right, over rows that name their card.
+    Return how often each verdict was right, over rows that name their card.
 
     Args:
         lines: of the table.
-        found: sum of parts of each line, or why it has none.
+        found: described run of each line, or why it has none.
         traces: of language models, to predict a `max_batch` row with one sample more.
         cache: traces of other models, for the same.
         fits: by source, the fit that scores its rows; None, and for other sources: the shipped fit.
     """
 
-    def upper_gib(one: Predicted, source: str) -> float:
-        spread = (fits or {}).get(source, memory_fit()).classes[one.name]
-        return one.device_gib * math.exp(spread.location + spread.half_80)
+    def verdict(one: Predicted, source: str, usable_gib: float) -> str:
+        fit = (fits or {}).get(source, memory_fit())
+        device_gib = one.gib(fit.corrections, "device")
+        if device_gib * math.exp(fit.device[one.name].half_80) <= usable_gib:
+            return "fits"
+        return "may not fit" if device_gib <= usable_gib else "does not fit"
 
-    outcomes: list[tuple[bool, bool]] = []  # whether a row is called fitting, and whether it ran
+    outcomes = Counter[tuple[str, bool]]()  # the verdict on a row, and whether it ran
     for line, one in zip(lines, found, strict=True):
-        usable = card_gib(line["gpu"])
-        if usable is None:
+        usable_gib = card_gib(line["gpu"])
+        if usable_gib is None:
             continue
         if line["status"] == "max_batch":
             above = predicted_of(line, traces, cache, more=1)
             if not isinstance(above, str):
-                outcomes.append((upper_gib(above, line["source_id"]) <= usable, False))
+                outcomes[verdict(above, line["source_id"], usable_gib), False] += 1
         if not isinstance(one, str) and line["micro_batch"] != "0":
-            outcomes.append((upper_gib(one, line["source_id"]) <= usable, line["status"] != "OOM"))
-    called, ran_out = sum(called for called, _ in outcomes), sum(not ran for _, ran in outcomes)
-    false_fits = outcomes.count((True, False))
+            outcomes[verdict(one, line["source_id"], usable_gib), line["status"] != "OOM"] += 1
+    called = outcomes["fits", True] + outcomes["fits", False]
+    ran = sum(count for (_, it_ran), count in outcomes.items() if it_ran)
     return {
-        "rows": len(outcomes),
+        "rows": outcomes.total(),
         "called_fitting": called,
-        "false_fits": false_fits,
-        "ran_but_refused": outcomes.count((False, True)),
-        "ran_out": ran_out,
-        "false_fits_of_called": false_fits / called if called else None,
-        "false_fits_of_ran_out": false_fits / ran_out if ran_out else None,
+        "false_fits": outcomes["fits", False],
+        "ran": ran,
+        "ran_but_refused": outcomes["does not fit", True],
+        "ran_and_may_not_fit": outcomes["may not fit", True],
+        "ran_out": outcomes.total() - ran,
+        "ran_out_and_may_not_fit": outcomes["may not fit", False],
+        "false_fits_of_called": outcomes["fits", False] / called if called else None,
+        "refused_of_ran": outcomes["does not fit", True] / ran if ran else None,
     }
 
 
@@ -106,7 +114,7 @@ def scored_rows(
 
     Args:
         lines: of the table; prediction, interval and reason are written into them.
-        found: sum of parts of each line, or why it has none.
+        found: described run of each line, or why it has none.
         one_step: whether a measured step of each row's group is used.
         fits: by source, the fit that scores its rows; None, and for other sources: the shipped fit.
     """
@@ -141,11 +149,17 @@ def _scored(line: dict[str, str], row: MemoryRow, step: MemoryRow | None, fit: M
 def run(arguments: argparse.Namespace) -> None:
     """Score the table, print the scores and write the files that were asked for."""
     lines, cache = read_rows(arguments.truth), arguments.cache
-    found = described_rows(lines, cache)
+    found = described_rows(lines, cache, only_held=arguments.traced_only)
     known = [row for row in memory_rows(lines, found) if row is not None]
     if arguments.leave_one_source_out and len({row.source for row in known}) < 2:
         sys.exit("--leave-one-source-out needs measured rows of at least two sources")
-    fits = leave_one_source_out(known) if arguments.leave_one_source_out else None
+    more = [line for path in arguments.more for line in read_rows(path)]
+    others = [
+        row
+        for row in memory_rows(more, described_rows(more, cache, only_held=arguments.traced_only))
+        if row is not None
+    ]
+    fits = leave_one_source_out([*known, *others]) if arguments.leave_one_source_out else None
     scored, stated, skipped = scored_rows(lines, found, one_step=arguments.one_measured_step, fits=fits)
     if not scored:
         sys.exit(f"no row can be scored: {dict(skipped)}")
@@ -169,7 +183,12 @@ def main() -> None:
     parser = truth_parser(__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
     parser.add_argument("--leave-one-source-out", action="store_true")
+    parser.add_argument(
+        "--with", dest="more", type=Path, action="append", default=[], metavar="TABLE.csv",
+        help="further rows for the fits of --leave-one-source-out",
+    )  # fmt: skip
     parser.add_argument("--one-measured-step", action="store_true")
+    parser.add_argument("--traced-only", action="store_true", help="trace no classifiers and detectors anew")
     run(parser.parse_args())
 
 

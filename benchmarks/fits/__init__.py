@@ -14,10 +14,12 @@ from trainfare_core.documents import Document
 __all__ = [
     "LanguageModelRecord",
     "LinkRecord",
+    "MemoryRecord",
     "OneDeviceRecord",
     "Scores",
     "language_model_record",
     "link_record",
+    "memory_record",
     "one_device_record",
     "path_of",
 ]
@@ -62,8 +64,18 @@ class LinkRecord(Document):
     """Of the host's forward, what each device adds to a single process (`torch.nn.DataParallel`)."""
 
 
+class MemoryRecord(Document):
+    """Beside memory_calibration.json: written by `benchmarks.fitting.memory`."""
+
+    fitted_at: str
+    scores: Scores
+    """By what was left out: whole sources, or whole families of models; and after one measured step."""
+    without_correction: dict[str, float]
+    """Mean loss of rows whose source is left out, with all corrections ("none") and without each."""
+
+
 def path_of(name: str) -> Path:
-    """Return the file of a record: "one_device", "language_models" or "links"."""
+    """Return the file of a record: "one_device", "language_models", "links" or "memory"."""
     return Path(__file__).with_name(f"{name}.json")
 
 
@@ -83,3 +95,9 @@ def language_model_record() -> LanguageModelRecord:
 def link_record() -> LinkRecord:
     """Return the record of the shipped fit of links."""
     return LinkRecord.model_validate_json(path_of("links").read_bytes())
+
+
+@lru_cache(maxsize=1)
+def memory_record() -> MemoryRecord:
+    """Return the record of the shipped fit of peak memory."""
+    return MemoryRecord.model_validate_json(path_of("memory").read_bytes())

@@ -1,12 +1,14 @@
 """
-Fit the ratio of measured peak memory to the sum of its parts, and the spread of that ratio, by class of job.
+Fit what measured peaks of memory hold beside the parts of a trace, and how far they spread.
 
-    python -m benchmarks.fitting.memory --truth memory_reference.csv --cache DIR [--write] [--date YYYY-MM-DD]
+    python -m benchmarks.fitting.memory --truth TABLE.csv [--truth TABLE.csv ...] --cache DIR [--write] [--date DAY]
 
-The location of a class is the weighted median of the medians of its sources in ln(measured / sum), and never below 0.
-The half-widths of its intervals at 50, 80 and 90 % are those of its rows, pooled with those of all rows where it has
-few sources. Scores are held out by source: a row is scored by a fit on the other sources. --write puts the fit on all
-rows into the package, with the hash of the data and the scores.
+The corrections are a few factors and amounts, the same for every job. They minimise the errors of all rows in ln; each
+row is weighted by one over the square root of its source's rows, and large errors count linearly, because sources
+differ more than the rows of one. The intervals reach as far as the errors of rows whose source the corrections did
+not see. Scores are of rows whose source is left out of everything, of the corrections and of the intervals, and of rows
+whose family of models is. --write puts the fit on all rows into the package, and the scores beside it
+(benchmarks/fits).
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ import argparse
 import hashlib
 import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 
+from benchmarks.fits import MemoryRecord, path_of
 from benchmarks.fitting.memory_rows import (
     MemoryRow,
     after_step_gib,
@@ -33,20 +39,33 @@ from benchmarks.fitting.memory_rows import (
 )
 from benchmarks.scoring import error_summary
 from benchmarks.truth_table import read_rows, write_json
-from trainfare_core.prediction.memory.calibrated import (
-    MemoryClass,
-    MemoryFit,
-    SpreadFit,
-)
+from trainfare_core.prediction.memory.calibrated import Corrections, MemoryClass, MemoryFit, SpreadFit
 
-__all__ = ["fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups"]  # fmt: skip
+__all__ = ["fit_corrections", "fit_rows", "held_out_scores", "leave_one_source_out", "steps_of_groups"]
+
+Array = NDArray[np.float64]
 
 OUT = Path(__file__).resolve().parents[2] / "core/trainfare_core/data/memory_calibration.json"
 LEVELS = (0.5, 0.8, 0.9)
 """Coverages of the intervals, as in every prediction."""
+NOTHING = Corrections(
+    temporary_factor=1.0, quantised_activation_factor=1.0, quantised_bytes=0.0, cached_share=0.06
+)
+"""Where a fit starts: no correction; the allocator's cached blocks are a planning figure."""
+_GIB = 2**30
+_UNITS = {"quantised_bytes": float(_GIB)}
+"""Of corrections in bytes, so that all parameters of the fit are of the order of 1."""
+LINEAR_ERROR = 0.1
+"""Error in ln from which on it counts linearly: about the median error of a row."""
+_RIDGE = 0.02
+"""Weight of the squared distance from no correction, against a mean loss of the order of 1: it only decides what few
+rows leave open."""
 POOLED_SOURCES = 2.0
 """Number of sources at which a class's own half-widths weigh as much as those of all rows. A chosen value: the
 larger it is, the closer a class with few sources comes to the pooled half-widths."""
+LEAST_SPREAD = 0.5
+"""Share of the pooled half-widths that a class never goes below: the floor for kinds of jobs that its few sources do
+not show. A chosen value."""
 SHARES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Candidates for the share of a measured step's error that is added to the other predictions of its group."""
 MEASURED_SIGMA = 0.05
@@ -56,53 +75,199 @@ _SMALLEST_HALF_WIDTH = 1e-3
 _CLASSES: tuple[MemoryClass, ...] = (
     "one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised"
 )  # fmt: skip
+_MEASURED = {"allocated": ("allocated",), "device": ("reserved", "device")}
+"""Quantities of the rows whose errors give the intervals of a prediction."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows as arrays of shape (rows,), GiB; `weight` sums up to the square roots of the numbers of rows of sources."""
+
+    stored: Array
+    activations: Array
+    temporary: Array
+    context: Array
+    quantised: Array
+    whole: Array
+    """Whether the row's weights are not sharded."""
+    cached: Array
+    """Whether the row's quantity counts the allocator's cached blocks; `context` is 0 where it does not count it."""
+    log_measured: Array
+    weight: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[MemoryRow]) -> _Table:
+        """Return the arrays of these rows."""
+        count = Counter(row.source for row in rows)
+
+        def column(value: Callable[[MemoryRow], float]) -> Array:
+            return np.array([value(row) for row in rows], dtype=np.float64)
+
+        return cls(
+            stored=column(lambda r: _kept_gib(r)),
+            activations=column(lambda r: float(r.run.parts.activations_bytes[0]) / _GIB),
+            temporary=column(lambda r: float(r.run.parts.temporary_bytes[0]) / _GIB),
+            context=column(
+                lambda r: float(r.run.parts.overhead_bytes[0]) / _GIB if r.run.quantity == "device" else 0.0
+            ),
+            quantised=column(lambda r: r.name == "quantised"),
+            whole=column(lambda r: not r.run.sharded),
+            cached=column(lambda r: r.run.quantity != "allocated"),
+            log_measured=column(lambda r: math.log(r.measured_gib)),
+            weight=column(lambda r: count[r.source] ** -0.5),
+        )
+
+    def loss(self, values: Array) -> float:
+        """Return the mean loss of corrections with these values, in the order of `Corrections`."""
+        temporary, activations, quantised, cached = values
+        allocated = (
+            self.stored + self.activations * np.where(self.quantised > 0, activations, 1.0)
+            + np.where(self.whole > 0, temporary, 1.0) * self.temporary + quantised * self.quantised
+        )  # fmt: skip
+        predicted = allocated * (1 + cached * self.cached) + self.context
+        errors = self.log_measured - np.log(np.maximum(predicted, 1e-6))
+        return float(np.average(np.sqrt(1 + (errors / LINEAR_ERROR) ** 2) - 1, weights=self.weight))
+
+
+def _kept_gib(row: MemoryRow) -> float:
+    parts = row.run.parts
+    return float((parts.weights_bytes + parts.optimizer_bytes + parts.gradients_bytes)[0]) / _GIB
+
+
+def fit_corrections(rows: Sequence[MemoryRow], without: str = "") -> Corrections:
+    """Return the corrections of these rows, with the correction of the name `without` left as it is in `NOTHING`."""
+    table = _Table.of(rows)
+    names = list(Corrections.model_fields)
+    start = np.array([getattr(NOTHING, name) / _UNITS.get(name, 1.0) for name in names])
+    free = np.array([name != without for name in names])
+
+    def whole(values: Array) -> Array:
+        full = start.copy()
+        full[free] = values
+        return full
+
+    def total(values: Array) -> float:
+        return table.loss(whole(values)) + _RIDGE * float(np.sum((values - start[free]) ** 2))
+
+    bounds = [(0.0, 5.0)] * int(free.sum())  # a factor or amount in GiB outside is no correction
+    options = {"xtol": 1e-2, "ftol": 1e-4, "maxiter": 20}
+    found = minimize(total, start[free], method="Powell", bounds=bounds, options=options).x
+    values = whole(np.atleast_1d(found))
+    return Corrections(
+        **{name: round(float(v) * _UNITS.get(name, 1.0), 4) for name, v in zip(names, values, strict=True)}
+    )
+
+
+def held_out_residuals(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> list[float]:
+    """Return ln(measured / predicted) of each row, by corrections that saw no row of the same key."""
+    fits = {left: fit_corrections(others or rows) for left, others in _others(rows, key).items()}
+    return [row.residual(fits[key(row)]) for row in rows]
 
 
 def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> MemoryFit:
-    """Return the fit on these rows, without scores."""
-    locations = {name: _location([r for r in rows if r.name == name]) for name in _CLASSES}
-    off = {name: [abs(r.residual - locations[name]) for r in rows if r.name == name] for name in _CLASSES}
-    everything = [value for values in off.values() for value in values]
-    classes: dict[MemoryClass, SpreadFit] = {}
-    for name in _CLASSES:
-        sources = len({r.source for r in rows if r.name == name})
-        weight = sources / (sources + POOLED_SOURCES)
-        classes[name] = _spread(locations[name], off[name], everything, weight, sources)
+    """Return the fit on these rows."""
+    corrections = fit_corrections(rows)
+    residuals = held_out_residuals(rows, lambda r: r.source)
+    spreads = {name: _spreads(rows, residuals, kinds) for name, kinds in _MEASURED.items()}
     draft = MemoryFit(
-        schema_version=1, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
-        classes=classes, carried_share=0.0, measured_sigma=MEASURED_SIGMA, scores={},
+        schema_version=2, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
+        corrections=corrections, allocated=spreads["allocated"], device=spreads["device"],
+        corrected=spreads["device"]["one_device"], carried_share=0.0, measured_sigma=MEASURED_SIGMA,
     )  # fmt: skip
     pairs = steps_of_groups(rows)
     share = min(SHARES, key=lambda s: _mean_error(pairs, draft.model_copy(update={"carried_share": s})))
     carried = draft.model_copy(update={"carried_share": share})
     alike = [(first, r) for first, r in pairs if first.name == r.name]
     after = [abs(math.log(r.measured_gib / after_step_gib(first, r, carried))) for first, r in alike]
-    corrected = _spread(0.0, after, everything, 1.0, len({r.source for _, r in alike}))
-    return carried.model_copy(update={"classes": {**classes, "corrected": corrected}})
+    if not after:
+        return carried
+    halves = [round(float(np.quantile(after, level)), 4) for level in LEVELS]
+    spread = _spread_fit(halves, len(after), len({r.source for _, r in alike}))
+    return carried.model_copy(update={"corrected": spread})
+
+
+def _spreads(
+    rows: Sequence[MemoryRow], residuals: Sequence[float], kinds: tuple[str, ...]
+) -> dict[MemoryClass, SpreadFit]:
+    """Return the interval of each class, from the rows of these quantities; from all rows where there are none."""
+    mine = [i for i, row in enumerate(rows) if row.run.quantity in kinds] or list(range(len(rows)))
+    pooled = _half_widths([residuals[i] for i in mine])
+    found: dict[MemoryClass, SpreadFit] = {}
+    for name in _CLASSES:
+        own = [i for i in mine if rows[i].name == name]
+        sources = len({rows[i].source for i in own})
+        weight = sources / (sources + POOLED_SOURCES)
+        halves = _half_widths([residuals[i] for i in own]) if own else pooled
+        mixed = [
+            max(math.exp(weight * math.log(a) + (1 - weight) * math.log(b)), LEAST_SPREAD * b)
+            for a, b in zip(halves, pooled, strict=True)
+        ]
+        found[name] = _spread_fit(mixed, len(own), sources)
+    return found
+
+
+def _half_widths(residuals: Sequence[float]) -> list[float]:
+    """Return at each level how far the residuals reach around 0."""
+    return [max(_SMALLEST_HALF_WIDTH, float(np.quantile(np.abs(residuals), level))) for level in LEVELS]
+
+
+def _spread_fit(halves: Sequence[float], rows: int, sources: int) -> SpreadFit:
+    half_50, half_80, half_90 = (round(float(v), 4) for v in np.maximum.accumulate(halves))
+    return SpreadFit(half_50=half_50, half_80=half_80, half_90=half_90, rows=rows, sources=sources)
 
 
 def steps_of_groups(rows: Sequence[MemoryRow]) -> list[tuple[MemoryRow, MemoryRow]]:
-    """Return pairs of the first row of a source, model and method (the measured step) and each of its other rows."""
+    """
+    Return pairs of the first row of a group, the measured step, and each other row of it.
+
+    A step of several devices is in no pair: only the peak of a step on one device corrects predictions.
+    """
     steps = zip(steps_before(rows), rows, strict=True)
-    return [(first, row) for first, row in steps if isinstance(first, MemoryRow)]
+    return [(first, row) for first, row in steps if isinstance(first, MemoryRow) and not first.run.several]
 
 
 def leave_one_source_out(rows: Sequence[MemoryRow]) -> dict[str, MemoryFit]:
-    """Return for each source the fit on the rows of the others."""
-    sources = sorted({row.source for row in rows})
-    return {source: fit_rows([row for row in rows if row.source != source]) for source in sources}
+    """Return for each source the fit on the rows of the others: no part of it sees the source."""
+    return {left: fit_rows(others) for left, others in _others(rows, lambda r: r.source).items()}
+
+
+def _others(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> dict[str, list[MemoryRow]]:
+    """Return for each value of a key the rows of all other values."""
+    return {left: [r for r in rows if key(r) != left] for left in sorted({key(r) for r in rows})}
 
 
 def held_out_scores(rows: Sequence[MemoryRow]) -> dict[str, dict[str, float]]:
-    """Return errors and coverage, before a run and after one measured step, each row by the fit without its source."""
+    """
+    Return errors and coverage of each row by the fit without its source, before a run and after one measured step.
+
+    Rows by the corrections without their family of models have errors alone.
+    """
     fits = leave_one_source_out(rows)
-    alone = [(r, predicted_gib(r, fits[r.source]), fits[r.source].classes[r.name]) for r in rows]
+    alone = [(r, predicted_gib(r, fits[r.source]), spread_of(r, None, fits[r.source])) for r in rows]
     after = [
         (r, after_step_gib(first, r, fits[r.source]), spread_of(r, first, fits[r.source]))
         for first, r in steps_of_groups(rows)
     ]
-    found = {"source_left_out": _scores(alone)}
+    family = error_summary([-value for value in held_out_residuals(rows, lambda r: r.family)])
+    found = {
+        "source_left_out": _scores(alone),
+        "family_left_out": {name: round(float(value), 4) for name, value in family.items()},
+    }
     return {**found, "source_left_out_one_measured_step": _scores(after)} if after else found
+
+
+def losses_without(rows: Sequence[MemoryRow]) -> dict[str, float]:
+    """Return the mean loss of rows whose source is left out, with every correction ("none") and without each."""
+    weights = _Table.of(rows).weight
+    found: dict[str, float] = {}
+    for name in ("", *Corrections.model_fields):
+        fits = {
+            left: fit_corrections(others, name) for left, others in _others(rows, lambda r: r.source).items()
+        }
+        errors = np.array([row.residual(fits[row.source]) for row in rows])
+        losses = np.sqrt(1 + (errors / LINEAR_ERROR) ** 2) - 1
+        found[name or "none"] = round(float(np.average(losses, weights=weights)), 4)
+    return found
 
 
 def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, float]:
@@ -112,49 +277,6 @@ def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, 
         reach = np.array([getattr(spread, f"half_{level * 100:.0f}") for _, _, spread in answers])
         scores[f"coverage_{level * 100:.0f}"] = float((np.abs(errors) <= reach).mean())
     return {name: round(float(value), 4) for name, value in scores.items()}
-
-
-def _location(rows: Sequence[MemoryRow]) -> float:
-    by_source: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        by_source[row.source].append(row.residual)
-    if not by_source:
-        return 0.0
-    medians = np.array([float(np.median(values)) for values in by_source.values()])
-    weights = np.sqrt([len(values) for values in by_source.values()])
-    return max(0.0, _weighted_median(medians, weights))
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    running = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(running, running[-1] / 2)])
-
-
-def _spread(
-    location: float, own: Sequence[float], everything: Sequence[float], weight: float, sources: int
-) -> SpreadFit:
-    """
-    Return a class's interval: half-widths in ln, weighted geometric means of its own and those of all rows.
-
-    Args:
-        location: of the class, in ln.
-        own: absolute deviations from the location, of the class; where it has none, those of all classes count.
-        everything: the same, of all classes.
-        weight: of the class's own, between 0 and 1.
-        sources: of the class's rows.
-    """
-    found: list[float] = []
-    for level in LEVELS:
-        mine, others = (
-            max(float(np.quantile(values, level)), _SMALLEST_HALF_WIDTH)
-            for values in (own or everything, everything)
-        )
-        found.append(round(math.exp(weight * math.log(mine) + (1 - weight) * math.log(others)), 4))
-    half_50, half_80, half_90 = np.maximum.accumulate(found)
-    return SpreadFit(
-        location=round(location, 5), half_50=half_50, half_80=half_80, half_90=half_90, rows=len(own), sources=sources
-    )  # fmt: skip
 
 
 def _mean_error(pairs: Sequence[tuple[MemoryRow, MemoryRow]], fit: MemoryFit) -> float:
@@ -167,19 +289,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--truth", type=Path, required=True, action="append")
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--traced-only", action="store_true", help="trace no classifiers and detectors anew")
     parser.add_argument("--write", action="store_true", help="put the fit into the package")
     parser.add_argument("--date", default=datetime.now(timezone.utc).date().isoformat())
     arguments = parser.parse_args()
-    lines = read_rows(arguments.truth)
-    rows = [row for row in memory_rows(lines, described_rows(lines, arguments.cache)) if row is not None]
-    scores = held_out_scores(rows)
-    sha256 = hashlib.sha256(arguments.truth.read_bytes()).hexdigest()
-    fit = fit_rows(rows, date=arguments.date, sha256=sha256).model_copy(update={"scores": scores})
-    print(json.dumps(fit.model_dump(), indent=1))
+    lines = [line for path in arguments.truth for line in read_rows(path)]
+    rows = [
+        row
+        for row in memory_rows(lines, described_rows(lines, arguments.cache, only_held=arguments.traced_only))
+        if row is not None
+    ]
+    sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in arguments.truth)).hexdigest()
+    fit = fit_rows(rows, date=arguments.date, sha256=sha256)
+    record = MemoryRecord(
+        fitted_at=arguments.date, scores=held_out_scores(rows), without_correction=losses_without(rows)
+    )
+    print(json.dumps({**fit.model_dump(), **record.model_dump()}, indent=1))
     if arguments.write:
         write_json(OUT, fit.model_dump())
+        write_json(path_of("memory"), record.model_dump())
 
 
 if __name__ == "__main__":

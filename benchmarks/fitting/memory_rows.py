@@ -1,13 +1,14 @@
-"""Rows of memory_reference.csv as numbers: measured GiB beside the predicted sum of parts, in the measured quantity."""
+"""Rows of the tables of measured peaks: measured GiB beside the predicted parts, in the measured quantity."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -17,23 +18,21 @@ from benchmarks.workloads.memory_rows import MemoryRun, memory_run
 from trainfare_core.errors import TrainfareError, UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.memory.calibrated import (
+    Corrections,
     MemoryClass,
     MemoryFit,
     SpreadFit,
+    corrected_parts,
     corrected_peak_bytes,
     memory_classes,
 )
-from trainfare_core.prediction.memory.peak import (
-    COLLECTIVE_BYTES,
-    CONTEXT_BYTES,
-    FRAGMENTATION_SHARE,
-    usable_memory_bytes,
-)
+from trainfare_core.prediction.memory.peak import MemoryParts, usable_memory_bytes
 
 __all__ = [
     "GIB",
     "MemoryRow",
     "Predicted",
+    "Quantity",
     "after_step_gib",
     "card_gib",
     "described_rows",
@@ -42,12 +41,14 @@ __all__ = [
     "memory_rows",
     "predicted_gib",
     "predicted_of",
+    "quantity_of",
     "spread_of",
     "steps_before",
 ]
 
 GIB = 2**30
-
+Quantity = Literal["allocated", "reserved", "device"]
+"""What was measured: the allocator's peak, that with its cached blocks, or what the process uses of its device."""
 
 _CARDS = {
     "A100-40GB": "A100-SXM-40GB", "A100-80GB": "A100-SXM-80GB", "H100-80GB": "H100-SXM-80GB",
@@ -56,8 +57,8 @@ _CARDS = {
 }  # fmt: skip
 """Catalogue names of cards as the table spells them; where it states no form factor any will do, memory is the same."""
 _LEAST_SHARE = 0.25
-"""Of the sum of parts: a measured step far below its prediction never brings another prediction under this share. A
-chosen value that only keeps predictions positive."""
+"""Of the parts: a measured step far below its prediction never brings another prediction under this share. A chosen
+value that only keeps predictions positive."""
 _REASON_LENGTH = 120
 """Characters kept of the first line of an error, so that a table of reasons stays readable."""
 
@@ -65,70 +66,91 @@ _REASON_LENGTH = 120
 @dataclass(frozen=True)
 class Predicted:
     """
-    Sum of parts of a row, GiB.
+    The described run of a row.
 
     Attributes:
-        comparable_gib: only the parts that the row's way of measuring includes.
-        device_gib: all parts, as they fill the card.
+        parts: of one device, without corrections; arrays of shape (1,).
+        name: class of job, which selects the interval.
+        sharded: whether weights are sharded over the devices.
+        several: whether the run has several devices.
+        quantity: that the row states.
         assumed: what the row does not state and was assumed.
-        name: class of job, which selects the factor and the interval.
     """
 
-    comparable_gib: float
-    device_gib: float
-    assumed: tuple[str, ...]
+    parts: MemoryParts
     name: MemoryClass = "one_device"
+    sharded: bool = False
+    several: bool = False
+    quantity: Quantity = "device"
+    assumed: tuple[str, ...] = ()
+
+    def gib(self, corrections: Corrections, quantity: Quantity | None = None) -> float:
+        """Return the predicted figure, GiB; of another quantity than the row states where it is given."""
+        names, sharded = np.array([self.name]), np.array([self.sharded])
+        held = corrected_parts(self.parts, names, sharded, corrections)
+        allocated = float(held.allocated_bytes[0]) / GIB
+        quantity = quantity or self.quantity
+        if quantity == "allocated":
+            return allocated
+        if quantity == "reserved":
+            return allocated * (1 + corrections.cached_share)
+        return float(held.total_bytes[0]) / GIB
 
 
 def predicted_of(
     line: dict[str, str], traces: DecoderTraces, cache: ProfileCache, *, more: int = 0
 ) -> Predicted | str:
-    """Return the sum of parts of a row, with `more` samples than it states, or why it has none."""
+    """Return the described run of a row, with `more` samples than it states, or why it has none."""
     if more:
         line = {**line, "micro_batch": str(int(line["micro_batch"]) + more)}
     try:
         run = memory_run(line, traces, cache)
     except (TrainfareError, RuntimeError, ValueError) as error:
         return f"cannot be traced: {error}".splitlines()[0][:_REASON_LENGTH]
-    if isinstance(run, str):
-        return run
-    name = memory_classes(run.profile, np.array([float(run.world)]), run.parallel)[0]
-    total_gib = float(run.parts().total_bytes[0]) / GIB
+    return run if isinstance(run, str) else _predicted(run, line["mem_kind"])
+
+
+def _predicted(run: MemoryRun, kind: str) -> Predicted:
+    name = str(memory_classes(run.profile, np.array([float(run.world)]), run.parallel)[0])
+    several = run.world > 1 or run.parallel is not None
     return Predicted(
-        _comparable_gib(run, line["mem_kind"]), total_gib, run.assumed, cast("MemoryClass", str(name))
+        run.parts(), cast("MemoryClass", name), run.sharded, several, quantity_of(kind), run.assumed
     )
 
 
-def described_rows(lines: list[dict[str, str]], cache: Path) -> list[Predicted | str]:
-    """Return the sum of parts of each row, or why it has none; traces are kept in `cache`."""
-    traces, others = DecoderTraces(cache), ProfileCache(cache)
+def quantity_of(kind: str) -> Quantity:
+    """Return the quantity that a row's way of measuring (`mem_kind`) gives."""
+    if kind.startswith(("nvidia", "observed", "author", "fits", "max_batch")):
+        return "device"
+    return "reserved" if "reserved" in kind else "allocated"
+
+
+def described_rows(
+    lines: list[dict[str, str]], cache: Path, *, only_held: bool = False
+) -> list[Predicted | str]:
+    """Return the described run of each row, or why it has none; traces are kept in `cache`, or only taken from it."""
+    traces, others = DecoderTraces(cache), ProfileCache(cache, only_held=only_held)
     return [predicted_of(line, traces, others) for line in lines]
 
 
 def memory_rows(lines: list[dict[str, str]], found: list[Predicted | str]) -> list[MemoryRow | None]:
-    """Return the rows that can be fitted or scored; None where the measured number or the sum of parts is missing."""
+    """Return the rows that can be fitted or scored; None where the measured number or the description is missing."""
 
     def of(line: dict[str, str], one: Predicted | str) -> MemoryRow | None:
         measured = measured_gib(line)
         if isinstance(one, str) or measured is None:
             return None
-        group = (line["source_id"], line["model"], line["method"])
-        return MemoryRow(line["source_id"], one.name, group, one.comparable_gib, measured)
+        kind = "allocated" if one.quantity == "allocated" else "device"
+        group = (line["source_id"], line["model"], line["method"], kind)
+        return MemoryRow(line["source_id"], _family(line["model"]), group, one, measured)
 
     return [of(line, one) for line, one in zip(lines, found, strict=True)]
 
 
-def _comparable_gib(run: MemoryRun, kind: str) -> float:
-    """Return the peak without the parts that the row's way of measuring leaves out."""
-    parts = run.parts()
-    if kind.startswith(("nvidia", "observed", "author", "fits", "max_batch")):
-        return float(parts.total_bytes[0]) / GIB
-    collective = COLLECTIVE_BYTES if run.world > 1 or run.parallel is not None else 0.0
-    unseen = CONTEXT_BYTES + collective
-    if "reserved" not in kind:
-        held = parts.activations_bytes + parts.temporary_bytes + parts.gradients_bytes
-        unseen += FRAGMENTATION_SHARE * float(held[0])
-    return (float(parts.total_bytes[0]) - unseen) / GIB
+def _family(model: str) -> str:
+    """Return the family of a model: the letters that its name begins with."""
+    found = re.match(r"[a-z]+", model.lower().removeprefix("d2/").removeprefix("torchvision "))
+    return found[0] if found else model
 
 
 def measured_gib(line: dict[str, str]) -> float | None:
@@ -172,40 +194,49 @@ def steps_before(rows: Sequence[MemoryRow | None]) -> list[MemoryRow | str]:
 @dataclass(frozen=True)
 class MemoryRow:
     """
-    A measured peak beside the predicted sum of its parts.
+    A measured peak beside its description.
 
     Attributes:
         source: of the measurement.
-        name: class of job.
-        group: source, model and method; one step of a group corrects the predictions of the others.
-        summed_gib: predicted sum of the parts that were measured, GiB.
+        family: of models.
+        group: source, model, method and kind of quantity; one step of a group corrects the predictions of the others.
+        run: what was measured, described.
         measured_gib: peak of one device, GiB.
     """
 
     source: str
-    name: MemoryClass
+    family: str
     group: tuple[str, ...]
-    summed_gib: float
+    run: Predicted
     measured_gib: float
 
     @property
-    def residual(self) -> float:
-        """ln(measured / summed)."""
-        return math.log(self.measured_gib / self.summed_gib)
+    def name(self) -> MemoryClass:
+        """Class of job."""
+        return self.run.name
+
+    def residual(self, corrections: Corrections) -> float:
+        """Return ln(measured / predicted)."""
+        return math.log(self.measured_gib / self.run.gib(corrections))
 
 
 def predicted_gib(row: MemoryRow, fit: MemoryFit) -> float:
-    """Return the predicted peak of a row, GiB: its sum of parts times the factor of its class."""
-    return row.summed_gib * math.exp(fit.classes[row.name].location)
+    """Return the predicted peak of a row, GiB, in the quantity that it measured."""
+    return row.run.gib(fit.corrections)
 
 
 def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
     """Return the predicted peak of a row, GiB, corrected by the measured step `first` of its group."""
-    there, here = predicted_gib(first, fit), np.array([predicted_gib(row, fit)])
-    found = float(corrected_peak_bytes(here, first.measured_gib, there, fit)[0])
-    return max(found, _LEAST_SHARE * row.summed_gib)
+    # A step's figure in another quantity than the row's is brought to it by the prediction.
+    there = first.run.gib(fit.corrections)
+    asked = replace(first.run, quantity=row.run.quantity).gib(fit.corrections)
+    measured = first.measured_gib * asked / there
+    found = float(corrected_peak_bytes(np.array([predicted_gib(row, fit)]), measured, asked, fit)[0])
+    return max(found, _LEAST_SHARE * predicted_gib(row, fit))
 
 
 def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:
     """Return the interval of a row: that of corrected predictions only where the measured step is of the same class."""
-    return fit.classes["corrected" if first is not None and first.name == row.name else row.name]
+    if first is not None and first.name == row.name:
+        return fit.corrected
+    return (fit.allocated if row.run.quantity == "allocated" else fit.device)[row.name]

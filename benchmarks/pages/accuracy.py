@@ -13,11 +13,10 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.fits import language_model_record, one_device_record
+from benchmarks.fits import language_model_record, memory_record, one_device_record
 from benchmarks.pages.markdown import plain, render
 from benchmarks.truth_table import read_rows
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.memory.calibrated import memory_fit
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 __all__ = ["document"]
@@ -52,7 +51,7 @@ def document(results: Path, note: str = "") -> str:
         measured_rows={name: _measured_rows(results / f"{name}.csv", MEASURED.get(name, "")) for name in RUNNERS},
         fitted_on={"one": sorted(calibration().fitted_on), "many": sorted(decoder_calibration().fitted_on)},
         scores={
-            "one": one_device_record().scores, "many": language_model_record().scores, "memory": memory_fit().scores,
+            "one": one_device_record().scores, "many": language_model_record().scores, "memory": memory_record().scores,
         },
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -25,12 +26,24 @@ __all__ = ["MemoryRun", "memory_run"]
 
 _ASSUMED_TOKENS = 1024
 """Tokens of a sample where a row of a language model states none."""
+_FEW_TOKENS = 256
+"""Vocabulary of the model that is traced to see the instants that the logits hide."""
+_MEAN_TOKENS = r"logged mean (\d+) tokens"
+"""How a row states the mean length of its samples."""
+_SHORT_TOKENS = 256
+"""Tokens of the traced sample of such rows: one trace does for all of them."""
 _ALPACA_TOKENS = 1304
 """Longest sample of Alpaca in Llama 2's tokens: it sets the peak of a run over the whole data set."""
 _RECIPES = {"llama3_2/3b_full": (4, 8)}
 """Recipes of torchtune by name: micro-batch and forward passes of a step; all train on Alpaca, unpacked."""
 _DEFAULT_RANK = 8
 """Of LoRA where a row states none: the default of PEFT."""
+_SHAPE = re.compile(
+    r"layers (?P<layers>\d+), hidden (?P<hidden>\d+), heads (?P<heads>\d+), kv groups (?P<groups>\d+), "
+    r"ffn (?P<ffn>\d+)(?P<gated> swiglu)?"
+    r"(?:, experts (?P<experts>\d+) topk (?P<active>\d+) expert-ffn (?P<wide>\d+))?, vocab (?P<vocabulary>\d+)"
+)
+"""How Megatron's test cases state the sizes of their model."""
 _UNDESCRIBED_METHODS = ("galore", "lisa", "llamapro", "emb", "ln tune", "partial", "head")
 """Methods that no LoRA stands for; every other adapter is traced as a LoRA with as many weights."""
 _UNDESCRIBED = {
@@ -39,7 +52,20 @@ _UNDESCRIBED = {
     "paged": "an optimizer paged to the host: not modelled",
     "model init only": "measured before the first step",
 }
-_PRECISIONS = {"fp32": "fp32", "fp16-mixed": "amp_fp16", "bf16 amp": "bf16", "bf16 (pure)": "bf16"}
+_UNDESCRIBED_MODELS = re.compile(
+    "fpg|mask2former|maskformer|dyhead|attention|rfp|sac|detectors|solo|openimages|ssj|dpool|htc|track|crop640|^lad"
+)
+"""Detectors of OpenMMLab with blocks, images or batches that their name does not tell."""
+_PRECISIONS = {
+    "fp32": "fp32", "fp32 (tf32)": "tf32", "fp16-mixed": "amp_fp16", "fp16 amp": "amp_fp16", "bf16 amp": "bf16",
+    "bf16 (pure)": "bf16", "bf16-true": "bf16",
+}  # fmt: skip
+_TASKS = {
+    "vision": "imagenet-classification",
+    "vision-det": "openmmlab-detection",
+    "vision-seg": "openmmlab-segmentation",
+}
+"""Task of `resolve`, by domain; other domains train from scratch, or fine-tune BERT on questions."""
 _RECOMPUTE_SWITCHES = (
     "activation_checkpointing_enable",
     "gradient_checkpointing_enable",
@@ -62,6 +88,7 @@ class MemoryRun:
         parallel: model parallelism; None: there is none.
         passes: forward passes of one optimizer step.
         flat_units: whether FSDP puts frozen and trained weights of a block into one flat parameter.
+        whole_gradients: whether gradients stay whole on every device until the last pass of a step (`no_sync` of FSDP).
         assumed: what the row does not state and was assumed.
     """
 
@@ -73,13 +100,17 @@ class MemoryRun:
     passes: int = 1
     assumed: tuple[str, ...] = ()
     flat_units: bool = False
+    whole_gradients: bool = False
 
     def parts(self) -> MemoryParts:
         """Return the predicted parts of the memory of one device."""
-        return memory_parts(
+        parts = memory_parts(
             self.profile, np.array([self.ratio]), np.array([float(self.world)]), np.array([self.sharded]),
             self.parallel, np.array([self.passes]), flat_units=self.flat_units,
         )  # fmt: skip
+        if not self.whole_gradients:
+            return parts
+        return replace(parts, gradients_bytes=np.array([float(self.profile.memory.gradient_bytes)]))
 
 
 def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCache) -> MemoryRun | str:
@@ -93,7 +124,7 @@ def memory_run(row: Mapping[str, str], traces: DecoderTraces, cache: ProfileCach
     for phrase, reason in _UNDESCRIBED.items():
         if re.search(phrase, text.replace(row["optimizer"].lower(), "")):
             return reason
-    if row["domain"] in ("llm", "vlm"):
+    if row["domain"] in ("llm", "vlm") or _SHAPE.search(text):
         return _decoder_run(row, text, traces)
     return _other_run(row, cache)
 
@@ -105,30 +136,48 @@ def _decoder_run(row: Mapping[str, str], text: str, traces: DecoderTraces) -> Me
         return model
     if row["domain"] == "vlm":
         assumed.append("the language model alone")
-    if re.search("|".join(_UNDESCRIBED_METHODS), row["method_detail"].lower()) and "mlp" not in text:
+    undescribed = row["method"] != "scratch" and re.search(
+        "|".join(_UNDESCRIBED_METHODS), row["method_detail"].lower()
+    )
+    if undescribed and "mlp" not in text:
         return f"what {row['method_detail'].split('/')[-1][:30]} trains is not described"
     stated, passes = _recipe(text)
     if not (row["micro_batch"] or stated):
         assumed.append("micro-batches of 1")
     micro = float(row["micro_batch"] or stated or 1)
-    old = "gbs" in text  # Megatron of 2021: separate matrix products and softmax, with dropout
+    mean = re.search(_MEAN_TOKENS, text)
+    if mean and not row["seq_len_or_res"]:  # flash attention holds as much for one token of any sample
+        micro *= int(mean[1]) / _SHORT_TOKENS
+    megatron = bool(_SHAPE.search(text))
+    old = (
+        "gbs" in text or "transformer-impl local" in text
+    )  # separate matrix products and softmax, with dropout
+    tokens = _tokens(row, text, assumed)
+    if isinstance(tokens, str):
+        return tokens
     step = DecoderStep(
-        model, _tokens(row, text, assumed), fused_attention=not old, dropout=old,
+        model, tokens, fused_attention=not old, dropout=old or megatron,
         recompute=_recompute(row, text, assumed), precision="16-true" if "fp16" in row["precision"] else "bf16-true",
         method=_method(row, assumed),
     )  # fmt: skip
     if step.method != "full":
-        rank, everywhere = _rank(row, model)
+        rank, everywhere = _rank(row, model, assumed)
         step = replace(step, rank=rank, lora_everywhere=everywhere)
     profile = with_state(traces.profile(step), row, text)
     if step.recompute == "half" and "layer" not in row["act_ckpt"]:  # torchtitan's default: by operation
         profile = with_selected_operations(profile, traces.profile(replace(step, recompute="full")), step)
-    profile = with_loss(profile, row, text, step.sequence * model.vocabulary)
+    few = replace(step, model=replace(model, vocabulary=_FEW_TOKENS))
+    headless = partial(traces.profile, few) if step.method != "full" else None
+    profile = with_loss(profile, row, text, step.sequence * model.vocabulary, headless)
     run = _spread(row, profile, micro, text)
     if isinstance(run, str):
         return run
     passes = max(passes, run.passes)
-    return replace(run, assumed=tuple(assumed), flat_units="litgpt" in row["source_id"], passes=passes)
+    accumulated = re.search(r"gradient accumulation (\d+)", text)
+    return replace(
+        run, assumed=tuple(assumed), flat_units="litgpt" in row["source_id"], passes=passes,
+        whole_gradients=run.sharded and "hf sfttrainer" in text and bool(accumulated and int(accumulated[1]) > 1),
+    )  # fmt: skip
 
 
 def _recipe(text: str) -> tuple[int, int]:
@@ -138,6 +187,9 @@ def _recipe(text: str) -> tuple[int, int]:
 
 def _model(row: Mapping[str, str], text: str) -> Decoder | str:
     """Return the decoder that the notes describe completely, else that of the row's name."""
+    shape = _SHAPE.search(text)
+    if shape:
+        return _stated(shape, float(row["params_m"] or 0) * 1e6)
     width = re.search(r"hidden (\d+)", text)
     layers = re.search(r"layers (\d+)|(\d+) layers", text)
     vocabulary = 250_880 if "vocab 250k" in text else 50_304
@@ -151,8 +203,34 @@ def _model(row: Mapping[str, str], text: str) -> Decoder | str:
     return decoder_of(row["model"], {"params_m": row["params_m"], "notes": ""})
 
 
-def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int:
+def _stated(shape: re.Match[str], parameters: float) -> Decoder:
+    """Return the decoder of a row that states every size; its number of weights tells whether the head is tied."""
+    layers, hidden, heads, groups, ffn = (
+        int(shape[n]) for n in ("layers", "hidden", "heads", "groups", "ffn")
+    )
+    experts, active, wide = (int(shape[n] or 0) for n in ("experts", "active", "wide"))
+    gated = bool(shape["gated"])
+    tied, apart = (
+        Decoder(
+            layers, hidden, heads, groups, ffn, int(shape["vocabulary"]), gated=gated, experts=experts,
+            active=active, expert_ffn=wide, tied=tied,
+        )
+        for tied in (True, False)
+    )  # fmt: skip
+    closer = abs(tied.parameters - parameters) <= abs(apart.parameters - parameters)
+    return tied if closer else apart
+
+
+def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int | str:
+    """Return the tokens of a sample, or why they are not known."""
     found = re.search(r"\d+", row["seq_len_or_res"])
+    if row["seq_len_or_res"].startswith("<="):
+        return "only the greatest length of a sample is stated"
+    if re.search(_MEAN_TOKENS, text) and not found:
+        if "no pad tokens" not in text:
+            return "only the mean length of padded samples is stated"
+        assumed.append("every sample is as long as the mean")
+        return _SHORT_TOKENS
     if not found:
         tokens = _ALPACA_TOKENS if "alpaca" in text or _recipe(text)[0] else _ASSUMED_TOKENS
         assumed.append(f"{tokens} tokens a sample")
@@ -188,7 +266,7 @@ def _method(row: Mapping[str, str], assumed: list[str]) -> Method:
     return "qlora" if row["method"] == "qlora" or "nf4" in row["precision"] else "lora"
 
 
-def _rank(row: Mapping[str, str], model: Decoder) -> tuple[int, bool]:
+def _rank(row: Mapping[str, str], model: Decoder, assumed: list[str]) -> tuple[int, bool]:
     """Return LoRA's rank, from the number of trained weights where it is stated, and whether it is on every matrix."""
     trained = re.search(r"trainable[= ]([\d,]+)", row["method_detail"])
     if trained:
@@ -196,35 +274,50 @@ def _rank(row: Mapping[str, str], model: Decoder) -> tuple[int, bool]:
         return max(1, round(int(trained[1].replace(",", "")) / (model.layers * wide))), False
     text = f"{row['method_detail']} {row['other_flags']}"
     rank = re.search(r"(?<![a-z])r(?:ank)?\s?=?(\d+)", text)
-    return int(rank[1]) if rank else _DEFAULT_RANK, "q,v" not in text
+    everywhere = not re.search("q,v|q,k,v,o", text)
+    if rank is None:
+        assumed.append(f"rank {_DEFAULT_RANK}")
+        return _DEFAULT_RANK, everywhere
+    return int(rank[1]), everywhere
 
 
 def _spread(row: Mapping[str, str], profile: JobProfile, micro: float, text: str) -> MemoryRun | str:
     world, how = int(row["n_gpus"] or 1), row["sharding"].lower()
     if "device_map" in how and ("device_map" in row["method_detail"] or "ddp" not in row["method_detail"]):
         return "copies, or layers over devices by device_map: which is not stated"
-    if re.search(r"ep\d", how):
+    experts = re.search(r"(?<![a-z])ep(\d+)", how)
+    if experts and "fsdp" in how:
         return "how experts are spread is not described"
     sharded = world > 1 and ("fsdp" in how or "zero3" in how or "zero-3" in how)
     if how == "zero-2/3":
         sharded = row["method"] == "full_finetune"
-    degree = {name: int(value) for name, value in re.findall(r"\b(tp|pp|cp|dp)(\d+)", how)}
-    state_alone = world > 1 and not sharded and "zero" in how and "zero-0" not in how
-    if not state_alone and not {"tp", "pp", "cp"} & degree.keys():
+    degree = {name: int(value) for name, value in re.findall(r"\b(tp|pp|cp|dp|vp|ep)(\d+)", how)}
+    state_alone = world > 1 and not sharded and bool(re.search("zero(?!-0)|dist-opt", how))
+    if not state_alone and not {"tp", "pp", "cp", "ep"} & degree.keys():
         return MemoryRun(profile, micro, world, sharded)
     tensor, pipeline, context = (degree.get(name, 1) for name in ("tp", "pp", "cp"))
     data = max(1, world // (tensor * pipeline * context))
     whole = re.search(r"gbs (\d+)", text)
-    passes = max(1, round(int(whole[1]) / (micro * data))) if whole else 1
+    passes = max(1, round(int(whole[1]) / (micro * data))) if whole else pipeline
     if pipeline > 1 and sharded:  # torchtitan states the batch of all micro-batches of a step
         micro, passes = max(1.0, micro / pipeline), pipeline
     one = np.ones(1, dtype=np.int64)
     parallel = replace(
         ModelParallel.none(1), tensor=one * tensor, pipeline=one * pipeline, context=one * context,
+        virtual=one * _chunks(degree, text), expert=one * degree.get("ep", 1),
         sharded_optimizer=np.array([state_alone]),
-        sequence_parallel=np.array(["gbs" not in text]),  # Megatron of 2021 had none
+        # Megatron of 2021 had none; its test cases name it.
+        sequence_parallel=np.array([bool(re.search(r"\bsp\b", how)) if _SHAPE.search(text) else "gbs" not in text]),
     )  # fmt: skip
     return MemoryRun(profile, micro, world, sharded, parallel, passes)
+
+
+def _chunks(degree: Mapping[str, int], text: str) -> int:
+    """Return the chunks of layers of a pipeline's device: Megatron's names state the layers of one ("vp1")."""
+    shape = _SHAPE.search(text)
+    if shape is None or "vp" not in degree:
+        return 1
+    return max(1, int(shape["layers"]) // (degree.get("pp", 1) * degree["vp"]))
 
 
 def _other_run(row: Mapping[str, str], cache: ProfileCache) -> MemoryRun | str:
@@ -259,13 +352,28 @@ def _recomputing(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return built
 
 
+def _task(row: Mapping[str, str]) -> str:
+    """Return the task under which `resolve` knows a row's model."""
+    if row["model"].startswith("d2/"):
+        return "detection"
+    if row["domain"] in _TASKS:
+        return _TASKS[row["domain"]]
+    if row["domain"] == "vision-cls" and row["method"] == "full_finetune":
+        return "imagenet-classification"
+    if row["domain"] == "nlp" and row["method"] == "scratch" and row["seq_len_or_res"]:
+        return "pretrain"
+    return "train" if row["method"] == "scratch" else "finetune-squad"
+
+
 def _step_job(row: Mapping[str, str]) -> StepJob | str:
-    name = row["model"].split(" ")[0].lower()
     precision = _PRECISIONS.get(row["precision"].lower())
     if precision is None:
         return "precision is not stated, or not a mode of torch that a trace shows"
-    tasks = {"vision": "imagenet-classification", "vision-det": "detection"}
-    task = tasks.get(row["domain"], "finetune-squad")
+    task, name = _task(row), row["model"]
+    if task == "openmmlab-detection" and _UNDESCRIBED_MODELS.search(name.lower()):
+        return "its blocks, images or batch are not described"
+    if task in ("imagenet-classification", "finetune-squad", "detection"):
+        name = name.split(" ")[0].lower()
     size = re.search(r"\d+", row["seq_len_or_res"])
     job = resolve(
         {
@@ -273,10 +381,10 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
             "source": "timm" if task[0] == "i" else row["source_id"],
             "batch_per_device": row["micro_batch"], "global_batch": "",
             "devices": "1", "image_size": size[0] if size else "", "sequence_length": size[0] if size else "",
-            "notes": "", "framework": "", "throughput_unit": "samples/s",
+            "notes": row["other_flags"], "framework": "", "throughput_unit": "samples/s",
         }
     )  # fmt: skip
-    if isinstance(job, StepJob) and "pure" in row["precision"]:
+    if isinstance(job, StepJob) and ("pure" in row["precision"] or "true" in row["precision"]):
         return replace(job, precision="bf16-true", key=f"{job.key}.true")
     if isinstance(job, StepJob) and precision == "amp_fp16":
         # fp32 weights under autocast; `resolve` takes fp16 weights, as the throughput tables have.

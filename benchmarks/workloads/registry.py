@@ -9,6 +9,7 @@ from benchmarks.workloads import (
     audio,
     detection,
     images,
+    openmmlab,
     quartznet,
     segmentation,
     sequences,
@@ -34,6 +35,7 @@ _FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
     segmentation.find,
     algoperf.find,
     quartznet.find,
+    openmmlab.find,
 )
 
 

@@ -30,8 +30,16 @@ __all__ = ["KindTime", "MachinePrediction", "MemoryBreakdown", "predict_machine"
 Sharding = Literal["auto", "none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
 
 
+Verdict = Literal["fits", "may not fit", "does not fit"]
+
+
 class MemoryBreakdown(Record):
-    """Bytes on one device."""
+    """
+    Bytes on one device at its peak; they add up to `MachinePrediction.memory_bytes`.
+
+    `overhead_bytes` is what the device uses beyond the allocator's peak: blocks that the allocator holds without a
+    tensor in them, the context of the process, and the buffers of the collective library.
+    """
 
     weights_bytes: float
     gradients_bytes: float
@@ -73,10 +81,17 @@ class MachinePrediction(Document):
     hfu: float | None
     """The same with recomputed operations counted."""
     memory_bytes: Interval
+    """What the process uses of one device at its peak, as nvidia-smi shows it; the verdict is about this."""
+    allocated_bytes: Interval
+    """The allocator's peak, as `torch.cuda.max_memory_allocated` counts: tensors alone."""
     memory_parts: MemoryBreakdown
     usable_memory_bytes: float
     fits: bool
+    """The upper end of the interval of `memory_bytes` is within `usable_memory_bytes`."""
+    verdict: Verdict
+    """"may not fit" where `usable_memory_bytes` is between the expected figure and the upper end of its interval."""
     missing_bytes: float
+    """By which the upper end of the interval of `memory_bytes` exceeds `usable_memory_bytes`."""
     device_measured: bool
     """Whether devices of this generation were in the fit."""
     device_known: bool
@@ -194,7 +209,8 @@ def _answer(
     passes = plans.accumulate[row : row + 1]
     all_devices = np.array([float(world)])
     shards = Shards.of(plans.sharding[row : row + 1], np.array([float(devices)]), all_devices)
-    parts = memory_peak(profile, ratio, all_devices, shards.weights > 1, passes=passes, shards=shards).parts
+    held = memory_peak(profile, ratio, all_devices, shards.weights > 1, passes=passes, shards=shards)
+    memory = _interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row]))
     scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
     micro = float(plans.micro_batch[row])
     samples = profile.batch.samples_per_step
@@ -227,12 +243,14 @@ def _answer(
         operations=breakdown,
         mfu=_utilisation(device, profile, profile.model_step_flops * scale / step_s),
         hfu=_utilisation(device, profile, profile.step_flops * scale / step_s),
-        memory_bytes=_interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row])),
+        memory_bytes=memory,
+        allocated_bytes=_interval(float(held.allocated_bytes[0]), float(held.allocated_log_sigma[0])),
         memory_parts=MemoryBreakdown(
-            **{field.name: float(getattr(parts, field.name)[0]) for field in fields(parts)}
+            **{field.name: float(getattr(held.parts, field.name)[0]) for field in fields(held.parts)}
         ),
         usable_memory_bytes=float(table.usable_memory_bytes[row]),
         fits=bool(table.fits[row]),
+        verdict=_verdict(memory, float(table.usable_memory_bytes[row])),
         missing_bytes=float(table.missing_bytes[row]),
         device_measured=any(run.fit.is_measured(device, path) for path in PATHS),
         device_known=run.fit.is_known(device),
@@ -240,6 +258,12 @@ def _answer(
         calibrated=_calibrated(run, device),
         notes=(*notes_of(run, device), memory_note(profile, world)),
     )
+
+
+def _verdict(memory: Interval, usable_bytes: float) -> Verdict:
+    if memory.high_80 <= usable_bytes:
+        return "fits"
+    return "may not fit" if memory.mid <= usable_bytes else "does not fit"
 
 
 def _interval(mid: float, log_sigma: float) -> Interval:

@@ -22,7 +22,8 @@ class PredictionTable:
         log_sigma: standard deviation of ln(step_s); the central 80 % is step_s * exp(+-1.2816 * log_sigma).
         compute_s, memory_s, launch_s, communication_s, input_s: parts of the step, they add up to step_s.
         communication_hidden_s: communication that overlaps with backward, not part of step_s.
-        memory_bytes: median of the peak device memory; NaN where there is no prediction.
+        memory_bytes: median of what the process uses of its device at the peak: the allocator's peak and what comes on
+            top of it (caches, context, buffers of the collective library); NaN where there is no prediction.
         memory_log_sigma: standard deviation of ln(memory_bytes).
         usable_memory_bytes: of one device, for a training process.
         fits: the upper 80 % bound of memory_bytes is within usable_memory_bytes.

@@ -34,10 +34,14 @@ def prediction_text(answer: MachinePrediction) -> str:
                 f"  {name:<12} {_number(rate.mid) + unit:>10}   80 % interval: {_range(_number, rate)}"
             )
     memory = answer.memory_bytes
-    verdict = "fits" if answer.fits else f"does not fit: {_gib(answer.missing_bytes)} missing"
+    verdict = answer.verdict if answer.fits else f"{answer.verdict}: {_gib(answer.missing_bytes)} missing"
     lines.append(
         f"  memory       {_gib(memory.mid):>10}   80 % interval: {_range(_gib, memory)}"
         f"; usable {_gib(answer.usable_memory_bytes)}: {verdict}"
+    )
+    allocated = answer.allocated_bytes
+    lines.append(
+        f"  allocated    {_gib(allocated.mid):>10}   80 % interval: {_range(_gib, allocated)}; max_memory_allocated"
     )
     if answer.mfu is not None and answer.hfu is not None:
         lines.append(

@@ -155,3 +155,14 @@ def test_json_is_stable_and_comes_back() -> None:
     first, second = (predict_machine(gpt_profile(), "A100-SXM-80GB").to_json() for _ in range(2))
     assert first == second
     assert MachinePrediction.model_validate_json(first).to_json() == first
+
+
+def test_between_the_expected_figure_and_its_interval_a_job_may_not_fit() -> None:
+    """The verdict follows the device's use: its upper end decides that it fits, its expected figure that it does not."""
+    for gib, verdict in ((8, "fits"), (15, "may not fit"), (40, "does not fit")):
+        job = profile(batch_size=1)
+        memory = job.memory.model_copy(update={"saved_activation_bytes": int(gib * 0.72 * 2**30)})
+        answer = predict_machine(job.model_copy(update={"memory": memory}), "T4-16GB")
+        assert answer.verdict == verdict, answer.memory_bytes
+        assert answer.fits == (verdict == "fits")
+        assert (answer.missing_bytes > 0) == (verdict != "fits")

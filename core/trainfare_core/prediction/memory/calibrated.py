@@ -1,13 +1,20 @@
-"""Calibration of peak memory: medians and intervals of measured peaks over the sum of their parts, by class of job."""
+"""
+Peak memory with the corrections and intervals that published peaks give.
+
+Two quantities: the allocator's peak (`torch.cuda.max_memory_allocated`), and what the process uses of its device, which
+is more by blocks that the allocator holds without a tensor in them, by the context and by the buffers of the collective
+library. Whether a job fits is decided by the second.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.documents import Record, data_text
@@ -17,10 +24,12 @@ from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.uncertainty import Z80
 
 __all__ = [
+    "Corrections",
     "MemoryClass",
     "MemoryFit",
     "MemoryPeak",
     "SpreadFit",
+    "corrected_parts",
     "corrected_peak_bytes",
     "memory_classes",
     "memory_fit",
@@ -30,9 +39,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-MemoryClass = Literal[
-    "one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised", "corrected"
-]
+MemoryClass = Literal["one_device", "one_device_adapters", "several_devices", "model_parallel", "quantised"]
 _WORDS: dict[str, str] = {
     "one_device": "of one device", "one_device_adapters": "of adapters on one device",
     "several_devices": "of several devices", "model_parallel": "of models split over devices",
@@ -43,60 +50,86 @@ ADAPTER_SHARE = 0.1
 QUANTISED_BYTES = 1.5
 """Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
 
+NotNegative = Annotated[float, Field(ge=0)]
+
 
 class SpreadFit(Record, allow_inf_nan=False):
-    """Fit of one class: the median of ln(measured / sum), and the reach of errors around it."""
+    """How far ln(measured / predicted) reaches around 0, for jobs of sources and models that the fit did not see."""
 
-    location: float
-    """Of ln(measured / sum of parts); never below 0: a peak is not less than what is alive."""
     half_50: float
-    """Either end of the central 50 % of ln(measured / predicted)."""
+    """Either end of the central 50 %."""
     half_80: float
     half_90: float
     rows: int
     sources: int
 
 
-class MemoryFit(Record, allow_inf_nan=False):
-    """The shipped fit: one spread a class, with date, hash of the data and rows by source."""
+class Corrections(Record, allow_inf_nan=False):
+    """What published peaks hold beside the parts of a trace; the same numbers for every job."""
 
-    schema_version: Literal[1]
+    temporary_factor: NotNegative
+    """
+    Of temporaries, where weights are not sharded: kernels of trainers work in place where a trace of separate
+    operations does not. With sharded weights they are units that are gathered and reduced, which are there in full.
+    """
+    quantised_activation_factor: NotNegative
+    """Of activations that wait for backward, where frozen weights are in 8 or 4 bits: norms and heads kept in fp32."""
+    quantised_bytes: NotNegative
+    """Of the allocator, where frozen weights are in 8 or 4 bits: workspaces and weights on their way to 16 bits."""
+    cached_share: NotNegative
+    """Of the allocator's peak: blocks that it holds without a tensor in them."""
+
+
+class MemoryFit(Record, allow_inf_nan=False):
+    """The shipped fit, with date, hash of the data and rows by source."""
+
+    schema_version: Literal[2]
     fitted_at: str
     data_sha256: str
+    """Of the tables of measurements, one after the other."""
     fitted_on: dict[str, int]
     """Rows a source."""
-    classes: dict[MemoryClass, SpreadFit]
+    corrections: Corrections
+    allocated: dict[MemoryClass, SpreadFit]
+    """Intervals of the allocator's peak."""
+    device: dict[MemoryClass, SpreadFit]
+    """Intervals of what the process uses of its device."""
+    corrected: SpreadFit
+    """Of a prediction for another batch of a job, after one measured step."""
     carried_share: float
     """Share of a measured peak's error, in bytes, that other batches and layouts of the job have too."""
     measured_sigma: float
     """Of the peak of a step that was measured, at the same micro-batch on one device."""
-    scores: dict[str, dict[str, float]]
-    """Held out by source, without a run and after one measured step."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPeak:
-    """The peak of one device, with its interval; arrays of shape (columns,)."""
+    """
+    The peak of one device, with its intervals; arrays of shape (columns,).
+
+    Attributes:
+        parts: they add up to `peak_bytes`, and all but the overhead to `allocated_bytes`.
+        allocated_bytes: the allocator's peak.
+        allocated_log_sigma: 1.2816 of it reach either end of the central 80 %.
+        peak_bytes: what the process uses of its device.
+        log_sigma: the same of `peak_bytes`.
+    """
 
     parts: MemoryParts
+    allocated_bytes: Array
+    allocated_log_sigma: Array
     peak_bytes: Array
     log_sigma: Array
-    """1.2816 of it reach either end of the central 80 %."""
 
 
 def memory_classes(
     profile: JobProfile, world: Array, parallel: ModelParallel | None = None
 ) -> NDArray[np.str_]:
     """Return the `MemoryClass` of each column, shape (columns,)."""
+    if _quantised(profile):
+        return np.full(world.shape, "quantised", dtype="U20")
     total = sum(group.count for group in profile.parameters)
     few = profile.trainable_parameters < ADAPTER_SHARE * total
-    small = any(
-        g.count and g.parameter_bytes < QUANTISED_BYTES * g.count
-        for g in profile.parameters
-        if not g.trainable
-    )
-    if small:
-        return np.full(world.shape, "quantised", dtype="U20")
     alone = "one_device_adapters" if few else "one_device"
     found = np.where(world > 1, "several_devices", alone)
     if parallel is not None:
@@ -105,13 +138,43 @@ def memory_classes(
     return found.astype("U20")
 
 
+def _quantised(profile: JobProfile) -> bool:
+    return any(
+        g.count and g.parameter_bytes < QUANTISED_BYTES * g.count
+        for g in profile.parameters
+        if not g.trainable
+    )
+
+
+def corrected_parts(
+    parts: MemoryParts, classes: NDArray[np.str_], sharded: NDArray[np.bool_], corrections: Corrections
+) -> MemoryParts:
+    """
+    Return the parts with what published peaks hold beside them.
+
+    Args:
+        parts: of `memory_parts`.
+        classes: of `memory_classes`, shape (columns,).
+        sharded: whether weights are sharded over the devices (FSDP).
+        corrections: of the fit.
+    """
+    quantised = classes == "quantised"
+    activations = np.where(quantised, corrections.quantised_activation_factor, 1.0) * parts.activations_bytes
+    more = np.where(quantised, corrections.quantised_bytes, 0.0)
+    factor = np.where(sharded, 1.0, corrections.temporary_factor)
+    temporary = np.asarray(factor * parts.temporary_bytes + more)
+    held = replace(parts, activations_bytes=np.asarray(activations), temporary_bytes=temporary)
+    overhead = parts.overhead_bytes + corrections.cached_share * held.allocated_bytes
+    return replace(held, overhead_bytes=np.asarray(overhead))
+
+
 def memory_peak(
     profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
     parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, fit: MemoryFit | None = None,
     shards: Shards | None = None,
 ) -> MemoryPeak:  # fmt: skip
     """
-    Return the peak memory of one device and its interval.
+    Return the peak memory of one device, allocated and used, and its intervals.
 
     Args:
         profile: the job, with one micro-batch; a measured peak in it, on one device, corrects every column.
@@ -124,38 +187,40 @@ def memory_peak(
         shards: see `memory_parts`.
     """
     fit = fit or memory_fit()
-    parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
     classes = memory_classes(profile, world, parallel)
-    location, sigma = _of_classes(classes, fit)
-    total = parts.total_bytes
-    peak = total * np.exp(location)
+    parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
+    gathered = sharded if shards is None else shards.weights > 1
+    parts = corrected_parts(parts, classes, gathered, fit.corrections)
+    allocated, peak = parts.allocated_bytes, parts.total_bytes
+    allocated_sigma, sigma = _sigmas(classes, fit.allocated), _sigmas(classes, fit.device)
     measured = profile.measured
     if measured is not None and measured.peak_memory_bytes and profile.parallel.world_size == 1:
         one, whole = np.ones(1), np.zeros(1, dtype=np.bool_)
-        own = memory_parts(profile, one, one, whole).total_bytes
         own_class = memory_classes(profile, one)
-        own_location, _ = _of_classes(own_class, fit)
+        own = corrected_parts(memory_parts(profile, one, one, whole), own_class, whole, fit.corrections)
         seen = measured.peak_memory_bytes + CONTEXT_BYTES
-        corrected = corrected_peak_bytes(peak, seen, float((own * np.exp(own_location))[0]), fit)
+        corrected = corrected_peak_bytes(peak, seen, float(own.total_bytes[0]), fit)
         same = (world == 1) & (ratio == 1.0)
-        peak = np.where(same, seen, np.maximum(corrected, parts.weights_bytes + parts.optimizer_bytes))
-        narrow = np.minimum(sigma, fit.classes["corrected"].half_80 / Z80)
-        sigma = np.where(same, fit.measured_sigma, np.where(classes == own_class, narrow, sigma))
-    more = np.asarray(peak - total)
-    return MemoryPeak(replace(parts, overhead_bytes=parts.overhead_bytes + more), np.asarray(peak), sigma)
+        kept = parts.weights_bytes + parts.optimizer_bytes
+        known = np.maximum(np.where(same, seen, corrected), kept)
+        parts = _scaled(parts, (known - kept) / np.maximum(peak - kept, 1.0))
+        allocated, peak = parts.allocated_bytes, parts.total_bytes
+        alike, narrow = classes == own_class, fit.corrected.half_80 / Z80
+        sigma = np.where(same, fit.measured_sigma, np.where(alike, np.minimum(sigma, narrow), sigma))
+        allocated_sigma = np.where(alike, np.minimum(allocated_sigma, narrow), allocated_sigma)
+    return MemoryPeak(parts, allocated, np.asarray(allocated_sigma), peak, np.asarray(sigma))
 
 
 def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -> str:
-    """Return a sentence on the measurements behind a peak and its interval."""
+    """Return a sentence on the measurements behind the interval of a device's use."""
     fit = fit or memory_fit()
     name = str(memory_classes(profile, np.array([float(world)]))[0])
-    spread = fit.classes[cast("MemoryClass", name)]
-    more = f", which are {np.expm1(spread.location):.0%} above the sum of their parts (in the overhead)"
+    spread = fit.device[cast("MemoryClass", name)]
     measured = profile.measured
     own = measured is not None and bool(measured.peak_memory_bytes) and profile.parallel.world_size == 1
     return (
-        f"memory: interval from {spread.rows} published peaks {_WORDS[name]}, of {spread.sources} sources"
-        + (more if spread.location else "")
+        f"memory: interval from {spread.rows} published figures of device use {_WORDS[name]}, of {spread.sources} "
+        "sources, each predicted without its source"
         + ("; this job's own measured peak corrects it" if own else "")
     )
 
@@ -165,12 +230,17 @@ def corrected_peak_bytes(predicted: Array, measured: float, predicted_there: flo
     return np.asarray(predicted + fit.carried_share * (measured - predicted_there))
 
 
-def _of_classes(classes: NDArray[np.str_], fit: MemoryFit) -> tuple[Array, Array]:
-    location, sigma = np.zeros(classes.shape), np.zeros(classes.shape)
-    for name, spread in fit.classes.items():
-        here = classes == name
-        location[here], sigma[here] = spread.location, spread.half_80 / Z80
-    return location, sigma
+def _scaled(parts: MemoryParts, factor: Array) -> MemoryParts:
+    """Return the parts with all but weights and optimizer state so many times as large."""
+    names = ("gradients_bytes", "activations_bytes", "temporary_bytes", "overhead_bytes")
+    return replace(parts, **{name: np.asarray(getattr(parts, name) * factor) for name in names})
+
+
+def _sigmas(classes: NDArray[np.str_], spreads: dict[MemoryClass, SpreadFit]) -> Array:
+    sigma = np.zeros(classes.shape)
+    for name, spread in spreads.items():
+        sigma[classes == name] = spread.half_80 / Z80
+    return sigma
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,9 @@
 """
-Peak memory of one device: tensors of the step, sharded by strategy, and the framework's own memory.
+Memory of one device at its peak: tensors of the step, sharded by strategy, and what the process has beside them.
 
-    weights + optimizer state (sharded by FSDP) + buffers + input + fragmentation + CUDA context + NCCL buffers
+    weights + optimizer state (sharded by FSDP) + buffers + input + buckets of gradients
     + the highest instant of activations (x micro-batch ratio), gradients and temporaries
+    + context of the process + buffers of the collective library
 
 The instants come from the trace, not from a formula: gradients come as activations go, and the update's temporary comes
 when no activation is left.
@@ -30,9 +31,6 @@ CONTEXT_BYTES: Final = 0.75 * GIB
 """CUDA context, loaded kernels and library workspaces of one process (0.5-1 GiB on current torch builds)."""
 COLLECTIVE_BYTES: Final = 0.5 * GIB
 """Channel buffers of the collective library, in every process of a run on several devices. A planning figure."""
-FRAGMENTATION_SHARE: Final = 0.06
-"""Of what the allocator holds for activations, temporaries and gradients: reserved but not allocated. A planning
-figure."""
 RESERVE_BYTES: Final = 0.3 * GIB
 RESERVE_SHARE: Final = 0.015
 """Memory of every device that the driver and error correction keep. Planning figures."""
@@ -40,7 +38,11 @@ RESERVE_SHARE: Final = 0.015
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Bytes on one device; arrays of shape (columns,) that add up to `total_bytes`."""
+    """
+    Bytes on one device; arrays of shape (columns,) that add up to `total_bytes`.
+
+    All but the overhead are tensors, which torch's allocator counts as allocated.
+    """
 
     weights_bytes: Array
     gradients_bytes: Array
@@ -50,12 +52,17 @@ class MemoryParts:
     overhead_bytes: Array
 
     @property
-    def total_bytes(self) -> Array:
-        """The peak."""
+    def allocated_bytes(self) -> Array:
+        """The allocator's peak: what `torch.cuda.max_memory_allocated` counts."""
         return np.asarray(
             self.weights_bytes + self.gradients_bytes + self.optimizer_bytes
-            + self.activations_bytes + self.temporary_bytes + self.overhead_bytes
+            + self.activations_bytes + self.temporary_bytes
         )  # fmt: skip
+
+    @property
+    def total_bytes(self) -> Array:
+        """What the process uses of its device at the peak."""
+        return np.asarray(self.allocated_bytes + self.overhead_bytes)
 
 
 def memory_parts(
@@ -64,7 +71,7 @@ def memory_parts(
     shards: Shards | None = None,
 ) -> MemoryParts:  # fmt: skip
     """
-    Return the peak memory of one device: of its highest instant.
+    Return the parts of one device's memory at its highest instant, without any correction by measurements.
 
     Args:
         profile: the job, unsharded, with one micro-batch.
@@ -88,7 +95,6 @@ def memory_parts(
         else shares_of_part(profile, world, sharded, parallel, passes)
     )
     highest = _highest(profile, ratio, shares, passes)
-    held = highest.activations + highest.temporary + highest.gradients
     several = (world > 1) | (parallel is not None)
     bucket = np.where(
         (world > 1) & (shards.state <= 1) & (parallel is None), float(facts.gradient_bytes), 0.0
@@ -96,13 +102,11 @@ def memory_parts(
     bucket = bucket + shares.bucket_bytes
     return MemoryParts(
         weights_bytes=profile.parameter_bytes * shares.stored + facts.buffer_bytes,
-        gradients_bytes=highest.gradients,
+        gradients_bytes=np.asarray(highest.gradients + bucket),
         optimizer_bytes=profile.optimizer.state_bytes * shares.state,
         activations_bytes=highest.activations,
         temporary_bytes=highest.temporary,
-        overhead_bytes=np.asarray(
-            CONTEXT_BYTES + FRAGMENTATION_SHARE * held + np.where(several, COLLECTIVE_BYTES, 0.0) + bucket
-        ),
+        overhead_bytes=np.asarray(CONTEXT_BYTES + np.where(several, COLLECTIVE_BYTES, 0.0)),
     )
 
 
@@ -140,8 +144,12 @@ def _instant(
         temporary += shares.gathered_bytes
     if moment.phase == "backward":
         temporary += np.minimum(shares.unreduced_bytes, gradients * shares.gradients / shares.stored)
+    # All activations wait at the end of forward alone: in a pipeline, on the stage that computes the loss, which keeps
+    # those of one micro-batch.
+    at_loss = moment.activation_bytes >= facts.saved_activation_bytes
+    share = shares.kept_last if at_loss else shares.kept
     return _Instant(
-        activations=(kept * shares.kept + facts.input_bytes * shares.passing) * ratio,
+        activations=(kept * share + facts.input_bytes * shares.passing) * ratio,
         temporary=temporary,
         gradients=gradients * shares.gradients,
     )

@@ -34,6 +34,7 @@ class MemoryShares:
         gradients: of gradients; more than `stored` where frozen weights have gradients too.
         state: of the optimizer.
         kept: of the activations that wait for backward.
+        kept_last: the same on the device that computes the loss, the last stage of a pipeline.
         passing: of the activations and their gradients that do not.
         gathered_bytes: weights put together for compute.
         unreduced_bytes: gradients that wait, whole, for their reduction, at most.
@@ -44,6 +45,7 @@ class MemoryShares:
     gradients: Array
     state: Array
     kept: Array
+    kept_last: Array
     passing: Array
     gathered_bytes: Array
     unreduced_bytes: Array
@@ -108,6 +110,7 @@ def shares_of_whole(profile: JobProfile, shards: Shards, *, flat_units: bool) ->
         gradients=more / shards.gradients,
         state=1.0 / shards.state,
         kept=one,
+        kept_last=one,
         passing=one,
         gathered_bytes=np.where(sharded, min(GATHERED_UNITS * unit, weights), 0.0),
         unreduced_bytes=np.where(sharded, unit * more * gradients / max(weights, 1.0), 0.0),
@@ -124,7 +127,8 @@ def shares_of_part(
     The first pipeline stage is the fullest: it has the embedding, and keeps as many micro-batches as there are stages
     (1F1B), one chunk more with an interleaved schedule (Narayanan et al. 2021). Without sequence parallelism block
     inputs, norms and dropout are on every device of a tensor group (Korthikanti et al. 2022). Sharded stages of a
-    pipeline keep their weights gathered and their gradients whole over the micro-batches of a step.
+    pipeline keep their weights gathered and their gradients whole over the micro-batches of a step. Devices of an
+    expert group hold different experts; each expert's optimizer state is sharded over the replicas that it has.
     """
     tensor, pipeline = parallel.tensor.astype(np.float64), parallel.pipeline.astype(np.float64)
     staged = pipeline > 1
@@ -134,7 +138,9 @@ def shares_of_part(
         staged, pipeline * (1 + (pipeline - 1) / (pipeline * parallel.virtual) * (parallel.virtual > 1)), 1.0
     )
     flight = np.minimum(flight, np.maximum(passes, 1))
-    part = np.where(staged, _stage_share(profile, pipeline), 1.0) / tensor
+    dense = np.where(staged, _stage_share(profile, pipeline), 1.0) / tensor
+    experts = _expert_share(profile)
+    part = dense * (1 - experts + experts / parallel.expert)
     passing = 1.0 / (tensor * parallel.context)
     split = np.ones_like(tensor, dtype=np.bool_)
     if parallel.sequence_parallel is not None:
@@ -148,8 +154,9 @@ def shares_of_part(
     return MemoryShares(
         stored=np.where(sharded, shard, 1.0) * part,
         gradients=np.where(sharded, shard, 1.0) * part,
-        state=np.where(sharded, shard, np.where(parallel.sharded_optimizer, 1.0 / data, 1.0)) * part,
+        state=np.where(sharded, shard * part, np.where(parallel.sharded_optimizer, dense / data, part)),
         kept=kept * flight / pipeline,
+        kept_last=kept / pipeline,
         passing=passing,
         gathered_bytes=np.where(sharded, whole, 0.0),
         unreduced_bytes=np.where(sharded, np.where(staged, compute * part, unit / tensor) * trained, 0.0),
@@ -167,6 +174,15 @@ def _stage_share(profile: JobProfile, pipeline: Array) -> Array:
     tables = 2 if stored > computed + 0.5 * table else 1  # an embedding of its own beside the head
     share = table / max(stored, 1.0)
     return np.asarray((1 - tables * share) / pipeline + share)
+
+
+def _expert_share(profile: JobProfile) -> float:
+    """Return the share of the weights that are experts': those of grouped products of a forward pass."""
+    weights = _weights(profile)
+    grouped = sum(
+        g.bytes_fixed for g in profile.operations if g.phase == "forward" and g.kind == "grouped_matmul"
+    )
+    return grouped / max(sum(n * size for n, size in weights), 1.0)
 
 
 def _undivided_share(profile: JobProfile) -> float:
@@ -208,4 +224,6 @@ def _largest_unit_bytes(profile: JobProfile) -> float:
     weights = _weights(profile)
     block = sum(size for launches, size in weights if launches > 1)
     largest = max((size for _, size in weights), default=0.0)
-    return min(max(block, largest), float(profile.parameter_bytes))
+    stored, computed = float(profile.parameter_bytes), sum(n * size for n, size in weights)
+    smaller = min(1.0, stored / max(computed, 1.0))  # weights in 8 or 4 bits are gathered as they are stored
+    return min(max(block, largest) * smaller, stored)
