@@ -267,5 +267,7 @@ def test_a_library_that_builds_module_and_trainer_in_its_fit(
     assert (profile.parallel.devices, profile.parallel.strategy) == (2, "ddp")
     # 1,000 rows over 2 devices are 500 each, in 32 batches.
     assert (profile.plan.optimizer_steps, profile.batch.micro_batch_size) == (3 * 32, 16)
-    assert any("call 1 of Trainer.fit, at " in note and "train.py:5" in note for note in profile.notes)
+    assert any(
+        "call 1 of Trainer.fit, at " in note and "forecasts.py:21 in fit" in note for note in profile.notes
+    )
     assert files(folder) == {"helper.py", "train.py"}
