@@ -34,7 +34,9 @@ from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache, profile_of
+from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from benchmarks.workloads.mlperf_decoders import is_decoder_benchmark, submitted_decoder
 from benchmarks.workloads.mlperf_precisions import in_8_bits, in_16_bits
@@ -53,6 +55,8 @@ _ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0,
 """Highest rate of an adapter that is named without one (NVIDIA's product pages)."""
 _SLOWEST_GBIT = 10.0
 """Slower adapters are for management: the 1 Gbit/s ports that system descriptions list beside the training network."""
+_MOST_IN_A_NODE = 8
+"""Devices of one node of all GPUs here; what direct links join beyond that is a rack."""
 _ADDED = ("predicted", "low_80", "high_80", "billed_min", "skip_reason")
 
 
@@ -69,14 +73,14 @@ def network_gbit_per_s(line: dict[str, str]) -> float | None:
     """
     Return the summed rate of a machine's fastest kind of network adapter, Gbit/s; None where the row names none.
 
-    Adapters for storage or management and those under 10 Gbit/s are left out. Where no adapter states its rate, the
-    highest rate of the named product is taken.
+    Adapters for storage or management, the bus to an adapter, and rates under 10 Gbit/s are left out. Where no adapter
+    states its rate, the highest rate of the named product is taken.
     """
     own = _links_are_the_network(line["accelerator"])
     text = line["interconnect"] if own else line["host_networking"]
     stated, named = [0.0], [0.0]
     for part in re.split(r"[,;+]|\band\b", text):
-        if re.search(r"storage|management", part, re.IGNORECASE):
+        if re.search(r"storage|management|gpu-pcie|pcie-nic", part, re.IGNORECASE):
             continue
         rate = re.search(r"(\d+)\s*Gb(?:it|ps|\s*/\s*s)?", part, re.IGNORECASE)
         name = re.search(r"ConnectX\s*-\s*\d", part)
@@ -98,8 +102,19 @@ def _links_are_the_network(name: str) -> bool:
 
 
 def _machines(line: dict[str, str]) -> int:
-    """Return the number of machines that a network joins; 1 for a TPU slice, whose chips share one interconnect."""
-    return 1 if line["accelerator"].startswith("TPU") else int(line["nodes"] or 1)
+    """
+    Return the number of machines that a network joins: racks where direct links reach beyond a node (NVL72).
+
+    1 for a TPU slice, whose chips share one interconnect.
+    """
+    devices, nodes = int(line["accelerators_total"]), int(line["nodes"] or 1)
+    if line["accelerator"].startswith("TPU"):
+        return 1
+    try:
+        racks = network_of({"notes": ""}, accelerator(line["accelerator"]), devices, nodes)[0]
+    except UnknownNameError:
+        return nodes
+    return racks if devices // racks > _MOST_IN_A_NODE else nodes
 
 
 def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, int]:
@@ -154,13 +169,17 @@ def _step(line: dict[str, str], cache: ProfileCache, devices: int, nodes: int) -
     micro = float(line["global_batch_size"]) / devices / passes
     if micro < 1 and line["benchmark"] not in _SPLIT_IN_SPACE:
         return "one sample is split over several devices"
-    found = profile_of(mlperf_job(in_16_bits(line)), cache)
+    flux = line["benchmark"] == "flux1"
+    job = flux_job(line, TRACED_BATCH) if flux else mlperf_job(in_16_bits(line))
+    found = profile_of(job, cache)
     if isinstance(found, str):
         return found
+    hosts = int(line["nodes"] or 1) / _machines(line)
+    gbit = network_gbit_per_s(line) if nodes > 1 else None
     profile = in_8_bits(shared_update(found.profile, update_shares(line, devices // nodes)), line)
     return predict_plan(
         prepare(profile), line["accelerator"], micro / TRACED_BATCH * found.ratio, devices=devices, nodes=nodes,
-        gbit_per_s=network_gbit_per_s(line) if nodes > 1 else None, accumulate=passes,
+        gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,
     )  # fmt: skip
 
 

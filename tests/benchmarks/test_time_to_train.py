@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from benchmarks.time_to_train import network_gbit_per_s, score_lines, submission_reach
 from benchmarks.workloads import ProfileCache, StepJob, profile_of
+from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
 
 ROW = {
@@ -180,6 +181,7 @@ def test_rows_without_a_prediction_are_counted_with_their_reason(
         ("1x EDR 100Gb/Sec", 100.0),
         ("Mellanox ConnectX-6", 200.0),
         ("2x ConnectX-6, 100Gb/s Ethernet", 100.0),
+        ("InfiniBand; Data bandwidth for GPU-PCIe: 504 GB/s; PCIe-NIC: 500 GB/s; Ethernet", None),
         ("1Gb Ethernet", None),
         ("NetXtreme Gigabit Ethernet 4x1Gb", None),
         ("", None),
@@ -192,6 +194,27 @@ def test_network_is_that_of_training_traffic(text: str, gbit: float | None) -> N
 def test_an_accelerator_with_ethernet_ports_needs_no_adapter() -> None:
     line = _line(accelerator="Gaudi1", host_networking="2x ConnectX-6", interconnect="10x 100Gb/s Ethernet")
     assert network_gbit_per_s(line) == 1000.0
+
+
+def test_a_rack_of_directly_linked_gpus_is_one_machine(cache: ProfileCache) -> None:
+    """NVL72: 72 GPUs in 18 nodes need no network; eight GPUs of an HGX node and those of the next one do."""
+    rack = {"accelerator": "GB200", "global_batch_size": "9216", "accelerators_total": "72", "nodes": "18"}
+    (one,) = _predicted(cache, _line(**rack))
+    assert one > 0
+    hgx = _line(**{**rack, "accelerator": "H100-SXM-80GB", "nodes": "9"})
+    assert "network" in next(iter(score_lines([hgx], cache)[1]))
+
+
+def test_flux_has_the_published_number_of_parameters() -> None:
+    """11.9 billion, in bf16; its 8-bit precision has the same trace."""
+    half, eight = (flux_job({"precision": name}, 8) for name in ("BF16 mixed", "FP8 mixed (mxfp8)"))
+    assert isinstance(half, StepJob)
+    assert isinstance(eight, StepJob)
+    assert half.key == eight.key
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in half.network().parameters())
+    assert count == pytest.approx(11.9e9, rel=0.01)
+    assert isinstance(flux_job({"precision": "FP16 mixed"}, 8), str)
 
 
 def test_every_benchmark_with_samples_has_a_model() -> None:
