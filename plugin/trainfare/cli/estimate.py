@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -83,6 +82,4 @@ def estimate(
 
         return loader.stated(estimated_profile(request))
 
-    # There is no script whose plan is to be kept: the fastest plan of each machine counts.
-    allow = limits.allow if limits.allow or limits.keep_plan else ["plan"]
-    ranking.answer(replace(limits, allow=allow), prices, traced)
+    ranking.answer(limits, prices, traced)

@@ -84,10 +84,13 @@ def estimated_profile(request: EstimateRequest) -> JobProfile:
         recompute=request.recompute,
     )
     profile = tracer_of(job)(change)
+    plan = f"a micro-batch of {micro_batch} stands for the script's"
+    if request.micro_batch is None:
+        plan += ": it was chosen, --micro-batch gives yours and --allow plan takes the fastest"
     usual = "the model's own loss and AdamW, without your data, evaluation and checkpoints"
     note = f"estimated from {found.origin}: {usual}"
     return profile.model_copy(
-        update={"name": f"{found.name}, {request.method}"[:200], "notes": (note[:500], *profile.notes)}
+        update={"name": f"{found.name}, {request.method}"[:200], "notes": (note[:500], plan, *profile.notes)}
     )
 
 

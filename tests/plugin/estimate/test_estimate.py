@@ -63,6 +63,7 @@ def test_a_configuration_is_ranked(config: Callable[..., str], capsys: pytest.Ca
     weights = 2 * 128 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
     assert sum(group.count for group in profile.parameters) == weights
     assert profile.global_samples_per_step == 16
+    assert any("a micro-batch of 16 stands for the script's: it was chosen" in note for note in profile.notes)
 
 
 def test_methods_differ_in_what_trains(config: Callable[..., str]) -> None:
