@@ -18,7 +18,18 @@ from trainfare_core.prices.residency import located
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
-__all__ = ["LeftOut", "Machines", "Usable", "machine_types", "offers_asked_for", "usable_offers"]
+__all__ = [
+    "MACHINE_TYPE",
+    "LeftOut",
+    "Machines",
+    "Usable",
+    "machine_types",
+    "offers_asked_for",
+    "usable_offers",
+]
+
+MACHINE_TYPE: Final = ("provider", "service", "instance_type")
+"""Columns that name a machine type."""
 
 Machines: TypeAlias = frozenset[tuple[str, str, str]]
 """Machine types: provider, service and instance type."""
@@ -69,7 +80,7 @@ class Usable:
 
 def machine_types(offers: pl.DataFrame) -> Machines:
     """Return the distinct machine types of some rows of a price book."""
-    return frozenset(offers.select("provider", "service", "instance_type").unique().rows())
+    return frozenset(offers.select(MACHINE_TYPE).unique().rows())
 
 
 def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.price_doubt import Machines, Usable, machine_types
+from trainfare_core.ranking.price_doubt import MACHINE_TYPE, Machines, Usable
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
@@ -81,11 +80,12 @@ def rejections_of(
     dropped, filters = usable.left_out.count, usable.left_out.filters
     filters = f"{dropped} offers: {filters}" if refused else filters
     details["filtered"] = "; ".join([*([filters] if dropped else []), *([spot] if refused else [])])
+    named = list(priced.machines.select(MACHINE_TYPE).iter_rows())
     types: dict[RejectionReason, Machines] = {
-        reason: _types(priced, machines) for reason, machines in marks.items()
+        reason: _types(named, machines) for reason, machines in marks.items()
     }
     types["price_too_old"], types["filtered"] = usable.too_old_machines, usable.left_out.machines
-    counted = set(_types(priced, ranked))
+    counted = set(_types(named, ranked))
     rejections: list[Rejection] = []
     for reason in _ORDER:
         new = types[reason] - counted
@@ -97,9 +97,9 @@ def rejections_of(
     return tuple(rejections)
 
 
-def _types(priced: PricedRuns, machines: NDArray[np.bool_]) -> Machines:
-    """Return the machine types of the marked machines, which differ from each other in purchase option and shape."""
-    return machine_types(priced.machines.filter(pl.Series(machines)))
+def _types(named: Sequence[tuple[str, str, str]], machines: NDArray[np.bool_]) -> Machines:
+    """Return the types of the marked machines, which differ from each other in purchase option and shape."""
+    return frozenset(named[row] for row in np.flatnonzero(machines))
 
 
 def why_nothing(rejections: tuple[Rejection, ...]) -> str:

@@ -15,6 +15,7 @@ from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
+from trainfare_core.ranking.why_not import why_not
 from trainfare_core.recommendation import Constraints, Objective, Option, Recommendation
 
 MACHINES: tuple[dict[str, Any], ...] = (
@@ -126,6 +127,94 @@ def dominates(one: Option, other: Option) -> bool:
         return False
     no_worse = one.run_usd.mid <= other.run_usd.mid and one.run_hours.mid <= other.run_hours.mid
     return no_worse and (one.run_usd.mid < other.run_usd.mid or one.run_hours.mid < other.run_hours.mid)
+
+
+RELAXED: tuple[tuple[str, Any, Any], ...] = (
+    ("max_usd", 8.0, 16.0),
+    ("max_usd", 8.0, None),
+    ("deadline_hours", 1.0, 2.5),
+    ("deadline_hours", 1.0, None),
+    ("max_run_hours", 1.5, 30.0),
+    ("max_usd_per_hour", 4.0, 9.0),
+    ("providers", ("aws",), ("aws", "azure")),
+    ("regions", ("us-east-1",), ("us-east-1", "eu-west-1")),
+    ("residency", ("eu",), ("eu", "us")),
+    ("instance_types", ("a100.1x",), None),
+    ("accelerators", ("T4-16GB",), None),
+    ("excluded", ("us-east-1", "gcp"), ("gcp",)),
+    ("purchase", ("on_demand",), ("on_demand", "spot")),
+    ("max_accelerators", 1, 8),
+    ("min_network_gbit_per_s", 200.0, 50.0),
+    ("no_porting", True, False),
+)
+"""Constraints: a tight value, and one that allows all that the tight one does."""
+
+
+@unhurried
+@given(
+    rows=books(), objective=OBJECTIVES, relaxed=st.sampled_from(RELAXED), budget=st.sampled_from([None, 12.0])
+)
+def test_relaxing_a_constraint_never_worsens_the_objective(
+    rows: list[Row], objective: Objective, relaxed: tuple[str, Any, Any], budget: float | None
+) -> None:
+    """Whatever else is asked for, the best of more is at least as good, for drop-ins as for all."""
+    name, tight, loose = relaxed
+
+    def leads(value: Any) -> list[float]:
+        found = ranked(
+            rows, objective=objective, constraints=Constraints(**{"max_usd": budget, name: value})
+        ).options
+        leads = [
+            (option.needs_porting, option.run_usd.mid if objective == "cheapest" else option.run_hours.mid)
+            for option in found
+        ]
+        drop_ins = [lead for porting, lead in leads if not porting]
+        return [min((lead for _, lead in leads), default=float("inf")), min(drop_ins, default=float("inf"))]
+
+    assert all(after <= before for before, after in zip(leads(tight), leads(loose), strict=True))
+
+
+@settings(unhurried, max_examples=20)
+@given(rows=books(), limit=st.sampled_from([None, 9.0, 3.0]), objective=OBJECTIVES)
+def test_why_not_and_the_ranking_agree(rows: list[Row], limit: float | None, objective: Objective) -> None:
+    """A machine has an option in the answer about it exactly where the ranking lists it, and it is the same one."""
+    request = Request(Constraints(max_usd=limit), objective, EVERYTHING, 2)
+    answer = rank(small_job(), book(*rows), request, predict=TOY)
+    for name in {row["instance_type"] for row in rows}:
+        mine = [option for option in answer.options if option.instance_type == name]
+        found = why_not(small_job(), book(*rows), request, name, predict=TOY)
+        assert (found.option is None) == (not mine)
+        if found.option is not None:
+            drop_ins = [option for option in mine if not option.needs_porting] or mine
+            lead = (
+                (lambda one: one.run_usd.mid)
+                if objective == "cheapest"
+                else (lambda one: one.run_hours.low_80)
+            )
+            assert lead(found.option) <= min(map(lead, drop_ins)) * (1 + 1e-9) or objective == "fastest"
+            assert key(found.option) in map(key, mine)
+        assert sum(item.count for item in found.rejections) <= found.offers
+
+
+@settings(unhurried, max_examples=40)
+@given(rows=books(), objective=OBJECTIVES, limit=st.sampled_from([1, EVERYTHING]))
+def test_the_runner_up_is_the_best_of_another_machine(
+    rows: list[Row], objective: Objective, limit: int
+) -> None:
+    """By brute force over the whole list; also where the list is cut to one line."""
+    everything = ranked(rows, objective=objective)
+    answer = ranked(rows, objective=objective, limit=limit)
+    best = answer.best(objective) or next(iter(answer.options), None)
+    lead = (lambda one: one.run_usd.mid) if objective == "cheapest" else (lambda one: one.run_hours.mid)
+    others = [
+        lead(one)
+        for one in everything.options
+        if best is not None
+        and (one.provider, one.instance_type) != (best.provider, best.instance_type)
+        and one.needs_porting <= best.needs_porting
+    ]
+    found = None if answer.runner_up is None else lead(answer.options[answer.runner_up.rank - 1])
+    assert found == min(others, default=None)
 
 
 @unhurried
