@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Interval, Record, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import PriceBookFacts
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_MAX_RUN_HOURS",
     "Allowed",
     "Alternative",
+    "AssumedNumber",
     "Cause",
     "Constraints",
     "CostOutlook",
@@ -95,7 +97,22 @@ class CostParts(Record):
     validation_usd: Finite
     checkpoint_usd: Finite
     interruption_usd: Finite = Field(description="work lost and repeated, and restarts, on spot machines")
-    storage_usd: Finite
+    storage_usd: Finite = Field(description="disks")
+    staging_usd: Finite = Field(default=0.0, description="copy of the data before the first step")
+    transfer_usd: Finite = Field(
+        default=0.0, description="data sent from where they lie to the machine's region"
+    )
+
+
+class AssumedNumber(Record):
+    """A figure that is neither measured nor a price; `name` is its key in the table `run_cost` of trainfare.toml."""
+
+    name: str
+    value: float
+    meaning: str = Field(description="what it is, its unit, and the source of the default")
+    stated: bool = Field(description="stated by the user")
+    run_usd: Finite = Field(description="dollars of the answer's run that rest on it")
+    share: Finite = Field(description="of the answer's dollars")
 
 
 class TrainerArguments(Record):
@@ -332,6 +349,16 @@ class Constraints(Record):
     max_usd_per_hour: Finite | None = Field(
         default=None, description="limit on the price of all nodes together"
     )
+    data_in: str | None = Field(
+        default=None,
+        description="where the training data lie, e.g. aws:us-east-1; None: transfer costs nothing",
+    )
+    data_gb: Finite | None = Field(
+        default=None, description="size of the training data, GB; None: their copy is not counted"
+    )
+    run_cost: CostAssumptions = Field(
+        default_factory=CostAssumptions, description="what is assumed of a run's cost"
+    )
     all_clouds: bool = Field(
         default=False,
         description="rank the quotes of other clouds too; naming a provider does so for that one",
@@ -431,6 +458,9 @@ class Recommendation(Document):
     rejections: tuple[Rejection, ...]
     price_books: tuple[PriceBookFacts, ...]
     assumptions: tuple[str, ...]
+    assumed_numbers: tuple[AssumedNumber, ...] = Field(
+        default=(), description="figures that the cost of the best option rests on"
+    )
     unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
     alternatives: tuple[Alternative, ...] = Field(
         default=(),

@@ -3,8 +3,8 @@ Stage 5: duration of the whole run on a machine, beyond its training steps, and 
 
 Hours are the sum of start-up, training steps, validation, checkpoint writes and, on spot machines, the work
 that interruptions destroy. Dollars are price x machines x hours, plus the disk that keeps the checkpoints.
-Every figure that is assumed and not measured is a constant here or in `clouds`, with its reason, and is listed in the
-assumptions of the report.
+Every figure that is assumed and not measured is in `CostAssumptions`, or a constant here, with its reason, and is
+listed in the assumptions of the report.
 """
 
 from __future__ import annotations
@@ -18,12 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.candidates import CandidateTable, take
-from trainfare_core.clouds import (
-    HOURS_PER_MONTH,
-    OTHER_STARTUP_S,
-    SERVICES,
-    service_startup_s,
-)
+from trainfare_core.clouds import HOURS_PER_MONTH, SERVICES
+from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.interruptions import HAZARDS, PRIOR, SpotProcess, hazard_of_band
 from trainfare_core.job_profile import JobProfile
@@ -36,6 +32,7 @@ __all__ = [
     "RunTable",
     "cost_assumptions",
     "forward_share",
+    "machine_disk_usd_per_hour",
     "runs_of",
     "spot_process",
     "storage_usd_per_hour",
@@ -48,21 +45,6 @@ UNKNOWN_LENGTH_STEPS: Final = 1_000
 
 STARTUP_LOG_SIGMA: Final = 0.5
 """Standard deviation of ln(start-up time), a planning figure: four minutes mean two to eight (central 80 %)."""
-
-COMPILE_S: Final = {"tpu": 300.0, "trainium": 1_200.0, "inferentia": 1_200.0, "gaudi": 300.0}
-"""Graph compilation before the first step: XLA some minutes, neuronx tens of minutes with a cold cache."""
-
-TORCH_COMPILE_S: Final = 120.0
-"""The user's step runs under torch.compile: a minute or two before the first step of a mid-sized model."""
-
-DISK_BYTES_PER_S: Final = 1e9
-"""Checkpoint writes and reads by one writer, while training waits: the top rate of AWS's gp3 SSD volumes."""
-
-DISK_USD_PER_GIB_MONTH: Final = 0.10
-"""Between the list prices of general-purpose SSD volumes on the three clouds (0.08 to 0.13)."""
-
-CHECKPOINTS_KEPT: Final = 2
-"""The best and the last, the usual settings of Lightning's ModelCheckpoint."""
 
 RIDGE_FLOP_PER_BYTE: Final = 100.0
 """Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
@@ -96,7 +78,8 @@ class RunTable:
     Attributes:
         plan: row of the `CandidateTable` and `PredictionTable`.
         steps: optimizer steps, fewer where the plan's global batch is larger than the script's.
-        startup_s, training_s, validation_s, checkpoint_s: parts of the run.
+        startup_s, staging_s, training_s, validation_s, checkpoint_s: parts of the run; staging is the copy of the data.
+        write_s: of one checkpoint.
         interruption_s: expected time to repeat lost work, to wait and to restart; 0 on machines that are not spot.
         waiting_s: of `interruption_s`, the wait for capacity, which is not billed.
         hours: all parts together: the median, with the mean of what interruptions take.
@@ -111,9 +94,11 @@ class RunTable:
     plan: NDArray[np.int64]
     steps: Column
     startup_s: Column
+    staging_s: Column
     training_s: Column
     validation_s: Column
     checkpoint_s: Column
+    write_s: Column
     interruption_s: Column
     waiting_s: Column
     hours: Column
@@ -151,6 +136,8 @@ def runs_of(
     service: NDArray[np.str_],
     hazard: NDArray[np.int64],
     confidence: float = USUAL_CONFIDENCE,
+    assumed: CostAssumptions | None = None,
+    data_gb: float = 0.0,
 ) -> RunTable:
     """
     Time whole runs.
@@ -167,33 +154,40 @@ def runs_of(
         service: service of each run, shape (n,).
         hazard: row of `HAZARDS` of each run, or `NOT_SPOT`, shape (n,).
         confidence: quantile of a spot run's hours that `log_sigma` is to give.
+        assumed: what is assumed; None: nothing is stated by the user.
+        data_gb: what each machine copies to its disk before the first step.
     """
+    assumed = assumed or CostAssumptions()
     step_s = prediction.step_s[plan]
     known_length = profile.plan.optimizer_steps is not None
     steps = _steps(profile, candidates)[plan]
     training_s = steps * step_s
-    restart_s = _startup_s(profile, shapes.accelerator[candidates.shape[plan]], service)
-    startup_s = restart_s if known_length else np.zeros_like(restart_s)
+    begin_s = _startup_s(profile, shapes.accelerator[candidates.shape[plan]], service, assumed)
+    stage_s = np.full(len(plan), assumed.stage_s(data_gb))
+    startup_s, staging_s = (each if known_length else np.zeros_like(each) for each in (begin_s, stage_s))
     validation_s = (
         _validation_s(profile, shapes, candidates, prediction, plan)
         if known_length
         else np.zeros_like(step_s)
     )
-    write_s = profile.plan.checkpoint_bytes / DISK_BYTES_PER_S
+    write_s = profile.plan.checkpoint_bytes / assumed.disk_bytes_per_s
     checkpoint_s = _checkpoints(profile, steps) * write_s
-    undisturbed_s = startup_s + training_s + validation_s + checkpoint_s
+    before_s = startup_s + staging_s
+    undisturbed_s = before_s + training_s + validation_s + checkpoint_s
     with np.errstate(invalid="ignore", divide="ignore"):
-        fixed = np.where(undisturbed_s > 0, (startup_s + checkpoint_s) / undisturbed_s, 1.0)
-        startup_share = np.where(undisturbed_s > 0, startup_s / undisturbed_s, 0.0)
+        fixed = np.where(undisturbed_s > 0, (before_s + checkpoint_s) / undisturbed_s, 1.0)
+        startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
     log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), STARTUP_LOG_SIGMA * startup_share)
     none = np.zeros_like(undisturbed_s)
     calm = RunTable(
         plan=plan,
         steps=steps,
         startup_s=startup_s,
+        staging_s=staging_s,
         training_s=training_s,
         validation_s=validation_s,
         checkpoint_s=checkpoint_s,
+        write_s=np.full(len(plan), write_s),
         interruption_s=none,
         waiting_s=none,
         hours=undisturbed_s / _S_PER_HOUR,
@@ -201,11 +195,13 @@ def runs_of(
         interruptions=none,
         best_save_steps=np.full(len(plan), np.nan),
         hazard=hazard,
-        restart_s=restart_s + write_s,
+        restart_s=begin_s + stage_s + write_s,
         undisturbed_log_sigma=log_sigma,
     )
     spot = np.flatnonzero(hazard != NOT_SPOT)
-    return _interrupted(profile, calm, spot, candidates.nodes[plan], confidence) if len(spot) else calm
+    if not len(spot):
+        return calm
+    return _interrupted(profile, calm, spot, candidates.nodes[plan], confidence, assumed.disk_bytes_per_s)
 
 
 def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) -> SpotProcess:
@@ -225,7 +221,7 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
     return SpotProcess(
         rate_per_s=rates[runs.hazard] * nodes[:, None],
         interval_s=interval_s,
-        write_s=profile.plan.checkpoint_bytes / DISK_BYTES_PER_S,
+        write_s=float(runs.write_s.max(initial=0.0)),
         restart_s=runs.restart_s,
         wait_s=SPOT_WAIT_S,
         intervals=intervals,
@@ -233,7 +229,12 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
 
 
 def _interrupted(
-    profile: JobProfile, calm: RunTable, spot: NDArray[np.int64], nodes: NDArray[np.int64], confidence: float
+    profile: JobProfile,
+    calm: RunTable,
+    spot: NDArray[np.int64],
+    nodes: NDArray[np.int64],
+    confidence: float,
+    disk_bytes_per_s: float,
 ) -> RunTable:
     """Add what interruptions take to the given rows."""
     runs = take(calm, spot)
@@ -242,7 +243,7 @@ def _interrupted(
     hours = runs.hours + lost_s / _S_PER_HOUR
     with np.errstate(invalid="ignore", divide="ignore"):
         step_s = runs.training_s / runs.steps
-        assumed = replace(process, write_s=_checkpoint_bytes(profile) / DISK_BYTES_PER_S)
+        assumed = replace(process, write_s=_checkpoint_bytes(profile) / disk_bytes_per_s)
         best_save_steps = np.maximum(1.0, np.maximum(assumed.best_interval_s, LEAST_SAVE_S) / step_s)
     changed = replace(
         runs,
@@ -258,7 +259,7 @@ def _interrupted(
     ends = take(runs, rows)
     late_s = (
         spot_process(profile, ends, nodes[spot][rows])
-        .finish(ends.startup_s, ends.undisturbed_log_sigma)
+        .finish(ends.startup_s + ends.staging_s, ends.undisturbed_log_sigma)
         .quantile_s(chance)
     )
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -292,28 +293,37 @@ def forward_share(profile: JobProfile) -> float:
     return forward / total if total > 0 else 0.0
 
 
-def storage_usd_per_hour(profile: JobProfile) -> float:
+def storage_usd_per_hour(profile: JobProfile, assumed: CostAssumptions | None = None) -> float:
     """Dollars an hour for the disk space of the checkpoints that are kept while the run lasts."""
-    kept_gib = CHECKPOINTS_KEPT * profile.plan.checkpoint_bytes / _GIB
-    return kept_gib * DISK_USD_PER_GIB_MONTH / HOURS_PER_MONTH
+    assumed = assumed or CostAssumptions()
+    kept_gib = assumed.checkpoints_kept * profile.plan.checkpoint_bytes / _GIB
+    return kept_gib * assumed.disk_usd_per_gib_month / HOURS_PER_MONTH
 
 
-def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
+def machine_disk_usd_per_hour(assumed: CostAssumptions, data_gb: float) -> float:
+    """Dollars an hour for one machine's own disk: its system and its copy of the data."""
+    return assumed.machine_disk_gib(data_gb) * assumed.disk_usd_per_gib_month / HOURS_PER_MONTH
+
+
+def cost_assumptions(
+    profile: JobProfile, assumed: CostAssumptions | None = None, data_gb: float | None = None
+) -> tuple[str, ...]:
     """Return the assumptions behind the hours and dollars of a run, in sentences; equal profiles give equal text."""
-    startup = ", ".join(f"{name} {service.startup_s / 60:g}" for name, service in SERVICES.items())
+    assumed = assumed or CostAssumptions()
+    startup = ", ".join(f"{name} {assumed.startup_of(name) / 60:g}" for name in SERVICES)
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
     prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
     plan = profile.plan
     lines = [
         (
             f"start-up before the first step, billed, in minutes: {startup}, "
-            f"others {OTHER_STARTUP_S / 60:g}; then compilation: XLA {COMPILE_S['tpu'] / 60:g}, "
+            f"others {assumed.startup_of('') / 60:g}; then compilation: XLA {COMPILE_S['tpu'] / 60:g}, "
             f"Neuron {COMPILE_S['trainium'] / 60:g}{torch_compile}"
         ),
         (
             f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)} is written and read at "
-            f"{DISK_BYTES_PER_S / 1e6:g} MB/s while training waits; {CHECKPOINTS_KEPT} are kept at "
-            f"{DISK_USD_PER_GIB_MONTH:g} USD per GiB and month for as long as the run lasts"
+            f"{assumed.disk_bytes_per_s / 1e6:g} MB/s while training waits; {assumed.checkpoints_kept} are kept at "
+            f"{assumed.disk_usd_per_gib_month:g} USD per GiB and month for as long as the run lasts"
         ),
         (
             "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
@@ -322,9 +332,15 @@ def cost_assumptions(profile: JobProfile) -> tuple[str, ...]:
             "times (a planning figure); one loss stops all machines, repeats what was not saved, waits "
             f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"
         ),
+        _data_assumption(assumed, data_gb),
         (
-            "not counted: data transfer between regions or out of a cloud, boot disks, taxes, discounts that "
-            "no file of own prices names, time in a queue; quota and free capacity are not checked"
+            "time is billed by the second, on Thunder Compute and Scaleway by the minute; a managed service costs its "
+            "own price an hour (SageMaker) or that of its machine (Azure ML)"
+        ),
+        (
+            f"not counted: {'' if assumed.system_disk_gib else 'system disks, '}egress of the trained model, object "
+            "storage, taxes, discounts that no file of own prices names, time in a queue; quota and free capacity are "
+            "not checked"
         ),
     ]
     if plan.validation_batches:
@@ -352,14 +368,26 @@ def _bytes_text(size: int) -> str:
     return f"{size / unit:.3g} {name}"
 
 
-def _startup_s(profile: JobProfile, accelerators: NDArray[np.str_], service: NDArray[np.str_]) -> Column:
-    return _each(service, service_startup_s) + _each(accelerators, lambda name: _compile_s(profile, name))
+def _data_assumption(assumed: CostAssumptions, data_gb: float | None) -> str:
+    if data_gb is None:
+        return (
+            "the data are on the machine or read as fast as it trains: --data-in and --data-gb count their copy and "
+            "transfer"
+        )
+    return (
+        f"each machine copies {data_gb:g} GB to its disk before the first step, at {assumed.stage_gb_per_s:g} GB/s, "
+        "which is billed; they are sent to its region once"
+    )
 
 
-def _compile_s(profile: JobProfile, name: str) -> float:
-    on_gpu_s = TORCH_COMPILE_S if profile.source.compiled else 0.0
-    device = resolve_device(name)
-    return on_gpu_s if device is None else COMPILE_S.get(device.kind, on_gpu_s)
+def _startup_s(
+    profile: JobProfile, accelerators: NDArray[np.str_], service: NDArray[np.str_], assumed: CostAssumptions
+) -> Column:
+    def compile_s(name: str) -> float:
+        device = resolve_device(name)
+        return assumed.compile_of(None if device is None else device.kind, compiled=profile.source.compiled)
+
+    return _each(service, assumed.startup_of) + _each(accelerators, compile_s)
 
 
 def _each(names: NDArray[np.str_], value_of: Callable[[str], float]) -> Column:

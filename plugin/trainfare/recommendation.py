@@ -17,6 +17,7 @@ from trainfare_core.errors import CannotTellError, InputError
 
 if TYPE_CHECKING:
     from trainfare.job import TrainingJob
+    from trainfare_core.cost_assumptions import CostAssumptions
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.ranking.request import Request
@@ -56,6 +57,9 @@ def recommend(
     max_run_hours: float | None = None,
     keep_plan: bool = False,
     allow: Names = None,
+    data_in: str | None = None,
+    data_gb: float | None = None,
+    run_cost: CostAssumptions | None = None,
     price_book: PriceBook | None = None,
     lock: str | Path | None = None,
     own_prices: str | Path | None = None,
@@ -99,6 +103,9 @@ def recommend(
         allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples a
             device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's. The
             last two change what is trained.
+        data_in: where the training data lie, e.g. "aws:us-east-1"; None: their transfer costs nothing.
+        data_gb: their size, GB, which each machine copies before the first step; None: not counted.
+        run_cost: what is assumed of the cost of a run; None: nothing is stated.
         price_book: prices; None loads the plug-ins.
         lock: a `trainfare.lock`: rank its prices and no others.
         own_prices: a TOML file of discounts and rates; None takes the one that TRAINFARE_OWN_PRICES names.
@@ -143,6 +150,9 @@ def recommend(
             max_run_hours=max_run_hours,
             keep_plan=keep_plan,
             allow=allow,
+            data_in=data_in,
+            data_gb=data_gb,
+            run_cost=run_cost,
         ),
         objective,
         limit,

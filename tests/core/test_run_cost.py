@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from builders.toy_market import GIB, ToyPredictor, shapes, small_job
-from trainfare_core import clouds, run_cost
+from trainfare_core import clouds
 from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates
 from trainfare_core.clouds import service_startup_s
+from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ProfileSource, Quantiles
 from trainfare_core.run_cost import (
-    DISK_BYTES_PER_S,
     NOT_SPOT,
     SPOT_WAIT_S,
     RunTable,
@@ -94,7 +94,7 @@ def test_a_run_of_unknown_length_is_timed_for_a_thousand_steps() -> None:
 def test_rare_checkpoints_count_in_a_thousand_steps_too() -> None:
     """A run of unknown length that saves every 5,000 steps pays a fifth of a checkpoint in 1,000 of them."""
     run = one_run(small_job(steps=None, every=5_000, checkpoint_bytes=10**9))
-    assert run.checkpoint_s[0] == pytest.approx(0.2 * 10**9 / DISK_BYTES_PER_S)
+    assert run.checkpoint_s[0] == pytest.approx(0.2 * 10**9 / CostAssumptions().disk_bytes_per_s)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_rare_checkpoints_count_in_a_thousand_steps_too() -> None:
 def test_checkpoints_are_written_as_planned(steps: int, every: int | None, writes: int) -> None:
     """One every n steps and at least one at the end of a run that has steps."""
     run = one_run(small_job(steps=steps, every=every, checkpoint_bytes=10**9))
-    assert run.checkpoint_s[0] == pytest.approx(writes * 10**9 / DISK_BYTES_PER_S)
+    assert run.checkpoint_s[0] == pytest.approx(writes * 10**9 / CostAssumptions().disk_bytes_per_s)
 
 
 def test_forward_share_is_the_forward_part_of_the_trace() -> None:
@@ -216,9 +216,9 @@ def test_each_part_of_the_run_brings_its_own_doubt() -> None:
         ("ec2", A100, False, service_startup_s("ec2")),
         ("sagemaker", A100, False, service_startup_s("sagemaker")),
         ("somewhere", A100, False, clouds.OTHER_STARTUP_S),
-        ("ec2", A100, True, service_startup_s("ec2") + run_cost.TORCH_COMPILE_S),
-        ("tpu", "TPU-v5e", True, service_startup_s("tpu") + run_cost.COMPILE_S["tpu"]),
-        ("ec2", "Trainium1", False, service_startup_s("ec2") + run_cost.COMPILE_S["trainium"]),
+        ("ec2", A100, True, service_startup_s("ec2") + TORCH_COMPILE_S),
+        ("tpu", "TPU-v5e", True, service_startup_s("tpu") + COMPILE_S["tpu"]),
+        ("ec2", "Trainium1", False, service_startup_s("ec2") + COMPILE_S["trainium"]),
         ("ec2", "Nonesuch-1GB", False, service_startup_s("ec2")),
     ],
 )
@@ -242,7 +242,7 @@ def test_every_assumption_is_told() -> None:
     text = " ".join(cost_assumptions(small_job(steps=None, validation_batches=3, checkpoint_bytes=GIB)))
     for word in (
         "sagemaker 7", "XLA 5", "1000 MB/s", "0.1 USD per GiB", "0.001 to 0.1 times", "validation costs",
-        "the data has no length", "1,000 optimizer steps", "not counted: data transfer",
+        "the data has no length", "1,000 optimizer steps", "not counted: system disks",
     ):  # fmt: skip
         assert word in text, word
 

@@ -120,8 +120,9 @@ class OptionMaker:
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
             run_hours=_interval(hours, log_sigma),
             run_usd=_interval(
-                billed_hours * (usd_per_hour + priced.storage_usd_per_hour),
+                billed_hours * (usd_per_hour + float(priced.disks_usd_per_hour[run])),
                 math.hypot(log_sigma, price_sigma),
+                sure=float(priced.transfer_usd[run]),
             ),
             usd_per_hour=rounded(usd_per_hour),
             usd_per_hour_now=_interval(usd_per_hour, price_sigma),
@@ -166,7 +167,7 @@ class OptionMaker:
         hours, log_sigma = float(runs.hours[run]), float(runs.log_sigma[run])
         usd = float(runs.billed_hours[run]) * self._run_usd_per_hour(run, usd_per_hour)
         chance = probability_of_both(
-            _margin(limits.deadline_hours, hours), _margin(limits.max_usd, usd), log_sigma, price_sigma
+            _margin(limits.deadline_hours, hours), _margin(self._budget(run), usd), log_sigma, price_sigma
         )
         return rounded(chance)
 
@@ -176,7 +177,8 @@ class OptionMaker:
         rate = self._run_usd_per_hour(run, usd_per_hour)
         runs = self.priced.runs
         unbilled = float(runs.hours[run] / runs.billed_hours[run])
-        by_budget = math.inf if limits.max_usd is None else limits.max_usd / rate * unbilled
+        budget = self._budget(run)
+        by_budget = math.inf if budget is None else budget / rate * unbilled
         by_deadline = math.inf if limits.deadline_hours is None else limits.deadline_hours
         return min(by_budget, by_deadline)
 
@@ -187,7 +189,12 @@ class OptionMaker:
         return 0.0 if limit is None else price / limit if limit > 0 else math.inf
 
     def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
-        return usd_per_hour * int(self.priced.nodes[run]) + self.priced.storage_usd_per_hour
+        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.disks_usd_per_hour[run])
+
+    def _budget(self, run: int) -> float | None:
+        """Return what the budget leaves for the hours of a run; None where there is none."""
+        limit = self.constraints.max_usd
+        return None if limit is None else max(0.0, limit - float(self.priced.transfer_usd[run]))
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
         """Return the samples that each vCPU must load a second for the step, None where something is not known."""
@@ -203,13 +210,14 @@ class OptionMaker:
         return samples if samples is None or factor is None else round(samples * float(factor[plan]))
 
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
-        parts = ("training", "startup", "validation", "checkpoint", "interruption")
+        parts = ("training", "startup", "staging", "validation", "checkpoint", "interruption")
         seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
         seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
         usd_per_s = usd_per_hour / _S_PER_HOUR
         return CostParts(
             **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
-            storage_usd=rounded(hours * self.priced.storage_usd_per_hour),
+            storage_usd=rounded(hours * float(self.priced.disks_usd_per_hour[run])),
+            transfer_usd=rounded(float(self.priced.transfer_usd[run])),
         )
 
     def _notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
@@ -284,7 +292,7 @@ class OptionMaker:
             deadline_hours=limits.deadline_hours,
             usd_per_hour=float(offer["usd_per_hour"]) * nodes,
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
-            storage_usd_per_hour=priced.storage_usd_per_hour,
+            storage_usd_per_hour=float(priced.disks_usd_per_hour[run]),
         )
 
 
@@ -308,9 +316,12 @@ def _margin(limit: float | None, median: float) -> float:
     return math.log(limit / median) if limit > 0 else -math.inf
 
 
-def _interval(mid: float, log_sigma: float) -> Interval:
+def _interval(mid: float, log_sigma: float, *, sure: float = 0.0) -> Interval:
+    """Return the interval of a log-normal quantity and a sure one added to it."""
     spread = math.exp(Z_80 * log_sigma)
-    return Interval(mid=rounded(mid), low_80=rounded(mid / spread), high_80=rounded(mid * spread))
+    return Interval(
+        mid=rounded(mid + sure), low_80=rounded(mid / spread + sure), high_80=rounded(mid * spread + sure)
+    )
 
 
 def _throughput(samples: int | None, step_s: Interval) -> Interval | None:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainfare_core.candidates import MAX_NODES
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Document, Finite, Record
 from trainfare_core.ranking.rules import LIMIT_RULES, LimitRule, OnUnknown, WaivableRule
 from trainfare_core.recommendation import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
@@ -153,6 +154,9 @@ class Policy(Document):
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not considered, hours"
     )
+    run_cost: CostAssumptions = Field(
+        default_factory=CostAssumptions, description="your own figures for what is assumed of a run's cost"
+    )
     jobs: Annotated[dict[JobName, PolicyJob], Field(min_length=1)] = Field(
         description="the jobs, by name", json_schema_extra={"additionalProperties": False}
     )
@@ -186,6 +190,7 @@ class Policy(Document):
             allow=self.allow_changes,
             max_run_hours=self.max_run_hours,
             all_clouds=self.all_clouds,
+            run_cost=self.run_cost,
         )
 
     def waivers_of(self, name: str) -> tuple[Waiver, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
@@ -15,6 +15,7 @@ from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigm
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.residency import located
+from trainfare_core.ranking.data_place import transfer_unknown_because, transfer_usd_of
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -64,6 +65,7 @@ class Usable:
     Attributes:
         book: the offers to rank.
         log_sigma: standard deviation of ln(price now / price seen) of each, shape (offers,).
+        transfer_usd: dollars of bringing the data to each, shape (offers,).
         left_out: what the filters leave out.
         too_old: spot offers whose price is too old to rank.
         too_old_detail: which they are, in words.
@@ -72,6 +74,7 @@ class Usable:
 
     book: PriceBook
     log_sigma: NDArray[np.float64]
+    transfer_usd: NDArray[np.float64]
     left_out: LeftOut
     too_old: int = 0
     too_old_detail: str = ""
@@ -146,19 +149,26 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
     left_out = LeftOut(len(book) - len(kept), ", ".join(filters), machine_types(book.frame), other)
+    transfer_usd = transfer_usd_of(kept.frame, asked)
+    known = ~np.isnan(transfer_usd)
+    if not known.all():
+        reasons = ", ".join([*filters, transfer_unknown_because(asked)])
+        left_out = replace(left_out, count=left_out.count + int((~known).sum()), filters=reasons)
+        kept, transfer_usd = kept.where(known), transfer_usd[known]
     if as_of is None:
-        return Usable(kept, np.zeros(len(kept)), left_out)
+        return Usable(kept, np.zeros(len(kept)), transfer_usd, left_out)
     # Ages count to the end of the day, so that a request gives the same answer all day.
     aged = with_ages(kept.frame, end_of_day(as_of.astimezone(timezone.utc).date()))
     log_sigma = price_log_sigma(aged)
     old = too_old_to_rank(aged["purchase_option"].to_numpy().astype(np.str_), log_sigma)
     if not old.any():
-        return Usable(kept, log_sigma, left_out)
+        return Usable(kept, log_sigma, transfer_usd, left_out)
     aged = aged.filter(pl.Series(old))
     detail = _too_old_detail(aged, log_sigma[old])
     return Usable(
         kept.where(~old),
         log_sigma[~old],
+        transfer_usd[~old],
         left_out,
         int(old.sum()),
         detail,

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates, plan_gaps, take
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
@@ -23,7 +24,14 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.spot import hazards_of_offers, why_no_spot
 from trainfare_core.recommendation import RejectionReason
-from trainfare_core.run_cost import NOT_SPOT, USUAL_CONFIDENCE, RunTable, runs_of, storage_usd_per_hour
+from trainfare_core.run_cost import (
+    NOT_SPOT,
+    USUAL_CONFIDENCE,
+    RunTable,
+    machine_disk_usd_per_hour,
+    runs_of,
+    storage_usd_per_hour,
+)
 
 __all__ = ["Predictor", "PricedRuns", "ShapeVerdicts", "marked", "pairs", "price_runs", "sort_offers"]
 
@@ -31,8 +39,11 @@ Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
-"""Offers that agree in these, in shape and in how often they are taken back are one machine, whatever their region,
-zone and price."""
+"""Offers that agree in these, in shape and in `_SPLIT_KEYS` are one machine, whatever their region, zone and price."""
+
+_SPLIT_KEYS: Final = ("hazard", "transfer_usd")
+"""How often a machine is taken back, and what it costs to send the data there: facts of a region that change the cost
+of a run beside the price."""
 
 _SIGNIFICANT: Final = 10
 """Digits of an hour that are kept: the last bits of exp() differ between processors and would change ties."""
@@ -76,9 +87,8 @@ class PricedRuns:
         usd_per_hour: price of one machine, shape (n,).
         price_log_sigma: of ln(price now / price seen), shape (n,); also a column of `offers`.
         machine_of_offer: row of `machines`, shape (n,).
-        machines: one row a machine, in the total order of `MACHINE_KEYS`, shape and hazard; columns `shape_id`,
-            `hazard`.
-        kind_of_machine: number of machines that differ only in how often they are taken back, shape (m,).
+        machines: one row a machine, in the total order of `MACHINE_KEYS`, shape and `_SPLIT_KEYS`.
+        kind_of_machine: number of machines that differ only in `_SPLIT_KEYS`, shape (m,).
         lowest_usd_per_hour: of each machine, shape (m,).
         lowest_log_sigma: of the surest offer at that price, shape (m,).
         machine_of_run: row of `machines`, shape (r,).
@@ -88,7 +98,8 @@ class PricedRuns:
         faster_plan: row of `candidates` of the fastest plan of the run's machines that fits, shape (r,).
         spot_refused: spot machines that could run the job if they were never interrupted, shape (m,).
         no_spot_because: why those are refused; "" where none is.
-        storage_usd_per_hour: disk for the checkpoints.
+        transfer_usd: of bringing the data to the run's region, shape (r,).
+        disks_usd_per_hour: disks for the checkpoints and of the machines, shape (r,).
         shapes, candidates, prediction, verdicts: what the runs were made from.
     """
 
@@ -107,22 +118,26 @@ class PricedRuns:
     faster_plan: Rows
     spot_refused: NDArray[np.bool_]
     no_spot_because: str
-    storage_usd_per_hour: float
+    transfer_usd: Column
+    disks_usd_per_hour: Column
     shapes: MachineShapes
     candidates: CandidateTable
     prediction: PredictionTable
     verdicts: ShapeVerdicts
 
     def run_usd_per_hour(self, run: Rows, usd_per_hour: Column) -> Column:
-        """Return dollars an hour for all machines of each run and the checkpoints' disk, shape (k,)."""
-        return usd_per_hour * self.nodes[run] + self.storage_usd_per_hour
+        """Return dollars an hour for all machines of each run and the disks, shape (k,)."""
+        return usd_per_hour * self.nodes[run] + self.disks_usd_per_hour[run]
+
+    def run_usd(self, run: Rows, usd_per_hour: Column) -> Column:
+        """Return dollars of each run at a price of one machine, shape (k,)."""
+        return self.runs.billed_hours[run] * self.run_usd_per_hour(run, usd_per_hour) + self.transfer_usd[run]
 
     @property
     def lowest_usd(self) -> Column:
         """Dollars of each run at its machine's lowest price, shape (r,)."""
         run = np.arange(len(self.runs))
-        price = self.lowest_usd_per_hour[self.machine_of_run]
-        return self.runs.billed_hours * self.run_usd_per_hour(run, price)
+        return self.run_usd(run, self.lowest_usd_per_hour[self.machine_of_run])
 
     def cheapest_offers(self, machines: Rows) -> pl.DataFrame:
         """
@@ -166,6 +181,9 @@ def price_runs(
     book: PriceBook,
     price_log_sigma: Column,
     *,
+    transfer_usd: Column | None = None,
+    assumed: CostAssumptions | None = None,
+    data_gb: float = 0.0,
     space: PlanSpace,
     any_plan: bool = False,
     no_porting: bool = False,
@@ -180,6 +198,9 @@ def price_runs(
         profile: the job.
         book: offers, already filtered.
         price_log_sigma: of ln(price now / price seen) of each offer, shape (offers,).
+        transfer_usd: dollars of bringing the data to each offer's region, shape (offers,); None: nothing.
+        assumed: see `runs_of`.
+        data_gb: see `runs_of`.
         space: which plans are tried.
         any_plan: take the fastest plan that fits, not the script's own where that fits.
         no_porting: leave out machines that do not run the script as it is.
@@ -187,9 +208,11 @@ def price_runs(
         confidence: with which limits are to be kept; see `runs_of`.
         predict: the predictor.
     """
-    shapes = book.shapes()
+    shapes, assumed = book.shapes(), assumed or CostAssumptions()
     offers = book.frame.with_columns(
-        pl.Series("price_log_sigma", price_log_sigma), pl.Series("hazard", hazards_of_offers(book.frame))
+        pl.Series("price_log_sigma", price_log_sigma),
+        pl.Series("hazard", hazards_of_offers(book.frame)),
+        pl.Series("transfer_usd", np.zeros(len(book)) if transfer_usd is None else transfer_usd),
     )
     machines, machine_of_offer = _machines(offers, shapes)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
@@ -222,6 +245,8 @@ def price_runs(
         service=service[machine_of_run],
         hazard=hazard[machine_of_run],
         confidence=confidence,
+        assumed=assumed,
+        data_gb=data_gb,
     )
     safe = profile.plan.checkpoint_every_n_steps is not None
     keep = runs.gets_on & ((runs.hazard == NOT_SPOT) | safe)
@@ -248,7 +273,9 @@ def price_runs(
         faster_plan=fastest[np.searchsorted(plans, runs.plan)],
         spot_refused=fitting & ~running,
         no_spot_because=no_spot_because,
-        storage_usd_per_hour=storage_usd_per_hour(profile),
+        transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64)[machine_of_run],
+        disks_usd_per_hour=storage_usd_per_hour(profile, assumed)
+        + candidates.nodes[runs.plan] * machine_disk_usd_per_hour(assumed, data_gb),
         shapes=shapes,
         candidates=candidates,
         prediction=prediction,
@@ -258,7 +285,7 @@ def price_runs(
 
 def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:
     """Return the distinct machines in an order that no permutation of offers changes, and each offer's."""
-    keys = [*MACHINE_KEYS, "shape_id", "hazard"]
+    keys = [*MACHINE_KEYS, "shape_id", *_SPLIT_KEYS]
     of_shape = pl.DataFrame(
         {
             "shape_id": pl.Series(np.arange(len(shapes)), dtype=offers.schema["shape_id"]),
@@ -273,7 +300,7 @@ def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame
         offers.select(keys)
         .unique()
         .join(of_shape, on="shape_id", how="left")
-        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:], "hazard")
+        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:], *_SPLIT_KEYS)
         .select(keys)
         .with_row_index("machine")
     )

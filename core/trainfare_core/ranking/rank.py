@@ -31,6 +31,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.assumed_numbers import assumed_numbers
 from trainfare_core.ranking.fold import folded
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
@@ -121,6 +122,7 @@ def rank(
         rejections=rejected,
         price_books=usable.book.facts(),
         assumptions=_assumptions(profile, request, notes),
+        assumed_numbers=() if answer is None else assumed_numbers(profile, asked, answer),
         unknown_because=None if options else why_nothing(rejected),
         best_spot=best_spot,
         no_spot_because=priced.no_spot_because or no_spot_because,
@@ -141,6 +143,9 @@ def _priced(profile: JobProfile, usable: Usable, request: Request, predict: Pred
         profile,
         usable.book,
         usable.log_sigma,
+        transfer_usd=usable.transfer_usd,
+        assumed=request.constraints.run_cost,
+        data_gb=request.constraints.data_gb or 0.0,
         space=request.plan_space,
         any_plan="plan" in request.constraints.allow,
         no_porting=request.constraints.no_porting,
@@ -308,8 +313,7 @@ def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
     keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
     hours = priced.runs.hours[run]
-    billed_hours = priced.runs.billed_hours[run]
-    return _Entries(run, offer, billed_hours * priced.run_usd_per_hour(run, price), hours)
+    return _Entries(run, offer, priced.run_usd(run, price), hours)
 
 
 def _options(
@@ -490,6 +494,6 @@ def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) 
         lines.append("spot, reserved, savings-plan and capacity-block prices are left out unless asked for")
     if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
         lines.append("the length of the run is not known: budget and deadline could not be applied")
-    lines += cost_assumptions(profile)
+    lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)
     lines += [f"profile: {note}" for note in profile.notes]
     return (*lines, *notes)

@@ -206,7 +206,10 @@ def _over_budget_detail(
     np.minimum.at(lowest, priced.machine_of_offer[refused], sure_usd)
     lowest_of_run = lowest[priced.machine_of_run]
     runs = np.flatnonzero(np.isfinite(lowest_of_run) & limits.in_time)
-    usd = limits.sure_hours[runs] * priced.run_usd_per_hour(runs, lowest_of_run[runs])
+    usd = (
+        limits.sure_hours[runs] * priced.run_usd_per_hour(runs, lowest_of_run[runs])
+        + priced.transfer_usd[runs]
+    )
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])
     if cost <= constraints.max_usd:

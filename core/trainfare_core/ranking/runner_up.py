@@ -55,7 +55,7 @@ def runner_up_of(options: tuple[Option, ...], answer: Option | None, objective: 
 
 def _by_the_hour_usd(option: Option) -> float:
     """Return the dollars that grow with the price of an hour."""
-    return option.run_usd.mid - option.cost_parts.storage_usd
+    return option.run_usd.mid - option.cost_parts.storage_usd - option.cost_parts.transfer_usd
 
 
 def _stepping_share(option: Option) -> float:

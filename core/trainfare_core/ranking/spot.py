@@ -125,16 +125,17 @@ def spot_outlook(
         storage_usd_per_hour: of the checkpoints.
     """
     process = spot_process(profile, runs, np.array([nodes], dtype=np.int64))
-    ends = process.finish(runs.startup_s, runs.undisturbed_log_sigma)
+    before_s = runs.startup_s + runs.staging_s
+    ends = process.finish(before_s, runs.undisturbed_log_sigma)
     hazard = HAZARDS[int(runs.hazard[0])]
     deadline_s = None if deadline_hours is None else np.array([deadline_hours * _S_PER_HOUR])
     fallback = None
     if on_demand_usd_per_hour is not None:
         changed, parts = (
-            process.finish(runs.startup_s, runs.undisturbed_log_sigma, FALLBACK_AFTER),
+            process.finish(before_s, runs.undisturbed_log_sigma, FALLBACK_AFTER),
             process.with_fallback(FALLBACK_AFTER),
         )
-        spot_s = float(runs.startup_s[0] + parts.spot_s[0])
+        spot_s = float(before_s[0] + parts.spot_s[0])
         sure_s = float(parts.sure_s[0])
         usd = spot_s * (usd_per_hour + storage_usd_per_hour) + sure_s * (
             on_demand_usd_per_hour + storage_usd_per_hour

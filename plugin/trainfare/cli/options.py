@@ -35,6 +35,8 @@ __all__ = [
     "AllowStale",
     "AsOf",
     "CacheFolder",
+    "DataGb",
+    "DataIn",
     "Deadline",
     "DecisionPriceOptions",
     "Excluded",
@@ -107,6 +109,14 @@ MaxAccelerators = Annotated[
 MinNetwork = Annotated[
     float | None,
     typer.Option("--min-network-gbit", help="least network between machines, Gbit/s of one machine"),
+]
+DataIn = Annotated[
+    str | None,
+    typer.Option("--data-in", metavar="CLOUD:REGION", help="where the training data lie, e.g. aws:us-east-1"),
+]
+DataGb = Annotated[
+    float | None,
+    typer.Option(help="size of the training data, GB; each machine copies them before it starts"),
 ]
 NoPorting = Annotated[bool, typer.Option("--no-porting", help="only machines that run the script as it is")]
 MaxNodes = Annotated[
@@ -196,6 +206,8 @@ class RunLimits:
     ] = None
     keep_plan: KeepPlan = False
     allow: Allow = None
+    data_in: DataIn = None
+    data_gb: DataGb = None
 
     def check_given(self) -> None:
         """
@@ -215,6 +227,7 @@ class RunLimits:
             InputError: a number out of range, or `--deadline` is not a time.
         """
         from trainfare.prices.constraints import constraints_of
+        from trainfare.prices.run_cost_table import read_run_cost
 
         return constraints_of(
             max_usd=self.max_usd,
@@ -236,6 +249,9 @@ class RunLimits:
             max_run_hours=self.max_hours,
             keep_plan=self.keep_plan,
             allow=self.allow,
+            data_in=self.data_in,
+            data_gb=self.data_gb,
+            run_cost=read_run_cost(),
         )
 
 

@@ -18,6 +18,8 @@ from typing import Any, Final, TypeAlias, cast
 from pydantic import BaseModel, ValidationError
 
 from trainfare.job import script_of, target_of
+from trainfare.prices.run_cost_table import OWN_FILE, PROJECT_FILE, PROJECT_TABLE
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.errors import InputError
 from trainfare_core.ranking.policy import AllowList, Policy, PolicyJob, Waiver
 from trainfare_providers.disk.files import read_input
@@ -25,13 +27,9 @@ from trainfare_providers.disk.toml_file import key_hint, line_of_key, parse_toml
 
 __all__ = ["PolicyFile", "read_policy"]
 
-OWN_FILE: Final = "trainfare.toml"
-PROJECT_FILE: Final = "pyproject.toml"
-
 MAX_BYTES: Final = 2**20
 """Largest file that is read. A chosen value, against reading a wrong file."""
 
-_PROJECT_TABLE: Final = ("tool", "trainfare")
 _SHOWN: Final = 5
 """Problems named at once. A chosen value: what one looks through before trying again."""
 
@@ -104,7 +102,7 @@ def read_policy(named: Path | None, folder: Path = Path()) -> PolicyFile:
 def _read(path: Path) -> PolicyFile | None:
     content = read_input(path, MAX_BYTES, label="policy ", kind="a policy")
     document = parse_toml(content, where=f"policy {path}")
-    inside: _Path = _PROJECT_TABLE if path.name == PROJECT_FILE else ()
+    inside: _Path = PROJECT_TABLE if path.name == PROJECT_FILE else ()
     table: object = document
     for part in inside:
         table = _inner(table, part)
@@ -175,6 +173,8 @@ def _model_of(table: _Path) -> type[BaseModel]:
     """Return the model of a table."""
     if table[-1:] == ("allow",):
         return AllowList
+    if table == ("run_cost",):
+        return CostAssumptions
     if table[:1] == ("jobs",) and len(table) == 2:
         return PolicyJob
     return Waiver if table[:1] == ("waivers",) else Policy
@@ -182,7 +182,7 @@ def _model_of(table: _Path) -> type[BaseModel]:
 
 def _depth_of_table(where: _Path) -> int:
     """Return how many parts of a key's path name its table."""
-    if where[:1] == ("allow",):
+    if where[:1] in (("allow",), ("run_cost",)):
         return 1
     if where[:1] == ("jobs",):
         return 3 if where[2:3] == ("allow",) else 2

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, get_args
 
 from trainfare_core.errors import InputError, NoOffersError
 
 if TYPE_CHECKING:
+    from trainfare_core.cost_assumptions import CostAssumptions
     from trainfare_core.prices.book import PriceBook
     from trainfare_core.recommendation import Allowed, Constraints
 
 __all__ = ["Names", "constraints_of", "used_prices", "with_book_names"]
+
+_PLACE: Final = re.compile(r"[a-z0-9_-]+:[A-Za-z0-9_-]+")
+"""A cloud and a region."""
 
 Names: TypeAlias = "str | Sequence[str] | None"
 
@@ -45,6 +50,9 @@ def constraints_of(
     max_run_hours: float | None = None,
     keep_plan: bool = False,
     allow: Names = None,
+    data_in: str | None = None,
+    data_gb: float | None = None,
+    run_cost: CostAssumptions | None = None,
 ) -> Constraints:
     """
     Check the numbers a user gave; names are kept as typed, for `with_book_names`.
@@ -52,6 +60,7 @@ def constraints_of(
     Raises:
         InputError: not finite, negative, or a confidence outside [0.5, 1).
     """
+    from trainfare_core.cost_assumptions import CostAssumptions
     from trainfare_core.recommendation import DEFAULT_MAX_RUN_HOURS, Constraints
 
     given = (
@@ -59,6 +68,7 @@ def constraints_of(
         ("deadline_hours", deadline_hours),
         ("value_usd_per_month", value_usd_per_month),
         ("min_network_gbit_per_s", min_network_gbit_per_s),
+        ("data_gb", data_gb),
     )
     for name, value in given:
         if value is not None and not (math.isfinite(value) and value >= 0):
@@ -68,6 +78,12 @@ def constraints_of(
         raise InputError(f"max_hours: {max_run_hours} is not a limit; give a finite number above 0")
     if max_accelerators is not None and max_accelerators < 1:
         raise InputError(f"max_accelerators: {max_accelerators} is not a limit; give 1 or more")
+    if data_in is not None and _PLACE.fullmatch(data_in) is None:
+        raise InputError(
+            f"data_in: {data_in!r} is no place; give a cloud and a region, such as aws:us-east-1"
+        )
+    if data_in is not None and data_gb is None:
+        raise InputError(f"data_in: {data_in}: give data_gb too, the size of the data in GB")
     if not 0.5 <= confidence < 1:
         msg = f"confidence: {confidence} is not between 0.5 and 1; 0.9 means nine runs in ten"
         raise InputError(msg)
@@ -91,6 +107,9 @@ def constraints_of(
         max_run_hours=DEFAULT_MAX_RUN_HOURS if max_run_hours is None else max_run_hours,
         keep_plan=keep_plan,
         allow=_allowed(allow),
+        data_in=data_in,
+        data_gb=data_gb,
+        run_cost=run_cost or CostAssumptions(),
     )
 
 

@@ -128,6 +128,12 @@ def constraints_text(asked: Constraints) -> str:
         ("purchase", purchase),
     )
     parts += [f"{name}: {', '.join(values) or 'none'}" for name, values in named if values is not None]
+    if asked.data_gb is not None:
+        where = "" if asked.data_in is None else f" in {asked.data_in}"
+        parts.append(f"{asked.data_gb:g} GB of data{where}")
+    if asked.run_cost.model_fields_set:
+        stated = asked.run_cost.model_dump(exclude_unset=True)
+        parts.append(f"stated: {', '.join(f'{name} = {value:g}' for name, value in stated.items())}")
     if asked.max_accelerators is not None:
         parts.append(f"at most {asked.max_accelerators} accelerators")
     if asked.min_network_gbit_per_s is not None:

@@ -44,7 +44,9 @@ COST_COLUMNS = (
     "validation",
     "checkpoints",
     "interruptions",
-    "storage",
+    "disks",
+    "data copy",
+    "data transfer",
 )
 
 

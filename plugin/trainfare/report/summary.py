@@ -32,7 +32,7 @@ from trainfare.report.rows import (
     shown_unit,
     step_line,
 )
-from trainfare.report.wording import percent
+from trainfare.report.wording import percent, usd
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.recommendation import Option, Recommendation
@@ -176,11 +176,23 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
             )
             for each in recommendation.rejections
         ),
-        assumptions=recommendation.assumptions,
+        assumptions=(*_assumed_numbers(recommendation), *recommendation.assumptions),
         books=tuple(book_line(book, as_of) for book in recommendation.price_books),
         notes=profile_notes(recommendation, profile),
         made_by=f"trainfare {recommendation.tool_version}, ages counted to {day_text(as_of)}",
     )
+
+
+def _assumed_numbers(recommendation: Recommendation) -> list[str]:
+    """Return the figures that the cost of the first option of the headline rests on, largest share first."""
+    best = recommendation.best(recommendation.objective)
+    if best is None:
+        return []
+    return [
+        f"{each.name} = {each.value:.6g}{', as stated' if each.stated else ''}: {percent(each.share)} of the cost of "
+        f"#{best.rank} ({usd(each.run_usd)}). {each.meaning[:1].upper()}{each.meaning[1:]}"
+        for each in sorted(recommendation.assumed_numbers, key=lambda each: -each.share)
+    ]
 
 
 def _alternatives(recommendation: Recommendation, as_of: date, unit: str) -> list[str]:

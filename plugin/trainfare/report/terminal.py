@@ -18,7 +18,7 @@ from rich.text import Text
 from trainfare.report.escape import terminal_text
 from trainfare.report.first_screen import first_screen
 from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
-from trainfare.report.rows import PART_NAMES, RankingRow
+from trainfare.report.rows import COST_COLUMNS, PART_NAMES, RankingRow
 from trainfare.report.summary import REJECTION_COLUMNS, ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
@@ -155,6 +155,8 @@ def _print(console: Console, summary: ReportSummary, rows: int | None) -> None:
         _section(console, "What it costs later", _outlook(console, summary.outlook))
     if summary.steps:
         _section(console, "Where the step's time goes", _steps(summary))
+    if summary.costs:
+        _section(console, "What the cost consists of", _costs(summary))
     if summary.rejections:
         _section(console, "Not ranked", _rejections(summary))
     for title, lines in summary.lists():
@@ -256,6 +258,18 @@ def _steps(summary: ReportSummary) -> Table:
     for name, *shares in zip(PART_NAMES, *(line.shares for line in lines), strict=True):
         table.add_row(_text(name), *map(_text, shares))
     table.add_row(_text("whole step"), *(_text(line.step[0]) for line in lines))
+    return table
+
+
+def _costs(summary: ReportSummary) -> Table:
+    """Return the parts of the cost, one column for each of the best options."""
+    shown = summary.costs[:_STEP_COLUMNS]
+    table = _table()
+    table.add_column("USD")
+    for rank, machine, *_ in shown:
+        table.add_column(_text(f"#{rank} {machine}"), justify="right", overflow="fold")
+    for name, *amounts in zip(COST_COLUMNS[2:], *(line[2:] for line in shown), strict=True):
+        table.add_row(_text(name), *map(_text, amounts))
     return table
 
 

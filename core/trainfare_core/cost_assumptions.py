@@ -1,0 +1,110 @@
+"""
+`CostAssumptions`: the figures behind the cost of a run that are neither measured nor in a price list, each with its
+source and open to the user's own: the table `run_cost` of `trainfare.toml`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import Field
+
+from trainfare_core.clouds import service_startup_s
+from trainfare_core.documents import Finite, Record
+
+__all__ = ["COMPILE_S", "TORCH_COMPILE_S", "CostAssumptions"]
+
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+COMPILE_S: Final = {"tpu": 300.0, "trainium": 1_200.0, "inferentia": 1_200.0, "gaudi": 300.0}
+"""Graph compilation before the first step: XLA some minutes, neuronx tens of minutes with a cold cache."""
+
+TORCH_COMPILE_S: Final = 120.0
+"""The user's step runs under torch.compile: a minute or two before the first step of a mid-sized model."""
+
+_GB: Final = 1e9
+_GIB: Final = 2.0**30
+
+
+class CostAssumptions(Record):
+    """
+    Figures behind the cost of a run; None takes the one that depends on the service, the device or the region.
+
+    Example:
+        >>> CostAssumptions(startup_s=90).startup_of("ec2"), CostAssumptions().startup_of("ec2")
+        (90.0, 240.0)
+    """
+
+    startup_s: Finite | None = Field(
+        default=None,
+        description="seconds from the first billed second to the first step, with the pull of the image and without "
+        "compilation; not given: 240 to 600 by service, planning figures",
+    )
+    compile_s: Finite | None = Field(
+        default=None,
+        description="seconds of compilation before the first step; not given: 120 under torch.compile, 300 for XLA, "
+        "1200 for Neuron, planning figures",
+    )
+    stage_gb_per_s: Positive = Field(
+        default=1.0,
+        description="GB per second at which each machine copies the data to its disk before the first step; 1.0: the "
+        "top rate of AWS's gp3 volumes",
+    )
+    disk_gb_per_s: Positive = Field(
+        default=1.0,
+        description="GB per second at which a checkpoint is written and read while training waits; 1.0: the top rate "
+        "of AWS's gp3 volumes",
+    )
+    disk_usd_per_gib_month: Finite = Field(
+        default=0.10,
+        description="USD per GiB and month of disk; 0.10: between the list prices of general-purpose SSD volumes of "
+        "the three clouds (0.08 to 0.13)",
+    )
+    checkpoints_kept: Annotated[int, Field(ge=0)] = Field(
+        default=2,
+        description="checkpoints on disk at a time; 2: the best and the last, as usual in Lightning",
+    )
+    system_disk_gib: Finite = Field(
+        default=0.0,
+        description="GiB of each machine's system disk, where it is billed beside the machine; 0: not counted",
+    )
+    inter_region_usd_per_gb: Finite | None = Field(
+        default=None,
+        description="USD per GB sent to another region of the same cloud; not given: the published price of the "
+        "region that holds the data",
+    )
+    egress_usd_per_gb: Finite | None = Field(
+        default=None,
+        description="USD per GB sent to another cloud; not given: the published tiers of the region that holds the "
+        "data",
+    )
+
+    def startup_of(self, service: str) -> float:
+        """Return the seconds of start-up on a service, without compilation and the copy of the data."""
+        return service_startup_s(service) if self.startup_s is None else self.startup_s
+
+    def compile_of(self, device_kind: str | None, *, compiled: bool) -> float:
+        """
+        Return the seconds of compilation.
+
+        Args:
+            device_kind: gpu, tpu, trainium, ...; None: not known.
+            compiled: the step runs under torch.compile.
+        """
+        if self.compile_s is not None:
+            return self.compile_s
+        on_gpu_s = TORCH_COMPILE_S if compiled else 0.0
+        return on_gpu_s if device_kind is None else COMPILE_S.get(device_kind, on_gpu_s)
+
+    @property
+    def disk_bytes_per_s(self) -> float:
+        """Rate of checkpoint writes and reads."""
+        return self.disk_gb_per_s * _GB
+
+    def stage_s(self, data_gb: float) -> float:
+        """Return the seconds in which a machine copies the data."""
+        return data_gb / self.stage_gb_per_s
+
+    def machine_disk_gib(self, data_gb: float) -> float:
+        """Return the GiB of one machine's disk: its system and its copy of the data."""
+        return self.system_disk_gib + data_gb * _GB / _GIB

@@ -1,0 +1,51 @@
+"""The figures assumed for the answer's run, each with its source and its part of the cost (part of stage 6)."""
+
+from __future__ import annotations
+
+from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.recommendation import AssumedNumber, Constraints, Option
+
+__all__ = ["assumed_numbers"]
+
+_S_PER_HOUR = 3600.0
+
+
+def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> tuple[AssumedNumber, ...]:
+    """
+    Return the figures of `CostAssumptions` that the cost of an option rests on, as they hold for it.
+
+    Args:
+        profile: the job.
+        asked: what is stated of them, and the data.
+        option: the answer.
+    """
+    assumed, parts = asked.run_cost, option.cost_parts
+    device = resolve_device(option.accelerator)
+    compile_s = assumed.compile_of(None if device is None else device.kind, compiled=profile.source.compiled)
+    compile_usd = min(parts.startup_usd, compile_s / _S_PER_HOUR * option.usd_per_hour)
+    gb = asked.data_gb or 0.0
+    same_cloud = (asked.data_in or "").startswith(f"{option.provider}:")
+    transfer = "inter_region_usd_per_gb" if same_cloud else "egress_usd_per_gb"
+    found = [
+        ("startup_s", assumed.startup_of(option.service), parts.startup_usd - compile_usd),
+        ("compile_s", compile_s, compile_usd),
+        ("stage_gb_per_s", assumed.stage_gb_per_s, parts.staging_usd),
+        ("disk_gb_per_s", assumed.disk_gb_per_s, parts.checkpoint_usd),
+        ("disk_usd_per_gib_month", assumed.disk_usd_per_gib_month, parts.storage_usd),
+        (transfer, parts.transfer_usd / gb if gb else 0.0, parts.transfer_usd),
+    ]
+    total_usd = option.run_usd.mid
+    return tuple(
+        AssumedNumber(
+            name=name,
+            value=value,
+            meaning=CostAssumptions.model_fields[name].description or "",
+            stated=name in assumed.model_fields_set,
+            run_usd=max(0.0, usd),
+            share=max(0.0, usd) / total_usd if total_usd > 0 else 0.0,
+        )
+        for name, value, usd in found
+        if usd > 0 or name in assumed.model_fields_set
+    )
