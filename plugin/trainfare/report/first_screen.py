@@ -21,6 +21,7 @@ from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.rows import ranking_row, shown_unit
 from trainfare.report.wording import machine_label, percent, usd
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.quotas import QUOTA_NOTE
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.recommendation import Alternative, Option, Recommendation
 
@@ -101,6 +102,7 @@ def first_screen(
         _Block(_comparison(recommendation), give_way=2),
         _Block(_sensitivity(recommendation), give_way=4),
         *_plan(named),
+        _Block(_quota(named), give_way=5, emphasis="warning"),
         _Block(_spot(recommendation), give_way=5),
         _Block(_outlook(recommendation), give_way=8),
         _Block(basis_note(recommendation, profile), emphasis="warning"),
@@ -241,6 +243,13 @@ def _plan(named: Sequence[NamedOption]) -> list[_Block]:
         _Block(f"Plan{batch}: {trainer.code}", max_lines=None),
         _Block(changes, emphasis="warning"),
     ]
+
+
+def _quota(named: Sequence[NamedOption]) -> str:
+    """Say that a new account cannot start the answer's machine, where that is known."""
+    notes = named[0].option.notes if named else ()
+    note = next((each for each in notes if each.startswith(QUOTA_NOTE)), "")
+    return f"{note[:1].upper()}{note[1:].partition('. Source')[0]}." if note else ""
 
 
 def _spot(recommendation: Recommendation) -> str:

@@ -74,7 +74,7 @@ def test_the_copy_of_the_data_is_billed() -> None:
 
 def test_a_budget_is_kept_with_the_transfer() -> None:
     """The same run is within a budget without and over it with the transfer, in ranking and check alike."""
-    asked = {"max_usd": 10.0, "purchase": ("on_demand",)}
+    asked: dict[str, Any] = {"max_usd": 10.0, "purchase": ("on_demand",)}
     far = {
         "data_in": "aws:us-west-2",
         "data_gb": 400.0,
