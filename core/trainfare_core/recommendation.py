@@ -262,11 +262,7 @@ class Alternative(Record):
 
 
 class RunnerUp(Record):
-    """
-    The best option on another type of machine, and the relative changes of price or step time that make it the answer.
-
-    None is a change that cannot: one of the price where the fastest was asked for, or both are equally good already.
-    """
+    """The best option on another type of machine, and the relative changes that make it the answer; None: none does."""
 
     rank: int = Field(description="of the runner-up in `options`")
     price_dearer: Finite | None = Field(default=None, description="rise of the answer's price of an hour")

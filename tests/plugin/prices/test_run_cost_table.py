@@ -61,5 +61,5 @@ def test_the_policy_has_the_same_table(tmp_path: Path) -> None:
     policy = read_policy(None, tmp_path).policy
     assert policy.constraints_of(policy.jobs["a"]).run_cost == read_run_cost(tmp_path)
     (tmp_path / "trainfare.toml").write_text(f"[run_cost]\nstart_s = 90\n{JOB}")
-    with pytest.raises(InputError, match=r"\[run_cost\] unknown key 'start_s'; did you mean startup_s"):
+    with pytest.raises(InputError, match=r"\[run_cost\]: unknown key 'start_s'; did you mean startup_s"):
         read_policy(None, tmp_path)
