@@ -274,13 +274,18 @@ def price_runs(
         spot_refused=fitting & ~running,
         no_spot_because=no_spot_because,
         transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64)[machine_of_run],
-        disks_usd_per_hour=storage_usd_per_hour(profile, assumed)
-        + candidates.nodes[runs.plan] * machine_disk_usd_per_hour(assumed, data_gb),
+        disks_usd_per_hour=_disks_usd_per_hour(profile, candidates.nodes[runs.plan], assumed, data_gb),
         shapes=shapes,
         candidates=candidates,
         prediction=prediction,
         verdicts=verdicts,
     )
+
+
+def _disks_usd_per_hour(profile: JobProfile, nodes: Rows, assumed: CostAssumptions, data_gb: float) -> Column:
+    """Return dollars an hour for the checkpoints' disk and the machines' own, shape (runs,)."""
+    each = machine_disk_usd_per_hour(assumed, data_gb)
+    return storage_usd_per_hour(profile, assumed) + nodes.astype(np.float64) * each
 
 
 def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:

@@ -32,5 +32,5 @@ def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     doubt = f"; {quota.weak_because}" if quota.weak else ""
     return (
-        f'{QUOTA_NOTE}its quota "{quota.name}" is 0, so ask for an increase first ({quota.source}{doubt})',
+        f'{QUOTA_NOTE}its quota "{quota.name}" is 0, so ask for an increase first. Source: {quota.source}{doubt}',
     )

@@ -99,7 +99,7 @@ def rejections_of(
 
 def _types(named: Sequence[tuple[str, str, str]], machines: NDArray[np.bool_]) -> Machines:
     """Return the types of the marked machines, which differ from each other in purchase option and shape."""
-    return frozenset(named[row] for row in np.flatnonzero(machines))
+    return frozenset(name for name, has in zip(named, machines.tolist(), strict=True) if has)
 
 
 def why_nothing(rejections: tuple[Rejection, ...]) -> str:

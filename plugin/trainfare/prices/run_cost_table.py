@@ -53,9 +53,12 @@ def read_run_cost(folder: Path = Path()) -> CostAssumptions:
         return CostAssumptions.model_validate_json(json.dumps(stated, default=str), strict=True)
     except ValidationError as error:
         known = list(CostAssumptions.model_fields)
-        unknown = [key for key in stated if key not in known] if isinstance(stated, dict) else []
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
         problem = (
-            f"unknown key {unknown[0]!r}; {key_hint(unknown[0], known)}" if unknown else first_problem(error)
+            f"unknown key {key!r}; {key_hint(key, known)}"
+            if first["type"] == "extra_forbidden"
+            else first_problem(error)
         )
         raise InputError(f"{path}: table run_cost: {problem}") from error
 
@@ -68,5 +71,5 @@ def _stated(path: Path) -> object:
     table: object = parse_toml(content, where=str(path))
     inside = PROJECT_TABLE if path.name == PROJECT_FILE else ()
     for part in (*inside, "run_cost"):
-        table = cast("dict[str, object]", table).get(part) if isinstance(table, dict) else None
+        table = cast("dict[object, object]", table).get(part) if isinstance(table, dict) else None
     return table

@@ -254,11 +254,13 @@ def _quota(named: Sequence[NamedOption]) -> str:
 
 def _spot(recommendation: Recommendation) -> str:
     spot = recommendation.best_spot
-    if not recommendation.options:
+    because = recommendation.no_spot_because
+    if any(option.purchase_option == "spot" for option in recommendation.options):
         return ""
-    if spot is None:
-        because = recommendation.no_spot_because
-        return f"No spot machine: {because}." if because else ""
+    if spot is None and because:
+        return f"No spot machine: {because}."
+    if spot is None or not recommendation.options:
+        return ""
     ranked = [option.run_usd.mid for option in recommendation.options if not option.needs_porting]
     saving = 1 - spot.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
     if saving <= 0:
