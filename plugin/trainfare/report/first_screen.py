@@ -98,7 +98,7 @@ def first_screen(
     """
     named = named_options(recommendation)
     blocks = [
-        *(_options(recommendation, named, as_of) if named else _no_answer(recommendation, as_of)),
+        *(_options(recommendation, named, as_of, width) if named else _no_answer(recommendation, as_of)),
         _Block(_comparison(recommendation), give_way=2),
         _Block(_sensitivity(recommendation), give_way=4),
         *_plan(named),
@@ -126,22 +126,27 @@ def _fitted(blocks: Sequence[_Block], width: int) -> Iterable[ScreenLine]:
     return [line for block in kept for line in block.lines(width)]
 
 
-def _options(recommendation: Recommendation, named: Sequence[NamedOption], as_of: date) -> list[_Block]:
+def _options(
+    recommendation: Recommendation, named: Sequence[NamedOption], as_of: date, width: int
+) -> list[_Block]:
     unit = shown_unit(recommendation.options)
     titles = [each.title[:1].upper() + each.title[1:] for each in named]
     rows = [ranking_row(each.option, as_of, unit) for each in named]
     dollars = [f"{row.run_usd[0]} [{row.run_usd[1]}]" for row in rows]
     times = [f"{row.run_time[0]} [{row.run_time[1]}]" for row in rows]
-    widths = [*(max(map(len, column)) for column in (titles, dollars, times)), 0]
+    widths = [max(map(len, column)) for column in (titles, dollars, times)]
     blocks: list[_Block] = []
     for place, (row, each) in enumerate(zip(rows, named, strict=True)):
+        cells = (titles[place], dollars[place], times[place])
+        first = "   ".join(cell.ljust(room) for cell, room in zip(cells, widths, strict=True))
         chance = f"limits kept: {row.chance}" if row.chance else ""
-        cells = (titles[place], dollars[place], times[place], chance)
-        first = "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        # Large amounts leave no room for the chance behind them.
+        beside = chance and len(first) + 3 + len(chance) <= width
+        first = (f"{first}   {chance}" if beside else first).rstrip()
         arm64 = ", arm64 host" if each.option.arm64_host else ""
         where = (
             f"{row.machine}: {row.hardware}{arm64}, {row.cloud} {row.region}, {row.purchase} at "
-            f"{row.usd_per_hour}/h"
+            f"{row.usd_per_hour}/h{'' if beside or not chance else f', {chance}'}"
         )
         porting = place > 0 and each.option.needs_porting
         blocks.append(_Block(where, first_line=first, give_way=1 if porting else 0, indent=4))

@@ -31,6 +31,21 @@ LONG = recommendation(
     runner_up=RunnerUp(rank=3, price_dearer=0.5, step_slower=0.51, runner_up_price_cheaper=0.3),
     best_spot=option(usd=0.5, purchase_option="spot", instance_type="y" * 90),
 )  # fmt: skip
+LARGE = recommendation(
+    options=tuple(
+        option(
+            rank=rank,
+            usd=331_374.0 * rank,
+            hours=1_199.0 / rank,
+            probability_within=0.998,
+            instance_type=f"p{rank}",
+        )
+        for rank in (1, 2, 3)
+    ),
+    cheapest_rank=1,
+    fastest_rank=3,
+    runner_up=RunnerUp(rank=2),
+)
 NOTHING = recommendation(
     options=(),
     unknown_because="no " * 300,
@@ -46,8 +61,8 @@ def screen(answer: Recommendation) -> str:
 
 @pytest.mark.parametrize(
     "answer",
-    [recommendation(), LONG, NOTHING, hostile_recommendation(), no_answer()],
-    ids=["usual", "long", "nothing", "hostile", "none"],
+    [recommendation(), LONG, LARGE, NOTHING, hostile_recommendation(), no_answer()],
+    ids=["usual", "long", "large", "nothing", "hostile", "none"],
 )
 def test_it_has_at_most_24_lines_of_100_columns(answer: Recommendation) -> None:
     """Whatever is named how: no more than 24 lines, none wider than 100 columns, no control byte."""
@@ -102,6 +117,11 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
         "runner-up, fastest",
         "cheapest on demand",
     ]
+
+
+def test_the_chance_is_shown_whole() -> None:
+    """Behind the time where there is room, else with the machine; never cut at its percent sign."""
+    assert screen(LARGE).count("limits kept: 99.8 %\n") == 3
 
 
 def test_overlapping_intervals_are_said() -> None:
