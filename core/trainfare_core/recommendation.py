@@ -99,9 +99,7 @@ class CostParts(Record):
     interruption_usd: Finite = Field(description="work lost and repeated, and restarts, on spot machines")
     storage_usd: Finite = Field(description="disks")
     staging_usd: Finite = Field(default=0.0, description="copy of the data before the first step")
-    transfer_usd: Finite = Field(
-        default=0.0, description="data sent from where they lie to the machine's region"
-    )
+    transfer_usd: Finite = Field(default=0.0, description="data sent to the machine's region")
 
 
 class AssumedNumber(Record):
@@ -349,12 +347,8 @@ class Constraints(Record):
         default=None,
         description="where the training data lie, e.g. aws:us-east-1; None: transfer costs nothing",
     )
-    data_gb: Finite | None = Field(
-        default=None, description="size of the training data, GB; None: their copy is not counted"
-    )
-    run_cost: CostAssumptions = Field(
-        default_factory=CostAssumptions, description="what is assumed of a run's cost"
-    )
+    data_gb: Finite | None = Field(default=None, description="of training data; None: no copy is counted")
+    run_cost: CostAssumptions = Field(default_factory=CostAssumptions, description="what is assumed")
     all_clouds: bool = Field(
         default=False,
         description="rank the quotes of other clouds too; naming a provider does so for that one",
