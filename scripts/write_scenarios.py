@@ -1,0 +1,258 @@
+"""
+Write docs/scenarios.md: worked scenarios, each with its command, its first screen and a check by hand.
+
+    python scripts/write_scenarios.py            # with today's date for the ages
+    python scripts/write_scenarios.py --check    # exit 1 if the page differs from what the commands print
+
+The check counts ages to the date in the page, so that its result does not depend on the day. Each check by hand is
+computed here from the profile, the price of an hour and the time of a step, and is an error where it is not what the
+answer says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainfare_core.recommendation import Recommendation
+
+TOP = Path(__file__).resolve().parents[1]
+PAGE = TOP / "docs" / "scenarios.md"
+COUNTED_TO = re.compile(r"Ages are counted to (\d{4}-\d{2}-\d{2})")
+
+AGREEMENT = 0.005
+"""Relative difference at which a check by hand is an error: its figures are rounded to three digits. A "
+"chosen value."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A question, the arguments of `trainfare recommend`, and what to notice in the answer."""
+
+    title: str
+    arguments: str
+    notice: str
+
+
+SCENARIOS = (
+    Scenario(
+        "A tiny job",
+        "docs/examples/tiny.json",
+        "Ten epochs of a small network on 60,000 digits. Nearly all of the cost is the start of the machine, "
+        "so that the cheapest "
+        "hour wins and a faster machine gains nothing.",
+    ),
+    Scenario(
+        "ResNet-50 on ImageNet",
+        "docs/examples/resnet50.json",
+        "90 epochs in bf16. The model has BatchNorm, so that the batch of a device is not lowered unless "
+        "`--allow batch-norm` "
+        "is given; the input pipeline was not measured and is counted as nothing.",
+    ),
+    Scenario(
+        "The same job with a slow input pipeline",
+        "docs/examples/resnet50.json --loader-samples-per-s-per-vcpu 30",
+        "Each vCPU decodes 30 images a second: now the vCPUs of a machine decide, and many accelerators wait.",
+    ),
+    Scenario(
+        "LoRA on 7 billion parameters",
+        "docs/examples/lora-7b.json",
+        "Three epochs of 52,000 instructions of 512 tokens. Only the low-rank updates have gradients and "
+        "optimizer state, so "
+        "that one accelerator is enough.",
+    ),
+    Scenario(
+        "All 7 billion parameters",
+        "docs/examples/llama-7b.json",
+        "Continued training on ten billion tokens with AdamW: weights, gradients and optimizer state no "
+        "longer fit on one "
+        "accelerator and are sharded.",
+    ),
+    Scenario(
+        "LoRA on 70 billion parameters",
+        "docs/examples/lora-70b.json",
+        "The frozen weights alone are 141 GB in bf16: they are sharded over the machine.",
+    ),
+    Scenario(
+        "Pre-training 8 billion parameters on 64 machines",
+        "docs/examples/pretrain-8b.json --max-nodes 64 --objective fastest",
+        "A trillion tokens, 4.2 million a step, on 512 accelerators as the script asks for.",
+    ),
+    Scenario(
+        "Training a diffusion transformer",
+        "docs/examples/diffusion.json",
+        "50,000 steps of a model of the size of DiT-XL/2.",
+    ),
+    Scenario(
+        "A deadline that no single machine meets",
+        "docs/examples/pretrain-8b.json --deadline 30d --max-nodes 64",
+        "More machines are rented until the deadline is kept with a chance of 90 %.",
+    ),
+    Scenario(
+        "A budget that nothing meets",
+        "docs/examples/llama-7b.json --max-usd 500",
+        "There is no answer; the lines below it say what would give one, with the flag that admits it.",
+    ),
+    Scenario(
+        "Spot machines with checkpoints",
+        "docs/examples/llama-7b.json --purchase spot",
+        "The script saves every 5,000 steps, so that an interruption costs a part of the run and not all of it.",
+    ),
+    Scenario(
+        "Spot machines without checkpoints",
+        "docs/examples/tiny.json --purchase spot",
+        "The job writes no checkpoint: spot plans are refused, with the reason.",
+    ),
+    Scenario(
+        "Only in the European Union",
+        "docs/examples/llama-7b.json --residency eu",
+        "London and Zurich are not in the Union; machines of clouds that name no place are left out.",
+    ),
+    Scenario(
+        "TPUs allowed",
+        "docs/examples/llama-7b.json --accelerator TPU-v5p --accelerator TPU-v6e",
+        "A script for CUDA does not run on them as it is: they are ranked after porting and never called cheapest.",
+    ),
+    Scenario(
+        "A new account",
+        "docs/examples/llama-7b.json --provider aws --service ec2",
+        "A new AWS account may start none of the machines that it would need: the answer says which quota to "
+        "raise first.",
+    ),
+    Scenario(
+        "A discount of 40 % of your own",
+        "docs/examples/llama-7b.json --own-prices docs/examples/discount.toml",
+        "The contract takes 40 % off AWS's on-demand prices; the rest of the book stays as it is.",
+    ),
+    Scenario(
+        "Data in another cloud",
+        "docs/examples/llama-7b.json --data-in gcp:us-east1 --data-gb 5000",
+        "Five terabytes lie in Google's us-east1: elsewhere their transfer is paid, and each machine copies "
+        "them before it starts.",
+    ),
+)
+
+
+def page(as_of: str) -> str:
+    """Return the page, ages counted to `as_of` (YYYY-MM-DD)."""
+    parts = [
+        "# Worked scenarios\n",
+        (
+            "Written by `python scripts/write_scenarios.py`, which runs each command on the shipped prices and "
+            "checks the answer by hand: "
+            "steps x time of a step, start-up and the rest, times the price of an hour, and how much of the "
+            "accelerators' peak the "
+            "predicted step would use. The profiles are traced from `examples/llama_7b.py` and "
+            "`examples/scenario_jobs.py`.\n"
+        ),
+        f"Ages are counted to {as_of}.\n",
+    ]
+    for number, scenario in enumerate(SCENARIOS, start=1):
+        command, printed, by_hand = answered(scenario, as_of)
+        parts.append(
+            f"## {number}. {scenario.title}\n\n{scenario.notice}\n\n```console\n$ "
+            f"{command}\n{printed}```\n\nBy hand: {by_hand}\n"
+        )
+    return "\n".join(parts)
+
+
+def answered(scenario: Scenario, as_of: str) -> tuple[str, str, str]:
+    """Return the command, what it prints, and the check by hand."""
+    from trainfare.cli import main
+    from trainfare_core.recommendation import Recommendation
+
+    arguments = ["recommend", *shlex.split(scenario.arguments)]
+    texts = []
+    for output in ("table", "json"):
+        text = io.StringIO()
+        with (
+            contextlib.redirect_stdout(text),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.suppress(SystemExit),
+        ):
+            main([*arguments, "--as-of", as_of, "--format", output])
+        texts.append(text.getvalue())
+    by_hand = checked(Recommendation.from_json(texts[1]), TOP / arguments[1])
+    return f"trainfare {' '.join(arguments)}", texts[0], by_hand
+
+
+def checked(answer: Recommendation, path: Path) -> str:
+    """Return the check by hand of the first option, or of the first alternative where there is none."""
+    from trainfare.prelaunch import read_profile
+    from trainfare.report.wording import usd
+    from trainfare_core.hardware.accelerators import resolve_device
+
+    profile = read_profile(str(path))
+    steps = profile.plan.optimizer_steps
+    option = answer.best(answer.objective) or next(iter(answer.options), None)
+    if option is None and answer.alternatives:
+        option = answer.alternatives[0].option
+    if option is None or steps is None:
+        return f"nothing is ranked: {answer.no_spot_because or answer.unknown_because}."
+    step_s, rate = option.step_s.mid, option.usd_per_hour
+    training_hours = steps * step_s / 3600
+    parts = option.cost_parts
+    beside_hours = (
+        parts.startup_usd
+        + parts.staging_usd
+        + parts.validation_usd
+        + parts.checkpoint_usd
+        + parts.interruption_usd
+    ) / rate
+    paid_usd = (training_hours + beside_hours) * rate + parts.storage_usd + parts.transfer_usd
+    if abs(paid_usd / option.run_usd.mid - 1) > AGREEMENT:
+        sys.exit(f"{path.name}: {paid_usd:.2f} USD by hand, {option.run_usd.mid:.2f} in the answer")
+    trainer = option.trainer
+    devices = (
+        int(option.nodes * option.accelerator_count)
+        if trainer is None
+        else trainer.devices * trainer.num_nodes
+    )
+    flops = profile.step_flops * profile.parallel.world_size
+    device = resolve_device(option.accelerator)
+    per_device = flops / step_s / devices
+    dtype = "bf16" if profile.precision.startswith("bf16") else "fp32"
+    peak = None if device is None else device.peak_flops_per_s(dtype)
+    used = f", {per_device / peak:.0%} of its dense {dtype} peak" if peak else ""
+    which = "" if answer.options else "of the first run below the reason, "
+    return (
+        f"{which}{steps:,} steps of {step_s:.4g} s are {training_hours:,.4g} h; start-up, copies, validation, "
+        f"checkpoints and interruptions add {beside_hours:.3g} h; at {usd(rate)} an hour with "
+        f"{usd(parts.storage_usd)} of disks and {usd(parts.transfer_usd)} of transfer that is "
+        f"{usd(paid_usd)}. A step has {flops:.3g} FLOP: "
+        f"{per_device / 1e12:,.3g} TFLOP/s on each of {devices} {option.accelerator}{used}."
+    )
+
+
+def main() -> None:
+    """Rewrite the page, or check it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    os.chdir(TOP)
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    dated = COUNTED_TO.search(text)
+    today = datetime.now(tz=timezone.utc).date().isoformat()
+    fresh = page(dated[1] if arguments.check and dated else today)
+    if not arguments.check:
+        PAGE.write_text(fresh, encoding="utf-8")
+    elif fresh != text:
+        sys.exit(
+            "docs/scenarios.md does not show what the commands print: run python scripts/write_scenarios.py"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The page of worked scenarios is what the script writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.sources
+
+
+def test_the_page_is_what_the_commands_print() -> None:
+    """Each command prints the screen that the page shows, and each answer agrees with its check by hand."""
+    command = [sys.executable, str(TOP / "scripts" / "write_scenarios.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_enough_scenarios() -> None:
+    """At least fourteen, each with a command, a screen of at most 24 lines and a check by hand."""
+    sections = (TOP / "docs" / "scenarios.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    assert len(sections) >= 14
+    for section in sections:
+        screen = section.split("```console\n$ trainfare recommend ")[1].split("```")[0]
+        assert 3 < len(screen.splitlines()) - 1 <= 24, section
+        assert "\nBy hand: " in section
