@@ -69,10 +69,11 @@ class ModuleChange(StepChange):
     def _adapt(self, module: nn.Module) -> list[str]:
         if importlib.util.find_spec("peft") is None:
             raise MissingExtraError("peft", "lora")
+        _as_linear(module)
         head_name, head = self._head(module)
         targets = _targets(module, head)
         if not targets:
-            msg = f"{type(module).__name__} has no linear layer but its output layer {head_name!r}"
+            msg = f"the module has no linear layer but its output layer {head_name!r}"
             raise InputError(f"{msg}: adapters need one")
         module.requires_grad_(requires_grad=False)
         notes = [f"{self.strategy}: rank {self.lora_rank} on {len(targets)} linear layers"]
@@ -162,6 +163,24 @@ def _targets(module: nn.Module, head: nn.Module) -> list[str]:
         for name, member in _linear_layers(module)
         if not isinstance(member, nn.modules.linear.NonDynamicallyQuantizableLinear) and member is not head
     ]
+
+
+def _as_linear(module: nn.Module) -> None:
+    """
+    Replace `Conv1D` of transformers, a linear layer with its weight stored the other way round, by linear layers.
+
+    The products are the same, and adapters and packed weights then need no second form.
+    """
+    for name, member in list(module.named_modules()):
+        kind = type(member)
+        if kind.__name__ != "Conv1D" or not kind.__module__.startswith("transformers."):
+            continue
+        old: Any = member
+        layer = nn.Linear(*old.weight.shape, bias=old.bias is not None, device="meta")
+        layer.weight = nn.Parameter(old.weight.detach().t(), requires_grad=old.weight.requires_grad)
+        layer.bias = old.bias
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, layer)
 
 
 def _inject(module: nn.Module, targets: list[str], rank: int) -> None:

@@ -160,6 +160,30 @@ def test_qlora_packs_the_frozen_weights() -> None:
     assert qlora.memory.saved_activation_bytes <= lora.memory.saved_activation_bytes * 1.05
 
 
+@pytest.mark.parametrize("strategy", ["lora", "qlora"])
+def test_layers_that_gpt_2_stores_the_other_way_round_are_adapted(strategy: str) -> None:
+    """`Conv1D` of transformers is a linear layer: adapters, packed weights and products are those of one."""
+    pytest.importorskip("peft")
+    transposed = pytest.importorskip("transformers.pytorch_utils").Conv1D
+
+    class Turned(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            for block in self.blocks:
+                block.up, block.down = transposed(4 * WIDTH, WIDTH), transposed(WIDTH, 4 * WIDTH)
+                for layer in (block.up, block.down):
+                    layer.bias.data.zero_()
+
+    change = ModuleChange(strategy, "bf16-mixed", lora_rank=4, trains_head=False)
+    turned, straight = trace_changed(job(Turned), change), trace_changed(job(), change)
+    assert turned.trainable_parameters == straight.trainable_parameters > 0
+    for phase in ("forward", "backward"):
+        assert product_flops(turned, phase) == product_flops(straight, phase)
+    biases = DEPTH * 5 * WIDTH
+    frozen = sum(one.count for one in turned.parameters) - sum(one.count for one in straight.parameters)
+    assert frozen == biases
+
+
 def test_the_packed_layer_computes_its_product() -> None:
     """On real tensors: the unpacked weight's product, and the gradient of its input."""
     layer = FourBitLinear(nn.Linear(6, 4))
