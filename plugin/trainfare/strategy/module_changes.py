@@ -176,7 +176,8 @@ def _as_linear(module: nn.Module) -> None:
         if kind.__name__ != "Conv1D" or not kind.__module__.startswith("transformers."):
             continue
         old: Any = member
-        layer = nn.Linear(*old.weight.shape, bias=old.bias is not None, device="meta")
+        inputs, outputs = old.weight.shape
+        layer = nn.Linear(inputs, outputs, bias=old.bias is not None, device="meta")
         layer.weight = nn.Parameter(old.weight.detach().t(), requires_grad=old.weight.requires_grad)
         layer.bias = old.bias
         parent, _, last = name.rpartition(".")
