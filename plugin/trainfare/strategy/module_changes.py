@@ -171,15 +171,15 @@ def _as_linear(module: nn.Module) -> None:
 
     The products are the same, and adapters and packed weights then need no second form.
     """
-    for name, member in list(module.named_modules()):
-        kind = type(member)
+    for name, member in cast("list[tuple[str, Any]]", list(cast("Any", module).named_modules())):
+        kind: type[nn.Module] = type(member)
         if kind.__name__ != "Conv1D" or not kind.__module__.startswith("transformers."):
             continue
-        old: Any = member
-        inputs, outputs = old.weight.shape
-        layer = nn.Linear(inputs, outputs, bias=old.bias is not None, device="meta")
-        layer.weight = nn.Parameter(old.weight.detach().t(), requires_grad=old.weight.requires_grad)
-        layer.bias = old.bias
+        stored: nn.Parameter = member.weight
+        inputs, outputs = stored.shape
+        layer = nn.Linear(inputs, outputs, bias=member.bias is not None, device="meta")
+        layer.weight = nn.Parameter(stored.detach().t(), requires_grad=stored.requires_grad)
+        layer.bias = member.bias
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, layer)
 
