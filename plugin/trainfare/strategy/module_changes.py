@@ -172,7 +172,7 @@ def _as_linear(module: nn.Module) -> None:
     The products are the same, and adapters and packed weights then need no second form.
     """
     for name, member in cast("list[tuple[str, Any]]", list(cast("Any", module).named_modules())):
-        kind: type[nn.Module] = type(member)
+        kind = cast("type[nn.Module]", type(member))
         if kind.__name__ != "Conv1D" or not kind.__module__.startswith("transformers."):
             continue
         stored: nn.Parameter = member.weight
