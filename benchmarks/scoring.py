@@ -86,7 +86,8 @@ def evenly_held(log_errors: Sequence[float] | Array, groups: Sequence[str], leve
     Return the half-width that holds a share of the errors when every group counts the same.
 
     A new job comes from a source or a kind of work of its own, so a thousand rows of one count no more than ten of
-    another.
+    another. It is one more draw beside the n groups, so the level is taken (n + 1) / n times (split conformal), but
+    at most half of what it leaves out is added: with few groups the largest single error would decide.
 
     Args:
         log_errors: ln(predicted / measured), n of them.
@@ -95,6 +96,7 @@ def evenly_held(log_errors: Sequence[float] | Array, groups: Sequence[str], leve
     """
     sizes = np.abs(np.asarray(log_errors, dtype=np.float64))
     rows_of = Counter(groups)
+    level = min(level * (1 + 1 / len(rows_of)), (1 + level) / 2)
     share = np.array([1.0 / rows_of[name] for name in groups])
     order = np.argsort(sizes)
     reached = np.cumsum(share[order]) / share.sum()

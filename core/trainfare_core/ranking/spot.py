@@ -85,7 +85,7 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     ends = " to ".join(dict.fromkeys(_hours_text(float(runs.hours[row])) for row in (least, most)))
     return (
         f"the run {saves}, and {calm_hours:,.3g} h of work would take {ends} on average; "
-        f"ModelCheckpoint(every_n_train_steps={_save_steps(runs, middle)}) allows spot"
+        f"ModelCheckpoint(every_n_train_steps={_save_steps(profile, runs, middle)}) allows spot"
     )
 
 
@@ -93,9 +93,14 @@ def _hours_text(hours: float) -> str:
     return f"{hours:,.3g} h" if hours < _MANY_HOURS else "over a century"
 
 
-def _save_steps(runs: RunTable, row: int) -> int:
-    """Return the best number of steps between checkpoints, to two digits, rounded down."""
-    best = float(runs.best_save_steps[row])
+def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
+    """
+    Return the best number of steps between checkpoints, to two digits, rounded down.
+
+    At most half the steps of the run: one that saves later than that has nothing to go on from but its end.
+    """
+    whole = profile.plan.optimizer_steps
+    best = min(float(runs.best_save_steps[row]), math.inf if whole is None else whole / 2)
     if not math.isfinite(best):
         return 1
     scale = 10 ** max(0, int(math.log10(max(best, 1.0))) - 1)
@@ -160,7 +165,7 @@ def spot_outlook(
         p50_hours=_rounded(float(ends.quantile_s(0.5)[0]) / _S_PER_HOUR),
         p90_hours=_rounded(float(ends.quantile_s(0.9)[0]) / _S_PER_HOUR),
         chance_in_time=None if deadline_s is None else _rounded(float(ends.chance(deadline_s)[0])),
-        save_every_n_steps=_save_steps(runs, 0),
+        save_every_n_steps=_save_steps(profile, runs, 0),
         fallback=fallback,
     )
 

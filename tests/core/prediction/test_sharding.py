@@ -46,7 +46,7 @@ def test_each_sharding_divides_its_part_of_the_memory() -> None:
     gb = {name: column[2] for name, column in one.items()}
     # The peak is the sum of its parts times the fit of its class; DDP holds 4 GB of buckets that ZeRO does not.
     assert gb["fsdp"] < gb["zero2"] < gb["zero1"] < gb["ddp"] - 8 * 3 / 4
-    assert gb["zero1"] - gb["zero2"] == pytest.approx(4 * 3 / 4 * 1.06, rel=0.15)
+    assert 4 * 3 / 4 <= gb["zero1"] - gb["zero2"] <= 4 * 3 / 4 * 1.3
     both = {name: column[2] for name, column in two.items()}
     assert both["fsdp"] < both["hybrid"]
     assert both["hybrid"] == pytest.approx(gb["fsdp"], rel=0.05)  # with half its micro-batch

@@ -339,6 +339,14 @@ def test_spot_is_refused_without_checkpoints() -> None:
     assert len(ranked(book(A100_ROW, spot), constraints=named).options) == 2
 
 
+def test_a_short_job_is_told_to_save_before_it_ends() -> None:
+    """An interval that is longer than the run saves nothing: half the run is the longest advice."""
+    spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
+    answer = ranked(book(A100_ROW, spot), job=small_job(steps=500, every=None), constraints=Constraints())
+    assert answer.no_spot_because is not None
+    assert "ModelCheckpoint(every_n_train_steps=250) allows spot" in answer.no_spot_because
+
+
 def test_a_job_of_two_days_without_checkpoints_says_what_spot_would_take() -> None:
     """48.5 h of work that saves nothing: the answer says why no spot machine is offered, the hours, and the callback."""
     spot = offer_row(purchase_option="spot", usd_per_hour=1.0)
