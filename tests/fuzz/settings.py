@@ -15,9 +15,11 @@ from fuzz.target import Target, file_of
 from trainfare.base_commit.dependencies import changed_dependencies
 from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
+from trainfare.estimate.models import model_named
 from trainfare.job.lightning_cli import job_from_config, read_config
 from trainfare.policy import Pricing, check_jobs, read_policy
 from trainfare.prices.own_prices_file import read_own_prices
+from trainfare.prices.run_cost_table import read_run_cost
 from trainfare.prices.sources import LoadedPrices
 from trainfare.report.policy import github_annotations, junit_xml, policy_markdown, policy_table, sarif_log
 from trainfare.strategy.request import read_strategy_file, request_of
@@ -66,6 +68,15 @@ usd_per_hour = 31.50
 agreed_on = 2026-07-01
 valid_until = 2027-08-31
 """
+_RUN_COST: Final = b"""\
+[run_cost]
+startup_s = 300
+stage_gb_per_s = 0.5
+checkpoints_kept = 3
+"""
+_MODEL_CONFIG: Final = (
+    b'{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2}'
+)
 _STRATEGY: Final = b"""\
 target = "train.py:job"
 domain = "nlp-glue"
@@ -134,6 +145,19 @@ def _own_prices(data: bytes) -> None:
     assert (prices.is_finite() & (prices > 0)).all()
 
 
+def _run_cost(data: bytes) -> None:
+    with file_of(data, "pyproject.toml" if b"tool.trainfare" in data else "trainfare.toml") as path:
+        assumed = read_run_cost(path.parent)
+    assert assumed.checkpoints_kept >= 0
+    assert assumed.machine_disk_gib(100.0) >= 0
+
+
+def _model_config(data: bytes) -> None:
+    with file_of(data, "config.json") as path:
+        found = model_named(str(path))
+    assert found.name
+
+
 def _strategy(data: bytes) -> None:
     with file_of(data, "strategy.toml") as path:
         values = read_strategy_file(path)
@@ -198,6 +222,14 @@ TARGETS = (
     Target(
         "own_prices", _own_prices, lambda: [_OWN_PRICES], "text", ("trainfare/prices/own_prices_file.py",)
     ),
+    Target(
+        "run_cost",
+        _run_cost,
+        lambda: [_RUN_COST, b"[tool.trainfare." + _RUN_COST[1:]],
+        "text",
+        ("trainfare/prices/run_cost_table.py",),
+    ),
+    Target("model_config", _model_config, lambda: [_MODEL_CONFIG], "json", ("trainfare/estimate/models.py",)),
     Target("strategy_file", _strategy, lambda: [_STRATEGY], "text", ("trainfare/strategy/request.py",)),
     Target(
         "dependencies", _dependencies, lambda: [_PROJECT], "text", ("trainfare/base_commit/dependencies.py",)

@@ -131,7 +131,7 @@ def _from_file(path: Path) -> FoundModel:
     text = read_input(path, _MOST_CONFIG_BYTES, kind="a model configuration")
     try:
         data: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter where values lie too deep in one another
         raise InputError(f"{path}: is no JSON: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: is no configuration: it has no fields")

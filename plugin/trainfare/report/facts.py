@@ -131,8 +131,8 @@ def constraints_text(asked: Constraints) -> str:
     if asked.data_gb is not None:
         where = "" if asked.data_in is None else f" in {asked.data_in}"
         parts.append(f"{asked.data_gb:g} GB of data{where}")
-    if asked.run_cost.model_fields_set:
-        stated = asked.run_cost.model_dump(exclude_unset=True)
+    if asked.run_cost.model_dump(exclude_unset=True, exclude_none=True):
+        stated = asked.run_cost.model_dump(exclude_unset=True, exclude_none=True)
         parts.append(f"stated: {', '.join(f'{name} = {value:g}' for name, value in stated.items())}")
     if asked.max_accelerators is not None:
         parts.append(f"at most {asked.max_accelerators} accelerators")

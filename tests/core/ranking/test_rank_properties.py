@@ -94,7 +94,8 @@ def test_the_trainer_s_arguments_reproduce_the_global_batch(
         assert trainer.batch_size is not None
         world = trainer.devices * trainer.num_nodes
         assert world * trainer.batch_size * trainer.accumulate_grad_batches == micro * accumulate
-        assert (trainer.devices, trainer.num_nodes) == (option.accelerator_count, option.nodes)
+        assert trainer.num_nodes == option.nodes
+        assert option.accelerator_count % trainer.devices == 0  # a part of a machine may be used
         assert trainer.strategy in ({"auto"} if world == 1 else {"ddp", "fsdp"})
         assert (option.plan_changes == ()) == (
             trainer.batch_size == micro
@@ -440,4 +441,5 @@ def test_equal_options_at_the_cut_fill_the_list(objective: Objective) -> None:
     equal = [offer_row(region=f"r-{i}") for i in range(6)]
     for limit in range(1, 8):
         options = ranked([*equal, best], objective=objective, limit=limit, max_nodes=1).options
-        assert [option.region for option in options] == ["us-east-1", *(f"r-{i}" for i in range(limit - 1))]
+        places = max(limit, 2)  # a runner-up of another machine type is always listed
+        assert [option.region for option in options] == ["us-east-1", *(f"r-{i}" for i in range(places - 1))]

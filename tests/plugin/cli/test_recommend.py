@@ -65,10 +65,11 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "--service", "ec2", "--service", "gce", "--instance-type", "g5", "--instance-type", "g2-standard-4",
         "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
         "--keep-plan", "--allow", "batch-norm", "--max-hours", "700", "--max-accelerators", "8", "--min-network-gbit", "2",
-        "--residency", "us",
+        "--residency", "us", "--data-in", "aws:us-east-1", "--data-gb", "3",
     )  # fmt: skip
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
+    assert answer["constraints"].pop("run_cost")["checkpoints_kept"] == 2
     assert answer["constraints"] == {
         "max_usd": 5000.0,
         "deadline_hours": 720.0,
@@ -93,6 +94,8 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "max_accelerators": 8,
         "min_network_gbit_per_s": 2.0,
         "residency": ["us"],
+        "data_in": "aws:us-east-1",
+        "data_gb": 3.0,
     }
     assert {option["accelerator"] for option in answer["options"]} <= {"A10G-24GB", "L4-24GB"}
     assert answer["objective"] == "fastest"

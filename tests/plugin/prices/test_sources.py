@@ -203,7 +203,7 @@ def test_commands_hold_old_live_prices_back(
     kept: str, as_of: str, age: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fresh, stale, and not ranked: by the hour, with the age beside the total, and whatever the clock says."""
-    for command in (("recommend", kept), ("check", kept, "--max-usd", "1000000")):
+    for command in (("recommend", kept, "--details"), ("check", kept, "--max-usd", "1000000")):
         assert ended(*command, *AWS, "--as-of", as_of) == code
         captured = capsys.readouterr()
         if code:
