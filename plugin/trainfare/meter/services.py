@@ -128,13 +128,16 @@ def _describe_batch(batch: Any) -> Any:
 def _fake_copy(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
     from trainfare.prelaunch import trace_fake_copy
 
-    return trace_fake_copy(
-        module,
-        batch,
-        trainer.optimizers,
-        precision=str(trainer.precision),
-        micro_batches=micro_batches,
-        trainer=trainer,
+    return _traced_by(trace_fake_copy, module, batch, trainer, micro_batches)
+
+
+def _traced_by(
+    trace: Callable[..., StepFacts], module: Any, batch: Any, trainer: Any, micro_batches: int
+) -> StepFacts:
+    """Trace a step of the live module with what the Trainer says of it."""
+    precision = str(trainer.precision)
+    return trace(
+        module, batch, trainer.optimizers, precision=precision, micro_batches=micro_batches, trainer=trainer
     )
 
 
@@ -147,14 +150,7 @@ def _keep_batch(batch: Any) -> Any | None:
 def _live_step(module: Any, batch: Any, trainer: Any, micro_batches: int) -> StepFacts:
     from trainfare.prelaunch import trace_live_step
 
-    return trace_live_step(
-        module,
-        batch,
-        trainer.optimizers,
-        precision=str(trainer.precision),
-        micro_batches=micro_batches,
-        trainer=trainer,
-    )
+    return _traced_by(trace_live_step, module, batch, trainer, micro_batches)
 
 
 @dataclass(frozen=True)
