@@ -263,7 +263,7 @@ class RunnerUp(Record):
     """The best option on another type of machine, and the relative changes that make it the answer; None: none does."""
 
     rank: int = Field(description="of the runner-up in `options`")
-    price_dearer: Finite | None = Field(default=None, description="rise of the answer's price of an hour")
+    price_higher: Finite | None = Field(default=None, description="rise of the answer's price of an hour")
     step_slower: Finite | None = Field(default=None, description="rise of the answer's step time")
     runner_up_price_cheaper: Finite | None = Field(
         default=None, description="fall of the runner-up's price of an hour"

@@ -40,15 +40,15 @@ def runner_up_of(options: tuple[Option, ...], answer: Option | None, objective: 
         return RunnerUp(rank=other.rank, step_slower=slower, runner_up_step_faster=_below_one(faster))
     other = min(others, key=lambda option: (option.run_usd.mid, option.rank))
     gap = other.run_usd.mid - answer.run_usd.mid
-    dearer, cheaper = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
+    higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
     slower, faster = (
         _share(gap, _stepping_share(option) * _by_the_hour_usd(option)) for option in (answer, other)
     )
     return RunnerUp(
         rank=other.rank,
-        price_dearer=dearer,
+        price_higher=higher,
         step_slower=slower,
-        runner_up_price_cheaper=_below_one(cheaper),
+        runner_up_price_cheaper=_below_one(lower),
         runner_up_step_faster=_below_one(faster),
     )
 

@@ -34,6 +34,8 @@ _MORE: Final = (
     "--details shows every option, cost, rejection and assumption; --format html or json keeps them."
 )
 
+_LARGEST_CHANGE: Final = 1.0
+"""A price or a time that has to more than double is no doubt that a reader has: it is left to the JSON. Chosen."""
 _UNBROKEN: Final = re.compile(r"[0-9] [%×x] ?")
 """Where no line is broken: before a percent sign, and around the sign of multiplication."""
 
@@ -215,7 +217,7 @@ def _sensitivity(recommendation: Recommendation) -> str:
     changes = [
         f"{machine_label(option)} gets {' or '.join(how)}"
         for option, how in (
-            (answer, _changes((found.price_dearer, "dearer"), (found.step_slower, "slower"))),
+            (answer, _changes((found.price_higher, "more expensive"), (found.step_slower, "slower"))),
             (
                 other,
                 _changes((found.runner_up_price_cheaper, "cheaper"), (found.runner_up_step_faster, "faster")),
@@ -227,10 +229,10 @@ def _sensitivity(recommendation: Recommendation) -> str:
 
 
 def _changes(*changes: tuple[float | None, str]) -> list[str]:
-    """Return the changes that are possible in words, those of the same size under one number."""
+    """Return the changes that may come about in words, those of the same size under one number."""
     words: dict[str, list[str]] = {}
     for change, how in changes:
-        if change is not None:
+        if change is not None and change <= _LARGEST_CHANGE:
             words.setdefault(_change(change), []).append(how)
     return [f"{change} {' or '.join(how)}" for change, how in words.items()]
 

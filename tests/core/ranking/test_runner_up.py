@@ -72,7 +72,7 @@ def test_the_changes_are_those_at_which_the_answer_flips(past: float) -> None:
         best = again.best("cheapest")
         return best is not None and best.instance_type == "h100.1x"
 
-    assert flipped(usd=answer_usd * (1 + past * change(found, "price_dearer"))) == wins
+    assert flipped(usd=answer_usd * (1 + past * change(found, "price_higher"))) == wins
     assert flipped(a100=0.1 * (1 + past * change(found, "step_slower"))) == wins
     assert flipped(other_usd=runner_up_usd * (1 - past * change(found, "runner_up_price_cheaper"))) == wins
     assert flipped(h100=0.05 * (1 - past * change(found, "runner_up_step_faster"))) == wins
@@ -82,7 +82,7 @@ def test_of_the_fastest_only_step_times_count() -> None:
     """No price makes a machine faster."""
     found = answer(CHEAP, DEAR, objective="fastest")
     assert found.runner_up is not None
-    assert (found.runner_up.price_dearer, found.runner_up.runner_up_price_cheaper) == (None, None)
+    assert (found.runner_up.price_higher, found.runner_up.runner_up_price_cheaper) == (None, None)
     assert change(found, "step_slower") == pytest.approx(1.0, rel=1e-3)
     assert change(found, "runner_up_step_faster") == pytest.approx(0.5, rel=1e-3)
 

@@ -28,7 +28,7 @@ LONG = recommendation(
     ),
     cheapest_rank=2,
     fastest_rank=25,
-    runner_up=RunnerUp(rank=3, price_dearer=0.5, step_slower=0.51, runner_up_price_cheaper=0.3),
+    runner_up=RunnerUp(rank=3, price_higher=0.5, step_slower=0.51, runner_up_price_cheaper=0.3),
     best_spot=option(usd=0.5, purchase_option="spot", instance_type="y" * 90),
 )  # fmt: skip
 LARGE = recommendation(
@@ -85,7 +85,7 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
         options=options,
         cheapest_rank=1,
         fastest_rank=4,
-        runner_up=RunnerUp(rank=2, price_dearer=0.2, step_slower=0.2, runner_up_step_faster=0.167),
+        runner_up=RunnerUp(rank=2, price_higher=0.2, step_slower=0.2, runner_up_step_faster=0.167),
     )
     assert [(each.title, each.option.rank) for each in named_options(answer)] == [
         ("cheapest", 1),
@@ -106,9 +106,12 @@ def test_it_names_answer_runner_up_cheapest_on_demand_and_fastest() -> None:
     said = " ".join(text.split())
     assert "The runner-up costs 20 % more and takes 11 % less" in said
     assert (
-        "The runner-up wins if 1 x g6.xlarge gets 20 % dearer or slower, or if 1 x g5.xlarge gets 17 % faster."
-        in said
+        "The runner-up wins if 1 x g6.xlarge gets 20 % more expensive or slower, or if 1 x g5.xlarge gets 17 % "
+        "faster." in said
     )
+    far = RunnerUp(rank=2, price_higher=0.2, step_slower=8.4)
+    said = " ".join(screen(answer.model_copy(update={"runner_up": far})).split())
+    assert "wins if 1 x g6.xlarge gets 20 % more expensive." in said
     assert "of 2026-07-20, 127 days old" in said
     assert "80 % intervals" in said
     twice = answer.model_copy(update={"runner_up": RunnerUp(rank=4)})
