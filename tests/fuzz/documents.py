@@ -304,7 +304,7 @@ TARGETS = (
         _recommendation,
         _recommendations,
         "json",
-        ("trainfare_core/recommendation.py",),
+        ("trainfare_core/recommendation/answer.py",),
         max_bytes=16384,
     ),
     Target(

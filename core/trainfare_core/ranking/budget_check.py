@@ -69,7 +69,8 @@ def judge(
     """
     from trainfare_core._version import __version__
     from trainfare_core.ranking.explain_change import PricedJob, explain_change
-    from trainfare_core.ranking.rank import best_chance, job_summary
+    from trainfare_core.ranking.job_summary import job_summary
+    from trainfare_core.ranking.rank import best_chance
 
     asked = request.constraints
     found = best_chance(profile, book, request)

@@ -1,56 +1,55 @@
 """
 Stage 6: constraints, order, cost-time front, and reasons -> `Recommendation`.
 
-**Order.** Options are sorted by the objective, then by the other of dollars and hours, then drop-in before
-needs porting, then by provider, service, instance type, purchase option, shape, nodes, region, zone, price
-date and source: no two options are equal in all of these, so the order is total and does not depend on how
-the rows came in.
-
 **Chance constraints.** A budget or deadline is kept when the chance of keeping both is at least the
 confidence. Dollars are hours times a price that may have moved since it was seen (`limits`, `chances`).
-
-**Front.** An option is on the cost-time front unless another one costs no more, takes no longer, and is strictly
-better in one of the two. A machine that needs porting does not push off the front one that runs the script unchanged
-(a "drop-in"), because the work of porting is not in the dollars. It is itself compared with all options.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timezone
 from typing import Final, get_args
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from trainfare_core._version import __version__
-from trainfare_core.candidates import own_sharding, take
+from trainfare_core.candidates import take
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
-from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.assumed_numbers import assumed_numbers
+from trainfare_core.ranking.assumptions import assumptions_of
+from trainfare_core.ranking.entries import (
+    Entries,
+    best_entries,
+    best_of_each,
+    every_offer,
+    in_order,
+    looked_up,
+    lowest_offers,
+)
 from trainfare_core.ranking.fold import folded
+from trainfare_core.ranking.front import on_front
+from trainfare_core.ranking.job_summary import job_summary
 from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.options import OptionMaker, newest_date, rounded
+from trainfare_core.ranking.options import OptionMaker, newest_date
 from trainfare_core.ranking.price_doubt import Usable, usable_offers
-from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, pairs, price_runs, sort_offers
+from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
 from trainfare_core.ranking.runner_up import runner_up_of
 from trainfare_core.recommendation import (
     Constraints,
     Interval,
-    JobSummary,
     Objective,
     Option,
     Recommendation,
 )
-from trainfare_core.run_cost import cost_assumptions
 
-__all__ = ["best_chance", "front", "job_summary", "rank"]
+__all__ = ["best_chance", "rank"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -58,16 +57,6 @@ Rows = NDArray[np.int64]
 _BEST_TYPES: Final = 3
 """Machine types whose best options are always listed, so that a runner-up is, whatever `limit` is: the second can be
 another name of the first. A chosen value."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """Feasible options as columns, shape (k,): the run, its offer's price, and the row of the offer or -1."""
-
-    run: Rows
-    offer: Rows
-    usd: Column
-    hours: Column
 
 
 def rank(
@@ -97,10 +86,10 @@ def rank(
     usable = usable_offers(book, asked, request.as_of)
     priced = _priced(profile, usable, request, predict)
     limits = Limits.of(priced, _applied(profile, asked))
-    entries = _every_offer(priced, limits) if request.all_regions else _lowest_offers(priced, limits)
-    on_front = _fronts(priced, entries)
+    entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
+    marks = on_front(priced, entries)
     maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame), book.frame)
-    options = _options(maker, entries, on_front, request)
+    options = _options(maker, entries, marks, request)
     ranks = {objective: _best(options, objective) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
     rejected = rejections_of(priced, limits, asked, usable)
@@ -121,7 +110,7 @@ def rank(
         runner_up=runner_up_of(options, answer or next(iter(options), None), request.objective),
         rejections=rejected,
         price_books=usable.book.facts(),
-        assumptions=_assumptions(profile, request, notes),
+        assumptions=assumptions_of(profile, request, notes),
         assumed_numbers=() if answer is None else assumed_numbers(profile, asked, answer),
         unknown_because=None if options else why_nothing(rejected),
         best_spot=best_spot,
@@ -183,13 +172,13 @@ def _cheapest(
     usable = usable_offers(book, constraints, request.as_of)
     priced = _priced(profile, usable, replace(request, constraints=constraints), predict)
     applied = _applied(profile, constraints)
-    entries = _lowest_offers(priced, Limits.of(priced, applied))
+    entries = lowest_offers(priced, Limits.of(priced, applied))
     entries = take(entries, ~priced.needs_porting[entries.run])
     if not len(entries.run):
         return None, priced.no_spot_because or None
-    first = take(entries, _order(priced, entries, "cheapest")[:1])
+    first = take(entries, in_order(priced, entries, "cheapest")[:1])
     maker = OptionMaker(profile, priced, applied, newest_date(book.frame), on_demand.frame)
-    chosen = _looked_up(priced, first)
+    chosen = looked_up(priced, first)
     offer = priced.offers.row(int(chosen.offer[0]), named=True)
     return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
 
@@ -244,28 +233,6 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
     return int(runs[order[0]])
 
 
-def front(usd: Column, hours: Column) -> NDArray[np.bool_]:
-    """
-    Mark the options that no other one dominates; equal ones stand together.
-
-    Args:
-        usd: dollars, shape (n,).
-        hours: hours, shape (n,).
-    """
-    if not len(usd):
-        return np.zeros(0, dtype=np.bool_)
-    order = np.lexsort((usd, hours))
-    sorted_usd, sorted_hours = usd[order], hours[order]
-    starts = np.r_[True, sorted_hours[1:] != sorted_hours[:-1]]
-    group = np.cumsum(starts) - 1
-    lowest = sorted_usd[starts]
-    before = np.r_[np.inf, np.minimum.accumulate(lowest)[:-1]]
-    good = (sorted_usd == lowest[group]) & (sorted_usd < before[group])
-    marks = np.zeros(len(usd), dtype=np.bool_)
-    marks[order] = good
-    return marks
-
-
 def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
     """Return the constraints that can be applied: a run of unknown length has no total to limit."""
     if profile.plan.optimizer_steps is not None:
@@ -275,128 +242,26 @@ def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
     )
 
 
-def _lowest_offers(priced: PricedRuns, limits: Limits) -> _Entries:
-    """Return every feasible run at its machine's lowest price, with that offer still to be looked up."""
-    run = np.flatnonzero(limits.in_time)
-    machine = priced.machine_of_run[run]
-    run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
-    run = run[_cheapest_of_kinds(priced, run)]
-    return _Entries(run, np.full(len(run), -1), priced.lowest_usd[run], priced.runs.hours[run])
-
-
-def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
-    """Return the places of the cheapest runs of machines that differ only in how often they are taken back."""
-    kind, nodes, usd = (
-        priced.kind_of_machine[priced.machine_of_run[run]],
-        priced.nodes[run],
-        priced.lowest_usd[run],
-    )
-    order = np.lexsort((run, priced.runs.hours[run], usd, nodes, kind))
-    first = np.ones(len(run), dtype=np.bool_)
-    first[1:] = (np.diff(kind[order]) != 0) | (np.diff(nodes[order]) != 0)
-    return np.sort(order[first])
-
-
-def _fronts(priced: PricedRuns, entries: _Entries) -> NDArray[np.bool_]:
-    porting = priced.needs_porting[entries.run]
-    marks = front(entries.usd, entries.hours)
-    marks[~porting] = front(entries.usd[~porting], entries.hours[~porting])
-    return marks
-
-
-def _every_offer(priced: PricedRuns, limits: Limits) -> _Entries:
-    """Return every feasible run on every offer."""
-    order = np.argsort(priced.machine_of_offer, kind="stable")
-    run, place = pairs(priced.machine_of_run, priced.machine_of_offer[order])
-    offer = order[place]
-    price = priced.usd_per_hour[offer]
-    keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
-    run, offer, price = run[keep], offer[keep], price[keep]
-    hours = priced.runs.hours[run]
-    return _Entries(run, offer, priced.run_usd(run, price), hours)
-
-
 def _options(
-    maker: OptionMaker, entries: _Entries, on_front: NDArray[np.bool_], request: Request
+    maker: OptionMaker, entries: Entries, on_front: NDArray[np.bool_], request: Request
 ) -> tuple[Option, ...]:
     """Return the first `limit` options, the first of each service, of the best types, and the front, in order."""
     priced, objective = maker.priced, request.objective
     listed = np.unique(
         np.r_[
-            _first(priced, entries, objective, request.limit),
-            _first_of(priced, entries, objective, ("provider", "service", "purchase_option")),
-            _first_of(priced, entries, objective, ("provider", "instance_type"))[:_BEST_TYPES],
+            best_entries(priced, entries, objective, request.limit),
+            best_of_each(priced, entries, objective, ("provider", "service", "purchase_option")),
+            best_of_each(priced, entries, objective, ("provider", "instance_type"))[:_BEST_TYPES],
             np.flatnonzero(on_front),
         ]
     )
-    listed = listed[_order(priced, take(entries, listed), objective)]
-    chosen = _looked_up(priced, take(entries, listed))
+    listed = listed[in_order(priced, take(entries, listed), objective)]
+    chosen = looked_up(priced, take(entries, listed))
     rows = priced.offers[chosen.offer].iter_rows(named=True)
     return folded(
         maker.make(int(chosen.run[place]), row, rank=place + 1, on_front=bool(on_front[listed[place]]))
         for place, row in enumerate(rows)
     )
-
-
-def _first(priced: PricedRuns, entries: _Entries, objective: Objective, limit: int) -> Rows:
-    """Return the rows of the best `limit` entries; only those that can be among them are sorted by name."""
-    rows = np.arange(len(entries.run))
-    if limit < len(rows):
-        lead = entries.usd if objective == "cheapest" else entries.hours
-        rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
-    return rows[_order(priced, take(entries, rows), objective)[:limit]]
-
-
-def _first_of(priced: PricedRuns, entries: _Entries, objective: Objective, group: tuple[str, ...]) -> Rows:
-    """Return the best entry of every group of offers, drop-in and needs porting apart, in order, drop-ins first."""
-    keys = priced.machines.select(pl.concat_str(group, separator="\0").rank("dense"))
-    porting = priced.needs_porting[entries.run]
-    group_of = 2 * keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]] + porting
-    lead = entries.usd if objective == "cheapest" else entries.hours
-    lowest = np.full(int(group_of.max(initial=0)) + 1, np.inf)
-    np.minimum.at(lowest, group_of, lead)
-    rows = np.flatnonzero(lead == lowest[group_of])
-    rows = rows[_order(priced, take(entries, rows), objective)]
-    rows = rows[np.argsort(porting[rows], kind="stable")]
-    _, first = np.unique(group_of[rows], return_index=True)
-    return rows[np.sort(first)]
-
-
-def _order(priced: PricedRuns, entries: _Entries, objective: Objective) -> Rows:
-    """Sort entries by the total order in this module's docstring; machines are numbered in theirs already."""
-    money_first = objective == "cheapest"
-    return np.lexsort(
-        (
-            _places(priced, entries.offer),
-            priced.nodes[entries.run],
-            priced.machine_of_run[entries.run],
-            priced.needs_porting[entries.run],
-            entries.hours if money_first else entries.usd,
-            entries.usd if money_first else entries.hours,
-        )
-    )
-
-
-def _places(priced: PricedRuns, offer: Rows) -> Rows:
-    """Number offers by region, zone, date and source; all 0 where they are not looked up, one a machine."""
-    rows, inverse = np.unique(offer, return_inverse=True)
-    if not len(rows) or rows[0] < 0:
-        return np.zeros(len(offer), dtype=np.int64)
-    ordered = sort_offers(priced.offers[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
-    places = np.empty(len(rows), dtype=np.int64)
-    places[ordered["place"].to_numpy()] = np.arange(len(rows))
-    return places[inverse]
-
-
-def _looked_up(priced: PricedRuns, entries: _Entries) -> _Entries:
-    """Put the cheapest offer of its machine where an entry has none yet."""
-    if not len(entries.run) or entries.offer[0] >= 0:
-        return entries
-    machine = priced.machine_of_run[entries.run]
-    found = priced.cheapest_offers(machine)
-    offer_of = np.full(len(priced.machines), -1)
-    offer_of[found["machine"].to_numpy()] = found["row"].to_numpy()
-    return _Entries(entries.run, offer_of[machine], entries.usd, entries.hours)
 
 
 def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
@@ -421,79 +286,3 @@ def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
 
 def _tie(one: Interval, other: Interval) -> bool:
     return one.low_80 <= other.mid <= one.high_80 and other.low_80 <= one.mid <= other.high_80
-
-
-def job_summary(profile: JobProfile) -> JobSummary:
-    """Return what an answer says about its job."""
-    measured, variation = profile.measured, profile.batch.variation
-    return JobSummary(
-        name=profile.name,
-        precision=profile.precision,
-        parameters=sum(group.count for group in profile.parameters),
-        trainable_parameters=profile.trainable_parameters,
-        step_flops=profile.step_flops,
-        batch_flops=None if variation is None else (variation.smallest_flops, variation.largest_flops),
-        work_note=profile.work_note,
-        optimizer_steps=profile.plan.optimizer_steps,
-        steps_note=profile.plan.steps_note,
-        global_batch_size=profile.global_samples_per_step,
-        trace_coverage=rounded(profile.coverage),
-        input_known=input_pipeline(profile).worker_s is not None,
-        measured_on=None if measured is None else measured.device_name,
-        measured_step_s=None if measured is None else measured.step.median_s,
-    )
-
-
-def _plan_assumption(profile: JobProfile, asked: Constraints) -> str:
-    own = profile.parallel.strategy
-    kept = (
-        "each machine runs the fastest strategy and micro-batch that fit"
-        if "plan" in asked.allow
-        else f"the script's own strategy ({own}, on several devices {own_sharding(profile).upper()}) and micro-batch "
-        "are " + ("kept" if asked.keep_plan else "kept where they fit, and what is changed is named")
-    )
-    if profile.batch.batch_norm is None:
-        return (
-            f"{kept}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
-        )
-    if not profile.batch.batch_norm:
-        return kept
-    lowered = "may have fewer samples than in the script, which changes what is trained"
-    return f"{kept}; under BatchNorm a device " + (
-        lowered if "batch-norm" in asked.allow else f"never {lowered[4:]}"
-    )
-
-
-def _assumptions(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:
-    asked = request.constraints
-    lines = [
-        (
-            "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
-            "steps does not change"
-            + (
-                ", but where all accelerators cannot share it the nearest batch that they can is trained with, in as "
-                "many steps as see the same samples: the learning rate must be set anew and the result may differ"
-                if "batch" in asked.allow
-                else ""
-            )
-            + f"; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
-        ),
-        _plan_assumption(profile, asked),
-        (
-            "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
-            f"together with {asked.confidence:.0%} confidence"
-        ),
-        (
-            "machines marked 'needs porting' do not run the script as it is, are never called cheapest "
-            "or fastest, and do not push others off the cost-time front"
-        ),
-    ]
-    if not request.all_regions:
-        lines.append("each machine is listed once per number of machines, at its cheapest region")
-    if asked.purchase is None:
-        lines.append("spot, reserved, savings-plan and capacity-block prices are left out unless asked for")
-    if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
-        lines.append("the length of the run is not known: budget and deadline could not be applied")
-    lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)
-    lines += [f"profile: {note}" for note in profile.notes]
-    return (*lines, *notes)

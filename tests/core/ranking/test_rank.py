@@ -26,7 +26,8 @@ from trainfare_core.job_profile import (
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.chances import probability
-from trainfare_core.ranking.rank import best_chance, front, rank
+from trainfare_core.ranking.front import front
+from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option, Recommendation
 

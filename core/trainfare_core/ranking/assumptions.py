@@ -1,0 +1,67 @@
+"""What a ranking assumes, in sentences (part of stage 6)."""
+
+from __future__ import annotations
+
+from trainfare_core.candidates import own_sharding
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Constraints
+from trainfare_core.run_cost import cost_assumptions
+
+__all__ = ["assumptions_of"]
+
+
+def _plan_assumption(profile: JobProfile, asked: Constraints) -> str:
+    own = profile.parallel.strategy
+    kept = (
+        "each machine runs the fastest strategy and micro-batch that fit"
+        if "plan" in asked.allow
+        else f"the script's own strategy ({own}, on several devices {own_sharding(profile).upper()}) and micro-batch "
+        "are " + ("kept" if asked.keep_plan else "kept where they fit, and what is changed is named")
+    )
+    if profile.batch.batch_norm is None:
+        return (
+            f"{kept}; whether the model has BatchNorm, which sees fewer samples on more devices, is not known"
+        )
+    if not profile.batch.batch_norm:
+        return kept
+    lowered = "may have fewer samples than in the script, which changes what is trained"
+    return f"{kept}; under BatchNorm a device " + (
+        lowered if "batch-norm" in asked.allow else f"never {lowered[4:]}"
+    )
+
+
+def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the assumptions of an answer, in sentences."""
+    asked = request.constraints
+    lines = [
+        (
+            "the global batch stays what the profile trains with: more devices share it, and the number of optimizer "
+            "steps does not change"
+            + (
+                ", but where all accelerators cannot share it the nearest batch that they can is trained with, in as "
+                "many steps as see the same samples: the learning rate must be set anew and the result may differ"
+                if "batch" in asked.allow
+                else ""
+            )
+            + f"; up to {request.plan_space.node_counts(profile)[-1]} machines of one kind"
+        ),
+        _plan_assumption(profile, asked),
+        (
+            "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
+            f"together with {asked.confidence:.0%} confidence"
+        ),
+        (
+            "machines marked 'needs porting' do not run the script as it is, are never called cheapest "
+            "or fastest, and do not push others off the cost-time front"
+        ),
+    ]
+    if not request.all_regions:
+        lines.append("each machine is listed once per number of machines, at its cheapest region")
+    if asked.purchase is None:
+        lines.append("spot, reserved, savings-plan and capacity-block prices are left out unless asked for")
+    if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
+        lines.append("the length of the run is not known: budget and deadline could not be applied")
+    lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)
+    lines += [f"profile: {note}" for note in profile.notes]
+    return (*lines, *notes)

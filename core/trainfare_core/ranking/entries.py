@@ -1,0 +1,131 @@
+"""
+Feasible options as columns: which there are, and their total order (part of stage 6).
+
+**Order.** Options are sorted by the objective, then by the other of dollars and hours, then drop-in before
+needs porting, then by provider, service, instance type, purchase option, shape, nodes, region, zone, price
+date and source: no two options are equal in all of these, so the order is total and does not depend on how
+the rows came in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import take
+from trainfare_core.ranking.limits import Limits
+from trainfare_core.ranking.priced_runs import PricedRuns, pairs, sort_offers
+from trainfare_core.recommendation import Objective
+
+__all__ = ["Entries", "best_entries", "best_of_each", "every_offer", "in_order", "looked_up", "lowest_offers"]
+
+Column = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Feasible options as columns, shape (k,): the run, its offer's price, and the row of the offer or -1."""
+
+    run: Rows
+    offer: Rows
+    usd: Column
+    hours: Column
+
+
+def lowest_offers(priced: PricedRuns, limits: Limits) -> Entries:
+    """Return every feasible run at its machine's lowest price, with that offer still to be looked up."""
+    run = np.flatnonzero(limits.in_time)
+    machine = priced.machine_of_run[run]
+    run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
+    run = run[_cheapest_of_kinds(priced, run)]
+    return Entries(run, np.full(len(run), -1), priced.lowest_usd[run], priced.runs.hours[run])
+
+
+def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
+    """Return the places of the cheapest runs of machines that differ only in how often they are taken back."""
+    kind, nodes, usd = (
+        priced.kind_of_machine[priced.machine_of_run[run]],
+        priced.nodes[run],
+        priced.lowest_usd[run],
+    )
+    order = np.lexsort((run, priced.runs.hours[run], usd, nodes, kind))
+    first = np.ones(len(run), dtype=np.bool_)
+    first[1:] = (np.diff(kind[order]) != 0) | (np.diff(nodes[order]) != 0)
+    return np.sort(order[first])
+
+
+def every_offer(priced: PricedRuns, limits: Limits) -> Entries:
+    """Return every feasible run on every offer."""
+    order = np.argsort(priced.machine_of_offer, kind="stable")
+    run, place = pairs(priced.machine_of_run, priced.machine_of_offer[order])
+    offer = order[place]
+    price = priced.usd_per_hour[offer]
+    keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
+    run, offer, price = run[keep], offer[keep], price[keep]
+    hours = priced.runs.hours[run]
+    return Entries(run, offer, priced.run_usd(run, price), hours)
+
+
+def best_entries(priced: PricedRuns, entries: Entries, objective: Objective, limit: int) -> Rows:
+    """Return the rows of the best `limit` entries; only those that can be among them are sorted by name."""
+    rows = np.arange(len(entries.run))
+    if limit < len(rows):
+        lead = entries.usd if objective == "cheapest" else entries.hours
+        rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
+    return rows[in_order(priced, take(entries, rows), objective)[:limit]]
+
+
+def best_of_each(priced: PricedRuns, entries: Entries, objective: Objective, group: tuple[str, ...]) -> Rows:
+    """Return the best entry of every group of offers, drop-in and needs porting apart, in order, drop-ins first."""
+    keys = priced.machines.select(pl.concat_str(group, separator="\0").rank("dense"))
+    porting = priced.needs_porting[entries.run]
+    group_of = 2 * keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]] + porting
+    lead = entries.usd if objective == "cheapest" else entries.hours
+    lowest = np.full(int(group_of.max(initial=0)) + 1, np.inf)
+    np.minimum.at(lowest, group_of, lead)
+    rows = np.flatnonzero(lead == lowest[group_of])
+    rows = rows[in_order(priced, take(entries, rows), objective)]
+    rows = rows[np.argsort(porting[rows], kind="stable")]
+    _, first = np.unique(group_of[rows], return_index=True)
+    return rows[np.sort(first)]
+
+
+def in_order(priced: PricedRuns, entries: Entries, objective: Objective) -> Rows:
+    """Sort entries by the total order in this module's docstring; machines are numbered in theirs already."""
+    money_first = objective == "cheapest"
+    return np.lexsort(
+        (
+            _places(priced, entries.offer),
+            priced.nodes[entries.run],
+            priced.machine_of_run[entries.run],
+            priced.needs_porting[entries.run],
+            entries.hours if money_first else entries.usd,
+            entries.usd if money_first else entries.hours,
+        )
+    )
+
+
+def _places(priced: PricedRuns, offer: Rows) -> Rows:
+    """Number offers by region, zone, date and source; all 0 where they are not looked up, one a machine."""
+    rows, inverse = np.unique(offer, return_inverse=True)
+    if not len(rows) or rows[0] < 0:
+        return np.zeros(len(offer), dtype=np.int64)
+    ordered = sort_offers(priced.offers[rows].with_columns(pl.Series("place", np.arange(len(rows)))))
+    places = np.empty(len(rows), dtype=np.int64)
+    places[ordered["place"].to_numpy()] = np.arange(len(rows))
+    return places[inverse]
+
+
+def looked_up(priced: PricedRuns, entries: Entries) -> Entries:
+    """Put the cheapest offer of its machine where an entry has none yet."""
+    if not len(entries.run) or entries.offer[0] >= 0:
+        return entries
+    machine = priced.machine_of_run[entries.run]
+    found = priced.cheapest_offers(machine)
+    offer_of = np.full(len(priced.machines), -1)
+    offer_of[found["machine"].to_numpy()] = found["row"].to_numpy()
+    return Entries(entries.run, offer_of[machine], entries.usd, entries.hours)

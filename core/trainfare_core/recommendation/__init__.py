@@ -1,0 +1,52 @@
+"""
+`Recommendation`: the result of the ranking (stage 6), shown by every report; its JSON has a published schema.
+
+Intervals are the central 80 % of what is believed: 10 % below `low_80`, 10 % above `high_80`.
+The doubt about a price grows with its age, which is counted to the day `priced_on`; nothing else depends on the clock.
+"""
+
+from __future__ import annotations
+
+from trainfare_core.documents import Interval
+from trainfare_core.prices.facts import PriceBookFacts
+
+from .answer import (
+    Alternative,
+    AssumedNumber,
+    JobSummary,
+    Objective,
+    Recommendation,
+    Rejection,
+    RejectionReason,
+    RunnerUp,
+)
+from .constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
+from .option import Cause, CostParts, Option, SpotFallback, SpotOutlook, StepParts, TrainerArguments
+from .outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
+
+__all__ = [
+    "DEFAULT_MAX_RUN_HOURS",
+    "Allowed",
+    "Alternative",
+    "AssumedNumber",
+    "Cause",
+    "Constraints",
+    "CostOutlook",
+    "CostParts",
+    "FutureCost",
+    "Interval",
+    "JobSummary",
+    "Objective",
+    "Option",
+    "OutlookPart",
+    "PriceBookFacts",
+    "Recommendation",
+    "Rejection",
+    "RejectionReason",
+    "RunnerUp",
+    "SpotFallback",
+    "SpotOutlook",
+    "StepParts",
+    "TrainerArguments",
+    "WaitingValue",
+]

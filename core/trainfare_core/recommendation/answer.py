@@ -1,0 +1,187 @@
+"""`Recommendation`: the ranked answer, and what it says beside its options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, ValidationError
+
+from trainfare_core.documents import Document, Finite, Record, first_problem
+from trainfare_core.errors import InputError
+from trainfare_core.prices.facts import PriceBookFacts
+from trainfare_core.recommendation.constraints import Constraints
+from trainfare_core.recommendation.option import Option
+from trainfare_core.recommendation.outlook import CostOutlook
+
+__all__ = [
+    "Alternative",
+    "AssumedNumber",
+    "JobSummary",
+    "Objective",
+    "Recommendation",
+    "Rejection",
+    "RejectionReason",
+    "RunnerUp",
+]
+
+Objective: TypeAlias = Literal["cheapest", "fastest"]
+RejectionReason: TypeAlias = Literal[
+    "does_not_fit",
+    "may_not_fit",
+    "unknown_accelerator",
+    "cannot_train",
+    "needs_porting",
+    "no_prediction",
+    "over_budget",
+    "past_deadline",
+    "too_long",
+    "price_too_old",
+    "filtered",
+]
+
+
+class AssumedNumber(Record):
+    """A figure that is neither measured nor a price; `name` is its key in the table `run_cost` of trainfare.toml."""
+
+    name: str
+    value: float
+    meaning: str = Field(description="what it is, its unit, and the source of the default")
+    stated: bool = Field(description="stated by the user")
+    run_usd: Finite = Field(description="dollars of the answer's run that rest on it")
+    share: Finite = Field(description="of the answer's dollars")
+
+
+class Rejection(Record):
+    """Offers or plans that are not ranked, by reason, with the nearest miss spelled out."""
+
+    reason: RejectionReason
+    count: Annotated[int, Field(ge=0)] = Field(description="prices")
+    machines: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="machine types without any ranked price, each counted under the first reason that it has; "
+        "None in documents of older versions",
+    )
+    detail: str = Field(
+        description="the nearest miss, e.g. 'T4-16GB: needs 19.3 GiB, has 14.6, misses by 4.7 GiB'"
+    )
+
+
+class Alternative(Record):
+    """A run that a request leaves out, and what admits it."""
+
+    change: str = Field(description='e.g. "fastest within the budget"')
+    flag: str = Field(description="what to say to admit it, e.g. --deadline 22h")
+    option: Option
+
+
+class RunnerUp(Record):
+    """The best option on another type of machine, and the relative changes that make it the answer; None: none does."""
+
+    rank: int = Field(description="of the runner-up in `options`")
+    price_higher: Finite | None = Field(default=None, description="rise of the answer's price of an hour")
+    step_slower: Finite | None = Field(default=None, description="rise of the answer's step time")
+    runner_up_price_cheaper: Finite | None = Field(
+        default=None, description="fall of the runner-up's price of an hour"
+    )
+    runner_up_step_faster: Finite | None = Field(
+        default=None, description="fall of the runner-up's step time"
+    )
+
+
+class JobSummary(Record):
+    """Facts of the job for reports."""
+
+    name: str
+    precision: str
+    parameters: int
+    trainable_parameters: int
+    step_flops: int
+    batch_flops: tuple[int, int] | None = Field(
+        default=None, description="of a step of the smallest and of the largest batches, where they vary"
+    )
+    work_note: str | None = Field(
+        default=None, description="what a step is, where steps differ from each other"
+    )
+    optimizer_steps: int | None
+    steps_note: str | None = Field(
+        default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
+    )
+    global_batch_size: int | None
+    trace_coverage: float
+    input_known: bool = Field(
+        default=True, description="the input pipeline was measured or stated; else no time is counted for it"
+    )
+    measured_on: str | None
+    measured_step_s: float | None
+
+
+class Recommendation(Document):
+    """The ranked answer; `options` is sorted by the objective with a total order, best first."""
+
+    schema_version: Literal[1] = 1
+    tool_version: str
+    job: JobSummary
+    basis: Literal["whole_run", "per_1000_steps"] = Field(
+        description="per_1000_steps: the run's length is unknown; hours and dollars are for 1,000 steps"
+    )
+    objective: Objective
+    constraints: Constraints
+    priced_on: str | None = Field(
+        default=None,
+        description="day to which the ages of prices are counted; None: prices were taken as of now",
+    )
+    options: tuple[Option, ...]
+    options_total: int = Field(description="feasible options before the list was cut")
+    cheapest_rank: int | None
+    fastest_rank: int | None
+    runner_up: RunnerUp | None = Field(
+        default=None, description="None where only one type of machine is ranked"
+    )
+    rejections: tuple[Rejection, ...]
+    price_books: tuple[PriceBookFacts, ...]
+    assumptions: tuple[str, ...]
+    assumed_numbers: tuple[AssumedNumber, ...] = Field(
+        default=(), description="figures that the cost of the best option rests on"
+    )
+    unknown_because: str | None = Field(description="why there is no answer, where `options` is empty")
+    alternatives: tuple[Alternative, ...] = Field(
+        default=(),
+        description="where no option runs the script as it is: the nearest runs, and what admits them",
+    )
+    best_spot: Option | None = Field(
+        default=None, description="cheapest drop-in at a spot price, where no purchase option was named"
+    )
+    no_spot_because: str | None = Field(
+        default=None,
+        description="why no spot machine is offered that could run the job without interruptions",
+    )
+    other_clouds: Option | None = Field(
+        default=None, description="cheapest drop-in among the quotes of clouds that were not ranked"
+    )
+    outlook: CostOutlook | None = Field(
+        default=None,
+        description="what the cheapest option costs later; None where nothing runs unchanged within a century",
+    )
+
+    def best(self, objective: Objective) -> Option | None:
+        """Return the drop-in that is cheapest or fastest; None where no option runs the script as it is."""
+        rank = self.cheapest_rank if objective == "cheapest" else self.fastest_rank
+        return next((option for option in self.options if option.rank == rank), None)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "recommendation") -> Recommendation:
+        """
+        Read what `trainfare recommend --format json` or FareMeter wrote.
+
+        Args:
+            text: JSON as written by `to_json`.
+            where: what to call it in an error, e.g. the file's name.
+
+        Raises:
+            InputError: not JSON, not a recommendation, a value out of range, or a newer schema.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            msg = f"{where}: not a recommendation of schema 1: {first_problem(error)}"
+            raise InputError(f"{msg}. Write it again with `trainfare recommend --format json`") from error

@@ -1,0 +1,74 @@
+"""`Constraints`: the limits and filters of a request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.documents import Finite, Record
+
+__all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints"]
+
+Allowed: TypeAlias = Literal["plan", "batch-norm", "batch"]
+"""Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
+device under BatchNorm; another global batch where all accelerators cannot share the script's."""
+
+DEFAULT_MAX_RUN_HOURS: Final = 1440.0
+"""60 days: machines are rented, patched and retired in less. A chosen value."""
+
+
+class Constraints(Record):
+    """Limits and filters that the user gave."""
+
+    max_usd: Finite | None = None
+    deadline_hours: Finite | None = None
+    value_usd_per_month: Finite | None = Field(
+        default=None, description="what having the trained model a month earlier is worth"
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    providers: tuple[str, ...] | None = None
+    regions: tuple[str, ...] | None = None
+    purchase: tuple[str, ...] | None = None
+    accelerators: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+    instance_types: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = Field(
+        default=(), description="providers, services, regions, instance types and accelerators to leave out"
+    )
+    residency: tuple[str, ...] | None = Field(
+        default=None, description="where the region must lie: continents, eu, or ISO 3166 country codes"
+    )
+    max_accelerators: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="of all machines of a run together"
+    )
+    min_network_gbit_per_s: Finite | None = Field(
+        default=None, description="of one machine; machines whose network is not published are left out"
+    )
+    no_porting: bool = Field(default=False, description="only machines that run the script unchanged")
+    keep_plan: bool = Field(
+        default=False, description="only the script's own strategy, micro-batch and accumulation"
+    )
+    allow: tuple[Allowed, ...] = Field(
+        default=(),
+        description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
+        "samples a device under BatchNorm, batch: another global batch where all accelerators cannot share the "
+        "script's, both of which change what is trained",
+    )
+    max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"
+    )
+    max_usd_per_hour: Finite | None = Field(
+        default=None, description="limit on the price of all nodes together"
+    )
+    data_in: str | None = Field(
+        default=None,
+        description="where the training data lie, e.g. aws:us-east-1; None: transfer costs nothing",
+    )
+    data_gb: Finite | None = Field(default=None, description="of training data; None: no copy is counted")
+    run_cost: CostAssumptions = Field(default_factory=CostAssumptions, description="what is assumed")
+    all_clouds: bool = Field(
+        default=False,
+        description="rank the quotes of other clouds too; naming a provider does so for that one",
+    )

@@ -1,0 +1,170 @@
+"""`Option`: one way to run the job, with its plan, hours, dollars and doubts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from trainfare_core.documents import Finite, Interval, Record
+
+__all__ = ["Cause", "CostParts", "Option", "SpotFallback", "SpotOutlook", "StepParts", "TrainerArguments"]
+
+Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
+
+
+class StepParts(Record):
+    """Time of one optimizer step by cause, in seconds; hidden communication is not part of the step."""
+
+    compute_s: Finite = Field(description="operations limited by arithmetic")
+    memory_s: Finite = Field(description="operations limited by memory bandwidth")
+    launch_s: Finite = Field(description="waiting for the host to launch operations")
+    communication_s: Finite = Field(description="collectives that nothing hides")
+    communication_hidden_s: Finite = Field(description="collectives overlapped with backward")
+    input_s: Finite = Field(description="waiting for the input pipeline")
+
+    def seconds(self) -> dict[Cause, float]:
+        """Return the parts that add up to the step."""
+        return {
+            "compute": self.compute_s,
+            "memory": self.memory_s,
+            "launch": self.launch_s,
+            "communication": self.communication_s,
+            "input": self.input_s,
+        }
+
+
+class CostParts(Record):
+    """Cost of the run by cause, in USD."""
+
+    training_usd: Finite
+    startup_usd: Finite
+    validation_usd: Finite
+    checkpoint_usd: Finite
+    interruption_usd: Finite = Field(description="work lost and repeated, and restarts, on spot machines")
+    storage_usd: Finite = Field(description="disks")
+    staging_usd: Finite = Field(default=0.0, description="copy of the data before the first step")
+    transfer_usd: Finite = Field(default=0.0, description="data sent to the machine's region")
+
+
+class TrainerArguments(Record):
+    """Arguments of Lightning's Trainer, and the loader's batch size, that make the script's plan this one."""
+
+    devices: Annotated[int, Field(ge=1)] = Field(description="per machine")
+    num_nodes: Annotated[int, Field(ge=1)]
+    strategy: str
+    precision: str
+    accumulate_grad_batches: Annotated[int, Field(ge=1)]
+    batch_size: int | None = Field(description="samples of one device's loader batch; None: not known")
+
+    @property
+    def code(self) -> str:
+        """The arguments as Python, to paste."""
+        given = self.model_dump(exclude={"batch_size"})
+        texts = {name: repr(value) for name, value in given.items()}
+        if self.strategy.endswith(")"):  # a strategy's object, which has no name in Lightning's registry
+            texts["strategy"] = self.strategy
+        return f"Trainer({', '.join(f'{name}={text}' for name, text in texts.items())})"
+
+
+Chance: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class SpotFallback(Record):
+    """A run on spot machines that changes to the same machines on demand after some interruptions."""
+
+    after: Annotated[int, Field(ge=1)] = Field(description="interruptions")
+    chance: Chance = Field(description="of changing")
+    run_usd: Finite = Field(description="expected")
+    p50_hours: Finite
+    p90_hours: Finite
+    chance_in_time: Chance | None = Field(description="of keeping the deadline; None: there is none")
+
+
+class SpotOutlook(Record):
+    """What interruptions mean for a run on spot machines."""
+
+    interruptions: Finite = Field(description="expected in the run, of any of its machines")
+    per_machine_hour: Interval = Field(description="interruptions; the rate is known no better")
+    rate_source: str
+    waiting_hours: Finite = Field(
+        description="expected wait for capacity, in the hours of the run, not billed"
+    )
+    p50_hours: Finite = Field(description="half of such runs have ended by then")
+    p90_hours: Finite
+    chance_in_time: Chance | None = Field(description="of keeping the deadline; None: there is none")
+    save_every_n_steps: Annotated[int, Field(ge=1)] = Field(
+        description="steps between checkpoints that lose least"
+    )
+    fallback: SpotFallback | None = Field(
+        default=None, description="None: the price of the machine on demand in this region is not known"
+    )
+
+
+class Option(Record):
+    """One way to run the job: an offer, the number of machines, and how the job is spread over them."""
+
+    rank: Annotated[int, Field(ge=1)]
+    provider: str
+    service: str
+    instance_type: str
+    region: str
+    zone: str | None
+    purchase_option: str
+    accelerator: str
+    accelerator_count: Annotated[float, Field(gt=0)] = Field(description="per machine")
+    nodes: Annotated[int, Field(ge=1)]
+    sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
+    micro_batch_size: int | None
+    accumulate_grad_batches: int
+    plan_changes: tuple[str, ...] = Field(
+        default=(), description="what differs from the script's own plan besides the number of devices"
+    )
+    trainer: TrainerArguments | None = Field(default=None, description="None in documents of older versions")
+    step_s: Interval
+    samples_per_s: Interval | None
+    run_hours: Interval
+    run_usd: Interval
+    usd_per_hour: Finite = Field(description="all nodes together, as last seen")
+    usd_per_hour_now: Interval | None = Field(
+        default=None, description="all nodes together: how far the price may have moved since it was seen"
+    )
+    loader_samples_per_s_per_vcpu: Finite | None = Field(
+        default=None, description="what the input pipeline must make on each vCPU to keep up; None: not known"
+    )
+    memory_gib: Interval = Field(description="peak per device")
+    device_memory_gib: Finite
+    bound_by: Cause
+    step_parts: StepParts
+    cost_parts: CostParts
+    probability_within: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="chance that all limits given are kept; None: none was given"
+    )
+    needs_porting: bool = Field(
+        description="the script does not run there as it is: another backend, runtime or CPU architecture"
+    )
+    arm64_host: bool = Field(
+        default=False, description="the host CPU is arm64: x86-64 wheels and containers do not run there"
+    )
+    spot: SpotOutlook | None = Field(default=None, description="None: the machine is not taken back")
+    on_front: bool = Field(description="no other option is both cheaper and faster")
+    price_observed_on: str = Field(
+        description="date of the price, as precise as its source: 2026-07-20, 2026-03"
+    )
+    price_source: str
+    price_source_class: str = Field(
+        default="unstated",
+        description="price_api, api_copy, catalogue, quote, own (your rate or discount) or unstated",
+    )
+    price_fetched_at: str | None = Field(
+        default=None, description="when the price was fetched, ISO 8601 in UTC; None: shipped, not fetched"
+    )
+    price_by_contract: bool = Field(
+        default=False, description="a negotiated rate: in force however long ago it was agreed"
+    )
+    notes: tuple[str, ...] = ()
+
+    @property
+    def machine(self) -> str:
+        """The name `FareMeter(machine=...)` takes, e.g. aws:p4d.24xlarge@us-east-1."""
+        return f"{self.provider}:{self.instance_type}@{self.region}"
