@@ -6,22 +6,28 @@ set -euo pipefail
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 
-score() { # name, table, flags...
-    local name=$1 table=$DATA/$2
+score() { # name of the results, table, flags...; the runner is the name without the number of a later table
+    local name=$1 runner=${1%_2} table=$DATA/$2
     shift 2
-    if [ ! -f "benchmarks/$name.py" ] || [ ! -f "$table" ]; then
+    if [ ! -f "benchmarks/$runner.py" ] || [ ! -f "$table" ]; then
         echo "$name: skipped, no runner or no $table"
         return
     fi
     echo "$name ..."
-    "$BIN/python" -m "benchmarks.$name" --truth "$table" --json "$results/$name.json" "$@" > "$results/$name.log" ||
+    "$BIN/python" -m "benchmarks.$runner" --truth "$table" --json "$results/$name.json" "$@" > "$results/$name.log" ||
         { cat "$results/$name.log"; return 1; }
 }
 
 # shellcheck disable=SC2086 # STEPS is a list of flags
 score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS
+# shellcheck disable=SC2086
+score step_time_2 calibration/throughput_train_2.csv --cache "$CACHE" --rows "$results/step_time_2.csv" $STEPS
 score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv"
-score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv" --leave-one-source-out
+score time_to_train_2 calibration/time_to_train_2.csv --cache "$CACHE" --rows "$results/time_to_train_2.csv"
+score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv" --leave-one-source-out \
+    --with "$DATA/strategy/memory_reference_2.csv"
+score memory_2 strategy/memory_reference_2.csv --cache "$CACHE" --rows "$results/memory_2.csv" --leave-one-source-out \
+    --with "$DATA/strategy/memory_reference.csv"
 score kernels calibration/kernels.csv.gz
 score strategy strategy/transfer_results.csv
 score decline_hindcast cost_decline/technology_curves.csv

@@ -1,17 +1,24 @@
 """
-Write docs/accuracy.md from what the runners of the truth tables wrote.
+Write docs/accuracy.md, and the tables behind it, from what the runners of the truth tables wrote.
 
-    python -m benchmarks.pages.accuracy --results DIR [--note TEXT] [--out docs/accuracy.md]
+    python -m benchmarks.pages.accuracy --results DIR [--note TEXT] [--out docs/accuracy.md] [--tables docs/accuracy]
 
 DIR holds NAME.json, and NAME.csv of `--rows`, of each runner that was run: `make accuracy` fills one. A runner without
-a file has no table, and the page says so. Scores of rows left out of a fit are those that the fit ships.
+a file has no figures, and the page says so. Scores of rows left out of a fit are those that the fit ships.
+
+The page has one line for each table of measurements. `scores.csv` has every group of its rows, `extremes.csv` the best
+and worst rows, and `unanswered.csv` the reasons why rows have no answer.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from benchmarks.fits import language_model_record, memory_record, one_device_record
 from benchmarks.pages.markdown import plain, render
@@ -19,11 +26,52 @@ from benchmarks.truth_table import read_rows
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
 
-__all__ = ["document"]
+__all__ = ["document", "write_tables"]
 
-RUNNERS = ("step_time", "time_to_train", "memory", "kernels", "pick_cheapest", "strategy", "decline_hindcast")
-MEASURED = {"step_time": "step_time_ms", "time_to_train": "time_to_train_min", "memory": "peak_gib"}
-"""Columns of measured values, of the runners whose best and worst rows are named."""
+
+@dataclass(frozen=True)
+class Truth:
+    """
+    A table of measurements.
+
+    Attributes:
+        runner: name of the files that its runner wrote.
+        title: what was measured.
+        seen: how much of it the fits have seen.
+        measured: column of the measured value, where the best and worst rows are named; "" where they are not.
+    """
+
+    runner: str
+    title: str
+    seen: str
+    measured: str = ""
+
+
+_FITTED, _LEFT_OUT, _NEVER = "rows of the fit", "source left out", "never fitted"
+TRUTHS: Final = (
+    Truth("step_time", "time of a step, first table", _FITTED, "step_time_ms"),
+    Truth("step_time_2", "time of a step, second table", _FITTED, "step_time_ms"),
+    Truth("time_to_train", "MLPerf time to train, v0.5 to v3.1", _NEVER, "time_to_train_min"),
+    Truth("time_to_train_2", "MLPerf time to train, v2.0 to v5.1", _NEVER, "time_to_train_min"),
+    Truth("memory", "peak memory without a run, first table", _LEFT_OUT, "peak_gib"),
+    Truth("memory_2", "peak memory without a run, second table", _LEFT_OUT, "peak_gib"),
+    Truth("kernels", "kernels timed alone", _FITTED),
+    Truth("decline_hindcast", "later cost of a technology", "years before the origin"),
+)
+OTHERS: Final = ("pick_cheapest", "strategy")
+"""Runners with figures of their own kind."""
+_BEST, _WORST = 5, 8
+"""Rows of a table that are named: a few of the best, and enough of the worst to see what they have in common."""
+_ERRORS: Final = {
+    "mean": "mape",
+    "median": "median_ape",
+    "p90": "p90_ape",
+    "worst": "worst_ape",
+    "bias": "bias",
+}
+_LEVELS: Final = ("50", "80", "90")
+_DIGITS: Final = 4
+"""Decimals of an error in the tables: hundredths of a percent."""
 
 
 def _measured_rows(path: Path, column: str) -> list[tuple[float, str]]:
@@ -33,22 +81,24 @@ def _measured_rows(path: Path, column: str) -> list[tuple[float, str]]:
         if line.get("predicted") and line.get(column):
             parts = [line.get(k, "") for k in ("source", "system_name", "model", "benchmark", "precision")]
             count = line.get("accelerators_total") or line.get("devices") or "1"
-            parts.append(f"{count} x {line.get('accelerator', '')}")
+            parts.append(f"{count} x {line.get('accelerator') or line.get('gpu', '')}")
             name = plain(", ".join(part for part in parts if part))
             found.append((float(line["predicted"]) / float(line[column]) - 1, name))
     return sorted(found, key=lambda pair: abs(pair[0]))
 
 
+def _results(folder: Path) -> dict[str, Any]:
+    files = {name: folder / f"{name}.json" for name in (*(one.runner for one in TRUTHS), *OTHERS)}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        for name, path in files.items()
+    }
+
+
 def document(results: Path, note: str = "") -> str:
     """Return the page, from the runners' files in `results`."""
-    files = {name: results / f"{name}.json" for name in RUNNERS}
     return render(
-        "accuracy", note=note, date=calibration().fitted_at,
-        results={
-            name: json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-            for name, path in files.items()
-        },
-        measured_rows={name: _measured_rows(results / f"{name}.csv", MEASURED.get(name, "")) for name in RUNNERS},
+        "accuracy", note=note, date=calibration().fitted_at, truths=TRUTHS, results=_results(results),
         fitted_on={"one": sorted(calibration().fitted_on), "many": sorted(decoder_calibration().fitted_on)},
         scores={
             "one": one_device_record().scores, "many": language_model_record().scores, "memory": memory_record().scores,
@@ -56,15 +106,82 @@ def document(results: Path, note: str = "") -> str:
     )  # fmt: skip
 
 
+def write_tables(results: Path, folder: Path) -> None:
+    """
+    Write scores.csv, extremes.csv and unanswered.csv.
+
+    Args:
+        results: with the runners' files.
+        folder: created where it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [(truth, one) for truth in TRUTHS if (one := _results(results)[truth.runner])]
+    scores = [
+        [truth.runner, group, name, score["n"], *_figures(score)]
+        for truth, one in found
+        for group, name, score in _groups(one)
+    ]
+    _write(
+        folder / "scores.csv",
+        ["table", "group", "name", "rows", *_ERRORS, *(f"inside_{level}" for level in _LEVELS)],
+        scores,
+    )
+    extremes = [
+        [truth.runner, f"{error:.{_DIGITS}f}", name]
+        for truth, _ in found
+        if truth.measured
+        for rows in [_measured_rows(results / f"{truth.runner}.csv", truth.measured)]
+        for error, name in [*rows[:_BEST], *rows[_BEST:][-_WORST:]]
+    ]
+    _write(folder / "extremes.csv", ["table", "error", "row"], extremes)
+    reasons = [
+        [truth.runner, count, plain(reason)]
+        for truth, one in found
+        for reason, count in sorted(one.get("skipped", {}).items(), key=lambda item: (-item[1], item[0]))
+    ]
+    _write(folder / "unanswered.csv", ["table", "rows", "reason"], reasons)
+
+
+def _groups(one: dict[str, Any]) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    yield "all", "", one["overall"]
+    for key in ("not_suspect", "multi_not_suspect"):
+        if key in one:
+            yield "scope", key.replace("_", " "), one[key]
+    for group in ("scope", "family", "source", "device"):
+        for name, score in one.get(f"by_{group}", {}).items():
+            yield group, plain(name), score
+
+
+def _figures(score: dict[str, Any]) -> list[str]:
+    """Return the cells of a score: errors as fractions, then the shares inside the intervals where there are any."""
+    inside = score.get("coverage", {})
+    return [
+        *(f"{score[key]:.{_DIGITS}f}" for key in _ERRORS.values()),
+        *(f"{inside[level]:.{_DIGITS}f}" if level in inside else "" for level in _LEVELS),
+    ]
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument(
         "--note", default="", help="what the page must say about this run, as a subset of rows"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/accuracy.md"))
+    parser.add_argument("--tables", type=Path, default=Path("docs/accuracy"), help="folder of the CSV files")
     arguments = parser.parse_args()
     arguments.out.write_text(document(arguments.results, arguments.note), encoding="utf-8")
+    write_tables(arguments.results, arguments.tables)
 
 
 if __name__ == "__main__":

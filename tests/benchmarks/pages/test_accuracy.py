@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 pytest.importorskip("timm")
 
-from benchmarks.pages.accuracy import document
+from benchmarks.pages.accuracy import document, write_tables
 
 SCORE = {
     "n": 41, "mape": 0.1234, "median_ape": 0.08, "p90_ape": 0.3, "worst_ape": 0.777, "bias": -0.05,
@@ -28,21 +29,45 @@ def _write(folder: Path) -> None:
     )
 
 
-def test_figures_reasons_and_named_rows_come_from_the_files(tmp_path: Path) -> None:
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_table_is_one_line_of_the_page(tmp_path: Path) -> None:
     _write(tmp_path)
     page = document(tmp_path, "A subset.")
-    assert "| some device | 41 | 12.3 % | 8.0 % | 30.0 % | 77.7 % | -5.0 % |" in page
-    assert "83.0 % in 80 %" in page
-    assert "- 3: a / reason" in page
-    assert "- 2.0 %: near, resnet, 8 x A30" in page
-    assert "- 150.0 %: far, resnet, 8 x A30" in page
+    line = "never fitted | 41 | 12.3 % | 8.0 % | 30.0 % | -5.0 % | 51.0 % | 83.0 % | 94.0 % | 3 |"
+    assert f"| MLPerf time to train, v0.5 to v3.1 | {line}" in page
+    assert "some device" not in page
     assert "\nA subset.\n" in page
+
+
+def test_groups_reasons_and_named_rows_are_in_the_tables(tmp_path: Path) -> None:
+    _write(tmp_path)
+    write_tables(tmp_path, tmp_path / "tables")
+    scores = rows_of(tmp_path / "tables" / "scores.csv")
+    assert [(row["group"], row["name"]) for row in scores] == [
+        ("all", ""), ("scope", "some scope"), ("family", "some family"), ("source", "some source"),
+        ("device", "some device"),
+    ]  # fmt: skip
+    assert {key: scores[-1][key] for key in ("table", "rows", "mean", "bias", "inside_80")} == {
+        "table": "time_to_train", "rows": "41", "mean": "0.1234", "bias": "-0.0500", "inside_80": "0.8300",
+    }  # fmt: skip
+    assert rows_of(tmp_path / "tables" / "extremes.csv") == [
+        {"table": "time_to_train", "error": "0.0200", "row": "near, resnet, 8 x A30"},
+        {"table": "time_to_train", "error": "1.5000", "row": "far, resnet, 8 x A30"},
+    ]
+    assert rows_of(tmp_path / "tables" / "unanswered.csv") == [
+        {"table": "time_to_train", "rows": "3", "reason": "a / reason"}
+    ]
 
 
 def test_a_runner_without_a_file_is_named_and_the_bars_stand(tmp_path: Path) -> None:
     page = document(tmp_path)
-    assert "Not run: there is no memory.json." in page
-    assert "Not run: there is no time_to_train.json." in page
+    assert "not run: there is no memory.json" in page
+    assert "not run: there is no time_to_train.json" in page
+    assert "Not run: there is no pick_cheapest.json." in page
     assert "| TPU, one generation left out | 12 mean, each 18 | met | 52 |" in page
     assert "| the same, one step of the job measured | 5 mean | **missed** |" in page
     assert "NeuSight" in page
@@ -58,4 +83,4 @@ def test_regret_stands_beside_the_rules_that_know_no_workload(tmp_path: Path) ->
     page = document(tmp_path)
     assert "| trainfare, all | 7 | 2.1 % | 5.0 % | 40.0 % | 75.0 % |" in page
     assert "without the chip and the model" in page
-    assert "- 40.0 %: a, b: picked T4, cheapest L4" in page
+    assert "Worst, 40.0 %: a, b: picked T4, cheapest L4." in page
