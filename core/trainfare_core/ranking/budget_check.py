@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Document
+from trainfare_core.figures import figures
 from trainfare_core.ranking.cost_change import CostChange
 from trainfare_core.recommendation import Constraints, JobSummary, Option
 
@@ -110,7 +111,7 @@ def verdict_of(chance: float | None, confidence: float) -> BudgetVerdict:
 
 def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
-    time = f"{best.run_hours.mid:.3g} h ({best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g})"
+    time = f"{figures(best.run_hours.mid)} h ({figures(best.run_hours.low_80)} to {figures(best.run_hours.high_80)})"
     given = (
         ("{:,.2f} USD", asked.max_usd),
         ("{:.4g} h", asked.deadline_hours),

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Record
+from trainfare_core.figures import figures
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.ranking.budget_check import BudgetVerdict, verdict_of
 from trainfare_core.ranking.chances import probability
@@ -133,7 +134,7 @@ def _chance(limit: float, value: Interval) -> float:
 def _amounts(rule: LimitRule, limits: JobLimits, best: Option) -> str:
     if rule == "max_usd":
         return f"{best.run_usd.mid:,.2f} USD, limit {limits.max_usd or 0:,.2f} USD"
-    return f"{best.run_hours.mid:.3g} h, limit {limits.max_hours or 0:.4g} h"
+    return f"{figures(best.run_hours.mid)} h, limit {figures(limits.max_hours or 0, 4)} h"
 
 
 def _finding(rule: RuleName, status: FindingStatus, text: str) -> Finding:

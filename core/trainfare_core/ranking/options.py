@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.candidates import SHARDINGS, take
+from trainfare_core.figures import figures
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
@@ -274,7 +275,7 @@ class OptionMaker:
         needs_s = float(priced.runs.training_s[run] + priced.runs.validation_s[run])
         if stop_s is not None and self.profile.plan.optimizer_steps is not None and needs_s > stop_s:
             notes.append(
-                f"the Trainer's max_time of {stop_s / _S_PER_HOUR:.3g} h stops this run early; "
+                f"the Trainer's max_time of {figures(stop_s / _S_PER_HOUR)} h stops this run early; "
                 "it is priced to its last step"
             )
         return tuple(notes)

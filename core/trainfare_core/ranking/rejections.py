@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.figures import figures
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.price_doubt import MACHINE_TYPE, Machines, Usable
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
@@ -176,8 +177,9 @@ def _past_deadline_detail(
     nearest = int(runs[np.argmin(limits.sure_hours[runs])])
     hours = float(limits.sure_hours[nearest])
     return (
-        f"{_name(priced, nearest)}: {hours:.3g} h with {constraints.confidence:.0%} confidence, "
-        f"{hours - constraints.deadline_hours:.3g} h past the deadline of {constraints.deadline_hours:.4g} h"
+        f"{_name(priced, nearest)}: {figures(hours)} h with {constraints.confidence:.0%} confidence, "
+        f"{figures(hours - constraints.deadline_hours)} h past the deadline of "
+        f"{figures(constraints.deadline_hours, 4)} h"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainfare_core.figures import counted, figures
 from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
@@ -84,13 +85,13 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
     ends = " to ".join(dict.fromkeys(_hours_text(float(runs.hours[row])) for row in (least, most)))
     return (
-        f"the run {saves}, and {calm_hours:,.3g} h of work would take {ends} on average; "
+        f"the run {saves}, and {figures(calm_hours)} h of work would take {ends} on average; "
         f"ModelCheckpoint(every_n_train_steps={_save_steps(profile, runs, middle)}) allows spot"
     )
 
 
 def _hours_text(hours: float) -> str:
-    return f"{hours:,.3g} h" if hours < _MANY_HOURS else "over a century"
+    return f"{figures(hours)} h" if hours < _MANY_HOURS else "over a century"
 
 
 def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
@@ -181,9 +182,10 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
     rate = spot.per_machine_hour
     notes = [
         (
-            f"spot: {spot.interruptions:.2g} interruptions expected ({spot.rate_source}: {rate.low_80:.1g} to "
-            f"{rate.high_80:.1g} an hour and machine); half of such runs end within {spot.p50_hours:,.3g} h, nine of "
-            f"ten within {spot.p90_hours:,.3g} h, {spot.waiting_hours:.2g} h of waiting for capacity expected"
+            f"spot: {counted(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "
+            f"{rate.high_80:.1g} an hour and machine); half of such runs end within {figures(spot.p50_hours)} h, "
+            f"nine of ten within {figures(spot.p90_hours)} h, {figures(spot.waiting_hours, 2)} h of waiting for "
+            "capacity expected"
         )
     ]
     best = spot.save_every_n_steps
@@ -197,7 +199,7 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
         back = spot.fallback
         notes.append(
             f"spot, but on demand after {back.after} interruptions ({back.chance:.0%} of runs): "
-            f"{back.run_usd:,.2f} USD expected, nine of ten runs end within {back.p90_hours:,.3g} h"
+            f"{back.run_usd:,.2f} USD expected, nine of ten runs end within {figures(back.p90_hours)} h"
         )
     return tuple(notes)
 

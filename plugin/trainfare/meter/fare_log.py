@@ -13,6 +13,7 @@ from trainfare.job.run_plan import PlannedRun
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import TrainfareError
+from trainfare_core.figures import figures
 
 __all__ = ["FareLog", "RunEstimate", "estimate_run", "first_line", "progress_line", "warn_user"]
 
@@ -112,7 +113,7 @@ def _time(seconds: float) -> str:
     for limit_s, unit_s, unit in ((0.1, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min")):
         if seconds < limit_s:
             return f"{seconds / unit_s:.3g} {unit}"
-    return f"{seconds / 3600.0:,.3g} h"
+    return f"{figures(seconds / 3600.0)} h"
 
 
 def first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from datetime import date
 from trainfare.report.cost_change import change_markdown, change_table
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH
+from trainfare_core.figures import figures
 from trainfare_core.ranking.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
 
@@ -49,9 +50,9 @@ def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:
 
 def _markdown_table(best: Option, asked: Constraints, as_of: date) -> str:
     usd = f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]"
-    hours = f"{best.run_hours.mid:.3g} [{best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g}]"
+    hours = f"{figures(best.run_hours.mid)} [{figures(best.run_hours.low_80)} to {figures(best.run_hours.high_80)}]"
     limit_usd = "" if asked.max_usd is None else f"{asked.max_usd:,.2f}"
-    limit_hours = "" if asked.deadline_hours is None else f"{asked.deadline_hours:.4g}"
+    limit_hours = "" if asked.deadline_hours is None else figures(asked.deadline_hours, 4)
     price = markdown_text(_price_text(best, as_of))
     machine = f"{best.nodes} × {markdown_text(best.machine)} ({markdown_text(best.purchase_option)})"
     return "\n".join(

@@ -11,6 +11,7 @@ from decimal import Decimal
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import table_text
 from trainfare_core.documents import Interval
+from trainfare_core.figures import figures
 from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide, ModuleChange
 
 __all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
@@ -131,7 +132,7 @@ def _side_cells(side: CostSide, step: Decimal) -> tuple[str, ...]:
     if side.usd is None or side.hours is None or side.machine is None:
         return side.label, f"unknown, because {side.unknown_because}", "unknown", "unknown"
     usd = _span(side.usd, lambda value: f"{_to_step(value, step):,f}")
-    return side.label, usd, _span(side.hours, lambda value: f"{value:.3g}"), side.machine
+    return side.label, usd, _span(side.hours, figures), side.machine
 
 
 def _span(value: Interval, text: Callable[[float], str]) -> str:

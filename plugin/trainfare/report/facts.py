@@ -16,6 +16,7 @@ from trainfare.report.wording import (
     usd,
 )
 from trainfare_core.clouds import service_label
+from trainfare_core.figures import counted, figures
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
@@ -64,7 +65,8 @@ def interruptions_text(option: Option) -> str:
     spot = option.spot
     if spot is None:
         return "interruptions at any time"
-    return f"{spot.interruptions:.2g} interruptions expected (nine of ten runs end within {spot.p90_hours:,.3g} h)"
+    expected = counted(spot.interruptions, "interruption")
+    return f"{expected} expected (nine of ten runs end within {figures(spot.p90_hours)} h)"
 
 
 def job_facts(job: JobSummary) -> tuple[str, ...]:

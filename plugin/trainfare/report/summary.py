@@ -33,6 +33,7 @@ from trainfare.report.rows import (
     step_line,
 )
 from trainfare.report.wording import percent, usd
+from trainfare_core.figures import figures
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.recommendation import Option, Recommendation
@@ -242,7 +243,7 @@ def _loader(recommendation: Recommendation) -> str:
         return ""
     return (
         f"The input pipeline was not measured, and no time is counted for it: #{option.rank} needs "
-        f"about {option.loader_samples_per_s_per_vcpu:,.3g} samples a second from each vCPU. "
+        f"about {figures(option.loader_samples_per_s_per_vcpu)} samples a second from each vCPU. "
         "--loader-samples-per-s-per-vcpu states what yours makes."
     )
 

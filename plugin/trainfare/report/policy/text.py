@@ -8,6 +8,7 @@ from typing import Final
 from trainfare.report.cost_change import change_markdown, change_notes, change_table
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare_core.figures import figures
 from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
 from trainfare_core.ranking.rules import LIMIT_RULES, RULES
 
@@ -67,8 +68,8 @@ def _cells(job: JobCheck) -> tuple[str, ...]:
         verdict,
         f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]",
         "" if limits.max_usd is None else f"{limits.max_usd:,.2f}",
-        f"{best.run_hours.mid:.3g} [{best.run_hours.low_80:.3g} to {best.run_hours.high_80:.3g}]",
-        "" if limits.max_hours is None else f"{limits.max_hours:.4g}",
+        f"{figures(best.run_hours.mid)} [{figures(best.run_hours.low_80)} to {figures(best.run_hours.high_80)}]",
+        "" if limits.max_hours is None else figures(limits.max_hours, 4),
         f"{count}{best.machine} ({best.purchase_option})",
     )
 
