@@ -7,8 +7,8 @@ WORD keeps the mutants whose name contains one of them. A mutant that a test has
 and that test's file are the same, unless `--again` is given: a change elsewhere may hide it.
 
 Mutants that people wrote stand in `written/*.toml`; others are made by rule, one to four of every file of `PACKAGES`.
-With seed 0 the results are put into `docs/reliability/mutants.json`, in the place of earlier results of the same
-mutants. The exit status is 1 if a mutant that a person wrote survives, or if a package's score is below 95 %.
+With seed 0 the results are put into `docs/reliability/mutants.json` as the run goes, in the place of earlier results of
+the same mutants. The exit status is 1 if a mutant that a person wrote survives, or if a package's score is below 95 %.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ from scripts.mutants.generate import sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
 from scripts.mutants.reach import Reach, reach_of, tests_of_module
 from scripts.mutants.results import (
-    RESULTS,
     Result,
     equivalents,
-    merged,
-    recorded,
     result_of,
-    results_text,
     scores,
     scores_table,
+    write_results,
 )
 from scripts.mutants.trial import Copy, Outcome, fork_pytest, load_libraries, sources_copied
 
@@ -43,6 +40,8 @@ PASS_SCORE: Final = 0.95
 _CACHE: Final = TOP / ".cache" / "mutants"
 _CPU_LIMIT_S: Final = 300.0
 """Of the tests of one mutant: three times what the slowest take."""
+_WRITTEN_EVERY: Final = 20
+"""Mutants, a minute or two: what a run that is stopped loses at most."""
 _FIRST_S, _SECOND_S = 15.0, 45.0
 """Of tests that reach the line, and then of those that reach the file, where those named after it find nothing."""
 
@@ -76,7 +75,7 @@ def main() -> None:
         f"{len(wanted)} mutants: 2 s of one processor each, and up to 10 minutes to learn what the tests reach\n"
     )
     began = time.monotonic()
-    reasons = equivalents()
+    reasons, names = equivalents(), [mutant.name for mutant in _mutants(None, 0)]
     results: list[Result] = []
     kept = Caught(_CACHE / "caught.json", use=not asked.again)
     load_libraries()
@@ -92,18 +91,14 @@ def main() -> None:
             results.append(result_of(mutant, source, caught=bool(by), by=by, reasons=reasons))
             sys.stdout.write(_line(results[-1]))
             sys.stdout.flush()
+            if asked.seed == 0 and (len(results) % _WRITTEN_EVERY == 0 or len(results) == len(wanted)):
+                write_results(results, names)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
     sys.stdout.write(scores_table(results))
     sys.stdout.write(
         f"{cpu_s / 60:.0f} minutes of processor, {(time.monotonic() - began) / 60:.0f} on the clock\n"
     )
-    if asked.seed == 0:
-        names = [mutant.name for mutant in _mutants(None, 0)]
-        whole = merged(results, recorded(), names)
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        text = results_text(whole, command="make mutants", not_run=len(names) - len(whole))
-        RESULTS.write_text(text, encoding="utf-8")
     survived = any(one.written and not one.caught for one in results)
     sys.exit(survived or any(one.share < PASS_SCORE for one in scores(results)))
 

@@ -48,9 +48,17 @@ PACKAGES: Final = {
         ("tests/core/ranking/test_explain_change.py", "tests/core/ranking/test_rank.py"),
     ),
     "run cost": Package(
-        ("core/trainfare_core/run_cost.py", "core/trainfare_core/run_cost_facts"),
-        ("tests/core/test_run_cost.py", "tests/core/run_cost_facts"),
+        (
+            *("core/trainfare_core/run_cost.py", "core/trainfare_core/run_cost_facts"),
+            "core/trainfare_core/cost_assumptions.py",
+        ),
+        ("tests/core/test_run_cost.py", "tests/core/run_cost_facts", "tests/core/ranking"),
         ("tests/core/run_cost_facts",),
+    ),
+    "interruptions": Package(
+        ("core/trainfare_core/interruptions",),
+        ("tests/core/interruptions", "tests/core/test_run_cost.py"),
+        ("tests/core/interruptions",),
     ),
     "prices": Package(
         ("core/trainfare_core/prices",),

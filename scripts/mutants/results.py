@@ -17,7 +17,7 @@ else:
 
 __all__ = [
     *("RESULTS", "Result", "Score", "equivalents", "merged", "recorded", "result_of"),
-    *("results_text", "scores", "scores_table"),
+    *("results_text", "scores", "scores_table", "write_results"),
 ]
 
 RESULTS: Final = TOP / "docs" / "reliability" / "mutants.json"
@@ -127,11 +127,11 @@ def scores_table(results: list[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def recorded() -> list[Result]:
-    """Return the results of earlier runs that `RESULTS` holds."""
-    if not RESULTS.is_file():
+def recorded(file: Path = RESULTS) -> list[Result]:
+    """Return the results of earlier runs that a file holds."""
+    if not file.is_file():
         return []
-    return [Result(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))["mutants"]]
+    return [Result(**row) for row in json.loads(file.read_text(encoding="utf-8"))["mutants"]]
 
 
 def merged(now: list[Result], before: list[Result], names: list[str]) -> list[Result]:
@@ -158,3 +158,20 @@ def results_text(results: list[Result], *, command: str, not_run: int) -> str:
     text = json.dumps(head, indent=1, ensure_ascii=False)[:-2]
     rows = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in results)
     return f'{text},\n "mutants": [\n{rows}\n ]\n}}\n'
+
+
+def write_results(now: list[Result], names: list[str], file: Path = RESULTS) -> None:
+    """
+    Put results into a file, in the place of earlier results of the same mutants.
+
+    Args:
+        now: of the mutants that were run.
+        names: of all mutants, in their order.
+        file: is replaced whole, so that a run that is stopped leaves a document.
+    """
+    whole = merged(now, recorded(file), names)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    text = results_text(whole, command="make mutants", not_run=len(names) - len(whole))
+    new.write_text(text, encoding="utf-8")
+    new.replace(file)

@@ -18,7 +18,16 @@ from scripts.mutants.caught import Caught
 from scripts.mutants.generate import all_mutants, sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
 from scripts.mutants.reach import Reach
-from scripts.mutants.results import Result, equivalents, merged, recorded, result_of, results_text, scores
+from scripts.mutants.results import (
+    Result,
+    equivalents,
+    merged,
+    recorded,
+    result_of,
+    results_text,
+    scores,
+    write_results,
+)
 from scripts.mutants.trial import Copy, cpu_s_of, wait_for
 
 pytestmark = pytest.mark.sources
@@ -104,6 +113,23 @@ def test_an_equivalent_mutant_is_not_counted() -> None:
     document = json.loads(results_text([lives, caught, alive], command="x", not_run=4))
     assert [one["caught"] for one in document["mutants"]] == [False, True, False]
     assert (document["not_run"], document["scores"][-1]["score"]) == (4, 0.5)
+
+
+def test_results_are_written_as_the_run_goes(tmp_path: Path) -> None:
+    """Each time as a whole document, with what earlier runs found of the other mutants."""
+    file = "core/trainfare_core/ranking/rank.py"
+    source = (TOP / file).read_text(encoding="utf-8")
+    first, second = (
+        result_of(Mutant(name, file, 0, '"', "'"), source, caught=True, by="", reasons={})
+        for name in ("first", "second")
+    )
+    document = tmp_path / "new" / "mutants.json"
+    write_results([second], ["first", "second", "third"], document)
+    assert recorded(document) == [second]
+    write_results([first], ["first", "second", "third"], document)
+    assert recorded(document) == [first, second]
+    assert json.loads(document.read_text(encoding="utf-8"))["not_run"] == 1
+    assert [one.name for one in document.parent.iterdir()] == ["mutants.json"]
 
 
 def test_results_of_a_part_take_the_place_of_earlier_ones() -> None:
