@@ -55,8 +55,10 @@ _LIBRARIES: Final = (
     ),
     *("matplotlib.figure", "markdown_it", "trustme", "junitparser"),
 )
+_PROFILE: Final = "mutants"
 _ARGUMENTS: Final = (
     *("-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
+    f"--hypothesis-profile={_PROFILE}",  # after tests/conftest.py has loaded its own
     "--timeout=600",  # ends a hang; a busy machine takes long without one
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # libraries that are pytest plug-ins too are loaded
 )
@@ -163,11 +165,18 @@ def load_libraries() -> None:
     for name in _LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    from hypothesis import Phase, settings
+    from hypothesis import HealthCheck, Phase, settings
 
     phases = (Phase.explicit, Phase.generate)  # whether an example fails, not the simplest that does
-    settings.register_profile("mutants", database=None, derandomize=True, max_examples=30, phases=phases)
-    settings.load_profile("mutants")
+    settings.register_profile(
+        _PROFILE,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        max_examples=30,
+        phases=phases,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     gc.freeze()  # a child that collects garbage would copy every page that it shares with this process
     ours = [
         name

@@ -275,7 +275,7 @@ def jobs(draw: st.DrawFn) -> JobProfile:
 BOOKS = (MARKET, book(T4, offer_row(usd_per_hour=2.0)))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=20)
 @given(base=jobs(), head=jobs(), books=st.tuples(st.sampled_from(BOOKS), st.sampled_from(BOOKS)))
 def test_causes_add_up_and_swapping_turns_every_sign(
     base: JobProfile, head: JobProfile, books: tuple[PriceBook, PriceBook]
@@ -299,7 +299,7 @@ def test_causes_add_up_and_swapping_turns_every_sign(
         assert backwards[name] == pytest.approx(-usd, abs=CENT)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=15)
 @given(job=jobs())
 def test_no_change_has_zero_causes(job: JobProfile) -> None:
     """Any job against itself has no causes."""
