@@ -19,7 +19,7 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from scripts.mutants.caught import STOPPED, Caught
@@ -34,7 +34,7 @@ from scripts.mutants.results import (
     scores_table,
     write_results,
 )
-from scripts.mutants.trial import Copy, Outcome, fork_pytest, load_libraries, sources_copied
+from scripts.mutants.trial import Copy, fork_pytest, load_libraries, sources_copied
 
 PASS_SCORE: Final = 0.95
 _CACHE: Final = TOP / ".cache" / "mutants"
@@ -80,14 +80,7 @@ def main() -> None:
     kept = Caught(_CACHE / "caught.json", use=not asked.again)
     load_libraries()
     with sources_copied() as copy:
-        reaches: dict[str, Reach] = {}
-        for mutant in wanted:
-            source = copy.source(mutant.file)
-            by = kept.by(mutant, source)
-            if not by:
-                outcome = try_mutant(copy, mutant, reaches)
-                by = "" if outcome.code == 0 else outcome.failed[0] if outcome.failed else STOPPED
-                kept.add(mutant, source, by)
+        for mutant, source, by in _tried(copy, wanted, kept):
             results.append(result_of(mutant, source, caught=bool(by), by=by, reasons=reasons))
             sys.stdout.write(_line(results[-1]))
             sys.stdout.flush()
@@ -113,49 +106,83 @@ def _mutants(only: str | None, seed: int) -> list[Mutant]:
     return written + generated
 
 
-def try_mutant(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Outcome:
+def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mutant, str, str]]:
     """
-    Run the tests of a mutant until one fails.
+    Yield each mutant with the source of its file and the test that caught it, "" where none has.
+
+    The tests that need no search come first, for all mutants: they catch most, and the search takes minutes.
+    """
+    reaches: dict[str, Reach] = {}
+    left: list[Mutant] = []
+    for mutant in mutants:
+        source = copy.source(mutant.file)
+        by = kept.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant)])
+        kept.add(mutant, source, by)
+        if by or mutant.tests:
+            yield mutant, source, by
+        else:
+            left.append(mutant)
+    for mutant in left:
+        source = copy.source(mutant.file)
+        by = try_mutant(copy, mutant, reaching_tests(copy, mutant, reaches))
+        kept.add(mutant, source, by)
+        yield mutant, source, by
+
+
+def try_mutant(copy: Copy, mutant: Mutant, selections: Iterable[list[str]]) -> str:
+    """
+    Run tests of a mutant until one fails; return its name, `STOPPED` where the run was stopped, or "".
 
     Args:
         copy: of the sources.
         mutant: to be tried.
-        reaches: what the tests of each package reach; filled where a mutant needs it.
+        selections: arguments of pytest for one run after another.
 
     Raises:
         SystemExit: pytest could not run them.
     """
-    outcome = Outcome(0)
-    for arguments in selections(copy, mutant, reaches):
+    for arguments in selections:
         with copy.with_mutant(mutant):
             outcome = fork_pytest(copy, ["-x", *arguments], cpu_limit_s=_CPU_LIMIT_S)
         if outcome.code not in (0, 1, 2, 5, None) or (outcome.code in (1, 2) and not outcome.failed):
             raise SystemExit(f"{mutant.name}: its tests did not run\n{outcome.output}")
         if outcome.code not in (0, 5):
-            return outcome
-    return Outcome(0)
+            return outcome.failed[0] if outcome.failed else STOPPED
+    return ""
 
 
-def selections(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Iterator[list[str]]:
-    """Yield arguments of pytest for one run after another: the tests named, or the module's, then all that reach it."""
+def nearest_tests(mutant: Mutant) -> list[str]:
+    """Return arguments of pytest: the tests that a mutant names, or those of its module."""
     if mutant.tests:
-        yield shlex.split(mutant.tests)
-        return
-    package, source = PACKAGES[mutant.package], copy.source(mutant.file)
-    near = tests_of_module(mutant.file, package.tests) or list(package.first)
-    yield [*near, "-m", "not sources"]
+        return shlex.split(mutant.tests)
+    return [*_tests_of_module(mutant), "-m", "not sources"]
+
+
+def _tests_of_module(mutant: Mutant) -> list[str]:
+    package = PACKAGES[mutant.package]
+    return tests_of_module(mutant.file, package.tests) or list(package.first)
+
+
+def reaching_tests(copy: Copy, mutant: Mutant, reaches: dict[str, Reach]) -> Iterator[list[str]]:
+    """
+    Yield the tests that reach a mutant's lines, then those that reach its file, without the tests of its module.
+
+    Args:
+        copy: of the sources.
+        mutant: made by rule.
+        reaches: what the tests of each package reach; filled where a mutant needs it.
+    """
     if mutant.package not in reaches:
-        reaches[mutant.package] = reach_of(copy, _CACHE, package.tests)
-    reach = reaches[mutant.package]
+        reaches[mutant.package] = reach_of(copy, _CACHE, PACKAGES[mutant.package].tests)
+    reach, near = reaches[mutant.package], tuple(_tests_of_module(mutant))
+    lines = mutant.lines(copy.source(mutant.file))
     of_lines = [
-        test
-        for test in reach.tests(mutant.file, mutant.lines(source), most_s=_FIRST_S)
-        if not test.startswith(tuple(near))
+        test for test in reach.tests(mutant.file, lines, most_s=_FIRST_S) if not test.startswith(near)
     ]
     of_file = [
         test
         for test in reach.tests(mutant.file, None, most_s=_SECOND_S)
-        if test not in of_lines and not test.startswith(tuple(near))
+        if test not in of_lines and not test.startswith(near)
     ]
     yield from (tests for tests in (of_lines, of_file) if tests)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.mutants.__main__ import selections
+from scripts.mutants.__main__ import nearest_tests, reaching_tests
 from scripts.mutants.caught import Caught
 from scripts.mutants.generate import all_mutants, sample
 from scripts.mutants.mutant import PACKAGES, TOP, Mutant, files_of, written_mutants
@@ -182,12 +182,13 @@ def test_the_tests_of_a_module_come_first() -> None:
             }
         },
     )
-    near, of_line, of_file = selections(copy, mutant, {"ranking": reach})
+    near = nearest_tests(mutant)
+    of_line, of_file = reaching_tests(copy, mutant, {"ranking": reach})
     assert near[0] == "tests/core/ranking/test_chances.py"
     assert "tests/core/ranking/test_rank.py" in near
     assert (of_line, of_file) == (["tests/x.py::b"], ["tests/x.py::d"])
     (written, *_) = written_mutants()
-    assert list(selections(copy, written, {})) == [shlex.split(written.tests)]
+    assert nearest_tests(written) == shlex.split(written.tests)
 
 
 def test_the_recorded_results_are_of_today_s_files() -> None:
