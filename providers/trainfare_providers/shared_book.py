@@ -20,11 +20,10 @@ import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
-from trainfare_core.prices.parquet import read_table
 from trainfare_providers.disk.cache import BookCache, BookFacts
+from trainfare_providers.disk.foreign_parquet import read_foreign_table
 from trainfare_providers.http.addresses import shown_url
 from trainfare_providers.plugins import BOOK_VARIABLE
-from trainfare_providers.time_limit import call_within
 
 __all__ = ["BOOK_VARIABLE", "SharedBook"]
 
@@ -45,6 +44,7 @@ class SharedBook:
         cache: where the copy is kept.
         limit_s: seconds to wait for the storage; 10 s is a chosen default, since a ranking waits for it.
         now: the time, to date the copy.
+        read: returns the rows of Parquet files, given an address and seconds to wait.
     """
 
     name = "shared"
@@ -56,9 +56,12 @@ class SharedBook:
         cache: BookCache | None = None,
         limit_s: float = 10.0,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        read: Callable[[str, float | None], pl.DataFrame] = lambda where, limit_s: read_foreign_table(
+            where, limit_s=limit_s
+        ),
     ) -> None:
         self._url = os.environ.get(BOOK_VARIABLE, "").strip() if url is None else url
-        self._cache, self._limit_s, self._now = cache, limit_s, now
+        self._cache, self._limit_s, self._now, self._read = cache, limit_s, now, read
 
     def load(self) -> PriceBook:
         """
@@ -71,16 +74,11 @@ class SharedBook:
             return PriceBook.empty()
         where, remote = _address(self._url)
         if not remote:
-            return _book(_read(where, shown=where))
+            return _book(self._rows(where, None, shown=where))
         cache = self._cache or BookCache()
         shown = shown_url(self._url)
         try:
-            late = PricesUnavailableError(
-                f"{BOOK_VARIABLE}: {shown}: no answer within {self._limit_s:g} s; "
-                "check the address and the network"
-            )
-            rows = call_within(self._limit_s, lambda: _read(where, shown=shown), late=late)
-            book = _book(rows)
+            book = _book(self._rows(where, self._limit_s, shown=shown))
         except PricesUnavailableError as error:
             copy = cache.read(_COPY)
             if copy is None or copy.facts.notes != (shown,):
@@ -92,6 +90,13 @@ class SharedBook:
             _COPY, kept.frame, BookFacts(fetched_at=self._now(), intakes=kept.intakes, notes=(shown,))
         )
         return book
+
+    def _rows(self, where: str, limit_s: float | None, *, shown: str) -> pl.DataFrame:
+        try:
+            return self._read(where, limit_s)
+        except PricesUnavailableError as error:
+            advice = "check the address, the network and the credentials"
+            raise PricesUnavailableError(f"{BOOK_VARIABLE}: {shown}: {error}; {advice}") from None
 
 
 def _address(url: str) -> tuple[str, bool]:
@@ -108,19 +113,6 @@ def _address(url: str) -> tuple[str, bool]:
 
 def _ends_with_files(url: str) -> bool:
     return url.endswith(".parquet") or "*" in url
-
-
-def _read(where: str, *, shown: str) -> pl.DataFrame:
-    """Read the rows."""
-    reason = "nothing is there"
-    try:
-        return read_table(where)
-    except FileNotFoundError:
-        pass
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        reason = f"it cannot be read ({type(error).__name__})"
-    # Raised outside the handler: the text of the caught error may quote a signed URL.
-    raise PricesUnavailableError(f"{BOOK_VARIABLE}: {shown}: {reason}; check the address and the credentials")
 
 
 def _book(rows: pl.DataFrame) -> PriceBook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timezone
@@ -109,6 +110,18 @@ def test_file_that_is_not_parquet_is_an_error(content: bytes, tmp_path: Path) ->
     with pytest.raises(PricesUnavailableError, match="cannot be read"):
         SharedBook(str(tmp_path / "a.parquet")).load()
     assert (tmp_path / "a.parquet").read_bytes() == content
+
+
+def test_damage_that_ends_the_process_that_reads_it_is_an_error(tmp_path: Path) -> None:
+    """A page that states -1 values makes polars ask for 2**61 bytes, and Rust then ends the process."""
+    file = tmp_path / "a.parquet"
+    book_of(offer_row(), offer_row(region="eu-west-1")).frame.write_parquet(file, compression="uncompressed")
+    whole = file.read_bytes()
+    damaged = re.sub(rb"(?<=[\x2c\x4c]\x15)\x04", b"\x01", whole)  # of a page of data, or of a dictionary
+    file.write_bytes(damaged)
+    assert damaged != whole
+    with pytest.raises(PricesUnavailableError, match=r"it cannot be read \(.*\); check the address"):
+        SharedBook(str(tmp_path)).load()
 
 
 def test_book_in_s3(storage: str, tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ __all__ = ["FOLDER_VARIABLE", "StoredTrace", "TraceStore", "default_folder", "ta
 FOLDER_VARIABLE: Final = "TRAINFARE_TRACE_CACHE"
 MAX_STORE_BYTES: Final = 256 * 2**20
 """Of all files together; a chosen limit: some 500 traces."""
+_MAX_INPUTS_BYTES: Final = 64 * 2**20
+"""Of the inputs of a trace, unpacked; a chosen limit: a hundred times those of a job that imports Transformers."""
 _MOST_VARIANTS: Final = 32
 """Files of one key that are compared, newest first; a chosen value: branches and commits that alternate."""
 _ENDING: Final = ".trace"
@@ -110,7 +112,8 @@ class TraceStore:
 
     def keep(self, key: str, change: str, trace: StoredTrace) -> None:
         """Store a trace; what the disk refuses is not stored, and nothing is raised."""
-        inputs = zlib.compress(trace.inputs.model_dump_json().encode(), 1)
+        unpacked = trace.inputs.model_dump_json().encode()
+        inputs = zlib.compress(unpacked, 1)
         body = inputs + trace.profile
         header = _Header(
             format=_FORMAT,
@@ -119,7 +122,7 @@ class TraceStore:
             job=trace.job,
         )
         content = header.model_dump_json().encode() + b"\n" + body
-        if len(content) > self._max_bytes:
+        if len(content) > self._max_bytes or len(unpacked) > _MAX_INPUTS_BYTES:
             return
         path = self._folder / f"{_stem(key, change)}-{hashlib.sha256(inputs).hexdigest()[:16]}{_ENDING}"
         with contextlib.suppress(OSError):
@@ -143,7 +146,7 @@ class TraceStore:
             line, _, body = read_own_file(path, self._max_bytes).partition(b"\n")
             header = _Header.model_validate_json(line)
             if header.format == _FORMAT and hashlib.sha256(body).hexdigest() == header.sha256:
-                inputs = TraceInputs.model_validate_json(zlib.decompress(body[: header.inputs_bytes]))
+                inputs = TraceInputs.model_validate_json(_unpacked(body[: header.inputs_bytes]))
                 profile = body[header.inputs_bytes :]
                 JobProfile.from_json(profile)
                 return StoredTrace(header.job, inputs, profile)
@@ -168,6 +171,20 @@ class TraceStore:
                 return
             path.unlink(missing_ok=True)
             room += size
+
+
+def _unpacked(data: bytes) -> bytes:
+    """
+    Return the text of a compressed stream.
+
+    Raises:
+        zlib.error: it is damaged, or its text is longer than any that is stored.
+    """
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data, _MAX_INPUTS_BYTES)
+    if not unpacker.eof:
+        raise zlib.error("cut, or too long")
+    return text
 
 
 def default_folder() -> Path:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -154,6 +157,21 @@ def test_damaged_files_are_absent(tmp_path: Path) -> None:
     file.rename(moved)
     file.symlink_to(moved)
     assert find(store, tmp_path) is None
+
+
+def test_what_unpacks_to_more_than_any_trace_has_is_absent(tmp_path: Path) -> None:
+    """A small file can unpack to gigabytes; this one would be a whole trace, with 64 MiB of blanks."""
+    store, trace = TraceStore(tmp_path), stored()
+    store.keep("k", "", trace)
+    (file,) = tmp_path.iterdir()
+    header = json.loads(file.read_bytes().partition(b"\n")[0])
+    for blanks in (1, 64 * 2**20):
+        inputs = zlib.compress(trace.inputs.model_dump_json().encode() + b" " * blanks, 1)
+        body = inputs + trace.profile
+        facts = {"sha256": hashlib.sha256(body).hexdigest(), "inputs_bytes": len(inputs)}
+        file.write_bytes(json.dumps(header | facts).encode() + b"\n" + body)
+        assert find(store, tmp_path) == (trace if blanks == 1 else None)
+    assert not file.exists()
 
 
 def test_a_disk_that_refuses_is_no_error(tmp_path: Path) -> None:
