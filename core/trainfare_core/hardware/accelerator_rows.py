@@ -32,7 +32,7 @@ DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 
 _PEAK_COLUMNS: Final = tuple(f"{dtype}_tflops" if dtype != "int8" else "int8_tops" for dtype in DTYPES)
 _NUMBER_COLUMNS: Final = (
-    "release_year", "memory_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count",
+    "release_year", "memory_gib", "bandwidth_gb_per_s", *_PEAK_COLUMNS, "l2_mib", "power_w", "sm_count", "cores",
     "link_gb_per_s", "pcie_gb_per_s",
 )  # fmt: skip
 _TEXT_COLUMNS: Final = (
@@ -76,6 +76,8 @@ class Accelerator:
     l2_bytes: float | None
     power_w: float | None
     sm_count: int | None
+    cores: int
+    """Parts that a framework sees as devices of their own, each with its share of the memory; 1: the whole is one."""
     link: str
     link_bytes_per_s: float | None
     pcie_bytes_per_s: float | None
@@ -188,6 +190,7 @@ def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> 
         l2_bytes=scaled("l2_mib", _MIB),
         power_w=scaled("power_w"),
         sm_count=int(_number(line, row, "sm_count")) if row["sm_count"] else None,
+        cores=int(_number(line, row, "cores")) if row["cores"] else 1,
         link=_text(line, row, "link"),
         link_bytes_per_s=scaled("link_gb_per_s", _GIGA),
         pcie_bytes_per_s=scaled("pcie_gb_per_s", _GIGA),

@@ -106,9 +106,10 @@ def _table(
     run: Run, placed: PlacedPlans, step: StepColumns, log_sigma: Array, reason: NDArray[np.str_]
 ) -> PredictionTable:
     plans, step_s = placed.plans, step.step_s
+    cores = placed.devices.column([float(d.cores) for d in placed.devices.found], placed.row)
     held = memory_peak(
         run.profile, plans.micro_ratio, placed.world, placed.sharded, plans.parallel, plans.accumulate,
-        shards=placed.shards if plans.parallel is None else None,
+        shards=placed.shards if plans.parallel is None else None, cores=cores,
     )  # fmt: skip
     usable = placed.devices.column([usable_memory_bytes(d) for d in placed.devices.found], placed.row)
     unknown = reason != ""

@@ -209,7 +209,10 @@ def _answer(
     passes = plans.accumulate[row : row + 1]
     all_devices = np.array([float(world)])
     shards = Shards.of(plans.sharding[row : row + 1], np.array([float(devices)]), all_devices)
-    held = memory_peak(profile, ratio, all_devices, shards.weights > 1, passes=passes, shards=shards)
+    cores = np.array([float(device.cores)])
+    held = memory_peak(
+        profile, ratio, all_devices, shards.weights > 1, passes=passes, shards=shards, cores=cores
+    )
     memory = _interval(float(table.memory_bytes[row]), float(table.memory_log_sigma[row]))
     scale = float(ratio[0]) * accumulate / profile.parallel.accumulate_grad_batches
     micro = float(plans.micro_batch[row])

@@ -8,7 +8,8 @@ library. Whether a job fits is decided by the second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Annotated, Literal, cast
 
@@ -171,7 +172,7 @@ def corrected_parts(
 def memory_peak(
     profile: JobProfile, ratio: Array, world: Array, sharded: NDArray[np.bool_],
     parallel: ModelParallel | None = None, passes: NDArray[np.int64] | None = None, fit: MemoryFit | None = None,
-    shards: Shards | None = None,
+    shards: Shards | None = None, cores: Array | None = None,
 ) -> MemoryPeak:  # fmt: skip
     """
     Return the peak memory of one device, allocated and used, and its intervals.
@@ -185,8 +186,15 @@ def memory_peak(
         passes: forward passes of one optimizer step; None: the profile's own.
         fit: None: the shipped one.
         shards: see `memory_parts`.
+        cores: of a device, each with its own share of the memory and of the samples: a replica, or a shard, on each.
+            The peak is the sum over them. None: one. Plans that split the model use a device as a whole.
     """
     fit = fit or memory_fit()
+    cores = np.ones_like(ratio) if cores is None or parallel is not None else cores
+    # A core has whole samples: a device's micro-batch of one on two cores holds one on each.
+    fewest = np.minimum(ratio, 1.0 / (profile.batch.micro_batch_size or math.inf))
+    ratio, world = np.maximum(ratio / cores, fewest), world * cores
+    shards = None if shards is None else shards.times(cores)
     classes = memory_classes(profile, world, parallel)
     parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
     gathered = sharded if shards is None else shards.weights > 1
@@ -208,7 +216,14 @@ def memory_peak(
         alike, narrow = classes == own_class, fit.corrected.half_80 / Z80
         sigma = np.where(same, fit.measured_sigma, np.where(alike, np.minimum(sigma, narrow), sigma))
         allocated_sigma = np.where(alike, np.minimum(allocated_sigma, narrow), allocated_sigma)
-    return MemoryPeak(parts, allocated, np.asarray(allocated_sigma), peak, np.asarray(sigma))
+    parts = replace(parts, **{part.name: getattr(parts, part.name) * cores for part in fields(parts)})
+    return MemoryPeak(
+        parts,
+        np.asarray(allocated * cores),
+        np.asarray(allocated_sigma),
+        np.asarray(peak * cores),
+        np.asarray(sigma),
+    )
 
 
 def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -> str:

@@ -172,5 +172,5 @@ def _moments(profile: JobProfile) -> tuple[MemoryMoment, ...]:
 
 
 def usable_memory_bytes(device: Accelerator) -> float:
-    """Return the bytes that a training process can allocate on the device."""
-    return device.memory_bytes * (1.0 - RESERVE_SHARE) - RESERVE_BYTES
+    """Return the bytes that training processes can allocate on the device, one for each of its cores."""
+    return device.memory_bytes * (1.0 - RESERVE_SHARE) - RESERVE_BYTES * device.cores

@@ -81,6 +81,12 @@ class Shards:
             state=np.where(named("zero1", "zero2"), world, weights),
         )
 
+    def times(self, cores: Array) -> Shards:
+        """Return the shards where each device is so many cores; what is whole on a device is whole on each core."""
+        return Shards(
+            *(np.where(part > 1, part * cores, part) for part in (self.weights, self.gradients, self.state))
+        )
+
     @classmethod
     def of_fsdp(cls, world: Array, sharded: Flags) -> Shards:
         """Return shards of all three over all devices where `sharded`, none elsewhere."""

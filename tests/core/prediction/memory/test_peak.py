@@ -25,6 +25,7 @@ from trainfare_core.prediction.memory.calibrated import (
     memory_peak,
 )
 from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts, usable_memory_bytes
+from trainfare_core.prediction.memory.sharding import Shards
 from trainfare_core.prediction.uncertainty import Z80
 
 ONE = np.ones(1)
@@ -352,3 +353,36 @@ def test_the_last_stage_of_a_pipeline_has_the_logits_and_one_micro_batch() -> No
 
     assert activations_of(end) == pytest.approx(saved / 4)
     assert activations_of(middle) == pytest.approx(saved - 1)
+
+
+def test_a_core_with_its_own_memory_holds_a_replica_of_its_own() -> None:
+    """A chip of two cores holds the state twice, and each sample once; sharded, it holds the state once."""
+    job, two = gpt_profile(batch_size=8), 2 * ONE
+    whole = memory_peak(job, ONE, ONE, WHOLE).parts
+    cores = memory_peak(job, ONE, ONE, WHOLE, cores=two).parts
+    assert cores.weights_bytes[0] == pytest.approx(2 * whole.weights_bytes[0])
+    assert cores.optimizer_bytes[0] == pytest.approx(2 * whole.optimizer_bytes[0])
+    assert cores.activations_bytes[0] == pytest.approx(whole.activations_bytes[0])
+    shards = Shards.of_fsdp(8 * ONE, SHARDED)
+    halves = memory_peak(job, ONE, 8 * ONE, SHARDED, shards=shards, cores=two).parts
+    assert halves.optimizer_bytes[0] == pytest.approx(
+        memory_peak(job, ONE, 8 * ONE, SHARDED, shards=shards).parts.optimizer_bytes[0]
+    )
+
+
+def test_a_core_has_at_least_one_whole_sample() -> None:
+    """A micro-batch of one on two cores is one sample on each: half a sample cannot be trained."""
+    job, two = gpt_profile(batch_size=8), 2 * ONE
+    one = memory_peak(job, ONE / 8, ONE, WHOLE, cores=two).parts.activations_bytes[0]
+    assert one == pytest.approx(memory_peak(job, ONE / 4, ONE, WHOLE, cores=two).parts.activations_bytes[0])
+
+
+def test_a_job_must_fit_the_share_of_a_core() -> None:
+    """State of 20 GiB fits a TPU v4 of 32 GiB, and not a TPU v3 of 32 GiB, whose two cores have 16 GiB each."""
+    job = profile(batch_size=8)
+    optimizer = job.optimizer.model_copy(update={"state_bytes": 19 * 2**30})
+    job = job.model_copy(update={"optimizer": optimizer})
+    assert predict_machine(job, "TPU-v4").verdict == "fits"
+    answer = predict_machine(job, "TPU-v3")
+    assert answer.verdict == "does not fit"
+    assert sum(answer.memory_parts.model_dump().values()) == pytest.approx(answer.memory_bytes.mid)
