@@ -72,6 +72,13 @@ SCENARIOS = (
         "that one accelerator is enough.",
     ),
     Scenario(
+        "The same job where activation checkpointing is allowed",
+        "docs/examples/lora-7b.json --accelerator L4-24GB --allow checkpointing --max-nodes 1",
+        "Without `--allow checkpointing` one L4 is too small and four are rented. With it the 32 blocks keep only "
+        "their inputs and run their forward once more: of two forwards' worth of work (frozen weights need no "
+        "gradient) they make about three.",
+    ),
+    Scenario(
         "All 7 billion parameters",
         "docs/examples/llama-7b.json",
         "Continued training on ten billion tokens with AdamW: weights, gradients and optimizer state no "

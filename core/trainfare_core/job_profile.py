@@ -19,6 +19,7 @@ __all__ = [
     "SHAPE_AXES",
     "BatchFacts",
     "BatchVariation",
+    "BlockFacts",
     "JobProfile",
     "MeasuredStep",
     "MemoryFacts",
@@ -115,6 +116,10 @@ class OperationGroup(Record):
     recomputed: bool = Field(
         default=False, description="a forward operation run again in backward (activation checkpointing)"
     )
+    in_block: bool = Field(
+        default=False,
+        description="a forward operation of a block that repeats, which activation checkpointing would run again",
+    )
 
     @property
     def bytes_moved(self) -> int:
@@ -169,6 +174,27 @@ class MemoryMoment(Record):
     optimizer_bytes: Bytes = Field(default=0, description="what the update allocates beside all of that")
 
 
+class BlockFacts(Record):
+    """What activation checkpointing of the blocks that repeat, such as a transformer's layers, would change."""
+
+    classes: tuple[Text, ...] = Field(description="names of the blocks' classes, e.g. ('LlamaDecoderLayer',)")
+    count: Annotated[int, Field(ge=1, le=10**9)] = Field(description="blocks that one forward runs")
+    saved_activation_bytes: Bytes = Field(
+        description="of the saved activations, those that only the blocks hold and that are not their inputs"
+    )
+    input_bytes: Bytes = Field(
+        default=0, description="inputs of the blocks that are not saved activations already"
+    )
+    largest_bytes: Bytes = Field(
+        description="most that one block saves, and the gradients of its largest operation"
+    )
+
+    def scaled(self, factor: float) -> BlockFacts:
+        """Return the facts of a micro-batch of another size."""
+        names = ("saved_activation_bytes", "input_bytes", "largest_bytes")
+        return self.model_copy(update={name: round(factor * getattr(self, name)) for name in names})
+
+
 class MemoryFacts(Record):
     """Device memory of one micro-batch on one device, before any sharding."""
 
@@ -183,6 +209,9 @@ class MemoryFacts(Record):
     )
     moments: Annotated[tuple[MemoryMoment, ...], Field(max_length=64)] = Field(
         default=(), description="highest instants of one micro-batch and its update; empty: not watched"
+    )
+    blocks: BlockFacts | None = Field(
+        default=None, description="None: no blocks repeat, or not known, as in older profiles"
     )
 
 

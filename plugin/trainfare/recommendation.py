@@ -101,8 +101,9 @@ def recommend(
         max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
         keep_plan: only the script's own strategy, micro-batch and accumulation.
         allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples a
-            device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's. The
-            last two change what is trained.
+            device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's.
+            These two change what is trained. "checkpointing": activation checkpointing where nothing else fits, or with
+            "plan" where it is faster.
         data_in: where the training data lie, e.g. "aws:us-east-1"; None: their transfer costs nothing.
         data_gb: their size, GB, which each machine copies before the first step; None: not counted.
         run_cost: what is assumed of the cost of a run; None: nothing is stated.

@@ -88,6 +88,9 @@ class _Search:
         if not asked.keep_plan and "batch" not in asked.allow:
             change = "cheapest with another global batch"
             found.append(self._try(change, "--allow batch", allow=(*asked.allow, "batch")))
+        if not asked.keep_plan and "checkpointing" not in asked.allow:
+            change = "cheapest with activation checkpointing"
+            found.append(self._try(change, "--allow checkpointing", allow=(*asked.allow, "checkpointing")))
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:

@@ -19,7 +19,7 @@ from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
-from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments
+from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments, variant_changes
 from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.ranking.quotas import quota_notes
 from trainfare_core.ranking.spot import spot_notes, spot_outlook
@@ -113,7 +113,10 @@ class OptionMaker:
             sharding=SHARDINGS[int(priced.candidates.sharding[plan])],
             micro_batch_size=None if math.isnan(micro) else int(micro),
             accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
-            plan_changes=plan_changes(self.profile, priced.candidates, plan),
+            plan_changes=(
+                *plan_changes(self.profile, priced.candidates, plan),
+                *variant_changes(self.profile, priced.candidates, priced.prediction, plan),
+            ),
             trainer=trainer_arguments(
                 self.profile, priced.candidates, plan, int(priced.candidates.devices_of(priced.shapes)[plan])
             ),

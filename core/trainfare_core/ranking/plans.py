@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import numpy as np
+
 from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.recommendation import TrainerArguments
 
-__all__ = ["plan_changes", "plan_text", "trainer_arguments"]
+__all__ = ["plan_changes", "plan_text", "trainer_arguments", "variant_changes"]
 
 _STRATEGIES: Final = {
     "none": "auto",
@@ -19,6 +22,8 @@ _STRATEGIES: Final = {
     "zero2": "deepspeed_stage_2",
     "hybrid": "FSDPStrategy(sharding_strategy='HYBRID_SHARD')",
 }
+_FSDP_ARGUMENTS: Final = {"fsdp": "", "hybrid": "sharding_strategy='HYBRID_SHARD', "}
+"""What Lightning's FSDPStrategy is given besides a policy of activation checkpointing."""
 
 
 def trainer_arguments(
@@ -35,6 +40,7 @@ def trainer_arguments(
     """
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
     own = profile.parallel.strategy
+    blocks = _checkpointed_blocks(profile, candidates, plan)
     keeps = (
         sharding != "none"
         and own_sharding(profile) == sharding
@@ -43,11 +49,31 @@ def trainer_arguments(
     return TrainerArguments(
         devices=devices,
         num_nodes=int(candidates.nodes[plan]),
-        strategy=own if keeps else _STRATEGIES[sharding],
+        strategy=_checkpointing_strategy(sharding, blocks)
+        if blocks and sharding in _FSDP_ARGUMENTS
+        else own
+        if keeps
+        else _STRATEGIES[sharding],
         precision=profile.precision,
         accumulate_grad_batches=int(candidates.accumulate[plan]),
         batch_size=None if math.isnan(micro) else int(micro),
+        configure_model=f"apply_activation_checkpointing(self, check_fn=lambda m: isinstance(m, ({blocks},)))"
+        if blocks and sharding not in _FSDP_ARGUMENTS
+        else "",
     )
+
+
+def _checkpointed_blocks(profile: JobProfile, candidates: CandidateTable, plan: int) -> str:
+    """Return the classes of the blocks that a plan checkpoints, separated by commas; "" where it does not."""
+    blocks = profile.memory.blocks
+    return (
+        ", ".join(blocks.classes) if blocks is not None and candidates.variant_of(plan).checkpointing else ""
+    )
+
+
+def _checkpointing_strategy(sharding: str, blocks: str) -> str:
+    """Return Lightning's FSDP with activation checkpointing of these classes."""
+    return f"FSDPStrategy({_FSDP_ARGUMENTS[sharding]}activation_checkpointing_policy={{{blocks}}})"
 
 
 def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> tuple[str, ...]:
@@ -73,6 +99,40 @@ def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> 
     return tuple(found)
 
 
+def variant_changes(
+    profile: JobProfile, candidates: CandidateTable, prediction: PredictionTable, plan: int
+) -> tuple[str, ...]:
+    """
+    Return how a plan changes the job, with its price in time and what it saves of memory, in words.
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        prediction: of the plans.
+        plan: row of both.
+    """
+    if not candidates.variant_of(plan).checkpointing or candidates.variant is None:
+        return ()
+    same = [
+        np.equal(column, column[plan])
+        for column in (
+            candidates.shape, candidates.nodes, candidates.sharding, candidates.micro_batch,
+            candidates.accumulate, candidates.devices_or_all,
+        )
+    ]  # fmt: skip
+    without = np.flatnonzero(np.all(same, axis=0) & (candidates.variant == 0))
+    if not len(without):
+        return ("activation checkpointing on",)
+    longer = prediction.step_s[plan] / prediction.step_s[without[0]] - 1
+    memory_gib, without_gib = (prediction.memory_bytes[row] / 2**30 for row in (plan, without[0]))
+    change = (
+        f"activation checkpointing on: {100 * longer:+.0f} % time a step, {memory_gib:.3g} GiB a device instead of "
+        f"{without_gib:.3g}"
+    )
+    twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.batch_norm else ""
+    return (change + twice,)
+
+
 def plan_text(candidates: CandidateTable, plan: int) -> str:
     """Return a plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
@@ -81,5 +141,6 @@ def plan_text(candidates: CandidateTable, plan: int) -> str:
         *([] if sharding == "none" else [sharding_label(sharding)]),
         *([] if math.isnan(micro) else [f"micro-batch {int(micro)}"]),
         *([f"accumulate {accumulate}"] if accumulate > 1 else []),
+        *(["activation checkpointing"] if candidates.variant_of(plan).checkpointing else []),
     ]
     return ", ".join(parts)

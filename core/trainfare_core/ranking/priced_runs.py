@@ -360,18 +360,21 @@ def _best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scri
     """
     Return one plan that fits of each shape x nodes: the fastest; ties: less accumulation, less sharding.
 
-    With `scripted_first` it is the script's own where that fits.
+    With `scripted_first` it is the script's own where that fits, and the job is changed only where nothing else does.
     """
     usable = np.flatnonzero(prediction.fits & np.isfinite(prediction.step_s) & (prediction.step_s > 0))
     scripted = candidates.as_scripted
     other = np.zeros(len(usable)) if scripted is None or not scripted_first else ~scripted[usable]
+    changed = np.zeros(len(usable)) if candidates.variant is None else candidates.variant[usable]
     order: Rows = usable[
         np.lexsort(
             (
+                changed,
                 candidates.sharding[usable],
                 candidates.accumulate[usable],
                 _quantised(prediction.step_s[usable]),
                 other,
+                changed if scripted_first else np.zeros(len(usable)),
                 candidates.nodes[usable],
                 candidates.shape[usable],
             )

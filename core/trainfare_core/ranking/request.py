@@ -59,6 +59,7 @@ class Request:
             lower_batch_norm="batch-norm" in asked.allow,
             other_batch="batch" in asked.allow,
             deepspeed="plan" in asked.allow,
+            checkpointing="checkpointing" in asked.allow,
         )
 
     def __post_init__(self) -> None:

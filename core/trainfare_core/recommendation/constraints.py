@@ -11,9 +11,10 @@ from trainfare_core.documents import Finite, Record
 
 __all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints"]
 
-Allowed: TypeAlias = Literal["plan", "batch-norm", "batch"]
+Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing"]
 """Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
-device under BatchNorm; another global batch where all accelerators cannot share the script's."""
+device under BatchNorm; another global batch where all accelerators cannot share the script's; activation checkpointing
+where nothing fits without it, or with "plan" where it is faster."""
 
 DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 """60 days: machines are rented, patched and retired in less. A chosen value."""
@@ -54,7 +55,8 @@ class Constraints(Record):
         default=(),
         description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
         "samples a device under BatchNorm, batch: another global batch where all accelerators cannot share the "
-        "script's, both of which change what is trained",
+        "script's, both of which change what is trained; checkpointing: activation checkpointing where nothing else "
+        "fits",
     )
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"

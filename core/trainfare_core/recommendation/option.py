@@ -56,11 +56,14 @@ class TrainerArguments(Record):
     precision: str
     accumulate_grad_batches: Annotated[int, Field(ge=1)]
     batch_size: int | None = Field(description="samples of one device's loader batch; None: not known")
+    configure_model: str = Field(
+        default="", description="what to add to the LightningModule's `configure_model` hook, to paste"
+    )
 
     @property
     def code(self) -> str:
         """The arguments as Python, to paste."""
-        given = self.model_dump(exclude={"batch_size"})
+        given = self.model_dump(exclude={"batch_size", "configure_model"})
         texts = {name: repr(value) for name, value in given.items()}
         if self.strategy.endswith(")"):  # a strategy's object, which has no name in Lightning's registry
             texts["strategy"] = self.strategy

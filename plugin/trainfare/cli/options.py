@@ -133,7 +133,8 @@ Allow = Annotated[
     typer.Option(
         help="plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
         "batch-norm: fewer samples a device under BatchNorm; batch: another global batch where all accelerators cannot "
-        "share the script's. The last two change what is trained; may be repeated",
+        "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
+        "nothing else fits; may be repeated",
     ),
 ]
 Deadline = Annotated[

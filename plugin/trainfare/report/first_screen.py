@@ -248,6 +248,7 @@ def _plan(named: Sequence[NamedOption]) -> list[_Block]:
     return [
         # Arguments to paste are never cut.
         _Block(f"Plan{batch}: {trainer.code}", max_lines=None),
+        _Block(trainer.configure_model and f"In configure_model: {trainer.configure_model}", max_lines=None),
         _Block(changes, emphasis="warning"),
     ]
 

@@ -219,7 +219,9 @@ def _plan_of_best(recommendation: Recommendation) -> str:
     )
     size = option.trainer.batch_size
     batch = "" if size is None else f", batch size {size} per device"
-    return f"Plan of #{option.rank}{batch}: {option.trainer.code}.{changes}"
+    model = option.trainer.configure_model
+    line = f" In configure_model: {model}." if model else ""
+    return f"Plan of #{option.rank}{batch}: {option.trainer.code}.{line}{changes}"
 
 
 def _startup(recommendation: Recommendation) -> str:

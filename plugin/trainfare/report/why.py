@@ -23,6 +23,8 @@ def why_text(answer: WhyNot, *, width: int) -> str:
     if answer.option is not None:
         if answer.option.trainer is not None:
             lines.append(f"Plan: {answer.option.trainer.code}.")
+            if answer.option.trainer.configure_model:
+                lines.append(f"In configure_model: {answer.option.trainer.configure_model}.")
         lines += [f"Note: {note}." for note in answer.option.notes]
         lines += [
             f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."

@@ -447,5 +447,6 @@ def _memory_of(traced: TracedBatch, other: TracedBatch | None, ratio: float) -> 
                 moment.model_copy(update={"activation_bytes": grown(moment.activation_bytes)})
                 for moment in memory.moments
             ),
+            "blocks": None if memory.blocks is None else memory.blocks.scaled(growth.at(ratio)),
         }
     )

@@ -31,6 +31,7 @@ class Line(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     recomputed: bool = False
+    in_block: bool = False
 
 
 @dataclass(slots=True)
@@ -291,9 +292,9 @@ def _group(line: Line, tally: _Tally, times: int) -> OperationGroup:
     return OperationGroup(**line._asdict(), **{name: times * getattr(tally, name) for name in names})
 
 
-def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...]]:
+def _order(group: OperationGroup) -> tuple[int, bool, str, str, str, tuple[int, ...], bool]:
     phase = ("forward", "backward", "optimizer").index(group.phase)
-    return phase, group.recomputed, group.kind, group.name, group.dtype, group.shape
+    return phase, group.recomputed, group.kind, group.name, group.dtype, group.shape, group.in_block
 
 
 def _longer_rows(

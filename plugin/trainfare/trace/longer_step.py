@@ -15,7 +15,7 @@ from trainfare.trace.live_memory import MemoryChange, moments_of
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.repetition import Item, NotRepeatedError, Three, extended, extended_sequence, same
 from trainfare.trace.step_facts import StepFacts
-from trainfare_core.job_profile import MemoryFacts, OptimizerFacts, ParameterGroup
+from trainfare_core.job_profile import BlockFacts, MemoryFacts, OptimizerFacts, ParameterGroup
 
 __all__ = ["ShortStep", "ThreeSteps", "longer_step"]
 
@@ -115,6 +115,20 @@ def _check_parameters(
         raise NotRepeatedError(f"parameters would be {expected}, and are {actual}")
 
 
+def _blocks(
+    first: BlockFacts | None, second: BlockFacts | None, third: BlockFacts | None, more: int
+) -> BlockFacts | None:
+    if first is None or second is None or third is None:
+        return same(first, second, third)
+    counts = ("count", "saved_activation_bytes", "input_bytes")
+    linear = {
+        name: extended(Three(*(getattr(each, name) for each in (first, second, third))), more)
+        for name in counts
+    }
+    zero: dict[str, Any] = dict.fromkeys(counts, 0)
+    return same(*(each.model_copy(update=zero) for each in (first, second, third))).model_copy(update=linear)
+
+
 def _memory(steps: ThreeSteps, ledger: Ledger, more: int) -> MemoryFacts:
     facts = [step.facts.memory for step in steps]
     linear = ("saved_activation_bytes", "gradient_bytes", "buffer_bytes", "input_bytes")
@@ -133,6 +147,7 @@ def _memory(steps: ThreeSteps, ledger: Ledger, more: int) -> MemoryFacts:
         ]
     return MemoryFacts(
         **sizes,
+        blocks=_blocks(facts[0].blocks, facts[1].blocks, facts[2].blocks, more),
         largest_temporary_bytes=same(*(each.largest_temporary_bytes for each in facts)),
         moments=moments_of(changes, ledger.largest_optimizer_temporary_bytes()),
     )

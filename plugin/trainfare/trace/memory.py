@@ -9,8 +9,10 @@ from typing import Any, Final
 import torch
 
 from trainfare.trace import torch_private
+from trainfare.trace.block_memory import BlockMemory
 from trainfare.trace.live_memory import LiveMemory, MemoryChange
-from trainfare.trace.storages import StorageRegistry, Traffic, storage_bytes
+from trainfare.trace.storages import StorageRegistry, Traffic, storage_bytes, tensors_in
+from trainfare_core.job_profile import BlockFacts
 
 __all__ = ["GradientEdges", "MemoryWatch"]
 
@@ -68,6 +70,7 @@ class MemoryWatch:
     _edges: dict[tuple[int, str], GradientEdges] = field(default_factory=dict[tuple[int, str], GradientEdges])
     _extras: int = 0
     _all_gradients: set[int] = field(default_factory=set[int])
+    blocks: BlockMemory = field(default_factory=BlockMemory)
     live: LiveMemory = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,12 +103,18 @@ class MemoryWatch:
         """Record the results of an operation without a kernel; a view shares the memory of its operand."""
         self._add_parameters(operands)
         if not torch_private.in_backward():
-            self._made |= self.registry.keys(results) - self.registry.keys(operands)
+            self._enter_made(self.registry.keys(results) - self.registry.keys(operands))
+
+    def _enter_made(self, keys: set[int]) -> None:
+        self._made |= keys
+        self.blocks.made(keys)
 
     def save(self, tensor: torch.Tensor) -> None:
         """Record a tensor that autograd keeps for backward."""
         if self._on_module_device(tensor) and not torch_private.in_backward():
-            self.saved.setdefault(self.registry.key(tensor), storage_bytes(tensor))
+            key = self.registry.key(tensor)
+            self.saved.setdefault(key, storage_bytes(tensor))
+            self.blocks.saved(key)
 
     def save_extra(self, size: int) -> int:
         """Record bytes that a fused kernel keeps besides operands and results; return their storage number."""
@@ -114,6 +123,7 @@ class MemoryWatch:
             self._enter_recomputed(self._extras, size)
         else:
             self.saved[self._extras] = size
+            self.blocks.saved(self._extras)
         self.live.enter_extra(self._extras, size)
         return self._extras
 
@@ -126,7 +136,10 @@ class MemoryWatch:
             if unseen and size > _SCALAR_BYTES and self._on_module_device(tensor):
                 self.inputs.setdefault(key, size)
         # Scalars are left out: losses, and the gradient that backward starts from.
-        self._made |= {key for key, size in moved.written if size > _SCALAR_BYTES}
+        self._enter_made({key for key, size in moved.written if size > _SCALAR_BYTES})
+        self.blocks.operation(
+            sum(size for key, size in dict.fromkeys((*moved.read, *moved.written)) if key not in self.fixed)
+        )
         self._temporary(moved)
 
     def _add_parameters(self, operands: Iterable[torch.Tensor]) -> None:
@@ -148,6 +161,7 @@ class MemoryWatch:
             key = self.registry.key(tensor)
             if key in self._made and key not in self.saved and self._on_module_device(tensor):
                 self.saved[key] = storage_bytes(tensor)
+                self.blocks.read_in_backward(key)
         if recomputed:
             if not self._recomputing:
                 self._recomputed_bytes.append(0)
@@ -179,6 +193,20 @@ class MemoryWatch:
         """Return the bytes kept for backward, without parameters, buffers and the batch."""
         elsewhere = self._constant | self.inputs.keys()
         return sum(size for key, size in self.saved.items() if key not in elsewhere)
+
+    def enter_block(self, block: torch.nn.Module, arguments: Any) -> bool:
+        """Begin the forward of a block that repeats, called with these arguments; False where it has no backward."""
+        inputs = tensors_in(arguments)
+        trains = any(tensor.requires_grad for tensor in (*inputs, *block.parameters()))
+        if torch_private.in_backward() or not (trains and torch.is_grad_enabled()):
+            return False
+        sizes = ((self.registry.key(tensor), storage_bytes(tensor)) for tensor in inputs)
+        self.blocks.enter(type(block).__name__, sizes)
+        return True
+
+    def block_facts(self) -> BlockFacts | None:
+        """Return what activation checkpointing of the blocks that repeat would change; None without such blocks."""
+        return self.blocks.facts(self.saved, self._constant | self.fixed | self.inputs.keys())
 
     def input_bytes(self) -> int:
         """Return the bytes that forward read and that neither forward made nor the module holds."""

@@ -202,6 +202,7 @@ def _memory(all_parts: Sequence[MemoryFacts]) -> MemoryFacts:
     return MemoryFacts(
         **{name: max(getattr(part, name) for part in all_parts) for name in sizes},
         moments=tuple(sorted(moments, key=_all_bytes, reverse=True)[:MAX_MOMENTS]),
+        blocks=max(all_parts, key=lambda part: part.saved_activation_bytes).blocks,
     )
 
 

@@ -84,6 +84,7 @@ def memory_facts(module: torch.nn.Module, recorder: Recorder) -> MemoryFacts:
         input_bytes=recorder.memory.input_bytes(),
         largest_temporary_bytes=recorder.memory.largest_temporary_bytes(),
         moments=moments_of(recorder.memory.changes(), recorder.ledger.largest_optimizer_temporary_bytes()),
+        blocks=recorder.memory.block_facts(),
     )
 
 

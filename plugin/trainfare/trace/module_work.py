@@ -10,6 +10,7 @@ are of one class that has children itself.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,8 +64,22 @@ class ModuleWatch:
     _numbers: list[int] = field(default_factory=list[int])
     _since: list[str] = field(default_factory=list[str])
 
-    def enter(self, stack: ExitStack) -> None:
-        """Follow the calls of modules until the stack is closed."""
+    def enter(
+        self,
+        stack: ExitStack,
+        enter_block: Callable[[nn.Module, Any], bool],
+        leave_block: Callable[[], None],
+    ) -> None:
+        """
+        Follow the calls of modules until the stack is closed.
+
+        Args:
+            stack: ends it.
+            enter_block: called with a block that repeats and with its arguments before its forward, the outermost one
+                where blocks have blocks; returns whether to call `leave_block` after it. Not kept: the two hold the
+                trace, and memory in a cycle would be released late.
+            leave_block: called after such a forward.
+        """
         self.find_names()
         self._running, self._numbers, self._since = [], [], []
         # Not by hooks for all modules, of which a compiled module warns.
@@ -74,11 +89,15 @@ class ModuleWatch:
             name = names.get(module)
             if name is None:
                 return original(module, *args, **kwargs)
+            outermost = "*" in name and not (running and "*" in running[-1])
             running.append(name)
             self._note()
+            entered = outermost and enter_block(module, (args, kwargs))
             try:
                 return original(module, *args, **kwargs)
             finally:
+                if entered:
+                    leave_block()
                 running.pop()
                 self._note()
 

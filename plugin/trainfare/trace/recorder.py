@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -89,6 +90,9 @@ class Recorder:
     )
     _region_results: dict[tuple[str, str, tuple[int, ...]], int] = field(
         default_factory=dict[tuple[str, str, tuple[int, ...]], int]
+    )
+    _of_block: list[tuple[Line, Callable[[Line], None], int]] = field(
+        default_factory=list[tuple[Line, Callable[[Line], None], int]]
     )
     _was_in_backward: bool = False
 
@@ -183,8 +187,8 @@ class Recorder:
         accumulation: bool = False,
     ) -> None:
         """Add one launch of the model to the ledger; `kept_bytes` are written besides its results."""
-        self.ledger.add(
-            line,
+        add = functools.partial(
+            self.ledger.add,
             flops=flops,
             read=moved.bytes_read,
             written=moved.bytes_written + kept_bytes,
@@ -192,6 +196,19 @@ class Recorder:
             accumulation=accumulation,
             module=self.modules.running(line.phase, recomputed=line.recomputed),
         )
+        blocks = self.memory.blocks
+        if line.phase == "forward" and blocks.inside:
+            self._of_block.append((line, add, blocks.saves))
+        else:
+            add(line)
+
+    def leave_block(self) -> None:
+        """End the forward of a block that repeats: what it did up to its last saved tensor would be run again."""
+        blocks = self.memory.blocks
+        blocks.leave()
+        for line, add, saves in self._of_block:
+            add(line._replace(in_block=saves < blocks.saves))
+        self._of_block.clear()
 
     def _convolution_backward(self, call: _Call, phase: Phase, *, recomputed: bool) -> None:
         """Record input gradient and weight gradient separately: a frozen input or weight has none."""

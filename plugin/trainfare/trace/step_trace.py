@@ -127,7 +127,7 @@ class StepTrace:
     def _enter(self, stack: ExitStack) -> None:
         self._fake_mode = torch_private.fake_mode()
         self._recorder.memory.begin()
-        self._recorder.modules.enter(stack)
+        self._recorder.modules.enter(stack, self._enter_block, self._leave_block)
         self._set_optimizing()
         # Compiled code that has run under a dispatch mode stays slower afterwards.
         stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -254,7 +254,13 @@ class StepTrace:
         self._marked = False
         self._set_optimizing()
 
-    # ---- callbacks of the modes
+    # ---- callbacks of the modes and modules
+
+    def _leave_block(self) -> None:
+        self._guarded(self._recorder.leave_block)
+
+    def _enter_block(self, block: torch.nn.Module, arguments: Any) -> bool:
+        return self._recording and bool(self._guarded(self._recorder.memory.enter_block, block, arguments))
 
     def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         # Under another fake mode a shape is computed on the side, as DTensor does at its global size.

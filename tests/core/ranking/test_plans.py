@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders.toy_market import ToyPredictor, book, offer_row, shapes, small_job
+from builders.toy_market import ToyPredictor, block_job, book, offer_row, shapes, small_job
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
+from trainfare_core.ranking.nearest import with_alternatives
 from trainfare_core.ranking.plans import plan_changes, trainer_arguments
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
@@ -32,6 +35,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
         lower_batch_norm=st.booleans(),
         other_batch=st.booleans(),
         deepspeed=st.booleans(),
+        checkpointing=st.booleans(),
     ),
 )
 def test_trainer_arguments_reproduce_the_global_batch_exactly(
@@ -42,7 +46,7 @@ def test_trainer_arguments_reproduce_the_global_batch_exactly(
 
     Where another one is allowed they are the batch that the plan names, within a factor of 8 of the script's.
     """
-    job = small_job(
+    job = block_job(
         batch=1,
         parallel=ParallelFacts(
             strategy=strategy, devices=devices, num_nodes=num_nodes, accumulate_grad_batches=accumulate
@@ -112,3 +116,58 @@ def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
         "zero2": "'deepspeed_stage_2'",
         "hybrid": "FSDPStrategy(sharding_strategy='HYBRID_SHARD')",
     }
+
+
+ON_TIGHT = ToyPredictor(activation_gib=100.0, default_capacity_gib=64.0)
+"""The job needs 101 GiB of a device that has 64, and 26 with activation checkpointing."""
+
+
+def test_checkpointing_is_planned_where_allowed_and_nothing_else_fits() -> None:
+    """One machine of one device that needs it gets it, with its price and its lines; one that does not keeps the plan."""
+    machine = book(offer_row(), offer_row(instance_type="h200.1x", accelerator="H200-SXM-141GB"))
+    toy = replace(ON_TIGHT, capacity_gib={"H200-SXM-141GB": 141.0})
+    job = block_job(batch=1)
+    for allow in ((), ("checkpointing",)):
+        options = rank(job, machine, Request(Constraints(allow=allow), max_nodes=1), predict=toy).options
+        assert len(options) == 1 + len(allow)
+        for option in options:
+            trainer = option.trainer
+            assert trainer is not None
+            needed = option.accelerator == "A100-SXM-80GB"
+            assert bool(trainer.configure_model) == needed
+            assert option.plan_changes == (
+                ("activation checkpointing on: +30 % time a step, 26 GiB a device instead of 101",)
+                if needed
+                else ()
+            )
+    assert "isinstance(m, (Block,))" in next(
+        o.trainer.configure_model for o in options if o.trainer and o.plan_changes
+    )
+
+
+def test_a_sharded_plan_checkpoints_by_lightning_s_own_argument() -> None:
+    """FSDP with activation checkpointing is one argument to paste, and the script's plan where it is not allowed to change."""
+    machine = book(offer_row(instance_type="a100.2x", accelerator_count=2.0))
+    job = block_job(batch=2, parallel=ParallelFacts(strategy="fsdp"))
+    toy = replace(ON_TIGHT, activation_gib=200.0)
+    request = Request(Constraints(allow=("checkpointing",)), max_nodes=1)
+    (option,) = rank(job, machine, request, predict=toy).options
+    assert option.trainer is not None
+    assert "FSDPStrategy(activation_checkpointing_policy={Block})" in option.trainer.code
+    assert option.trainer.configure_model == ""
+    kept = Request(Constraints(allow=("checkpointing",), keep_plan=True), max_nodes=1)
+    assert rank(job, machine, kept, predict=toy).options == ()
+
+
+def test_the_nearest_plan_names_checkpointing_and_an_answer_says_why_it_is_not_planned() -> None:
+    """Where nothing fits the flag is an alternative; where a profile names no blocks, the assumptions say so."""
+    job, machine, request = block_job(batch=1), book(offer_row()), Request(max_nodes=1)
+    found = with_alternatives(
+        rank(job, machine, request, predict=ON_TIGHT), job, machine, request, predict=ON_TIGHT
+    )
+    assert [each.flag for each in found.alternatives] == ["--allow checkpointing"]
+    allowed = Request(Constraints(allow=("checkpointing",)))
+    lines = rank(small_job(), machine, allowed, predict=ToyPredictor()).assumptions
+    assert any(
+        "activation checkpointing is not planned: the profile names no blocks" in line for line in lines
+    )

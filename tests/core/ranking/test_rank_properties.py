@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from builders.toy_market import GIB, ToyPredictor, book, offer_row, small_job
+from builders.toy_market import GIB, ToyPredictor, block_job, book, offer_row, small_job
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
@@ -147,6 +148,8 @@ RELAXED: tuple[tuple[str, Any, Any], ...] = (
     ("max_accelerators", 1, 8),
     ("min_network_gbit_per_s", 200.0, 50.0),
     ("no_porting", True, False),
+    ("allow", (), ("checkpointing",)),
+    ("allow", ("batch",), ("batch", "checkpointing")),
 )
 """Constraints: a tight value, and one that allows all that the tight one does."""
 
@@ -163,7 +166,11 @@ def test_relaxing_a_constraint_never_worsens_the_objective(
 
     def leads(value: Any) -> list[float]:
         found = ranked(
-            rows, objective=objective, constraints=Constraints(**{"max_usd": budget, name: value})
+            rows,
+            job=block_job(),
+            objective=objective,
+            constraints=Constraints(**{"max_usd": budget, name: value}),
+            predict=replace(TOY, activation_gib=20.0),
         ).options
         leads = [
             (option.needs_porting, option.run_usd.mid if objective == "cheapest" else option.run_hours.mid)

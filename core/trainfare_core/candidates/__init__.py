@@ -1,0 +1,26 @@
+"""
+Stage 3: machine shape x nodes x sharding x micro-batch -> `CandidateTable`, the plans to predict.
+
+Every plan keeps the job's global batch, and so its optimizer steps. The script's own strategy and micro-batch are tried
+on every machine and marked; `PlanSpace` says how far other plans may go.
+"""
+
+from trainfare_core.candidates.enumeration import enumerate_candidates
+from trainfare_core.candidates.layouts import plan_gaps
+from trainfare_core.candidates.space import DEFAULT_MAX_NODES, MAX_NODES, NODE_COUNTS, PlanSpace, own_sharding
+from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, sharding_label, take
+
+__all__ = [
+    "DEFAULT_MAX_NODES",
+    "MAX_NODES",
+    "NODE_COUNTS",
+    "SHARDINGS",
+    "CandidateTable",
+    "ModelParallel",
+    "PlanSpace",
+    "enumerate_candidates",
+    "own_sharding",
+    "plan_gaps",
+    "sharding_label",
+    "take",
+]

@@ -1,0 +1,133 @@
+"""From a job and machines to the table of plans; see `enumerate_candidates`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates.divisors import divisors
+from trainfare_core.candidates.layouts import chosen_layouts
+from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch, own_sharding
+from trainfare_core.candidates.table import SHARDINGS, CandidateTable, take
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prices.book import MachineShapes
+from trainfare_core.variants import JobVariant
+
+__all__ = ["enumerate_candidates"]
+
+
+def enumerate_candidates(
+    profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USUAL
+) -> CandidateTable:
+    """
+    List every plan that keeps the job's global batch, and so its optimizer steps.
+
+    All accelerators of a machine are used, or, where the batch cannot be shared by all of them, the largest divisor of
+    them by which it can; a machine is paid whole. Each device gets an equal whole share of the global batch, run in
+    the script's micro-batches, as one, or, so that something may fit, split by gradient accumulation about in half
+    again and again down to single samples. One device needs no sharding; more are tried with DDP and with FSDP, several
+    machines of several devices with hybrid FSDP, and DeepSpeed's ZeRO where it is in use or allowed. More than one
+    machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a
+    whole. Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
+    with its own micro-batch and accumulation: those are the same step whatever the batch is. With
+    `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share.
+
+    Args:
+        profile: the job.
+        shapes: machines, n rows.
+        space: which plans are tried.
+
+    Returns:
+        Plans ordered by shape, nodes, sharding, accumulation, changes of the job. Shapes without a plan: see
+        `plan_gaps`.
+    """
+    shape, nodes, devices, batch = chosen_layouts(profile, shapes, space)
+    world = devices * nodes
+    layout, micro, ratio, accumulate = _splits(profile, world, batch, space)
+    # Columns: the codes of SHARDINGS that each layout can have.
+    several = world[layout] > 1
+    zero = several & (space.deepspeed or profile.parallel.strategy.startswith("deepspeed"))
+    hybrid = (nodes[layout] > 1) & (devices[layout] > 1)
+    row, sharding = np.nonzero(np.stack([~several, several, several, zero, zero, hybrid], axis=1))
+    layout = layout[row]
+    scripted = _as_scripted(profile, world[layout], sharding, micro[row], accumulate[row])
+    plans = CandidateTable(
+        shape=shape[layout],
+        nodes=nodes[layout],
+        sharding=sharding,
+        micro_batch=micro[row],
+        micro_ratio=ratio[row],
+        accumulate=accumulate[row],
+        devices=devices[layout],
+        batch_factor=batch[layout] / (global_batch(profile) or 1),
+        as_scripted=scripted & (batch[layout] == (global_batch(profile) or 1)),
+    )
+    if space.keep_plan:
+        plans = take(plans, scripted)
+    plans = _with_variants(plans, space.variants(profile))
+    order = (plans.accumulate, plans.sharding, plans.nodes, plans.shape)
+    return take(plans, np.lexsort(order if plans.variant is None else (plans.variant, *order)))
+
+
+def _with_variants(plans: CandidateTable, variants: tuple[JobVariant, ...]) -> CandidateTable:
+    """Return every plan once for each change of the job."""
+    if len(variants) == 1:
+        return plans
+    rows = np.tile(np.arange(len(plans)), len(variants))
+    code = np.repeat(np.arange(len(variants)), len(plans))
+    return replace(take(plans, rows), variant=code, variants=variants)
+
+
+def _as_scripted(
+    profile: JobProfile,
+    world: NDArray[np.int64],
+    sharding: NDArray[np.int64],
+    micro: NDArray[np.float64],
+    accumulate: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Mark the plans that are the script's own; see `CandidateTable.as_scripted`."""
+    same: NDArray[np.bool_] = sharding == np.where(
+        world > 1, SHARDINGS.index(own_sharding(profile)), SHARDINGS.index("none")
+    )
+    if global_batch(profile) is None:
+        return same
+    same &= micro == np.minimum(own_micro_batch(profile), micro * accumulate)
+    return same
+
+
+def _splits(
+    profile: JobProfile, world: NDArray[np.int64], batch: NDArray[np.int64], space: PlanSpace
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return layout row, micro-batch, micro-ratio and accumulation of every way to run a device's share."""
+    if global_batch(profile) is None:
+        rows = np.arange(len(world))
+        accumulate = np.full(len(world), profile.parallel.accumulate_grad_batches, dtype=np.int64)
+        return rows, np.full(len(world), np.nan), np.ones(len(world)), accumulate
+    share = batch // world
+    own, least = own_micro_batch(profile), space.least_micro_batch(profile)
+    options = {int(value): _accumulations(int(value), own, least) for value in np.unique(share)}
+    counts = np.array([len(options[int(value)]) for value in share], dtype=np.int64)
+    rows = np.repeat(np.arange(len(world)), counts)
+    accumulate = np.fromiter(chain.from_iterable(options[int(value)] for value in share), np.int64)
+    micro = (share[rows] // accumulate).astype(np.float64)
+    return rows, micro, micro / own, accumulate
+
+
+def _accumulations(share: int, own: float, least: float) -> tuple[int, ...]:
+    """
+    Return divisors of `share`, each the smallest one at least twice the one before, from 1 to `share`.
+
+    That of the script's own micro-batch is among them, and none makes a micro-batch smaller than `least`.
+    """
+    chosen = [1]
+    for divisor in divisors(share):
+        if divisor >= 2 * chosen[-1]:
+            chosen.append(divisor)
+    if chosen[-1] != share:
+        chosen.append(share)
+    if share > own and share % own == 0:
+        chosen.append(int(share // own))
+    return tuple(sorted({each for each in chosen if share / each >= least}))

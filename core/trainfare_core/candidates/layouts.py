@@ -1,0 +1,163 @@
+"""Machines x nodes x accelerators that can share a job's global batch, and why others have no plan."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates.divisors import divisors
+from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch
+from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prices.book import MachineShapes
+
+__all__ = ["Layouts", "chosen_layouts", "plan_gaps"]
+
+MOST_BATCH_CHANGE: Final = 8
+"""Factor up to which another global batch is planned: the same run with its learning rate set anew. A chosen value."""
+
+
+def plan_gaps(profile: JobProfile, shapes: MachineShapes, space: PlanSpace = USUAL) -> NDArray[np.str_]:
+    """
+    Return the reason why each shape has no plan.
+
+    Returns:
+        One text a shape, shape (n,): "" where `enumerate_candidates` has at least one plan for it.
+    """
+    layouts = _layouts(profile, shapes, space)
+    even = shares_evenly(profile, layouts.nodes * layouts.devices)
+    shared, planned = np.zeros((2, len(shapes)), dtype=np.bool_)
+    shared[layouts.shape[even]] = True
+    planned[chosen_layouts(profile, shapes, space).shape] = True
+    count = shapes.accelerator_count
+    whole = _whole_devices(count)
+    texts = [
+        ""
+        if planned[row]
+        else _kept(profile, float(count[row]), space)
+        if shared[row]
+        else _gap(profile, float(count[row]), is_whole=bool(whole[row]))
+        for row in range(len(shapes))
+    ]
+    return np.array(texts, dtype=np.str_) if texts else np.zeros(0, dtype="U1")
+
+
+def _gap(profile: JobProfile, count: float, *, is_whole: bool) -> str:
+    if not is_whole:
+        return "a share of a device: how it behaves is not known"
+    batch = global_batch(profile)
+    if batch is None:
+        world = profile.parallel.world_size
+        return f"the batch size is not known, so only {world} device(s) as in the profile can be planned"
+    return f"a global batch of {batch} cannot be shared evenly by {count:.0f} devices: --allow batch tries others"
+
+
+def _kept(profile: JobProfile, count: float, space: PlanSpace) -> str:
+    """Say why no way to split a device's share is allowed."""
+    own = f"{own_micro_batch(profile):g}"
+    if profile.batch.batch_norm and not space.lower_batch_norm:
+        return (
+            f"BatchNorm sees {own} samples of a device and would see fewer on {count:.0f} devices, which changes "
+            "what is trained: --allow batch-norm permits it"
+        )
+    return f"the script's micro-batch of {own} does not divide the samples of each of {count:.0f} devices"
+
+
+def _whole_devices(count: NDArray[np.float64]) -> NDArray[np.bool_]:
+    whole: NDArray[np.bool_] = np.isfinite(count) & (count >= 1) & (count == np.floor(count))
+    return whole
+
+
+class Layouts(NamedTuple):
+    """Shape row, machines, used accelerators of each machine and global batch; arrays of shape (n,)."""
+
+    shape: NDArray[np.int64]
+    nodes: NDArray[np.int64]
+    devices: NDArray[np.int64]
+    batch: NDArray[np.int64]
+
+
+def _layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
+    """Return every shape x node count x divisor of its accelerators that can exist, all of them first."""
+    node_counts = space.node_counts(profile)
+    tpu = is_tpu(shapes.accelerator)
+    several = ~np.isnan(shapes.network_gbit_per_s) & ~tpu
+    whole = _whole_devices(shapes.accelerator_count)
+    allowed = whole[:, None] & (several[:, None] | (node_counts == 1)[None, :])
+    shape, column = np.nonzero(allowed)
+    nodes = node_counts[column]
+    count = np.where(whole, shapes.accelerator_count, 1.0).astype(np.int64)
+    # A TPU slice is used as a whole: its chips are wired for all of it.
+    parts = {
+        int(number): np.array(divisors(int(number))[::-1], dtype=np.int64)
+        for number in np.unique(count[~tpu])
+    }
+    used = [count[row : row + 1] if tpu[row] else parts[int(count[row])] for row in shape]
+    row = np.repeat(np.arange(len(shape)), [len(each) for each in used])
+    devices = np.concatenate(used) if used else np.zeros(0, dtype=np.int64)
+    shape, nodes = shape[row].astype(np.int64), nodes[row]
+    # What fewer machines have room for needs no more of them.
+    needed = (nodes == 1) | (devices * nodes > count[shape] * (nodes - 1))
+    shape, nodes, devices = shape[needed], nodes[needed], devices[needed]
+    return Layouts(shape, nodes, devices, np.full(len(shape), global_batch(profile) or 1, dtype=np.int64))
+
+
+def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
+    """Return the layouts to plan, with their global batches: of each shape x node count one."""
+    layouts = _layouts(profile, shapes, space)
+    own = global_batch(profile)
+    world = layouts.nodes * layouts.devices
+    keep = shares_evenly(profile, world) & has_split(profile, world, space)
+    batch = layouts.batch
+    if space.other_batch and own is not None and not space.keep_plan:
+        first = np.ones(len(world), dtype=np.bool_)  # all accelerators
+        first[1:] = (np.diff(layouts.shape) != 0) | (np.diff(layouts.nodes) != 0)
+        near = _nearest_batch(own, world, space.least_micro_batch(profile))
+        change = np.maximum(near / own, own / near)
+        changed = first & ~keep & (change <= MOST_BATCH_CHANGE)
+        batch, keep = np.where(changed, near, batch), keep | changed
+    shape, nodes, devices, batch = (
+        layouts.shape[keep],
+        layouts.nodes[keep],
+        layouts.devices[keep],
+        batch[keep],
+    )
+    most = np.ones(len(shape), dtype=np.bool_)
+    most[1:] = (np.diff(shape) != 0) | (np.diff(nodes) != 0)
+    return Layouts(shape[most], nodes[most], devices[most], batch[most])
+
+
+def _nearest_batch(own: int, world: NDArray[np.int64], least: float) -> NDArray[np.int64]:
+    """Return the global batch with the ratio nearest to the script's that gives each device `least` samples or more."""
+    share = own / world
+    low, high = np.floor(share), np.ceil(share)
+    near = np.where((low > 0) & (share * share < low * high), low, high)
+    return (np.maximum(near, np.ceil(least)) * world).astype(np.int64)
+
+
+def is_tpu(names: NDArray[np.str_]) -> NDArray[np.bool_]:
+    distinct, inverse = np.unique(names, return_inverse=True)
+    devices = [resolve_device(str(name)) for name in distinct]
+    return np.array([device is not None and device.kind == "tpu" for device in devices], dtype=np.bool_)[
+        inverse
+    ]
+
+
+def shares_evenly(profile: JobProfile, world: NDArray[np.int64]) -> NDArray[np.bool_]:
+    batch = global_batch(profile)
+    same: NDArray[np.bool_] = world == profile.parallel.world_size
+    return same if batch is None else (world <= batch) & (batch % world == 0)
+
+
+def has_split(profile: JobProfile, world: NDArray[np.int64], space: PlanSpace) -> NDArray[np.bool_]:
+    """Mark the numbers of devices on which some micro-batch is allowed; only meaningful where the batch is shared."""
+    batch = global_batch(profile)
+    if batch is None:
+        return np.ones(len(world), dtype=np.bool_)
+    share, own = batch // world, own_micro_batch(profile)
+    enough: NDArray[np.bool_] = share >= space.least_micro_batch(profile)
+    if space.keep_plan:
+        enough &= (share < own) | (share % own == 0)
+    return enough

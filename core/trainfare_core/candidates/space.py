@@ -1,0 +1,112 @@
+"""Which plans are tried for a job: `PlanSpace`, and what of the script's own plan it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants import JobVariant, variants_of
+
+__all__ = [
+    "DEFAULT_MAX_NODES",
+    "MAX_NODES",
+    "NODE_COUNTS",
+    "USUAL",
+    "PlanSpace",
+    "global_batch",
+    "own_micro_batch",
+    "own_sharding",
+]
+
+NODE_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Machines of one kind that a plan may use, besides the job's own number: by these usual batch sizes divide."""
+
+MAX_NODES: Final = NODE_COUNTS[-1]
+
+DEFAULT_MAX_NODES: Final = 4
+"""Largest number of machines unless asked otherwise: beyond four, quota and placement limit more than price does."""
+
+_OWN_SHARDINGS: Final = (
+    ("deepspeed_stage_1", "zero1"),
+    ("deepspeed_stage_3", "fsdp"),
+    ("deepspeed", "zero2"),
+    ("fsdp", "fsdp"),
+)
+"""Beginnings of the names of Lightning's strategies, and what they share; DeepSpeed without a stage is its second."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSpace:
+    """
+    Which plans are tried for a job.
+
+    Attributes:
+        max_nodes: largest number of machines in one plan; None: `DEFAULT_MAX_NODES`, or the job's own number if larger.
+        keep_plan: only the script's own strategy, micro-batch and accumulation.
+        lower_batch_norm: a device's batch may become smaller than the script's although BatchNorm then sees fewer
+            samples, which changes what is trained.
+        other_batch: where the script's global batch cannot be shared by all accelerators, the nearest one that can is
+            planned, which changes what is trained.
+        checkpointing: every plan is tried with activation checkpointing of the blocks that repeat too, where the
+            profile knows what that costs.
+        deepspeed: ZeRO-1 and ZeRO-2 are tried, which need another package, also where the script does not use it.
+    """
+
+    max_nodes: int | None = None
+    keep_plan: bool = False
+    lower_batch_norm: bool = False
+    other_batch: bool = False
+    deepspeed: bool = False
+    checkpointing: bool = False
+
+    def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
+        """Return the numbers of machines to try for a job, rising."""
+        own = profile.parallel.num_nodes
+        most = max(DEFAULT_MAX_NODES, own) if self.max_nodes is None else self.max_nodes
+        return np.array([n for n in sorted({*NODE_COUNTS, own}) if n <= most], dtype=np.int64)
+
+    def variants(self, profile: JobProfile) -> tuple[JobVariant, ...]:
+        """Return the changes of a job that plans may make, none first."""
+        return (JobVariant(),) if self.keep_plan else variants_of(profile, checkpointing=self.checkpointing)
+
+    def least_micro_batch(self, profile: JobProfile) -> float:
+        """Return the smallest micro-batch that a device may have."""
+        fixed = profile.batch.batch_norm and not self.lower_batch_norm
+        return own_micro_batch(profile) if fixed else 1.0
+
+
+USUAL: Final = PlanSpace()
+"""What is tried where nothing is asked for."""
+
+
+def own_sharding(profile: JobProfile) -> str:
+    """Return what of `SHARDINGS` the script's strategy is on several devices; auto is DDP, as in Lightning."""
+    name = profile.parallel.strategy.lower()
+    return next((sharding for beginning, sharding in _OWN_SHARDINGS if name.startswith(beginning)), "ddp")
+
+
+def _samples_per_step(profile: JobProfile) -> int | None:
+    batch = profile.batch
+    if batch.samples_per_step:
+        return batch.samples_per_step
+    return (
+        batch.micro_batch_size * profile.parallel.accumulate_grad_batches if batch.micro_batch_size else None
+    )
+
+
+def global_batch(profile: JobProfile) -> int | None:
+    """Return the samples of an optimizer step over all devices; None where they are not known."""
+    samples = _samples_per_step(profile)
+    return None if samples is None else samples * profile.parallel.world_size
+
+
+def own_micro_batch(profile: JobProfile) -> float:
+    """Return the script's micro-batch; that of a device's step shared by its accumulation where it is not known."""
+    return float(
+        profile.batch.micro_batch_size
+        or (_samples_per_step(profile) or 0) / profile.parallel.accumulate_grad_batches
+    )
