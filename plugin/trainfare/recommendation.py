@@ -38,9 +38,10 @@ def recommend(
     purchase: Names = None,
     max_usd: float | None = None,
     deadline_hours: float | None = None,
-    objective: Objective = "cheapest",
+    objective: Objective | None = None,
     *,
     value_usd_per_month: float | None = None,
+    value_usd_per_hour: float | None = None,
     confidence: float = 0.9,
     limit: int = 30,
     max_nodes: int | None = None,
@@ -83,8 +84,10 @@ def recommend(
         purchase: purchase options; None is on_demand, with the best spot price beside the ranking; "any" is all.
         max_usd: budget of the whole run, USD.
         deadline_hours: hours within which it must end.
-        objective: "cheapest" or "fastest": the order of the options.
+        objective: "cheapest", "fastest" or "best_value": the order of the options; None: "best_value" where
+            `value_usd_per_hour` is given, else "cheapest".
         value_usd_per_month: what having the model a month earlier is worth, USD, to say train now or wait.
+        value_usd_per_hour: what an hour is worth by which the run ends earlier, USD: "best_value" adds it to the cost.
         confidence: chance with which budget and deadline must be kept together, 0.5 <= c < 1.
         limit: options to list, besides the cost-time front and the first of every cloud service.
         max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
@@ -126,40 +129,36 @@ def recommend(
         ProfileError: the profile file is invalid.
         TraceError: a training step that cannot be traced without hardware.
     """
-    from trainfare_core.ranking.request import Request
+    from trainfare_core.ranking.request import Request, objective_of
 
     if price_book is not None and not (lock is None and own_prices is None):
         raise InputError("price_book: with lock or own_prices it would not be used; give one of them")
-    request = Request(
-        constraints_of(
-            max_usd=max_usd,
-            deadline_hours=deadline_hours,
-            value_usd_per_month=value_usd_per_month,
-            confidence=confidence,
-            providers=providers,
-            regions=regions,
-            purchase=purchase,
-            all_clouds=all_clouds,
-            services=services,
-            instance_types=instance_types,
-            accelerators=accelerators,
-            exclude=exclude,
-            residency=residency,
-            max_accelerators=max_accelerators,
-            min_network_gbit_per_s=min_network_gbit_per_s,
-            no_porting=no_porting,
-            max_run_hours=max_run_hours,
-            keep_plan=keep_plan,
-            allow=allow,
-            data_in=data_in,
-            data_gb=data_gb,
-            run_cost=run_cost,
-        ),
-        objective,
-        limit,
-        max_nodes,
-        all_regions,
+    constraints = constraints_of(
+        max_usd=max_usd,
+        deadline_hours=deadline_hours,
+        value_usd_per_month=value_usd_per_month,
+        value_usd_per_hour=value_usd_per_hour,
+        confidence=confidence,
+        providers=providers,
+        regions=regions,
+        purchase=purchase,
+        all_clouds=all_clouds,
+        services=services,
+        instance_types=instance_types,
+        accelerators=accelerators,
+        exclude=exclude,
+        residency=residency,
+        max_accelerators=max_accelerators,
+        min_network_gbit_per_s=min_network_gbit_per_s,
+        no_porting=no_porting,
+        max_run_hours=max_run_hours,
+        keep_plan=keep_plan,
+        allow=allow,
+        data_in=data_in,
+        data_gb=data_gb,
+        run_cost=run_cost,
     )
+    request = Request(constraints, objective_of(objective, constraints), limit, max_nodes, all_regions)
     choice = PriceChoice(
         lock=None if lock is None else Path(lock),
         own_prices=None if own_prices is None else Path(own_prices),

@@ -1,7 +1,8 @@
 """
 Feasible options as columns: which there are, and their total order (part of stage 6).
 
-**Order.** Options are sorted by the objective, then by the other of dollars and hours, then drop-in before
+**Order.** Options are sorted by the objective, then by the other of dollars and hours (by dollars where both are
+weighed), then drop-in before
 needs porting, then by provider, service, instance type, purchase option, shape, nodes, region, zone, price
 date and source: no two options are equal in all of these, so the order is total and does not depend on how
 the rows came in.
@@ -9,7 +10,7 @@ the rows came in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -28,12 +29,27 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Feasible options as columns, shape (k,): the run, its offer's price, and the row of the offer or -1."""
+    """
+    Feasible options as columns, shape (k,).
+
+    Attributes:
+        run: row of `PricedRuns.runs`.
+        offer: row of `PricedRuns.offers`, or -1: the cheapest of its machine, not looked up yet.
+        usd, hours: medians of the run.
+        worth: dollars with the asked value of each hour; dollars alone where none is asked for.
+    """
 
     run: Rows
     offer: Rows
     usd: Column
     hours: Column
+    worth: Column
+
+    def leads(self, objective: Objective) -> tuple[Column, Column]:
+        """Return what is least in the best option, and what decides between equal ones."""
+        if objective == "best_value":
+            return self.worth, self.usd
+        return (self.usd, self.hours) if objective == "cheapest" else (self.hours, self.usd)
 
 
 def lowest_offers(priced: PricedRuns, limits: Limits) -> Entries:
@@ -42,7 +58,7 @@ def lowest_offers(priced: PricedRuns, limits: Limits) -> Entries:
     machine = priced.machine_of_run[run]
     run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
     run = run[_cheapest_of_kinds(priced, run)]
-    return Entries(run, np.full(len(run), -1), priced.lowest_usd[run], priced.runs.hours[run])
+    return _entries(priced, limits, run, np.full(len(run), -1), priced.lowest_usd[run])
 
 
 def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
@@ -66,15 +82,19 @@ def every_offer(priced: PricedRuns, limits: Limits) -> Entries:
     price = priced.usd_per_hour[offer]
     keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
+    return _entries(priced, limits, run, offer, priced.run_usd(run, price))
+
+
+def _entries(priced: PricedRuns, limits: Limits, run: Rows, offer: Rows, usd: Column) -> Entries:
     hours = priced.runs.hours[run]
-    return Entries(run, offer, priced.run_usd(run, price), hours)
+    return Entries(run, offer, usd, hours, usd + (limits.asked.value_usd_per_hour or 0.0) * hours)
 
 
 def best_entries(priced: PricedRuns, entries: Entries, objective: Objective, limit: int) -> Rows:
     """Return the rows of the best `limit` entries; only those that can be among them are sorted by name."""
     rows = np.arange(len(entries.run))
     if limit < len(rows):
-        lead = entries.usd if objective == "cheapest" else entries.hours
+        lead, _ = entries.leads(objective)
         rows = np.flatnonzero(lead <= np.partition(lead, limit)[limit])
     return rows[in_order(priced, take(entries, rows), objective)[:limit]]
 
@@ -84,7 +104,7 @@ def best_of_each(priced: PricedRuns, entries: Entries, objective: Objective, gro
     keys = priced.machines.select(pl.concat_str(group, separator="\0").rank("dense"))
     porting = priced.needs_porting[entries.run]
     group_of = 2 * keys.to_series().to_numpy().astype(np.int64)[priced.machine_of_run[entries.run]] + porting
-    lead = entries.usd if objective == "cheapest" else entries.hours
+    lead, _ = entries.leads(objective)
     lowest = np.full(int(group_of.max(initial=0)) + 1, np.inf)
     np.minimum.at(lowest, group_of, lead)
     rows = np.flatnonzero(lead == lowest[group_of])
@@ -96,15 +116,15 @@ def best_of_each(priced: PricedRuns, entries: Entries, objective: Objective, gro
 
 def in_order(priced: PricedRuns, entries: Entries, objective: Objective) -> Rows:
     """Sort entries by the total order in this module's docstring; machines are numbered in theirs already."""
-    money_first = objective == "cheapest"
+    lead, second = entries.leads(objective)
     return np.lexsort(
         (
             _places(priced, entries.offer),
             priced.nodes[entries.run],
             priced.machine_of_run[entries.run],
             priced.needs_porting[entries.run],
-            entries.hours if money_first else entries.usd,
-            entries.usd if money_first else entries.hours,
+            second,
+            lead,
         )
     )
 
@@ -128,4 +148,4 @@ def looked_up(priced: PricedRuns, entries: Entries) -> Entries:
     found = priced.cheapest_offers(machine)
     offer_of = np.full(len(priced.machines), -1)
     offer_of[found["machine"].to_numpy()] = found["row"].to_numpy()
-    return Entries(entries.run, offer_of[machine], entries.usd, entries.hours)
+    return replace(entries, offer=offer_of[machine])

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import NormalDist
-from typing import get_args
 
 from trainfare_core.candidates import MAX_NODES
 from trainfare_core.job_profile import JobProfile
@@ -111,7 +110,7 @@ class _Search:
                     max_usd=None,
                     deadline_hours=None,
                 )
-                for objective in get_args(Objective)
+                for objective in ("cheapest", "fastest")
             ]
         return found
 

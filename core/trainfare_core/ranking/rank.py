@@ -40,7 +40,7 @@ from trainfare_core.ranking.price_doubt import Usable, usable_offers
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
-from trainfare_core.ranking.runner_up import runner_up_of
+from trainfare_core.ranking.runner_up import runner_up_of, worth_usd
 from trainfare_core.recommendation import (
     Constraints,
     Interval,
@@ -90,7 +90,7 @@ def rank(
     marks = on_front(priced, entries)
     maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame), book.frame)
     options = _options(maker, entries, marks, request)
-    ranks = {objective: _best(options, objective) for objective in get_args(Objective)}
+    ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
     rejected = rejections_of(priced, limits, asked, usable)
     best_spot, no_spot_because = _best_spot(profile, book, request, predict)
@@ -107,7 +107,8 @@ def rank(
         options_total=sum(int(marks.sum()) for marks in limits.affordable_offers()),
         cheapest_rank=ranks["cheapest"],
         fastest_rank=ranks["fastest"],
-        runner_up=runner_up_of(options, answer or next(iter(options), None), request.objective),
+        best_value_rank=ranks["best_value"],
+        runner_up=runner_up_of(options, answer or next(iter(options), None), request.objective, asked),
         rejections=rejected,
         price_books=usable.book.facts(),
         assumptions=assumptions_of(profile, request, notes),
@@ -264,19 +265,21 @@ def _options(
     )
 
 
-def _best(options: tuple[Option, ...], objective: Objective) -> int | None:
+def _best(options: tuple[Option, ...], objective: Objective, asked: Constraints) -> int | None:
     """
     Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it.
 
     The fastest is the cheapest of those whose times tie: each median lies within the other's interval. A run that is
     mostly start-up takes as long on every machine, and the most expensive is then no faster than the cheapest.
     """
+    value = asked.value_usd_per_hour
+    hour_usd = value or 0.0 if objective == "best_value" else 0.0
 
     def order(option: Option) -> tuple[float, float, int]:
-        return (option.run_usd.mid, option.run_hours.mid, option.rank)
+        return (worth_usd(option, hour_usd), option.run_hours.mid, option.rank)
 
     ready = [option for option in options if not option.needs_porting]
-    if not ready:
+    if not ready or (objective == "best_value" and value is None):
         return None
     if objective == "fastest":
         fastest = min((option.run_hours for option in ready), key=lambda hours: hours.mid)

@@ -11,7 +11,7 @@ from trainfare_core.candidates import MAX_NODES, PlanSpace
 from trainfare_core.errors import InputError
 from trainfare_core.recommendation import Constraints, Objective
 
-__all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "Request"]
+__all__ = ["DEFAULT_LIMIT", "DEFAULT_PURCHASE", "Request", "objective_of"]
 
 DEFAULT_LIMIT: Final = 30
 """Options to list unless asked otherwise: what fits on one page. A chosen value."""
@@ -24,6 +24,18 @@ DEFAULT_PURCHASE: Final = ("on_demand",)
 they are ranked when asked for."""
 
 
+def objective_of(asked: Objective | None, constraints: Constraints) -> Objective:
+    """
+    Return the objective: the one asked for, else the best value where an hour has one, else the cheapest.
+
+    >>> objective_of(None, Constraints(value_usd_per_hour=5))
+    'best_value'
+    """
+    if asked is not None:
+        return asked
+    return "cheapest" if constraints.value_usd_per_hour is None else "best_value"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """
@@ -32,14 +44,14 @@ class Request:
     Attributes:
         constraints: budget in USD, deadline in hours, confidence, and names of providers, regions and purchase options
             as the price book spells them; None for purchase means `DEFAULT_PURCHASE`.
-        objective: "cheapest" or "fastest": what comes first.
+        objective: "cheapest", "fastest" or "best_value": what comes first.
         limit: options to list, besides the cost-time front and the first of every cloud service and purchase option.
         max_nodes: largest number of machines in one run, 1 to 64; None: 4, or the job's own number if larger.
         all_regions: list every region and zone; else each machine once, at its cheapest.
         as_of: an aware moment; ages of prices count to the end of its day in UTC. None takes every price as of now.
 
     Raises:
-        InputError: a number out of range, or an objective that is none of the two.
+        InputError: a number out of range, or an objective that is none of the three, or lacks its value of an hour.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
@@ -68,6 +80,8 @@ class Request:
             near = difflib.get_close_matches(str(self.objective), objectives, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(f"objective: {self.objective!r} is not one of {', '.join(objectives)}{hint}")
+        if self.objective == "best_value" and self.constraints.value_usd_per_hour is None:
+            raise InputError("objective best_value: give value_usd_per_hour too, what an hour less is worth")
         for name, value, highest in (
             ("limit", self.limit, MAX_LIMIT),
             ("max_nodes", self.max_nodes, MAX_NODES),

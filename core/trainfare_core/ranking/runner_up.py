@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from trainfare_core.recommendation import Objective, Option, RunnerUp
+from trainfare_core.recommendation import Constraints, Objective, Option, RunnerUp
 
-__all__ = ["runner_up_of"]
+__all__ = ["runner_up_of", "worth_usd"]
 
 
-def runner_up_of(options: tuple[Option, ...], answer: Option | None, objective: Objective) -> RunnerUp | None:
+def worth_usd(option: Option, hour_usd: float) -> float:
+    """Return the dollars of a run with the value of its hours, at so many dollars each."""
+    return option.run_usd.mid + hour_usd * option.run_hours.mid
+
+
+def runner_up_of(
+    options: tuple[Option, ...], answer: Option | None, objective: Objective, asked: Constraints
+) -> RunnerUp | None:
     """
     Return the best option of another machine type that needs no more porting than the answer.
 
@@ -18,6 +25,7 @@ def runner_up_of(options: tuple[Option, ...], answer: Option | None, objective: 
         options: of the answer, ranked.
         answer: the best of them.
         objective: what it is best at.
+        asked: with the value of an hour, for `best_value`.
 
     Returns:
         None where there is no answer or no other machine.
@@ -38,11 +46,13 @@ def runner_up_of(options: tuple[Option, ...], answer: Option | None, objective: 
         stepping_hours = (_stepping_share(option) * option.run_hours.mid for option in (answer, other))
         slower, faster = (_share(gap, hours) for hours in stepping_hours)
         return RunnerUp(rank=other.rank, step_slower=slower, runner_up_step_faster=_below_one(faster))
-    other = min(others, key=lambda option: (option.run_usd.mid, option.rank))
-    gap = other.run_usd.mid - answer.run_usd.mid
+    hour_usd = asked.value_usd_per_hour or 0.0 if objective == "best_value" else 0.0
+    other = min(others, key=lambda option: (worth_usd(option, hour_usd), option.rank))
+    gap = worth_usd(other, hour_usd) - worth_usd(answer, hour_usd)
     higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
     slower, faster = (
-        _share(gap, _stepping_share(option) * _by_the_hour_usd(option)) for option in (answer, other)
+        _share(gap, _stepping_share(option) * (_by_the_hour_usd(option) + hour_usd * option.run_hours.mid))
+        for option in (answer, other)
     )
     return RunnerUp(
         rank=other.rank,

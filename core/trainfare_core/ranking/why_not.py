@@ -111,14 +111,14 @@ def _sentence(machine: str, option: Option | None, best: Option | None, alone: R
             for item in alone.rejections
         )
         return f"{machine} is not ranked: {reasons or alone.unknown_because}"
-    run = f"{_run(option)} {_estimate(option)}"
+    run, best_at = f"{_run(option)} {_estimate(option)}", alone.objective.replace("_", " ")
     if best is None or _run(best) == _run(option):
-        return f"{run}: it is the {alone.objective}"
+        return f"{run}: it is the {best_at}"
     if option.needs_porting and not best.needs_porting:
         porting = next((note for note in option.notes if note.startswith("needs porting")), "needs porting")
         run = f"{run}, but {porting}"
     return (
-        f"{run}; the {alone.objective}, {_run(best)}, {_estimate(best)}: {machine} costs "
+        f"{run}; the {best_at}, {_run(best)}, {_estimate(best)}: {machine} costs "
         f"{_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
         f"{_difference(option.run_hours.mid, best.run_hours.mid)}"
     )

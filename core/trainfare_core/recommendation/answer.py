@@ -24,7 +24,8 @@ __all__ = [
     "RunnerUp",
 ]
 
-Objective: TypeAlias = Literal["cheapest", "fastest"]
+Objective: TypeAlias = Literal["cheapest", "fastest", "best_value"]
+"""best_value: fewest dollars with `Constraints.value_usd_per_hour` for each hour of the run."""
 RejectionReason: TypeAlias = Literal[
     "does_not_fit",
     "may_not_fit",
@@ -134,6 +135,9 @@ class Recommendation(Document):
     options_total: int = Field(description="feasible options before the list was cut")
     cheapest_rank: int | None
     fastest_rank: int | None
+    best_value_rank: int | None = Field(
+        default=None, description="None where no value of an hour was given, too"
+    )
     runner_up: RunnerUp | None = Field(
         default=None, description="None where only one type of machine is ranked"
     )
@@ -164,8 +168,13 @@ class Recommendation(Document):
     )
 
     def best(self, objective: Objective) -> Option | None:
-        """Return the drop-in that is cheapest or fastest; None where no option runs the script as it is."""
-        rank = self.cheapest_rank if objective == "cheapest" else self.fastest_rank
+        """Return the drop-in that is best at an objective; None where no option runs the script as it is."""
+        ranks: dict[Objective, int | None] = {
+            "cheapest": self.cheapest_rank,
+            "fastest": self.fastest_rank,
+            "best_value": self.best_value_rank,
+        }
+        rank = ranks[objective]
         return next((option for option in self.options if option.rank == rank), None)
 
     @classmethod

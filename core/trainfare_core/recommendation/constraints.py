@@ -28,6 +28,9 @@ class Constraints(Record):
     value_usd_per_month: Finite | None = Field(
         default=None, description="what having the trained model a month earlier is worth"
     )
+    value_usd_per_hour: Finite | None = Field(
+        default=None, description="what each hour is worth by which the run ends earlier"
+    )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
     providers: tuple[str, ...] | None = None
     regions: tuple[str, ...] | None = None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
@@ -49,6 +49,7 @@ __all__ = [
     "MaxNodes",
     "MinNetwork",
     "NoPorting",
+    "Objectives",
     "OutputFile",
     "OwnPrices",
     "PriceOptions",
@@ -58,6 +59,7 @@ __all__ = [
     "RunLimits",
     "Services",
     "TableOrJson",
+    "ValuePerHour",
     "grouped",
     "hours_of",
     "moment",
@@ -117,6 +119,13 @@ DataIn = Annotated[
 DataGb = Annotated[
     float | None,
     typer.Option(help="size of the training data, GB; each machine copies them before it starts"),
+]
+Objectives: TypeAlias = Literal["cheapest", "fastest", "best_value"]
+ValuePerHour = Annotated[
+    float | None,
+    typer.Option(
+        help="what an hour is worth by which the run ends earlier, USD; best_value adds it to the cost"
+    ),
 ]
 NoPorting = Annotated[bool, typer.Option("--no-porting", help="only machines that run the script as it is")]
 MaxNodes = Annotated[
@@ -220,7 +229,9 @@ class RunLimits:
         if self.max_usd is None and self.deadline is None:
             raise InputError("nothing to check: give --max-usd, --deadline, or both")
 
-    def constraints(self, *, value_usd_per_month: float | None = None) -> Constraints:
+    def constraints(
+        self, *, value_usd_per_month: float | None = None, value_usd_per_hour: float | None = None
+    ) -> Constraints:
         """
         Return the limits as the ranking takes them.
 
@@ -234,6 +245,7 @@ class RunLimits:
             max_usd=self.max_usd,
             deadline_hours=hours_of(self.deadline),
             value_usd_per_month=value_usd_per_month,
+            value_usd_per_hour=value_usd_per_hour,
             confidence=self.confidence,
             providers=self.provider,
             regions=self.region,

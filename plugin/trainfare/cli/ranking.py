@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import DecisionPriceOptions, OutputFile, RunLimits
+from trainfare.cli.options import DecisionPriceOptions, Objectives, OutputFile, RunLimits, ValuePerHour
 from trainfare.cli.output import check_writable, warn, write_answer
 from trainfare_core.errors import NothingFitsError
 
@@ -24,9 +24,11 @@ __all__ = ["RankingOptions"]
 class RankingOptions:
     """How machines are ranked, and how the answer is shown."""
 
-    objective: Annotated[Literal["cheapest", "fastest"], typer.Option(help="order of the ranking")] = (
-        "cheapest"
-    )
+    objective: Annotated[
+        Objectives | None,
+        typer.Option(help="order of the ranking; default: best_value with --value-per-hour, else cheapest"),
+    ] = None
+    value_per_hour: ValuePerHour = None
     value_per_month: Annotated[
         float | None,
         typer.Option(
@@ -68,14 +70,20 @@ class RankingOptions:
             NothingFitsError: no machine is left; the answer, which says why, is written.
         """
         from trainfare.recommendation import ranked
-        from trainfare_core.ranking.request import DEFAULT_LIMIT, Request
+        from trainfare_core.ranking.request import DEFAULT_LIMIT, Request, objective_of
 
-        constraints = limits.constraints(value_usd_per_month=self.value_per_month)
+        constraints = limits.constraints(
+            value_usd_per_month=self.value_per_month, value_usd_per_hour=self.value_per_hour
+        )
         check_writable(self.out)
         choice = prices.choice()
         profile = profile_of()
         request = Request(
-            constraints, self.objective, self.limit or DEFAULT_LIMIT, limits.max_nodes, self.all_regions
+            constraints,
+            objective_of(self.objective, constraints),
+            self.limit or DEFAULT_LIMIT,
+            limits.max_nodes,
+            self.all_regions,
         )
         found = ranked(profile, request, choice)
         warn(found.warnings)

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from trainfare.cli.options import DecisionPriceOptions, JobArgument, LoaderOptions, RunLimits, grouped
+from trainfare.cli.options import (
+    DecisionPriceOptions,
+    JobArgument,
+    LoaderOptions,
+    Objectives,
+    RunLimits,
+    ValuePerHour,
+    grouped,
+)
 from trainfare.cli.output import output_width, warn
 from trainfare.cli.target import TargetOptions, profile_of
 
@@ -26,8 +34,10 @@ def why(
     *,
     limits: RunLimits,
     objective: Annotated[
-        Literal["cheapest", "fastest"], typer.Option(help="what the machine is compared with")
-    ] = "cheapest",
+        Objectives | None,
+        typer.Option(help="what the machine is compared with; default: as in recommend"),
+    ] = None,
+    value_per_hour: ValuePerHour = None,
     prices: DecisionPriceOptions,
     target: TargetOptions,
     loader: LoaderOptions,
@@ -36,9 +46,10 @@ def why(
     """Say why a machine is not the answer: what rejects it, with figures, or by how much it loses."""
     from trainfare.recommendation import why_not
     from trainfare.report.why import why_text
-    from trainfare_core.ranking.request import Request
+    from trainfare_core.ranking.request import Request, objective_of
 
-    request = Request(limits.constraints(), objective, max_nodes=limits.max_nodes)
+    constraints = limits.constraints(value_usd_per_hour=value_per_hour)
+    request = Request(constraints, objective_of(objective, constraints), max_nodes=limits.max_nodes)
     choice = prices.choice()
     with profile_of(target.required(job), target) as traced:
         profile = loader.stated(traced())

@@ -35,6 +35,7 @@ def constraints_of(
     deadline_hours: float | None,
     confidence: float,
     value_usd_per_month: float | None = None,
+    value_usd_per_hour: float | None = None,
     providers: Names = None,
     regions: Names = None,
     purchase: Names = None,
@@ -67,6 +68,7 @@ def constraints_of(
         ("max_usd", max_usd),
         ("deadline_hours", deadline_hours),
         ("value_usd_per_month", value_usd_per_month),
+        ("value_usd_per_hour", value_usd_per_hour),
         ("min_network_gbit_per_s", min_network_gbit_per_s),
         ("data_gb", data_gb),
     )
@@ -91,6 +93,7 @@ def constraints_of(
         max_usd=max_usd,
         deadline_hours=deadline_hours,
         value_usd_per_month=value_usd_per_month,
+        value_usd_per_hour=value_usd_per_hour,
         confidence=confidence,
         providers=_several(providers),
         regions=_several(regions),

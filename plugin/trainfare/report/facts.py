@@ -116,6 +116,8 @@ def constraints_text(asked: Constraints) -> str:
         parts.append(f"within {hours:g} h" if hours >= 1 else f"within {hours * 60:g} min")
     if parts:
         parts.append(f"kept with a probability of at least {percent(asked.confidence)}")
+    if asked.value_usd_per_hour is not None:
+        parts.append(f"each hour less is worth {usd(asked.value_usd_per_hour)}")
     if asked.value_usd_per_month is not None:
         parts.append(f"having the model a month earlier is worth {usd(asked.value_usd_per_month)}")
     purchase = None if asked.purchase is None else tuple(purchase_label(value) for value in asked.purchase)

@@ -196,9 +196,9 @@ def _comparison(recommendation: Recommendation) -> str:
     hourly = _difference(other.usd_per_hour, answer.usd_per_hour)
     step = _difference(other.step_s.mid, answer.step_s.mid, more="longer")
     lead = (
-        (answer.run_usd, other.run_usd)
-        if recommendation.objective == "cheapest"
-        else (answer.run_hours, other.run_hours)
+        (answer.run_hours, other.run_hours)
+        if recommendation.objective == "fastest"
+        else (answer.run_usd, other.run_usd)
     )
     tie = (
         " Their 80 % intervals overlap: either may be better."

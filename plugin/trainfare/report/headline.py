@@ -7,6 +7,7 @@ from datetime import date
 
 from trainfare.report.price_age import price_ages, price_date_of
 from trainfare.report.rows import RankingRow, ranking_row, shown_unit
+from trainfare_core.ranking.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = ["BestOption", "best_options", "headline", "picks"]
@@ -44,9 +45,9 @@ def headline(recommendation: Recommendation, as_of: date) -> str:
 
 def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
     """
-    Return the cheapest and the fastest option, each with its title, that of the objective first.
+    Return the cheapest, the fastest and, where an hour has a value, the best option by it; that of the objective first.
 
-    'cheapest' and 'fastest' run the script as it is. Machines that need porting are added, with the title
+    Those run the script as it is. Machines that need porting are added, with the title
     'after porting', only where they are cheaper or faster.
     """
     options = recommendation.options
@@ -63,9 +64,18 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
             best = {name: option for name, option in best.items() if option.needs_porting}
         if recommendation.objective == "fastest":
             best = dict(reversed(best.items()))
-        if len(best) == 2 and best["cheapest"] is best["fastest"]:
-            best = {"cheapest and fastest": best["cheapest"]}
-        found += [(f"{name}{suffix}", option) for name, option in best.items()]
+        hour_usd = recommendation.constraints.value_usd_per_hour
+        valuable = _by_rank(among, recommendation.best_value_rank)
+        if suffix and hour_usd is not None:
+            valuable = min(among, key=lambda option: (worth_usd(option, hour_usd), option.rank))
+        if valuable is not None and (not suffix or valuable.needs_porting):
+            first = recommendation.objective == "best_value"
+            best = {"best value": valuable, **best} if first else {**best, "best value": valuable}
+        names: dict[int, list[str]] = {}
+        for name, option in best.items():
+            names.setdefault(option.rank, []).append(name)
+        by_rank = {option.rank: option for option in best.values()}
+        found += [(f"{' and '.join(each)}{suffix}", by_rank[rank]) for rank, each in names.items()]
     return tuple(found)
 
 

@@ -302,7 +302,7 @@ def _titles(recommendation: Recommendation) -> dict[int, tuple[str, ...]]:
 
 def _order(recommendation: Recommendation) -> str:
     shown, total = len(recommendation.options), recommendation.options_total
-    by = "cheapest first" if recommendation.objective == "cheapest" else "fastest first"
+    by = f"{recommendation.objective.replace('_', ' ')} first"
     return (
         f"{shown:,} of {total:,} feasible options, {by}"
         if total > shown

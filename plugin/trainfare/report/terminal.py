@@ -36,6 +36,7 @@ _ASCII = str.maketrans({"×": "x", "–": "-"})
 _STYLES = {
     "cheapest": "bold green",
     "fastest": "bold green",
+    "best value": "bold green",
     "on front": "green",
     "spot": "cyan",
     "needs porting": "yellow",

@@ -2,72 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, ranked, unhurried
 from builders.toy_market import GIB, ToyPredictor, block_job, book, offer_row, small_job
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.ranking.why_not import why_not
-from trainfare_core.recommendation import Constraints, Objective, Option, Recommendation
-
-MACHINES: tuple[dict[str, Any], ...] = (
-    {"instance_type": "t4.1x", "accelerator": "T4-16GB"},
-    {"instance_type": "a100.1x", "accelerator": "A100-SXM-80GB"},
-    {"instance_type": "a100.8x", "accelerator": "A100-SXM-80GB", "accelerator_count": 8.0},
-    {"instance_type": "a100.3x", "accelerator": "A100-SXM-80GB", "accelerator_count": 3.0},
-    {"instance_type": "nd.1x", "accelerator": "A100-SXM-80GB", "provider": "azure", "service": "azure_vm"},
-    {"instance_type": "h100.8x", "accelerator": "H100-SXM-80GB", "accelerator_count": 8.0, "provider": "gcp", "service": "gce"},
-    {"instance_type": "v5e-4", "accelerator": "TPU-v5e", "accelerator_count": 4.0, "provider": "gcp", "service": "tpu"},
-    {"instance_type": "inf", "accelerator": "Inferentia2"},
-    {"instance_type": "new", "accelerator": "Nonesuch-9000"},
-)  # fmt: skip
-TOY = ToyPredictor(
-    seconds={"T4-16GB": 0.4, "A100-SXM-80GB": 0.1, "H100-SXM-80GB": 0.05, "TPU-v5e": 0.15},
-    capacity_gib={"T4-16GB": 4.0},
-    activation_gib=20.0,
-    link_s=0.001,
-)
-EVERYTHING = 100_000
-
-Row = dict[str, Any]
-
-
-@st.composite
-def books(draw: st.DrawFn, *, least: int = 1) -> list[Row]:
-    """Draw rows with distinct keys; prices are coarse, so that ties are common."""
-    keys = draw(
-        st.lists(
-            st.tuples(
-                st.integers(0, len(MACHINES) - 1),
-                st.sampled_from(["us-east-1", "us-west-2", "eu-west-1"]),
-                st.sampled_from([None, "a", "b"]),
-                st.sampled_from(["on_demand", "spot"]),
-            ),
-            min_size=least,
-            max_size=9,
-            unique=True,
-        )
-    )
-    prices = draw(st.lists(st.integers(1, 40), min_size=len(keys), max_size=len(keys)))
-    return [
-        offer_row(
-            **MACHINES[machine], region=region, zone=zone, purchase_option=purchase, usd_per_hour=price / 4
-        )
-        for (machine, region, zone, purchase), price in zip(keys, prices, strict=True)
-    ]
-
-
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A loaded machine is no counter-example."""
+from trainfare_core.recommendation import Constraints, Objective, Option
 
 OBJECTIVES = st.sampled_from(["cheapest", "fastest"])
 
@@ -102,26 +52,6 @@ def test_the_trainer_s_arguments_reproduce_the_global_batch(
             trainer.batch_size == micro
             and option.sharding in ("none", "ddp" if strategy != "fsdp" else "fsdp")
         )
-
-
-def ranked(
-    rows: Sequence[Row] | PriceBook, *, job: Any = None, every: bool = True, **options: Any
-) -> Recommendation:
-    prices = rows if isinstance(rows, PriceBook) else book(*rows)
-    toy = options.pop("predict", TOY)
-    request = Request(**{"max_nodes": 2, "limit": EVERYTHING, "all_regions": every, **options})
-    return rank(job or small_job(), prices, request, predict=toy)
-
-
-def key(option: Option) -> tuple[object, ...]:
-    return (
-        option.provider,
-        option.instance_type,
-        option.region,
-        option.zone,
-        option.purchase_option,
-        option.nodes,
-    )
 
 
 def dominates(one: Option, other: Option) -> bool:
@@ -253,17 +183,12 @@ def test_raising_one_price_never_improves_its_rank(
 @given(rows=books(), more=books())
 def test_adding_an_offer_never_raises_the_best_cost(rows: list[Row], more: list[Row]) -> None:
     """More to choose from never costs more, for drop-ins as for all."""
-    known = {_offer_key(row) for row in rows}
-    both = rows + [row for row in more if _offer_key(row) not in known]
+    known = {offer_key(row) for row in rows}
+    both = rows + [row for row in more if offer_key(row) not in known]
     for drop_in in (False, True):
         few = [o.run_usd.mid for o in ranked(rows).options if not (drop_in and o.needs_porting)]
         many = [o.run_usd.mid for o in ranked(both).options if not (drop_in and o.needs_porting)]
         assert min(many, default=float("inf")) <= min(few, default=float("inf"))
-
-
-def _offer_key(row: Row) -> tuple[object, ...]:
-    names = ("provider", "service", "instance_type", "region", "zone", "purchase_option")
-    return tuple(row[name] for name in names)
 
 
 @unhurried
@@ -312,7 +237,7 @@ def test_permuting_rows_or_clouds_changes_nothing(
 def test_cost_is_time_times_price_times_count_to_the_cent(rows: list[Row], steps: int, gib: int) -> None:
     """Hours x dollars an hour of all machines, and the disk, are the cost."""
     job = small_job(steps=steps, checkpoint_bytes=gib * GIB)
-    price = {_offer_key(row)[2:]: row["usd_per_hour"] for row in rows}
+    price = {offer_key(row)[2:]: row["usd_per_hour"] for row in rows}
     for option in ranked(rows, job=job).options:
         each = price[(option.instance_type, option.region, option.zone, option.purchase_option)]
         expected = option.run_hours.mid * each * option.nodes + option.cost_parts.storage_usd
