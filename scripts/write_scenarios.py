@@ -86,6 +86,11 @@ SCENARIOS = (
         "accelerator and are sharded.",
     ),
     Scenario(
+        "The same job where an hour is worth $20",
+        "docs/examples/llama-7b.json --value-per-hour 20",
+        "The cheapest takes twice as long as the next: half the time for a few percent more is the best value.",
+    ),
+    Scenario(
         "LoRA on 70 billion parameters",
         "docs/examples/lora-70b.json",
         "The frozen weights alone are 141 GB in bf16: they are sharded over the machine.",

@@ -119,6 +119,15 @@ class RunTable:
         return self.hours - self.waiting_s / _S_PER_HOUR
 
     @property
+    def mean_billed_hours(self) -> Column:
+        """Mean of the billed hours: of log-normal ones without interruptions, and what those take on average."""
+        lost_s = np.where(self.hazard == NOT_SPOT, 0.0, self.interruption_s)
+        undisturbed = self.hours - lost_s / _S_PER_HOUR
+        return (
+            undisturbed * np.exp(self.undisturbed_log_sigma**2 / 2) + (lost_s - self.waiting_s) / _S_PER_HOUR
+        )
+
+    @property
     def gets_on(self) -> NDArray[np.bool_]:
         """Whether the run is not expected to take `HOPELESS_SLOWDOWN` times its uninterrupted hours."""
         with np.errstate(invalid="ignore"):

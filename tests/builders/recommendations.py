@@ -68,6 +68,7 @@ def option(**overrides: Any) -> Option:
         "run_hours": interval(hours),
         "run_usd": interval(dollars, 0.28),
         "usd_per_hour": round(dollars / hours, 4),
+        "expected_usd": round(dollars * 1.02, 4),
         "memory_gib": interval(14.2, 0.06),
         "device_memory_gib": 22.5,
         "bound_by": "compute",

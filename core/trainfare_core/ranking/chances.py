@@ -8,20 +8,23 @@ uncertain quantity, and the tighter limit alone decides.
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["probability", "probability_of_both"]
+__all__ = ["chances_of_both", "probability", "probability_of_both"]
 
-_NORMAL: Final = NormalDist()
+Column = NDArray[np.float64]
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 """Of Gauss-Legendre quadrature over sixteen standard deviations: 40 nodes give a chance to 1e-6."""
 _CERTAIN: Final = 1e-9
 """Standard deviation of a logarithm up to which a quantity is certain: below the last digit of any figure here."""
 _FARTHEST: Final = 8.0
 """Standard deviations beyond which a normal distribution holds less than 1e-15."""
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def probability(limit: float, median: float, log_sigma: float) -> float:
@@ -30,7 +33,7 @@ def probability(limit: float, median: float, log_sigma: float) -> float:
         return 0.0
     if math.isinf(limit) or median <= 0:
         return 1.0
-    return _below(math.log(limit / median), log_sigma)
+    return float(_below(np.array([math.log(limit / median)]), np.array([log_sigma]))[0])
 
 
 def probability_of_both(
@@ -45,38 +48,69 @@ def probability_of_both(
         hours_sigma: standard deviation of ln(hours).
         price_sigma: standard deviation of ln(price).
     """
-    if price_sigma <= _CERTAIN:
-        return _below(min(hours_margin, usd_margin), hours_sigma)
-    if math.isinf(hours_margin):
-        return _below(usd_margin, math.hypot(hours_sigma, price_sigma))
-    if math.isinf(usd_margin):
-        return _below(hours_margin, hours_sigma)
+    given = (np.array([each]) for each in (hours_margin, usd_margin, hours_sigma, price_sigma))
+    return float(chances_of_both(*given)[0])
+
+
+def chances_of_both(
+    hours_margin: Column, usd_margin: Column, hours_sigma: Column, price_sigma: Column
+) -> Column:
+    """Return `probability_of_both` of each of k runs, shape (k,)."""
+    sure_price = price_sigma <= _CERTAIN
+    no_deadline, no_budget = np.isposinf(hours_margin), np.isposinf(usd_margin)
+    tighter = np.minimum(hours_margin, usd_margin)  # where only one limit is given, that one
+    sigma = np.where(no_deadline & ~sure_price, np.hypot(hours_sigma, price_sigma), hours_sigma)
+    chances = _below(tighter, sigma)
+    rows = np.flatnonzero(~(sure_price | no_deadline | no_budget | np.isneginf(tighter)))
+    if len(rows):
+        chances[rows] = _both_in_doubt(
+            hours_margin[rows], usd_margin[rows], hours_sigma[rows], price_sigma[rows]
+        )
+    return chances
+
+
+def _both_in_doubt(
+    hours_margin: Column, usd_margin: Column, hours_sigma: Column, price_sigma: Column
+) -> Column:
     # Integrate over the surer of the two, so that the chance of the other is a smooth function of it.
-    if price_sigma >= hours_sigma:
-        latest = min(hours_margin / hours_sigma, _FARTHEST) if hours_sigma > _CERTAIN else _FARTHEST
-        if hours_sigma <= _CERTAIN and hours_margin < 0:
-            return 0.0
-        return _mean_below(usd_margin, hours_sigma, price_sigma, -_FARTHEST, latest)
+    sure_hours = hours_sigma <= _CERTAIN
+    over_hours = price_sigma >= hours_sigma
+    latest = np.minimum(hours_margin / np.where(sure_hours, 1.0, hours_sigma), _FARTHEST)
+    latest = np.where(sure_hours, np.where(hours_margin < 0, -_FARTHEST, _FARTHEST), latest)
     # Below this deviation of the price the deadline is the tighter limit, above it the budget.
-    turn = min(max((usd_margin - hours_margin) / price_sigma, -_FARTHEST), _FARTHEST)
-    in_time = _NORMAL.cdf(turn) * _below(hours_margin, hours_sigma)
-    return in_time + _mean_below(usd_margin, price_sigma, hours_sigma, turn, _FARTHEST)
+    turn = np.clip((usd_margin - hours_margin) / price_sigma, -_FARTHEST, _FARTHEST)
+    in_time = np.where(over_hours, 0.0, _cdf(turn) * _below(hours_margin, hours_sigma))
+    return np.minimum(
+        1.0,
+        in_time
+        + _mean_below(
+            usd_margin,
+            np.where(over_hours, hours_sigma, price_sigma),
+            np.where(over_hours, price_sigma, hours_sigma),
+            np.where(over_hours, -_FARTHEST, turn),
+            np.where(over_hours, latest, _FARTHEST),
+        ),
+    )
 
 
-def _mean_below(margin: float, slope: float, log_sigma: float, low: float, high: float) -> float:
+def _mean_below(margin: Column, slope: Column, log_sigma: Column, low: Column, high: Column) -> Column:
     """Integrate, over a standard normal x from low to high, the chance that a deviate is at most margin - slope x."""
-    if high <= low:
-        return 0.0
-    half = (high - low) / 2
-    points = zip((low + half * (1 + _NODES)).tolist(), (half * _WEIGHTS).tolist(), strict=True)
-    total = sum(weight * _NORMAL.pdf(x) * _below(margin - slope * x, log_sigma) for x, weight in points)
-    return min(1.0, float(total))
+    half = np.maximum(high - low, 0.0)[:, None] / 2
+    points = low[:, None] + half * (1 + _NODES)
+    density = np.exp(-(points**2) / 2) / math.sqrt(2 * math.pi)
+    inside = _below(margin[:, None] - slope[:, None] * points, log_sigma[:, None])
+    total: Column = np.sum(half * _WEIGHTS * density * inside, axis=1)
+    return total
 
 
-def _below(margin: float, log_sigma: float) -> float:
+def _below(margin: Column, log_sigma: Column) -> Column:
     """Chance that a normal deviate of mean 0 is at most `margin`."""
-    if math.isinf(margin):
-        return 1.0 if margin > 0 else 0.0
-    if log_sigma <= _CERTAIN:
-        return 1.0 if margin >= 0 else 0.0
-    return _NORMAL.cdf(margin / log_sigma)
+    certain = log_sigma <= _CERTAIN
+    chance = _cdf(margin / np.where(certain, 1.0, log_sigma))
+    return np.where(certain, np.where(margin >= 0, 1.0, 0.0), chance)
+
+
+def _cdf(deviate: Column) -> Column:
+    """Return the chance that a standard normal deviate is at most so large."""
+    chance: Column = 0.5 * _erfc(-deviate / math.sqrt(2))
+    return chance

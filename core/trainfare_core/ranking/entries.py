@@ -35,12 +35,16 @@ class Entries:
     Attributes:
         run: row of `PricedRuns.runs`.
         offer: row of `PricedRuns.offers`, or -1: the cheapest of its machine, not looked up yet.
+        usd_per_hour: price of one machine.
+        price_log_sigma: of ln(price now / price seen).
         usd, hours: medians of the run.
         worth: dollars with the asked value of each hour; dollars alone where none is asked for.
     """
 
     run: Rows
     offer: Rows
+    usd_per_hour: Column
+    price_log_sigma: Column
     usd: Column
     hours: Column
     worth: Column
@@ -58,7 +62,9 @@ def lowest_offers(priced: PricedRuns, limits: Limits) -> Entries:
     machine = priced.machine_of_run[run]
     run = run[limits.affordable(run, priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine])]
     run = run[_cheapest_of_kinds(priced, run)]
-    return _entries(priced, limits, run, np.full(len(run), -1), priced.lowest_usd[run])
+    machine = priced.machine_of_run[run]
+    price, doubt = priced.lowest_usd_per_hour[machine], priced.lowest_log_sigma[machine]
+    return _entries(priced, limits, run, np.full(len(run), -1), price, doubt)
 
 
 def _cheapest_of_kinds(priced: PricedRuns, run: Rows) -> Rows:
@@ -82,12 +88,16 @@ def every_offer(priced: PricedRuns, limits: Limits) -> Entries:
     price = priced.usd_per_hour[offer]
     keep = limits.in_time[run] & limits.affordable(run, price, priced.price_log_sigma[offer])
     run, offer, price = run[keep], offer[keep], price[keep]
-    return _entries(priced, limits, run, offer, priced.run_usd(run, price))
+    return _entries(priced, limits, run, offer, price, priced.price_log_sigma[offer])
 
 
-def _entries(priced: PricedRuns, limits: Limits, run: Rows, offer: Rows, usd: Column) -> Entries:
-    hours = priced.runs.hours[run]
-    return Entries(run, offer, usd, hours, usd + (limits.asked.value_usd_per_hour or 0.0) * hours)
+def _entries(
+    priced: PricedRuns, limits: Limits, run: Rows, offer: Rows, usd_per_hour: Column, doubt: Column
+) -> Entries:
+    hours, usd = priced.runs.hours[run], priced.run_usd(run, usd_per_hour)
+    return Entries(
+        run, offer, usd_per_hour, doubt, usd, hours, usd + (limits.asked.value_usd_per_hour or 0.0) * hours
+    )
 
 
 def best_entries(priced: PricedRuns, entries: Entries, objective: Objective, limit: int) -> Rows:

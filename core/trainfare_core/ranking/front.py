@@ -1,49 +1,85 @@
 """
-The cost-time front (part of stage 6).
+The Pareto front of expected dollars, hours and the chance to keep the limits (part of stage 6).
 
-**Front.** An option is on the cost-time front unless another one costs no more, takes no longer, and is strictly
-better in one of the two. A machine that needs porting does not push off the front one that runs the script unchanged
-(a "drop-in"), because the work of porting is not in the dollars. It is itself compared with all options.
+An option is on the front unless another one is at least as good in all three of its mean dollars, the hours within
+which nine of ten such runs end, and the chance to keep budget and deadline, and better in one. Without a limit the
+first two decide. A machine that needs porting does not push off the front one that runs the script unchanged (a
+"drop-in"), because the work of porting is not in the dollars. It is itself compared with all options.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.prices.age_doubt import Z_80
+from trainfare_core.ranking.chances import chances_of_both
 from trainfare_core.ranking.entries import Entries
+from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.priced_runs import PricedRuns
 
-__all__ = ["front", "on_front"]
+__all__ = ["CHANCE_DIGITS", "front", "median_front", "on_front"]
 
 Column = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+
+CHANCE_DIGITS: Final = 3
+"""Chances that agree in so many digits are the same: a prediction does not know the next one. A chosen value."""
 
 
-def on_front(priced: PricedRuns, entries: Entries) -> NDArray[np.bool_]:
+def on_front(priced: PricedRuns, limits: Limits, entries: Entries) -> Marks:
     """Mark the entries on the front, shape (k,)."""
+    hours_sigma = priced.runs.log_sigma[entries.run]
+    late_hours = priced.runs.hours[entries.run] * np.exp(Z_80 * hours_sigma)
+    expected_usd = priced.expected_usd(entries.run, entries.usd_per_hour, entries.price_log_sigma)
+    return _apart_from_porting(priced, entries, expected_usd, late_hours, -_chances(priced, limits, entries))
+
+
+def median_front(priced: PricedRuns, entries: Entries) -> Marks:
+    """Mark the entries that no other one beats in the medians of dollars and hours: every objective's best is one."""
+    return _apart_from_porting(priced, entries, entries.usd, entries.hours)
+
+
+def _apart_from_porting(priced: PricedRuns, entries: Entries, *costs: Column) -> Marks:
     porting = priced.needs_porting[entries.run]
-    marks = front(entries.usd, entries.hours)
-    marks[~porting] = front(entries.usd[~porting], entries.hours[~porting])
+    marks = front(*costs)
+    marks[~porting] = front(*(cost[~porting] for cost in costs))
     return marks
 
 
-def front(usd: Column, hours: Column) -> NDArray[np.bool_]:
+def _chances(priced: PricedRuns, limits: Limits, entries: Entries) -> Column:
+    """Return the chance that each entry keeps budget and deadline; 1 where there are none."""
+    run, asked = entries.run, limits.asked
+    if (asked.max_usd, asked.deadline_hours) == (None, None):
+        return np.ones(len(run))
+    hours = priced.runs.hours[run]
+    hourly_usd = entries.usd - priced.transfer_usd[run]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        budget = np.inf if asked.max_usd is None else np.maximum(asked.max_usd - priced.transfer_usd[run], 0)
+        usd_margin = np.where(hourly_usd > 0, np.log(budget / hourly_usd), np.inf)
+        hours_margin = np.log((np.inf if asked.deadline_hours is None else asked.deadline_hours) / hours)
+    chances = chances_of_both(hours_margin, usd_margin, priced.runs.log_sigma[run], entries.price_log_sigma)
+    return np.round(chances, CHANCE_DIGITS)
+
+
+def front(*costs: Column) -> Marks:
     """
-    Mark the options that no other one dominates; equal ones stand together.
+    Mark the points that no other one dominates; equal ones stand together.
 
     Args:
-        usd: dollars, shape (n,).
-        hours: hours, shape (n,).
+        costs: less is better in each, shape (n,).
+
+    >>> front(np.array([1.0, 2.0, 3.0]), np.array([5.0, 4.0, 6.0])).tolist()
+    [True, True, False]
     """
-    if not len(usd):
-        return np.zeros(0, dtype=np.bool_)
-    order = np.lexsort((usd, hours))
-    sorted_usd, sorted_hours = usd[order], hours[order]
-    starts = np.r_[True, sorted_hours[1:] != sorted_hours[:-1]]
-    group = np.cumsum(starts) - 1
-    lowest = sorted_usd[starts]
-    before = np.r_[np.inf, np.minimum.accumulate(lowest)[:-1]]
-    good = (sorted_usd == lowest[group]) & (sorted_usd < before[group])
-    marks = np.zeros(len(usd), dtype=np.bool_)
-    marks[order] = good
+    points = np.column_stack(costs)
+    marks = np.zeros(len(points), dtype=np.bool_)
+    left = np.lexsort(points.T[::-1])
+    while len(left):
+        # What would dominate the first point would sort before it.
+        first, others = points[left[0]], points[left]
+        marks[left[(others == first).all(axis=1)]] = True
+        left = left[~(others >= first).all(axis=1)]
     return marks

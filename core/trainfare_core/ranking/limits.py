@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.ranking.chances import probability_of_both
+from trainfare_core.ranking.chances import chances_of_both
 from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.recommendation import Constraints
 
@@ -91,13 +91,11 @@ class Limits:
             usd_margin = np.log(budget / (billed_hours * self.priced.run_usd_per_hour(run, usd_per_hour)))
         kept: Marks = usd_margin >= self.z * np.hypot(hours_sigma, price_sigma)
         if self.asked.deadline_hours is not None:
-            # Both limits are kept by themselves; few pairs are so close to both that the chance of both is smaller.
-            hours_margin = np.log(self.asked.deadline_hours / hours)
-            for i in np.flatnonzero(kept).tolist():
-                both = probability_of_both(
-                    float(hours_margin[i]), float(usd_margin[i]), float(hours_sigma[i]), float(price_sigma[i])
-                )
-                kept[i] = both >= self.asked.confidence
+            # Each limit is kept by itself; the chance of both may be smaller.
+            each = np.flatnonzero(kept)
+            hours_margin = np.log(self.asked.deadline_hours / hours[each])
+            both = chances_of_both(hours_margin, usd_margin[each], hours_sigma[each], price_sigma[each])
+            kept[each] = both >= self.asked.confidence
         return kept
 
     def affordable_offers(self) -> Iterator[Marks]:

@@ -129,6 +129,7 @@ class OptionMaker:
                 math.hypot(log_sigma, price_sigma),
                 sure=float(priced.transfer_usd[run]),
             ),
+            expected_usd=rounded(self._expected_usd(run, float(offer["usd_per_hour"]), price_sigma)),
             usd_per_hour=rounded(usd_per_hour),
             usd_per_hour_now=_interval(usd_per_hour, price_sigma),
             memory_gib=_interval(
@@ -175,6 +176,10 @@ class OptionMaker:
             _margin(limits.deadline_hours, hours), _margin(self._budget(run), usd), log_sigma, price_sigma
         )
         return rounded(chance)
+
+    def _expected_usd(self, run: int, usd_per_hour: float, price_sigma: float) -> float:
+        rows, price, doubt = np.array([run]), np.array([usd_per_hour]), np.array([price_sigma])
+        return float(self.priced.expected_usd(rows, price, doubt)[0])
 
     def limit_hours(self, run: int, usd_per_hour: float) -> float:
         """Hours at which the first of budget and deadline is broken; inf where there is no limit."""

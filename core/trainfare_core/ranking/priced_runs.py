@@ -133,6 +133,11 @@ class PricedRuns:
         """Return dollars of each run at a price of one machine, shape (k,)."""
         return self.runs.billed_hours[run] * self.run_usd_per_hour(run, usd_per_hour) + self.transfer_usd[run]
 
+    def expected_usd(self, run: Rows, usd_per_hour: Column, price_log_sigma: Column) -> Column:
+        """Return the mean dollars of each run, which are more than the median where hours or price are not sure."""
+        hours = self.runs.mean_billed_hours[run] * np.exp(price_log_sigma**2 / 2)
+        return hours * self.run_usd_per_hour(run, usd_per_hour) + self.transfer_usd[run]
+
     @property
     def lowest_usd(self) -> Column:
         """Dollars of each run at its machine's lowest price, shape (r,)."""

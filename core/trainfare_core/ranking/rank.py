@@ -32,7 +32,7 @@ from trainfare_core.ranking.entries import (
     lowest_offers,
 )
 from trainfare_core.ranking.fold import folded
-from trainfare_core.ranking.front import on_front
+from trainfare_core.ranking.front import median_front, on_front
 from trainfare_core.ranking.job_summary import job_summary
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date
@@ -87,7 +87,7 @@ def rank(
     priced = _priced(profile, usable, request, predict)
     limits = Limits.of(priced, _applied(profile, asked))
     entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
-    marks = on_front(priced, entries)
+    marks = on_front(priced, limits, entries)
     maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame), book.frame)
     options = _options(maker, entries, marks, request)
     ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
@@ -253,7 +253,7 @@ def _options(
             best_entries(priced, entries, objective, request.limit),
             best_of_each(priced, entries, objective, ("provider", "service", "purchase_option")),
             best_of_each(priced, entries, objective, ("provider", "instance_type"))[:_BEST_TYPES],
-            np.flatnonzero(on_front),
+            np.flatnonzero(on_front | median_front(priced, entries)),
         ]
     )
     listed = listed[in_order(priced, take(entries, listed), objective)]
@@ -267,7 +267,7 @@ def _options(
 
 def _best(options: tuple[Option, ...], objective: Objective, asked: Constraints) -> int | None:
     """
-    Return the rank of the best drop-in; the front holds it, so no cut of the list can lose it.
+    Return the rank of the best drop-in; the front of the medians holds it, so no cut of the list can lose it.
 
     The fastest is the cheapest of those whose times tie: each median lies within the other's interval. A run that is
     mostly start-up takes as long on every machine, and the most expensive is then no faster than the cheapest.

@@ -150,7 +150,14 @@ class Option(Record):
         default=False, description="the host CPU is arm64: x86-64 wheels and containers do not run there"
     )
     spot: SpotOutlook | None = Field(default=None, description="None: the machine is not taken back")
-    on_front: bool = Field(description="no other option is both cheaper and faster")
+    expected_usd: Finite | None = Field(
+        default=None,
+        description="mean of the cost, which doubt raises above the median; None in documents of older versions",
+    )
+    on_front: bool = Field(
+        description="no other option is at least as good in expected_usd, in the hours within which nine of ten runs "
+        "end (run_hours.high_80) and in probability_within (to a thousandth), and better in one"
+    )
     price_observed_on: str = Field(
         description="date of the price, as precise as its source: 2026-07-20, 2026-03"
     )

@@ -106,7 +106,10 @@ Residency = Annotated[
     typer.Option(help="where the region must lie: eu, europe, north-america, us, ...; may be repeated"),
 ]
 MaxAccelerators = Annotated[
-    int | None, typer.Option(min=1, help="most accelerators in one run, of all its machines together")
+    int | None,
+    typer.Option(
+        min=1, help="most accelerators rented for one run, of all its machines together, used or not"
+    ),
 ]
 MinNetwork = Annotated[
     float | None,

@@ -64,9 +64,9 @@ def picks(recommendation: Recommendation) -> tuple[tuple[str, Option], ...]:
             best = {name: option for name, option in best.items() if option.needs_porting}
         if recommendation.objective == "fastest":
             best = dict(reversed(best.items()))
-        hour_usd = recommendation.constraints.value_usd_per_hour
+        hour_usd = recommendation.constraints.value_usd_per_hour or 0.0
         valuable = _by_rank(among, recommendation.best_value_rank)
-        if suffix and hour_usd is not None:
+        if suffix and recommendation.constraints.value_usd_per_hour is not None:
             valuable = min(among, key=lambda option: (worth_usd(option, hour_usd), option.rank))
         if valuable is not None and (not suffix or valuable.needs_porting):
             first = recommendation.objective == "best_value"

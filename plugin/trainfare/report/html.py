@@ -15,8 +15,8 @@ from trainfare.report.charts.fan import fan_chart
 from trainfare.report.escape import terminal_text
 from trainfare.report.headline import picks
 from trainfare.report.later_years import OUTLOOK_COLUMNS
-from trainfare.report.rows import COST_COLUMNS, PART_NAMES
-from trainfare.report.summary import REJECTION_COLUMNS, detailed_options, summarize
+from trainfare.report.rows import COST_COLUMNS, FRONT_COLUMNS, PART_NAMES
+from trainfare.report.summary import FRONT_TITLE, REJECTION_COLUMNS, detailed_options, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -46,6 +46,8 @@ def render_html(recommendation: Recommendation, *, profile: JobProfile | None = 
             summary=summarize(recommendation, profile, as_of),
             part_names=PART_NAMES,
             cost_columns=COST_COLUMNS,
+            front_columns=FRONT_COLUMNS,
+            front_title=FRONT_TITLE,
             outlook_columns=OUTLOOK_COLUMNS,
             rejection_columns=REJECTION_COLUMNS,
             cost_time=chart_of(

@@ -8,8 +8,8 @@ from typing import Final
 
 from trainfare.report.escape import markdown_text
 from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
-from trainfare.report.rows import COST_COLUMNS, PART_NAMES, RankingRow
-from trainfare.report.summary import REJECTION_COLUMNS, ReportSummary, summarize
+from trainfare.report.rows import COST_COLUMNS, FRONT_COLUMNS, PART_NAMES, RankingRow
+from trainfare.report.summary import FRONT_TITLE, REJECTION_COLUMNS, ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -51,6 +51,7 @@ def render_markdown(
         *_outlook(summary.outlook),
         *_steps(summary),
         *_costs(summary),
+        *_front(summary),
         *_rejections(summary),
         *(block for title, lines in summary.lists() for block in _section(title, lines)),
         f"<sub>{markdown_text(summary.made_by)}</sub>",
@@ -135,6 +136,12 @@ def _rejections(summary: ReportSummary) -> list[str]:
         return []
     table = _table(REJECTION_COLUMNS, frozenset({1, 2}), [line.cells for line in summary.rejections])
     return ["### Not ranked", table]
+
+
+def _front(summary: ReportSummary) -> list[str]:
+    if not summary.front:
+        return []
+    return [f"### {FRONT_TITLE}", _table(FRONT_COLUMNS, frozenset({0, 3, 4, 5}), summary.front)]
 
 
 def _costs(summary: ReportSummary) -> list[str]:

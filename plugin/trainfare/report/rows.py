@@ -24,10 +24,12 @@ from trainfare_core.recommendation import Cause, CostParts, Option
 
 __all__ = [
     "COST_COLUMNS",
+    "FRONT_COLUMNS",
     "PART_NAMES",
     "RankingRow",
     "StepLine",
     "cost_cells",
+    "front_cells",
     "marks",
     "plan_label",
     "ranking_row",
@@ -48,6 +50,9 @@ COST_COLUMNS = (
     "data copy",
     "data transfer",
 )
+
+
+FRONT_COLUMNS = ("#", "machine", "region", "mean cost", "nine of ten runs end within", "limits kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,20 @@ def cost_cells(option: Option) -> tuple[str, ...]:
     """Return rank, machine and the parts of the option's cost, in the order of COST_COLUMNS."""
     amounts_usd = (getattr(option.cost_parts, name) for name in CostParts.model_fields)
     return (str(option.rank), machine_label(option), *(usd(amount) for amount in amounts_usd))
+
+
+def front_cells(option: Option, unit: str) -> tuple[str, ...]:
+    """Return what the front compares, in the order of FRONT_COLUMNS; see `ranking_row` for the unit."""
+    return (
+        str(option.rank),
+        machine_label(option) + (" (needs porting)" if option.needs_porting else ""),
+        place_label(option),
+        "unknown" if option.expected_usd is None else usd(option.expected_usd),
+        duration(option.run_hours.high_80 * 3600.0, unit),
+        "no limit"
+        if option.probability_within is None
+        else f"{option.probability_within:.1%}".replace("%", " %"),
+    )
 
 
 def plan_label(option: Option) -> str:

@@ -28,6 +28,7 @@ from trainfare.report.rows import (
     RankingRow,
     StepLine,
     cost_cells,
+    front_cells,
     ranking_row,
     shown_unit,
     step_line,
@@ -40,6 +41,7 @@ from trainfare_core.recommendation import Option, Recommendation
 
 __all__ = [
     "DETAILED_OPTIONS",
+    "FRONT_TITLE",
     "REJECTION_COLUMNS",
     "RejectionLine",
     "ReportSummary",
@@ -49,6 +51,8 @@ __all__ = [
 
 REJECTION_COLUMNS = ("why", "machine types", "prices", "nearest miss")
 """A machine type is counted where none of its prices is ranked, under the first of its reasons."""
+
+FRONT_TITLE = "The front: mean cost, time and chance"
 
 MOSTLY = 0.5
 """A run whose start-up is at least this part of its cost is dominated by it. A chosen value."""
@@ -91,6 +95,7 @@ class ReportSummary:
     beside: tuple[str, ...]
     steps: tuple[StepLine, ...]
     costs: tuple[tuple[str, ...], ...]
+    front: tuple[tuple[str, ...], ...]
     phases: tuple[PhaseLine, ...]
     phases_caption: str
     rejections: tuple[RejectionLine, ...]
@@ -164,6 +169,11 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         ),
         steps=tuple(step_line(option, input_known=recommendation.job.input_known) for option in best),
         costs=tuple(cost_cells(option) for option in best),
+        front=tuple(
+            front_cells(option, unit)
+            for option in sorted(options, key=lambda one: (one.expected_usd or 0.0, one.rank))
+            if option.on_front
+        ),
         phases=phase_lines(profile),
         phases_caption=""
         if measured is None
@@ -312,7 +322,8 @@ def _order(recommendation: Recommendation) -> str:
 
 def _legend() -> str:
     return (
-        "Brackets: 80 % interval. On front: no machine that runs the script unchanged is both cheaper and faster "
-        "(the Pareto front). Needs porting: another backend, runtime or CPU architecture than the script's. "
+        "Brackets: 80 % interval. On front: no machine that runs the script unchanged is as good in mean cost, in the "
+        "time of nine in ten runs and in the chance to keep the limits, and better in one. Needs porting: another "
+        "backend, runtime or CPU architecture than the script's. "
         f"{STALE_MEANING}"
     )

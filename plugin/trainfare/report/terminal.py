@@ -18,8 +18,8 @@ from rich.text import Text
 from trainfare.report.escape import terminal_text
 from trainfare.report.first_screen import first_screen
 from trainfare.report.later_years import OUTLOOK_COLUMNS, OutlookSummary
-from trainfare.report.rows import COST_COLUMNS, PART_NAMES, RankingRow
-from trainfare.report.summary import REJECTION_COLUMNS, ReportSummary, summarize
+from trainfare.report.rows import COST_COLUMNS, FRONT_COLUMNS, PART_NAMES, RankingRow
+from trainfare.report.summary import FRONT_TITLE, REJECTION_COLUMNS, ReportSummary, summarize
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Recommendation
 
@@ -158,6 +158,8 @@ def _print(console: Console, summary: ReportSummary, rows: int | None) -> None:
         _section(console, "Where the step's time goes", _steps(summary))
     if summary.costs:
         _section(console, "What the cost consists of", _costs(summary))
+    if summary.front:
+        _section(console, FRONT_TITLE, _front(summary))
     if summary.rejections:
         _section(console, "Not ranked", _rejections(summary))
     for title, lines in summary.lists():
@@ -271,6 +273,15 @@ def _costs(summary: ReportSummary) -> Table:
         table.add_column(_text(f"#{rank} {machine}"), justify="right", overflow="fold")
     for name, *amounts in zip(COST_COLUMNS[2:], *(line[2:] for line in shown), strict=True):
         table.add_row(_text(name), *map(_text, amounts))
+    return table
+
+
+def _front(summary: ReportSummary) -> Table:
+    table = _table()
+    for index, name in enumerate(FRONT_COLUMNS):
+        table.add_column(name, justify="left" if index in (1, 2) else "right", overflow="fold")
+    for line in summary.front:
+        table.add_row(*map(_text, line))
     return table
 
 

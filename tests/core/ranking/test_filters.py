@@ -53,6 +53,20 @@ def test_accelerators_are_counted_over_all_machines_of_a_run() -> None:
     assert {option.nodes for option in ranked().options} == {1, 2, 4}
 
 
+def test_what_is_rented_counts_as_accelerators_used_or_not() -> None:
+    """A batch of 4 uses half of a machine of eight, which is rented whole: a limit of 4 leaves it out."""
+    job = small_job(batch=4)
+    eight = book(offer_row(instance_type="a100.8x", accelerator_count=8.0))
+
+    def devices(most: int) -> list[int]:
+        request = Request(Constraints(max_accelerators=most), max_nodes=1)
+        options = rank(job, eight, request, predict=ToyPredictor()).options
+        return [option.trainer.devices for option in options if option.trainer is not None]
+
+    assert devices(8) == [4]
+    assert devices(4) == []
+
+
 def test_a_network_that_is_not_published_is_not_fast_enough() -> None:
     """Machines with 100 Gbit/s are kept at a limit of 100, the one without a figure is not."""
     answer = ranked(min_network_gbit_per_s=100.0)

@@ -66,6 +66,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
         "--keep-plan", "--allow", "batch-norm", "--max-hours", "700", "--max-accelerators", "8", "--min-network-gbit", "2",
         "--residency", "us", "--data-in", "aws:us-east-1", "--data-gb", "3",
+        "--value-per-hour", "1.5",
     )  # fmt: skip
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
@@ -74,6 +75,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "max_usd": 5000.0,
         "deadline_hours": 720.0,
         "value_usd_per_month": 500.0,
+        "value_usd_per_hour": 1.5,
         "confidence": 0.8,
         "providers": ["aws", "gcp"],
         "regions": ["us-east-1", "us-central1"],
@@ -102,6 +104,19 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
     assert {option["nodes"] for option in answer["options"]} == {1}
     assert {option["region"] for option in answer["options"]} <= {"us-east-1", "us-central1"}
     assert not any("cheapest region" in line for line in answer["assumptions"])
+
+
+def test_a_value_of_an_hour_asks_for_the_best_value(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without another objective; the first screen names it first, and `why` compares with it."""
+    assert run(job, "--value-per-hour", "40") == 0
+    screen = capsys.readouterr().out
+    assert screen.startswith(("Best value", "Cheapest and best value", "Best value and"))
+    assert "each hour less is worth $40.00" in screen
+    with pytest.raises(SystemExit, match="0"):
+        main(["why", "T4", job, "--value-per-hour", "40"])
+    assert "the best value" in capsys.readouterr().out
+    assert run(job, "--objective", "best_value") == 2
+    assert "value_usd_per_hour" in capsys.readouterr().err
 
 
 def test_nothing_feasible_ends_with_three_and_says_why(job: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,21 @@ def test_as_many_rows_are_shown_as_were_asked_for() -> None:
     assert "22 more are in the JSON output" in marked
 
 
+def test_the_front_has_what_it_compares() -> None:
+    """Mean cost, the hours of nine in ten runs and the chance, of the options on the front alone."""
+    options = (
+        option(rank=1, usd=10.0, hours=20.0, on_front=True, probability_within=0.9237),
+        option(rank=2, usd=11.0, hours=21.0, instance_type="g6.4xlarge"),
+    )
+    for text in (
+        render_terminal(recommendation(options=options), as_of=TODAY),
+        render_markdown(recommendation(options=options), as_of=TODAY),
+    ):
+        front = text.partition("The front: mean cost, time and chance")[2].partition("Not ranked")[0]
+        assert all(part in front for part in ("$10.20", "25.8 h", "92.4 %", "us-east-1"))
+        assert "g6.4xlarge" not in front
+
+
 def test_the_probability_is_shown_with_the_cost() -> None:
     """With a budget or deadline every option has the probability of keeping it."""
     assert "within limits: 97 %" in render_terminal(
