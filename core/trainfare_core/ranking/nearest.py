@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from statistics import NormalDist
 
 from trainfare_core.candidates import MAX_NODES
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
-from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.priced_runs import Predictor
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
+from trainfare_core.ranking.surest import Quantity, surest
 from trainfare_core.recommendation import (
     Alternative,
     Constraints,
-    Interval,
-    Objective,
     Option,
     Recommendation,
 )
@@ -65,7 +61,6 @@ def _batch_limit(profile: JobProfile, alternatives: tuple[Alternative, ...]) -> 
 class _Search:
     def __init__(self, profile: JobProfile, book: PriceBook, request: Request, predict: Predictor) -> None:
         self._profile, self._book, self._request, self._predict = profile, book, request, predict
-        self._z = NormalDist().inv_cdf(request.constraints.confidence)
 
     def alternatives(self) -> tuple[Alternative, ...]:
         """Return the nearest runs: those that change one limit, then those that change what may be rented."""
@@ -94,35 +89,37 @@ class _Search:
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:
         budget, deadline = asked.max_usd is not None, asked.deadline_hours is not None
+        sure = f"kept with {asked.confidence:.0%}"
         found: list[Alternative | None] = []
         if deadline:
-            change = "fastest within the budget" if budget else "fastest"
-            found.append(self._try(change, self._deadline, objective="fastest", deadline_hours=None))
+            change = f"earliest end {sure}{' within the budget' if budget else ''}"
+            found.append(self._surest(change, "hours", deadline_hours=None))
         if budget:
-            change = "cheapest by the deadline" if deadline else "cheapest"
-            found.append(self._try(change, self._budget, max_usd=None))
+            change = f"lowest cost {sure}{' by the deadline' if deadline else ''}"
+            found.append(self._surest(change, "usd", max_usd=None))
         if budget and deadline and not any(found):
-            found += [
-                self._try(
-                    f"{objective} without budget and deadline",
-                    lambda option: f"{self._budget(option)} {self._deadline(option)}",
-                    objective=objective,
-                    max_usd=None,
-                    deadline_hours=None,
+            each: tuple[tuple[str, Quantity], ...] = (("lowest cost", "usd"), ("earliest end", "hours"))
+            for change, least in each:
+                found.append(
+                    self._surest(
+                        f"{change} {sure}", least, limit_both=True, max_usd=None, deadline_hours=None
+                    )
                 )
-                for objective in ("cheapest", "fastest")
-            ]
         return found
 
-    def _deadline(self, option: Option) -> str:
-        return f"--deadline {_upwards(self._surely(option.run_hours))}h"
-
-    def _budget(self, option: Option) -> str:
-        return f"--max-usd {_upwards(self._surely(option.run_usd))}"
-
-    def _surely(self, interval: Interval) -> float:
-        """Return the value that is kept with the asked confidence, of a log-normal interval."""
-        return interval.mid * math.exp(self._z * math.log(interval.high_80 / interval.mid) / Z_80)
+    def _surest(
+        self, change: str, least: Quantity, *, limit_both: bool = False, **update: object
+    ) -> Alternative | None:
+        constraints = self._request.constraints.model_copy(update=update)
+        request = replace(self._request, constraints=constraints)
+        found = surest(self._profile, self._book, request, least, self._predict, limit_both=limit_both)
+        if found is None:
+            return None
+        flags = [
+            *([] if found.max_usd is None else [f"--max-usd {_upwards(found.max_usd)}"]),
+            *([] if found.deadline_hours is None else [f"--deadline {_upwards(found.deadline_hours)}h"]),
+        ]
+        return Alternative(change=change, flag=" ".join(flags), option=found.option)
 
     def _more_machines(self) -> Alternative | None:
         if int(self._request.plan_space.node_counts(self._profile)[-1]) >= MAX_NODES:
@@ -133,19 +130,10 @@ class _Search:
         change = f"cheapest on {option.nodes} machines"
         return Alternative(change=change, flag=f"--max-nodes {option.nodes}", option=option)
 
-    def _try(
-        self,
-        change: str,
-        flag: str | Callable[[Option], str],
-        *,
-        objective: Objective = "cheapest",
-        **update: object,
-    ) -> Alternative | None:
+    def _try(self, change: str, flag: str, **update: object) -> Alternative | None:
         constraints = self._request.constraints.model_copy(update=update)
-        option = self._best(replace(self._request, constraints=constraints, objective=objective))
-        if option is None:
-            return None
-        return Alternative(change=change, flag=flag if isinstance(flag, str) else flag(option), option=option)
+        option = self._best(replace(self._request, constraints=constraints, objective="cheapest"))
+        return None if option is None else Alternative(change=change, flag=flag, option=option)
 
     def _best(self, request: Request) -> Option | None:
         answer = rank(self._profile, self._book, replace(request, limit=1), predict=self._predict)

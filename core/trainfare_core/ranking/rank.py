@@ -7,7 +7,6 @@ confidence. Dollars are hours times a price that may have moved since it was see
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import timezone
 from typing import Final, get_args
@@ -36,8 +35,9 @@ from trainfare_core.ranking.front import median_front, on_front
 from trainfare_core.ranking.job_summary import job_summary
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.options import OptionMaker, newest_date
-from trainfare_core.ranking.price_doubt import Usable, usable_offers
-from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs
+from trainfare_core.ranking.price_doubt import usable_offers
+from trainfare_core.ranking.priced_request import applied, priced_for
+from trainfare_core.ranking.priced_runs import Predictor
 from trainfare_core.ranking.rejections import rejections_of, why_nothing
 from trainfare_core.ranking.request import DEFAULT_PURCHASE, Request
 from trainfare_core.ranking.runner_up import runner_up_of, worth_usd
@@ -84,11 +84,11 @@ def rank(
     """
     asked = request.constraints
     usable = usable_offers(book, asked, request.as_of)
-    priced = _priced(profile, usable, request, predict)
-    limits = Limits.of(priced, _applied(profile, asked))
+    priced = priced_for(profile, usable, request, predict)
+    limits = Limits.of(priced, applied(profile, asked))
     entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
     marks = on_front(priced, limits, entries)
-    maker = OptionMaker(profile, priced, _applied(profile, asked), newest_date(book.frame), book.frame)
+    maker = OptionMaker(profile, priced, applied(profile, asked), newest_date(book.frame), book.frame)
     options = _options(maker, entries, marks, request)
     ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
@@ -128,23 +128,6 @@ def rank(
     )
 
 
-def _priced(profile: JobProfile, usable: Usable, request: Request, predict: Predictor) -> PricedRuns:
-    return price_runs(
-        profile,
-        usable.book,
-        usable.log_sigma,
-        transfer_usd=usable.transfer_usd,
-        assumed=request.constraints.run_cost,
-        data_gb=request.constraints.data_gb or 0.0,
-        space=request.plan_space,
-        any_plan="plan" in request.constraints.allow,
-        no_porting=request.constraints.no_porting,
-        max_accelerators=request.constraints.max_accelerators,
-        confidence=request.constraints.confidence,
-        predict=predict,
-    )
-
-
 def _best_spot(
     profile: JobProfile, book: PriceBook, request: Request, predict: Predictor
 ) -> tuple[Option | None, str | None]:
@@ -171,14 +154,14 @@ def _cheapest(
         return None, None
     constraints = request.constraints.model_copy(update=asked)
     usable = usable_offers(book, constraints, request.as_of)
-    priced = _priced(profile, usable, replace(request, constraints=constraints), predict)
-    applied = _applied(profile, constraints)
-    entries = lowest_offers(priced, Limits.of(priced, applied))
+    priced = priced_for(profile, usable, replace(request, constraints=constraints), predict)
+    limited = applied(profile, constraints)
+    entries = lowest_offers(priced, Limits.of(priced, limited))
     entries = take(entries, ~priced.needs_porting[entries.run])
     if not len(entries.run):
         return None, priced.no_spot_because or None
     first = take(entries, in_order(priced, entries, "cheapest")[:1])
-    maker = OptionMaker(profile, priced, applied, newest_date(book.frame), on_demand.frame)
+    maker = OptionMaker(profile, priced, limited, newest_date(book.frame), on_demand.frame)
     chosen = looked_up(priced, first)
     offer = priced.offers.row(int(chosen.offer[0]), named=True)
     return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
@@ -202,7 +185,7 @@ def best_chance(
         return f"the length of the run is not known: {profile.plan.unknown_because}"
     constraints = request.constraints
     usable = usable_offers(book, constraints, request.as_of)
-    priced = _priced(profile, usable, request, predict)
+    priced = priced_for(profile, usable, request, predict)
     runs = np.flatnonzero(~priced.needs_porting)
     if len(priced.runs) and not len(runs):
         return "only machines that need porting could run it"
@@ -232,15 +215,6 @@ def _likeliest(maker: OptionMaker, runs: Rows) -> int:
         (priced.nodes[runs], priced.machine_of_run[runs], second, hourly > 1, -enough_confidence)
     )
     return int(runs[order[0]])
-
-
-def _applied(profile: JobProfile, asked: Constraints) -> Constraints:
-    """Return the constraints that can be applied: a run of unknown length has no total to limit."""
-    if profile.plan.optimizer_steps is not None:
-        return asked
-    return asked.model_copy(
-        update={"max_usd": None, "deadline_hours": None, "max_run_hours": sys.float_info.max}
-    )
 
 
 def _options(

@@ -1,0 +1,104 @@
+"""The run that keeps the smallest limit: its flag admits it, and no smaller one admits any run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.drawn_markets import TOY, Row, books, key, unhurried
+from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.candidates import CandidateTable
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes
+from trainfare_core.ranking.nearest import with_alternatives
+from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.request import Request
+from trainfare_core.ranking.surest import Quantity, surest
+from trainfare_core.recommendation import Constraints, Option, Recommendation
+
+AS_OF = datetime(2026, 9, 1, tzinfo=timezone.utc)
+
+
+def of(rows: list[Row], **asked: Any) -> Request:
+    return Request(Constraints(**asked), limit=100_000, max_nodes=2, all_regions=True, as_of=AS_OF)
+
+
+def dated(rows: list[Row]) -> list[Row]:
+    """Return the rows with prices of unequal age, and so of unequal doubt."""
+    return [{**row, "observed_on": f"2026-0{1 + place % 8}-20"} for place, row in enumerate(rows)]
+
+
+def drop_ins(answer: Recommendation) -> list[Option]:
+    return [option for option in answer.options if not option.needs_porting]
+
+
+@unhurried
+@given(
+    rows=books(),
+    least=st.sampled_from(["usd", "hours"]),
+    other=st.sampled_from([None, 2.0, 6.0]),
+    confidence=st.sampled_from([0.5, 0.8, 0.95]),
+)
+def test_the_limit_admits_the_run_and_no_smaller_one_admits_any(
+    rows: list[Row], least: Quantity, other: float | None, confidence: float
+) -> None:
+    """Together with a limit of the other quantity, under doubt of hours and of prices."""
+    mine, theirs = ("max_usd", "deadline_hours") if least == "usd" else ("deadline_hours", "max_usd")
+    prices = book(*dated(rows))
+    kept = {theirs: other, "confidence": confidence}
+    found = surest(small_job(), prices, of(rows, **kept), least, TOY)
+    if found is None:
+        assert not drop_ins(rank(small_job(), prices, of(rows, **kept), predict=TOY))
+        return
+    limit = found.max_usd if least == "usd" else found.deadline_hours
+    assert limit is not None
+    assert (found.deadline_hours if least == "usd" else found.max_usd) is None
+    with_flag = rank(small_job(), prices, of(rows, **kept, **{mine: limit * 1.001}), predict=TOY)
+    assert key(found.option) in map(key, with_flag.options)
+    below = rank(small_job(), prices, of(rows, **kept, **{mine: limit * 0.999}), predict=TOY)
+    assert not drop_ins(below)
+
+
+@unhurried
+@given(rows=books(), confidence=st.sampled_from([0.5, 0.9]))
+def test_two_limits_are_kept_together(rows: list[Row], confidence: float) -> None:
+    """Where a budget and a deadline are both out of reach, the two flags of each line admit its run."""
+    prices = book(*dated(rows))
+    request = of(rows, max_usd=0.01, deadline_hours=0.01, confidence=confidence)
+    answer = rank(small_job(), prices, request, predict=TOY)
+    for each in with_alternatives(answer, small_job(), prices, request, predict=TOY).alternatives:
+        words = each.flag.split()
+        if "--max-usd" not in words:
+            continue
+        limits = {"max_usd": float(words[1]), "deadline_hours": float(words[3].rstrip("h"))}
+        admitted = rank(small_job(), prices, of(rows, **limits, confidence=confidence), predict=TOY)
+        assert key(each.option) in map(key, admitted.options)
+
+
+def one_unsure(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
+    """Predict as the toy does, and know little of the T4."""
+    table = ToyPredictor()(profile, shapes, candidates)
+    unsure = shapes.accelerator[candidates.shape] == "T4-16GB"
+    return replace(table, log_sigma=np.where(unsure, 0.6, 0.05))
+
+
+def test_the_nearest_run_of_a_budget_is_the_surest_not_the_cheapest() -> None:
+    """A machine whose time is hardly known costs less by the median; one that is known needs the smaller budget."""
+    cheap = offer_row(instance_type="unsure", accelerator="T4-16GB", usd_per_hour=4.0)
+    prices, request = book(cheap, offer_row(instance_type="sure", usd_per_hour=4.4)), Request(max_nodes=1)
+    assert rank(small_job(), prices, request, predict=one_unsure).options[0].instance_type == "unsure"
+    request = Request(Constraints(max_usd=1.0), max_nodes=1)
+    answer = rank(small_job(), prices, request, predict=one_unsure)
+    first = with_alternatives(answer, small_job(), prices, request, predict=one_unsure).alternatives[0]
+    assert first.option.instance_type == "sure"
+    assert first.change == "lowest cost kept with 90%"
+    assert float(first.flag.removeprefix("--max-usd ")) == pytest.approx(
+        first.option.run_usd.high_80, rel=0.01
+    )
