@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
+from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare_core.errors import CannotTellError, InputError
 
@@ -53,6 +54,7 @@ def recommend(
     exclude: Names = None,
     residency: Names = None,
     max_accelerators: int | None = None,
+    quota: str | Path | None = None,
     min_network_gbit_per_s: float | None = None,
     no_porting: bool = False,
     max_run_hours: float | None = None,
@@ -99,6 +101,7 @@ def recommend(
         exclude: clouds, services, regions, instance types and accelerators to leave out.
         residency: where the region must lie, e.g. "eu", "europe", "us"; see `region_places.lies_in`.
         max_accelerators: of all machines of a run together.
+        quota: a TOML file of what your accounts may rent; see docs/choosing.md.
         min_network_gbit_per_s: of one machine; unpublished networks are left out.
         no_porting: rank only machines that run the script as it is.
         max_run_hours: leave out runs that take longer; None: 1,440, 60 days.
@@ -149,6 +152,7 @@ def recommend(
         exclude=exclude,
         residency=residency,
         max_accelerators=max_accelerators,
+        quotas=() if quota is None else read_quotas(Path(quota)),
         min_network_gbit_per_s=min_network_gbit_per_s,
         no_porting=no_porting,
         max_run_hours=max_run_hours,

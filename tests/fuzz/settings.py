@@ -18,7 +18,9 @@ from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
 from trainfare.job.lightning_cli import job_from_config, read_config
 from trainfare.policy import Pricing, check_jobs, read_policy
+from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
+from trainfare.prices.quota_file import read_quotas
 from trainfare.prices.run_cost_table import read_run_cost
 from trainfare.prices.sources import LoadedPrices
 from trainfare.report.policy import github_annotations, junit_xml, policy_markdown, policy_table, sarif_log
@@ -26,6 +28,8 @@ from trainfare.strategy.request import read_strategy_file, request_of
 from trainfare_core.decline_documents import forecast_from_series
 from trainfare_core.prices.own_prices import apply_own
 from trainfare_core.ranking.policy_check import policy_check
+from trainfare_core.ranking.quotas import machines_allowed
+from trainfare_core.recommendation import Constraints
 
 __all__ = ["TARGETS"]
 
@@ -73,6 +77,18 @@ _RUN_COST: Final = b"""\
 startup_s = 300
 stage_gb_per_s = 0.5
 checkpoints_kept = 3
+"""
+_QUOTAS: Final = b"""\
+[[quota]]
+provider = "aws"
+region = "us-east-1"
+family = "p"
+vcpus = 384
+[[quota]]
+provider = "gcp"
+family = ["H100", "TPU-v5p"]
+purchase = ["on_demand", "spot"]
+accelerators = 16
 """
 _MODEL_CONFIG: Final = (
     b'{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2}'
@@ -143,6 +159,13 @@ def _own_prices(data: bytes) -> None:
     assert len(applied.book) >= 0
     prices = applied.book.frame["usd_per_hour"]
     assert (prices.is_finite() & (prices > 0)).all()
+
+
+def _quotas(data: bytes) -> None:
+    with file_of(data, "quota.toml") as path:
+        quotas = read_quotas(path)
+    asked = with_book_names(Constraints(quotas=quotas, purchase=("on_demand", "spot")), book())
+    assert (machines_allowed(book().frame, asked.quotas) >= 0).all()
 
 
 def _run_cost(data: bytes) -> None:
@@ -222,6 +245,7 @@ TARGETS = (
     Target(
         "own_prices", _own_prices, lambda: [_OWN_PRICES], "text", ("trainfare/prices/own_prices_file.py",)
     ),
+    Target("quotas", _quotas, lambda: [_QUOTAS], "text", ("trainfare/prices/quota_file.py",)),
     Target(
         "run_cost",
         _run_cost,

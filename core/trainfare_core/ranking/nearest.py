@@ -68,6 +68,8 @@ class _Search:
         found = [*self._other_limits(asked), self._more_machines()]
         if asked.purchase is None:
             found.append(self._try("cheapest at spot prices", "--purchase spot", purchase=("spot",)))
+        if asked.quotas:
+            found.append(self._try("cheapest above your quota", "leave out --quota", quotas=()))
         if asked.no_porting:
             found.append(self._try("cheapest with porting", "leave out --no-porting", no_porting=False))
         if not asked.keep_plan and "plan" not in asked.allow:

@@ -21,7 +21,7 @@ from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments, variant_changes
 from trainfare_core.ranking.priced_runs import PricedRuns
-from trainfare_core.ranking.quotas import quota_notes
+from trainfare_core.ranking.quotas import covered, quota_notes
 from trainfare_core.ranking.spot import spot_notes, spot_outlook
 from trainfare_core.recommendation import (
     Constraints,
@@ -259,7 +259,8 @@ class OptionMaker:
                 f"uses {used} of {rented} accelerators of a machine that is paid whole: the batch cannot be shared "
                 "by all"
             )
-        notes += quota_notes(offer)
+        if not covered(offer, self.constraints.quotas):
+            notes += quota_notes(offer)
         if priced.nodes[run] > 1:
             notes.append(f"{int(priced.nodes[run])} machines are needed together, in one zone")
         price_sigma = float(offer["price_log_sigma"])

@@ -34,6 +34,7 @@ def priced_for(profile: JobProfile, usable: Usable, request: Request, predict: P
         any_plan="plan" in request.constraints.allow,
         no_porting=request.constraints.no_porting,
         max_accelerators=request.constraints.max_accelerators,
+        quotas=request.constraints.quotas,
         confidence=request.constraints.confidence,
         predict=predict,
     )

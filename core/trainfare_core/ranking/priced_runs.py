@@ -15,15 +15,23 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candidates, plan_gaps, take
+from trainfare_core.candidates import (
+    MAX_NODES,
+    CandidateTable,
+    PlanSpace,
+    enumerate_candidates,
+    plan_gaps,
+    take,
+)
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.ranking.quotas import machines_allowed
 from trainfare_core.ranking.spot import hazards_of_offers, why_no_spot
-from trainfare_core.recommendation import RejectionReason
+from trainfare_core.recommendation import QuotaLimit, RejectionReason
 from trainfare_core.run_cost import (
     NOT_SPOT,
     USUAL_CONFIDENCE,
@@ -41,9 +49,9 @@ Rows = NDArray[np.int64]
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
 """Offers that agree in these, in shape and in `_SPLIT_KEYS` are one machine, whatever their region, zone and price."""
 
-_SPLIT_KEYS: Final = ("hazard", "transfer_usd")
-"""How often a machine is taken back, and what it costs to send the data there: facts of a region that change the cost
-of a run beside the price."""
+_SPLIT_KEYS: Final = ("hazard", "transfer_usd", "quota_machines")
+"""How often a machine is taken back, what it costs to send the data there, and how many may be rented: what a region
+changes of a run, beside its price."""
 
 _SIGNIFICANT: Final = 10
 """Digits of an hour that are kept: the last bits of exp() differ between processors and would change ties."""
@@ -98,6 +106,7 @@ class PricedRuns:
         faster_plan: row of `candidates` of the fastest plan of the run's machines that fits, shape (r,).
         spot_refused: spot machines that could run the job if they were never interrupted, shape (m,).
         no_spot_because: why those are refused; "" where none is.
+        over_quota: how few machines could run the job where a quota allows fewer, else 0, shape (m,).
         transfer_usd: of bringing the data to the run's region, shape (r,).
         disks_usd_per_hour: disks for the checkpoints and of the machines, shape (r,).
         shapes, candidates, prediction, verdicts: what the runs were made from.
@@ -118,6 +127,7 @@ class PricedRuns:
     faster_plan: Rows
     spot_refused: NDArray[np.bool_]
     no_spot_because: str
+    over_quota: Rows
     transfer_usd: Column
     disks_usd_per_hour: Column
     shapes: MachineShapes
@@ -193,6 +203,7 @@ def price_runs(
     any_plan: bool = False,
     no_porting: bool = False,
     max_accelerators: int | None = None,
+    quotas: tuple[QuotaLimit, ...] = (),
     confidence: float = USUAL_CONFIDENCE,
     predict: Predictor,
 ) -> PricedRuns:
@@ -210,6 +221,7 @@ def price_runs(
         any_plan: take the fastest plan that fits, not the script's own where that fits.
         no_porting: leave out machines that do not run the script as it is.
         max_accelerators: of all machines of a run together.
+        quotas: what may be rented at a time.
         confidence: with which limits are to be kept; see `runs_of`.
         predict: the predictor.
     """
@@ -218,6 +230,7 @@ def price_runs(
         pl.Series("price_log_sigma", price_log_sigma),
         pl.Series("hazard", hazards_of_offers(book.frame)),
         pl.Series("transfer_usd", np.zeros(len(book)) if transfer_usd is None else transfer_usd),
+        pl.Series("quota_machines", _whole_machines(book.frame, quotas)),
     )
     machines, machine_of_offer = _machines(offers, shapes)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
@@ -239,6 +252,10 @@ def price_runs(
     at_lowest = usd_per_hour == lowest[machine_of_offer]
     np.minimum.at(surest, machine_of_offer[at_lowest], price_log_sigma[at_lowest])
     machine_of_run, place = pairs(machine_shape, candidates.shape[plans])
+    nodes = candidates.nodes[plans[place]]
+    kept = nodes <= machines["quota_machines"].to_numpy()[machine_of_run]
+    over_quota = _fewest_over_quota(len(machines), machine_of_run, nodes, kept)
+    machine_of_run, place = machine_of_run[kept], place[kept]
     service = machines["service"].cast(pl.String).to_numpy().astype(np.str_)
     hazard = machines["hazard"].to_numpy().astype(np.int64)
     runs = runs_of(
@@ -278,6 +295,7 @@ def price_runs(
         faster_plan=fastest[np.searchsorted(plans, runs.plan)],
         spot_refused=fitting & ~running,
         no_spot_because=no_spot_because,
+        over_quota=over_quota,
         transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64)[machine_of_run],
         disks_usd_per_hour=_disks_usd_per_hour(profile, candidates.nodes[runs.plan], assumed, data_gb),
         shapes=shapes,
@@ -285,6 +303,21 @@ def price_runs(
         prediction=prediction,
         verdicts=verdicts,
     )
+
+
+def _whole_machines(offers: pl.DataFrame, quotas: tuple[QuotaLimit, ...]) -> Rows:
+    """Return how many whole machines of each offer the quotas allow, at most as many as a run can have."""
+    # The slack keeps quotients that are whole in decimal whole in binary.
+    return np.floor(np.minimum(machines_allowed(offers, quotas), MAX_NODES) + 1e-9).astype(np.int64)
+
+
+def _fewest_over_quota(machines: int, machine_of_run: Rows, nodes: Rows, kept: NDArray[np.bool_]) -> Rows:
+    """Return the fewest machines that could run the job where all such runs are over quota, else 0."""
+    most = np.iinfo(np.int64).max
+    fewest = np.full(machines, most)
+    np.minimum.at(fewest, machine_of_run[~kept], nodes[~kept])
+    fewest[machine_of_run[kept]] = 0
+    return np.where(fewest == most, 0, fewest)
 
 
 def _disks_usd_per_hour(profile: JobProfile, nodes: Rows, assumed: CostAssumptions, data_gb: float) -> Column:

@@ -1,19 +1,124 @@
-"""What a new account of a cloud may start of a machine (part of stage 6)."""
+"""What an account may rent: the quotas that are stated, and those of a new account (part of stage 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost_facts import Unknown, default_quota
 
-__all__ = ["QUOTA_NOTE", "quota_notes"]
+__all__ = ["QUOTA_NOTE", "covered", "machines_allowed", "machines_of_family", "quota_notes", "shortage"]
 
 QUOTA_NOTE: Final = "new account: "
 """How a note on a quota begins."""
 
 _COUNTED: Final = ("on_demand", "spot")
 """Purchase options that the known quotas are about."""
+
+_LETTERS: Final = re.compile(r"(?:standard_)?([a-z]+)(?=[0-9])")
+"""The family by which AWS and Azure count: P of p5.48xlarge, ND of Standard_ND96isr_H100_v5."""
+
+
+def machines_allowed(offers: pl.DataFrame, quotas: Sequence[QuotaLimit]) -> NDArray[np.float64]:
+    """
+    Return how many machines of each offer the quotas allow, shape (offers,); a part of one is a fraction.
+
+    What is rented counts, used or not. A machine whose vCPUs are not known keeps no quota of vCPUs; inf where no quota
+    is about it.
+
+    Args:
+        offers: rows of a price book.
+        quotas: each of them must be kept.
+    """
+    allowed = np.full(len(offers), np.inf)
+    for quota in quotas:
+        rows = np.flatnonzero(_about(offers, quota))
+        needs = offers["accelerator_count" if quota.vcpus is None else "vcpus"].to_numpy()[rows]
+        limit = (quota.accelerators if quota.vcpus is None else quota.vcpus) or 0.0
+        known = np.isfinite(needs.astype(np.float64)) & (needs > 0)
+        allowed[rows] = np.minimum(allowed[rows], np.where(known, limit / np.where(known, needs, 1.0), 0.0))
+    return allowed
+
+
+def covered(offer: Mapping[str, Any], quotas: Sequence[QuotaLimit]) -> bool:
+    """Return whether a quota is about an offer, a row of a price book by column."""
+    return any(_about(_frame(offer), quota).any() for quota in quotas)
+
+
+def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimit]) -> str:
+    """
+    Return the quota that so many machines of an offer break by most, with its figures; "" where they keep all.
+
+    Args:
+        offer: a row of a price book by column.
+        machines: at a time.
+        quotas: as stated.
+    """
+    one = _frame(offer)
+    tight = [(float(machines_allowed(one, [quota])[0]), quota) for quota in quotas]
+    broken = [each for each in tight if each[0] < machines]
+    if not broken:
+        return ""
+    quota = min(broken, key=lambda each: each[0])[1]
+    column, what, limit = (
+        ("accelerator_count", "accelerators", quota.accelerators)
+        if quota.vcpus is None
+        else ("vcpus", "vCPUs", quota.vcpus)
+    )
+    take = "1 machine takes" if machines == 1 else f"{machines} machines take"
+    need = offer[column]
+    needs = f"an unknown number of {what}" if need is None else f"{need * machines:g} {what}"
+    where = quota.region or "every region"
+    return (
+        f"{offer['provider']}:{offer['instance_type']}@{offer['region']} ({offer['purchase_option']}): {take} {needs}, "
+        f"your quota of {' and '.join(quota.family)} in {where} is {limit:g}"
+    )
+
+
+def _frame(offer: Mapping[str, Any]) -> pl.DataFrame:
+    columns = ("provider", "region", "instance_type", "accelerator", "purchase_option")
+    numbers = {name: [offer[name]] for name in ("vcpus", "accelerator_count")}
+    return pl.DataFrame({name: [str(offer[name])] for name in columns} | numbers).cast(
+        dict.fromkeys(numbers, pl.Float64)
+    )
+
+
+def _about(offers: pl.DataFrame, quota: QuotaLimit) -> NDArray[np.bool_]:
+    """Mark the offers that a quota is about."""
+    marks = (offers["provider"].cast(pl.String) == quota.provider).to_numpy()
+    if quota.region is not None:
+        marks = marks & (offers["region"].cast(pl.String) == quota.region).to_numpy()
+    if quota.purchase is not None:
+        marks = marks & offers["purchase_option"].cast(pl.String).is_in(list(quota.purchase)).to_numpy()
+    found: NDArray[np.bool_] = marks & machines_of_family(offers, *quota.family)
+    return found
+
+
+def machines_of_family(offers: pl.DataFrame, *names: str) -> NDArray[np.bool_]:
+    """Mark the offers that a name of `QuotaLimit.family` is about, shape (offers,)."""
+    wanted = [name.casefold() for name in names]
+    return _named(offers["instance_type"], wanted, ".") | _named(offers["accelerator"], wanted, "-")
+
+
+def _named(names: pl.Series, wanted: Sequence[str], end: str) -> NDArray[np.bool_]:
+    """Mark the names that are wanted, or whose beginning up to `end`, or whose first letters, are."""
+    names = names.cast(pl.String)
+
+    def is_wanted(name: str) -> bool:
+        folded = name.casefold()
+        letters = _LETTERS.match(folded) if end == "." else None
+        return any(
+            folded in (each, f"standard_{each}") or folded.startswith(each + end) for each in wanted
+        ) or (letters is not None and letters[1] in wanted)
+
+    found = [name for name in names.unique().drop_nulls().to_list() if is_wanted(name)]
+    return names.is_in(found).fill_null(value=False).to_numpy()
 
 
 def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from trainfare_core.figures import figures
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.price_doubt import MACHINE_TYPE, Machines, Usable
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
+from trainfare_core.ranking.quotas import machines_allowed, shortage
 from trainfare_core.recommendation import Constraints, Rejection, RejectionReason
 
 __all__ = ["REASON_WORDS", "rejections_of", "why_nothing"]
@@ -23,6 +24,7 @@ _ORDER: Final[tuple[RejectionReason, ...]] = (
     "cannot_train",
     "needs_porting",
     "no_prediction",
+    "over_quota",
     "over_budget",
     "past_deadline",
     "too_long",
@@ -34,6 +36,7 @@ REASON_WORDS: Final[Mapping[RejectionReason, str]] = {
     "unknown_accelerator": "unknown accelerator",
     "cannot_train": "cannot train",
     "no_prediction": "no prediction",
+    "over_quota": "over quota",
     "over_budget": "over budget",
     "past_deadline": "past the deadline",
     "too_long": "too long",
@@ -44,7 +47,7 @@ REASON_WORDS: Final[Mapping[RejectionReason, str]] = {
 }
 """Each reason as it follows a count of prices."""
 
-_LIMITS: Final = ("over_budget", "past_deadline", "too_long")
+_LIMITS: Final = ("over_quota", "over_budget", "past_deadline", "too_long")
 """Reasons that only runs have that are possible otherwise."""
 _DETAILS_SHOWN: Final = 3
 """Names in one rejection before "and n more": enough to recognise the cause on one line of a report. A chosen value."""
@@ -73,6 +76,9 @@ def rejections_of(
         marks[reason] = machines
         counts[reason] = int(offers_of[machines].sum())
         details[reason] = _shape_detail(priced, reason, np.unique(machine_shape[machines]))
+    over_quota = priced.over_quota > 0
+    marks["over_quota"], counts["over_quota"] = over_quota, int(offers_of[over_quota].sum())
+    details["over_quota"] = _over_quota_detail(priced, constraints)
     ranked = _count_limits(priced, limits, constraints, offers_of, counts, details, marks)
     refused = int(offers_of[priced.spot_refused].sum())
     counts["price_too_old"], details["price_too_old"] = usable.too_old, usable.too_old_detail
@@ -166,6 +172,17 @@ def _count_limits(
     marks["too_long"], marks["past_deadline"] = long, late
     marks["over_budget"] = marked(machines, priced.machine_of_offer[too_expensive])
     return marked(machines, priced.machine_of_offer[affordable])
+
+
+def _over_quota_detail(priced: PricedRuns, constraints: Constraints) -> str:
+    """Name the offer that misses its quota by least."""
+    fewest = priced.over_quota[priced.machine_of_offer]
+    rows = np.flatnonzero(fewest > 0)
+    if not len(rows):
+        return ""
+    share = machines_allowed(priced.offers[rows], constraints.quotas) / fewest[rows]
+    nearest = int(rows[np.argmax(share)])
+    return shortage(priced.offers.row(nearest, named=True), int(fewest[nearest]), constraints.quotas)
 
 
 def _past_deadline_detail(

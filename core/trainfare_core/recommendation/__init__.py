@@ -20,7 +20,7 @@ from .answer import (
     RejectionReason,
     RunnerUp,
 )
-from .constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints
+from .constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
 from .option import Cause, CostParts, Option, SpotFallback, SpotOutlook, StepParts, TrainerArguments
 from .outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
 
@@ -40,6 +40,7 @@ __all__ = [
     "Option",
     "OutlookPart",
     "PriceBookFacts",
+    "QuotaLimit",
     "Recommendation",
     "Rejection",
     "RejectionReason",

@@ -33,6 +33,7 @@ RejectionReason: TypeAlias = Literal[
     "cannot_train",
     "needs_porting",
     "no_prediction",
+    "over_quota",
     "over_budget",
     "past_deadline",
     "too_long",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.documents import Finite, Record
 
-__all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints"]
+__all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints", "QuotaLimit"]
 
 Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing"]
 """Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
@@ -18,6 +18,25 @@ where nothing fits without it, or with "plan" where it is faster."""
 
 DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 """60 days: machines are rented, patched and retired in less. A chosen value."""
+
+
+class QuotaLimit(Record):
+    """What an account may rent of some machines at a time, in each region: so many vCPUs, or so many accelerators."""
+
+    provider: str
+    region: str | None = Field(default=None, description="None: as much in every region")
+    family: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="instance types (p5.48xlarge), their families (p5, or p for all of P) and accelerators (H100)"
+    )
+    purchase: tuple[str, ...] | None = Field(default=None, description="None: every purchase option")
+    vcpus: Finite | None = None
+    accelerators: Finite | None = None
+
+    @model_validator(mode="after")
+    def _counts_one_thing(self) -> QuotaLimit:
+        if (self.vcpus is None) == (self.accelerators is None):
+            raise ValueError("give one of vcpus and accelerators")
+        return self
 
 
 class Constraints(Record):
@@ -46,6 +65,9 @@ class Constraints(Record):
     )
     max_accelerators: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="of all machines of a run together"
+    )
+    quotas: tuple[QuotaLimit, ...] = Field(
+        default=(), description="what the accounts may rent; machines that none is about are not limited"
     )
     min_network_gbit_per_s: Finite | None = Field(
         default=None, description="of one machine; machines whose network is not published are left out"

@@ -54,6 +54,7 @@ __all__ = [
     "OwnPrices",
     "PriceOptions",
     "Providers",
+    "QuotaFile",
     "Regions",
     "Residency",
     "RunLimits",
@@ -109,6 +110,12 @@ MaxAccelerators = Annotated[
     int | None,
     typer.Option(
         min=1, help="most accelerators rented for one run, of all its machines together, used or not"
+    ),
+]
+QuotaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--quota", metavar="FILE", help="TOML file of what your accounts may rent (docs/choosing.md)"
     ),
 ]
 MinNetwork = Annotated[
@@ -206,6 +213,7 @@ class RunLimits:
     exclude: Excluded = None
     residency: Residency = None
     max_accelerators: MaxAccelerators = None
+    quota: QuotaFile = None
     min_network_gbit: MinNetwork = None
     no_porting: NoPorting = False
     purchase: Annotated[
@@ -242,6 +250,7 @@ class RunLimits:
             InputError: a number out of range, or `--deadline` is not a time.
         """
         from trainfare.prices.constraints import constraints_of
+        from trainfare.prices.quota_file import read_quotas
         from trainfare.prices.run_cost_table import read_run_cost
 
         return constraints_of(
@@ -260,6 +269,7 @@ class RunLimits:
             exclude=self.exclude,
             residency=self.residency,
             max_accelerators=self.max_accelerators,
+            quotas=() if self.quota is None else read_quotas(self.quota),
             min_network_gbit_per_s=self.min_network_gbit,
             no_porting=self.no_porting,
             max_run_hours=self.max_hours,

@@ -12,7 +12,7 @@ from trainfare_core.errors import InputError, NoOffersError
 if TYPE_CHECKING:
     from trainfare_core.cost_assumptions import CostAssumptions
     from trainfare_core.prices.book import PriceBook
-    from trainfare_core.recommendation import Allowed, Constraints
+    from trainfare_core.recommendation import Allowed, Constraints, QuotaLimit
 
 __all__ = ["Names", "constraints_of", "used_prices", "with_book_names"]
 
@@ -46,6 +46,7 @@ def constraints_of(
     exclude: Names = None,
     residency: Names = None,
     max_accelerators: int | None = None,
+    quotas: Sequence[QuotaLimit] = (),
     min_network_gbit_per_s: float | None = None,
     no_porting: bool = False,
     max_run_hours: float | None = None,
@@ -105,6 +106,7 @@ def constraints_of(
         excluded=_several(exclude) or (),
         residency=_several(residency),
         max_accelerators=max_accelerators,
+        quotas=tuple(quotas),
         min_network_gbit_per_s=min_network_gbit_per_s,
         no_porting=no_porting,
         max_run_hours=DEFAULT_MAX_RUN_HOURS if max_run_hours is None else max_run_hours,
@@ -168,7 +170,32 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
             "purchase": terms,
             "accelerators": devices,
             "excluded": excluded,
+            "quotas": tuple(_with_names(quota, book) for quota in asked.quotas),
         }
+    )
+
+
+def _with_names(quota: QuotaLimit, book: PriceBook) -> QuotaLimit:
+    """
+    Spell the names of a quota as the book does.
+
+    Raises:
+        UnknownNameError: the book has its cloud, and there neither its region nor a machine of one of its names.
+    """
+    from trainfare_core.ranking.quotas import machines_of_family
+
+    cloud = quota.provider.casefold()
+    known = [name for name in book.names("provider") if name.casefold() == cloud]
+    if not known:
+        return quota  # prices of that cloud are not there: nothing to limit
+    there = book.filter(providers=known)
+    names = ("region", None if quota.region is None else [quota.region]), ("purchase_option", quota.purchase)
+    region, purchase = (there.resolve(column, wanted) for column, wanted in names)
+    for name in quota.family:
+        if not machines_of_family(there.frame, name).any():
+            there.resolve("instance_type", [name])  # raises, with near names
+    return quota.model_copy(
+        update={"provider": known[0], "region": None if region is None else region[0], "purchase": purchase}
     )
 
 

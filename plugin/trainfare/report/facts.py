@@ -140,6 +140,8 @@ def constraints_text(asked: Constraints) -> str:
         parts.append(f"stated: {', '.join(f'{name} = {value:g}' for name, value in stated.items())}")
     if asked.max_accelerators is not None:
         parts.append(f"at most {asked.max_accelerators} accelerators")
+    if asked.quotas:
+        parts.append(f"{len(asked.quotas)} quota{'' if len(asked.quotas) == 1 else 's'} of your accounts")
     if asked.min_network_gbit_per_s is not None:
         parts.append(f"a network of at least {asked.min_network_gbit_per_s:g} Gbit/s")
     if asked.no_porting:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.drawn_markets import Row, books, key, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
-from trainfare_core.ranking.quotas import QUOTA_NOTE, quota_notes
+from trainfare_core.ranking.nearest import with_alternatives
+from trainfare_core.ranking.quotas import QUOTA_NOTE, machines_of_family, quota_notes
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
+from trainfare_core.recommendation import Constraints, QuotaLimit, Recommendation
 
 
 @pytest.mark.parametrize(
@@ -37,3 +44,109 @@ def test_an_option_has_the_note() -> None:
         option.instance_type: any(QUOTA_NOTE in note for note in option.notes) for option in answer.options
     }
     assert told == {"p4d.24xlarge": True, "a100.1x": False}
+
+
+P4, H100 = "p4d.24xlarge", "h100.8x"
+ROWS = (
+    offer_row(instance_type=P4, accelerator_count=8.0, vcpus=96.0, usd_per_hour=30.0),
+    offer_row(instance_type=P4, accelerator_count=8.0, vcpus=96.0, usd_per_hour=36.0, region="eu-west-1"),
+    offer_row(
+        instance_type=H100, accelerator="H100-SXM-80GB", accelerator_count=8.0, vcpus=None, usd_per_hour=90.0
+    ),
+)
+
+
+def under(*quotas: QuotaLimit, **asked: Any) -> Recommendation:
+    request = Request(Constraints(quotas=quotas), max_nodes=4, all_regions=True, **asked)
+    return rank(small_job(), book(*ROWS), request, predict=ToyPredictor())
+
+
+def places(answer: Recommendation) -> set[tuple[str, str, int]]:
+    return {(one.instance_type, one.region, one.nodes) for one in answer.options}
+
+
+def aws(family: str = "p", **limits: Any) -> QuotaLimit:
+    return QuotaLimit(provider="aws", family=(family,), **limits)
+
+
+def test_a_quota_limits_how_many_machines_are_rented_in_its_region() -> None:
+    """192 vCPUs are two machines of 96; elsewhere and for other machines there is no limit."""
+    found = places(under(aws(region="us-east-1", vcpus=192)))
+    assert {nodes for name, region, nodes in found if (name, region) == (P4, "us-east-1")} == {1, 2}
+    assert {nodes for name, region, nodes in found if (name, region) == (P4, "eu-west-1")} == {1, 2, 4}
+    assert {nodes for name, _, nodes in found if name == H100} == {1, 2, 4}
+
+
+def test_accelerators_may_be_counted_and_every_quota_is_kept() -> None:
+    """Sixteen A100 are two machines; the vCPUs allow one."""
+    assert {nodes for name, _, nodes in places(under(aws("A100", accelerators=16))) if name == P4} == {1, 2}
+    both = places(under(aws("A100", accelerators=16), aws("p4d", vcpus=100)))
+    assert {nodes for name, _, nodes in both if name == P4} == {1}
+
+
+def test_a_machine_above_its_quota_is_rejected_with_its_figures() -> None:
+    """And a machine whose vCPUs are not known keeps no quota of them; the way out is named."""
+    answer = under(aws(vcpus=95), aws("H100", vcpus=10_000))
+    assert not answer.options
+    rejection = next(each for each in answer.rejections if each.reason == "over_quota")
+    assert (rejection.count, rejection.machines) == (3, 2)
+    assert rejection.detail == (
+        "aws:p4d.24xlarge@us-east-1 (on_demand): 1 machine takes 96 vCPUs, your quota of p in every region is 95"
+    )
+    assert "over quota" in str(answer.unknown_because)
+    request = Request(Constraints(quotas=(aws(vcpus=95), aws("H100", vcpus=10_000))), max_nodes=1)
+    ways = with_alternatives(answer, small_job(), book(*ROWS), request, predict=ToyPredictor()).alternatives
+    assert "leave out --quota" in {each.flag for each in ways}
+    unknown = under(aws("H100", vcpus=10_000)).rejections
+    assert any("takes an unknown number of vCPUs" in each.detail for each in unknown)
+
+
+def test_a_stated_quota_takes_the_place_of_a_new_account_s() -> None:
+    """The note is about accounts of which nothing is known."""
+    told = [note for option in under(aws(vcpus=960)).options for note in option.notes]
+    assert not any(QUOTA_NOTE in note for note in told if "P instances" in note)
+    assert any("P instances" in note for option in under().options for note in option.notes)
+
+
+def test_a_quota_of_spot_machines_is_another_one() -> None:
+    """It limits nothing on demand."""
+    assert places(under(aws(vcpus=0, purchase=("spot",)))) == places(under())
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("p", [P4]),
+        ("P4D", [P4]),
+        (P4, [P4]),
+        ("A100", [P4]),
+        ("h100-sxm-80gb", [H100]),
+        ("p5", []),
+        ("4", []),
+    ],
+)
+def test_what_a_family_means(name: str, found: list[str]) -> None:
+    """An instance type, its beginning up to a dot, its first letters, or an accelerator."""
+    frame = book(*ROWS).frame
+    assert list(dict.fromkeys(frame.filter(machines_of_family(frame, name))["instance_type"])) == found
+
+
+@unhurried
+@given(rows=books(), most=st.integers(0, 16), every=st.booleans())
+def test_a_quota_leaves_exactly_the_runs_that_keep_it(rows: list[Row], most: int, every: bool) -> None:
+    """By brute force over the ranking without it, at each machine's prices and in every region alike."""
+    quotas = (QuotaLimit(provider="aws", region="us-east-1", family=("A100",), accelerators=most),)
+    free = ranked(rows)
+    kept = ranked(rows, constraints=Constraints(quotas=quotas))
+
+    def allowed(option: Any) -> bool:
+        limited = (
+            option.provider == "aws" and option.region == "us-east-1" and option.accelerator[:4] == "A100"
+        )
+        return not limited or option.nodes * option.accelerator_count <= most
+
+    assert {key(one) for one in kept.options} == {key(one) for one in free.options if allowed(one)}
+    short = ranked(rows, every=every, constraints=Constraints(quotas=quotas))
+    assert (short.options == ()) == (kept.options == ())
+    if short.options:
+        assert short.options[0].run_usd.mid == min(one.run_usd.mid for one in kept.options)

@@ -1,0 +1,82 @@
+"""
+Read the file of `--quota`: what your accounts may rent, as TOML.
+
+    [[quota]]
+    provider = "aws"
+    region = "us-east-1"
+    family = "p"
+    vcpus = 384
+
+    [[quota]]
+    provider = "gcp"
+    family = ["H100", "H200"]
+    purchase = "spot"
+    accelerators = 16
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainfare_core.recommendation import QuotaLimit
+
+__all__ = ["read_quotas"]
+
+_MAX_BYTES: Final = 2**20
+"""Largest file that is read. A chosen value, against reading a wrong file."""
+
+_LISTS: Final = ("family", "purchase")
+"""Keys that take one name or several."""
+
+
+def read_quotas(path: Path) -> tuple[QuotaLimit, ...]:
+    """
+    Read and check a file of quotas; names are kept as typed.
+
+    Raises:
+        InputError: it cannot be read, is not TOML, or has an unknown key or a bad value; the message names the table.
+    """
+    from trainfare_providers.disk.files import read_input
+    from trainfare_providers.disk.toml_file import key_hint, parse_toml
+
+    content = read_input(path, _MAX_BYTES, label="quota ", kind="a file of quotas")
+    document = cast("dict[str, Any]", parse_toml(content, where=f"quota {path}"))
+    for key in document:
+        if key != "quota":
+            raise InputError(f"quota {path}: unknown key {key!r}; {key_hint(key, ['quota'])}")
+    tables = document.get("quota")
+    if not (isinstance(tables, list) and tables):
+        raise InputError(f"quota {path}: it has no [[quota]]")
+    return tuple(
+        _quota(table, f"quota {path}: [[quota]] {place}: ")
+        for place, table in enumerate(cast("list[object]", tables), start=1)
+    )
+
+
+def _quota(table: object, where: str) -> QuotaLimit:
+    from pydantic import ValidationError
+
+    from trainfare_core.documents import first_problem
+    from trainfare_core.recommendation import QuotaLimit
+    from trainfare_providers.disk.toml_file import key_hint
+
+    if not isinstance(table, dict):
+        raise InputError(f"{where}not a table")
+    stated = cast("dict[str, object]", table)
+    several = {key: [stated[key]] for key in _LISTS if isinstance(stated.get(key), str)}
+    try:
+        return QuotaLimit.model_validate_json(json.dumps(stated | several, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        problem = (
+            f"unknown key {key!r}; {key_hint(key, list(QuotaLimit.model_fields))}"
+            if first["type"] == "extra_forbidden"
+            else first_problem(error)
+        )
+        raise InputError(f"{where}{problem}") from error
