@@ -348,8 +348,8 @@ def cost_assumptions(
         ),
         (
             f"not counted: {'' if assumed.system_disk_gib else 'system disks, '}egress of the trained model, object "
-            "storage, taxes, discounts that no file of own prices names, time in a queue; quota and free capacity are "
-            "not checked"
+            "storage, taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
+            "checked, quotas only where --quota states them"
         ),
     ]
     if plan.validation_batches:

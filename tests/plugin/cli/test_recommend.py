@@ -56,8 +56,9 @@ def test_other_formats_are_rendered(
     assert mark in capsys.readouterr().out.lower()
 
 
-def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option is recorded in the answer or visible in its options."""
+    (tmp_path / "quota.toml").write_text('[[quota]]\nprovider = "AWS"\nfamily = "g5"\nvcpus = 64\n')
     code = run(
         job, "--format", "json", "--provider", "aws", "--provider", "gcp", "--region", "us-east-1", "--region",
         "us-central1", "--purchase", "on_demand", "--max-usd", "5000", "--deadline", "30d", "--objective", "fastest",
@@ -66,7 +67,7 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "--accelerator", "A10G", "--accelerator", "L4", "--exclude", "g5.48xlarge", "--no-porting",
         "--keep-plan", "--allow", "batch-norm", "--max-hours", "700", "--max-accelerators", "8", "--min-network-gbit", "2",
         "--residency", "us", "--data-in", "aws:us-east-1", "--data-gb", "3",
-        "--value-per-hour", "1.5",
+        "--value-per-hour", "1.5", "--quota", str(tmp_path / "quota.toml"),
     )  # fmt: skip
     assert code == 0
     answer = json.loads(capsys.readouterr().out)
@@ -94,6 +95,16 @@ def test_options_reach_the_ranking(job: str, capsys: pytest.CaptureFixture[str])
         "max_run_hours": 700.0,
         "max_usd_per_hour": None,
         "max_accelerators": 8,
+        "quotas": [
+            {
+                "provider": "aws",
+                "region": None,
+                "family": ["g5"],
+                "purchase": None,
+                "vcpus": 64.0,
+                "accelerators": None,
+            }
+        ],
         "min_network_gbit_per_s": 2.0,
         "residency": ["us"],
         "data_in": "aws:us-east-1",
@@ -249,7 +260,7 @@ def test_the_reason_is_said_once_and_the_nearest_runs_have_flags(
     text = " ".join(captured.out.split())
     assert len(re.findall(r"at its price of 20\d\d", text)) >= 1
     assert text.count("--purchase spot") <= 1
-    flag = re.search(r"^--max-usd ([0-9.]+): cheapest, ", captured.out, re.MULTILINE)
+    flag = re.search(r"^--max-usd ([0-9.]+): lowest cost kept with 90%, ", captured.out, re.MULTILINE)
     assert flag is not None
     assert run(job, "--max-usd", flag[1], "--accelerator", "H100") == 0
 
