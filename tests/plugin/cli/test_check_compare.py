@@ -20,12 +20,12 @@ from trainfare_core.ranking.policy_check import PolicyCheck
 
 SCRIPT = """
 import sys
-import pytorch_lightning as pl, torch
+import torch
 from trainfare import TrainingJob
 WIDTH = {width}
 print("loaded from", __file__, file=sys.stderr)
 
-class Net(pl.LightningModule):
+class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.body, self.head = torch.nn.Linear(64, WIDTH), torch.nn.Linear(WIDTH, 2)
@@ -118,9 +118,10 @@ def test_a_script_is_compared_with_its_arguments(
 ) -> None:
     """What stands after `--` goes to both commits; the run of each is read from its own Trainer."""
     fit = "pl.Trainer(max_steps=int(sys.argv[1]), devices=1).fit(Net(), torch.utils.data.DataLoader(torch.zeros(64, 64), 32))\n"
-    repository.put("jobs/fit.py", script() + fit)
+    job = "import pytorch_lightning as pl\n" + script().replace("torch.nn.Module", "pl.LightningModule")
+    repository.put("jobs/fit.py", job + fit)
     repository.commit("a script")
-    repository.put("jobs/fit.py", script() + fit.replace("sys.argv[1]", "sys.argv[1] + '0'"))
+    repository.put("jobs/fit.py", job + fit.replace("sys.argv[1]", "sys.argv[1] + '0'"))
     change = compared(capsys, "--compare-to", "HEAD", "--", "5000", target="jobs/fit.py").change
     assert change is not None
     assert [cause.detail for cause in change.causes] == ["5,000 -> 50,000 optimizer steps"]

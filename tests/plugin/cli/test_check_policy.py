@@ -19,14 +19,13 @@ from trainfare_core.ranking.policy_check import PolicyCheck
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "schema" / "policy-check-1.json"
 TRAIN = """\
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from trainfare import TrainingJob
 
 
-class Tiny(pl.LightningModule):
+class Tiny(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(4, 1)

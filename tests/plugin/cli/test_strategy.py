@@ -19,12 +19,11 @@ from trainfare_core.strategy.pilots import PilotReport
 from trainfare_core.strategy.strategies import STRATEGY_NAMES
 
 SCRIPT = '''
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from trainfare import TrainingJob
 
-class Net(pl.LightningModule):
+class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.body, self.head = nn.Linear(32, 32), nn.Linear(32, 10)

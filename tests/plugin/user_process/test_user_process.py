@@ -24,10 +24,10 @@ from trainfare_core.errors import (
 )
 
 SCRIPT = """
-import pytorch_lightning as pl, torch
+import torch
 from trainfare import TrainingJob
 
-class Net(pl.LightningModule):
+class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.body, self.head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)
