@@ -76,16 +76,20 @@ def main() -> None:
     )
     began = time.monotonic()
     reasons, names = equivalents(), [mutant.name for mutant in _mutants(None, 0)]
-    results: list[Result] = []
+    found: dict[str, Result] = {}
     kept = Caught(_CACHE / "caught.json", use=not asked.again)
     load_libraries()
     with sources_copied() as copy:
-        for mutant, source, by in _tried(copy, wanted, kept):
-            results.append(result_of(mutant, source, caught=bool(by), by=by, reasons=reasons))
-            sys.stdout.write(_line(results[-1]))
+        for tries, (mutant, source, by, final) in enumerate(_tried(copy, wanted, kept), 1):
+            result = result_of(mutant, source, caught=bool(by), by=by, reasons=reasons)
+            found[mutant.name] = result
+            sys.stdout.write(_line(result) if final else f"later   {result.name}\n")
             sys.stdout.flush()
-            if asked.seed == 0 and (len(results) % _WRITTEN_EVERY == 0 or len(results) == len(wanted)):
-                write_results(results, names)
+            if asked.seed == 0 and tries % _WRITTEN_EVERY == 0:
+                write_results(list(found.values()), names)
+    results = list(found.values())
+    if asked.seed == 0:
+        write_results(results, names)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_s = sum(one.ru_utime + one.ru_stime for one in used)
     sys.stdout.write(scores_table(results))
@@ -106,11 +110,12 @@ def _mutants(only: str | None, seed: int) -> list[Mutant]:
     return written + generated
 
 
-def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mutant, str, str]]:
+def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mutant, str, str, bool]]:
     """
-    Yield each mutant with the source of its file and the test that caught it, "" where none has.
+    Yield each mutant with the source of its file, the test that caught it or "", and whether that is final.
 
-    The tests that need no search come first, for all mutants: they catch most, and the search takes minutes.
+    The tests that need no search come first, for all mutants: they catch most, and the search takes minutes. A mutant
+    that they miss is yielded twice: a run that is stopped counts it as not caught and does not leave it out.
     """
     reaches: dict[str, Reach] = {}
     left: list[Mutant] = []
@@ -118,15 +123,15 @@ def _tried(copy: Copy, mutants: list[Mutant], kept: Caught) -> Iterator[tuple[Mu
         source = copy.source(mutant.file)
         by = kept.by(mutant, source) or try_mutant(copy, mutant, [nearest_tests(mutant)])
         kept.add(mutant, source, by)
-        if by or mutant.tests:
-            yield mutant, source, by
-        else:
+        final = bool(by or mutant.tests)
+        yield mutant, source, by, final
+        if not final:
             left.append(mutant)
     for mutant in left:
         source = copy.source(mutant.file)
         by = try_mutant(copy, mutant, reaching_tests(copy, mutant, reaches))
         kept.add(mutant, source, by)
-        yield mutant, source, by
+        yield mutant, source, by, True
 
 
 def try_mutant(copy: Copy, mutant: Mutant, selections: Iterable[list[str]]) -> str:
