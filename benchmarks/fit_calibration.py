@@ -4,7 +4,7 @@ Fit the sustained efficiencies of the prediction on measured data and write data
     python -m benchmarks.fit_calibration --data DIR --cache DIR --date 2026-01-31 [--out FILE] [--record FILE]
         [--residuals OUT.csv]
 
-DATA holds kernels.csv.gz, microbench_achieved.csv and throughput_train.csv; CACHE the traces of their models
+DATA holds kernels.csv.gz, microbench_achieved.csv and the tables of steps and submissions; CACHE the traces of models
 (`benchmarks/workloads/`; missing ones are traced first). Everything is deterministic: the same data, traces and date
 give the same bytes. The scores are of rows left out of the fit: one chip, one generation, one source, or a tenth of the
 model families at a time. Intervals come from those residuals, never from the fit's own.
@@ -31,6 +31,7 @@ from benchmarks.fitting.one_device_held_out import REFIT_EVALUATIONS
 from benchmarks.fitting.one_device_rows import Row
 from benchmarks.fitting.one_device_solver import Problem, solve
 from benchmarks.fitting.one_device_tables import FILES, read_measurements
+from benchmarks.fitting.table_lines import SUBMISSION
 from benchmarks.scoring import error_summary, held_out_summary
 from benchmarks.truth_table import write_rows
 from benchmarks.workloads import ProfileCache
@@ -62,7 +63,7 @@ def held_out(problem: Problem, start: Array, group: Callable[[Row], str], *, ste
     rows = problem.rows
     groups = np.array([group(row) if row.end_to_end or not steps_only else "" for row in rows])
     steps = np.array([row.end_to_end for row in rows])
-    for value in sorted(set(groups[steps])):
+    for value in sorted(set(groups[steps]) - {""}):
         without = groups == value
         theta = solve(problem, start, REFIT_EVALUATIONS, without)
         errors = problem.predict(theta) - problem.log_measured
@@ -75,7 +76,7 @@ def chip_and_workload_held_out(problem: Problem, start: Array) -> Errors:
     found: Errors = {}
     rows = problem.rows
     chips = np.array([row.chip for row in rows])
-    steps = np.array([row.end_to_end for row in rows])
+    steps = np.array([row.end_to_end and row.timed != SUBMISSION for row in rows])
     folds = np.array([fold_of(row) if row.end_to_end else "" for row in rows])
     for chip in sorted(set(chips[steps])):
         begin = solve(problem, start, REFIT_EVALUATIONS, chips == chip)
@@ -161,12 +162,12 @@ def main() -> None:
     theta = solve(problem)
     errors = problem.predict(theta) - problem.log_measured
     everything = {
-        name: held_out(problem, theta, group, steps_only=name in ("source", "workload"))
+        name: held_out(problem, theta, group, steps_only=name not in ("chip", "generation"))
         for name, group in GROUPS.items()
     }
     kernels = kernel_errors(rows, everything["chip"])
     left = {
-        name: {i: error for i, error in found.items() if rows[i].end_to_end}
+        name: {i: error for i, error in found.items() if _is_scored(rows[i], name)}
         for name, found in everything.items()
     }
     left["chip_and_workload"] = chip_and_workload_held_out(problem, theta)
@@ -174,7 +175,7 @@ def main() -> None:
     seen = carried_over(problem, theta, left["workload"], left["workload"])
     half = [error for error, wanted in zip(both.left, both.half, strict=True) if wanted]
     scored = {
-        "in_sample": [float(errors[i]) for i, row in enumerate(rows) if row.end_to_end],
+        "in_sample": [float(errors[i]) for i, row in enumerate(rows) if _is_scored(row, "")],
         **{f"{name}_left_out": list(one.values()) for name, one in left.items()},
         "chip_and_workload_left_out_one_measured_step": both.left,
         "chip_and_workload_left_out_one_measured_step_amp": half,
@@ -197,6 +198,11 @@ def main() -> None:
         write_residuals(arguments.residuals, rows, left)
 
 
+def _is_scored(row: Row, left_out: str) -> bool:
+    """Return whether a row is scored by what was left out: submissions by their benchmark alone, steps by the rest."""
+    return row.end_to_end and (row.timed == SUBMISSION) == (left_out == "benchmark")
+
+
 def kernel_errors(rows: list[Row], errors: Errors) -> list[float]:
     """Return the errors of kernels whose chip was left out, each as often as the table has rows like it, in tens."""
     found: list[float] = []
@@ -209,7 +215,7 @@ def kernel_errors(rows: list[Row], errors: Errors) -> list[float]:
 def _by_situation(rows: list[Row], left: dict[str, Errors]) -> dict[str, list[float]]:
     """Return the errors of models left out, by what their rows timed and whether their chip was left out too."""
     return {
-        f"{what}{where}": [error for i, error in left[name].items() if rows[i].trainer == (what == "trainer")]
+        f"{what}{where}": [error for i, error in left[name].items() if rows[i].timed == what]
         for what in ("trainer", "steps")
         for where, name in (("", "workload"), (":unseen", "chip_and_workload"))
     }
@@ -238,7 +244,7 @@ def write_residuals(path: Path, rows: list[Row], left: dict[str, Errors]) -> Non
     lines = [
         {
             **{name: rows[i].line[name] for name in facts},
-            "timed": "trainer" if rows[i].trainer else "steps",
+            "timed": rows[i].timed,
             **{f"{name}_left_out": f"{one.get(i, math.nan):.4f}" for name, one in left.items()},
         }
         for i in left["chip"]

@@ -2,14 +2,16 @@
 Score predicted minutes to a quality target against MLPerf's result logs, through the product's own path.
 
     python -m benchmarks.time_to_train --truth time_to_train.csv --cache DIR [--json OUT] [--rows OUT.csv]
+        [--leave-out benchmark --data DIR]
 
 The number of samples until convergence is taken from the row; it is not predicted. Predicted minutes are the steps of
 those samples times the predicted step time, divided by one minus the row's share of evaluation, and are compared with
 the measured wall-clock time. Detectors evaluate in parallel with training, so nothing is added for them: their logged
 training steps fill 97 to 99 % of the clock, whatever share evaluation takes. Any other row without that share gets the
 median of its benchmark's rows, or none. Start-up is outside the measured clock and in no score; --rows adds it as
-`billed_min`. No coefficient was fitted on a row of this table, though `fitted_on` may name the same chips. Intervals
-come from benchmarks.fitting.submissions, which uses the errors of other benchmarks only.
+`billed_min`. Submissions of one machine are among the rows of the fit (fitting/submission_rows.py): --leave-out makes
+fits without the row's benchmark from --data, and scores those. Intervals come from benchmarks.fitting.submissions,
+which uses the errors of other benchmarks only.
 
 GPUs in excess of the samples of a step are taken to evaluate. Where images or volumes are split over devices, each
 device is charged its share of a sample, and nothing for the exchange of the edges. Language models run in the plans of
@@ -22,51 +24,42 @@ from __future__ import annotations
 import json
 import math
 import re
-import statistics
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.fitting.language_models_held_out import predict_decoder
+from benchmarks.fitting.one_device_held_out import Fits, FitsWithout
 from benchmarks.fitting.one_plan import predict_plan
+from benchmarks.fitting.submission_steps import (
+    evaluation_shares,
+    machines_of,
+    submitted_step,
+    training_devices,
+    training_share,
+)
 from benchmarks.fitting.submissions import group_of
 from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
-from benchmarks.workloads import ProfileCache, profile_of
-from benchmarks.workloads.decoder_plans import network_of
+from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
-from benchmarks.workloads.flux import flux_job
-from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from benchmarks.workloads.mlperf_decoders import is_decoder_benchmark, submitted_decoder
-from benchmarks.workloads.mlperf_precisions import in_8_bits, in_16_bits
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
+from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 
-__all__ = ["evaluation_shares", "minutes_of", "network_gbit_per_s", "score_lines"]
+__all__ = ["minutes_of", "network_gbit_per_s", "score_lines"]
 
-_EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
-"""Detectors: their submissions evaluate while training goes on (see above)."""
 _SPLIT_IN_SPACE = ("resnet", "ssd300", "maskrcnn", "retinanet", "unet3d")
 """Benchmarks whose samples can be cut into parts in space, one for each device: their networks are convolutions."""
 _ADAPTERS_GBIT = {"ConnectX-4": 100.0, "ConnectX-5": 100.0, "ConnectX-6": 200.0, "ConnectX-7": 400.0}
 """Highest rate of an adapter that is named without one (NVIDIA's product pages)."""
 _SLOWEST_GBIT = 10.0
 """Slower adapters are for management: the 1 Gbit/s ports that system descriptions list beside the training network."""
-_MOST_IN_A_NODE = 8
-"""Devices of one node of all GPUs here; what direct links join beyond that is a rack."""
 _ADDED = ("predicted", "low_80", "high_80", "billed_min", "skip_reason")
-
-
-def evaluation_shares(lines: list[dict[str, str]]) -> dict[str, float]:
-    """Return the median share of the clock that evaluation takes, by benchmark."""
-    stated: dict[str, list[float]] = {}
-    for line in lines:
-        if line["eval_time_fraction"]:
-            stated.setdefault(line["benchmark"], []).append(float(line["eval_time_fraction"]))
-    return {name: statistics.median(shares) for name, shares in stated.items()}
 
 
 def network_gbit_per_s(line: dict[str, str]) -> float | None:
@@ -101,40 +94,8 @@ def _links_are_the_network(name: str) -> bool:
         return False
 
 
-def _machines(line: dict[str, str]) -> int:
-    """
-    Return the number of machines that a network joins: racks where direct links reach beyond a node (NVL72).
-
-    1 for a TPU slice, whose chips share one interconnect.
-    """
-    devices, nodes = int(line["accelerators_total"]), int(line["nodes"] or 1)
-    if line["accelerator"].startswith("TPU"):
-        return 1
-    try:
-        racks = network_of({"notes": ""}, accelerator(line["accelerator"]), devices, nodes)[0]
-    except UnknownNameError:
-        return nodes
-    return racks if devices // racks > _MOST_IN_A_NODE else nodes
-
-
-def _training_devices(line: dict[str, str], global_batch: float) -> tuple[int, int]:
-    """
-    Return the number of devices that train, and of their machines.
-
-    GPUs in excess of the samples are taken to evaluate (`DEDICATED_EVALUATION_RANKS` in the submissions' launch
-    scripts), if they are fewer than the training ones and fill whole machines. With two or more GPUs per sample, a
-    sample is split over a power of two of them (`SPATIAL_GROUP_SIZE`), and the rest evaluates.
-    """
-    devices, nodes = int(line["accelerators_total"]), _machines(line)
-    if line["accelerator"].startswith("TPU") or devices <= global_batch:
-        return devices, nodes
-    training = round(global_batch) * 2 ** int(math.log2(devices / global_batch))
-    per_machine = devices // nodes
-    return (devices, nodes) if training % per_machine else (training, training // per_machine)
-
-
 def minutes_of(
-    line: dict[str, str], cache: ProfileCache, shares: dict[str, float]
+    line: dict[str, str], cache: ProfileCache, shares: dict[str, float], fits: Fits | None = None
 ) -> tuple[float, float] | str:
     """
     Return predicted minutes of a row inside the measured clock and sigma of ln(measured / predicted), or why not.
@@ -143,42 +104,39 @@ def minutes_of(
         line: of time_to_train.csv.
         cache: of traced steps.
         shares: share of the clock that evaluation takes, by benchmark, for rows that do not state theirs.
+        fits: fits of one device without the row's benchmark; None: the shipped one.
     """
     if not line["samples_to_converge"]:
         return "the samples to converge are not stated"
     whole = float(line["global_batch_size"])
-    devices, nodes = _training_devices(line, whole)
+    devices, nodes = training_devices(line)
     if is_decoder_benchmark(line):
         devices = int(line["accelerators_total"])
         answer = _decoder_step(line, cache)
     else:
-        answer = _step(line, cache, devices, nodes)
+        answer = _step(line, cache, devices, nodes, calibration() if fits is None else fits.of(line))
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer
-    name = line["benchmark"]
-    share = float(line["eval_time_fraction"] or shares.get(name, 0.0))
-    in_parallel = name in _EVALUATES_IN_PARALLEL or devices < int(line["accelerators_total"])
-    training_share = 1.0 if in_parallel else 1.0 - share
-    return float(line["samples_to_converge"]) / whole * step_s / 60 / training_share, log_sigma
+    share = training_share(line, shares, devices)
+    return float(line["samples_to_converge"]) / whole * step_s / 60 / share, log_sigma
 
 
-def _step(line: dict[str, str], cache: ProfileCache, devices: int, nodes: int) -> tuple[float, float] | str:
+def _step(
+    line: dict[str, str], cache: ProfileCache, devices: int, nodes: int, fit: Calibration
+) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step of replicas that each fit one device, or why not."""
     passes = int(line["grad_accum_steps"] or 1)
     micro = float(line["global_batch_size"]) / devices / passes
     if micro < 1 and line["benchmark"] not in _SPLIT_IN_SPACE:
         return "one sample is split over several devices"
-    flux = line["benchmark"] == "flux1"
-    job = flux_job(line, TRACED_BATCH) if flux else mlperf_job(in_16_bits(line))
-    found = profile_of(job, cache)
+    found = submitted_step(line, cache, devices // nodes)
     if isinstance(found, str):
         return found
-    hosts = int(line["nodes"] or 1) / _machines(line)
+    hosts = int(line["nodes"] or 1) / machines_of(line)
     gbit = network_gbit_per_s(line) if nodes > 1 else None
-    profile = in_8_bits(shared_update(found.profile, update_shares(line, devices // nodes)), line)
     return predict_plan(
-        prepare(profile), line["accelerator"], micro / TRACED_BATCH * found.ratio, devices=devices, nodes=nodes,
+        prepare(found.profile, fit), line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes,
         gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,
     )  # fmt: skip
 
@@ -216,14 +174,16 @@ def _spreads() -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def score_lines(lines: list[dict[str, str]], cache: ProfileCache) -> tuple[list[Scored], Counter[str]]:
+def score_lines(
+    lines: list[dict[str, str]], cache: ProfileCache, fits: Fits | None = None
+) -> tuple[list[Scored], Counter[str]]:
     """Write a prediction into each line; return the scored rows and the number of skipped ones by reason."""
     scored: list[Scored] = []
     skipped: Counter[str] = Counter()
     shares = evaluation_shares(lines)
     for line in lines:
         line.update(dict.fromkeys(_ADDED, ""))
-        answer = minutes_of(line, cache, shares)
+        answer = minutes_of(line, cache, shares, fits)
         if isinstance(answer, str):
             line["skip_reason"] = answer
             skipped[answer] += 1
@@ -245,9 +205,16 @@ def main() -> None:
     """Run the command line."""
     parser = truth_parser(__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of traces")
+    parser.add_argument("--data", type=Path, help="with --leave-out: folder of the measurements to fit on")
+    parser.add_argument(
+        "--leave-out", choices=("benchmark",), help="predict each row from a fit without its benchmark"
+    )
     arguments = parser.parse_args()
-    lines = read_rows(arguments.truth)
-    scored, skipped = score_lines(lines, ProfileCache(arguments.cache))
+    lines, cache, fits = read_rows(arguments.truth), ProfileCache(arguments.cache), None
+    if arguments.leave_out:
+        held = ProfileCache(arguments.cache, only_held=True)
+        fits = FitsWithout(arguments.data, held, DecoderTraces(arguments.cache), arguments.leave_out)
+    scored, skipped = score_lines(lines, cache, fits)
     write_rows(arguments.rows, lines)
     if not scored:
         raise SystemExit(f"no row has an answer: {dict(skipped)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "STEP_TABLES",
+    "SUBMISSION_TABLES",
     "answer_columns",
     "read_rows",
     "step_rows",
@@ -22,6 +23,8 @@ __all__ = [
 
 STEP_TABLES = ("throughput_train.csv", "throughput_train_2.csv")
 """Releases of measured steps. Each was scored before any fit saw it (docs/accuracy-first-sight.md)."""
+SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")
+"""Releases of minutes to a quality target."""
 _DIGITS = 6
 """Significant digits of a prediction in `--rows`: well below any measurement error, and the file stays readable."""
 

@@ -65,11 +65,14 @@ def with_coefficients(
         theta: the coefficients.
         devices: of the rows that were fitted: any other device counts as never measured.
     """
-    seen = {f"dev:{device.name}" for device in devices} | {f"gen:{device.generation}" for device in devices}
+    seen = {f"dev:{device.name}" for device in devices} | {
+        f"{kind}:{device.generation}" for device in devices for kind in ("gen", "gen-convolution")
+    }
     own = {
         name: value
         for name, value in _coefficients(index, theta).items()
-        if not name.partition("|")[2].startswith(("dev:", "gen:")) or name.partition("|")[2] in seen
+        if not name.partition("|")[2].startswith(("dev:", "gen:", "gen-convolution:"))
+        or name.partition("|")[2] in seen
     }
     return fit.model_copy(update={"coefficients": own, "overhead": overhead_of(index, theta)})
 

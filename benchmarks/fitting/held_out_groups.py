@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from benchmarks.fitting.one_device_rows import Row
+from benchmarks.fitting.table_lines import SUBMISSION
 
 __all__ = ["GROUPS", "family_of", "fold_of"]
 
@@ -31,5 +32,6 @@ GROUPS: dict[str, Callable[[Row], str]] = {
     "generation": lambda row: row.device.generation,
     "source": lambda row: row.source,
     "workload": fold_of,
+    "benchmark": lambda row: row.workload if row.timed == SUBMISSION else "",
 }
-"""The group of a row, by what is left out."""
+"""The group of a row, by what is left out; rows of the group "" stay in every fit."""

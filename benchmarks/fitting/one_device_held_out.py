@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -28,22 +29,29 @@ from trainfare_core.prediction.roofline.operations import (
 )
 from trainfare_core.prediction.source import SourceCorrection
 
-__all__ = ["REFIT_EVALUATIONS", "FitsWithout", "one_step_answers", "predict_work"]
+__all__ = ["REFIT_EVALUATIONS", "Fits", "FitsWithout", "one_step_answers", "predict_work"]
 
 REFIT_EVALUATIONS = 8
 """Of the loss, for a fit that starts at the coefficients of all rows. A chosen value: the loss moves by less than a
 thousandth of itself afterwards."""
 
 
+class Fits(Protocol):
+    """A fit for every row."""
+
+    def of(self, line: Line) -> Calibration:
+        """Return the fit that predicts a row."""
+
+
 class FitsWithout:
     """
-    Fits of all measurements but those of one chip or one source, each made once.
+    Fits of all measurements but those of one chip, one source or one benchmark's submissions, each made once.
 
     Args:
         data: folder of throughput_train.csv and the other files that the fit reads.
         cache: traces of models on one device.
         traces: of language models.
-        name: "device" or "source".
+        name: "device", "source" or "benchmark".
     """
 
     def __init__(self, data: Path, cache: ProfileCache, traces: DecoderTraces, name: str) -> None:
@@ -55,9 +63,8 @@ class FitsWithout:
         self._known: dict[str, Calibration] = {}
 
     def of(self, line: Line) -> Calibration:
-        """Return the fit without any measurement of a row's chip, or source."""
-        chip = chip_of(accelerator(line["accelerator"]).name)
-        value = chip if self._name == "chip" else line["source"]
+        """Return the fit without any measurement of a row's chip, source or benchmark."""
+        value = chip_of(accelerator(line["accelerator"]).name) if self._name == "chip" else line[self._name]
         if value not in self._known:
             without = self._groups == value
             theta = solve(self._problem, self._start, REFIT_EVALUATIONS, without)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.fitting.table_lines import Line, chip_of, timed_a_trainer
+from benchmarks.fitting.table_lines import SUBMISSION, Line, chip_of, timed_a_trainer
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.prediction.roofline.features import (
@@ -88,6 +88,13 @@ class Row:
     old_host: bool = False
 
     @property
+    def timed(self) -> str:
+        """What was timed, as intervals tell it apart: "trainer", "steps" or "submission"."""
+        if self.line.get("measured") == SUBMISSION:
+            return SUBMISSION
+        return "trainer" if self.trainer else "steps"
+
+    @property
     def trainer(self) -> bool:
         """Whether a trainer's own loop was timed, with its loader and its logging, and not bare steps."""
         return timed_a_trainer(self.line)
@@ -155,18 +162,19 @@ class RowMaker:
         device = roofline.device
         tiles = np.array([log2_tiles(group, ratio) for group in operations.groups])
         waves = unfilled_waves(tiles, device)
-        of_device: dict[Path, Indexed] = {}
+        of_device: dict[tuple[Path, bool], Indexed] = {}
         found: list[Indexed] = []
         for i, (tensor, flops) in enumerate(zip(roofline.tensor_path, operations.flops, strict=True)):
             if not flops:
                 found.append([])
                 continue
             path: Path = "tensor" if tensor else "vector"
-            if path not in of_device:
-                of_device[path] = self._indexed(device_compute_terms(device, path))
+            kind = path, operations.groups[i].kind == "convolution"
+            if kind not in of_device:
+                of_device[kind] = self._indexed(device_compute_terms(device, path, convolution=kind[1]))
             own = self._terms(operations, i, path, ratio)
             wave = [(self.index.add(WAVES), float(waves[i]))] if waves[i] else []
-            found.append([*of_device[path], *own, *wave])
+            found.append([*of_device[kind], *own, *wave])
         return found
 
     def _memory(self, operations: Operations, device: Accelerator) -> list[Indexed]:

@@ -87,7 +87,8 @@ def prior(name: str) -> tuple[float, float]:
             (_MEMORY_KINDS.get(kind, _POINTWISE), 0.5) if part == "memory" else _KINDS.get(kind, (0.0, 0.5))
         )
     for start, known in (
-        ("1", (1.3, 0.7)), ("gen:", (0.0, 0.25 if part == "memory" else 0.3)), ("dev:", (0.0, 0.05)),
+        ("1", (1.3, 0.7)), ("gen:", (0.0, 0.25 if part == "memory" else 0.3)), ("gen-convolution:", (0.0, 0.3)),
+        ("dev:", (0.0, 0.05)),
         ("device:", (0.0, 0.3)), ("waves", (0.3, 0.3)), ("nhwc", (0.0, 0.5)),
     ):  # fmt: skip
         if feature.startswith(start) and (start != "1" or feature == "1"):

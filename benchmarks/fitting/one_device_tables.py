@@ -8,8 +8,16 @@ from pathlib import Path
 
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
 from benchmarks.fitting.one_device_solver import Problem, prior
-from benchmarks.fitting.table_lines import Line, host_copy_s, is_suspect, measured_step_s, old_torch
-from benchmarks.truth_table import STEP_TABLES, read_rows, step_rows
+from benchmarks.fitting.submission_rows import submission_rows
+from benchmarks.fitting.table_lines import (
+    SUBMISSION,
+    Line,
+    host_copy_s,
+    is_suspect,
+    measured_step_s,
+    old_torch,
+)
+from benchmarks.truth_table import STEP_TABLES, SUBMISSION_TABLES, read_rows, step_rows
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import decoder_run
@@ -18,7 +26,7 @@ from trainfare_core.prediction.roofline.operations import Operations
 
 __all__ = ["FILES", "kernel_group", "read_measurements"]
 
-FILES = ("kernels.csv.gz", "microbench_achieved.csv", *STEP_TABLES)
+FILES = ("kernels.csv.gz", "microbench_achieved.csv", *STEP_TABLES, *SUBMISSION_TABLES)
 _KERNEL_KINDS: dict[str, OperationKind] = {
     "linear": "matmul", "bmm": "matmul", "conv2d": "convolution", "softmax": "softmax", "layernorm": "normalization",
     "gelu": "activation", "relu": "activation", "tanh": "activation", "dropout": "dropout",
@@ -34,8 +42,14 @@ _OTHER_KERNELS = (15, 1.5)
 _LEAST_SHARE_OF_ROOFLINE = 0.9
 """A step faster than this share of its roofline cannot be what its table says: scored, not fitted. A chosen value;
 the tenth allows for rounding in the tables and clocks above the rated ones."""
-_STEP_GROUP_WEIGHT = 2.0
-"""All steps of one (source, workload, precision, chip) together: sources differ by more than their rows. Chosen."""
+_STEP_GROUP_WEIGHT, _SUBMISSION_GROUP_WEIGHT, _LOADER_GROUP_WEIGHT = 2.0, 6.0, 0.5
+"""All steps of one (source, workload, precision, chip) together: sources differ by more than their rows. Submissions
+are the most carefully tuned and timed. Chosen among 0.5 to 6 by rows left out (docs/prediction.md)."""
+_MOST_GROUPS = 100
+"""Groups of one source that count in full; the weight of each of n more falls with the root of n, so that a thousand
+models on one card do not outweigh all other cards. A chosen value."""
+_WITH_LOADER = ("milabench", "sia-sosp23")
+"""Sources of few workloads whose steps wait for their loader on fast devices, or for hooks of a fixed time."""
 _CEILING_WEIGHT, _TYPICAL_OF_BEST = 3.0, 0.95
 """Weight of the best matrix product of a device, and the share of it that a typical one reaches. Chosen values."""
 _DECODERS = ("llm-foundry", "maxtext-tpu", "levanter")
@@ -59,16 +73,24 @@ def read_measurements(
     """
     index, skipped = Index(prior), Counter[str]()
     maker = RowMaker(index, skipped)
-    rows = [*_steps(data, cache, traces, maker, waiting_share)]
+    rows = [*_steps(data, cache, traces, maker, waiting_share), *submission_rows(data, cache, maker)]
     groups = Counter(_group(row) for row in rows)
+    of_source = Counter(source for source, *_ in groups)
     for row in rows:
-        fitted = "pytorch" in row.line["framework"].lower() or not row.host
+        fitted = "pytorch" in row.line["framework"].lower() or not row.host or row.timed == SUBMISSION
         if fitted and row.measured_s < _LEAST_SHARE_OF_ROOFLINE * roofline_s(row):
             skipped["faster than its roofline: scored, not fitted"] += 1
             fitted = False
-        row.weight = _STEP_GROUP_WEIGHT / groups[_group(row)] if fitted else 0.0
+        row.weight = _group_weight(row, of_source[row.source]) / groups[_group(row)] if fitted else 0.0
     found = [*(merged(row) for row in rows), *_kernels(data, maker), *_ceilings(data, maker)]
     return Problem(found, index), skipped
+
+
+def _group_weight(row: Row, groups: int) -> float:
+    """Return the weight of all steps of a row's group, of a source with so many groups."""
+    weight = _LOADER_GROUP_WEIGHT if row.source in _WITH_LOADER else _STEP_GROUP_WEIGHT
+    weight = _SUBMISSION_GROUP_WEIGHT if row.timed == SUBMISSION else weight
+    return weight * min(1.0, _MOST_GROUPS / groups) ** 0.5
 
 
 def _group(row: Row) -> tuple[str, str, str, str]:

@@ -8,6 +8,7 @@ from benchmarks.workloads import StepJob
 from trainfare_core.job_profile import JobProfile
 
 __all__ = [
+    "SUBMISSION",
     "Line",
     "accumulation_of",
     "chip_of",
@@ -21,6 +22,8 @@ __all__ = [
 
 Line = dict[str, str]
 
+SUBMISSION = "submission"
+"""What the column `measured` says of a row of time_to_train.csv: all of a training, with a vendor's own kernels."""
 _MARKS = ("SUSPECT", "HOST_BOUND", "LAUNCH_BOUND")
 _HOST_COPY_BYTES_PER_S = 6e9
 """Pageable memory over PCIe 3, for sources whose timed step includes the copy of the batch. A usual figure."""
@@ -44,7 +47,7 @@ def old_torch(line: Line) -> bool:
 
 def timed_a_trainer(line: Line) -> bool:
     """Return whether a row's time is of a trainer's iterations, loader included, and not of bare steps."""
-    return "training iterations" in line.get("measured", "")
+    return bool(re.search(r"training iterations|training loop|incl(\.|uding) data", line.get("measured", "")))
 
 
 def is_suspect(line: Line) -> bool:

@@ -161,5 +161,7 @@ def test_the_torch_version_is_what_the_row_says(framework: str, version: str) ->
 
 def test_a_trainers_loop_is_told_from_bare_steps() -> None:
     assert timed_a_trainer({"measured": "full training iterations incl. data loading"})
+    assert timed_a_trainer({"measured": "training loop rate with optimizer step"})
+    assert timed_a_trainer({"measured": "mean optimizer-step wall time incl. data loading"})
     assert not timed_a_trainer({"measured": "fwd+loss+bwd+optimizer on synthetic GPU data"})
     assert not timed_a_trainer({})

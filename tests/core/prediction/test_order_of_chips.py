@@ -11,14 +11,16 @@ from trainfare_core.prediction.language_models.coefficients import decoder_calib
 from trainfare_core.prediction.roofline.coefficients import PATHS, Path, calibration
 
 
+@pytest.mark.parametrize("convolution", [False, True])
 @pytest.mark.parametrize("part", [*PATHS, "memory"])
 def test_an_unmeasured_generation_gets_at_most_the_best_measured_efficiency(
-    part: Path | Literal["memory"],
+    part: Path | Literal["memory"], convolution: bool
 ) -> None:
     """Whether arithmetic or bandwidth: the terms of power, peak and age alone may say more."""
     fit, paths = calibration(), PATHS if part == "memory" else (part,)
     devices = accelerators()
-    logits = dict(zip((d.name for d in devices), fit.device_logits(devices, part), strict=True))
+    found = fit.device_logits(devices, part, convolution=convolution)
+    logits = dict(zip((d.name for d in devices), found, strict=True))
     known = {d.name for d in devices if any(fit.is_measured(d, path) for path in paths)}
     assert known
     for device in devices:

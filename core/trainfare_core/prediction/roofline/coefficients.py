@@ -115,7 +115,7 @@ class Calibration(Record):
         return sum(value * known.get(name, 0.0) for name, value in terms)
 
     def device_logits(
-        self, devices: Sequence[Accelerator], part: Path | Literal["memory"]
+        self, devices: Sequence[Accelerator], part: Path | Literal["memory"], *, convolution: bool = False
     ) -> NDArray[np.float64]:
         """
         Return the devices' part of the logits of one efficiency, shape (devices,).
@@ -127,11 +127,18 @@ class Calibration(Record):
         Args:
             devices: of the catalogue.
             part: the arithmetic path, or "memory" for the share of the bandwidth.
+            convolution: of convolutions, and not of other operations; no difference to memory.
         """
-        own = np.array([self._device_logit(device, part) for device in devices], dtype=np.float64)
+        own = np.array(
+            [self._device_logit(device, part, convolution) for device in devices], dtype=np.float64
+        )
         unmeasured = [i for i, device in enumerate(devices) if not self._has(device, part)]
         known = (
-            [(d.vendor, self._device_logit(d, part)) for d in accelerators() if self._has(d, part)]
+            [
+                (d.vendor, self._device_logit(d, part, convolution))
+                for d in accelerators()
+                if self._has(d, part)
+            ]
             if unmeasured
             else []
         )
@@ -140,9 +147,10 @@ class Calibration(Record):
             own[i] = min(own[i], max(of_maker or [logit for _, logit in known], default=math.inf))
         return own
 
-    def _device_logit(self, device: Accelerator, part: Path | Literal["memory"]) -> float:
-        terms = device_memory_terms(device) if part == "memory" else device_compute_terms(device, part)
-        return self.logit(terms)
+    def _device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:  # noqa: FBT001 - handed on
+        if part == "memory":
+            return self.logit(device_memory_terms(device))
+        return self.logit(device_compute_terms(device, part, convolution=convolution))
 
     def _has(self, device: Accelerator, part: Path | Literal["memory"]) -> bool:
         paths = PATHS if part == "memory" else (part,)

@@ -24,6 +24,7 @@ __all__ = [
     "Path",
     "Terms",
     "compute_terms",
+    "convolution_term",
     "device_compute_terms",
     "device_memory_terms",
     "device_term",
@@ -217,7 +218,7 @@ def log2_tiles(group: OperationGroup, ratio: float = 1.0) -> float:
     return math.log2(tiles) if tiles else math.nan
 
 
-def device_compute_terms(device: Accelerator, path: Path) -> Terms:
+def device_compute_terms(device: Accelerator, path: Path, *, convolution: bool = False) -> Terms:
     """
     Return the device's part of the logit of compute efficiency.
 
@@ -226,6 +227,8 @@ def device_compute_terms(device: Accelerator, path: Path) -> Terms:
     peak that is high for the bandwidth is harder to reach.
     """
     known = [(f"{path}|{CONSTANT}", 1.0), (generation_term(device, path), 1.0), (device_term(device), 1.0)]
+    if convolution:
+        known.append((convolution_term(device, path), 1.0))
     candidates = ("bf16", "fp16", "tf32") if path == "tensor" else ("fp32",)
     peak = next((p for dtype in candidates if (p := device.peak_flops_per_s(dtype))), None)
     if not peak:
@@ -252,6 +255,15 @@ def device_memory_terms(device: Accelerator) -> Terms:
 def generation_term(device: Accelerator, path: Path) -> str:
     """Return the term that is in the fit where this generation was measured on this arithmetic path."""
     return f"{path}|gen:{device.generation}"
+
+
+def convolution_term(device: Accelerator, path: Path) -> str:
+    """
+    Return the term of a generation's convolutions beside its products.
+
+    They are other kernels of another library, and do not gain the same from a new generation of matrix units.
+    """
+    return f"{path}|gen-convolution:{device.generation}"
 
 
 def device_term(device: Accelerator) -> str:

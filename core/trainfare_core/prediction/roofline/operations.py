@@ -375,7 +375,16 @@ class _Logits:
         """Shape (devices, operations)."""
         self._devices = [r.device for r in rooflines]
         self._tensor_path = np.stack([r.tensor_path for r in rooflines])
-        self._of_device = {path: fit.device_logits(self._devices, path) for path in PATHS}
+        convolution = np.array([g.kind == "convolution" for g in operations.groups], dtype=np.bool_)
+        self._of_device: dict[Path, Array] = {
+            path: np.where(
+                convolution,
+                fit.device_logits(self._devices, path, convolution=True)[:, None],
+                fit.device_logits(self._devices, path)[:, None],
+            )
+            for path in PATHS
+        }
+        """Shape (devices, operations)."""
         runs = operations.flops > 0
         self._runs_on: dict[Path, NDArray[np.int64]] = {
             "tensor": np.flatnonzero(runs & self._tensor_path.any(axis=0)),
@@ -395,7 +404,7 @@ class _Logits:
             self._set(moves, ratio, own, tiles)
         weight = self._fit.coefficients.get(WAVES, 0.0)
         waves = weight * np.stack([unfilled_waves(tiles, self._devices[int(i)]) for i in used])
-        tensor, vector = (self._of_device[path][used][:, None] + own[path] for path in ("tensor", "vector"))
+        tensor, vector = (self._of_device[path][used] + own[path] for path in ("tensor", "vector"))
         return np.asarray(np.where(self._tensor_path[used], tensor, vector) + waves)
 
     def _set(self, chosen: Flags, ratio: float, own: dict[Path, Array], tiles: Array) -> None:

@@ -104,6 +104,15 @@ def test_few_tiles_leave_a_large_device_idle() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_convolutions_of_a_generation_have_a_term_of_their_own(path: Path) -> None:
+    device = accelerator("H100-SXM-80GB")
+    with_term = dict(device_compute_terms(device, path, convolution=True))
+    assert set(with_term) - set(dict(device_compute_terms(device, path))) == {
+        f"{path}|gen-convolution:hopper"
+    }
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_a_device_without_known_power_still_has_terms(path: Path) -> None:
     device = accelerator("A100-SXM-80GB")
     with_power = dict(device_compute_terms(device, path))

@@ -1,0 +1,99 @@
+"""One optimizer step of a row of time_to_train.csv: its devices, its operations, and its share of the clock."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from benchmarks.workloads import ProfileCache, profile_of
+from benchmarks.workloads.cache import Traced
+from benchmarks.workloads.decoder_plans import network_of
+from benchmarks.workloads.flux import flux_job
+from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
+from benchmarks.workloads.mlperf_precisions import in_8_bits, in_16_bits
+from trainfare_core.errors import UnknownNameError
+from trainfare_core.hardware.accelerators import accelerator
+
+__all__ = [
+    "Submission",
+    "evaluation_shares",
+    "machines_of",
+    "submitted_step",
+    "training_devices",
+    "training_share",
+]
+
+Submission = dict[str, str]
+"""A row of time_to_train.csv."""
+
+_EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
+"""Detectors: their submissions evaluate while training goes on, and training steps fill 97 to 99 % of the clock."""
+_MOST_IN_A_NODE = 8
+"""Devices of one node of all GPUs here; what direct links join beyond that is a rack."""
+
+
+def evaluation_shares(lines: list[Submission]) -> dict[str, float]:
+    """Return the median share of the clock that evaluation takes, by benchmark."""
+    stated: dict[str, list[float]] = {}
+    for line in lines:
+        if line["eval_time_fraction"]:
+            stated.setdefault(line["benchmark"], []).append(float(line["eval_time_fraction"]))
+    return {name: statistics.median(shares) for name, shares in stated.items()}
+
+
+def training_share(line: Submission, shares: dict[str, float], devices: int) -> float:
+    """
+    Return the share of the measured clock that training takes.
+
+    Args:
+        line: whose clock it is.
+        shares: of evaluation by benchmark, for rows that do not state theirs.
+        devices: that train; where there are more, the others evaluate meanwhile.
+    """
+    if line["benchmark"] in _EVALUATES_IN_PARALLEL or devices < int(line["accelerators_total"]):
+        return 1.0
+    return 1.0 - float(line["eval_time_fraction"] or shares.get(line["benchmark"], 0.0))
+
+
+def machines_of(line: Submission) -> int:
+    """
+    Return the number of machines that a network joins: racks where direct links reach beyond a node (NVL72).
+
+    1 for a TPU slice, whose chips share one interconnect.
+    """
+    devices, nodes = int(line["accelerators_total"]), int(line["nodes"] or 1)
+    if line["accelerator"].startswith("TPU"):
+        return 1
+    try:
+        racks = network_of({"notes": ""}, accelerator(line["accelerator"]), devices, nodes)[0]
+    except UnknownNameError:
+        return nodes
+    return racks if devices // racks > _MOST_IN_A_NODE else nodes
+
+
+def training_devices(line: Submission) -> tuple[int, int]:
+    """
+    Return the number of devices that train, and of their machines.
+
+    GPUs in excess of the samples are taken to evaluate (`DEDICATED_EVALUATION_RANKS` in the submissions' launch
+    scripts), if they are fewer than the training ones and fill whole machines. With two or more GPUs per sample, a
+    sample is split over a power of two of them (`SPATIAL_GROUP_SIZE`), and the rest evaluates.
+    """
+    global_batch = float(line["global_batch_size"])
+    devices, nodes = int(line["accelerators_total"]), machines_of(line)
+    if line["accelerator"].startswith("TPU") or devices <= global_batch:
+        return devices, nodes
+    training = round(global_batch) * 2 ** int(math.log2(devices / global_batch))
+    per_machine = devices // nodes
+    return (devices, nodes) if training % per_machine else (training, training // per_machine)
+
+
+def submitted_step(line: Submission, cache: ProfileCache, devices_per_machine: int) -> Traced | str:
+    """Return the step of one device, with the ratio of one sample to its batch, or why there is none."""
+    flux = line["benchmark"] == "flux1"
+    job = flux_job(line, TRACED_BATCH) if flux else mlperf_job(in_16_bits(line))
+    found = profile_of(job, cache)
+    if isinstance(found, str):
+        return found
+    shares = update_shares(line, devices_per_machine)
+    return Traced(in_8_bits(shared_update(found.profile, shares), line), found.ratio / TRACED_BATCH)
