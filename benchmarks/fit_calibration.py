@@ -83,7 +83,8 @@ def chip_and_workload_held_out(problem: Problem, start: Array) -> Errors:
         for fold in sorted(set(folds[steps & (chips == chip)])):
             theta = solve(problem, begin, REFIT_EVALUATIONS - 3, (chips == chip) | (folds == fold))
             errors = problem.predict(theta) - problem.log_measured
-            found |= {int(i): float(errors[i]) for i in np.flatnonzero((chips == chip) & (folds == fold))}
+            here = steps & (chips == chip) & (folds == fold)
+            found |= {int(i): float(errors[i]) for i in np.flatnonzero(here)}
     return found
 
 
