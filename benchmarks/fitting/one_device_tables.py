@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def _group_weight(row: Row, groups: int) -> float:
     """Return the weight of all steps of a row's group, of a source with so many groups."""
     weight = _LOADER_GROUP_WEIGHT if row.source in _WITH_LOADER else _STEP_GROUP_WEIGHT
     weight = _SUBMISSION_GROUP_WEIGHT if row.timed == SUBMISSION else weight
-    return weight * min(1.0, _MOST_GROUPS / groups) ** 0.5
+    return weight * math.sqrt(min(1.0, _MOST_GROUPS / groups))
 
 
 def _group(row: Row) -> tuple[str, str, str, str]:
