@@ -124,11 +124,11 @@ def test_time_is_proportional_to_work(scale: int, kind: str) -> None:
     assert device_seconds(profile(operations=(many,)), device) == pytest.approx(scale * single_s)
 
 
-@given(ratio=st.floats(0.01, 0.99))
+@given(samples=st.integers(1, 63))
 @settings(max_examples=30, deadline=None)
-def test_a_smaller_micro_batch_saves_less_than_its_share(ratio: float) -> None:
+def test_a_smaller_micro_batch_saves_less_than_its_share(samples: int) -> None:
     """Weights, launches and the optimizer do not shrink: time falls, but slower than the micro-batch."""
-    job, device = gpt_profile(), accelerator("H100-SXM-80GB")
+    job, device, ratio = gpt_profile(batch_size=64), accelerator("H100-SXM-80GB"), samples / 64
     full_s, part_s = device_seconds(job, device), device_seconds(job, device, ratio)
     assert ratio * full_s < part_s < full_s
 
