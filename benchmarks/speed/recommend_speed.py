@@ -1,11 +1,14 @@
 """
-Time loading and querying a price book of a million offers, and the same work in gpuhunt.
+Time loading, querying and ranking price books of up to a million offers, and the same work in gpuhunt.
 
-    python -m benchmarks.recommend_speed [--offers 1000000] [--repeat 5] [--json OUT]
+    python -m benchmarks.speed.recommend_speed [--offers 1000000] [--repeat 5] [--json OUT]
 
 The book is the snapshot, repeated under new region names with slightly different prices, so it is the same on every
 run. Ours is loaded from Parquet, and every row is checked; gpuhunt loads the same offers from its own zipped CSV
-catalogue with `Catalog.load` and answers the same query with `Catalog.query`. Times are wall-clock medians, seconds.
+catalogue with `Catalog.load` and answers the same query with `Catalog.query`, which returns Python objects: `rows` is
+our query with an object for each offer it finds. The search ranks the 7B job of docs/examples over the whole plan
+space, the first time (cold: with all that is made once) and again, on books from a thousand offers upwards, each ten
+times the last, each in a process of its own, with its highest resident memory. Times are wall-clock medians, seconds.
 """
 
 from __future__ import annotations
@@ -19,13 +22,18 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from benchmarks.cases import Case, case_parser, write_cases
+from benchmarks.speed.resident_memory import in_a_fresh_process, peak_resident_bytes
+from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.ranking.rank import rank
+from trainfare_core.ranking.request import Request
 from trainfare_providers.snapshot import SnapshotProvider
 
 CLOUDS = ("aws", "azure", "gcp")
@@ -34,6 +42,9 @@ WANTED = ("A100-SXM-40GB", "A100-SXM-80GB", "H100-SXM-80GB")
 """Accelerators of the query."""
 MAX_USD_PER_HOUR = 100.0
 """Price limit of the query."""
+_FEWEST_OFFERS = 1_000
+"""Of the sizes of the search: each is ten times the last, up to the size asked for."""
+_JOB = Path(__file__).resolve().parents[2] / "docs" / "examples" / "llama-7b.json"
 _PEER_QUERIES = 3
 """Repeats of gpuhunt's query, which takes seconds on a million offers."""
 
@@ -84,6 +95,7 @@ def time_ours(table: pl.DataFrame, folder: Path, repeat: int) -> tuple[dict[str,
     cases: dict[str, Callable[[], object]] = {
         "price_book_load": lambda: PriceBook.read_parquet(path, origin="benchmark"),
         "price_book_query": lambda: our_query(book),
+        "price_book_rows": lambda: list(our_query(book).offers()),
         "price_book_shapes": book.shapes,
         "price_book_join": lambda: PriceBook.concat([SnapshotProvider().load(), live]),
     }
@@ -142,7 +154,46 @@ def time_gpuhunt(table: pl.DataFrame, folder: Path) -> tuple[dict[str, float], i
         )
 
     query_s = median_s(query, _PEER_QUERIES)
-    return {"price_book_load": load_s, "price_book_query": query_s}, len(query())
+    times = {"price_book_load": load_s, "price_book_query": query_s, "price_book_rows": query_s}
+    return times, len(query())
+
+
+@dataclass(frozen=True)
+class Search:
+    """A size of book, seconds to load it and to rank a job on it at first and again, and the memory of both."""
+
+    offers: int
+    load_s: float
+    cold_s: float
+    warm_s: float
+    resident_bytes: int
+
+
+def time_search(offers: int) -> Search:
+    """Return the times of the search over a book of so many offers; its process should do nothing else."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "book.parquet"
+        in_a_fresh_process(_write_book, (offers, path))
+        start = time.perf_counter()
+        book = PriceBook.read_parquet(path, origin="benchmark")
+        load_s = time.perf_counter() - start
+    job, request = JobProfile.from_json(_JOB.read_bytes()), Request()
+    cold_s = median_s(lambda: rank(job, book, request), 1)
+    warm_s = median_s(lambda: rank(job, book, request), 3)
+    return Search(offers, load_s, cold_s, warm_s, peak_resident_bytes())
+
+
+def _write_book(work: tuple[int, Path]) -> None:
+    offers, path = work
+    big_book(offers).write_parquet(path, compression="zstd")
+
+
+def sizes(most: int) -> list[int]:
+    """Return the sizes up to `most`, each ten times the last."""
+    found = [most]
+    while found[0] >= 10 * _FEWEST_OFFERS:
+        found.insert(0, found[0] // 10)
+    return found
 
 
 def run(offers: int, repeat: int) -> tuple[dict[str, Case], list[str]]:
@@ -173,13 +224,25 @@ def main() -> None:
     parser.add_argument("--offers", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=5)
     arguments = parser.parse_args()
+    # First: a new process starts with the peak memory of the one that started it, which is small now.
+    print(f"{'offers':>10}{'load':>10}{'search, cold':>14}{'again':>10}{'resident':>12}")
+    searches: dict[str, Case] = {}
+    for size in sizes(arguments.offers):
+        one = in_a_fresh_process(time_search, size)
+        print(
+            f"{one.offers:>10,}{one.load_s:>8.3f} s{one.cold_s:>12.3f} s{one.warm_s:>8.3f} s"
+            f"{one.resident_bytes / 2**20:>8,.0f} MiB"
+        )
+        searches[f"search_{size}_cold"] = Case(one.cold_s, None, None, "s")
+        searches[f"search_{size}_again"] = Case(one.warm_s, None, None, "s")
     cases, notes = run(arguments.offers, arguments.repeat)
-    print(f"{'case':<20}{'ours':>12}{'gpuhunt':>12}{'ratio':>9}")
+    print(f"\n{'case':<20}{'ours':>12}{'gpuhunt':>12}{'ratio':>9}")
     for name, case in cases.items():
         peer = "-" if case.peer is None else f"{case.peer:.4f} {case.unit}"
         ratio = "-" if case.ratio is None else f"{case.ratio:.1f}x"
         print(f"{name:<20}{case.ours:>10.4f} {case.unit}{peer:>12}{ratio:>9}")
     print("\n".join(notes))
+    cases |= searches
     write_cases(arguments.json, cases)
 
 
