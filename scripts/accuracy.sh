@@ -22,8 +22,9 @@ score() { # name of the results, table, flags...; the runner is the name without
 score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS
 # shellcheck disable=SC2086
 score step_time_2 calibration/throughput_train_2.csv --cache "$CACHE" --rows "$results/step_time_2.csv" $STEPS
-score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv"
-score time_to_train_2 calibration/time_to_train_2.csv --cache "$CACHE" --rows "$results/time_to_train_2.csv"
+apart=(--leave-out benchmark --data "$DATA/calibration")
+score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv" "${apart[@]}"
+score time_to_train_2 calibration/time_to_train_2.csv --cache "$CACHE" --rows "$results/time_to_train_2.csv" "${apart[@]}"
 score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv" --leave-one-source-out \
     --with "$DATA/strategy/memory_reference_2.csv"
 score memory_2 strategy/memory_reference_2.csv --cache "$CACHE" --rows "$results/memory_2.csv" --leave-one-source-out \
