@@ -217,8 +217,11 @@ def _mutants() -> list[str]:
     counted = f"{whole['caught']} of {whole['made']} caught ({whole['score']:.1%})"
     uncounted = f"{whole['equivalent']} that no test can tell apart are not counted"
     not_run = f"; {outcome['not_run']} more were not run yet" if outcome["not_run"] else ""
+    early = sum(one["nearest_only"] and not one["equivalent"] for one in outcome["mutants"])
+    missed = whole["made"] - whole["caught"]
+    sentence = f" Of the {missed} not caught, {early} were tried with their nearest tests alone, so far."
     return [
-        f"Mutants: {counted}; {uncounted}{not_run}; `{outcome['command']}`.",
+        f"Mutants: {counted}; {uncounted}{not_run}; `{outcome['command']}`.{sentence if early else ''}",
         "",
         "| package | files | mutants | caught | score |",
         "|---|---|---|---|---|",

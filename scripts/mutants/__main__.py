@@ -81,7 +81,9 @@ def main() -> None:
     load_libraries()
     with sources_copied() as copy:
         for tries, (mutant, source, by, final) in enumerate(_tried(copy, wanted, kept), 1):
-            result = result_of(mutant, source, caught=bool(by), by=by, reasons=reasons)
+            result = result_of(
+                mutant, source, caught=bool(by), by=by, reasons=reasons, nearest_only=not final
+            )
             found[mutant.name] = result
             sys.stdout.write(_line(result) if final else f"later   {result.name}\n")
             sys.stdout.flush()

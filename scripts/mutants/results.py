@@ -41,6 +41,7 @@ class Result:
         caught: a test failed.
         by: the test that failed, "stopped" where the mutant ran without end or crashed.
         equivalent: why no test can tell it from the original; such mutants are not counted.
+        nearest_only: the nearest tests did not catch it, and those that reach its lines were not tried yet.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Result:
     caught: bool
     by: str
     equivalent: str | None
+    nearest_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def equivalents() -> dict[tuple[str, str, str], str]:
 
 
 def result_of(
-    mutant: Mutant, source: str, *, caught: bool, by: str, reasons: dict[tuple[str, str, str], str]
-) -> Result:
+    mutant: Mutant, source: str, *, caught: bool, by: str, reasons: dict[tuple[str, str, str], str],
+    nearest_only: bool = False,
+) -> Result:  # fmt: skip
     """Return the result of a mutant of `source`; `reasons` are `equivalents()`."""
     was, now = mutant.lines_before_and_after(source)
     return Result(
@@ -95,6 +98,7 @@ def result_of(
         caught,
         by,
         None if caught else reasons.get((mutant.file, was, now)),
+        nearest_only,
     )
 
 

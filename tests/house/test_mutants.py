@@ -104,6 +104,8 @@ def test_an_equivalent_mutant_is_not_counted() -> None:
     mutant = Mutant("one", file, 0, '"', "'")
     source = (TOP / file).read_text(encoding="utf-8")
     reasons = {(file, *mutant.lines_before_and_after(source)): "the same"}
+    early = result_of(mutant, source, caught=False, by="", reasons={}, nearest_only=True)
+    assert json.loads(results_text([early], command="c", not_run=0))["mutants"][0]["nearest_only"] is True
     lives = result_of(mutant, source, caught=False, by="", reasons=reasons)
     caught = result_of(mutant, source, caught=True, by="tests/a.py::b", reasons=reasons)
     alive = result_of(mutant, source, caught=False, by="", reasons={})
