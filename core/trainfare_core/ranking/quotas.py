@@ -21,8 +21,11 @@ QUOTA_NOTE: Final = "new account: "
 _COUNTED: Final = ("on_demand", "spot")
 """Purchase options that the known quotas are about."""
 
-_LETTERS: Final = re.compile(r"(?:standard_)?([a-z]+)(?=[0-9])")
-"""The family by which AWS and Azure count: P of p5.48xlarge, ND of Standard_ND96isr_H100_v5."""
+_LETTERS: Final = re.compile(r"(?:standard_)?((?:ml\.)?[a-z]+)(?=[0-9])")
+"""
+The family by which AWS and Azure count: P of p5.48xlarge, ND of Standard_ND96isr_H100_v5. SageMaker counts its own
+machines: ml.p of ml.p5.48xlarge.
+"""
 
 
 def machines_allowed(offers: pl.DataFrame, quotas: Sequence[QuotaLimit]) -> NDArray[np.float64]:

@@ -131,6 +131,16 @@ def test_what_a_family_means(name: str, found: list[str]) -> None:
     assert list(dict.fromkeys(frame.filter(machines_of_family(frame, name))["instance_type"])) == found
 
 
+@pytest.mark.parametrize(("name", "found"), [("p", ["p5.48xlarge"]), ("ml.p", ["ml.p5.48xlarge"])])
+def test_a_managed_service_counts_its_own_machines(name: str, found: list[str]) -> None:
+    """The letters of EC2's quota are not about SageMaker's machines, which have quotas of their own."""
+    frame = book(
+        offer_row(instance_type="p5.48xlarge"),
+        offer_row(instance_type="ml.p5.48xlarge", service="sagemaker"),
+    ).frame
+    assert list(frame.filter(machines_of_family(frame, name))["instance_type"]) == found
+
+
 @unhurried
 @given(rows=books(), most=st.integers(0, 16), every=st.booleans())
 def test_a_quota_leaves_exactly_the_runs_that_keep_it(rows: list[Row], most: int, every: bool) -> None:
