@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,7 @@ from trainfare_core.recommendation import Constraints, Rejection, RejectionReaso
 
 __all__ = ["REASON_WORDS", "rejections_of", "why_nothing"]
 
-_ORDER: Final[tuple[RejectionReason, ...]] = (
-    "does_not_fit",
-    "may_not_fit",
-    "unknown_accelerator",
-    "cannot_train",
-    "needs_porting",
-    "no_prediction",
-    "over_quota",
-    "over_budget",
-    "past_deadline",
-    "too_long",
-    "price_too_old",
-    "filtered",
-)
+_ORDER: Final[tuple[RejectionReason, ...]] = get_args(RejectionReason)
 REASON_WORDS: Final[Mapping[RejectionReason, str]] = {
     "does_not_fit": "does not fit in memory",
     "unknown_accelerator": "unknown accelerator",
