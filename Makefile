@@ -42,7 +42,7 @@ check-workflows:
 	@bash scripts/check_workflows.sh $(VENV)
 
 check-pyright:
-	@$(BIN)/pyright --warnings
+	@$(BIN)/pyright --warnings --threads 2
 
 # Breaks the sources one place at a time and runs the tests that should notice: some 20 minutes of one processor. ARGS="--package prices".
 ARGS ?=
