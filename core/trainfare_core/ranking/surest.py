@@ -1,7 +1,7 @@
 """
 The run that keeps the smallest budget, or the earliest deadline, with the asked confidence (part of stage 6).
 
-A cheaper run whose time or price is less sure may need a larger budget than a dearer one that is known well.
+A cheaper run whose time or price is uncertain may need a larger budget than a more expensive one with narrow intervals.
 """
 
 from __future__ import annotations
