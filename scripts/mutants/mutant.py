@@ -49,7 +49,7 @@ PACKAGES: Final = {
     ),
     "run cost": Package(
         (
-            *("core/trainfare_core/run_cost.py", "core/trainfare_core/run_cost_facts"),
+            *("core/trainfare_core/run_cost", "core/trainfare_core/run_cost_facts"),
             "core/trainfare_core/cost_assumptions.py",
         ),
         ("tests/core/test_run_cost.py", "tests/core/run_cost_facts", "tests/core/ranking"),

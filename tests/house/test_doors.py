@@ -49,7 +49,7 @@ VIOLATIONS = [
     ("benchmarks", "benchmarks/workloads/cache.py", "import benchmarks.fitting"),
     ("core-pure", "core/trainfare_core/hardware/accelerators.py", "import torch"),
     ("core-pure", "core/trainfare_core/prices/book.py", "import time"),
-    ("core-pure", "core/trainfare_core/run_cost.py", "import socket"),
+    ("core-pure", "core/trainfare_core/run_cost/timing.py", "import socket"),
     ("providers-light", "providers/trainfare_providers/__init__.py", "import pytorch_lightning"),
     ("cli-light", "plugin/trainfare/cli/offers.py", "import torch"),
     ("cli-light", "plugin/trainfare/report/escape.py", "import lightning"),

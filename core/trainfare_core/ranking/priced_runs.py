@@ -9,7 +9,7 @@ afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -20,18 +20,17 @@ from trainfare_core.candidates import (
     CandidateTable,
     PlanSpace,
     enumerate_candidates,
-    plan_gaps,
     take,
 )
 from trainfare_core.cost_assumptions import CostAssumptions
-from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.porting import Environment
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.ranking.machines import MACHINE_KEYS, machines_of
 from trainfare_core.ranking.quotas import machines_allowed
+from trainfare_core.ranking.shape_verdicts import Fitness, ShapeVerdicts, fitness_of, verdicts_of
 from trainfare_core.ranking.spot import hazards_of_offers, why_no_spot
-from trainfare_core.recommendation import QuotaLimit, RejectionReason
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost import (
     NOT_SPOT,
     USUAL_CONFIDENCE,
@@ -41,17 +40,10 @@ from trainfare_core.run_cost import (
     storage_usd_per_hour,
 )
 
-__all__ = ["Predictor", "PricedRuns", "ShapeVerdicts", "marked", "pairs", "price_runs", "sort_offers"]
+__all__ = ["Predictor", "PricedRuns", "marked", "pairs", "price_runs", "sort_offers"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
-"""Offers that agree in these, in shape and in `_SPLIT_KEYS` are one machine, whatever their region, zone and price."""
-
-_SPLIT_KEYS: Final = ("hazard", "transfer_usd", "quota_machines")
-"""How often a machine is taken back, what it costs to send the data there, and how many may be rented: what a region
-changes of a run, beside its price."""
 
 _SIGNIFICANT: Final = 10
 """Digits of an hour that are kept: the last bits of exp() differ between processors and would change ties."""
@@ -68,24 +60,6 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ShapeVerdicts:
-    """
-    Why shapes cannot be ranked; arrays of shape (shapes,).
-
-    Attributes:
-        reason: a `RejectionReason`, or "" where at least one plan fits.
-        detail: the reason in words.
-        miss_bytes: by how much the nearest plan misses the device's memory; inf where that is not the reason.
-        needs_porting: the script does not run there as it is; see `Environment.obstacle`.
-    """
-
-    reason: NDArray[np.str_]
-    detail: NDArray[np.str_]
-    miss_bytes: Column
-    needs_porting: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
 class PricedRuns:
     """
     Offers, the machines they rent, and the runs on those machines.
@@ -95,8 +69,8 @@ class PricedRuns:
         usd_per_hour: price of one machine, shape (n,).
         price_log_sigma: of ln(price now / price seen), shape (n,); also a column of `offers`.
         machine_of_offer: row of `machines`, shape (n,).
-        machines: one row a machine, in the total order of `MACHINE_KEYS`, shape and `_SPLIT_KEYS`.
-        kind_of_machine: number of machines that differ only in `_SPLIT_KEYS`, shape (m,).
+        machines: one row a machine, in the total order of `MACHINE_KEYS`, shape and `SPLIT_KEYS`.
+        kind_of_machine: number of machines that differ only in `SPLIT_KEYS`, shape (m,).
         lowest_usd_per_hour: of each machine, shape (m,).
         lowest_log_sigma: of the surest offer at that price, shape (m,).
         machine_of_run: row of `machines`, shape (r,).
@@ -232,17 +206,17 @@ def price_runs(
         pl.Series("transfer_usd", np.zeros(len(book)) if transfer_usd is None else transfer_usd),
         pl.Series("quota_machines", _whole_machines(book.frame, quotas)),
     )
-    machines, machine_of_offer = _machines(offers, shapes)
+    machines, machine_of_offer = machines_of(offers, shapes)
     machine_shape = machines["shape_id"].to_numpy().astype(np.int64)
     offered = marked(len(shapes), machine_shape)
     names = [str(name) for name in np.unique(shapes.accelerator[offered])]
-    devices = {name: _fitness(profile, name, no_porting=no_porting) for name in names}
+    devices = {name: fitness_of(profile, name, no_porting=no_porting) for name in names}
     candidates = _possible_candidates(profile, shapes, devices, offered, space)
     if max_accelerators is not None:
         devices_of = candidates.nodes * shapes.accelerator_count[candidates.shape]
         candidates = take(candidates, devices_of <= max_accelerators)
     prediction = predict(profile, shapes, candidates)
-    verdicts = _verdicts(profile, shapes, candidates, prediction, devices, offered, space)
+    verdicts = verdicts_of(profile, shapes, candidates, prediction, devices, offered, space)
     fastest = _best_plans(candidates, prediction, scripted_first=False)
     plans = fastest if any_plan else _best_plans(candidates, prediction, scripted_first=True)
     usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
@@ -326,59 +300,10 @@ def _disks_usd_per_hour(profile: JobProfile, nodes: Rows, assumed: CostAssumptio
     return storage_usd_per_hour(profile, assumed) + nodes.astype(np.float64) * each
 
 
-def _machines(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:
-    """Return the distinct machines in an order that no permutation of offers changes, and each offer's."""
-    keys = [*MACHINE_KEYS, "shape_id", *_SPLIT_KEYS]
-    of_shape = pl.DataFrame(
-        {
-            "shape_id": pl.Series(np.arange(len(shapes)), dtype=offers.schema["shape_id"]),
-            "shape_accelerator": pl.Series(shapes.accelerator.tolist(), dtype=pl.String),
-            "shape_count": shapes.accelerator_count,
-            "shape_vcpus": shapes.vcpus,
-            "shape_memory_gib": shapes.memory_gib,
-            "shape_network": shapes.network_gbit_per_s,
-        }
-    )
-    machines = (
-        offers.select(keys)
-        .unique()
-        .join(of_shape, on="shape_id", how="left")
-        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:], *_SPLIT_KEYS)
-        .select(keys)
-        .with_row_index("machine")
-    )
-    joined = offers.select(keys).join(machines, on=keys, how="left", maintain_order="left")
-    return machines, joined["machine"].to_numpy().astype(np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitness:
-    """Whether a device can run the script: a `RejectionReason` and its detail, or "" and what must be ported."""
-
-    reason: RejectionReason | Literal[""] = ""
-    detail: str = ""
-    obstacle: str = ""
-
-
-def _fitness(profile: JobProfile, name: str, *, no_porting: bool) -> _Fitness:
-    device = resolve_device(name)
-    environment = Environment.of(profile)
-    if device is None:
-        return _Fitness("unknown_accelerator", name)
-    if not device.trains:
-        return _Fitness("cannot_train", name)
-    if impossible := environment.impossible(device):
-        return _Fitness("cannot_train", impossible)
-    obstacle = environment.obstacle(device)
-    if obstacle and no_porting:
-        return _Fitness("needs_porting", f"{name}: {obstacle}")
-    return _Fitness(obstacle=obstacle)
-
-
 def _possible_candidates(
     profile: JobProfile,
     shapes: MachineShapes,
-    devices: dict[str, _Fitness],
+    devices: dict[str, Fitness],
     offered: NDArray[np.bool_],
     space: PlanSpace,
 ) -> CandidateTable:
@@ -431,60 +356,3 @@ def pairs(left: Rows, right: Rows) -> tuple[Rows, Rows]:
     row = np.repeat(np.arange(len(left)), count)
     offset = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
     return row, np.repeat(start, count) + offset
-
-
-def _verdicts(
-    profile: JobProfile,
-    shapes: MachineShapes,
-    candidates: CandidateTable,
-    prediction: PredictionTable,
-    devices: dict[str, _Fitness],
-    offered: NDArray[np.bool_],
-    space: PlanSpace,
-) -> ShapeVerdicts:
-    reason = np.full(len(shapes), "", dtype="U24")
-    detail = np.full(len(shapes), "", dtype=object)
-    miss_bytes = np.full(len(shapes), np.inf)
-    porting = np.zeros(len(shapes), dtype=np.bool_)
-    gaps = plan_gaps(profile, shapes, space)
-    plans_of = np.split(
-        np.arange(len(candidates)), np.searchsorted(candidates.shape, np.arange(1, len(shapes)))
-    )
-    for row in np.flatnonzero(offered):
-        name = str(shapes.accelerator[row])
-        fitness = devices[name]
-        if fitness.reason:
-            reason[row], detail[row] = fitness.reason, fitness.detail
-        elif gaps[row]:
-            reason[row], detail[row] = "no_prediction", f"{name}: {gaps[row]}"
-        else:
-            porting[row] = bool(fitness.obstacle)
-            plans = plans_of[row]
-            if not np.any(prediction.fits[plans] & np.isfinite(prediction.step_s[plans])):
-                reason[row], detail[row], miss_bytes[row] = _miss(name, plans, prediction)
-    return ShapeVerdicts(reason, detail.astype(np.str_), miss_bytes, porting)
-
-
-def _miss(name: str, plans: Rows, prediction: PredictionTable) -> tuple[str, str, float]:
-    """Say why none of a shape's plans can be ranked: the nearest miss of memory, or what is not known."""
-    known = plans[np.isfinite(prediction.step_s[plans]) & np.isfinite(prediction.memory_bytes[plans])]
-    if not len(known):
-        texts = sorted({str(text) for text in prediction.unknown_because[plans] if text})
-        return "no_prediction", f"{name}: {texts[0] if texts else 'no prediction'}", np.inf
-    gib = 2.0**30
-    expected, usable = prediction.memory_bytes[known], prediction.usable_memory_bytes[known]
-    if np.any(expected <= usable):
-        likeliest = known[np.argmin(np.where(expected <= usable, prediction.missing_bytes[known], np.inf))]
-        upper = prediction.usable_memory_bytes[likeliest] + prediction.missing_bytes[likeliest]
-        text = (
-            f"{name}: {prediction.memory_bytes[likeliest] / gib:.1f} GiB a device expected, up to {upper / gib:.1f} "
-            f"(80 % interval), has {prediction.usable_memory_bytes[likeliest] / gib:.1f}"
-        )
-        return "may_not_fit", text, float(prediction.missing_bytes[likeliest])
-    nearest = known[np.argmin(prediction.missing_bytes[known])]
-    miss = float(expected[known == nearest][0] - usable[known == nearest][0])
-    text = (
-        f"{name}: needs {prediction.memory_bytes[nearest] / gib:.1f} GiB a device, has "
-        f"{prediction.usable_memory_bytes[nearest] / gib:.1f}, misses by {miss / gib:.1f} GiB"
-    )
-    return "does_not_fit", text, miss

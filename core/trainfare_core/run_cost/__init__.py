@@ -1,0 +1,30 @@
+"""
+Stage 5: duration of the whole run on a machine, beyond its training steps, and its cost beside the machine.
+
+Hours are the sum of start-up, training steps, validation, checkpoint writes and, on spot machines, the work
+that interruptions destroy. Dollars are price x machines x hours, plus the disk that keeps the checkpoints.
+Every figure that is assumed and not measured is in `CostAssumptions`, or a constant here, with its reason, and is
+listed in the assumptions of the report.
+"""
+
+from __future__ import annotations
+
+from .disks import machine_disk_usd_per_hour, storage_usd_per_hour
+from .interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
+from .sentences import cost_assumptions
+from .table import NOT_SPOT, RunTable
+from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of
+
+__all__ = [
+    "NOT_SPOT",
+    "SPOT_WAIT_S",
+    "UNKNOWN_LENGTH_STEPS",
+    "USUAL_CONFIDENCE",
+    "RunTable",
+    "cost_assumptions",
+    "forward_share",
+    "machine_disk_usd_per_hour",
+    "runs_of",
+    "spot_process",
+    "storage_usd_per_hour",
+]

@@ -1,0 +1,91 @@
+"""The assumptions behind the hours and dollars of a run, in sentences."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trainfare_core.clouds import SERVICES
+from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
+from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.run_cost.interrupted import SPOT_WAIT_S
+from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, measured_validation
+
+__all__ = ["cost_assumptions"]
+
+_GIB: Final = 2.0**30
+
+
+def cost_assumptions(
+    profile: JobProfile, assumed: CostAssumptions | None = None, data_gb: float | None = None
+) -> tuple[str, ...]:
+    """Return the assumptions behind the hours and dollars of a run, in sentences; equal profiles give equal text."""
+    assumed = assumed or CostAssumptions()
+    startup = ", ".join(f"{name} {assumed.startup_of(name) / 60:g}" for name in SERVICES)
+    torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
+    prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
+    plan = profile.plan
+    lines = [
+        (
+            f"start-up before the first step, billed, in minutes: {startup}, "
+            f"others {assumed.startup_of('') / 60:g}; then compilation: XLA {COMPILE_S['tpu'] / 60:g}, "
+            f"Neuron {COMPILE_S['trainium'] / 60:g}{torch_compile}"
+        ),
+        (
+            f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)} is written and read at "
+            f"{assumed.disk_bytes_per_s / 1e6:g} MB/s while training waits; {assumed.checkpoints_kept} are kept at "
+            f"{assumed.disk_usd_per_gib_month:g} USD per GiB and month for as long as the run lasts"
+        ),
+        (
+            "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
+            f"(>20% a month: {worst.low_per_hour:.1g} to {worst.high_per_hour:.1g} times per machine and hour, because "
+            f"no cloud says how long its machines had run), else {prior.low_per_hour:g} to {prior.high_per_hour:g} "
+            "times (a planning figure); one loss stops all machines, repeats what was not saved, waits "
+            f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"
+        ),
+        _data_assumption(assumed, data_gb),
+        (
+            "time is billed by the second, on Thunder Compute and Scaleway by the minute; a managed service costs its "
+            "own price an hour (SageMaker) or that of its machine (Azure ML)"
+        ),
+        (
+            f"not counted: {'' if assumed.system_disk_gib else 'system disks, '}egress of the trained model, object "
+            "storage, taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
+            "checked, quotas only where --quota states them"
+        ),
+    ]
+    if plan.validation_batches:
+        how = (
+            "the measured validation batch, scaled as the training step is"
+            if measured_validation(profile) is not None
+            else f"the forward part of the step ({forward_share(profile):.0%} by the trace)"
+        )
+        lines.append(f"validation costs {how}, shared by all devices")
+    if plan.optimizer_steps is None:
+        lines.append(
+            f"the length of the run is not known ({plan.unknown_because}): hours and dollars are for "
+            f"{UNKNOWN_LENGTH_STEPS:,} optimizer steps, without start-up and validation"
+        )
+    return tuple(lines)
+
+
+def _bytes_text(size: int) -> str:
+    """Return a size in the unit that suits it."""
+    unit, name = next(
+        (u, n)
+        for u, n in ((_GIB, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
+        if size >= u or u == 1.0
+    )
+    return f"{size / unit:.3g} {name}"
+
+
+def _data_assumption(assumed: CostAssumptions, data_gb: float | None) -> str:
+    if data_gb is None:
+        return (
+            "the data are on the machine or read as fast as it trains: --data-in and --data-gb count their copy and "
+            "transfer"
+        )
+    return (
+        f"each machine copies {data_gb:g} GB to its disk before the first step, at {assumed.stage_gb_per_s:g} GB/s, "
+        "which is billed; they are sent to its region once"
+    )

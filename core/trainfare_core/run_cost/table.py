@@ -1,0 +1,86 @@
+"""`RunTable`: whole runs as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NOT_SPOT", "S_PER_HOUR", "Column", "RunTable"]
+
+Column: TypeAlias = NDArray[np.float64]
+
+HOPELESS_SLOWDOWN: Final = 10.0
+"""A spot run expected to take ten times its uninterrupted hours is not offered: it may never end. A chosen value."""
+
+NOT_SPOT: Final = -1
+"""In the place of a row of `HAZARDS`: the machine is not taken back."""
+
+S_PER_HOUR: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """
+    Whole runs as columns, one row a (plan, cloud service, hazard); all arrays have shape (n,), times in seconds.
+
+    Attributes:
+        plan: row of the `CandidateTable` and `PredictionTable`.
+        steps: optimizer steps, fewer where the plan's global batch is larger than the script's.
+        startup_s, staging_s, training_s, validation_s, checkpoint_s: parts of the run; staging is the copy of the data.
+        write_s: of one checkpoint.
+        interruption_s: expected time to repeat lost work, to wait and to restart; 0 on machines that are not spot.
+        waiting_s: of `interruption_s`, the wait for capacity, which is not billed.
+        hours: all parts together: the median, with the mean of what interruptions take.
+        log_sigma: standard deviation of ln(hours); on spot machines that which gives the quantile asked for.
+        interruptions: expected number of interruptions.
+        best_save_steps: optimizer steps between checkpoints that lose least on spot; NaN elsewhere.
+        hazard: row of `HAZARDS`, or `NOT_SPOT`.
+        restart_s: from new machines until the work goes on after an interruption.
+        undisturbed_log_sigma: `log_sigma` without interruptions.
+    """
+
+    plan: NDArray[np.int64]
+    steps: Column
+    startup_s: Column
+    staging_s: Column
+    training_s: Column
+    validation_s: Column
+    checkpoint_s: Column
+    write_s: Column
+    interruption_s: Column
+    waiting_s: Column
+    hours: Column
+    log_sigma: Column
+    interruptions: Column
+    best_save_steps: Column
+    hazard: NDArray[np.int64]
+    restart_s: Column
+    undisturbed_log_sigma: Column
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self.plan)
+
+    @property
+    def billed_hours(self) -> Column:
+        """Hours without the wait for spot capacity."""
+        return self.hours - self.waiting_s / S_PER_HOUR
+
+    @property
+    def mean_billed_hours(self) -> Column:
+        """Mean of the billed hours: of log-normal ones without interruptions, and what those take on average."""
+        lost_s = np.where(self.hazard == NOT_SPOT, 0.0, self.interruption_s)
+        undisturbed = self.hours - lost_s / S_PER_HOUR
+        return (
+            undisturbed * np.exp(self.undisturbed_log_sigma**2 / 2) + (lost_s - self.waiting_s) / S_PER_HOUR
+        )
+
+    @property
+    def gets_on(self) -> NDArray[np.bool_]:
+        """Whether the run is not expected to take `HOPELESS_SLOWDOWN` times its uninterrupted hours."""
+        with np.errstate(invalid="ignore"):
+            undisturbed_s = self.hours * S_PER_HOUR - self.interruption_s
+            return np.isfinite(self.hours) & (self.interruption_s <= (HOPELESS_SLOWDOWN - 1) * undisturbed_s)

@@ -1,0 +1,196 @@
+"""Duration of whole runs: start-up, copy of the data, steps, validation, checkpoint writes and interruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.candidates import CandidateTable
+from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.hardware.accelerators import resolve_device
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes
+from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted
+from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
+
+__all__ = ["UNKNOWN_LENGTH_STEPS", "forward_share", "measured_validation", "runs_of"]
+
+UNKNOWN_LENGTH_STEPS: Final = 1_000
+"""Optimizer steps that a run of unknown length is priced for, with no start-up and no validation: a round number."""
+
+STARTUP_LOG_SIGMA: Final = 0.5
+"""Standard deviation of ln(start-up time), a planning figure: four minutes mean two to eight (central 80 %)."""
+
+RIDGE_FLOP_PER_BYTE: Final = 100.0
+"""Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
+
+
+def runs_of(
+    profile: JobProfile,
+    shapes: MachineShapes,
+    candidates: CandidateTable,
+    prediction: PredictionTable,
+    *,
+    plan: NDArray[np.int64],
+    service: NDArray[np.str_],
+    hazard: NDArray[np.int64],
+    confidence: float = USUAL_CONFIDENCE,
+    assumed: CostAssumptions | None = None,
+    data_gb: float = 0.0,
+) -> RunTable:
+    """
+    Time whole runs.
+
+    A run of unknown length is timed for `UNKNOWN_LENGTH_STEPS` steps. Uncertainty of the hours is that of the
+    step time and of the start-up, each by its share, and on spot machines that of `SpotProcess` as well.
+
+    Args:
+        profile: the job.
+        shapes: machines the candidates point into.
+        candidates: plans.
+        prediction: one row a plan.
+        plan: plan of each run, shape (n,).
+        service: service of each run, shape (n,).
+        hazard: row of `HAZARDS` of each run, or `NOT_SPOT`, shape (n,).
+        confidence: quantile of a spot run's hours that `log_sigma` is to give.
+        assumed: what is assumed; None: nothing is stated by the user.
+        data_gb: what each machine copies to its disk before the first step.
+    """
+    assumed = assumed or CostAssumptions()
+    step_s = prediction.step_s[plan]
+    known_length = profile.plan.optimizer_steps is not None
+    steps = _steps(profile, candidates)[plan]
+    training_s = steps * step_s
+    begin_s = _startup_s(profile, shapes.accelerator[candidates.shape[plan]], service, assumed)
+    stage_s = np.full(len(plan), assumed.stage_s(data_gb))
+    startup_s, staging_s = (each if known_length else np.zeros_like(each) for each in (begin_s, stage_s))
+    validation_s = (
+        _validation_s(profile, shapes, candidates, prediction, plan)
+        if known_length
+        else np.zeros_like(step_s)
+    )
+    write_s = profile.plan.checkpoint_bytes / assumed.disk_bytes_per_s
+    checkpoint_s = _checkpoints(profile, steps) * write_s
+    before_s = startup_s + staging_s
+    undisturbed_s = before_s + training_s + validation_s + checkpoint_s
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fixed = np.where(undisturbed_s > 0, (before_s + checkpoint_s) / undisturbed_s, 1.0)
+        startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
+    log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), STARTUP_LOG_SIGMA * startup_share)
+    none = np.zeros_like(undisturbed_s)
+    calm = RunTable(
+        plan=plan,
+        steps=steps,
+        startup_s=startup_s,
+        staging_s=staging_s,
+        training_s=training_s,
+        validation_s=validation_s,
+        checkpoint_s=checkpoint_s,
+        write_s=np.full(len(plan), write_s),
+        interruption_s=none,
+        waiting_s=none,
+        hours=undisturbed_s / S_PER_HOUR,
+        log_sigma=log_sigma,
+        interruptions=none,
+        best_save_steps=np.full(len(plan), np.nan),
+        hazard=hazard,
+        restart_s=begin_s + stage_s + write_s,
+        undisturbed_log_sigma=log_sigma,
+    )
+    spot = np.flatnonzero(hazard != NOT_SPOT)
+    if not len(spot):
+        return calm
+    return interrupted(profile, calm, spot, candidates.nodes[plan], confidence, assumed.disk_bytes_per_s)
+
+
+def forward_share(profile: JobProfile) -> float:
+    """
+    Part of a step's work that a validation batch repeats, 0..1, from the trace alone.
+
+    Each operation weighs max(FLOPs / `RIDGE_FLOP_PER_BYTE`, bytes); recomputation in backward is not forward.
+    """
+    weight = [
+        max(group.flops / RIDGE_FLOP_PER_BYTE, float(group.bytes_moved)) for group in profile.operations
+    ]
+    forward = sum(
+        value
+        for value, group in zip(weight, profile.operations, strict=True)
+        if group.phase == "forward" and not group.recomputed
+    )
+    total = sum(weight)
+    return forward / total if total > 0 else 0.0
+
+
+def _startup_s(
+    profile: JobProfile, accelerators: NDArray[np.str_], service: NDArray[np.str_], assumed: CostAssumptions
+) -> Column:
+    def compile_s(name: str) -> float:
+        device = resolve_device(name)
+        return assumed.compile_of(None if device is None else device.kind, compiled=profile.source.compiled)
+
+    return _each(service, assumed.startup_of) + _each(accelerators, compile_s)
+
+
+def _each(names: NDArray[np.str_], value_of: Callable[[str], float]) -> Column:
+    """Return the value of every name, looked up once a distinct name."""
+    distinct, inverse = np.unique(names, return_inverse=True)
+    return np.array([value_of(str(name)) for name in distinct], dtype=np.float64)[inverse]
+
+
+def _steps(profile: JobProfile, candidates: CandidateTable) -> Column:
+    """Return the optimizer steps of every plan: the same samples as the script's run, the last step whole."""
+    known = profile.plan.optimizer_steps
+    steps = float(UNKNOWN_LENGTH_STEPS if known is None else known)
+    if candidates.batch_factor is None:
+        return np.full(len(candidates), steps)
+    # The slack keeps quotients that are whole in decimal whole in binary.
+    return np.ceil(steps / candidates.batch_factor * (1 - 1e-12))
+
+
+def _checkpoints(profile: JobProfile, steps: Column) -> Column:
+    """Return how many checkpoints are written: one every n steps, and at least one in a run that ends."""
+    plan = profile.plan
+    if not plan.checkpoint_bytes:
+        return np.zeros_like(steps)
+    every = plan.checkpoint_every_n_steps
+    if plan.optimizer_steps is None:
+        return steps / every if every else np.zeros_like(steps)
+    written = np.maximum(1.0, steps // every) if every else np.ones_like(steps)
+    return np.where(steps > 0, written, 0.0)
+
+
+def measured_validation(profile: JobProfile) -> float | None:
+    """Return a measured validation batch as a part of the measured work of one micro-batch, or None."""
+    measured = profile.measured
+    if measured is None or measured.validation_batch is None or measured.step.median_s <= 0:
+        return None
+    per_micro_batch_s = (
+        measured.step.median_s / measured.work_ratio / profile.parallel.accumulate_grad_batches
+    )
+    return measured.validation_batch.median_s / per_micro_batch_s
+
+
+def _validation_s(
+    profile: JobProfile,
+    shapes: MachineShapes,
+    candidates: CandidateTable,
+    prediction: PredictionTable,
+    plan: NDArray[np.int64],
+) -> Column:
+    """
+    Return the seconds of all validation batches.
+
+    The device's work of a step (no communication, no waiting for data) over the profile's micro-batches in it
+    gives one micro-batch; a validation batch is its forward part, and the batches are shared by all devices.
+    """
+    measured = measured_validation(profile)
+    part = forward_share(profile) if measured is None else measured
+    work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
+    micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
+    devices = candidates.devices_of(shapes)[plan] * candidates.nodes[plan]
+    batches = profile.plan.validation_batches * profile.parallel.world_size / devices
+    return batches * part * work_s / micro_batches
