@@ -12,6 +12,9 @@ cost of the accelerator predicted cheapest over that of the measured cheapest, m
 With --residuals of `fit_calibration.py`, rows of one device are predicted by a fit without their chip and their model;
 others keep the prediction in ROWS (of `step_time.py --leave-out device`, for language models). Two rules that ignore
 the workload are scored for comparison: the lowest price per hour, and the lowest price per peak FLOP/s.
+
+Runs on several devices are scored a second time without those that the same run on one device contradicts: slower than
+if all gradients went over PCIe with nothing hidden, or faster than alone. The price buys a machine with working links.
 """
 
 from __future__ import annotations
@@ -30,13 +33,28 @@ import polars as pl
 from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_providers.snapshot import SnapshotProvider
 
-__all__ = ["Choice", "device_prices", "regrets", "summary", "workloads"]
+__all__ = ["Choice", "consistent", "device_prices", "regrets", "summary", "workloads"]
 
 _ROW_OF_RESIDUAL = ("source", "model", "precision", "accelerator", "batch_per_device", "framework")
 _SAME = ("source", "model", "precision", "task", "framework")
 _HELD_OUT = "chip_and_workload_left_out"
+_RUN = (
+    "source",
+    "model",
+    "precision",
+    "task",
+    "framework",
+    "accelerator",
+    "batch_per_device",
+    "sequence_length",
+)
+_GRADIENT_BYTES = 4
+"""Of a weight: fp32, the widest that any trainer sends."""
+_DEVIATIONS = 2
+"""Standard deviations of runs on several devices beside one: one healthy run in 20 is beyond."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,43 @@ def held_out(path: Path) -> dict[tuple[str, ...], float]:
     lines = read_rows(path)
     found = {tuple(line[name] for name in _ROW_OF_RESIDUAL): float(line[_HELD_OUT]) for line in lines}
     return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def consistent(lines: list[dict[str, str]]) -> list[dict[str, str]]:
+    """
+    Return rows without the runs on several devices of a machine that the same run on one device contradicts.
+
+    A step on n devices takes at least what it takes on one. It takes at most that, and waiting for the others, and the
+    exchange of fp32 gradients over PCIe with nothing hidden; both within two standard deviations. Rows without a run on
+    one device, without a number of weights or on several machines are not judged.
+    """
+    alone: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for line in lines:
+        if line["devices"] == "1" and line["measured_ms"]:
+            alone[_run(line)].append(float(line["measured_ms"]) / 1e3)
+    return [
+        line
+        for line in lines
+        if not (times := alone.get(_run(line))) or _plausible(line, statistics.median(times))
+    ]
+
+
+def _run(line: dict[str, str]) -> tuple[str, ...]:
+    """Return what tells one run on any number of devices from another; suites of one source are runs of their own."""
+    suite = line["notes"].partition(";")[0] if line["notes"].startswith("suite") else ""
+    return (*(line[name] for name in _RUN), suite)
+
+
+def _plausible(line: dict[str, str], alone_s: float) -> bool:
+    fit = link_calibration()
+    count, pcie = int(line["devices"]), accelerator(line["accelerator"]).pcie_bytes_per_s
+    if count == 1 or line["nodes"] not in ("", "1") or not (line["measured_ms"] and line["params"] and pcie):
+        return True
+    sent_bytes = 2 * (count - 1) / count * _GRADIENT_BYTES * float(line["params"])
+    waiting = 1 + fit.communication.straggler_share * math.log2(count)
+    longest_s = alone_s * waiting + sent_bytes / (pcie * fit.communication.link_efficiency["pcie"])
+    slack = math.exp(_DEVIATIONS * fit.several_devices_log_sigma)
+    return alone_s / slack <= float(line["measured_ms"]) / 1e3 <= longest_s * slack
 
 
 def workloads(
@@ -137,13 +192,20 @@ RULES: dict[str, Callable[[Choice], float]] = {
 }
 
 
-def summary(found: dict[str, list[Choice]]) -> dict[str, Any]:
-    """Return regret by rule and number of devices, as fractions, and the five workloads of our largest regret."""
+def summary(found: dict[str, list[Choice]], healthy: dict[str, list[Choice]] | None = None) -> dict[str, Any]:
+    """
+    Return regret by rule and number of devices, as fractions, and the five workloads of our largest regret.
+
+    Args:
+        found: choices by workload.
+        healthy: the same of rows that `consistent` keeps, scored beside them for several devices.
+    """
     single = {what: choices for what, choices in found.items() if what.endswith(", 1 devices")}
     parts = {
         "all": found,
         "one device": single,
-        "several devices": {k: v for k, v in found.items() if k not in single},
+        "several devices": _several(found),
+        "several devices, no run contradicted": _several(healthy or {}),
     }
     ours = regrets(found, RULES["trainfare"])
     worst = sorted(ours.items(), key=lambda pair: -pair[1][0])[:5]
@@ -159,6 +221,10 @@ def summary(found: dict[str, list[Choice]]) -> dict[str, Any]:
         },
         "worst": [{"workload": what, "regret": r, "picked": p, "cheapest": b} for what, (r, p, b) in worst],
     }
+
+
+def _several(found: dict[str, list[Choice]]) -> dict[str, list[Choice]]:
+    return {what: choices for what, choices in found.items() if not what.endswith(", 1 devices")}
 
 
 def _score(values: list[float]) -> dict[str, float]:
@@ -183,14 +249,19 @@ def main() -> None:
     found = workloads(lines, device_prices(), errors)
     if not found:
         raise SystemExit("no workload of these rows was measured on two accelerators with a price")
-    document = {**summary(found), "held_out": bool(errors)}
+    healthy = consistent(lines)
+    document = {
+        **summary(found, workloads(healthy, device_prices(), errors)),
+        "contradicted_rows": len(lines) - len(healthy),
+        "held_out": bool(errors),
+    }
     print(f"{document['n']} workloads{', chip and model left out' if errors else ''}")
-    print(f"{'rule':48s}{'n':>5s}{'mean':>8s}{'p90':>8s}{'worst':>8s}{'picks the cheapest':>20s}")
+    print(f"{'rule':66s}{'n':>5s}{'mean':>8s}{'p90':>8s}{'worst':>8s}{'picks the cheapest':>20s}")
     for name, part, e in (
         (rule, part, e) for rule, parts in document["rules"].items() for part, e in parts.items()
     ):
         percentages = "".join(f"{e[key]:8.1%}" for key in ("mean", "p90", "worst"))
-        print(f"{name + ', ' + part:48s}{e['n']:5d}{percentages}{e['picks_cheapest']:20.0%}")
+        print(f"{name + ', ' + part:66s}{e['n']:5d}{percentages}{e['picks_cheapest']:20.0%}")
     for line in document["worst"]:
         print(f"  {line['regret']:6.1%}  {line['workload']}: {line['picked']}, not {line['cheapest']}")
     write_json(arguments.json, document)

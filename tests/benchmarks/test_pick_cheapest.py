@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pick_cheapest import RULES, device_prices, held_out, regrets, summary, workloads
+from benchmarks.pick_cheapest import RULES, consistent, device_prices, held_out, regrets, summary, workloads
 from benchmarks.speed.predict_speed import time_profile
 from builders.profiles import profile
 
@@ -49,6 +49,40 @@ def test_rows_without_price_or_prediction_and_suspect_rows_are_left_out() -> Non
         _row("A100-SXM4-40GB", 500, 1.0, devices="8"),
     ):
         assert workloads([rows[0], other], PRICES, {}) == {}
+
+
+def _run(devices: int, measured_ms: float, **changes: str) -> dict[str, str]:
+    facts = {
+        "sequence_length": "",
+        "nodes": "1",
+        "params": "1e8",
+        "devices": str(devices),
+        "measured_ms": str(measured_ms),
+    }
+    return _row("A100-SXM4-40GB", 800, 1.0, **{**facts, **changes})
+
+
+def test_runs_that_one_device_contradicts_are_not_of_a_healthy_machine() -> None:
+    """0.4 GB of gradients over PCIe take 0.03 s: a step of 0.3 s cannot take 1 s on eight devices, nor 0.1 s."""
+    alone, good = _run(1, 300), _run(8, 330)
+    slow, fast = _run(8, 1000), _run(8, 100)
+    assert consistent([alone, good, slow, fast]) == [alone, good]
+    for other in (
+        _run(8, 1000, params=""),
+        _run(8, 1000, nodes="2"),
+        _run(8, 1000, batch_per_device="16"),
+        _run(8, 1000, notes="suite=v2;runs=1"),
+    ):
+        assert consistent([alone, other]) == [alone, other]
+    assert consistent([slow]) == [slow]
+
+
+def test_several_devices_are_scored_with_and_without_contradicted_runs() -> None:
+    rows = [_run(1, 300), _run(8, 330), _run(8, 1000)]
+    rows += [{**row, "accelerator": "T4-16GB", "throughput": "100"} for row in rows[:2]]
+    found = summary(workloads(rows, PRICES, {}), workloads(consistent(rows), PRICES, {}))
+    parts = found["rules"]["trainfare"]
+    assert parts["several devices"]["n"] == parts["several devices, no run contradicted"]["n"] == 1
 
 
 def test_held_out_errors_replace_fitted_ones_of_one_device(tmp_path: Path) -> None:

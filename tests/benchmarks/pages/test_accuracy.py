@@ -82,11 +82,12 @@ def test_a_runner_without_a_file_is_named_and_the_bars_stand(tmp_path: Path) -> 
 def test_regret_stands_beside_the_rules_that_know_no_workload(tmp_path: Path) -> None:
     part = {"all": {"n": 7, "mean": 0.021, "p90": 0.05, "worst": 0.4, "picks_cheapest": 0.75}}
     found = {
-        "n": 7, "held_out": True, "rules": {"trainfare": part, "lowest price of an hour": part},
+        "n": 7, "held_out": True, "contradicted_rows": 3, "rules": {"trainfare": part, "lowest price of an hour": part},
         "worst": [{"workload": "a, b", "regret": 0.4, "picked": "T4", "cheapest": "L4"}],
     }  # fmt: skip
     (tmp_path / "pick_cheapest.json").write_text(json.dumps(found), encoding="utf-8")
     page = document(tmp_path)
     assert "| trainfare, all | 7 | 2.1 % | 5.0 % | 40.0 % | 75.0 % |" in page
     assert "without the chip and the model" in page
+    assert "leaves out 3 rows on several devices" in page
     assert "Worst, 40.0 %: a, b: picked T4, cheapest L4." in page
