@@ -66,10 +66,18 @@ def test_a_shape_has_a_plan_or_a_reason(counts: list[float], micro: int | None, 
 
 
 def test_one_device_needs_no_sharding_and_more_try_both() -> None:
-    """A single device runs unsharded; several run under DDP and under FSDP, never unsharded."""
-    plans = enumerate_candidates(job_of(32), shapes((A100, 1), (A100, 4)), PlanSpace(1))
-    by_shape = [{SHARDINGS[code] for code in plans.sharding[plans.shape == row]} for row in (0, 1)]
-    assert by_shape == [{"none"}, {"ddp", "fsdp"}]
+    """A single device runs unsharded; several run under DDP and under FSDP, never unsharded; also those in part."""
+    machines = shapes((A100, 1), (A100, 4))
+    plans = enumerate_candidates(job_of(32), machines, PlanSpace(1))
+    used = plans.devices_of(machines)
+    for row, devices, expected in (
+        (0, 1, {"none"}),
+        (1, 4, {"ddp", "fsdp"}),
+        (1, 2, {"ddp", "fsdp"}),
+        (1, 1, {"none"}),
+    ):
+        codes = plans.sharding[(plans.shape == row) & (used == devices)]
+        assert {SHARDINGS[code] for code in codes} == expected
 
 
 def test_hybrid_sharding_needs_machines_of_several_devices_and_zero_its_package() -> None:
@@ -78,8 +86,12 @@ def test_hybrid_sharding_needs_machines_of_several_devices_and_zero_its_package(
     def names(job: JobProfile, space: PlanSpace) -> list[set[str]]:
         plans = enumerate_candidates(job, shapes((A100, 1), (A100, 4)), space)
         kinds = ((row, nodes) for row in (0, 1) for nodes in (1, 2))
+        whole = plans.devices_or_all == np.array([1, 4])[plans.shape]
         return [
-            {SHARDINGS[code] for code in plans.sharding[(plans.shape == row) & (plans.nodes == nodes)]}
+            {
+                SHARDINGS[code]
+                for code in plans.sharding[whole & (plans.shape == row) & (plans.nodes == nodes)]
+            }
             for row, nodes in kinds
         ]
 
@@ -134,7 +146,7 @@ def test_a_part_of_a_machine_is_used_where_the_batch_cannot_be_shared_by_all() -
     for batch, used in ((4, 4), (12, 4), (3, 1), (16, 8)):
         plans = enumerate_candidates(job_of(batch), shapes((A100, 8)), PlanSpace(2))
         one, two = (plans.devices_of(shapes((A100, 8)))[plans.nodes == nodes] for nodes in (1, 2))
-        assert set(one.tolist()) == {float(used)}
+        assert set(one.tolist()) == {float(each) for each in (1, 2, 4, 8) if each <= used}
         assert set(two.tolist()) == ({8.0} if batch == 16 else set())
 
 
@@ -171,12 +183,14 @@ def test_no_shapes_no_plans() -> None:
 
 
 def marked(job: JobProfile, *machines: tuple[str, float]) -> list[str]:
-    """Return the plans marked as the script's own, as text."""
-    plans = enumerate_candidates(job, shapes(*machines), PlanSpace(1))
+    """Return the plans of whole machines marked as the script's own, as text."""
+    found = shapes(*machines)
+    plans = enumerate_candidates(job, found, PlanSpace(1))
     assert plans.as_scripted is not None
+    whole = plans.devices_or_all == found.accelerator_count[plans.shape]
     return [
         f"{SHARDINGS[plans.sharding[row]]} {plans.micro_batch[row]:g}x{plans.accumulate[row]}"
-        for row in np.flatnonzero(plans.as_scripted)
+        for row in np.flatnonzero(plans.as_scripted & whole)
     ]
 
 
@@ -214,7 +228,8 @@ def test_keep_plan_tries_nothing_else_and_says_where_that_is_impossible() -> Non
     space = PlanSpace(1, keep_plan=True)
     plans = enumerate_candidates(job, machines, space)
     assert plans.as_scripted is not None
-    assert (len(plans), bool(plans.as_scripted.all())) == (1, True)
+    assert plans.devices_or_all.tolist() == [4, 2, 1]
+    assert plans.as_scripted.all()
     assert plan_gaps(job, machines, space).tolist() == [
         "",
         "the script's micro-batch of 12 does not divide the samples of each of 6 devices",

@@ -26,14 +26,14 @@ def enumerate_candidates(
     List every plan that keeps the job's global batch, and so its optimizer steps.
 
     All accelerators of a machine are used, or, where the batch cannot be shared by all of them, the largest divisor of
-    them by which it can; a machine is paid whole. Each device gets an equal whole share of the global batch, run in
-    the script's micro-batches, as one, or, so that something may fit, split by gradient accumulation about in half
-    again and again down to single samples. One device needs no sharding; more are tried with DDP and with FSDP, several
-    machines of several devices with hybrid FSDP, and DeepSpeed's ZeRO where it is in use or allowed. More than one
-    machine is planned only where its network speed is known, and never for a TPU slice, which is sold as a
-    whole. Where the profile does not know its batch, only plans with the profile's own number of devices are listed,
-    with its own micro-batch and accumulation: those are the same step whatever the batch is. With
-    `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share.
+    them by which it can, and on a single machine every smaller one too; a machine is paid whole. Each device gets an
+    equal whole share of the global batch, run in the script's micro-batches, as one, or, so that something may fit,
+    split by gradient accumulation about in half again and again down to single samples. One device needs no sharding;
+    more are tried with DDP and with FSDP, several machines of several devices with hybrid FSDP, and DeepSpeed's ZeRO
+    where it is in use or allowed. More than one machine is planned only where its network speed is known, and never for
+    a TPU slice, which is sold as a whole. Where the profile does not know its batch, only plans with the profile's own
+    number of devices are listed, with its own micro-batch and accumulation: those are the same step whatever the batch
+    is. With `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share.
 
     Args:
         profile: the job.
@@ -41,8 +41,8 @@ def enumerate_candidates(
         space: which plans are tried.
 
     Returns:
-        Plans ordered by shape, nodes, sharding, accumulation, changes of the job. Shapes without a plan: see
-        `plan_gaps`.
+        Plans ordered by shape, nodes, most accelerators first, sharding, accumulation, changes of the job. Shapes
+        without a plan: see `plan_gaps`.
     """
     shape, nodes, devices, batch = chosen_layouts(profile, shapes, space)
     world = devices * nodes
@@ -68,7 +68,7 @@ def enumerate_candidates(
     if space.keep_plan:
         plans = take(plans, scripted)
     plans = _with_variants(plans, space.variants(profile))
-    order = (plans.accumulate, plans.sharding, plans.nodes, plans.shape)
+    order = (plans.accumulate, plans.sharding, -plans.devices_or_all, plans.nodes, plans.shape)
     return take(plans, np.lexsort(order if plans.variant is None else (plans.variant, *order)))
 
 

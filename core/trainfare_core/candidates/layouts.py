@@ -105,7 +105,12 @@ def _layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> La
 
 
 def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
-    """Return the layouts to plan, with their global batches: of each shape x node count one."""
+    """
+    Return the layouts to plan, with their global batches.
+
+    Of each shape x node count it is the one with the most accelerators, and of a single machine, where the batch stays
+    as it is, every one with fewer: several machines that each use a part are more than the job needs.
+    """
     layouts = _layouts(profile, shapes, space)
     own = global_batch(profile)
     world = layouts.nodes * layouts.devices
@@ -126,6 +131,10 @@ def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace)
     )
     most = np.ones(len(shape), dtype=np.bool_)
     most[1:] = (np.diff(shape) != 0) | (np.diff(nodes) != 0)
+    own_batch = np.zeros(len(shape), dtype=np.bool_)
+    if len(shape):
+        own_batch = (batch == (own or 1))[np.flatnonzero(most)[np.cumsum(most) - 1]]
+    most |= (nodes == 1) & own_batch
     return Layouts(shape[most], nodes[most], devices[most], batch[most])
 
 

@@ -18,8 +18,15 @@ from trainfare_core.porting import Environment
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
+from trainfare_core.ranking.best_plans import WORTH_CHANGING
 from trainfare_core.ranking.chances import probability_of_both
-from trainfare_core.ranking.plans import plan_changes, plan_text, trainer_arguments, variant_changes
+from trainfare_core.ranking.plans import (
+    plan_changes,
+    plan_text,
+    trainer_arguments,
+    unused_notes,
+    variant_changes,
+)
 from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.ranking.quotas import covered, quota_notes
 from trainfare_core.ranking.spot import spot_notes, spot_outlook
@@ -37,10 +44,6 @@ __all__ = ["OptionMaker", "newest_date", "rounded"]
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
-
-NOTED_SPEEDUP: Final = 0.9
-"""A plan that takes at most this part of the script's own step time is worth a note: below 10 % the prediction cannot
-tell plans apart. A chosen value."""
 
 NOTED_LOADER_RATE: Final = 100.0
 """Samples a second on each vCPU from which an input pipeline that was not measured is a note: a core decodes and crops
@@ -240,7 +243,7 @@ class OptionMaker:
             notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))
         faster = int(priced.faster_plan[run])
         own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
-        if best_s < NOTED_SPEEDUP * own_s:
+        if best_s < WORTH_CHANGING * own_s:
             notes.append(
                 f"{plan_text(priced.candidates, faster)} would take {1 - best_s / own_s:.0%} less time a step and fit: "
                 "--allow plan"
@@ -251,14 +254,7 @@ class OptionMaker:
                 f"each vCPU must load {rate:,.0f} samples a second; the input pipeline was not measured, and about "
                 f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
             )
-        plan = int(priced.runs.plan[run])
-        used = int(priced.candidates.devices_of(priced.shapes)[plan])
-        rented = int(priced.shapes.accelerator_count[priced.candidates.shape[plan]])
-        if used < rented:
-            notes.append(
-                f"uses {used} of {rented} accelerators of a machine that is paid whole: the batch cannot be shared "
-                "by all"
-            )
+        notes += unused_notes(priced.candidates, priced.prediction, priced.shapes, int(priced.runs.plan[run]))
         if not covered(offer, self.constraints.quotas):
             notes += quota_notes(offer)
         if priced.nodes[run] > 1:

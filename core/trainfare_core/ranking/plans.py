@@ -10,9 +10,10 @@ import numpy as np
 from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes
 from trainfare_core.recommendation import TrainerArguments
 
-__all__ = ["plan_changes", "plan_text", "trainer_arguments", "variant_changes"]
+__all__ = ["plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
 
 _STRATEGIES: Final = {
     "none": "auto",
@@ -131,6 +132,36 @@ def variant_changes(
     )
     twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.batch_norm else ""
     return (change + twice,)
+
+
+def unused_notes(
+    candidates: CandidateTable, prediction: PredictionTable, shapes: MachineShapes, plan: int
+) -> tuple[str, ...]:
+    """
+    Return why a plan leaves accelerators of its machine unused; empty where it uses all.
+
+    Args:
+        candidates: plans.
+        prediction: of the plans.
+        shapes: machines, as the plans index them.
+        plan: row of `candidates`.
+    """
+    devices = candidates.devices_of(shapes)
+    used, rented = int(devices[plan]), int(shapes.accelerator_count[candidates.shape[plan]])
+    if used >= rented:
+        return ()
+    more = (candidates.shape == candidates.shape[plan]) & (candidates.nodes == candidates.nodes[plan])
+    more &= prediction.fits & (devices > used)
+    because = "the batch cannot be shared by all"
+    if more.any():
+        because = "more are slower"
+        for column in (candidates.variant, candidates.as_scripted):
+            more &= True if column is None else column == column[plan]
+        more &= devices == devices[more].max(initial=0)
+        longer = prediction.step_s[more].min(initial=np.inf) / prediction.step_s[plan] - 1
+        if 0 < longer < np.inf:
+            because = f"a step on {devices[more][0]:.0f} takes {longer:.0%} longer"
+    return (f"uses {used} of {rented} accelerators of a machine that is paid whole: {because}",)
 
 
 def plan_text(candidates: CandidateTable, plan: int) -> str:

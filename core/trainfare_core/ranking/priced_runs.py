@@ -9,7 +9,7 @@ afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
+from trainfare_core.ranking.best_plans import best_plans, quantised
 from trainfare_core.ranking.machines import MACHINE_KEYS, machines_of
 from trainfare_core.ranking.quotas import machines_allowed
 from trainfare_core.ranking.shape_verdicts import Fitness, ShapeVerdicts, fitness_of, verdicts_of
@@ -44,9 +45,6 @@ __all__ = ["Predictor", "PricedRuns", "marked", "pairs", "price_runs", "sort_off
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-_SIGNIFICANT: Final = 10
-"""Digits of an hour that are kept: the last bits of exp() differ between processors and would change ties."""
 
 
 class Predictor(Protocol):
@@ -217,8 +215,8 @@ def price_runs(
         candidates = take(candidates, devices_of <= max_accelerators)
     prediction = predict(profile, shapes, candidates)
     verdicts = verdicts_of(profile, shapes, candidates, prediction, devices, offered, space)
-    fastest = _best_plans(candidates, prediction, scripted_first=False)
-    plans = fastest if any_plan else _best_plans(candidates, prediction, scripted_first=True)
+    fastest = best_plans(candidates, prediction, scripted_first=False)
+    plans = fastest if any_plan else best_plans(candidates, prediction, scripted_first=True)
     usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
     lowest = np.full(len(machines), np.inf)
     np.minimum.at(lowest, machine_of_offer, usd_per_hour)
@@ -249,7 +247,7 @@ def price_runs(
     no_spot_because = why_no_spot(profile, take(runs, ~keep & (runs.hazard != NOT_SPOT)))
     fitting, running = (marked(len(machines), rows) for rows in (machine_of_run, machine_of_run[keep]))
     runs, machine_of_run = take(runs, keep), machine_of_run[keep]
-    runs = replace(runs, hours=_quantised(runs.hours), waiting_s=_quantised(runs.waiting_s))
+    runs = replace(runs, hours=quantised(runs.hours), waiting_s=quantised(runs.waiting_s))
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
@@ -311,42 +309,6 @@ def _possible_candidates(
     usable = offered & np.array([str(name) in possible for name in shapes.accelerator], dtype=np.bool_)
     table = enumerate_candidates(profile, shapes, space)
     return take(table, usable[table.shape])
-
-
-def _quantised(values: Column) -> Column:
-    with np.errstate(divide="ignore"):
-        scale = 10.0 ** (_SIGNIFICANT - 1 - np.floor(np.log10(np.where(values > 0, values, 1.0))))
-    return np.round(values * scale) / scale
-
-
-def _best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scripted_first: bool) -> Rows:
-    """
-    Return one plan that fits of each shape x nodes: the fastest; ties: less accumulation, less sharding.
-
-    With `scripted_first` it is the script's own where that fits, and the job is changed only where nothing else does.
-    """
-    usable = np.flatnonzero(prediction.fits & np.isfinite(prediction.step_s) & (prediction.step_s > 0))
-    scripted = candidates.as_scripted
-    other = np.zeros(len(usable)) if scripted is None or not scripted_first else ~scripted[usable]
-    changed = np.zeros(len(usable)) if candidates.variant is None else candidates.variant[usable]
-    order: Rows = usable[
-        np.lexsort(
-            (
-                changed,
-                candidates.sharding[usable],
-                candidates.accumulate[usable],
-                _quantised(prediction.step_s[usable]),
-                other,
-                changed if scripted_first else np.zeros(len(usable)),
-                candidates.nodes[usable],
-                candidates.shape[usable],
-            )
-        )
-    ]
-    shape, nodes = candidates.shape[order], candidates.nodes[order]
-    first = np.r_[True, (shape[1:] != shape[:-1]) | (nodes[1:] != nodes[:-1])][: len(order)]
-    best: Rows = order[first.astype(np.bool_)]
-    return best
 
 
 def pairs(left: Rows, right: Rows) -> tuple[Rows, Rows]:

@@ -110,6 +110,7 @@ def test_every_sharding_has_the_trainer_s_word_for_it() -> None:
     }
     words = {name: text.partition("strategy=")[2].partition(", precision")[0] for name, text in code.items()}
     assert words == {
+        "none": "'auto'",
         "ddp": "'ddp'",
         "fsdp": "'fsdp'",
         "zero1": "'deepspeed_stage_1'",
