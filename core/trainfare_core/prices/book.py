@@ -297,10 +297,14 @@ class PriceBook:
             tests.append(pl.col("usd_per_hour") <= max_usd_per_hour)
         if not tests:
             return self
-        return PriceBook(_renumbered(self._frame.filter(tests)), self._intakes)
+        return self.where(
+            self._frame.select(pl.all_horizontal(tests).fill_null(value=False)).to_series().to_numpy()
+        )
 
     def where(self, marks: NDArray[np.bool_]) -> PriceBook:
-        """Return the marked offers; `marks` has shape (offers,)."""
+        """Return the marked offers, the book itself where that is all of them; `marks` has shape (offers,)."""
+        if marks.all():
+            return self
         return PriceBook(_renumbered(self._frame.filter(pl.Series(marks))), self._intakes)
 
     def without_other_clouds(self) -> PriceBook:

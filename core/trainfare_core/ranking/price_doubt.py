@@ -47,14 +47,19 @@ class LeftOut:
     Attributes:
         count: offers.
         filters: what the filters are, in words.
-        machines: machine types of the whole book; those that the filters keep have other reasons or are ranked.
+        whole: the book before the filters.
         other_clouds: those of them that pass every filter but are quotes of other clouds.
     """
 
     count: int
     filters: str
-    machines: Machines
+    whole: PriceBook
     other_clouds: PriceBook
+
+    @property
+    def machines(self) -> Machines:
+        """Machine types of the whole book; those that the filters keep have other reasons or are ranked."""
+        return machine_types(self.whole.frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +99,11 @@ def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:
         book: all offers.
         asked: names as the book spells them; quotes of other clouds count where a provider or `all_clouds` is named.
     """
-    kept = _filtered(book, asked)
-    return kept if _with_other_clouds(asked) else kept.without_other_clouds()
+    return _of_clouds(_filtered(book, asked), asked)
+
+
+def _of_clouds(book: PriceBook, asked: Constraints) -> PriceBook:
+    return book if asked.all_clouds or asked.providers is not None else book.without_other_clouds()
 
 
 def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
@@ -114,10 +122,6 @@ def _filtered(book: PriceBook, asked: Constraints) -> PriceBook:
     )
 
 
-def _with_other_clouds(asked: Constraints) -> bool:
-    return asked.all_clouds or asked.providers is not None
-
-
 def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -> Usable:
     """
     Filter a book, and count the ages of its prices.
@@ -127,8 +131,9 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         asked: names of providers, regions and purchase options, as the book spells them.
         as_of: an aware moment; ages are counted to the end of its day in UTC. None takes every price as of now.
     """
-    kept = offers_asked_for(book, asked)
-    other = PriceBook.empty() if _with_other_clouds(asked) else _filtered(book, asked).of_other_clouds()
+    passed = _filtered(book, asked)
+    kept = _of_clouds(passed, asked)
+    other = PriceBook.empty() if kept is passed else passed.of_other_clouds()
     named = (
         ("purchase option", asked.purchase or DEFAULT_PURCHASE),
         ("provider", asked.providers),
@@ -148,7 +153,7 @@ def usable_offers(book: PriceBook, asked: Constraints, as_of: datetime | None) -
         filters.append(f"excluded: {', '.join(asked.excluded)}")
     if len(other):
         filters.append("quotes of other clouds, ranked with --all-clouds")
-    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), machine_types(book.frame), other)
+    left_out = LeftOut(len(book) - len(kept), ", ".join(filters), book, other)
     transfer_usd = transfer_usd_of(kept.frame, asked)
     known = ~np.isnan(transfer_usd)
     if not known.all():

@@ -134,10 +134,7 @@ def _best_spot(
     """Return the cheapest drop-in at a spot price, where no purchase option was named; or why there is none."""
     if request.constraints.purchase is not None:
         return None, None
-    spot = book.filter(purchase=["spot"])
-    if request.constraints.providers is None and not request.constraints.all_clouds:
-        spot = spot.without_other_clouds()
-    return _cheapest(profile, spot, request, predict, on_demand=book, purchase=("spot",))
+    return _cheapest(profile, book, request, predict, on_demand=book, purchase=("spot",))
 
 
 def _cheapest(
@@ -150,10 +147,10 @@ def _cheapest(
     **asked: object,
 ) -> tuple[Option | None, str | None]:
     """Return the cheapest drop-in of a book, or why a spot machine is none; `asked` changes the constraints."""
-    if not len(book):
-        return None, None
     constraints = request.constraints.model_copy(update=asked)
     usable = usable_offers(book, constraints, request.as_of)
+    if not len(usable.book):
+        return None, None
     priced = priced_for(profile, usable, replace(request, constraints=constraints), predict)
     limited = applied(profile, constraints)
     entries = lowest_offers(priced, Limits.of(priced, limited))
