@@ -28,7 +28,16 @@ from typing import Final
 
 from scripts.mutants.mutant import TOP, Mutant
 
-__all__ = ["Copy", "Outcome", "cpu_s_of", "fork_pytest", "load_libraries", "sources_copied", "wait_for"]
+__all__ = [
+    "Copy",
+    "Outcome",
+    "cpu_s_of",
+    "end_processes_in",
+    "fork_pytest",
+    "load_libraries",
+    "sources_copied",
+    "wait_for",
+]
 
 ROOTS: Final = ("core", "providers", "plugin")
 _LIBRARIES: Final = (
@@ -215,6 +224,7 @@ def fork_pytest(
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # what its tests left behind
+        end_processes_in(folder)
         output = (folder / "output").read_text(encoding="utf-8", errors="replace")[-3000:]
         found = folder / "outcome.json"
         outcome = (
@@ -250,6 +260,15 @@ def wait_for(child: int, until: float, *, stall_s: float = _STALL_S) -> int:
             os.killpg(child, signal.SIGKILL)
             return os.waitpid(child, 0)[1]
         time.sleep(0.01)
+
+
+def end_processes_in(folder: Path) -> None:
+    """End processes that have this folder in an argument or variable; sessions of their own outlive the group."""
+    name = os.fsencode(folder)
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended since, or is another user's
+            if any(name in (place / file).read_bytes() for file in ("environ", "cmdline")):
+                os.kill(int(place.name), signal.SIGKILL)
 
 
 def cpu_s_of(process: int) -> float | None:

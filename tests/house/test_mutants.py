@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import shlex
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 
@@ -28,7 +30,7 @@ from scripts.mutants.results import (
     scores,
     write_results,
 )
-from scripts.mutants.trial import Copy, cpu_s_of, wait_for
+from scripts.mutants.trial import Copy, cpu_s_of, end_processes_in, wait_for
 
 pytestmark = pytest.mark.sources
 
@@ -236,3 +238,24 @@ def test_the_work_of_what_a_mutant_starts_counts() -> None:
     for found in Path("/proc").glob(f"{child.pid}/task/*/children"):
         os.kill(int(found.read_text().split()[0]), signal.SIGKILL)
     assert child.wait() == 0
+
+
+@_PROC
+def test_what_a_mutant_leaves_behind_is_ended(tmp_path: Path) -> None:
+    """Ranks of torchrun are in sessions of their own, where the end of their parent does not reach them."""
+    wait = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
+    processes = [
+        subprocess.Popen(
+            wait, start_new_session=True, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.PIPE
+        )
+        for folder in (tmp_path / "scratch", tmp_path.parent)
+    ]
+    for process in processes:
+        with contextlib.closing(cast("IO[bytes]", process.stdout)) as started:
+            assert started.readline()
+    end_processes_in(tmp_path)
+    left, other = processes
+    assert left.wait() == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()
