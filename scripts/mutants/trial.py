@@ -82,6 +82,8 @@ _STALL_S: Final = 90.0
 A child that used no processor for so long waits for something that the mutant took away. Tests wait for their own
 processes up to 20 minutes (`HANG_S`), but a machine of any load runs a process that can run at all within seconds.
 """
+_STALL_SHARE: Final = 0.01
+"""Of a processor: a child that uses less only asks again and again whether its wait is over."""
 
 
 @dataclass
@@ -244,7 +246,7 @@ def wait_for(child: int, until: float, *, stall_s: float = _STALL_S) -> int:
     Args:
         child: leader of its process group.
         until: of `time.monotonic`.
-        stall_s: seconds without any use of the processor after which it is stopped.
+        stall_s: seconds after which it is stopped if it used less than `_STALL_SHARE` of a processor.
     """
     used_s, looked, moved = 0.0, time.monotonic(), time.monotonic()
     while True:
@@ -254,7 +256,7 @@ def wait_for(child: int, until: float, *, stall_s: float = _STALL_S) -> int:
         now = time.monotonic()
         if now - looked > stall_s / _LOOKS:
             looked, latest_s = now, cpu_s_of(child)
-            if latest_s is None or latest_s > used_s:
+            if latest_s is None or latest_s - used_s > _STALL_SHARE * stall_s:
                 used_s, moved = latest_s or 0.0, now
         if now > until or now - moved > stall_s:
             os.killpg(child, signal.SIGKILL)
