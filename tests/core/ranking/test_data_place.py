@@ -98,3 +98,10 @@ def test_what_is_stated_replaces_what_is_assumed() -> None:
     assert numbers["startup_s"].share == pytest.approx(1.0 / answer.options[0].run_usd.mid)
     default = {each.name: each for each in ranked(HERE).assumed_numbers}
     assert (default["startup_s"].value, default["startup_s"].stated) == (240.0, False)
+
+
+def test_a_stated_price_of_egress_is_paid_for_every_gb() -> None:
+    """Dollars a GB times the GB of the data, from cloud to cloud."""
+    stated = CostAssumptions(egress_usd_per_gb=0.05)
+    answer = ranked(OTHER_CLOUD, data_in="aws:us-east-1", data_gb=200.0, run_cost=stated, providers=("gcp",))
+    assert answer.options[0].cost_parts.transfer_usd == pytest.approx(10.0)

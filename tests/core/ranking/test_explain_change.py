@@ -13,6 +13,7 @@ from builders.profiles import gpt_profile, profile
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, Quantiles
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.change_words import _model, _numbers
 from trainfare_core.ranking.cost_change import CostChange
 from trainfare_core.ranking.explain_change import PricedJob, explain_change
 from trainfare_core.ranking.request import Request
@@ -306,3 +307,14 @@ def test_no_change_has_zero_causes(job: JobProfile) -> None:
     change = explain_change(PricedJob(job, MARKET, "b"), PricedJob(job, MARKET, "h"), REQUEST, predict=Toy())
     assert change.causes == ()
     assert change.change_usd in (0.0, None)
+
+
+def test_what_one_side_does_not_know_is_said() -> None:
+    """A batch of unknown size is "unknown", and a change of the model is then of a step, not of a sample."""
+    base = gpt_profile()
+    head = base.model_copy(
+        update={"batch": base.batch.model_copy(update={"micro_batch_size": None, "samples_per_step": None})}
+    )
+    assert _numbers(None, 8, "samples per step") == "unknown -> 8 samples per step"
+    assert _model(base, base).endswith("bytes a sample")
+    assert _model(base, head).endswith("a step")

@@ -16,6 +16,7 @@ from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.job_profile import (
     BatchFacts,
+    BatchVariation,
     JobProfile,
     MeasuredStep,
     ParallelFacts,
@@ -346,6 +347,8 @@ def test_a_short_job_is_told_to_save_before_it_ends() -> None:
     answer = ranked(book(A100_ROW, spot), job=small_job(steps=500, every=None), constraints=Constraints())
     assert answer.no_spot_because is not None
     assert "ModelCheckpoint(every_n_train_steps=250) allows spot" in answer.no_spot_because
+    answer = ranked(book(A100_ROW, spot), job=small_job(steps=514, every=None), constraints=Constraints())
+    assert "ModelCheckpoint(every_n_train_steps=250) allows spot" in (answer.no_spot_because or "")
 
 
 def test_a_job_of_two_days_without_checkpoints_says_what_spot_would_take() -> None:
@@ -627,6 +630,29 @@ def test_the_summary_names_the_job_and_where_it_was_measured() -> None:
     assert (answer.job.measured_on, answer.job.measured_step_s) == ("NVIDIA RTX A4000", 0.3)
     assert "profile: one thing" in answer.assumptions
     assert answer.assumptions[-1] == "another"
+    assert answer.job.batch_flops is None
+
+
+def test_the_summary_says_how_far_batches_vary() -> None:
+    """The smallest and largest work of a step and device, where the batches differ."""
+    variation = BatchVariation(batches=9, smallest_flops=10**12, largest_flops=3 * 10**12, work_log_sigma=0.1)
+    batch = BatchFacts(micro_batch_size=32, samples_per_step=32, variation=variation)
+    answer = ranked(book(A100_ROW), job=small_job().model_copy(update={"batch": batch}))
+    assert answer.job.batch_flops == (10**12, 3 * 10**12)
+
+
+def test_the_assumptions_say_whether_the_plan_may_be_changed() -> None:
+    """With `keep_plan` the script's strategy and micro-batch are kept, else where they fit."""
+    said = [
+        next(
+            line
+            for line in ranked(book(A100_ROW), constraints=Constraints(keep_plan=keep)).assumptions
+            if "own strategy" in line
+        )
+        for keep in (False, True)
+    ]
+    assert "micro-batch are kept where they fit, and what is changed is named" in said[0]
+    assert "micro-batch are kept;" in said[1]
 
 
 @pytest.mark.parametrize(

@@ -171,3 +171,10 @@ def test_the_global_batch_is_named_where_it_is_the_obstacle() -> None:
     found = nearest(tiny, deadline_hours=0.01)
     assert "a global batch of 2 can be shared by at most 2 devices" in (found.unknown_because or "")
     assert "global batch" not in (nearest(small_job(batch=320), deadline_hours=0.01).unknown_because or "")
+
+
+def test_a_deadline_that_nothing_meets_names_the_earliest_end() -> None:
+    """With the flag that admits it, and without a word about a budget that was not given."""
+    (first, *_) = nearest(deadline_hours=0.01).alternatives
+    assert first.change == "earliest end kept with 90%"
+    assert re.fullmatch(r"--deadline [\d.]+h", first.flag)

@@ -156,3 +156,32 @@ def test_machines_that_are_not_ranked_are_counted_by_reason() -> None:
     said = " ".join(screen(answer.model_copy(update={"rejections": counted})).split())
     assert "6 machine types are not ranked: does not fit in memory 4, cannot train 2." in said
     assert "not ranked" not in screen(answer)
+
+
+def test_spot_that_saves_nothing_is_not_advertised() -> None:
+    """A spot machine at the price of the answer is no offer."""
+    options = (option(rank=1, usd=5.0), option(rank=2, usd=6.0, instance_type="g5.xlarge"))
+    answer = recommendation(options=options, cheapest_rank=1, fastest_rank=1)
+    said = [
+        "Spot could cost"
+        in screen(answer.model_copy(update={"best_spot": option(usd=usd, purchase_option="spot")}))
+        for usd in (4.0, 5.0, 6.0)
+    ]
+    assert said == [True, False, False]
+
+
+def test_the_plan_to_paste_is_that_of_the_answer() -> None:
+    """Not that of another machine that is named."""
+    options = tuple(
+        option(
+            rank=rank, usd=float(rank), hours=9.0 - rank, instance_type=f"g{rank}.xlarge",
+            trainer=TrainerArguments(
+                devices=rank, num_nodes=1, strategy="ddp", precision="bf16-mixed", accumulate_grad_batches=1, batch_size=8
+            ),
+        )
+        for rank in (1, 2)
+    )  # fmt: skip
+    text = screen(recommendation(options=options, cheapest_rank=1, fastest_rank=2))
+    assert "devices=1," in text
+    assert "devices=2," not in text
+    assert "It changes the script's plan" not in text

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import date
 
 from builders.profiles import profile
-from builders.recommendations import costs, job, measured_step, no_answer, option, recommendation
+from builders.recommendations import costs, job, measured_step, no_answer, option, parts, recommendation
 from trainfare.report.facts import calibration_notes, constraints_text
 from trainfare.report.headline import best_options, headline
-from trainfare.report.rows import marks
+from trainfare.report.rows import marks, shown_unit, step_line
 from trainfare.report.summary import summarize
 from trainfare_core.job_profile import ProfileSource, RunPlan
-from trainfare_core.recommendation import Constraints
+from trainfare_core.recommendation import Constraints, TrainerArguments
 
 TODAY = date(2026, 11, 24)
 
@@ -180,7 +180,59 @@ def test_a_deadline_below_an_hour_is_in_minutes() -> None:
 def test_a_run_that_is_mostly_start_up_says_so() -> None:
     """From half of the cost on."""
     half = costs(2.0).model_copy(update={"startup_usd": 1.0, "training_usd": 0.9})
-    for parts, said in ((half, True), (costs(2.0), False)):
-        answer = recommendation(options=(option(usd=2.0, cost_parts=parts),))
+    for spent, said in ((half, True), (costs(2.0), False)):
+        answer = recommendation(options=(option(usd=2.0, cost_parts=spent),))
         text = " ".join(summarize(answer, None, TODAY).beside)
         assert ("50 % of the cost of #1 is its start-up" in text) is said
+
+
+def test_what_is_not_known_of_a_job_is_not_said() -> None:
+    """Samples and the measured step of the job are named where they are known."""
+    known, unknown = (
+        summarize(recommendation(job=each), None, TODAY).job
+        for each in (job(), job(global_batch_size=None, measured_on=None))
+    )
+    assert known[-2:] == ("8 samples per step", "measured on NVIDIA RTX A4000: 612 ms per step")
+    assert unknown == known[:-2]
+
+
+def test_only_what_there_is_to_say_stands_beside_the_answer() -> None:
+    """No empty line; the plan, and what it changes of the script only where it changes something."""
+    trainer = TrainerArguments(
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
+        precision="bf16-mixed",
+        accumulate_grad_batches=1,
+        batch_size=8,
+    )
+    for changes in ((), ("strategy ddp instead of fsdp",)):
+        one = option(trainer=trainer, plan_changes=changes)
+        beside = summarize(
+            recommendation(options=(one,), cheapest_rank=1, fastest_rank=1), None, TODAY
+        ).beside
+        assert all(beside)
+        (plan,) = [line for line in beside if line.startswith("Plan of #1, batch size 8 per device")]
+        assert ("It changes the script's plan: strategy ddp instead of fsdp." in plan) == bool(changes)
+
+
+def test_a_long_list_shows_as_many_rows_as_are_usual_and_the_headline_s() -> None:
+    """The options of the headline that rank below are added to the usual rows."""
+    options = tuple(option(rank=rank, usd=float(rank), hours=20.0 - rank) for rank in range(1, 10))
+    shown = summarize(recommendation(options=options, cheapest_rank=1, fastest_rank=9), None, TODAY)
+    assert [row.rank for row in shown.best_rows(3)] == ["1", "2", "3", "9"]
+
+
+def test_short_runs_are_shown_in_seconds_and_parts_that_are_hidden_by_name() -> None:
+    """One unit for all run times of a report; no hidden communication is "none"."""
+    assert [shown_unit((option(hours=hours),)) for hours in (2.0, 1.9, 0.05, 0.049)] == [
+        "h",
+        "min",
+        "min",
+        "s",
+    ]
+    alone, several = (
+        step_line(option(step_parts=parts(0.5, 0.5, 0.2, 0.1, share, 0.1)), input_known=True).hidden
+        for share in (0.0, 0.3)
+    )
+    assert (alone, several) == ("none", "50.0 ms")

@@ -63,6 +63,7 @@ def test_it_names_answer_runner_up_fastest_and_files() -> None:
     assert "trainfare: runner-up: $3.00 [" in joined
     assert "trainfare: fastest: $4.00 [" in joined
     assert "1 x g6.xlarge" in joined
+    assert "Brackets are 80 % intervals; prices of 2026-07-20, 127 days old." in joined
     assert (
         f"wrote trainfare-profile.json, trainfare-report.html, trainfare-report.json to {FILES[0].parent.resolve()}"
         in (joined)

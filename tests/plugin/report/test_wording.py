@@ -58,6 +58,7 @@ def test_intervals_name_their_unit_once() -> None:
     assert interval(make_interval(10.0), "h:h") == ("10.0 h", "7.74 – 12.9 h")
     assert interval(make_interval(1.0), "s") == ("1.00 s", "774 ms – 1.29 s")
     assert interval(make_interval(10.0), "usd") == ("$10.00", "$7.74 – $12.92")
+    assert interval(make_interval(10.0), "gib") == ("10.0", "7.74 – 12.9")
 
 
 @pytest.mark.parametrize(
@@ -72,9 +73,10 @@ def test_percentages_never_round_to_all_or_nothing(share: float, shown: str) -> 
 def test_counts_and_names_in_words() -> None:
     """Large counts get a prefix, known clouds their names, unknown ones keep theirs, fractions show."""
     assert [short_count(count) for count in (7, 124_475_904, 7_010_000_000)] == ["7", "124 M", "7.01 B"]
-    assert [short_count(count, "FLOP") for count in (7, 3.98e9, 2.5e18)] == [
+    assert [short_count(count, "FLOP") for count in (7, 3.98e9, 1.5e15, 2.5e18)] == [
         "7 FLOP",
         "3.98 GFLOP",
+        "1.50 PFLOP",
         "2.50 EFLOP",
     ]
     assert service_label("aws", "sagemaker") == "AWS SageMaker"
