@@ -220,6 +220,7 @@ def checked(answer: Recommendation, path: Path) -> str:
         + parts.validation_usd
         + parts.checkpoint_usd
         + parts.interruption_usd
+        + parts.rounding_usd
     ) / rate
     paid_usd = (training_hours + beside_hours) * rate + parts.storage_usd + parts.transfer_usd
     if abs(paid_usd / option.run_usd.mid - 1) > AGREEMENT:
@@ -239,7 +240,7 @@ def checked(answer: Recommendation, path: Path) -> str:
     which = "" if answer.options else "of the first run below the reason, "
     return (
         f"{which}{steps:,} steps of {step_s:.4g} s are {training_hours:,.4g} h; start-up, copies, validation, "
-        f"checkpoints and interruptions add {beside_hours:.3g} h; at {usd(rate)} an hour with "
+        f"checkpoints, interruptions and billing steps add {beside_hours:.3g} h; at {usd(rate)} an hour with "
         f"{usd(parts.storage_usd)} of disks and {usd(parts.transfer_usd)} of transfer that is "
         f"{usd(paid_usd)}. A step has {flops:.3g} FLOP: "
         f"{per_device / 1e12:,.3g} TFLOP/s on each of {devices} {option.accelerator}{used}."

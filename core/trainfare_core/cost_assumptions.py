@@ -78,6 +78,16 @@ class CostAssumptions(Record):
         description="USD per GB sent to another cloud; not given: the published tiers of the region that holds the "
         "data",
     )
+    billing_step_s: Finite | None = Field(
+        default=None,
+        description="seconds to whose whole number the time of a machine is billed; not given: as the service "
+        "publishes it, and not counted where none is published",
+    )
+    billing_minimum_s: Finite | None = Field(
+        default=None,
+        description="seconds that each start of a machine is billed at least; not given: as the service publishes it, "
+        "and not counted where none is published",
+    )
 
     def startup_of(self, service: str) -> float:
         """Return the seconds of start-up on a service, without compilation and the copy of the data."""

@@ -40,6 +40,8 @@ def one_run(
     confidence: float = 0.9,
     accelerator: str = A100,
     toy: ToyPredictor | None = None,
+    billing_step_s: float = 0.0,
+    billing_minimum_s: float = 0.0,
 ) -> RunTable:
     """Time one job on one kind of machine with the plan that accumulates nothing."""
     machines = shapes((accelerator, devices))
@@ -54,6 +56,8 @@ def one_run(
         plan=row,
         service=np.array([service]),
         hazard=np.array([hazard if spot else NOT_SPOT]),
+        billing_step_s=np.array([billing_step_s]),
+        billing_minimum_s=np.array([billing_minimum_s]),
         confidence=confidence,
     )
 

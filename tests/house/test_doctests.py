@@ -13,6 +13,7 @@ TOP = Path(__file__).resolve().parents[2]
 MODULES = (
     "trainfare.recommendation",
     "trainfare_core.job_profile",
+    "trainfare_core.run_cost.billing",
     "trainfare_core.run_cost_facts.limits",
     "trainfare_core.run_cost_facts.spot",
     "trainfare_core.run_cost_facts.storage",

@@ -6,6 +6,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
+from trainfare_core.run_cost import BillingClock
 
 __all__ = ["assumed_numbers"]
 
@@ -28,12 +29,18 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
     gb = asked.data_gb or 0.0
     same_cloud = (asked.data_in or "").startswith(f"{option.provider}:")
     transfer = "inter_region_usd_per_gb" if same_cloud else "egress_usd_per_gb"
+    clock = BillingClock.of(assumed, option.provider, option.service)
+    minimum_s = clock.minimum_s.or_zero
+    least = minimum_s > 0 and option.run_hours.mid * _S_PER_HOUR < minimum_s
+    sources = {"billing_step_s": clock.step_s, "billing_minimum_s": clock.minimum_s}
     found = [
         ("startup_s", assumed.startup_of(option.service), parts.startup_usd - compile_usd),
         ("compile_s", compile_s, compile_usd),
         ("stage_gb_per_s", assumed.stage_gb_per_s, parts.staging_usd),
         ("disk_gb_per_s", assumed.disk_gb_per_s, parts.checkpoint_usd),
         ("disk_usd_per_gib_month", assumed.disk_usd_per_gib_month, parts.storage_usd),
+        ("billing_step_s", clock.step_s.value, 0.0 if least else parts.rounding_usd),
+        ("billing_minimum_s", clock.minimum_s.value, parts.rounding_usd if least else 0.0),
         (transfer, parts.transfer_usd / gb if gb else 0.0, parts.transfer_usd),
     ]
     total_usd = option.run_usd.mid
@@ -41,11 +48,12 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
         AssumedNumber(
             name=name,
             value=value,
+            source=sources[name].source if name in sources else None,
             meaning=CostAssumptions.model_fields[name].description or "",
             stated=name in assumed.model_fields_set,
             run_usd=max(0.0, usd),
             share=max(0.0, usd) / total_usd if total_usd > 0 else 0.0,
         )
         for name, value, usd in found
-        if usd > 0 or name in assumed.model_fields_set
+        if usd > 0 or name in assumed.model_fields_set or name in sources
     )

@@ -223,7 +223,7 @@ class OptionMaker:
         return samples if samples is None or factor is None else round(samples * float(factor[plan]))
 
     def _cost_parts(self, run: int, usd_per_hour: float, hours: float) -> CostParts:
-        parts = ("training", "startup", "staging", "validation", "checkpoint", "interruption")
+        parts = ("training", "startup", "staging", "validation", "checkpoint", "interruption", "rounding")
         seconds = {part: float(getattr(self.priced.runs, f"{part}_s")[run]) for part in parts}
         seconds["interruption"] -= float(self.priced.runs.waiting_s[run])
         usd_per_s = usd_per_hour / _S_PER_HOUR

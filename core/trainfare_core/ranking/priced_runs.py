@@ -35,6 +35,7 @@ from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost import (
     NOT_SPOT,
     USUAL_CONFIDENCE,
+    BillingClock,
     RunTable,
     machine_disk_usd_per_hour,
     runs_of,
@@ -229,6 +230,7 @@ def price_runs(
     over_quota = _fewest_over_quota(len(machines), machine_of_run, nodes, kept)
     machine_of_run, place = machine_of_run[kept], place[kept]
     service = machines["service"].cast(pl.String).to_numpy().astype(np.str_)
+    steps_s, minima_s = _billing(machines, assumed)
     hazard = machines["hazard"].to_numpy().astype(np.int64)
     runs = runs_of(
         profile,
@@ -241,13 +243,20 @@ def price_runs(
         confidence=confidence,
         assumed=assumed,
         data_gb=data_gb,
+        billing_step_s=steps_s[machine_of_run],
+        billing_minimum_s=minima_s[machine_of_run],
     )
     safe = profile.plan.checkpoint_every_n_steps is not None
     keep = runs.gets_on & ((runs.hazard == NOT_SPOT) | safe)
     no_spot_because = why_no_spot(profile, take(runs, ~keep & (runs.hazard != NOT_SPOT)))
     fitting, running = (marked(len(machines), rows) for rows in (machine_of_run, machine_of_run[keep]))
     runs, machine_of_run = take(runs, keep), machine_of_run[keep]
-    runs = replace(runs, hours=quantised(runs.hours), waiting_s=quantised(runs.waiting_s))
+    runs = replace(
+        runs,
+        hours=quantised(runs.hours),
+        waiting_s=quantised(runs.waiting_s),
+        rounding_s=quantised(runs.rounding_s),
+    )
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
@@ -290,6 +299,19 @@ def _fewest_over_quota(machines: int, machine_of_run: Rows, nodes: Rows, kept: N
     np.minimum.at(fewest, machine_of_run[~kept], nodes[~kept])
     fewest[machine_of_run[kept]] = 0
     return np.where(fewest == most, 0, fewest)
+
+
+def _billing(machines: pl.DataFrame, assumed: CostAssumptions) -> tuple[Column, Column]:
+    """Return the billing step and the least billed time of each machine's service; 0 where not known."""
+    keys = ["provider", "service"]
+    services = machines.select(keys).unique()
+    clocks = [BillingClock.of(assumed, str(cloud), str(service)) for cloud, service in services.iter_rows()]
+    known = services.with_columns(
+        pl.Series("step_s", [clock.step_s.or_zero for clock in clocks], dtype=pl.Float64),
+        pl.Series("minimum_s", [clock.minimum_s.or_zero for clock in clocks], dtype=pl.Float64),
+    )
+    joined = machines.select(keys).join(known, on=keys, how="left", maintain_order="left")
+    return joined["step_s"].to_numpy(), joined["minimum_s"].to_numpy()
 
 
 def _disks_usd_per_hour(profile: JobProfile, nodes: Rows, assumed: CostAssumptions, data_gb: float) -> Column:

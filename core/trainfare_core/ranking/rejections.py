@@ -213,7 +213,9 @@ def _over_budget_detail(
     lowest_of_run = lowest[priced.machine_of_run]
     runs = np.flatnonzero(np.isfinite(lowest_of_run) & limits.in_time)
     usd = (
-        limits.sure_hours[runs] * priced.run_usd_per_hour(runs, lowest_of_run[runs])
+        limits.sure_hours[runs]
+        * (priced.runs.billed_hours[runs] / priced.runs.hours[runs])
+        * priced.run_usd_per_hour(runs, lowest_of_run[runs])
         + priced.transfer_usd[runs]
     )
     nearest = int(np.argmin(usd))

@@ -141,7 +141,7 @@ def spot_outlook(
             process.finish(before_s, runs.undisturbed_log_sigma, FALLBACK_AFTER),
             process.with_fallback(FALLBACK_AFTER),
         )
-        spot_s = float(before_s[0] + parts.spot_s[0])
+        spot_s = float(before_s[0] + parts.spot_s[0] + runs.rounding_s[0])
         sure_s = float(parts.sure_s[0])
         usd = spot_s * (usd_per_hour + storage_usd_per_hour) + sure_s * (
             on_demand_usd_per_hour + storage_usd_per_hour

@@ -46,7 +46,10 @@ class AssumedNumber(Record):
     """A figure that is neither measured nor a price; `name` is its key in the table `run_cost` of trainfare.toml."""
 
     name: str
-    value: float
+    value: float | None = Field(description="None: not known, and nothing is charged for it")
+    source: str | None = Field(
+        default=None, description="where a published value comes from, or why it is not known"
+    )
     meaning: str = Field(description="what it is, its unit, and the source of the default")
     stated: bool = Field(description="stated by the user")
     run_usd: Finite = Field(description="dollars of the answer's run that rest on it")

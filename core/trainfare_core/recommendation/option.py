@@ -45,6 +45,9 @@ class CostParts(Record):
     storage_usd: Finite = Field(description="disks")
     staging_usd: Finite = Field(default=0.0, description="copy of the data before the first step")
     transfer_usd: Finite = Field(default=0.0, description="data sent to the machine's region")
+    rounding_usd: Finite = Field(
+        default=0.0, description="time billed and not used: billing steps and least billed times"
+    )
 
 
 class TrainerArguments(Record):

@@ -2,16 +2,18 @@
 Stage 5: duration of the whole run on a machine, beyond its training steps, and its cost beside the machine.
 
 Hours are the sum of start-up, training steps, validation, checkpoint writes and, on spot machines, the work
-that interruptions destroy. Dollars are price x machines x hours, plus the disk that keeps the checkpoints.
+that interruptions destroy. Dollars are price x machines x billed hours, plus disks.
 Every figure that is assumed and not measured is in `CostAssumptions`, or a constant here, with its reason, and is
 listed in the assumptions of the report.
 """
 
 from __future__ import annotations
 
+from .billing import BillingClock
 from .disks import machine_disk_usd_per_hour, storage_usd_per_hour
 from .interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
 from .sentences import cost_assumptions
+from .sourced import Sourced
 from .table import NOT_SPOT, RunTable
 from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of
 
@@ -20,7 +22,9 @@ __all__ = [
     "SPOT_WAIT_S",
     "UNKNOWN_LENGTH_STEPS",
     "USUAL_CONFIDENCE",
+    "BillingClock",
     "RunTable",
+    "Sourced",
     "cost_assumptions",
     "forward_share",
     "machine_disk_usd_per_hour",

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from trainfare_core.candidates import take
 from trainfare_core.interruptions import HAZARDS, SpotProcess
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.run_cost.table import S_PER_HOUR, Column, RunTable
+from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
 
-__all__ = ["SPOT_WAIT_S", "USUAL_CONFIDENCE", "interrupted", "spot_process"]
+__all__ = ["SPOT_WAIT_S", "USUAL_CONFIDENCE", "interrupted", "interruption_rates", "spot_process"]
 
 SPOT_WAIT_S: Final = 1_800.0
 """Mean wait until a pool that took a machine back has one again. No cloud publishes it: a planning figure. The machine
@@ -28,6 +28,18 @@ LEAST_SAVE_S: Final = 300.0
 chosen value, about the start-up of a machine."""
 
 
+def interruption_rates(hazard: NDArray[np.int64], nodes: NDArray[np.int64]) -> Column:
+    """
+    Return how often a second runs are interrupted, one equally likely rate a column, shape (n, rates).
+
+    Args:
+        hazard: row of `HAZARDS`, or `NOT_SPOT`, of each run, shape (n,); the latter is never interrupted.
+        nodes: machines of each run, shape (n,); the loss of one stops them all.
+    """
+    rates = np.array([hazard.per_hour for hazard in HAZARDS]) / S_PER_HOUR
+    return np.where((hazard == NOT_SPOT)[:, None], 0.0, rates[hazard] * nodes[:, None])
+
+
 def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) -> SpotProcess:
     """
     Return what interruptions do to runs on spot machines.
@@ -38,12 +50,11 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
         nodes: machines of each run, shape (n,); the loss of one stops them all.
     """
     busy_s = runs.training_s + runs.validation_s
-    rates = np.array([hazard.per_hour for hazard in HAZARDS]) / S_PER_HOUR
     interval_s = _saved_every_s(profile, runs.steps, busy_s)
     with np.errstate(invalid="ignore", divide="ignore"):
         intervals = np.where(interval_s > 0, busy_s / interval_s, 0.0)
     return SpotProcess(
-        rate_per_s=rates[runs.hazard] * nodes[:, None],
+        rate_per_s=interruption_rates(runs.hazard, nodes),
         interval_s=interval_s,
         write_s=float(runs.write_s.max(initial=0.0)),
         restart_s=runs.restart_s,

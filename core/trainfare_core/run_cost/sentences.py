@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from trainfare_core.clouds import SERVICES
+from trainfare_core.clouds import CLOUDS, SERVICES
 from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.run_cost.billing import BillingClock
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S
 from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, measured_validation
 
@@ -44,10 +45,7 @@ def cost_assumptions(
             f"{SPOT_WAIT_S / 60:g} minutes for capacity on average and starts again"
         ),
         _data_assumption(assumed, data_gb),
-        (
-            "time is billed by the second, on Thunder Compute and Scaleway by the minute; a managed service costs its "
-            "own price an hour (SageMaker) or that of its machine (Azure ML)"
-        ),
+        _billing_assumption(assumed),
         (
             f"not counted: {'' if assumed.system_disk_gib else 'system disks, '}egress of the trained model, object "
             "storage, taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
@@ -77,6 +75,25 @@ def _bytes_text(size: int) -> str:
         if size >= u or u == 1.0
     )
     return f"{size / unit:.3g} {name}"
+
+
+def _billing_assumption(assumed: CostAssumptions) -> str:
+    clocks = {
+        service.label: BillingClock.of(assumed, cloud.name, service.name)
+        for cloud in CLOUDS.values()
+        for service in cloud.services
+    }
+    texts = [
+        f"{name} not known"
+        if clock.step_s.value is None and clock.minimum_s.value is None
+        else f"{name} {clock.step_s.or_zero:g} and {clock.minimum_s.or_zero:g}"
+        for name, clock in clocks.items()
+    ]
+    return (
+        "billed time is rounded up to the billing step of the service, and each start of a machine to its least billed "
+        f"time; both in seconds: {', '.join(texts)}; where none is published nothing is added. A managed service costs "
+        "its own price an hour (SageMaker) or that of its machine (Azure ML)"
+    )
 
 
 def _data_assumption(assumed: CostAssumptions, data_gb: float | None) -> str:

@@ -33,6 +33,7 @@ class RunTable:
         write_s: of one checkpoint.
         interruption_s: expected time to repeat lost work, to wait and to restart; 0 on machines that are not spot.
         waiting_s: of `interruption_s`, the wait for capacity, which is not billed.
+        rounding_s: billed and not used: what billing steps and least billed times add.
         hours: all parts together: the median, with the mean of what interruptions take.
         log_sigma: standard deviation of ln(hours); on spot machines that which gives the quantile asked for.
         interruptions: expected number of interruptions.
@@ -52,6 +53,7 @@ class RunTable:
     write_s: Column
     interruption_s: Column
     waiting_s: Column
+    rounding_s: Column
     hours: Column
     log_sigma: Column
     interruptions: Column
@@ -66,17 +68,16 @@ class RunTable:
 
     @property
     def billed_hours(self) -> Column:
-        """Hours without the wait for spot capacity."""
-        return self.hours - self.waiting_s / S_PER_HOUR
+        """Hours without the wait for spot capacity, with what is billed and not used."""
+        return self.hours + (self.rounding_s - self.waiting_s) / S_PER_HOUR
 
     @property
     def mean_billed_hours(self) -> Column:
         """Mean of the billed hours: of log-normal ones without interruptions, and what those take on average."""
         lost_s = np.where(self.hazard == NOT_SPOT, 0.0, self.interruption_s)
         undisturbed = self.hours - lost_s / S_PER_HOUR
-        return (
-            undisturbed * np.exp(self.undisturbed_log_sigma**2 / 2) + (lost_s - self.waiting_s) / S_PER_HOUR
-        )
+        beside_s = lost_s + self.rounding_s - self.waiting_s
+        return undisturbed * np.exp(self.undisturbed_log_sigma**2 / 2) + beside_s / S_PER_HOUR
 
     @property
     def gets_on(self) -> NDArray[np.bool_]:

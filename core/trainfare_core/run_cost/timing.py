@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,8 @@ from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted
+from trainfare_core.run_cost.billing import rounding_s
+from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted, interruption_rates
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
 
 __all__ = ["UNKNOWN_LENGTH_STEPS", "forward_share", "measured_validation", "runs_of"]
@@ -41,6 +43,8 @@ def runs_of(
     confidence: float = USUAL_CONFIDENCE,
     assumed: CostAssumptions | None = None,
     data_gb: float = 0.0,
+    billing_step_s: Column | None = None,
+    billing_minimum_s: Column | None = None,
 ) -> RunTable:
     """
     Time whole runs.
@@ -59,6 +63,8 @@ def runs_of(
         confidence: quantile of a spot run's hours that `log_sigma` is to give.
         assumed: what is assumed; None: nothing is stated by the user.
         data_gb: what each machine copies to its disk before the first step.
+        billing_step_s: of the service of each run, shape (n,); 0 where not known, None: of none.
+        billing_minimum_s: least billed time of a start there, shape (n,); 0 where not known, None: of none.
     """
     assumed = assumed or CostAssumptions()
     step_s = prediction.step_s[plan]
@@ -93,6 +99,7 @@ def runs_of(
         write_s=np.full(len(plan), write_s),
         interruption_s=none,
         waiting_s=none,
+        rounding_s=none,
         hours=undisturbed_s / S_PER_HOUR,
         log_sigma=log_sigma,
         interruptions=none,
@@ -101,10 +108,14 @@ def runs_of(
         restart_s=begin_s + stage_s + write_s,
         undisturbed_log_sigma=log_sigma,
     )
-    spot = np.flatnonzero(hazard != NOT_SPOT)
-    if not len(spot):
-        return calm
-    return interrupted(profile, calm, spot, candidates.nodes[plan], confidence, assumed.disk_bytes_per_s)
+    spot, nodes = np.flatnonzero(hazard != NOT_SPOT), candidates.nodes[plan]
+    runs = (
+        interrupted(profile, calm, spot, nodes, confidence, assumed.disk_bytes_per_s) if len(spot) else calm
+    )
+    if not known_length:  # these steps end no run
+        return runs
+    clock = (none if each is None else each for each in (billing_step_s, billing_minimum_s))
+    return replace(runs, rounding_s=rounding_s(runs, interruption_rates(hazard, nodes), *clock))
 
 
 def forward_share(profile: JobProfile) -> float:

@@ -49,6 +49,7 @@ COST_COLUMNS = (
     "disks",
     "data copy",
     "data transfer",
+    "rounding",
 )
 
 

@@ -37,7 +37,7 @@ from trainfare.report.wording import percent, usd
 from trainfare_core.figures import figures
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
-from trainfare_core.recommendation import Option, Recommendation
+from trainfare_core.recommendation import AssumedNumber, Option, Recommendation
 
 __all__ = [
     "DETAILED_OPTIONS",
@@ -200,10 +200,18 @@ def _assumed_numbers(recommendation: Recommendation) -> list[str]:
     if best is None:
         return []
     return [
-        f"{each.name} = {each.value:.6g}{', as stated' if each.stated else ''}: {percent(each.share)} of the cost of "
+        f"{_value(each)}: {percent(each.share)} of the cost of "
         f"#{best.rank} ({usd(each.run_usd)}). {each.meaning[:1].upper()}{each.meaning[1:]}"
+        + ("" if each.stated or each.source is None else f". Source: {each.source}")
         for each in sorted(recommendation.assumed_numbers, key=lambda each: -each.share)
     ]
+
+
+def _value(number: AssumedNumber) -> str:
+    """Return the name and the value of a figure, e.g. "startup_s = 90, as stated"."""
+    if number.value is None:
+        return f"{number.name} is not known"
+    return f"{number.name} = {number.value:.6g}{', as stated' if number.stated else ''}"
 
 
 def _alternatives(recommendation: Recommendation, as_of: date, unit: str) -> list[str]:

@@ -243,12 +243,13 @@ def test_permuting_rows_or_clouds_changes_nothing(
 @unhurried
 @given(rows=books(), steps=st.integers(0, 10**7), gib=st.integers(0, 100))
 def test_cost_is_time_times_price_times_count_to_the_cent(rows: list[Row], steps: int, gib: int) -> None:
-    """Hours x dollars an hour of all machines, and the disk, are the cost."""
+    """Hours x dollars an hour of all machines, the disk, and what is billed and not used are the cost."""
     job = small_job(steps=steps, checkpoint_bytes=gib * GIB)
     price = {offer_key(row)[2:]: row["usd_per_hour"] for row in rows}
     for option in ranked(rows, job=job).options:
         each = price[(option.instance_type, option.region, option.zone, option.purchase_option)]
-        expected = option.run_hours.mid * each * option.nodes + option.cost_parts.storage_usd
+        parts = option.cost_parts
+        expected = option.run_hours.mid * each * option.nodes + parts.storage_usd + parts.rounding_usd
         assert abs(option.run_usd.mid - expected) < 0.005
         assert option.run_usd.low_80 <= option.run_usd.mid <= option.run_usd.high_80
 

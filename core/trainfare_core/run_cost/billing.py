@@ -1,0 +1,79 @@
+"""
+Time that is billed beyond what a run takes: a service rounds up to its billing step, and each start of a machine costs
+its least billed time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.run_cost.sourced import Sourced, sourced
+from trainfare_core.run_cost.table import S_PER_HOUR, Column, RunTable
+from trainfare_core.run_cost_facts import billing_minimum_s, billing_step_s
+
+__all__ = ["BillingClock", "rounding_s"]
+
+_WHOLE: Final = 1e-9
+"""Of a number of steps: what is within it of a whole number is whole, on every processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class BillingClock:
+    """
+    How a service bills the time of a machine.
+
+    Attributes:
+        step_s: seconds to whose whole number time is rounded up.
+        minimum_s: seconds that each start of a machine costs at least.
+    """
+
+    step_s: Sourced
+    minimum_s: Sourced
+
+    @classmethod
+    def of(cls, assumed: CostAssumptions, cloud: str, service: str) -> BillingClock:
+        """
+        Return the clock of a service: the user's own figures, else what is published.
+
+        Args:
+            assumed: with the user's own figures.
+            cloud: as in the price book.
+            service: as in the price book.
+
+        Example:
+            >>> BillingClock.of(CostAssumptions(), "aws", "ec2").minimum_s.value
+            60.0
+        """
+        return cls(
+            sourced(assumed.billing_step_s, billing_step_s(cloud, service)),
+            sourced(assumed.billing_minimum_s, billing_minimum_s(cloud, service)),
+        )
+
+
+def rounding_s(runs: RunTable, rate_per_s: Column, step_s: Column, minimum_s: Column) -> NDArray[np.float64]:
+    """
+    Return the seconds that are billed and not used, of each machine of a run, shape (n,).
+
+    Without interruptions the run is one start, of known length. Each interruption ends a start after a time that is
+    exponential with the rate of the interruptions: half a step is lost on average, and of the least billed time m
+    what is missing to it, m - (1 - exp(-rate m)) / rate. Rates of a range are weighted by how many starts they end.
+
+    Args:
+        runs: n of them.
+        rate_per_s: of the interruptions of all machines of a run, shape (n, rates); 0 where there are none.
+        step_s: shape (n,); 0 where none is known.
+        minimum_s: shape (n,); 0 where none is known.
+    """
+    used_s = runs.hours * S_PER_HOUR - runs.interruption_s
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole_s = np.where(step_s > 0, np.ceil(used_s / step_s * (1 - _WHOLE)) * step_s, used_s)
+        last_s = np.maximum(np.maximum(whole_s, minimum_s) - used_s, 0.0)
+        missing_s = minimum_s[:, None] + np.expm1(-rate_per_s * minimum_s[:, None]) / rate_per_s
+        weight = rate_per_s / rate_per_s.sum(axis=1, keepdims=True)
+        each_s = step_s / 2 + (missing_s * weight).sum(axis=1)
+    return last_s + np.where(runs.interruptions > 0, runs.interruptions * each_s, 0.0)
