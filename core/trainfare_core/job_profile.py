@@ -34,6 +34,7 @@ __all__ = [
     "ProfileSource",
     "Quantiles",
     "RunPlan",
+    "StepInPrecision",
 ]
 
 SCHEMA_VERSION: Final = 1
@@ -321,6 +322,16 @@ class ProfileSource(Record):
     )
 
 
+class StepInPrecision(Record):
+    """The profile's step as another precision makes it."""
+
+    precision: Text = Field(description="as in the profile")
+    operations: Annotated[tuple[OperationGroup, ...], Field(max_length=100_000)]
+    parameters: tuple[ParameterGroup, ...]
+    optimizer: OptimizerFacts
+    memory: MemoryFacts
+
+
 class JobProfile(Document):
     """One training job: operations, memory, batch, plan, and measured times where there are any."""
 
@@ -341,6 +352,9 @@ class JobProfile(Document):
     measured: MeasuredStep | None = None
     work_note: Text | None = Field(
         default=None, description="what a step is, where steps differ from each other"
+    )
+    precisions: Annotated[tuple[StepInPrecision, ...], Field(max_length=16)] = Field(
+        default=(), description="the same step traced in other precisions, for plans that may change it"
     )
     notes: tuple[Text, ...] = Field(default=(), description="what was assumed or could not be seen")
 

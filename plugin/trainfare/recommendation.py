@@ -109,7 +109,8 @@ def recommend(
         allow: "plan": a faster strategy or micro-batch also where the script's own fit; "batch-norm": fewer samples a
             device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's.
             These two change what is trained. "checkpointing": activation checkpointing where nothing else fits, or with
-            "plan" where it is faster.
+            "plan" where it is faster. "precision": another precision where it is faster, which changes rounding, and
+            weights in fewer bits where nothing else fits; a TrainingJob is traced in all of them.
         data_in: where the training data lie, e.g. "aws:us-east-1"; None: their transfer costs nothing.
         data_gb: their size, GB, which each machine copies before the first step; None: not counted.
         run_cost: what is assumed of the cost of a run; None: nothing is stated.
@@ -169,6 +170,8 @@ def recommend(
         allow_stale=allow_stale,
         now=now or datetime.now(tz=timezone.utc),
     )
+    if "precision" in constraints.allow and not keep_plan:
+        job = _in_precisions(job)
     found = ranked(job, request, choice, price_book=price_book)
     for warning in found.warnings:
         _log.warning("%s", warning)
@@ -239,6 +242,7 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     """
     from trainfare_core.ranking.cost_outlook import with_outlook
     from trainfare_core.ranking.rank import rank
+    from trainfare_core.variants import why_no_precision
 
     loaded = (
         load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, (), as_of=choice.now)
@@ -250,12 +254,26 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
         why = next((note for note in profile.notes if note.startswith("the operations")), "")
         what = "the profile has no operations, so nothing can be predicted from it"
         raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
+    if "precision" in asked.allow and not asked.keep_plan and (missing := why_no_precision(profile)):
+        warnings = (*warnings, missing)
     answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
     if answer.cheapest_rank is None:
         from trainfare_core.ranking.nearest import with_alternatives
 
         answer = with_alternatives(answer, profile, loaded.book, request)
     return Ranked(with_outlook(answer), loaded.as_of, warnings)
+
+
+def _in_precisions(job: Job) -> Job:
+    """Return a job that can be traced as its profile, with traces in other precisions; others as they are."""
+    from trainfare.job import TrainingJob
+
+    if not isinstance(job, TrainingJob):
+        return job
+    from trainfare.prelaunch import trace_job
+    from trainfare_core.variants import with_precisions
+
+    return with_precisions(trace_job(job), lambda precision: trace_job(replace(job, precision=precision)))
 
 
 def profile_of(job: object) -> JobProfile:

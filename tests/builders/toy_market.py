@@ -20,6 +20,7 @@ from trainfare_core.job_profile import (
     ParameterGroup,
     ProfileSource,
     RunPlan,
+    StepInPrecision,
 )
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.age_doubt import Z_80
@@ -117,6 +118,19 @@ def block_job(**overrides: Any) -> JobProfile:
     return job.model_copy(update={"operations": operations, "memory": memory})
 
 
+def in_precisions(job: JobProfile, *precisions: str) -> JobProfile:
+    """Return a job with traces in other precisions, each the same as its own."""
+    names = [name for name in StepInPrecision.model_fields if name != "precision"]
+    steps = [
+        StepInPrecision(precision=each, **{name: getattr(job, name) for name in names}) for each in precisions
+    ]
+    return job.model_copy(update={"precisions": tuple(steps)})
+
+
+PRECISION_PARTS: Mapping[str, float] = {"32-true": 2.0, "bf16-mixed": 1.0, "16-mixed": 1.02, "bf16-true": 0.5}
+"""Of the time and the activations of bf16-mixed, what `ToyPredictor` takes in each precision."""
+
+
 @dataclass(frozen=True)
 class ToyPredictor:
     """
@@ -124,7 +138,8 @@ class ToyPredictor:
 
     A step takes `seconds` of the accelerator (for the profile's own batch) x micro_ratio x accumulate, plus `link_s` for
     each further device; memory is `activation_gib` x micro_ratio plus `fixed_gib`, the latter shared under FSDP.
-    Activation checkpointing takes 1.3 times the time and a quarter of the activations.
+    Activation checkpointing takes 1.3 times the time and a quarter of the activations, another precision the parts in
+    `PRECISION_PARTS` over those of the job's own.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -150,9 +165,11 @@ class ToyPredictor:
         communication_s = self.link_s * (world - 1)
         zero = np.zeros(len(names))
         variants = [candidates.variant_of(plan) for plan in range(len(names))]
-        compute_s = compute_s * np.array([1.3 if each.checkpointing else 1.0 for each in variants])
-        activation = self.activation_gib * np.array(
-            [0.25 if each.checkpointing else 1.0 for each in variants]
+        own = profile.precision
+        part = np.array([PRECISION_PARTS[each.precision or own] / PRECISION_PARTS[own] for each in variants])
+        compute_s = compute_s * part * np.array([1.3 if each.checkpointing else 1.0 for each in variants])
+        activation = (
+            self.activation_gib * part * np.array([0.25 if each.checkpointing else 1.0 for each in variants])
         )
         fixed = self.fixed_gib / np.where(candidates.sharding == 2, world, 1.0)
         memory_bytes = np.where(known, (activation * candidates.micro_ratio + fixed) * GIB, np.nan)

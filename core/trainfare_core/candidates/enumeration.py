@@ -12,9 +12,10 @@ from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.layouts import chosen_layouts
 from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch, own_sharding
 from trainfare_core.candidates.table import SHARDINGS, CandidateTable, take
+from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.variants import JobVariant
+from trainfare_core.variants import JobVariant, computed_in
 
 __all__ = ["enumerate_candidates"]
 
@@ -67,18 +68,29 @@ def enumerate_candidates(
     )
     if space.keep_plan:
         plans = take(plans, scripted)
-    plans = _with_variants(plans, space.variants(profile))
+    plans = _with_variants(plans, space.variants(profile), shapes)
     order = (plans.accumulate, plans.sharding, -plans.devices_or_all, plans.nodes, plans.shape)
     return take(plans, np.lexsort(order if plans.variant is None else (plans.variant, *order)))
 
 
-def _with_variants(plans: CandidateTable, variants: tuple[JobVariant, ...]) -> CandidateTable:
-    """Return every plan once for each change of the job."""
+def _with_variants(
+    plans: CandidateTable, variants: tuple[JobVariant, ...], shapes: MachineShapes
+) -> CandidateTable:
+    """Return every plan once for each change of the job that its hardware is made for."""
     if len(variants) == 1:
         return plans
-    rows = np.tile(np.arange(len(plans)), len(variants))
-    code = np.repeat(np.arange(len(variants)), len(plans))
+    names, device = np.unique(shapes.accelerator, return_inverse=True)
+    computes = np.array([[_computes(str(name), each) for name in names] for each in variants], dtype=np.bool_)
+    code, rows = np.nonzero(computes[:, device[plans.shape]])
     return replace(take(plans, rows), variant=code, variants=variants)
+
+
+def _computes(name: str, variant: JobVariant) -> bool:
+    """Whether an accelerator has units for the precision of a variant; the script's own is tried anywhere."""
+    device = resolve_device(name)
+    if not variant.precision or device is None:
+        return not variant.precision
+    return device.peak_flops_per_s(computed_in(variant.precision)) is not None
 
 
 def _as_scripted(

@@ -53,6 +53,7 @@ class PlanSpace:
             planned, which changes what is trained.
         checkpointing: every plan is tried with activation checkpointing of the blocks that repeat too, where the
             profile knows what that costs.
+        precision: every plan is tried in the other precisions that the profile was traced in and the hardware has.
         deepspeed: ZeRO-1 and ZeRO-2 are tried, which need another package, also where the script does not use it.
     """
 
@@ -62,6 +63,7 @@ class PlanSpace:
     other_batch: bool = False
     deepspeed: bool = False
     checkpointing: bool = False
+    precision: bool = False
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
         """Return the numbers of machines to try for a job, rising."""
@@ -71,7 +73,9 @@ class PlanSpace:
 
     def variants(self, profile: JobProfile) -> tuple[JobVariant, ...]:
         """Return the changes of a job that plans may make, none first."""
-        return (JobVariant(),) if self.keep_plan else variants_of(profile, checkpointing=self.checkpointing)
+        if self.keep_plan:
+            return (JobVariant(),)
+        return variants_of(profile, checkpointing=self.checkpointing, precision=self.precision)
 
     def least_micro_batch(self, profile: JobProfile) -> float:
         """Return the smallest micro-batch that a device may have."""

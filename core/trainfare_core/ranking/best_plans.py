@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,10 @@ def best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scrip
     """
     Return one plan that fits of each shape x nodes.
 
-    Of each number of accelerators it is the fastest; ties: less accumulation, less sharding. With `scripted_first` it
-    is the script's own where that fits, and the job is changed only where nothing else does. Then as many accelerators
-    are used as can be, unless fewer are faster by enough to be told apart.
+    Of each precision and number of accelerators it is the fastest; ties: less accumulation, less sharding. With
+    `scripted_first` it is the script's own where that fits, and checkpoints activations only where nothing else does.
+    Then the script's precision and as many accelerators as can be are taken, unless others are faster by enough to be
+    told apart; with `scripted_first`, narrower weights are taken only where nothing else fits.
 
     Args:
         candidates: plans.
@@ -50,28 +51,41 @@ def best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scrip
     usable = np.flatnonzero(prediction.fits & np.isfinite(prediction.step_s) & (prediction.step_s > 0))
     scripted = candidates.as_scripted
     other = np.zeros(len(usable)) if scripted is None or not scripted_first else ~scripted[usable]
-    changed = np.zeros(len(usable)) if candidates.variant is None else candidates.variant[usable]
+    of_plan = _Changes.of(candidates)
+    checkpointing = of_plan.checkpointing[usable]
+    group = (
+        of_plan.precision,
+        -candidates.devices_or_all,
+        (of_plan.precision > 0).astype(np.int64),
+        of_plan.narrows if scripted_first else np.zeros(len(candidates), dtype=np.int64),
+        candidates.nodes,
+        candidates.shape,
+    )
     order: Rows = usable[
         np.lexsort(
             (
-                changed,
+                checkpointing,
                 candidates.sharding[usable],
                 candidates.accumulate[usable],
                 quantised(prediction.step_s[usable]),
                 other,
-                changed if scripted_first else np.zeros(len(usable)),
-                -candidates.devices_or_all[usable],
-                candidates.nodes[usable],
-                candidates.shape[usable],
+                checkpointing if scripted_first else np.zeros(len(usable)),
+                *(column[usable] for column in group),
             )
         )
     ]
-    machine = np.stack([candidates.shape[order], candidates.nodes[order]])
-    best = order[_first(np.vstack([machine, candidates.devices_or_all[order]]))]
-    return _worth_it(candidates, prediction, best)
+    best = order[_first(np.stack([column[order] for column in group]))]
+    return _worth_it(candidates, prediction, best, of_plan.narrows, narrower=not scripted_first)
 
 
-def _worth_it(candidates: CandidateTable, prediction: PredictionTable, best: Rows) -> Rows:
+def _worth_it(
+    candidates: CandidateTable,
+    prediction: PredictionTable,
+    best: Rows,
+    narrows: NDArray[np.int64],
+    *,
+    narrower: bool,
+) -> Rows:
     """
     Return of each machine's plans its first one, or the fastest of those that are worth a change.
 
@@ -82,13 +96,31 @@ def _worth_it(candidates: CandidateTable, prediction: PredictionTable, best: Row
     step_s = quantised(prediction.step_s)
     latest_s = step_s * np.exp(Z80 * prediction.log_sigma)
     worth = (step_s[best] <= WORTH_CHANGING * step_s[usual]) & (latest_s[best] <= latest_s[usual])
-    kept = np.flatnonzero(first | worth)
-    place = np.arange(len(kept))
-    order = kept[
-        np.lexsort((place, step_s[best[kept]], candidates.nodes[best[kept]], candidates.shape[best[kept]]))
+    worth &= narrower | (narrows[best] <= narrows[usual])
+    kept = best[first | worth]
+    chosen: Rows = kept[
+        np.lexsort((np.arange(len(kept)), step_s[kept], candidates.nodes[kept], candidates.shape[kept]))
     ]
-    chosen: Rows = best[order]
     return chosen[_first(np.stack([candidates.shape[chosen], candidates.nodes[chosen]]))]
+
+
+class _Changes(NamedTuple):
+    """What each plan changes of the job: 0 or 1, and the place of its precision, 0 for the script's; shape (plans,)."""
+
+    checkpointing: NDArray[np.int64]
+    narrows: NDArray[np.int64]
+    precision: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, candidates: CandidateTable) -> _Changes:
+        variants = candidates.variants
+        places = list(dict.fromkeys(each.precision for each in variants))
+        columns = np.array(
+            [[each.checkpointing, each.narrows_weights, places.index(each.precision)] for each in variants],
+            dtype=np.int64,
+        )
+        code = np.zeros(len(candidates), dtype=np.int64) if candidates.variant is None else candidates.variant
+        return cls(*columns[code].T)
 
 
 def _first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:

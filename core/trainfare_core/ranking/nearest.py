@@ -19,6 +19,7 @@ from trainfare_core.recommendation import (
     Option,
     Recommendation,
 )
+from trainfare_core.variants import variants_of
 
 __all__ = ["with_alternatives"]
 
@@ -87,6 +88,13 @@ class _Search:
         if not asked.keep_plan and "checkpointing" not in asked.allow:
             change = "cheapest with activation checkpointing"
             found.append(self._try(change, "--allow checkpointing", allow=(*asked.allow, "checkpointing")))
+        if (
+            not asked.keep_plan
+            and "precision" not in asked.allow
+            and variants_of(self._profile, precision=True)[1:]
+        ):
+            change = "cheapest in another precision"
+            found.append(self._try(change, "--allow precision", allow=(*asked.allow, "precision")))
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:

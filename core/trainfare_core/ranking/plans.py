@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.recommendation import TrainerArguments
+from trainfare_core.variants import JobVariant
 
 __all__ = ["plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
 
@@ -55,7 +57,7 @@ def trainer_arguments(
         else own
         if keeps
         else _STRATEGIES[sharding],
-        precision=profile.precision,
+        precision=candidates.variant_of(plan).precision or profile.precision,
         accumulate_grad_batches=int(candidates.accumulate[plan]),
         batch_size=None if math.isnan(micro) else int(micro),
         configure_model=f"apply_activation_checkpointing(self, check_fn=lambda m: isinstance(m, ({blocks},)))"
@@ -112,8 +114,31 @@ def variant_changes(
         prediction: of the plans.
         plan: row of both.
     """
-    if not candidates.variant_of(plan).checkpointing or candidates.variant is None:
-        return ()
+    variant = candidates.variant_of(plan)
+    found: list[str] = []
+    if variant.precision:
+        same = _figures(candidates, prediction, plan, replace(variant, precision="", narrows_weights=False))
+        meaning = (
+            "weights and optimizer state in 16 bits, which changes what is trained"
+            if variant.narrows_weights
+            else "other rounding and a scaled loss, so that losses may differ"
+            if variant.precision == "16-mixed"
+            else "other rounding, so that losses may differ"
+        )
+        found.append(
+            f"precision {variant.precision} instead of {profile.precision}: {meaning}; {same}".rstrip("; ")
+        )
+    if variant.checkpointing:
+        same = _figures(candidates, prediction, plan, replace(variant, checkpointing=False))
+        twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.batch_norm else ""
+        found.append(f"activation checkpointing on: {same}".rstrip(": ") + twice)
+    return tuple(found)
+
+
+def _figures(candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant) -> str:
+    """Return time and memory of a plan beside those of the same plan of another variant; "" where it has none."""
+    if candidates.variant is None or variant not in candidates.variants:
+        return ""
     same = [
         np.equal(column, column[plan])
         for column in (
@@ -121,17 +146,14 @@ def variant_changes(
             candidates.accumulate, candidates.devices_or_all,
         )
     ]  # fmt: skip
-    without = np.flatnonzero(np.all(same, axis=0) & (candidates.variant == 0))
+    of_variant = candidates.variant == candidates.variants.index(variant)
+    without = np.flatnonzero(np.all(same, axis=0) & of_variant & np.isfinite(prediction.step_s))
     if not len(without):
-        return ("activation checkpointing on",)
+        return ""
     longer = prediction.step_s[plan] / prediction.step_s[without[0]] - 1
     memory_gib, without_gib = (prediction.memory_bytes[row] / 2**30 for row in (plan, without[0]))
-    change = (
-        f"activation checkpointing on: {100 * longer:+.0f} % time a step, {memory_gib:.3g} GiB a device instead of "
-        f"{without_gib:.3g}"
-    )
-    twice = "; BatchNorm updates its running statistics twice a step" if profile.batch.batch_norm else ""
-    return (change + twice,)
+    before = "" if f"{memory_gib:.3g}" == f"{without_gib:.3g}" else f" instead of {without_gib:.3g}"
+    return f"{100 * longer:+.0f} % time a step, {memory_gib:.3g} GiB a device{before}"
 
 
 def unused_notes(
@@ -167,11 +189,12 @@ def unused_notes(
 def plan_text(candidates: CandidateTable, plan: int) -> str:
     """Return a plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
-    accumulate = int(candidates.accumulate[plan])
+    accumulate, variant = int(candidates.accumulate[plan]), candidates.variant_of(plan)
     parts = [
         *([] if sharding == "none" else [sharding_label(sharding)]),
         *([] if math.isnan(micro) else [f"micro-batch {int(micro)}"]),
         *([f"accumulate {accumulate}"] if accumulate > 1 else []),
-        *(["activation checkpointing"] if candidates.variant_of(plan).checkpointing else []),
+        *([f"precision {variant.precision}"] if variant.precision else []),
+        *(["activation checkpointing"] if variant.checkpointing else []),
     ]
     return ", ".join(parts)

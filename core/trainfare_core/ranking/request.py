@@ -72,6 +72,7 @@ class Request:
             other_batch="batch" in asked.allow,
             deepspeed="plan" in asked.allow,
             checkpointing="checkpointing" in asked.allow,
+            precision="precision" in asked.allow,
         )
 
     def __post_init__(self) -> None:

@@ -11,10 +11,11 @@ from trainfare_core.documents import Finite, Record
 
 __all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints", "QuotaLimit"]
 
-Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing"]
+Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing", "precision"]
 """Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
 device under BatchNorm; another global batch where all accelerators cannot share the script's; activation checkpointing
-where nothing fits without it, or with "plan" where it is faster."""
+where nothing fits without it, or with "plan" where it is faster; another precision where it is faster, one with
+narrower weights where nothing fits without, or with "plan" where it is faster."""
 
 DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 """60 days: machines are rented, patched and retired in less. A chosen value."""
@@ -81,7 +82,8 @@ class Constraints(Record):
         description="plan: the fastest strategy and micro-batch also where the script's own fit; batch-norm: fewer "
         "samples a device under BatchNorm, batch: another global batch where all accelerators cannot share the "
         "script's, both of which change what is trained; checkpointing: activation checkpointing where nothing else "
-        "fits",
+        "fits; precision: other precisions where they are faster, which changes rounding; weights in fewer bits, which "
+        "changes what is trained, where nothing else fits",
     )
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"

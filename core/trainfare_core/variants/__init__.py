@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from trainfare_core.variants.variant import JobVariant, variants_of, why_no_variant
+from trainfare_core.variants.precisions import PRECISIONS, computed_in, with_precisions
+from trainfare_core.variants.variant import JobVariant, variants_of, why_no_precision, why_no_variant
 
-__all__ = ["JobVariant", "variants_of", "why_no_variant"]
+__all__ = [
+    "PRECISIONS",
+    "JobVariant",
+    "computed_in",
+    "variants_of",
+    "why_no_precision",
+    "why_no_variant",
+    "with_precisions",
+]

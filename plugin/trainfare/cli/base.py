@@ -77,7 +77,7 @@ class BaseOptions:
 
 @contextmanager
 def base_of(
-    job: str, options: BaseOptions, target: TargetOptions, lock: Path | None
+    job: str, options: BaseOptions, target: TargetOptions, lock: Path | None, *, precisions: bool = False
 ) -> Generator[BaseOf, None, None]:
     """
     Start to trace the job before the change, and give a function from the prices to it; None where none is asked for.
@@ -87,6 +87,7 @@ def base_of(
         options: which base.
         target: what its code may use.
         lock: the lock file of the command, of which the other commit may have its own.
+        precisions: see `profile_of`.
 
     Raises:
         ProfileError: `--base` is no profile.
@@ -98,7 +99,7 @@ def base_of(
     if options.base is not None:
         yield of_file(options.base)
     elif options.compare_to is not None:
-        with _of_commit(job, options.compare_to, target, lock) as found:
+        with _of_commit(job, options.compare_to, target, lock, precisions=precisions) as found:
             yield found
     else:
         yield lambda _: None
@@ -123,7 +124,9 @@ def of_file(file: Path) -> BaseOf:
 
 
 @contextmanager
-def _of_commit(job: str, ref: str, target: TargetOptions, lock: Path | None) -> Generator[BaseOf, None, None]:
+def _of_commit(
+    job: str, ref: str, target: TargetOptions, lock: Path | None, *, precisions: bool
+) -> Generator[BaseOf, None, None]:
     from trainfare.base_commit import Repository, changed_dependencies
     from trainfare.user_process import CopiedFolder
     from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
@@ -146,7 +149,8 @@ def _of_commit(job: str, ref: str, target: TargetOptions, lock: Path | None) -> 
         if missing:
             yield lambda _: UnknownJob(commit.label, missing, notes)
             return
-        with profile_of(_moved(job, repository, copied, place), target, copied) as traced:
+        moved = _moved(job, repository, copied, place)
+        with profile_of(moved, target, copied, precisions=precisions) as traced:
 
             def base(loaded: LoadedPrices) -> PricedJob | UnknownJob:
                 try:

@@ -73,8 +73,8 @@ def check(
         limits.check_given()
         choice = prices.choice()
         with (  # both are traced while the prices are read
-            profile_of(job, target) as profile,
-            base_of(job, base, target, choice.lock) as compared,
+            profile_of(job, target, precisions=limits.any_precision) as profile,
+            base_of(job, base, target, choice.lock, precisions=limits.any_precision) as compared,
         ):
 
             def base_stated(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:

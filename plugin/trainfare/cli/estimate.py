@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -79,7 +80,13 @@ def estimate(
 
     def traced() -> JobProfile:
         from trainfare.estimate.profile import estimated_profile
+        from trainfare_core.variants import with_precisions
 
-        return loader.stated(estimated_profile(request))
+        profile = estimated_profile(request)
+        if limits.any_precision:
+            profile = with_precisions(
+                profile, lambda each: estimated_profile(replace(request, precision=each))
+            )
+        return loader.stated(profile)
 
     ranking.answer(limits, prices, traced)

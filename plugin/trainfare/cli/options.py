@@ -153,7 +153,8 @@ Allow = Annotated[
         help="plan: a faster strategy (also DeepSpeed's ZeRO) or micro-batch also where the script's own fit; "
         "batch-norm: fewer samples a device under BatchNorm; batch: another global batch where all accelerators cannot "
         "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
-        "nothing else fits; may be repeated",
+        "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in fewer "
+        "bits where nothing else fits; may be repeated",
     ),
 ]
 Deadline = Annotated[
@@ -229,6 +230,11 @@ class RunLimits:
     allow: Allow = None
     data_in: DataIn = None
     data_gb: DataGb = None
+
+    @property
+    def any_precision(self) -> bool:
+        """Whether plans may change the precision, for which a TARGET is traced in all of them."""
+        return "precision" in (self.allow or ()) and not self.keep_plan
 
     def check_given(self) -> None:
         """

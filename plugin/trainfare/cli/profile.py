@@ -14,6 +14,7 @@ from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count
 from trainfare_core.errors import InputError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants import PRECISIONS
 from trainfare_providers.disk.files import write_text
 
 __all__ = ["profile", "summary_of"]
@@ -35,14 +36,24 @@ def profile(
     ] = None,
     *,
     limits: TargetOptions,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="trace the step in this precision too, as Lightning names it, for recommend --allow precision; may be "
+            "repeated"
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Trace a training job without an accelerator and write its profile as JSON."""
     place = limits.required(target)
+    for each in precision or ():
+        if each not in PRECISIONS:
+            raise InputError(f"--precision {each}: give {', '.join(PRECISIONS)}")
     if output is not None:
         _check_writable(output, force=force)
     with limits.traced(place) as process:
-        traced = process.profile()
+        traced = process.in_precisions(precision or ())
     sys.stderr.write(summary_of(traced))
     if output is None:
         sys.stdout.write(traced.to_json())
@@ -73,6 +84,7 @@ def summary_of(traced: JobProfile) -> str:
     ends = None if vary is None else (vary.smallest_flops, vary.largest_flops)
     varies = [("", text) for text in of_the_work(ends, traced.work_note) if text]
     held = f"{_size(memory.gradient_bytes)} gradients, {_size(traced.optimizer.state_bytes)} optimizer state"
+    others = [("precisions", f"also {', '.join(step.precision for step in traced.precisions)}")]
     rows = [
         ("job", f"{traced.name}, {traced.precision}, {parallel.world_size} device(s), {parallel.strategy}"),
         (
@@ -81,6 +93,7 @@ def summary_of(traced: JobProfile) -> str:
         ),
         ("one step", f"{short_count(traced.step_flops, 'FLOP')} per device, {per_step}"),
         *varies,
+        *(others if traced.precisions else ()),
         ("memory", f"{held}, {_size(memory.saved_activation_bytes)} saved activations"),
         ("steps", steps),
         ("coverage", f"{traced.coverage:.1%} of the bytes belong to operations with a known FLOP formula"),

@@ -27,7 +27,7 @@ def recommend(
     """Rank every machine that could run a job, by cost or time, and show the Pareto front of both."""
 
     def traced() -> JobProfile:
-        with profile_of(target.required(job), target) as found:
+        with profile_of(target.required(job), target, precisions=limits.any_precision) as found:
             return loader.stated(found())
 
     ranking.answer(limits, prices, traced)

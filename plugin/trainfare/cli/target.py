@@ -213,7 +213,7 @@ class TargetOptions:
 
 @contextmanager
 def profile_of(
-    job: str, target: TargetOptions, copied: CopiedFolder | None = None
+    job: str, target: TargetOptions, copied: CopiedFolder | None = None, *, precisions: bool = False
 ) -> Generator[Callable[[], JobProfile], None, None]:
     """
     Start to trace the JOB of a command if it is a TARGET, and give a function that returns its profile.
@@ -224,6 +224,7 @@ def profile_of(
         job: profile file or TARGET.
         target: what its code may use.
         copied: another copy of its folder; None reads it where it is.
+        precisions: also trace a TARGET in other precisions; a file has those that it was written with.
 
     Raises:
         ProfileError: a file that is no profile.
@@ -233,6 +234,6 @@ def profile_of(
 
     if is_target(job):
         with target.traced(job, copied) as traced:
-            yield traced.profile
+            yield traced.in_precisions if precisions else traced.profile
     else:
         yield partial(read_profile, job if copied is None else str(copied.directory / job))

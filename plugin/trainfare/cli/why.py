@@ -51,7 +51,7 @@ def why(
     constraints = limits.constraints(value_usd_per_hour=value_per_hour)
     request = Request(constraints, objective_of(objective, constraints), max_nodes=limits.max_nodes)
     choice = prices.choice()
-    with profile_of(target.required(job), target) as traced:
+    with profile_of(target.required(job), target, precisions=limits.any_precision) as traced:
         profile = loader.stated(traced())
     found = why_not(profile, request, choice, machine)
     warn(found.warnings)

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO, Final, NoReturn
 
 from trainfare.job import TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
@@ -158,7 +159,8 @@ def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
     # Torch logs the traceback of an operation that fails on fake tensors; the error's one line says it all.
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     if trace.change is None:
-        return trace_job(job, real=trace.real)
+        chosen = job if trace.precision is None else replace(job, precision=trace.precision)
+        return trace_job(chosen, real=trace.real)
     from trainfare.strategy.module_changes import tracer_of
 
     return tracer_of(job, trace.real)(trace.change)

@@ -52,6 +52,8 @@ class Trace(Record):
     """A step to trace: of the job as it is, or with a change; on real tensors, within limits, if it must be."""
 
     change: StepChange | None = None
+    precision: str | None = None
+    """Other than the job's own, in Lightning's terms; a change names its own."""
     real: RealLimits | None = None
 
 

@@ -130,15 +130,15 @@ class UserProcess:
             self._job = job
         return self._job
 
-    def profile(self, change: StepChange | None = None) -> JobProfile:
+    def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
         """
-        Trace a step of the job, as it is or with a change.
+        Trace a step of the job, as it is, with a change, or in another precision.
 
         Raises:
             TargetError, MissingExtraError: see `job`.
             TraceError: the step cannot be traced without hardware; the next one may.
         """
-        self._ask(Trace(change=change, real=self._limits.real))
+        self._ask(Trace(change=change, precision=precision, real=self._limits.real))
         _ = self.job
         answer = self._answer("profile")
         try:

@@ -20,6 +20,7 @@ from trainfare.user_process.process import UserProcess
 from trainfare.user_process.trace_inputs import States
 from trainfare.user_process.trace_store import StoredTrace, TraceStore, target_key
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants import with_precisions
 
 __all__ = ["TracedTarget"]
 
@@ -59,7 +60,7 @@ class TracedTarget:
         self._any: StoredTrace | None = None
         if store is not None:
             self._places, self._key = _identity(target, fit, copied)
-            self._unchanged = self._found(self._change_text(None))
+            self._unchanged = self._found(self._change_text(None, None))
             self._any = self._unchanged or self._found("*")
         if self._any is None:
             self._started()
@@ -78,14 +79,14 @@ class TracedTarget:
         """Facts of the job; raises as `UserProcess.job`."""
         return self._started().job if self._any is None else self._any.job
 
-    def profile(self, change: StepChange | None = None) -> JobProfile:
-        """Return the profile of a step, as it is or with a change; raises as `UserProcess.profile`."""
-        changed = self._change_text(change)
-        found = self._unchanged if change is None else self._found(changed)
+    def profile(self, change: StepChange | None = None, *, precision: str | None = None) -> JobProfile:
+        """Return the profile of a step, as it is, with a change or in a precision; raises as `UserProcess.profile`."""
+        changed = self._change_text(change, precision)
+        found = self._unchanged if change is None and precision is None else self._found(changed)
         if found is not None:
             return JobProfile.from_json(found.profile, where=self._target)
         process = self._started()
-        profile = process.profile(change)
+        profile = process.profile(change, precision=precision)
         inputs = process.inputs
         if self._store is not None and inputs is not None:
             body = profile.to_json().encode()
@@ -97,10 +98,14 @@ class TracedTarget:
             return None
         return self._store.find(self._key, change, self._places, self._states, os.environ)
 
-    def _change_text(self, change: StepChange | None) -> str:
+    def in_precisions(self, precisions: Iterable[str] | None = None) -> JobProfile:
+        """Return the profile of the step as it is, with its traces in other precisions; see `with_precisions`."""
+        return with_precisions(self.profile(), lambda each: self.profile(precision=each), precisions)
+
+    def _change_text(self, change: StepChange | None, precision: str | None) -> str:
         # A trace that was made stays right under other limits, but not one on real tensors where these are forbidden.
         real = None if self._limits.real is None else REAL_LIMITS
-        return Trace(change=change, real=real).model_dump_json()
+        return Trace(change=change, precision=precision, real=real).model_dump_json()
 
     def _started(self) -> UserProcess:
         if self._process is None:

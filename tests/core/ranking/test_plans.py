@@ -7,14 +7,14 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders.toy_market import ToyPredictor, block_job, book, offer_row, shapes, small_job
+from builders.toy_market import ToyPredictor, block_job, book, in_precisions, offer_row, shapes, small_job
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates
-from trainfare_core.job_profile import BatchFacts, ParallelFacts
+from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.ranking.nearest import with_alternatives
 from trainfare_core.ranking.plans import plan_changes, trainer_arguments
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
-from trainfare_core.recommendation import Constraints
+from trainfare_core.recommendation import Allowed, Constraints, Option
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A loaded machine is no counter-example."""
@@ -36,6 +36,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
         other_batch=st.booleans(),
         deepspeed=st.booleans(),
         checkpointing=st.booleans(),
+        precision=st.booleans(),
     ),
 )
 def test_trainer_arguments_reproduce_the_global_batch_exactly(
@@ -51,7 +52,10 @@ def test_trainer_arguments_reproduce_the_global_batch_exactly(
         parallel=ParallelFacts(
             strategy=strategy, devices=devices, num_nodes=num_nodes, accumulate_grad_batches=accumulate
         ),
-    ).model_copy(update={"batch": BatchFacts(micro_batch_size=micro, samples_per_step=micro * accumulate)})
+    )
+    job = in_precisions(job, "32-true").model_copy(
+        update={"batch": BatchFacts(micro_batch_size=micro, samples_per_step=micro * accumulate)}
+    )
     machines = shapes(("A100-SXM-80GB", count))
     plans = enumerate_candidates(job, machines, space)
     for plan in range(len(plans)):
@@ -171,4 +175,75 @@ def test_the_nearest_plan_names_checkpointing_and_an_answer_says_why_it_is_not_p
     lines = rank(small_job(), machine, allowed, predict=ToyPredictor()).assumptions
     assert any(
         "activation checkpointing is not planned: the profile names no blocks" in line for line in lines
+    )
+
+
+EASY = ToyPredictor()
+
+
+def options_in(job: JobProfile, *allow: Allowed, toy: ToyPredictor = EASY) -> dict[str, Option]:
+    """Return the options on one A100 and one T4, by the accelerator."""
+    machines = book(offer_row(), offer_row(instance_type="t4.1x", accelerator="T4-16GB"))
+    found = rank(job, machines, Request(Constraints(allow=allow), max_nodes=1), predict=toy).options
+    return {option.accelerator: option for option in found}
+
+
+def test_another_precision_is_planned_where_allowed_and_faster() -> None:
+    """Full precision becomes bf16-mixed, and 16-mixed where there is no bf16; weights keep their 32 bits."""
+    job = in_precisions(small_job(precision="32-true", batch=1), "bf16-mixed", "bf16-true")
+    kept = options_in(job)
+    assert {each.trainer.precision for each in kept.values() if each.trainer} == {"32-true"}
+    assert all(each.plan_changes == () for each in kept.values())
+    found = options_in(job, "precision")
+    (change,) = found["A100-SXM-80GB"].plan_changes
+    assert change == (
+        "precision bf16-mixed instead of 32-true: other rounding, so that losses may differ; -50 % time a step, "
+        "1.5 GiB a device instead of 2"
+    )
+    (change,) = found["T4-16GB"].plan_changes
+    assert change == (
+        "precision 16-mixed instead of 32-true: other rounding and a scaled loss, so that losses may differ; "
+        "-49 % time a step, 1.51 GiB a device instead of 2"
+    )
+    for option, precision in ((found["A100-SXM-80GB"], "bf16-mixed"), (found["T4-16GB"], "16-mixed")):
+        assert option.trainer is not None
+        assert f"precision='{precision}'" in option.trainer.code
+    mixed = options_in(in_precisions(small_job(batch=1), "32-true"), "precision")
+    assert mixed["A100-SXM-80GB"].plan_changes == ()  # 16-mixed is slower, and no reason to change
+
+
+def test_narrower_weights_are_planned_where_nothing_else_fits_or_the_plan_is_free() -> None:
+    """bf16-true is the fastest by far, and is taken for that with "plan" alone; it says that training changes."""
+    job = in_precisions(block_job(precision="32-true", batch=1), "bf16-mixed", "bf16-true")
+    tight = ToyPredictor(activation_gib=240.0)
+
+    def precision(*allow: Allowed, toy: ToyPredictor) -> tuple[str, bool] | None:
+        option = options_in(job, *allow, toy=toy).get("A100-SXM-80GB")
+        if option is None or option.trainer is None:
+            return None
+        return option.trainer.precision, bool(option.trainer.configure_model)
+
+    assert precision("precision", toy=EASY) == ("bf16-mixed", False)
+    assert precision("precision", "plan", toy=EASY) == ("bf16-true", False)
+    assert precision("checkpointing", toy=tight) == ("32-true", True)
+    assert precision("precision", toy=tight) == ("bf16-true", False)
+    assert precision("precision", "checkpointing", toy=tight) == ("bf16-mixed", True)
+    (change,) = options_in(job, "precision", toy=tight)["A100-SXM-80GB"].plan_changes
+    assert "16 bits, which changes what is trained" in change
+
+
+def test_the_nearest_plan_names_the_precision_and_an_answer_what_is_missing() -> None:
+    """Where nothing fits, `--allow precision` is an alternative; a profile without traces says how to add them."""
+    machine, request = book(offer_row()), Request(max_nodes=1)
+    tight = ToyPredictor(activation_gib=100.0)
+    job = in_precisions(small_job(precision="32-true", batch=1), "bf16-mixed")
+    found = with_alternatives(
+        rank(job, machine, request, predict=tight), job, machine, request, predict=tight
+    )
+    assert [each.flag for each in found.alternatives] == ["--allow precision"]
+    allowed = Request(Constraints(allow=("precision",)))
+    lines = rank(small_job(precision="32-true"), machine, allowed, predict=ToyPredictor()).assumptions
+    assert any(
+        line.startswith("precisions not planned") and "--precision bf16-mixed --precision bf16-true" in line
+        for line in lines
     )

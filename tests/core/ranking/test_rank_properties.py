@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, ranked, unhurried
-from builders.toy_market import GIB, ToyPredictor, block_job, book, offer_row, small_job
+from builders.toy_market import GIB, ToyPredictor, block_job, book, in_precisions, offer_row, small_job
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
@@ -88,6 +88,9 @@ RELAXED: tuple[tuple[str, Any, Any], ...] = (
     ("no_porting", True, False),
     ("allow", (), ("checkpointing",)),
     ("allow", ("batch",), ("batch", "checkpointing")),
+    ("allow", (), ("precision",)),
+    ("allow", ("checkpointing",), ("checkpointing", "precision")),
+    ("allow", ("precision",), ("precision", "plan")),
 )
 """Constraints: a tight value, and one that allows all that the tight one does."""
 
@@ -105,7 +108,7 @@ def test_relaxing_a_constraint_never_worsens_the_objective(
     def leads(value: Any) -> list[float]:
         found = ranked(
             rows,
-            job=block_job(),
+            job=in_precisions(block_job(), "32-true", "bf16-true"),
             objective=objective,
             constraints=Constraints(**{"max_usd": budget, name: value}),
             predict=replace(TOY, activation_gib=20.0),

@@ -143,3 +143,20 @@ def test_what_varies_stands_below_the_step() -> None:
     assert lines[place].endswith(" per device, samples not known")
     varies = "            batches vary from 1.00 MFLOP to 1.00 GFLOP"
     assert lines[place + 1 : place + 3] == [varies, f"            {said}"]
+
+
+def test_the_step_is_traced_in_more_precisions_on_demand(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each named one is in the file and in the summary; a word that is no precision is refused before the trace."""
+    output = tmp_path / "job.json"
+    profile(target, "-o", output, "--precision", "bf16-true", "--precision", "bf16-mixed")
+    made = JobProfile.from_json(output.read_bytes())
+    assert [(step.precision, step.parameters[0].dtype) for step in made.precisions] == [
+        ("bf16-true", "bf16"),
+        ("bf16-mixed", "fp32"),
+    ]
+    assert "also bf16-true, bf16-mixed" in capsys.readouterr().err
+    assert made.model_copy(update={"precisions": ()}) == trace_job(job(tokens_per_sample=7))
+    with pytest.raises(InputError, match="give bf16-mixed, 16-mixed, bf16-true, 32-true"):
+        profile("nowhere.py:job", "--precision", "fp8")

@@ -60,6 +60,8 @@ def test_one_process_answers_several_traces(target: str) -> None:
         with pytest.raises(InputError, match="no such layer"):
             process.profile(StepChange("linear_probe", "32-true", head="missing"))
         probe = process.profile(StepChange("linear_probe", "bf16-mixed"))
+        assert process.profile(precision="bf16-true").parameters[0].dtype == "bf16"
+        assert process.profile() == load_profile(target)
     assert (probe.trainable_parameters, probe.precision) == (8 * 2 + 2, "bf16-mixed")
 
 

@@ -1,0 +1,104 @@
+"""A job in another precision: which are known, and what follows from a trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.toy_market import block_job, in_precisions, shapes, small_job
+from trainfare_core.candidates import PlanSpace, enumerate_candidates
+from trainfare_core.errors import TraceError
+from trainfare_core.job_profile import JobProfile, MeasuredStep, ParameterGroup, Quantiles
+from trainfare_core.variants import JobVariant, variants_of, why_no_precision, with_precisions
+from trainfare_core.variants.precisions import in_precision, precisions_to_trace
+
+
+@pytest.mark.parametrize(
+    ("own", "traced", "missing"),
+    [
+        ("32-true", (), ("bf16-mixed", "bf16-true")),
+        ("bf16-mixed", (), ("bf16-true", "32-true")),
+        ("16-mixed", ("bf16-true",), ("32-true",)),
+        ("16-true", (), ("bf16-mixed", "32-true")),
+        ("32-true", ("bf16-mixed", "bf16-true"), ()),
+    ],
+)
+def test_a_trace_is_wanted_of_every_precision_that_does_not_follow(
+    own: str, traced: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    """bf16 and fp16 follow from each other; the answer names the command that traces the others."""
+    job = in_precisions(small_job(precision=own), *traced)
+    assert precisions_to_trace(job) == missing
+    because = why_no_precision(job)
+    assert all(f"--precision {each}" in because for each in missing)
+    assert bool(because) == bool(missing)
+
+
+def test_variants_are_those_that_are_known_and_say_which_narrow_the_weights() -> None:
+    """The job as it is comes first; with checkpointing each is planned with it too."""
+    job = in_precisions(small_job(precision="32-true"), "bf16-mixed", "bf16-true")
+    assert variants_of(job) == (JobVariant(),)
+    found = variants_of(job, precision=True)
+    assert [(each.precision, each.narrows_weights) for each in found] == [
+        ("", False),
+        ("bf16-mixed", False),
+        ("16-mixed", False),
+        ("bf16-true", True),
+    ]
+    both = variants_of(in_precisions(block_job(), "bf16-true"), precision=True, checkpointing=True)
+    assert [(each.precision, each.checkpointing) for each in both] == [
+        *((each, False) for each in ("", "16-mixed", "bf16-true")),
+        *((each, True) for each in ("", "16-mixed", "bf16-true")),
+    ]
+    kept = PlanSpace(keep_plan=True, precision=True)
+    assert kept.variants(job) == (JobVariant(),)
+
+
+def test_only_hardware_with_units_for_a_precision_gets_plans_in_it() -> None:
+    """A T4 has no bf16, and none of its plans is in it; the script's own precision is tried there all the same."""
+    job = in_precisions(small_job(precision="32-true"), "bf16-mixed", "bf16-true")
+    plans = enumerate_candidates(
+        job, shapes(("T4-16GB", 1), ("A100-SXM-80GB", 1)), PlanSpace(1, precision=True)
+    )
+    found = [
+        {plans.variant_of(plan).precision for plan in range(len(plans)) if plans.shape[plan] == row}
+        for row in (0, 1)
+    ]
+    assert found == [{"", "16-mixed"}, {"", "bf16-mixed", "16-mixed", "bf16-true"}]
+
+
+def test_fp16_has_a_pass_over_the_gradients_and_bf16_does_not() -> None:
+    """There and back is the same step: products in the other type, the scale of the loss added and dropped."""
+    half = ParameterGroup(dtype="bf16", trainable=False, count=10, parameter_bytes=20)
+    job = small_job()
+    job = job.model_copy(update={"parameters": (*job.parameters, half)})
+    there = in_precision(job, "16-mixed")
+    (added,) = [group for group in there.operations if group.phase == "optimizer"]
+    assert (added.bytes_read, added.bytes_written, added.bytes_fixed) == (4 * 10**6, 4 * 10**6, 8 * 10**6)
+    assert {group.dtype for group in there.operations} == {"fp16", "fp32"}
+    assert [group.dtype for group in there.parameters] == ["fp32", "fp16"]
+    assert in_precision(there, "bf16-mixed") == job
+    frozen = job.model_copy(update={"memory": job.memory.model_copy(update={"gradient_bytes": 0})})
+    assert len(in_precision(frozen, "16-mixed").operations) == len(job.operations)
+
+
+def test_the_measured_peak_of_memory_is_that_of_the_script_s_precision_alone() -> None:
+    """It is left out where the precision is another; the measured time stays, as a correction of predictions."""
+    quick = Quantiles(median_s=0.1, p10_s=0.1, p90_s=0.1)
+    measured = MeasuredStep(device_name="A100", device_kind="cuda", steps=9, step=quick, peak_memory_bytes=7)
+    changed = in_precision(small_job(measured=measured), "16-mixed").measured
+    assert changed is not None
+    assert (changed.peak_memory_bytes, changed.step) == (None, quick)
+
+
+def test_a_precision_that_cannot_be_traced_is_a_note_and_the_others_are_kept() -> None:
+    """The step may call what autocast refuses."""
+
+    def trace(precision: str) -> JobProfile:
+        if precision == "bf16-mixed":
+            raise TraceError("the step calls binary_cross_entropy")
+        return small_job(precision=precision)
+
+    found = with_precisions(small_job(precision="32-true"), trace)
+    assert [step.precision for step in found.precisions] == ["bf16-true"]
+    assert found.notes == ("the step cannot be traced in bf16-mixed: the step calls binary_cross_entropy",)
+    assert with_precisions(found, trace, ("bf16-true", "32-true")) == found
