@@ -6,7 +6,7 @@ Whatever fails, the last good prices stay as they are, and so does their age.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final, Protocol, runtime_checkable
@@ -17,11 +17,12 @@ from trainfare_core._version import __version__
 from trainfare_core.errors import FetchError, PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
 from trainfare_core.prices.intake import Intake, Tally
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.disk.cache import BookCache, BookFacts, CachedBook
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.sanity import judge, why_not_replaced
 
-__all__ = ["FetchedRows", "LiveSource", "RefreshResult", "load_last_good", "refresh"]
+__all__ = ["FetchedRows", "LiveSource", "QuotaSource", "RefreshResult", "load_last_good", "refresh"]
 
 _UNCONFIRMED: Final = "-unconfirmed"
 _PART: Final = ["purchase_option", "region"]
@@ -80,6 +81,28 @@ class LiveSource(Protocol):
 
     def load(self) -> PriceBook:
         """Return the last good prices on disk; an empty book where there are none."""
+        ...
+
+
+@runtime_checkable
+class QuotaSource(Protocol):
+    """A cloud whose account can be asked what it may rent; its other attributes are those of `LiveSource`."""
+
+    name: str
+    budget_s: float
+
+    def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+        """
+        Read the quotas of the account, all of them about some of the given machines.
+
+        Args:
+            http: the only way to make requests.
+            instance_types: those of the prices.
+
+        Raises:
+            CannotTellError: there is no account to ask, or it may not read its quotas.
+            FetchError: no answer.
+        """
         ...
 
 

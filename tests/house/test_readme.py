@@ -55,7 +55,7 @@ def test_price_commands_are_pinned() -> None:
     from trainfare.cli.prices import app
 
     known = {command.name for command in app.registered_commands}
-    assert known == {"status", "update", "verify", "lock"}
+    assert known == {"status", "update", "verify", "lock", "quotas"}
     for page in ("README.md", "docs/prices.md"):
         text = (TOP / page).read_text(encoding="utf-8")
         assert {name for name in known if f"prices {name}" not in text} == set(), page

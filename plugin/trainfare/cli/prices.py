@@ -1,4 +1,4 @@
-"""`trainfare prices ...`: fetch, check, lock and inspect the price book."""
+"""`trainfare prices ...`: fetch, check, lock and inspect the price book, and read the quotas of an account."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from trainfare.cli.options import PriceOptions, TableOrJson, grouped
 from trainfare.cli.output import output_width
 from trainfare.cli.prices_lock import lock
+from trainfare.cli.prices_quotas import quotas
 from trainfare.cli.prices_update import update
 from trainfare.cli.prices_verify import verify
 
@@ -20,6 +21,7 @@ app = typer.Typer(name="prices", help="Fetch, check, lock and inspect the price 
 app.command("update")(update)
 app.command("verify")(verify)
 app.command("lock")(lock)
+app.command("quotas")(quotas)
 
 
 @app.callback()

@@ -1,5 +1,5 @@
 """
-Read the file of `--quota`: what your accounts may rent, as TOML.
+Read and write the file of `--quota`: what your accounts may rent, as TOML.
 
     [[quota]]
     provider = "aws"
@@ -17,6 +17,7 @@ Read the file of `--quota`: what your accounts may rent, as TOML.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -25,7 +26,7 @@ from trainfare_core.errors import InputError
 if TYPE_CHECKING:
     from trainfare_core.recommendation import QuotaLimit
 
-__all__ = ["read_quotas"]
+__all__ = ["quota_text", "read_quotas"]
 
 _MAX_BYTES: Final = 2**20
 """Largest file that is read. A chosen value, against reading a wrong file."""
@@ -56,6 +57,22 @@ def read_quotas(path: Path) -> tuple[QuotaLimit, ...]:
         _quota(table, f"quota {path}: [[quota]] {place}: ")
         for place, table in enumerate(cast("list[object]", tables), start=1)
     )
+
+
+def quota_text(quotas: Sequence[QuotaLimit], *, said: str) -> str:
+    """
+    Return the text of a file that `read_quotas` reads as these quotas.
+
+    Args:
+        quotas: at least one.
+        said: first line, a comment.
+    """
+    lines = [f"# {said}"]
+    for quota in quotas:
+        # A JSON string or list of plain names is one of TOML too.
+        stated = quota.model_dump(mode="json", exclude_none=True)
+        lines += ["", "[[quota]]", *(f"{key} = {json.dumps(value)}" for key, value in stated.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _quota(table: object, where: str) -> QuotaLimit:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.aws.account import find_account
 from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
 from trainfare_providers.aws.listing import Listing
 from trainfare_providers.aws.machines import Machines, known_machines
-from trainfare_providers.aws.quotas import Quota
+from trainfare_providers.aws.quotas import limits_of
 from trainfare_providers.aws.rows import AwsRows
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, load_last_good
 
-__all__ = ["DEFAULT_REGIONS", "AwsPrices", "Quota", "Sites"]
+__all__ = ["DEFAULT_REGIONS", "AwsPrices", "Sites"]
 
 DEFAULT_REGIONS: Final = ("us-east-1", "us-east-2", "us-west-2", "eu-central-1", "ap-northeast-1")
 """The five regions with the most accelerator offers in the snapshot."""
@@ -94,19 +95,25 @@ class AwsPrices:
             )
         return found.ec2.fetched(found.notes), found.sagemaker.fetched()
 
-    def quotas(self, http: HttpClient) -> tuple[Quota, ...]:
+    def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
         """
-        Return how many vCPUs of each family the account may run at once, on-demand and spot apart.
+        Return how many vCPUs of EC2's families the account may run at once, on-demand and spot apart.
 
         Raises:
-            CannotTellError: there are no credentials to ask with.
+            CannotTellError: there are no credentials to ask with, or they may not read quotas.
             FetchError: no answer.
         """
         account = find_account(http)
         if isinstance(account, str):
             raise CannotTellError(f"aws: {account}, and quotas belong to an account")
-        listing = Listing(account, self._now(), AwsRows(today=""))
-        return tuple(quota for region in self.regions for quota in listing.quotas(region))
+        names, found = tuple(instance_types), AwsRows(today="")
+        listing = Listing(account, self._now(), found)
+        limits = limits_of((quota for region in self.regions for quota in listing.quotas(region)), names)
+        if not limits:
+            raise CannotTellError(
+                "; ".join(["aws: no quota of a machine of the prices was read", *found.notes])
+            )
+        return limits
 
     def _without_account(self, http: HttpClient, why: str, found: AwsRows) -> Machines:
         machines = known_machines()

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, text_at
 
-__all__ = ["Quota", "quota_note", "read_quotas"]
+__all__ = ["Quota", "limits_of", "quota_note", "read_quotas"]
 
 # Quotas are looked up by name: codes differ by family and new families bring new ones.
 _NAMES: Final[tuple[tuple[re.Pattern[str], Literal["on_demand", "spot"]], ...]] = (
@@ -17,6 +18,13 @@ _NAMES: Final[tuple[tuple[re.Pattern[str], Literal["on_demand", "spot"]], ...]] 
     (re.compile(r"All (.{1,60}) Spot Instance Requests", re.ASCII), "spot"),
 )
 _ACCELERATED: Final = re.compile(r"\b(P[0-9]*|G[0-9]*|VT|Trn[0-9]*|Inf[0-9]*|DL[0-9]*)\b", re.ASCII)
+
+
+_PURCHASES: Final = {
+    # What is reserved or in a savings plan runs as on-demand; Capacity Blocks are not counted.
+    "on_demand": ("on_demand", "savings_1y", "savings_3y", "reserved_1y", "reserved_3y"),
+    "spot": ("spot",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +63,44 @@ def quota_note(quotas: Iterable[Quota], *, region: str) -> str | None:
         f"{quota.family} {quota.purchase_option.replace('_', '-')} {quota.vcpus:,.0f}" for quota in quotas
     ]
     return f"ec2: this account may run in {region}, vCPUs at once: {'; '.join(said)}" if said else None
+
+
+def limits_of(quotas: Iterable[Quota], instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+    """
+    Return quotas in the form of `--quota`; one that no given machine counts against is left out.
+
+    A quota of letters, such as "G and VT", names the letters of the machines that count against it, gr6 too; one of
+    generations, such as "P4, P3 and P2", their families, since "P4" is also p4d and p4de.
+
+    Args:
+        quotas: of the account.
+        instance_types: those whose families are named, p4d.24xlarge.
+
+    >>> spot = Quota("us-east-1", "P4, P3 and P2", "spot", 192.0, "L-7212CCBC")
+    >>> [limit.family for limit in limits_of([spot], ["p4d.24xlarge", "p5.48xlarge", "p4de.24xlarge"])]
+    [('p4d', 'p4de')]
+    """
+    known = sorted({name.partition(".")[0] for name in instance_types})
+    found: list[QuotaLimit] = []
+    for quota in quotas:
+        words = [word.lower() for word in _ACCELERATED.findall(quota.family)]
+        named = dict.fromkeys(name for word in words for family in known if (name := _counted(word, family)))
+        if named:
+            found.append(
+                QuotaLimit(
+                    provider="aws",
+                    region=quota.region,
+                    family=tuple(named),
+                    purchase=_PURCHASES[quota.purchase_option],
+                    vcpus=quota.vcpus,
+                )
+            )
+    return tuple(found)
+
+
+def _counted(word: str, family: str) -> str:
+    """Return how `QuotaLimit.family` names a family of machines that counts against a word of a quota, else ""."""
+    if word[-1].isdigit():  # P4 is p4 and what letters follow, never p40
+        return family if re.match(rf"{word}(?![0-9])", family) else ""
+    letters = re.split("[0-9]", family, maxsplit=1)[0]
+    return letters if letters == word or (len(word) == 1 and letters == f"{word}r") else ""

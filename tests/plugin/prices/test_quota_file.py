@@ -8,7 +8,7 @@ import pytest
 
 from builders.toy_market import book, offer_row
 from trainfare.prices.constraints import with_book_names
-from trainfare.prices.quota_file import read_quotas
+from trainfare.prices.quota_file import quota_text, read_quotas
 from trainfare_core.errors import InputError, UnknownNameError
 from trainfare_core.recommendation import Constraints, QuotaLimit
 
@@ -79,3 +79,14 @@ def test_names_are_spelled_as_in_the_prices() -> None:
     for wrong in ({"family": ("p6",)}, {"family": ("p",), "region": "us-east-9"}):
         with pytest.raises(UnknownNameError):
             asked(**{"provider": "aws", **wrong})
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    """With a comment that says whose they are."""
+    quotas = (
+        QuotaLimit(provider="aws", region="us-east-1", family=("p", "g"), purchase=("spot",), vcpus=0.0),
+        QuotaLimit(provider="gcp", family=('H100 "x"',), accelerators=16.0),
+    )
+    text = quota_text(quotas, said="read today")
+    assert text.startswith("# read today\n\n[[quota]]\n")
+    assert read_quotas(written(tmp_path, text)) == quotas

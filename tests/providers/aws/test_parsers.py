@@ -14,7 +14,7 @@ from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
-from trainfare_providers.aws.quotas import Quota, read_quotas
+from trainfare_providers.aws.quotas import Quota, limits_of, read_quotas
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, spot_rows
@@ -387,6 +387,28 @@ def test_quotas_are_in_vcpus_by_family_and_spot_apart() -> None:
         Quota("us-east-1", "P", "on_demand", 384.0, "L-417A185B"),
         Quota("us-east-1", "P4, P3 and P2", "spot", 0.0, "L-7212CCBC"),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("P", ("p",)),
+        ("G and VT", ("g", "gr", "vt")),
+        ("P4, P3 and P2", ("p4d", "p4de", "p3dn")),
+        ("P5", ("p5", "p5en")),
+        ("Trn", ("trn",)),
+        ("DL", ()),
+        ("P2", ()),
+    ],
+)
+def test_a_quota_names_the_machines_that_count_against_it(words: str, named: tuple[str, ...]) -> None:
+    """A letter has all of its machines, a generation its families; no family of the prices, no limit."""
+    machines = ["p3dn", "p4d", "p4de", "p5", "p5en", "p40", "g5", "gr6", "vt1", "trn1n", "hpc7"]
+    found = limits_of(
+        [Quota("us-east-1", words, "spot", 8.0, "L-1")], [f"{name}.xlarge" for name in machines]
+    )
+    assert tuple(family for limit in found for family in limit.family) == named
+    assert all((limit.region, limit.vcpus) == ("us-east-1", 8.0) for limit in found)
 
 
 def test_table_of_machines_agrees_with_the_catalogue_of_accelerators() -> None:

@@ -412,12 +412,18 @@ def test_invalid_region_is_refused(name: str, says: str) -> None:
 
 
 def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In vCPUs; without an account there are none to tell."""
+    """In vCPUs, about machines of the prices; without an account, or without its leave, there are none to tell."""
+    machines = ("p4d.24xlarge", "p5.48xlarge")
     with patient_client("aws") as http, pytest.raises(CannotTellError, match="quotas belong to an account"):
-        source(server).quotas(http)
+        source(server).quotas(http, machines)
     sign_in(monkeypatch, server)
     with patient_client("aws") as http:
-        assert [quota.vcpus for quota in source(server).quotas(http)] == [64.0, 384.0, 0.0]
+        found = source(server).quotas(http, machines)
+    assert [(quota.family, quota.vcpus) for quota in found] == [(("p",), 384.0), (("p4d",), 0.0)]
+    assert [quota.purchase for quota in found][1] == ("spot",)
+    server.denied = frozenset({"servicequotas:ListServiceQuotas"})
+    with patient_client("aws") as http, pytest.raises(CannotTellError, match=r"may not call servicequotas"):
+        source(server).quotas(http, machines)
 
 
 def test_file_path_outside_the_folder_is_refused(server: AwsServer) -> None:

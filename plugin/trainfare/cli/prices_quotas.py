@@ -1,0 +1,33 @@
+"""`trainfare prices quotas`: what a cloud account may rent, as the file that `--quota` takes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainfare.cli.options import Providers
+from trainfare.cli.output import check_writable, warn, write_answer
+
+__all__ = ["quotas"]
+
+
+def quotas(
+    provider: Providers = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="file to write; default: standard output")
+    ] = None,
+) -> None:
+    """Read what your cloud accounts may rent, and write the file that `recommend --quota` takes."""
+    from trainfare.prices.quota_file import quota_text
+    from trainfare.prices.quotas import account_quotas
+    from trainfare_providers.update import live_sources
+
+    check_writable(out)
+    found = account_quotas([source for _, source in live_sources(provider)])
+    warn(found.left_out)
+    write_answer(quota_text(found.quotas, said=found.said), out)
+    if out is not None:
+        sys.stderr.write(f"rank what they allow: trainfare recommend JOB --quota {out}\n")

@@ -1,0 +1,77 @@
+"""Read the quotas of cloud accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from trainfare_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainfare_core.prices.book import PriceBook
+    from trainfare_core.recommendation import QuotaLimit
+
+__all__ = ["AccountQuotas", "account_quotas"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountQuotas:
+    """
+    What accounts may rent.
+
+    Attributes:
+        quotas: about machines and regions of the prices.
+        said: whose they are and when they were read, one sentence.
+        left_out: why others are not there, one sentence each.
+    """
+
+    quotas: tuple[QuotaLimit, ...]
+    said: str
+    left_out: tuple[str, ...]
+
+
+def account_quotas(
+    sources: Sequence[object],
+    *,
+    book: PriceBook | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc),
+) -> AccountQuotas:
+    """
+    Ask the accounts of some clouds.
+
+    Args:
+        sources: clouds; those that are no `QuotaSource` are left out.
+        book: the prices, whose machines and regions are asked for; None loads them.
+        clock: dates the answer.
+
+    Raises:
+        InputError: none of the clouds can be asked.
+        CannotTellError: a cloud has no account to ask.
+        FetchError: no answer.
+    """
+    from trainfare.prices.sources import load_prices
+    from trainfare_providers.http.client import HttpClient
+    from trainfare_providers.refresh import QuotaSource
+
+    asked = [source for source in sources if isinstance(source, QuotaSource)]
+    if not asked:
+        raise InputError(
+            "prices quotas: only the quotas of aws can be read; state others by hand (docs/choosing.md)"
+        )
+    prices = load_prices().book if book is None else book
+    found: list[QuotaLimit] = []
+    elsewhere: dict[str, None] = {}
+    for source in asked:
+        there = prices.filter(providers=[source.name])
+        regions = there.names("region")
+        with HttpClient(source.name, budget_s=source.budget_s) as http:
+            for quota in source.quotas(http, there.names("instance_type")):
+                if quota.region in (None, *regions):
+                    found.append(quota)
+                else:
+                    elsewhere[f"{source.name}:{quota.region}"] = None
+    said = f"Quotas of your account of {', '.join(source.name for source in asked)}, read {clock():%Y-%m-%d %H:%M} UTC."
+    left_out = [f"no price of {place} is known: its quotas are left out" for place in elsewhere]
+    return AccountQuotas(tuple(found), said, tuple(left_out))

@@ -1,0 +1,75 @@
+"""`trainfare prices quotas`: what an account may rent, read by boto3 from a server, as the file of `--quota`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builders.aws_server import AwsServer, aws_environment, aws_server
+from trainfare.cli import main
+from trainfare.prices.quota_file import read_quotas
+
+pytest.importorskip("boto3", reason="AWS accounts are asked by boto3")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServer]:
+    with aws_server() as one:
+        for name, value in aws_environment(one.url).items():
+            monkeypatch.setenv(name, value)
+        yield one
+
+
+def code_of(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def test_the_file_is_one_that_a_ranking_takes(
+    server: AwsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The quotas of the account, those of regions without prices left out; machines above them are rejected."""
+    monkeypatch.setenv("TRAINFARE_AWS_REGIONS", "us-east-1,mx-central-1")
+    out = tmp_path / "quotas.toml"
+    assert code_of("prices", "quotas", "--provider", "aws", "-o", str(out)) == 0
+    said = capsys.readouterr().err
+    assert "no price of aws:mx-central-1 is known: its quotas are left out" in said
+    assert f"--quota {out}" in said
+    quotas = read_quotas(out)
+    assert {(quota.region, quota.vcpus) for quota in quotas} == {
+        ("us-east-1", vcpus) for vcpus in (64.0, 384.0, 0.0)
+    }
+    assert ("p",) in {quota.family for quota in quotas}
+    job = Path(__file__).parents[3] / "docs" / "examples" / "lora-7b.json"
+    asked = (
+        "--quota",
+        str(out),
+        "--provider",
+        "aws",
+        "--region",
+        "us-east-1",
+        "--accelerator",
+        "A100-SXM-40GB",
+    )
+    assert code_of("recommend", str(job), *asked, "--purchase", "spot") == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"1 machine takes 96 vCPUs, your quota of \S*p4d.* in us-east-1 is 0", shown)
+
+
+def test_without_an_account_it_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3 without credentials, 2 for a cloud whose quotas cannot be read."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert code_of("prices", "quotas", "--provider", "aws") == 3
+    assert "aws: there are no AWS credentials, and quotas belong to an account" in capsys.readouterr().err
+    assert code_of("prices", "quotas", "--provider", "azure") == 2
+    assert "only the quotas of aws can be read" in capsys.readouterr().err
