@@ -106,6 +106,13 @@ SCENARIOS = (
         "50,000 steps of a model of the size of DiT-XL/2.",
     ),
     Scenario(
+        "The same job on T4s, where another precision is allowed",
+        "docs/examples/diffusion.json --accelerator T4-16GB --allow precision --max-nodes 1",
+        "A T4 has no units for bf16, and the script's bf16-mixed runs there in fp32 at 8.1 TFLOP/s: $80 and 153 h. Its "
+        "fp16 units make 65. What is cast is the same; the loss is scaled, and one more pass over the gradients looks "
+        "for inf.",
+    ),
+    Scenario(
         "A deadline that no single machine meets",
         "docs/examples/pretrain-8b.json --deadline 30d --max-nodes 64",
         "More machines are rented until the deadline is kept with a chance of 90 %.",
@@ -203,6 +210,7 @@ def checked(answer: Recommendation, path: Path) -> str:
     from trainfare.prelaunch import read_profile
     from trainfare.report.wording import usd
     from trainfare_core.hardware.accelerators import resolve_device
+    from trainfare_core.variants import computed_in
 
     profile = read_profile(str(path))
     steps = profile.plan.optimizer_steps
@@ -234,7 +242,7 @@ def checked(answer: Recommendation, path: Path) -> str:
     flops = profile.step_flops * profile.parallel.world_size
     device = resolve_device(option.accelerator)
     per_device = flops / step_s / devices
-    dtype = "bf16" if profile.precision.startswith("bf16") else "fp32"
+    dtype = computed_in(profile.precision if trainer is None else trainer.precision) or "fp32"
     peak = None if device is None else device.peak_flops_per_s(dtype)
     used = f", {per_device / peak:.0%} of its dense {dtype} peak" if peak else ""
     which = "" if answer.options else "of the first run below the reason, "

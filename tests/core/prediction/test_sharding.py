@@ -33,7 +33,8 @@ def of_sharding(
     """Return step seconds, seconds of all communication, and GB of the peak by sharding, on machines of 4 devices."""
     machines = shapes((A100, 4.0, gbit_per_s))
     plans = enumerate_candidates(job, machines, PlanSpace(nodes, deepspeed=True))
-    plans = take(plans, (plans.nodes == nodes) & (plans.accumulate == accumulate))
+    whole = plans.devices_of(machines) == 4
+    plans = take(plans, whole & (plans.nodes == nodes) & (plans.accumulate == accumulate))
     table = predict(job, machines, plans)
     moved_s = table.communication_s + table.communication_hidden_s
     columns = np.stack([table.step_s, moved_s, table.memory_bytes / GB], axis=1)

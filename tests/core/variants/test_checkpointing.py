@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from builders.toy_market import GIB, block_job, shapes, small_job
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
-from trainfare_core.job_profile import BatchFacts, MeasuredStep, MemoryMoment, Quantiles
+from trainfare_core.job_profile import BatchFacts, JobProfile, MeasuredStep, MemoryMoment, Quantiles
 from trainfare_core.prediction import predict
 from trainfare_core.variants import JobVariant, variants_of, why_no_variant
 from trainfare_core.variants.checkpointing import checkpointed, why_not_checkpointed
@@ -99,3 +101,13 @@ def test_a_job_without_a_known_batch_has_the_variant_too() -> None:
     assert plans.variant.tolist() == [0, 1]
     assert plans.as_scripted is not None
     assert plans.as_scripted.tolist() == [True, True]
+
+
+def test_the_example_profiles_with_blocks_can_be_planned_with_checkpointing() -> None:
+    """All but that of a perceptron, which repeats no block."""
+    found = {path.stem: why_not_checkpointed(read(path)) for path in Path("docs/examples").glob("*.json")}
+    assert [name for name, because in found.items() if because] == ["tiny"]
+
+
+def read(path: Path) -> JobProfile:
+    return JobProfile.from_json(path.read_bytes(), where=str(path))
