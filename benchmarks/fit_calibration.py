@@ -103,49 +103,69 @@ def pairs_of(rows: list[Row], errors: Errors) -> list[tuple[int, int]]:
 @dataclass(frozen=True)
 class Carried:
     """
-    How much of a source's error carries over to a target, by how far apart they are.
+    How much of a source's error carries over to a target.
 
     Attributes:
-        shares: for chips of one generation, of two, and for hosts.
-        left: the errors that remain, each with shares from the pairs of the other targets.
+        shares: of trainers' loops, as jobs are measured.
+        left: the errors that remain in each pair, with shares from the pairs of the other targets and the same timing.
         half: whether a pair's precision is mixed fp16 or bf16.
+        trainer: whether it is of trainers' loops, and not of bare steps.
     """
 
     shares: SourceFit
-    left: list[float]
-    half: list[bool]
+    left: Array
+    half: NDArray[np.bool_]
+    trainer: NDArray[np.bool_]
 
 
-def carried_over(problem: Problem, theta: Array, targets: Errors, sources: Errors) -> Carried:
+def carried_over(problem: Problem, targets: Errors, sources: Errors) -> Carried:
     """
-    Fit how much of a source's error carries over to a target.
+    Fit how much of a source's error carries over to a target, by how much slower the target is predicted.
 
     Args:
         problem: all measurements.
-        theta: coefficients that say how far a host held up a step.
         targets: errors where neither chip nor model was in the fit.
         sources: errors where the model was not: the device that measured the step is a known one.
     """
     rows = list(problem.rows)
     pairs = pairs_of(rows, targets)
-    near = np.array([rows[i].device.generation == rows[j].device.generation for i, j in pairs])
     target, source = np.array([[targets[i], sources[j]] for i, j in pairs]).T
-    hosts = problem.host_share(theta)[np.array(pairs)]
-    device = source * (1 - hosts[:, 0]) * (1 - hosts[:, 1])
-    parts = np.stack([device * near, device * ~near, source * hosts[:, 0] * hosts[:, 1]], axis=1)
+    slower = np.array([_unit_log_s(rows[i], rows[j]) for i, j in pairs]) + target - source
     chips = np.array([rows[i].chip for i, _ in pairs])
+    timed = np.array([rows[i].timed for i, _ in pairs])
     left = np.empty(len(pairs))
     for chip in np.unique(chips):
-        here = chips == chip
-        left[here] = target[here] - parts[here] @ _shares(parts[~here], target[~here])
-    same, other, host = (round(float(share), 3) for share in _shares(parts, target))
-    half = [rows[i].precision in ("amp_fp16", "bf16") for i, _ in pairs]
-    return Carried(SourceFit(same_generation=same, other_generation=other, host=host), left.tolist(), half)
+        for what in np.unique(timed[chips == chip]):
+            here, others = (chips == chip) & (timed == what), (chips != chip) & (timed == what)
+            left[here] = (
+                target[here] - _carried(_shares(source, target, slower, others), source, slower)[here]
+            )
+    found = _shares(source, target, slower, timed == "trainer")
+    half = np.array([rows[i].precision in ("amp_fp16", "bf16") for i, _ in pairs])
+    return Carried(found, left, half, timed == "trainer")
 
 
-def _shares(parts: Array, target: Array) -> Array:
-    """Return the shares of `parts`, 0 to 1 each, that leave the least of `target`."""
-    return np.asarray(lsq_linear(parts, target, bounds=(0.0, 1.0)).x)
+def _unit_log_s(row: Row, other: Row) -> float:
+    """Return ln of the measured seconds of two rows' device for the same work, one over the other."""
+    rates = [
+        float(one.line.get("throughput") or 0) / float(one.line.get("devices") or 1) for one in (row, other)
+    ]
+    return math.log(rates[1] / rates[0]) if all(rates) else math.log(row.measured_s / other.measured_s)
+
+
+def _shares(source: Array, target: Array, slower: Array, chosen: NDArray[np.bool_]) -> SourceFit:
+    """Return the shares, 0 to 1 each, that leave the least of the chosen targets' errors; 0 where there are none."""
+    if not chosen.any():
+        return SourceFit(share=0.0, share_per_log_slower=0.0)
+    parts = np.stack([source, np.abs(source) * slower], axis=1)[chosen]
+    share, change = lsq_linear(parts, target[chosen], bounds=(0.0, 1.0)).x
+    return SourceFit(share=round(float(share), 3), share_per_log_slower=round(float(change), 3))
+
+
+def _carried(fit: SourceFit, source: Array, slower: Array) -> Array:
+    """Return the part of each source's error that its target has too, as `SourceCorrection` counts it."""
+    power = fit.share + fit.share_per_log_slower * np.sign(source) * slower
+    return np.asarray(np.clip(power, 0.0, 1.0) * source)
 
 
 def main() -> None:
@@ -172,20 +192,22 @@ def main() -> None:
         for name, found in everything.items()
     }
     left["chip_and_workload"] = chip_and_workload_held_out(problem, theta)
-    both = carried_over(problem, theta, left["chip_and_workload"], left["workload"])
-    seen = carried_over(problem, theta, left["workload"], left["workload"])
-    half = [error for error, wanted in zip(both.left, both.half, strict=True) if wanted]
+    both = carried_over(problem, left["chip_and_workload"], left["workload"])
+    seen = carried_over(problem, left["workload"], left["workload"])
+    once, once_unseen = seen.left[seen.trainer].tolist(), both.left[both.trainer].tolist()
     scored = {
         "in_sample": [float(errors[i]) for i, row in enumerate(rows) if _is_scored(row, "")],
         **{f"{name}_left_out": list(one.values()) for name, one in left.items()},
-        "chip_and_workload_left_out_one_measured_step": both.left,
-        "chip_and_workload_left_out_one_measured_step_amp": half,
-        "workload_left_out_one_measured_step": seen.left,
+        "chip_and_workload_left_out_one_measured_step": both.left.tolist(),
+        "chip_and_workload_left_out_one_measured_step_trainer": once_unseen,
+        "chip_and_workload_left_out_one_measured_step_amp": both.left[both.half].tolist(),
+        "workload_left_out_one_measured_step": seen.left.tolist(),
     }
     scores = {name: held_out_summary(values) for name, values in scored.items()}
     report(rows, left, scores)
-    situations = {**_by_situation(rows, left), "corrected:unseen": both.left, "kernels:unseen": kernels}
-    sigma = sigma_of(situations, list(left["generation"].values()), seen.left, both.left)
+    situations = {**_by_situation(rows, left), "corrected:unseen": once_unseen, "kernels:unseen": kernels}
+    sources = [error for i, error in left["source"].items() if rows[i].trainer]
+    sigma = sigma_of(situations, sources, list(left["generation"].values()), once, once_unseen)
     fit = calibration_of(
         index, theta, date=arguments.date, digest=digest(arguments.data, FILES),
         rows_by_source=dict(sorted(Counter(row.source for row in rows).items())), source=both.shares, sigma=sigma,

@@ -38,7 +38,7 @@ def calibration_of(
     """Return the coefficients as they ship, rounded to what their data can tell."""
     overhead = {name: float(f"{value:.3g}") for name, value in overhead_of(index, theta).model_dump().items()}
     return Calibration(
-        schema_version=3, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
+        schema_version=4, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
         coefficients=_coefficients(index, theta), overhead=OverheadFit.model_validate(overhead),
         communication=link_calibration().communication, source=source, sigma=sigma,
     )  # fmt: skip
@@ -104,8 +104,9 @@ def record_of(
 
 
 def sigma_of(
-    errors: Errors, generation: Sequence[float], once: Sequence[float], once_unseen: Sequence[float]
-) -> SigmaFit:
+    errors: Errors, sources: Sequence[float], generation: Sequence[float], once: Sequence[float],
+    once_unseen: Sequence[float],
+) -> SigmaFit:  # fmt: skip
     """
     Return the standard deviations by what is not known.
 
@@ -115,11 +116,13 @@ def sigma_of(
     Args:
         errors: by situation: "trainer" (models left out on devices that were measured) and "trainer:unseen" (both
             left out).
+        sources: errors of trainers' loops with a source left out: a new job is of a source of its own.
         generation: errors with a generation left out.
         once: with a model left out and one step measured on another chip.
         once_unseen: with chip and model left out and one step measured on another chip.
     """
-    base, chip = (sigma_80(errors[name]) for name in ("trainer", "trainer:unseen"))
+    model, chip = (sigma_80(errors[name]) for name in ("trainer", "trainer:unseen"))
+    base = max(model, sigma_80(sources))
     corrected = min(sigma_80(once), base - 0.001)  # a measured step never widens
     return SigmaFit(
         base=round(base, 3),

@@ -21,12 +21,8 @@ from benchmarks.workloads.decoder_profile import DecoderTraces
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
-from trainfare_core.prediction.roofline.operations import (
-    Operations,
-    Roofline,
-    host_launch_s,
-    operation_seconds,
-)
+from trainfare_core.prediction.roofline.operations import Operations, Roofline, host_bound
+from trainfare_core.prediction.roofline_job import own_device_s
 from trainfare_core.prediction.source import SourceCorrection
 
 __all__ = ["REFIT_EVALUATIONS", "Fits", "FitsWithout", "one_step_answers", "predict_work"]
@@ -124,10 +120,6 @@ def _measured_elsewhere(line: Line, work: Work, fit: Calibration) -> SourceCorre
     """Return the correction of other devices that follows from a row's measured step."""
     device = accelerator(line["accelerator"])
     operations = Operations.of(work.job)
-    roofline = Roofline.of(device, operations)
-    if roofline.unknown_because:
-        return SourceCorrection()
-    device_s = float(operation_seconds(operations, [roofline], work.ratio, fit).total_s.sum())
-    host_s = float(host_launch_s(operations, device, fit).sum())
+    device_s, host_s = own_device_s(operations, [Roofline.of(device, operations)], fit, work.ratio)
     measured_s = (work.measured_s - work.extra_s) / work.factor
-    return SourceCorrection.of(device, measured_s, device_s, host_s)
+    return SourceCorrection.of(device, measured_s, float(host_bound(device_s, host_s)[0]))

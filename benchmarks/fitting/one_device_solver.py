@@ -181,12 +181,6 @@ class Problem:
         """Return ln of the predicted seconds of every row."""
         return np.asarray(np.log(self._times(theta).total_s))
 
-    def host_share(self, theta: Array) -> Array:
-        """Return how far each row is held up by its host, 0 to 1, as the source correction counts it."""
-        times = self._times(theta)
-        host_s = times.host_s.sum(axis=1)
-        return np.asarray(host_s**4 / (host_s**4 + times.device_s**4))
-
     def fitted(self, theta: Array) -> Array:
         """Return ln of the predicted seconds with the offset of a row's own software stack."""
         return np.asarray(self.predict(theta) + self.stack @ theta)

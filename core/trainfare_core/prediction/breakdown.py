@@ -8,6 +8,7 @@ from trainfare_core.documents import Record
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.engine import Run
+from trainfare_core.prediction.measured_step import correction_factors
 from trainfare_core.prediction.roofline.operations import (
     FUSED_BYTES_SHARE,
     PHASES,
@@ -43,7 +44,7 @@ def device_breakdown(
     operations = run.operations
     seconds = operation_seconds(operations, [Roofline.of(device, operations)], ratio, run.fit).total_s[0]
     passes = accumulate / run.profile.parallel.accumulate_grad_batches
-    factor = run.correction.factors(device, run.fit.source)[0]
+    factor = float(correction_factors(run, [device])[0])
     found: list[KindTime] = []
     kinds = np.array([group.kind for group in operations.groups], dtype=np.str_)
     for phase, name in enumerate(PHASES):

@@ -78,6 +78,8 @@ class PlacedPlans:
     devices: Devices
     row: NDArray[np.int64]
     """Index into `devices` of each plan; 0 where its device has no prediction."""
+    factor: Array
+    """What a measured step multiplies each plan's predicted step by; 1 where nothing was measured."""
 
     @cached_property
     def per_machine(self) -> Array:
@@ -129,13 +131,6 @@ class PlacedPlans:
     def vcpus_per_device(self) -> Array:
         """NaN where it is not known."""
         return np.asarray(self.shapes.vcpus[self.plans.shape] / self.per_machine)
-
-    def correction_factors(self, run: Run) -> tuple[Array, Array]:
-        """Return the factors of device time and of host time that follow from a measured step."""
-        found = self.devices.found
-        by_device = [run.correction.factors(device, run.fit.source) for device in found] or [(1.0, 1.0)]
-        factors = np.array(by_device)[self.row]
-        return factors[:, 0], factors[:, 1]
 
     def uncertainty(self, run: Run, step: StepColumns) -> UncertaintyFactors:
         """Return what widens the interval of each plan whose step has these parts."""

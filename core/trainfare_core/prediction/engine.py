@@ -21,14 +21,14 @@ from trainfare_core.prediction import source, uncertainty
 from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
 from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
-from trainfare_core.prediction.language_models.plans import decoder_device_s
 from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
+from trainfare_core.prediction.measured_step import correction_factors, correction_of
 from trainfare_core.prediction.memory.calibrated import memory_peak
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
 from trainfare_core.prediction.network import collectives
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
 from trainfare_core.prediction.roofline.operations import Operations, Roofline
-from trainfare_core.prediction.roofline_job import own_step_s, roofline_steps
+from trainfare_core.prediction.roofline_job import roofline_steps
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 
@@ -65,23 +65,7 @@ def prepare(profile: JobProfile, fit: Calibration | None = None, decoder: Decode
         decoder,
         DecoderLedger.of(profile) if is_decoder(profile) else None,
     )
-    return replace(run, correction=_correction(run))
-
-
-def _correction(run: Run) -> source.SourceCorrection:
-    """Compare the measured step with its own prediction, without the network and the loader."""
-    profile = run.profile
-    device, measured_s = source.source_device(profile), source.measured_compute_s(profile)
-    if device is None or measured_s is None or profile.parallel.world_size > 1:
-        return source.SourceCorrection()
-    if run.ledger is None:
-        device_s, host_s = own_step_s(run.operations, device, run.fit)
-    else:
-        passes = profile.parallel.accumulate_grad_batches
-        device_s, host_s = decoder_device_s(run.ledger, device, passes, run.decoder)
-    if not np.isfinite(device_s):
-        return source.SourceCorrection()
-    return source.SourceCorrection.of(device, measured_s, device_s, host_s)
+    return replace(run, correction=correction_of(run))
 
 
 def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
@@ -92,7 +76,8 @@ def predict_run(run: Run, shapes: MachineShapes, plans: CandidateTable) -> Predi
     for i, name in enumerate(names):
         refused[i] = _refusal(run, str(name), devices)
         row[i] = max(len(devices.found) - 1, 0)
-    placed = PlacedPlans(shapes, plans, devices, row[inverse])
+    factors = correction_factors(run, devices.found)
+    placed = PlacedPlans(shapes, plans, devices, row[inverse], devices.column(factors.tolist(), row[inverse]))
     reason = _reasons(run, placed, refused[inverse])
     if run.ledger is None and plans.parallel is None:
         step = roofline_steps(run, placed)

@@ -32,10 +32,9 @@ def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Ar
     times, floor_s = decoder_plan_times(
         ledger, placed.devices.found, placed.devices.links, placed.row, spread, run.decoder
     )
-    factor, host_factor = placed.correction_factors(run)
     device_s = times.compute_s + times.memory_s
-    factor = never_faster_than_roofline(run, factor, device_s, floor_s)
-    launch_s = times.launch_s * host_factor
+    factor = never_faster_than_roofline(run, placed.factor, device_s, floor_s)
+    launch_s = times.launch_s * placed.factor
     waiting_s = times.bubble_s * factor + times.exposed_s
     held_s = device_s * factor + launch_s
     samples = spread.ratio * spread.passes / run.profile.parallel.accumulate_grad_batches

@@ -7,10 +7,11 @@ Steps timed operation by operation: every job but language models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.prediction.columns import (
     SMALLEST_S,
     PlacedPlans,
@@ -30,7 +31,7 @@ from trainfare_core.prediction.roofline.operations import (
     operation_times,
 )
 
-__all__ = ["own_step_s", "roofline_steps"]
+__all__ = ["own_device_s", "roofline_steps"]
 
 Array = NDArray[np.float64]
 
@@ -39,16 +40,15 @@ def roofline_steps(run: Run, placed: PlacedPlans) -> StepColumns:
     """Return the parts of the step of every plan."""
     passes = placed.plans.accumulate / run.profile.parallel.accumulate_grad_batches
     times = _device_times(run, placed)
-    factor, host_factor = placed.correction_factors(run)
     update = 1.0 / placed.shards.state
     compute_s, memory_s, floor_s = (
         (part[0] + part[1]) * passes + part[2] * update
         for part in (times.compute_s, times.memory_s, times.floor_s)
     )
     launch_s = (times.launch_s[0] + times.launch_s[1]) * passes + times.launch_s[2]
-    factor = never_faster_than_roofline(run, factor, compute_s + memory_s + launch_s, floor_s)
+    factor = never_faster_than_roofline(run, placed.factor, compute_s + memory_s + launch_s, floor_s)
     compute_s, memory_s, launch_s = compute_s * factor, memory_s * factor, launch_s * factor
-    host_s = _host_s(run, placed, passes) * host_factor
+    host_s = _host_s(run, placed, passes) * placed.factor
     held_s = host_bound(compute_s + memory_s + launch_s, host_s)
     moved_s, network_s, window_s = _communication(run, placed, times.total_s * factor, passes)
     waiting_s = run.fit.communication.straggler_share * np.log2(
@@ -136,10 +136,22 @@ def _communication(
     return all_kinds(placed.per_machine), all_kinds(one), window_s
 
 
-def own_step_s(operations: Operations, device: Accelerator, fit: Calibration) -> tuple[float, float]:
-    """Return seconds of the profile's own step on one device, NaN where they are not known, and of its host."""
-    roofline = Roofline.of(device, operations)
-    if roofline.unknown_because or not len(operations):
-        return np.nan, np.nan
-    times = operation_times(operations, [roofline], np.zeros(1, dtype=np.int64), np.ones(1), fit)
-    return float(times.total_s.sum()), float(host_launch_s(operations, device, fit).sum())
+def own_device_s(
+    operations: Operations, rooflines: Sequence[Roofline], fit: Calibration, ratio: float = 1.0
+) -> tuple[Array, Array]:
+    """
+    Return seconds of a step on one of each device, NaN where they are not known, and of its host.
+
+    Args:
+        operations: of the profile.
+        rooflines: of these operations, n of them.
+        fit: the coefficients.
+        ratio: micro-batch over the profile's.
+    """
+    if not len(operations):
+        return np.full(len(rooflines), np.nan), np.zeros(len(rooflines))
+    known = np.array([not one.unknown_because for one in rooflines])
+    which = np.arange(len(rooflines))
+    times = operation_times(operations, rooflines, which, np.full(len(rooflines), ratio), fit)
+    host_s = np.array([host_launch_s(operations, one.device, fit).sum() for one in rooflines])
+    return np.where(known, times.total_s.sum(axis=0), np.nan), host_s

@@ -1,9 +1,11 @@
 """
 Correction of predictions on other devices by a step that was measured on one.
 
-Measured over predicted on the source device corrects the target: fully where it is the same accelerator, to a power
-fitted on measured pairs on another GPU, by whether both are of one generation, and hardly on another kind of device.
-The host's part of the error belongs to another machine: it has a power of its own.
+Measured over predicted on the source device corrects the target: fully where it is the same accelerator, on another GPU
+to a power that was fitted on measured pairs. A step that is slower than predicted waits for something beside the
+device (its host, its loader), which a slower GPU hides and a faster one does not: the power falls with the target's
+time. One that is faster than predicted has less work for the device: the power rises with the target's time. Neither
+ever puts a device that is predicted to be slower before a faster one.
 """
 
 from __future__ import annotations
@@ -11,12 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from trainfare_core.hardware.accelerators import Accelerator, resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.roofline.coefficients import SourceFit
-from trainfare_core.prediction.roofline.operations import host_bound
 
 __all__ = ["InputPipeline", "SourceCorrection", "input_pipeline", "measured_compute_s", "source_device"]
 
@@ -36,39 +35,37 @@ class SourceCorrection:
 
     device: Accelerator | None = None
     ratio: float = 1.0
-    host_share: float = 0.0
-    """How far the source's step was held up by its host rather than by its device, 0 to 1."""
     note: str = ""
 
-    def factors(self, target: Accelerator, fit: SourceFit) -> tuple[float, float]:
-        """Return what predicted device time and host time on `target` are multiplied by."""
+    def factor(self, target: Accelerator, log_slower: float, fit: SourceFit) -> float:
+        """
+        Return what the predicted step on `target` is multiplied by.
+
+        Args:
+            target: the other device.
+            log_slower: ln of the predicted step on `target` over that on the source device, for the same work.
+            fit: how much of the error carries over.
+        """
         if self.device is None:
-            return 1.0, 1.0
-        power = host_power = 1.0
-        if target.name != self.device.name:
-            same = target.kind == self.device.kind and target.vendor == self.device.vendor
-            near = (
-                fit.same_generation if target.generation == self.device.generation else fit.other_generation
-            )
-            power = near if same else min(OTHER_KIND_POWER, near)
-            host_power = fit.host if same else min(OTHER_KIND_POWER, fit.host)
-        return float(self.ratio ** (power * (1.0 - self.host_share))), float(
-            self.ratio ** (host_power * self.host_share)
-        )
+            return 1.0
+        if target.name == self.device.name:
+            return self.ratio
+        more = fit.share_per_log_slower * log_slower
+        power = min(max(fit.share + (more if self.ratio < 1.0 else -more), 0.0), 1.0)
+        same = target.kind == self.device.kind and target.vendor == self.device.vendor
+        return float(self.ratio ** (power if same else min(OTHER_KIND_POWER, power)))
 
     @classmethod
-    def of(cls, device: Accelerator, measured_s: float, device_s: float, host_s: float) -> SourceCorrection:
+    def of(cls, device: Accelerator, measured_s: float, predicted_s: float) -> SourceCorrection:
         """
         Compare a measured step with its prediction on the same device.
 
         Args:
             device: what ran it.
             measured_s: the step without its wait for data.
-            device_s: predicted time of the device.
-            host_s: predicted time of the host that issues the launches.
+            predicted_s: the same step as predicted; NaN where it is not.
         """
-        predicted_s = float(host_bound(np.array([device_s]), np.array([host_s]))[0])
-        if predicted_s <= 0 or measured_s <= 0:
+        if not (predicted_s > 0 and measured_s > 0):
             return cls()
         raw = measured_s / predicted_s
         ratio = min(max(raw, LIMITS[0]), LIMITS[1])
@@ -78,8 +75,7 @@ class SourceCorrection:
         )
         if ratio != raw:
             note += f", limited to {ratio:g}"
-        share = host_s**4 / (host_s**4 + device_s**4)
-        return cls(device, ratio, share, note)
+        return cls(device, ratio, note)
 
 
 EVERY_VCPU: Final = 2**31

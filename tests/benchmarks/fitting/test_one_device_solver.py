@@ -126,12 +126,21 @@ def test_one_measured_step_carries_over_what_two_chips_share() -> None:
     """Errors that belong to the workload disappear; shares come from other targets, never from the row scored."""
     rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
     for row in rows:
-        row.host = False
-    problem = Problem(rows, index)
+        row.line = {**row.line, "measured": "training loop"}
     errors = dict.fromkeys(range(len(rows)), 0.3)
-    found = carried_over(problem, np.array(index.mean), errors, errors)
-    assert found.shares.other_generation == pytest.approx(1.0)
+    found = carried_over(Problem(rows, index), errors, errors)
+    assert found.shares.share == pytest.approx(1.0)
+    assert found.trainer.all()
     assert error_summary(found.left)["mape"] < 0.01 < error_summary(list(errors.values()))["mape"]
+
+
+def test_bare_steps_have_shares_of_their_own_and_none_ship() -> None:
+    """Where only bare steps were timed, nothing is known of what carries over from a job's measured step."""
+    rows, index = _rows(("V100-SXM2-16GB", "T4-16GB", "H100-SXM-80GB"))
+    errors = dict.fromkeys(range(len(rows)), 0.3)
+    found = carried_over(Problem(rows, index), errors, errors)
+    assert (found.shares.share, found.shares.share_per_log_slower) == (0.0, 0.0)
+    assert np.abs(found.left).max() < 0.01
 
 
 def test_a_sampled_kernel_speaks_for_the_rows_it_was_taken_from() -> None:

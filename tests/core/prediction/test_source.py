@@ -53,19 +53,44 @@ def test_the_source_device_is_predicted_as_it_was_measured(ratio: float) -> None
 
 @pytest.mark.parametrize("ratio", [0.7, 1.4])
 def test_another_gpu_is_corrected_in_part(ratio: float) -> None:
-    """On another GPU the ratio counts with the fitted power, more of it within a generation."""
+    """On another GPU the ratio counts with the fitted power, which follows how much slower that GPU is."""
     job, fit = measured(step_s(PLAIN) * ratio), calibration().source
-    assert 0 < fit.other_generation <= fit.same_generation <= 1
-    for name, power in (("A100-SXM-80GB", fit.other_generation), ("V100-SXM2-32GB", fit.same_generation)):
+    assert 0 < fit.share < 1
+    assert 0 < fit.share_per_log_slower < 1
+    for name in ("A100-SXM-80GB", "T4-16GB", "V100-SXM2-32GB"):
+        change = fit.share_per_log_slower * math.log(step_s(PLAIN, name) / step_s(PLAIN))
+        power = min(max(fit.share + (change if ratio < 1 else -change), 0.0), 1.0)
         assert step_s(job, name) / step_s(PLAIN, name) == pytest.approx(ratio**power, rel=0.03), name
+
+
+def test_what_a_step_waits_for_hides_behind_a_slower_gpu() -> None:
+    """A step that is slower than predicted says more of a faster GPU; one that is faster, more of a slower GPU."""
+    fit = calibration().source
+
+    def power(ratio: float, log_slower: float) -> float:
+        correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), ratio, 1.0)
+        return math.log(correction.factor(accelerator("A100-SXM-80GB"), log_slower, fit)) / math.log(ratio)
+
+    assert power(1.5, -0.5) > power(1.5, 0.0) > power(1.5, 1.0) >= 0
+    assert 0 <= power(0.7, -1.0) < power(0.7, 0.0) < power(0.7, 0.5)
+
+
+@pytest.mark.parametrize("ratio", LIMITS)
+def test_no_correction_turns_the_order_of_two_gpus_round(ratio: float) -> None:
+    """However far the measured step is off, what is predicted to be slower stays slower."""
+    correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), ratio, 1.0)
+    target, fit = accelerator("A100-SXM-80GB"), calibration().source
+    slower = [step / 20 for step in range(-80, 81)]
+    times = [math.exp(one) * correction.factor(target, one, fit) for one in slower]
+    assert times == sorted(times)
 
 
 def test_another_kind_of_device_is_corrected_less() -> None:
     """A TPU learns less from a GPU's measurement than another GPU does."""
-    correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), 2.0, 1.0, 0.0)
+    correction = SourceCorrection.of(accelerator("V100-SXM2-16GB"), 2.0, 1.0)
     gpu, tpu = (
-        correction.factors(accelerator("H100-SXM-80GB"), calibration().source)[0],
-        correction.factors(accelerator("TPU-v5e"), calibration().source)[0],
+        correction.factor(accelerator(name), 0.0, calibration().source)
+        for name in ("H100-SXM-80GB", "TPU-v5e")
     )
     assert 1 < tpu < gpu < 2
 
@@ -75,8 +100,7 @@ def test_nonsense_cannot_leak(ratio: float) -> None:
     """A measurement a million times off moves the prediction by the limit at most, says so, and beats no roofline."""
     job = measured(step_s(PLAIN) * ratio)
     change = step_s(job, "A100-SXM-80GB") / step_s(PLAIN, "A100-SXM-80GB")
-    power = calibration().source.other_generation
-    assert LIMITS[0] ** power * 0.99 <= change <= LIMITS[1] ** power * 1.01
+    assert LIMITS[0] * 0.99 <= change <= LIMITS[1] * 1.01
     notes = " ".join(predict_machine(job, "A100-SXM-80GB").notes)
     assert "limited to" in notes
 

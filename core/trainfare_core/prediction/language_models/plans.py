@@ -43,17 +43,17 @@ def decoder_plan_times(
 
 
 def decoder_device_s(
-    ledger: DecoderLedger, device: Accelerator, passes: int, fit: DecoderFit
-) -> tuple[float, float]:
-    """Return seconds of the profile's own step on one device, and of the host that issues it."""
-    one = np.ones(1)
+    ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
+) -> tuple[Array, Array]:
+    """Return seconds of the profile's own step on one of each device, and of the host that issues it."""
+    one = np.ones(len(devices))
     spread = Spread(
         one, one * passes, one, one, one * np.nan, one, one, one, one, one, one < 0, one < 0, one > 0
     )
-    rows = DeviceRows.of([device], [Links(np.inf, 0.0)], fit)
+    rows = DeviceRows.of(devices, [Links(np.inf, 0.0)] * len(devices), fit)
     times = decoder_times(ledger, rows, spread, fit)
-    host_s = passes * float(ledger.launches) * fit.host_launch_s * (device.kind == "gpu")
-    return float((times.compute_s + times.memory_s)[0]), host_s
+    has_host = np.array([device.kind == "gpu" for device in devices])
+    return times.compute_s + times.memory_s, passes * float(ledger.launches) * fit.host_launch_s * has_host
 
 
 def decoder_log_sigma(

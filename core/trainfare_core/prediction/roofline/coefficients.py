@@ -62,11 +62,15 @@ class OverheadFit(Record):
 
 
 class SourceFit(Record):
-    """Shares of a measured step's ln(measured / predicted) that hold on another GPU, and on its host."""
+    """How much of a measured step's ln(measured / predicted) holds on another GPU; see `SourceCorrection`."""
 
-    same_generation: float
-    other_generation: float
-    host: float
+    share: float
+    """Where the other GPU is predicted to be as fast."""
+    share_per_log_slower: float
+    """
+    Change of the share where the other GPU is predicted e times as slow: more of it where the measured step was faster
+    than predicted, less where it was slower.
+    """
 
 
 class SigmaFit(Record):
@@ -97,7 +101,7 @@ class SigmaFit(Record):
 class Calibration(Record):
     """All coefficients with their provenance: date of the fit, hash of the data, rows by source."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     fitted_at: str
     data_sha256: str
     fitted_on: dict[str, int]
