@@ -16,6 +16,7 @@ __all__ = [
     "INTERRUPTION_BANDS",
     "OTHER_STARTUP_S",
     "SERVICES",
+    "SYSTEM_DISK_GIB",
     "Cloud",
     "CloudService",
     "pip_extra",
@@ -33,6 +34,11 @@ OTHER_STARTUP_S: Final = 300.0
 """Start-up on a service that is not listed, seconds: a planning figure inside the range of those listed."""
 
 
+SYSTEM_DISK_GIB: Final = 100.0
+"""Of a rented machine: the system with its drivers, an image of 10 to 20 GB, packed and unpacked, and caches. A
+planning figure."""
+
+
 @dataclass(frozen=True, slots=True)
 class CloudService:
     """
@@ -43,11 +49,17 @@ class CloudService:
         label: the name that reports show.
         startup_s: seconds from the first billed second to the first training step, without compilation. A planning
             figure, not a measurement.
+        disk: the general-purpose disk of the run-cost facts that its machines are given; "" where none is known.
+        system_disk_gib: of each machine, billed beside it. A planning figure; None: not known.
+        own_disk_because: why no disk is billed beside a machine; "" where one is, or where that is not known.
     """
 
     name: str
     label: str
     startup_s: float
+    disk: str = ""
+    system_disk_gib: float | None = None
+    own_disk_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,16 @@ CLOUDS: Final = _table(
         extra="aws",
         services=(
             # Boot of a GPU image takes 60 to 120 s, the pull of a 10 GB training container about 120 s.
-            CloudService("ec2", "AWS", startup_s=240.0),
+            CloudService("ec2", "AWS", startup_s=240.0, disk="gp3", system_disk_gib=SYSTEM_DISK_GIB),
             # The managed service adds its own provisioning and data-channel set-up.
-            CloudService("sagemaker", "AWS SageMaker", startup_s=420.0),
+            CloudService(
+                "sagemaker",
+                "AWS SageMaker",
+                startup_s=420.0,
+                own_disk_because="SageMaker API reference, ResourceConfig.VolumeSizeInGB: a machine with NVMe disks, "
+                "such as ml.g5 and ml.p4d, gets no volume; one without (ml.p3, ml.inf2) pays its volume, which is not "
+                "counted",
+            ),
         ),
     ),
     Cloud(
@@ -89,9 +108,11 @@ CLOUDS: Final = _table(
         label="Azure",
         extra="azure",
         services=(
-            CloudService("azure_vm", "Azure", startup_s=300.0),
+            CloudService(
+                "azure_vm", "Azure", startup_s=300.0, disk="premium-ssd-v2", system_disk_gib=SYSTEM_DISK_GIB
+            ),
             # A node is allocated and the image built or pulled before the job starts.
-            CloudService("azure_ml", "Azure ML", startup_s=600.0),
+            CloudService("azure_ml", "Azure ML", startup_s=600.0, disk="premium-ssd-v2"),
         ),
     ),
     Cloud(
@@ -99,9 +120,11 @@ CLOUDS: Final = _table(
         label="Google Cloud",
         extra="gcp",
         services=(
-            CloudService("gce", "Google Cloud", startup_s=240.0),
+            CloudService(
+                "gce", "Google Cloud", startup_s=240.0, disk="pd-balanced", system_disk_gib=SYSTEM_DISK_GIB
+            ),
             # A slice is created as a whole: all of its hosts boot before the job starts.
-            CloudService("tpu", "Google Cloud TPU", startup_s=360.0),
+            CloudService("tpu", "Google Cloud TPU", startup_s=360.0, disk="pd-balanced"),
         ),
     ),
 )

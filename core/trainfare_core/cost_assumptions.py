@@ -23,7 +23,6 @@ TORCH_COMPILE_S: Final = 120.0
 """The user's step runs under torch.compile: a minute or two before the first step of a mid-sized model."""
 
 _GB: Final = 1e9
-_GIB: Final = 2.0**30
 
 
 class CostAssumptions(Record):
@@ -55,18 +54,19 @@ class CostAssumptions(Record):
         description="GB per second at which a checkpoint is written and read while training waits; 1.0: the top rate "
         "of AWS's gp3 volumes",
     )
-    disk_usd_per_gib_month: Finite = Field(
-        default=0.10,
-        description="USD per GiB and month of disk; 0.10: between the list prices of general-purpose SSD volumes of "
-        "the three clouds (0.08 to 0.13)",
+    disk_usd_per_gib_month: Finite | None = Field(
+        default=None,
+        description="USD per GiB and month of disk; not given: the published price of the region's general-purpose "
+        "SSD, else 0.10, between those of the three clouds (0.08 to 0.13); 0 on SageMaker, whose machines bring disks",
     )
     checkpoints_kept: Annotated[int, Field(ge=0)] = Field(
         default=2,
         description="checkpoints on disk at a time; 2: the best and the last, as usual in Lightning",
     )
-    system_disk_gib: Finite = Field(
-        default=0.0,
-        description="GiB of each machine's system disk, where it is billed beside the machine; 0: not counted",
+    system_disk_gib: Finite | None = Field(
+        default=None,
+        description="GiB of each machine's system disk, where it is billed beside the machine; not given: 100 on EC2, "
+        "Azure and Compute Engine, a planning figure, 0 on SageMaker, and not counted elsewhere",
     )
     inter_region_usd_per_gb: Finite | None = Field(
         default=None,
@@ -114,7 +114,3 @@ class CostAssumptions(Record):
     def stage_s(self, data_gb: float) -> float:
         """Return the seconds in which a machine copies the data."""
         return data_gb / self.stage_gb_per_s
-
-    def machine_disk_gib(self, data_gb: float) -> float:
-        """Return the GiB of one machine's disk: its system and its copy of the data."""
-        return self.system_disk_gib + data_gb * _GB / _GIB

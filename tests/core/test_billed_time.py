@@ -80,7 +80,8 @@ def test_clocks_of_services() -> None:
 
 
 def ranked(steps: int, **asked: Any) -> Recommendation:
-    request = Request(Constraints(**asked), max_nodes=1)
+    own = asked.pop("run_cost", CostAssumptions()).model_copy(update={"system_disk_gib": 0.0})
+    request = Request(Constraints(**asked, run_cost=own), max_nodes=1)
     return rank(small_job(steps=steps), book(offer_row()), request, predict=TOY)
 
 

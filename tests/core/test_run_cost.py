@@ -20,10 +20,11 @@ from trainfare_core.run_cost import (
     SPOT_WAIT_S,
     RunTable,
     cost_assumptions,
+    disk_gib,
+    disks_usd_per_hour,
     forward_share,
     runs_of,
     spot_process,
-    storage_usd_per_hour,
 )
 
 A100 = "A100-SXM-80GB"
@@ -235,18 +236,23 @@ def test_start_up_depends_on_service_and_compiler(
     assert run.startup_s[0] == seconds
 
 
-def test_storage_is_the_checkpoints_kept() -> None:
-    """Two checkpoints of 73 GiB at ten cents a GiB and month are two cents an hour."""
-    assert storage_usd_per_hour(small_job(checkpoint_bytes=73 * GIB)) == pytest.approx(0.02)
-    assert storage_usd_per_hour(small_job()) == 0
+def test_storage_is_the_checkpoints_kept_and_each_machine_s_disk() -> None:
+    """Two checkpoints of 73 GiB at ten cents a GiB and month are two cents an hour; three machines have their own."""
+    one, three, nothing = np.array([1]), np.array([3]), np.zeros(1)
+    price, assumed = np.full(1, 0.1), CostAssumptions()
+    kept = disk_gib(small_job(checkpoint_bytes=73 * GIB), assumed, one, nothing, 0.0)
+    assert disks_usd_per_hour(kept, price)[0] == pytest.approx(0.02)
+    assert disk_gib(small_job(), assumed, one, nothing, 0.0)[0] == 0
+    each = disk_gib(small_job(checkpoint_bytes=73 * GIB), assumed, three, np.full(1, 100.0), GIB / 1e9)
+    assert each[0] == pytest.approx(146 + 3 * 101)
 
 
 def test_every_assumption_is_told() -> None:
     """Start-up, disk, interruptions, validation, unknown length and what is not counted each have a sentence."""
     text = " ".join(cost_assumptions(small_job(steps=None, validation_batches=3, checkpoint_bytes=GIB)))
     for word in (
-        "sagemaker 7", "XLA 5", "1000 MB/s", "0.1 USD per GiB", "0.001 to 0.1 times", "validation costs",
-        "the data has no length", "1,000 optimizer steps", "not counted: system disks",
+        "sagemaker 7", "XLA 5", "1000 MB/s", "0.1 USD (a planning figure) per GiB", "0.001 to 0.1 times", "validation costs",
+        "the data has no length", "1,000 optimizer steps", "not counted: egress", "Google Cloud TPU not known",
     ):  # fmt: skip
         assert word in text, word
 

@@ -172,7 +172,7 @@ def _run_cost(data: bytes) -> None:
     with file_of(data, "pyproject.toml" if b"tool.trainfare" in data else "trainfare.toml") as path:
         assumed = read_run_cost(path.parent)
     assert assumed.checkpoints_kept >= 0
-    assert assumed.machine_disk_gib(100.0) >= 0
+    assert assumed.stage_s(100.0) >= 0
 
 
 def _model_config(data: bytes) -> None:

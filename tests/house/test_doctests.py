@@ -14,6 +14,7 @@ MODULES = (
     "trainfare.recommendation",
     "trainfare_core.job_profile",
     "trainfare_core.run_cost.billing",
+    "trainfare_core.run_cost.disks",
     "trainfare_core.run_cost_facts.limits",
     "trainfare_core.run_cost_facts.spot",
     "trainfare_core.run_cost_facts.storage",

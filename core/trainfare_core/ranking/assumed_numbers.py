@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
-from trainfare_core.run_cost import BillingClock
+from trainfare_core.run_cost import BillingClock, disk_gib, disk_usd_per_gib_month, system_disk_gib
 
 __all__ = ["assumed_numbers"]
 
@@ -32,13 +34,27 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
     clock = BillingClock.of(assumed, option.provider, option.service)
     minimum_s = clock.minimum_s.or_zero
     least = minimum_s > 0 and option.run_hours.mid * _S_PER_HOUR < minimum_s
-    sources = {"billing_step_s": clock.step_s, "billing_minimum_s": clock.minimum_s}
+    system_gib = system_disk_gib(assumed, option.provider, option.service)
+    disk_usd = disk_usd_per_gib_month(assumed, option.provider, option.service, option.region)
+    sources = {
+        "billing_step_s": clock.step_s,
+        "billing_minimum_s": clock.minimum_s,
+        "disk_usd_per_gib_month": disk_usd,
+        "system_disk_gib": system_gib,
+    }
+    nodes = np.array([option.nodes])
+    all_gib, without_gib = (
+        float(disk_gib(profile, assumed, nodes, np.array([each]), gb)[0])
+        for each in (system_gib.or_zero, 0.0)
+    )
+    system_usd = parts.storage_usd * (1 - without_gib / all_gib) if all_gib > 0 else 0.0
     found = [
         ("startup_s", assumed.startup_of(option.service), parts.startup_usd - compile_usd),
         ("compile_s", compile_s, compile_usd),
         ("stage_gb_per_s", assumed.stage_gb_per_s, parts.staging_usd),
         ("disk_gb_per_s", assumed.disk_gb_per_s, parts.checkpoint_usd),
-        ("disk_usd_per_gib_month", assumed.disk_usd_per_gib_month, parts.storage_usd),
+        ("disk_usd_per_gib_month", disk_usd.value, parts.storage_usd - system_usd),
+        ("system_disk_gib", system_gib.value, system_usd),
         ("billing_step_s", clock.step_s.value, 0.0 if least else parts.rounding_usd),
         ("billing_minimum_s", clock.minimum_s.value, parts.rounding_usd if least else 0.0),
         (transfer, parts.transfer_usd / gb if gb else 0.0, parts.transfer_usd),

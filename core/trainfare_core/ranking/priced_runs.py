@@ -29,17 +29,17 @@ from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.best_plans import best_plans, quantised
 from trainfare_core.ranking.machines import MACHINE_KEYS, machines_of
 from trainfare_core.ranking.quotas import machines_allowed
+from trainfare_core.ranking.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.shape_verdicts import Fitness, ShapeVerdicts, fitness_of, verdicts_of
 from trainfare_core.ranking.spot import hazards_of_offers, why_no_spot
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost import (
     NOT_SPOT,
     USUAL_CONFIDENCE,
-    BillingClock,
     RunTable,
-    machine_disk_usd_per_hour,
+    disk_gib,
+    disks_usd_per_hour,
     runs_of,
-    storage_usd_per_hour,
 )
 
 __all__ = ["Predictor", "PricedRuns", "marked", "pairs", "price_runs", "sort_offers"]
@@ -203,6 +203,7 @@ def price_runs(
         pl.Series("price_log_sigma", price_log_sigma),
         pl.Series("hazard", hazards_of_offers(book.frame)),
         pl.Series("transfer_usd", np.zeros(len(book)) if transfer_usd is None else transfer_usd),
+        pl.Series("disk_usd_per_gib_month", disk_prices_of(book.frame, assumed)),
         pl.Series("quota_machines", _whole_machines(book.frame, quotas)),
     )
     machines, machine_of_offer = machines_of(offers, shapes)
@@ -230,7 +231,7 @@ def price_runs(
     over_quota = _fewest_over_quota(len(machines), machine_of_run, nodes, kept)
     machine_of_run, place = machine_of_run[kept], place[kept]
     service = machines["service"].cast(pl.String).to_numpy().astype(np.str_)
-    steps_s, minima_s = _billing(machines, assumed)
+    services = ServiceColumns.of(machines, assumed)
     hazard = machines["hazard"].to_numpy().astype(np.int64)
     runs = runs_of(
         profile,
@@ -243,8 +244,8 @@ def price_runs(
         confidence=confidence,
         assumed=assumed,
         data_gb=data_gb,
-        billing_step_s=steps_s[machine_of_run],
-        billing_minimum_s=minima_s[machine_of_run],
+        billing_step_s=services.billing_step_s[machine_of_run],
+        billing_minimum_s=services.billing_minimum_s[machine_of_run],
     )
     safe = profile.plan.checkpoint_every_n_steps is not None
     keep = runs.gets_on & ((runs.hazard == NOT_SPOT) | safe)
@@ -257,6 +258,7 @@ def price_runs(
         waiting_s=quantised(runs.waiting_s),
         rounding_s=quantised(runs.rounding_s),
     )
+    nodes = candidates.nodes[runs.plan]
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
@@ -271,14 +273,17 @@ def price_runs(
         lowest_log_sigma=surest,
         machine_of_run=machine_of_run,
         runs=runs,
-        nodes=candidates.nodes[runs.plan],
+        nodes=nodes,
         needs_porting=verdicts.needs_porting[candidates.shape[runs.plan]],
         faster_plan=fastest[np.searchsorted(plans, runs.plan)],
         spot_refused=fitting & ~running,
         no_spot_because=no_spot_because,
         over_quota=over_quota,
         transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64)[machine_of_run],
-        disks_usd_per_hour=_disks_usd_per_hour(profile, candidates.nodes[runs.plan], assumed, data_gb),
+        disks_usd_per_hour=disks_usd_per_hour(
+            disk_gib(profile, assumed, nodes, services.system_disk_gib[machine_of_run], data_gb),
+            machines["disk_usd_per_gib_month"].to_numpy()[machine_of_run],
+        ),
         shapes=shapes,
         candidates=candidates,
         prediction=prediction,
@@ -299,25 +304,6 @@ def _fewest_over_quota(machines: int, machine_of_run: Rows, nodes: Rows, kept: N
     np.minimum.at(fewest, machine_of_run[~kept], nodes[~kept])
     fewest[machine_of_run[kept]] = 0
     return np.where(fewest == most, 0, fewest)
-
-
-def _billing(machines: pl.DataFrame, assumed: CostAssumptions) -> tuple[Column, Column]:
-    """Return the billing step and the least billed time of each machine's service; 0 where not known."""
-    keys = ["provider", "service"]
-    services = machines.select(keys).unique()
-    clocks = [BillingClock.of(assumed, str(cloud), str(service)) for cloud, service in services.iter_rows()]
-    known = services.with_columns(
-        pl.Series("step_s", [clock.step_s.or_zero for clock in clocks], dtype=pl.Float64),
-        pl.Series("minimum_s", [clock.minimum_s.or_zero for clock in clocks], dtype=pl.Float64),
-    )
-    joined = machines.select(keys).join(known, on=keys, how="left", maintain_order="left")
-    return joined["step_s"].to_numpy(), joined["minimum_s"].to_numpy()
-
-
-def _disks_usd_per_hour(profile: JobProfile, nodes: Rows, assumed: CostAssumptions, data_gb: float) -> Column:
-    """Return dollars an hour for the checkpoints' disk and the machines' own, shape (runs,)."""
-    each = machine_disk_usd_per_hour(assumed, data_gb)
-    return storage_usd_per_hour(profile, assumed) + nodes.astype(np.float64) * each
 
 
 def _possible_candidates(

@@ -51,7 +51,7 @@ def runner_up_of(
     gap = worth_usd(other, hour_usd) - worth_usd(answer, hour_usd)
     higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
     slower, faster = (
-        _share(gap, _stepping_share(option) * (_by_the_hour_usd(option) + hour_usd * option.run_hours.mid))
+        _share(gap, _stepping_share(option) * (_in_time_usd(option) + hour_usd * option.run_hours.mid))
         for option in (answer, other)
     )
     return RunnerUp(
@@ -66,6 +66,11 @@ def runner_up_of(
 def _by_the_hour_usd(option: Option) -> float:
     """Return the dollars that grow with the price of an hour."""
     return option.run_usd.mid - option.cost_parts.storage_usd - option.cost_parts.transfer_usd
+
+
+def _in_time_usd(option: Option) -> float:
+    """Return the dollars that grow with the hours: the machines and their disks."""
+    return _by_the_hour_usd(option) + option.cost_parts.storage_usd
 
 
 def _stepping_share(option: Option) -> float:

@@ -10,7 +10,14 @@ listed in the assumptions of the report.
 from __future__ import annotations
 
 from .billing import BillingClock
-from .disks import machine_disk_usd_per_hour, storage_usd_per_hour
+from .disks import (
+    PLANNED_USD_PER_GIB_MONTH,
+    disk_gib,
+    disk_usd_per_gib_month,
+    disks_usd_per_hour,
+    regions_of_disk_prices,
+    system_disk_gib,
+)
 from .interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
 from .sentences import cost_assumptions
 from .sourced import Sourced
@@ -19,6 +26,7 @@ from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of
 
 __all__ = [
     "NOT_SPOT",
+    "PLANNED_USD_PER_GIB_MONTH",
     "SPOT_WAIT_S",
     "UNKNOWN_LENGTH_STEPS",
     "USUAL_CONFIDENCE",
@@ -26,9 +34,12 @@ __all__ = [
     "RunTable",
     "Sourced",
     "cost_assumptions",
+    "disk_gib",
+    "disk_usd_per_gib_month",
+    "disks_usd_per_hour",
     "forward_share",
-    "machine_disk_usd_per_hour",
+    "regions_of_disk_prices",
     "runs_of",
     "spot_process",
-    "storage_usd_per_hour",
+    "system_disk_gib",
 ]

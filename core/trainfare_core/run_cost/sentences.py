@@ -9,6 +9,7 @@ from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssu
 from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.run_cost.billing import BillingClock
+from trainfare_core.run_cost.disks import PLANNED_USD_PER_GIB_MONTH, system_disk_gib
 from trainfare_core.run_cost.interrupted import SPOT_WAIT_S
 from trainfare_core.run_cost.timing import UNKNOWN_LENGTH_STEPS, forward_share, measured_validation
 
@@ -34,9 +35,10 @@ def cost_assumptions(
         ),
         (
             f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)} is written and read at "
-            f"{assumed.disk_bytes_per_s / 1e6:g} MB/s while training waits; {assumed.checkpoints_kept} are kept at "
-            f"{assumed.disk_usd_per_gib_month:g} USD per GiB and month for as long as the run lasts"
+            f"{assumed.disk_bytes_per_s / 1e6:g} MB/s while training waits; {assumed.checkpoints_kept} are kept "
+            "on disk for as long as the run lasts"
         ),
+        _disk_assumption(assumed),
         (
             "spot machines are taken back as often as AWS's band of the machine and region says, where it has one "
             f"(>20% a month: {worst.low_per_hour:.1g} to {worst.high_per_hour:.1g} times per machine and hour, because "
@@ -47,7 +49,7 @@ def cost_assumptions(
         _data_assumption(assumed, data_gb),
         _billing_assumption(assumed),
         (
-            f"not counted: {'' if assumed.system_disk_gib else 'system disks, '}egress of the trained model, object "
+            "not counted: egress of the trained model, object "
             "storage, taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
             "checked, quotas only where --quota states them"
         ),
@@ -75,6 +77,26 @@ def _bytes_text(size: int) -> str:
         if size >= u or u == 1.0
     )
     return f"{size / unit:.3g} {name}"
+
+
+def _disk_assumption(assumed: CostAssumptions) -> str:
+    price = assumed.disk_usd_per_gib_month
+    usd = (
+        f"the published price of the region's general-purpose SSD, else {PLANNED_USD_PER_GIB_MONTH:g} USD (a planning "
+        "figure)"
+        if price is None
+        else f"{price:g} USD"
+    )
+    sizes = {
+        service.label: system_disk_gib(assumed, cloud.name, service.name).value
+        for cloud in CLOUDS.values()
+        for service in cloud.services
+    }
+    texts = [f"{name} {'not known' if size is None else f'{size:g}'}" for name, size in sizes.items()]
+    return (
+        f"disks cost {usd} per GiB and month; a system disk is billed beside each machine, in GiB: {', '.join(texts)}; "
+        "SageMaker's machines with NVMe disks are given no others"
+    )
 
 
 def _billing_assumption(assumed: CostAssumptions) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainfare_core.run_cost_facts import Amount, Unknown
+from trainfare_core.run_cost_facts import Amount, Answer, Unknown
 
-__all__ = ["STATED", "Sourced", "sourced"]
+__all__ = ["STATED", "Sourced", "sourced", "text_of"]
 
 STATED = "stated in the table run_cost"
 
@@ -42,5 +42,10 @@ def sourced(stated: float | None, published: Amount | Unknown) -> Sourced:
         return Sourced(stated, STATED)
     if isinstance(published, Unknown):
         return Sourced(None, published.because)
+    return Sourced(published.value, text_of(published))
+
+
+def text_of(published: Answer) -> str:
+    """Return the source of a published figure, its date, and what speaks against it."""
     doubt = "" if published.weak_because is None else f"; {published.weak_because}"
-    return Sourced(published.value, f"{published.source}, {published.as_of}{doubt}")
+    return f"{published.source}, {published.as_of}{doubt}"

@@ -55,7 +55,9 @@ def test_what_makes_the_runner_up_the_best_value() -> None:
     assert found.runner_up is not None
     first, second = found.options[0], found.options[found.runner_up.rank - 1]
     gap = second.run_usd.mid - first.run_usd.mid + 2.0 * (second.run_hours.mid - first.run_hours.mid)
-    assert found.runner_up.price_higher == pytest.approx(gap / first.run_usd.mid, rel=1e-6)
+    assert found.runner_up.price_higher == pytest.approx(
+        gap / (first.run_usd.mid - first.cost_parts.storage_usd), rel=1e-6
+    )
 
 
 def test_why_not_names_the_best_value() -> None:

@@ -66,7 +66,7 @@ def test_the_copy_of_the_data_is_billed() -> None:
     without, copied = (ranked(HERE, data_gb=gb).options[0] for gb in (None, 3_600.0))
     assert copied.run_hours.mid - without.run_hours.mid == pytest.approx(1.0)
     assert copied.cost_parts.staging_usd == pytest.approx(4.0)
-    disk_usd_per_hour = 3_600e9 / 2**30 * 0.10 / 730
+    disk_usd_per_hour = (100 + 3_600e9 / 2**30) * 0.08 / 730
     assert copied.cost_parts.storage_usd == pytest.approx(disk_usd_per_hour * copied.run_hours.mid, rel=1e-6)
     faster = ranked(HERE, data_gb=3_600.0, run_cost=CostAssumptions(stage_gb_per_s=4.0)).options[0]
     assert faster.cost_parts.staging_usd == pytest.approx(1.0)

@@ -14,6 +14,7 @@ from builders.profiles import gpt_profile
 from builders.toy_market import GIB, ToyPredictor, book, names_of, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.clouds import service_startup_s
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import (
     BatchFacts,
     BatchVariation,
@@ -31,6 +32,10 @@ from trainfare_core.ranking.front import front
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, Option, Recommendation
+from trainfare_core.run_cost import PLANNED_USD_PER_GIB_MONTH
+
+SYSTEM_DISK_USD_PER_HOUR = 100 * 0.08 / 730
+"""Of a machine of EC2 in us-east-1."""
 
 A100, H100, T4, TPU = "A100-SXM-80GB", "H100-SXM-80GB", "T4-16GB", "TPU-v5e"
 SPEEDS = {A100: 0.1, H100: 0.05, T4: 0.4, TPU: 0.02}
@@ -76,7 +81,7 @@ def test_cost_is_time_times_price_times_count() -> None:
     option = ranked(book(A100_ROW)).options[0]
     hours = (36_000 * 0.1 + service_startup_s("ec2")) / 3600
     assert option.run_hours.mid == pytest.approx(hours)
-    assert option.run_usd.mid == pytest.approx(4.0 * hours, abs=0.005)
+    assert option.run_usd.mid == pytest.approx((4.0 + SYSTEM_DISK_USD_PER_HOUR) * hours, abs=0.005)
     assert option.usd_per_hour == 4.0
 
 
@@ -394,7 +399,7 @@ def test_a_spot_machine_is_interrupted_as_often_as_in_its_region() -> None:
     """Of one machine in two regions with bands far apart the calmer is ranked, though the other is a little cheaper."""
     calm = offer_row(purchase_option="spot", usd_per_hour=1.0, instance_type="g5.xlarge", region="eu-north-1")
     often = {**calm, "usd_per_hour": 0.99, "region": "us-east-1"}
-    named = Constraints(purchase=("spot",))
+    named = Constraints(purchase=("spot",), run_cost=CostAssumptions(system_disk_gib=0.0))
     job = small_job(steps=36_000_000, every=30_000, checkpoint_bytes=10**9)
     (option,) = ranked(book(calm, often), job=job, constraints=named).options
     assert option.region == "eu-north-1"
@@ -479,7 +484,11 @@ def test_the_nearest_miss_of_a_budget_is_an_offer_it_refuses() -> None:
     log_sigma = math.hypot(
         0.2 * 3600 / 3840, 0.5 * 240 / 3840
     )  # of the step and of the start-up, each by its share
-    sure = (3_600 * math.exp(NormalDist().inv_cdf(0.9) * log_sigma) * 3840 / 3600) / 3600 * 40
+    sure = (
+        (3_600 * math.exp(NormalDist().inv_cdf(0.9) * log_sigma) * 3840 / 3600)
+        / 3600
+        * (40 + 100 * PLANNED_USD_PER_GIB_MONTH / 730)
+    )
     assert f"{sure:,.2f} USD" in detail
     assert len(answer.options) == 1
 
@@ -563,7 +572,7 @@ def test_a_run_of_unknown_length_is_priced_per_thousand_steps() -> None:
     answer = ranked(book(A100_ROW), job=small_job(steps=None), constraints=Constraints(max_usd=0.0))
     option = answer.options[0]
     assert answer.basis == "per_1000_steps"
-    assert option.run_usd.mid == pytest.approx(1_000 * 0.1 / 3600 * 4.0)
+    assert option.run_usd.mid == pytest.approx(1_000 * 0.1 / 3600 * (4.0 + SYSTEM_DISK_USD_PER_HOUR))
     assert option.probability_within is None
     assert any("could not be applied" in line for line in answer.assumptions)
     assert any("the data has no length" in line for line in answer.assumptions)

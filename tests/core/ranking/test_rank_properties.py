@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from builders.drawn_markets import EVERYTHING, MACHINES, TOY, Row, books, key, offer_key, ranked, unhurried
 from builders.toy_market import GIB, ToyPredictor, block_job, book, in_precisions, offer_row, small_job
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import BatchFacts, ParallelFacts
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
@@ -209,10 +210,14 @@ def test_adding_an_offer_never_raises_the_best_cost(rows: list[Row], more: list[
 def test_scaling_all_prices_scales_the_cost_and_keeps_the_order(
     rows: list[Row], factor: float, objective: Objective, gib: int
 ) -> None:
-    """All dollars but those for the checkpoints' disk, whose price is not in the book, scale; without it so does order."""
+    """All dollars but those for disks, whose price is not in the book, scale; without them so does the order."""
     job = small_job(checkpoint_bytes=gib * GIB)
+    disks = CostAssumptions() if gib else CostAssumptions(system_disk_gib=0.0)
     scaled = [{**row, "usd_per_hour": row["usd_per_hour"] * factor} for row in rows]
-    before, after = ranked(rows, job=job, objective=objective), ranked(scaled, job=job, objective=objective)
+    before, after = (
+        ranked(each, job=job, objective=objective, constraints=Constraints(run_cost=disks))
+        for each in (rows, scaled)
+    )
     machine_usd = {
         key(option): option.run_usd.mid - option.cost_parts.storage_usd for option in before.options
     }

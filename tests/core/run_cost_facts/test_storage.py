@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.run_cost import PLANNED_USD_PER_GIB_MONTH
 from trainfare_core.run_cost_facts import (
     Amount,
     DiskPrice,
@@ -118,4 +118,4 @@ def test_the_checkpoints_disk_price_lies_among_those_of_the_table() -> None:
     usd = [price.usd_per_month(1) for price in prices if isinstance(price, DiskPrice)]
     assert len(usd) == 3
     known = [one for one in usd if one is not None]
-    assert min(known) <= CostAssumptions().disk_usd_per_gib_month <= max(known)
+    assert min(known) <= PLANNED_USD_PER_GIB_MONTH <= max(known)
