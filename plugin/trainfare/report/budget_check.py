@@ -7,6 +7,7 @@ from datetime import date
 from trainfare.report.cost_change import change_markdown, change_table
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH
+from trainfare.report.wording import plan_changes_text
 from trainfare_core.figures import figures
 from trainfare_core.ranking.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
@@ -19,6 +20,8 @@ def check_table(answer: BudgetCheck, *, as_of: date, width: int = UNLIMITED_WIDT
     lines = [f"{answer.verdict.replace('_', ' ').upper()}  {answer.job.name}", f"  {answer.reason}"]
     if answer.best is not None:
         lines.append(f"  price dated {_price_text(answer.best, as_of)}")
+        if answer.best.plan_changes:
+            lines.append(f"  {plan_changes_text(answer.best)}")
         lines += [f"  note: {note}" for note in answer.best.notes]
     lines += [f"  note: {note}" for note in answer.notes]
     text = "\n".join(terminal_text(line) for line in lines) + "\n"
@@ -40,6 +43,8 @@ def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:
     ]
     if answer.best is not None:
         blocks.append(_markdown_table(answer.best, answer.constraints, as_of))
+        if answer.best.plan_changes:
+            blocks.append(markdown_text(plan_changes_text(answer.best)))
     if answer.change is not None:
         blocks.append(change_markdown(answer.change))
     notes = [*(answer.best.notes if answer.best is not None else ()), *answer.notes]

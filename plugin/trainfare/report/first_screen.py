@@ -19,7 +19,7 @@ from trainfare.report.later_years import outlook_summary
 from trainfare.report.named import NamedOption, named_options, runner_up_option
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.rows import ranking_row, shown_unit
-from trainfare.report.wording import machine_label, percent, usd
+from trainfare.report.wording import machine_label, percent, plan_changes_text, usd
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.quotas import QUOTA_NOTE
 from trainfare_core.ranking.rejections import REASON_WORDS
@@ -242,14 +242,11 @@ def _plan(named: Sequence[NamedOption]) -> list[_Block]:
         return []
     option, trainer = named[0].option, named[0].option.trainer
     batch = "" if trainer.batch_size is None else f", batch size {trainer.batch_size} per device"
-    changes = (
-        f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
-    )
     return [
         # Arguments to paste are never cut.
         _Block(f"Plan{batch}: {trainer.code}", max_lines=None),
         _Block(trainer.configure_model and f"In configure_model: {trainer.configure_model}", max_lines=None),
-        _Block(changes, emphasis="warning"),
+        _Block(plan_changes_text(option), emphasis="warning"),
     ]
 
 

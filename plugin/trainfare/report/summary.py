@@ -33,7 +33,7 @@ from trainfare.report.rows import (
     shown_unit,
     step_line,
 )
-from trainfare.report.wording import percent, usd
+from trainfare.report.wording import percent, plan_changes_text, usd
 from trainfare_core.figures import figures
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
@@ -232,9 +232,7 @@ def _plan_of_best(recommendation: Recommendation) -> str:
     _, option = next(iter(picks(recommendation)), (None, None))
     if option is None or option.trainer is None:
         return ""
-    changes = (
-        f" It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
-    )
+    changes = f" {plan_changes_text(option)}".rstrip()
     size = option.trainer.batch_size
     batch = "" if size is None else f", batch size {size} per device"
     model = option.trainer.configure_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from trainfare.report.escape import terminal_text
+from trainfare.report.wording import plan_changes_text
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.ranking.why_not import WhyNot
 
@@ -25,6 +26,8 @@ def why_text(answer: WhyNot, *, width: int) -> str:
             lines.append(f"Plan: {answer.option.trainer.code}.")
             if answer.option.trainer.configure_model:
                 lines.append(f"In configure_model: {answer.option.trainer.configure_model}.")
+        if answer.option.plan_changes:
+            lines.append(plan_changes_text(answer.option))
         lines += [f"Note: {note}." for note in answer.option.notes]
         lines += [
             f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."

@@ -15,6 +15,7 @@ __all__ = [
     "of_the_work",
     "percent",
     "place_label",
+    "plan_changes_text",
     "purchase_label",
     "short_count",
     "span",
@@ -169,3 +170,8 @@ def of_the_work(batch_flops: tuple[int, int] | None, work_note: str | None) -> t
     low, high = (short_count(flops, "FLOP") for flops in batch_flops)
     vary = f"batches vary from {low} to {high}" if batch_flops[1] else "batches vary in size"
     return vary, work_note or ""
+
+
+def plan_changes_text(option: Option) -> str:
+    """Return the sentence on what an option's plan changes of the script; "" where it changes nothing."""
+    return f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""

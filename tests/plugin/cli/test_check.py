@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builders.profiles import gpt_profile
-from builders.toy_market import book, offer_row, small_job
+from builders.toy_market import book, in_precisions, offer_row, small_job
 from trainfare.cli import main
 from trainfare.report.budget_check import check_markdown, check_table
 from trainfare_core.job_profile import JobProfile
@@ -195,6 +195,17 @@ def test_the_age_stands_beside_the_total() -> None:
     answer = judge(small_job(), book(offer_row(observed_on="2026-07-20")), Request(Constraints(max_usd=1e6)))
     for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
         assert "2026-07-20 (127 days old, stale)" in text.replace("\\", "")
+
+
+def test_what_the_plan_changes_is_said() -> None:
+    """A run is not called affordable in silence where that needs another plan than the script's."""
+    mixed = in_precisions(small_job(), "bf16-mixed")
+    full = tuple(group.model_copy(update={"dtype": "fp32"}) for group in mixed.operations)
+    job = mixed.model_copy(update={"precision": "32-true", "operations": full})
+    for allow, said in (((), False), (("precision",), True)):
+        answer = judge(job, book(offer_row()), Request(Constraints(max_usd=1e6, allow=allow)))
+        for text in (check_table(answer, as_of=DAY), check_markdown(answer, as_of=DAY)):
+            assert ("It changes the script's plan: precision bf16" in text.replace("\\", "")) == said
 
 
 def test_same_answer_same_bytes() -> None:

@@ -125,7 +125,9 @@ def test_a_value_of_an_hour_asks_for_the_best_value(job: str, capsys: pytest.Cap
     assert "each hour less is worth $40.00" in screen
     with pytest.raises(SystemExit, match="0"):
         main(["why", "T4", job, "--value-per-hour", "40"])
-    assert "the best value" in capsys.readouterr().out
+    why = capsys.readouterr().out
+    assert "the best value" in why
+    assert "It changes the script's plan: micro-batch" in why
     assert run(job, "--objective", "best_value") == 2
     assert "value_usd_per_hour" in capsys.readouterr().err
 
