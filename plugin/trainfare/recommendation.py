@@ -170,7 +170,7 @@ def recommend(
         allow_stale=allow_stale,
         now=now or datetime.now(tz=timezone.utc),
     )
-    if "precision" in constraints.allow and not keep_plan:
+    if constraints.any_precision:
         job = _in_precisions(job)
     found = ranked(job, request, choice, price_book=price_book)
     for warning in found.warnings:
@@ -254,7 +254,7 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
         why = next((note for note in profile.notes if note.startswith("the operations")), "")
         what = "the profile has no operations, so nothing can be predicted from it"
         raise CannotTellError(f"{what}: {why}" if why else f"{what}: trace the step with `trainfare profile`")
-    if "precision" in asked.allow and not asked.keep_plan and (missing := why_no_precision(profile)):
+    if asked.any_precision and (missing := why_no_precision(profile)):
         warnings = (*warnings, missing)
     answer = rank(profile, loaded.book, request, notes=(*loaded.problems, *loaded.notes))
     if answer.cheapest_rank is None:

@@ -64,7 +64,7 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
     if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
         lines.append("the length of the run is not known: budget and deadline could not be applied")
     lines += why_no_variant(profile, checkpointing="checkpointing" in asked.allow and not asked.keep_plan)
-    if "precision" in asked.allow and not asked.keep_plan and (because := why_no_precision(profile)):
+    if asked.any_precision and (because := why_no_precision(profile)):
         lines.append(because)
     lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)
     lines += [f"profile: {note}" for note in profile.notes]

@@ -149,7 +149,9 @@ class Policy(Document):
         default=False, description="only each script's own strategy, micro-batch and accumulation"
     )
     allow_changes: tuple[Allowed, ...] = Field(
-        default=(), description="changes of a script's plan that may be priced: plan, batch-norm, batch"
+        default=(),
+        description="changes of a script's plan that may be priced, as in --allow: plan, batch-norm, batch, "
+        "checkpointing, precision",
     )
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not considered, hours"

@@ -101,3 +101,8 @@ class Constraints(Record):
         default=False,
         description="rank the quotes of other clouds too; naming a provider does so for that one",
     )
+
+    @property
+    def any_precision(self) -> bool:
+        """Whether plans may have another precision than the script's."""
+        return "precision" in self.allow and not self.keep_plan

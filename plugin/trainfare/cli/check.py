@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trainfare.prices.sources import LoadedPrices
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
+    from trainfare_core.recommendation import Constraints
 
 __all__ = ["check"]
 
@@ -56,13 +57,13 @@ def check(
     if job is None:
         rules.check_alone(context)
 
-        def traced(place: str) -> JobProfile:
-            with profile_of(place, target) as profile:
+        def traced(place: str, asked: Constraints) -> JobProfile:
+            with profile_of(place, target, precisions=asked.any_precision) as profile:
                 return profile()
 
-        def before(place: str, lock: Path | None) -> BaseOf:
+        def before(place: str, lock: Path | None, asked: Constraints) -> BaseOf:
             def compared(loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
-                with base_of(place, base, target, lock) as found:
+                with base_of(place, base, target, lock, precisions=asked.any_precision) as found:
                     return found(loaded)
 
             return compared

@@ -32,6 +32,7 @@ from trainfare_providers.disk.toml_file import key_hint
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.ranking.explain_change import PricedJob, UnknownJob
+    from trainfare_core.recommendation import Constraints
 
 __all__ = ["CheckAnswer", "policy_answer", "target_answer"]
 
@@ -118,9 +119,9 @@ def target_answer(
 def policy_answer(
     options: PolicyOptions,
     choice: PriceChoice,
-    profile_of: Callable[[str], JobProfile],
+    profile_of: Callable[[str, Constraints], JobProfile],
     base: Path | None,
-    before: Callable[[str, Path | None], BaseOf],
+    before: Callable[[str, Path | None, Constraints], BaseOf],
 ) -> CheckAnswer:
     """
     Check the jobs of a policy.
@@ -128,9 +129,9 @@ def policy_answer(
     Args:
         options: which policy, and which of its jobs.
         choice: which prices.
-        profile_of: returns the profile of a target.
+        profile_of: returns the profile of a target, for what a job of it is asked for.
         base: folder with the profiles of jobs before a change, as NAME.json; a job without one has no base.
-        before: returns the base of a target, with the lock file of the prices, where `base` is None.
+        before: returns the base of a target, with the lock file of the prices, where `base` is None; asked as above.
 
     Raises:
         InputError: there is no policy, it is not valid, or it has no job of a name asked for.
@@ -143,11 +144,16 @@ def policy_answer(
 
     def base_of(name: str, loaded: LoadedPrices) -> PricedJob | UnknownJob | None:
         if base is None:
-            return before(file.target_of(name), chosen.lock)(loaded)
+            asked = policy.constraints_of(policy.jobs[name])
+            return before(file.target_of(name), chosen.lock, asked)(loaded)
         path = base / f"{name}.json"
         return of_file(path)(loaded) if path.is_file() else None
 
-    pricing = Pricing(load_prices(choice=chosen), chosen, profile_of, base_of)
+    def profile(target: str) -> JobProfile:
+        # What plans may change is asked of all jobs of a policy alike.
+        return profile_of(target, policy.constraints_of(policy.jobs[names[0]]))
+
+    pricing = Pricing(load_prices(choice=chosen), chosen, profile, base_of)
     jobs = check_jobs(policy, pricing, target_of=file.target_of, names=names)
     place = place_of(str(file.path), Path())
     answer = policy_check(jobs, policy=None if place is None else place.path)

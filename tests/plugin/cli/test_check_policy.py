@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -15,7 +16,13 @@ from builders.profiles import gpt_profile
 from builders.sarif import SARIF_SCHEMA
 from builders.toy_market import small_job
 from trainfare.cli import main
+from trainfare.cli.base import BaseOf
+from trainfare.cli.check_answers import policy_answer
+from trainfare.cli.policy_options import PolicyOptions
+from trainfare.prices.sources import PriceChoice
+from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.policy_check import PolicyCheck
+from trainfare_core.recommendation import Constraints
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "schema" / "policy-check-1.json"
 TRAIN = """\
@@ -321,3 +328,32 @@ def test_help_names_the_table_of_the_policy(capsys: pytest.CaptureFixture[str]) 
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "tool.trainfare of pyproject.toml" in shown
     assert "FORMAT=" in shown
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("first", "precisions"),
+    [
+        ("", False),
+        ('allow_changes = ["precision"]\n', True),
+        ('allow_changes = ["precision"]\nkeep_plan = true\n', False),
+    ],
+)
+def test_a_policy_that_allows_other_precisions_has_its_jobs_traced_in_them(
+    first: str, precisions: bool
+) -> None:
+    """Those of the change and those before it."""
+    policy(f"{first}{GPT.format(name='a', usd=10)}")
+    asked: list[Constraints] = []
+
+    def traced(_place: str, limits: Constraints) -> JobProfile:
+        asked.append(limits)
+        return small_job()
+
+    def before(_place: str, _lock: Path | None, limits: Constraints) -> BaseOf:
+        asked.append(limits)
+        return lambda _loaded: None
+
+    choice = PriceChoice(now=datetime(2026, 11, 1, tzinfo=timezone.utc))
+    policy_answer(PolicyOptions(), choice, traced, None, before)
+    assert [limits.any_precision for limits in asked] == [precisions, precisions]
