@@ -157,7 +157,8 @@ SCENARIOS = (
         "Data in another cloud",
         "docs/examples/llama-7b.json --data-in gcp:us-east1 --data-gb 5000",
         "Five terabytes lie in Google's us-east1: elsewhere their transfer is paid, and each machine copies "
-        "them before it starts.",
+        "them before it starts. They are stored at 0.02 USD per GB and month while the run lasts, and the trained "
+        "model is sent back to them.",
     ),
 )
 
@@ -230,7 +231,8 @@ def checked(answer: Recommendation, path: Path) -> str:
         + parts.interruption_usd
         + parts.rounding_usd
     ) / rate
-    paid_usd = (training_hours + beside_hours) * rate + parts.storage_usd + parts.transfer_usd
+    once_usd = parts.transfer_usd + parts.object_storage_usd + parts.model_usd
+    paid_usd = (training_hours + beside_hours) * rate + parts.storage_usd + once_usd
     if abs(paid_usd / option.run_usd.mid - 1) > AGREEMENT:
         sys.exit(f"{path.name}: {paid_usd:.2f} USD by hand, {option.run_usd.mid:.2f} in the answer")
     trainer = option.trainer
@@ -249,7 +251,8 @@ def checked(answer: Recommendation, path: Path) -> str:
     return (
         f"{which}{steps:,} steps of {step_s:.4g} s are {training_hours:,.4g} h; start-up, copies, validation, "
         f"checkpoints, interruptions and billing steps add {beside_hours:.3g} h; at {usd(rate)} an hour with "
-        f"{usd(parts.storage_usd)} of disks and {usd(parts.transfer_usd)} of transfer that is "
+        f"{usd(parts.storage_usd)} of disks, {usd(parts.transfer_usd)} of transfer, {usd(parts.object_storage_usd)} of "
+        f"object storage and {usd(parts.model_usd)} for the way of the model that is "
         f"{usd(paid_usd)}. A step has {flops:.3g} FLOP: "
         f"{per_device / 1e12:,.3g} TFLOP/s on each of {devices} {option.accelerator}{used}."
     )

@@ -89,6 +89,35 @@ class CostAssumptions(Record):
         "and not counted where none is published",
     )
 
+    object_storage_usd_per_gb_month: Finite | None = Field(
+        default=None,
+        description="USD per GB and month of object storage, for the data set while the run lasts and, with the "
+        "trained model, for storage_months after it; not given: the published price of the region of the data "
+        "(--data-in)",
+    )
+    storage_months: Finite = Field(
+        default=0.0,
+        description="months after the run for which the data set and the trained model are kept; 0: the cost of a run "
+        "ends with it",
+    )
+    data_objects: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="objects of the data set, each read once by each machine; not given: requests are not counted",
+    )
+    read_request_usd: Finite | None = Field(
+        default=None,
+        description="USD per read request to object storage; not given: the published price of the region of the data",
+    )
+    model_usd_per_gb: Finite | None = Field(
+        default=None,
+        description="USD per GB of the trained model that leaves the region of the run, to that of the data "
+        "(--data-in) or for a download; not given: its published price, else 0.02 within a cloud and 0.12 beyond it, "
+        "the dearest that are published",
+    )
+    model_downloads: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="times that the trained model is sent over the internet; 0: none"
+    )
+
     def startup_of(self, service: str) -> float:
         """Return the seconds of start-up on a service, without compilation and the copy of the data."""
         return service_startup_s(service) if self.startup_s is None else self.startup_s

@@ -252,7 +252,7 @@ def test_every_assumption_is_told() -> None:
     text = " ".join(cost_assumptions(small_job(steps=None, validation_batches=3, checkpoint_bytes=GIB)))
     for word in (
         "sagemaker 7", "XLA 5", "1000 MB/s", "0.1 USD (a planning figure) per GiB", "0.001 to 0.1 times", "validation costs",
-        "the data has no length", "1,000 optimizer steps", "not counted: egress", "Google Cloud TPU not known",
+        "the data has no length", "1,000 optimizer steps", "not counted: taxes", "Google Cloud TPU not known",
     ):  # fmt: skip
         assert word in text, word
 

@@ -7,8 +7,16 @@ import numpy as np
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.model_place import model_usd
+from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.recommendation import AssumedNumber, Constraints, Option
-from trainfare_core.run_cost import BillingClock, disk_gib, disk_usd_per_gib_month, system_disk_gib
+from trainfare_core.run_cost import (
+    BillingClock,
+    disk_gib,
+    disk_usd_per_gib_month,
+    system_disk_gib,
+    trained_model_gb,
+)
 
 __all__ = ["assumed_numbers"]
 
@@ -42,6 +50,16 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
         "disk_usd_per_gib_month": disk_usd,
         "system_disk_gib": system_gib,
     }
+    stored = ObjectStorage.of(profile, asked)
+    if gb or assumed.storage_months:
+        sources["object_storage_usd_per_gb_month"] = stored.usd_per_gb_month
+    if assumed.data_objects:
+        sources["read_request_usd"] = stored.usd_per_read
+    model_gb = trained_model_gb(profile)
+    if model_gb and (asked.data_in is not None or assumed.model_downloads):
+        sources["model_usd_per_gb"] = model_usd(profile, asked, option.provider, option.region)
+    reads_usd = option.nodes * stored.read_usd
+    months = stored.kept_usd if assumed.storage_months else 0.0
     nodes = np.array([option.nodes])
     all_gib, without_gib = (
         float(disk_gib(profile, assumed, nodes, np.array([each]), gb)[0])
@@ -55,6 +73,14 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
         ("disk_gb_per_s", assumed.disk_gb_per_s, parts.checkpoint_usd),
         ("disk_usd_per_gib_month", disk_usd.value, parts.storage_usd - system_usd),
         ("system_disk_gib", system_gib.value, system_usd),
+        (
+            "object_storage_usd_per_gb_month",
+            stored.usd_per_gb_month.value,
+            parts.object_storage_usd - months - reads_usd,
+        ),
+        ("storage_months", assumed.storage_months, months),
+        ("read_request_usd", stored.usd_per_read.value, reads_usd),
+        ("model_usd_per_gb", parts.model_usd / model_gb if model_gb else 0.0, parts.model_usd),
         ("billing_step_s", clock.step_s.value, 0.0 if least else parts.rounding_usd),
         ("billing_minimum_s", clock.minimum_s.value, parts.rounding_usd if least else 0.0),
         (transfer, parts.transfer_usd / gb if gb else 0.0, parts.transfer_usd),

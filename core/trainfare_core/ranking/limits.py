@@ -55,8 +55,8 @@ class Limits:
         else:
             with np.errstate(divide="ignore", invalid="ignore"):
                 billed = priced.runs.billed_hours / priced.runs.hours
-                rate = (asked.max_usd - priced.transfer_usd) / (sure_hours * billed)
-                highest = (rate - priced.disks_usd_per_hour) / priced.nodes
+                rate = (asked.max_usd - priced.once_usd) / (sure_hours * billed)
+                highest = (rate - priced.beside_usd_per_hour) / priced.nodes
         if asked.max_usd_per_hour is not None:
             # The slack lets three machines of 0.1 USD keep a limit of 0.3, whose third is less than 0.1 in binary.
             highest = np.minimum(highest, asked.max_usd_per_hour * (1 + 1e-9) / priced.nodes)
@@ -84,8 +84,8 @@ class Limits:
 
     def _kept_in_doubt(self, run: Rows, usd_per_hour: Column, price_sigma: Column) -> Marks:
         hours, hours_sigma = self.priced.runs.hours[run], self.priced.runs.log_sigma[run]
-        # The transfer has one price; what is left of the budget is for the hours.
-        budget = np.maximum((self.asked.max_usd or 0.0) - self.priced.transfer_usd[run], 0.0)
+        # What is paid once has one price; what is left of the budget is for the hours.
+        budget = np.maximum((self.asked.max_usd or 0.0) - self.priced.once_usd[run], 0.0)
         with np.errstate(divide="ignore"):
             billed_hours = self.priced.runs.billed_hours[run]
             usd_margin = np.log(budget / (billed_hours * self.priced.run_usd_per_hour(run, usd_per_hour)))

@@ -17,9 +17,9 @@ Rows = NDArray[np.int64]
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
 """Offers that agree in these, in shape and in `SPLIT_KEYS` are one machine, whatever their region, zone and price."""
 
-SPLIT_KEYS: Final = ("hazard", "transfer_usd", "disk_usd_per_gib_month", "quota_machines")
-"""How often a machine is taken back, what it costs to send the data there, what its disks cost, and how many may be
-rented: what a region changes of a run, beside its price."""
+SPLIT_KEYS: Final = ("hazard", "transfer_usd", "model_usd", "disk_usd_per_gib_month", "quota_machines")
+"""How often a machine is taken back, what it costs to send the data there and the model back, what its disks cost, and
+how many may be rented: what a region changes of a run, beside its price."""
 
 
 def machines_of(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:

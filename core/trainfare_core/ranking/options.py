@@ -128,9 +128,9 @@ class OptionMaker:
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),
             run_hours=_interval(hours, log_sigma),
             run_usd=_interval(
-                billed_hours * (usd_per_hour + float(priced.disks_usd_per_hour[run])),
+                billed_hours * (usd_per_hour + float(priced.beside_usd_per_hour[run])),
                 math.hypot(log_sigma, price_sigma),
-                sure=float(priced.transfer_usd[run]),
+                sure=float(priced.once_usd[run]),
             ),
             expected_usd=rounded(self._expected_usd(run, float(offer["usd_per_hour"]), price_sigma)),
             usd_per_hour=rounded(usd_per_hour),
@@ -202,12 +202,12 @@ class OptionMaker:
         return 0.0 if limit is None else price / limit if limit > 0 else math.inf
 
     def _run_usd_per_hour(self, run: int, usd_per_hour: float) -> float:
-        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.disks_usd_per_hour[run])
+        return usd_per_hour * int(self.priced.nodes[run]) + float(self.priced.beside_usd_per_hour[run])
 
     def _budget(self, run: int) -> float | None:
         """Return what the budget leaves for the hours of a run; None where there is none."""
         limit = self.constraints.max_usd
-        return None if limit is None else max(0.0, limit - float(self.priced.transfer_usd[run]))
+        return None if limit is None else max(0.0, limit - float(self.priced.once_usd[run]))
 
     def _loader_rate(self, plan: int, step_s: Interval) -> float | None:
         """Return the samples that each vCPU must load a second for the step, None where something is not known."""
@@ -231,6 +231,10 @@ class OptionMaker:
             **{f"{part}_usd": rounded(part_s * usd_per_s) for part, part_s in seconds.items()},
             storage_usd=rounded(hours * float(self.priced.disks_usd_per_hour[run])),
             transfer_usd=rounded(float(self.priced.transfer_usd[run])),
+            object_storage_usd=rounded(
+                hours * self.priced.object_usd_per_hour + float(self.priced.kept_usd[run])
+            ),
+            model_usd=rounded(float(self.priced.model_usd[run])),
         )
 
     def _notes(self, run: int, offer: dict[str, Any], spot: SpotOutlook | None) -> tuple[str, ...]:
@@ -300,7 +304,7 @@ class OptionMaker:
             deadline_hours=limits.deadline_hours,
             usd_per_hour=float(offer["usd_per_hour"]) * nodes,
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
-            storage_usd_per_hour=float(priced.disks_usd_per_hour[run]),
+            storage_usd_per_hour=float(priced.beside_usd_per_hour[run]),
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.model_place import model_usd_of
+from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.price_doubt import Usable
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs
 from trainfare_core.ranking.request import Request
@@ -28,6 +30,8 @@ def priced_for(profile: JobProfile, usable: Usable, request: Request, predict: P
         usable.book,
         usable.log_sigma,
         transfer_usd=usable.transfer_usd,
+        model_usd=model_usd_of(profile, usable.book.frame, request.constraints),
+        stored=ObjectStorage.of(profile, request.constraints),
         assumed=request.constraints.run_cost,
         data_gb=request.constraints.data_gb or 0.0,
         space=request.plan_space,

@@ -28,6 +28,7 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.best_plans import best_plans, quantised
 from trainfare_core.ranking.machines import MACHINE_KEYS, machines_of
+from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.quotas import machines_allowed
 from trainfare_core.ranking.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.ranking.shape_verdicts import Fitness, ShapeVerdicts, fitness_of, verdicts_of
@@ -81,6 +82,9 @@ class PricedRuns:
         no_spot_because: why those are refused; "" where none is.
         over_quota: how few machines could run the job where a quota allows fewer, else 0, shape (m,).
         transfer_usd: of bringing the data to the run's region, shape (r,).
+        model_usd: of sending the trained model from the run's region, shape (r,).
+        kept_usd: of object storage after the run, and of the requests that read the data, shape (r,).
+        object_usd_per_hour: of the data in object storage while the run lasts.
         disks_usd_per_hour: disks for the checkpoints and of the machines, shape (r,).
         shapes, candidates, prediction, verdicts: what the runs were made from.
     """
@@ -102,24 +106,37 @@ class PricedRuns:
     no_spot_because: str
     over_quota: Rows
     transfer_usd: Column
+    model_usd: Column
+    kept_usd: Column
+    object_usd_per_hour: float
     disks_usd_per_hour: Column
     shapes: MachineShapes
     candidates: CandidateTable
     prediction: PredictionTable
     verdicts: ShapeVerdicts
 
+    @property
+    def once_usd(self) -> Column:
+        """Dollars of each run that do not grow with its hours, and are sure, shape (r,)."""
+        return self.transfer_usd + self.model_usd + self.kept_usd
+
+    @property
+    def beside_usd_per_hour(self) -> Column:
+        """Dollars an hour of disks and object storage beside the machines, shape (r,)."""
+        return self.disks_usd_per_hour + self.object_usd_per_hour
+
     def run_usd_per_hour(self, run: Rows, usd_per_hour: Column) -> Column:
-        """Return dollars an hour for all machines of each run and the disks, shape (k,)."""
-        return usd_per_hour * self.nodes[run] + self.disks_usd_per_hour[run]
+        """Return dollars an hour for all machines of each run and what is stored, shape (k,)."""
+        return usd_per_hour * self.nodes[run] + self.beside_usd_per_hour[run]
 
     def run_usd(self, run: Rows, usd_per_hour: Column) -> Column:
         """Return dollars of each run at a price of one machine, shape (k,)."""
-        return self.runs.billed_hours[run] * self.run_usd_per_hour(run, usd_per_hour) + self.transfer_usd[run]
+        return self.runs.billed_hours[run] * self.run_usd_per_hour(run, usd_per_hour) + self.once_usd[run]
 
     def expected_usd(self, run: Rows, usd_per_hour: Column, price_log_sigma: Column) -> Column:
         """Return the mean dollars of each run, which are more than the median where hours or price are not sure."""
         hours = self.runs.mean_billed_hours[run] * np.exp(price_log_sigma**2 / 2)
-        return hours * self.run_usd_per_hour(run, usd_per_hour) + self.transfer_usd[run]
+        return hours * self.run_usd_per_hour(run, usd_per_hour) + self.once_usd[run]
 
     @property
     def lowest_usd(self) -> Column:
@@ -170,6 +187,8 @@ def price_runs(
     price_log_sigma: Column,
     *,
     transfer_usd: Column | None = None,
+    model_usd: Column | None = None,
+    stored: ObjectStorage | None = None,
     assumed: CostAssumptions | None = None,
     data_gb: float = 0.0,
     space: PlanSpace,
@@ -188,6 +207,8 @@ def price_runs(
         book: offers, already filtered.
         price_log_sigma: of ln(price now / price seen) of each offer, shape (offers,).
         transfer_usd: dollars of bringing the data to each offer's region, shape (offers,); None: nothing.
+        model_usd: dollars of sending the trained model from each offer's region, shape (offers,); None: nothing.
+        stored: what lies in object storage; None: nothing.
         assumed: see `runs_of`.
         data_gb: see `runs_of`.
         space: which plans are tried.
@@ -202,7 +223,10 @@ def price_runs(
     offers = book.frame.with_columns(
         pl.Series("price_log_sigma", price_log_sigma),
         pl.Series("hazard", hazards_of_offers(book.frame)),
-        pl.Series("transfer_usd", np.zeros(len(book)) if transfer_usd is None else transfer_usd),
+        *(
+            pl.Series(name, np.zeros(len(book)) if usd is None else usd)
+            for name, usd in (("transfer_usd", transfer_usd), ("model_usd", model_usd))
+        ),
         pl.Series("disk_usd_per_gib_month", disk_prices_of(book.frame, assumed)),
         pl.Series("quota_machines", _whole_machines(book.frame, quotas)),
     )
@@ -280,6 +304,11 @@ def price_runs(
         no_spot_because=no_spot_because,
         over_quota=over_quota,
         transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64)[machine_of_run],
+        model_usd=machines["model_usd"].to_numpy().astype(np.float64)[machine_of_run],
+        kept_usd=np.zeros(len(nodes))
+        if stored is None
+        else stored.kept_usd + stored.read_usd * nodes.astype(np.float64),
+        object_usd_per_hour=0.0 if stored is None else stored.usd_per_hour,
         disks_usd_per_hour=disks_usd_per_hour(
             disk_gib(profile, assumed, nodes, services.system_disk_gib[machine_of_run], data_gb),
             machines["disk_usd_per_gib_month"].to_numpy()[machine_of_run],

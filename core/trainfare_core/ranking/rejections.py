@@ -216,7 +216,7 @@ def _over_budget_detail(
         limits.sure_hours[runs]
         * (priced.runs.billed_hours[runs] / priced.runs.hours[runs])
         * priced.run_usd_per_hour(runs, lowest_of_run[runs])
-        + priced.transfer_usd[runs]
+        + priced.once_usd[runs]
     )
     nearest = int(np.argmin(usd))
     cost = float(usd[nearest])

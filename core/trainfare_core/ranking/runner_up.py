@@ -65,7 +65,9 @@ def runner_up_of(
 
 def _by_the_hour_usd(option: Option) -> float:
     """Return the dollars that grow with the price of an hour."""
-    return option.run_usd.mid - option.cost_parts.storage_usd - option.cost_parts.transfer_usd
+    parts = option.cost_parts
+    beside_usd = parts.storage_usd + parts.transfer_usd + parts.object_storage_usd + parts.model_usd
+    return option.run_usd.mid - beside_usd
 
 
 def _in_time_usd(option: Option) -> float:

@@ -100,8 +100,8 @@ def surest(
 
 def _alone(priced: PricedRuns, entries: Entries, z: float) -> tuple[Column, Column]:
     """Return the dollars and the hours that each entry keeps, whatever becomes of the other, shape (k,)."""
-    sigma, transfer = priced.runs.log_sigma[entries.run], priced.transfer_usd[entries.run]
-    usd = transfer + (entries.usd - transfer) * np.exp(z * np.hypot(sigma, entries.price_log_sigma))
+    sigma, once = priced.runs.log_sigma[entries.run], priced.once_usd[entries.run]
+    usd = once + (entries.usd - once) * np.exp(z * np.hypot(sigma, entries.price_log_sigma))
     return usd, entries.hours * np.exp(z * sigma)
 
 
@@ -110,8 +110,8 @@ def _together(
 ) -> float:
     """Return the smallest limit that an entry keeps together with the other limit; inf where none does."""
     run = int(entries.run[row])
-    hours, transfer = float(entries.hours[row]), float(priced.transfer_usd[run])
-    hourly_usd = float(entries.usd[row]) - transfer
+    hours, once = float(entries.hours[row]), float(priced.once_usd[run])
+    hourly_usd = float(entries.usd[row]) - once
     sigma, price_sigma = float(priced.runs.log_sigma[run]), float(entries.price_log_sigma[row])
     if least == "usd":
         if asked.deadline_hours is None or hourly_usd <= 0:
@@ -122,12 +122,12 @@ def _together(
             return probability_of_both(other, margin, sigma, price_sigma)
 
         width = math.hypot(sigma, price_sigma)
-        return transfer + hourly_usd * math.exp(
-            _smallest(usd_chance, math.log((alone - transfer) / hourly_usd), width, asked.confidence)
+        return once + hourly_usd * math.exp(
+            _smallest(usd_chance, math.log((alone - once) / hourly_usd), width, asked.confidence)
         )
     if asked.max_usd is None or hourly_usd <= 0:
         return alone
-    other = math.log((asked.max_usd - transfer) / hourly_usd)
+    other = math.log((asked.max_usd - once) / hourly_usd)
 
     def hours_chance(margin: float) -> float:
         return probability_of_both(margin, other, sigma, price_sigma)

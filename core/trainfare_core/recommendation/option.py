@@ -48,6 +48,12 @@ class CostParts(Record):
     rounding_usd: Finite = Field(
         default=0.0, description="time billed and not used: billing steps and least billed times"
     )
+    object_storage_usd: Finite = Field(
+        default=0.0, description="data and trained model in object storage, and requests to it"
+    )
+    model_usd: Finite = Field(
+        default=0.0, description="trained model sent to the region of the data, and downloads"
+    )
 
 
 class TrainerArguments(Record):

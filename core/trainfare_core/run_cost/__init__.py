@@ -19,8 +19,9 @@ from .disks import (
     system_disk_gib,
 )
 from .interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
+from .model import trained_model_gb
 from .sentences import cost_assumptions
-from .sourced import Sourced
+from .sourced import STATED, Sourced, sourced, text_of
 from .table import NOT_SPOT, RunTable
 from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of
 
@@ -28,6 +29,7 @@ __all__ = [
     "NOT_SPOT",
     "PLANNED_USD_PER_GIB_MONTH",
     "SPOT_WAIT_S",
+    "STATED",
     "UNKNOWN_LENGTH_STEPS",
     "USUAL_CONFIDENCE",
     "BillingClock",
@@ -40,6 +42,9 @@ __all__ = [
     "forward_share",
     "regions_of_disk_prices",
     "runs_of",
+    "sourced",
     "spot_process",
     "system_disk_gib",
+    "text_of",
+    "trained_model_gb",
 ]

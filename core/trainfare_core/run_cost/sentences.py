@@ -49,8 +49,7 @@ def cost_assumptions(
         _data_assumption(assumed, data_gb),
         _billing_assumption(assumed),
         (
-            "not counted: egress of the trained model, object "
-            "storage, taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
+            "not counted: taxes, discounts that no file of own prices names, time in a queue; free capacity is not "
             "checked, quotas only where --quota states them"
         ),
     ]
@@ -121,10 +120,11 @@ def _billing_assumption(assumed: CostAssumptions) -> str:
 def _data_assumption(assumed: CostAssumptions, data_gb: float | None) -> str:
     if data_gb is None:
         return (
-            "the data are on the machine or read as fast as it trains: --data-in and --data-gb count their copy and "
-            "transfer"
+            "the data are on the machine or read as fast as it trains, and what is stored elsewhere is not counted: "
+            "--data-in and --data-gb count their copy, transfer and object storage, and the way of the trained model"
         )
     return (
         f"each machine copies {data_gb:g} GB to its disk before the first step, at {assumed.stage_gb_per_s:g} GB/s, "
-        "which is billed; they are sent to its region once"
+        "which is billed; they are sent to its region once, lie in object storage where --data-in says while the run "
+        "lasts, and the trained model is sent there once"
     )

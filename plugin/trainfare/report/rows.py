@@ -50,6 +50,8 @@ COST_COLUMNS = (
     "data copy",
     "data transfer",
     "rounding",
+    "object storage",
+    "model transfer",
 )
 
 
