@@ -278,7 +278,7 @@ def test_why_answers_about_one_machine(job: str, capsys: pytest.CaptureFixture[s
         return 0
 
     assert why("p4d", job) == 0
-    assert "aws:p4d.24xlarge@us-east-2 (on demand) costs" in " ".join(capsys.readouterr().out.split())
+    assert "aws:p4d.24xlarge@us-east-1 (on demand) costs" in " ".join(capsys.readouterr().out.split())
     assert why("T4", job, "--max-usd", "0.01", "--format", "json") == 0
     answer = WhyNot.model_validate_json(capsys.readouterr().out)
     assert (answer.option, {item.reason for item in answer.rejections}) == (None, {"over_budget", "filtered"})
