@@ -71,14 +71,20 @@ def disk_prices_of(offers: pl.DataFrame, assumed: CostAssumptions) -> Column:
     usd = assumed.disk_usd_per_gib_month
     if usd is not None:
         return np.full(len(offers), usd)
-    price = pl.lit(PLANNED_USD_PER_GIB_MONTH)
-    for cloud in CLOUDS.values():
-        for service in cloud.services:
-            here = pl.col("service") == service.name
-            anywhere = disk_usd_per_gib_month(assumed, cloud.name, service.name, "").or_zero
-            if anywhere != PLANNED_USD_PER_GIB_MONTH:
-                price = pl.when(here).then(anywhere).otherwise(price)
-            for region in regions_of_disk_prices(cloud.name, service.name):
-                published = disk_usd_per_gib_month(assumed, cloud.name, service.name, region).or_zero
-                price = pl.when(here & (pl.col("region") == region)).then(published).otherwise(price)
-    return offers.select(price.alias("usd")).to_series().to_numpy()
+    prices = np.full(len(offers), PLANNED_USD_PER_GIB_MONTH)
+    services = [(cloud.name, service.name) for cloud in CLOUDS.values() for service in cloud.services]
+    for names in services:
+        anywhere = disk_usd_per_gib_month(assumed, *names, "").or_zero
+        if anywhere != PLANNED_USD_PER_GIB_MONTH:
+            prices[(offers["service"] == names[1]).to_numpy()] = anywhere
+    regions = {names: regions_of_disk_prices(*names) for names in services}
+    # Few offers lie in a region whose price is known: only those are compared with each of them.
+    known = sorted({region for each in regions.values() for region in each})
+    rows = np.flatnonzero(offers["region"].is_in(known).to_numpy())
+    there = offers.select("service", "region")[rows]
+    for names, each in regions.items():
+        here = (there["service"] == names[1]).to_numpy()
+        for region in each:
+            published = disk_usd_per_gib_month(assumed, *names, region).or_zero
+            prices[rows[here & (there["region"] == region).to_numpy()]] = published
+    return prices
