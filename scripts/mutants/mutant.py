@@ -47,6 +47,11 @@ PACKAGES: Final = {
         ),
         ("tests/core/ranking/test_explain_change.py", "tests/core/ranking/test_rank.py"),
     ),
+    "plans": Package(
+        ("core/trainfare_core/candidates", "core/trainfare_core/variants"),
+        ("tests/core/test_candidates.py", "tests/core/variants", "tests/core/ranking/test_plans.py"),
+        ("tests/core/test_candidates.py", "tests/core/variants"),
+    ),
     "run cost": Package(
         (
             *("core/trainfare_core/run_cost", "core/trainfare_core/run_cost_facts"),
