@@ -46,7 +46,7 @@ class AssumedNumber(Record):
     """A figure that is neither measured nor a price; `name` is its key in the table `run_cost` of trainfare.toml."""
 
     name: str
-    value: float | None = Field(description="None: not known, and nothing is charged for it")
+    value: Finite | None = Field(description="None: not known, and nothing is charged for it")
     source: str | None = Field(
         default=None, description="where a published value comes from, or why it is not known"
     )
@@ -112,12 +112,12 @@ class JobSummary(Record):
         default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
     )
     global_batch_size: int | None
-    trace_coverage: float
+    trace_coverage: Finite
     input_known: bool = Field(
         default=True, description="the input pipeline was measured or stated; else no time is counted for it"
     )
     measured_on: str | None
-    measured_step_s: float | None
+    measured_step_s: Finite | None
 
 
 class Recommendation(Document):

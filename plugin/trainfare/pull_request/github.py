@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from trainfare.pull_request.ci_job import CiJob, Comment, NoComment
 from trainfare.pull_request.json_api import JsonApi, Wire
@@ -38,7 +38,7 @@ class _Account(Wire):
 
 class _Comment(Wire):
     id: int
-    html_url: str
+    html_url: Annotated[str, Field(min_length=1)]
     body: str | None = None
     user: _Account | None = None  # of a deleted account
 
