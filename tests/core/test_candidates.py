@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from builders.toy_market import shapes, small_job
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates, plan_gaps
+from trainfare_core.candidates.divisors import divisors
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 
 A100, TPU = "A100-SXM-80GB", "TPU-v5e"
@@ -263,3 +264,8 @@ def test_the_job_s_own_number_of_machines_is_tried_and_allowed() -> None:
     assert PlanSpace().node_counts(eight).tolist() == [1, 2, 3, 4, 6, 8]
     assert PlanSpace(4).node_counts(eight).tolist() == [1, 2, 3, 4]
     assert max(enumerate_candidates(eight, shapes((A100, 1))).nodes) == 8
+
+
+def test_divisors_of_odd_squares() -> None:
+    """Every odd prime is tried, three too."""
+    assert divisors(9 * 25) == [1, 3, 5, 9, 15, 25, 45, 75, 225]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from builders.toy_market import GIB, ToyPredictor, shapes, small_job
 from trainfare_core import clouds
@@ -269,3 +270,10 @@ def test_empty_tables_stay_empty() -> None:
         plan=none, service=texts, hazard=none,
     )  # fmt: skip
     assert len(runs) == 0
+
+
+def test_rates_below_one_are_stated_and_zero_is_none() -> None:
+    """A disk of half a gigabyte a second is one; one that writes nothing is an error."""
+    assert CostAssumptions(disk_gb_per_s=0.5).disk_gb_per_s == 0.5
+    with pytest.raises(ValidationError):
+        CostAssumptions(disk_gb_per_s=0.0)

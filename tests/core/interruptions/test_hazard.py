@@ -43,3 +43,9 @@ def test_what_nobody_publishes_has_the_prior() -> None:
     """Azure and Google publish no band of a machine."""
     for cloud, machine in (("azure", "Standard_ND96asr_v4"), ("gcp", "a2-highgpu-1g"), ("example", "x")):
         assert known_hazards(cloud, machine) == ({}, PRIOR)
+
+
+def test_a_hazard_says_its_bands() -> None:
+    """One band is of the machine's region, a range of the other regions'."""
+    assert HAZARDS[hazard_of_band("10-15%")].words == "10-15% a month"
+    assert HAZARDS[hazard_of_range("<5%", ">20%")].words == "<5% to >20% a month in other regions"

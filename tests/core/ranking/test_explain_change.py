@@ -15,7 +15,7 @@ from trainfare_core.job_profile import JobProfile, MeasuredStep, ParallelFacts, 
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.change_words import _model, _numbers
 from trainfare_core.ranking.cost_change import CostChange
-from trainfare_core.ranking.explain_change import PricedJob, explain_change
+from trainfare_core.ranking.explain_change import PricedJob, _Walk, explain_change
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints
 
@@ -318,3 +318,19 @@ def test_what_one_side_does_not_know_is_said() -> None:
     assert _numbers(None, 8, "samples per step") == "unknown -> 8 samples per step"
     assert _model(base, base).endswith("bytes a sample")
     assert _model(base, head).endswith("a step")
+
+
+def test_a_measured_step_of_the_head_comes_last_on_both_ways() -> None:
+    """Every other factor is taken once before it, in either order."""
+    time = Quantiles(median_s=0.3, p10_s=0.2, p90_s=0.4)
+    base = gpt_profile()
+    head = with_plan(
+        base.model_copy(
+            update={
+                "measured": MeasuredStep(device_name="NVIDIA A100", device_kind="cuda", steps=5, step=time)
+            }
+        ),
+        optimizer_steps=200_000,
+    )
+    walk = _Walk(PricedJob(base, MARKET, ""), PricedJob(head, MARKET, ""), REQUEST, ToyPredictor())
+    assert walk.orders == (("base_measurement", "steps", "head_measurement"),) * 2

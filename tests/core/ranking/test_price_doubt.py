@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -230,6 +231,9 @@ def test_three_services_with_prices_that_are_too_old_are_named() -> None:
     ]
     (told,) = [item for item in ranked(offer_row(), *rows).rejections if item.reason == "price_too_old"]
     assert told.count == 15
+    spans = [float(found) for found in re.findall(r"spans a factor of ([0-9.]+)", told.detail)]
+    assert len(spans) == 3
+    assert all(2.0 < span < 20.0 for span in spans)
     assert [part.split(" ")[0] for part in told.detail.split("; ")][:3] == [
         "one/one_vm",
         "two/two_vm",

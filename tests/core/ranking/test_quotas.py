@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from builders.drawn_markets import Row, books, key, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.ranking.nearest import with_alternatives
-from trainfare_core.ranking.quotas import QUOTA_NOTE, machines_of_family, quota_notes
+from trainfare_core.ranking.quotas import QUOTA_NOTE, machines_allowed, machines_of_family, quota_notes
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, QuotaLimit, Recommendation
@@ -160,3 +160,13 @@ def test_a_quota_leaves_exactly_the_runs_that_keep_it(rows: list[Row], most: int
     assert (short.options == ()) == (kept.options == ())
     if short.options:
         assert short.options[0].run_usd.mid == min(one.run_usd.mid for one in kept.options)
+
+
+def test_a_machine_of_unknown_size_keeps_no_quota_of_vcpus() -> None:
+    """Neither one whose vCPUs are not published nor one that is said to have none."""
+    frame = book(
+        *(offer_row(instance_type=f"p{n}.1x", vcpus=vcpus) for n, vcpus in enumerate((0.0, None, 12.0)))
+    ).frame
+    quota = QuotaLimit(provider="aws", family=("p",), vcpus=24.0)
+    allowed = dict(zip(frame["vcpus"].to_list(), machines_allowed(frame, [quota]).tolist(), strict=True))
+    assert allowed == {0.0: 0.0, None: 0.0, 12.0: 2.0}

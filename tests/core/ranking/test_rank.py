@@ -195,6 +195,7 @@ def test_memory_that_fits_by_its_median_alone_may_not_fit() -> None:
             True,
             True,
         )
+        assert ("up to 46.5 (80 % interval)" in detail) == (reason == "may_not_fit")
     assert ranked(book(A100_ROW), predict=replace(tight, capacity_gib={A100: 47.0})).options
 
 

@@ -58,6 +58,8 @@ def test_an_unknown_machine_is_an_error_with_near_names() -> None:
 
 def test_a_machine_that_loses_says_by_how_much() -> None:
     """Percent of dollars and time against the cheapest, with both in figures."""
+    assert explained("p5.4xlarge").schema_version == 1
+    assert "porting" not in explained("p5.4xlarge").sentence
     answer = explained("p5.4xlarge")
     assert answer.option is not None
     assert answer.best is not None
