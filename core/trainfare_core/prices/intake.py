@@ -179,6 +179,11 @@ def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[
     missing = [name for name in _REQUIRED if name not in rows.columns]
     if missing:
         raise PricesUnavailableError(f"{origin}: not a price table, it has no column {', '.join(missing)}")
+    nested = [name for name in BOOK_SCHEMA if name in rows.columns and rows.schema[name].is_nested()]
+    if nested:
+        raise PricesUnavailableError(
+            f"{origin}: not a price table, {', '.join(nested)} has lists or structures"
+        )
     typed = _typed(rows, origin)
     judged = typed.with_columns(_quarantine_reason(), _filter_reason())
     sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()

@@ -233,3 +233,14 @@ def test_a_machine_without_an_accelerator_is_filtered_whatever_its_count(count: 
         ("machine without an accelerator", 1)
     ]
     assert intake.quarantined == ()
+
+
+@pytest.mark.parametrize("value", [[1.0], {"usd": 1.0}])
+@pytest.mark.parametrize("name", ["usd_per_hour", "vcpus", "region"])
+def test_a_column_of_lists_or_structures_is_no_price_table(name: str, value: object) -> None:
+    """A plug-in or a file can have any column; the error names it."""
+    rows = table(offer_row()).with_columns(pl.Series(name, [value]))
+    with pytest.raises(
+        PricesUnavailableError, match=f"test: not a price table, {name} has lists or structures"
+    ):
+        PriceBook.from_rows(rows, origin="test")
