@@ -26,7 +26,7 @@ def quotas(
     from trainfare_providers.update import live_sources
 
     check_writable(out)
-    found = account_quotas([source for _, source in live_sources(provider)])
+    found = account_quotas(live_sources(provider))
     warn(found.left_out)
     write_answer(quota_text(found.quotas, said=found.said), out)
     if out is not None:

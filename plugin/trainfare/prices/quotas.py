@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainfare_core.errors import InputError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from trainfare_core.recommendation import QuotaLimit
 
 __all__ = ["AccountQuotas", "account_quotas"]
+
+_BY_HAND: Final = "its quotas cannot be read; state them by hand (docs/choosing.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class AccountQuotas:
 
 
 def account_quotas(
-    sources: Sequence[object],
+    sources: Sequence[tuple[str, object]],
     *,
     book: PriceBook | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(tz=timezone.utc),
@@ -42,7 +44,7 @@ def account_quotas(
     Ask the accounts of some clouds.
 
     Args:
-        sources: clouds; those that are no `QuotaSource` are left out.
+        sources: clouds by name, as `live_sources` returns them; one that is no `QuotaSource` is left out and named.
         book: the prices, whose machines and regions are asked for; None loads them.
         clock: dates the answer.
 
@@ -55,11 +57,14 @@ def account_quotas(
     from trainfare_providers.http.client import HttpClient
     from trainfare_providers.refresh import QuotaSource
 
-    asked = [source for source in sources if isinstance(source, QuotaSource)]
+    asked = [source for _, source in sources if isinstance(source, QuotaSource)]
+    left_out = [
+        f"{name}: {source if isinstance(source, str) else _BY_HAND}"
+        for name, source in sources
+        if not isinstance(source, QuotaSource)
+    ]
     if not asked:
-        raise InputError(
-            "prices quotas: only the quotas of aws can be read; state others by hand (docs/choosing.md)"
-        )
+        raise InputError(f"prices quotas: {'; '.join(left_out)}")
     prices = load_prices().book if book is None else book
     found: list[QuotaLimit] = []
     elsewhere: dict[str, None] = {}
@@ -73,5 +78,5 @@ def account_quotas(
                 else:
                     elsewhere[f"{source.name}:{quota.region}"] = None
     said = f"Quotas of your account of {', '.join(source.name for source in asked)}, read {clock():%Y-%m-%d %H:%M} UTC."
-    left_out = [f"no price of {place} is known: its quotas are left out" for place in elsewhere]
+    left_out += [f"no price of {place} is known: its quotas are left out" for place in elsewhere]
     return AccountQuotas(tuple(found), said, tuple(left_out))

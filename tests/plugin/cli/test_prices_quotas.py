@@ -72,4 +72,4 @@ def test_without_an_account_it_says_what_is_missing(
     assert code_of("prices", "quotas", "--provider", "aws") == 3
     assert "aws: there are no AWS credentials, and quotas belong to an account" in capsys.readouterr().err
     assert code_of("prices", "quotas", "--provider", "azure") == 2
-    assert "only the quotas of aws can be read" in capsys.readouterr().err
+    assert "prices quotas: azure: its quotas cannot be read; state them by hand" in capsys.readouterr().err
