@@ -112,7 +112,7 @@ class CostAssumptions(Record):
         default=None,
         description="USD per GB of the trained model that leaves the region of the run, to that of the data "
         "(--data-in) or for a download; not given: its published price, else 0.02 within a cloud and 0.12 beyond it, "
-        "the dearest that are published",
+        "the highest published prices",
     )
     model_downloads: Annotated[int, Field(ge=0)] = Field(
         default=0, description="times that the trained model is sent over the internet; 0: none"

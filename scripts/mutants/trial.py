@@ -265,7 +265,7 @@ def wait_for(child: int, until: float, *, stall_s: float = _STALL_S) -> int:
 
 
 def end_processes_in(folder: Path) -> None:
-    """End processes that have this folder in an argument or variable; sessions of their own outlive the group."""
+    """Kill the processes with this folder in an argument or a variable, which killing the process group can miss."""
     name = os.fsencode(folder)
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended since, or is another user's

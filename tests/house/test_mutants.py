@@ -210,9 +210,7 @@ def test_the_reasons_of_equivalent_mutants_name_lines_that_are_there() -> None:
         assert len(reason) > 20, (file, was)
 
 
-_PROC = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="CPU times of processes are read from /proc"
-)
+_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 
 
 @_PROC

@@ -16,8 +16,8 @@ from trainfare_core.run_cost_facts import Unknown, egress_price, inter_region_us
 __all__ = ["model_usd", "model_usd_of"]
 
 PLANNED_EGRESS_USD_PER_GB: Final = 0.12
-"""Where the egress of a region is not published: the dearest first tier of the regions where it is, so that no region
-gains from being unknown. A planning figure."""
+"""Where the egress of a region is not published: the highest first tier of the regions where it is, so that no region
+is cheaper because its price is unknown. A planning figure."""
 
 PLANNED_INTER_REGION_USD_PER_GB: Final = 0.02
 """Where the transfer to other regions is not published: what the regions have where it is. A planning figure."""

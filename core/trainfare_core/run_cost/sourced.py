@@ -26,7 +26,7 @@ class Sourced:
 
     @property
     def or_zero(self) -> float:
-        """The value, 0 where it is not known: nothing is charged that nobody has published or stated."""
+        """The value, or 0 where it is not known: only published and stated figures are charged."""
         return 0.0 if self.value is None else self.value
 
 

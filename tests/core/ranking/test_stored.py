@@ -148,7 +148,7 @@ def test_a_budget_is_kept_with_what_is_paid_once() -> None:
     ],
 )
 def test_the_cost_grows_with_each_price(key: str) -> None:
-    """More of any of them never makes a run cheaper, and some of it makes it dearer."""
+    """Raising any of them never lowers the cost of a run, and raises it where the run uses it."""
     base: dict[str, Any] = {"storage_months": 1, "data_objects": 1_000, "model_downloads": 1}
     values: list[float] = [0, 1, 50, 10_000_000]
     costs = []
