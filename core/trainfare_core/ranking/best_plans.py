@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,15 +11,16 @@ from numpy.typing import NDArray
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
+from trainfare_core.run_cost import RunTable
 
-__all__ = ["WORTH_CHANGING", "best_plans", "quantised"]
+__all__ = ["PlanChoice", "best_plans", "quantised", "worth_changing"]
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-WORTH_CHANGING: Final = 0.9
-"""Part of a plan's step time that another one must not exceed to be worth a change: below 10 % the prediction cannot
-tell plans apart. A chosen value."""
+_WORTH_CHANGING: Final = 0.9
+"""Part of a run's hours, or of its billed hours, that one with another plan must not exceed to be worth a change: below
+10 % the prediction cannot tell plans apart. A chosen value."""
 
 _SIGNIFICANT: Final = 10
 """Digits of a time that are kept: the last bits of exp() differ between processors and would change ties."""
@@ -31,22 +33,34 @@ def quantised(values: Column) -> Column:
     return np.round(values * scale) / scale
 
 
-def best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scripted_first: bool) -> Rows:
+class PlanChoice(NamedTuple):
     """
-    Return one plan that fits of each shape x nodes.
+    Two plans that fit of each shape x nodes, ordered by these: rows of the `CandidateTable`; shape (n,).
+
+    Attributes:
+        usual: in the script's precision, on as many accelerators as can be.
+        changed: the fastest of those that change these; the usual one where none is faster.
+    """
+
+    usual: Rows
+    changed: Rows
+
+
+def best_plans(
+    candidates: CandidateTable, prediction: PredictionTable, steps: Column, *, scripted_first: bool
+) -> PlanChoice:
+    """
+    Return the plans of each shape x nodes between which the time of the whole run decides (`worth_changing`).
 
     Of each precision and number of accelerators it is the fastest; ties: less accumulation, less sharding. With
-    `scripted_first` it is the script's own where that fits, and checkpoints activations only where nothing else does.
-    Then the script's precision and as many accelerators as can be are taken, unless others are faster by enough to be
-    told apart; with `scripted_first`, narrower weights are taken only where nothing else fits.
+    `scripted_first` it is the script's own where that fits, and checkpoints activations only where nothing else does;
+    narrower weights are then taken only where nothing else fits.
 
     Args:
         candidates: plans.
         prediction: of the plans.
+        steps: optimizer steps of a run with each plan, shape (plans,).
         scripted_first: see above.
-
-    Returns:
-        Rows of the plans, ordered by shape and nodes.
     """
     usable = np.flatnonzero(prediction.fits & np.isfinite(prediction.step_s) & (prediction.step_s > 0))
     scripted = candidates.as_scripted
@@ -75,33 +89,58 @@ def best_plans(candidates: CandidateTable, prediction: PredictionTable, *, scrip
         )
     ]
     best = order[_first(np.stack([column[order] for column in group]))]
-    return _worth_it(candidates, prediction, best, of_plan.narrows, narrower=not scripted_first)
+    return _choice(candidates, prediction, steps, best, of_plan.narrows, narrower=not scripted_first)
 
 
-def _worth_it(
+def _choice(
     candidates: CandidateTable,
     prediction: PredictionTable,
+    steps: Column,
     best: Rows,
     narrows: NDArray[np.int64],
     *,
     narrower: bool,
-) -> Rows:
+) -> PlanChoice:
     """
-    Return of each machine's plans its first one, or the fastest of those that are worth a change.
+    Return of each shape x nodes its first plan, and the fastest of all.
 
-    One that is must also be faster at the upper end of its interval, so that no chance to keep a limit falls.
+    That must also be faster at the upper end of its interval, so that no chance to keep a limit falls.
     """
     first = _first(np.stack([candidates.shape[best], candidates.nodes[best]]))
     usual = best[np.flatnonzero(first)[np.cumsum(first) - 1]] if len(best) else best
-    step_s = quantised(prediction.step_s)
-    latest_s = step_s * np.exp(Z80 * prediction.log_sigma)
-    worth = (step_s[best] <= WORTH_CHANGING * step_s[usual]) & (latest_s[best] <= latest_s[usual])
-    worth &= narrower | (narrows[best] <= narrows[usual])
-    kept = best[first | worth]
-    chosen: Rows = kept[
-        np.lexsort((np.arange(len(kept)), step_s[kept], candidates.nodes[kept], candidates.shape[kept]))
-    ]
-    return chosen[_first(np.stack([candidates.shape[chosen], candidates.nodes[chosen]]))]
+    training_s = quantised(steps * prediction.step_s)
+    latest_s = training_s * np.exp(Z80 * prediction.log_sigma)
+    surely = latest_s[best] <= latest_s[usual]
+    surely &= narrower | (narrows[best] <= narrows[usual])
+    kept = best[first | surely]
+    order = np.lexsort(
+        (np.arange(len(kept)), training_s[kept], candidates.nodes[kept], candidates.shape[kept])
+    )
+    fastest = kept[order]
+    return PlanChoice(
+        best[first], fastest[_first(np.stack([candidates.shape[fastest], candidates.nodes[fastest]]))]
+    )
+
+
+def worth_changing(own: Rows, other: Rows, timed: Callable[[Rows, Rows], RunTable]) -> Rows:
+    """
+    Return the other plan of each run where it takes a tenth less of its hours or of what is billed, else its own.
+
+    Args:
+        own: plan of each run, shape (n,).
+        other: what it could be changed to, shape (n,).
+        timed: returns the undisturbed runs of the given plans, of the given rows of `own`.
+    """
+    rows = np.flatnonzero(own != other)
+    if not len(rows):
+        return own
+    before, after = timed(own[rows], rows), timed(other[rows], rows)
+    worth = np.zeros(len(rows), dtype=np.bool_)
+    for ours, theirs in ((before.hours, after.hours), (before.billed_hours, after.billed_hours)):
+        worth |= quantised(theirs) <= _WORTH_CHANGING * quantised(ours)
+    chosen = own.copy()
+    chosen[rows[worth]] = other[rows[worth]]
+    return chosen
 
 
 class _Changes(NamedTuple):

@@ -18,7 +18,6 @@ from trainfare_core.porting import Environment
 from trainfare_core.prediction.source import input_pipeline
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
-from trainfare_core.ranking.best_plans import WORTH_CHANGING
 from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.plans import (
     plan_changes,
@@ -247,7 +246,7 @@ class OptionMaker:
             notes.extend(spot_notes(spot, self.profile.plan.checkpoint_every_n_steps))
         faster = int(priced.faster_plan[run])
         own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
-        if best_s < WORTH_CHANGING * own_s:
+        if best_s < own_s:
             notes.append(
                 f"{plan_text(priced.candidates, faster)} would take {1 - best_s / own_s:.0%} less time a step and fit: "
                 "--allow plan"

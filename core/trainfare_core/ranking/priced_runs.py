@@ -26,7 +26,7 @@ from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
-from trainfare_core.ranking.best_plans import best_plans, quantised
+from trainfare_core.ranking.best_plans import best_plans, quantised, worth_changing
 from trainfare_core.ranking.machines import MACHINE_KEYS, machines_of
 from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.quotas import machines_allowed
@@ -41,6 +41,8 @@ from trainfare_core.run_cost import (
     disk_gib,
     disks_usd_per_hour,
     runs_of,
+    steps_of,
+    undisturbed_runs,
 )
 
 __all__ = ["Predictor", "PricedRuns", "marked", "pairs", "price_runs", "sort_offers"]
@@ -77,7 +79,8 @@ class PricedRuns:
         runs: one row a machine x number of nodes that fits, r of them.
         nodes: of each run, shape (r,).
         needs_porting: of each run, shape (r,).
-        faster_plan: row of `candidates` of the fastest plan of the run's machines that fits, shape (r,).
+        faster_plan: row of `candidates` of the fastest plan of the run's machines that fits, or of the run's own where
+            the whole run gains too little (`worth_changing`), shape (r,).
         spot_refused: spot machines that could run the job if they were never interrupted, shape (m,).
         no_spot_because: why those are refused; "" where none is.
         over_quota: how few machines could run the job where a quota allows fewer, else 0, shape (m,).
@@ -241,28 +244,50 @@ def price_runs(
         candidates = take(candidates, devices_of <= max_accelerators)
     prediction = predict(profile, shapes, candidates)
     verdicts = verdicts_of(profile, shapes, candidates, prediction, devices, offered, space)
-    fastest = best_plans(candidates, prediction, scripted_first=False)
-    plans = fastest if any_plan else best_plans(candidates, prediction, scripted_first=True)
+    steps = steps_of(profile, candidates)
+    fastest = best_plans(candidates, prediction, steps, scripted_first=False)
+    plans = fastest if any_plan else best_plans(candidates, prediction, steps, scripted_first=True)
     usd_per_hour = offers["usd_per_hour"].to_numpy().astype(np.float64)
     lowest = np.full(len(machines), np.inf)
     np.minimum.at(lowest, machine_of_offer, usd_per_hour)
     surest = np.full(len(machines), np.inf)
     at_lowest = usd_per_hour == lowest[machine_of_offer]
     np.minimum.at(surest, machine_of_offer[at_lowest], price_log_sigma[at_lowest])
-    machine_of_run, place = pairs(machine_shape, candidates.shape[plans])
-    nodes = candidates.nodes[plans[place]]
+    machine_of_run, place = pairs(machine_shape, candidates.shape[plans.usual])
+    nodes = candidates.nodes[plans.usual[place]]
     kept = nodes <= machines["quota_machines"].to_numpy()[machine_of_run]
     over_quota = _fewest_over_quota(len(machines), machine_of_run, nodes, kept)
     machine_of_run, place = machine_of_run[kept], place[kept]
     service = machines["service"].cast(pl.String).to_numpy().astype(np.str_)
     services = ServiceColumns.of(machines, assumed)
     hazard = machines["hazard"].to_numpy().astype(np.int64)
+
+    def timed(plan: Rows, rows: Rows) -> RunTable:
+        machine = machine_of_run[rows]
+        return undisturbed_runs(
+            profile,
+            shapes,
+            candidates,
+            prediction,
+            plan=plan,
+            service=service[machine],
+            hazard=hazard[machine],
+            assumed=assumed,
+            data_gb=data_gb,
+            billing_step_s=services.billing_step_s[machine],
+            billing_minimum_s=services.billing_minimum_s[machine],
+        )
+
+    plan, faster = (
+        worth_changing(each.usual[place], each.changed[place], timed) for each in (plans, fastest)
+    )
+    faster = worth_changing(plan, faster, timed)
     runs = runs_of(
         profile,
         shapes,
         candidates,
         prediction,
-        plan=plans[place],
+        plan=plan,
         service=service[machine_of_run],
         hazard=hazard[machine_of_run],
         confidence=confidence,
@@ -275,7 +300,7 @@ def price_runs(
     keep = runs.gets_on & ((runs.hazard == NOT_SPOT) | safe)
     no_spot_because = why_no_spot(profile, take(runs, ~keep & (runs.hazard != NOT_SPOT)))
     fitting, running = (marked(len(machines), rows) for rows in (machine_of_run, machine_of_run[keep]))
-    runs, machine_of_run = take(runs, keep), machine_of_run[keep]
+    runs, machine_of_run, faster = take(runs, keep), machine_of_run[keep], faster[keep]
     runs = replace(
         runs,
         hours=quantised(runs.hours),
@@ -299,7 +324,7 @@ def price_runs(
         runs=runs,
         nodes=nodes,
         needs_porting=verdicts.needs_porting[candidates.shape[runs.plan]],
-        faster_plan=fastest[np.searchsorted(plans, runs.plan)],
+        faster_plan=faster,
         spot_refused=fitting & ~running,
         no_spot_because=no_spot_because,
         over_quota=over_quota,

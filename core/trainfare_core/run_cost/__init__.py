@@ -23,7 +23,7 @@ from .model import trained_model_gb
 from .sentences import cost_assumptions
 from .sourced import STATED, Sourced, sourced, text_of
 from .table import NOT_SPOT, RunTable
-from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of
+from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of, steps_of, undisturbed_runs
 
 __all__ = [
     "NOT_SPOT",
@@ -44,7 +44,9 @@ __all__ = [
     "runs_of",
     "sourced",
     "spot_process",
+    "steps_of",
     "system_disk_gib",
     "text_of",
     "trained_model_gb",
+    "undisturbed_runs",
 ]

@@ -19,7 +19,14 @@ from trainfare_core.run_cost.billing import rounding_s
 from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted, interruption_rates
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
 
-__all__ = ["UNKNOWN_LENGTH_STEPS", "forward_share", "measured_validation", "runs_of"]
+__all__ = [
+    "UNKNOWN_LENGTH_STEPS",
+    "forward_share",
+    "measured_validation",
+    "runs_of",
+    "steps_of",
+    "undisturbed_runs",
+]
 
 UNKNOWN_LENGTH_STEPS: Final = 1_000
 """Optimizer steps that a run of unknown length is priced for, with no start-up and no validation: a round number."""
@@ -67,9 +74,44 @@ def runs_of(
         billing_minimum_s: least billed time of a start there, shape (n,); 0 where not known, None: of none.
     """
     assumed = assumed or CostAssumptions()
+    calm = undisturbed_runs(
+        profile,
+        shapes,
+        candidates,
+        prediction,
+        plan=plan,
+        service=service,
+        hazard=hazard,
+        assumed=assumed,
+        data_gb=data_gb,
+        billing_step_s=billing_step_s,
+        billing_minimum_s=billing_minimum_s,
+    )
+    spot, nodes = np.flatnonzero(hazard != NOT_SPOT), candidates.nodes[plan]
+    if not len(spot):
+        return calm
+    runs = interrupted(profile, calm, spot, nodes, confidence, assumed.disk_bytes_per_s)
+    return _billed(profile, runs, interruption_rates(hazard, nodes), billing_step_s, billing_minimum_s)
+
+
+def undisturbed_runs(
+    profile: JobProfile,
+    shapes: MachineShapes,
+    candidates: CandidateTable,
+    prediction: PredictionTable,
+    *,
+    plan: NDArray[np.int64],
+    service: NDArray[np.str_],
+    hazard: NDArray[np.int64],
+    assumed: CostAssumptions,
+    data_gb: float,
+    billing_step_s: Column | None,
+    billing_minimum_s: Column | None,
+) -> RunTable:
+    """Time whole runs as if no machine were taken back; arguments as for `runs_of`."""
     step_s = prediction.step_s[plan]
     known_length = profile.plan.optimizer_steps is not None
-    steps = _steps(profile, candidates)[plan]
+    steps = steps_of(profile, candidates)[plan]
     training_s = steps * step_s
     begin_s = _startup_s(profile, shapes.accelerator[candidates.shape[plan]], service, assumed)
     stage_s = np.full(len(plan), assumed.stage_s(data_gb))
@@ -108,14 +150,17 @@ def runs_of(
         restart_s=begin_s + stage_s + write_s,
         undisturbed_log_sigma=log_sigma,
     )
-    spot, nodes = np.flatnonzero(hazard != NOT_SPOT), candidates.nodes[plan]
-    runs = (
-        interrupted(profile, calm, spot, nodes, confidence, assumed.disk_bytes_per_s) if len(spot) else calm
-    )
-    if not known_length:  # these steps end no run
+    return _billed(profile, calm, np.zeros((len(plan), 1)), billing_step_s, billing_minimum_s)
+
+
+def _billed(
+    profile: JobProfile, runs: RunTable, rate_per_s: Column, step_s: Column | None, minimum_s: Column | None
+) -> RunTable:
+    """Add what is billed and not used; the steps of a run of unknown length end no run."""
+    if profile.plan.optimizer_steps is None:
         return runs
-    clock = (none if each is None else each for each in (billing_step_s, billing_minimum_s))
-    return replace(runs, rounding_s=rounding_s(runs, interruption_rates(hazard, nodes), *clock))
+    clock = (np.zeros(len(runs)) if each is None else each for each in (step_s, minimum_s))
+    return replace(runs, rounding_s=rounding_s(runs, rate_per_s, *clock))
 
 
 def forward_share(profile: JobProfile) -> float:
@@ -152,7 +197,7 @@ def _each(names: NDArray[np.str_], value_of: Callable[[str], float]) -> Column:
     return np.array([value_of(str(name)) for name in distinct], dtype=np.float64)[inverse]
 
 
-def _steps(profile: JobProfile, candidates: CandidateTable) -> Column:
+def steps_of(profile: JobProfile, candidates: CandidateTable) -> Column:
     """Return the optimizer steps of every plan: the same samples as the script's run, the last step whole."""
     known = profile.plan.optimizer_steps
     steps = float(UNKNOWN_LENGTH_STEPS if known is None else known)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from builders.toy_market import ToyPredictor, book, in_precisions, offer_row, small_job
 from trainfare_core.candidates import SHARDINGS, CandidateTable
-from trainfare_core.job_profile import JobProfile
+from trainfare_core.clouds import service_startup_s
+from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.job_profile import JobProfile, ParallelFacts
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.ranking.rank import rank
@@ -63,3 +66,54 @@ def test_a_faster_part_whose_time_is_less_sure_is_not_taken() -> None:
     (option,) = rank(small_job(batch=8), machine, Request(max_nodes=1), predict=unsure).options
     assert option.trainer is not None
     assert option.trainer.devices == 8
+
+
+@pytest.mark.parametrize(
+    ("steps", "run_cost", "changed"),
+    [
+        (1_000, {}, True),  # 1,000 s of 1,240
+        (20, {}, False),  # 20 s of 260
+        (20, {"startup_s": 0.0}, True),
+        (20, {"startup_s": 80.0}, True),  # a tenth of 100 s
+        (20, {"startup_s": 81.0}, False),
+        (20, {"startup_s": 84.0, "billing_step_s": 100.0}, True),  # 104 s are billed as 200, and 94 s as 100
+        (20, {"startup_s": 84.0, "billing_minimum_s": 200.0}, False),
+    ],
+)
+def test_a_plan_is_changed_where_the_whole_run_gains_a_tenth(
+    steps: int, run_cost: dict[str, float], changed: bool
+) -> None:
+    """Half the time of a step is no reason where start-up takes most of the run, unless less is billed."""
+    job = in_precisions(small_job(precision="32-true", steps=steps, batch=1), "bf16-mixed")
+    toy = ToyPredictor(default_s=1.0)
+    asked = Constraints(allow=("precision",), run_cost=CostAssumptions(**run_cost))
+    (option,) = rank(job, book(offer_row()), Request(asked, max_nodes=1), predict=toy).options
+    assert option.trainer is not None
+    assert option.trainer.precision == ("bf16-mixed" if changed else "32-true")
+
+
+@pytest.mark.parametrize(("steps", "noted"), [(10_000, True), (100, False)])
+def test_a_faster_plan_is_noted_where_the_whole_run_gains_a_tenth(steps: int, noted: bool) -> None:
+    """The script's own FSDP takes three times as long as DDP; a run of 100 steps of 0.15 s is start-up all the same."""
+
+    def sharded(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
+        table = ToyPredictor()(profile, shapes, candidates)
+        return replace(
+            table, step_s=table.step_s * np.where(candidates.sharding == SHARDINGS.index("fsdp"), 3.0, 1.0)
+        )
+
+    pair = book(offer_row(instance_type="a100.2x", accelerator_count=2.0))
+    job = small_job(steps=steps, parallel=ParallelFacts(strategy="fsdp", devices=2))
+    (option,) = rank(job, pair, Request(max_nodes=1), predict=sharded).options
+    assert ("less time a step and fit: --allow plan" in " ".join(option.notes)) == noted
+
+
+def test_fewer_steps_of_a_larger_batch_are_weighed_with_their_time() -> None:
+    """Four devices take 0.55 s for a step, and eight 0.95 s for one of twice the samples: half as many steps are left."""
+    machine = book(offer_row(instance_type="a100.8x", accelerator_count=8.0))
+    toy = ToyPredictor(seconds={"A100-SXM-80GB": 1.0}, link_s=0.1)
+    request = Request(Constraints(allow=("batch",)), max_nodes=1)
+    (option,) = rank(small_job(batch=4), machine, request, predict=toy).options
+    assert option.trainer is not None
+    assert option.trainer.devices == 8
+    assert option.run_hours.mid == pytest.approx((18_000 * 0.95 + service_startup_s("ec2")) / 3600)
