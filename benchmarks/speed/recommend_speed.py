@@ -51,7 +51,7 @@ _PEER_QUERIES = 3
 
 def big_book(offers: int) -> pl.DataFrame:
     """Return a table of so many distinct offers, made from the snapshot."""
-    base = SnapshotProvider().load().frame.drop("shape_id", "origin")
+    base = SnapshotProvider().load().rows.drop("origin")
     copies = -(-offers // base.height)
     tables = [
         base.with_columns(pl.col("region") + f"-{copy}", pl.col("usd_per_hour") * (1 + copy / 1000))

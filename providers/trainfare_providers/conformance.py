@@ -154,7 +154,7 @@ def check_book(book: PriceBook) -> tuple[Finding, ...]:
     pairs, above = spot_above_on_demand(book)
     if pairs and 1 - above / pairs < MIN_SPOT_SHARE:
         found.append(Finding("spot", f"{above:,} of {pairs:,} spot prices are above the on-demand price"))
-    judged = judge(frame.drop("shape_id"), last_good=None, origin="conformance")
+    judged = judge(book.rows, last_good=None, origin="conformance")
     refused = [tally for one in judged.intakes for tally in one.quarantined]
     if sum(tally.rows for tally in refused) > 0.01 * frame.height:
         found += [Finding("sanity", f"{tally.rows:,} rows: {tally.reason}") for tally in refused]

@@ -39,7 +39,7 @@ _PART: Final = b"the beginning of a download"
 def _rows(data: bytes) -> None:
     """Rows of any plug-in: checked, kept on disk and locked, and read again."""
     rows = PriceBook.from_rows(_table(data), origin="other")
-    judged = judge(rows.frame.drop("shape_id"), last_good=book().frame.drop("shape_id"), origin="other")
+    judged = judge(rows.rows, last_good=book().rows, origin="other")
     for frame in (rows.frame, judged.rows):
         assert (frame["usd_per_hour"].is_finite() & (frame["usd_per_hour"] > 0)).all()
     joined = PriceBook.concat([rows, book()])
@@ -85,7 +85,7 @@ def _parquets() -> tuple[bytes, ...]:
     made: list[bytes] = []
     for compression in ("uncompressed", "zstd"):
         buffer = BytesIO()
-        book().frame.drop("shape_id").head(2).write_parquet(buffer, compression=compression)  # type: ignore[arg-type]
+        book().rows.head(2).write_parquet(buffer, compression=compression)  # type: ignore[arg-type]
         made.append(buffer.getvalue())
     return tuple(made)
 

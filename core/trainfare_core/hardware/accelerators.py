@@ -103,7 +103,7 @@ def accelerator(name: str) -> Accelerator:
     Raises:
         UnknownNameError: nothing goes by that name, or several memory variants do; the message names them.
     """
-    found = _catalogue().named(name)
+    found = _named(name)
     if len(found) == 1:
         return found[0]
     if found:
@@ -125,7 +125,7 @@ def resolve_device(driver_string: str, memory_bytes: float | None = None) -> Acc
         memory_bytes: total memory that the driver reports. It picks between the variants of one string, and
             refuses a device of another size; without it a string of several variants is unknown.
     """
-    found = _catalogue().named(driver_string)
+    found = _named(driver_string)
     if memory_bytes is not None:
         found = tuple(
             d
@@ -138,6 +138,12 @@ def resolve_device(driver_string: str, memory_bytes: float | None = None) -> Acc
 @lru_cache(maxsize=1)
 def _catalogue() -> Catalogue:
     return Catalogue(data_text("accelerators.csv"), data_text("accelerator_sources.csv"))
+
+
+@lru_cache(maxsize=4096)
+def _named(name: str) -> tuple[Accelerator, ...]:
+    """Return what goes by a name; a search asks for the same few names hundreds of times."""
+    return _catalogue().named(name)
 
 
 def _words(name: str) -> list[str]:

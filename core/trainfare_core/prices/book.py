@@ -33,11 +33,20 @@ from trainfare_core.prices.intake import (
 )
 from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
+from trainfare_core.prices.shapes import (
+    MACHINE_KEYS,
+    SHAPE_COLUMNS,
+    Column,
+    MachineShapes,
+    renumbered,
+    with_ids,
+)
 from trainfare_core.prices.spot_capacity import mark_no_spot_capacity
 
 __all__ = [
     "BOOK_SCHEMA",
     "KEY_COLUMNS",
+    "MACHINE_KEYS",
     "PURCHASE_OPTIONS",
     "SOURCE_CLASSES",
     "Intake",
@@ -53,35 +62,7 @@ __all__ = [
 EXCLUDABLE: Final = ("provider", "service", "region", "instance_type", "accelerator")
 """Columns whose names can be excluded."""
 
-_SHAPE_COLUMNS: Final = ("accelerator", "accelerator_count", "vcpus", "memory_gib", "network_gbit_per_s")
-
-Column: TypeAlias = NDArray[np.float64]
 SortKey: TypeAlias = Literal["price", "price-per-accelerator", "memory"]
-
-
-@dataclass(frozen=True, slots=True)
-class MachineShapes:
-    """
-    Distinct machine shapes as columns, one row a shape; all arrays have shape (n,).
-
-    Attributes:
-        accelerator: canonical accelerator name.
-        accelerator_count: devices in one machine; below 1 for a shared device; chips for a TPU slice.
-        vcpus: NaN where not known (TPU prices include a host that is not described).
-        memory_gib: host memory; NaN where not known.
-        network_gbit_per_s: machine to machine, one direction; NaN where not known. A TPU slice's own links
-            are inside the shape and not counted here.
-    """
-
-    accelerator: NDArray[np.str_]
-    accelerator_count: Column
-    vcpus: Column
-    memory_gib: Column
-    network_gbit_per_s: Column
-
-    def __len__(self) -> int:
-        """Return the number of shapes."""
-        return len(self.accelerator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +104,6 @@ class Offer:
         return self.usd_per_hour / self.accelerator_count
 
 
-def _with_shape_ids(frame: pl.DataFrame) -> pl.DataFrame:
-    """Number the distinct shapes in their own sorted order, so that the order of the rows does not matter."""
-    shape = pl.struct([pl.col(name) for name in _SHAPE_COLUMNS])
-    return frame.with_columns((shape.rank("dense").cast(pl.Int64) - 1).alias("shape_id"))
-
-
-def _renumbered(frame: pl.DataFrame) -> pl.DataFrame:
-    """Close the gaps that filtering left in `shape_id`, in O(rows)."""
-    ids = frame["shape_id"].to_numpy()
-    if len(ids) == 0:
-        return frame
-    used = np.bincount(ids) > 0
-    dense = np.cumsum(used) - 1
-    return frame.with_columns(pl.Series("shape_id", dense[ids], dtype=pl.Int64))
-
-
 def _is_of_family(column: str, known: str, wanted: str) -> bool:
     """Return whether a name of the book is one that a shorter name stands for; both in lower case."""
     if column == "accelerator":
@@ -163,15 +128,16 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> UnknownNameError:
 
 class PriceBook:
     """
-    Offers as columns (`BOOK_SCHEMA` and `shape_id`), and the count of rows rejected while reading them.
+    Offers as columns (`BOOK_SCHEMA`, `shape_id`, `machine_id`), and the count of rows rejected while reading them.
 
     Args:
-        frame: accepted rows with the columns of `BOOK_SCHEMA`; a `shape_id` that is there already is kept.
+        frame: accepted rows with the columns of `BOOK_SCHEMA`; numbers of shapes and machines that are there already
+            are kept.
         intakes: accepted and rejected rows, per cloud service.
         set_aside: rows that were read and are not used as prices, with the reason; see `intake.set_aside`.
     """
 
-    __slots__ = ("_frame", "_intakes", "_set_aside")
+    __slots__ = ("_frame", "_intakes", "_newest", "_set_aside")
 
     def __init__(
         self,
@@ -179,10 +145,13 @@ class PriceBook:
         intakes: tuple[Intake, ...] = (),
         set_aside: tuple[pl.DataFrame, ...] = (),
     ) -> None:
-        columns = [*BOOK_SCHEMA, "shape_id"]
-        self._frame = (frame if "shape_id" in frame.columns else _with_shape_ids(frame)).select(columns)
+        numbered = "shape_id" in frame.columns and "machine_id" in frame.columns
+        self._frame = (frame if numbered else with_ids(frame.select(*BOOK_SCHEMA))).select(
+            *BOOK_SCHEMA, "shape_id", "machine_id"
+        )
         self._intakes = intakes
         self._set_aside = set_aside
+        self._newest: str | None = None
 
     def __len__(self) -> int:
         """Return the number of offers."""
@@ -193,8 +162,26 @@ class PriceBook:
 
     @property
     def frame(self) -> pl.DataFrame:
-        """The offers; `shape_id` is the row of `shapes()`."""
+        """
+        The offers with two columns beside `BOOK_SCHEMA`.
+
+        `shape_id` is the row of `shapes()`; `machine_id` is the same for offers of one machine (`MACHINE_KEYS` and
+        shape), and a filtered book has gaps in it.
+        """
         return self._frame
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """The offers with the columns of `BOOK_SCHEMA` alone."""
+        return self._frame.select(*BOOK_SCHEMA)
+
+    @property
+    def newest_date(self) -> str:
+        """The latest price date, "" where there are no offers."""
+        if self._newest is None:
+            newest = self._frame["observed_on"].max()
+            self._newest = newest if isinstance(newest, str) else ""
+        return self._newest
 
     @property
     def intakes(self) -> tuple[Intake, ...]:
@@ -237,12 +224,12 @@ class PriceBook:
     @classmethod
     def empty(cls) -> PriceBook:
         """Return a book with no offers."""
-        return cls(pl.DataFrame(schema=dict(BOOK_SCHEMA)))
+        return cls(pl.DataFrame(schema={**BOOK_SCHEMA, "shape_id": pl.Int64, "machine_id": pl.Int32}))
 
     def shapes(self) -> MachineShapes:
         """Return the distinct shapes of this book's machines, in the order of `shape_id`."""
         table = (
-            self._frame.select("shape_id", *_SHAPE_COLUMNS)
+            self._frame.select("shape_id", *SHAPE_COLUMNS)
             .unique(subset=["shape_id"], keep="any")
             .sort("shape_id")
         )
@@ -305,7 +292,7 @@ class PriceBook:
         """Return the marked offers, the book itself where that is all of them; `marks` has shape (offers,)."""
         if marks.all():
             return self
-        return PriceBook(_renumbered(self._frame.filter(pl.Series(marks))), self._intakes)
+        return PriceBook(renumbered(self._frame.filter(pl.Series(marks))), self._intakes)
 
     def without_other_clouds(self) -> PriceBook:
         """Return the offers without the quotes of clouds that are listed and ranked only when asked for."""
@@ -329,7 +316,7 @@ class PriceBook:
 
     def head(self, rows: int) -> PriceBook:
         """Return the first offers of the book."""
-        return PriceBook(_renumbered(self._frame.head(rows)), self._intakes)
+        return PriceBook(renumbered(self._frame.head(rows)), self._intakes)
 
     def names(self, column: str) -> tuple[str, ...]:
         """Return the distinct values of a name column, sorted."""
@@ -426,7 +413,7 @@ class PriceBook:
 
     def offers(self) -> Iterator[Offer]:
         """Yield the rows as objects, in the book's order: for people and JSON, not for a million rows."""
-        for row in self._frame.drop("shape_id").iter_rows(named=True):
+        for row in self.rows.iter_rows(named=True):
             yield Offer(**row)
 
     @classmethod
@@ -445,7 +432,7 @@ class PriceBook:
             return cls(cls.empty().frame, intakes, aside)
         if len(filled) == 1:
             return cls(mark_no_spot_capacity(filled[0].frame), intakes, aside)
-        frame = pl.concat([book.frame.drop("shape_id") for book in filled])
+        frame = pl.concat([book.rows for book in filled])
         frame, intakes, replaced = replace_snapshot(frame, intakes)
         frame, intakes, settled = settle_overlaps(frame, intakes)
         more = tuple(rows for rows in (replaced, settled) if rows is not None)

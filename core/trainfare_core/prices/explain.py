@@ -81,7 +81,7 @@ def explain_prices(
         & (pl.col("instance_type").str.to_lowercase() == instance_type.casefold())
         & pl.any_horizontal(pl.col("region", "zone").str.to_lowercase() == place.casefold())
     )
-    used = book.frame.drop("shape_id").filter(here)
+    used = book.rows.filter(here)
     aside = [rows.filter(here) for rows in book.set_aside]
     rows = pl.concat([used.with_columns(pl.lit(None, dtype=pl.String).alias("set_aside")), *aside])
     if rows.is_empty():

@@ -238,13 +238,13 @@ def _with_rates(book: PriceBook, rates: Sequence[Rate]) -> PriceBook:
     for intake in own.intakes:
         for tally in intake.quarantined:
             raise InputError(f"own rates of {intake.provider} {intake.service}: {tally.reason}")
-    theirs = book.frame.drop("shape_id").with_columns(_key().alias("_key"))
+    theirs = book.rows.with_columns(_key().alias("_key"))
     same = pl.col("_key").is_in(own.frame.select(_key().alias("_key")).to_series().to_list())
     replaced, kept = theirs.filter(same).drop("_key"), theirs.filter(~same).drop("_key")
     reason = "replaced by an own rate"
     intakes = moved_out(book.intakes, replaced, reason)
     return PriceBook(
-        pl.concat([kept, own.frame.drop("shape_id")]),
+        pl.concat([kept, own.rows]),
         (*intakes, *own.intakes),
         (*book.set_aside, set_aside(replaced, pl.lit(reason))),
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.prices.book import MachineShapes
+from trainfare_core.prices.book import MACHINE_KEYS, MachineShapes
 
-__all__ = ["MACHINE_KEYS", "SPLIT_KEYS", "machines_of"]
+__all__ = ["SPLIT_KEYS", "distinct_numbers", "machines_of"]
 
 Rows = NDArray[np.int64]
-
-MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
-"""Offers that agree in these, in shape and in `SPLIT_KEYS` are one machine, whatever their region, zone and price."""
 
 SPLIT_KEYS: Final = ("hazard", "transfer_usd", "model_usd", "disk_usd_per_gib_month", "quota_machines")
 """How often a machine is taken back, what it costs to send the data there and the model back, what its disks cost, and
@@ -27,27 +24,55 @@ def machines_of(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFra
     Return the distinct machines in an order that no permutation of offers changes, and each offer's row of them.
 
     Args:
-        offers: with the columns of `MACHINE_KEYS` and `SPLIT_KEYS`, and `shape_id`.
+        offers: with the columns of `MACHINE_KEYS` and `SPLIT_KEYS`, `machine_id` and `shape_id`; the offers of one
+            machine of the price book that differ in `SPLIT_KEYS` are several machines here.
         shapes: what `shape_id` points into.
     """
-    keys = [*MACHINE_KEYS, "shape_id", *SPLIT_KEYS]
-    of_shape = pl.DataFrame(
-        {
-            "shape_id": pl.Series(np.arange(len(shapes)), dtype=offers.schema["shape_id"]),
-            "shape_accelerator": pl.Series(shapes.accelerator.tolist(), dtype=pl.String),
-            "shape_count": shapes.accelerator_count,
-            "shape_vcpus": shapes.vcpus,
-            "shape_memory_gib": shapes.memory_gib,
-            "shape_network": shapes.network_gbit_per_s,
-        }
+    number = offers["machine_id"].to_numpy().astype(np.int64)
+    for key in SPLIT_KEYS:
+        number = _split(number, offers[key].to_numpy())
+    place, first = distinct_numbers(number)
+    keys = [*MACHINE_KEYS, "shape_id", "machine_id", *SPLIT_KEYS]
+    machines = offers.select(keys)[first]
+    shape = machines["shape_id"].to_numpy()
+    ordered = (
+        machines.select(
+            *(pl.col(key).cast(pl.String) for key in MACHINE_KEYS),
+            pl.Series("accelerator", shapes.accelerator[shape].tolist(), dtype=pl.String),
+            pl.Series("count", shapes.accelerator_count[shape]),
+            pl.Series("vcpus", shapes.vcpus[shape]),
+            pl.Series("memory_gib", shapes.memory_gib[shape]),
+            pl.Series("network", shapes.network_gbit_per_s[shape]),
+            *SPLIT_KEYS,
+        )
+        .select(pl.struct(pl.all()).rank("ordinal"))
+        .to_series()
     )
-    machines = (
-        offers.select(keys)
-        .unique()
-        .join(of_shape, on="shape_id", how="left")
-        .sort(*(pl.col(key).cast(pl.String) for key in MACHINE_KEYS), *of_shape.columns[1:], *SPLIT_KEYS)
-        .select(keys)
-        .with_row_index("machine")
-    )
-    joined = offers.select(keys).join(machines, on=keys, how="left", maintain_order="left")
-    return machines, joined["machine"].to_numpy().astype(np.int64)
+    row = ordered.to_numpy().astype(np.int64) - 1
+    return machines[np.argsort(row)].with_row_index("machine"), row[place]
+
+
+def _split(number: Rows, values: NDArray[Any]) -> Rows:
+    """Return numbers that are equal where `number` and `values` are; all arrays have shape (n,)."""
+    if not len(values) or (values == values[0]).all():
+        return number
+    distinct = pl.Series(values).unique().sort().to_numpy()
+    return distinct_numbers(number)[0] * len(distinct) + np.searchsorted(distinct, values)
+
+
+def distinct_numbers(number: Rows) -> tuple[Rows, Rows]:
+    """
+    Return the place of each number among the distinct ones, shape (n,), and one row of each distinct one.
+
+    Args:
+        number: not negative, shape (n,).
+    """
+    if not len(number):
+        return number, number
+    if number.max() > 8 * len(number) + 1_000_000:  # too far apart for a table of all between
+        _, first, place = np.unique(number, return_index=True, return_inverse=True)
+        return place.reshape(-1), first
+    row_of = np.full(number.max() + 1, -1, dtype=np.int64)
+    row_of[number] = np.arange(len(number))
+    used = row_of >= 0
+    return (np.cumsum(used) - 1)[number], row_of[used]

@@ -39,7 +39,7 @@ from trainfare_core.recommendation import (
 )
 from trainfare_core.run_cost import NOT_SPOT
 
-__all__ = ["OptionMaker", "newest_date", "rounded"]
+__all__ = ["OptionMaker", "rounded"]
 
 OLD_PRICE_MONTHS: Final = 12
 """A price so much older than the newest in its book gets a note. A chosen value."""
@@ -305,12 +305,6 @@ class OptionMaker:
             on_demand_usd_per_hour=float(sure) * nodes if isinstance(sure, float) else None,
             storage_usd_per_hour=float(priced.beside_usd_per_hour[run]),
         )
-
-
-def newest_date(offers: pl.DataFrame) -> str:
-    """Return the latest price date of the rows, "" where there are none."""
-    newest = offers["observed_on"].max()
-    return newest if isinstance(newest, str) else ""
 
 
 def _months(date: str) -> int:

@@ -16,6 +16,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.residency import located
 from trainfare_core.ranking.data_place import transfer_unknown_because, transfer_usd_of
+from trainfare_core.ranking.machines import distinct_numbers
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 
@@ -88,7 +89,8 @@ class Usable:
 
 def machine_types(offers: pl.DataFrame) -> Machines:
     """Return the distinct machine types of some rows of a price book."""
-    return frozenset(offers.select(MACHINE_TYPE).unique().rows())
+    _, first = distinct_numbers(offers["machine_id"].to_numpy().astype(np.int64))
+    return frozenset(offers.select(MACHINE_TYPE)[first].rows())
 
 
 def offers_asked_for(book: PriceBook, asked: Constraints) -> PriceBook:

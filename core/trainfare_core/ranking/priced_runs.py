@@ -27,7 +27,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.best_plans import best_plans, quantised, worth_changing
-from trainfare_core.ranking.machines import MACHINE_KEYS, machines_of
+from trainfare_core.ranking.machines import machines_of
 from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.quotas import machines_allowed
 from trainfare_core.ranking.service_columns import ServiceColumns, disk_prices_of
@@ -314,10 +314,7 @@ def price_runs(
         price_log_sigma=price_log_sigma,
         machine_of_offer=machine_of_offer,
         machines=machines,
-        kind_of_machine=machines.select(pl.struct(*MACHINE_KEYS, "shape_id").rank("dense"))
-        .to_series()
-        .to_numpy()
-        .astype(np.int64),
+        kind_of_machine=machines["machine_id"].to_numpy().astype(np.int64),
         lowest_usd_per_hour=lowest,
         lowest_log_sigma=surest,
         machine_of_run=machine_of_run,

@@ -34,7 +34,7 @@ from trainfare_core.ranking.fold import folded
 from trainfare_core.ranking.front import median_front, on_front
 from trainfare_core.ranking.job_summary import job_summary
 from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.options import OptionMaker, newest_date
+from trainfare_core.ranking.options import OptionMaker
 from trainfare_core.ranking.price_doubt import usable_offers
 from trainfare_core.ranking.priced_request import applied, priced_for
 from trainfare_core.ranking.priced_runs import Predictor
@@ -88,7 +88,7 @@ def rank(
     limits = Limits.of(priced, applied(profile, asked))
     entries = every_offer(priced, limits) if request.all_regions else lowest_offers(priced, limits)
     marks = on_front(priced, limits, entries)
-    maker = OptionMaker(profile, priced, applied(profile, asked), newest_date(book.frame), book.frame)
+    maker = OptionMaker(profile, priced, applied(profile, asked), book.newest_date, book.frame)
     options = _options(maker, entries, marks, request)
     ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
@@ -158,7 +158,7 @@ def _cheapest(
     if not len(entries.run):
         return None, priced.no_spot_because or None
     first = take(entries, in_order(priced, entries, "cheapest")[:1])
-    maker = OptionMaker(profile, priced, limited, newest_date(book.frame), on_demand.frame)
+    maker = OptionMaker(profile, priced, limited, book.newest_date, on_demand.frame)
     chosen = looked_up(priced, first)
     offer = priced.offers.row(int(chosen.offer[0]), named=True)
     return maker.make(int(chosen.run[0]), offer, rank=1, on_front=True), None
@@ -188,7 +188,7 @@ def best_chance(
         return "only machines that need porting could run it"
     if not len(runs):
         return why_nothing(rejections_of(priced, Limits.of(priced, Constraints()), constraints, usable))
-    maker = OptionMaker(profile, priced, constraints, newest_date(book.frame), book.frame)
+    maker = OptionMaker(profile, priced, constraints, book.newest_date, book.frame)
     run = _likeliest(maker, runs)
     offer = priced.cheapest_offers(priced.machine_of_run[[run]]).row(0, named=True)
     return maker.make(run, offer, rank=1, on_front=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from trainfare_core.figures import counted, figures
 from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.ranking.machines import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
 from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process
 
@@ -26,6 +28,9 @@ _MANY_HOURS: Final = 1e6
 
 _S_PER_HOUR: Final = 3600.0
 
+_NOT_KNOWN: Final = -1
+"""In place of a row of `HAZARDS`."""
+
 
 def hazards_of_offers(offers: pl.DataFrame) -> NDArray[np.int64]:
     """
@@ -37,35 +42,36 @@ def hazards_of_offers(offers: pl.DataFrame) -> NDArray[np.int64]:
     found = np.full(len(offers), NOT_SPOT, dtype=np.int64)
     if not len(spot):
         return found
-    keys = ["provider", "instance_type", "region"]
-    rows = offers[spot].select(
-        *(pl.col(key).cast(pl.String) for key in keys), pl.col("interruption_band").cast(pl.String)
-    )
-    types = rows.select(keys[:2]).unique().rows()
-    known = [(cloud, machine, *known_hazards(cloud, machine)) for cloud, machine in types]
-    regions = [(c, m, region, row) for c, m, by_region, _ in known for region, row in by_region.items()]
-    elsewhere = [(c, m, row) for c, m, _, row in known]
-    bands = {band: hazard_of_band(band) for band in rows["interruption_band"].drop_nulls().unique()}
-    text, number = pl.String, pl.Int64
-    joined = (
-        rows.join(
-            pl.DataFrame(regions, dict(zip([*keys, "here"], [text, text, text, number], strict=True)), orient="row"),
-            on=keys, how="left", maintain_order="left",
-        )
-        .join(
-            pl.DataFrame(elsewhere, dict(zip([*keys[:2], "other"], [text, text, number], strict=True)), orient="row"),
-            on=keys[:2], how="left", maintain_order="left",
-        )
-        .select(
-            pl.coalesce(
-                pl.col("interruption_band").replace_strict(bands, default=None, return_dtype=number),
-                "here",
-                "other",
-            )
-        )
-    )  # fmt: skip
-    found[spot] = joined.to_series().to_numpy()
+    machine, first = distinct_numbers(offers["machine_id"].to_numpy()[spot].astype(np.int64))
+    types = offers.select("provider", "instance_type")[spot[first]].rows()
+    known = [known_hazards(*names) for names in types]
+    hazard = np.array([elsewhere for _, elsewhere in known], dtype=np.int64)[machine]
+    column_of = {
+        name: place for place, name in enumerate(sorted({name for each, _ in known for name in each}))
+    }
+    table = np.full((len(types), len(column_of)), _NOT_KNOWN, dtype=np.int64)
+    for place, (by_region, _) in enumerate(known):
+        table[place, [column_of[name] for name in by_region]] = list(by_region.values())
+    region = offers["region"].cast(pl.String)[spot]
+    there = np.flatnonzero(region.is_in(list(column_of)).to_numpy())
+    column = _replaced(region[there], column_of)
+    here = table[machine[there], column]
+    hazard[there] = np.where(here == _NOT_KNOWN, hazard[there], here)
+    band = offers["interruption_band"].cast(pl.String)[spot]
+    of_band = {name: hazard_of_band(name) for name in band.drop_nulls().unique()}
+    published = np.flatnonzero(band.is_not_null().to_numpy())
+    hazard[published] = _replaced(band[published], of_band)
+    found[spot] = hazard
     return found
+
+
+def _replaced(texts: pl.Series, numbers: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return the number of each text."""
+    return (
+        texts.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+        if len(texts)
+        else np.zeros(0, np.int64)
+    )
 
 
 def why_no_spot(profile: JobProfile, runs: RunTable) -> str:

@@ -21,7 +21,7 @@ from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.entries import Entries, every_offer
 from trainfare_core.ranking.limits import Limits
-from trainfare_core.ranking.options import OptionMaker, newest_date
+from trainfare_core.ranking.options import OptionMaker
 from trainfare_core.ranking.price_doubt import usable_offers
 from trainfare_core.ranking.priced_request import applied, priced_for
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns
@@ -91,7 +91,7 @@ def surest(
             best, limit = row, found
     if best < 0:
         return None
-    maker = OptionMaker(profile, priced, asked, newest_date(book.frame), book.frame)
+    maker = OptionMaker(profile, priced, asked, book.newest_date, book.frame)
     offer = priced.offers.row(int(entries.offer[best]), named=True)
     option = maker.make(int(entries.run[best]), offer, rank=1, on_front=False)
     other = float((hours if least == "usd" else usd)[best]) if limit_both else None

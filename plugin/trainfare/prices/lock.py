@@ -93,11 +93,11 @@ def lock_text(header: LockHeader, book: PriceBook) -> str:
     Raises:
         PriceLockError: there is no price to lock.
     """
-    from trainfare_core.prices.intake import BOOK_SCHEMA, KEY_COLUMNS
+    from trainfare_core.prices.intake import KEY_COLUMNS
 
     if not len(book):
         raise PriceLockError("there is no price to lock; drop a filter")
-    frame = book.frame.select(list(BOOK_SCHEMA)).sort(list(KEY_COLUMNS))
+    frame = book.rows.sort(list(KEY_COLUMNS))
     prices = [(_service_of(row), _line(row)) for row in frame.iter_rows(named=True)]
     head = header.model_copy(update={"rows": frame.height}).model_dump(mode="json")
     services = _service_lines(book, prices)

@@ -66,6 +66,31 @@ def test_shape_id_is_the_row_of_shapes_after_every_step() -> None:
                 np.testing.assert_equal(getattr(shapes, name)[index], expected)
 
 
+def test_machine_id_joins_the_offers_of_one_machine() -> None:
+    """Region and price do not make another machine; names, purchase option, shape and an unknown count of vCPUs do."""
+    same = [offer_row(), offer_row(region="x", usd_per_hour=9.0)]
+    others = [
+        offer_row(instance_type="y"),
+        offer_row(purchase_option="spot"),
+        offer_row(region="z", network_gbit_per_s=100.0),
+        offer_row(region="unknown", vcpus=None),
+        offer_row(region="unknown as well", vcpus=None),
+    ]
+    for rows in ([*same, *others], [*others[::-1], *same]):
+        frame = book_of(*rows).frame
+        names = frame.select("instance_type", "purchase_option", "network_gbit_per_s", "vcpus").rows()
+        assert len(set(frame["machine_id"].to_list())) == 5
+        assert len({*zip(frame["machine_id"].to_list(), names, strict=True)}) == 5
+
+
+def test_the_newest_date_is_that_of_the_offers_left() -> None:
+    """A filtered book has its own; an empty one has none."""
+    market = book_of(offer_row(observed_on="2026-01-02"), offer_row(region="x", observed_on="2026-03"))
+    assert market.newest_date == "2026-03"
+    assert market.filter(regions=["us-east-1"]).newest_date == "2026-01-02"
+    assert PriceBook.empty().newest_date == ""
+
+
 def test_offers_of_one_shape_share_it() -> None:
     """Region, price and purchase option do not make a new shape; another network does."""
     book = book_of(offer_row(), offer_row(region="x"), offer_row(purchase_option="spot"))

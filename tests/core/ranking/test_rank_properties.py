@@ -398,7 +398,7 @@ def test_a_book_of_categoricals_ranks_like_one_of_strings() -> None:
     """How a provider stores its names does not matter."""
     rows = [offer_row(**machine) for machine in MACHINES]
     plain = book(*rows)
-    frame = plain.frame.drop("shape_id").with_columns(pl.col("provider", "region").cast(pl.Categorical))
+    frame = plain.rows.with_columns(pl.col("provider", "region").cast(pl.Categorical))
     assert [key(o) for o in ranked(PriceBook(frame)).options] == [key(o) for o in ranked(plain).options]
 
 

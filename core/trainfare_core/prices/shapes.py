@@ -1,0 +1,74 @@
+"""The machines that offers rent: their distinct shapes, and the numbers that offers carry of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+__all__ = ["MACHINE_KEYS", "SHAPE_COLUMNS", "Column", "MachineShapes", "renumbered", "with_ids"]
+
+Column: TypeAlias = NDArray[np.float64]
+
+MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
+"""Offers that agree in these and in shape rent the same machine: its region, zone and price do not matter."""
+
+SHAPE_COLUMNS: Final = ("accelerator", "accelerator_count", "vcpus", "memory_gib", "network_gbit_per_s")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineShapes:
+    """
+    Distinct machine shapes as columns, one row a shape; all arrays have shape (n,).
+
+    Attributes:
+        accelerator: canonical accelerator name.
+        accelerator_count: devices in one machine; below 1 for a shared device; chips for a TPU slice.
+        vcpus: NaN where not known (TPU prices include a host that is not described).
+        memory_gib: host memory; NaN where not known.
+        network_gbit_per_s: machine to machine, one direction; NaN where not known. A TPU slice's own links
+            are inside the shape and not counted here.
+    """
+
+    accelerator: NDArray[np.str_]
+    accelerator_count: Column
+    vcpus: Column
+    memory_gib: Column
+    network_gbit_per_s: Column
+
+    def __len__(self) -> int:
+        """Return the number of shapes."""
+        return len(self.accelerator)
+
+
+def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
+    """Number the distinct shapes and machines in their own sorted order: the order of the rows does not matter."""
+    keys = [*MACHINE_KEYS, *SHAPE_COLUMNS]
+    shape, names = pl.struct(*SHAPE_COLUMNS), (pl.col(key).cast(pl.String) for key in MACHINE_KEYS)
+    machines = (
+        rows.select(keys)
+        .unique()
+        .with_columns((shape.rank("dense").cast(pl.Int64) - 1).alias("shape_id"))
+        .with_columns((pl.struct(*names, "shape_id").rank("dense").cast(pl.Int32) - 1).alias("machine_id"))
+    )
+    # Lazy, so that the keys are not copied beside the numbers.
+    numbers = (
+        rows.lazy()
+        .join(machines.lazy(), on=keys, how="left", nulls_equal=True, maintain_order="left")
+        .select("shape_id", "machine_id")
+        .collect()
+    )
+    return rows.hstack(numbers)
+
+
+def renumbered(frame: pl.DataFrame) -> pl.DataFrame:
+    """Close the gaps that filtering left in `shape_id`, in O(rows)."""
+    ids = frame["shape_id"].to_numpy()
+    if len(ids) == 0:
+        return frame
+    used = np.bincount(ids) > 0
+    dense = np.cumsum(used) - 1
+    return frame.with_columns(pl.Series("shape_id", dense[ids], dtype=pl.Int64))
