@@ -125,9 +125,9 @@ def price_log_sigma(aged: pl.DataFrame) -> Column:
     names = ("provider", "service", "purchase_option")
     number = aged.select(pl.struct(pl.col(names).cast(pl.String)).rank("dense")).to_series().to_numpy()
     classes, first = np.unique(number, return_index=True)
-    for one, row in zip(classes.tolist(), first.tolist(), strict=True):
+    for one, known in zip(classes.tolist(), aged.select(names)[first].rows(), strict=True):
         here = number == one
-        sigma[here] = log_half_width(moves_of(*aged.select(names).row(row)), age_days[here]) / Z_80
+        sigma[here] = log_half_width(moves_of(*known), age_days[here]) / Z_80
     sigma[(aged["origin"] == OWN_RATES).to_numpy()] = 0.0
     return sigma
 

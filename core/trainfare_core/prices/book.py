@@ -35,8 +35,6 @@ from trainfare_core.prices.parquet import read_table
 from trainfare_core.prices.precedence import OTHER_CLOUDS, replace_snapshot
 from trainfare_core.prices.shapes import (
     MACHINE_KEYS,
-    SHAPE_COLUMNS,
-    Column,
     MachineShapes,
     renumbered,
     with_ids,
@@ -145,10 +143,9 @@ class PriceBook:
         intakes: tuple[Intake, ...] = (),
         set_aside: tuple[pl.DataFrame, ...] = (),
     ) -> None:
-        numbered = "shape_id" in frame.columns and "machine_id" in frame.columns
-        self._frame = (frame if numbered else with_ids(frame.select(*BOOK_SCHEMA))).select(
-            *BOOK_SCHEMA, "shape_id", "machine_id"
-        )
+        columns = [*BOOK_SCHEMA, "shape_id", "machine_id"]
+        numbered = frame if set(columns) <= set(frame.columns) else with_ids(frame.select(*BOOK_SCHEMA))
+        self._frame = numbered if numbered.columns == columns else numbered.select(columns)
         self._intakes = intakes
         self._set_aside = set_aside
         self._newest: str | None = None
@@ -228,22 +225,7 @@ class PriceBook:
 
     def shapes(self) -> MachineShapes:
         """Return the distinct shapes of this book's machines, in the order of `shape_id`."""
-        table = (
-            self._frame.select("shape_id", *SHAPE_COLUMNS)
-            .unique(subset=["shape_id"], keep="any")
-            .sort("shape_id")
-        )
-
-        def numbers(name: str) -> Column:
-            return table[name].fill_null(float("nan")).to_numpy().astype(np.float64)
-
-        return MachineShapes(
-            accelerator=np.array(table["accelerator"].to_list(), dtype=np.str_),
-            accelerator_count=numbers("accelerator_count"),
-            vcpus=numbers("vcpus"),
-            memory_gib=numbers("memory_gib"),
-            network_gbit_per_s=numbers("network_gbit_per_s"),
-        )
+        return MachineShapes.of(self._frame)
 
     def filter(
         self,

@@ -9,9 +9,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["MACHINE_KEYS", "SHAPE_COLUMNS", "Column", "MachineShapes", "renumbered", "with_ids"]
+__all__ = [
+    "MACHINE_KEYS",
+    "SHAPE_COLUMNS",
+    "Column",
+    "MachineShapes",
+    "distinct_numbers",
+    "renumbered",
+    "with_ids",
+]
 
 Column: TypeAlias = NDArray[np.float64]
+Rows: TypeAlias = NDArray[np.int64]
 
 MACHINE_KEYS: Final = ("provider", "service", "instance_type", "purchase_option")
 """Offers that agree in these and in shape rent the same machine: its region, zone and price do not matter."""
@@ -43,6 +52,15 @@ class MachineShapes:
         """Return the number of shapes."""
         return len(self.accelerator)
 
+    @classmethod
+    def of(cls, offers: pl.DataFrame) -> MachineShapes:
+        """Return the distinct shapes of some offers, in the order of their `shape_id`."""
+        _, first = distinct_numbers(offers["shape_id"].to_numpy())
+        table = offers.select(SHAPE_COLUMNS)[first]
+        accelerators = np.array(table["accelerator"].to_list(), dtype=np.str_)
+        counts = (table[name].fill_null(float("nan")).to_numpy() for name in SHAPE_COLUMNS[1:])
+        return cls(accelerators, *(each.astype(np.float64) for each in counts))
+
 
 def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
     """Number the distinct shapes and machines in their own sorted order: the order of the rows does not matter."""
@@ -61,7 +79,8 @@ def with_ids(rows: pl.DataFrame) -> pl.DataFrame:
         .select("shape_id", "machine_id")
         .collect()
     )
-    return rows.hstack(numbers)
+    # In one piece: strings of many pieces compare several times slower.
+    return rows.hstack(numbers).rechunk()
 
 
 def renumbered(frame: pl.DataFrame) -> pl.DataFrame:
@@ -72,3 +91,21 @@ def renumbered(frame: pl.DataFrame) -> pl.DataFrame:
     used = np.bincount(ids) > 0
     dense = np.cumsum(used) - 1
     return frame.with_columns(pl.Series("shape_id", dense[ids], dtype=pl.Int64))
+
+
+def distinct_numbers(number: Rows) -> tuple[Rows, Rows]:
+    """
+    Return the place of each number among the distinct ones, shape (n,), and one row of each distinct one.
+
+    Args:
+        number: not negative, shape (n,).
+    """
+    if not len(number):
+        return number, number
+    if number.max() > 8 * len(number) + 1_000_000:  # too far apart for a table of all between
+        _, first, place = np.unique(number, return_index=True, return_inverse=True)
+        return place.reshape(-1), first
+    row_of = np.full(number.max() + 1, -1, dtype=np.int64)
+    row_of[number] = np.arange(len(number))
+    used = row_of >= 0
+    return (np.cumsum(used) - 1)[number], row_of[used]

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.prices.book import MACHINE_KEYS, MachineShapes
+from trainfare_core.prices.shapes import MACHINE_KEYS, MachineShapes, distinct_numbers
 
-__all__ = ["SPLIT_KEYS", "distinct_numbers", "machines_of"]
+__all__ = ["SPLIT_KEYS", "machines_of"]
 
 Rows = NDArray[np.int64]
 
@@ -58,21 +58,3 @@ def _split(number: Rows, values: NDArray[Any]) -> Rows:
         return number
     distinct = pl.Series(values).unique().sort().to_numpy()
     return distinct_numbers(number)[0] * len(distinct) + np.searchsorted(distinct, values)
-
-
-def distinct_numbers(number: Rows) -> tuple[Rows, Rows]:
-    """
-    Return the place of each number among the distinct ones, shape (n,), and one row of each distinct one.
-
-    Args:
-        number: not negative, shape (n,).
-    """
-    if not len(number):
-        return number, number
-    if number.max() > 8 * len(number) + 1_000_000:  # too far apart for a table of all between
-        _, first, place = np.unique(number, return_index=True, return_inverse=True)
-        return place.reshape(-1), first
-    row_of = np.full(number.max() + 1, -1, dtype=np.int64)
-    row_of[number] = np.arange(len(number))
-    used = row_of >= 0
-    return (np.cumsum(used) - 1)[number], row_of[used]

@@ -15,8 +15,8 @@ from trainfare_core.prices.age_doubt import TOO_OLD_FACTOR, Z_80, price_log_sigm
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.prices.freshness import end_of_day, with_ages
 from trainfare_core.prices.residency import located
+from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.ranking.data_place import transfer_unknown_because, transfer_usd_of
-from trainfare_core.ranking.machines import distinct_numbers
 from trainfare_core.ranking.request import DEFAULT_PURCHASE
 from trainfare_core.recommendation import Constraints
 

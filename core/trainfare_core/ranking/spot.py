@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainfare_core.figures import counted, figures
 from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.machines import distinct_numbers
+from trainfare_core.prices.shapes import distinct_numbers
 from trainfare_core.recommendation import Interval, SpotFallback, SpotOutlook
 from trainfare_core.run_cost import NOT_SPOT, RunTable, spot_process
 

@@ -1,13 +1,11 @@
 """What a user describes: a `TrainingJob`, or a TARGET or LightningCLI configuration that names one. Loads no torch."""
 
-from trainfare.job.batches import Batches, ChosenBatch
-from trainfare.job.job_plan import plan_of, steps_per_epoch, trainer_facts
-from trainfare.job.live_job import LiveJob, LiveRun
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from trainfare.job.missing_here import Missing, missing_here, raised
 from trainfare.job.real_limits import REAL_LIMITS, RealLimits
 from trainfare.job.script_target import Script, script_of, target_of
-from trainfare.job.target import load_job
-from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
 from trainfare.job.user_code import (
     describe,
     is_of_tracing,
@@ -15,6 +13,13 @@ from trainfare.job.user_code import (
     place_in_user_code,
     place_of_caller,
 )
+
+if TYPE_CHECKING:
+    from trainfare.job.batches import Batches, ChosenBatch
+    from trainfare.job.job_plan import plan_of, steps_per_epoch, trainer_facts
+    from trainfare.job.live_job import LiveJob, LiveRun
+    from trainfare.job.target import load_job
+    from trainfare.job.training_job import TrainingJob, built, canonical_precision, is_builder
 
 __all__ = [
     "REAL_LIMITS",
@@ -43,3 +48,21 @@ __all__ = [
     "target_of",
     "trainer_facts",
 ]
+
+_HOMES = {
+    "batches": ("Batches", "ChosenBatch"),
+    "job_plan": ("plan_of", "steps_per_epoch", "trainer_facts"),
+    "live_job": ("LiveJob", "LiveRun"),
+    "target": ("load_job",),
+    "training_job": ("TrainingJob", "built", "canonical_precision", "is_builder"),
+}
+"""Modules of this package and the names that each defines."""
+
+
+def __getattr__(name: str) -> Any:
+    # A command on a finished profile describes no job: 25 ms.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
