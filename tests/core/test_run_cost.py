@@ -241,10 +241,10 @@ def test_storage_is_the_checkpoints_kept_and_each_machine_s_disk() -> None:
     """Two checkpoints of 73 GiB at ten cents a GiB and month are two cents an hour; three machines have their own."""
     one, three, nothing = np.array([1]), np.array([3]), np.zeros(1)
     price, assumed = np.full(1, 0.1), CostAssumptions()
-    kept = disk_gib(small_job(checkpoint_bytes=73 * GIB), assumed, one, nothing, 0.0)
+    kept = disk_gib(np.full(1, 73.0 * GIB), assumed, one, nothing, 0.0)
     assert disks_usd_per_hour(kept, price)[0] == pytest.approx(0.02)
-    assert disk_gib(small_job(), assumed, one, nothing, 0.0)[0] == 0
-    each = disk_gib(small_job(checkpoint_bytes=73 * GIB), assumed, three, np.full(1, 100.0), GIB / 1e9)
+    assert disk_gib(np.zeros(1), assumed, one, nothing, 0.0)[0] == 0
+    each = disk_gib(np.full(1, 73.0 * GIB), assumed, three, np.full(1, 100.0), GIB / 1e9)
     assert each[0] == pytest.approx(146 + 3 * 101)
 
 

@@ -100,6 +100,11 @@ class CandidateTable:
         return self.variants[0 if self.variant is None else int(self.variant[plan])]
 
     @property
+    def variant_or_none(self) -> NDArray[np.int64]:
+        """Index into `variants` of each plan, 0 for none; shape (n,)."""
+        return np.zeros(len(self), dtype=np.int64) if self.variant is None else self.variant
+
+    @property
     def devices_or_all(self) -> NDArray[np.int64]:
         """Accelerators of each machine that are used, 0 for all of them; shape (n,)."""
         return np.zeros(len(self), dtype=np.int64) if self.devices is None else self.devices

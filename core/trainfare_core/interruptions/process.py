@@ -100,7 +100,7 @@ class SpotProcess:
 
     rate_per_s: Array
     interval_s: Array
-    write_s: float
+    write_s: Array
     restart_s: Array
     wait_s: float
     intervals: Array
@@ -242,7 +242,7 @@ class SpotProcess:
     def _row(self, row: int) -> SpotProcess:
         one = slice(row, row + 1)
         return SpotProcess(
-            self.rate_per_s[one], self.interval_s[one], self.write_s, self.restart_s[one], self.wait_s,
+            self.rate_per_s[one], self.interval_s[one], self.write_s[one], self.restart_s[one], self.wait_s,
             self.intervals[one],
         )  # fmt: skip
 
@@ -305,7 +305,7 @@ def _done_on_spot(run: SpotProcess, after: int) -> Array:
     many = SpotProcess(
         np.repeat(run.rate_per_s, points + 1, axis=0),
         np.repeat(run.interval_s, points + 1),
-        run.write_s,
+        np.repeat(run.write_s, points + 1),
         np.repeat(run.restart_s, points + 1),
         run.wait_s,
         ends,

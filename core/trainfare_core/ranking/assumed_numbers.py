@@ -17,6 +17,7 @@ from trainfare_core.run_cost import (
     system_disk_gib,
     trained_model_gb,
 )
+from trainfare_core.variants import saved_in
 
 __all__ = ["assumed_numbers"]
 
@@ -33,6 +34,8 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
         option: the answer.
     """
     assumed, parts = asked.run_cost, option.cost_parts
+    if option.trainer is not None:
+        profile = saved_in(profile, option.trainer.precision)
     device = resolve_device(option.accelerator)
     compile_s = assumed.compile_of(None if device is None else device.kind, compiled=profile.source.compiled)
     compile_usd = min(parts.startup_usd, compile_s / _S_PER_HOUR * option.usd_per_hour)
@@ -62,7 +65,11 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
     months = stored.kept_usd if assumed.storage_months else 0.0
     nodes = np.array([option.nodes])
     all_gib, without_gib = (
-        float(disk_gib(profile, assumed, nodes, np.array([each]), gb)[0])
+        float(
+            disk_gib(np.array([float(profile.plan.checkpoint_bytes)]), assumed, nodes, np.array([each]), gb)[
+                0
+            ]
+        )
         for each in (system_gib.or_zero, 0.0)
     )
     system_usd = parts.storage_usd * (1 - without_gib / all_gib) if all_gib > 0 else 0.0

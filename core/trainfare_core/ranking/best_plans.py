@@ -158,8 +158,7 @@ class _Changes(NamedTuple):
             [[each.checkpointing, each.narrows_weights, places.index(each.precision)] for each in variants],
             dtype=np.int64,
         )
-        code = np.zeros(len(candidates), dtype=np.int64) if candidates.variant is None else candidates.variant
-        return cls(*columns[code].T)
+        return cls(*columns[candidates.variant_or_none].T)
 
 
 def _first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:

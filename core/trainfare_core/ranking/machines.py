@@ -14,9 +14,9 @@ __all__ = ["SPLIT_KEYS", "machines_of"]
 
 Rows = NDArray[np.int64]
 
-SPLIT_KEYS: Final = ("hazard", "transfer_usd", "model_usd", "disk_usd_per_gib_month", "quota_machines")
-"""How often a machine is taken back, what it costs to send the data there and the model back, what its disks cost, and
-how many may be rented: what a region changes of a run, beside its price."""
+SPLIT_KEYS: Final = ("hazard", "transfer_usd", "model_route", "disk_usd_per_gib_month", "quota_machines")
+"""How often a machine is taken back, what it costs to send the data there, the way of the model back, what its disks
+cost, and how many may be rented: what a region changes of a run, beside its price."""
 
 
 def machines_of(offers: pl.DataFrame, shapes: MachineShapes) -> tuple[pl.DataFrame, Rows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import STATED, Sourced, text_of, trained_model_gb
 from trainfare_core.run_cost_facts import Unknown, egress_price, inter_region_usd_per_gb
 
-__all__ = ["model_usd", "model_usd_of"]
+__all__ = ["ModelRoutes", "model_usd"]
 
 PLANNED_EGRESS_USD_PER_GB: Final = 0.12
 """Where the egress of a region is not published: the highest first tier of the regions where it is, so that no region
@@ -23,23 +24,42 @@ PLANNED_INTER_REGION_USD_PER_GB: Final = 0.02
 """Where the transfer to other regions is not published: what the regions have where it is. A planning figure."""
 
 
-def model_usd_of(profile: JobProfile, offers: pl.DataFrame, asked: Constraints) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
     """
-    Return the dollars of sending the trained model from each offer's region, shape (offers,).
+    The way of the trained model from each offer's region; regions from which it costs the same are one route.
 
-    Args:
-        profile: the job.
-        offers: columns `provider` and `region`.
-        asked: `data_in` and `run_cost`.
+    Attributes:
+        route: of each offer, shape (offers,); routes are ordered by their dollars.
+        usd: dollars of each route and job, shape (routes, jobs).
     """
-    if asked.data_in is None and not asked.run_cost.model_downloads:
-        return np.zeros(len(offers))
-    keys = ["provider", "region"]
-    places = offers.select(pl.col(key).cast(pl.String) for key in keys)
-    each = places.unique()
-    usd = [model_usd(profile, asked, cloud, region).or_zero for cloud, region in each.iter_rows()]
-    known = each.with_columns(pl.Series("usd", usd, dtype=pl.Float64))
-    return places.join(known, on=keys, how="left", maintain_order="left")["usd"].to_numpy()
+
+    route: NDArray[np.int64]
+    usd: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, jobs: tuple[JobProfile, ...], offers: pl.DataFrame, asked: Constraints) -> ModelRoutes:
+        """
+        Price the way of the model of each job.
+
+        Args:
+            jobs: those of which a run may be planned.
+            offers: columns `provider` and `region`.
+            asked: `data_in` and `run_cost`.
+        """
+        if asked.data_in is None and not asked.run_cost.model_downloads:
+            return cls(np.zeros(len(offers), dtype=np.int64), np.zeros((1, len(jobs))))
+        keys = ["provider", "region"]
+        places = offers.select(pl.col(key).cast(pl.String) for key in keys)
+        each = places.unique()
+        paid = [
+            [model_usd(job, asked, cloud, region).or_zero for job in jobs]
+            for cloud, region in each.iter_rows()
+        ]
+        usd, route = np.unique(np.array(paid).reshape(len(each), len(jobs)), axis=0, return_inverse=True)
+        known = each.with_columns(pl.Series("route", route.reshape(-1), dtype=pl.Int64))
+        joined = places.join(known, on=keys, how="left", maintain_order="left")
+        return cls(joined["route"].to_numpy(), usd)
 
 
 def model_usd(profile: JobProfile, asked: Constraints, cloud: str, region: str) -> Sourced:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.ranking.model_place import model_usd_of
+from trainfare_core.ranking.model_place import ModelRoutes
 from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.price_doubt import Usable
 from trainfare_core.ranking.priced_runs import Predictor, PricedRuns, price_runs
@@ -25,21 +25,23 @@ def priced_for(profile: JobProfile, usable: Usable, request: Request, predict: P
         request: what is asked for.
         predict: the predictor.
     """
+    asked, space = request.constraints, request.plan_space
+    saved = tuple(variant.saved(profile) for variant in space.variants(profile))
     return price_runs(
         profile,
         usable.book,
         usable.log_sigma,
         transfer_usd=usable.transfer_usd,
-        model_usd=model_usd_of(profile, usable.book.frame, request.constraints),
-        stored=ObjectStorage.of(profile, request.constraints),
-        assumed=request.constraints.run_cost,
-        data_gb=request.constraints.data_gb or 0.0,
-        space=request.plan_space,
-        any_plan="plan" in request.constraints.allow,
-        no_porting=request.constraints.no_porting,
-        max_accelerators=request.constraints.max_accelerators,
-        quotas=request.constraints.quotas,
-        confidence=request.constraints.confidence,
+        sent=ModelRoutes.of(saved, usable.book.frame, asked),
+        stored=tuple(ObjectStorage.of(each, asked) for each in saved),
+        assumed=asked.run_cost,
+        data_gb=asked.data_gb or 0.0,
+        space=space,
+        any_plan="plan" in asked.allow,
+        no_porting=asked.no_porting,
+        max_accelerators=asked.max_accelerators,
+        quotas=asked.quotas,
+        confidence=asked.confidence,
         predict=predict,
     )
 

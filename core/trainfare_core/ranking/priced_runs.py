@@ -28,6 +28,7 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes, PriceBook
 from trainfare_core.ranking.best_plans import best_plans, quantised, worth_changing
 from trainfare_core.ranking.machines import machines_of
+from trainfare_core.ranking.model_place import ModelRoutes
 from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.quotas import machines_allowed
 from trainfare_core.ranking.service_columns import ServiceColumns, disk_prices_of
@@ -38,6 +39,7 @@ from trainfare_core.run_cost import (
     NOT_SPOT,
     USUAL_CONFIDENCE,
     RunTable,
+    checkpoint_bytes,
     disk_gib,
     disks_usd_per_hour,
     runs_of,
@@ -190,8 +192,8 @@ def price_runs(
     price_log_sigma: Column,
     *,
     transfer_usd: Column | None = None,
-    model_usd: Column | None = None,
-    stored: ObjectStorage | None = None,
+    sent: ModelRoutes | None = None,
+    stored: tuple[ObjectStorage, ...] = (),
     assumed: CostAssumptions | None = None,
     data_gb: float = 0.0,
     space: PlanSpace,
@@ -210,8 +212,8 @@ def price_runs(
         book: offers, already filtered.
         price_log_sigma: of ln(price now / price seen) of each offer, shape (offers,).
         transfer_usd: dollars of bringing the data to each offer's region, shape (offers,); None: nothing.
-        model_usd: dollars of sending the trained model from each offer's region, shape (offers,); None: nothing.
-        stored: what lies in object storage; None: nothing.
+        sent: dollars of sending the trained model of each variant from each offer's region; None: nothing.
+        stored: what lies in object storage with each variant; empty: nothing.
         assumed: see `runs_of`.
         data_gb: see `runs_of`.
         space: which plans are tried.
@@ -226,10 +228,8 @@ def price_runs(
     offers = book.frame.with_columns(
         pl.Series("price_log_sigma", price_log_sigma),
         pl.Series("hazard", hazards_of_offers(book.frame)),
-        *(
-            pl.Series(name, np.zeros(len(book)) if usd is None else usd)
-            for name, usd in (("transfer_usd", transfer_usd), ("model_usd", model_usd))
-        ),
+        pl.Series("transfer_usd", np.zeros(len(book)) if transfer_usd is None else transfer_usd),
+        pl.Series("model_route", np.zeros(len(book), dtype=np.int64) if sent is None else sent.route),
         pl.Series("disk_usd_per_gib_month", disk_prices_of(book.frame, assumed)),
         pl.Series("quota_machines", _whole_machines(book.frame, quotas)),
     )
@@ -307,7 +307,7 @@ def price_runs(
         waiting_s=quantised(runs.waiting_s),
         rounding_s=quantised(runs.rounding_s),
     )
-    nodes = candidates.nodes[runs.plan]
+    nodes, variant = candidates.nodes[runs.plan], candidates.variant_or_none[runs.plan]
     return PricedRuns(
         offers=offers,
         usd_per_hour=usd_per_hour,
@@ -326,13 +326,22 @@ def price_runs(
         no_spot_because=no_spot_because,
         over_quota=over_quota,
         transfer_usd=machines["transfer_usd"].to_numpy().astype(np.float64)[machine_of_run],
-        model_usd=machines["model_usd"].to_numpy().astype(np.float64)[machine_of_run],
-        kept_usd=np.zeros(len(nodes))
-        if stored is None
-        else stored.kept_usd + stored.read_usd * nodes.astype(np.float64),
-        object_usd_per_hour=0.0 if stored is None else stored.usd_per_hour,
+        model_usd=np.zeros(len(nodes))
+        if sent is None
+        else sent.usd[machines["model_route"].to_numpy()[machine_of_run], variant],
+        kept_usd=np.array([each.kept_usd for each in stored])[variant]
+        + stored[0].read_usd * nodes.astype(np.float64)
+        if stored
+        else np.zeros(len(nodes)),
+        object_usd_per_hour=stored[0].usd_per_hour if stored else 0.0,
         disks_usd_per_hour=disks_usd_per_hour(
-            disk_gib(profile, assumed, nodes, services.system_disk_gib[machine_of_run], data_gb),
+            disk_gib(
+                checkpoint_bytes(profile, candidates)[runs.plan],
+                assumed,
+                nodes,
+                services.system_disk_gib[machine_of_run],
+                data_gb,
+            ),
             machines["disk_usd_per_gib_month"].to_numpy()[machine_of_run],
         ),
         shapes=shapes,

@@ -19,7 +19,7 @@ from .disks import (
     system_disk_gib,
 )
 from .interrupted import SPOT_WAIT_S, USUAL_CONFIDENCE, spot_process
-from .model import trained_model_gb
+from .model import checkpoint_bytes, trained_model_gb
 from .sentences import cost_assumptions
 from .sourced import STATED, Sourced, sourced, text_of
 from .table import NOT_SPOT, RunTable
@@ -35,6 +35,7 @@ __all__ = [
     "BillingClock",
     "RunTable",
     "Sourced",
+    "checkpoint_bytes",
     "cost_assumptions",
     "disk_gib",
     "disk_usd_per_gib_month",

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from trainfare_core.clouds import HOURS_PER_MONTH, SERVICES, service_label
 from trainfare_core.cost_assumptions import CostAssumptions
-from trainfare_core.job_profile import JobProfile
 from trainfare_core.run_cost.sourced import STATED, Sourced, text_of
 from trainfare_core.run_cost.table import Column
 from trainfare_core.run_cost_facts import Unknown, disk_price
@@ -90,7 +89,7 @@ def system_disk_gib(assumed: CostAssumptions, cloud: str, service: str) -> Sourc
 
 
 def disk_gib(
-    profile: JobProfile,
+    checkpoint_bytes: Column,
     assumed: CostAssumptions,
     nodes: NDArray[np.int64],
     system_gib: Column,
@@ -100,13 +99,13 @@ def disk_gib(
     Return the GiB of all disks of each run, shape (n,).
 
     Args:
-        profile: the job, for its checkpoints, which are kept once.
+        checkpoint_bytes: of one checkpoint of each run; those of a run are kept once, shape (n,).
         assumed: how many checkpoints are kept.
         nodes: machines of each run, shape (n,).
         system_gib: of one machine, shape (n,).
         data_gb: GB of data that each machine copies.
     """
-    kept_gib = assumed.checkpoints_kept * profile.plan.checkpoint_bytes / _GIB
+    kept_gib = assumed.checkpoints_kept * checkpoint_bytes / _GIB
     return kept_gib + nodes * (system_gib + data_gb * _GB / _GIB)
 
 

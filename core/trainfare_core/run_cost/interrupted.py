@@ -56,7 +56,7 @@ def spot_process(profile: JobProfile, runs: RunTable, nodes: NDArray[np.int64]) 
     return SpotProcess(
         rate_per_s=interruption_rates(runs.hazard, nodes),
         interval_s=interval_s,
-        write_s=float(runs.write_s.max(initial=0.0)),
+        write_s=runs.write_s,
         restart_s=runs.restart_s,
         wait_s=SPOT_WAIT_S,
         intervals=intervals,
@@ -69,16 +69,26 @@ def interrupted(
     spot: NDArray[np.int64],
     nodes: NDArray[np.int64],
     confidence: float,
-    disk_bytes_per_s: float,
+    save_s: Column,
 ) -> RunTable:
-    """Add what interruptions take to the given rows."""
+    """
+    Add what interruptions take to the given rows.
+
+    Args:
+        profile: the job.
+        calm: runs without interruptions, n rows.
+        spot: rows of `calm` on spot machines.
+        nodes: machines of each run, shape (n,).
+        confidence: quantile of the hours that `log_sigma` is to give.
+        save_s: time to write a checkpoint, also where the run writes none, shape (n,).
+    """
     runs = take(calm, spot)
     process = spot_process(profile, runs, nodes[spot])
     lost_s = np.maximum(process.expected_s - process.undisturbed_s, 0.0)
     hours = runs.hours + lost_s / S_PER_HOUR
     with np.errstate(invalid="ignore", divide="ignore"):
         step_s = runs.training_s / runs.steps
-        assumed = replace(process, write_s=_checkpoint_bytes(profile) / disk_bytes_per_s)
+        assumed = replace(process, write_s=save_s[spot])
         best_save_steps = np.maximum(1.0, np.maximum(assumed.best_interval_s, LEAST_SAVE_S) / step_s)
     changed = replace(
         runs,
@@ -108,11 +118,6 @@ def interrupted(
         column[spot] = getattr(changed, each.name)
         columns[each.name] = column
     return replace(calm, **columns)
-
-
-def _checkpoint_bytes(profile: JobProfile) -> int:
-    """Return the size of a checkpoint, of a run that writes none that of its weights and optimizer state."""
-    return profile.plan.checkpoint_bytes or profile.parameter_bytes + profile.optimizer.state_bytes
 
 
 def _saved_every_s(profile: JobProfile, steps: Column, busy_s: Column) -> Column:

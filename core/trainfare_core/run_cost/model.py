@@ -1,12 +1,36 @@
-"""The trained model as a file."""
+"""What a run saves: its checkpoints, and the trained model as a file."""
 
 from __future__ import annotations
 
-from trainfare_core.job_profile import JobProfile
+import numpy as np
 
-__all__ = ["trained_model_gb"]
+from trainfare_core.candidates import CandidateTable
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.run_cost.table import Column
+
+__all__ = ["checkpoint_bytes", "trained_model_gb"]
 
 _GB = 1e9
+
+
+def checkpoint_bytes(
+    profile: JobProfile, candidates: CandidateTable, *, if_none_written: bool = False
+) -> Column:
+    """
+    Return the size of a checkpoint of each plan, in the plan's precision, shape (plans,).
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        if_none_written: of a run that writes none, the size of its weights and optimizer state; else 0.
+    """
+    saved = [variant.saved(profile) for variant in candidates.variants]
+    sizes = [
+        each.plan.checkpoint_bytes
+        or (each.parameter_bytes + each.optimizer.state_bytes if if_none_written else 0)
+        for each in saved
+    ]
+    return np.array(sizes, dtype=np.float64)[candidates.variant_or_none]
 
 
 def trained_model_gb(profile: JobProfile) -> float:

@@ -27,6 +27,7 @@ def cost_assumptions(
     torch_compile = f", torch.compile {TORCH_COMPILE_S / 60:g}" if profile.source.compiled else ""
     prior, worst = HAZARDS[PRIOR], HAZARDS[hazard_of_band(">20%")]
     plan = profile.plan
+    own = f" (in {profile.precision}; in another precision that one's)" if profile.precisions else ""
     lines = [
         (
             f"start-up before the first step, billed, in minutes: {startup}, "
@@ -34,7 +35,7 @@ def cost_assumptions(
             f"Neuron {COMPILE_S['trainium'] / 60:g}{torch_compile}"
         ),
         (
-            f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)} is written and read at "
+            f"a checkpoint of {_bytes_text(plan.checkpoint_bytes)}{own} is written and read at "
             f"{assumed.disk_bytes_per_s / 1e6:g} MB/s while training waits; {assumed.checkpoints_kept} are kept "
             "on disk for as long as the run lasts"
         ),

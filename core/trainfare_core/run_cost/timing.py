@@ -17,6 +17,7 @@ from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.run_cost.billing import rounding_s
 from trainfare_core.run_cost.interrupted import USUAL_CONFIDENCE, interrupted, interruption_rates
+from trainfare_core.run_cost.model import checkpoint_bytes
 from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
 
 __all__ = [
@@ -90,7 +91,8 @@ def runs_of(
     spot, nodes = np.flatnonzero(hazard != NOT_SPOT), candidates.nodes[plan]
     if not len(spot):
         return calm
-    runs = interrupted(profile, calm, spot, nodes, confidence, assumed.disk_bytes_per_s)
+    save_s = checkpoint_bytes(profile, candidates, if_none_written=True)[plan] / assumed.disk_bytes_per_s
+    runs = interrupted(profile, calm, spot, nodes, confidence, save_s)
     return _billed(profile, runs, interruption_rates(hazard, nodes), billing_step_s, billing_minimum_s)
 
 
@@ -121,7 +123,7 @@ def undisturbed_runs(
         if known_length
         else np.zeros_like(step_s)
     )
-    write_s = profile.plan.checkpoint_bytes / assumed.disk_bytes_per_s
+    write_s = checkpoint_bytes(profile, candidates)[plan] / assumed.disk_bytes_per_s
     checkpoint_s = _checkpoints(profile, steps) * write_s
     before_s = startup_s + staging_s
     undisturbed_s = before_s + training_s + validation_s + checkpoint_s
@@ -138,7 +140,7 @@ def undisturbed_runs(
         training_s=training_s,
         validation_s=validation_s,
         checkpoint_s=checkpoint_s,
-        write_s=np.full(len(plan), write_s),
+        write_s=write_s,
         interruption_s=none,
         waiting_s=none,
         rounding_s=none,

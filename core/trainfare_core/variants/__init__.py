@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from trainfare_core.variants.precisions import PRECISIONS, computed_in, with_precisions
+from trainfare_core.variants.precisions import PRECISIONS, computed_in, saved_in, with_precisions
 from trainfare_core.variants.variant import JobVariant, variants_of, why_no_precision, why_no_variant
 
 __all__ = [
     "PRECISIONS",
     "JobVariant",
     "computed_in",
+    "saved_in",
     "variants_of",
     "why_no_precision",
     "why_no_variant",

@@ -20,6 +20,7 @@ __all__ = [
     "in_precision",
     "is_known",
     "precisions_to_trace",
+    "saved_in",
     "weight_bits",
     "with_precisions",
 ]
@@ -96,8 +97,7 @@ def in_precision(profile: JobProfile, precision: str) -> JobProfile:
     """
     Return the profile of a job in another precision.
 
-    Its measured peak of memory is left out, and so is the work by module. The plan of the run stays: checkpoints have
-    the size of those in the script's own precision.
+    Its measured peak of memory is left out, and so is the work by module. Checkpoints have the size of `saved_in`.
 
     Args:
         profile: the job.
@@ -109,10 +109,44 @@ def in_precision(profile: JobProfile, precision: str) -> JobProfile:
     return profile.model_copy(
         update={
             **{name: getattr(step, name) for name in StepInPrecision.model_fields},
+            "plan": saved_in(profile, precision).plan,
             "modules": (),
             "measured": None if measured is None else measured.model_copy(update={"peak_memory_bytes": None}),
         }
     )
+
+
+def saved_in(profile: JobProfile, precision: str) -> JobProfile:
+    """
+    Return a profile with the parameters, optimizer state, memory and checkpoints of another precision alone.
+
+    A checkpoint that is smaller than the weights and the optimizer's state holds weights alone, or a part of them.
+
+    Args:
+        profile: the job.
+        precision: one for which `is_known`, or the job's own.
+    """
+    if precision == profile.precision:
+        return profile
+    steps = {step.precision: step for step in profile.precisions}
+    step = steps.get(precision) or steps.get(_SAME_CASTS.get(precision, "")) or profile
+    written = profile.plan.checkpoint_bytes
+    state = written >= _saved_bytes(profile, state=True)
+    own, new = (_saved_bytes(each, state=state) for each in (profile, step))
+    return profile.model_copy(
+        update={
+            **{name: getattr(step, name) for name in ("parameters", "optimizer", "memory")},
+            "plan": profile.plan.model_copy(
+                update={"checkpoint_bytes": round(written * new / own) if own else written}
+            ),
+        }
+    )
+
+
+def _saved_bytes(step: StepInPrecision | JobProfile, *, state: bool) -> int:
+    """Return the bytes of all parameters and buffers, and with `state` of the optimizer's."""
+    weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
+    return weights_bytes + (step.optimizer.state_bytes if state else 0)
 
 
 def _step(profile: JobProfile) -> StepInPrecision:

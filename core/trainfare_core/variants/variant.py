@@ -12,6 +12,7 @@ from trainfare_core.variants.precisions import (
     in_precision,
     is_known,
     precisions_to_trace,
+    saved_in,
     weight_bits,
 )
 
@@ -44,6 +45,10 @@ class JobVariant:
         """Return the profile of the changed job."""
         changed = in_precision(profile, self.precision) if self.precision else profile
         return checkpointed(changed) if self.checkpointing else changed
+
+    def saved(self, profile: JobProfile) -> JobProfile:
+        """Return the profile with what the changed job keeps and writes; the rest of it is the job's own."""
+        return saved_in(profile, self.precision) if self.precision else profile
 
     @property
     def step_log_sigma(self) -> float:

@@ -25,7 +25,7 @@ def process(
     """Return one run under equally likely rates of interruption."""
     one = np.ones(1)
     rate = np.array([per_hour]) / HOUR_S
-    return SpotProcess(rate, interval_s * one, write_s, restart_s * one, wait_s, intervals * one)
+    return SpotProcess(rate, interval_s * one, write_s * one, restart_s * one, wait_s, intervals * one)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def simulate(run: SpotProcess, *, runs: int = 20_000, fallback_after: int | None
     """Play the process of the module's docstring, all runs at once, interruption by interruption."""
     rng = np.random.default_rng(7)
     rate = np.resize(run.rate_per_s[0], runs)
-    length_s, restart_s = float(run.interval_s[0]) + run.write_s, float(run.restart_s[0])
+    length_s, restart_s = float(run.interval_s[0] + run.write_s[0]), float(run.restart_s[0])
     number = float(run.intervals[0])
     done, needed_s = np.zeros(runs), np.full(runs, length_s)
     total_s, spot_s, sure_s, count = (np.zeros(runs) for _ in range(4))

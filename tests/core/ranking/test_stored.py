@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from builders.toy_market import ToyPredictor, book, in_precisions, offer_row, small_job
 from trainfare_core.cost_assumptions import CostAssumptions
+from trainfare_core.job_profile import ParameterGroup
 from trainfare_core.ranking.object_storage import ObjectStorage
 from trainfare_core.ranking.rank import best_chance, rank
 from trainfare_core.ranking.request import Request
@@ -166,3 +167,39 @@ def test_the_tiers_of_what_is_stored() -> None:
     stored = ObjectStorage.of(small_job(), Constraints(data_in="aws:us-east-1", data_gb=102_400.0))
     assert stored.usd_per_gb_month.value == pytest.approx(0.0225)
     assert math.isclose(stored.usd_per_hour, 102_400 * 0.0225 / 730)
+
+
+@pytest.mark.parametrize("purchase", ["on_demand", "spot"])
+def test_a_plan_in_fewer_bits_writes_keeps_and_sends_a_smaller_checkpoint(purchase: str) -> None:
+    """
+    Only bf16-true fits: its checkpoint of 100 GB is written, kept on disk, stored and sent, not the script's of 200 GB.
+
+    Of 100 GB sent over the internet from us-east-1 nothing is paid, and 9 USD of 200 GB.
+    """
+    weights = (ParameterGroup(dtype="fp32", trainable=True, count=10**9, parameter_bytes=MODEL_GB * 10**9),)
+    job = small_job(precision="32-true", batch=1, checkpoint_bytes=MODEL_GB * 10**9, parameters=weights)
+    traced = in_precisions(job, "bf16-true")
+    half = (ParameterGroup(dtype="bf16", trainable=True, count=10**9, parameter_bytes=MODEL_GB * 10**9 // 2),)
+    job = traced.model_copy(
+        update={"precisions": (traced.precisions[0].model_copy(update={"parameters": half}),)}
+    )
+    own = CostAssumptions(storage_months=1, model_downloads=1, system_disk_gib=0, startup_s=0)
+    asked = Constraints(
+        **{**PLACE, "data_gb": 0.0}, run_cost=own, purchase=(purchase,), allow=("precision",), max_usd=1e9
+    )
+    big, small = (
+        rank(job, book(offer_row(purchase_option=purchase)), Request(asked, max_nodes=1), predict=toy)
+        for toy in (TOY, ToyPredictor({"A100-SXM-80GB": 0.1}, activation_gib=120.0))
+    )
+    (before,), (after,) = big.options, small.options
+    assert before.trainer is not None
+    assert after.trainer is not None
+    assert (before.trainer.precision, after.trainer.precision) == ("32-true", "bf16-true")
+    dear, cheap = before.cost_parts, after.cost_parts
+    assert cheap.checkpoint_usd == pytest.approx(dear.checkpoint_usd / 2)
+    for option, gib in ((before, 2 * MODEL_GB * 1e9 / 2**30), (after, MODEL_GB * 1e9 / 2**30)):
+        month_usd = option.cost_parts.storage_usd / option.run_hours.mid * 730
+        assert month_usd == pytest.approx(0.08 * gib, rel=0.02)  # waiting for capacity is not billed
+    assert (dear.object_storage_usd, cheap.object_storage_usd) == (pytest.approx(4.6), pytest.approx(2.3))
+    assert numbers(small)["storage_months"].run_usd == pytest.approx(2.3)
+    assert (dear.model_usd, cheap.model_usd) == (pytest.approx(9.0), 0.0)

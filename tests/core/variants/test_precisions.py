@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from builders.toy_market import block_job, in_precisions, shapes, small_job
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
 from trainfare_core.errors import TraceError
-from trainfare_core.job_profile import JobProfile, MeasuredStep, ParameterGroup, Quantiles
+from trainfare_core.job_profile import JobProfile, MeasuredStep, OptimizerFacts, ParameterGroup, Quantiles
 from trainfare_core.variants import JobVariant, variants_of, why_no_precision, with_precisions
-from trainfare_core.variants.precisions import in_precision, precisions_to_trace
+from trainfare_core.variants.precisions import in_precision, precisions_to_trace, saved_in
 
 
 @pytest.mark.parametrize(
@@ -102,3 +104,35 @@ def test_a_precision_that_cannot_be_traced_is_a_note_and_the_others_are_kept() -
     assert [step.precision for step in found.precisions] == ["bf16-true"]
     assert found.notes == ("the step cannot be traced in bf16-mixed: the step calls binary_cross_entropy",)
     assert with_precisions(found, trace, ("bf16-true", "32-true")) == found
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (16_000, 10_000),  # weights, buffers and state
+        (4_800, 2_400),  # weights and buffers
+        (480, 240),  # a part of the weights
+        (0, 0),  # none is written
+    ],
+)
+def test_a_checkpoint_has_the_size_of_its_precision(written: int, expected: int) -> None:
+    """Weights and buffers are halved, and of the optimizer's state what the trace says."""
+
+    def weights(size: int) -> dict[str, Any]:
+        group = ParameterGroup(dtype="x", trainable=True, count=1_000, parameter_bytes=size)
+        return {"parameters": (group,), "optimizer": OptimizerFacts(names=("Adam",), state_bytes=STATE[size])}
+
+    job = small_job(precision="32-true", checkpoint_bytes=written, **weights(4_000))
+    memory = job.memory.model_copy(update={"buffer_bytes": 800})
+    job = in_precisions(job.model_copy(update={"memory": memory}), "bf16-true")
+    half = {**weights(2_000), "memory": memory.model_copy(update={"buffer_bytes": 400})}
+    job = job.model_copy(update={"precisions": (job.precisions[0].model_copy(update=half),)})
+    for profile in (in_precision(job, "bf16-true"), JobVariant(precision="bf16-true").saved(job)):
+        assert profile.plan.checkpoint_bytes == expected
+    assert saved_in(job, "32-true") == job
+    fewer_bits = JobVariant(precision="bf16-true").saved(job)
+    assert (fewer_bits.precision, fewer_bits.operations) == ("32-true", job.operations)
+
+
+STATE = {4_000: 11_200, 2_000: 7_600}
+"""Bytes of optimizer state by those of the weights."""
