@@ -51,7 +51,10 @@ class CloudService:
             figure, not a measurement.
         disk: the general-purpose disk of the run-cost facts that its machines are given; "" where none is known.
         system_disk_gib: of each machine, billed beside it. A planning figure; None: not known.
-        own_disk_because: why no disk is billed beside a machine; "" where one is, or where that is not known.
+        planned_disk_usd_per_gib_month: where no price of its disk is known. A planning figure; None: none of its own.
+        own_disk_because: why no disk is billed beside a machine that has local disks; "" where one is billed all the
+            same, or where that is not known.
+        machine_prefix: what its names of machines have before the cloud's own.
     """
 
     name: str
@@ -59,7 +62,9 @@ class CloudService:
     startup_s: float
     disk: str = ""
     system_disk_gib: float | None = None
+    planned_disk_usd_per_gib_month: float | None = None
     own_disk_because: str = ""
+    machine_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +102,14 @@ CLOUDS: Final = _table(
                 "sagemaker",
                 "AWS SageMaker",
                 startup_s=420.0,
-                own_disk_because="SageMaker API reference, ResourceConfig.VolumeSizeInGB: a machine with NVMe disks, "
-                "such as ml.g5 and ml.p4d, gets no volume; one without (ml.p3, ml.inf2) pays its volume, which is not "
-                "counted",
+                disk="training-volume",
+                # What the SageMaker SDK gives an estimator that states no size (volume_size, GB).
+                system_disk_gib=30.0,
+                # A notebook's volume in us-east-1; a training volume's price is known in eu-west-1 alone (0.154).
+                planned_disk_usd_per_gib_month=0.14,
+                own_disk_because="SageMaker API reference, ResourceConfig.VolumeSizeInGB: a machine with local NVMe "
+                "disks, such as ml.g5 and ml.p4d, gets no volume; one without, such as ml.inf2, pays its volume",
+                machine_prefix="ml.",
             ),
         ),
     ),

@@ -57,7 +57,8 @@ class CostAssumptions(Record):
     disk_usd_per_gib_month: Finite | None = Field(
         default=None,
         description="USD per GiB and month of disk; not given: the published price of the region's general-purpose "
-        "SSD, else 0.10, between those of the three clouds (0.08 to 0.13); 0 on SageMaker, whose machines bring disks",
+        "SSD, else 0.10, between those of the three clouds (0.08 to 0.13); on SageMaker 0 for machines with "
+        "local disks, else the price of a training volume, or 0.14 as for a notebook's",
     )
     checkpoints_kept: Annotated[int, Field(ge=0)] = Field(
         default=2,
@@ -66,7 +67,8 @@ class CostAssumptions(Record):
     system_disk_gib: Finite | None = Field(
         default=None,
         description="GiB of each machine's system disk, where it is billed beside the machine; not given: 100 on EC2, "
-        "Azure and Compute Engine, a planning figure, 0 on SageMaker, and not counted elsewhere",
+        "Azure and Compute Engine, a planning figure; on SageMaker 0 for machines with local disks, else 30, the "
+        "SDK's volume; not counted elsewhere",
     )
     inter_region_usd_per_gb: Finite | None = Field(
         default=None,

@@ -11,7 +11,7 @@ from trainfare_core.clouds import CLOUDS
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
-from trainfare_core.ranking.service_columns import disk_prices_of
+from trainfare_core.ranking.service_columns import ServiceColumns, disk_prices_of
 from trainfare_core.recommendation import AssumedNumber, Constraints, Recommendation
 from trainfare_core.run_cost import (
     PLANNED_USD_PER_GIB_MONTH,
@@ -19,6 +19,7 @@ from trainfare_core.run_cost import (
     regions_of_disk_prices,
     system_disk_gib,
 )
+from trainfare_core.run_cost_facts import LocalDisk, Unknown, local_disk, machines_without_local_disk
 
 TOY = ToyPredictor({"A100-SXM-80GB": 0.1})
 NONE = CostAssumptions()
@@ -74,6 +75,49 @@ def test_system_disks() -> None:
     assert [size.value for size in sizes.values()] == [100.0, 0.0, None, None]
     assert sizes["azure", "azure_ml"].source.startswith("whether the price of Azure ML includes")
     assert system_disk_gib(CostAssumptions(system_disk_gib=50.0), "azure", "azure_ml").value == 50.0
+
+
+@pytest.mark.parametrize(
+    ("machine", "region", "usd", "gib", "source"),
+    [
+        ("ml.g5.xlarge", "us-east-1", 0.0, 0.0, "250 GB of local disks (EC2 DescribeInstanceTypes"),
+        ("ml.inf2.xlarge", "us-east-1", 0.14, 30.0, "planning figure for AWS SageMaker"),
+        ("ml.inf2.xlarge", "eu-west-1", 0.154, 30.0, "training-volume"),
+        ("ml.new1.xlarge", "us-east-1", 0.0, 0.0, "whether aws's new1.xlarge has local disks is not known"),
+    ],
+)
+def test_a_managed_machine_without_local_disks_pays_its_volume(
+    machine: str, region: str, usd: float, gib: float, source: str
+) -> None:
+    """SageMaker gives NVMe machines no volume; what is not known is said; the columns agree with each machine."""
+    price = disk_usd_per_gib_month(NONE, "aws", "sagemaker", region, machine)
+    size = system_disk_gib(NONE, "aws", "sagemaker", machine)
+    assert (price.value, size.value) == (usd, gib)
+    assert source in price.source
+    offers = book(
+        offer_row(service="sagemaker", instance_type=machine, region=region), offer_row(region=region)
+    ).frame
+    assert disk_prices_of(offers, NONE)[0] == usd
+    assert ServiceColumns.of(offers, NONE).system_disk_gib.tolist() == [gib, 100.0]
+    answer = ranked(offer_row(service="sagemaker", instance_type=machine, region=region))
+    assert (answer.options[0].cost_parts.storage_usd > 0) == (usd > 0)
+    said = {each.name: each for each in answer.assumed_numbers}["disk_usd_per_gib_month"]
+    assert said.source is not None
+    assert source in said.source
+    own = CostAssumptions(system_disk_gib=50.0, disk_usd_per_gib_month=0.2)
+    assert ServiceColumns.of(offers, own).system_disk_gib.tolist() == [50.0, 50.0]
+
+
+def test_every_machine_type_of_the_table_has_a_source() -> None:
+    """Of 82 types of EC2, 16 have no local disk."""
+    bare = machines_without_local_disk("aws")
+    assert len(bare) == 16
+    assert {"inf2.xlarge", "p3.2xlarge"} <= set(bare)
+    assert not {"p4d.24xlarge", "g5.xlarge", "p3dn.24xlarge"} & set(bare)
+    assert isinstance(local_disk("azure", "nothing"), Unknown)
+    found = local_disk("aws", "p4d.24xlarge")
+    assert isinstance(found, LocalDisk)
+    assert (found.gb, found.source[:25]) == (8_000.0, "EC2 DescribeInstanceTypes")
 
 
 def ranked(*rows: dict[str, Any], run_cost: CostAssumptions = NONE) -> Recommendation:

@@ -45,8 +45,10 @@ def assumed_numbers(profile: JobProfile, asked: Constraints, option: Option) -> 
     clock = BillingClock.of(assumed, option.provider, option.service)
     minimum_s = clock.minimum_s.or_zero
     least = minimum_s > 0 and option.run_hours.mid * _S_PER_HOUR < minimum_s
-    system_gib = system_disk_gib(assumed, option.provider, option.service)
-    disk_usd = disk_usd_per_gib_month(assumed, option.provider, option.service, option.region)
+    system_gib = system_disk_gib(assumed, option.provider, option.service, option.instance_type)
+    disk_usd = disk_usd_per_gib_month(
+        assumed, option.provider, option.service, option.region, option.instance_type
+    )
     sources = {
         "billing_step_s": clock.step_s,
         "billing_minimum_s": clock.minimum_s,

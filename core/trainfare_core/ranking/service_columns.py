@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from trainfare_core.run_cost import (
     PLANNED_USD_PER_GIB_MONTH,
     BillingClock,
     disk_usd_per_gib_month,
+    machines_with_volume,
     regions_of_disk_prices,
     system_disk_gib,
 )
@@ -44,7 +46,7 @@ class ServiceColumns:
         Look up each service once.
 
         Args:
-            machines: columns `provider` and `service`.
+            machines: columns `provider`, `service` and `instance_type`.
             assumed: with the user's own figures.
         """
         keys = ["provider", "service"]
@@ -57,7 +59,10 @@ class ServiceColumns:
         figures = pl.DataFrame(rows, schema=dict.fromkeys(cls.__slots__, pl.Float64), orient="row")
         known = pl.concat([services, figures], how="horizontal")
         joined = machines.select(keys).join(known, on=keys, how="left", maintain_order="left")
-        return cls(*(joined[name].to_numpy() for name in cls.__slots__))
+        columns = cls(*(joined[name].to_numpy(writable=True) for name in cls.__slots__))
+        for cloud, service, machine, places in _with_volume(machines):
+            columns.system_disk_gib[places] = system_disk_gib(assumed, cloud, service, machine).or_zero
+        return columns
 
 
 def disk_prices_of(offers: pl.DataFrame, assumed: CostAssumptions) -> Column:
@@ -65,7 +70,7 @@ def disk_prices_of(offers: pl.DataFrame, assumed: CostAssumptions) -> Column:
     Return the dollars per GiB and month of disk space beside each offer's machine, shape (offers,).
 
     Args:
-        offers: columns `service` and `region`.
+        offers: columns `provider`, `service`, `instance_type` and `region`.
         assumed: with the user's own figure.
     """
     usd = assumed.disk_usd_per_gib_month
@@ -87,4 +92,22 @@ def disk_prices_of(offers: pl.DataFrame, assumed: CostAssumptions) -> Column:
         for region in each:
             published = disk_usd_per_gib_month(assumed, *names, region).or_zero
             prices[rows[here & (there["region"] == region).to_numpy()]] = published
+    for cloud, service, machine, rows in _with_volume(offers):
+        regions_there = offers["region"].gather(rows).cast(pl.String).to_numpy()
+        for region in np.unique(regions_there):
+            usd = disk_usd_per_gib_month(assumed, cloud, service, str(region), machine).or_zero
+            prices[rows[regions_there == region]] = usd
     return prices
+
+
+def _with_volume(table: pl.DataFrame) -> Iterator[tuple[str, str, str, NDArray[np.int64]]]:
+    """Yield cloud, service, one machine and all rows of the machines whose service gives them a volume."""
+    for cloud in CLOUDS.values():
+        for service in cloud.services:
+            machines = machines_with_volume(cloud.name, service.name)
+            if not machines:
+                continue
+            here = (table["service"] == service.name) & table["instance_type"].is_in(machines)
+            rows = np.flatnonzero(here.to_numpy())
+            if len(rows):
+                yield cloud.name, service.name, machines[0], rows

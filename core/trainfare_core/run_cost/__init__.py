@@ -15,6 +15,7 @@ from .disks import (
     disk_gib,
     disk_usd_per_gib_month,
     disks_usd_per_hour,
+    machines_with_volume,
     regions_of_disk_prices,
     system_disk_gib,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "disk_usd_per_gib_month",
     "disks_usd_per_hour",
     "forward_share",
+    "machines_with_volume",
     "regions_of_disk_prices",
     "runs_of",
     "sourced",

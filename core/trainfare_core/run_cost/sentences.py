@@ -93,9 +93,15 @@ def _disk_assumption(assumed: CostAssumptions) -> str:
         for service in cloud.services
     }
     texts = [f"{name} {'not known' if size is None else f'{size:g}'}" for name, size in sizes.items()]
+    if assumed.system_disk_gib is None:
+        texts += [
+            f"{service.label} {service.system_disk_gib:g} for a machine without local disks"
+            for service in SERVICES.values()
+            if service.own_disk_because
+        ]
     return (
-        f"disks cost {usd} per GiB and month; a system disk is billed beside each machine, in GiB: {', '.join(texts)}; "
-        "SageMaker's machines with NVMe disks are given no others"
+        f"disks cost {usd} per GiB and month; a system disk is billed beside each machine, in GiB: "
+        + ", ".join(texts)
     )
 
 

@@ -34,6 +34,7 @@ from .billing import (
 )
 from .facts import EVERYWHERE, UNITS_OF_KIND, Fact, FactSource, SourceClass, Weakness
 from .limits import default_quota, quota_vcpus, startup_s
+from .local_disks import LocalDisk, local_disk, machines_without_local_disk
 from .spot import (
     interruption_band,
     spot_notice_s,
@@ -67,6 +68,7 @@ __all__ = [
     "Fact",
     "FactSource",
     "InterruptionBand",
+    "LocalDisk",
     "PriceTier",
     "Quota",
     "RegionMatch",
@@ -94,7 +96,9 @@ __all__ = [
     "inter_region_usd_per_gb",
     "inter_zone_usd_per_gb",
     "interruption_band",
+    "local_disk",
     "local_ssd_usd_per_hour",
+    "machines_without_local_disk",
     "managed_spot_discount",
     "object_storage_request_usd",
     "object_storage_retrieval_usd_per_gb",

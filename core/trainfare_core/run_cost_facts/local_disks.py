@@ -1,0 +1,56 @@
+"""Local disks of machine types: which have them, from `data/local_disks.csv`, with the source of each row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from trainfare_core.documents import data_text
+from trainfare_core.run_cost_facts.answers import Unknown
+
+__all__ = ["LocalDisk", "local_disk", "machines_without_local_disk"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDisk:
+    """
+    The local disks of a machine type.
+
+    Attributes:
+        gb: all of them together; 0 where it has none.
+        source: where that is published.
+    """
+
+    gb: float
+    source: str
+
+
+@lru_cache(maxsize=1)
+def _table() -> Mapping[tuple[str, str], LocalDisk]:
+    return {
+        (row["cloud"], row["machine"]): LocalDisk(float(row["local_disk_gb"]), row["source"])
+        for row in csv.DictReader(data_text("local_disks.csv").splitlines())
+    }
+
+
+def local_disk(cloud: str, machine: str) -> LocalDisk | Unknown:
+    """
+    Return the local disks of a machine type.
+
+    Args:
+        cloud: as in the price book.
+        machine: machine type.
+
+    Example:
+        >>> local_disk("aws", "inf2.xlarge").gb
+        0.0
+    """
+    found = _table().get((cloud, machine))
+    return Unknown(f"whether {cloud}'s {machine} has local disks is not known") if found is None else found
+
+
+def machines_without_local_disk(cloud: str) -> tuple[str, ...]:
+    """Return the machine types of a cloud that are known to have no local disk."""
+    return tuple(machine for (owner, machine), disk in _table().items() if owner == cloud and not disk.gb)
