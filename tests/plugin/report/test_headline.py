@@ -11,7 +11,7 @@ from trainfare.report.headline import best_options, headline
 from trainfare.report.rows import marks, shown_unit, step_line
 from trainfare.report.summary import summarize
 from trainfare_core.job_profile import ProfileSource, RunPlan
-from trainfare_core.recommendation import Constraints, TrainerArguments
+from trainfare_core.recommendation import Alternative, Constraints, TrainerArguments
 
 TODAY = date(2026, 11, 24)
 
@@ -236,3 +236,38 @@ def test_short_runs_are_shown_in_seconds_and_parts_that_are_hidden_by_name() -> 
         for share in (0.0, 0.3)
     )
     assert (alone, several) == ("none", "50.0 ms")
+
+
+def test_an_hour_that_is_worth_nothing_leaves_the_cheapest_the_best() -> None:
+    """After porting too: a faster one that costs 50 cents more is no better value at 0 dollars an hour."""
+    tpus = [
+        option(rank=rank, accelerator="TPU-v5e", needs_porting=True, usd=usd, hours=hours)
+        for rank, usd, hours in ((1, 3.0, 20.0), (2, 3.5, 10.0))
+    ]
+    asked = Constraints(value_usd_per_hour=0.0)
+    found = recommendation(
+        options=tuple(tpus), objective="best_value", constraints=asked, cheapest_rank=None, fastest_rank=None
+    )
+    assert [(each.title, each.row.rank) for each in best_options(found, TODAY)] == [
+        ("Best value and cheapest after porting", "1"),
+        ("Fastest after porting", "2"),
+    ]
+
+
+def test_measured_phases_are_in_the_report() -> None:
+    """Those that were measured, under their caption; none without a measurement."""
+    summary = summarize(recommendation(), profile(measured=measured_step()), TODAY)
+    assert ("forward", "188 ms") in [(each.name, each.median) for each in summary.phases]
+    assert summarize(recommendation(), profile(), TODAY).phases == ()
+
+
+def test_spot_is_named_once() -> None:
+    """Beside the answer, unless a spot machine is among the nearest runs already."""
+    best = option(rank=1, usd=1.0, purchase_option="spot")
+    for purchase, said in (("on_demand", True), ("spot", False)):
+        near = Alternative(
+            change="cheapest", flag="--purchase", option=option(rank=1, purchase_option=purchase)
+        )
+        found = recommendation(best_spot=best, alternatives=(near,))
+        beside = " ".join(summarize(found, None, TODAY).beside)
+        assert ("Spot is not ranked." in beside) is said, purchase

@@ -129,3 +129,11 @@ def test_pyplot_is_not_imported() -> None:
     )
     path = [entry for entry in sys.path if entry]
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{script}"], check=True)
+
+
+def test_only_machines_that_need_porting_are_hollow() -> None:
+    """The legend explains hollow marks, so every other mark is filled."""
+    svgs = [
+        cost_time_chart([option(needs_porting=porting)], per_1000_steps=False) for porting in (False, True)
+    ]
+    assert ["fill: var(--surface)" in svg for svg in svgs] == [False, True]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import date
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from builders.profiles import gpt_profile
 from builders.recommendations import costs, option
 from trainfare.report.charts.svg import COLOURS
+from trainfare.report.strategy.chart import strategy_chart
 from trainfare.report.strategy.page import render_strategy_html
 from trainfare.report.strategy.rows import strategy_text
 from trainfare.report.strategy.terminal import print_strategy, render_strategy
@@ -149,3 +152,31 @@ def test_no_answer_has_its_page(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_strategy_has_a_colour_of_the_palette() -> None:
     """The chart can draw whatever the table of strategies holds."""
     assert all(facts.colour in COLOURS for facts in STRATEGIES.values())
+
+
+def test_a_cross_has_bars_of_one_width_in_a_frame_that_is_open() -> None:
+    """Cost and quality look equally sure; only the two axes are lines, one below and one at the left."""
+    chart = ET.fromstring(strategy_chart(answer().lines, against="LoRA"))
+    styles = {group.get("id") or "": group for group in chart.iter("g")}
+    bars = [
+        found[1]
+        for group in styles.values()
+        for path in group.findall("path")
+        if (found := re.search(r"stroke-opacity: 0\.3.*stroke-width: ([\d.]+)", path.get("style") or ""))
+    ]
+    assert len(bars) == 2 * 3
+    assert len(set(bars)) == 1
+    frame = [
+        group.findall("path")
+        for name, group in styles.items()
+        if name.startswith("strategies-patch_")
+        and any("stroke: var(--muted)" in (path.get("style") or "") for path in group.findall("path"))
+    ]
+    assert len(frame) == 2
+
+
+def test_without_a_trace_nothing_is_said_of_its_work() -> None:
+    """A price alone does not say how many weights are trained."""
+    lines = tuple(line.model_copy(update={"traced": None}) for line in answer().lines)
+    rows = strategy_text(answer().model_copy(update={"lines": lines}), TODAY).rows
+    assert {(row.trained, row.work) for row in rows} == {("", "")}
