@@ -269,3 +269,11 @@ def test_the_job_s_own_number_of_machines_is_tried_and_allowed() -> None:
 def test_divisors_of_odd_squares() -> None:
     """Every odd prime is tried, three too."""
     assert divisors(9 * 25) == [1, 3, 5, 9, 15, 25, 45, 75, 225]
+
+
+def test_another_batch_is_at_most_eight_times_the_script_s() -> None:
+    """Nine devices would need nine samples of a script that trains on one."""
+    space = PlanSpace(1, other_batch=True)
+    for devices, used in ((8, {8.0}), (9, {1.0})):
+        machines = shapes((A100, devices))
+        assert set(enumerate_candidates(job_of(1), machines, space).devices_of(machines).tolist()) == used

@@ -277,3 +277,23 @@ def test_rates_below_one_are_stated_and_zero_is_none() -> None:
     assert CostAssumptions(disk_gb_per_s=0.5).disk_gb_per_s == 0.5
     with pytest.raises(ValidationError):
         CostAssumptions(disk_gb_per_s=0.0)
+
+
+def test_validation_is_interrupted_as_training_is() -> None:
+    """A run that validates for a tenth of its time loses a tenth more."""
+    plain = one_run(small_job(), spot=True)
+    batches = round(0.1 * 36_000 / forward_share(small_job()))
+    both = one_run(small_job(validation_batches=batches), spot=True)
+    assert both.validation_s[0] == pytest.approx(0.1 * both.training_s[0], rel=0.01)
+    assert both.interruptions[0] == pytest.approx(1.1 * plain.interruptions[0], rel=0.02)
+
+
+def test_how_validation_was_timed_is_told() -> None:
+    """By the trace, or by its own measurement where there is one."""
+    each = Quantiles(median_s=0.5, p10_s=0.5, p90_s=0.5)
+    measured = MeasuredStep(device_name="cpu", device_kind="cpu", steps=10, step=each, validation_batch=each)
+    traced, timed = (
+        " ".join(cost_assumptions(small_job(validation_batches=3, measured=one))) for one in (None, measured)
+    )
+    assert "validation costs the forward part of the step (33% by the trace)" in traced
+    assert "validation costs the measured validation batch" in timed

@@ -167,3 +167,12 @@ def test_worse_bands_are_interrupted_more_often() -> None:
     """Each band's rates are above those of the band below it."""
     rates = [HAZARDS[hazard_of_band(band)].per_hour for band in ("<5%", "5-10%", "10-15%", "15-20%", ">20%")]
     assert all(np.all(low < high) for low, high in pairwise(rates))
+
+
+def test_one_rare_loss_is_anywhere_in_its_interval() -> None:
+    """A minute that is lost once, with no restart and no wait: 30 s more on average, uniform over the minute."""
+    run = process([1e-3], interval_s=60, write_s=0, restart_s=0, wait_s=0, intervals=1)
+    ends = run.finish(np.zeros(1), np.zeros(1))
+    assert ends.median_s[0, 1] == pytest.approx(90)
+    spread_s = 90 * np.sqrt(np.expm1(ends.log_sigma[0, 1] ** 2))
+    assert spread_s == pytest.approx(60 / np.sqrt(12), rel=1e-3)

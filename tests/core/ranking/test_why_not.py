@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.candidates import CandidateTable
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.job_profile import BatchFacts, JobProfile
+from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
+from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prices.book import MachineShapes
 from trainfare_core.ranking.nearest import with_alternatives
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
@@ -180,3 +184,27 @@ def test_a_deadline_that_nothing_meets_names_the_earliest_end() -> None:
     (first, *_) = nearest(deadline_hours=0.01).alternatives
     assert first.change == "earliest end kept with 90%"
     assert re.fullmatch(r"--deadline [\d.]+h", first.flag)
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [({}, ["--allow plan"]), ({"keep_plan": True}, []), ({"allow": ("plan",), "max_usd": 1.0}, [])],
+)
+def test_the_fastest_plan_is_a_way_out_where_it_is_not_allowed_yet(
+    asked: dict[str, Any], flags: list[str]
+) -> None:
+    """A script that accumulates four micro-batches is slower than one of all samples, which ends in time."""
+
+    def predict(profile: JobProfile, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
+        table = ToyPredictor()(profile, shapes, plans)
+        return replace(
+            table, step_s=table.step_s * plans.accumulate, compute_s=table.compute_s * plans.accumulate
+        )
+
+    job = small_job(batch=8, parallel=ParallelFacts(accumulate_grad_batches=4))
+    job = job.model_copy(update={"batch": BatchFacts(micro_batch_size=8, samples_per_step=32)})
+    request = Request(Constraints(deadline_hours=9.0, **asked), max_nodes=1)
+    prices = book(offer_row())
+    answer = rank(job, prices, request, predict=predict)
+    found = with_alternatives(answer, job, prices, request, predict=predict).alternatives
+    assert [each.flag for each in found if "plan" in each.flag] == flags
