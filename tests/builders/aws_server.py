@@ -200,6 +200,7 @@ class AwsServer:
             rate.payment in asked["savingsPlanPaymentOptions"]  # type: ignore[operator]
             and plan in asked["savingsPlanTypes"]  # type: ignore[operator]
             and rate.service in asked["serviceCodes"]  # type: ignore[operator]
+            and product_type(rate) in asked["products"]  # type: ignore[operator]
             and rate.region == region
         )
 
@@ -237,6 +238,11 @@ def moved(products: tuple[wire.Product, ...], region: str) -> tuple[wire.Product
     return tuple(replace(one, attributes={**one.attributes, "regionCode": region}) for one in products)
 
 
+def product_type(rate: wire.PlanRate) -> str:
+    """What a rate is for, as `products` of `DescribeSavingsPlansOfferingRates` asks for it."""
+    return {"AmazonEC2": "EC2", "AmazonSageMaker": "SageMaker", "AWSLambda": "Lambda"}[rate.service]
+
+
 def rate_json(rate: wire.PlanRate) -> dict[str, object]:
     """A result of `DescribeSavingsPlansOfferingRates`."""
     plan = {"ComputeSavingsPlans": "Compute", "MachineLearningSavingsPlans": "SageMaker"}.get(
@@ -252,7 +258,7 @@ def rate_json(rate: wire.PlanRate) -> dict[str, object]:
         },
         "rate": rate.rate,
         "unit": rate.unit,
-        "productType": "EC2",
+        "productType": product_type(rate),
         "serviceCode": rate.service,
         "usageType": rate.usage,
         "operation": rate.operation,

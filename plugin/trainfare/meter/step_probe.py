@@ -24,8 +24,8 @@ class StepProbe:
     def __init__(self, make_trace: Callable[[], StepTrace]) -> None:
         self._make_trace = make_trace
         self._trace: StepTrace | None = None
-        self._optimizer_stepped = False
-        self._elements = 0
+        self._optimizer_stepped: bool
+        self._elements: int
         self.problem: str | None = None
         """Why the last traced batch has no result."""
         self.fault = False

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from builders.lightning_modules import (
@@ -19,6 +22,7 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
+from trainfare.meter.measured_profile import measured_profile
 from trainfare_core.errors import UnknownNameError
 
 pytestmark = quiet
@@ -30,6 +34,20 @@ class Broken(RecordingLogger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.rows.append((step, {}))
         raise ConnectionError("tracking server is not reachable")
+
+
+class Reader(pl.LightningModule):
+    """A module whose batches hold no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 2)
+
+    def training_step(self, batch: str, batch_idx: int) -> torch.Tensor:
+        return self.layer(torch.ones(len(batch), 8)).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
 def run(folder: Path, harness: MeterHarness, clock: Clock, meter: dict[str, Any], **options: Any) -> Any:
@@ -190,3 +208,44 @@ def test_all_nodes_are_paid_for(tmp_path: Path) -> None:
     meter = FitMeter(MeterSettings(usd_per_hour=3.0), MeterHarness().services, lambda _: None)
     meter.setup(SimpleNamespace(num_nodes=2))
     assert meter._usd_per_hour == 6.0
+
+
+def test_samples_that_are_not_known_are_not_logged(tmp_path: Path) -> None:
+    """Batches of text show no number of samples: times and dollars are logged, samples a second are not."""
+    kept, harness = RecordingLogger(), MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_steps=32, log_every_n_steps=1, logger=kept)
+    fit.fit(Reader(), ["some text"] * 32)
+    assert len(kept.rows) == 2
+    assert all("fare/step_s" in row and "fare/samples_per_s" not in row for _, row in kept.rows)
+    assert harness.profile.batch.samples_per_step is None
+
+
+def test_a_step_is_as_many_batches_as_are_accumulated(tmp_path: Path) -> None:
+    """The last step of an epoch of ten batches has two of them; the others have the four that were asked for."""
+    harness = MeterHarness()
+    fit = trainer(tmp_path, harness.meter(tmp_path), max_epochs=8, accumulate_grad_batches=4)
+    fit.fit(Tiny(), loader(40))
+    assert harness.profile.batch.samples_per_step == 16
+    assert harness.profile.parallel.accumulate_grad_batches == 4
+
+
+def test_phases_are_timed_where_the_host_s_marks_time_them(tmp_path: Path) -> None:
+    """On other devices than CPU and CUDA an operation runs later than its call: the step alone is timed."""
+    meter = MeterHarness().meter(tmp_path)
+
+    class Watch(pl.Callback):
+        run: Any = None
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.run = meter._meter._run  # type: ignore[union-attr]
+
+    watch = Watch()
+    trainer(tmp_path, meter, watch, max_steps=32).fit(Tiny(), loader(160))
+    run = watch.run
+    for device, timed in (("cpu", True), ("mps", False)):
+        run.facts = replace(run.facts, device_kind=device, device=torch.device(device))
+        measured = measured_profile(run, run.step_facts, ()).measured
+        assert measured is not None
+        assert measured.step.median_s > 0
+        for phase in ("transfer", "forward", "backward", "optimizer"):
+            assert (getattr(measured, phase) is not None) == timed, phase

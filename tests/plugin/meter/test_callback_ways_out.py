@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from builders.lightning_modules import (
     MeterHarness,
@@ -21,6 +22,8 @@ from builders.lightning_modules import (
     stream,
     trainer,
 )
+from trainfare.meter.other_rank_meter import OtherRankMeter
+from trainfare.meter.settings import MeterSettings
 from trainfare.recommendation import recommend
 from trainfare_core.errors import CannotTellError
 from trainfare_core.job_profile import JobProfile
@@ -304,3 +307,37 @@ def test_a_step_that_cannot_be_traced_keeps_its_measured_times(tmp_path: Path) -
     assert sum("are unknown, because" in line and "no copy" in line for line in harness.lines) == 1
     with pytest.raises(CannotTellError, match="no operations"):
         recommend(profile)
+
+
+def test_no_mode_is_left_when_an_epoch_ends(tmp_path: Path) -> None:
+    """The trace of a batch that the user cuts off ends with the epoch, before other callbacks see its end."""
+    modes: list[int] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, *_: Any) -> None:
+            modes.append(len(_get_current_dispatch_mode_stack()))
+
+    fit = trainer(tmp_path, MeterHarness().meter(tmp_path), Watch(), max_epochs=3)
+    fit.fit(Tiny(skip_at=3), loader())
+    assert modes == [0, 0, 0]
+
+
+def test_another_rank_puts_the_profiler_back_at_the_end_of_training(tmp_path: Path) -> None:
+    """Before other callbacks see the end, as on rank 0."""
+    meter = OtherRankMeter(MeterSettings(), MeterHarness().services, lambda _: None)
+
+    class Elsewhere(pl.Callback):
+        restored = False
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            meter.setup(trainer)
+            meter.on_train_start(trainer, pl_module)
+            assert not is_restored(trainer)
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            meter.on_train_end(trainer, pl_module)
+            self.restored = is_restored(trainer)
+
+    watch = Elsewhere()
+    trainer(tmp_path, watch, max_steps=2).fit(Tiny(), loader())
+    assert watch.restored
