@@ -8,7 +8,7 @@ import pytest
 
 from builders.offers import small_market
 from trainfare.prices.constraints import constraints_of, with_book_names
-from trainfare_core.errors import NoOffersError
+from trainfare_core.errors import InputError, NoOffersError
 from trainfare_core.recommendation import Constraints
 
 
@@ -33,3 +33,12 @@ def test_where_nothing_has_all_of_them_the_error_says_what_was_asked_for() -> No
         match=r"no price matches aws, us-east-1, A100-SXM-40GB, capacity_block; .* are: .*on_demand",
     ):
         with_book_names(asked, small_market())
+
+
+@pytest.mark.parametrize("confidence", [0.4, 1.0, float("nan")])
+def test_a_confidence_that_is_none_is_refused_by_name(confidence: float) -> None:
+    """Below one half a limit would be kept by less than a coin; certainty does not exist."""
+    with pytest.raises(
+        InputError, match=r"confidence: .* is not between 0\.5 and 1; 0\.9 means nine runs in ten"
+    ):
+        asked_for(confidence=confidence)

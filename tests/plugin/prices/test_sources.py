@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from builders.offers import book_of, offer_row
 from builders.profiles import gpt_profile
 from trainfare.cli import main
 from trainfare.cli.options import moment
+from trainfare.prices.lock import LockHeader
 from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
 from trainfare.recommendation import recommend
 from trainfare_core.errors import InputError, PricesUnavailableError
@@ -111,6 +112,19 @@ def test_a_limit_of_days_warns_or_fails_without_a_lock_too() -> None:
         warned(loaded, max_price_age_days=0, on_stale="fail")
     with pytest.raises(InputError, match="--max-price-age-days"):
         warned(loaded, max_price_age_days=-1)
+
+
+def test_a_limit_that_is_asked_for_replaces_the_lock_s() -> None:
+    """In days and in what follows; without one the lock's own holds."""
+    header = LockHeader(
+        tool_version="0", locked_on=NOW.date(), rows=1, max_price_age_days=126, on_stale="fail"
+    )
+    loaded = replace(load_prices([SHIPPED], PriceChoice(now=NOW)), lock=header)
+    with pytest.raises(PricesUnavailableError, match="past the limit of 126 days"):
+        warned(loaded)
+    assert warned(loaded, max_price_age_days=127) == ()
+    (warning,) = warned(loaded, max_price_age_days=125, on_stale="warn")
+    assert "past the limit of 125 days" in warning
 
 
 def test_python_callers_are_held_to_the_same_limit(tmp_path: Path) -> None:
