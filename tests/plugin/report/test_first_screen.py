@@ -11,7 +11,7 @@ from builders.recommendations import hostile_recommendation, no_answer, option, 
 from trainfare.report.first_screen import MAX_LINES, first_screen
 from trainfare.report.named import named_options
 from trainfare.report.terminal import render_terminal
-from trainfare_core.recommendation import Alternative, Recommendation, RunnerUp, TrainerArguments
+from trainfare_core.recommendation import Alternative, Option, Recommendation, RunnerUp, TrainerArguments
 
 TODAY = date(2026, 11, 24)
 LONG = recommendation(
@@ -189,25 +189,28 @@ def test_the_plan_to_paste_is_that_of_the_answer() -> None:
 
 def test_machines_that_need_porting_give_way_last() -> None:
     """The longer the plan to paste: first what is said about the runner-up goes, then what porting would gain."""
+    runner_up = option(rank=2, usd=6.0, hours=8.0, instance_type="g5.xlarge")
 
-    def kept(characters: int) -> tuple[int, int, bool]:
+    def kept(characters: int, *others: Option) -> tuple[int, int, bool]:
         trainer = TrainerArguments(
             devices=1, num_nodes=1, strategy="s" * characters, precision="32-true", accumulate_grad_batches=1, batch_size=1
         )  # fmt: skip
         answer = recommendation(
             options=(
                 option(rank=1, usd=5.0, hours=9.0, trainer=trainer),
-                option(rank=2, usd=6.0, hours=8.0, instance_type="g5.xlarge"),
+                *others,
                 option(rank=3, usd=3.0, hours=9.5, instance_type="tpu-a", needs_porting=True),
                 option(rank=4, usd=7.0, hours=1.0, instance_type="tpu-b", needs_porting=True),
             ),
             cheapest_rank=1,
-            fastest_rank=2,
-            runner_up=RunnerUp(rank=2),
+            fastest_rank=2 if others else 1,
+            runner_up=RunnerUp(rank=2) if others else None,
         )
         said = [line.text for line in first_screen(answer, profile=None, as_of=TODAY, width=100)]
         ported = sum("after porting" in line for line in said)
         return sum("runner-up costs" in line for line in said), ported, said[0].startswith("Cheapest ")
 
-    seen = list(dict.fromkeys(kept(100 * lines) for lines in range(25)))
+    seen = list(dict.fromkeys(kept(100 * lines, runner_up) for lines in range(25)))
     assert seen == [(1, 2, True), (0, 2, True), (0, 1, True), (0, 0, True)]
+    alone = list(dict.fromkeys(kept(100 * lines) for lines in range(25)))
+    assert alone == [(0, 2, True), (0, 1, True), (0, 0, True)]

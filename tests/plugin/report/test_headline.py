@@ -258,6 +258,7 @@ def test_measured_phases_are_in_the_report() -> None:
     """Those that were measured, under their caption; none without a measurement."""
     summary = summarize(recommendation(), profile(measured=measured_step()), TODAY)
     assert ("forward", "188 ms") in [(each.name, each.median) for each in summary.phases]
+    assert summary.phases_caption == "10 optimizer steps measured on NVIDIA RTX A4000"
     assert summarize(recommendation(), profile(), TODAY).phases == ()
 
 
