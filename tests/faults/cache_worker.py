@@ -45,7 +45,7 @@ def kill(folder: Path) -> dict[str, int]:
     """
     Bytes with a checksum only: a process that has started polars' threads may not fork.
 
-    Each child says that it has begun; there are 200 kills, and more until one has hit a write.
+    Each child says that it has begun; there are 200 kills, and more until one has hit a write, which leaves a scrap or damage.
     """
     path = folder / "aws.parquet"
     contents = [
@@ -57,7 +57,7 @@ def kill(folder: Path) -> dict[str, int]:
     replace_file(path, contents[0], os.fsync)
     chance = random.Random(14)
     damaged = kills = 0
-    while kills < MOMENTS or not list(folder.glob("*.tmp")):
+    while kills < MOMENTS or not (damaged or list(folder.glob("*.tmp"))):
         kills += 1
         hears, says = os.pipe()
         child = os.fork()
