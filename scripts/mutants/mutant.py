@@ -58,7 +58,7 @@ PACKAGES: Final = {
             "core/trainfare_core/cost_assumptions.py",
         ),
         ("tests/core/test_run_cost.py", "tests/core/run_cost_facts", "tests/core/ranking"),
-        ("tests/core/run_cost_facts",),
+        ("tests/core/test_run_cost.py", "tests/core/run_cost_facts"),
     ),
     "interruptions": Package(
         ("core/trainfare_core/interruptions",),
@@ -101,7 +101,11 @@ PACKAGES: Final = {
             "tests/plugin/report/test_headline.py",
         ),
     ),
-    "price lock": Package(("plugin/trainfare/prices",), ("tests/plugin/prices",), ("tests/plugin/prices",)),
+    "price lock": Package(
+        ("plugin/trainfare/prices",),
+        ("tests/plugin/prices", "tests/plugin/cli/test_prices_quotas.py"),
+        ("tests/plugin/prices", "tests/plugin/cli/test_prices_quotas.py"),
+    ),
 }
 
 

@@ -176,3 +176,13 @@ def test_one_rare_loss_is_anywhere_in_its_interval() -> None:
     assert ends.median_s[0, 1] == pytest.approx(90)
     spread_s = 90 * np.sqrt(np.expm1(ends.log_sigma[0, 1] ** 2))
     assert spread_s == pytest.approx(60 / np.sqrt(12), rel=1e-3)
+
+
+def test_numbers_of_interruptions_are_parts_of_the_distribution_up_to_a_dozen_expected() -> None:
+    """More of them together are one part, near normal."""
+    each = float(process([0.4], intervals=1).interruptions[0])
+    for intervals, parts in ((12 / each, 25), (12.001 / each, 1)):
+        run = process([0.4], intervals=intervals)
+        weight = run.finish(np.zeros(1), np.zeros(1)).weight[0]
+        assert np.count_nonzero(weight) == parts
+    assert process([0.4], intervals=12 / each).interruptions[0] == 12.0
