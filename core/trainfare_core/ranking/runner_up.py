@@ -13,7 +13,12 @@ def worth_usd(option: Option, hour_usd: float) -> float:
 
 
 def runner_up_of(
-    options: tuple[Option, ...], answer: Option | None, objective: Objective, asked: Constraints
+    options: tuple[Option, ...],
+    answer: Option | None,
+    objective: Objective,
+    asked: Constraints,
+    *,
+    object_usd_per_hour: float = 0.0,
 ) -> RunnerUp | None:
     """
     Return the best option of another machine type that needs no more porting than the answer.
@@ -26,6 +31,7 @@ def runner_up_of(
         answer: the best of them.
         objective: what it is best at.
         asked: with the value of an hour, for `best_value`.
+        object_usd_per_hour: of the data in object storage while a run lasts.
 
     Returns:
         None where there is no answer or no other machine.
@@ -51,7 +57,11 @@ def runner_up_of(
     gap = worth_usd(other, hour_usd) - worth_usd(answer, hour_usd)
     higher, lower = (_share(gap, _by_the_hour_usd(option)) for option in (answer, other))
     slower, faster = (
-        _share(gap, _stepping_share(option) * (_in_time_usd(option) + hour_usd * option.run_hours.mid))
+        _share(
+            gap,
+            _stepping_share(option)
+            * (_in_time_usd(option, object_usd_per_hour) + hour_usd * option.run_hours.mid),
+        )
         for option in (answer, other)
     )
     return RunnerUp(
@@ -70,9 +80,11 @@ def _by_the_hour_usd(option: Option) -> float:
     return option.run_usd.mid - beside_usd
 
 
-def _in_time_usd(option: Option) -> float:
-    """Return the dollars that grow with the hours: the machines and their disks."""
-    return _by_the_hour_usd(option) + option.cost_parts.storage_usd
+def _in_time_usd(option: Option, object_usd_per_hour: float) -> float:
+    """Return the dollars that grow with the hours: the machines, their disks, and the data in object storage."""
+    machines_usd = _by_the_hour_usd(option)
+    objects_usd = machines_usd / option.usd_per_hour * object_usd_per_hour if option.usd_per_hour > 0 else 0.0
+    return machines_usd + option.cost_parts.storage_usd + objects_usd
 
 
 def _stepping_share(option: Option) -> float:

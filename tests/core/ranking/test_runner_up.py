@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
+from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
-from trainfare_core.recommendation import Option, Recommendation
+from trainfare_core.recommendation import Constraints, Option, Recommendation
 
 A100, H100 = "A100-SXM-80GB", "H100-SXM-80GB"
 CHEAP = offer_row()
 DEAR = offer_row(instance_type="h100.1x", accelerator=H100, usd_per_hour=12.0)
+
+DEAR_YET = {**DEAR, "usd_per_hour": 14.0}
+"""So much above the other that it costs more, with an hour of a petabyte in object storage besides."""
 
 
 def answer(
@@ -76,6 +80,28 @@ def test_the_changes_are_those_at_which_the_answer_flips(past: float) -> None:
     assert flipped(a100=0.1 * (1 + past * change(found, "step_slower"))) == wins
     assert flipped(other_usd=runner_up_usd * (1 - past * change(found, "runner_up_price_cheaper"))) == wins
     assert flipped(h100=0.05 * (1 - past * change(found, "runner_up_step_faster"))) == wins
+
+
+@pytest.mark.parametrize("past", [0.999, 1.001])
+def test_data_in_object_storage_are_paid_for_longer_where_a_step_is_slower(past: float) -> None:
+    """A petabyte costs as much an hour as several machines: a little less than the change keeps the answer."""
+    stored = Constraints(
+        data_in="aws:us-east-1",
+        data_gb=1e6,
+        run_cost=CostAssumptions(stage_gb_per_s=1e6, disk_usd_per_gib_month=0.0),
+    )
+
+    def found(a100: float, h100: float) -> Recommendation:
+        return answer(CHEAP, DEAR_YET, speeds={A100: a100, H100: h100}, constraints=stored)
+
+    def wins(a100: float, h100: float) -> bool:
+        best = found(a100, h100).best("cheapest")
+        return best is not None and best.instance_type == "h100.1x"
+
+    before = found(0.1, 0.09)
+    assert not wins(0.1, 0.09)
+    assert wins(0.1 * (1 + past * change(before, "step_slower")), 0.09) == (past > 1)
+    assert wins(0.1, 0.09 * (1 - past * change(before, "runner_up_step_faster"))) == (past > 1)
 
 
 def test_of_the_fastest_only_step_times_count() -> None:
