@@ -39,6 +39,9 @@ __all__ = [
 
 SCHEMA_VERSION: Final = 1
 
+QUANTISED_BYTES: Final = 1.5
+"""Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
+
 Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
@@ -382,6 +385,15 @@ class JobProfile(Document):
     def trainable_parameters(self) -> int:
         """Number of trainable scalars."""
         return sum(group.count for group in self.parameters if group.trainable)
+
+    @property
+    def has_quantised_weights(self) -> bool:
+        """Whether frozen weights are stored in 8 or 4 bits."""
+        return any(
+            g.count and g.parameter_bytes < QUANTISED_BYTES * g.count
+            for g in self.parameters
+            if not g.trainable
+        )
 
     @property
     def unknown_operations(self) -> tuple[OperationGroup, ...]:

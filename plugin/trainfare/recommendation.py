@@ -110,7 +110,8 @@ def recommend(
             device under BatchNorm; "batch": another global batch where all accelerators cannot share the script's.
             These two change what is trained. "checkpointing": activation checkpointing where nothing else fits, or with
             "plan" where it is faster. "precision": another precision where it is faster, which changes rounding, and
-            weights in fewer bits where nothing else fits; a TrainingJob is traced in all of them.
+            weights in fewer bits where nothing else fits; a TrainingJob is traced in all of them. "model-parallel": a
+            language model split over devices where nothing else fits or it is faster; the script must be written so.
         data_in: where the training data lie, e.g. "aws:us-east-1"; None: their transfer costs nothing.
         data_gb: their size, GB, which each machine copies before the first step; None: not counted.
         run_cost: what is assumed of the cost of a run; None: nothing is stated.

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from builders.profiles import operation
-from trainfare_core.candidates import CandidateTable
+from trainfare_core.candidates import CandidateTable, ModelParallel
 from trainfare_core.job_profile import (
     BatchFacts,
     BlockFacts,
@@ -118,6 +118,18 @@ def block_job(**overrides: Any) -> JobProfile:
     return job.model_copy(update={"operations": operations, "memory": memory})
 
 
+def decoder_job(*, heads: int = 8, layers: int = 8, tokens: int = 4096, **overrides: Any) -> JobProfile:
+    """Return `block_job` as a decoder of causal attention in each of its layers, which plans may split."""
+    attention = operation(
+        kind="attention",
+        name="aten._scaled_dot_product_flash_attention",
+        shape=(1, heads, heads, tokens, tokens, 128, 1),
+        launches=layers,
+    )
+    job = block_job(**overrides)
+    return job.model_copy(update={"operations": (*job.operations, attention)})
+
+
 def in_precisions(job: JobProfile, *precisions: str) -> JobProfile:
     """Return a job with traces in other precisions, each the same as its own."""
     names = [name for name in StepInPrecision.model_fields if name != "precision"]
@@ -139,7 +151,8 @@ class ToyPredictor:
     A step takes `seconds` of the accelerator (for the profile's own batch) x micro_ratio x accumulate, plus `link_s` for
     each further device; memory is `activation_gib` x micro_ratio plus `fixed_gib`, the latter shared under FSDP.
     Activation checkpointing takes 1.3 times the time and a quarter of the activations, another precision the parts in
-    `PRECISION_PARTS` over those of the job's own.
+    `PRECISION_PARTS` over those of the job's own. The devices of a replica share its time, with `split_loss` more, and
+    its memory.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -151,6 +164,7 @@ class ToyPredictor:
     log_sigma: float = 0.2
     memory_log_sigma: float = 0.0
     link_s: float = 0.0
+    split_loss: float = 0.1
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(
@@ -171,7 +185,13 @@ class ToyPredictor:
         activation = (
             self.activation_gib * part * np.array([0.25 if each.checkpointing else 1.0 for each in variants])
         )
-        fixed = self.fixed_gib / np.where(candidates.sharding == 2, world, 1.0)
+        whole = ModelParallel.none(len(names))
+        shared = (candidates.parallel or whole).devices
+        compute_s = (
+            compute_s / shared * np.where((candidates.parallel or whole).splits, 1 + self.split_loss, 1.0)
+        )
+        activation = activation / shared
+        fixed = self.fixed_gib / shared / np.where(candidates.sharding == 2, world / shared, 1.0)
         memory_bytes = np.where(known, (activation * candidates.micro_ratio + fixed) * GIB, np.nan)
         usable = np.array([self.capacity_gib.get(name, self.default_capacity_gib) * GIB for name in names])
         return PredictionTable(

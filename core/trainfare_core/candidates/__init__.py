@@ -8,7 +8,14 @@ on every machine and marked; `PlanSpace` says how far other plans may go.
 from trainfare_core.candidates.enumeration import enumerate_candidates
 from trainfare_core.candidates.layouts import plan_gaps
 from trainfare_core.candidates.space import DEFAULT_MAX_NODES, MAX_NODES, NODE_COUNTS, PlanSpace, own_sharding
-from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, sharding_label, take
+from trainfare_core.candidates.table import (
+    SHARDINGS,
+    CandidateTable,
+    ModelParallel,
+    joined,
+    sharding_label,
+    take,
+)
 
 __all__ = [
     "DEFAULT_MAX_NODES",
@@ -19,6 +26,7 @@ __all__ = [
     "ModelParallel",
     "PlanSpace",
     "enumerate_candidates",
+    "joined",
     "own_sharding",
     "plan_gaps",
     "sharding_label",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from trainfare_core.candidates.divisors import divisors
 from trainfare_core.candidates.layouts import chosen_layouts
 from trainfare_core.candidates.space import USUAL, PlanSpace, global_batch, own_micro_batch, own_sharding
-from trainfare_core.candidates.table import SHARDINGS, CandidateTable, take
+from trainfare_core.candidates.splits import split_plans
+from trainfare_core.candidates.table import SHARDINGS, CandidateTable, ModelParallel, joined, take
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
@@ -34,7 +35,8 @@ def enumerate_candidates(
     where it is in use or allowed. More than one machine is planned only where its network speed is known, and never for
     a TPU slice, which is sold as a whole. Where the profile does not know its batch, only plans with the profile's own
     number of devices are listed, with its own micro-batch and accumulation: those are the same step whatever the batch
-    is. With `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share.
+    is. With `PlanSpace.other_batch` all accelerators are used, with the nearest global batch that they can share. With
+    `PlanSpace.model_parallel` a decoder is split over devices besides; see `splits`.
 
     Args:
         profile: the job.
@@ -68,20 +70,33 @@ def enumerate_candidates(
     )
     if space.keep_plan:
         plans = take(plans, scripted)
+    if space.may_split(profile):
+        plans = replace(plans, parallel=ModelParallel.none(len(plans)))
+        plans = joined(plans, split_plans(profile, shapes, space))
     plans = _with_variants(plans, space.variants(profile), shapes)
     order = (plans.accumulate, plans.sharding, -plans.devices_or_all, plans.nodes, plans.shape)
-    return take(plans, np.lexsort(order if plans.variant is None else (plans.variant, *order)))
+    variant = () if plans.variant is None else (plans.variant,)
+    split = () if plans.parallel is None else tuple(plans.parallel.degrees[::-1])
+    return take(plans, np.lexsort((*split, *variant, *order)))
 
 
 def _with_variants(
     plans: CandidateTable, variants: tuple[JobVariant, ...], shapes: MachineShapes
 ) -> CandidateTable:
-    """Return every plan once for each change of the job that its hardware is made for."""
+    """
+    Return every plan once for each change of the job that its hardware is made for.
+
+    One that splits the model keeps the script's precision: in another the model may be none that can be split.
+    """
     if len(variants) == 1:
         return plans
     names, device = np.unique(shapes.accelerator, return_inverse=True)
     computes = np.array([[_computes(str(name), each) for name in names] for each in variants], dtype=np.bool_)
-    code, rows = np.nonzero(computes[:, device[plans.shape]])
+    tried = computes[:, device[plans.shape]]
+    if plans.parallel is not None:
+        own_precision = np.array([not each.precision for each in variants], dtype=np.bool_)
+        tried &= own_precision[:, None] | ~plans.parallel.splits
+    code, rows = np.nonzero(tried)
     return replace(take(plans, rows), variant=code, variants=variants)
 
 

@@ -13,7 +13,7 @@ from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.book import MachineShapes
 
-__all__ = ["Layouts", "chosen_layouts", "plan_gaps"]
+__all__ = ["Layouts", "chosen_layouts", "plan_gaps", "whole_machines"]
 
 MOST_BATCH_CHANGE: Final = 8
 """Factor up to which another global batch is planned: the same run with its learning rate set anew. A chosen value."""
@@ -82,7 +82,7 @@ class Layouts(NamedTuple):
 def _layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
     """Return every shape x node count x divisor of its accelerators that can exist, all of them first."""
     node_counts = space.node_counts(profile)
-    tpu = is_tpu(shapes.accelerator)
+    tpu = _is_kind(shapes.accelerator, "tpu")
     several = ~np.isnan(shapes.network_gbit_per_s) & ~tpu
     whole = _whole_devices(shapes.accelerator_count)
     allowed = whole[:, None] & (several[:, None] | (node_counts == 1)[None, :])
@@ -102,6 +102,19 @@ def _layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> La
     needed = (nodes == 1) | (devices * nodes > count[shape] * (nodes - 1))
     shape, nodes, devices = shape[needed], nodes[needed], devices[needed]
     return Layouts(shape, nodes, devices, np.full(len(shape), global_batch(profile) or 1, dtype=np.int64))
+
+
+def whole_machines(
+    profile: JobProfile, shapes: MachineShapes, space: PlanSpace
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return shape row, machines and accelerators of a machine wherever all of several GPUs can be used."""
+    node_counts = space.node_counts(profile)
+    gpus = _whole_devices(shapes.accelerator_count) & _is_kind(shapes.accelerator, "gpu")
+    allowed = gpus[:, None] & (~np.isnan(shapes.network_gbit_per_s)[:, None] | (node_counts == 1)[None, :])
+    shape, column = np.nonzero(allowed)
+    nodes, devices = node_counts[column], shapes.accelerator_count[shape].astype(np.int64)
+    several = nodes * devices > 1
+    return shape[several].astype(np.int64), nodes[several], devices[several]
 
 
 def chosen_layouts(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) -> Layouts:
@@ -146,10 +159,10 @@ def _nearest_batch(own: int, world: NDArray[np.int64], least: float) -> NDArray[
     return (np.maximum(near, np.ceil(least)) * world).astype(np.int64)
 
 
-def is_tpu(names: NDArray[np.str_]) -> NDArray[np.bool_]:
+def _is_kind(names: NDArray[np.str_], kind: str) -> NDArray[np.bool_]:
     distinct, inverse = np.unique(names, return_inverse=True)
     devices = [resolve_device(str(name)) for name in distinct]
-    return np.array([device is not None and device.kind == "tpu" for device in devices], dtype=np.bool_)[
+    return np.array([device is not None and device.kind == kind for device in devices], dtype=np.bool_)[
         inverse
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.variants import JobVariant, variants_of
+from trainfare_core.variants import JobVariant, variants_of, why_not_split
 
 __all__ = [
     "DEFAULT_MAX_NODES",
@@ -55,6 +55,8 @@ class PlanSpace:
             profile knows what that costs.
         precision: every plan is tried in the other precisions that the profile was traced in and the hardware has.
         deepspeed: ZeRO-1 and ZeRO-2 are tried, which need another package, also where the script does not use it.
+        model_parallel: plans that split the model itself over devices are tried too, where the profile is of a
+            decoder; the script must be written for it.
     """
 
     max_nodes: int | None = None
@@ -64,6 +66,7 @@ class PlanSpace:
     deepspeed: bool = False
     checkpointing: bool = False
     precision: bool = False
+    model_parallel: bool = False
 
     def node_counts(self, profile: JobProfile) -> NDArray[np.int64]:
         """Return the numbers of machines to try for a job, rising."""
@@ -76,6 +79,10 @@ class PlanSpace:
         if self.keep_plan:
             return (JobVariant(),)
         return variants_of(profile, checkpointing=self.checkpointing, precision=self.precision)
+
+    def may_split(self, profile: JobProfile) -> bool:
+        """Return whether plans may split a job's model."""
+        return self.model_parallel and not self.keep_plan and not why_not_split(profile)
 
     def least_micro_batch(self, profile: JobProfile) -> float:
         """Return the smallest micro-batch that a device may have."""

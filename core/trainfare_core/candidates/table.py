@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from trainfare_core.variants import JobVariant
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["SHARDINGS", "CandidateTable", "ModelParallel", "sharding_label", "take"]
+__all__ = ["SHARDINGS", "CandidateTable", "ModelParallel", "joined", "sharding_label", "take"]
 
 Table = TypeVar("Table", bound="DataclassInstance")
 
@@ -54,6 +54,26 @@ class ModelParallel:
         """Return `count` plans that split nothing."""
         one = np.ones(count, dtype=np.int64)
         return cls(one, one, one, one, one, np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.bool_))
+
+    @property
+    def devices(self) -> NDArray[np.int64]:
+        """Devices of one replica of the model, shape (n,)."""
+        return self.tensor * self.pipeline * self.context
+
+    @property
+    def degrees(self) -> NDArray[np.int64]:
+        """Tensor, pipeline, context and expert, shape (4, n)."""
+        return np.stack([self.tensor, self.pipeline, self.context, self.expert])
+
+    @property
+    def is_none(self) -> NDArray[np.bool_]:
+        """Whether a plan is one of `none`, shape (n,)."""
+        return np.asarray(~self.splits & ~self.sharded_optimizer & self.overlap)
+
+    @property
+    def splits(self) -> NDArray[np.bool_]:
+        """Whether a plan splits the model, shape (n,)."""
+        return np.asarray((self.degrees > 1).any(axis=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +135,35 @@ class CandidateTable:
             return self.devices.astype(np.float64)
         return np.asarray(shapes.accelerator_count[self.shape], dtype=np.float64)
 
+    def replicas_of(self, shapes: MachineShapes) -> NDArray[np.float64]:
+        """Return the replicas of the model that share each plan's global batch, shape (n,)."""
+        world = self.devices_of(shapes) * self.nodes
+        return world if self.parallel is None else world / self.parallel.devices
+
 
 def take(table: Table, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Table:
     """Return the given rows of a dataclass of columns, in the given order."""
-    columns = ((each.name, getattr(table, each.name)) for each in fields(table))
-    return replace(
-        table, **{name: column[rows] for name, column in columns if isinstance(column, np.ndarray)}
-    )
+    taken: dict[str, object] = {}
+    for each in fields(table):
+        column = getattr(table, each.name)
+        if isinstance(column, np.ndarray):
+            taken[each.name] = column[rows]
+        elif isinstance(column, ModelParallel):
+            taken[each.name] = take(column, rows)
+    return replace(table, **taken)
+
+
+def joined(first: Table, second: Table) -> Table:
+    """Return the rows of one dataclass of columns and then those of another; what is None stays so."""
+    both: dict[str, object] = {}
+    for each in fields(first):
+        one, other = getattr(first, each.name), getattr(second, each.name)
+        if isinstance(one, np.ndarray):
+            columns: list[NDArray[Any]] = [getattr(table, each.name) for table in (first, second)]
+            both[each.name] = np.concatenate(columns)
+        elif isinstance(one, ModelParallel):
+            both[each.name] = joined(one, other)
+    return replace(first, **both)
 
 
 def sharding_label(sharding: str) -> str:

@@ -1,8 +1,14 @@
-"""Predict plans that change the job: each change is a profile of its own, which the engine predicts like any other."""
+"""
+Predict plans that change the job or split its model, apart from those that do neither.
+
+Each change is a profile of its own, which the engine predicts like any other. Plans that split the model have terms of
+their own for time and memory, and more doubt.
+"""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +21,10 @@ from trainfare_core.prices.book import MachineShapes
 from trainfare_core.variants import JobVariant
 
 __all__ = ["predict"]
+
+SPLIT_STEP_SIGMA: Final = 0.1
+"""Of ln(step time), added where the model is split: the exchanges between its parts were measured under libraries made
+for that (Megatron, NeMo, MaxText), and not in scripts of one's own. A chosen value."""
 
 
 def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTable) -> PredictionTable:
@@ -32,13 +42,19 @@ def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTab
         n rows; rows without an answer have NaN and a reason.
     """
     own = prepare(profile)
-    if candidates.variant is None:
+    if candidates.variant is None and candidates.parallel is None:
         return predict_run(own, shapes, candidates)
-    rows = [np.flatnonzero(candidates.variant == code) for code in range(len(candidates.variants))]
-    parts = [
-        _changed(own, variant, shapes, take(candidates, mine))
-        for variant, mine in zip(candidates.variants, rows, strict=True)
-    ]
+    count = len(candidates)
+    variant = np.zeros(count, dtype=np.int64) if candidates.variant is None else candidates.variant
+    whole = np.ones(count, dtype=np.bool_) if candidates.parallel is None else candidates.parallel.is_none
+    rows: list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]] = []
+    parts: list[PredictionTable] = []
+    for code, each in enumerate(candidates.variants):
+        for split in (False, True) if candidates.parallel is not None else (False,):
+            mine = np.flatnonzero((variant == code) & (whole != split))
+            plans = take(candidates, mine)
+            rows.append(mine)
+            parts.append(_changed(own, each, shapes, plans if split else replace(plans, parallel=None)))
     place = np.argsort(np.concatenate(rows))
     columns = {
         each.name: np.concatenate([getattr(part, each.name) for part in parts])[place]
@@ -48,15 +64,19 @@ def predict(profile: JobProfile, shapes: MachineShapes, candidates: CandidateTab
 
 
 def _changed(own: Run, variant: JobVariant, shapes: MachineShapes, plans: CandidateTable) -> PredictionTable:
-    if variant == JobVariant():
+    """Return the predictions of plans that make one change of the job, all or none of which split the model."""
+    changed = variant != JobVariant()
+    if not changed and plans.parallel is None:
         return predict_run(own, shapes, plans)
-    run = replace(prepare(variant.of(own.profile)), correction=own.correction)
+    split = np.zeros(len(plans), dtype=np.bool_) if plans.parallel is None else plans.parallel.splits
+    split_sigma = np.where(split, SPLIT_STEP_SIGMA, 0.0)
+    run = replace(prepare(variant.of(own.profile)), correction=own.correction) if changed else own
     table = predict_run(run, shapes, plans)
     memory_log_sigma = np.hypot(table.memory_log_sigma, variant.memory_log_sigma)
     upper_bytes = table.memory_bytes * np.exp(Z80 * memory_log_sigma)
     return replace(
         table,
-        log_sigma=np.hypot(table.log_sigma, variant.step_log_sigma),
+        log_sigma=np.hypot(np.hypot(table.log_sigma, variant.step_log_sigma), split_sigma),
         memory_log_sigma=memory_log_sigma,
         fits=table.fits & (upper_bytes <= table.usable_memory_bytes),
     )

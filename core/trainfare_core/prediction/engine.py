@@ -21,7 +21,7 @@ from trainfare_core.prediction import source, uncertainty
 from trainfare_core.prediction.columns import Devices, PlacedPlans, Run, StepColumns
 from trainfare_core.prediction.language_model_job import language_model_steps
 from trainfare_core.prediction.language_models.coefficients import DecoderFit, decoder_calibration
-from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
+from trainfare_core.prediction.language_models.sums import DecoderLedger
 from trainfare_core.prediction.measured_step import correction_factors, correction_of
 from trainfare_core.prediction.memory.calibrated import memory_peak
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
@@ -31,6 +31,7 @@ from trainfare_core.prediction.roofline.operations import Operations, Roofline
 from trainfare_core.prediction.roofline_job import roofline_steps
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
+from trainfare_core.variants import is_decoder
 
 __all__ = ["Run", "predict", "predict_run", "prepare"]
 
@@ -159,7 +160,7 @@ def _reasons(run: Run, placed: PlacedPlans, refused: NDArray[np.object_]) -> NDA
         ((plans.nodes > 1) & ~(network > 0), "the network of this machine is not known"),
         ((count > 1) & (by_link != ""), by_link),
         (
-            (plans.sharding == _NONE) & (count * plans.nodes > 1),
+            (plans.sharding == _NONE) & (plans.replicas_of(placed.shapes) > 1),
             "several devices need a strategy: ddp or fsdp",
         ),
         (~(plans.micro_ratio > 0), "the micro-batch of this plan is not known"),

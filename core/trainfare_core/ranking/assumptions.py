@@ -7,7 +7,7 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints
 from trainfare_core.run_cost import cost_assumptions
-from trainfare_core.variants import why_no_precision, why_no_variant
+from trainfare_core.variants import why_no_precision, why_no_variant, why_not_split
 
 __all__ = ["assumptions_of"]
 
@@ -64,6 +64,8 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
     if profile.plan.optimizer_steps is None and (asked.max_usd, asked.deadline_hours) != (None, None):
         lines.append("the length of the run is not known: budget and deadline could not be applied")
     lines += why_no_variant(profile, checkpointing="checkpointing" in asked.allow and not asked.keep_plan)
+    if asked.any_split and (because := why_not_split(profile)):
+        lines.append(f"splitting the model is not planned: {because}")
     if asked.any_precision and (because := why_no_precision(profile)):
         lines.append(because)
     lines += cost_assumptions(profile, asked.run_cost, asked.data_gb)

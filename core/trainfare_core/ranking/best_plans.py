@@ -38,7 +38,7 @@ class PlanChoice(NamedTuple):
     Two plans that fit of each shape x nodes, ordered by these: rows of the `CandidateTable`; shape (n,).
 
     Attributes:
-        usual: in the script's precision, on as many accelerators as can be.
+        usual: of the whole model, in the script's precision, on as many accelerators as can be.
         changed: the fastest of those that change these; the usual one where none is faster.
     """
 
@@ -52,9 +52,9 @@ def best_plans(
     """
     Return the plans of each shape x nodes between which the time of the whole run decides (`worth_changing`).
 
-    Of each precision and number of accelerators it is the fastest; ties: less accumulation, less sharding. With
-    `scripted_first` it is the script's own where that fits, and checkpoints activations only where nothing else does;
-    narrower weights are then taken only where nothing else fits.
+    Of each precision and number of accelerators, and of those that split the model, it is the fastest; ties: less
+    accumulation, less sharding. With `scripted_first` it is the script's own where that fits, and checkpoints
+    activations only where nothing else does; narrower weights are then taken only where nothing else fits.
 
     Args:
         candidates: plans.
@@ -72,6 +72,7 @@ def best_plans(
         -candidates.devices_or_all,
         (of_plan.precision > 0).astype(np.int64),
         of_plan.narrows if scripted_first else np.zeros(len(candidates), dtype=np.int64),
+        *(() if candidates.parallel is None else (candidates.parallel.splits.astype(np.int64),)),
         candidates.nodes,
         candidates.shape,
     )

@@ -92,7 +92,11 @@ def _memory(cause: CauseName, before: Option, after: Option) -> str:
 
 
 def _plan(option: Option) -> str:
-    sharding = "one device" if option.sharding == "none" else option.sharding
+    split = option.model_split
+    sharding: str = "one device" if option.sharding == "none" else option.sharding
+    if split is not None:
+        degrees = f"tensor {split.tensor} x pipeline {split.pipeline} x context {split.context}"
+        sharding = f"{degrees} on {split.replicas} replicas"
     return f"{sharding}, micro-batch {option.micro_batch_size} x {option.accumulate_grad_batches}"
 
 

@@ -19,7 +19,7 @@ from trainfare_core.recommendation import (
     Option,
     Recommendation,
 )
-from trainfare_core.variants import variants_of
+from trainfare_core.variants import variants_of, why_not_split
 
 __all__ = ["with_alternatives"]
 
@@ -45,14 +45,17 @@ def with_alternatives(
     if answer.cheapest_rank is not None:
         return answer
     alternatives = _Search(profile, book, request, predict).alternatives()
-    because = None if answer.options else f"{answer.unknown_because}{_batch_limit(profile, alternatives)}"
+    splits = request.plan_space.may_split(profile)
+    limit = "" if splits else _batch_limit(profile, alternatives)
+    because = None if answer.options else f"{answer.unknown_because}{limit}"
     return answer.model_copy(update={"alternatives": alternatives, "unknown_because": because})
 
 
 def _batch_limit(profile: JobProfile, alternatives: tuple[Alternative, ...]) -> str:
     """Say that the global batch is what keeps a run from more devices, where it is."""
     batch = profile.global_samples_per_step
-    most = max((each.option.nodes * each.option.accelerator_count for each in alternatives), default=0)
+    whole = [each.option for each in alternatives if each.option.model_split is None]
+    most = max((each.nodes * each.accelerator_count for each in whole), default=0)
     # Chosen: a usual machine has eight devices, and four times as many devices as the nearest run's are worth a try.
     if batch is None or batch > max(8, 4 * most):
         return ""
@@ -95,6 +98,9 @@ class _Search:
         ):
             change = "cheapest in another precision"
             found.append(self._try(change, "--allow precision", allow=(*asked.allow, "precision")))
+        if not (asked.keep_plan or "model-parallel" in asked.allow or why_not_split(self._profile)):
+            change = "cheapest with the model split over devices"
+            found.append(self._try(change, "--allow model-parallel", allow=(*asked.allow, "model-parallel")))
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:

@@ -28,6 +28,7 @@ from trainfare_core.ranking.plans import (
 )
 from trainfare_core.ranking.priced_runs import PricedRuns
 from trainfare_core.ranking.quotas import covered, quota_notes
+from trainfare_core.ranking.split_words import split_of
 from trainfare_core.ranking.spot import spot_notes, spot_outlook
 from trainfare_core.recommendation import (
     Constraints,
@@ -103,6 +104,7 @@ class OptionMaker:
         spot = self._spot(run, offer)
         step_s = _interval(float(priced.prediction.step_s[plan]), float(priced.prediction.log_sigma[plan]))
         micro = float(priced.candidates.micro_batch[plan])
+        devices = int(priced.candidates.devices_of(priced.shapes)[plan])
         shape = int(priced.candidates.shape[plan])
         seconds = {name: float(getattr(priced.prediction, name)[plan]) for name in StepParts.model_fields}
         parts = StepParts(**{name: rounded(value) for name, value in seconds.items()})
@@ -116,12 +118,11 @@ class OptionMaker:
             micro_batch_size=None if math.isnan(micro) else int(micro),
             accumulate_grad_batches=int(priced.candidates.accumulate[plan]),
             plan_changes=(
-                *plan_changes(self.profile, priced.candidates, plan),
+                *plan_changes(self.profile, priced.candidates, plan, devices),
                 *variant_changes(self.profile, priced.candidates, priced.prediction, plan),
             ),
-            trainer=trainer_arguments(
-                self.profile, priced.candidates, plan, int(priced.candidates.devices_of(priced.shapes)[plan])
-            ),
+            model_split=split_of(priced.candidates, plan, devices * nodes),
+            trainer=trainer_arguments(self.profile, priced.candidates, plan, devices),
             step_s=step_s,
             samples_per_s=_throughput(self._samples_per_step(plan), step_s),
             loader_samples_per_s_per_vcpu=self._loader_rate(plan, step_s),

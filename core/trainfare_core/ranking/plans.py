@@ -12,7 +12,15 @@ from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, s
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
-from trainfare_core.recommendation import TrainerArguments
+from trainfare_core.ranking.split_words import (
+    by_megatron,
+    split_changes,
+    split_needs,
+    split_of,
+    split_strategy,
+    split_text,
+)
+from trainfare_core.recommendation import ModelSplit, TrainerArguments
 from trainfare_core.variants import JobVariant
 
 __all__ = ["plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
@@ -41,6 +49,9 @@ def trainer_arguments(
         plan: row of `candidates`.
         devices: that the plan uses of one machine.
     """
+    split = split_of(candidates, plan, devices * int(candidates.nodes[plan]))
+    if split is not None:
+        return _split_arguments(profile, candidates, plan, devices, split)
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
     own = profile.parallel.strategy
     blocks = _checkpointed_blocks(profile, candidates, plan)
@@ -60,9 +71,27 @@ def trainer_arguments(
         precision=candidates.variant_of(plan).precision or profile.precision,
         accumulate_grad_batches=int(candidates.accumulate[plan]),
         batch_size=None if math.isnan(micro) else int(micro),
-        configure_model=f"apply_activation_checkpointing(self, check_fn=lambda m: isinstance(m, ({blocks},)))"
-        if blocks and sharding not in _FSDP_ARGUMENTS
-        else "",
+        configure_model=_checkpointing_code(blocks) if sharding not in _FSDP_ARGUMENTS else "",
+    )
+
+
+def _split_arguments(
+    profile: JobProfile, candidates: CandidateTable, plan: int, devices: int, split: ModelSplit
+) -> TrainerArguments:
+    """Return the arguments of a plan that splits the model: Lightning's own strategy, or NeMo's."""
+    sharding, micro = SHARDINGS[int(candidates.sharding[plan])], int(candidates.micro_batch[plan])
+    accumulate, blocks = int(candidates.accumulate[plan]), _checkpointed_blocks(profile, candidates, plan)
+    megatron = by_megatron(split, sharding)
+    return TrainerArguments(
+        devices=devices,
+        num_nodes=int(candidates.nodes[plan]),
+        strategy=split_strategy(split, sharding),
+        precision=profile.precision,
+        accumulate_grad_batches=1 if megatron else accumulate,
+        batch_size=micro,
+        global_batch_size=micro * accumulate * split.replicas if megatron else None,
+        configure_model="" if megatron else _checkpointing_code(blocks),
+        script_needs=split_needs(split, sharding, profile.precision, checkpointing=bool(blocks)),
     )
 
 
@@ -74,15 +103,32 @@ def _checkpointed_blocks(profile: JobProfile, candidates: CandidateTable, plan: 
     )
 
 
+def _checkpointing_code(blocks: str) -> str:
+    """Return the line that checkpoints these classes in `configure_model`; "" for none."""
+    return (
+        f"apply_activation_checkpointing(self, check_fn=lambda m: isinstance(m, ({blocks},)))"
+        if blocks
+        else ""
+    )
+
+
 def _checkpointing_strategy(sharding: str, blocks: str) -> str:
     """Return Lightning's FSDP with activation checkpointing of these classes."""
     return f"FSDPStrategy({_FSDP_ARGUMENTS[sharding]}activation_checkpointing_policy={{{blocks}}})"
 
 
-def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int) -> tuple[str, ...]:
-    """Return what a plan changes besides the number of devices, in words; empty where it is the script's own."""
+def plan_changes(profile: JobProfile, candidates: CandidateTable, plan: int, devices: int) -> tuple[str, ...]:
+    """
+    Return what a plan changes besides the number of devices, in words; empty where it is the script's own.
+
+    Args:
+        profile: the job.
+        candidates: plans.
+        plan: row of `candidates`.
+        devices: that the plan uses of one machine.
+    """
     sharding = SHARDINGS[int(candidates.sharding[plan])]
-    found: list[str] = []
+    found = list(split_changes(candidates, plan, devices * int(candidates.nodes[plan])))
     if sharding not in ("none", own_sharding(profile)):
         found.append(f"{sharding_label(sharding)} instead of {sharding_label(own_sharding(profile))}")
     factor = 1.0 if candidates.batch_factor is None else float(candidates.batch_factor[plan])
@@ -146,6 +192,9 @@ def _figures(candidates: CandidateTable, prediction: PredictionTable, plan: int,
             candidates.accumulate, candidates.devices_or_all,
         )
     ]  # fmt: skip
+    if candidates.parallel is not None:
+        degrees = candidates.parallel.degrees
+        same.append(np.all(degrees == degrees[:, plan : plan + 1], axis=0))
     of_variant = candidates.variant == candidates.variants.index(variant)
     without = np.flatnonzero(np.all(same, axis=0) & of_variant & np.isfinite(prediction.step_s))
     if not len(without):
@@ -174,6 +223,8 @@ def unused_notes(
         return ()
     more = (candidates.shape == candidates.shape[plan]) & (candidates.nodes == candidates.nodes[plan])
     more &= prediction.fits & (devices > used)
+    if candidates.parallel is not None:
+        more &= candidates.parallel.splits == candidates.parallel.splits[plan]
     because = "the batch cannot be shared by all"
     if more.any():
         because = "more are slower"
@@ -191,6 +242,7 @@ def plan_text(candidates: CandidateTable, plan: int) -> str:
     sharding, micro = SHARDINGS[int(candidates.sharding[plan])], float(candidates.micro_batch[plan])
     accumulate, variant = int(candidates.accumulate[plan]), candidates.variant_of(plan)
     parts = [
+        *split_text(candidates, plan),
         *([] if sharding == "none" else [sharding_label(sharding)]),
         *([] if math.isnan(micro) else [f"micro-batch {int(micro)}"]),
         *([f"accumulate {accumulate}"] if accumulate > 1 else []),

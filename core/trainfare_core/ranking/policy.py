@@ -151,7 +151,7 @@ class Policy(Document):
     allow_changes: tuple[Allowed, ...] = Field(
         default=(),
         description="changes of a script's plan that may be priced, as in --allow: plan, batch-norm, batch, "
-        "checkpointing, precision",
+        "checkpointing, precision, model-parallel",
     )
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not considered, hours"

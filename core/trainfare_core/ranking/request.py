@@ -73,6 +73,7 @@ class Request:
             deepspeed="plan" in asked.allow,
             checkpointing="checkpointing" in asked.allow,
             precision="precision" in asked.allow,
+            model_parallel="model-parallel" in asked.allow,
         )
 
     def __post_init__(self) -> None:

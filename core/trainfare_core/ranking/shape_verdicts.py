@@ -106,7 +106,7 @@ def verdicts_of(
         fitness = devices[name]
         if fitness.reason:
             reason[row], detail[row] = fitness.reason, fitness.detail
-        elif gaps[row]:
+        elif gaps[row] and not len(plans_of[row]):  # plans that split the model leave no gap
             reason[row], detail[row] = "no_prediction", f"{name}: {gaps[row]}"
         else:
             porting[row] = bool(fitness.obstacle)

@@ -21,7 +21,16 @@ from .answer import (
     RunnerUp,
 )
 from .constraints import DEFAULT_MAX_RUN_HOURS, Allowed, Constraints, QuotaLimit
-from .option import Cause, CostParts, Option, SpotFallback, SpotOutlook, StepParts, TrainerArguments
+from .option import (
+    Cause,
+    CostParts,
+    ModelSplit,
+    Option,
+    SpotFallback,
+    SpotOutlook,
+    StepParts,
+    TrainerArguments,
+)
 from .outlook import CostOutlook, FutureCost, OutlookPart, WaitingValue
 
 __all__ = [
@@ -36,6 +45,7 @@ __all__ = [
     "FutureCost",
     "Interval",
     "JobSummary",
+    "ModelSplit",
     "Objective",
     "Option",
     "OutlookPart",

@@ -11,11 +11,13 @@ from trainfare_core.documents import Finite, Record
 
 __all__ = ["DEFAULT_MAX_RUN_HOURS", "Allowed", "Constraints", "QuotaLimit"]
 
-Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing", "precision"]
+Allowed: TypeAlias = Literal["plan", "batch-norm", "batch", "checkpointing", "precision", "model-parallel"]
 """Changes of a script that a user may allow: a faster strategy or micro-batch where its own fits; fewer samples on a
 device under BatchNorm; another global batch where all accelerators cannot share the script's; activation checkpointing
 where nothing fits without it, or with "plan" where it is faster; another precision where it is faster, one with
-narrower weights where nothing fits without, or with "plan" where it is faster."""
+narrower weights where nothing fits without, or with "plan" where it is faster; a decoder split over devices (tensor,
+pipeline, context and expert parallelism) where nothing fits without or it is faster, which the script must be written
+for."""
 
 DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 """60 days: machines are rented, patched and retired in less. A chosen value."""
@@ -83,7 +85,8 @@ class Constraints(Record):
         "samples a device under BatchNorm, batch: another global batch where all accelerators cannot share the "
         "script's, both of which change what is trained; checkpointing: activation checkpointing where nothing else "
         "fits; precision: other precisions where they are faster, which changes rounding; weights in fewer bits, which "
-        "changes what is trained, where nothing else fits",
+        "changes what is trained, where nothing else fits; model-parallel: a decoder split over devices where nothing "
+        "else fits or it is faster, which the script must be written for",
     )
     max_run_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=DEFAULT_MAX_RUN_HOURS, description="runs that take longer are not ranked"
@@ -106,3 +109,8 @@ class Constraints(Record):
     def any_precision(self) -> bool:
         """Whether plans may have another precision than the script's."""
         return "precision" in self.allow and not self.keep_plan
+
+    @property
+    def any_split(self) -> bool:
+        """Whether plans may split the model over devices."""
+        return "model-parallel" in self.allow and not self.keep_plan

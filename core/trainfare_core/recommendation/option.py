@@ -8,7 +8,16 @@ from pydantic import Field
 
 from trainfare_core.documents import Finite, Interval, Record
 
-__all__ = ["Cause", "CostParts", "Option", "SpotFallback", "SpotOutlook", "StepParts", "TrainerArguments"]
+__all__ = [
+    "Cause",
+    "CostParts",
+    "ModelSplit",
+    "Option",
+    "SpotFallback",
+    "SpotOutlook",
+    "StepParts",
+    "TrainerArguments",
+]
 
 Cause: TypeAlias = Literal["compute", "memory", "launch", "communication", "input"]
 
@@ -56,6 +65,19 @@ class CostParts(Record):
     )
 
 
+Degree: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+class ModelSplit(Record):
+    """How a plan splits the model itself; tensor x pipeline x context x replicas are all devices, 1 is "not split"."""
+
+    tensor: Degree = Field(description="devices that share every matrix product")
+    pipeline: Degree = Field(description="stages of consecutive layers")
+    context: Degree = Field(description="devices that share one sample")
+    expert: Degree = Field(description="devices, of different replicas, that hold different experts")
+    replicas: Degree = Field(description="of the model, which share the global batch")
+
+
 class TrainerArguments(Record):
     """Arguments of Lightning's Trainer, and the loader's batch size, that make the script's plan this one."""
 
@@ -64,18 +86,34 @@ class TrainerArguments(Record):
     strategy: str
     precision: str
     accumulate_grad_batches: Annotated[int, Field(ge=1)]
-    batch_size: int | None = Field(description="samples of one device's loader batch; None: not known")
+    batch_size: int | None = Field(
+        description="samples of one device's loader batch, of one replica's where the model is split; None: not known"
+    )
+    global_batch_size: int | None = Field(
+        default=None,
+        description="samples of a step, where NeMo's data module divides them into micro-batches of batch_size; None: "
+        "the Trainer accumulates",
+    )
     configure_model: str = Field(
         default="", description="what to add to the LightningModule's `configure_model` hook, to paste"
+    )
+    script_needs: str = Field(
+        default="", description="what the script must have besides, in one sentence; empty: nothing"
     )
 
     @property
     def code(self) -> str:
         """The arguments as Python, to paste."""
-        given = self.model_dump(exclude={"batch_size", "configure_model"})
+        given = self.model_dump(
+            exclude={"batch_size", "global_batch_size", "configure_model", "script_needs"}
+        )
         texts = {name: repr(value) for name, value in given.items()}
         if self.strategy.endswith(")"):  # a strategy's object, which has no name in Lightning's registry
             texts["strategy"] = self.strategy
+        if self.global_batch_size is not None and self.precision.endswith(
+            "mixed"
+        ):  # NeMo's is a plugin of its own
+            texts["plugins"] = f"MegatronMixedPrecision(precision={texts.pop('precision')})"
         return f"Trainer({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
 
@@ -128,9 +166,14 @@ class Option(Record):
     nodes: Annotated[int, Field(ge=1)]
     sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "hybrid"]
     micro_batch_size: int | None
-    accumulate_grad_batches: int
+    accumulate_grad_batches: int = Field(
+        description="micro-batches of a step on one device, or of one replica where the model is split"
+    )
     plan_changes: tuple[str, ...] = Field(
         default=(), description="what differs from the script's own plan besides the number of devices"
+    )
+    model_split: ModelSplit | None = Field(
+        default=None, description="None: every device computes the whole model"
     )
     trainer: TrainerArguments | None = Field(default=None, description="None in documents of older versions")
     step_s: Interval

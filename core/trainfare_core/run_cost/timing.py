@@ -243,12 +243,13 @@ def _validation_s(
     Return the seconds of all validation batches.
 
     The device's work of a step (no communication, no waiting for data) over the profile's micro-batches in it
-    gives one micro-batch; a validation batch is its forward part, and the batches are shared by all devices.
+    gives one micro-batch; a validation batch is its forward part, and the batches are shared by all replicas of the
+    model.
     """
     measured = measured_validation(profile)
     part = forward_share(profile) if measured is None else measured
     work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
     micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
-    devices = candidates.devices_of(shapes)[plan] * candidates.nodes[plan]
-    batches = profile.plan.validation_batches * profile.parallel.world_size / devices
+    replicas = candidates.replicas_of(shapes)[plan]
+    batches = profile.plan.validation_batches * profile.parallel.world_size / replicas
     return batches * part * work_s / micro_batches

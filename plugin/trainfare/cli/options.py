@@ -154,7 +154,8 @@ Allow = Annotated[
         "batch-norm: fewer samples a device under BatchNorm; batch: another global batch where all accelerators cannot "
         "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
         "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in fewer "
-        "bits where nothing else fits; may be repeated",
+        "bits where nothing else fits; model-parallel: a language model split over devices (tensor, pipeline, context, "
+        "expert) where nothing else fits or it is faster, for which the script must be written; may be repeated",
     ),
 ]
 Deadline = Annotated[

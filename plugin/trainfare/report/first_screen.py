@@ -19,7 +19,7 @@ from trainfare.report.later_years import outlook_summary
 from trainfare.report.named import NamedOption, named_options, runner_up_option
 from trainfare.report.price_age import price_age, price_ages, price_date_of
 from trainfare.report.rows import ranking_row, shown_unit
-from trainfare.report.wording import machine_label, percent, plan_changes_text, usd
+from trainfare.report.wording import batch_text, machine_label, percent, plan_changes_text, script_lines, usd
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.quotas import QUOTA_NOTE
 from trainfare_core.ranking.rejections import REASON_WORDS
@@ -241,11 +241,10 @@ def _plan(named: Sequence[NamedOption]) -> list[_Block]:
     if not named or named[0].option.trainer is None:
         return []
     option, trainer = named[0].option, named[0].option.trainer
-    batch = "" if trainer.batch_size is None else f", batch size {trainer.batch_size} per device"
     return [
         # Arguments to paste are never cut.
-        _Block(f"Plan{batch}: {trainer.code}", max_lines=None),
-        _Block(trainer.configure_model and f"In configure_model: {trainer.configure_model}", max_lines=None),
+        _Block(f"Plan{batch_text(trainer)}: {trainer.code}", max_lines=None),
+        *(_Block(line, max_lines=None) for line in script_lines(trainer)),
         _Block(plan_changes_text(option), emphasis="warning"),
     ]
 

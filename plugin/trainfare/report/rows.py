@@ -189,8 +189,13 @@ def front_cells(option: Option, unit: str) -> tuple[str, ...]:
 
 
 def plan_label(option: Option) -> str:
-    """Return the plan in words, e.g. "FSDP, micro-batch 4, accumulate 2"."""
+    """Return the plan in words, e.g. "FSDP, micro-batch 4, accumulate 2" or "tensor 8, pipeline 4, ZeRO-1, ..."."""
+    split = option.model_split
+    degrees = () if split is None else split.model_dump(exclude={"replicas"}).items()
+    parts = "".join(f"{name} {degree}, " for name, degree in degrees if degree > 1)
     sharding = "" if option.sharding == "none" else f"{sharding_label(option.sharding)}, "
     batch = "unknown" if option.micro_batch_size is None else str(option.micro_batch_size)
     accumulation = option.accumulate_grad_batches
-    return f"{sharding}micro-batch {batch}" + (f", accumulate {accumulation}" if accumulation > 1 else "")
+    return f"{parts}{sharding}micro-batch {batch}" + (
+        f", accumulate {accumulation}" if accumulation > 1 else ""
+    )

@@ -33,7 +33,7 @@ from trainfare.report.rows import (
     shown_unit,
     step_line,
 )
-from trainfare.report.wording import percent, plan_changes_text, usd
+from trainfare.report.wording import batch_text, percent, plan_changes_text, script_lines, usd
 from trainfare_core.figures import figures
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
@@ -233,11 +233,8 @@ def _plan_of_best(recommendation: Recommendation) -> str:
     if option is None or option.trainer is None:
         return ""
     changes = f" {plan_changes_text(option)}".rstrip()
-    size = option.trainer.batch_size
-    batch = "" if size is None else f", batch size {size} per device"
-    model = option.trainer.configure_model
-    line = f" In configure_model: {model}." if model else ""
-    return f"Plan of #{option.rank}{batch}: {option.trainer.code}.{line}{changes}"
+    lines = "".join(f" {line}." for line in script_lines(option.trainer))
+    return f"Plan of #{option.rank}{batch_text(option.trainer)}: {option.trainer.code}.{lines}{changes}"
 
 
 def _startup(recommendation: Recommendation) -> str:

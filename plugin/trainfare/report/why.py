@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from trainfare.report.escape import terminal_text
-from trainfare.report.wording import plan_changes_text
+from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.ranking.why_not import WhyNot
 
@@ -24,8 +24,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
     if answer.option is not None:
         if answer.option.trainer is not None:
             lines.append(f"Plan: {answer.option.trainer.code}.")
-            if answer.option.trainer.configure_model:
-                lines.append(f"In configure_model: {answer.option.trainer.configure_model}.")
+            lines += [f"{line}." for line in script_lines(answer.option.trainer)]
         if answer.option.plan_changes:
             lines.append(plan_changes_text(answer.option))
         lines += [f"Note: {note}." for note in answer.option.notes]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from trainfare_core.recommendation import Interval, Option
+from trainfare_core.recommendation import Interval, Option, TrainerArguments
 
 __all__ = [
+    "batch_text",
     "bound_label",
     "duration",
     "hardware_label",
@@ -17,6 +18,7 @@ __all__ = [
     "place_label",
     "plan_changes_text",
     "purchase_label",
+    "script_lines",
     "short_count",
     "span",
     "usd",
@@ -175,3 +177,18 @@ def of_the_work(batch_flops: tuple[int, int] | None, work_note: str | None) -> t
 def plan_changes_text(option: Option) -> str:
     """Return the sentence on what an option's plan changes of the script; "" where it changes nothing."""
     return f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
+
+
+def batch_text(trainer: TrainerArguments) -> str:
+    """Return the batch size that belongs to the Trainer's arguments, after a comma; "" where it is not known."""
+    if trainer.batch_size is None:
+        return ""
+    if trainer.global_batch_size is not None:
+        return f", micro_batch_size={trainer.batch_size}, global_batch_size={trainer.global_batch_size}"
+    return f", batch size {trainer.batch_size} per {'replica' if trainer.script_needs else 'device'}"
+
+
+def script_lines(trainer: TrainerArguments) -> tuple[str, ...]:
+    """Return what the script must have beside the Trainer's arguments, in lines without a full stop."""
+    hook = (f"In configure_model: {trainer.configure_model}",) if trainer.configure_model else ()
+    return (*hook, *((trainer.script_needs,) if trainer.script_needs else ()))

@@ -66,7 +66,7 @@ def test_trainer_arguments_reproduce_the_global_batch_exactly(
         assert own is not None
         assert plans.batch_factor is not None
         assert samples == round(own * float(plans.batch_factor[plan]))
-        changes = plan_changes(job, plans, plan)
+        changes = plan_changes(job, plans, plan, block.devices)
         assert any(f"global batch {samples} instead of {own}" in change for change in changes) == (
             samples != own
         )

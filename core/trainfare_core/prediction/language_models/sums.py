@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.job_profile import JobProfile, OperationGroup
+from trainfare_core.variants import PRODUCTS
 
-__all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "DecoderLedger", "is_decoder"]
+__all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "DecoderLedger"]
 
 CAST_TO_8_BITS: Final = "cast_fp8"
 """Name of the operations that cast an operand of a product to 8 bits."""
@@ -20,10 +21,6 @@ LIBRARY_PRECISION: Final = "transformer-engine"
 
 Array = NDArray[np.float64]
 
-_PRODUCTS = frozenset(("matmul", "grouped_matmul"))
-_TENSOR_DTYPES = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
-_LEAST_SHARE = 0.9
-"""Of the FLOPs, in products and attention on matrix units: a profile with less is no language model. Chosen."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -120,7 +117,7 @@ class DecoderLedger:
                 )
             )
 
-        vector = [g for g in groups if g.kind not in _PRODUCTS and g.kind != "attention"]
+        vector = [g for g in groups if g.kind not in PRODUCTS and g.kind != "attention"]
         casts = [g for g in vector if g.name == CAST_TO_8_BITS]
         library = profile.precision.startswith(LIBRARY_PRECISION)
         forward = [g for g in norms if not g.recomputed]
@@ -158,7 +155,7 @@ class DecoderLedger:
             "expert_width": float(min((min(g.shape[2:]) for g in experts), default=0)),
             "fused": float(profile.source.compiled or library),
             "library": float(library),
-            "bfloat": float(any(g.dtype == "bf16" and g.kind in _PRODUCTS for g in groups)),
+            "bfloat": float(any(g.dtype == "bf16" and g.kind in PRODUCTS for g in groups)),
         }
         whole = {name: value if name in _PER_STEP else value / passes for name, value in values.items()}
         return cls(**{name: np.asarray(value, dtype=np.float64) for name, value in whole.items()})
@@ -167,23 +164,6 @@ class DecoderLedger:
     def stack(cls, ledgers: Sequence[DecoderLedger]) -> DecoderLedger:
         """Return one ledger of n profiles, every field of shape (n,)."""
         return cls(*(np.array([getattr(one, f.name) for one in ledgers]) for f in fields(cls)))
-
-
-def is_decoder(profile: JobProfile) -> bool:
-    """
-    Whether a profile is timed by the terms of language models.
-
-    That is: fused causal attention, and matrix units in 16 or 8 bits run nine tenths of the FLOPs as products and
-    attention. The terms were fitted on neither convolutions nor encoders nor full precision.
-    """
-    causal = any(g.kind == "attention" and len(g.shape) == 7 and g.shape[6] for g in profile.operations)
-    total = sum(g.flops for g in profile.operations)
-    inside = sum(
-        g.flops
-        for g in profile.operations
-        if (g.kind in _PRODUCTS or g.kind == "attention") and g.dtype in _TENSOR_DTYPES
-    )
-    return causal and inside >= _LEAST_SHARE * total > 0
 
 
 def _width(groups: Sequence[OperationGroup]) -> int:

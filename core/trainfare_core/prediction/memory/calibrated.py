@@ -48,8 +48,6 @@ _WORDS: dict[str, str] = {
 }  # fmt: skip
 ADAPTER_SHARE = 0.1
 """Share of trained weights below which a job counts as adapters. A chosen value."""
-QUANTISED_BYTES = 1.5
-"""Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -127,7 +125,7 @@ def memory_classes(
     profile: JobProfile, world: Array, parallel: ModelParallel | None = None
 ) -> NDArray[np.str_]:
     """Return the `MemoryClass` of each column, shape (columns,)."""
-    if _quantised(profile):
+    if profile.has_quantised_weights:
         return np.full(world.shape, "quantised", dtype="U20")
     total = sum(group.count for group in profile.parameters)
     few = profile.trainable_parameters < ADAPTER_SHARE * total
@@ -137,14 +135,6 @@ def memory_classes(
         split = (parallel.tensor > 1) | (parallel.pipeline > 1) | (parallel.context > 1)
         found = np.where(split, "model_parallel", found)
     return found.astype("U20")
-
-
-def _quantised(profile: JobProfile) -> bool:
-    return any(
-        g.count and g.parameter_bytes < QUANTISED_BYTES * g.count
-        for g in profile.parameters
-        if not g.trainable
-    )
 
 
 def corrected_parts(

@@ -16,7 +16,8 @@ from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
-from trainfare_core.prediction.language_models.sums import DecoderLedger, is_decoder
+from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.variants import is_decoder
 
 A100 = "A100-SXM-80GB"
 
