@@ -32,5 +32,7 @@ def while_training() -> FareMeter:
         budget_usd=100.0,
         deadline_hours=8.0,
         value_usd_per_month=500.0,
+        value_usd_per_hour=20.0,
+        quota="quotas.toml",
         report_dir=None,
     )

@@ -59,6 +59,9 @@ class FareMeter(LightningCallback):
     `trainfare-report.json`. The results of the training are bitwise those of a run without it, and a fault inside
     it disables it with one warning.
 
+    The step is traced in the precision of the run alone, so the ranking plans no other: a trace in another would run
+    the step once more. `trainfare recommend TARGET --allow precision` traces them all before launch.
+
     Under DDP and FSDP every rank measures its own steps, without collective calls, and rank 0 names a rank that the
     others wait for.
 
@@ -76,6 +79,7 @@ class FareMeter(LightningCallback):
         budget_usd: warn when the run is expected to cost more; also the limit of the ranking.
         deadline_hours: warn when the run is expected to take longer; also the limit of the ranking.
         value_usd_per_month: value of having the model a month earlier; the report then says train now or wait.
+        value_usd_per_hour: what an hour is worth by which the run ends earlier; the best value is then ranked first.
         report_dir: folder for the files; default is the logger's folder, or the Trainer's root folder.
         total_samples: samples in one epoch over all devices, for a training set without a length.
         batch_size: samples of one batch on one device, where the DataLoader has no batch size.
@@ -87,6 +91,7 @@ class FareMeter(LightningCallback):
         purchase: purchase options to rank, e.g. spot, or any; default is on_demand.
         price_lock: a `trainfare.lock` to take all prices from.
         own_prices: a TOML file of your discounts and rates; default is the one that TRAINFARE_OWN_PRICES names.
+        quota: a TOML file of what your accounts may rent; `trainfare prices quotas` writes one.
         pilot: record the learning curve into `trainfare-curve.json` for `trainfare strategy --pilot`, as a run of
             this strategy: scratch, full_finetune, lora, qlora, linear_probe, or auto to infer it from the module.
 
@@ -121,6 +126,7 @@ class FareMeter(LightningCallback):
         budget_usd: float | None = None,
         deadline_hours: float | None = None,
         value_usd_per_month: float | None = None,
+        value_usd_per_hour: float | None = None,
         report_dir: str | None = None,
         total_samples: int | None = None,
         batch_size: int | None = None,
@@ -132,6 +138,7 @@ class FareMeter(LightningCallback):
         purchase: list[str] | None = None,
         price_lock: str | None = None,
         own_prices: str | None = None,
+        quota: str | None = None,
         pilot: str | None = None,
     ) -> None:
         arguments = dict(locals())  # first, while every local name but `self` is an argument

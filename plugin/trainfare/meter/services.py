@@ -63,6 +63,8 @@ def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
         max_usd=settings.budget_usd,
         deadline_hours=settings.deadline_hours,
         value_usd_per_month=settings.value_usd_per_month,
+        value_usd_per_hour=settings.value_usd_per_hour,
+        quota=settings.quota,
         lock=settings.price_lock,
         own_prices=settings.own_prices,
         # The end of a run is no place for a question; the report marks stale prices and states their age.

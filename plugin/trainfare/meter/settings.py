@@ -64,6 +64,7 @@ class MeterSettings(BaseModel):
     budget_usd: _Amount | None = Field(None, description=_AMOUNT)
     deadline_hours: _Amount | None = Field(None, description=_AMOUNT)
     value_usd_per_month: _Amount | None = Field(None, description=_AMOUNT)
+    value_usd_per_hour: _Amount | None = Field(None, description=_AMOUNT)
     report_dir: _Path | None = Field(None, description="be the name of a folder, or None")
     total_samples: _SampleCount | None = Field(
         None, description="be a whole number from 1 to 1000000000000000, or None"
@@ -77,6 +78,7 @@ class MeterSettings(BaseModel):
     purchase: _Names | None = Field(None, description=_NAMES)
     price_lock: _Path | None = Field(None, description=_FILE)
     own_prices: _Path | None = Field(None, description=_FILE)
+    quota: _Path | None = Field(None, description=_FILE)
     pilot: _Pilot | None = Field(None, description=f"be one of auto, {', '.join(STRATEGY_NAMES)}, or None")
 
     @classmethod

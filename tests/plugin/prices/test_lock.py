@@ -309,3 +309,23 @@ def test_fare_meter_takes_its_prices_from_the_lock(tmp_path: Path, job: str) -> 
     assert MeterServices().usd_per_hour("aws:p5.48xlarge@us-east-1", str(lock)) == 55.04
     with pytest.raises(PriceLockError):
         MeterServices().recommend(profile, MeterSettings(price_lock=str(tmp_path / "none.lock")))
+
+
+def test_fare_meter_ranks_with_a_quota_and_the_value_of_an_hour(tmp_path: Path, job: str) -> None:
+    """A machine over the quota is rejected with the reason, and the best value comes first, as `recommend` does it."""
+    from trainfare.meter.services import MeterServices
+    from trainfare.meter.settings import MeterSettings
+    from trainfare_core.job_profile import JobProfile
+
+    lock, quota = str(write(tmp_path, SMALL)), tmp_path / "quota.toml"
+    quota.write_text('[[quota]]\nprovider = "aws"\nfamily = "p"\nvcpus = 0\n', encoding="utf-8")
+    profile = JobProfile.from_json(Path(job).read_text(encoding="utf-8"), where=job)
+    free = MeterServices().recommend(profile, MeterSettings(price_lock=lock))
+    limited = MeterServices().recommend(
+        profile, MeterSettings(price_lock=lock, quota=str(quota), value_usd_per_hour=20.0)
+    )
+    assert free.objective == "cheapest"
+    assert any(option.instance_type.startswith("p") for option in free.options)
+    assert (limited.objective, limited.constraints.value_usd_per_hour) == ("best_value", 20.0)
+    assert not any(option.instance_type.startswith("p") for option in limited.options)
+    assert "over_quota" in {each.reason for each in limited.rejections}
