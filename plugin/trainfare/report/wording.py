@@ -21,6 +21,7 @@ __all__ = [
     "script_lines",
     "short_count",
     "span",
+    "unused_text",
     "usd",
 ]
 
@@ -177,6 +178,13 @@ def of_the_work(batch_flops: tuple[int, int] | None, work_note: str | None) -> t
 def plan_changes_text(option: Option) -> str:
     """Return the sentence on what an option's plan changes of the script; "" where it changes nothing."""
     return f"It changes the script's plan: {'; '.join(option.plan_changes)}." if option.plan_changes else ""
+
+
+def unused_text(option: Option) -> str:
+    """Return the sentence on accelerators that an option's plan leaves unused; "" where it uses all."""
+    if option.trainer is None or option.trainer.devices >= option.accelerator_count:
+        return ""
+    return f"It uses {option.trainer.devices} of {option.accelerator_count:,g} accelerators of each machine."
 
 
 def batch_text(trainer: TrainerArguments) -> str:

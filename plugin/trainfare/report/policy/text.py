@@ -8,6 +8,7 @@ from typing import Final
 from trainfare.report.cost_change import change_markdown, change_notes, change_table
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare.report.wording import plan_changes_text, unused_text
 from trainfare_core.figures import figures
 from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
 from trainfare_core.ranking.rules import LIMIT_RULES, RULES
@@ -20,7 +21,7 @@ _NUMBERS: Final = ("USD", "limit", "hours")
 
 def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
     """
-    Return one row for each job, the rules that are not kept, the changes in cost, and the result, as plain text.
+    Return one row for each job, rules not kept, changes of scripts and of costs, and the result, as plain text.
 
     Args:
         answer: the answer.
@@ -28,6 +29,7 @@ def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
     """
     lines = [table_text(_COLUMNS, (_cells(job) for job in answer.jobs), right=_NUMBERS, width=width)]
     lines += [terminal_text(f"{job.name}: {_sentence(finding)}") for job, finding in _told(answer)]
+    lines += [terminal_text(f"{job.name}: {text}") for job, text in _plans(answer)]
     lines += [
         change_table(check.change, width=width, job=job.name).removesuffix("\n")
         for job in answer.jobs
@@ -39,13 +41,14 @@ def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
 
 
 def policy_markdown(answer: PolicyCheck) -> str:
-    """Return one row for each job, the rules that are not kept, the changes in cost, and the result, as Markdown."""
+    """Return one row for each job, rules not kept, changes of scripts and of costs, and the result, as Markdown."""
     rows = ["| " + " | ".join(_COLUMNS) + " |", "|---|---|---:|---:|---:|---:|---|"]
     rows += ["| " + " | ".join(markdown_text(cell) for cell in _cells(job)) + " |" for job in answer.jobs]
     blocks = [f"## trainfare check: {_outcome(answer)}", "\n".join(rows)]
     told = [
         f"- **{markdown_text(job.name)}**: {markdown_text(_sentence(each))}" for job, each in _told(answer)
     ]
+    told += [f"- **{markdown_text(job.name)}**: {markdown_text(text)}" for job, text in _plans(answer)]
     blocks += ["\n".join(told)] if told else []
     blocks += [
         change_markdown(check.change, job=job.name)
@@ -79,6 +82,16 @@ def _told(answer: PolicyCheck) -> Iterator[tuple[JobCheck, Finding]]:
         for finding in job.findings:
             if finding.level != "none":
                 yield job, finding
+
+
+def _plans(answer: PolicyCheck) -> Iterator[tuple[JobCheck, str]]:
+    """Yield what the priced plan of a job changes of its script, and which accelerators it leaves unused."""
+    for job in answer.jobs:
+        if job.check is not None and job.check.best is not None:
+            best = job.check.best
+            text = f"{plan_changes_text(best)} {unused_text(best)}".strip()
+            if text:
+                yield job, text
 
 
 def _sentence(finding: Finding) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from builders.policies import checked, mixed_answer, priced
+from builders.toy_market import offer_row, small_job
+from trainfare.report.escape import markdown_text
 from trainfare.report.policy import policy_markdown, policy_table
 from trainfare_core.ranking.policy_check import policy_check
 
@@ -69,3 +73,19 @@ def test_each_job_says_what_a_change_does_to_its_cost() -> None:
 
 
 JOBS_BEFORE = {"longer": 20_000, "same": 36_000, "new": None}
+
+
+def test_each_job_says_what_its_plan_changes_of_the_script() -> None:
+    """A smaller micro-batch on four of eight accelerators in the table and in Markdown; nothing of the script's own."""
+    eight = priced(offer_row(instance_type="a100.8x", accelerator_count=8.0, usd_per_hour=32.0))
+    changed = replace(eight, profile=small_job(batch=4))
+    jobs = [checked(job=job, max_usd=1e6) for job in (changed, priced())]
+    answer = policy_check(
+        job.model_copy(update={"name": name}) for job, name in zip(jobs, ("shared", "own"), strict=True)
+    )
+    text = "It changes the script's plan: micro-batch 1 instead of 4. It uses 4 of 8 accelerators of each machine."
+    table, markdown = policy_table(answer), policy_markdown(answer)
+    assert f"\nshared: {text}\n" in table
+    assert f"- **shared**: {markdown_text(text)}\n" in markdown
+    for output in (table, markdown):
+        assert output.count("changes the script's plan") == 1
