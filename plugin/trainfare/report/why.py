@@ -20,7 +20,7 @@ def why_text(answer: WhyNot, *, width: int) -> str:
         answer: why a machine is not the answer.
         width: columns.
     """
-    lines = [answer.sentence[:1].upper() + answer.sentence[1:] + "."]
+    lines = [f"{answer.sentence}."]  # it begins with the name of a machine or a number
     if answer.option is not None:
         if answer.option.trainer is not None:
             lines.append(f"Plan: {answer.option.trainer.code}.")
