@@ -181,7 +181,7 @@ class AwsServer:
             return [
                 rate_json(rate) for rate in self.rates if self._rate_matches(rate, asked)
             ], "searchResults"
-        return list(wire.QUOTAS), "Quotas"
+        return list(wire.TRAINING_QUOTAS if offer == "sagemaker" else wire.QUOTAS), "Quotas"
 
     def _matches(self, product: wire.Product, asked: dict[str, object]) -> bool:
         known = {**product.attributes, "productFamily": product.family}

@@ -23,6 +23,7 @@ __all__ = [
     "SAGEMAKER_PRODUCTS",
     "SPOT",
     "TRAINING_PLANS",
+    "TRAINING_QUOTAS",
     "ZONES",
     "Product",
     "Term",
@@ -614,6 +615,14 @@ QUOTAS = (
         "Value": 1280.0,
     },
     {"QuotaCode": "L-0263D0A3", "QuotaName": "EC2-VPC Elastic IPs", "Value": 5.0},
+)
+
+TRAINING_QUOTAS = (
+    {"QuotaCode": "L-00000001", "QuotaName": "ml.p4d.24xlarge for training job usage", "Value": 2.0},
+    {"QuotaCode": "L-00000002", "QuotaName": "ml.p4d.24xlarge for spot training job usage", "Value": 0.0},
+    {"QuotaCode": "L-00000003", "QuotaName": "ml.p4d.24xlarge for training warm pool usage", "Value": 7.0},
+    {"QuotaCode": "L-00000004", "QuotaName": "ml.p4d.24xlarge for endpoint usage", "Value": 8.0},
+    {"QuotaCode": "L-00000005", "QuotaName": "Total volume size (GB) across all training jobs", "Value": 9.0},
 )
 
 ADVISOR = {

@@ -19,7 +19,7 @@ from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
-from trainfare_providers.aws.quotas import quota_note, read_quotas
+from trainfare_providers.aws.quotas import quota_note, read_quotas, read_training_quotas
 from trainfare_providers.aws.rows import UNREADABLE, Service, SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows, plan_rate_row
 from trainfare_providers.aws.spot import read_bands, read_zone_ids, spot_rows
@@ -89,6 +89,7 @@ def _aws_answers(data: bytes) -> None:
     zones = read_zone_ids(items_of(answer, "zones"))
     context, bands = _context(zones), read_bands(answer.get("advisor"))
     quota_note(read_quotas(items_of(answer, "quotas"), region="us-east-1"), region="us-east-1")
+    read_training_quotas(items_of(answer, "quotas"), region="us-east-1")
     machines = parse_instance_types(items_of(answer, "machines"))
     known_machines().joined(machines).blocks()
     assert {bands.get("us-east-1", name) for name in machines.names()} <= {"", *INTERRUPTION_BANDS}

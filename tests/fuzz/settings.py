@@ -89,6 +89,10 @@ provider = "gcp"
 family = ["H100", "TPU-v5p"]
 purchase = ["on_demand", "spot"]
 accelerators = 16
+[[quota]]
+provider = "aws"
+family = "ml.p5.48xlarge"
+machines = 2
 """
 _MODEL_CONFIG: Final = (
     b'{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2}'

@@ -21,6 +21,9 @@ QUOTA_NOTE: Final = "new account: "
 _COUNTED: Final = ("on_demand", "spot")
 """Purchase options that the known quotas are about."""
 
+_COLUMNS: Final = {"vcpus": "vcpus", "accelerators": "accelerator_count", "machines": None}
+"""What `QuotaLimit.count` names, and the column that says how much of it one machine takes; None: one."""
+
 _LETTERS: Final = re.compile(r"(?:standard_)?((?:ml\.)?[a-z]+)(?=[0-9])")
 """
 The family by which AWS and Azure count: P of p5.48xlarge, ND of Standard_ND96isr_H100_v5. SageMaker counts its own
@@ -42,8 +45,9 @@ def machines_allowed(offers: pl.DataFrame, quotas: Sequence[QuotaLimit]) -> NDAr
     allowed = np.full(len(offers), np.inf)
     for quota in quotas:
         rows = np.flatnonzero(_about(offers, quota))
-        needs = offers["accelerator_count" if quota.vcpus is None else "vcpus"].to_numpy()[rows]
-        limit = (quota.accelerators if quota.vcpus is None else quota.vcpus) or 0.0
+        counted, limit = quota.count()
+        column = _COLUMNS[counted]
+        needs = np.ones(len(rows)) if column is None else offers[column].to_numpy()[rows]
         known = np.isfinite(needs.astype(np.float64)) & (needs > 0)
         allowed[rows] = np.minimum(allowed[rows], np.where(known, limit / np.where(known, needs, 1.0), 0.0))
     return allowed
@@ -69,17 +73,16 @@ def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimi
     if not broken:
         return ""
     quota = min(broken, key=lambda each: each[0])[1]
-    column, what, limit = (
-        ("accelerator_count", "accelerators", quota.accelerators)
-        if quota.vcpus is None
-        else ("vcpus", "vCPUs", quota.vcpus)
-    )
-    take = "1 machine takes" if machines == 1 else f"{machines} machines take"
-    need = offer[column]
-    needs = f"an unknown number of {what}" if need is None else f"{need * machines:g} {what}"
+    counted, limit = quota.count()
+    column = _COLUMNS[counted]
+    said = "1 machine" if machines == 1 else f"{machines} machines"
+    if column is not None:
+        need, what = offer[column], "vCPUs" if counted == "vcpus" else counted
+        needs = f"an unknown number of {what}" if need is None else f"{need * machines:g} {what}"
+        said = f"{said} take{'s' if machines == 1 else ''} {needs}"
     where = quota.region or "every region"
     return (
-        f"{offer['provider']}:{offer['instance_type']}@{offer['region']} ({offer['purchase_option']}): {take} {needs}, "
+        f"{offer['provider']}:{offer['instance_type']}@{offer['region']} ({offer['purchase_option']}): {said}, "
         f"your quota of {' and '.join(quota.family)} in {where} is {limit:g}"
     )
 

@@ -24,7 +24,7 @@ DEFAULT_MAX_RUN_HOURS: Final = 1440.0
 
 
 class QuotaLimit(Record):
-    """What an account may rent of some machines at a time, in each region: so many vCPUs, or so many accelerators."""
+    """What an account may rent of some machines at a time, in each region: so many vCPUs, accelerators or machines."""
 
     provider: str
     region: str | None = Field(default=None, description="None: as much in every region")
@@ -34,12 +34,28 @@ class QuotaLimit(Record):
     purchase: tuple[str, ...] | None = Field(default=None, description="None: every purchase option")
     vcpus: Finite | None = None
     accelerators: Finite | None = None
+    machines: Finite | None = Field(
+        default=None, description="of all the machines named together; SageMaker counts each instance type so"
+    )
 
     @model_validator(mode="after")
     def _counts_one_thing(self) -> QuotaLimit:
-        if (self.vcpus is None) == (self.accelerators is None):
-            raise ValueError("give one of vcpus and accelerators")
+        if [self.vcpus, self.accelerators, self.machines].count(None) != 2:
+            raise ValueError("give one of vcpus, accelerators and machines")
         return self
+
+    def count(self) -> tuple[Literal["vcpus", "accelerators", "machines"], float]:
+        """
+        Return what is counted, and how much of it may be rented.
+
+        >>> QuotaLimit(provider="aws", family=("p",), vcpus=384).count()
+        ('vcpus', 384.0)
+        """
+        if self.vcpus is not None:
+            return "vcpus", self.vcpus
+        if self.accelerators is not None:
+            return "accelerators", self.accelerators
+        return "machines", self.machines or 0.0
 
 
 class Constraints(Record):

@@ -12,6 +12,11 @@ Read and write the file of `--quota`: what your accounts may rent, as TOML.
     family = ["H100", "H200"]
     purchase = "spot"
     accelerators = 16
+
+    [[quota]]
+    provider = "aws"
+    family = "ml.p5.48xlarge"
+    machines = 2
 """
 
 from __future__ import annotations

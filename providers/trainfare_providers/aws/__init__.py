@@ -20,7 +20,7 @@ from trainfare_providers.aws.account import find_account
 from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
 from trainfare_providers.aws.listing import Listing
 from trainfare_providers.aws.machines import Machines, known_machines
-from trainfare_providers.aws.quotas import limits_of
+from trainfare_providers.aws.quotas import limits_of, training_limits
 from trainfare_providers.aws.rows import AwsRows
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, load_last_good
@@ -97,7 +97,9 @@ class AwsPrices:
 
     def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
         """
-        Return how many vCPUs of EC2's families the account may run at once, on-demand and spot apart.
+        Return how many vCPUs of EC2's families and how many of SageMaker's machines the account may run at once.
+
+        Those on demand and those on spot machines are quotas of their own.
 
         Raises:
             CannotTellError: there are no credentials to ask with, or they may not read quotas.
@@ -109,6 +111,8 @@ class AwsPrices:
         names, found = tuple(instance_types), AwsRows(today="")
         listing = Listing(account, self._now(), found)
         limits = limits_of((quota for region in self.regions for quota in listing.quotas(region)), names)
+        training = (quota for region in self.regions for quota in listing.training_quotas(region))
+        limits += training_limits(training, names)
         if not limits:
             raise CannotTellError(
                 "; ".join(["aws: no quota of a machine of the prices was read", *found.notes])

@@ -15,7 +15,13 @@ from trainfare_providers.aws.account import Account, Call, NotAllowedError, NotO
 from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.machines import Machines, parse_instance_types
 from trainfare_providers.aws.price_list import EC2_FILTERS, ec2_row, read_products, sagemaker_row
-from trainfare_providers.aws.quotas import Quota, quota_note, read_quotas
+from trainfare_providers.aws.quotas import (
+    Quota,
+    TrainingQuota,
+    quota_note,
+    read_quotas,
+    read_training_quotas,
+)
 from trainfare_providers.aws.rows import UNREADABLE, AwsRows, Service, SourceContext
 from trainfare_providers.aws.savings import PLANS, PlanFile, plan_rate_row
 from trainfare_providers.aws.spot import Bands, read_zone_ids, spot_rows
@@ -174,13 +180,24 @@ class Listing:
         Raises:
             FetchError: no answer.
         """
-        listed = self._listed(
-            "quotas are left out",
-            self.account.pages(_QUOTAS, region, ServiceCode="ec2", MaxResults=100),
-        )
-        found = read_quotas(listed, region=region)
+        found = read_quotas(self._quotas("ec2", region), region=region)
         self.found.note(quota_note(found, region=region))
         return found
+
+    def training_quotas(self, region: str) -> tuple[TrainingQuota, ...]:
+        """
+        Return how many machines of each type SageMaker's training jobs of the account may take at once.
+
+        Raises:
+            FetchError: no answer.
+        """
+        return read_training_quotas(self._quotas("sagemaker", region), region=region)
+
+    def _quotas(self, service: str, region: str) -> list[object]:
+        return self._listed(
+            f"quotas of {service} are left out",
+            self.account.pages(_QUOTAS, region, ServiceCode=service, MaxResults=100),
+        )
 
     def _read_offers(self, regions: Sequence[str], machines: Machines, trial: AwsRows) -> None:
         for service, offer, filters in _OFFERS:

@@ -1,4 +1,4 @@
-"""EC2 quotas: the vCPUs that an account may run at once, by family, separately for on-demand and spot."""
+"""Quotas of an account, separately for on-demand and spot: EC2's vCPUs of a family, SageMaker's machines of a type."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from typing import Final, Literal
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, text_at
 
-__all__ = ["Quota", "limits_of", "quota_note", "read_quotas"]
+__all__ = [
+    "Quota",
+    "TrainingQuota",
+    "limits_of",
+    "quota_note",
+    "read_quotas",
+    "read_training_quotas",
+    "training_limits",
+]
 
 # Quotas are looked up by name: codes differ by family and new families bring new ones.
 _NAMES: Final[tuple[tuple[re.Pattern[str], Literal["on_demand", "spot"]], ...]] = (
     (re.compile(r"Running On-Demand (.{1,60}) instances", re.ASCII), "on_demand"),
     (re.compile(r"All (.{1,60}) Spot Instance Requests", re.ASCII), "spot"),
+)
+_TRAINING: Final = re.compile(
+    r"(ml\.[a-z0-9-]{1,20}\.[a-z0-9]{1,20}) for (spot )?training job usage", re.ASCII
 )
 _ACCELERATED: Final = re.compile(r"\b(P[0-9]*|G[0-9]*|VT|Trn[0-9]*|Inf[0-9]*|DL[0-9]*)\b", re.ASCII)
 
@@ -43,6 +54,55 @@ class Quota:
     purchase_option: Literal["on_demand", "spot"]
     vcpus: float
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingQuota:
+    """
+    The quota of SageMaker's training jobs of one instance type in one region.
+
+    Attributes:
+        machines: of all training jobs together.
+    """
+
+    region: str
+    instance_type: str
+    purchase_option: Literal["on_demand", "spot"]
+    machines: float
+
+
+def read_training_quotas(quotas: Iterable[object], *, region: str) -> tuple[TrainingQuota, ...]:
+    """Read the `Quotas` of Service Quotas' `ListServiceQuotas` for sagemaker: those of training jobs."""
+    found: list[TrainingQuota] = []
+    for one in quotas:
+        match, machines = _TRAINING.fullmatch(text_at(one, "QuotaName")), amount_at(one, "Value")
+        if match and machines is not None:
+            found.append(
+                TrainingQuota(region, match.group(1), "spot" if match.group(2) else "on_demand", machines)
+            )
+    return tuple(sorted(found, key=lambda quota: (quota.purchase_option, quota.instance_type)))
+
+
+def training_limits(quotas: Iterable[TrainingQuota], instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+    """
+    Return quotas of training jobs in the form of `--quota`, those of the given machines.
+
+    >>> quota = TrainingQuota("us-east-1", "ml.p5.48xlarge", "on_demand", 2.0)
+    >>> [(limit.family, limit.machines) for limit in training_limits([quota], ["ml.p5.48xlarge"])]
+    [(('ml.p5.48xlarge',), 2.0)]
+    """
+    known = frozenset(instance_types)
+    return tuple(
+        QuotaLimit(
+            provider="aws",
+            region=quota.region,
+            family=(quota.instance_type,),
+            purchase=_PURCHASES[quota.purchase_option],
+            machines=quota.machines,
+        )
+        for quota in quotas
+        if quota.instance_type in known
+    )
 
 
 def read_quotas(quotas: Iterable[object], *, region: str) -> tuple[Quota, ...]:

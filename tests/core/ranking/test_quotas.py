@@ -84,6 +84,18 @@ def test_accelerators_may_be_counted_and_every_quota_is_kept() -> None:
     assert {nodes for name, _, nodes in both if name == P4} == {1}
 
 
+def test_machines_may_be_counted() -> None:
+    """As SageMaker counts them; above that the figures say so, and none means none."""
+    assert {nodes for name, _, nodes in places(under(aws(P4, machines=2))) if name == P4} == {1, 2}
+    answer = under(aws(P4, machines=0))
+    assert P4 not in {name for name, _, _ in places(answer)}
+    details = [each.detail for each in answer.rejections if each.reason == "over_quota"]
+    assert details[0].startswith(
+        "aws:p4d.24xlarge@us-east-1 (on_demand): 1 machine, your quota of p4d.24xlarge in"
+    )
+    assert details[0].endswith("is 0")
+
+
 def test_a_machine_above_its_quota_is_rejected_with_its_figures() -> None:
     """And a machine whose vCPUs are not known keeps no quota of them; the way out is named."""
     answer = under(aws(vcpus=95), aws("H100", vcpus=10_000))

@@ -103,6 +103,7 @@ def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.Capt
                 "purchase": None,
                 "vcpus": 64.0,
                 "accelerators": None,
+                "machines": None,
             }
         ],
         "min_network_gbit_per_s": 2.0,

@@ -51,7 +51,8 @@ def test_one_name_or_several(tmp_path: Path) -> None:
         ("[quota]\nvcpus = 3\n", r"no \[\[quota\]\]"),
         ("[[quotas]]\n", "did you mean quota"),
         ('[[quota]]\nprovider = "aws"\nfamily = "p"\nvcpu = 3\n', r"\[\[quota\]\] 1: unknown key .*vcpus"),
-        ('[[quota]]\nprovider = "aws"\nfamily = "p"\n', "give one of vcpus and accelerators"),
+        ('[[quota]]\nprovider = "aws"\nfamily = "p"\n', "give one of vcpus, accelerators and machines"),
+        ('[[quota]]\nprovider = "aws"\nfamily = "p"\nvcpus = 1\nmachines = 1\n', "give one of"),
         ('[[quota]]\nprovider = "aws"\nfamily = "p"\nvcpus = 1\naccelerators = 1\n', "give one of"),
         ('[[quota]]\nprovider = "aws"\nfamily = "p"\nvcpus = -1\n', "greater than or equal to 0"),
         ('[[quota]]\nprovider = "aws"\nfamily = []\nvcpus = 1\n', "at least 1 item"),
@@ -86,6 +87,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     quotas = (
         QuotaLimit(provider="aws", region="us-east-1", family=("p", "g"), purchase=("spot",), vcpus=0.0),
         QuotaLimit(provider="gcp", family=('H100 "x"',), accelerators=16.0),
+        QuotaLimit(provider="aws", family=("ml.p5.48xlarge",), machines=2.0),
     )
     text = quota_text(quotas, said="read today")
     assert text.startswith("# read today\n\n[[quota]]\n")

@@ -270,7 +270,7 @@ def test_parts_that_are_not_allowed_are_notes(server: AwsServer, monkeypatch: py
         "ec2:DescribeSpotPriceHistory": "spot prices are left out",
         "ec2:DescribeCapacityBlockOfferings": "Capacity Blocks are left out",
         "sagemaker:SearchTrainingPlanOfferings": "training plans are left out",
-        "servicequotas:ListServiceQuotas": "quotas are left out",
+        "servicequotas:ListServiceQuotas": "quotas of ec2 are left out",
     }
     server.denied = frozenset(denied)
     fetched = fetch(server)
@@ -412,15 +412,20 @@ def test_invalid_region_is_refused(name: str, says: str) -> None:
 
 
 def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In vCPUs, about machines of the prices; without an account, or without its leave, there are none to tell."""
-    machines = ("p4d.24xlarge", "p5.48xlarge")
+    """EC2's in vCPUs, SageMaker's in machines of those with prices; none without an account or without its leave."""
+    machines = ("p4d.24xlarge", "p5.48xlarge", "ml.p4d.24xlarge")
     with patient_client("aws") as http, pytest.raises(CannotTellError, match="quotas belong to an account"):
         source(server).quotas(http, machines)
     sign_in(monkeypatch, server)
     with patient_client("aws") as http:
         found = source(server).quotas(http, machines)
-    assert [(quota.family, quota.vcpus) for quota in found] == [(("p",), 384.0), (("p4d",), 0.0)]
-    assert [quota.purchase for quota in found][1] == ("spot",)
+    assert [(quota.family, quota.count()) for quota in found] == [
+        (("p",), ("vcpus", 384.0)),
+        (("p4d",), ("vcpus", 0.0)),
+        (("ml.p4d.24xlarge",), ("machines", 2.0)),
+        (("ml.p4d.24xlarge",), ("machines", 0.0)),
+    ]
+    assert [quota.purchase == ("spot",) for quota in found] == [False, True, False, True]
     server.denied = frozenset({"servicequotas:ListServiceQuotas"})
     with patient_client("aws") as http, pytest.raises(CannotTellError, match=r"may not call servicequotas"):
         source(server).quotas(http, machines)

@@ -22,7 +22,7 @@ from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
-from trainfare_providers.aws.quotas import read_quotas
+from trainfare_providers.aws.quotas import read_quotas, read_training_quotas
 from trainfare_providers.aws.rows import UNREADABLE, SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows, plan_rate_row
 from trainfare_providers.aws.spot import read_bands, read_zone_ids, spot_rows
@@ -316,7 +316,7 @@ def test_described_machines(entries: list[Any]) -> None:
 
 
 @EXAMPLES
-@given(damaged((wire.ADVISOR,)), damaged(wire.QUOTAS), damaged(wire.ZONES))
+@given(damaged((wire.ADVISOR,)), damaged((*wire.QUOTAS, *wire.TRAINING_QUOTAS)), damaged(wire.ZONES))
 def test_bands_quotas_and_zones(advisors: list[Any], quotas: list[Any], zones: list[Any]) -> None:
     """Helps around a price: known bands, finite vCPUs, ids that are ids."""
     for advisor in advisors:
@@ -329,4 +329,5 @@ def test_bands_quotas_and_zones(advisors: list[Any], quotas: list[Any], zones: l
             ">20%",
         )
     assert all(0 <= quota.vcpus < 10**12 for quota in read_quotas(quotas, region="us-east-1"))
+    assert all(0 <= quota.machines < 10**12 for quota in read_training_quotas(quotas, region="us-east-1"))
     assert all("-az" in zone_id for zone_id in read_zone_ids(zones).values())
