@@ -88,7 +88,7 @@ def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimi
 
 
 def _frame(offer: Mapping[str, Any]) -> pl.DataFrame:
-    columns = ("provider", "region", "instance_type", "accelerator", "purchase_option")
+    columns = ("provider", "service", "region", "instance_type", "accelerator", "purchase_option")
     numbers = {name: [offer[name]] for name in ("vcpus", "accelerator_count")}
     return pl.DataFrame({name: [str(offer[name])] for name in columns} | numbers).cast(
         dict.fromkeys(numbers, pl.Float64)
@@ -98,8 +98,9 @@ def _frame(offer: Mapping[str, Any]) -> pl.DataFrame:
 def _about(offers: pl.DataFrame, quota: QuotaLimit) -> NDArray[np.bool_]:
     """Mark the offers that a quota is about."""
     marks = (offers["provider"].cast(pl.String) == quota.provider).to_numpy()
-    if quota.region is not None:
-        marks = marks & (offers["region"].cast(pl.String) == quota.region).to_numpy()
+    for column, wanted in (("service", quota.service), ("region", quota.region)):
+        if wanted is not None:
+            marks = marks & (offers[column].cast(pl.String) == wanted).to_numpy()
     if quota.purchase is not None:
         marks = marks & offers["purchase_option"].cast(pl.String).is_in(list(quota.purchase)).to_numpy()
     found: NDArray[np.bool_] = marks & machines_of_family(offers, *quota.family)

@@ -27,6 +27,7 @@ class QuotaLimit(Record):
     """What an account may rent of some machines at a time, in each region: so many vCPUs, accelerators or machines."""
 
     provider: str
+    service: str | None = Field(default=None, description="None: every service of the provider")
     region: str | None = Field(default=None, description="None: as much in every region")
     family: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="instance types (p5.48xlarge), their families (p5, or p for all of P) and accelerators (H100)"

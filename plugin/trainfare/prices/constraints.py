@@ -180,7 +180,7 @@ def _with_names(quota: QuotaLimit, book: PriceBook) -> QuotaLimit:
     Spell the names of a quota as the book does.
 
     Raises:
-        UnknownNameError: the book has its cloud, and there neither its region nor a machine of one of its names.
+        UnknownNameError: the book has its cloud, and there neither its service, its region nor a machine of its names.
     """
     from trainfare_core.ranking.quotas import machines_of_family
 
@@ -189,13 +189,20 @@ def _with_names(quota: QuotaLimit, book: PriceBook) -> QuotaLimit:
     if not known:
         return quota  # prices of that cloud are not there: nothing to limit
     there = book.filter(providers=known)
-    names = ("region", None if quota.region is None else [quota.region]), ("purchase_option", quota.purchase)
-    region, purchase = (there.resolve(column, wanted) for column, wanted in names)
+    service, region = (
+        None if name is None else (there.resolve(column, [name]) or (name,))[0]
+        for column, name in (("service", quota.service), ("region", quota.region))
+    )
     for name in quota.family:
         if not machines_of_family(there.frame, name).any():
             there.resolve("instance_type", [name])  # raises, with near names
     return quota.model_copy(
-        update={"provider": known[0], "region": None if region is None else region[0], "purchase": purchase}
+        update={
+            "provider": known[0],
+            "service": service,
+            "region": region,
+            "purchase": there.resolve("purchase_option", quota.purchase),
+        }
     )
 
 

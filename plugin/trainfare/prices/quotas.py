@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
-from trainfare_core.errors import InputError
+from trainfare_core.errors import InputError, TrainfareError
 
 if TYPE_CHECKING:
     from trainfare_core.prices.book import PriceBook
@@ -50,8 +50,8 @@ def account_quotas(
 
     Raises:
         InputError: none of the clouds can be asked.
-        CannotTellError: a cloud has no account to ask.
-        FetchError: no answer.
+        CannotTellError: no cloud has an account to ask.
+        FetchError: no answer of any cloud.
     """
     from trainfare.prices.sources import load_prices
     from trainfare_providers.http.client import HttpClient
@@ -68,15 +68,28 @@ def account_quotas(
     prices = load_prices().book if book is None else book
     found: list[QuotaLimit] = []
     elsewhere: dict[str, None] = {}
+    answered: list[str] = []
+    errors: list[TrainfareError] = []
     for source in asked:
         there = prices.filter(providers=[source.name])
-        regions = there.names("region")
-        with HttpClient(source.name, budget_s=source.budget_s) as http:
-            for quota in source.quotas(http, there.names("instance_type")):
-                if quota.region in (None, *regions):
-                    found.append(quota)
-                else:
-                    elsewhere[f"{source.name}:{quota.region}"] = None
-    said = f"Quotas of your account of {', '.join(source.name for source in asked)}, read {clock():%Y-%m-%d %H:%M} UTC."
+        regions, services = there.names("region"), there.names("service")
+        try:
+            with HttpClient(source.name, budget_s=source.budget_s) as http:
+                told = source.quotas(http, there.names("instance_type"))
+        except TrainfareError as error:
+            errors.append(error)
+            continue
+        answered.append(source.name)
+        for quota in told:
+            if quota.service not in (None, *services):
+                elsewhere[f"{source.name}:{quota.service}"] = None
+            elif quota.region not in (None, *regions):
+                elsewhere[f"{source.name}:{quota.region}"] = None
+            else:
+                found.append(quota)
+    if not answered:
+        raise errors[0]
+    said = f"Quotas of your account of {', '.join(answered)}, read {clock():%Y-%m-%d %H:%M} UTC."
+    left_out += [str(error) for error in errors]
     left_out += [f"no price of {place} is known: its quotas are left out" for place in elsewhere]
     return AccountQuotas(tuple(found), said, tuple(left_out))

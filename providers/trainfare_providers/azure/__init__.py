@@ -9,16 +9,17 @@ with the price of the same virtual machine: Azure ML adds no surcharge.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
-from trainfare_core.errors import MissingExtraError, PricesUnavailableError
+from trainfare_core.errors import CannotTellError, MissingExtraError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
-from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, read_workspace
+from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, quota_limits, read_workspace
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.refresh import FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
@@ -81,6 +82,25 @@ class AzurePrices:
             return (machines.fetched((*_notes(meters), f"Azure ML left out: {error}")),)
         sink, notes = ml_rows(offer, meters, source=source)
         return machines.fetched(_notes(meters)), sink.fetched(notes)
+
+    def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+        """
+        Return the vCPUs that the workspace's subscription may use for Azure ML, by family of machines.
+
+        Raises:
+            CannotTellError: no workspace is named, its client is not installed, or it has no quota of the machines.
+            FetchError: no answer.
+        """
+        workspace = self._workspace or Workspace.from_environment(os.environ)
+        if workspace is None:
+            raise CannotTellError(
+                f"azure: set {', '.join(NEEDS)} to read the quotas of Azure ML; "
+                "those of virtual machines are stated by hand"
+            )
+        limits = quota_limits(self._read(workspace, http.remaining_s), instance_types)
+        if not limits:
+            raise CannotTellError("azure: no quota of a machine of the prices was read")
+        return limits
 
     def _items(self, http: HttpClient) -> Iterator[object]:
         """Yield the items of all pages; a page with another number of items than it states is an error."""

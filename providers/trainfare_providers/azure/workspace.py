@@ -19,6 +19,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
+from trainfare_core.prices.book import PURCHASE_OPTIONS
+from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
 from trainfare_providers.time_limit import call_within
@@ -36,6 +38,7 @@ __all__ = [
     "ml_client",
     "offer_of",
     "parse_offer",
+    "quota_limits",
     "read_workspace",
     "within",
 ]
@@ -304,6 +307,33 @@ def families(quotas: Iterable[Quota]) -> Mapping[str, Quota]:
         if name not in found or _room(quota) < _room(found[name]):
             found[name] = quota
     return found
+
+
+def quota_limits(offer: WorkspaceOffer, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+    """
+    Return the quotas of a workspace in the form of `--quota`, those of the given machines; low priority has another.
+
+    Args:
+        offer: of the workspace.
+        instance_types: of the prices.
+    """
+    known, quotas = frozenset(instance_types), families(offer.quotas)
+    sizes: dict[str, list[str]] = {}
+    for size in offer.sizes:
+        if size.name in known:
+            sizes.setdefault(short_family(size.family), []).append(size.name)
+    return tuple(
+        QuotaLimit(
+            provider="azure",
+            service="azure_ml",
+            region=offer.location,
+            family=tuple(sorted(names)),
+            purchase=tuple(option for option in PURCHASE_OPTIONS if option != "spot"),
+            vcpus=float(quotas[family].vcpus_allowed),
+        )
+        for family, names in sorted(sizes.items())
+        if family in quotas
+    )
 
 
 def short_family(name: str) -> str:

@@ -84,6 +84,12 @@ def test_accelerators_may_be_counted_and_every_quota_is_kept() -> None:
     assert {nodes for name, _, nodes in both if name == P4} == {1}
 
 
+def test_a_quota_of_one_service_limits_no_other() -> None:
+    """Azure ML counts the same virtual machines apart."""
+    assert places(under(aws(vcpus=0, service="sagemaker"))) == places(under())
+    assert P4 not in {name for name, _, _ in places(under(aws(vcpus=0, service="ec2")))}
+
+
 def test_machines_may_be_counted() -> None:
     """As SageMaker counts them; above that the figures say so, and none means none."""
     assert {nodes for name, _, nodes in places(under(aws(P4, machines=2))) if name == P4} == {1, 2}

@@ -35,8 +35,9 @@ def test_the_file_is_one_that_a_ranking_takes(
     """The quotas of the account, those of regions without prices left out; machines above them are rejected."""
     monkeypatch.setenv("TRAINFARE_AWS_REGIONS", "us-east-1,mx-central-1")
     out = tmp_path / "quotas.toml"
-    assert code_of("prices", "quotas", "--provider", "aws", "-o", str(out)) == 0
+    assert code_of("prices", "quotas", "--provider", "aws", "--provider", "azure", "-o", str(out)) == 0
     said = capsys.readouterr().err
+    assert "azure: set AZURE_SUBSCRIPTION_ID" in said  # one cloud without an account does not end the others
     assert "no price of aws:mx-central-1 is known: its quotas are left out" in said
     assert f"--quota {out}" in said
     quotas = read_quotas(out)
@@ -71,5 +72,10 @@ def test_without_an_account_it_says_what_is_missing(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert code_of("prices", "quotas", "--provider", "aws") == 3
     assert "aws: there are no AWS credentials, and quotas belong to an account" in capsys.readouterr().err
-    assert code_of("prices", "quotas", "--provider", "azure") == 2
-    assert "prices quotas: azure: its quotas cannot be read; state them by hand" in capsys.readouterr().err
+    assert code_of("prices", "quotas", "--provider", "azure") == 3
+    assert (
+        "to read the quotas of Azure ML; those of virtual machines are stated by hand"
+        in capsys.readouterr().err
+    )
+    assert code_of("prices", "quotas", "--provider", "gcp") == 2
+    assert "prices quotas: gcp: its quotas cannot be read; state them by hand" in capsys.readouterr().err

@@ -98,6 +98,7 @@ def test_options_reach_the_ranking(job: str, tmp_path: Path, capsys: pytest.Capt
         "quotas": [
             {
                 "provider": "aws",
+                "service": None,
                 "region": None,
                 "family": ["g5"],
                 "purchase": None,

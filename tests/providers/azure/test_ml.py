@@ -12,9 +12,10 @@ import pytest
 
 from builders.azure_ml import CANARY, PATHS, WORKSPACE, FakeCredential, arm, cloud_of, size, usage
 from builders.azure_wire import item
+from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script
-from trainfare_core.errors import FetchError
-from trainfare_providers.azure import vm_rows
+from trainfare_core.errors import CannotTellError, FetchError
+from trainfare_providers.azure import AzurePrices, vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.workspace import (
     NEEDS,
@@ -58,6 +59,25 @@ def test_values_that_the_client_misnames_are_read(server: FaultServer) -> None:
     assert offer.sizes[0].estimates[("Linux", "Standard")] == Decimal("3.67")
     assert offer.sizes[0].estimates[("Linux", "LowPriority")] == Decimal("0.73")
     assert offer.quotas[0] == Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24)
+
+
+def test_quotas_are_about_the_machines_of_a_family_with_prices(server: FaultServer) -> None:
+    """In vCPUs of Azure ML alone, low priority apart; a family without a machine of the prices says nothing."""
+    offer = ask(server)
+    source = AzurePrices(workspace=WORKSPACE, read=lambda _, __: offer)
+    with patient_client("azure") as http:
+        (quota,) = source.quotas(http, ["Standard_NC24ads_A100_v4", "Standard_ND96isr_H100_v5"])
+        assert (quota.service, quota.region, quota.family) == (
+            "azure_ml",
+            "eastus",
+            ("Standard_NC24ads_A100_v4",),
+        )
+        assert quota.count() == ("vcpus", 24.0)
+        assert quota.purchase is not None
+        assert "on_demand" in quota.purchase
+        assert "spot" not in quota.purchase
+        with pytest.raises(CannotTellError, match="no quota of a machine of the prices"):
+            source.quotas(http, ["Standard_ND96isr_H100_v5"])
 
 
 def test_no_telemetry_is_sent(server: FaultServer) -> None:
