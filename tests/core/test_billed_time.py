@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ def billed_s(hours: float, step_s: float, minimum_s: float) -> float:
 def test_time_is_rounded_up(seconds: float, step_s: float, minimum_s: float, billed: float) -> None:
     """To whole steps and to the least billed time; a whole number of steps is not rounded, whatever its last bit."""
     assert billed_s(seconds / 3600, step_s, minimum_s) == pytest.approx(billed)
+
+
+def test_a_run_that_never_ends_is_billed_nothing_that_is_known() -> None:
+    """Interruptions before every checkpoint: hours and what they add are infinite, and their difference is no number."""
+    endless = replace(runs(np.inf, hazard=hazard_of_band(">20%")), interruption_s=np.array([np.inf]))
+    rates = interruption_rates(endless.hazard, np.ones(1, dtype=np.int64))
+    assert np.isnan(rounding_s(endless, rates, np.ones(1), np.ones(1))).all()
 
 
 def test_each_start_of_a_spot_machine_is_rounded_up_like_a_simulation() -> None:

@@ -69,8 +69,8 @@ def rounding_s(runs: RunTable, rate_per_s: Column, step_s: Column, minimum_s: Co
         step_s: shape (n,); 0 where none is known.
         minimum_s: shape (n,); 0 where none is known.
     """
-    used_s = runs.hours * S_PER_HOUR - runs.interruption_s
     with np.errstate(invalid="ignore", divide="ignore"):
+        used_s = runs.hours * S_PER_HOUR - runs.interruption_s  # both are infinite where a run never ends
         whole_s = np.where(step_s > 0, np.ceil(used_s / step_s * (1 - _WHOLE)) * step_s, used_s)
         last_s = np.maximum(np.maximum(whole_s, minimum_s) - used_s, 0.0)
         missing_s = minimum_s[:, None] + np.expm1(-rate_per_s * minimum_s[:, None]) / rate_per_s
