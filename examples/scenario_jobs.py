@@ -215,6 +215,20 @@ def lora_70b() -> TrainingJob:
     )
 
 
+def full_70b() -> TrainingJob:
+    """Three epochs of 52,000 documents of 4,096 tokens, all weights, on eight machines of eight devices."""
+    return _language(
+        LLAMA_70B,
+        lora=False,
+        samples=1,
+        tokens=4_096,
+        steps=3 * 52_000 // 64,
+        accumulate=1,
+        devices=8,
+        nodes=8,
+    )
+
+
 def pretrain_8b() -> TrainingJob:
     """A trillion tokens on 64 machines of eight devices, 4.2 million a step."""
     return _language(

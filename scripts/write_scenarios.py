@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainfare_core.recommendation import Recommendation
+    from trainfare_core.job_profile import JobProfile
+    from trainfare_core.recommendation import Option, Recommendation
 
 TOP = Path(__file__).resolve().parents[1]
 PAGE = TOP / "docs" / "scenarios.md"
@@ -94,6 +95,13 @@ SCENARIOS = (
         "LoRA on 70 billion parameters",
         "docs/examples/lora-70b.json",
         "The frozen weights alone are 141 GB in bf16: they are sharded over the machine.",
+    ),
+    Scenario(
+        "All 70 billion parameters, split over machines",
+        "docs/examples/full-70b.json --accelerator H100-SXM-80GB --deadline 4h --max-nodes 16 --allow model-parallel",
+        "Without `--allow model-parallel` there is no answer: a sample's activations alone are 102 GiB, and 64 samples "
+        "a step are too few for 128 accelerators. Split, eight of them hold one replica of the model and share its "
+        "samples: products within a machine, layers over a pipeline.",
     ),
     Scenario(
         "Pre-training 8 billion parameters on 64 machines",
@@ -254,7 +262,29 @@ def checked(answer: Recommendation, path: Path) -> str:
         f"{usd(parts.storage_usd)} of disks, {usd(parts.transfer_usd)} of transfer, {usd(parts.object_storage_usd)} of "
         f"object storage and {usd(parts.model_usd)} for the way of the model that is "
         f"{usd(paid_usd)}. A step has {flops:.3g} FLOP: "
-        f"{per_device / 1e12:,.3g} TFLOP/s on each of {devices} {option.accelerator}{used}."
+        f"{per_device / 1e12:,.3g} TFLOP/s on each of {devices} {option.accelerator}{used}.{split(option, profile)}"
+    )
+
+
+def split(option: Option, profile: JobProfile) -> str:
+    """Return the check by hand of how a plan splits the model: its samples, and what each device holds at least."""
+    parts = option.model_split
+    if parts is None or option.micro_batch_size is None:
+        return ""
+    samples = option.micro_batch_size * option.accumulate_grad_batches * parts.replicas
+    if samples != profile.global_samples_per_step:
+        sys.exit(f"{samples} samples a step by hand, {profile.global_samples_per_step} in the profile")
+    within = parts.tensor * parts.pipeline
+    held_bytes = (profile.parameter_bytes + profile.memory.gradient_bytes) / within
+    state_bytes = profile.optimizer.state_bytes / (within * parts.replicas)
+    held_gib = (held_bytes + state_bytes) / 2**30
+    if not held_gib < option.memory_gib.mid < option.device_memory_gib:
+        sys.exit(f"{held_gib:.3g} GiB by hand, {option.memory_gib.mid:.3g} in the answer")
+    return (
+        f" {parts.replicas} replicas of {option.accumulate_grad_batches} micro-batches of {option.micro_batch_size} "
+        f"are {samples} samples a step; a device holds 1/{within} of weights and gradients and "
+        f"1/{within * parts.replicas} of the optimizer's state, {held_gib:.3g} GiB of the {option.memory_gib.mid:.3g} "
+        "that are expected with activations and the rest."
     )
 
 

@@ -15,6 +15,7 @@ from trainfare.prelaunch import trace_job
 from trainfare.strategy.module_changes import tracer_of
 from trainfare.strategy.step_change import StepChange
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants import DecoderShape, why_not_split
 
 transformers: Any = pytest.importorskip("transformers")
 
@@ -99,3 +100,16 @@ def test_a_strategy_recomputes_a_language_model_without_its_cache() -> None:
     last = 2 * TOKENS * WIDTH * INNER
     assert sum(o.flops for o in again.operations if o.recomputed) == LAYERS * (products + attention - last)
     assert again.model_step_flops == plain.step_flops
+
+
+def test_what_a_split_must_divide_is_read_from_the_trace() -> None:
+    """Heads of keys and values, layers, tokens and experts; in mixed precision experts compute in fp32, and none is split."""
+    profile = trace_job(_job("MixtralConfig", _MIXTRAL, "bf16-true"))
+    assert why_not_split(profile) == ""
+    assert DecoderShape.of(profile) == DecoderShape(
+        heads=2, layers=LAYERS, tokens=TOKENS // 2, experts=EXPERTS
+    )
+    dense = trace_job(_job("LlamaConfig", {**_ATTENTION, "intermediate_size": INNER}))
+    assert why_not_split(dense) == ""
+    assert DecoderShape.of(dense).experts == 0
+    assert "decoder-only" in why_not_split(trace_job(_job("MixtralConfig", _MIXTRAL)))
