@@ -49,7 +49,10 @@ PACKAGES: Final = {
     ),
     "plans": Package(
         ("core/trainfare_core/candidates", "core/trainfare_core/variants"),
-        ("tests/core/test_candidates.py", "tests/core/variants", "tests/core/ranking/test_plans.py"),
+        (
+            *("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
+            *("tests/core/ranking/test_plans.py", "tests/core/ranking/test_split_plans.py"),
+        ),
         ("tests/core/test_candidates.py", "tests/core/variants"),
     ),
     "run cost": Package(

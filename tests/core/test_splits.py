@@ -52,6 +52,7 @@ def test_a_split_divides_what_it_splits_and_keeps_the_global_batch(
     assert np.array_equal(world, degrees[:3].prod(axis=0) * replicas)
     tensor, pipeline, context, expert = degrees
     assert not (heads % tensor).any()
+    assert not (tokens % (tensor * context)).any()
     assert not (layers % pipeline).any()
     assert pipeline.max(initial=1) <= MOST_STAGES
     assert not (count % (tensor * context)).any()

@@ -6,7 +6,8 @@ what published layouts use, so that the number of plans stays bounded:
 
 - all accelerators of every machine, and GPUs alone: the frameworks that split a model run on no others;
 - tensor groups within a machine: their exchange waits for every product, which a network between machines is too slow
-  for; a power of two that divides the heads of queries and of keys and values;
+  for; a power of two that divides the heads of queries and of keys and values, and the tokens that sequence parallelism
+  shares;
 - context groups within a machine, because their exchange of keys and values is not part of the prediction; each device
   keeps at least `LEAST_TOKENS` of a sample;
 - pipeline stages with the same number of layers, each on whole machines or on an equal part of one, at most
@@ -62,6 +63,7 @@ def split_plans(profile: JobProfile, shapes: MachineShapes, space: PlanSpace) ->
     plans: CandidateTable | None = None
     for tensor, context, pipeline in product(_powers(model.heads), _contexts(model), _stages(model)):
         possible = _possible(nodes, devices, tensor * context, pipeline)
+        possible &= model.tokens % (tensor * context) == 0
         if tensor * context * pipeline > 1 and possible.any():
             rows = np.flatnonzero(possible)
             found = _plans(

@@ -28,7 +28,9 @@ class StepParts(Record):
     compute_s: Finite = Field(description="operations limited by arithmetic")
     memory_s: Finite = Field(description="operations limited by memory bandwidth")
     launch_s: Finite = Field(description="waiting for the host to launch operations")
-    communication_s: Finite = Field(description="collectives that nothing hides")
+    communication_s: Finite = Field(
+        description="collectives that nothing hides, and the wait of pipeline stages for each other"
+    )
     communication_hidden_s: Finite = Field(description="collectives overlapped with backward")
     input_s: Finite = Field(description="waiting for the input pipeline")
 
