@@ -15,11 +15,12 @@ from trainfare_core.candidates import CandidateTable, PlanSpace, enumerate_candi
 from trainfare_core.clouds import service_startup_s
 from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
 from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
-from trainfare_core.job_profile import JobProfile, MeasuredStep, ProfileSource, Quantiles
+from trainfare_core.job_profile import JobProfile, MeasuredStep, OptimizerFacts, ProfileSource, Quantiles
 from trainfare_core.run_cost import (
     NOT_SPOT,
     SPOT_WAIT_S,
     RunTable,
+    checkpoint_bytes,
     cost_assumptions,
     disk_gib,
     disks_usd_per_hour,
@@ -156,6 +157,20 @@ def test_few_interruptions_cost_a_restart_a_wait_and_half_an_interval_each() -> 
     assert run.interruption_s[0] == pytest.approx(expected, rel=0.02)
     assert run.waiting_s[0] == pytest.approx(run.interruptions[0] * SPOT_WAIT_S)
     assert run.billed_hours[0] == pytest.approx(run.hours[0] - run.waiting_s[0] / 3600)
+
+
+def test_a_run_starts_again_from_its_last_checkpoint() -> None:
+    """The start of a machine, and 10 GB read at 1,000 MB/s."""
+    run = one_run(small_job(checkpoint_bytes=10 * 10**9), spot=True)
+    assert run.restart_s[0] == pytest.approx(service_startup_s("ec2") + 10)
+
+
+def test_a_run_that_writes_no_checkpoint_has_none_to_keep() -> None:
+    """How often it would best be saved is told by the size of its weights and of the optimizer's state."""
+    job = small_job(optimizer=OptimizerFacts(names=("SGD",), state_bytes=6 * 10**6))
+    plans = enumerate_candidates(job, shapes((A100, 1)), PlanSpace(1))
+    assert set(checkpoint_bytes(job, plans)) == {0.0}
+    assert set(checkpoint_bytes(job, plans, if_none_written=True)) == {10e6}
 
 
 def test_a_spot_run_s_doubt_gives_the_quantile_asked_for() -> None:

@@ -3,12 +3,13 @@ Fuzz the readers one after the other: `python -m fuzz.run [--seconds 600] [--kee
 
 Each target runs in a process of its own (`fuzz.worker`). What it found lies in `.cache/fuzz/TARGET/findings`, what it
 learned in `.cache/fuzz/TARGET/corpus`, from where the next run goes on; `--keep` writes the smallest inputs that reach the
-same into the corpus in the repository. The outcome goes to `docs/reliability/fuzz.json`; the exit code is 1 after a finding.
+same, and those of findings, into the corpus in the repository. The outcome goes to `docs/reliability/fuzz.json`; the exit code is 1 after a finding.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -180,6 +181,7 @@ def keep(target: Target) -> None:
     _worker(target, WORK / target.name / "findings", "-merge=1", str(merged), *folders)
     folder, size_bytes = corpus_of(target), 0
     folder.mkdir(parents=True, exist_ok=True)
+    keep_findings(WORK / target.name / "findings", folder)
     for path in folder.glob("*"):
         if not path.name.startswith("found-"):  # what once was a finding stays
             path.unlink()
@@ -189,6 +191,14 @@ def keep(target: Target) -> None:
         if number >= KEPT_FILES or size_bytes > KEPT_BYTES:
             break
         (folder / f"{number:02}").write_bytes(data)
+
+
+def keep_findings(findings: Path, folder: Path) -> None:
+    """Copy the inputs of findings into a corpus as `found-...`, whose replay fails until the reader is mended."""
+    for path in sorted(findings.iterdir()):
+        if path.suffix != ".txt":
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            (folder / f"found-{digest[:12]}").write_bytes(path.read_bytes())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from random import Random
 from typing import get_args
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.mutations import mutated
-from fuzz.run import Outcome, main, with_outcomes
+from fuzz.run import Outcome, keep_findings, main, with_outcomes
 from fuzz.target import Form
 from fuzz.targets import TARGETS
 
@@ -74,3 +75,17 @@ def test_an_unknown_target_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit, match="2"):
         main(["no_such_target"])
     assert "no target no_such_target; there are " in capsys.readouterr().err
+
+
+def test_what_was_found_goes_into_the_corpus_once(tmp_path: Path) -> None:
+    """The inputs that an error came from and those that ended the process, without the tracebacks."""
+    findings, corpus = tmp_path / "findings", tmp_path / "corpus"
+    findings.mkdir()
+    corpus.mkdir()
+    (findings / "found-1").write_bytes(b"{")
+    (findings / "found-1.txt").write_text("ValueError at x.py:1", encoding="utf-8")
+    (findings / "timeout-2").write_bytes(b"[[[")
+    for _ in range(2):
+        keep_findings(findings, corpus)
+    assert all(path.name.startswith("found-") for path in corpus.iterdir())
+    assert sorted(path.read_bytes() for path in corpus.iterdir()) == [b"[[[", b"{"]

@@ -31,3 +31,8 @@ def test_machines_that_differ_in_the_accelerator_alone_are_in_the_order_of_its_n
         assert machines["transfer_usd"].to_list() == [0.0, 9.0] * 40
         for key in ("shape_id", "transfer_usd"):
             assert machines[key].gather(machine_of_offer).to_list() == given[key].to_list()
+
+
+def test_one_offer_is_one_machine() -> None:
+    machines, machine_of_offer = machines_of(offers().head(1), shapes((NAMES[0], 1.0)))
+    assert (len(machines), machine_of_offer.tolist()) == (1, [0])
