@@ -60,8 +60,11 @@ PACKAGES: Final = {
             *("core/trainfare_core/run_cost", "core/trainfare_core/run_cost_facts"),
             "core/trainfare_core/cost_assumptions.py",
         ),
-        ("tests/core/test_run_cost.py", "tests/core/run_cost_facts", "tests/core/ranking"),
-        ("tests/core/test_run_cost.py", "tests/core/run_cost_facts"),
+        (
+            *("tests/core/test_run_cost.py", "tests/core/test_disks.py", "tests/core/test_billed_time.py"),
+            *("tests/core/run_cost_facts", "tests/core/ranking"),
+        ),
+        ("tests/core/test_run_cost.py", "tests/core/test_disks.py", "tests/core/run_cost_facts"),
     ),
     "interruptions": Package(
         ("core/trainfare_core/interruptions",),
