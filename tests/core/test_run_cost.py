@@ -312,3 +312,13 @@ def test_how_validation_was_timed_is_told() -> None:
     )
     assert "validation costs the forward part of the step (33% by the trace)" in traced
     assert "validation costs the measured validation batch" in timed
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(999, "999 bytes"), (3 * 2**10, "3 KiB"), (5 * 2**19, "2.5 MiB"), (2**30, "1 GiB")],
+)
+def test_the_size_of_a_checkpoint_is_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None:
+    assert f"a checkpoint of {text} is written" in " ".join(
+        cost_assumptions(small_job(checkpoint_bytes=size_bytes))
+    )
