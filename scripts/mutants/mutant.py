@@ -53,7 +53,7 @@ PACKAGES: Final = {
             *("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
             *("tests/core/ranking/test_plans.py", "tests/core/ranking/test_split_plans.py"),
         ),
-        ("tests/core/test_candidates.py", "tests/core/variants"),
+        ("tests/core/test_candidates.py", "tests/core/test_splits.py", "tests/core/variants"),
     ),
     "run cost": Package(
         (
