@@ -281,7 +281,7 @@ MARKS = (
     Mark("region not named", "second_hand", "a rival's text that names no region"),
     Mark("quoting AWS", "second_hand", "a rival's text that quotes the cloud"),
     Mark("best effort", "second_hand", "a rival's text; best effort"),
-    Mark("reports", "second_hand", "reports of new accounts; established accounts differ"),
+    Mark("reports", "second_hand", "established accounts differ"),
     Mark("unverified", "unverified", "no source states that there is no minimum"),
     Mark("not kept", "not_citable", "its text was seen but not kept, so it cannot be cited"),
     *(
