@@ -209,7 +209,7 @@ def main() -> None:
     sources = [error for i, error in left["source"].items() if rows[i].trainer]
     sigma = sigma_of(situations, sources, list(left["generation"].values()), once, once_unseen)
     fit = calibration_of(
-        index, theta, date=arguments.date, digest=digest(arguments.data, FILES),
+        index, theta, date=arguments.date, digest=digest(arguments.data / name for name in FILES),
         rows_by_source=dict(sorted(Counter(row.source for row in rows).items())), source=both.shares, sigma=sigma,
     )  # fmt: skip
     # The constants of links stay in their own file.

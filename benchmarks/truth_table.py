@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "MEMORY_TABLES",
     "STEP_TABLES",
     "SUBMISSION_TABLES",
     "answer_columns",
+    "memory_tables",
     "read_rows",
     "step_rows",
     "truth_parser",
@@ -25,6 +27,8 @@ STEP_TABLES = ("throughput_train.csv", "throughput_train_2.csv")
 """Releases of measured steps. Each was scored before any fit saw it (docs/accuracy-first-sight.md)."""
 SUBMISSION_TABLES = ("time_to_train.csv", "time_to_train_2.csv")
 """Releases of minutes to a quality target."""
+MEMORY_TABLES = ("memory_reference.csv", "memory_reference_2.csv")
+"""Releases of measured memory, in the folder `strategy` beside that of the steps; some rows time a step too."""
 _DIGITS = 6
 """Significant digits of a prediction in `--rows`: well below any measurement error, and the file stays readable."""
 
@@ -55,6 +59,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def step_rows(data: Path) -> list[dict[str, str]]:
     """Return the measured steps of every release of rows, from a folder with `STEP_TABLES`."""
     return [row for name in STEP_TABLES for row in read_rows(data / name)]
+
+
+def memory_tables(data: Path) -> list[Path]:
+    """Return the tables of measured memory that lie beside a folder of measured steps; none where there are none."""
+    return [path for name in MEMORY_TABLES if (path := data.parent / "strategy" / name).exists()]
 
 
 def answer_columns(predicted: float, reach_80: float, *, scale: float = 1.0) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,9 @@ def fit_parser(description: str | None, calibration: str, record: str) -> argpar
     return parser
 
 
-def digest(data: Path, files: Sequence[str]) -> str:
-    """Return one SHA-256 over the files of a folder, in this order."""
-    return hashlib.sha256(b"".join((data / name).read_bytes() for name in files)).hexdigest()
+def digest(files: Iterable[Path]) -> str:
+    """Return one SHA-256 over files, in this order."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def write_fit(arguments: argparse.Namespace, coefficients: dict[str, Any], record: Document) -> None:

@@ -21,10 +21,10 @@ from scipy.special import expit
 
 from benchmarks.fitting.command_line import digest
 from benchmarks.fitting.robust import Prior, robust_fit
-from benchmarks.truth_table import STEP_TABLES, step_rows
+from benchmarks.truth_table import STEP_TABLES, memory_tables, step_rows
 from benchmarks.truth_table import read_rows as read_csv
 from benchmarks.workloads.decoder_profile import DecoderTraces
-from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
+from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import STACKS, DecoderFit
@@ -69,6 +69,7 @@ PARAMETERS: dict[str, tuple[float, float, Callable[[float], float]]] = {
     "fused_bytes_share": (0.2, 0.4, expit),
     "unfused_bytes_share": (0.5, 0.7, expit),
     "cast_bytes_share": (0.0, 0.7, expit),
+    "unpack_efficiency": (-1.0, 1.0, expit),
     "host_launch_s": (np.log(20e-6), 0.2, np.exp),
     "unfused_host_factor": (0.7, 0.7, np.exp),
     "hold_exponent": (np.log(2.0), 0.15, np.exp),
@@ -286,7 +287,7 @@ def read_rows(data: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows,
     runs: list[DecoderRun] = []
     lines: list[dict[str, str]] = []
     skipped: Counter[str] = Counter()
-    for line in filter(is_decoder_row, step_rows(data)):
+    for line in filter(is_decoder_row, all_steps(data)):
         run = decoder_run(line, traces)
         if isinstance(run, str):
             skipped[run] += 1
@@ -296,6 +297,15 @@ def read_rows(data: Path, traces: DecoderTraces, fit: DecoderFit) -> tuple[Rows,
             runs.append(run)
             lines.append(line)
     return Rows.of(runs, lines, fit, calibration()), skipped
+
+
+def all_steps(data: Path) -> list[dict[str, str]]:
+    """Return the measured steps of a folder, and those that memory tables beside it state."""
+    steps = step_rows(data)
+    found = [
+        step_of_memory_row(row, list(steps[0])) for path in memory_tables(data) for row in read_csv(path)
+    ]
+    return steps + [line for line in found if line is not None]
 
 
 def _is_held_up(line: Mapping[str, str]) -> bool:
@@ -310,7 +320,8 @@ def empty_fit(data: Path, date: str) -> DecoderFit:
         name: float(make(mean)) for name, (mean, _, make) in PARAMETERS.items() if name not in NESTED
     }
     return DecoderFit(
-        fitted_at=date, data_sha256=digest(data, FILES), fitted_on={}, generations=(), vendors=(),
+        fitted_at=date, data_sha256=digest([*(data / name for name in FILES), *memory_tables(data)]),
+        fitted_on={}, generations=(), vendors=(),
         matmul_ceiling=ceilings(data), kind_factor=dict.fromkeys(KINDS, 1.0),
         stack_factor=dict.fromkeys(STACKS, 1.0), sigma={}, **base,
     )  # fmt: skip

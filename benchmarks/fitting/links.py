@@ -287,7 +287,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = pairs_of(arguments.data, ProfileCache(arguments.cache, only_held=arguments.traced_only))
     shipped, record = documents(
-        pairs, all_reduce_fit(arguments.data), digest(arguments.data, FILES), arguments.date
+        pairs, all_reduce_fit(arguments.data), digest(arguments.data / name for name in FILES), arguments.date
     )
     for name, values in record.scores.items():
         print(f"{name:34s}", values)

@@ -81,7 +81,7 @@ def main() -> None:
     lines = [line for path in arguments.rows for line in read_rows(path)]
     document: dict[str, Any] = {
         "fitted_at": arguments.date,
-        "rows_sha256": digest(arguments.rows[0].parent, [path.name for path in arguments.rows]),
+        "rows_sha256": digest(arguments.rows),
         "fitted_on": sum(bool(line["predicted"]) for line in lines),
         "log_reach": spreads(lines),
     }

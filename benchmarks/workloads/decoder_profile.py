@@ -21,7 +21,7 @@ from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_moments import changed, moments_of_blocks, with_less_saved
 from benchmarks.workloads.tracer_digest import tracer_digest
 from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
-from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS
+from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, UNPACK_4_BITS
 
 __all__ = ["DecoderTraces", "blocks_of", "with_float8"]
 
@@ -197,7 +197,7 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
         extra.append(
             group.model_copy(
                 update={
-                    "kind": "copy", "name": "dequantize_nf4", "shape": (weight // 2 // max(group.launches, 1),),
+                    "kind": "copy", "name": UNPACK_4_BITS, "shape": (weight // 2 // max(group.launches, 1),),
                     "flops": 0, "bytes_read": int(weight * bits), "bytes_written": weight,
                     "bytes_fixed": weight + int(weight * bits),
                 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,12 +17,16 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
 from trainfare_core.prediction.memory.peak import usable_memory_bytes
 
-__all__ = ["DecoderRun", "decoder_run", "is_decoder_row"]
+__all__ = ["DecoderRun", "decoder_run", "is_decoder_row", "step_of_memory_row"]
 
 _TASKS = (
     "pretrain", "finetune-lora", "finetune-qlora", "finetune-sft", "finetune-full", "finetune-adapter",
     "finetune-adapter_v2",
 )  # fmt: skip
+_MEMORY_TASKS = {"lora": "finetune-lora", "qlora": "finetune-qlora", "full_finetune": "finetune-full"}
+"""Task of a row of a memory table, by its method."""
+_FORM = re.compile(r"^([A-Z]+\d+)-(\d+GB)$")
+"""How memory tables name a card without its form."""
 _OTHER_MODELS = re.compile(
     r"(?<![a-z])(bert|clip|vit|swin|bart|t5|whisper|wav2vec|ast-|bridgetower|llava|amplify|yolo|language-per|vision-per)"
     r"|resnet"
@@ -82,6 +86,34 @@ def is_decoder_row(row: Mapping[str, str]) -> bool:
         and not _OTHER_MODELS.search(row["model"].lower())
         and row["throughput_unit"] in ("tokens/s", "samples/s", "sequences/s")
     )
+
+
+def step_of_memory_row(row: Mapping[str, str], columns: Sequence[str]) -> dict[str, str] | None:
+    """
+    Return a row of a memory table as a row of throughput_train.csv, or None where it states no whole step.
+
+    That is: one device, a language model, seconds of an optimizer step and its passes, samples of one length, and every
+    weight frozen or trained as LoRA, QLoRA or full fine-tuning name it. Rows of several devices do not say how
+    these are linked. A card whose form is not stated counts as the SXM one.
+    """
+    seconds = re.fullmatch(r"([\d.]+)s/it", row["throughput"])
+    accumulated = re.search(r"grad accum (\d+)", row["other_flags"])
+    task = _MEMORY_TASKS.get(row["method"])
+    stated = task and row["domain"] == "llm" and row["n_gpus"] == "1" and row["seq_len_or_res"].isdigit()
+    if not (seconds and accumulated and stated) or "emb" in row["method_detail"]:
+        return None
+    line = dict.fromkeys(columns, "")
+    return line | {
+        "source": row["source_id"], "model": row["model"], "task": str(task),
+        "accelerator": _FORM.sub(r"\1-SXM-\2", row["gpu"]),
+        "batch_per_device": row["micro_batch"], "sequence_length": row["seq_len_or_res"],
+        "precision": row["precision"],
+        "global_batch": str(int(row["micro_batch"]) * int(accumulated[1])), "devices": "1", "nodes": "1",
+        "strategy": "single", "activation_checkpointing": "full" if row["act_ckpt"] == "yes" else row["act_ckpt"],
+        "optimizer": row["optimizer"], "throughput_unit": "samples/s", "step_time_origin": "reported",
+        "step_time_ms": f"{float(seconds[1]) * 1e3:g}", "framework": "pytorch (transformers)",
+        "notes": f"{row['other_flags']}; gradient accumulation {accumulated[1]}; HF SFTTrainer",
+    }  # fmt: skip
 
 
 def _task(row: Mapping[str, str]) -> str:

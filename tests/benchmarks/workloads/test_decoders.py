@@ -14,13 +14,13 @@ from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, plan_of
 from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
-from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row
+from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row
 from builders.plans import plan, shapes
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, LIBRARY_PRECISION
+from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, LIBRARY_PRECISION, UNPACK_4_BITS
 from trainfare_core.prediction.memory.peak import memory_parts
 
 SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
@@ -63,7 +63,7 @@ def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
     traces = DecoderTraces()
     lora, qlora = (traces.profile(DecoderStep(SMALL, 64, method=method)) for method in ("lora", "qlora"))
     assert qlora.parameter_bytes < 0.55 * lora.parameter_bytes, "tables of tokens stay in 16 bits"
-    assert sum(g.name == "dequantize_nf4" for g in qlora.operations) > 0
+    assert sum(g.name == UNPACK_4_BITS for g in qlora.operations) > 0
     full = traces.profile(DecoderStep(SMALL, 256))
     eight = with_float8(full, SMALL.vocabulary)
     assert eight.step_flops == full.step_flops
@@ -187,3 +187,24 @@ def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:
     }  # fmt: skip
     answers = decoder_answers([row], tmp_path)
     assert isinstance(answers[0], Answer), answers[0]
+
+
+def test_a_memory_row_that_times_a_whole_step_is_a_measured_step(tmp_path: Path) -> None:
+    row = {
+        "source_id": "table", "model": "Qwen-7B", "domain": "llm", "method": "qlora", "method_detail": "Q-LoRA",
+        "precision": "bf16", "optimizer": "AdamW", "micro_batch": "1", "seq_len_or_res": "256", "n_gpus": "1",
+        "gpu": "A100-80GB", "act_ckpt": "yes", "other_flags": "grad accum 8", "throughput": "3.0s/it",
+    }  # fmt: skip
+    columns = list(ROW)
+    line = step_of_memory_row(row, columns)
+    assert line is not None
+    assert is_decoder_row(line)
+    run = decoder_run(line, DecoderTraces(tmp_path))
+    assert isinstance(run, DecoderRun)
+    assert (run.passes, run.step_s, run.device.name) == (8, 3.0, "A100-SXM-80GB")
+    assert any(g.name == UNPACK_4_BITS for g in run.profile.operations)
+    for unstated in (
+        {"throughput": "12 min"}, {"n_gpus": "2"}, {"seq_len_or_res": "max 768"}, {"method_detail": "LoRA (emb)"},
+        {"other_flags": ""},
+    ):  # fmt: skip
+        assert step_of_memory_row(row | unstated, columns) is None

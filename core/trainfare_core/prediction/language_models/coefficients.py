@@ -53,6 +53,8 @@ class DecoderFit(Record):
     """The same with Megatron's kernels of 2021: bias with GELU, bias with dropout and addition, scaled softmax."""
     cast_bytes_share: float
     """Of the bytes of casts to 8 bits, what is moved: many are fused into the operation before."""
+    unpack_efficiency: float
+    """Of the bandwidth, what unpacking weights of 4 bits reaches; it is bound by its integer arithmetic."""
     host_launch_s: float
     unfused_host_factor: float
     """The same for trainers that issue gradients after backward: they also issue more, smaller operations."""
@@ -119,8 +121,8 @@ class DecoderFit(Record):
                 "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
-                "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0, "shard_unit_s": 0.0, "kind_factor": {},
-                "stack_factor": {}, "framework_slope": 0.0,
+                "unpack_efficiency": 1.0, "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0,
+                "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {}, "framework_slope": 0.0,
             }
         )  # fmt: skip
 

@@ -166,18 +166,15 @@ def decoder_times(
         ledger.launches * fit.host_launch_s * (devices.kind == 0)
         * np.where(spread.overlap, 1.0, fit.unfused_host_factor)
     )  # fmt: skip
-    held = (device_s**fit.hold_exponent + host_s**fit.hold_exponent) ** (1 / fit.hold_exponent)
+    held = _hold(device_s, host_s, fit)
     exchanged, network_a = _model_exchange_s(ledger, devices, spread, fit)
     one_pass = (held + exchanged) / spread.pipeline
     bubble = fit.bubble_factor * one_pass * (spread.pipeline - 1) / spread.virtual
     last = fit.last_stage_exposed * head_s * share * factor * (1 - 1 / spread.pipeline) * spread.passes
     traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
     window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
-    exposed = np.where(
-        spread.overlap,
-        np.maximum(fit.data_exposed * traffic, traffic - window),
-        traffic,
-    )
+    beyond = _hold(traffic, window, fit) - window
+    exposed = np.where(spread.overlap, np.maximum(fit.data_exposed * traffic, beyond), traffic)
     units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
     update = _update_s(ledger, devices, spread, fit)
     times = spread.passes / spread.pipeline
@@ -191,6 +188,12 @@ def decoder_times(
         network_s=np.where(spread.machines > 1, network_a * times + network_b, 0.0)
         * np.where(traffic > 0, exposed / np.maximum(traffic, 1e-30), 1.0),
     )  # fmt: skip
+
+
+def _hold(one_s: Array, other_s: Array, fit: DecoderFit) -> Array:
+    """Return the seconds of two things that run beside each other: of the slower one, and more where both are alike."""
+    h = fit.hold_exponent
+    return np.asarray((one_s**h + other_s**h) ** (1 / h))
 
 
 def _stack_factor(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
@@ -219,7 +222,8 @@ def _memory_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: D
     experts = np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
     fixed = (ledger.fixed_bytes - ledger.cast_weight_bytes + weights) / experts
     total = varying * spread.ratio / spread.context + fixed
-    return np.asarray(total / spread.tensor / (devices.bytes_per_s * fit.vector_efficiency))
+    unpacked = ledger.unpacked_bytes / experts / fit.unpack_efficiency
+    return np.asarray((total / fit.vector_efficiency + unpacked) / spread.tensor / devices.bytes_per_s)
 
 
 def _compute_s(

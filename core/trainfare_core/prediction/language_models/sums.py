@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.variants import PRODUCTS
 
-__all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "DecoderLedger"]
+__all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
 
 CAST_TO_8_BITS: Final = "cast_fp8"
 """Name of the operations that cast an operand of a product to 8 bits."""
+UNPACK_4_BITS: Final = "trainfare.unpack_4bit"
+"""Name of the operations that unpack a weight of 4 bits to the type of its product."""
 LIBRARY_PRECISION: Final = "transformer-engine"
 """How Lightning's precision begins where a library of fused kernels runs the blocks."""
 
@@ -48,6 +50,7 @@ class DecoderLedger:
         head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
         cast_bytes: of `vector_bytes`, activations cast to 8 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
+        unpacked_bytes: weights of 4 bits read, and written as the type of their products; whatever the batch.
         optimizer_bytes: once an optimizer step.
         launches: of one pass.
         boundary_bytes: inputs of all norms, 16 bits: what tensor parallelism exchanges once forward and once
@@ -73,6 +76,7 @@ class DecoderLedger:
     cast_bytes: Array
     cast_weight_bytes: Array
     fixed_bytes: Array
+    unpacked_bytes: Array
     optimizer_bytes: Array
     launches: Array
     norms: Array
@@ -117,7 +121,11 @@ class DecoderLedger:
                 )
             )
 
-        vector = [g for g in groups if g.kind not in PRODUCTS and g.kind != "attention"]
+        unpacking = [g for g in groups if g.name == UNPACK_4_BITS]
+        vector = [
+            g for g in groups
+            if g.kind not in PRODUCTS and g.kind != "attention" and g.name != UNPACK_4_BITS
+        ]  # fmt: skip
         casts = [g for g in vector if g.name == CAST_TO_8_BITS]
         library = profile.precision.startswith(LIBRARY_PRECISION)
         forward = [g for g in norms if not g.recomputed]
@@ -141,6 +149,9 @@ class DecoderLedger:
             "cast_bytes": float(sum(g.bytes_moved - g.bytes_fixed for g in casts)),
             "cast_weight_bytes": float(sum(g.bytes_fixed for g in casts)),
             "fixed_bytes": float(sum(g.bytes_fixed for g in vector)),
+            "unpacked_bytes": float(
+                sum(min(g.bytes_fixed, g.bytes_read) + g.bytes_written for g in unpacking)
+            ),
             "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
             "launches": float(sum(g.launches for g in groups)),
             "norms": float(sum(g.launches for g in forward)),
