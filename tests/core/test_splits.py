@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.profiles import gpt_profile, operation, profile
-from builders.toy_market import decoder_job, shapes, small_job
+from builders.toy_market import decoder_job, in_precisions, shapes, small_job
 from trainfare_core.candidates import SHARDINGS, PlanSpace, enumerate_candidates, plan_gaps, take
 from trainfare_core.candidates.splits import LEAST_TOKENS, MOST_STAGES
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ParameterGroup
@@ -132,3 +132,23 @@ def test_more_devices_than_samples_are_used_where_the_model_is_split(batch: int,
     replicas = set(plans.replicas_of(machine)[plans.parallel.splits].tolist())
     assert replicas == ({1.0, 2.0, 4.0} if planned else {1.0})
     assert plan_gaps(job, machine).tolist() == [""]
+
+
+def test_a_split_model_keeps_the_script_s_precision() -> None:
+    """In another precision it may be none that can be split; plans that split nothing are tried in each."""
+    job, machine = in_precisions(decoder_job(), "32-true"), shapes(("A100-SXM-80GB", 8.0))
+    plans = enumerate_candidates(job, machine, PlanSpace(1, model_parallel=True, precision=True))
+    assert plans.parallel is not None
+    splits = plans.parallel.splits.tolist()
+    seen = {(split, plans.variant_of(plan).precision) for plan, split in enumerate(splits)}
+    assert {precision for split, precision in seen if split} == {""}
+    assert {precision for split, precision in seen if not split} >= {"", "32-true"}
+
+
+@pytest.mark.parametrize(
+    ("micro", "samples", "known"), [(2, None, True), (None, 8, True), (None, None, False)]
+)
+def test_a_batch_is_known_by_either_of_its_sizes(micro: int | None, samples: int | None, known: bool) -> None:
+    batch = BatchFacts(micro_batch_size=micro, samples_per_step=samples)
+    why = why_not_split(decoder_job().model_copy(update={"batch": batch}))
+    assert (why == "") == known
