@@ -17,9 +17,11 @@ from trainfare.report.wording import (
     interval,
     percent,
     short_count,
+    unused_text,
     usd,
 )
 from trainfare_core.clouds import service_label
+from trainfare_core.recommendation import TrainerArguments
 
 TODAY = date(2026, 11, 24)
 NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -137,3 +139,19 @@ def test_many_dates_become_one_phrase() -> None:
     assert both == "prices of 2026-03 (8 months old) to 2026-11-20 (4 days old)"
     fetched = price_ages(frozenset({*dates, PriceDate("2025-06-05", "2026-11-24T09:00:00Z")}), NOON)
     assert fetched == "prices of 2026-03 (8 months old) to 2026-11-24 (3 hours old)"
+
+
+def test_accelerators_that_a_plan_leaves_unused_are_told() -> None:
+    """Of each machine, where the plan is known."""
+
+    def told(devices: int | None) -> str:
+        trainer = None if devices is None else TrainerArguments(
+            devices=devices, num_nodes=1, strategy="ddp", precision="32-true", accumulate_grad_batches=1, batch_size=1
+        )  # fmt: skip
+        return unused_text(option(accelerator_count=8.0, trainer=trainer))
+
+    assert [told(devices) for devices in (None, 8, 4)] == [
+        "",
+        "",
+        "It uses 4 of 8 accelerators of each machine.",
+    ]

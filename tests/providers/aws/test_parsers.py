@@ -14,7 +14,13 @@ from trainfare_providers.aws.blocks import capacity_block_row, training_plan_row
 from trainfare_providers.aws.bulk_csv import read_offer_csv
 from trainfare_providers.aws.machines import known_machines, parse_instance_types
 from trainfare_providers.aws.price_list import ec2_row, read_products, sagemaker_row
-from trainfare_providers.aws.quotas import Quota, limits_of, read_quotas
+from trainfare_providers.aws.quotas import (
+    Quota,
+    TrainingQuota,
+    limits_of,
+    read_quotas,
+    read_training_quotas,
+)
 from trainfare_providers.aws.rows import SourceContext
 from trainfare_providers.aws.savings import PLANS, plan_file_rows
 from trainfare_providers.aws.spot import Bands, read_bands, read_zone_ids, spot_rows
@@ -423,3 +429,18 @@ def test_table_of_machines_agrees_with_the_catalogue_of_accelerators() -> None:
         nominal = accelerator(machine.accelerator).memory_bytes / 2**30
         assert machine.accelerator_memory_gib == pytest.approx(nominal, rel=0.01), name
         assert machine.accelerator_count > 0
+
+
+def test_quotas_of_training_jobs_are_read_by_name() -> None:
+    """On demand and spot apart; what is for endpoints, notebooks or warm pools is left out."""
+    listed = [
+        {"QuotaName": "ml.p5.48xlarge for training job usage", "Value": 2.0},
+        {"QuotaName": "ml.g5.xlarge for spot training job usage", "Value": 4.0},
+        {"QuotaName": "ml.p5.48xlarge for endpoint usage", "Value": 8.0},
+        {"QuotaName": "ml.p5.48xlarge for training warm pool usage", "Value": 8.0},
+        {"QuotaName": "ml.g6.xlarge for training job usage"},
+    ]
+    assert read_training_quotas(listed, region="us-east-1") == (
+        TrainingQuota("us-east-1", "ml.p5.48xlarge", "on_demand", 2.0),
+        TrainingQuota("us-east-1", "ml.g5.xlarge", "spot", 4.0),
+    )
