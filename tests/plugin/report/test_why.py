@@ -7,19 +7,19 @@ from trainfare.report.why import why_text
 from trainfare_core.ranking.why_not import WhyNot
 
 
-def test_the_sentence_begins_with_a_capital_and_ends_with_a_stop() -> None:
-    """Otherwise it is the answer's own, at any width."""
+def test_the_sentence_is_the_answer_s_own_and_ends_with_a_stop() -> None:
+    """At any width; a machine's name at its begin is spelled as its cloud does."""
     answer = WhyNot(
         tool_version="0", machine="m", objective="cheapest", offers=1, option=None, best=None, rejections=(),
-        sentence="it loses by 3 %",
+        sentence="p5.48xlarge loses by 3 %",
     )  # fmt: skip
-    assert why_text(answer, width=80) == "It loses by 3 %.\n"
-    assert why_text(answer, width=10) == "It loses\nby 3 %.\n"
+    assert why_text(answer, width=80) == "p5.48xlarge loses by 3 %.\n"
+    assert why_text(answer, width=20) == "p5.48xlarge loses by\n3 %.\n"
 
 
 def test_notes_of_a_ranked_machine_follow_the_sentence() -> None:
     answer = WhyNot(
-        tool_version="0", machine="m", objective="cheapest", offers=1, best=None, rejections=(), sentence="it loses",
+        tool_version="0", machine="m", objective="cheapest", offers=1, best=None, rejections=(), sentence="a1 loses",
         option=option(notes=("the first", "the second")),
     )  # fmt: skip
-    assert why_text(answer, width=80).splitlines() == ["It loses.", "Note: the first.", "Note: the second."]
+    assert why_text(answer, width=80).splitlines() == ["a1 loses.", "Note: the first.", "Note: the second."]
