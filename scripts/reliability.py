@@ -24,6 +24,8 @@ from xml.etree import ElementTree as ET
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainfare_core.figures import percent
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -214,7 +216,7 @@ def _mutants() -> list[str]:
     if outcome is None:
         return ["Mutants: no run is recorded yet (`make mutants`)."]
     whole = next(score for score in outcome["scores"] if score["package"] == "all")
-    counted = f"{whole['caught']} of {whole['made']} caught ({whole['score']:.1%})"
+    counted = f"{whole['caught']} of {whole['made']} caught ({percent(whole['score'], 1)})"
     uncounted = f"{whole['equivalent']} that no test can tell apart are not counted"
     not_run = f"; {outcome['not_run']} more were not run yet" if outcome["not_run"] else ""
     early = sum(one["nearest_only"] and not one["equivalent"] for one in outcome["mutants"])
@@ -226,7 +228,7 @@ def _mutants() -> list[str]:
         "| package | files | mutants | caught | score |",
         "|---|---|---|---|---|",
         *(
-            f"| {one['package']} | {one['files']} | {one['made']} | {one['caught']} | {one['score']:.1%} |"
+            f"| {one['package']} | {one['files']} | {one['made']} | {one['caught']} | {percent(one['score'], 1)} |"
             for one in outcome["scores"]
         ),
         "",

@@ -23,6 +23,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainfare_core.figures import percent
+
 if TYPE_CHECKING:
     from trainfare_core.job_profile import JobProfile
     from trainfare_core.recommendation import Option, Recommendation
@@ -254,7 +256,7 @@ def checked(answer: Recommendation, path: Path) -> str:
     per_device = flops / step_s / devices
     dtype = computed_in(profile.precision if trainer is None else trainer.precision) or "fp32"
     peak = None if device is None else device.peak_flops_per_s(dtype)
-    used = f", {per_device / peak:.0%} of its dense {dtype} peak" if peak else ""
+    used = f", {percent(per_device / peak)} of its dense {dtype} peak" if peak else ""
     which = "" if answer.options else "of the first run below the reason, "
     return (
         f"{which}{steps:,} steps of {step_s:.4g} s are {training_hours:,.4g} h; start-up, copies, validation, "

@@ -1,10 +1,20 @@
-"""Numbers in sentences."""
+"""Numbers, shares and times as text."""
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
-__all__ = ["counted", "figures"]
+__all__ = [
+    "TIME_UNITS",
+    "counted",
+    "duration",
+    "figures",
+    "hours_range",
+    "hours_text",
+    "percent",
+    "time_unit",
+]
 
 _LEAST = 1e-3
 """Smaller numbers are written as powers of ten: their zeros are hard to count."""
@@ -27,6 +37,68 @@ def figures(value: float, digits: int = 3) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     text = f"{rounded:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def percent(share: float, decimals: int | None = None, *, sign: bool = False) -> str:
+    """
+    Return a share of 1 as a percentage.
+
+    Args:
+        share: the share.
+        decimals: after the point; None: whole percent, where only exactly 0 and 1 are shown as 0 % and 100 %.
+        sign: whether a rise has a plus, too.
+
+    >>> percent(0.8), percent(0.9993), percent(0.0834, 1), percent(0.67, 1, sign=True)
+    ('80 %', '99.9 %', '8.3 %', '+67.0 %')
+    """
+    if decimals is None and 0 < share < 0.005:
+        return "<1 %"
+    if decimals is None and 0.995 <= share < 1:
+        share, decimals = min(share, 0.999), 1
+    return f"{100 * share:{'+' if sign else ''},.{decimals or 0}f} %"
+
+
+TIME_UNITS: Final = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3}
+"""Units of time, longest first, in seconds."""
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """
+    Return the largest unit of which a time has at least one, and its seconds; seconds for 0.
+
+    >>> time_unit(5400), time_unit(240), time_unit(0.02)
+    (('h', 3600.0), ('min', 60.0), ('ms', 0.001))
+    """
+    fitting = (unit for unit in TIME_UNITS.items() if seconds >= unit[1])
+    return next(fitting, ("ms", TIME_UNITS["ms"]) if seconds else ("s", 1.0))
+
+
+def duration(seconds: float, digits: int = 3) -> str:
+    """
+    Return a time in the unit that suits it: minutes below an hour, seconds below a minute, then milliseconds.
+
+    >>> duration(5400), duration(240), duration(0.0123)
+    ('1.5 h', '4 min', '12.3 ms')
+    """
+    unit, unit_s = time_unit(seconds)
+    return f"{figures(seconds / unit_s, digits)} {unit}"
+
+
+def hours_text(hours: float, digits: int = 3) -> str:
+    """Return hours as `duration` does."""
+    return duration(3600.0 * hours, digits)
+
+
+def hours_range(mid: float, low: float, high: float, brackets: str = "[]") -> str:
+    """
+    Return a median of hours and its interval, all in the unit of the median.
+
+    >>> hours_range(0.5, 0.4, 0.62), hours_range(12.0, 10.0, 14.5, "()")
+    ('30 min [24 to 37.2]', '12 h (10 to 14.5)')
+    """
+    unit, unit_s = time_unit(3600.0 * mid)
+    low_text, mid_text, high_text = (figures(3600.0 * each / unit_s) for each in (low, mid, high))
+    return f"{mid_text} {unit} {brackets[0]}{low_text} to {high_text}{brackets[1]}"
 
 
 def counted(value: float, noun: str) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import accelerators
 from trainfare_core.prices.intake import KEY_COLUMNS, Intake, Tally, accept_rows
 
@@ -50,7 +51,9 @@ A chosen value: the lowest true one in the snapshot is 0.27, a price divided twi
 
 ABOVE_ON_DEMAND: Final = "spot price above the on-demand price"
 COMMITTED_ABOVE: Final = "reservation or savings plan above the on-demand price"
-COMMITTED_BELOW: Final = f"reservation or savings plan below {_LEAST_COMMITTED:.0%} of the on-demand price"
+COMMITTED_BELOW: Final = (
+    f"reservation or savings plan below {percent(_LEAST_COMMITTED)} of the on-demand price"
+)
 MORE_FOR_LESS: Final = "more accelerators for less than fewer of them cost"
 MEMORY: Final = "accelerator memory is not what the maker says"
 COUNT: Final = "accelerator count is neither whole nor a share of one"

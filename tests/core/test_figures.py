@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainfare_core.figures import counted, figures
+from trainfare_core.figures import counted, duration, figures, hours_range, hours_text, percent
 
 
 def test_large_numbers_are_written_in_full() -> None:
@@ -25,3 +26,39 @@ def test_the_number_is_kept_to_its_digits(value: float, digits: int) -> None:
     text = figures(value, digits)
     assert "e" not in text
     assert abs(float(text.replace(",", "")) - value) <= value * 0.5000001 * 10 ** (1 - digits)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.0, "0 %"), (0.001, "<1 %"), (0.305, "30 %"), (0.9993, "99.9 %"), (0.99999, "99.9 %"), (1.0, "100 %")],
+)
+def test_percentages_never_round_to_all_or_nothing(share: float, shown: str) -> None:
+    """A share just below 1 is not shown as 100 %, and one just above 0 not as 0 %."""
+    assert percent(share) == shown
+
+
+def test_decimals_that_are_asked_for_are_kept() -> None:
+    assert [percent(share, 1) for share in (0.001, 0.9999, 12.345)] == ["0.1 %", "100.0 %", "1,234.5 %"]
+    assert [percent(share, 1, sign=True) for share in (0.715, -0.05)] == ["+71.5 %", "-5.0 %"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0, "0 s"),
+        (0.0123, "12.3 ms"),
+        (59.96, "60 s"),
+        (240.48, "4.01 min"),
+        (3_600.0, "1 h"),
+        (5_400.0, "1.5 h"),
+        (61_500 * 3_600.0, "61,500 h"),
+    ],
+)
+def test_times_are_in_the_unit_that_suits_them(seconds: float, shown: str) -> None:
+    """No time below an hour is a fraction of one."""
+    assert duration(seconds) == hours_text(seconds / 3600) == shown
+
+
+def test_an_interval_is_in_the_unit_of_its_median() -> None:
+    assert hours_range(0.0668, 0.05, 0.408) == "4.01 min [3 to 24.5]"
+    assert hours_range(1.5, 0.9, 2.5, "()") == "1.5 h (0.9 to 2.5)"

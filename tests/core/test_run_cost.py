@@ -310,7 +310,7 @@ def test_how_validation_was_timed_is_told() -> None:
     traced, timed = (
         " ".join(cost_assumptions(small_job(validation_batches=3, measured=one))) for one in (None, measured)
     )
-    assert "validation costs the forward part of the step (33% by the trace)" in traced
+    assert "validation costs the forward part of the step (33 % by the trace)" in traced
     assert "validation costs the measured validation batch" in timed
 
 

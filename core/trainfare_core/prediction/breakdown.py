@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainfare_core.documents import Record
+from trainfare_core.figures import percent
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_core.porting import Environment
 from trainfare_core.prediction.engine import Run
@@ -82,11 +83,13 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     if profile.source.compiled:
         notes.append(
             "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as "
-            f"fused, with {FUSED_BYTES_SHARE:.0%} of their bytes, and the interval is wider"
+            f"fused, with {percent(FUSED_BYTES_SHARE)} of their bytes, and the interval is wider"
         )
     if obstacle := Environment.of(profile).obstacle(device):
         wider = "" if device.kind == "gpu" else "; the interval is wider"
         notes.append(f"{device.name} needs porting: {obstacle}{wider}")
     if profile.coverage < 1.0:
-        notes.append(f"{1 - profile.coverage:.1%} of all bytes belong to operations without a FLOP formula")
+        notes.append(
+            f"{percent(1 - profile.coverage, 1)} of all bytes belong to operations without a FLOP formula"
+        )
     return tuple(dict.fromkeys(notes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainfare_core.candidates import own_sharding
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints
@@ -50,7 +51,7 @@ def assumptions_of(profile: JobProfile, request: Request, notes: tuple[str, ...]
         _plan_assumption(profile, asked),
         (
             "intervals are the central 80 %; an option is feasible when it keeps budget and deadline "
-            f"together with {asked.confidence:.0%} confidence"
+            f"together with {percent(asked.confidence)} confidence"
         ),
         (
             "machines marked 'needs porting' do not run the script as it is, are never called cheapest "

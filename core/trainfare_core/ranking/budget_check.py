@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from trainfare_core.documents import Document
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_range, hours_text, percent
 from trainfare_core.ranking.cost_change import CostChange
 from trainfare_core.recommendation import Constraints, JobSummary, Option
 
@@ -111,13 +112,14 @@ def verdict_of(chance: float | None, confidence: float) -> BudgetVerdict:
 
 def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
     cost = f"{best.run_usd.mid:,.2f} USD ({best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f})"
-    time = f"{figures(best.run_hours.mid)} h ({figures(best.run_hours.low_80)} to {figures(best.run_hours.high_80)})"
+    hours = best.run_hours
+    time = hours_range(hours.mid, hours.low_80, hours.high_80, "()")
     given = (
-        ("{:,.2f} USD", asked.max_usd),
-        ("{:.4g} h", asked.deadline_hours),
-        ("{:,.2f} USD an hour", asked.max_usd_per_hour),
+        ("{:,.2f} USD".format, asked.max_usd),
+        (functools.partial(hours_text, digits=4), asked.deadline_hours),
+        ("{:,.2f} USD an hour".format, asked.max_usd_per_hour),
     )
-    limits = " and ".join(text.format(value) for text, value in given if value is not None)
+    limits = " and ".join(text(value) for text, value in given if value is not None)
     words = {"within": "within", "over": "over", "cannot_tell": "cannot tell if within"}[verdict]
     count = f"{best.nodes} x " if best.nodes > 1 else ""
     run = f"{count}{best.machine} ({best.purchase_option}) takes {time} and costs {cost}"
@@ -125,5 +127,5 @@ def _reason(verdict: BudgetVerdict, best: Option, asked: Constraints) -> str:
         return f"no limit on the run itself: {run}"
     return (
         f"{words} {limits}: {run}; "
-        f"the chance to keep the limits is {_chance(best):.1%}, asked for {asked.confidence:.0%}"
+        f"the chance to keep the limits is {percent(_chance(best), 1)}, asked for {percent(asked.confidence)}"
     )

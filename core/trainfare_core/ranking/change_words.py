@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.change_factors import Factor, MixedProfiles, sample_flops
 from trainfare_core.ranking.cost_change import CauseName, FlopsChange
@@ -128,7 +129,7 @@ def _model(base: JobProfile, head: JobProfile) -> str:
 
 
 def _relative(base: float, head: float) -> str:
-    return f"{head / base - 1:+.1%}" if base else f"{head:.3g} more"
+    return percent(head / base - 1, 1, sign=True) if base else f"{head:.3g} more"
 
 
 def _saves(profile: JobProfile) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from trainfare_core.figures import percent
 from trainfare_core.recommendation import Option
 
 __all__ = ["folded"]
@@ -43,7 +44,9 @@ def folded(options: Iterable[Option]) -> tuple[Option, ...]:
             places.append(len(kept))
             kept.append(option)
         else:
-            note = f"{option.instance_type} is the same machine, or costs and takes within {SAME:.0%} of it"
+            note = (
+                f"{option.instance_type} is the same machine, or costs and takes within {percent(SAME)} of it"
+            )
             kept[better] = kept[better].model_copy(update={"notes": (*kept[better].notes, note)})
     return tuple(
         option if option.rank == place else option.model_copy(update={"rank": place})

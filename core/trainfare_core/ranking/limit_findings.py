@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from trainfare_core.documents import Record
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_text, percent
 from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.ranking.budget_check import BudgetVerdict, verdict_of
 from trainfare_core.ranking.chances import probability
@@ -73,7 +73,7 @@ def run_findings(
     for rule, chance in chances.items():
         other = [name for name in together if name != rule] if rule == tighter else []
         text = f"{_amounts(rule, limits, best)}, kept{''.join(f' together with {name}' for name in other)}"
-        text = f"{text} with a chance of {chance:.1%}, asked for {confidence:.0%}"
+        text = f"{text} with a chance of {percent(chance, 1)}, asked for {percent(confidence)}"
         found.append(_finding(rule, _STATUS[verdict_of(chance, confidence)], text))
     if hourly is not None:
         text = f"{best.usd_per_hour:,.2f} USD an hour, limit {hourly:,.2f} USD an hour"
@@ -113,17 +113,17 @@ def increase_findings(
 
 
 def _increase(rule: LimitRule, limit: float, usd: float, base_usd: float | None) -> Finding:
-    percent = rule == "max_increase_percent"
-    shown = f"+{limit:g} %" if percent else f"+{limit:,.2f} USD"
+    relative_limit = rule == "max_increase_percent"
+    shown = f"+{limit:g} %" if relative_limit else f"+{limit:,.2f} USD"
     if base_usd is None:
         return _finding(rule, "not_applied", f"limit {shown}: no base was given to compare with")
     change = usd - base_usd
     if abs(change) < _CENT:
         return _finding(rule, "kept", f"no change in cost, limit {shown}")
     relative = change / base_usd * 100 if base_usd > 0 else math.inf
-    difference = f"{relative:+,.1f} %" if percent else f"{change:+,.2f} USD"
+    difference = f"{relative:+,.1f} %" if relative_limit else f"{change:+,.2f} USD"
     text = f"from {base_usd:,.2f} to {usd:,.2f} USD: {difference}, limit {shown}"
-    return _finding(rule, "broken" if (relative if percent else change) > limit else "kept", text)
+    return _finding(rule, "broken" if (relative if relative_limit else change) > limit else "kept", text)
 
 
 def _chance(limit: float, value: Interval) -> float:
@@ -134,7 +134,7 @@ def _chance(limit: float, value: Interval) -> float:
 def _amounts(rule: LimitRule, limits: JobLimits, best: Option) -> str:
     if rule == "max_usd":
         return f"{best.run_usd.mid:,.2f} USD, limit {limits.max_usd or 0:,.2f} USD"
-    return f"{figures(best.run_hours.mid)} h, limit {figures(limits.max_hours or 0, 4)} h"
+    return f"{hours_text(best.run_hours.mid)}, limit {hours_text(limits.max_hours or 0, 4)}"
 
 
 def _finding(rule: RuleName, status: FindingStatus, text: str) -> Finding:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from trainfare_core.candidates import MAX_NODES
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
@@ -105,7 +106,7 @@ class _Search:
 
     def _other_limits(self, asked: Constraints) -> list[Alternative | None]:
         budget, deadline = asked.max_usd is not None, asked.deadline_hours is not None
-        sure = f"kept with {asked.confidence:.0%}"
+        sure = f"kept with {percent(asked.confidence)}"
         found: list[Alternative | None] = []
         if deadline:
             change = f"earliest end {sure}{' within the budget' if budget else ''}"

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from trainfare_core.candidates import SHARDINGS, take
-from trainfare_core.figures import figures
+from trainfare_core.figures import duration, percent
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.porting import Environment
@@ -249,8 +249,8 @@ class OptionMaker:
         own_s, best_s = (float(priced.prediction.step_s[row]) for row in (priced.runs.plan[run], faster))
         if best_s < own_s:
             notes.append(
-                f"{plan_text(priced.candidates, faster)} would take {1 - best_s / own_s:.0%} less time a step and fit: "
-                "--allow plan"
+                f"{plan_text(priced.candidates, faster)} would take {percent(1 - best_s / own_s)} less time a step and "
+                "fit: --allow plan"
             )
         rate = self._loader_rate(int(priced.runs.plan[run]), _interval(own_s, 0.0))
         if rate is not None and rate > NOTED_LOADER_RATE and input_pipeline(self.profile).worker_s is None:
@@ -284,7 +284,7 @@ class OptionMaker:
         needs_s = float(priced.runs.training_s[run] + priced.runs.validation_s[run])
         if stop_s is not None and self.profile.plan.optimizer_steps is not None and needs_s > stop_s:
             notes.append(
-                f"the Trainer's max_time of {figures(stop_s / _S_PER_HOUR)} h stops this run early; "
+                f"the Trainer's max_time of {duration(stop_s)} stops this run early; "
                 "it is priced to its last step"
             )
         return tuple(notes)

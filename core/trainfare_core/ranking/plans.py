@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, sharding_label
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
@@ -233,7 +234,7 @@ def unused_notes(
         more &= devices == devices[more].max(initial=0)
         longer = prediction.step_s[more].min(initial=np.inf) / prediction.step_s[plan] - 1
         if 0 < longer < np.inf:
-            because = f"a step on {devices[more][0]:.0f} takes {longer:.0%} longer"
+            because = f"a step on {devices[more][0]:.0f} takes {percent(longer)} longer"
     return (f"uses {used} of {rented} accelerators of a machine that is paid whole: {because}",)
 
 

@@ -8,7 +8,7 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_text, percent
 from trainfare_core.ranking.limits import Limits
 from trainfare_core.ranking.price_doubt import MACHINE_TYPE, Machines, Usable
 from trainfare_core.ranking.priced_runs import PricedRuns, marked
@@ -181,9 +181,9 @@ def _past_deadline_detail(
     nearest = int(runs[np.argmin(limits.sure_hours[runs])])
     hours = float(limits.sure_hours[nearest])
     return (
-        f"{_name(priced, nearest)}: {figures(hours)} h with {constraints.confidence:.0%} confidence, "
-        f"{figures(hours - constraints.deadline_hours)} h past the deadline of "
-        f"{figures(constraints.deadline_hours, 4)} h"
+        f"{_name(priced, nearest)}: {hours_text(hours)} with {percent(constraints.confidence)} confidence, "
+        f"{hours_text(hours - constraints.deadline_hours)} past the deadline of "
+        f"{hours_text(constraints.deadline_hours, 4)}"
     )
 
 
@@ -223,7 +223,7 @@ def _over_budget_detail(
     if cost <= constraints.max_usd:
         return _over_hourly_detail(priced, limits, constraints.max_usd_per_hour, refused)
     return (
-        f"{_name(priced, int(runs[nearest]))}: {cost:,.2f} USD with {constraints.confidence:.0%} confidence, "
+        f"{_name(priced, int(runs[nearest]))}: {cost:,.2f} USD with {percent(constraints.confidence)} confidence, "
         f"{cost - constraints.max_usd:,.2f} over the budget of {constraints.max_usd:,.2f}"
     )
 

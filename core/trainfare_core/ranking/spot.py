@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainfare_core.figures import counted, figures
+from trainfare_core.figures import counted, hours_text, percent
 from trainfare_core.interruptions import HAZARDS, hazard_of_band, known_hazards
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prices.shapes import distinct_numbers
@@ -91,13 +91,13 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
     ends = " to ".join(dict.fromkeys(_hours_text(float(runs.hours[row])) for row in (least, most)))
     return (
-        f"the run {saves}, and {figures(calm_hours)} h of work would take {ends} on average; "
+        f"the run {saves}, and {hours_text(calm_hours)} of work would take {ends} on average; "
         f"ModelCheckpoint(every_n_train_steps={_save_steps(profile, runs, middle)}) allows spot"
     )
 
 
 def _hours_text(hours: float) -> str:
-    return f"{figures(hours)} h" if hours < _MANY_HOURS else "over a century"
+    return hours_text(hours) if hours < _MANY_HOURS else "over a century"
 
 
 def _save_steps(profile: JobProfile, runs: RunTable, row: int) -> int:
@@ -189,8 +189,8 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
     notes = [
         (
             f"spot: {counted(spot.interruptions, 'interruption')} expected ({spot.rate_source}: {rate.low_80:.1g} to "
-            f"{rate.high_80:.1g} an hour and machine); half of such runs end within {figures(spot.p50_hours)} h, "
-            f"nine of ten within {figures(spot.p90_hours)} h, {figures(spot.waiting_hours, 2)} h of waiting for "
+            f"{rate.high_80:.1g} an hour and machine); half of such runs end within {hours_text(spot.p50_hours)}, "
+            f"nine of ten within {hours_text(spot.p90_hours)}, {hours_text(spot.waiting_hours, 2)} of waiting for "
             "capacity expected"
         )
     ]
@@ -204,8 +204,8 @@ def spot_notes(spot: SpotOutlook, saved_every_steps: int | None) -> tuple[str, .
     if spot.fallback is not None:
         back = spot.fallback
         notes.append(
-            f"spot, but on demand after {back.after} interruptions ({back.chance:.0%} of runs): "
-            f"{back.run_usd:,.2f} USD expected, nine of ten runs end within {figures(back.p90_hours)} h"
+            f"spot, but on demand after {back.after} interruptions ({percent(back.chance)} of runs): "
+            f"{back.run_usd:,.2f} USD expected, nine of ten runs end within {hours_text(back.p90_hours)}"
         )
     return tuple(notes)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from trainfare_core._version import __version__
 from trainfare_core.documents import Document
 from trainfare_core.errors import UnknownNameError
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_range, percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
@@ -128,8 +128,8 @@ def _estimate(option: Option) -> str:
     """Return dollars and hours with their 80 % intervals, and the date of the price."""
     usd, hours = option.run_usd, option.run_hours
     return (
-        f"costs {usd.mid:,.2f} USD [{usd.low_80:,.2f} to {usd.high_80:,.2f}] and takes {figures(hours.mid)} h "
-        f"[{figures(hours.low_80)} to {figures(hours.high_80)}] at its price of {option.price_observed_on}"
+        f"costs {usd.mid:,.2f} USD [{usd.low_80:,.2f} to {usd.high_80:,.2f}] and takes "
+        f"{hours_range(hours.mid, hours.low_80, hours.high_80)} at its price of {option.price_observed_on}"
     )
 
 
@@ -142,4 +142,4 @@ def _difference(value: float, other: float) -> str:
     change = value / other - 1 if other > 0 else 0.0
     if abs(change) < 0.005:
         return "the same"
-    return f"{abs(change):.0%} {'more' if change > 0 else 'less'}"
+    return f"{percent(abs(change))} {'more' if change > 0 else 'less'}"

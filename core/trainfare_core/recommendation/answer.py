@@ -74,7 +74,7 @@ class Rejection(Record):
 class Alternative(Record):
     """A run that a request leaves out, and what admits it."""
 
-    change: str = Field(description='e.g. "lowest cost kept with 90%"')
+    change: str = Field(description='e.g. "lowest cost kept with 90 %"')
     flag: str = Field(description="what to say to admit it, e.g. --deadline 22h")
     option: Option
 

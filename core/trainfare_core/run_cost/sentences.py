@@ -6,6 +6,7 @@ from typing import Final
 
 from trainfare_core.clouds import CLOUDS, SERVICES
 from trainfare_core.cost_assumptions import COMPILE_S, TORCH_COMPILE_S, CostAssumptions
+from trainfare_core.figures import percent
 from trainfare_core.interruptions import HAZARDS, PRIOR, hazard_of_band
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.run_cost.billing import BillingClock
@@ -58,7 +59,7 @@ def cost_assumptions(
         how = (
             "the measured validation batch, scaled as the training step is"
             if measured_validation(profile) is not None
-            else f"the forward part of the step ({forward_share(profile):.0%} by the trace)"
+            else f"the forward part of the step ({percent(forward_share(profile))} by the trace)"
         )
         lines.append(f"validation costs {how}, shared by all devices")
     if plan.optimizer_steps is None:

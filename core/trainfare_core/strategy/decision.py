@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.figures import percent
 from trainfare_core.strategy.answer import PilotPlan
 from trainfare_core.strategy.choice import Advantage
 from trainfare_core.strategy.draws import Outcome, law_applies
@@ -182,9 +183,9 @@ def _doubts(
             "whether the target is reached is unknown: no value that any strategy reaches here is known"
         )
     elif cheapest is not None and cheapest < SURE and runner_up is not None:
-        out.append(f"{pick} is the cheapest that reaches the target in {cheapest:.0%} of cases only")
+        out.append(f"{pick} is the cheapest that reaches the target in {percent(cheapest)} of cases only")
     if reach is not None and reach < REACH_BAR:
-        out.append(f"no strategy reaches the target with a chance of {REACH_BAR:.0%}")
+        out.append(f"no strategy reaches the target with a chance of {percent(REACH_BAR)}")
     if question.checkpoint == "unknown":
         out.append("how similar the checkpoint's data is to this data is not known")
     if question.thresholded:
@@ -247,8 +248,8 @@ def _pilot(standings: Mapping[Strategy, Standing], pick: Strategy) -> PilotPlan 
         strategies=in_play,
         data_share=max(largest, 1e-9),
         design=(
-            f"{', '.join(in_play)}: nested parts of the data up to {largest:.1%}, each with its own complete schedule, "
-            f"{PILOT_RATES} learning rates, 100 steps or more; FareMeter(pilot=..., report_dir=...) records "
+            f"{', '.join(in_play)}: nested parts of the data up to {percent(largest, 1)}, each with its own complete "
+            f"schedule, {PILOT_RATES} learning rates, 100 steps or more; FareMeter(pilot=..., report_dir=...) records "
             "the curves, then: trainfare strategy ... --pilot runs/*/trainfare-curve.json"
         ),
     )
@@ -281,7 +282,7 @@ def _binding(question: Question, standings: Mapping[Strategy, Standing], paramet
             "A/N": f"{parameters:,.0f} parameters are too few for it with any amount of data (term A/N)",
             "B/D": "the data are too few even when repeated (term B/D)",
         }
-        return f"{words[term]}; chance {chance:.0%}"
+        return f"{words[term]}; chance {percent(chance)}"
     value = standings[best].outcome.value
     reaches = "" if value is None else f": it is predicted to reach {float(np.median(value)):.4g}"
-    return f"the gap to the target is too wide even for {best}{reaches} (chance {chance:.0%})"
+    return f"the gap to the target is too wide even for {best}{reaches} (chance {percent(chance)})"

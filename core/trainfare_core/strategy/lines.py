@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trainfare_core.figures import percent
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation import Interval
 from trainfare_core.strategy.answer import Change, StrategyAnswer, StrategyLine, TracedFacts
@@ -186,7 +187,7 @@ def _sentence(question: Question, decision: StrategyDecision) -> str:
         return f"No strategy reaches the target ({target}), because {decision.binding}."
     outcome = decision.standings[decision.pick].outcome
     usd, option = _interval(outcome.usd), outcome.priced.option
-    chance = "an unknown chance" if outcome.p_reach is None else f"a chance of {outcome.p_reach:.0%}"
+    chance = "an unknown chance" if outcome.p_reach is None else f"a chance of {percent(outcome.p_reach)}"
     run = (
         f"{decision.pick}: ${usd.mid:,.2f} (80 %: ${usd.low_80:,.2f} to ${usd.high_80:,.2f})"
         f" on {option.nodes} x {option.machine}, with {chance} to reach {target}."

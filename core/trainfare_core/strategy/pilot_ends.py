@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.documents import Interval
+from trainfare_core.figures import percent
 from trainfare_core.strategy.curves import LearningCurve
 from trainfare_core.strategy.question import Question
 from trainfare_core.strategy.strategies import STRATEGIES, Strategy
@@ -109,7 +110,7 @@ def final_value(
     if seen is None:
         return None, "the length of its schedule is not known"
     if seen < EARLIEST or too_early(strategy, chosen):
-        return None, f"it ran {seen:.0%} of its schedule: too early to predict its end"
+        return None, f"it ran {percent(seen)} of its schedule: too early to predict its end"
     last = series[-1][1]
     final, reason = _ended(last, seen, higher=question.higher_is_better), None
     if final is None:

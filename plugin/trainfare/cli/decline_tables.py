@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from trainfare.cli.output import output_width
 from trainfare.report.escape import terminal_text
 from trainfare.report.tables import table_text
-from trainfare.report.wording import percent, short_count, usd
+from trainfare.report.wording import short_count, usd
 from trainfare_core.decline_documents import (
     ClaimLine,
     ClaimsAnswer,
@@ -16,6 +16,7 @@ from trainfare_core.decline_documents import (
     QuantileLine,
     WaitAnswer,
 )
+from trainfare_core.figures import percent
 
 __all__ = ["claims_table", "decomposition_table", "forecast_table", "wait_table"]
 

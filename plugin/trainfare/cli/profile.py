@@ -13,6 +13,7 @@ from trainfare.cli.target import TargetOptions
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import of_the_work, short_count
 from trainfare_core.errors import InputError
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants import PRECISIONS
 from trainfare_providers.disk.files import write_text
@@ -96,7 +97,10 @@ def summary_of(traced: JobProfile) -> str:
         *(others if traced.precisions else ()),
         ("memory", f"{held}, {_size(memory.saved_activation_bytes)} saved activations"),
         ("steps", steps),
-        ("coverage", f"{traced.coverage:.1%} of the bytes belong to operations with a known FLOP formula"),
+        (
+            "coverage",
+            f"{percent(traced.coverage, 1)} of the bytes belong to operations with a known FLOP formula",
+        ),
     ]
     lines = [f"{name:<11} {text}" for name, text in rows]
     lines += [f"note        {note}" for note in traced.notes]

@@ -13,7 +13,7 @@ from trainfare.job.run_plan import PlannedRun
 from trainfare.meter.settings import MeterSettings
 from trainfare.meter.timing.step_timer import StepTimes
 from trainfare_core.errors import TrainfareError
-from trainfare_core.figures import figures
+from trainfare_core.figures import duration, hours_text, percent
 
 __all__ = ["FareLog", "RunEstimate", "estimate_run", "first_line", "progress_line", "warn_user"]
 
@@ -95,25 +95,19 @@ def metrics_of(
 def progress_line(estimate: RunEstimate, times: StepTimes, samples_per_step: int | None) -> str:
     """Return one line for the console: step time, throughput, time left and dollars, as far as known."""
     step = times.step
-    parts = [f"{_time(step.median_s)} a step (80 % between {_time(step.p10_s)} and {_time(step.p90_s)})"]
+    parts = [
+        f"{duration(step.median_s)} a step (80 % between {duration(step.p10_s)} and {duration(step.p90_s)})"
+    ]
     if samples_per_step is not None and step.median_s > 0.0:
         parts.append(f"{samples_per_step / step.median_s:,.4g} samples/s")
     if times.data_wait_share is not None:
-        parts.append(f"{times.data_wait_share:.0%} waiting for data")
+        parts.append(f"{percent(times.data_wait_share)} waiting for data")
     if estimate.hours_left is not None:
-        parts.append(f"about {_time(estimate.hours_left * 3600.0)} left")
+        parts.append(f"about {duration(estimate.hours_left * 3600.0)} left")
     if estimate.usd_so_far is not None:
         total = "" if estimate.usd_total is None else f" of about ${estimate.usd_total:,.2f}"
         parts.append(f"${estimate.usd_so_far:,.2f}{total}")
     return "trainfare: " + ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    # Units change where the number would get unwieldy: ms below 0.1 s, s below 2 min, min below 2 h.
-    for limit_s, unit_s, unit in ((0.1, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min")):
-        if seconds < limit_s:
-            return f"{seconds / unit_s:.3g} {unit}"
-    return f"{figures(seconds / 3600.0)} h"
 
 
 def first_line(error: BaseException) -> str:
@@ -183,12 +177,13 @@ class FareLog:
                 what = f"this run will cost about ${estimate.usd_total:,.2f}"
                 self.once("budget", f"FareMeter: {what}, over the budget of ${budget:,.2f}")
         if deadline is not None:
+            limit = hours_text(deadline, 4)
             if estimate.hours_so_far > deadline:
-                what = f"{estimate.hours_so_far:,.2f} h so far is past the deadline of {deadline:,.2f} h"
+                what = f"{hours_text(estimate.hours_so_far, 4)} so far is past the deadline of {limit}"
                 self.once("deadline", f"FareMeter: {what}")
             elif estimate.hours_total is not None and estimate.hours_total > deadline:
-                what = f"this run will take about {estimate.hours_total:,.2f} h"
-                self.once("deadline", f"FareMeter: {what}, past the deadline of {deadline:,.2f} h")
+                what = f"this run will take about {hours_text(estimate.hours_total, 4)}"
+                self.once("deadline", f"FareMeter: {what}, past the deadline of {limit}")
 
     def once(self, key: str, message: str) -> None:
         """Warn, unless a warning of this key was given before."""

@@ -8,7 +8,7 @@ from trainfare.report.cost_change import change_markdown, change_table
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH
 from trainfare.report.wording import plan_changes_text
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_range, hours_text
 from trainfare_core.ranking.budget_check import BudgetCheck
 from trainfare_core.recommendation import Constraints, Option
 
@@ -55,9 +55,9 @@ def check_markdown(answer: BudgetCheck, *, as_of: date) -> str:
 
 def _markdown_table(best: Option, asked: Constraints, as_of: date) -> str:
     usd = f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]"
-    hours = f"{figures(best.run_hours.mid)} [{figures(best.run_hours.low_80)} to {figures(best.run_hours.high_80)}]"
+    time = hours_range(best.run_hours.mid, best.run_hours.low_80, best.run_hours.high_80)
     limit_usd = "" if asked.max_usd is None else f"{asked.max_usd:,.2f}"
-    limit_hours = "" if asked.deadline_hours is None else figures(asked.deadline_hours, 4)
+    limit_time = "" if asked.deadline_hours is None else hours_text(asked.deadline_hours, 4)
     price = markdown_text(_price_text(best, as_of))
     machine = f"{best.nodes} × {markdown_text(best.machine)} ({markdown_text(best.purchase_option)})"
     return "\n".join(
@@ -66,7 +66,7 @@ def _markdown_table(best: Option, asked: Constraints, as_of: date) -> str:
             "|---|---:|---:|",
             f"| machine | {machine} | |",
             f"| USD, whole run | {usd} | {limit_usd} |",
-            f"| hours | {hours} | {limit_hours} |",
+            f"| time | {time} | {limit_time} |",
             f"| price date | {price} | |",
         ]
     )

@@ -11,7 +11,7 @@ from decimal import Decimal
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import table_text
 from trainfare_core.documents import Interval
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_range, percent
 from trainfare_core.ranking.cost_change import CostCause, CostChange, CostSide, ModuleChange
 
 __all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
@@ -19,7 +19,7 @@ __all__ = ["change_headline", "change_markdown", "change_notes", "change_table"]
 
 def change_headline(change: CostChange) -> str:
     """
-    Return the change in one sentence, e.g. '$412.00 -> $688.00 per run: +$276.00 (+67.0%)'.
+    Return the change in one sentence, e.g. '$412.00 -> $688.00 per run: +$276.00 (+67.0 %)'.
 
     A change that rounds to nothing is 'no change in cost'; one that is not known is 'unknown, because ...'.
     """
@@ -118,13 +118,15 @@ def _signed(amount: Decimal, unit: str = "") -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{fraction:+.1%}" if abs(fraction) >= 0.0005 else "less than 0.1%"  # what rounds to 0.0 %
+    return (
+        percent(fraction, 1, sign=True) if abs(fraction) >= 0.0005 else "less than 0.1 %"
+    )  # what rounds to 0.0 %
 
 
 def _sides(change: CostChange) -> list[tuple[str, ...]]:
     """Return rows of what is compared, USD, hours and machine of both sides."""
     step = _step(*(side.usd for side in (change.base, change.head) if side.usd is not None))
-    names = ("compared", "USD, whole run", "hours", "machine")
+    names = ("compared", "USD, whole run", "time", "machine")
     return list(zip(names, *(_side_cells(side, step) for side in (change.base, change.head)), strict=True))
 
 
@@ -132,7 +134,8 @@ def _side_cells(side: CostSide, step: Decimal) -> tuple[str, ...]:
     if side.usd is None or side.hours is None or side.machine is None:
         return side.label, f"unknown, because {side.unknown_because}", "unknown", "unknown"
     usd = _span(side.usd, lambda value: f"{_to_step(value, step):,f}")
-    return side.label, usd, _span(side.hours, figures), side.machine
+    hours = side.hours
+    return side.label, usd, hours_range(hours.mid, hours.low_80, hours.high_80), side.machine
 
 
 def _span(value: Interval, text: Callable[[float], str]) -> str:

@@ -9,14 +9,13 @@ from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.wording import (
     duration,
     of_the_work,
-    percent,
     purchase_label,
     short_count,
     span,
     usd,
 )
 from trainfare_core.clouds import service_label
-from trainfare_core.figures import counted, figures
+from trainfare_core.figures import counted, hours_text, percent
 from trainfare_core.hardware.accelerators import resolve_device
 from trainfare_core.job_profile import JobProfile, MeasuredStep, Quantiles
 from trainfare_core.prediction.roofline.coefficients import PATHS, calibration
@@ -66,7 +65,7 @@ def interruptions_text(option: Option) -> str:
     if spot is None:
         return "interruptions at any time"
     expected = counted(spot.interruptions, "interruption")
-    return f"{expected} expected (nine of ten runs end within {figures(spot.p90_hours)} h)"
+    return f"{expected} expected (nine of ten runs end within {hours_text(spot.p90_hours)})"
 
 
 def job_facts(job: JobSummary) -> tuple[str, ...]:
@@ -112,8 +111,7 @@ def constraints_text(asked: Constraints) -> str:
     """Return the constraints as one line, empty where there are none."""
     parts = [f"at most {usd(asked.max_usd)}"] if asked.max_usd is not None else []
     if asked.deadline_hours is not None:
-        hours = asked.deadline_hours
-        parts.append(f"within {hours:g} h" if hours >= 1 else f"within {hours * 60:g} min")
+        parts.append(f"within {hours_text(asked.deadline_hours, 4)}")
     if parts:
         parts.append(f"kept with a probability of at least {percent(asked.confidence)}")
     if asked.value_usd_per_hour is not None:

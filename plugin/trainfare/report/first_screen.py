@@ -18,8 +18,9 @@ from trainfare.report.facts import basis_note, constraints_text, interruptions_t
 from trainfare.report.later_years import outlook_summary
 from trainfare.report.named import NamedOption, named_options, runner_up_option
 from trainfare.report.price_age import price_age, price_ages, price_date_of
-from trainfare.report.rows import ranking_row, shown_unit
-from trainfare.report.wording import batch_text, machine_label, percent, plan_changes_text, script_lines, usd
+from trainfare.report.rows import ranking_row
+from trainfare.report.wording import batch_text, machine_label, plan_changes_text, script_lines, usd
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.quotas import QUOTA_NOTE
 from trainfare_core.ranking.rejections import REASON_WORDS
@@ -100,7 +101,7 @@ def first_screen(
     """
     named = named_options(recommendation)
     blocks = [
-        *(_options(recommendation, named, as_of, width) if named else _no_answer(recommendation, as_of)),
+        *(_options(named, as_of, width) if named else _no_answer(recommendation, as_of)),
         _Block(_comparison(recommendation), give_way=2),
         _Block(_sensitivity(recommendation), give_way=4),
         *_plan(named),
@@ -128,12 +129,9 @@ def _fitted(blocks: Sequence[_Block], width: int) -> Iterable[ScreenLine]:
     return [line for block in kept for line in block.lines(width)]
 
 
-def _options(
-    recommendation: Recommendation, named: Sequence[NamedOption], as_of: date, width: int
-) -> list[_Block]:
-    unit = shown_unit(recommendation.options)
+def _options(named: Sequence[NamedOption], as_of: date, width: int) -> list[_Block]:
     titles = [each.title[:1].upper() + each.title[1:] for each in named]
-    rows = [ranking_row(each.option, as_of, unit) for each in named]
+    rows = [ranking_row(each.option, as_of) for each in named]
     dollars = [f"{row.run_usd[0]} [{row.run_usd[1]}]" for row in rows]
     times = [f"{row.run_time[0]} [{row.run_time[1]}]" for row in rows]
     widths = [max(map(len, column)) for column in (titles, dollars, times)]
@@ -158,20 +156,18 @@ def _options(
 def _no_answer(recommendation: Recommendation, as_of: date) -> list[_Block]:
     because = (recommendation.unknown_because or "nothing is left to rank").rstrip(". ")
     because = because[:1].lower() + because[1:] if because[1:2].islower() else because
-    options = tuple(each.option for each in recommendation.alternatives)
-    unit = shown_unit(options)
     return [
         _Block(f"No answer, because {because}.", max_lines=4, emphasis="strong"),
         *(
             # The first changes one limit only; further ones give way before them.
-            _Block(_alternative(each, as_of, unit), give_way=0 if place < 2 else 9 + place)
+            _Block(_alternative(each, as_of), give_way=0 if place < 2 else 9 + place)
             for place, each in enumerate(recommendation.alternatives)
         ),
     ]
 
 
-def _alternative(each: Alternative, as_of: date, unit: str) -> str:
-    row = ranking_row(each.option, as_of, unit)
+def _alternative(each: Alternative, as_of: date) -> str:
+    row = ranking_row(each.option, as_of)
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
     return (
         f"{each.flag}: {each.change}, {dollars} [{dollar_range}] in {time} [{time_range}] on {row.machine} "
@@ -322,5 +318,5 @@ def _difference(value: float, other: float, *, more: str = "more") -> str:
 def _change(share: float) -> str:
     """Return a relative change; a tenth of a percent matters below 10 %, and from 1000 % on it is a multiple."""
     if share < 0.0995:
-        return f"{max(share, 0.001):.1%}".replace("%", " %")
+        return percent(max(share, 0.001), 1)
     return percent(share) if share < 10 else f"{share:,.0f} times"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from trainfare.report.price_age import price_ages, price_date_of
-from trainfare.report.rows import RankingRow, ranking_row, shown_unit
+from trainfare.report.rows import RankingRow, ranking_row
 from trainfare_core.ranking.runner_up import worth_usd
 from trainfare_core.recommendation import Option, Recommendation
 
@@ -98,7 +98,7 @@ def _by_rank(options: tuple[Option, ...], rank: int | None) -> Option | None:
 
 def _answer(recommendation: Recommendation, title: str, option: Option, as_of: date) -> BestOption:
     basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
-    row = ranking_row(option, as_of, shown_unit(recommendation.options))
+    row = ranking_row(option, as_of)
     hardware = row.hardware + (", arm64 host" if option.arm64_host else "")
     return BestOption(
         title=f"{title[:1].upper()}{title[1:]}{basis}",

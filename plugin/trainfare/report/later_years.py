@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from trainfare.report.wording import percent, span, usd
+from trainfare.report.wording import span, usd
+from trainfare_core.figures import percent
 from trainfare_core.recommendation import CostOutlook, FutureCost, OutlookPart, Recommendation
 
 __all__ = ["OUTLOOK_COLUMNS", "OutlookSummary", "outlook_summary"]

@@ -9,6 +9,7 @@ from datetime import date
 from trainfare.report.escape import csv_cell, terminal_text
 from trainfare.report.price_age import PriceDate, price_age
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
+from trainfare_core.figures import percent
 from trainfare_core.prices.explain import PriceExplanation, PriceReading
 from trainfare_core.prices.listing import OfferRow, OffersReport
 
@@ -104,7 +105,7 @@ def _why_cells(reading: PriceReading) -> tuple[str, ...]:
         "no price" if reading.usd_per_hour is None else f"{reading.usd_per_hour:,.4f}",
         "" if now is None else f"{now.low_80:,.2f} to {now.high_80:,.2f}",
         f"{reading.observed_on}{' est.' if reading.observed_on_estimated else ''}, {age}",
-        "" if changed is None else f"{changed:.0%}",
+        "" if changed is None else percent(changed),
         f"{reading.origin}: {reading.source_class.replace('_', ' ')}: {reading.source}",
         reading.because,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from trainfare.report.escape import terminal_text
+from trainfare_core.figures import percent
 
 if TYPE_CHECKING:
     from trainfare_core.documents import Interval
@@ -45,7 +46,8 @@ def prediction_text(answer: MachinePrediction) -> str:
     )
     if answer.mfu is not None and answer.hfu is not None:
         lines.append(
-            f"  utilisation  {answer.mfu:>10.1%}   of dense peak (MFU); with recomputation {answer.hfu:.1%}"
+            f"  utilisation  {percent(answer.mfu, 1):>10}   of dense peak (MFU); with recomputation "
+            f"{percent(answer.hfu, 1)}"
         )
     lines += ["", "  where the step's time goes"]
     for label, seconds in (
@@ -55,12 +57,14 @@ def prediction_text(answer: MachinePrediction) -> str:
         ("communication, exposed", parts.communication_s),
         ("input pipeline", parts.input_s),
     ):
-        lines.append(f"    {label:<24}{_seconds(seconds):>10} {seconds / step.mid:>7.1%}")
+        lines.append(f"    {label:<24}{_seconds(seconds):>10} {percent(seconds / step.mid, 1):>8}")
     lines += ["", "  device time by operation"]
     device_s = sum(part.device_s for part in answer.operations)
     for part in answer.operations[:_OPERATIONS_SHOWN]:
         share = part.device_s / device_s if device_s else 0.0
-        lines.append(f"    {part.kind:<15}{part.phase:<10}{_seconds(part.device_s):>9} {share:>7.1%}")
+        lines.append(
+            f"    {part.kind:<15}{part.phase:<10}{_seconds(part.device_s):>9} {percent(share, 1):>8}"
+        )
     lines += ["", "  where the memory goes"]
     lines += [
         f"    {name.removesuffix('_bytes'):<24}{_gib(size):>10}"

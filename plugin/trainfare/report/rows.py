@@ -13,13 +13,13 @@ from trainfare.report.wording import (
     hardware_label,
     interval,
     machine_label,
-    percent,
     place_label,
     purchase_label,
     usd,
 )
 from trainfare_core.candidates import sharding_label
 from trainfare_core.clouds import service_label
+from trainfare_core.figures import percent
 from trainfare_core.recommendation import Cause, CostParts, Option
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "marks",
     "plan_label",
     "ranking_row",
-    "shown_unit",
     "step_line",
 ]
 
@@ -94,14 +93,13 @@ class StepLine:
     hidden: str
 
 
-def ranking_row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] = ()) -> RankingRow:
+def ranking_row(option: Option, as_of: date, titles: tuple[str, ...] = ()) -> RankingRow:
     """
     Return an option as a row.
 
     Args:
         option: the ranked option.
         as_of: the day of the report, to which the age of the price is counted.
-        unit: of the run's time, see `shown_unit`.
         titles: of the option in the headline, e.g. 'cheapest'; they become its first marks.
     """
     memory, memory_range = interval(option.memory_gib, "gib")
@@ -114,7 +112,7 @@ def ranking_row(option: Option, as_of: date, unit: str, titles: tuple[str, ...] 
         region=place_label(option),
         purchase=purchase_label(option.purchase_option),
         plan=plan_label(option),
-        run_time=interval(option.run_hours, f"h:{unit}"),
+        run_time=interval(option.run_hours, "h:auto"),
         run_usd=interval(option.run_usd, "usd"),
         usd_per_hour=usd(option.usd_per_hour),
         memory=(f"{memory} of {option.device_memory_gib:.3g} GiB", memory_range),
@@ -142,13 +140,6 @@ def marks(option: Option, as_of: date) -> tuple[str, ...]:
     return tuple(name for name, holds in shown if holds)
 
 
-def shown_unit(options: tuple[Option, ...]) -> str:
-    """Return one unit for all run times of a report, so that a column can be compared: h, min or s."""
-    longest_h = max((option.run_hours.mid for option in options), default=1.0)
-    # hours from 2 h, minutes from 3 min: the longest time then has at least one figure before the point
-    return "h" if longest_h >= 2.0 else "min" if longest_h >= 0.05 else "s"
-
-
 def step_line(option: Option, *, input_known: bool) -> StepLine:
     """Return the parts of the option's optimizer step, as shares of the step; an unknown part is "unknown"."""
     seconds = option.step_parts.seconds()
@@ -174,17 +165,15 @@ def cost_cells(option: Option) -> tuple[str, ...]:
     return (str(option.rank), machine_label(option), *(usd(amount) for amount in amounts_usd))
 
 
-def front_cells(option: Option, unit: str) -> tuple[str, ...]:
-    """Return what the front compares, in the order of FRONT_COLUMNS; see `ranking_row` for the unit."""
+def front_cells(option: Option) -> tuple[str, ...]:
+    """Return what the front compares, in the order of FRONT_COLUMNS."""
     return (
         str(option.rank),
         machine_label(option) + (" (needs porting)" if option.needs_porting else ""),
         place_label(option),
         "unknown" if option.expected_usd is None else usd(option.expected_usd),
-        duration(option.run_hours.high_80 * 3600.0, unit),
-        "no limit"
-        if option.probability_within is None
-        else f"{option.probability_within:.1%}".replace("%", " %"),
+        duration(option.run_hours.high_80 * 3600.0, "auto"),
+        "no limit" if option.probability_within is None else percent(option.probability_within, 1),
     )
 
 

@@ -12,7 +12,7 @@ from trainfare.report.escape import terminal_text
 from trainfare.report.facts import basis_note, job_facts
 from trainfare.report.named import named_options
 from trainfare.report.price_age import price_ages, price_date_of
-from trainfare.report.rows import ranking_row, shown_unit
+from trainfare.report.rows import ranking_row
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option, Recommendation
 
@@ -60,7 +60,7 @@ def render_run_end(
 
 
 def _option_lines(title: str, option: Option, recommendation: Recommendation, as_of: date) -> list[str]:
-    row = ranking_row(option, as_of, shown_unit(recommendation.options))
+    row = ranking_row(option, as_of)
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
     basis = " per 1,000 steps" if recommendation.basis == "per_1000_steps" else ""
     chance = f", within the limits with {row.chance}" if row.chance else ""

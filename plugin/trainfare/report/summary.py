@@ -30,11 +30,10 @@ from trainfare.report.rows import (
     cost_cells,
     front_cells,
     ranking_row,
-    shown_unit,
     step_line,
 )
-from trainfare.report.wording import batch_text, percent, plan_changes_text, script_lines, usd
-from trainfare_core.figures import figures
+from trainfare.report.wording import batch_text, plan_changes_text, script_lines, usd
+from trainfare_core.figures import figures, percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.recommendation import AssumedNumber, Option, Recommendation
@@ -139,7 +138,6 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         as_of: the day of the report, to which ages are counted.
     """
     options, best = recommendation.options, detailed_options(recommendation)
-    unit = shown_unit(options or tuple(each.option for each in recommendation.alternatives))
     titles = _titles(recommendation)
     measured = profile.measured if profile is not None else None
     return ReportSummary(
@@ -152,25 +150,25 @@ def summarize(recommendation: Recommendation, profile: JobProfile | None, as_of:
         job=job_facts(recommendation.job),
         constraints=constraints_text(recommendation.constraints),
         order=_order(recommendation),
-        rows=tuple(ranking_row(option, as_of, unit, titles.get(option.rank, ())) for option in options),
+        rows=tuple(ranking_row(option, as_of, titles.get(option.rank, ())) for option in options),
         shows_chance=any(option.probability_within is not None for option in options),
         legend=_legend(),
         beside=tuple(
             text
             for text in (
-                *_alternatives(recommendation, as_of, unit),
+                *_alternatives(recommendation, as_of),
                 _plan_of_best(recommendation),
                 _startup(recommendation),
                 _loader(recommendation),
-                _best_spot(recommendation, as_of, unit),
-                _other_clouds(recommendation, as_of, unit),
+                _best_spot(recommendation, as_of),
+                _other_clouds(recommendation, as_of),
             )
             if text
         ),
         steps=tuple(step_line(option, input_known=recommendation.job.input_known) for option in best),
         costs=tuple(cost_cells(option) for option in best),
         front=tuple(
-            front_cells(option, unit)
+            front_cells(option)
             for option in sorted(options, key=lambda one: (one.expected_usd or 0.0, one.rank))
             if option.on_front
         ),
@@ -214,11 +212,11 @@ def _value(number: AssumedNumber) -> str:
     return f"{number.name} = {number.value:.6g}{', as stated' if number.stated else ''}"
 
 
-def _alternatives(recommendation: Recommendation, as_of: date, unit: str) -> list[str]:
+def _alternatives(recommendation: Recommendation, as_of: date) -> list[str]:
     """Return what would give an answer, where there is none."""
     lines: list[str] = []
     for each in recommendation.alternatives:
-        row = ranking_row(each.option, as_of, unit)
+        row = ranking_row(each.option, as_of)
         (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
         lines.append(
             f"{each.change[:1].upper()}{each.change[1:]}: {row.machine} ({row.cloud}, {row.hardware}, {row.region}), "
@@ -263,7 +261,7 @@ def _loader(recommendation: Recommendation) -> str:
     )
 
 
-def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
+def _best_spot(recommendation: Recommendation, as_of: date) -> str:
     """Say what the cheapest spot machine would cost, and by how much that is less than the cheapest ranked one."""
     option = recommendation.best_spot
     named = any(each.option.purchase_option == "spot" for each in recommendation.alternatives)
@@ -271,7 +269,7 @@ def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
         return f"No spot machine is offered: {recommendation.no_spot_because}."
     if option is None or named:
         return ""
-    row = ranking_row(option, as_of, unit)
+    row = ranking_row(option, as_of)
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
     ranked = [one.run_usd.mid for one in recommendation.options if not one.needs_porting]
     saving = 1 - option.run_usd.mid / min(ranked) if ranked and min(ranked) > 0 else 0.0
@@ -283,12 +281,12 @@ def _best_spot(recommendation: Recommendation, as_of: date, unit: str) -> str:
     )
 
 
-def _other_clouds(recommendation: Recommendation, as_of: date, unit: str) -> str:
+def _other_clouds(recommendation: Recommendation, as_of: date) -> str:
     """Say what the cheapest quote of the clouds that were not ranked would cost."""
     option = recommendation.other_clouds
     if option is None:
         return ""
-    row = ranking_row(option, as_of, unit)
+    row = ranking_row(option, as_of)
     (dollars, dollar_range), (time, time_range) = row.run_usd, row.run_time
     return (
         f"Not ranked: quotes of other clouds. The cheapest, {row.cloud} {row.machine} ({row.hardware}, "

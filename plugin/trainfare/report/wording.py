@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from trainfare_core.figures import TIME_UNITS, time_unit
 from trainfare_core.recommendation import Interval, Option, TrainerArguments
 
 __all__ = [
@@ -14,7 +15,6 @@ __all__ = [
     "interval",
     "machine_label",
     "of_the_work",
-    "percent",
     "place_label",
     "plan_changes_text",
     "purchase_label",
@@ -42,8 +42,6 @@ _BOUND = {
     "input": "input pipeline",
 }
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-# (from how many seconds, unit, seconds of the unit): minutes from 3 min and hours from 2 h keep numbers above 1
-_DURATIONS = ((7200.0, "h", 3600.0), (180.0, "min", 60.0), (1.0, "s", 1.0), (0.0, "ms", 1e-3))
 
 
 def purchase_label(purchase_option: str) -> str:
@@ -96,10 +94,8 @@ def duration(seconds: float, unit: str) -> str:
         seconds: the duration.
         unit: "h", "min", "s" or "ms"; "auto" takes the unit that suits the duration.
     """
-    if unit == "auto":
-        unit = next(name for least, name, _ in _DURATIONS if seconds >= least) if seconds else "s"
-    value = seconds / next(size for _, name, size in _DURATIONS if name == unit)
-    return f"{_three_figures(value)} {unit}"
+    name, unit_s = time_unit(seconds) if unit == "auto" else (unit, TIME_UNITS[unit])
+    return f"{_three_figures(seconds / unit_s)} {name}"
 
 
 def _three_figures(value: float) -> str:
@@ -134,15 +130,6 @@ def span(low: str, high: str) -> str:
     """Return 'low – high', with the unit only once where both have the same."""
     number, _, unit = low.partition(" ")
     return f"{number if high.endswith(f' {unit}') else low} – {high}"
-
-
-def percent(share: float) -> str:
-    """Return a share of 1 as a percentage; only exactly 0 and 1 are shown as 0 % and 100 %."""
-    if 0 < share < 0.005:
-        return "<1 %"
-    if 0.995 <= share < 1:
-        return f"{min(share, 0.999):.1%}".replace("%", " %")
-    return f"{share:.0%}".replace("%", " %")
 
 
 def short_count(count: float, unit: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from trainfare.trace.module_totals import adding_up
 from trainfare.trace.step_facts import StepFacts
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import MemoryFacts, MemoryMoment, OperationGroup
 
 __all__ = ["BatchKind", "KindsOfBatches", "mixed_batches", "mixed_step"]
@@ -136,11 +137,11 @@ def mixed_batches(
     said: list[str] = []
     stepping = {kind: count for kind, count in per_step.items() if kind}
     if len(stepping) > 1:
-        shares = ", ".join(f"{_names(kind)} in {count:.0%}" for kind, count in sorted(stepping.items()))
+        shares = ", ".join(f"{_names(kind)} in {percent(count)}" for kind, count in sorted(stepping.items()))
         said.append(f"mean of steps in which not all optimizers step: {shares}")
     if missing:
         said.append(
-            f"{missing / sum(per_step.values()):.0%} of the batches are left out: none like them was traced"
+            f"{percent(missing / sum(per_step.values()))} of the batches are left out: none like them was traced"
         )
     said += [f"{name} never stepped in the traced batches: its part is left out" for name in left_out]
     return replace(

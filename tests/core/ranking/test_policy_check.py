@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from builders.policies import DAY, checked, mixed_answer, policy_of, priced, waiver
 from builders.toy_market import offer_row
+from trainfare_core.figures import percent
 from trainfare_core.ranking.limit_findings import increase_findings
 from trainfare_core.ranking.policy import JobLimits
 from trainfare_core.ranking.policy_check import JobCheck, unchecked_job, worst_exit_code
@@ -194,7 +195,7 @@ def test_dollars_and_hours_are_kept_together() -> None:
     assert sorted(statuses(both).values()) == ["cannot_tell", "kept"]
     (told,) = [finding for finding in both.findings if finding.status == "cannot_tell"]
     assert (
-        f"together with max_{'hours' if told.rule == 'max_usd' else 'usd'} with a chance of {joint:.1%}"
+        f"together with max_{'hours' if told.rule == 'max_usd' else 'usd'} with a chance of {percent(joint, 1)}"
         in told.message
     )
 

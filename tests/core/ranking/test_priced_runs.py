@@ -44,7 +44,7 @@ def test_fewer_accelerators_of_a_machine_are_used_where_that_is_faster_by_enough
     """
     machine = book(offer_row(instance_type="a100.8x", accelerator_count=8.0))
     for link_s, used, note in (
-        (0.12, 4, "a step on 8 takes 58% longer"),
+        (0.12, 4, "a step on 8 takes 58 % longer"),
         (0.03, 8, ""),
         (2.0, 1, ""),
     ):

@@ -98,7 +98,7 @@ def test_the_nearest_run_of_a_budget_is_the_surest_not_the_cheapest() -> None:
     answer = rank(small_job(), prices, request, predict=one_unsure)
     first = with_alternatives(answer, small_job(), prices, request, predict=one_unsure).alternatives[0]
     assert first.option.instance_type == "sure"
-    assert first.change == "lowest cost kept with 90%"
+    assert first.change == "lowest cost kept with 90 %"
     assert float(first.flag.removeprefix("--max-usd ")) == pytest.approx(
         first.option.run_usd.high_80, rel=0.01
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.candidates import CandidateTable
 from trainfare_core.errors import UnknownNameError
+from trainfare_core.figures import hours_range, percent
 from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prices.book import MachineShapes
@@ -69,12 +70,12 @@ def test_a_machine_that_loses_says_by_how_much() -> None:
     assert answer.best is not None
     more = answer.option.run_usd.mid / answer.best.run_usd.mid - 1
     less = 1 - answer.option.run_hours.mid / answer.best.run_hours.mid
-    assert f"costs {more:.0%} more and takes {less:.0%} less" in answer.sentence
+    assert f"costs {percent(more)} more and takes {percent(less)} less" in answer.sentence
     assert answer.best.instance_type == "p4d.24xlarge"
     for option in (answer.option, answer.best):
         usd, hours = option.run_usd, option.run_hours
         assert f"{usd.mid:,.2f} USD [{usd.low_80:,.2f} to {usd.high_80:,.2f}]" in answer.sentence
-        assert f"{hours.mid:.3g} h [{hours.low_80:.3g} to {hours.high_80:.3g}]" in answer.sentence
+        assert hours_range(hours.mid, hours.low_80, hours.high_80) in answer.sentence
         assert f"at its price of {option.price_observed_on}" in answer.sentence
 
 
@@ -182,7 +183,7 @@ def test_the_global_batch_is_named_where_it_is_the_obstacle() -> None:
 def test_a_deadline_that_nothing_meets_names_the_earliest_end() -> None:
     """With the flag that admits it, and without a word about a budget that was not given."""
     (first, *_) = nearest(deadline_hours=0.01).alternatives
-    assert first.change == "earliest end kept with 90%"
+    assert first.change == "earliest end kept with 90 %"
     assert re.fullmatch(r"--deadline [\d.]+h", first.flag)
 
 

@@ -264,7 +264,7 @@ def test_the_reason_is_said_once_and_the_nearest_runs_have_flags(
     text = " ".join(captured.out.split())
     assert len(re.findall(r"at its price of 20\d\d", text)) >= 1
     assert text.count("--purchase spot") <= 1
-    flag = re.search(r"^--max-usd ([0-9.]+): lowest cost kept with 90%, ", captured.out, re.MULTILINE)
+    flag = re.search(r"^--max-usd ([0-9.]+): lowest cost kept with 90 %, ", captured.out, re.MULTILINE)
     assert flag is not None
     assert run(job, "--max-usd", flag[1], "--accelerator", "H100") == 0
 

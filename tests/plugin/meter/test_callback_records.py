@@ -193,8 +193,8 @@ def test_the_window_prints_one_line(tmp_path: Path) -> None:
     run(tmp_path, harness, clock, {"usd_per_hour": 3600.0})
     line = harness.lines[0]
     assert line == (
-        "trainfare: 36 ms a step (80 % between 36 ms and 36 ms), 111.1 samples/s, 56% waiting for data, "
-        "about 0.648 s left, $0.50 of about $1.15"
+        "trainfare: 36 ms a step (80 % between 36 ms and 36 ms), 111.1 samples/s, 56 % waiting for data, "
+        "about 648 ms left, $0.50 of about $1.15"
     )
 
 

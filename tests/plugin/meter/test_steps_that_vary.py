@@ -90,7 +90,7 @@ def test_optimizers_of_different_frequency_are_added_by_their_share(tmp_path: Pa
     assert profile.step_flops == pytest.approx(critic + generator / 5, abs=4)
     scalars = (WIDTH + 1) * WIDTH + (WIDTH + 1) * 4 * WIDTH
     assert profile.optimizer.state_bytes == 2 * 4 * scalars + 4 * 4
-    assert "optimizer 2 in 80%" in str(profile.work_note)
+    assert "optimizer 2 in 80 %" in str(profile.work_note)
     assert any("per step and device (mean of steps" in fact for fact in job_facts(job_summary(profile)))
     assert any("1 batches, in which 1.2 optimizer steps" in note for note in profile.notes)
 

@@ -97,8 +97,10 @@ def test_a_generator_that_steps_rarely_is_added_by_its_share(offset: int) -> Non
     )
     assert profile.plan.optimizer_steps == 80
     assert profile.batch.samples_per_step == 4
-    assert "optimizer 2 in 80%" in str(profile.work_note)
-    assert "optimizers 1 and 2 in 20%" in str(profile.work_note) or "2 and 1 in 20%" in str(profile.work_note)
+    assert "optimizer 2 in 80 %" in str(profile.work_note)
+    assert "optimizers 1 and 2 in 20 %" in str(profile.work_note) or "2 and 1 in 20 %" in str(
+        profile.work_note
+    )
     assert traced(lambda: Critic(5, offset), max_epochs=None, max_steps=120).plan.optimizer_steps == 100
 
 

@@ -8,7 +8,7 @@ from builders.profiles import profile
 from builders.recommendations import costs, job, measured_step, no_answer, option, parts, recommendation
 from trainfare.report.facts import calibration_notes, constraints_text
 from trainfare.report.headline import best_options, headline
-from trainfare.report.rows import marks, shown_unit, step_line
+from trainfare.report.rows import marks, ranking_row, step_line
 from trainfare.report.summary import summarize
 from trainfare_core.job_profile import ProfileSource, RunPlan
 from trainfare_core.recommendation import Alternative, Constraints, TrainerArguments
@@ -21,7 +21,7 @@ def test_the_answer_is_one_sentence() -> None:
     assert headline(recommendation(), TODAY) == (
         "Cheapest: 1 × g6.2xlarge (AWS, 1 × L4-24GB, us-east-1c, spot): $5.15 [$3.60 – $7.37] in 13.2 h [10.2 – 17.1 h]; "
         "fastest: 2 × p5.48xlarge (AWS, 8 × H100-SXM-80GB × 2 nodes, us-east-1, on demand): "
-        "$62.50 [$43.66 – $89.48] in 0.71 h [0.55 – 0.92 h]; prices of 2026-07-20 (127 days old) to 2026-11-20 (4 days old)."
+        "$62.50 [$43.66 – $89.48] in 42.6 min [33.0 – 55.0 min]; prices of 2026-07-20 (127 days old) to 2026-11-20 (4 days old)."
     )
 
 
@@ -224,13 +224,9 @@ def test_a_long_list_shows_as_many_rows_as_are_usual_and_the_headline_s() -> Non
 
 
 def test_short_runs_are_shown_in_seconds_and_parts_that_are_hidden_by_name() -> None:
-    """One unit for all run times of a report; no hidden communication is "none"."""
-    assert [shown_unit((option(hours=hours),)) for hours in (2.0, 1.9, 0.05, 0.049)] == [
-        "h",
-        "min",
-        "min",
-        "s",
-    ]
+    """Minutes below an hour and seconds below a minute, beside hours; no hidden communication is "none"."""
+    shown = [ranking_row(option(hours=hours), TODAY).run_time[0] for hours in (13.2, 1.0, 0.4, 0.015)]
+    assert shown == ["13.2 h", "1.00 h", "24.0 min", "54.0 s"]
     alone, several = (
         step_line(option(step_parts=parts(0.5, 0.5, 0.2, 0.1, share, 0.1)), input_known=True).hidden
         for share in (0.0, 0.3)

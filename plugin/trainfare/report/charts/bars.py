@@ -9,7 +9,8 @@ from trainfare.report.charts.cost_time import option_label
 from trainfare.report.charts.svg import COLOURS, Figure, draw
 from trainfare.report.facts import measured_phases
 from trainfare.report.rows import PART_NAMES
-from trainfare.report.wording import duration, percent
+from trainfare.report.wording import duration
+from trainfare_core.figures import percent
 from trainfare_core.job_profile import MeasuredStep
 from trainfare_core.recommendation import Option
 

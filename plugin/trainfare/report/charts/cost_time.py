@@ -17,9 +17,9 @@ from trainfare.report.charts.svg import (
     usd_tick,
 )
 from trainfare.report.escape import terminal_text
-from trainfare.report.rows import shown_unit
 from trainfare.report.wording import duration, machine_label
 from trainfare_core.clouds import CLOUDS
+from trainfare_core.figures import time_unit
 from trainfare_core.recommendation import Interval, Option
 
 __all__ = ["cost_time_chart", "option_label"]
@@ -57,7 +57,7 @@ def cost_time_chart(
         ImportError: matplotlib is not installed.
     """
     basis = "1,000 steps" if per_1000_steps else "the run"
-    unit = shown_unit(tuple(options))
+    unit, _ = time_unit(3600 * max(option.run_hours.mid for option in options))
 
     def time_tick(hours: float, _: int) -> str:
         number, _blank, name = duration(hours * 3600, unit).partition(" ")

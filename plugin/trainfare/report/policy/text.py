@@ -9,14 +9,14 @@ from trainfare.report.cost_change import change_markdown, change_notes, change_t
 from trainfare.report.escape import markdown_text, terminal_text
 from trainfare.report.tables import UNLIMITED_WIDTH, table_text
 from trainfare.report.wording import plan_changes_text, unused_text
-from trainfare_core.figures import figures
+from trainfare_core.figures import hours_range, hours_text
 from trainfare_core.ranking.policy_check import Finding, JobCheck, PolicyCheck
 from trainfare_core.ranking.rules import LIMIT_RULES, RULES
 
 __all__ = ["policy_markdown", "policy_table"]
 
-_COLUMNS: Final = ("job", "verdict", "USD", "limit", "hours", "limit", "machine")
-_NUMBERS: Final = ("USD", "limit", "hours")
+_COLUMNS: Final = ("job", "verdict", "USD", "limit", "time", "limit", "machine")
+_NUMBERS: Final = ("USD", "limit", "time")
 
 
 def policy_table(answer: PolicyCheck, *, width: int = UNLIMITED_WIDTH) -> str:
@@ -71,8 +71,8 @@ def _cells(job: JobCheck) -> tuple[str, ...]:
         verdict,
         f"{best.run_usd.mid:,.2f} [{best.run_usd.low_80:,.2f} to {best.run_usd.high_80:,.2f}]",
         "" if limits.max_usd is None else f"{limits.max_usd:,.2f}",
-        f"{figures(best.run_hours.mid)} [{figures(best.run_hours.low_80)} to {figures(best.run_hours.high_80)}]",
-        "" if limits.max_hours is None else figures(limits.max_hours, 4),
+        hours_range(best.run_hours.mid, best.run_hours.low_80, best.run_hours.high_80),
+        "" if limits.max_hours is None else hours_text(limits.max_hours, 4),
         f"{count}{best.machine} ({best.purchase_option})",
     )
 

@@ -12,12 +12,12 @@ from trainfare.report.wording import (
     hardware_label,
     interval,
     machine_label,
-    percent,
     place_label,
     purchase_label,
     short_count,
     usd,
 )
+from trainfare_core.figures import percent
 from trainfare_core.recommendation import Interval, Option
 from trainfare_core.strategy.answer import StrategyAnswer, StrategyLine
 from trainfare_core.strategy.strategies import STRATEGIES
