@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from benchmarks.truth_table import read_rows
+from trainfare_core.figures import percent
 from trainfare_core.prices.age_doubt import ANY, PriceMoves, log_half_width
 
 __all__ = ["Pairs", "fit", "main", "read_pairs"]
@@ -340,7 +341,7 @@ def main() -> None:
     for one in classes:
         ends = " | ".join(f"x{math.exp(2 * one.log_half_width(days)):.2f}" for days in (7, 30, 91, 365))
         name = f"{one.provider} {one.service} {one.purchase_option}"
-        print(f"| {name} | {one.pairs:,} | {one.chance_changed(365):.0%} | {ends} |")
+        print(f"| {name} | {one.pairs:,} | {percent(one.chance_changed(365), 0)} | {ends} |")
     sources = sorted({*pairs.first, *pairs.second})
     by_source = [pairs.where(lambda *names, source=source: source in names[2:]) for source in sources]
     by_machine = [
@@ -353,7 +354,7 @@ def main() -> None:
         )
         print("|---|---|---|---|---|---|---|")
         for key, score in scored(pairs, folds).items():
-            shares = " | ".join(f"{share:.0%}" for share in score[1:5])
+            shares = " | ".join(percent(share, 0) for share in score[1:5])
             print(f"| {' '.join(key)} | {score.pairs:,} | {shares} | x{score.factor_80:.2f} |")
 
 

@@ -148,3 +148,16 @@ def test_every_phony_target_has_a_rule() -> None:
     assert announced
     missing = [name for name in announced[1].split() if not re.search(rf"^{name}:", text, re.MULTILINE)]
     assert not missing
+
+
+SHIPPED = [path for path in SOURCES if "benchmarks" not in path.relative_to(TOP).parts]
+PERCENTAGE = re.compile(r":[^{}:]*\.[0-9]%\}")
+
+
+def test_percentages_are_written_by_one_function() -> None:
+    """Python's own has no space before the sign, and shows shares near 0 and 1 as all or nothing."""
+    assert PERCENTAGE.search('f"{share:>7.1%}"')
+    found = [
+        str(path.relative_to(TOP)) for path in SHIPPED if PERCENTAGE.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, f"use trainfare_core.figures.percent: {', '.join(found)}"
