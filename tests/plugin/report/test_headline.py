@@ -268,3 +268,18 @@ def test_spot_is_named_once() -> None:
         found = recommendation(best_spot=best, alternatives=(near,))
         beside = " ".join(summarize(found, None, TODAY).beside)
         assert ("Spot is not ranked." in beside) is said, purchase
+
+
+def test_what_spot_would_save_is_told_of_cheap_runs_too() -> None:
+    """Of a run of 50 cents as of one of 50 dollars; a spot machine that saves nothing is only named."""
+    for usd in (0.5, 50.0):
+        for part, said in ((0.5, True), (1.0, False)):
+            found = recommendation(
+                options=(option(usd=usd),),
+                cheapest_rank=1,
+                fastest_rank=1,
+                best_spot=option(usd=part * usd, purchase_option="spot"),
+            )
+            beside = " ".join(summarize(found, None, TODAY).beside)
+            assert "Spot is not ranked." in beside
+            assert ("50 % less than the cheapest above" in beside) is said
