@@ -14,13 +14,14 @@ from trainfare_core.figures import hours_range, percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction import predict as predict_plans
 from trainfare_core.prices.book import PriceBook
+from trainfare_core.ranking.nearest import with_alternatives
 from trainfare_core.ranking.priced_runs import Predictor
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.rejections import REASON_WORDS
 from trainfare_core.ranking.request import Request
-from trainfare_core.recommendation import Objective, Option, Recommendation, Rejection
+from trainfare_core.recommendation import Alternative, Objective, Option, Recommendation, Rejection
 
-__all__ = ["WhyNot", "offers_named", "why_not"]
+__all__ = ["WhyNot", "offers_named", "run_text", "why_not"]
 
 
 class WhyNot(Document):
@@ -39,6 +40,10 @@ class WhyNot(Document):
         description="why its other offers, or all of them, are not ranked"
     )
     sentence: str = Field(description="the answer in words")
+    alternatives: tuple[Alternative, ...] = Field(
+        default=(),
+        description="where it is not ranked: its runs that a changed limit or allowance would admit",
+    )
 
 
 def offers_named(book: PriceBook, name: str) -> PriceBook:
@@ -87,6 +92,8 @@ def why_not(
     alone = rank(profile, named, one, predict=predict)
     every = rank(profile, book, one, predict=predict)
     option, best = _best(alone), _best(every)
+    if option is None:
+        alone = with_alternatives(alone, profile, named, one, predict=predict)
     return WhyNot(
         tool_version=__version__,
         machine=machine,
@@ -96,6 +103,7 @@ def why_not(
         best=best,
         rejections=alone.rejections,
         sentence=_sentence(machine, option, best, alone),
+        alternatives=alone.alternatives,
     )
 
 
@@ -111,7 +119,7 @@ def _sentence(machine: str, option: Option | None, best: Option | None, alone: R
             for item in alone.rejections
         )
         return f"{machine} is not ranked: {reasons or alone.unknown_because}"
-    run, best_at = f"{_run(option)} {_estimate(option)}", alone.objective.replace("_", " ")
+    run, best_at = run_text(option), alone.objective.replace("_", " ")
     if best is None or _run(best) == _run(option):
         return f"{run}: it is the {best_at}"
     if option.needs_porting and not best.needs_porting:
@@ -122,6 +130,11 @@ def _sentence(machine: str, option: Option | None, best: Option | None, alone: R
         f"{_difference(option.run_usd.mid, best.run_usd.mid)} and takes "
         f"{_difference(option.run_hours.mid, best.run_hours.mid)}"
     )
+
+
+def run_text(option: Option) -> str:
+    """Return where a run is, with its dollars and hours."""
+    return f"{_run(option)} {_estimate(option)}"
 
 
 def _estimate(option: Option) -> str:

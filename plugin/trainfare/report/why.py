@@ -7,14 +7,14 @@ import textwrap
 from trainfare.report.escape import terminal_text
 from trainfare.report.wording import plan_changes_text, script_lines
 from trainfare_core.ranking.rejections import REASON_WORDS
-from trainfare_core.ranking.why_not import WhyNot
+from trainfare_core.ranking.why_not import WhyNot, run_text
 
 __all__ = ["why_text"]
 
 
 def why_text(answer: WhyNot, *, width: int) -> str:
     """
-    Return the sentence, and beside a ranked machine what rejects its other offers.
+    Return the sentence; then what rejects the other offers of a ranked machine, or what would admit a rejected one.
 
     Args:
         answer: why a machine is not the answer.
@@ -32,4 +32,5 @@ def why_text(answer: WhyNot, *, width: int) -> str:
             f"Not ranked: {item.count:,} of its {answer.offers:,} prices: {REASON_WORDS[item.reason]} ({item.detail})."
             for item in answer.rejections
         ]
+    lines += [f"{each.flag}: {each.change}, {run_text(each.option)}." for each in answer.alternatives]
     return "".join(f"{textwrap.fill(terminal_text(line), width, break_on_hyphens=False)}\n" for line in lines)

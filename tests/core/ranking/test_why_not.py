@@ -103,6 +103,15 @@ def test_a_rejected_machine_names_the_stage_with_its_figures(
     assert words in answer.sentence
 
 
+def test_a_rejected_machine_names_the_flag_that_would_admit_it() -> None:
+    """Of its own runs, not of another machine; one that is ranked needs none."""
+    answer = explained("p5.4xlarge", max_usd=0.5)
+    assert [each.flag.partition(" ")[0] for each in answer.alternatives] == ["--max-usd"]
+    assert {each.option.instance_type for each in answer.alternatives} == {"p5.4xlarge"}
+    assert [each.flag for each in explained("spot.1x").alternatives] == ["--purchase spot"]
+    assert explained("p5.4xlarge").alternatives == ()
+
+
 def test_what_needs_porting_is_said_of_a_cheaper_machine() -> None:
     answer = explained("TPU-v5e")
     assert "but needs porting: the script must run under torch_xla" in answer.sentence

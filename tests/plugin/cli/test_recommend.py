@@ -285,7 +285,9 @@ def test_why_answers_about_one_machine(job: str, capsys: pytest.CaptureFixture[s
     answer = WhyNot.model_validate_json(capsys.readouterr().out)
     assert (answer.option, {item.reason for item in answer.rejections}) == (None, {"over_budget", "filtered"})
     assert why("p4d.24xlarge", job, "--max-usd", "0.01") == 0
-    assert capsys.readouterr().out.startswith("p4d.24xlarge is not ranked: ")  # as the cloud spells it
+    shown = capsys.readouterr().out
+    assert shown.startswith("p4d.24xlarge is not ranked: ")  # as the cloud spells it
+    assert "--max-usd " in shown  # the limit that would admit it
     assert why("p4x.24xlarge", job) == 2
     assert (
         "no price is known for instance type 'p4x.24xlarge'; near names: p4d.24xlarge"
