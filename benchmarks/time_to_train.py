@@ -43,6 +43,7 @@ from benchmarks.scoring import Scored, print_table, summary
 from benchmarks.scoring import reach as usual_reach
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.mlperf_decoders import is_decoder_benchmark, submitted_decoder
 from trainfare_core.errors import UnknownNameError
@@ -69,10 +70,8 @@ def network_gbit_per_s(line: dict[str, str]) -> float | None:
     Adapters for storage or management, the bus to an adapter, and rates under 10 Gbit/s are left out. Where no adapter
     states its rate, the highest rate of the named product is taken.
     """
-    own = _links_are_the_network(line["accelerator"])
-    text = line["interconnect"] if own else line["host_networking"]
     stated, named = [0.0], [0.0]
-    for part in re.split(r"[,;+]|\band\b", text):
+    for part in re.split(r"[,;+]|\band\b", _network_text(line)):
         if re.search(r"storage|management|gpu-pcie|pcie-nic", part, re.IGNORECASE):
             continue
         rate = re.search(r"(\d+)\s*Gb(?:it|ps|\s*/\s*s)?", part, re.IGNORECASE)
@@ -84,6 +83,22 @@ def network_gbit_per_s(line: dict[str, str]) -> float | None:
         elif name and not rate:
             named.append(_ADAPTERS_GBIT.get(name[0].replace(" ", ""), 0.0) * adapters)
     return max(stated) or max(named) or None
+
+
+def _usual_gbit_per_s(line: dict[str, str], devices: int, nodes: int) -> float | None:
+    """Return the usual network of such machines, Gbit/s; None where the row states a rate, or where none is usual."""
+    if re.search(r"\d\s*Gb", _network_text(line)):
+        return None
+    try:
+        machines, gbit = network_of({"notes": ""}, accelerator(line["accelerator"]), devices, nodes)
+    except UnknownNameError:
+        return None
+    return gbit or None if machines == nodes else None
+
+
+def _network_text(line: dict[str, str]) -> str:
+    """Return how a row describes the network between its machines."""
+    return line["interconnect" if _links_are_the_network(line["accelerator"]) else "host_networking"]
 
 
 def _links_are_the_network(name: str) -> bool:
@@ -134,7 +149,7 @@ def _step(
     if isinstance(found, str):
         return found
     hosts = int(line["nodes"] or 1) / machines_of(line)
-    gbit = network_gbit_per_s(line) if nodes > 1 else None
+    gbit = network_gbit_per_s(line) or _usual_gbit_per_s(line, devices, nodes) if nodes > 1 else None
     return predict_plan(
         prepare(found.profile, fit), line["accelerator"], micro * found.ratio, devices=devices, nodes=nodes,
         gbit_per_s=gbit * hosts if gbit else None, accumulate=passes,

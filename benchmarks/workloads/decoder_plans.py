@@ -87,7 +87,7 @@ def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes:
 
     A group of directly linked devices larger than a node (NVL72, a TPU slice) counts as one machine.
     """
-    usual, domain = _usual().get(device.name, (0.0, 8))
+    usual, domain = _usual().get(device.name, (0.0, 8 if nodes == 1 else devices // nodes))
     slices = device.kind == "tpu"
     size = devices // nodes if slices or domain <= devices // nodes else min(domain, devices)
     machines = max(1, -(-devices // max(size, 1)))

@@ -155,7 +155,7 @@ def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
         ({"samples_to_converge": ""}, "samples to converge"),
         ({"accelerators_total": "2048", "nodes": "256", "benchmark": "bert"}, "split over several devices"),
         ({"benchmark": "resnet", "precision": "FP8 mixed"}, "precision FP8"),
-        ({"accelerators_total": "16", "nodes": "2"}, "network"),
+        ({"accelerator": "L40S-48GB", "accelerators_total": "16", "nodes": "2"}, "network"),
         ({"accelerators_total": "16", "nodes": "2", "host_networking": "1Gb Ethernet"}, "network"),
         ({"benchmark": "chess"}, "no description of this benchmark"),
         ({"precision": "INT4"}, "not a mode of torch"),
@@ -191,6 +191,22 @@ def test_network_is_that_of_training_traffic(text: str, gbit: float | None) -> N
     assert network_gbit_per_s(_line(host_networking=text)) == gbit
 
 
+def test_machines_that_state_no_rate_have_the_usual_network_of_their_accelerator(cache: ProfileCache) -> None:
+    two = {"accelerator": "H100-SXM-80GB", "accelerators_total": "16", "nodes": "2"}
+    stated, unstated, slower = _predicted(
+        cache,
+        _line(**two, host_networking="8x 400Gb/s InfiniBand"),
+        _line(**two, host_networking="Ethernet, Infiniband"),
+        _line(**two, host_networking="1x 100Gb/s Ethernet"),
+    )
+    assert unstated == stated < slower
+    slow = _line(**two, host_networking="1Gb Ethernet")
+    unlisted = _line(**two | {"accelerator": "L40S-48GB"}, host_networking="Ethernet")
+    for line in (slow, unlisted):
+        assert score_lines([line], cache)[0] == [], "a port for logging in, and no usual network"
+        assert "network" in line["skip_reason"]
+
+
 def test_an_accelerator_with_ethernet_ports_needs_no_adapter() -> None:
     line = _line(accelerator="Gaudi1", host_networking="2x ConnectX-6", interconnect="10x 100Gb/s Ethernet")
     assert network_gbit_per_s(line) == 1000.0
@@ -201,7 +217,7 @@ def test_a_rack_of_directly_linked_gpus_is_one_machine(cache: ProfileCache) -> N
     rack = {"accelerator": "GB200", "global_batch_size": "9216", "accelerators_total": "72", "nodes": "18"}
     (one,) = _predicted(cache, _line(**rack))
     assert one > 0
-    hgx = _line(**{**rack, "accelerator": "H100-SXM-80GB", "nodes": "9"})
+    hgx = _line(**{**rack, "accelerator": "H100-SXM-80GB", "nodes": "9", "host_networking": "1Gb Ethernet"})
     assert "network" in next(iter(score_lines([hgx], cache)[1]))
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("lightning")
 from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_names import context_of, decoder_of
-from benchmarks.workloads.decoder_plans import Plan, plan_of
+from benchmarks.workloads.decoder_plans import Plan, network_of, plan_of
 from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row
 from builders.plans import plan, shapes
@@ -128,6 +128,10 @@ def test_plans_are_read_from_every_spelling() -> None:
     assert sharded.sharded
     assert sharded.gbit_per_s == 0, "one machine has no network between"
     assert "divide" in str(plan_of({**ROW, "strategy": "TP=3"}, h100))
+    four = {"notes": "2x400Gb"}
+    assert network_of(four, accelerator("L40S-48GB"), 64, 16) == (16, 800.0), (
+        "four cards a machine, not eight"
+    )
     assert "host" in str(plan_of({**ROW, "notes": "section=Full Offload"}, h100))
 
 
