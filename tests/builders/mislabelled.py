@@ -40,7 +40,7 @@ class Mislabelled:
 
 NOT_USD = "currency is not USD"
 TIERS = "not one price but tiers"
-BELOW = "reservation or savings plan below 10% of the on-demand price"
+BELOW = "reservation or savings plan below 10 % of the on-demand price"
 ABOVE = "reservation or savings plan above the on-demand price"
 
 
