@@ -5,6 +5,7 @@ from __future__ import annotations
 from builders.recommendations import option
 from trainfare.report.why import why_text
 from trainfare_core.ranking.why_not import WhyNot
+from trainfare_core.recommendation import Alternative
 
 
 def test_the_sentence_is_the_answer_s_own_and_ends_with_a_stop() -> None:
@@ -23,3 +24,14 @@ def test_notes_of_a_ranked_machine_follow_the_sentence() -> None:
         option=option(notes=("the first", "the second")),
     )  # fmt: skip
     assert why_text(answer, width=80).splitlines() == ["a1 loses.", "Note: the first.", "Note: the second."]
+
+
+def test_what_would_admit_a_rejected_machine_follows_the_sentence() -> None:
+    near = Alternative(change="cheapest at spot prices", flag="--purchase spot", option=option())
+    answer = WhyNot(
+        tool_version="0", machine="m", objective="cheapest", offers=1, option=None, best=None, rejections=(),
+        sentence="a1 is not ranked", alternatives=(near,),
+    )  # fmt: skip
+    first, second = why_text(answer, width=1000).splitlines()
+    assert first == "a1 is not ranked."
+    assert second.startswith("--purchase spot: cheapest at spot prices, ")
