@@ -83,6 +83,8 @@ def rank(
         predict: the predictor.
     """
     asked = request.constraints
+    # Before the others, so that its offers and theirs are never in memory together: 100 MB at a million offers.
+    best_spot, no_spot_because = _best_spot(profile, book, request, predict)
     usable = usable_offers(book, asked, request.as_of)
     priced = priced_for(profile, usable, request, predict)
     limits = Limits.of(priced, applied(profile, asked))
@@ -93,7 +95,6 @@ def rank(
     ranks = {objective: _best(options, objective, asked) for objective in get_args(Objective)}
     answer = next((option for option in options if option.rank == ranks[request.objective]), None)
     rejected = rejections_of(priced, limits, asked, usable)
-    best_spot, no_spot_because = _best_spot(profile, book, request, predict)
     return Recommendation(
         tool_version=__version__,
         job=job_summary(profile),
