@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = [
     "MAX_DEPTH",
+    "Count",
     "Document",
     "Finite",
+    "Flops",
     "Interval",
     "Record",
     "data_text",
@@ -25,6 +27,10 @@ under ten deep."""
 
 Finite: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A quantity that is finite and not negative."""
+Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
+"""A number of things: below it fits a 64-bit integer."""
+Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
+"""Floating-point operations of a step."""
 
 
 class Record(BaseModel):

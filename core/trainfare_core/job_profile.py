@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 
-from trainfare_core.documents import Document, Record, first_problem
+from trainfare_core.documents import Count, Document, Flops, Record, first_problem
 from trainfare_core.errors import ProfileError
 
 __all__ = [
@@ -42,9 +42,7 @@ SCHEMA_VERSION: Final = 1
 QUANTISED_BYTES: Final = 1.5
 """Bytes a frozen weight below which it is stored in 8 or 4 bits: between 1 and 2 bytes."""
 
-Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Bytes: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
-Flops: TypeAlias = Annotated[int, Field(ge=0, le=10**24)]
 Axis: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(max_length=500)]

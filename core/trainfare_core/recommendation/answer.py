@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from trainfare_core.documents import Document, Finite, Record, first_problem
+from trainfare_core.documents import Count, Document, Finite, Flops, Record, first_problem
 from trainfare_core.errors import InputError
 from trainfare_core.prices.facts import PriceBookFacts
 from trainfare_core.recommendation.constraints import Constraints
@@ -98,20 +98,20 @@ class JobSummary(Record):
 
     name: str
     precision: str
-    parameters: int
-    trainable_parameters: int
-    step_flops: int
-    batch_flops: tuple[int, int] | None = Field(
+    parameters: Count
+    trainable_parameters: Count
+    step_flops: Flops
+    batch_flops: tuple[Flops, Flops] | None = Field(
         default=None, description="of a step of the smallest and of the largest batches, where they vary"
     )
     work_note: str | None = Field(
         default=None, description="what a step is, where steps differ from each other"
     )
-    optimizer_steps: int | None
+    optimizer_steps: Count | None
     steps_note: str | None = Field(
         default=None, description="what the number of steps is, where it is not simply the Trainer's plan"
     )
-    global_batch_size: int | None
+    global_batch_size: Count | None
     trace_coverage: Finite
     input_known: bool = Field(
         default=True, description="the input pipeline was measured or stated; else no time is counted for it"

@@ -41,7 +41,18 @@ def parse_toml(content: bytes, *, where: str, parse_float: Callable[[str], Any] 
         raise InputError(f"{where}: not valid TOML: {error}") from error
     if found is None or is_too_deep(found):
         raise InputError(f"{where}: not valid TOML: nested deeper than {MAX_DEPTH} levels")
+    if _is_too_long(found):
+        raise InputError(f"{where}: not valid TOML: a whole number of more than 64 bits")
     return cast("dict[str, object]", found)
+
+
+def _is_too_long(value: object) -> bool:
+    """Return whether a whole number of a document is beyond TOML's 64 bits; Python reads and cannot write it."""
+    if isinstance(value, dict):
+        return any(_is_too_long(each) for each in cast("dict[str, object]", value).values())
+    if isinstance(value, list):
+        return any(_is_too_long(each) for each in cast("list[object]", value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def key_hint(key: str, known: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ def test_one_name_or_several(tmp_path: Path) -> None:
         ('[[quota]]\nprovider = "aws"\nfamily = []\nvcpus = 1\n', "at least 1 item"),
         ('[[quota]]\nfamily = "p"\nvcpus = 1\n', "provider"),
         ("quota = [3]\n", "not a table"),
+        (f"[[quota]]\nvcpus = 0x{'9' * 5000}\n", "a whole number of more than 64 bits"),
         ("[[quota\n", "not valid TOML"),
     ],
 )

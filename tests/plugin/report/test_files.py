@@ -45,6 +45,14 @@ def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
             recommendation().to_json().replace('"horizon_months": 12', '"horizon_months": 13'),
             "outlook: .*same_compute lacks the cost of now or after 13 months",
         ),
+        (
+            re.sub(
+                r'"trainable_parameters": \d+',
+                f'"trainable_parameters": {"9" * 400}',
+                recommendation().to_json(),
+            ),
+            "job.trainable_parameters: ",
+        ),
     ],
 )
 def test_what_is_no_recommendation_is_refused(text: str, words: str) -> None:
