@@ -269,7 +269,7 @@ def checked(answer: Recommendation, path: Path) -> str:
 
 
 def split(option: Option, profile: JobProfile) -> str:
-    """Return the check by hand of how a plan splits the model: its samples, and what each device holds at least."""
+    """Return the samples per step of a plan that splits the model and its states per device, calculated by hand."""
     parts = option.model_split
     if parts is None or option.micro_batch_size is None:
         return ""
