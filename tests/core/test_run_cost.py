@@ -19,13 +19,14 @@ from trainfare_core.job_profile import JobProfile, MeasuredStep, OptimizerFacts,
 from trainfare_core.run_cost import (
     NOT_SPOT,
     SPOT_WAIT_S,
+    Rentals,
     RunTable,
+    RunTimer,
     checkpoint_bytes,
     cost_assumptions,
     disk_gib,
     disks_usd_per_hour,
     forward_share,
-    runs_of,
     spot_process,
 )
 
@@ -51,18 +52,13 @@ def one_run(
     plans = enumerate_candidates(job, machines, PlanSpace(16))
     row = np.flatnonzero((plans.nodes == nodes) & (plans.accumulate == 1))[:1]
     prediction = (toy or ToyPredictor())(job, machines, plans)
-    return runs_of(
-        job,
-        machines,
-        plans,
-        prediction,
-        plan=row,
+    rentals = Rentals(
         service=np.array([service]),
         hazard=np.array([hazard if spot else NOT_SPOT]),
         billing_step_s=np.array([billing_step_s]),
         billing_minimum_s=np.array([billing_minimum_s]),
-        confidence=confidence,
     )
+    return RunTimer(job, machines, plans, prediction).runs(row, rentals, confidence=confidence)
 
 
 def parts_s(run: RunTable) -> float:
@@ -279,11 +275,8 @@ def test_empty_tables_stay_empty() -> None:
     empty: dict[str, Any] = {"shape": none, "nodes": none, "sharding": none, "accumulate": none}
     plans = CandidateTable(**empty, micro_batch=np.zeros(0), micro_ratio=np.zeros(0))
     prediction = ToyPredictor()(small_job(), shapes(), plans)
-    texts = np.zeros(0, dtype=np.str_)
-    runs = runs_of(
-        small_job(), shapes(), plans, prediction,
-        plan=none, service=texts, hazard=none,
-    )  # fmt: skip
+    rentals = Rentals(np.zeros(0, dtype=np.str_), none, np.zeros(0), np.zeros(0))
+    runs = RunTimer(small_job(), shapes(), plans, prediction).runs(none, rentals)
     assert len(runs) == 0
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.candidates import CandidateTable
+from trainfare_core.candidates import CandidateTable, take
 from trainfare_core.prediction.table import PredictionTable
 from trainfare_core.prediction.uncertainty import Z80
-from trainfare_core.run_cost import RunTable
+from trainfare_core.run_cost import Rentals, RunTimer
 
 __all__ = ["PlanChoice", "best_plans", "quantised", "worth_changing"]
 
@@ -123,19 +122,20 @@ def _choice(
     )
 
 
-def worth_changing(own: Rows, other: Rows, timed: Callable[[Rows, Rows], RunTable]) -> Rows:
+def worth_changing(own: Rows, other: Rows, timer: RunTimer, rentals: Rentals) -> Rows:
     """
     Return the other plan of each run where it takes a tenth less of its hours or of what is billed, else its own.
 
     Args:
         own: plan of each run, shape (n,).
         other: what it could be changed to, shape (n,).
-        timed: returns the undisturbed runs of the given plans, of the given rows of `own`.
+        timer: times the runs, which are compared without interruptions.
+        rentals: of each run, n rows.
     """
     rows = np.flatnonzero(own != other)
     if not len(rows):
         return own
-    before, after = timed(own[rows], rows), timed(other[rows], rows)
+    before, after = (timer.undisturbed(plan[rows], take(rentals, rows)) for plan in (own, other))
     worth = np.zeros(len(rows), dtype=np.bool_)
     for ours, theirs in ((before.hours, after.hours), (before.billed_hours, after.billed_hours)):
         worth |= quantised(theirs) <= _WORTH_CHANGING * quantised(ours)

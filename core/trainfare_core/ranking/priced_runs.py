@@ -38,13 +38,13 @@ from trainfare_core.recommendation import QuotaLimit
 from trainfare_core.run_cost import (
     NOT_SPOT,
     USUAL_CONFIDENCE,
+    Rentals,
     RunTable,
+    RunTimer,
     checkpoint_bytes,
     disk_gib,
     disks_usd_per_hour,
-    runs_of,
     steps_of,
-    undisturbed_runs,
 )
 
 __all__ = ["Predictor", "PricedRuns", "marked", "pairs", "price_runs", "sort_offers"]
@@ -214,14 +214,14 @@ def price_runs(
         transfer_usd: dollars of bringing the data to each offer's region, shape (offers,); None: nothing.
         sent: dollars of sending the trained model of each variant from each offer's region; None: nothing.
         stored: what lies in object storage with each variant; empty: nothing.
-        assumed: see `runs_of`.
-        data_gb: see `runs_of`.
+        assumed: see `RunTimer`.
+        data_gb: see `RunTimer`.
         space: which plans are tried.
         any_plan: take the fastest plan that fits, not the script's own where that fits.
         no_porting: leave out machines that do not run the script as it is.
         max_accelerators: of all machines of a run together.
         quotas: what may be rented at a time.
-        confidence: with which limits are to be kept; see `runs_of`.
+        confidence: with which limits are to be kept; see `RunTimer`.
         predict: the predictor.
     """
     shapes, assumed = book.shapes(), assumed or CostAssumptions()
@@ -258,44 +258,22 @@ def price_runs(
     kept = nodes <= machines["quota_machines"].to_numpy()[machine_of_run]
     over_quota = _fewest_over_quota(len(machines), machine_of_run, nodes, kept)
     machine_of_run, place = machine_of_run[kept], place[kept]
-    service = machines["service"].cast(pl.String).to_numpy().astype(np.str_)
     services = ServiceColumns.of(machines, assumed)
-    hazard = machines["hazard"].to_numpy().astype(np.int64)
-
-    def timed(plan: Rows, rows: Rows) -> RunTable:
-        machine = machine_of_run[rows]
-        return undisturbed_runs(
-            profile,
-            shapes,
-            candidates,
-            prediction,
-            plan=plan,
-            service=service[machine],
-            hazard=hazard[machine],
-            assumed=assumed,
-            data_gb=data_gb,
-            billing_step_s=services.billing_step_s[machine],
-            billing_minimum_s=services.billing_minimum_s[machine],
-        )
-
+    rentals = take(
+        Rentals(
+            service=machines["service"].cast(pl.String).to_numpy().astype(np.str_),
+            hazard=machines["hazard"].to_numpy().astype(np.int64),
+            billing_step_s=services.billing_step_s,
+            billing_minimum_s=services.billing_minimum_s,
+        ),
+        machine_of_run,
+    )
+    timer = RunTimer(profile, shapes, candidates, prediction, assumed, data_gb)
     plan, faster = (
-        worth_changing(each.usual[place], each.changed[place], timed) for each in (plans, fastest)
+        worth_changing(each.usual[place], each.changed[place], timer, rentals) for each in (plans, fastest)
     )
-    faster = worth_changing(plan, faster, timed)
-    runs = runs_of(
-        profile,
-        shapes,
-        candidates,
-        prediction,
-        plan=plan,
-        service=service[machine_of_run],
-        hazard=hazard[machine_of_run],
-        confidence=confidence,
-        assumed=assumed,
-        data_gb=data_gb,
-        billing_step_s=services.billing_step_s[machine_of_run],
-        billing_minimum_s=services.billing_minimum_s[machine_of_run],
-    )
+    faster = worth_changing(plan, faster, timer, rentals)
+    runs = timer.runs(plan, rentals, confidence=confidence)
     safe = profile.plan.checkpoint_every_n_steps is not None
     keep = runs.gets_on & ((runs.hazard == NOT_SPOT) | safe)
     no_spot_because = why_no_spot(profile, take(runs, ~keep & (runs.hazard != NOT_SPOT)))

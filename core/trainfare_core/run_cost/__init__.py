@@ -24,7 +24,7 @@ from .model import checkpoint_bytes, trained_model_gb
 from .sentences import cost_assumptions
 from .sourced import STATED, Sourced, sourced, text_of
 from .table import NOT_SPOT, RunTable
-from .timing import UNKNOWN_LENGTH_STEPS, forward_share, runs_of, steps_of, undisturbed_runs
+from .timing import UNKNOWN_LENGTH_STEPS, Rentals, RunTimer, forward_share, steps_of
 
 __all__ = [
     "NOT_SPOT",
@@ -34,7 +34,9 @@ __all__ = [
     "UNKNOWN_LENGTH_STEPS",
     "USUAL_CONFIDENCE",
     "BillingClock",
+    "Rentals",
     "RunTable",
+    "RunTimer",
     "Sourced",
     "checkpoint_bytes",
     "cost_assumptions",
@@ -44,12 +46,10 @@ __all__ = [
     "forward_share",
     "machines_with_volume",
     "regions_of_disk_prices",
-    "runs_of",
     "sourced",
     "spot_process",
     "steps_of",
     "system_disk_gib",
     "text_of",
     "trained_model_gb",
-    "undisturbed_runs",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -22,11 +22,11 @@ from trainfare_core.run_cost.table import NOT_SPOT, S_PER_HOUR, Column, RunTable
 
 __all__ = [
     "UNKNOWN_LENGTH_STEPS",
+    "Rentals",
+    "RunTimer",
     "forward_share",
     "measured_validation",
-    "runs_of",
     "steps_of",
-    "undisturbed_runs",
 ]
 
 UNKNOWN_LENGTH_STEPS: Final = 1_000
@@ -39,130 +39,135 @@ RIDGE_FLOP_PER_BYTE: Final = 100.0
 """Weighs FLOPs against bytes when forward is split from the rest: an A100's sustained bf16 ridge."""
 
 
-def runs_of(
-    profile: JobProfile,
-    shapes: MachineShapes,
-    candidates: CandidateTable,
-    prediction: PredictionTable,
-    *,
-    plan: NDArray[np.int64],
-    service: NDArray[np.str_],
-    hazard: NDArray[np.int64],
-    confidence: float = USUAL_CONFIDENCE,
-    assumed: CostAssumptions | None = None,
-    data_gb: float = 0.0,
-    billing_step_s: Column | None = None,
-    billing_minimum_s: Column | None = None,
-) -> RunTable:
+@dataclass(frozen=True, slots=True)
+class Rentals:
     """
-    Time whole runs.
+    What the machines of runs are rented as, as columns; all arrays have shape (n,).
+
+    Attributes:
+        service: of the cloud, which decides how long a machine starts.
+        hazard: row of `HAZARDS`, or `NOT_SPOT`.
+        billing_step_s: of the service; 0 where not known.
+        billing_minimum_s: least billed time of a start there; 0 where not known.
+    """
+
+    service: NDArray[np.str_]
+    hazard: NDArray[np.int64]
+    billing_step_s: Column
+    billing_minimum_s: Column
+
+
+@dataclass(frozen=True, slots=True)
+class RunTimer:
+    """
+    Times whole runs of a job with its predicted plans.
 
     A run of unknown length is timed for `UNKNOWN_LENGTH_STEPS` steps. Uncertainty of the hours is that of the
     step time and of the start-up, each by its share, and on spot machines that of `SpotProcess` as well.
 
-    Args:
+    Attributes:
         profile: the job.
         shapes: machines the candidates point into.
         candidates: plans.
         prediction: one row a plan.
-        plan: plan of each run, shape (n,).
-        service: service of each run, shape (n,).
-        hazard: row of `HAZARDS` of each run, or `NOT_SPOT`, shape (n,).
-        confidence: quantile of a spot run's hours that `log_sigma` is to give.
-        assumed: what is assumed; None: nothing is stated by the user.
+        assumed: what is assumed; as given here nothing is stated by the user.
         data_gb: what each machine copies to its disk before the first step.
-        billing_step_s: of the service of each run, shape (n,); 0 where not known, None: of none.
-        billing_minimum_s: least billed time of a start there, shape (n,); 0 where not known, None: of none.
     """
-    assumed = assumed or CostAssumptions()
-    calm = undisturbed_runs(
-        profile,
-        shapes,
-        candidates,
-        prediction,
-        plan=plan,
-        service=service,
-        hazard=hazard,
-        assumed=assumed,
-        data_gb=data_gb,
-        billing_step_s=billing_step_s,
-        billing_minimum_s=billing_minimum_s,
-    )
-    spot, nodes = np.flatnonzero(hazard != NOT_SPOT), candidates.nodes[plan]
-    if not len(spot):
-        return calm
-    save_s = checkpoint_bytes(profile, candidates, if_none_written=True)[plan] / assumed.disk_bytes_per_s
-    runs = interrupted(profile, calm, spot, nodes, confidence, save_s)
-    return _billed(profile, runs, interruption_rates(hazard, nodes), billing_step_s, billing_minimum_s)
+
+    profile: JobProfile
+    shapes: MachineShapes
+    candidates: CandidateTable
+    prediction: PredictionTable
+    assumed: CostAssumptions = field(default_factory=CostAssumptions)
+    data_gb: float = 0.0
+
+    def runs(
+        self, plan: NDArray[np.int64], rentals: Rentals, *, confidence: float = USUAL_CONFIDENCE
+    ) -> RunTable:
+        """
+        Time runs with their interruptions.
+
+        Args:
+            plan: row of `candidates` of each run, shape (n,).
+            rentals: of each run, n rows.
+            confidence: quantile of a spot run's hours that `log_sigma` is to give.
+        """
+        calm = self.undisturbed(plan, rentals)
+        spot, nodes = np.flatnonzero(rentals.hazard != NOT_SPOT), self.candidates.nodes[plan]
+        if not len(spot):
+            return calm
+        saved_bytes = checkpoint_bytes(self.profile, self.candidates, if_none_written=True)[plan]
+        save_s = saved_bytes / self.assumed.disk_bytes_per_s
+        runs = interrupted(self.profile, calm, spot, nodes, confidence, save_s)
+        return _billed(self.profile, runs, interruption_rates(rentals.hazard, nodes), rentals)
+
+    def undisturbed(self, plan: NDArray[np.int64], rentals: Rentals) -> RunTable:
+        """Time runs as if no machine were taken back; arguments as for `runs`."""
+        profile, candidates, prediction = self.profile, self.candidates, self.prediction
+        step_s = prediction.step_s[plan]
+        known_length = profile.plan.optimizer_steps is not None
+        steps = steps_of(profile, candidates)[plan]
+        training_s = steps * step_s
+        accelerators = self.shapes.accelerator[candidates.shape[plan]]
+        begin_s = _startup_s(profile, accelerators, rentals.service, self.assumed)
+        stage_s = np.full(len(plan), self.assumed.stage_s(self.data_gb))
+        startup_s, staging_s = (each if known_length else np.zeros_like(each) for each in (begin_s, stage_s))
+        validation_s = self._validation_s(plan) if known_length else np.zeros_like(step_s)
+        write_s = checkpoint_bytes(profile, candidates)[plan] / self.assumed.disk_bytes_per_s
+        checkpoint_s = _checkpoints(profile, steps) * write_s
+        before_s = startup_s + staging_s
+        undisturbed_s = before_s + training_s + validation_s + checkpoint_s
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fixed = np.where(undisturbed_s > 0, (before_s + checkpoint_s) / undisturbed_s, 1.0)
+            startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
+        log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), STARTUP_LOG_SIGMA * startup_share)
+        none = np.zeros_like(undisturbed_s)
+        calm = RunTable(
+            plan=plan,
+            steps=steps,
+            startup_s=startup_s,
+            staging_s=staging_s,
+            training_s=training_s,
+            validation_s=validation_s,
+            checkpoint_s=checkpoint_s,
+            write_s=write_s,
+            interruption_s=none,
+            waiting_s=none,
+            rounding_s=none,
+            hours=undisturbed_s / S_PER_HOUR,
+            log_sigma=log_sigma,
+            interruptions=none,
+            best_save_steps=np.full(len(plan), np.nan),
+            hazard=rentals.hazard,
+            restart_s=begin_s + stage_s + write_s,
+            undisturbed_log_sigma=log_sigma,
+        )
+        return _billed(profile, calm, np.zeros((len(plan), 1)), rentals)
+
+    def _validation_s(self, plan: NDArray[np.int64]) -> Column:
+        """
+        Return the seconds of all validation batches.
+
+        The device's work of a step (no communication, no waiting for data) over the profile's micro-batches in it
+        gives one micro-batch; a validation batch is its forward part, and the batches are shared by all replicas of the
+        model.
+        """
+        profile, candidates, prediction = self.profile, self.candidates, self.prediction
+        measured = measured_validation(profile)
+        part = forward_share(profile) if measured is None else measured
+        work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
+        micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
+        replicas = candidates.replicas_of(self.shapes)[plan]
+        batches = profile.plan.validation_batches * profile.parallel.world_size / replicas
+        return batches * part * work_s / micro_batches
 
 
-def undisturbed_runs(
-    profile: JobProfile,
-    shapes: MachineShapes,
-    candidates: CandidateTable,
-    prediction: PredictionTable,
-    *,
-    plan: NDArray[np.int64],
-    service: NDArray[np.str_],
-    hazard: NDArray[np.int64],
-    assumed: CostAssumptions,
-    data_gb: float,
-    billing_step_s: Column | None,
-    billing_minimum_s: Column | None,
-) -> RunTable:
-    """Time whole runs as if no machine were taken back; arguments as for `runs_of`."""
-    step_s = prediction.step_s[plan]
-    known_length = profile.plan.optimizer_steps is not None
-    steps = steps_of(profile, candidates)[plan]
-    training_s = steps * step_s
-    begin_s = _startup_s(profile, shapes.accelerator[candidates.shape[plan]], service, assumed)
-    stage_s = np.full(len(plan), assumed.stage_s(data_gb))
-    startup_s, staging_s = (each if known_length else np.zeros_like(each) for each in (begin_s, stage_s))
-    validation_s = (
-        _validation_s(profile, shapes, candidates, prediction, plan)
-        if known_length
-        else np.zeros_like(step_s)
-    )
-    write_s = checkpoint_bytes(profile, candidates)[plan] / assumed.disk_bytes_per_s
-    checkpoint_s = _checkpoints(profile, steps) * write_s
-    before_s = startup_s + staging_s
-    undisturbed_s = before_s + training_s + validation_s + checkpoint_s
-    with np.errstate(invalid="ignore", divide="ignore"):
-        fixed = np.where(undisturbed_s > 0, (before_s + checkpoint_s) / undisturbed_s, 1.0)
-        startup_share = np.where(undisturbed_s > 0, before_s / undisturbed_s, 0.0)
-    log_sigma = np.hypot(prediction.log_sigma[plan] * (1 - fixed), STARTUP_LOG_SIGMA * startup_share)
-    none = np.zeros_like(undisturbed_s)
-    calm = RunTable(
-        plan=plan,
-        steps=steps,
-        startup_s=startup_s,
-        staging_s=staging_s,
-        training_s=training_s,
-        validation_s=validation_s,
-        checkpoint_s=checkpoint_s,
-        write_s=write_s,
-        interruption_s=none,
-        waiting_s=none,
-        rounding_s=none,
-        hours=undisturbed_s / S_PER_HOUR,
-        log_sigma=log_sigma,
-        interruptions=none,
-        best_save_steps=np.full(len(plan), np.nan),
-        hazard=hazard,
-        restart_s=begin_s + stage_s + write_s,
-        undisturbed_log_sigma=log_sigma,
-    )
-    return _billed(profile, calm, np.zeros((len(plan), 1)), billing_step_s, billing_minimum_s)
-
-
-def _billed(
-    profile: JobProfile, runs: RunTable, rate_per_s: Column, step_s: Column | None, minimum_s: Column | None
-) -> RunTable:
+def _billed(profile: JobProfile, runs: RunTable, rate_per_s: Column, rentals: Rentals) -> RunTable:
     """Add what is billed and not used; the steps of a run of unknown length end no run."""
     if profile.plan.optimizer_steps is None:
         return runs
-    clock = (np.zeros(len(runs)) if each is None else each for each in (step_s, minimum_s))
-    return replace(runs, rounding_s=rounding_s(runs, rate_per_s, *clock))
+    beyond_s = rounding_s(runs, rate_per_s, rentals.billing_step_s, rentals.billing_minimum_s)
+    return replace(runs, rounding_s=beyond_s)
 
 
 def forward_share(profile: JobProfile) -> float:
@@ -230,26 +235,3 @@ def measured_validation(profile: JobProfile) -> float | None:
         measured.step.median_s / measured.work_ratio / profile.parallel.accumulate_grad_batches
     )
     return measured.validation_batch.median_s / per_micro_batch_s
-
-
-def _validation_s(
-    profile: JobProfile,
-    shapes: MachineShapes,
-    candidates: CandidateTable,
-    prediction: PredictionTable,
-    plan: NDArray[np.int64],
-) -> Column:
-    """
-    Return the seconds of all validation batches.
-
-    The device's work of a step (no communication, no waiting for data) over the profile's micro-batches in it
-    gives one micro-batch; a validation batch is its forward part, and the batches are shared by all replicas of the
-    model.
-    """
-    measured = measured_validation(profile)
-    part = forward_share(profile) if measured is None else measured
-    work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
-    micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
-    replicas = candidates.replicas_of(shapes)[plan]
-    batches = profile.plan.validation_batches * profile.parallel.world_size / replicas
-    return batches * part * work_s / micro_batches
