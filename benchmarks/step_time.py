@@ -13,7 +13,8 @@ and software, once for every such step; with --leave-out device, by a fit withou
 Scores the shipped coefficients. `fitted_on` names the sources they were fitted on: rows of those are not held
 out, the held-out scores are in `benchmarks/fits` (one chip, generation or workload left out at a time). A row is
 skipped, with its reason, where its model is not described here. The network of several machines is that of the row's
-notes, else unknown: those rows are skipped. --rows adds `measured_ms`, the step that a prediction is compared with,
+notes or of the machine type they name, else the usual one of its accelerator (`workloads/decoder_networks.csv`), else
+unknown: those rows are skipped. --rows adds `measured_ms`, the step that a prediction is compared with,
 where a table states a throughput alone.
 """
 
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -36,7 +36,9 @@ from benchmarks.fitting.table_lines import Line, accumulation_of, is_suspect, ti
 from benchmarks.scoring import Scored, print_table, reach, summary
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
@@ -62,14 +64,19 @@ def answer_of(line: Line, work: Work | str, fits: FitsWithout | None) -> Answer 
 
 def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float] | str:
     """Return predicted seconds and sigma of one optimizer step on the row's own machines, or why not."""
-    gbit = re.search(r"(\d+) Gbps", line["notes"])
+    devices, nodes = int(line["devices"]), int(float(line["nodes"] or 1))
+    try:
+        device = accelerator(line["accelerator"])
+        machines, gbit_per_s = network_of(line, device, devices, nodes, partly_used=True)
+    except UnknownNameError as error:
+        return str(error)
     return predict_plan(
         prepare(work.job, fit),
         line["accelerator"],
         work.ratio,
-        devices=int(line["devices"]),
-        nodes=int(float(line["nodes"] or 1)),
-        gbit_per_s=float(gbit[1]) if gbit else None,
+        devices=devices,
+        nodes=machines,
+        gbit_per_s=gbit_per_s,
         sharded="fsdp" in line["strategy"],
         accumulate=accumulation_of(line),
     )

@@ -10,8 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_providers.machine_networks import network_gbit_per_s
 
 __all__ = ["Plan", "network_of", "plan_of"]
+
+_MOST_IN_A_MACHINE = 8
+"""Accelerators of the largest machine whose direct links end at its case; racks (NVL72) and slices reach further."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,27 @@ def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
     )  # fmt: skip
 
 
-def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes: int) -> tuple[int, float]:
+def network_of(
+    row: Mapping[str, str], device: Accelerator, devices: int, nodes: int, *, partly_used: bool = False
+) -> tuple[int, float]:
     """
-    Return the number of machines and the Gbit/s of one: from the notes, else from decoder_networks.csv.
+    Return the number of machines and the Gbit/s of one.
+
+    The rate is that of the notes, else of the machine type that they name, else of decoder_networks.csv.
 
     A group of directly linked devices larger than a node (NVL72, a TPU slice) counts as one machine.
+
+    Args:
+        row: with its notes.
+        device: of the row.
+        devices: of all machines.
+        nodes: as the row states them.
+        partly_used: whether a node with fewer devices than machines usually have uses a part of one. Tables of
+            language models halve H100 machines without meaning that: their nodes are filled up.
     """
     usual, domain = _usual().get(device.name, (0.0, 8 if nodes == 1 else devices // nodes))
+    if partly_used and domain <= _MOST_IN_A_MACHINE:
+        domain = devices // nodes
     slices = device.kind == "tpu"
     size = devices // nodes if slices or domain <= devices // nodes else min(domain, devices)
     machines = max(1, -(-devices // max(size, 1)))
@@ -104,7 +122,16 @@ def network_of(row: Mapping[str, str], device: Accelerator, devices: int, nodes:
     rate = by_chip or stated
     if rate:
         return machines, float(rate[1])
-    return machines, usual * devices / machines
+    return machines, _of_named_machine(notes) or usual * devices / machines
+
+
+def _of_named_machine(notes: str) -> float | None:
+    """Return the published rate of the first machine type of AWS or Azure in some notes, Gbit/s; None: none there."""
+    words = re.findall(r"[\w.]+", notes)
+    rates = (
+        network_gbit_per_s("aws", word) or network_gbit_per_s("azure", f"Standard_{word}") for word in words
+    )
+    return next((rate for rate in rates if rate), None)
 
 
 def _degrees(text: str) -> dict[str, int]:

@@ -118,6 +118,20 @@ def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:
     assert own[0] > 1.1 * shipped[0]
 
 
+def test_several_machines_without_a_stated_network_have_the_usual_one() -> None:
+    row = {**line("A100-SXM4-40GB"), "devices": "4", "nodes": "2", "strategy": "ddp", "notes": ""}
+    work = Work(JOB, 1.0, 0.2)
+    usual, stated, slow = (
+        predict_row({**row, "notes": notes}, work, calibration()) for notes in ("", "400 Gbps", "1 Gbps")
+    )
+    assert usual == stated, "two of a machine's devices at 200 Gbit/s each"
+    assert isinstance(usual, tuple)
+    assert isinstance(slow, tuple)
+    assert slow[0] > usual[0]
+    assert "network" in str(predict_row({**row, "accelerator": "T4-16GB"}, work, calibration()))
+    assert "nobody" in str(predict_row({**row, "accelerator": "nobody"}, work, calibration()))
+
+
 def test_the_interval_is_as_wide_as_held_out_scores() -> None:
     """The interval holds 80 % of models left out on a known device, and of models and chips left out on a new one."""
     record = one_device_record()

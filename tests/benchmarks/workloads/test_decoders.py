@@ -135,6 +135,23 @@ def test_plans_are_read_from_every_spelling() -> None:
     assert "host" in str(plan_of({**ROW, "notes": "section=Full Offload"}, h100))
 
 
+def test_the_network_of_a_named_machine_is_the_published_one() -> None:
+    """A note that names a machine type states its network; nodes that use two of their eight devices stay two nodes."""
+    t4, a100, gb200 = (accelerator(name) for name in ("T4-16GB", "A100-SXM4-40GB", "GB200-NVL-186GB"))
+    assert network_of({"notes": "fp32; g4dn.12xlarge; 2022"}, t4, 8, 2) == (2, 50.0)
+    assert (
+        network_of({"notes": "eager; Azure ND40rs_v2; measured"}, accelerator("V100-SXM2-32GB"), 8, 2)[1]
+        == 100.0
+    )
+    assert network_of({"notes": "4x100Gb; g4dn.12xlarge"}, t4, 8, 2) == (2, 400.0), (
+        "what is stated comes first"
+    )
+    assert network_of({"notes": "a T4 somewhere"}, t4, 8, 2) == (2, 0.0)
+    assert network_of({"notes": ""}, a100, 4, 2) == (1, 0.0)
+    assert network_of({"notes": ""}, a100, 4, 2, partly_used=True) == (2, 400.0)
+    assert network_of({"notes": ""}, gb200, 64, 16, partly_used=True) == (1, 0.0), "one NVLink domain"
+
+
 def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     row = {**ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256"}
     assert is_decoder_row(row)
