@@ -11,9 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from trainfare.prices.constraints import Names, constraints_of, used_prices, with_book_names
+from trainfare.prices.asked import asked_prices
+from trainfare.prices.constraints import Names, constraints_of
 from trainfare.prices.quota_file import read_quotas
-from trainfare.prices.sources import LoadedPrices, PriceChoice, age_warnings, load_prices
+from trainfare.prices.sources import PriceChoice
 from trainfare_core.errors import CannotTellError, InputError
 
 if TYPE_CHECKING:
@@ -208,11 +209,9 @@ def why_not(job: Job, request: Request, choice: PriceChoice, machine: str) -> Ex
     """
     from trainfare_core.ranking.why_not import why_not as explain
 
-    loaded = load_prices(choice=choice)
-    asked = with_book_names(request.constraints, loaded.book)
+    loaded, asked, warnings = asked_prices(request.constraints, choice)
     request = replace(request, constraints=asked, as_of=loaded.as_of)
-    answer = explain(profile_of(job), loaded.book, request, machine)
-    return Explained(answer, age_warnings(loaded, used_prices(loaded.book, asked), choice))
+    return Explained(explain(profile_of(job), loaded.book, request, machine), warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +244,7 @@ def ranked(job: Job, request: Request, choice: PriceChoice, *, price_book: Price
     from trainfare_core.ranking.rank import rank
     from trainfare_core.variants import why_no_precision
 
-    loaded = (
-        load_prices(choice=choice) if price_book is None else LoadedPrices(price_book, (), as_of=choice.now)
-    )
-    asked = with_book_names(request.constraints, loaded.book)
-    warnings = () if price_book is not None else age_warnings(loaded, used_prices(loaded.book, asked), choice)
+    loaded, asked, warnings = asked_prices(request.constraints, choice, price_book)
     profile, request = profile_of(job), replace(request, constraints=asked, as_of=loaded.as_of)
     if not profile.operations:
         why = next((note for note in profile.notes if note.startswith("the operations")), "")

@@ -230,7 +230,7 @@ def fake_services(**changes: Any) -> MeterServices:
         "write_reports": lambda answer, profile, folder, as_of: (folder / "trainfare-report.html",),
         "show": lambda answer, profile, as_of, files: None,
         "markdown": lambda answer, profile, as_of: "",
-        "usd_per_hour": lambda machine, lock: 1.0,
+        "usd_per_hour": lambda machine, lock, limit_s: 1.0,
         "write_curve": lambda curve, folder: folder / "trainfare-curve.json",
         "today": lambda: date(2026, 1, 1),
     }

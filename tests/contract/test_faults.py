@@ -367,7 +367,7 @@ INVALID = {
 def test_an_invalid_price_is_left_out(kind: str) -> None:
     """A price that is not a positive finite number gives one warning and no dollars in the output."""
     lines: list[str] = []
-    services = contract.fake_services(usd_per_hour=lambda machine, lock: INVALID[kind], say=lines.append)
+    services = contract.fake_services(usd_per_hour=lambda *_: INVALID[kind], say=lines.append)
     outcome = contract.fit([contract.meter(services, machine="aws:p4d.24xlarge@us-east-1")])
     assert outcome.comparable == contract.fit([]).comparable
     assert len(outcome.warned) == 1

@@ -68,20 +68,31 @@ class FitMeter:
         return self.earlier_sessions_s + this_session_s
 
     def setup(self, trainer: Any) -> None:
-        """Start the clock, and look up the price of a machine given by name."""
+        """Start the clock, look up the price of a machine given by name, and check what the ranking will read."""
         self._began_s = self.services.now()
         price = self.settings.usd_per_hour
         if price is None and self.settings.machine is not None:
             price = self._price_of(self.settings.machine)
         if price is not None:
             self._usd_per_hour = price * max(1, int(trainer.num_nodes))
+        if self.settings.report and self.settings.trace:
+            self._check_prices()
+
+    def _check_prices(self) -> None:
+        """Warn now of what would leave the run without a ranking at its end, hours later."""
+        services = self.services
+        left_s = max(0.0, services.price_lookup_limit_s - (services.now() - (self._began_s or 0.0)))
+        try:
+            call_within(left_s, lambda: services.check_prices(self.settings, left_s))
+        except Exception as error:  # noqa: BLE001 - a price source may raise anything; the run is still measured
+            what = "FareMeter: no ranking at the end of the run unless this is corrected before"
+            self._log.once("ranking", f"{what}: {first_line(error)}")
 
     def _price_of(self, machine: str) -> float | None:
         services, lock = self.services, self.settings.price_lock
         try:
-            return call_within(
-                services.price_lookup_limit_s, lambda: _valid_price(services.usd_per_hour(machine, lock))
-            )
+            limit_s = services.price_lookup_limit_s
+            return call_within(limit_s, lambda: _valid_price(services.usd_per_hour(machine, lock, limit_s)))
         except Exception as error:  # noqa: BLE001 - a price source may raise anything; dollars are left out
             self._log.once("price", f"FareMeter: no price for machine {machine!r}: {first_line(error)}")
             return None

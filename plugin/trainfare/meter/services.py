@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainfare.prices.apart import PriceQuestion, ask_apart
 from trainfare.trace import StepFacts
 
 if TYPE_CHECKING:
@@ -42,13 +43,23 @@ def _import_polars() -> None:
     os.environ.update(before)
 
 
-def _usd_per_hour(machine: str, lock: str | None) -> float:
-    _import_polars()
-    from trainfare.prices.lock import read_lock
-    from trainfare.prices.sources import load_prices
+def _usd_per_hour(machine: str, lock: str | None, limit_s: float) -> float:
+    return float(ask_apart(PriceQuestion(machine=machine, lock=lock), limit_s) or 0.0)
 
-    prices = load_prices() if lock is None else read_lock(Path(lock))
-    return float(prices.book.find(machine).usd_per_hour)
+
+def _check_prices(settings: MeterSettings, limit_s: float) -> None:
+    from trainfare.prices.sources import OWN_PRICES_VARIABLE
+
+    question = PriceQuestion(
+        providers=settings.providers,
+        regions=settings.regions,
+        purchase=settings.purchase,
+        quota=settings.quota,
+        lock=settings.price_lock,
+        own_prices=settings.own_prices,
+    )
+    if question != PriceQuestion() or os.environ.get(OWN_PRICES_VARIABLE):  # else nothing could be wrong
+        ask_apart(question, limit_s)
 
 
 def _recommend(profile: JobProfile, settings: MeterSettings) -> Recommendation:
@@ -164,7 +175,9 @@ class MeterServices:
         now: monotonic seconds from any origin.
         today: date of the report.
         say: writes one line to standard output.
-        usd_per_hour: on-demand price by machine name and price lock (None: the prices of the price sources).
+        usd_per_hour: on-demand price by machine name, price lock (None: the prices of the price sources) and seconds.
+        check_prices: raises what `recommend` would raise of the prices, names and files that the settings state; takes
+            the settings and the seconds that it may take.
         recommend: ranks machines for a profile.
         write_profile, write_curve: write one file into a folder and return its path.
         write_reports: writes the HTML and the JSON report into a folder.
@@ -176,7 +189,7 @@ class MeterServices:
         fake_copy: traces an uncompiled copy of the module on fake tensors.
         keep_batch: keeps a batch with its data, unless it is large.
         live_step: traces a step of the module on its own tensors, where a fake copy does not do.
-        price_lookup_limit_s: time-out of `usd_per_hour`, which delays the first step.
+        price_lookup_limit_s: time-out of `usd_per_hour` and `check_prices` together, which delay the first step.
         pricing_limit_s: CPU time after which `recommend`, which delays the end of the run, is given up; a ranking
             that does nothing for as long is given up as well. Both are chosen values: together they bound the delay
             on an idle machine by half a minute, whatever the price source does.
@@ -187,7 +200,8 @@ class MeterServices:
     now: Callable[[], float] = time.perf_counter
     today: Callable[[], date] = _today
     say: Callable[[str], None] = _say
-    usd_per_hour: Callable[[str, str | None], float] = _usd_per_hour
+    usd_per_hour: Callable[[str, str | None, float], float] = _usd_per_hour
+    check_prices: Callable[[MeterSettings, float], None] = _check_prices
     recommend: Callable[[JobProfile, MeterSettings], Recommendation] = _recommend
     write_profile: Callable[[JobProfile, Path], Path] = _write_profile
     write_curve: Callable[[LearningCurve, Path], Path] = _write_curve

@@ -22,6 +22,7 @@ from builders.lightning_modules import (
     quiet,
     trainer,
 )
+from builders.processes import HANG_S
 from trainfare.meter.measured_profile import measured_profile
 from trainfare_core.errors import UnknownNameError
 
@@ -126,7 +127,7 @@ def test_the_machines_price_is_looked_up_by_name(tmp_path: Path) -> None:
     clock, kept = Clock(), RecordingLogger()
     asked: list[tuple[str, float]] = []
 
-    def price(machine: str, lock: str | None) -> float:
+    def price(machine: str, lock: str | None, limit_s: float) -> float:
         assert lock is None
         asked.append((machine, clock()))
         return 36.0
@@ -138,7 +139,7 @@ def test_the_machines_price_is_looked_up_by_name(tmp_path: Path) -> None:
     assert any("$" in line for line in harness.lines)
 
 
-def unknown(machine: str, lock: str | None) -> float:
+def unknown(machine: str, lock: str | None, limit_s: float) -> float:
     raise UnknownNameError(f"no machine {machine}: did you mean aws:p4d.24xlarge@us-east-1?")
 
 
@@ -153,6 +154,66 @@ def test_a_machine_without_a_price_gives_one_warning(tmp_path: Path, price: Any,
     assert len(fare_meter_warnings(warned)) == 1
     assert harness.profile.measured is not None
     assert not any("usd" in name for _, row in kept.rows for name in row)
+
+
+def quota(folder: Path, text: str) -> str:
+    """Write a file of quotas and return its name."""
+    path = folder / "quota.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[quota]]\nprovider = "aws"\nfamily = "p"\nvcpu = 8\n', "vcpus"),
+        ('[[quota]]\nprovider = "aws"\nfamily = "p5x"\nvcpus = 8\n', "p5"),
+        ("", "has no"),
+    ],
+)
+def test_a_bad_file_is_warned_of_before_the_first_step(tmp_path: Path, text: str, said: str) -> None:
+    """A quota with a wrong key or family, or none: the warning comes before a sample is loaded, and the run is measured."""
+    clock, seen = Clock(), []
+    harness = MeterHarness(clock, price_lookup_limit_s=HANG_S)
+    meter = {"quota": quota(tmp_path, text), "providers": ["aws"]}
+
+    class Watched(Tiny):
+        def on_train_start(self) -> None:
+            seen.append(list(warned))
+
+    with pytest.warns(UserWarning, match=f"no ranking at the end of the run.*{said}") as warned:
+        trainer(tmp_path, harness.meter(tmp_path, **meter), max_steps=32).fit(Watched(clock), loader(160))
+    assert len(fare_meter_warnings(warned)) == len(fare_meter_warnings(seen[0])) == 1
+    assert harness.profile.measured is not None
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"regions": ["us-east1"]},
+        {"price_lock": "none.lock"},
+        {"own_prices": "none.toml"},
+        {"purchase": ["sopt"]},
+    ],
+)
+def test_every_file_and_name_of_prices_is_checked_before_the_first_step(
+    tmp_path: Path, stated: dict[str, Any]
+) -> None:
+    """What the ranking would refuse is known at once, and without a ranking nothing is read."""
+    with pytest.warns(UserWarning, match="no ranking at the end of the run unless this is corrected before"):
+        run(tmp_path, MeterHarness(price_lookup_limit_s=HANG_S), Clock(), {"providers": ["aws"], **stated})
+    run(tmp_path, MeterHarness(), Clock(), {"providers": ["aws"], "report": False, **stated})
+
+
+def test_files_and_names_that_can_be_used_give_no_warning(tmp_path: Path) -> None:
+    """A quota of a machine that the prices have."""
+    named = quota(tmp_path, '[[quota]]\nprovider = "aws"\nfamily = "p5"\nvcpus = 8\n')
+    run(
+        tmp_path,
+        MeterHarness(price_lookup_limit_s=HANG_S),
+        Clock(),
+        {"quota": named, "providers": ["aws"], "purchase": ["spot"]},
+    )
 
 
 @pytest.mark.parametrize(

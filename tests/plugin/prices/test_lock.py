@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, small_market
+from builders.processes import HANG_S
 from builders.profiles import gpt_profile
 from trainfare.cli import main
 from trainfare.prices.lock import LockHeader, lock_text, read_lock
@@ -306,7 +307,7 @@ def test_fare_meter_takes_its_prices_from_the_lock(tmp_path: Path, job: str) -> 
         row[2] for row in small_market().frame.rows()
     }
     assert any("locked on 2026-11-24" in line for line in answer.assumptions)
-    assert MeterServices().usd_per_hour("aws:p5.48xlarge@us-east-1", str(lock)) == 55.04
+    assert MeterServices().usd_per_hour("aws:p5.48xlarge@us-east-1", str(lock), HANG_S) == 55.04
     with pytest.raises(PriceLockError):
         MeterServices().recommend(profile, MeterSettings(price_lock=str(tmp_path / "none.lock")))
 
