@@ -23,7 +23,7 @@ from benchmarks.workloads.tracer_digest import tracer_digest
 from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
 from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, UNPACK_4_BITS
 
-__all__ = ["DecoderTraces", "blocks_of", "with_float8"]
+__all__ = ["DecoderTraces", "blocks_of", "with_narrow_products"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
 _NARROW = 256
@@ -231,14 +231,15 @@ def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
     return 2 * max(heads, default=0)
 
 
-def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> JobProfile:
+def with_narrow_products(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> JobProfile:
     """
-    Return the profile with the matrix products of its blocks in 8 bits: "fp8", or "int8" on chips without fp8.
+    Return the profile with the matrix products of its blocks in 8 bits ("fp8", or "int8" on chips without it) or "fp4".
 
     Attention, norms, the head and the router keep 16 bits. Each operand is cast once, which reads 2 bytes and
-    writes 1 per element (as Transformer Engine and torchao do).
+    writes 1 per element, or half of one (as Transformer Engine and torchao do).
     """
     groups: list[OperationGroup] = []
+    kept = 4 if dtype == "fp4" else 2  # bytes read for each one written
     for group in profile.operations:
         if not _multiplies_weights(group, vocabulary):
             groups.append(group)
@@ -246,13 +247,14 @@ def with_float8(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> Job
         groups.append(group.model_copy(update={"dtype": dtype}))
         # The product of a weight's gradient writes it and reads activations, which scale with the batch.
         makes_gradient = group.bytes_written >= group.bytes_fixed
+        weights = min(group.bytes_fixed, group.bytes_read)
         groups.append(
             group.model_copy(
                 update={
                     "kind": "copy", "name": CAST_TO_8_BITS, "flops": 0,
                     "shape": (group.bytes_read // 2 // max(group.launches, 1),),
-                    "bytes_written": group.bytes_read // 2,
-                    "bytes_fixed": 0 if makes_gradient else min(group.bytes_fixed, group.bytes_read) * 3 // 2,
+                    "bytes_written": group.bytes_read // kept,
+                    "bytes_fixed": 0 if makes_gradient else weights + weights // kept,
                 }
             )
         )  # fmt: skip

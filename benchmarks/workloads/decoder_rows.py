@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks.workloads.decoder import DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, plan_of
-from benchmarks.workloads.decoder_profile import DecoderTraces, with_float8
+from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
@@ -41,7 +41,8 @@ _LIBRARY = re.compile(r"nemo[ /]|megatron-core|maxtext|jax|synapse|neuronx")
 coefficients of its own for them (`LIBRARY_PRECISION`)."""
 _MEGATRON_2021 = re.compile(r"megatron(-lm$|-deepspeed$|\()")
 """Megatron of 2021 and 2022: no flash attention, dropout, gradients exchanged after backward."""
-_EIGHT_BITS = ("fp8", "mxfp8", "int8")
+_NARROW_PRODUCTS = {"fp8": "fp8", "mxfp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
+"""Type of a block's products by the precision of a row, where they have fewer than 16 bits."""
 RECOMPUTED: Final[dict[Recompute, str]] = {"none": "no", "half": "half of all", "full": "all"}
 _ASSUMED_TOKENS = 8192
 """Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
@@ -133,8 +134,6 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         return "marked launch bound: no measurement of a model"
     if "document mask" in row["notes"]:
         return "attention within documents of unknown length"
-    if row["precision"] == "nvfp4":
-        return "nvfp4: the catalogue has no peak of 4-bit arithmetic"
     model = decoder_of(row["model"], row)
     if isinstance(model, str):
         return model
@@ -163,8 +162,8 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     )  # fmt: skip
     step = _recomputing(row, step, plan, micro, device, traces, assumed)
     profile = traces.profile(step)
-    if row["precision"] in _EIGHT_BITS:
-        profile = with_float8(profile, model.vocabulary, "int8" if row["precision"] == "int8" else "fp8")
+    if dtype := _NARROW_PRODUCTS.get(row["precision"]):
+        profile = with_narrow_products(profile, model.vocabulary, dtype)
     fused = _FUSED.search(row["framework"].lower()) and "eager" not in row["framework"].lower()
     compiled = bool(fused or re.search(r"fused Triton kernels|; torch\.compile", row["notes"]))
     profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})

@@ -19,7 +19,7 @@ from typing import Literal
 from benchmarks.workloads.decoder import Decoder, DecoderStep
 from benchmarks.workloads.decoder_names import decoder_of
 from benchmarks.workloads.decoder_plans import Plan, network_of
-from benchmarks.workloads.decoder_profile import DecoderTraces, with_float8
+from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products
 from benchmarks.workloads.decoder_rows import DecoderRun
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
@@ -55,7 +55,7 @@ _BENCHMARKS = {
 }
 _RANK = 16
 """Of the LoRA matrices, which the benchmark's rules prescribe for the attention of every block."""
-_EIGHT_BITS = {"FP8": "fp8"}
+_NARROW_PRODUCTS = {"FP8": "fp8", "FP4": "fp4"}
 """Type of the matrix products of blocks, by the first word of a row's precision."""
 _WEIGHT_BYTES = 2
 """Of a weight on its device: in these trainers products in 8 bits cast weights of 16 bits."""
@@ -83,7 +83,7 @@ def submitted_decoder(
     except UnknownNameError:
         return f"{row['accelerator']} is not in the catalogue"
     kind = row["precision"].partition(" ")[0]
-    if kind not in (*_EIGHT_BITS, "BF16") or "FP4" in row["precision"]:
+    if kind not in (*_NARROW_PRODUCTS, "BF16") or "also" in row["precision"]:
         return f"precision {row['precision'] or 'not stated'}: no such arithmetic in the catalogue, or not known which"
     model = decoder_of(benchmark.model, {"notes": ""})
     if isinstance(model, str):
@@ -92,8 +92,8 @@ def submitted_decoder(
     if isinstance(plan, str):
         return plan
     profile = traces.profile(DecoderStep(model, benchmark.sequence, method=benchmark.method, rank=_RANK))
-    if kind in _EIGHT_BITS:
-        profile = with_float8(profile, model.vocabulary, _EIGHT_BITS[kind])
+    if kind in _NARROW_PRODUCTS:
+        profile = with_narrow_products(profile, model.vocabulary, _NARROW_PRODUCTS[kind])
     profile = profile.model_copy(
         update={
             "precision": LIBRARY_PRECISION,

@@ -7,7 +7,7 @@ operands are cast by the kernels that make them (normalisation, GELU, sums of bi
 
 from __future__ import annotations
 
-from benchmarks.workloads.decoder_profile import with_float8
+from benchmarks.workloads.decoder_profile import with_narrow_products
 from benchmarks.workloads.flux import HEAD_WIDTH
 from benchmarks.workloads.single_device import Row
 from trainfare_core.job_profile import JobProfile
@@ -29,6 +29,6 @@ def in_8_bits(profile: JobProfile, row: Row) -> JobProfile:
     """Return the profile with the products of its blocks in 8 bits where the row's precision is FP8."""
     if not row["precision"].startswith("FP8") or row["benchmark"] not in _HEAD_WIDTH:
         return profile
-    eight = with_float8(profile, _HEAD_WIDTH[row["benchmark"]])
+    eight = with_narrow_products(profile, _HEAD_WIDTH[row["benchmark"]])
     kept = tuple(group for group in eight.operations if group.name != CAST_TO_8_BITS)
     return eight.model_copy(update={"operations": kept})

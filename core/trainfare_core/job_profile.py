@@ -104,7 +104,9 @@ class OperationGroup(Record):
     kind: OperationKind = Field(description="'unknown': no FLOP formula, reported as missing coverage")
     name: Text = Field(description="the operation as torch names it, e.g. 'aten.mm'")
     phase: Phase
-    dtype: Text = Field(description="compute type: fp32, tf32, fp16, bf16, fp8, int8, fp64, int64, bool, ...")
+    dtype: Text = Field(
+        description="compute type: fp32, tf32, fp16, bf16, fp8, fp4, int8, fp64, int64, bool, ..."
+    )
     shape: tuple[Axis, ...] = Field(default=(), description="see SHAPE_AXES")
     launches: Count = Field(description="how often it runs in one optimizer step")
     flops: Flops = Field(description="FLOPs of all launches together")

@@ -8,7 +8,7 @@ cell means unknown or not supported; it is never filled with the figure of a sim
 - fp16 and bf16 are the matrix units with fp32 ACCUMULATION, which training uses: GeForce cards and the A10G
   run it at half of their advertised rate. GPUs without matrix units list their packed-half rate.
 - fp32 is the best rate at full fp32 precision: CUDA cores on NVIDIA (tf32 stands apart), matrix cores on AMD.
-  fp64 likewise is the best full-precision rate.
+  fp64 likewise is the best full-precision rate. fp4 is NVFP4 on NVIDIA and MXFP4 on AMD.
 - Memory is GiB and bandwidth decimal GB/s, both nominal.
 - The link is what every such device has, one direction, summed over its peers: the optional NVLink bridge of
   a PCIe card does not count.
@@ -28,7 +28,7 @@ from trainfare_core.errors import InputError
 __all__ = ["DTYPES", "Accelerator", "AcceleratorKind", "Source", "read_accelerators", "read_sources"]
 
 AcceleratorKind: TypeAlias = Literal["gpu", "tpu", "trainium", "inferentia", "gaudi"]
-DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
+DTYPES: Final = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8")
 
 _PEAK_COLUMNS: Final = tuple(f"{dtype}_tflops" if dtype != "int8" else "int8_tops" for dtype in DTYPES)
 _NUMBER_COLUMNS: Final = (

@@ -13,7 +13,7 @@ __all__ = ["PRODUCTS", "DecoderShape", "is_decoder", "why_not_split"]
 PRODUCTS: Final = frozenset(("matmul", "grouped_matmul"))
 """Kinds of matrix products."""
 
-_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
+_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "fp4", "int8"))
 _LEAST_SHARE: Final = 0.9
 """Of the FLOPs, in products and attention on matrix units: a profile with less is no language model. Chosen."""
 _CAUSAL: Final = 6

@@ -13,13 +13,14 @@ from benchmarks.fitting.language_models_held_out import Answer, decoder_answers
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, network_of, plan_of
-from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_float8
+from benchmarks.workloads.decoder_profile import DecoderTraces, blocks_of, with_narrow_products
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row
 from builders.plans import plan, shapes
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
+from trainfare_core.prediction.language_models.plans import FOUR_BITS_SIGMA
 from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, LIBRARY_PRECISION, UNPACK_4_BITS
 from trainfare_core.prediction.memory.peak import memory_parts
 
@@ -65,7 +66,7 @@ def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
     assert qlora.parameter_bytes < 0.55 * lora.parameter_bytes, "tables of tokens stay in 16 bits"
     assert sum(g.name == UNPACK_4_BITS for g in qlora.operations) > 0
     full = traces.profile(DecoderStep(SMALL, 256))
-    eight = with_float8(full, SMALL.vocabulary)
+    eight = with_narrow_products(full, SMALL.vocabulary)
     assert eight.step_flops == full.step_flops
     kinds = {g.dtype for g in eight.operations if g.kind == "matmul" and SMALL.vocabulary not in g.shape}
     assert kinds == {"fp8"}
@@ -77,9 +78,28 @@ def test_frozen_weights_in_four_bits_and_products_in_eight() -> None:
     assert weights == pytest.approx(2 * 3 * inside, rel=0.01)
 
 
+def test_products_in_four_bits_are_faster_where_they_have_units_and_less_sure() -> None:
+    """NVFP4 on a GB200; an H100 has no such units, and no answer."""
+    full = DecoderTraces().profile(DecoderStep(SMALL, 256))
+    eight, four = (with_narrow_products(full, SMALL.vocabulary, dtype) for dtype in ("fp8", "fp4"))
+    casts = [g for g in four.operations if g.name == CAST_TO_8_BITS]
+    assert sum(g.bytes_read for g in casts) == pytest.approx(
+        4 * sum(g.bytes_written for g in casts), rel=1e-3
+    )
+    inside = sum(g.count for g in full.parameters) - 2 * SMALL.vocabulary * SMALL.hidden
+    assert sum(g.bytes_fixed for g in casts) == pytest.approx(2 * 2.5 * inside, rel=0.01), (
+        "2 bytes read, half written"
+    )
+    slow, fast = (predict_run(prepare(job), shapes("GB200"), plan()) for job in (eight, four))
+    assert fast.compute_s[0] < slow.compute_s[0]
+    assert fast.log_sigma[0] == pytest.approx(np.hypot(slow.log_sigma[0], FOUR_BITS_SIGMA), rel=0.05)
+    old = predict_run(prepare(four), shapes("H100-SXM-80GB"), plan())
+    assert old.unknown_because[0] == "H100-SXM-80GB has no fp4 arithmetic for matmul"
+
+
 def test_a_library_casts_each_weight_once_a_step() -> None:
     """Other frameworks cast it in every pass, so that more passes of a step cost them more."""
-    eight = with_float8(DecoderTraces().profile(DecoderStep(SMALL, 256)), SMALL.vocabulary)
+    eight = with_narrow_products(DecoderTraces().profile(DecoderStep(SMALL, 256)), SMALL.vocabulary)
     compiled = eight.model_copy(update={"source": eight.source.model_copy(update={"compiled": True})})
     library = compiled.model_copy(update={"precision": LIBRARY_PRECISION})
     fit = decoder_calibration().model_copy(update={"stack_factor": {}, "framework_slope": 0.0})
@@ -159,8 +179,10 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     assert isinstance(run, DecoderRun)
     assert (run.micro_batch, run.passes) == (1.0, 64)
     assert run.step_s == pytest.approx(128 * 256 / 80000)
+    four_bits = {**row, "precision": "nvfp4"}
     answers = decoder_answers(
-        [row, {**row, "accelerator": "NoSuch-1GB"}, {**row, "precision": "nvfp4"}], tmp_path
+        [row, {**row, "accelerator": "NoSuch-1GB"}, four_bits, {**four_bits, "accelerator": "GB200"}],
+        tmp_path,
     )
     assert isinstance(answers[0], Answer)
     assert answers[0].predicted_s > 0
@@ -168,7 +190,9 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
         [z * answers[0].log_sigma for z in (0.6745, 1.2816, 1.6449)], rel=1e-4
     )
     assert answers[1] == "NoSuch-1GB is not in the catalogue"
-    assert "4-bit" in str(answers[2])
+    assert answers[2] == "H100-SXM-80GB has no fp4 arithmetic for matmul"
+    assert isinstance(answers[3], Answer)
+    assert answers[3].log_sigma > answers[0].log_sigma
     assert "unknown length" in str(
         decoder_run({**row, "sequence_length": "", "task": "finetune-lora"}, DecoderTraces())
     )

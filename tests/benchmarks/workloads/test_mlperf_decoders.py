@@ -55,7 +55,7 @@ def test_plan_follows_from_devices_samples_and_passes(
     ("changes", "reason"),
     [
         ({"accelerator": "Abacus-9"}, "not in the catalogue"),
-        ({"precision": "FP4 (NVFP4) mixed"}, "precision FP4"),
+        ({"precision": "INT8 (AQT) / BF16"}, "precision INT8"),
         ({"precision": "FP8 mixed (FP4 configs also shipped)"}, "not known which"),
         ({"accelerator": "TPU-v5p", "precision": "BF16 mixed"}, "split over devices is not stated"),
         ({"global_batch_size": "7"}, "no whole number"),
@@ -68,6 +68,12 @@ def test_a_submission_whose_plan_is_not_known_has_a_reason(
     found = submitted_decoder({**ROW, **changes}, traces, None)
     assert isinstance(found, str)
     assert reason in found
+
+
+def test_four_bits_are_products_of_that_type(traces: DecoderTraces) -> None:
+    run = submitted_decoder({**ROW, "precision": "FP4 (NVFP4) mixed"}, traces, 3200.0)
+    assert isinstance(run, DecoderRun), run
+    assert "fp4" in {group.dtype for group in run.profile.operations}
 
 
 def test_encoders_are_no_decoder_benchmarks() -> None:

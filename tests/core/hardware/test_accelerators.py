@@ -365,6 +365,9 @@ def test_no_peak_is_a_sparsity_figure() -> None:
             assert peak["fp16"] / (peak["tf32"] or 0) == pytest.approx(2, rel=0.03), device.name
         if device.vendor in ("nvidia", "amd") and peak["fp8"] and peak["bf16"]:
             assert peak["fp8"] / peak["bf16"] == pytest.approx(2, rel=0.02), device.name
+        if peak["fp4"]:  # Blackwell Ultra has half as many again for the same other rates
+            times = 3 if device.generation == "blackwell-ultra" else 2
+            assert peak["fp4"] / (peak["fp8"] or 0) == pytest.approx(times, rel=0.001), device.name
         if device.vendor == "nvidia" and device.generation == "hopper" and peak["fp32"]:
             assert (peak["fp16"] or 0) / peak["fp32"] == pytest.approx(14.8, rel=0.07), device.name
         if device.kind == "tpu" and peak["bf16"]:
@@ -412,6 +415,7 @@ def test_a_path_that_does_not_exist_is_none() -> None:
             assert device.peak_flops_per_s("bf16") is device.peak_flops_per_s("tf32") is None
         if device.generation in ("turing", "volta", "ampere", "cdna", "cdna2"):
             assert device.peak_flops_per_s("fp8") is None
+            assert device.peak_flops_per_s("fp4") is None
         if device.kind == "tpu":
             assert device.peak_flops_per_s("fp16") is device.peak_flops_per_s("tf32") is None
         assert device.peak_flops_per_s("int64") is None
@@ -491,7 +495,7 @@ def edited(**cells: str) -> str:
         ),
         ({"sources": "*=nv-a100; *=nv-a100"}, r"column sources: '\*=nv-a100' is repeated"),
         ({"aliases": '"A100'}, r"line 2: unexpected end of data"),
-        ({"aliases": "A100,extra"}, r"line 2: 26 cells under 25 columns"),
+        ({"aliases": "A100,extra"}, r"line 2: 27 cells under 26 columns"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_column(cells: dict[str, str], message: str) -> None:

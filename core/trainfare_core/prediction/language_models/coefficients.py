@@ -28,9 +28,10 @@ class DecoderFit(Record):
     Coefficients of `decoder_times`, with their provenance: date of the fit, hash of the data, rows by source.
 
     `matmul_ceiling` is measured, by accelerator and type ("bf16", "fp8"): the best matrix product over the dense
-    peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Everything else
-    holds for all devices; `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU
-    by the software that runs the model there.
+    peak. The efficiencies multiply it (products) or the datasheet's figure (attention, bandwidth). Products in 4 bits
+    have the measured share of 16 bits and the efficiency of those in 8. Everything else holds for all devices;
+    `kind_factor` multiplies the device time of what is not a GPU, `stack_factor` that of a GPU by the software that
+    runs the model there.
     """
 
     fitted_at: str
@@ -118,7 +119,7 @@ class DecoderFit(Record):
         """Return the same with every efficiency 1 and nothing but kernels: what no prediction may beat."""
         return self.model_copy(
             update={
-                "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}},
+                "matmul_ceiling": {"bf16": {"any": 1.0}, "fp8": {"any": 1.0}, "fp4": {"any": 1.0}},
                 "product_efficiency": 1.0, "product8_efficiency": 1.0, "grouped_efficiency": 1.0,
                 "attention_efficiency": 1.0, "batched_efficiency": 1.0, "vector_efficiency": 1.0,
                 "unpack_efficiency": 1.0, "narrow_slope": 0.0, "expert_slope": 0.0, "host_launch_s": 0.0,

@@ -56,6 +56,7 @@ class DeviceRows:
     half_per_s: Array
     bfloat_per_s: Array
     eight_per_s: Array
+    four_per_s: Array
     attention_per_s: Array
     bfloat_attention_per_s: Array
     bytes_per_s: Array
@@ -68,7 +69,7 @@ class DeviceRows:
     @classmethod
     def of(cls, devices: Sequence[Accelerator], links: Sequence[Links], fit: DecoderFit) -> DeviceRows:
         """Return the ceilings of each device; a type without matrix units runs at the next wider one."""
-        half, brain, eight, attention, wide_attention = (list[float]() for _ in range(5))
+        half, brain, eight, four, attention, wide_attention = (list[float]() for _ in range(6))
         for device in devices:
             full = device.peak_flops_per_s("fp32") or np.nan
             bfloat = device.peak_flops_per_s("bf16")
@@ -77,11 +78,14 @@ class DeviceRows:
             ceiling = fit.ceiling(device, "bf16")
             half.append(sixteen * ceiling if sixteen else full)
             brain.append(bfloat * ceiling if bfloat else full)
+            narrowest = device.peak_flops_per_s("fp4")
             eight.append(narrow * fit.ceiling(device, "fp8") if narrow else brain[-1])
+            four.append(narrowest * fit.ceiling(device, "fp4") if narrowest else eight[-1])
             attention.append(sixteen or full)
             wide_attention.append(bfloat or full)
         return cls(
-            np.array(half), np.array(brain), np.array(eight), np.array(attention), np.array(wide_attention),
+            np.array(half), np.array(brain), np.array(eight), np.array(four),
+            np.array(attention), np.array(wide_attention),
             np.array([device.memory_bandwidth_bytes_per_s for device in devices]),
             np.array([link.bytes_per_s for link in links]), np.array([link.latency_s for link in links]),
             np.array([doublings_of(device) for device in devices]),
@@ -237,12 +241,15 @@ def _compute_s(
     attention = np.where(bfloat, devices.bfloat_attention_per_s, devices.attention_per_s)
     sixteen = peak * fit.product_efficiency * shape
     eight = devices.eight_per_s * fit.product8_efficiency * shape
+    four = devices.four_per_s * fit.product8_efficiency * shape
     grouped = fit.grouped_efficiency * expert
     total = (
         ledger.product_flops / sixteen
         + ledger.product8_flops / eight
+        + ledger.product4_flops / four
         + ledger.grouped_flops / (sixteen * grouped)
         + ledger.grouped8_flops / (eight * grouped)
+        + ledger.grouped4_flops / (four * grouped)
         + ledger.batched_flops / (attention * fit.batched_efficiency)
         + ledger.attention_flops / (attention * fit.attention_efficiency)
     )

@@ -15,7 +15,7 @@ from trainfare_core.variants import PRODUCTS
 __all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
 
 CAST_TO_8_BITS: Final = "cast_fp8"
-"""Name of the operations that cast an operand of a product to 8 bits."""
+"""Name of the operations that cast an operand of a product to 8 or 4 bits."""
 UNPACK_4_BITS: Final = "trainfare.unpack_4bit"
 """Name of the operations that unpack a weight of 4 bits to the type of its product."""
 LIBRARY_PRECISION: Final = "transformer-engine"
@@ -23,6 +23,8 @@ LIBRARY_PRECISION: Final = "transformer-engine"
 
 Array = NDArray[np.float64]
 
+_BITS: Final = {"fp8": 8, "int8": 8, "fp4": 4}
+"""Of the types of products with fewer than 16 bits; every other one counts as one of 16."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -43,13 +45,13 @@ class DecoderLedger:
     Sums over one forward and backward pass of the profiled micro-batch; arrays of shape (n,) or ().
 
     Attributes:
-        product_flops, product8_flops: matrix products with weights, in 16 and in 8 bits.
-        grouped_flops, grouped8_flops: the same of experts.
+        product_flops, product8_flops, product4_flops: matrix products with weights, in 16, 8 and 4 bits.
+        grouped_flops, grouped8_flops, grouped4_flops: the same of experts.
         batched_flops: products without weights, of attention that is not fused.
         attention_flops: fused attention; half of the square where it is causal.
         head_flops: of `product_flops`, the matrix that turns hidden states into logits.
         vector_bytes: everything else, batch-proportional; `fixed_bytes`: the part that is not.
-        cast_bytes: of `vector_bytes`, activations cast to 8 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
+        cast_bytes: of `vector_bytes`, activations cast to 8 or 4 bits; `cast_weight_bytes`: weights, of `fixed_bytes`.
         unpacked_bytes: weights of 4 bits read, and written as the type of their products; whatever the batch.
         optimizer_bytes: once an optimizer step.
         launches: of one pass.
@@ -67,8 +69,10 @@ class DecoderLedger:
 
     product_flops: Array
     product8_flops: Array
+    product4_flops: Array
     grouped_flops: Array
     grouped8_flops: Array
+    grouped4_flops: Array
     batched_flops: Array
     attention_flops: Array
     head_flops: Array
@@ -110,13 +114,13 @@ class DecoderLedger:
             chosen = [g for g in norms if g.recomputed == recomputed]
             return float(sum(2 * g.shape[0] * g.shape[1] * g.launches for g in chosen))
 
-        def products(kind: str, *, eight: bool, weights: bool = True) -> float:
+        def products(kind: str, bits: int, *, weights: bool = True) -> float:
             return float(
                 sum(
                     g.flops
                     for g in groups
                     if g.kind == kind
-                    and (g.dtype in ("fp8", "int8")) == eight
+                    and _BITS.get(g.dtype, 16) == bits
                     and (kind != "matmul" or bool(g.bytes_fixed or g.shape[:1] == (1,)) == weights)
                 )
             )
@@ -136,11 +140,13 @@ class DecoderLedger:
         weights = _narrow_bytes(profile, float(profile.parameter_bytes))
         trained = held if gradients > held else 0.0
         values = {
-            "product_flops": products("matmul", eight=False),
-            "product8_flops": products("matmul", eight=True),
-            "grouped_flops": products("grouped_matmul", eight=False),
-            "grouped8_flops": products("grouped_matmul", eight=True),
-            "batched_flops": products("matmul", eight=False, weights=False),
+            "product_flops": products("matmul", 16),
+            "product8_flops": products("matmul", 8),
+            "product4_flops": products("matmul", 4),
+            "grouped_flops": products("grouped_matmul", 16),
+            "grouped8_flops": products("grouped_matmul", 8),
+            "grouped4_flops": products("grouped_matmul", 4),
+            "batched_flops": products("matmul", 16, weights=False),
             "attention_flops": float(
                 sum(g.flops * _causal_share(g) for g in groups if g.kind == "attention")
             ),
@@ -189,9 +195,7 @@ def _width(groups: Sequence[OperationGroup]) -> int:
 
 def _head_flops(groups: Sequence[OperationGroup], passes: float) -> float:
     """Return FLOPs of the largest matrix that runs once a pass: the head; every other one runs once a block."""
-    products = [
-        g for g in groups if g.kind == "matmul" and len(g.shape) == 4 and g.dtype not in ("fp8", "int8")
-    ]
+    products = [g for g in groups if g.kind == "matmul" and len(g.shape) == 4 and g.dtype not in _BITS]
     once = [g for g in products if g.phase == "forward" and g.launches <= passes and not g.recomputed]
     if not once:
         return 0.0

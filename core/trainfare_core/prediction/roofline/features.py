@@ -2,8 +2,8 @@
 Names and values of what decides an operation's efficiency: the terms of the fitted logits.
 
 An efficiency is logistic(sum of coefficient x term). A term is named `part|subject:detail`; `part` is the arithmetic
-path ("vector": fp32 and fp64, "tensor": tf32, fp16, bf16, fp8, int8), "shared" (both paths) or "memory". A term that
-the fit never had counts as zero, so an unknown class falls back to its kind. Sizes are logarithms to base 2, clipped,
+path ("vector": fp32 and fp64, "tensor": everything narrower), "shared" (both paths) or "memory". A term that the fit
+never had counts as zero, so an unknown class falls back to its kind. Sizes are logarithms to base 2, clipped,
 so that no shape lies far outside of what was fitted. Shapes that depend on the micro-batch are those of the
 micro-batch that is asked for, so a scaled profile and one traced at that size have the same terms.
 """
@@ -50,7 +50,7 @@ _TILE: Final = 128
 """Edge of one thread block's output tile in the large GEMM kernels of cuBLAS and CUTLASS."""
 _LAYOUT_KINDS: Final = frozenset(("normalization", "pooling", "activation", "elementwise"))
 _HALF: Final = frozenset(("fp16", "bf16"))
-_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "int8": 1}
+_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "fp4": 0.5, "int8": 1}
 """Bytes of one element; every other matrix type has 2."""
 _TYPICAL_WATTS: Final = {"tensor": 1.0, "vector": 12.0}
 """Watts per dense TFLOP/s: the zero of `device:watts`, and what a device of unknown power counts as."""

@@ -79,7 +79,7 @@ _LEAST_FILL: Final = -4.0
 """Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _STEEPEST_LOGIT: Final = 20.0
 """Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
-_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "int8"))
+_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "fp4", "int8"))
 _FALLBACK: Final[dict[str, tuple[str, ...]]] = {
     "tf32": ("fp32", "bf16"),
     "fp16": ("fp32",),
