@@ -143,12 +143,17 @@ def _folders(target: Target, corpus: Path) -> list[str]:
     return [str(corpus), *([str(corpus_of(target))] if corpus_of(target).is_dir() else [])]
 
 
+def limits_of(target: Target) -> tuple[str, ...]:
+    """Return libFuzzer's limits of one input. It calls half of the time-out slow where nothing is said, and keeps a file."""
+    return (
+        f"-max_len={target.max_bytes}", f"-timeout={INPUT_S}", f"-report_slow_units={INPUT_S}",
+        f"-rss_limit_mb={MEMORY_MIB}", "-print_final_stats=1",
+    )  # fmt: skip
+
+
 def _worker(target: Target, findings: Path, *options: str) -> str:
     """Run libFuzzer on a target and return what it says."""
-    limits = (
-        f"-max_len={target.max_bytes}", f"-timeout={INPUT_S}", f"-rss_limit_mb={MEMORY_MIB}", "-print_final_stats=1",
-    )  # fmt: skip
-    command = [sys.executable, "-m", "fuzz.worker", target.name, str(findings), *limits, *options]
+    command = [sys.executable, "-m", "fuzz.worker", target.name, str(findings), *limits_of(target), *options]
     path = os.pathsep.join([str(TOP / "tests"), os.environ.get("PYTHONPATH", "")])
     log = findings.parent / "log.txt"
     with log.open("w", encoding="utf-8") as output:
@@ -179,13 +184,21 @@ def keep(target: Target) -> None:
     merged.mkdir(parents=True)
     folders = _folders(target, WORK / target.name / "corpus")
     _worker(target, WORK / target.name / "findings", "-merge=1", str(merged), *folders)
-    folder, size_bytes = corpus_of(target), 0
+    folder = corpus_of(target)
     folder.mkdir(parents=True, exist_ok=True)
     keep_findings(WORK / target.name / "findings", folder)
+    keep_inputs(merged, folder)
+
+
+def keep_inputs(merged: Path, folder: Path) -> None:
+    """Put the inputs of a merge in place of a corpus; a merge that was stopped has none, and changes nothing."""
+    inputs = sorted((path.read_bytes() for path in merged.iterdir()), key=lambda data: (len(data), data))
+    if not inputs:
+        return
+    size_bytes = 0
     for path in folder.glob("*"):
         if not path.name.startswith("found-"):  # what once was a finding stays
             path.unlink()
-    inputs = sorted((path.read_bytes() for path in merged.iterdir()), key=lambda data: (len(data), data))
     for number, data in enumerate(inputs[:: max(1, len(inputs) // KEPT_FILES)]):
         size_bytes += len(data)
         if number >= KEPT_FILES or size_bytes > KEPT_BYTES:

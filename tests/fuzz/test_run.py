@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.mutations import mutated
-from fuzz.run import Outcome, keep_findings, main, with_outcomes
+from fuzz.run import INPUT_S, Outcome, keep_findings, keep_inputs, limits_of, main, with_outcomes
 from fuzz.target import Form
 from fuzz.targets import TARGETS
 
@@ -89,3 +89,24 @@ def test_what_was_found_goes_into_the_corpus_once(tmp_path: Path) -> None:
         keep_findings(findings, corpus)
     assert all(path.name.startswith("found-") for path in corpus.iterdir())
     assert sorted(path.read_bytes() for path in corpus.iterdir()) == [b"[[[", b"{"]
+
+
+def test_a_stopped_merge_leaves_the_corpus_alone(tmp_path: Path) -> None:
+    """Inputs of findings stay; the others are replaced by what a merge found, and kept where it found none."""
+    merged, corpus = tmp_path / "merged", tmp_path / "corpus"
+    merged.mkdir()
+    corpus.mkdir()
+    (corpus / "00").write_bytes(b"old")
+    (corpus / "found-1").write_bytes(b"once")
+    keep_inputs(merged, corpus)
+    assert sorted(path.name for path in corpus.iterdir()) == ["00", "found-1"]
+    (merged / "a").write_bytes(b"longer")
+    (merged / "b").write_bytes(b"new")
+    keep_inputs(merged, corpus)
+    found = {path.name: path.read_bytes() for path in corpus.iterdir()}
+    assert found == {"00": b"new", "01": b"longer", "found-1": b"once"}
+
+
+def test_an_input_is_slow_from_the_time_at_which_it_is_a_finding() -> None:
+    limits = limits_of(TARGETS["policy"])
+    assert {f"-timeout={INPUT_S}", f"-report_slow_units={INPUT_S}"} <= set(limits)
