@@ -256,11 +256,20 @@ class ParallelFacts(Record):
     devices: Annotated[int, Field(ge=1, le=65_536)] = Field(default=1, description="per node")
     num_nodes: Annotated[int, Field(ge=1, le=65_536)] = 1
     accumulate_grad_batches: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    replicas: Annotated[int, Field(ge=1, le=2**32)] | None = Field(
+        default=None,
+        description="copies of the model over all devices, where the script splits it over devices; None: it does not",
+    )
 
     @property
     def world_size(self) -> int:
         """Devices in the whole run."""
         return self.devices * self.num_nodes
+
+    @property
+    def data_parallel_size(self) -> int:
+        """Copies of the model that share the samples of a step."""
+        return self.replicas or self.world_size
 
 
 class RunPlan(Record):
@@ -411,7 +420,7 @@ class JobProfile(Document):
     def global_samples_per_step(self) -> int | None:
         """Samples per optimizer step over all devices, or None where the batch size is not known."""
         per_device = self.batch.samples_per_step
-        return None if per_device is None else per_device * self.parallel.world_size
+        return None if per_device is None else per_device * self.parallel.data_parallel_size
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "profile") -> JobProfile:

@@ -112,7 +112,7 @@ def _samples_per_step(profile: JobProfile) -> int | None:
 def global_batch(profile: JobProfile) -> int | None:
     """Return the samples of an optimizer step over all devices; None where they are not known."""
     samples = _samples_per_step(profile)
-    return None if samples is None else samples * profile.parallel.world_size
+    return None if samples is None else samples * profile.parallel.data_parallel_size
 
 
 def own_micro_batch(profile: JobProfile) -> float:

@@ -130,17 +130,19 @@ class MixedProfiles:
         batch, parallel = own.batch, own.parallel
         if self.shared_batch:
             samples = self._side("global_batch", taken).global_samples_per_step or 0
-            share, left = divmod(samples, own.parallel.world_size)
+            share, left = divmod(samples, own.parallel.data_parallel_size)
             if left or not share:
                 return (
-                    f"a global batch of {samples:,} cannot be shared by the {own.parallel.world_size} devices "
+                    f"a global batch of {samples:,} cannot be shared by the {own.parallel.data_parallel_size} devices "
                     "of the profile"
                 )
             batch = batch.model_copy(update={"samples_per_step": share})
         elif self.owner != "strategy":
             layout = self._side("strategy", taken).parallel
             parallel = parallel.model_copy(
-                update={"devices": layout.devices, "num_nodes": layout.num_nodes, "strategy": layout.strategy}
+                update={
+                    name: getattr(layout, name) for name in ("devices", "num_nodes", "strategy", "replicas")
+                }
             )
         steps, saves = self._side("steps", taken).plan, self._side("checkpoints", taken).plan
         plan = own.plan.model_copy(
@@ -238,7 +240,7 @@ def _checkpoints(profile: JobProfile) -> tuple[int, int | None]:
 
 def _validation(profile: JobProfile) -> int:
     """Return the validation samples of the whole run, batches where the size of a batch is not known."""
-    batches = profile.plan.validation_batches * profile.parallel.world_size
+    batches = profile.plan.validation_batches * profile.parallel.data_parallel_size
     return batches * (profile.batch.micro_batch_size or 1)
 
 
@@ -246,7 +248,7 @@ def _validation_batches(source: JobProfile, own: JobProfile) -> int:
     """Return one side's validation in batches per device of the other, to the nearest batch."""
     if not (source.batch.micro_batch_size and own.batch.micro_batch_size):
         return source.plan.validation_batches
-    return round(_validation(source) / (own.batch.micro_batch_size * own.parallel.world_size))
+    return round(_validation(source) / (own.batch.micro_batch_size * own.parallel.data_parallel_size))
 
 
 def _with_precision(

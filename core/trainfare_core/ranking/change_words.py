@@ -43,8 +43,8 @@ def factor_text(factor: Factor, cause: CauseName, mixed: MixedProfiles, before: 
         "precision": f"{base.precision} -> {head.precision}",
         "model": _model(base, head),
         "validation": _numbers(
-            base.plan.validation_batches * base.parallel.world_size,
-            head.plan.validation_batches * head.parallel.world_size,
+            base.plan.validation_batches * base.parallel.data_parallel_size,
+            head.plan.validation_batches * head.parallel.data_parallel_size,
             "validation batches in the whole run",
         ),
         "checkpoints": f"{_saves(base)} -> {_saves(head)}",

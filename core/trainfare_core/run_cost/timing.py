@@ -158,7 +158,7 @@ class RunTimer:
         work_s = prediction.compute_s[plan] + prediction.memory_s[plan] + prediction.launch_s[plan]
         micro_batches = candidates.accumulate[plan] * candidates.micro_ratio[plan]
         replicas = candidates.replicas_of(self.shapes)[plan]
-        batches = profile.plan.validation_batches * profile.parallel.world_size / replicas
+        batches = profile.plan.validation_batches * profile.parallel.data_parallel_size / replicas
         return batches * part * work_s / micro_batches
 
 

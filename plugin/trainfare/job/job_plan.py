@@ -132,7 +132,7 @@ def trainer_facts(job: TrainingJob) -> TrainerFacts:
         accumulation=accumulation_of(job.callbacks, job.accumulate_grad_batches),
         automatic=True,
         optimizers=1,
-        world_size=job.world_size,
+        replicas=job.world_size,
         calls_done=0,
         validates=job.val_batches > 0 and job.val_check_interval is not None,
         validation_batches=job.val_batches,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from trainfare.job.replicas import replicas_of
 from trainfare_core.job_profile import RunPlan
 
 __all__ = [
@@ -68,7 +69,8 @@ class TrainerFacts:
     """(first epoch, batches per step) where accumulation changes by epoch; empty where it does not."""
     automatic: bool
     optimizers: int
-    world_size: int
+    replicas: int | None
+    """Copies of the model that share the samples; None where the strategy does not say it."""
     calls_done: int
     validates: bool
     validation_batches: int | None
@@ -156,7 +158,7 @@ def read_trainer(trainer: Any) -> TrainerFacts:
         accumulation=accumulation_of(trainer.callbacks, int(trainer.accumulate_grad_batches)),
         automatic=automatic,
         optimizers=max(1, len(trainer.optimizers)),
-        world_size=max(1, int(trainer.world_size)),
+        replicas=replicas_of(trainer),
         calls_done=int(trainer.global_step),
         validates=bool(trainer.enable_validation),
         validation_batches=batches_of(getattr(loop.val_loop, "_max_batches", None)),
@@ -234,7 +236,12 @@ class RunPlanner:
                 "total_samples is given, but the batch size is not known: give FareMeter(batch_size=...)"
             )
             return None
-        per_device = math.ceil(total_samples / self.facts.world_size)
+        if self.facts.replicas is None:
+            self.notes.append(
+                "total_samples is given, but the strategy does not say how many copies of the model share them"
+            )
+            return None
+        per_device = math.ceil(total_samples / self.facts.replicas)
         return math.ceil(per_device / micro_batch_size)
 
     def _steps_of_the_run(self) -> tuple[int | None, str | None, str | None]:

@@ -33,6 +33,11 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
     micro, work = sizes.micro_batch_size, step.mean_work(run.spread)
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     every_note = [*notes, *step.notes, *plan.notes, *sizes.notes]
+    if facts.replicas is None:
+        every_note.append(
+            f"the samples of a step are not known: the strategy {facts.parallel.strategy} does not say over how many "
+            "copies of the model they are shared"
+        )
     return JobProfile(
         name=facts.name,
         source=ProfileSource(
@@ -51,7 +56,9 @@ def measured_profile(run: MeteredRun, step: StepFacts, notes: Sequence[str]) -> 
         memory=step.memory if work is None else work.memory,
         batch=BatchFacts(
             micro_batch_size=micro,
-            samples_per_step=None if micro is None else round(micro * run.batches_per_step),
+            samples_per_step=None
+            if micro is None or facts.replicas is None
+            else round(micro * run.batches_per_step),
             tokens_per_step=None if sizes.tokens is None else round(sizes.tokens * run.batches_per_step),
             batch_norm=step.batch_norm,
             variation=None if work is None else work.variation,

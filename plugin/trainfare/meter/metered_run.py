@@ -202,17 +202,16 @@ class MeteredRun:
 
     def samples_per_step(self) -> int | None:
         """Return the samples of one optimizer step over all devices."""
-        micro = self.sizes().micro_batch_size
-        return (
-            None if micro is None else round(micro * self.batches_per_step) * self.facts.parallel.world_size
-        )
+        micro, replicas = self.sizes().micro_batch_size, self.facts.replicas
+        return None if micro is None or replicas is None else round(micro * self.batches_per_step) * replicas
 
     def samples_in_epoch(self) -> int | None:
         """Return the samples of an epoch over all devices; an incomplete last batch counts as complete."""
         if self.settings.total_samples is not None:
             return self.settings.total_samples
         micro, batches = self.sizes().micro_batch_size, self.trainer_facts.batches_per_epoch
-        return None if micro is None or batches is None else micro * batches * self.facts.parallel.world_size
+        replicas = self.facts.replicas
+        return None if micro is None or batches is None or replicas is None else micro * batches * replicas
 
     @property
     def trace_problem(self) -> str:

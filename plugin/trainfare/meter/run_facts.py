@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from trainfare.job.replicas import replicas_of
 from trainfare.meter.batch_facts import loader_batch_size, loader_workers
 from trainfare_core.job_profile import ParallelFacts
 
@@ -31,11 +32,16 @@ _SHARDED = ("fsdp", "deepspeed", "modelparallel")
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """Name, precision, parallelism, device and loader of a run, as the profile states them."""
+    """
+    Name, precision, parallelism, device and loader of a run, as the profile states them.
+
+    `replicas` is the number of copies of the model that share the samples; None where the strategy does not say it.
+    """
 
     name: str
     precision: str
     parallel: ParallelFacts
+    replicas: int | None
     device: torch.device
     device_kind: DeviceKind
     software: str
@@ -76,6 +82,7 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
     """
     device = torch.device(trainer.strategy.root_device)
     package = type(trainer).__module__.partition(".trainer")[0]
+    replicas, world = replicas_of(trainer), max(1, int(trainer.world_size))
     version = getattr(__import__(package, fromlist=["__version__"]), "__version__", "")
     return RunFacts(
         name=type(module).__name__[:200],
@@ -85,7 +92,9 @@ def read_run(trainer: Any, module: nn.Module) -> RunFacts:
             devices=max(1, int(trainer.num_devices)),
             num_nodes=max(1, int(trainer.num_nodes)),
             accumulate_grad_batches=max(1, int(trainer.accumulate_grad_batches)),
+            replicas=None if replicas == world else replicas,
         ),
+        replicas=replicas,
         device=device,
         device_kind=_KINDS.get(device.type, "other"),
         software=f"torch {torch.__version__}, {package} {version}"[:500],
@@ -103,6 +112,11 @@ def tracing_method(trainer: Any, module: nn.Module) -> TracingMethod:
         module: the LightningModule.
     """
     strategy = type(trainer.strategy).__name__
+    replicas = replicas_of(trainer)
+    if replicas != max(1, int(trainer.world_size)):
+        what = "may split" if replicas is None else "splits"
+        reason = f"{strategy} {what} the model over devices, so no single rank runs the whole step"
+        return TracingMethod("none", f"{reason}: `trainfare estimate` prices a language model by its sizes")
     if any(word in strategy.lower() for word in _SHARDED):
         reason = f"{strategy} shards the weights over devices, so no single rank runs the whole step"
         return TracingMethod("none", f"{reason}: trace it before launch with `trainfare profile`")

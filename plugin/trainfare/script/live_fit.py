@@ -171,9 +171,9 @@ def _samples(trainer: Any, facts: TrainerFacts, size: int | None) -> int | None:
     if len(loaders) == 1 and trainer.limit_train_batches == 1.0:
         with contextlib.suppress(TypeError, AttributeError):  # a data set without a length
             return len(loaders[0].dataset) or None
-    if size is None or facts.batches_per_epoch is None:
+    if size is None or facts.batches_per_epoch is None or facts.replicas is None:
         return None
-    return size * facts.batches_per_epoch * facts.world_size or None
+    return size * facts.batches_per_epoch * facts.replicas or None
 
 
 def _resumed(call: FitCall) -> tuple[str, ...]:

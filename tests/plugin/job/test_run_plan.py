@@ -38,7 +38,7 @@ FACTS = TrainerFacts(
     accumulation=(),
     automatic=True,
     optimizers=1,
-    world_size=1,
+    replicas=1,
     calls_done=0,
     validates=False,
     validation_batches=None,
@@ -133,7 +133,7 @@ def test_total_samples_replaces_a_missing_length(tmp_path: Path) -> None:
     """The batches of an epoch follow from total_samples over all devices, rounded up."""
     reader = Reader(total_samples=62, micro_batch_size=4)
     assert read(tmp_path, stream(), reader=reader, max_epochs=3).plan.steps == 48
-    two = replace(FACTS, batches_per_epoch=None, estimated_steps=None, world_size=2)
+    two = replace(FACTS, batches_per_epoch=None, estimated_steps=None, replicas=2)
     assert RunPlanner(two, total_samples=62, micro_batch_size=4).plan().steps == 10 * 8
     unknown = RunPlanner(two, total_samples=62).plan()
     assert unknown.steps is None

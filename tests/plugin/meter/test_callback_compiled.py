@@ -125,7 +125,7 @@ def test_manual_optimization_is_traced_in_a_batch_that_steps(tmp_path: Path, man
 def fake_trainer(strategy: str, device: str = "cuda", precision: str = "32-true") -> Any:
     """The attributes of a Trainer that `tracing_method` reads."""
     made = type(strategy, (), {"root_device": torch.device(device)})()
-    return SimpleNamespace(strategy=made, precision=precision)
+    return SimpleNamespace(strategy=made, precision=precision, world_size=1)
 
 
 @pytest.mark.parametrize(
