@@ -50,6 +50,7 @@ from benchmarks.scoring import Scored, print_table, score, summary
 from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_profile import DecoderTraces
+from trainfare_core.figures import percent
 from trainfare_core.prediction.memory.calibrated import MemoryFit, memory_fit
 
 WITHIN = 0.12
@@ -169,7 +170,7 @@ def run(arguments: argparse.Namespace) -> None:
     document["stated_alone"] = score(stated) if stated else None
     print_table(document, ("by_scope", "by_family", "by_source", "by_device"))
     errors = np.array([s.log_error for s in scored])
-    print(f"within {WITHIN:.0%}: {float((np.abs(np.exp(errors) - 1) <= WITHIN).mean()):.0%}")
+    print(f"within {percent(WITHIN)}: {percent(float((np.abs(np.exp(errors) - 1) <= WITHIN).mean()))}")
     print(f"rows where nothing is assumed: {document['stated_alone']}")
     print(f"fits: {document['fits']}")
     for reason, count in skipped.most_common():

@@ -28,6 +28,7 @@ from benchmarks.fitting import strategy_curves
 from benchmarks.fitting.strategy import constants, judged
 from benchmarks.fitting.strategy_rows import ComparisonCase, read_cases, reference_of
 from benchmarks.truth_table import truth_parser, write_json
+from trainfare_core.figures import percent
 from trainfare_core.strategy.choice import StrategyChoice, choose
 from trainfare_core.strategy.evidence import Evidence, comparisons
 from trainfare_core.strategy.prior import FEW_SAMPLES
@@ -236,7 +237,7 @@ def show(out: dict[str, Any]) -> None:
     print("coverage of the intervals:", {key: round(value, 3) for key, value in out["coverage"].items()})
     print(
         "answered: winner",
-        {f"{row['answered']:.0%}": round(row["winner"], 3) for row in out["risk_coverage"]},
+        {percent(row["answered"]): round(row["winner"], 3) for row in out["risk_coverage"]},
     )
 
 

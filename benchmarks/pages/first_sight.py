@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages.markdown import percent, plain, render
+from trainfare_core import figures
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "accuracy-first-sight.md"
@@ -51,7 +52,7 @@ def _lines(scores: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _cells(one: dict[str, Any]) -> str:
     errors = [percent(one[key]) for key in ("mape", "median_ape", "bias")]
-    inside = [f"{one['coverage'][level]:.0%}" for level in ("50", "80", "90")]
+    inside = [figures.percent(one["coverage"][level]) for level in ("50", "80", "90")]
     return " | ".join([f"{one['n']:.0f}", *errors, *inside])
 
 

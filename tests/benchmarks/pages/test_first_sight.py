@@ -53,7 +53,7 @@ def test_a_table_says_errors_coverage_and_what_is_not_answered() -> None:
     """Groups of few rows are left to the total, reasons are counted, and a pipe breaks no table."""
     text = first_sight.section("r", "2026-11-26", [("step time", scores(H100=12, L4=3))])
     assert "15 rows answered, 21 not." in text
-    assert "| **all** | 15 | 25.0 % | 20.0 % | -5.0 % | 40% | 60% | 70% |" in text
+    assert "| **all** | 15 | 25.0 % | 20.0 % | -5.0 % | 40 % | 60 % | 70 % |" in text
     assert "| device: H100 | 12 |" in text
     assert "L4" not in text
     assert "| no description / of it | 7 |" in text
