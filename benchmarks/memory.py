@@ -12,9 +12,9 @@ include everything. Totals over several devices are divided by their number.
 on the other sources of the file, and of those given by --with. Rows of sources that are not in the shipped fit need no
 flag.
 
---one-measured-step: the first measured row of each source, model and method, in the order of the file, is taken as a
-measured step: the calibrated share of its error in bytes is added to the predictions of the other rows of its group.
-The first row is not scored, and neither is a row that is alone in its group.
+--one-measured-step: the first measured row of each job (source, model, method, precision, optimizer and software), in
+the order of the file, is taken as a measured step: a calibrated power of measured over predicted corrects the
+predictions of its other batches, lengths and devices. The first row is not scored, and neither is a job's only row.
 
 A row is called fitting where the upper end of the 80 % interval of what the device holds is within the card, and
 refused where already its prediction is above; between them it "may not fit". A `max_batch` row counts as out of memory

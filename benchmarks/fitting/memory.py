@@ -49,11 +49,12 @@ OUT = Path(__file__).resolve().parents[2] / "core/trainfare_core/data/memory_cal
 LEVELS = (0.5, 0.8, 0.9)
 """Coverages of the intervals, as in every prediction."""
 NOTHING = Corrections(
-    temporary_factor=1.0, quantised_activation_factor=1.0, quantised_bytes=0.0, cached_share=0.06
-)
+    temporary_factor=1.0, quantised_activation_factor=1.0, quantised_bytes=0.0, convolution_bytes=0.0,
+    split_gradient_factor=1.0, cached_share=0.06,
+)  # fmt: skip
 """Where a fit starts: no correction; the allocator's cached blocks are a planning figure."""
 _GIB = 2**30
-_UNITS = {"quantised_bytes": float(_GIB)}
+_UNITS = {"quantised_bytes": float(_GIB), "convolution_bytes": float(_GIB)}
 """Of corrections in bytes, so that all parameters of the fit are of the order of 1."""
 LINEAR_ERROR = 0.1
 """Error in ln from which on it counts linearly: about the median error of a row."""
@@ -67,7 +68,7 @@ LEAST_SPREAD = 0.5
 """Share of the pooled half-widths that a class never goes below: the floor for kinds of jobs that its few sources do
 not show. A chosen value."""
 SHARES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Candidates for the share of a measured step's error that is added to the other predictions of its group."""
+"""Candidates for the power of a measured step's error that the other predictions of its group share."""
 MEASURED_SIGMA = 0.05
 """Assumed, not fitted: standard deviation, in ln, of the peaks of other steps of a run around the measured step's."""
 _SMALLEST_HALF_WIDTH = 1e-3
@@ -81,13 +82,20 @@ _MEASURED = {"allocated": ("allocated",), "device": ("reserved", "device")}
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows as arrays of shape (rows,), GiB; `weight` sums up to the square roots of the numbers of rows of sources."""
+    """
+    Rows as arrays of shape (rows,), GiB; `stored` has weights and optimizer state.
+
+    `weight` sums up to the square roots of the numbers of rows of sources.
+    """
 
     stored: Array
+    gradients: Array
     activations: Array
     temporary: Array
     context: Array
     quantised: Array
+    convolutions: Array
+    split: Array
     whole: Array
     """Whether the row's weights are not sharded."""
     cached: Array
@@ -105,12 +113,15 @@ class _Table:
 
         return cls(
             stored=column(lambda r: _kept_gib(r)),
+            gradients=column(lambda r: float(r.run.parts.gradients_bytes[0]) / _GIB),
             activations=column(lambda r: float(r.run.parts.activations_bytes[0]) / _GIB),
             temporary=column(lambda r: float(r.run.parts.temporary_bytes[0]) / _GIB),
             context=column(
                 lambda r: float(r.run.parts.overhead_bytes[0]) / _GIB if r.run.quantity == "device" else 0.0
             ),
             quantised=column(lambda r: r.name == "quantised"),
+            convolutions=column(lambda r: r.run.convolutions),
+            split=column(lambda r: r.name == "model_parallel"),
             whole=column(lambda r: not r.run.sharded),
             cached=column(lambda r: r.run.quantity != "allocated"),
             log_measured=column(lambda r: math.log(r.measured_gib)),
@@ -119,10 +130,12 @@ class _Table:
 
     def loss(self, values: Array) -> float:
         """Return the mean loss of corrections with these values, in the order of `Corrections`."""
-        temporary, activations, quantised, cached = values
+        temporary, activations, quantised, convolutions, gradients, cached = values
         allocated = (
-            self.stored + self.activations * np.where(self.quantised > 0, activations, 1.0)
+            self.stored + self.gradients * np.where(self.split > 0, gradients, 1.0)
+            + self.activations * np.where(self.quantised > 0, activations, 1.0)
             + np.where(self.whole > 0, temporary, 1.0) * self.temporary + quantised * self.quantised
+            + convolutions * self.convolutions
         )  # fmt: skip
         predicted = allocated * (1 + cached * self.cached) + self.context
         errors = self.log_measured - np.log(np.maximum(predicted, 1e-6))
@@ -131,7 +144,7 @@ class _Table:
 
 def _kept_gib(row: MemoryRow) -> float:
     parts = row.run.parts
-    return float((parts.weights_bytes + parts.optimizer_bytes + parts.gradients_bytes)[0]) / _GIB
+    return float((parts.weights_bytes + parts.optimizer_bytes)[0]) / _GIB
 
 
 def fit_corrections(rows: Sequence[MemoryRow], without: str = "") -> Corrections:
@@ -158,32 +171,45 @@ def fit_corrections(rows: Sequence[MemoryRow], without: str = "") -> Corrections
     )
 
 
+def _corrections_without(
+    rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]
+) -> dict[str, Corrections]:
+    """Return for each value of a key the corrections of the rows of all other values."""
+    return {left: fit_corrections(others or rows) for left, others in _others(rows, key).items()}
+
+
 def held_out_residuals(rows: Sequence[MemoryRow], key: Callable[[MemoryRow], str]) -> list[float]:
     """Return ln(measured / predicted) of each row, by corrections that saw no row of the same key."""
-    fits = {left: fit_corrections(others or rows) for left, others in _others(rows, key).items()}
+    fits = _corrections_without(rows, key)
     return [row.residual(fits[key(row)]) for row in rows]
 
 
 def fit_rows(rows: Sequence[MemoryRow], *, date: str = "", sha256: str = "") -> MemoryFit:
-    """Return the fit on these rows."""
-    corrections = fit_corrections(rows)
-    residuals = held_out_residuals(rows, lambda r: r.source)
+    """Return the fit on these rows; intervals, and what a measured step says, are of rows whose source was left out."""
+    without = _corrections_without(rows, lambda r: r.source)
+    residuals = [row.residual(without[row.source]) for row in rows]
     spreads = {name: _spreads(rows, residuals, kinds) for name, kinds in _MEASURED.items()}
     draft = MemoryFit(
-        schema_version=2, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
-        corrections=corrections, allocated=spreads["allocated"], device=spreads["device"],
+        schema_version=3, fitted_at=date, data_sha256=sha256, fitted_on=dict(Counter(r.source for r in rows)),
+        corrections=fit_corrections(rows), allocated=spreads["allocated"], device=spreads["device"],
         corrected=spreads["device"]["one_device"], carried_share=0.0, measured_sigma=MEASURED_SIGMA,
     )  # fmt: skip
     pairs = steps_of_groups(rows)
-    share = min(SHARES, key=lambda s: _mean_error(pairs, draft.model_copy(update={"carried_share": s})))
-    carried = draft.model_copy(update={"carried_share": share})
-    alike = [(first, r) for first, r in pairs if first.name == r.name]
-    after = [abs(math.log(r.measured_gib / after_step_gib(first, r, carried))) for first, r in alike]
-    if not after:
-        return carried
-    halves = [round(float(np.quantile(after, level)), 4) for level in LEVELS]
-    spread = _spread_fit(halves, len(after), len({r.source for _, r in alike}))
-    return carried.model_copy(update={"corrected": spread})
+
+    def after(share: float, row: MemoryRow, first: MemoryRow) -> float:
+        fit = draft.model_copy(update={"carried_share": share, "corrections": without[row.source]})
+        return math.log(after_step_gib(first, row, fit) / row.measured_gib)
+
+    def mean_error(share: float) -> float:
+        return float(np.mean([abs(math.expm1(after(share, row, first))) for first, row in pairs]))
+
+    share = min(SHARES, key=mean_error) if pairs else 0.0
+    alike = [(first, row) for first, row in pairs if first.name == row.name]
+    if not alike:
+        return draft.model_copy(update={"carried_share": share})
+    halves = _half_widths([after(share, row, first) for first, row in alike])
+    spread = _spread_fit(halves, len(alike), len({row.source for _, row in alike}))
+    return draft.model_copy(update={"carried_share": share, "corrected": spread})
 
 
 def _spreads(
@@ -277,11 +303,6 @@ def _scores(answers: Sequence[tuple[MemoryRow, float, SpreadFit]]) -> dict[str, 
         reach = np.array([getattr(spread, f"half_{level * 100:.0f}") for _, _, spread in answers])
         scores[f"coverage_{level * 100:.0f}"] = float((np.abs(errors) <= reach).mean())
     return {name: round(float(value), 4) for name, value in scores.items()}
-
-
-def _mean_error(pairs: Sequence[tuple[MemoryRow, MemoryRow]], fit: MemoryFit) -> float:
-    errors = [abs(after_step_gib(a, b, fit) / b.measured_gib - 1) for a, b in pairs]
-    return float(np.mean(errors)) if errors else 0.0
 
 
 def main() -> None:

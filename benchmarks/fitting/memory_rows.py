@@ -24,6 +24,7 @@ from trainfare_core.prediction.memory.calibrated import (
     SpreadFit,
     corrected_parts,
     corrected_peak_bytes,
+    has_convolutions,
     memory_classes,
 )
 from trainfare_core.prediction.memory.peak import MemoryParts, usable_memory_bytes
@@ -56,9 +57,10 @@ _CARDS = {
     "V100": "V100-SXM2-16GB", "A6000": "RTX-A6000-48GB", "Titan X 12GB": "TitanXp-12GB",
 }  # fmt: skip
 """Catalogue names of cards as the table spells them; where it states no form factor any will do, memory is the same."""
-_LEAST_SHARE = 0.25
-"""Of the parts: a measured step far below its prediction never brings another prediction under this share. A chosen
-value that only keeps predictions positive."""
+_JOB = (
+    "source_id", "model", "method", "method_detail", "precision", "optimizer", "act_ckpt", "other_flags"
+)  # fmt: skip
+"""Columns whose values rows of one job share: they differ by batch, length of samples, devices and sharding."""
 _REASON_LENGTH = 120
 """Characters kept of the first line of an error, so that a table of reasons stays readable."""
 
@@ -75,6 +77,7 @@ class Predicted:
         several: whether the run has several devices.
         quantity: that the row states.
         assumed: what the row does not state and was assumed.
+        convolutions: whether a step has convolutions.
     """
 
     parts: MemoryParts
@@ -83,11 +86,12 @@ class Predicted:
     several: bool = False
     quantity: Quantity = "device"
     assumed: tuple[str, ...] = ()
+    convolutions: bool = False
 
     def gib(self, corrections: Corrections, quantity: Quantity | None = None) -> float:
         """Return the predicted figure, GiB; of another quantity than the row states where it is given."""
         names, sharded = np.array([self.name]), np.array([self.sharded])
-        held = corrected_parts(self.parts, names, sharded, corrections)
+        held = corrected_parts(self.parts, names, sharded, corrections, convolutions=self.convolutions)
         allocated = float(held.allocated_bytes[0]) / GIB
         quantity = quantity or self.quantity
         if quantity == "allocated":
@@ -114,8 +118,9 @@ def _predicted(run: MemoryRun, kind: str) -> Predicted:
     name = str(memory_classes(run.profile, np.array([float(run.world)]), run.parallel)[0])
     several = run.world > 1 or run.parallel is not None
     return Predicted(
-        run.parts(), cast("MemoryClass", name), run.sharded, several, quantity_of(kind), run.assumed
-    )
+        run.parts(), cast("MemoryClass", name), run.sharded, several, quantity_of(kind), run.assumed,
+        has_convolutions(run.profile),
+    )  # fmt: skip
 
 
 def quantity_of(kind: str) -> Quantity:
@@ -130,7 +135,20 @@ def described_rows(
 ) -> list[Predicted | str]:
     """Return the described run of each row, or why it has none; traces are kept in `cache`, or only taken from it."""
     traces, others = DecoderTraces(cache), ProfileCache(cache, only_held=only_held)
-    return [predicted_of(line, traces, others) for line in lines]
+    alone = {_same_figure(line) for line in lines if line["n_gpus"] == "1" and line["peak_value"]}
+
+    def described(line: dict[str, str]) -> Predicted | str:
+        found = predicted_of(line, traces, others)
+        if not isinstance(found, str) and found.sharded and _same_figure(line) in alone:
+            return "the figure of one device, stated again for several that share the weights"
+        return found
+
+    return [described(line) for line in lines]
+
+
+def _same_figure(line: dict[str, str]) -> tuple[str, ...]:
+    names = ("source_id", "model", "method_detail", "micro_batch", "seq_len_or_res", "peak_value")
+    return tuple(line[name] for name in names)
 
 
 def memory_rows(lines: list[dict[str, str]], found: list[Predicted | str]) -> list[MemoryRow | None]:
@@ -141,7 +159,7 @@ def memory_rows(lines: list[dict[str, str]], found: list[Predicted | str]) -> li
         if isinstance(one, str) or measured is None:
             return None
         kind = "allocated" if one.quantity == "allocated" else "device"
-        group = (line["source_id"], line["model"], line["method"], kind)
+        group = (*(line[name] for name in _JOB), kind)
         return MemoryRow(line["source_id"], _family(line["model"]), group, one, measured)
 
     return [of(line, one) for line, one in zip(lines, found, strict=True)]
@@ -182,7 +200,7 @@ def steps_before(rows: Sequence[MemoryRow | None]) -> list[MemoryRow | str]:
         if row is None:
             answers.append("")
         elif groups[row.group] == 1:
-            answers.append("no other measured row of its source, model and method")
+            answers.append("no other measured row of its job")
         elif row.group in first:
             answers.append(first[row.group])
         else:
@@ -199,7 +217,7 @@ class MemoryRow:
     Attributes:
         source: of the measurement.
         family: of models.
-        group: source, model, method and kind of quantity; one step of a group corrects the predictions of the others.
+        group: the job (`_JOB`) and kind of quantity; one step of a group corrects the predictions of the others.
         run: what was measured, described.
         measured_gib: peak of one device, GiB.
     """
@@ -231,8 +249,7 @@ def after_step_gib(first: MemoryRow, row: MemoryRow, fit: MemoryFit) -> float:
     there = first.run.gib(fit.corrections)
     asked = replace(first.run, quantity=row.run.quantity).gib(fit.corrections)
     measured = first.measured_gib * asked / there
-    found = float(corrected_peak_bytes(np.array([predicted_gib(row, fit)]), measured, asked, fit)[0])
-    return max(found, _LEAST_SHARE * predicted_gib(row, fit))
+    return float(corrected_peak_bytes(np.array([predicted_gib(row, fit)]), measured, asked, fit)[0])
 
 
 def spread_of(row: MemoryRow, first: MemoryRow | None, fit: MemoryFit) -> SpreadFit:

@@ -24,8 +24,6 @@ from trainfare_core.prediction.memory.peak import MemoryParts, memory_parts
 
 __all__ = ["MemoryRun", "memory_run"]
 
-_ASSUMED_TOKENS = 1024
-"""Tokens of a sample where a row of a language model states none."""
 _FEW_TOKENS = 256
 """Vocabulary of the model that is traced to see the instants that the logits hide."""
 _MEAN_TOKENS = r"logged mean (\d+) tokens"
@@ -51,11 +49,13 @@ _UNDESCRIBED = {
     "optimizer.in.backward": "the optimizer runs inside backward: not modelled",
     "paged": "an optimizer paged to the host: not modelled",
     "model init only": "measured before the first step",
+    "suspect_seq": "the table marks the length of its samples as unknown",
+    "may be accumulated": "the micro-batch may be a part of the stated batch",
 }
 _UNDESCRIBED_MODELS = re.compile(
-    "fpg|mask2former|maskformer|dyhead|attention|rfp|sac|detectors|solo|openimages|ssj|dpool|htc|track|crop640|^lad"
+    "fastfcn|gn.?ws|gn-all|fpg|mask2former|maskformer|dyhead|attention|rfp|sac|detectors|solo|openimages|ssj|dpool|htc|track|crop640|^lad"
 )
-"""Detectors of OpenMMLab with blocks, images or batches that their name does not tell."""
+"""Networks of OpenMMLab with blocks, images or batches that their name does not tell, or that are not described."""
 _PRECISIONS = {
     "fp32": "fp32", "fp32 (tf32)": "tf32", "fp16-mixed": "amp_fp16", "fp16 amp": "amp_fp16", "bf16 amp": "bf16",
     "bf16 (pure)": "bf16", "bf16-true": "bf16",
@@ -224,7 +224,7 @@ def _stated(shape: re.Match[str], parameters: float) -> Decoder:
 def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int | str:
     """Return the tokens of a sample, or why they are not known."""
     found = re.search(r"\d+", row["seq_len_or_res"])
-    if row["seq_len_or_res"].startswith("<="):
+    if row["seq_len_or_res"].startswith("<=") or "packing=false" in text:
         return "only the greatest length of a sample is stated"
     if re.search(_MEAN_TOKENS, text) and not found:
         if "no pad tokens" not in text:
@@ -232,13 +232,14 @@ def _tokens(row: Mapping[str, str], text: str, assumed: list[str]) -> int | str:
         assumed.append("every sample is as long as the mean")
         return _SHORT_TOKENS
     if not found:
-        tokens = _ALPACA_TOKENS if "alpaca" in text or _recipe(text)[0] else _ASSUMED_TOKENS
-        assumed.append(f"{tokens} tokens a sample")
-        return tokens
+        if "alpaca" not in text and not _recipe(text)[0]:
+            return "the length of its samples is not stated"
+        assumed.append(f"{_ALPACA_TOKENS} tokens a sample")
+        return _ALPACA_TOKENS
     if "torchtune" in row["source_id"] and "unpacked" in text:  # its recipes train on Alpaca
         assumed.append("the longest sample of Alpaca")
         return min(int(found[0]), _ALPACA_TOKENS)
-    if "max" in row["seq_len_or_res"] or "packing=false" in text or "unpacked" in text:
+    if "max" in row["seq_len_or_res"] or "unpacked" in text:
         assumed.append("samples of the greatest length")
     return int(found[0])
 
@@ -365,12 +366,18 @@ def _task(row: Mapping[str, str]) -> str:
     return "train" if row["method"] == "scratch" else "finetune-squad"
 
 
+def _framework(flags: str) -> str:
+    """Return the release of PyTorch as the tables of steps spell it: it decides how attention is computed."""
+    found = re.search(r"torch[- ](\d+\.\d+)", flags.lower())
+    return f"pytorch {found[1]}" if found else ""
+
+
 def _step_job(row: Mapping[str, str]) -> StepJob | str:
     precision = _PRECISIONS.get(row["precision"].lower())
     if precision is None:
         return "precision is not stated, or not a mode of torch that a trace shows"
     task, name = _task(row), row["model"]
-    if task == "openmmlab-detection" and _UNDESCRIBED_MODELS.search(name.lower()):
+    if task.startswith("openmmlab") and _UNDESCRIBED_MODELS.search(name.lower()):
         return "its blocks, images or batch are not described"
     if task in ("imagenet-classification", "finetune-squad", "detection"):
         name = name.split(" ")[0].lower()
@@ -381,7 +388,7 @@ def _step_job(row: Mapping[str, str]) -> StepJob | str:
             "source": "timm" if task[0] == "i" else row["source_id"],
             "batch_per_device": row["micro_batch"], "global_batch": "",
             "devices": "1", "image_size": size[0] if size else "", "sequence_length": size[0] if size else "",
-            "notes": row["other_flags"], "framework": "", "throughput_unit": "samples/s",
+            "notes": row["other_flags"], "framework": _framework(row["other_flags"]), "throughput_unit": "samples/s",
         }
     )  # fmt: skip
     if isinstance(job, StepJob) and ("pure" in row["precision"] or "true" in row["precision"]):

@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,24 @@ def test_error_of_a_measured_step_corrects_the_other_rows_of_its_group() -> None
     first, second = (row for row in rows[:2] if row is not None)
     fit = memory_fit().model_copy(update={"carried_share": 0.5})
     own = memory_rows.predicted_gib(first, fit)
-    carried = memory_rows.after_step_gib(first, second, fit) - memory_rows.predicted_gib(second, fit)
-    assert carried == pytest.approx(0.5 * (4.489 - own))
+    carried = memory_rows.after_step_gib(first, second, fit) / memory_rows.predicted_gib(second, fit)
+    assert carried == pytest.approx((4.489 / own) ** 0.5)
+    assert memory_rows.spread_of(second, first, fit) == fit.corrected
+    assert memory_rows.spread_of(second, None, fit) == fit.allocated["one_device"]
+
+
+def test_steps_of_another_precision_or_software_are_of_another_job() -> None:
+    lines = [dict(ROWS[0]), {**ROWS[1], "precision": "fp32"}, {**ROWS[2], "other_flags": "torch 2.6"}]
+    rows = memory_rows.memory_rows(lines, [sized(g, quantity="allocated") for g in (4.0, 6.0, 9.0)])
+    assert all("no other measured row of its job" in str(one) for one in memory_rows.steps_before(rows))
+
+
+def test_the_figure_of_one_device_is_no_figure_of_several_that_share_the_weights(tmp_path: Path) -> None:
+    one, four = dict(BASE, peak_value="4.8"), {**BASE, "peak_value": "4.8", "n_gpus": "4", "sharding": "FSDP"}
+    found = memory_rows.described_rows([one, four, {**four, "peak_value": "3.1"}], tmp_path)
+    assert isinstance(found[0], memory_rows.Predicted)
+    assert "figure of one device" in str(found[1])
+    assert isinstance(found[2], memory_rows.Predicted)
 
 
 def drawn(source: str, name: MemoryClass, gib: float, count: int, **more: Any) -> list[memory_rows.MemoryRow]:
@@ -154,6 +171,23 @@ def test_a_source_is_scored_by_a_fit_without_it() -> None:
     scores = fit_memory.held_out_scores(rows)["source_left_out"]
     assert scores["coverage_80"] > 0.6, "rows of a and b are inside their wide interval, those of c are not"
     assert scores["mape"] > 0.15
+
+
+def test_workspaces_of_convolutions_and_gradients_of_split_models_are_fitted() -> None:
+    half = np.array([5.0 * 2**30])
+    zero = 0 * half
+    rows = [
+        replace(row, run=replace(row.run, parts=MemoryParts(half, gradients, zero, half - gradients, zero, zero)))
+        for name, gib, gradients, more in (
+            ("one_device", 11.0, zero, {"convolutions": True}), ("one_device", 10.0, zero, {}),
+            ("model_parallel", 15.0, half, {}),
+        )
+        for source in "ab"
+        for row in drawn(source, name, gib, 20, **more)
+    ]  # fmt: skip
+    fit = fit_memory.fit_corrections(rows)
+    assert fit.convolution_bytes == pytest.approx(2**30, rel=0.2)
+    assert fit.split_gradient_factor == pytest.approx(2.0, rel=0.1)
 
 
 def test_corrections_start_from_none_and_a_removed_one_stays_there() -> None:
@@ -243,6 +277,9 @@ def test_what_a_row_does_not_state_is_said_or_refused(tools: Tools) -> None:
     assert "rank 8" in described(tools, method_detail="lora q,v").assumed
     assert not any("rank" in text for text in described(tools, method_detail="r16 q,v").assumed)
     assert "greatest length" in str(memory_run({**BASE, "seq_len_or_res": "<=2048"}, *tools))
+    assert "greatest length" in str(memory_run({**BASE, "method_detail": "packing=false rank=8"}, *tools))
+    assert "is not stated" in str(memory_run({**BASE, "seq_len_or_res": ""}, *tools))
+    assert "marks" in str(memory_run({**BASE, "other_flags": "unpacked: SUSPECT_SEQ_UNKNOWN"}, *tools))
     padded = {
         **BASE,
         "seq_len_or_res": "",
@@ -360,6 +397,25 @@ def test_an_encoder_recomputes_as_its_library_does(tools: Tools) -> None:
     assert saved < plain.profile.memory.saved_activation_bytes / 4
 
 
+def test_attention_is_that_of_the_release_that_the_row_names(tools: Tools) -> None:
+    """From torch 2.4 on BERT's attention keeps no scores of all pairs of tokens."""
+    row = {
+        **BERT,
+        "model": "BertForMaskedLM",
+        "method": "scratch",
+        "seq_len_or_res": "512",
+        "micro_batch": "16",
+    }
+    old, now = (
+        described(tools, **row, other_flags=f"torch {release}, eager")
+        for release in ("1.13.1", "2.5.1+cu121")
+    )
+    assert peak(now) < 0.8 * peak(old)
+    found = memory_rows.predicted_of({**BASE, **row}, *tools)
+    assert isinstance(found, memory_rows.Predicted)
+    assert not found.convolutions
+
+
 def test_detectors_with_a_pyramid_differ_by_their_heads(tools: Tools) -> None:
     """Proposals take less than boxes, boxes less than masks; a detector without a pyramid is not described."""
     row = {
@@ -403,6 +459,8 @@ def test_selective_recomputation_takes_less_than_every_second_block(tools: Tools
         ({"method_detail": "train_galore.sh"}, "not described"),
         ({"model": "Emu3-Gen", "params_m": ""}, "not known"), ({"sharding": "FSDP2 EP8", "n_gpus": "8"}, "experts"),
         ({"sharding": "DDP/device_map", "n_gpus": "8"}, "device_map"), ({"domain": "nlp", "model": "Stable-Diffusion-v1-4", "precision": "fp32", "optimizer": "AdamW"}, "no description"),
+        ({"other_flags": "batch 32 may be accumulated"}, "part of the stated batch"),
+        ({"domain": "vision-det", "model": "mask_rcnn_r50_fpn_gn-all_2x_coco", "precision": "fp32"}, "not described"),
         ({"domain": "vision", "precision": "int3"}, "precision"), ({"method_detail": "model init only"}, "first step"),
     ],
 )  # fmt: skip

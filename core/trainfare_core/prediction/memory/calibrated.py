@@ -32,6 +32,7 @@ __all__ = [
     "SpreadFit",
     "corrected_parts",
     "corrected_peak_bytes",
+    "has_convolutions",
     "memory_classes",
     "memory_fit",
     "memory_note",
@@ -75,6 +76,10 @@ class Corrections(Record, allow_inf_nan=False):
     """Of activations that wait for backward, where frozen weights are in 8 or 4 bits: norms and heads kept in fp32."""
     quantised_bytes: NotNegative
     """Of the allocator, where frozen weights are in 8 or 4 bits: workspaces and weights on their way to 16 bits."""
+    convolution_bytes: NotNegative
+    """Of the allocator, where a step has convolutions: their workspaces."""
+    split_gradient_factor: NotNegative
+    """Of gradients, where the model is split over devices: buffers that reduce them, and copies in fp32."""
     cached_share: NotNegative
     """Of the allocator's peak: blocks that it holds without a tensor in them."""
 
@@ -82,7 +87,7 @@ class Corrections(Record, allow_inf_nan=False):
 class MemoryFit(Record, allow_inf_nan=False):
     """The shipped fit, with date, hash of the data and rows by source."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     fitted_at: str
     data_sha256: str
     """Of the tables of measurements, one after the other."""
@@ -96,7 +101,7 @@ class MemoryFit(Record, allow_inf_nan=False):
     corrected: SpreadFit
     """Of a prediction for another batch of a job, after one measured step."""
     carried_share: float
-    """Share of a measured peak's error, in bytes, that other batches and layouts of the job have too."""
+    """Power of measured over predicted, of a measured step, that other batches and layouts of the job have too."""
     measured_sigma: float
     """Of the peak of a step that was measured, at the same micro-batch on one device."""
 
@@ -137,9 +142,15 @@ def memory_classes(
     return found.astype("U20")
 
 
+def has_convolutions(profile: JobProfile) -> bool:
+    """Return whether a step has convolutions, whose library takes workspaces from the allocator."""
+    return any(group.kind == "convolution" for group in profile.operations)
+
+
 def corrected_parts(
-    parts: MemoryParts, classes: NDArray[np.str_], sharded: NDArray[np.bool_], corrections: Corrections
-) -> MemoryParts:
+    parts: MemoryParts, classes: NDArray[np.str_], sharded: NDArray[np.bool_], corrections: Corrections,
+    *, convolutions: bool,
+) -> MemoryParts:  # fmt: skip
     """
     Return the parts with what published peaks hold beside them.
 
@@ -148,13 +159,19 @@ def corrected_parts(
         classes: of `memory_classes`, shape (columns,).
         sharded: whether weights are sharded over the devices (FSDP).
         corrections: of the fit.
+        convolutions: of `has_convolutions`.
     """
     quantised = classes == "quantised"
     activations = np.where(quantised, corrections.quantised_activation_factor, 1.0) * parts.activations_bytes
     more = np.where(quantised, corrections.quantised_bytes, 0.0)
+    more = more + (corrections.convolution_bytes if convolutions else 0.0)
+    split = np.where(classes == "model_parallel", corrections.split_gradient_factor, 1.0)
     factor = np.where(sharded, 1.0, corrections.temporary_factor)
     temporary = np.asarray(factor * parts.temporary_bytes + more)
-    held = replace(parts, activations_bytes=np.asarray(activations), temporary_bytes=temporary)
+    held = replace(
+        parts, gradients_bytes=np.asarray(split * parts.gradients_bytes), activations_bytes=np.asarray(activations),
+        temporary_bytes=temporary,
+    )  # fmt: skip
     overhead = parts.overhead_bytes + corrections.cached_share * held.allocated_bytes
     return replace(held, overhead_bytes=np.asarray(overhead))
 
@@ -188,14 +205,16 @@ def memory_peak(
     classes = memory_classes(profile, world, parallel)
     parts = memory_parts(profile, ratio, world, sharded, parallel, passes, shards=shards)
     gathered = sharded if shards is None else shards.weights > 1
-    parts = corrected_parts(parts, classes, gathered, fit.corrections)
+    convolutions = has_convolutions(profile)
+    parts = corrected_parts(parts, classes, gathered, fit.corrections, convolutions=convolutions)
     allocated, peak = parts.allocated_bytes, parts.total_bytes
     allocated_sigma, sigma = _sigmas(classes, fit.allocated), _sigmas(classes, fit.device)
     measured = profile.measured
     if measured is not None and measured.peak_memory_bytes and profile.parallel.world_size == 1:
         one, whole = np.ones(1), np.zeros(1, dtype=np.bool_)
         own_class = memory_classes(profile, one)
-        own = corrected_parts(memory_parts(profile, one, one, whole), own_class, whole, fit.corrections)
+        own = memory_parts(profile, one, one, whole)
+        own = corrected_parts(own, own_class, whole, fit.corrections, convolutions=convolutions)
         seen = measured.peak_memory_bytes + CONTEXT_BYTES
         corrected = corrected_peak_bytes(peak, seen, float(own.total_bytes[0]), fit)
         same = (world == 1) & (ratio == 1.0)
@@ -204,8 +223,8 @@ def memory_peak(
         parts = _scaled(parts, (known - kept) / np.maximum(peak - kept, 1.0))
         allocated, peak = parts.allocated_bytes, parts.total_bytes
         alike, narrow = classes == own_class, fit.corrected.half_80 / Z80
-        sigma = np.where(same, fit.measured_sigma, np.where(alike, np.minimum(sigma, narrow), sigma))
-        allocated_sigma = np.where(alike, np.minimum(allocated_sigma, narrow), allocated_sigma)
+        sigma = np.where(same, fit.measured_sigma, np.where(alike, narrow, sigma))
+        allocated_sigma = np.where(alike, narrow, allocated_sigma)
     parts = replace(parts, **{part.name: getattr(parts, part.name) * cores for part in fields(parts)})
     return MemoryPeak(
         parts,
@@ -231,8 +250,8 @@ def memory_note(profile: JobProfile, world: int, fit: MemoryFit | None = None) -
 
 
 def corrected_peak_bytes(predicted: Array, measured: float, predicted_there: float, fit: MemoryFit) -> Array:
-    """Return a prediction after one measured step of the same job: its error is mostly of fixed size."""
-    return np.asarray(predicted + fit.carried_share * (measured - predicted_there))
+    """Return a prediction after one measured step of the same job, which shares most of that step's error in ln."""
+    return np.asarray(predicted * (measured / predicted_there) ** fit.carried_share)
 
 
 def _scaled(parts: MemoryParts, factor: Array) -> MemoryParts:
