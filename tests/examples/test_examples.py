@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from trainfare_core.job_profile import JobProfile
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -44,17 +42,11 @@ def test_image_classifier(tmp_path: Path) -> None:
     assert (tmp_path / "trainfare-report.html").stat().st_size > 0
 
 
-def test_image_classifier_before_launch(tmp_path: Path) -> None:
-    """The same file answers `recommend` and `check` before launch."""
-    target = f"{EXAMPLES / 'image_classifier.py'}:job"
-    answer = json.loads(run(["-m", "trainfare", "recommend", target, "--format", "json"], tmp_path).stdout)
-    assert answer["job"]["optimizer_steps"] == 47 * 20
-    assert {option["provider"] for option in answer["options"]} >= {"aws"}
-    run(["-m", "trainfare", "check", target, "--max-usd", "1000"], tmp_path)
-
-
 def test_the_same_target_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Traced and ranked in two processes with other hash seeds, time zones and locales, the answer is the same text."""
+    """
+    The same file answers `recommend` and `check` before launch. Traced and ranked in two processes with other hash seeds,
+    time zones and locales, the answer is the same text.
+    """
     target = f"{EXAMPLES / 'image_classifier.py'}:job"
     worlds = [
         {"PYTHONHASHSEED": "0", "TZ": "Pacific/Auckland", "LC_ALL": "C"},
@@ -63,7 +55,10 @@ def test_the_same_target_gives_the_same_bytes(tmp_path: Path) -> None:
     command = ["-m", "trainfare", "recommend", target, "--format", "json"]
     first, second = (run(command, tmp_path, **world).stdout for world in worlds)
     assert first == second
-    assert json.loads(first)["options"]
+    answer = json.loads(first)
+    assert answer["job"]["optimizer_steps"] == 47 * 20
+    assert {option["provider"] for option in answer["options"]} >= {"aws"}
+    run(["-m", "trainfare", "check", target, "--max-usd", "1000"], tmp_path, **worlds[-1])
 
 
 def test_lightning_cli(tmp_path: Path) -> None:
@@ -83,21 +78,3 @@ def test_ddp_on_two_processes(tmp_path: Path) -> None:
     assert profile.parallel.world_size == 2
     assert profile.plan.optimizer_steps == 24  # 1,500 images, 32 on each of two devices
     assert len(list(tmp_path.glob("trainfare-profile*.json"))) == 1
-
-
-@pytest.mark.parametrize("example", ["small_gpt.py", "llama_7b.py"])
-def test_language_models_before_launch(example: str, tmp_path: Path) -> None:
-    """The GPT and the 7B model are traced without hardware, and the profile is complete."""
-    target = f"{EXAMPLES / example}:job"
-    run(["-m", "trainfare", "profile", target, "-o", "job.json"], tmp_path)
-    profile = JobProfile.from_json((tmp_path / "job.json").read_text(encoding="utf-8"))
-    assert profile.coverage > 0.99
-    assert profile.plan.optimizer_steps
-    assert any(group.kind == "attention" for group in profile.operations)
-
-
-def test_small_gpt_trains(tmp_path: Path) -> None:
-    """The small GPT trains for a few steps."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import small_gpt as e; e.main(report_dir='.')"
-    run(["-c", code, str(EXAMPLES)], tmp_path)
-    assert profile_in(tmp_path).measured is not None

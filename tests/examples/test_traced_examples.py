@@ -9,13 +9,23 @@ from pathlib import Path
 import pytest
 
 from trainfare.prelaunch import load_profile
+from trainfare_core.job_profile import JobProfile
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+def traced(target: str) -> JobProfile:
+    """Trace an example without hardware; the profile must be complete."""
+    profile = load_profile(str(EXAMPLES / target))
+    assert profile.coverage > 0.99
+    assert profile.plan.optimizer_steps
+    assert any(group.kind == "attention" for group in profile.operations)
+    return profile
+
+
 def test_the_gpt_example_describes_a_gpt_2() -> None:
     """124M parameters, half a million tokens a step over eight devices, mixed precision."""
-    profile = load_profile(f"{EXAMPLES / 'small_gpt.py'}:job")
+    profile = traced("small_gpt.py:job")
     assert sum(group.count for group in profile.parameters) == 124_439_808
     assert profile.batch.tokens_per_step is not None
     assert profile.batch.tokens_per_step * profile.parallel.world_size == 2**19
@@ -28,7 +38,7 @@ def test_the_gpt_example_describes_a_gpt_2() -> None:
 
 
 def test_the_gpt_example_really_trains(tmp_path: Path) -> None:
-    """It learns from text that ships with Python, metered, and the loss goes down."""
+    """It learns from text that ships with Python, metered, the loss goes down, and it leaves a profile of the run."""
     code = (
         "import sys, warnings; warnings.simplefilter('ignore'); sys.path.insert(0, sys.argv[1]); import small_gpt, math;"
         "trainer = small_gpt.main(max_epochs=2, report_dir=sys.argv[2]);"
@@ -37,12 +47,14 @@ def test_the_gpt_example_really_trains(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(EXAMPLES), str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    profile = JobProfile.from_json((tmp_path / "trainfare-profile.json").read_text(encoding="utf-8"))
+    assert profile.measured is not None
 
 
 def test_the_7b_example_shards_over_eight_devices() -> None:
     """The same run on eight devices: a step of one micro-batch each, and the same number of steps."""
-    one = load_profile(f"{EXAMPLES / 'llama_7b.py'}:job")
-    eight = load_profile(f"{EXAMPLES / 'llama_7b.py'}:job_on_eight")
+    one = traced("llama_7b.py:job")
+    eight = traced("llama_7b.py:job_on_eight")
     assert (eight.parallel.strategy, eight.parallel.world_size) == ("fsdp", 8)
     assert one.plan.optimizer_steps == eight.plan.optimizer_steps
     assert one.global_samples_per_step == eight.global_samples_per_step == 8
