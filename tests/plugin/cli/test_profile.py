@@ -13,16 +13,28 @@ from builders.jobs import Cnn, job
 from builders.profiles import profile as made
 from trainfare.cli import app_of
 from trainfare.cli.profile import summary_of
+from trainfare.job import load_job
 from trainfare.prelaunch import trace_job
 from trainfare_core.errors import InputError, TargetError, TraceError
 from trainfare_core.job_profile import BatchVariation, JobProfile, RunPlan
 
 _SCRIPT = """
-from builders.jobs import job as make
+import torch
+from trainfare import TrainingJob
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
 print("noise")
-def job():
-    return make(tokens_per_sample=7)
+def job(module=Tiny):
+    sizes = dict(batch=torch.zeros(4, 8), batch_size=4, tokens_per_sample=7, max_steps=10)
+    return TrainingJob(module=module, precision="32-true", **sizes)
 """
+"""Without Lightning, which takes seconds to import."""
 
 
 def profile(target: str, *options: object) -> None:
@@ -39,7 +51,7 @@ def target(tmp_path: Path) -> str:
 
 def test_json_alone_goes_to_stdout(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without -o the profile is on stdout, and everything a person reads is on stderr."""
-    profile(target)
+    profile(target, "--no-cache")
     captured = capsys.readouterr()
     assert JobProfile.from_json(captured.out).name == "Tiny"
     for word in ("parameters", "72", "one step", "28 tokens", "memory", "steps", "coverage", "noise"):
@@ -102,13 +114,12 @@ def test_importing_the_command_loads_no_torch() -> None:
 
 
 _READS = """
-from builders.jobs import Tiny, job as make
 class Reads(Tiny):
     def training_step(self, batch, batch_idx):
         loss = self.layer(batch).mean()
         return loss if float(loss.detach()) < 1e9 else -loss
-def job():
-    return make(Reads)
+def reads():
+    return job(Reads)
 """
 
 
@@ -117,14 +128,14 @@ def test_a_step_that_reads_a_value_is_traced_on_real_tensors_unless_forbidden(
 ) -> None:
     """The summary says so and names the line; `--no-real` and limits that are too low are refusals, also with a trace kept."""
     script = tmp_path / "train.py"
-    script.write_text(_READS)
-    target = f"{script}:job"
+    script.write_text(_SCRIPT + _READS)
+    target = f"{script}:reads"
     profile(target)
     out, err = capsys.readouterr()
     assert JobProfile.from_json(out).source.how == "real"
     assert "traced on real tensors, because" in err
-    assert "train.py:6 in training_step reads a value" in err
-    with pytest.raises(TraceError, match=r"needs the values of a tensor.*train\.py:6"):
+    assert "train.py:20 in training_step reads a value" in err
+    with pytest.raises(TraceError, match=r"needs the values of a tensor.*train\.py:20"):
         profile(target, "--no-real")
     with pytest.raises(TraceError, match=r"above the limit of 0\.001 GiB|more than 0\.001 s of CPU time"):
         profile(target, "--real-gib", 0.001, "--real-cpu-seconds", 0.001, "--no-cache")
@@ -157,6 +168,6 @@ def test_the_step_is_traced_in_more_precisions_on_demand(
         ("bf16-mixed", "fp32"),
     ]
     assert "also bf16-true, bf16-mixed" in capsys.readouterr().err
-    assert made.model_copy(update={"precisions": ()}) == trace_job(job(tokens_per_sample=7))
+    assert made.model_copy(update={"precisions": ()}) == trace_job(load_job(target))
     with pytest.raises(InputError, match="give bf16-mixed, 16-mixed, bf16-true, 32-true"):
         profile("nowhere.py:job", "--precision", "fp8")

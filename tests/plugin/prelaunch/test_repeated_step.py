@@ -17,7 +17,7 @@ from trainfare.prelaunch.equal_blocks import EqualBlocks, equal_blocks
 from trainfare.strategy.module_changes import ModuleChange
 from trainfare.trace.repetition import Item, NotRepeatedError, Three, extended, extended_sequence
 
-WIDTH, BLOCKS, WORDS, TOKENS = 16, 26, 24, 6
+WIDTH, BLOCKS, WORDS, TOKENS = 16, 24, 24, 6
 FORWARDS: list[int] = []
 """One entry for each block that ran."""
 
@@ -111,6 +111,13 @@ class Collects(Net):
         return functional.cross_entropy(self.head(mean).flatten(0, 1), batch.flatten())
 
 
+class Plain(Net):
+    """An optimizer of one operation for each weight, where the blocks are the point."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
 class FrozenWords(Net):
     """Its first block's input needs no gradient."""
 
@@ -134,7 +141,7 @@ def _language_model(name: str, **sizes: Any) -> nn.Module:
     config = getattr(transformers, f"{name}Config")(vocab_size=WORDS, **sizes)
     kind = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
 
-    class Model(Net):
+    class Model(Plain):
         def __init__(self) -> None:
             nn.Module.__init__(self)
             self.model = getattr(transformers, kind)(config).train()
@@ -154,7 +161,7 @@ def _llama() -> nn.Module:
 def _vit() -> nn.Module:
     timm = pytest.importorskip("timm")
 
-    class Model(Net):
+    class Model(Plain):
         def __init__(self) -> None:
             nn.Module.__init__(self)
             self.model = timm.models.vision_transformer.VisionTransformer(

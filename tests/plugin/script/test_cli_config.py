@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from shutil import copy
@@ -24,15 +24,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.sources
-def test_the_config_that_lightning_saves_is_a_target(folder: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_the_config_that_lightning_saves_is_a_target(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every default of the Trainer is in it; the numbers are those of the example's own config."""
     pytest.importorskip("sklearn")
     for name in ("train.py", "config.yaml"):
         copy(EXAMPLE / name, folder / name)
     saved = folder / "lightning_logs" / "version_0" / "config.yaml"
     saved.parent.mkdir(parents=True)
-    command = [sys.executable, "-W", "ignore", "train.py", "fit", "--config", "config.yaml", "--print_config"]
-    saved.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config", "config.yaml", "--print_config"])
+    with pytest.raises(SystemExit):
+        runpy.run_path("train.py", run_name="__main__")
+    saved.write_text(capsys.readouterr().out, encoding="utf-8")
     with UserProcess("lightning_logs/version_0/config.yaml", ProcessLimits()) as process:
         profile = process.profile()
     assert (profile.name, profile.batch.micro_batch_size) == ("DigitsMLP", 64)
