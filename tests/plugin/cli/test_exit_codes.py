@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from builders.profiles import profile
-from trainfare.cli import app_of
+from trainfare.cli import app_of, main
 from trainfare_core.errors import NothingFitsError
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
@@ -52,9 +52,27 @@ def folder(tmp_path: Path) -> Path:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_exit_code(arguments: list[str], code: int, folder: Path) -> None:
+def test_exit_code(
+    arguments: list[str],
+    code: int,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Each way to end has its code, and an error is one line on stderr without a traceback."""
-    done = run(*arguments, cwd=folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert stop.value.code == code, captured.out + captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_a_process_ends_with_the_code(code: int, folder: Path) -> None:
+    """What `main` raises is what a shell sees."""
+    usd = {0: "100000", 1: "0.01", 2: "-1", 3: "0.000001"}[code]
+    done = run("recommend" if code == 3 else "check", "job.json", "--max-usd", usd, cwd=folder)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
@@ -69,12 +87,21 @@ def test_exit_code(arguments: list[str], code: int, folder: Path) -> None:
         (["recommend", "job.json", "--limit", "3"], "recommendation-1.json"),
     ],
 )
-def test_json_satisfies_its_published_schema(arguments: list[str], schema: str, folder: Path) -> None:
+def test_json_satisfies_its_published_schema(
+    arguments: list[str],
+    schema: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """What a command prints with --format json is one document of the schema in docs/schema."""
-    done = run(*arguments, "--format", "json", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--format", "json"])
+    captured = capsys.readouterr()
+    assert stop.value.code == 0, captured.err
     published = json.loads((SCHEMAS / schema).read_text(encoding="utf-8"))
-    Draft202012Validator(published).validate(json.loads(done.stdout))
+    Draft202012Validator(published).validate(json.loads(captured.out))
 
 
 def test_nothing_within_the_budget_is_a_typed_error(folder: Path) -> None:

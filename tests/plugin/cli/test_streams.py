@@ -110,28 +110,48 @@ ENCODINGS = [
 ]
 
 
+IN_TURN = """
+import json, sys
+from trainfare.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as stop:
+        print(f"ended with {stop.code}", file=sys.stderr)
+"""
+"""Commands of one process, which imports what they need once."""
+
+
 @pytest.mark.parametrize("settings", ENCODINGS, ids=["ascii", "cp1252", "locale C"])
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_no_output_fails_for_its_encoding(settings: dict[str, str], folder: Path) -> None:
+    """What cannot be encoded is written in other characters."""
+    commands = [
         ("recommend", "job.json", "--limit", "3"),
         ("recommend", "job.json", "--limit", "3", "--format", "markdown"),
         ("recommend", "job.json", "--limit", "3", "--format", "html"),
         (*WITHIN, "--format", "markdown"),
         ("prices", "status"),
         ("decline", "claims"),
-        ("recommend", "missing – 模型.json"),
-    ],
-    ids=lambda arguments: " ".join(arguments[:1] + arguments[-1:]),
-)
-def test_no_output_fails_for_its_encoding(
-    settings: dict[str, str], arguments: tuple[str, ...], folder: Path
-) -> None:
-    """What cannot be encoded is written in other characters."""
-    done = shell(folder, "", *arguments, **settings)
-    assert done.returncode == (2 if "missing" in arguments[-1] else 0), done.stderr
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, json.dumps(commands)],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        env={**os.environ, **settings},
+    )
+    assert done.stderr.count(b"ended with 0") == len(commands), done.stderr
     assert b"Traceback" not in done.stderr
     assert "─".encode() not in done.stdout
+
+
+@pytest.mark.parametrize("settings", ENCODINGS, ids=["ascii", "cp1252", "locale C"])
+def test_no_argument_fails_for_its_encoding(settings: dict[str, str], folder: Path) -> None:
+    """A name that the locale cannot decode is named in the error."""
+    done = shell(folder, "", "recommend", "missing – 模型.json", **settings)
+    assert (done.returncode, done.stdout) == (2, b""), done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("settings", ENCODINGS, ids=["ascii", "cp1252", "locale C"])
