@@ -21,6 +21,8 @@ WHOLE: Any = parse_json(page(ITEMS))
 SIZES = [size("Standard_NC24ads_A100_v4", 1, 24, 3.67, 0.73), size("Standard_DS1_v2", 0, 1, 0.07)]
 _, METERS = vm_rows(WHOLE["Items"], source="x", today="2026-11-24")
 USAGES = [usage("NCADSA100v4", 8, 24)]
+many = settings(max_examples=8 * settings().max_examples)
+"""Eight times the examples of the profile: an example is one or two objects, read in a millisecond."""
 
 
 def rows_of(tallies: tuple[Tally, ...]) -> int:
@@ -32,7 +34,7 @@ def plans_of(item: Any) -> int:
     return len(plans) if isinstance(plans, list) else 0
 
 
-@settings(max_examples=1000, deadline=None)
+@many
 @given(st.lists(damaged(WHOLE["Items"]), max_size=6))
 def test_every_meter_is_counted_once(items: list[Any]) -> None:
     """Items and entries of savings plans read = rows + left out + unreadable, whatever they are."""
@@ -46,7 +48,7 @@ def test_every_meter_is_counted_once(items: list[Any]) -> None:
     assert (prices.is_finite() & (prices > 0)).all()
 
 
-@settings(max_examples=1000, deadline=None)
+@many
 @given(st.lists(damaged(SIZES), max_size=4), st.lists(damaged(USAGES), max_size=2))
 def test_every_size_of_a_workspace_is_counted(sizes: list[Any], usages: list[Any]) -> None:
     """What the client gives is an object with any attributes; every one of them is checked."""

@@ -22,13 +22,15 @@ WHOLE: Any = parse_json(page([*COMPUTE, *TPU]))
 A3: Any = [
     one for one in WHOLE["skus"] if one["description"].startswith(("A3 ", "Nvidia H100 80GB GPU", "SSD"))
 ]
+many = settings(max_examples=8 * settings().max_examples)
+"""Eight times the examples of the profile: an example is one or two objects, read in a millisecond."""
 
 
 def rows_of(tallies: tuple[Tally, ...]) -> int:
     return sum(tally.rows for tally in tallies)
 
 
-@settings(max_examples=1000, deadline=None)
+@many
 @given(st.lists(damaged(WHOLE["skus"]), max_size=8), st.lists(damaged(WHOLE["skus"][-7:]), max_size=3))
 def test_every_sku_and_sum_is_counted_once(compute: list[Any], tpu: list[Any]) -> None:
     """SKUs and sums read = rows + left out + unreadable; a row's price is a finite number above 0."""
@@ -50,7 +52,7 @@ def test_every_sku_and_sum_is_counted_once(compute: list[Any], tpu: list[Any]) -
     assert ended == read
 
 
-@settings(max_examples=1000, deadline=None)
+@many
 @given(st.data())
 def test_damaged_part_never_makes_a_cheaper_machine(data: st.DataObject) -> None:
     """Whatever happens to one of the four SKUs, an A3 costs what its four parts say, or nothing is said."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.offers import book_of, offer_row, table
@@ -206,7 +206,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3 * settings().max_examples)
 @given(rows=ROWS, seed=st.integers(0, 10))
 def test_no_row_is_lost_and_no_nan_comes_out(rows: list[dict[str, Any]], seed: int) -> None:
     """Whatever is read, the counts add up, prices are finite and above 0, and keys are unique in any order."""

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import polars as pl
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import aws_server
@@ -28,9 +28,7 @@ from trainfare_providers.aws.savings import PLANS, plan_file_rows, plan_rate_row
 from trainfare_providers.aws.spot import read_bands, read_zone_ids, spot_rows
 from trainfare_providers.source_rows import RowSink, SourceRow
 
-EXAMPLES = settings(
-    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+EXAMPLES = settings(max_examples=8 * settings().max_examples, derandomize=True)
 MACHINES = known_machines()
 CONTEXT = SourceContext("us-east-1", MACHINES, "https://aws.invalid", "2026-08-02", read_zone_ids(wire.ZONES))
 
