@@ -37,7 +37,7 @@ from benchmarks.fitting.memory_rows import (
     spread_of,
     steps_before,
 )
-from benchmarks.scoring import error_summary
+from benchmarks.scoring import error_summary, half_width
 from benchmarks.truth_table import read_rows, write_json
 from trainfare_core.prediction.memory.calibrated import Corrections, MemoryClass, MemoryFit, SpreadFit
 
@@ -234,7 +234,7 @@ def _spreads(
 
 def _half_widths(residuals: Sequence[float]) -> list[float]:
     """Return at each level how far the residuals reach around 0."""
-    return [max(_SMALLEST_HALF_WIDTH, float(np.quantile(np.abs(residuals), level))) for level in LEVELS]
+    return [max(_SMALLEST_HALF_WIDTH, half_width(residuals, level)) for level in LEVELS]
 
 
 def _spread_fit(halves: Sequence[float], rows: int, sources: int) -> SpreadFit:

@@ -7,7 +7,7 @@ ROWS are the files that `time_to_train.py --rows` wrote, one a release of rows. 
 offset by kind of accelerator was tried and left out (it made predictions worse on TPUs for a benchmark that was not in
 the fit). Fitted are the half-widths in ln(measured / predicted) that cover 50, 80 and 90 % of the rows, by kind of
 accelerator and by one or several machines, once without each benchmark, so that the interval of a row comes from the
-errors of other work. A benchmark counts by the root of its rows. A group with too few benchmarks takes the half-widths
+errors of other work. A group with too few benchmarks takes the half-widths
 of its kind of accelerator, and a kind with too few those of all. Run it again after every fit of the step-time model.
 """
 
@@ -63,9 +63,7 @@ def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:
             chosen = next((one for one in wider if len(set(work[one])) >= _FEWEST), kept)
             name = f"without {left_out}" if left_out else "all"
             if chosen.any():
-                own[name] = [
-                    round(half_width(errors[chosen], work[chosen].tolist(), level), 4) for level in _LEVELS
-                ]
+                own[name] = [round(half_width(errors[chosen], level), 4) for level in _LEVELS]
         found[f"{kind}, {place}"] = own
     return found
 
