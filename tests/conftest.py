@@ -2,7 +2,7 @@
 No test sees the prices that whoever runs it has fetched, their own rates, their traces, how it was started,
 or how busy the machine is.
 
-Traces are shared by the tests of one process: a test that must trace afresh says so.
+Traces are shared by all tests: a test that must trace afresh says so.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ if os.environ.get("TRAINFARE_INTEGRITY") != "live":
     os.environ["TRAINFARE_PRICE_CACHE"] = str(
         Path(tempfile.gettempdir()) / f"trainfare-no-prices-{os.getpid()}"
     )
-traces = tempfile.mkdtemp(prefix="trainfare-traces-")
-atexit.register(shutil.rmtree, traces, ignore_errors=True)
-os.environ["TRAINFARE_TRACE_CACHE"] = traces
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the processes of one run of the suite share a folder
+    traces = tempfile.mkdtemp(prefix="trainfare-traces-")
+    atexit.register(shutil.rmtree, traces, ignore_errors=True)
+    os.environ["TRAINFARE_TRACE_CACHE"] = traces
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs with Ctrl-C ignored; tests that press it need Python's own handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
