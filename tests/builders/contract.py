@@ -195,6 +195,13 @@ def fit(
     states = (
         *(loss.float().numpy().tobytes() for loss in losses),
         *(tensor.detach().numpy().tobytes() for tensor in module.state_dict().values()),
+        *(
+            value.numpy().tobytes()
+            for optimizer in trainer.optimizers
+            for state in optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        ),
         torch.get_rng_state().numpy().tobytes(),
         repr(random.getstate()).encode(),
         repr(np.random.get_state()).encode(),

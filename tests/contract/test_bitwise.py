@@ -12,28 +12,24 @@ import pytest
 
 from builders import bitwise
 
-ALONE = ("ddp",)
-TOGETHER = tuple(name for name in bitwise.SCENARIOS if name not in ALONE)
+SCENARIOS = tuple(name for name in bitwise.SCENARIOS if name != "ddp")
+"""Two processes are compared in `test_ddp.py::test_both_ranks_train_bitwise_equally`, and by `scripts/loss_compare.py`."""
 
 
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, Path, Path]]:
-    """Return each scenario's two fingerprints and folders; one process for each arm, and one more for `ddp`."""
+    """Return each scenario's two fingerprints and folders; one process for each arm."""
     plain_dir, metered_dir = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("metered")
-    results: dict[str, tuple[Any, Any, Path, Path]] = {}
-    for group in (TOGETHER, *((name,) for name in ALONE)):
-        with (
-            bitwise.started(group, plain_dir, meter=False) as plain_arm,
-            bitwise.started(group, metered_dir, meter=True) as metered_arm,
-        ):
-            plain = bitwise.fingerprints(plain_arm, group)
-            metered = bitwise.fingerprints(metered_arm, group)
-        for name in group:
-            results[name] = (plain[name], metered[name], plain_dir / name, metered_dir / name)
-    return results
+    with (
+        bitwise.started(SCENARIOS, plain_dir, meter=False) as plain_arm,
+        bitwise.started(SCENARIOS, metered_dir, meter=True) as metered_arm,
+    ):
+        plain = bitwise.fingerprints(plain_arm, SCENARIOS)
+        metered = bitwise.fingerprints(metered_arm, SCENARIOS)
+    return {name: (plain[name], metered[name], plain_dir / name, metered_dir / name) for name in SCENARIOS}
 
 
-@pytest.mark.parametrize("scenario", bitwise.SCENARIOS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_losses_weights_and_generators_are_the_same(
     scenario: str, arms: dict[str, tuple[Any, Any, Path, Path]]
 ) -> None:
@@ -57,16 +53,15 @@ def test_the_fingerprint_detects_one_random_draw(tmp_path: Path) -> None:
         "class Draw(pl.Callback):\n"
         "    def on_train_batch_end(self, trainer, *_):\n"
         "        if trainer.global_step == 3: torch.rand(1)\n"
-        "if sys.argv[2] == 'draw': bitwise.callbacks_for = lambda meter, folder: [Draw()]\n"
-        "print(json.dumps(bitwise.run_arm('dropout', meter=False, folder=Path('.'))))\n"
+        "def run(): print(json.dumps(bitwise.run_arm('dropout', meter=False, folder=Path('.'))))\n"
+        "run()\n"
+        "run()\n"
+        "bitwise.callbacks_for = lambda meter, folder: [Draw()]\n"
+        "run()\n"
     )
-    tests = str(Path(bitwise.__file__).parents[1])
-
-    def run(mode: str) -> dict[str, Any]:
-        command = [sys.executable, "-W", "ignore", "-c", code, tests, mode]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout.splitlines()[-1])
-
-    plain, drawn = run("plain"), run("draw")
+    command = [sys.executable, "-W", "ignore", "-c", code, str(Path(bitwise.__file__).parents[1])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    plain, again, drawn = map(json.loads, done.stdout.splitlines()[-3:])
+    assert plain == again
     assert plain["rng_torch"] != drawn["rng_torch"]
     assert plain["losses_and_order"] != drawn["losses_and_order"]
