@@ -27,7 +27,8 @@ __all__ = [
 
 PRECISIONS: Final = ("bf16-mixed", "16-mixed", "bf16-true", "32-true")
 """Lightning's precisions that plans may have besides the script's own. fp16 weights are not among them: without a
-loss scale small gradients are lost. Neither is fp8: which layers run in it is decided on the device."""
+loss scale small gradients are lost. Neither is fp8: what it saves depends on how tensors are scaled, and the memory of
+fp8 runs is predicted far too low (docs/choosing.md)."""
 
 _COMPUTED_IN: Final = {
     "64-true": "fp64",
