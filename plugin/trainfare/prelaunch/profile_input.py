@@ -6,7 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from trainfare.job import load_job, script_of
+from trainfare.job import script_of
 from trainfare_core.errors import ProfileError
 from trainfare_core.job_profile import JobProfile
 from trainfare_providers.disk.files import read_at_most, read_input
@@ -59,6 +59,8 @@ def load_profile(target: str) -> JobProfile:
         TraceError: the step cannot be traced without hardware.
     """
     with contextlib.redirect_stdout(sys.stderr):
+        from trainfare.job import load_job
+
         job = load_job(target)
         from trainfare.prelaunch.job_trace import trace_job
 
