@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,13 @@ def _seconds_since(began: datetime) -> int:
 def _folders(target: Target, corpus: Path) -> list[str]:
     """Return the folders to read inputs from; libFuzzer writes new ones to the first."""
     return [str(corpus), *([str(corpus_of(target))] if corpus_of(target).is_dir() else [])]
+
+
+def launcher(path: Path, command: list[str]) -> str:
+    """Write an executable that runs a command with more arguments: a merge starts its own process again."""
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
 def limits_of(target: Target) -> tuple[str, ...]:

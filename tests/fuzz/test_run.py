@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.mutations import mutated
-from fuzz.run import INPUT_S, Outcome, keep_findings, keep_inputs, limits_of, main, with_outcomes
+from fuzz.run import INPUT_S, Outcome, keep_findings, keep_inputs, launcher, limits_of, main, with_outcomes
 from fuzz.target import Form
 from fuzz.targets import TARGETS
 
@@ -110,3 +112,11 @@ def test_a_stopped_merge_leaves_the_corpus_alone(tmp_path: Path) -> None:
 def test_an_input_is_slow_from_the_time_at_which_it_is_a_finding() -> None:
     limits = limits_of(TARGETS["policy"])
     assert {f"-timeout={INPUT_S}", f"-report_slow_units={INPUT_S}"} <= set(limits)
+
+
+def test_a_merge_can_start_its_process_again(tmp_path: Path) -> None:
+    """The first argument of libFuzzer is a command that it runs, with its own options behind."""
+    command = [sys.executable, "-c", "import sys; print(sys.argv[1:])", "policy", "a folder"]
+    path = launcher(tmp_path / "again", command)
+    done = subprocess.run([path, "-merge=1"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['policy', 'a folder', '-merge=1']"

@@ -27,6 +27,7 @@ with atheris.instrument_imports(
     include=[*_OURS, "yaml", "tomllib", "csv", "json"], enable_loader_override=False
 ):
     from fuzz.mutations import mutated
+    from fuzz.run import launcher
     from fuzz.target import refusal
     from fuzz.targets import TARGETS, inputs_of
 
@@ -54,7 +55,8 @@ def main() -> None:
     # Once without the fuzzer: what is imported late is imported before the memory and the time are watched.
     for _, data in inputs_of(target):
         one_input(data)
-    atheris.Setup([sys.argv[0], *sys.argv[3:]], one_input, custom_mutator=change)
+    again = launcher(findings.parent / "again", [sys.executable, "-m", "fuzz.worker", *sys.argv[1:3]])
+    atheris.Setup([again, *sys.argv[3:]], one_input, custom_mutator=change)
     atheris.Fuzz()
 
 
