@@ -117,13 +117,15 @@ class SpotProcess:
 
     @property
     def expected_s(self) -> Array:
-        """Mean time of the run, waiting included."""
-        return np.asarray(self.intervals * self._of_interval.mean_s.mean(axis=1))
+        """Mean time of the run, waiting included; infinite where it is beyond any float."""
+        with np.errstate(over="ignore"):
+            return np.asarray(self.intervals * self._of_interval.mean_s.mean(axis=1))
 
     @property
     def interruptions(self) -> Array:
-        """Mean number of interruptions."""
-        return np.asarray(self.intervals * self._of_interval.count.mean(axis=1))
+        """Mean number of interruptions; infinite where it is beyond any float."""
+        with np.errstate(over="ignore"):
+            return np.asarray(self.intervals * self._of_interval.count.mean(axis=1))
 
     @property
     def waited_s(self) -> Array:

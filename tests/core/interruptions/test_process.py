@@ -186,3 +186,11 @@ def test_numbers_of_interruptions_are_parts_of_the_distribution_up_to_a_dozen_ex
         weight = run.finish(np.zeros(1), np.zeros(1)).weight[0]
         assert np.count_nonzero(weight) == parts
     assert process([0.4], intervals=12 / each).interruptions[0] == 12.0
+
+
+def test_a_run_that_never_ends_is_infinite_without_a_warning() -> None:
+    """A hundred thousand intervals, each of more attempts than fit a float together."""
+    run = process([10.0], interval_s=70 * HOUR_S, write_s=0, restart_s=0, intervals=1e5)
+    assert np.isinf(run.expected_s[0])
+    assert np.isinf(run.interruptions[0])
+    assert np.isinf(run.waited_s[0])
