@@ -41,6 +41,9 @@ def bars(lines: list[Line]) -> list[tuple[str, str, Score]]:
     def vision_or_bert(line: Line) -> bool:
         return half(line) and line["model"].startswith(("ResNet", "SSD", "BERT"))
 
+    def recent(line: Line) -> bool:
+        return line["precision"] in ("amp_fp16", "bf16") and "pytorch 2" in line["framework"].lower()
+
     def transformer(line: Line) -> bool:
         return line["source"] == "neusight" and line["precision"] == "fp32"
 
@@ -49,6 +52,8 @@ def bars(lines: list[Line]) -> list[tuple[str, str, Score]]:
 
     table: list[tuple[str, str, str, Callable[[Line], bool]]] = [
         ("AMP, unseen model, seen device (RTX 3090)", "8 mean, 18 p90", "workload", lambda x: x["source"] == "timm"),
+        ("AMP or bf16, PyTorch 2.x, unseen model, seen device", "13 mean, 9 median", "workload", recent),
+        ("AMP or bf16, PyTorch 2.x, unseen device and model", "18 mean, 13 median", "chip_and_workload", recent),
         ("AMP, unseen device and model, all workloads", "15 mean, 12 median", "chip_and_workload", half),
         ("the same, ResNet-50, SSD and BERT alone", "15 mean, 12 median", "chip_and_workload", vision_or_bert),
         ("AMP, unseen device, models seen elsewhere", "-", "chip", half),
