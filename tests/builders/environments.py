@@ -16,17 +16,19 @@ from typing import Any
 
 OURS = ("trainfare", "trainfare_core", "trainfare_providers")
 MARK = "SEEN "
+HEAVY = ("scipy", "sklearn", "torchvision", "transformers")
+"""Import names of what torchmetrics, and so Lightning, imports where it is there: two seconds of each interpreter."""
 
 
 def overlay(folder: Path, hidden: tuple[str, ...]) -> Path:
     """
-    Link our own packages, and every installed package but the hidden ones with their metadata, into `folder`.
+    Link our own packages, and every installed package but the hidden and the heavy ones with their metadata, into `folder`.
 
     Args:
         folder: an empty folder.
         hidden: import names, e.g. `pytorch_lightning`; their distributions are hidden under the same name.
     """
-    left_out = {*hidden, *OURS}
+    left_out = {*hidden, *OURS, *HEAVY}
     for key in ("purelib", "platlib"):
         for path in Path(sysconfig.get_paths()[key]).iterdir():
             name = path.name.partition("-")[0] if path.name.endswith(".dist-info") else path.name
