@@ -22,6 +22,7 @@ READS = re.compile(
     r"\b(json\.loads|model_validate_json|tomllib\.loads|yaml\.(parse|safe_load)|csv\.(reader|DictReader)|read_parquet|parse_json)\("
 )
 OWN_DATA = {
+    "trainfare/prices/apart.py": "questions and replies between two processes of its own",
     "trainfare/user_process/child.py": "requests of the command that started it",
     "trainfare_core/decline/claims.py": "a table in the wheel",
     "trainfare_core/decline/priors.py": "a table in the wheel",
