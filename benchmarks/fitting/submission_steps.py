@@ -7,7 +7,7 @@ import statistics
 
 from benchmarks.workloads import ProfileCache, profile_of
 from benchmarks.workloads.cache import Traced
-from benchmarks.workloads.decoder_plans import network_of
+from benchmarks.workloads.decoder_plans import MOST_IN_A_MACHINE, network_of
 from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import TRACED_BATCH, mlperf_job, shared_update, update_shares
 from benchmarks.workloads.mlperf_precisions import in_8_bits, in_16_bits
@@ -28,8 +28,6 @@ Submission = dict[str, str]
 
 _EVALUATES_IN_PARALLEL = ("maskrcnn", "ssd300", "retinanet")
 """Detectors: their submissions evaluate while training goes on, and training steps fill 97 to 99 % of the clock."""
-_MOST_IN_A_NODE = 8
-"""Devices of one node of all GPUs here; what direct links join beyond that is a rack."""
 
 
 def evaluation_shares(lines: list[Submission]) -> dict[str, float]:
@@ -68,7 +66,7 @@ def machines_of(line: Submission) -> int:
         racks = network_of({"notes": ""}, accelerator(line["accelerator"]), devices, nodes)[0]
     except UnknownNameError:
         return nodes
-    return racks if devices // racks > _MOST_IN_A_NODE else nodes
+    return racks if devices // racks > MOST_IN_A_MACHINE else nodes
 
 
 def training_devices(line: Submission) -> tuple[int, int]:

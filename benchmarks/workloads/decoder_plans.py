@@ -12,9 +12,9 @@ from pathlib import Path
 from trainfare_core.hardware.accelerators import Accelerator
 from trainfare_providers.machine_networks import network_gbit_per_s
 
-__all__ = ["Plan", "network_of", "plan_of"]
+__all__ = ["MOST_IN_A_MACHINE", "Plan", "network_of", "plan_of"]
 
-_MOST_IN_A_MACHINE = 8
+MOST_IN_A_MACHINE = 8
 """Accelerators of the largest machine whose direct links end at its case; racks (NVL72) and slices reach further."""
 
 
@@ -100,11 +100,11 @@ def network_of(
         device: of the row.
         devices: of all machines.
         nodes: as the row states them.
-        partly_used: whether a node with fewer devices than machines usually have uses a part of one. Tables of
-            language models halve H100 machines without meaning that: their nodes are filled up.
+        partly_used: whether a node with fewer devices than machines usually have is a machine used in part. Tables
+            of language models count four GPUs a node where machines have eight: for them nodes are joined.
     """
     usual, domain = _usual().get(device.name, (0.0, 8 if nodes == 1 else devices // nodes))
-    if partly_used and domain <= _MOST_IN_A_MACHINE:
+    if partly_used and domain <= MOST_IN_A_MACHINE:
         domain = devices // nodes
     slices = device.kind == "tpu"
     size = devices // nodes if slices or domain <= devices // nodes else min(domain, devices)

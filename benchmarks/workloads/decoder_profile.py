@@ -239,7 +239,7 @@ def with_narrow_products(profile: JobProfile, vocabulary: int, dtype: str = "fp8
     writes 1 per element, or half of one (as Transformer Engine and torchao do).
     """
     groups: list[OperationGroup] = []
-    kept = 4 if dtype == "fp4" else 2  # bytes read for each one written
+    narrowing = 4 if dtype == "fp4" else 2  # bytes read for each one written
     for group in profile.operations:
         if not _multiplies_weights(group, vocabulary):
             groups.append(group)
@@ -253,8 +253,8 @@ def with_narrow_products(profile: JobProfile, vocabulary: int, dtype: str = "fp8
                 update={
                     "kind": "copy", "name": CAST_TO_8_BITS, "flops": 0,
                     "shape": (group.bytes_read // 2 // max(group.launches, 1),),
-                    "bytes_written": group.bytes_read // kept,
-                    "bytes_fixed": 0 if makes_gradient else weights + weights // kept,
+                    "bytes_written": group.bytes_read // narrowing,
+                    "bytes_fixed": 0 if makes_gradient else weights + weights // narrowing,
                 }
             )
         )  # fmt: skip

@@ -56,9 +56,9 @@ def best_plans(
     activations only where nothing else does; narrower weights are then taken only where nothing else fits.
 
     Medians are compared. A change is also no slower at the upper end of its interval, and with standard deviations
-    below `Z80` its mean, and every quantile from the median to there, is then no longer either. Of plans with the same
-    changes, intervals differ so little that the choice by mean or upper end is another one in 3 of 1,000 runs, and no
-    better by more than the prediction can tell (docs/choosing.md).
+    below `Z80` its mean, and every quantile from the median to there, is then no longer either. Plans with the same
+    changes have nearly the same intervals, so that a choice by mean or upper end would gain no more than the prediction
+    can tell.
 
     Args:
         candidates: plans.

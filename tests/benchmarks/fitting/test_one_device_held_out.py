@@ -129,7 +129,8 @@ def test_several_machines_without_a_stated_network_have_the_usual_one() -> None:
     assert isinstance(slow, tuple)
     assert slow[0] > usual[0]
     assert "network" in str(predict_row({**row, "accelerator": "T4-16GB"}, work, calibration()))
-    assert "nobody" in str(predict_row({**row, "accelerator": "nobody"}, work, calibration()))
+    unknown = predict_row({**row, "accelerator": "NoSuch-1GB"}, work, calibration())
+    assert "NoSuch-1GB" in str(unknown)
 
 
 def test_the_interval_is_as_wide_as_held_out_scores() -> None:

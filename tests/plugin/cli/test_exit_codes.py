@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,31 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "job.json").write_text(profile().to_json(), encoding="utf-8")
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     return tmp_path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended in this process: its exit code, and what it wrote to stdout and stderr."""
+
+    code: object
+    output: str
+    errors: str
+
+
+@pytest.fixture
+def end_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Run a command in the folder and return how it ended."""
+
+    def end(*arguments: str) -> Ended:
+        monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        return Ended(stop.value.code, captured.out, captured.err)
+
+    return end
 
 
 @pytest.mark.parametrize(
@@ -52,20 +79,11 @@ def folder(tmp_path: Path) -> Path:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_exit_code(
-    arguments: list[str],
-    code: int,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_exit_code(arguments: list[str], code: int, end_of: Callable[..., Ended]) -> None:
     """Each way to end has its code, and an error is one line on stderr without a traceback."""
-    monkeypatch.chdir(folder)
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    captured = capsys.readouterr()
-    assert stop.value.code == code, captured.out + captured.err
-    assert "Traceback" not in captured.err
+    ended = end_of(*arguments)
+    assert ended.code == code, ended.output + ended.errors
+    assert "Traceback" not in ended.errors
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
@@ -88,20 +106,13 @@ def test_a_process_ends_with_the_code(code: int, folder: Path) -> None:
     ],
 )
 def test_json_satisfies_its_published_schema(
-    arguments: list[str],
-    schema: str,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], schema: str, end_of: Callable[..., Ended]
 ) -> None:
     """What a command prints with --format json is one document of the schema in docs/schema."""
-    monkeypatch.chdir(folder)
-    with pytest.raises(SystemExit) as stop:
-        main([*arguments, "--format", "json"])
-    captured = capsys.readouterr()
-    assert stop.value.code == 0, captured.err
+    ended = end_of(*arguments, "--format", "json")
+    assert ended.code == 0, ended.errors
     published = json.loads((SCHEMAS / schema).read_text(encoding="utf-8"))
-    Draft202012Validator(published).validate(json.loads(captured.out))
+    Draft202012Validator(published).validate(json.loads(ended.output))
 
 
 def test_nothing_within_the_budget_is_a_typed_error(folder: Path) -> None:
