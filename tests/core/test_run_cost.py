@@ -46,6 +46,7 @@ def one_run(
     toy: ToyPredictor | None = None,
     billing_step_s: float = 0.0,
     billing_minimum_s: float = 0.0,
+    startup_s: float | None = None,
 ) -> RunTable:
     """Time one job on one kind of machine with the plan that accumulates nothing."""
     machines = shapes((accelerator, devices))
@@ -58,7 +59,8 @@ def one_run(
         billing_step_s=np.array([billing_step_s]),
         billing_minimum_s=np.array([billing_minimum_s]),
     )
-    return RunTimer(job, machines, plans, prediction).runs(row, rentals, confidence=confidence)
+    assumed = CostAssumptions(startup_s=startup_s)
+    return RunTimer(job, machines, plans, prediction, assumed).runs(row, rentals, confidence=confidence)
 
 
 def parts_s(run: RunTable) -> float:
@@ -267,6 +269,12 @@ def test_every_assumption_is_told() -> None:
         "the data has no length", "1,000 optimizer steps", "not counted: taxes", "Google Cloud TPU not known",
     ):  # fmt: skip
         assert word in text, word
+
+
+def test_a_run_that_takes_no_time_has_no_doubt() -> None:
+    """No steps after a start-up that is stated as nothing: 0 hours for certain, not a division by zero."""
+    run = one_run(small_job(steps=0), startup_s=0)
+    assert (run.hours[0], run.log_sigma[0]) == (0.0, 0.0)
 
 
 def test_empty_tables_stay_empty() -> None:
