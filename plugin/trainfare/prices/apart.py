@@ -48,20 +48,21 @@ class _Reply(Record):
     problem: str | None = None
 
 
-def ask_apart(question: PriceQuestion, limit_s: float) -> float | None:
+def ask_apart(question: PriceQuestion, limit_s: float, *, python: str = sys.executable) -> float | None:
     """
     Return the price of an hour of the machine, USD; None where none is named and nothing is wrong with the rest.
 
     Args:
         question: what is asked.
         limit_s: seconds that the answer may take.
+        python: interpreter of the process.
 
     Raises:
         PricesUnavailableError: what is wrong, or there was no answer in time; the process is then ended.
     """
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter, without a shell
-            [sys.executable, "-c", _BOOT, *sys.path],
+            [python, "-c", _BOOT, *sys.path],
             input=question.model_dump_json().encode(),
             capture_output=True,
             timeout=limit_s,

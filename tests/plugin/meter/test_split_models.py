@@ -70,6 +70,7 @@ def test_samples_that_the_strategy_does_not_tell_are_not_known(tmp_path: Path) -
     assert profile.global_samples_per_step is None
     assert "fare/samples_per_s" not in logged
     assert any("the samples of a step are not known: the strategy" in note for note in profile.notes)
+    assert any("may split the model over devices" in note for note in profile.notes)
     assert profile.measured is not None
 
 

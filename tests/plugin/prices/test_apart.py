@@ -49,6 +49,12 @@ def test_no_answer_in_time() -> None:
         ask_apart(PriceQuestion(), 0.0)
 
 
+def test_a_process_that_cannot_be_started_is_said(tmp_path: Path) -> None:
+    """As on a machine without memory for one more, or where Python itself cannot be found."""
+    with pytest.raises(PricesUnavailableError, match="no process could be started to read the prices"):
+        ask_apart(PriceQuestion(), HANG_S, python=str(tmp_path / "python"))
+
+
 @pytest.mark.parametrize("source", ["print('reading')", "raise SystemExit(3)"])
 def test_what_a_price_source_prints_is_no_answer(tmp_path: Path, source: str) -> None:
     """A plug-in that prints, or that ends the process, leaves the prices of the others."""
