@@ -148,6 +148,16 @@ def test_tracing_method_by_strategy_and_device(strategy: str, device: str, preci
     assert bool(method.reason) == (how != "real_step")
 
 
+@pytest.mark.parametrize(("sampler", "said"), [({"num_replicas": 2}, "splits"), ({}, "may split")])
+def test_a_model_that_is_split_over_devices_is_not_traced(sampler: dict[str, int], said: str) -> None:
+    """By what the strategy tells the sampler; where it tells nothing, the model may be split."""
+    trainer = fake_trainer("ModelParallelStrategy")
+    trainer.world_size, trainer.strategy.distributed_sampler_kwargs = 8, sampler
+    method = tracing_method(trainer, nn.Linear(2, 2))
+    assert method.how == "none"
+    assert f"ModelParallelStrategy {said} the model over devices" in method.reason
+
+
 def test_a_module_with_cuda_graphs_is_traced_as_a_fake_copy() -> None:
     """The operations of a replayed graph are not visible to a trace of the real step."""
 
