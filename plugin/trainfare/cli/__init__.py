@@ -128,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if was_interrupted():
         # Now: threads that wait for a network would be waited for.
         os._exit(INTERRUPTED_EXIT)
+    if arguments is None:
+        # As it ends the interpreter collects all objects, a seventh of a short command; it passes over frozen ones.
+        gc.freeze()
     sys.exit(code)
 
 
