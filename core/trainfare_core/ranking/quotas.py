@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -43,19 +44,14 @@ def machines_allowed(offers: pl.DataFrame, quotas: Sequence[QuotaLimit]) -> NDAr
         quotas: each of them must be kept.
     """
     allowed = np.full(len(offers), np.inf)
-    for quota in quotas:
-        rows = np.flatnonzero(_about(offers, quota))
-        counted, limit = quota.count()
-        column = _COLUMNS[counted]
-        needs = np.ones(len(rows)) if column is None else offers[column].to_numpy()[rows]
-        known = np.isfinite(needs.astype(np.float64)) & (needs > 0)
-        allowed[rows] = np.minimum(allowed[rows], np.where(known, limit / np.where(known, needs, 1.0), 0.0))
+    for _, rows, machines in _each(offers, quotas):
+        allowed[rows] = np.minimum(allowed[rows], machines)
     return allowed
 
 
 def covered(offer: Mapping[str, Any], quotas: Sequence[QuotaLimit]) -> bool:
     """Return whether a quota is about an offer, a row of a price book by column."""
-    return any(_about(_frame(offer), quota).any() for quota in quotas)
+    return any(len(rows) for _, rows, _ in _each(_frame(offer), quotas))
 
 
 def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimit]) -> str:
@@ -67,9 +63,11 @@ def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimi
         machines: at a time.
         quotas: as stated.
     """
-    one = _frame(offer)
-    tight = [(float(machines_allowed(one, [quota])[0]), quota) for quota in quotas]
-    broken = [each for each in tight if each[0] < machines]
+    broken = [
+        (float(allowed[0]), quota)
+        for quota, rows, allowed in _each(_frame(offer), quotas)
+        if len(rows) and allowed[0] < machines
+    ]
     if not broken:
         return ""
     quota = min(broken, key=lambda each: each[0])[1]
@@ -95,16 +93,41 @@ def _frame(offer: Mapping[str, Any]) -> pl.DataFrame:
     )
 
 
-def _about(offers: pl.DataFrame, quota: QuotaLimit) -> NDArray[np.bool_]:
-    """Mark the offers that a quota is about."""
-    marks = (offers["provider"].cast(pl.String) == quota.provider).to_numpy()
-    for column, wanted in (("service", quota.service), ("region", quota.region)):
-        if wanted is not None:
-            marks = marks & (offers[column].cast(pl.String) == wanted).to_numpy()
-    if quota.purchase is not None:
-        marks = marks & offers["purchase_option"].cast(pl.String).is_in(list(quota.purchase)).to_numpy()
-    found: NDArray[np.bool_] = marks & machines_of_family(offers, *quota.family)
-    return found
+def _each(
+    offers: pl.DataFrame, quotas: Sequence[QuotaLimit]
+) -> Iterator[tuple[QuotaLimit, NDArray[np.intp], NDArray[np.float64]]]:
+    """Yield each quota, the rows that it is about, and how many machines of each it allows."""
+    about = _marker(offers)
+    for quota in quotas:
+        rows = np.flatnonzero(about(quota))
+        counted, limit = quota.count()
+        column = _COLUMNS[counted]
+        needs = np.ones(len(rows)) if column is None else offers[column].to_numpy()[rows]
+        known = np.isfinite(needs.astype(np.float64)) & (needs > 0)
+        yield quota, rows, np.where(known, limit / np.where(known, needs, 1.0), 0.0)
+
+
+def _marker(offers: pl.DataFrame) -> Callable[[QuotaLimit], NDArray[np.bool_]]:
+    """Return what marks the offers that a quota is about; an account has hundreds, of few families and regions."""
+
+    @cache
+    def named(column: str, *names: str) -> NDArray[np.bool_]:
+        return offers[column].cast(pl.String).is_in(names).to_numpy()
+
+    @cache
+    def of_family(*names: str) -> NDArray[np.bool_]:
+        return machines_of_family(offers, *names)
+
+    def about(quota: QuotaLimit) -> NDArray[np.bool_]:
+        marks = named("provider", quota.provider)
+        for column, wanted in (("service", quota.service), ("region", quota.region)):
+            if wanted is not None:
+                marks = marks & named(column, wanted)
+        if quota.purchase is not None:
+            marks = marks & named("purchase_option", *quota.purchase)
+        return marks & of_family(*quota.family)
+
+    return about
 
 
 def machines_of_family(offers: pl.DataFrame, *names: str) -> NDArray[np.bool_]:
