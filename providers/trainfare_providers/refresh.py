@@ -6,7 +6,7 @@ Whatever fails, the last good prices stay as they are, and so does their age.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final, Protocol, runtime_checkable
@@ -22,7 +22,15 @@ from trainfare_providers.disk.cache import BookCache, BookFacts, CachedBook
 from trainfare_providers.http.client import HttpClient
 from trainfare_providers.sanity import judge, why_not_replaced
 
-__all__ = ["FetchedRows", "LiveSource", "QuotaSource", "RefreshResult", "load_last_good", "refresh"]
+__all__ = [
+    "FetchedQuotas",
+    "FetchedRows",
+    "LiveSource",
+    "QuotaSource",
+    "RefreshResult",
+    "load_last_good",
+    "refresh",
+]
 
 _UNCONFIRMED: Final = "-unconfirmed"
 _PART: Final = ["purchase_option", "region"]
@@ -84,6 +92,14 @@ class LiveSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedQuotas:
+    """The quotas of an account, and sentences for people on those that could not be read."""
+
+    limits: tuple[QuotaLimit, ...]
+    notes: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class QuotaSource(Protocol):
     """A cloud whose account can be asked what it may rent; its other attributes are those of `LiveSource`."""
@@ -91,13 +107,13 @@ class QuotaSource(Protocol):
     name: str
     budget_s: float
 
-    def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+    def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
         """
-        Read the quotas of the account, all of them about some of the given machines.
+        Read the quotas of the account, all of them about machines that have a price.
 
         Args:
             http: the only way to make requests.
-            instance_types: those of the prices.
+            prices: of this cloud.
 
         Raises:
             CannotTellError: there is no account to ask, or it may not read its quotas.

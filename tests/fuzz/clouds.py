@@ -9,7 +9,7 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Final, get_args
 
-from builders import aws_server, aws_wire, azure_ml, azure_wire, gcp_wire
+from builders import aws_server, aws_wire, azure_ml, azure_usages, azure_wire, gcp_wire
 from fuzz.market import TODAY
 from fuzz.target import Target
 from trainfare_core.clouds import INTERRUPTION_BANDS
@@ -25,6 +25,7 @@ from trainfare_providers.aws.savings import PLANS, plan_file_rows, plan_rate_row
 from trainfare_providers.aws.spot import read_bands, read_zone_ids, spot_rows
 from trainfare_providers.azure import vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
+from trainfare_providers.azure.usages import parse_usages, vm_limits
 from trainfare_providers.azure.workspace import parse_offer
 from trainfare_providers.gcp import catalogue_rows
 from trainfare_providers.http.answer import HttpRequest, body_chunks, read_json
@@ -37,6 +38,7 @@ __all__ = ["TARGETS"]
 
 _MOMENTS: Final = ("Timestamp", "StartDate", "EndDate", "StartTime")
 """Fields that boto3 gives as datetimes."""
+_AZURE_MACHINES: Final = ("Standard_NC24ads_A100_v4", "Standard_ND96isr_H100_v5", "Standard_NC6s_v3")
 _MAX_BODY_BYTES: Final = 2**20
 _INPUTS_PER_TABLE: Final = 8
 """A table of rows takes ten times as long as to parse them: it is made of one input in so many."""
@@ -153,6 +155,8 @@ def _azure_answers(data: bytes) -> None:
     )
     workspace, _ = ml_rows(parse_offer("eastus", sizes, usages), meters, source="https://azure.invalid")
     _check(workspace, data)
+    usages = [one for one in parse_usages(items_of(answer, "value"), "eastus") if one is not None]
+    assert {limit.vcpus for limit in vm_limits(usages, _AZURE_MACHINES)} <= {one.vcpus for one in usages}
 
 
 def _azure_documents() -> Sequence[bytes]:
@@ -163,7 +167,11 @@ def _azure_documents() -> Sequence[bytes]:
     }
     return [
         json.dumps(
-            {"Items": [azure_wire.item(name, 3.67), *azure_wire.ITEMS[at : at + 2]], **workspace}
+            {
+                "Items": [azure_wire.item(name, 3.67), *azure_wire.ITEMS[at : at + 2]],
+                "value": azure_usages.USAGES[at : at + 3],
+                **workspace,
+            }
         ).encode()
         for at in range(0, len(azure_wire.ITEMS), 6)
     ]
@@ -239,7 +247,7 @@ TARGETS = (
         _azure_answers,
         _azure_documents,
         "json",
-        ("trainfare_providers/azure/meters.py", "trainfare_providers/azure/workspace.py"),
+        tuple(f"trainfare_providers/azure/{name}.py" for name in ("meters", "workspace", "usages")),
     ),
     Target("gcp_answers", _gcp_answers, _gcp_documents, "json", ("trainfare_providers/gcp/skus.py",)),
     Target(

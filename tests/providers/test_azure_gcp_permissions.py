@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from builders.azure_ml import WORKSPACE, FakeCredential, arm, cloud_of, size
+from builders.azure_usages import SUBSCRIPTION, USAGES, azure_prices, usages_page, usages_path
 from builders.gcp_wire import COMPUTE, TPU, page
 from builders.patient_client import patient_client
 from faults.server import FaultServer, json_script
+from trainfare_providers.azure.usages import read_limits
 from trainfare_providers.azure.workspace import NEEDS, ml_client, offer_of
 from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
+from trainfare_providers.http.client import Secret
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 
@@ -42,6 +45,11 @@ def test_azure_role_and_calls_are_the_same_set(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
         offer_of(ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url())), WORKSPACE, lambda _: None)
         asked = {action_of(request.path) for request in server.requests}
+    with FaultServer() as server, patient_client("azure") as http:
+        server.script(usages_path("eastus"), json_script(usages_page(USAGES)))
+        prices = azure_prices("eastus").frame.select("instance_type", "region").rows()
+        read_limits(http, server.url(), SUBSCRIPTION, Secret("a-token"), prices)
+        asked |= {action_of(request.path) for request in server.requests}
     assert asked == set(role["Actions"])
     assert role["NotActions"] == []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from trainfare_core.errors import InputError, TrainfareError
@@ -75,12 +76,13 @@ def account_quotas(
         regions, services = there.names("region"), there.names("service")
         try:
             with HttpClient(source.name, budget_s=source.budget_s) as http:
-                told = source.quotas(http, there.names("instance_type"))
+                told = source.quotas(http, there)
         except TrainfareError as error:
             errors.append(error)
             continue
         answered.append(source.name)
-        for quota in told:
+        left_out += told.notes
+        for quota in told.limits:
             if quota.service not in (None, *services):
                 elsewhere[f"{source.name}:{quota.service}"] = None
             elif quota.region not in (None, *regions):
@@ -91,5 +93,24 @@ def account_quotas(
         raise errors[0]
     said = f"Quotas of your account of {', '.join(answered)}, read {clock():%Y-%m-%d %H:%M} UTC."
     left_out += [str(error) for error in errors]
+    left_out += _unlimited(prices.filter(providers=answered), found)
     left_out += [f"no price of {place} is known: its quotas are left out" for place in elsewhere]
     return AccountQuotas(tuple(found), said, tuple(left_out))
+
+
+def _unlimited(prices: PriceBook, quotas: Sequence[QuotaLimit]) -> Iterator[str]:
+    """Yield a sentence for each cloud service with prices that none of the quotas is about."""
+    import polars as pl
+
+    from trainfare_core.ranking.quotas import machines_allowed
+
+    free = prices.frame.filter(pl.Series(machines_allowed(prices.frame, quotas)) == inf)
+    for rows in free.partition_by("provider", "service"):
+        provider, service = rows.select("provider", "service").row(0)
+        there = prices.filter(providers=[provider], services=[service])
+        names = (rows[name].unique().cast(pl.String).sort() for name in ("accelerator", "purchase_option"))
+        yield (
+            f"{provider}: no quota was read of {len(rows):,} of {len(there):,} prices of {service}, in "
+            f"{rows['region'].n_unique()} of {len(there.names('region'))} regions: the file does not limit them "
+            f"({'; '.join(map(', '.join, names))})"
+        )

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
-from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.aws.account import find_account
 from trainfare_providers.aws.bulk import Sites, read_advisor, read_offer_files, read_plan_files
 from trainfare_providers.aws.listing import Listing
@@ -23,7 +22,7 @@ from trainfare_providers.aws.machines import Machines, known_machines
 from trainfare_providers.aws.quotas import limits_of, training_limits
 from trainfare_providers.aws.rows import AwsRows
 from trainfare_providers.http.client import HttpClient
-from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 
 __all__ = ["DEFAULT_REGIONS", "AwsPrices", "Sites"]
 
@@ -95,7 +94,7 @@ class AwsPrices:
             )
         return found.ec2.fetched(found.notes), found.sagemaker.fetched()
 
-    def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+    def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
         """
         Return how many vCPUs of EC2's families and how many of SageMaker's machines the account may run at once.
 
@@ -108,7 +107,7 @@ class AwsPrices:
         account = find_account(http)
         if isinstance(account, str):
             raise CannotTellError(f"aws: {account}, and quotas belong to an account")
-        names, found = tuple(instance_types), AwsRows(today="")
+        names, found = prices.names("instance_type"), AwsRows(today="")
         listing = Listing(account, self._now(), found)
         limits = limits_of((quota for region in self.regions for quota in listing.quotas(region)), names)
         training = (quota for region in self.regions for quota in listing.training_quotas(region))
@@ -117,7 +116,7 @@ class AwsPrices:
             raise CannotTellError(
                 "; ".join(["aws: no quota of a machine of the prices was read", *found.notes])
             )
-        return limits
+        return FetchedQuotas(limits)
 
     def _without_account(self, http: HttpClient, why: str, found: AwsRows) -> Machines:
         machines = known_machines()

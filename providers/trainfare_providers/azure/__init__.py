@@ -3,25 +3,28 @@ Azure: virtual machine prices from the public Retail Prices API, and the machine
 
 The path: read the API page by page; `meters.py` classifies each item, and Linux machines with an accelerator become
 rows. Where the environment names a workspace, `workspace.py` reads its sizes and quota, and `ml_rows.py` joins them
-with the price of the same virtual machine: Azure ML adds no surcharge.
+with the price of the same virtual machine: Azure ML adds no surcharge. `usages.py` reads the quotas of
+virtual machines.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
-from trainfare_core.errors import CannotTellError, MissingExtraError, PricesUnavailableError
+from trainfare_core.errors import CannotTellError, MissingExtraError, PricesUnavailableError, TrainfareError
 from trainfare_core.prices.book import PriceBook
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.azure.meters import LOW_PRIORITY, Meter, caveat_of, read_item
 from trainfare_providers.azure.ml_rows import ml_rows
+from trainfare_providers.azure.sign_in import manager_token
+from trainfare_providers.azure.usages import MANAGER, read_limits
 from trainfare_providers.azure.workspace import NEEDS, Workspace, WorkspaceOffer, quota_limits, read_workspace
-from trainfare_providers.http.client import HttpClient
-from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.http.client import HttpClient, Secret
+from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
 
 __all__ = ["ENDPOINT", "AzurePrices", "vm_rows"]
@@ -41,6 +44,8 @@ class AzurePrices:
         endpoint: of the Retail Prices API; national clouds have none.
         workspace: whose sizes are read; None takes that of the environment.
         read: reads a workspace, within the given seconds.
+        manager: address of Azure Resource Manager, which is asked for quotas.
+        token: returns a token for it, within the given seconds.
         clock: the time, to leave out prices that do not hold yet.
     """
 
@@ -54,9 +59,12 @@ class AzurePrices:
         endpoint: str = ENDPOINT,
         workspace: Workspace | None = None,
         read: Callable[[Workspace, float], WorkspaceOffer] = read_workspace,
+        manager: str = MANAGER,
+        token: Callable[[float], Secret] = manager_token,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self._endpoint, self._workspace, self._read, self._clock = endpoint, workspace, read, clock
+        self._manager, self._token = manager, token
 
     def load(self) -> PriceBook:
         """Return the last good prices on disk; an empty book where there are none."""
@@ -83,24 +91,39 @@ class AzurePrices:
         sink, notes = ml_rows(offer, meters, source=source)
         return machines.fetched(_notes(meters)), sink.fetched(notes)
 
-    def quotas(self, http: HttpClient, instance_types: Iterable[str]) -> tuple[QuotaLimit, ...]:
+    def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
         """
-        Return the vCPUs that the workspace's subscription may use for Azure ML, by family of machines.
+        Return the vCPUs that the subscription may use, for virtual machines and for Azure ML, by family of machines.
+
+        A part that may not be read is a note where the other one is.
 
         Raises:
-            CannotTellError: no workspace is named, its client is not installed, or it has no quota of the machines.
+            CannotTellError: no subscription is named, or it has no quota of the machines.
+            MissingExtraError: azure-identity is not installed.
             FetchError: no answer.
         """
+        subscription_id = os.environ.get(NEEDS[0], "").strip()
         workspace = self._workspace or Workspace.from_environment(os.environ)
-        if workspace is None:
-            raise CannotTellError(
-                f"azure: set {', '.join(NEEDS)} to read the quotas of Azure ML; "
-                "those of virtual machines are stated by hand"
+        parts: list[Callable[[], FetchedQuotas]] = []
+        if subscription_id:
+            parts.append(lambda: self._vm_quotas(http, subscription_id, prices))
+        if workspace is not None:
+            parts.append(
+                lambda: FetchedQuotas(
+                    quota_limits(self._read(workspace, http.remaining_s), prices.names("instance_type"))
+                )
             )
-        limits = quota_limits(self._read(workspace, http.remaining_s), instance_types)
-        if not limits:
-            raise CannotTellError("azure: no quota of a machine of the prices was read")
-        return limits
+        if not parts:
+            raise CannotTellError(
+                f"azure: set {NEEDS[0]} to read the quotas of virtual machines, and {', '.join(NEEDS[1:])} for "
+                "those of Azure ML"
+            )
+        return _joined(parts)
+
+    def _vm_quotas(self, http: HttpClient, subscription_id: str, prices: PriceBook) -> FetchedQuotas:
+        machines = prices.filter(services=["azure_vm"]).frame.select("instance_type", "region").unique()
+        token = self._token(http.remaining_s)
+        return read_limits(http, self._manager, subscription_id, token, machines.iter_rows())
 
     def _items(self, http: HttpClient) -> Iterator[object]:
         """Yield the items of all pages; a page with another number of items than it states is an error."""
@@ -144,6 +167,27 @@ def vm_rows(items: Sequence[object], *, source: str, today: str) -> tuple[RowSin
             else:
                 sink.rows.append(meter.row(meter.option, source, caveat_of(meter.machine)))
     return sink, tuple(meters)
+
+
+def _joined(parts: Sequence[Callable[[], FetchedQuotas]]) -> FetchedQuotas:
+    """Return the quotas of all parts; the error of one is a note, and raised where no part has a quota."""
+    limits: list[QuotaLimit] = []
+    notes: list[str] = []
+    errors: list[TrainfareError] = []
+    for part in parts:
+        try:
+            found = part()
+        except (PricesUnavailableError, MissingExtraError) as error:
+            errors.append(error)
+            notes.append(str(error))
+            continue
+        limits += found.limits
+        notes += found.notes
+    if not limits and errors:
+        raise errors[0]
+    if not limits:
+        raise CannotTellError("; ".join(["azure: no quota of a machine of the prices was read", *notes]))
+    return FetchedQuotas(tuple(limits), tuple(notes))
 
 
 def _notes(meters: Sequence[Meter]) -> tuple[str, ...]:

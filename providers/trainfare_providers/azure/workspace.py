@@ -8,8 +8,6 @@ ours are few, and all calls together run within a time limit.
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -18,12 +16,12 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from trainfare_core.errors import FetchError, MissingExtraError, TrainfareError
+from trainfare_core.errors import FetchError, MissingExtraError
 from trainfare_core.prices.book import PURCHASE_OPTIONS
 from trainfare_core.recommendation import QuotaLimit
 from trainfare_providers.answer_values import amount_at, items_of, name_of, object_of, text_of
+from trainfare_providers.azure.sign_in import NO_SIGN_IN, failed, find_credential, silence_logs, within
 from trainfare_providers.http.retry import RETRY_AFTER_CAP_S, is_retried, retry_after_s, wait_ceiling_s
-from trainfare_providers.time_limit import call_within
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -40,7 +38,6 @@ __all__ = [
     "parse_offer",
     "quota_limits",
     "read_workspace",
-    "within",
 ]
 
 NEEDS: Final = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
@@ -110,7 +107,8 @@ def read_workspace(workspace: Workspace, seconds: float) -> WorkspaceOffer:
         FetchError: no credentials, no access, no answer in time.
     """
     return within(
-        min(seconds, _MOST_S), lambda: offer_of(ml_client(workspace, _credential()), workspace, time.sleep)
+        min(seconds, _MOST_S),
+        lambda: offer_of(ml_client(workspace, find_credential()), workspace, time.sleep),
     )
 
 
@@ -163,7 +161,7 @@ def ml_client(
             from azure.ai.ml import MLClient
     except ImportError as error:
         raise MissingExtraError("azure-ai-ml", "azure") from error
-    _silence_logs()
+    silence_logs()
     other: dict[str, Any] = {}
     if cloud is not None:
         name = sha256(repr(sorted(cloud.items())).encode()).hexdigest()[:16]
@@ -182,22 +180,6 @@ def ml_client(
     )
 
 
-def _silence_logs() -> None:
-    """Silence the client's logs, which quote the server's answers."""
-    for name in ("azure", "azure.ai.ml"):  # the second sets a level and a handler of its own
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _credential() -> TokenCredential:
-    try:
-        from azure.identity import DefaultAzureCredential
-    except ImportError as error:
-        raise MissingExtraError("azure-identity", "azure") from error
-    # Outside Azure the address of a managed identity does not answer, and waiting for it takes long.
-    managed = any(os.environ.get(name) for name in ("IDENTITY_ENDPOINT", "MSI_ENDPOINT"))
-    return DefaultAzureCredential(exclude_managed_identity_credential=not managed)
-
-
 def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
     """Make a call with at most four attempts; an error has the server's status and none of its text."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
@@ -208,7 +190,7 @@ def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
         try:
             return call()
         except ClientAuthenticationError:
-            raise _failed("could not be asked: no sign-in was found, or it was refused") from None
+            raise failed(NO_SIGN_IN) from None
         except HttpResponseError as error:
             status = error.status_code
             headers: Mapping[str, str] = getattr(error.response, "headers", {})
@@ -216,34 +198,10 @@ def _call(call: Callable[[], Result], sleep: Callable[[float], None]) -> Result:
             wait_s = wait_ceiling_s(attempt) if wait_s is None else wait_s
             if not is_retried(status or 0) or attempt == _TRIES or wait_s > RETRY_AFTER_CAP_S:
                 said = f"answered {status}" if (status or 0) >= 400 else "gave an answer that cannot be read"
-                raise _failed(said, status) from None
+                raise failed(said, status) from None
             sleep(wait_s)
         except AzureError as error:
-            raise _failed(f"could not be asked ({type(error).__name__})") from None
-
-
-def _failed(what: str, status: int | None = None) -> FetchError:
-    words = (
-        f"Azure Resource Manager {what}; check the names in {', '.join(NEEDS)}, the sign-in (az login) and"
-    )
-    return FetchError("azure", f"{words} the role in docs/permissions.md", status=status)
-
-
-def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """
-    Return what a call gives, within seconds; a call that hangs is abandoned in its thread.
-
-    Raises:
-        FetchError: it did not end in time, or failed with an error of a library; its text is not repeated.
-    """
-    late = FetchError("azure", f"the Azure ML workspace did not answer within {seconds:.0f} s")
-    try:
-        return call_within(max(0.01, seconds), call, late=late)
-    except TrainfareError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a library of Azure raises
-        kind = type(error).__name__
-    raise _failed(f"could not be asked ({kind})")  # outside the handler: the other error may hold a secret
+            raise failed(f"could not be asked ({type(error).__name__})") from None
 
 
 def _either(values: Mapping[str, object], *names: str) -> object:
@@ -294,7 +252,7 @@ def _quota(values: Mapping[str, object]) -> Quota | None:
     label = object_of(name) or cast("Mapping[str, object]", getattr(name, "__dict__", {}))
     family = text_of(label.get("value"))
     used, allowed = _count(_either(values, "currentValue", "current_value")), _count(values.get("limit"))
-    if family is None or used is None or allowed is None:
+    if family is None or used is None or allowed is None or allowed < 0:  # -1: none is set
         return None
     return Quota(family, used, allowed)
 

@@ -72,10 +72,10 @@ def test_without_an_account_it_says_what_is_missing(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert code_of("prices", "quotas", "--provider", "aws") == 3
     assert "aws: there are no AWS credentials, and quotas belong to an account" in capsys.readouterr().err
+    monkeypatch.delenv("AZURE_SUBSCRIPTION_ID", raising=False)
     assert code_of("prices", "quotas", "--provider", "azure") == 3
     assert (
-        "to read the quotas of Azure ML; those of virtual machines are stated by hand"
-        in capsys.readouterr().err
+        "azure: set AZURE_SUBSCRIPTION_ID to read the quotas of virtual machines" in capsys.readouterr().err
     )
     assert code_of("prices", "quotas", "--provider", "gcp") == 2
     assert "prices quotas: gcp: its quotas cannot be read; state them by hand" in capsys.readouterr().err

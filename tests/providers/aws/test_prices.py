@@ -15,6 +15,7 @@ import pytest
 
 from builders import aws_wire as wire
 from builders.aws_server import Answer, AwsServer, aws_environment, aws_server
+from builders.offers import book_of, offer_row
 from builders.patient_client import PATIENT, patient_client
 from trainfare_core.errors import CannotTellError, InputError, PricesUnavailableError
 from trainfare_core.prices.book import PriceProvider
@@ -414,11 +415,12 @@ def test_invalid_region_is_refused(name: str, says: str) -> None:
 def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """EC2's in vCPUs, SageMaker's in machines of those with prices; none without an account or without its leave."""
     machines = ("p4d.24xlarge", "p5.48xlarge", "ml.p4d.24xlarge")
+    prices = book_of(*(offer_row(instance_type=name) for name in machines))
     with patient_client("aws") as http, pytest.raises(CannotTellError, match="quotas belong to an account"):
-        source(server).quotas(http, machines)
+        source(server).quotas(http, prices)
     sign_in(monkeypatch, server)
     with patient_client("aws") as http:
-        found = source(server).quotas(http, machines)
+        found = source(server).quotas(http, prices).limits
     assert [(quota.family, quota.count()) for quota in found] == [
         (("p",), ("vcpus", 384.0)),
         (("p4d",), ("vcpus", 0.0)),
@@ -428,7 +430,7 @@ def test_quotas_can_be_asked_for_alone(server: AwsServer, monkeypatch: pytest.Mo
     assert [quota.purchase == ("spot",) for quota in found] == [False, True, False, True]
     server.denied = frozenset({"servicequotas:ListServiceQuotas"})
     with patient_client("aws") as http, pytest.raises(CannotTellError, match=r"may not call servicequotas"):
-        source(server).quotas(http, machines)
+        source(server).quotas(http, prices)
 
 
 def test_file_path_outside_the_folder_is_refused(server: AwsServer) -> None:

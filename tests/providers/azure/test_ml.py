@@ -7,16 +7,20 @@ import traceback
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from builders.azure_ml import CANARY, PATHS, WORKSPACE, FakeCredential, arm, cloud_of, size, usage
+from builders.azure_usages import azure_prices
 from builders.azure_wire import item
 from builders.patient_client import patient_client
 from faults.server import FaultServer, Script, json_script
 from trainfare_core.errors import CannotTellError, FetchError
+from trainfare_core.prices.book import PriceBook
 from trainfare_providers.azure import AzurePrices, vm_rows
 from trainfare_providers.azure.ml_rows import ml_rows
+from trainfare_providers.azure.sign_in import within
 from trainfare_providers.azure.workspace import (
     NEEDS,
     Quota,
@@ -25,8 +29,8 @@ from trainfare_providers.azure.workspace import (
     WorkspaceOffer,
     ml_client,
     offer_of,
+    parse_offer,
     read_workspace,
-    within,
 )
 from trainfare_providers.refresh import FetchedRows
 
@@ -61,12 +65,15 @@ def test_values_that_the_client_misnames_are_read(server: FaultServer) -> None:
     assert offer.quotas[0] == Quota("Standard NCADSA100v4 Family Cluster Dedicated vCPUs", 8, 24)
 
 
-def test_quotas_are_about_the_machines_of_a_family_with_prices(server: FaultServer) -> None:
+def test_quotas_are_about_the_machines_of_a_family_with_prices(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In vCPUs of Azure ML alone, low priority apart; a family without a machine of the prices says nothing."""
+    monkeypatch.delenv(NEEDS[0], raising=False)
     offer = ask(server)
     source = AzurePrices(workspace=WORKSPACE, read=lambda _, __: offer)
     with patient_client("azure") as http:
-        (quota,) = source.quotas(http, ["Standard_NC24ads_A100_v4", "Standard_ND96isr_H100_v5"])
+        (quota,) = source.quotas(http, azure_prices("eastus")).limits
         assert (quota.service, quota.region, quota.family) == (
             "azure_ml",
             "eastus",
@@ -77,7 +84,13 @@ def test_quotas_are_about_the_machines_of_a_family_with_prices(server: FaultServ
         assert "on_demand" in quota.purchase
         assert "spot" not in quota.purchase
         with pytest.raises(CannotTellError, match="no quota of a machine of the prices"):
-            source.quotas(http, ["Standard_ND96isr_H100_v5"])
+            source.quotas(http, PriceBook.empty())
+
+
+def test_quota_that_is_not_set_is_none() -> None:
+    """-1 says that no limit is set; the next entry of a family is used."""
+    usages = (SimpleNamespace(**usage("NCADSA100v4", 0, -1)), SimpleNamespace(**usage("NCADSA100v4", 0, 48)))
+    assert [one.vcpus_allowed for one in parse_offer("eastus", (), usages).quotas] == [48]
 
 
 def test_no_telemetry_is_sent(server: FaultServer) -> None:
