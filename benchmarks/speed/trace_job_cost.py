@@ -55,6 +55,7 @@ def measure(asked: Traced) -> dict[str, float]:
     from trainfare.estimate.profile import estimated_profile
     from trainfare.job.target import load_job
     from trainfare.prelaunch import trace_changed
+    from trainfare.prelaunch.equal_blocks import WORTHWHILE
     from trainfare.strategy.module_changes import ModuleChange
 
     torch.set_num_threads(1)
@@ -71,7 +72,8 @@ def measure(asked: Traced) -> dict[str, float]:
                 for strategy in ("linear_probe", "lora", "qlora", "full_finetune")
                 for recompute in (False, True)
             ]
-        profiles = [trace_changed(job, change, whole=asked.every_block) for change in changes]
+        worthwhile = 0 if asked.every_block else WORTHWHILE
+        profiles = [trace_changed(job, change, worthwhile=worthwhile) for change in changes]
         traces, profile = len(profiles), profiles[-1]
     done = time.process_time()
     return {

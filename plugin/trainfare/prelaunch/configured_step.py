@@ -34,7 +34,7 @@ def configured_step(
     tensors: Faker | RealTensors,
     change: Callable[[nn.Module], Sequence[str]] | None,
     *,
-    whole: bool,
+    worthwhile: float,
 ) -> StepFacts:
     """
     Set up a module, change it, and trace its step.
@@ -45,7 +45,7 @@ def configured_step(
         batch: one micro-batch.
         tensors: made both.
         change: see `trace_changed`.
-        whole: trace every block, also of a module that has many equal ones.
+        worthwhile: see `trace_changed`.
 
     Raises:
         NotRepeatedError: the module's equal blocks cannot stand for each other; trace another copy as a whole.
@@ -72,7 +72,7 @@ def configured_step(
             msg = "Lightning refuses accumulate_grad_batches with manual optimization"
             raise InputError(f"{msg}: accumulate in training_step and leave it at 1")
         later = LaterEpochs(module, trainer, callbacks_of(job), _length_of(job), job.module)
-        if isinstance(tensors, Faker) and automatic and not (whole or later.change_step):
+        if isinstance(tensors, Faker) and automatic and worthwhile and not later.change_step:
             try:
                 repeated = repeated_step(
                     module,
@@ -82,6 +82,7 @@ def configured_step(
                     precision=job.precision,
                     micro_batches=job.accumulate_grad_batches,
                     batch_bytes=batch_bytes,
+                    worthwhile=worthwhile,
                 )
             except Exception as error:  # the user's code may do anything with a version of the module
                 raise NotRepeatedError(describe(error)) from error

@@ -12,14 +12,14 @@ from torch import nn
 
 from trainfare.prelaunch.module_parts import HOOKS, buffers_of, children_of, parameters_of
 
-__all__ = ["SHORTEST", "EqualBlocks", "equal_blocks", "shortened"]
+__all__ = ["SHORTEST", "WORTHWHILE", "EqualBlocks", "equal_blocks", "shortened"]
 
 SHORTEST: Final = 2
 """Pieces in the shortest version of a module: the first and the last differ where the first one's input needs no
 gradient, and all between are equal."""
 _LONGEST_PIECE: Final = 8
 """Blocks of different kinds that may alternate, e.g. five of local attention and one of global attention. Chosen."""
-_WORTHWHILE: Final = 0.5
+WORTHWHILE: Final = 0.5
 """Three short versions may have at most this share of the whole module's submodules together: chosen, as the whole
 module takes a forward besides, and a step that cannot be extrapolated is traced in vain."""
 _PLAIN: Final = (bool, int, float, str, type(None))
@@ -43,8 +43,14 @@ class EqualBlocks:
     pieces: int
 
 
-def equal_blocks(module: nn.Module) -> EqualBlocks | None:
-    """Return the equal blocks of which a module has most, or None where a trace of fewer would save little time."""
+def equal_blocks(module: nn.Module, worthwhile: float = WORTHWHILE) -> EqualBlocks | None:
+    """
+    Return the equal blocks of which a module has most, or None where a trace of fewer would save little time.
+
+    Args:
+        module: the module.
+        worthwhile: the share of its submodules that three short versions may have together.
+    """
     whole = sum(1 for _ in module.modules())
     best, most = None, 0.0
     members = cast("list[tuple[str, nn.Module]]", list(cast("Any", module).named_modules()))
@@ -59,7 +65,7 @@ def equal_blocks(module: nn.Module) -> EqualBlocks | None:
             start, pieces = _longest_run(kinds, period)
             piece = sum(1 for block in blocks[start : start + period] for _ in block.modules())
             short = sum(whole - (pieces - SHORTEST - more) * piece for more in range(3))
-            saved = whole * _WORTHWHILE - short
+            saved = whole * worthwhile - short
             if pieces > SHORTEST + 2 and saved >= 0 and (best is None or saved > most):
                 best, most = EqualBlocks(place, start, period, pieces), saved
     return best

@@ -37,6 +37,7 @@ from trainfare.prelaunch.configured_step import (
     making_fake,
     running_fake,
 )
+from trainfare.prelaunch.equal_blocks import WORTHWHILE
 from trainfare.prelaunch.fake_step import trace_step, true_dtype
 from trainfare.prelaunch.fake_tensors import Faker, describe_batch, new_mode, rng_untouched
 from trainfare.prelaunch.later_epochs import joined
@@ -91,7 +92,7 @@ def trace_changed(
     change: Callable[[nn.Module], Sequence[str]] | None,
     *,
     real: RealLimits | None = REAL_LIMITS,
-    whole: bool = False,
+    worthwhile: float = WORTHWHILE,
 ) -> JobProfile:
     """
     Trace one optimizer step of a job whose module is changed before its optimizers are made.
@@ -100,7 +101,7 @@ def trace_changed(
         job: the run; its module stays unchanged, the change is made to a copy on fake tensors.
         change: called with the module, built and set up; returns notes for the profile.
         real: see `trace_job`.
-        whole: trace every block, also of a module that has many equal ones.
+        worthwhile: see `equal_blocks`; 0 traces every block.
 
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
@@ -108,7 +109,9 @@ def trace_changed(
     job = with_tokens(job)
     several = batches_of(job.batch)
     if several is not None:
-        return trace_batches(job, several, lambda one: trace_changed(one, change, real=real, whole=whole))
+        return trace_batches(
+            job, several, lambda one: trace_changed(one, change, real=real, worthwhile=worthwhile)
+        )
     if job.precision.startswith("transformer-engine"):
         msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
         raise TraceError(
@@ -118,7 +121,7 @@ def trace_changed(
     try:
         try:
             with rng_untouched():
-                return _traced(job, change, faker, whole=whole)
+                return _traced(job, change, faker, worthwhile=worthwhile)
         except NotRepeatedError:
             faker = _faker(job)
             with rng_untouched():
@@ -166,7 +169,7 @@ def _traced(
     change: Callable[[nn.Module], Sequence[str]] | None,
     tensors: Faker | RealTensors,
     *,
-    whole: bool = True,
+    worthwhile: float = 0,
 ) -> JobProfile:
     module = _module_of(job, tensors)
     batch = _batch_of(job, tensors, _device_of(module))
@@ -174,7 +177,7 @@ def _traced(
         _check_batch_size(job, tensors.batch_tensors)
     with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
         with attributes_kept(callbacks_of(job)):
-            step = configured_step(job, module, batch, tensors, change, whole=whole)
+            step = configured_step(job, module, batch, tensors, change, worthwhile=worthwhile)
         step = replace(step, differs=joined(step.differs, untraced_work(callbacks_of(job))))
     return _profile_of(job, module, step, tensors)
 

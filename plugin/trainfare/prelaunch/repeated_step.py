@@ -47,6 +47,7 @@ def repeated_step(
     precision: str,
     micro_batches: int,
     batch_bytes: int,
+    worthwhile: float,
 ) -> StepFacts | None:
     """
     Return the step of a module from those of its short versions; None where it has too few equal blocks.
@@ -59,12 +60,13 @@ def repeated_step(
         precision: see `trace_step`.
         micro_batches: see `trace_step`.
         batch_bytes: see `trace_step`.
+        worthwhile: see `equal_blocks`.
 
     Raises:
         NotRepeatedError: it does not grow in the same way with each piece of equal blocks.
         TraceError: see `trace_step`.
     """
-    blocks = equal_blocks(module) if getattr(module, "automatic_optimization", True) else None
+    blocks = equal_blocks(module, worthwhile) if getattr(module, "automatic_optimization", True) else None
     if blocks is None:
         return None
     versions = _Versions(module, batch, tensors, blocks, optimized, precision)

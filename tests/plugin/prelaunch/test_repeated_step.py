@@ -17,7 +17,13 @@ from trainfare.prelaunch.equal_blocks import EqualBlocks, equal_blocks
 from trainfare.strategy.module_changes import ModuleChange
 from trainfare.trace.repetition import Item, NotRepeatedError, Three, extended, extended_sequence
 
-WIDTH, BLOCKS, WORDS, TOKENS = 16, 24, 24, 6
+WIDTH, BLOCKS, WORDS, TOKENS = 16, 8, 24, 6
+LATER = 5
+"""A block that no short version has."""
+ALWAYS = 3.0
+"""The short versions of as few blocks are traced too: together they have fewer than three times as many."""
+MANY = 24
+"""Blocks enough that the short versions are worth it."""
 FORWARDS: list[int] = []
 """One entry for each block that ran."""
 
@@ -77,7 +83,7 @@ class CheckpointedFrom(Net):
     """Recomputes the later blocks."""
 
     def one(self, number: int, block: nn.Module, x: Tensor) -> Tensor:
-        made: Tensor = checkpoint(block, x, use_reentrant=False) if number >= BLOCKS // 2 else block(x)
+        made: Tensor = checkpoint(block, x, use_reentrant=False) if number >= LATER else block(x)
         return made
 
 
@@ -86,7 +92,7 @@ class Skips(Net):
 
     def one(self, number: int, block: nn.Module, x: Tensor) -> Tensor:
         made: Tensor = block(x)
-        return made + functional.softmax(made, -1) if number == BLOCKS // 2 else made
+        return made + functional.softmax(made, -1) if number == LATER else made
 
 
 class ByNumber(Net):
@@ -168,7 +174,7 @@ def _vit() -> nn.Module:
                 img_size=8,
                 patch_size=4,
                 embed_dim=16,
-                depth=BLOCKS + 6,
+                depth=BLOCKS,
                 num_heads=2,
                 num_classes=4,
                 drop_path_rate=0.2,
@@ -223,10 +229,10 @@ def test_the_step_equals_that_of_every_block(case: str) -> None:
     module, changes = CASES[case]
     calls: list[int] = []
     described = job(lambda: _counting(module(), calls), **changes)
-    found = trace_job(described)
+    found = trace_changed(described, None, worthwhile=ALWAYS)
     # The forwards of two short versions and of the whole module, and two steps of each of three short versions.
     assert (len(calls) == 3 + 2 * 3) == (case not in EVERY_BLOCK)
-    assert found == trace_changed(described, None, whole=True)
+    assert found == trace_changed(described, None, worthwhile=0)
 
 
 @pytest.mark.parametrize(
@@ -240,41 +246,41 @@ def test_the_step_equals_that_of_every_block(case: str) -> None:
 def test_the_step_of_a_strategy_equals_that_of_every_block(change: ModuleChange) -> None:
     """Adapters in every block, and recomputed blocks."""
     described = job(Net)
-    assert trace_changed(described, change) == trace_changed(described, change, whole=True)
+    found = trace_changed(described, change, worthwhile=ALWAYS)
+    assert found == trace_changed(described, change, worthwhile=0)
 
 
 def test_few_blocks_run_where_many_are_equal() -> None:
     """Each block runs forward once, and three short versions run beside; a whole trace runs all blocks twice."""
-    many = 60
     FORWARDS.clear()
-    trace_job(job(lambda: Net(many)))
+    trace_job(job(lambda: Net(MANY)))
     # Forward of 2, 3 and all blocks; two steps of versions with 2, 3 and 4.
-    assert len(FORWARDS) == 2 + 3 + many + 2 * (2 + 3 + 4)
+    assert len(FORWARDS) == 2 + 3 + MANY + 2 * (2 + 3 + 4)
 
 
 def test_a_live_module_stays_as_it_is() -> None:
     """Its blocks, gradients and attributes are those from before."""
-    live = Net()
+    live = Net(MANY)
     before = {name: value.clone() for name, value in live.state_dict().items()}
     trace_job(
         job(lambda: live).__class__(
             module=live, batch=torch.zeros(2, TOKENS, dtype=torch.long), batch_size=2, max_steps=1
         )
     )
-    assert len(live.blocks) == BLOCKS
+    assert len(live.blocks) == MANY
     assert all(parameter.grad is None for parameter in live.parameters())
     assert all(torch.equal(value, before[name]) for name, value in live.state_dict().items())
 
 
 def test_equal_blocks_are_found_with_their_period() -> None:
     """Blocks alternate in pieces of two; their numbers do not count; few of them are not worth it."""
-    assert equal_blocks(Net()) == EqualBlocks("blocks", 0, 1, BLOCKS)
-    assert equal_blocks(Net(2 * BLOCKS, alternating=True)) == EqualBlocks("blocks", 0, 2, BLOCKS)
+    assert equal_blocks(Net(MANY)) == EqualBlocks("blocks", 0, 1, MANY)
+    assert equal_blocks(Net(2 * MANY, alternating=True)) == EqualBlocks("blocks", 0, 2, MANY)
     assert equal_blocks(Net(12)) is None
-    other = Net(2 * BLOCKS)
+    other = Net(2 * MANY)
     other.blocks[0] = Block(0, wide=True)
     other.blocks[1].down.weight.requires_grad_(requires_grad=False)
-    assert equal_blocks(other) == EqualBlocks("blocks", 2, 1, 2 * BLOCKS - 2)
+    assert equal_blocks(other) == EqualBlocks("blocks", 2, 1, 2 * MANY - 2)
 
 
 def test_amounts_that_do_not_grow_linearly_are_refused() -> None:
