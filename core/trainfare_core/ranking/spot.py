@@ -86,7 +86,7 @@ def why_no_spot(profile: JobProfile, runs: RunTable) -> str:
         return ""
     order = np.argsort(runs.hours)
     least, middle, most = (int(order[place]) for place in (0, len(order) // 2, -1))
-    calm_hours = float(runs.hours[least] - runs.interruption_s[least] / _S_PER_HOUR)
+    calm_hours = float(runs.undisturbed_s[least] / _S_PER_HOUR)
     every = profile.plan.checkpoint_every_n_steps
     saves = "saves no checkpoints" if every is None else f"saves only every {every:,} steps"
     ends = " to ".join(dict.fromkeys(_hours_text(float(runs.hours[row])) for row in (least, most)))

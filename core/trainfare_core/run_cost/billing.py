@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.cost_assumptions import CostAssumptions
 from trainfare_core.run_cost.sourced import Sourced, sourced
-from trainfare_core.run_cost.table import S_PER_HOUR, Column, RunTable
+from trainfare_core.run_cost.table import Column, RunTable
 from trainfare_core.run_cost_facts import billing_minimum_s, billing_step_s
 
 __all__ = ["BillingClock", "rounding_s"]
@@ -69,11 +69,11 @@ def rounding_s(runs: RunTable, rate_per_s: Column, step_s: Column, minimum_s: Co
         step_s: shape (n,); 0 where none is known.
         minimum_s: shape (n,); 0 where none is known.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        used_s = runs.hours * S_PER_HOUR - runs.interruption_s  # both are infinite where a run never ends
+    used_s = runs.undisturbed_s
+    with np.errstate(invalid="ignore", divide="ignore"):  # a run that never ends has infinite interruptions
         whole_s = np.where(step_s > 0, np.ceil(used_s / step_s * (1 - _WHOLE)) * step_s, used_s)
         last_s = np.maximum(np.maximum(whole_s, minimum_s) - used_s, 0.0)
         missing_s = minimum_s[:, None] + np.expm1(-rate_per_s * minimum_s[:, None]) / rate_per_s
         weight = rate_per_s / rate_per_s.sum(axis=1, keepdims=True)
         each_s = step_s / 2 + (missing_s * weight).sum(axis=1)
-    return last_s + np.where(runs.interruptions > 0, runs.interruptions * each_s, 0.0)
+        return last_s + np.where(runs.interruptions > 0, runs.interruptions * each_s, 0.0)

@@ -67,6 +67,11 @@ class RunTable:
         return len(self.plan)
 
     @property
+    def undisturbed_s(self) -> Column:
+        """Time of the run without interruptions, s; finite also where a run with them is expected never to end."""
+        return self.startup_s + self.staging_s + self.training_s + self.validation_s + self.checkpoint_s
+
+    @property
     def billed_hours(self) -> Column:
         """Hours without the wait for spot capacity, with what is billed and not used."""
         return self.hours + (self.rounding_s - self.waiting_s) / S_PER_HOUR
@@ -75,13 +80,11 @@ class RunTable:
     def mean_billed_hours(self) -> Column:
         """Mean of the billed hours: of log-normal ones without interruptions, and what those take on average."""
         lost_s = np.where(self.hazard == NOT_SPOT, 0.0, self.interruption_s)
-        undisturbed = self.hours - lost_s / S_PER_HOUR
         beside_s = lost_s + self.rounding_s - self.waiting_s
-        return undisturbed * np.exp(self.undisturbed_log_sigma**2 / 2) + beside_s / S_PER_HOUR
+        return (self.undisturbed_s * np.exp(self.undisturbed_log_sigma**2 / 2) + beside_s) / S_PER_HOUR
 
     @property
     def gets_on(self) -> NDArray[np.bool_]:
         """Whether the run is not expected to take `HOPELESS_SLOWDOWN` times its uninterrupted hours."""
-        with np.errstate(invalid="ignore"):
-            undisturbed_s = self.hours * S_PER_HOUR - self.interruption_s
-            return np.isfinite(self.hours) & (self.interruption_s <= (HOPELESS_SLOWDOWN - 1) * undisturbed_s)
+        within = self.interruption_s <= (HOPELESS_SLOWDOWN - 1) * self.undisturbed_s
+        return np.isfinite(self.hours) & within
