@@ -81,13 +81,10 @@ def _row_tables() -> Sequence[bytes]:
 
 
 @cache
-def _parquets() -> tuple[bytes, ...]:
-    made: list[bytes] = []
-    for compression in ("uncompressed", "zstd"):
-        buffer = BytesIO()
-        book().rows.head(2).write_parquet(buffer, compression=compression)  # type: ignore[arg-type]
-        made.append(buffer.getvalue())
-    return tuple(made)
+def _parquet() -> bytes:
+    buffer = BytesIO()
+    book().rows.head(2).write_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _read_here(where: str, limit_s: float | None) -> pl.DataFrame:
@@ -100,7 +97,17 @@ def _read_here(where: str, limit_s: float | None) -> pl.DataFrame:
 
 
 def _shared_book(data: bytes) -> None:
-    with file_of(data, "book.parquet") as path:
+    """
+    Rows that any other program may have written.
+
+    A damaged file ends the process that reads it, which is why that is one of its own: `tests/providers/test_shared_book.py`.
+    """
+    table = _table(data)
+    with file_of(b"", "book.parquet") as path:
+        try:
+            table.write_parquet(path)
+        except (pl.exceptions.PolarsError, OSError, ValueError, TypeError):
+            raise PricesUnavailableError("no table") from None
         found = SharedBook(str(path), read=_read_here).load()
     found.facts()
     found.shapes()
@@ -123,7 +130,7 @@ def _sealed(facts: bytes) -> bytes:
     Its rows are honest: a checksum that is right over damaged rows is no accident, and polars ends the process where damage
     makes it ask for more memory than there is.
     """
-    whole = with_checksum(_parquets()[0], _FACTS)
+    whole = with_checksum(_parquet(), _FACTS)
     true = _FACTS.model_dump_json().encode()
     rows, _, rest = whole.partition(true)
     end = len(facts).to_bytes(8, "little") + rest[_DIGEST_BYTES + 8 :][: len(_MARK)]
@@ -207,8 +214,8 @@ TARGETS = (
     Target(
         "shared_book",
         _shared_book,
-        _parquets,
-        "bytes",
+        _row_tables,
+        "json",
         ("trainfare_providers/shared_book.py", "trainfare_core/prices/parquet.py"),
     ),
     Target(
