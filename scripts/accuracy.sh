@@ -4,7 +4,7 @@
 # RESIDUALS (held-out errors that fit_calibration.py wrote).
 set -euo pipefail
 results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null; rm -rf "$results"' EXIT
 
 score() { # name of the results, table, flags...; the runner is the name without the number of a later table
     local name=$1 runner=${1%_2} table=$DATA/$2
@@ -18,17 +18,22 @@ score() { # name of the results, table, flags...; the runner is the name without
         { cat "$results/$name.log"; return 1; }
 }
 
+# The two tables of a promise are scored at the same time: the traces of a first run take most of it.
+
 # shellcheck disable=SC2086 # STEPS is a list of flags
-score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS
+score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS &
 # shellcheck disable=SC2086
 score step_time_2 calibration/throughput_train_2.csv --cache "$CACHE" --rows "$results/step_time_2.csv" $STEPS
+wait $!
 apart=(--leave-out benchmark --data "$DATA/calibration")
-score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv" "${apart[@]}"
+score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv" "${apart[@]}" &
 score time_to_train_2 calibration/time_to_train_2.csv --cache "$CACHE" --rows "$results/time_to_train_2.csv" "${apart[@]}"
+wait $!
 score memory strategy/memory_reference.csv --cache "$CACHE" --rows "$results/memory.csv" --leave-one-source-out \
-    --with "$DATA/strategy/memory_reference_2.csv"
+    --with "$DATA/strategy/memory_reference_2.csv" &
 score memory_2 strategy/memory_reference_2.csv --cache "$CACHE" --rows "$results/memory_2.csv" --leave-one-source-out \
     --with "$DATA/strategy/memory_reference.csv"
+wait $!
 score kernels calibration/kernels.csv.gz
 score strategy strategy/transfer_results.csv
 score decline_hindcast cost_decline/technology_curves.csv

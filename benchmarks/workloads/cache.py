@@ -18,6 +18,7 @@ from benchmarks.workloads.single_device import StepJob, traced
 from benchmarks.workloads.tracer_digest import code_digest, tracer_digest
 from trainfare_core.errors import TrainfareError
 from trainfare_core.job_profile import JobProfile
+from trainfare_providers.disk.files import replace_file
 
 __all__ = ["ProfileCache", "TraceStore", "Traced", "profile_of"]
 
@@ -56,7 +57,8 @@ class TraceStore:
         self._profiles[name] = profile
         path = self._path(name)
         if path is not None:
-            path.write_bytes(gzip.compress(profile.to_json().encode(), _COMPRESSION))
+            # Whole or not at all: two runners may share the folder.
+            replace_file(path, gzip.compress(profile.to_json().encode(), _COMPRESSION))
         return profile
 
     def _path(self, name: str) -> Path | None:
