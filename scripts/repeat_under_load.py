@@ -6,7 +6,7 @@ Repeat tests in random order beside processes that keep the processors busy, and
     python scripts/repeat_under_load.py --all --repeats 1   # the whole suite
     python scripts/repeat_under_load.py tests/contract      # these
 
-`--record` notes the outcome in docs/reliability/tests.json, from which docs/reliability.md is written. The exit status
+`--record` notes the outcome in docs/reliability/tests.json and writes docs/reliability.md anew. The exit status
 is 1 where a test failed.
 """
 
@@ -29,7 +29,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.reliability import TOP, Repeat, file_outcomes, record
+from scripts.reliability import PAGE, TOP, Repeat, file_outcomes, page, record
 
 REASONS: Final = {
     "starts processes": r"\bsubprocess\b|\bmultiprocessing\b|import [^\n]*\b(?:bitwise|ranks|environments)\b",
@@ -150,6 +150,7 @@ def main() -> int:
                 whole = not any("::" in name for name in asked.tests)  # else the files were not run whole
                 outcomes = file_outcomes(results.read_text(encoding="utf-8")) if whole else {}
                 record(outcomes, found, what=what, busy=asked.busy)
+                PAGE.write_text(page(), encoding="utf-8")  # a test compares them
     return int(worst != 0)
 
 

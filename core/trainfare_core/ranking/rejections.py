@@ -246,4 +246,5 @@ def _name(priced: PricedRuns, run: int) -> str:
     row = priced.machines.row(int(priced.machine_of_run[run]), named=True)
     nodes = int(priced.nodes[run])
     count = f"{nodes} x " if nodes > 1 else ""
-    return f"{count}{row['provider']}:{row['instance_type']} ({row['purchase_option']})"
+    porting = ", needs porting" if priced.needs_porting[run] else ""
+    return f"{count}{row['provider']}:{row['instance_type']} ({row['purchase_option']}{porting})"

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from trainfare.cli.options import (
-    PURCHASE_HELP,
     Accelerators,
     AgedPriceOptions,
     AllClouds,
     Providers,
+    Purchase,
     Regions,
     Services,
     grouped,
@@ -30,7 +30,7 @@ def offers(
     provider: Providers = None,
     region: Regions = None,
     accelerator: Accelerators = None,
-    purchase: Annotated[list[str] | None, typer.Option(help=PURCHASE_HELP)] = None,
+    purchase: Purchase = None,
     service: Services = None,
     all_clouds: AllClouds = False,
     max_usd_per_hour: Annotated[

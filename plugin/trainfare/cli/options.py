@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from trainfare_core.recommendation import Constraints
 
 __all__ = [
-    "PURCHASE_HELP",
     "Accelerators",
     "AgedPriceOptions",
     "AllClouds",
@@ -54,7 +53,9 @@ __all__ = [
     "OwnPrices",
     "PriceOptions",
     "Providers",
+    "Purchase",
     "QuotaFile",
+    "RankedPurchase",
     "Regions",
     "Residency",
     "RunLimits",
@@ -66,11 +67,20 @@ __all__ = [
     "moment",
 ]
 
-PURCHASE_HELP: Final = "on_demand, spot, reserved_1y, ..., or any; may be repeated"
+SEVERAL_HELP: Final = "several with commas"
+PURCHASE_HELP: Final = f"on_demand, spot, reserved_1y, ..., or any; {SEVERAL_HELP}"
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _DEADLINE: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*[mhdw]\s*)+", re.ASCII)
 _PART: Final = re.compile(rf"({_NUMBER})\s*([mhdw]?)", re.ASCII)
 _HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0, "w": 168.0}
+
+
+def _separated(names: list[str] | None) -> list[str] | None:
+    """Return the names of an option that may be repeated, each of which may be several with commas between."""
+    if names is None:
+        return None
+    return [part.strip() for name in names for part in name.split(",") if part.strip()]
+
 
 JobArgument = Annotated[
     str | None,
@@ -78,20 +88,32 @@ JobArgument = Annotated[
         help="profile file, '-' for standard input, or a TARGET: a script with its arguments after --, or train.py:job"
     ),
 ]
-Providers = Annotated[list[str] | None, typer.Option("--provider", help="cloud, e.g. aws; may be repeated")]
+Providers = Annotated[
+    list[str] | None, typer.Option("--provider", help=f"cloud, e.g. aws; {SEVERAL_HELP}", callback=_separated)
+]
 AllClouds = Annotated[
     bool, typer.Option("--all-clouds", help="also the quotes of clouds such as Lambda, RunPod and Oracle")
 ]
-Services = Annotated[list[str] | None, typer.Option("--service", help="e.g. sagemaker; may be repeated")]
-Regions = Annotated[list[str] | None, typer.Option("--region", help="e.g. us-east-1; may be repeated")]
+Services = Annotated[
+    list[str] | None, typer.Option("--service", help=f"e.g. sagemaker; {SEVERAL_HELP}", callback=_separated)
+]
+Regions = Annotated[
+    list[str] | None, typer.Option("--region", help=f"e.g. us-east-1; {SEVERAL_HELP}", callback=_separated)
+]
 Accelerators = Annotated[
     list[str] | None,
-    typer.Option("--accelerator", help="e.g. H100-SXM-80GB, or H100 for every variant; may be repeated"),
+    typer.Option(
+        "--accelerator",
+        help=f"e.g. H100-SXM-80GB, or H100 for every variant; {SEVERAL_HELP}",
+        callback=_separated,
+    ),
 ]
 InstanceTypes = Annotated[
     list[str] | None,
     typer.Option(
-        "--instance-type", help="e.g. p5.48xlarge, or p5 for every size of the family; may be repeated"
+        "--instance-type",
+        help=f"e.g. p5.48xlarge, or p5 for every size of the family; {SEVERAL_HELP}",
+        callback=_separated,
     ),
 ]
 Excluded = Annotated[
@@ -99,12 +121,16 @@ Excluded = Annotated[
     typer.Option(
         "--exclude",
         metavar="NAME",
-        help="cloud, service, region, instance type or accelerator to leave out; may be repeated",
+        help=f"cloud, service, region, instance type or accelerator to leave out; {SEVERAL_HELP}",
+        callback=_separated,
     ),
 ]
 Residency = Annotated[
     list[str] | None,
-    typer.Option(help="where the region must lie: eu, europe, north-america, us, ...; may be repeated"),
+    typer.Option(
+        help=f"where the region must lie: eu, europe, north-america, us, ...; {SEVERAL_HELP}",
+        callback=_separated,
+    ),
 ]
 MaxAccelerators = Annotated[
     int | None,
@@ -155,8 +181,13 @@ Allow = Annotated[
         "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
         "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in fewer "
         "bits where nothing else fits; model-parallel: a language model split over devices (tensor, pipeline, context, "
-        "expert) where nothing else fits or it is faster, for which the script must be written; may be repeated",
+        f"expert) where nothing else fits or it is faster, for which the script must be written; {SEVERAL_HELP}",
+        callback=_separated,
     ),
+]
+Purchase = Annotated[list[str] | None, typer.Option(help=PURCHASE_HELP, callback=_separated)]
+RankedPurchase = Annotated[
+    list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand", callback=_separated)
 ]
 Deadline = Annotated[
     str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 1d12h, 2w or 90m")
@@ -218,10 +249,7 @@ class RunLimits:
     quota: QuotaFile = None
     min_network_gbit: MinNetwork = None
     no_porting: NoPorting = False
-    purchase: Annotated[
-        list[str] | None,
-        typer.Option(help=f"{PURCHASE_HELP}; default: on_demand"),
-    ] = None
+    purchase: RankedPurchase = None
     all_clouds: AllClouds = False
     max_nodes: MaxNodes = None
     max_hours: Annotated[

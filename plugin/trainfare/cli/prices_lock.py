@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from trainfare.cli.options import (
-    PURCHASE_HELP,
     Accelerators,
     AllowStale,
     AsOf,
     OwnPrices,
     Providers,
+    Purchase,
     Regions,
     Services,
     moment,
@@ -33,7 +33,7 @@ def lock(
     service: Services = None,
     region: Regions = None,
     accelerator: Accelerators = None,
-    purchase: Annotated[list[str] | None, typer.Option(help=PURCHASE_HELP)] = None,
+    purchase: Purchase = None,
     own_prices: OwnPrices = None,
     allow_stale: AllowStale = False,  # noqa: FBT002 - typer makes a flag of it
     max_price_age_days: Annotated[

@@ -11,7 +11,6 @@ import typer
 
 from trainfare.cli.model_options import with_options_of
 from trainfare.cli.options import (
-    PURCHASE_HELP,
     Accelerators,
     Allow,
     Deadline,
@@ -23,6 +22,7 @@ from trainfare.cli.options import (
     NoPorting,
     OutputFile,
     Providers,
+    RankedPurchase,
     Regions,
     Services,
     grouped,
@@ -74,7 +74,7 @@ def strategy(
     accelerator: Accelerators = None,
     exclude: Excluded = None,
     no_porting: NoPorting = False,
-    purchase: Annotated[list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand")] = None,
+    purchase: RankedPurchase = None,
     max_nodes: MaxNodes = None,
     keep_plan: KeepPlan = False,
     allow: Allow = None,

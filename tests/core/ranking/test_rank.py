@@ -447,6 +447,12 @@ def test_a_budget_is_kept_with_the_asked_confidence() -> None:
     assert "0.01 over" in detail
 
 
+def test_a_near_miss_that_needs_porting_says_so() -> None:
+    """The flag below admits another machine, which runs the script as it is."""
+    answer = ranked(book(A100_ROW, TPU_ROW), constraints=Constraints(max_usd=0.01))
+    assert "(on_demand, needs porting)" in rejected(answer, "over_budget")[1]
+
+
 def test_a_deadline_is_kept_with_the_asked_confidence() -> None:
     """As for the budget, in hours; what is late is late whatever it costs."""
     option = ranked(book(A100_ROW)).options[0]

@@ -269,6 +269,32 @@ def test_the_reason_is_said_once_and_the_nearest_runs_have_flags(
     assert run(job, "--max-usd", flag[1], "--accelerator", "H100") == 0
 
 
+def test_names_may_be_repeated_or_separated_by_commas(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same answer either way; a name that is none is named alone."""
+    both = [
+        [
+            "--provider",
+            "aws",
+            "--provider",
+            "gcp",
+            "--exclude",
+            "us-east-1",
+            "--allow",
+            "batch",
+            "--allow",
+            "plan",
+        ],
+        ["--provider", "aws, gcp", "--exclude", "us-east-1,", "--allow", "batch,plan"],
+    ]
+    answers = []
+    for arguments in both:
+        assert run(job, "--as-of", "2026-11-24", *arguments) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert run(job, "--allow", "batch,plans") == 2
+    assert "allow: 'plans' is not one of" in capsys.readouterr().err
+
+
 def test_why_answers_about_one_machine(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A sentence with figures, its JSON, and an unknown machine with near names."""
 
