@@ -8,17 +8,27 @@ from pathlib import Path
 import pytest
 
 from builders.azure_usages import SUBSCRIPTION, azure_prices
+from builders.gcp_quotas import PROJECT, gcp_prices
 from faults.canary import CANARY, witness
 from faults.table import FAULT_CASES, FaultCase, faulty_client
 from trainfare_core.errors import FetchError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.azure.workspace import NEEDS
+from trainfare_providers.gcp import GcpPrices
+from trainfare_providers.gcp.quotas import QuotaSites
+from trainfare_providers.gcp.sign_in import SignIn
 from trainfare_providers.http.client import Secret
 from trainfare_providers.refresh import QuotaSource
 
 SOURCES: dict[str, tuple[Callable[[str], QuotaSource], PriceBook]] = {
     "azure": (lambda url: AzurePrices(manager=url, token=lambda _: Secret(CANARY)), azure_prices("eastus")),
+    "gcp": (
+        lambda url: GcpPrices(
+            sites=QuotaSites(url, url), sign_in=lambda _: SignIn(PROJECT, {"authorization": Secret(CANARY)})
+        ),
+        gcp_prices("us-east5"),
+    ),
 }
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Final, get_args
 
-from builders import aws_server, aws_wire, azure_ml, azure_usages, azure_wire, gcp_wire
+from builders import aws_server, aws_wire, azure_ml, azure_usages, azure_wire, gcp_quotas, gcp_wire
 from fuzz.market import TODAY
 from fuzz.target import Target
 from trainfare_core.clouds import INTERRUPTION_BANDS
@@ -28,6 +28,7 @@ from trainfare_providers.azure.ml_rows import ml_rows
 from trainfare_providers.azure.usages import parse_usages, vm_limits
 from trainfare_providers.azure.workspace import parse_offer
 from trainfare_providers.gcp import catalogue_rows
+from trainfare_providers.gcp.quotas import family_quota, gpu_limits, parse_region
 from trainfare_providers.http.answer import HttpRequest, body_chunks, read_json
 from trainfare_providers.http.exchange import Head
 from trainfare_providers.http.strict_json import parse_json
@@ -182,6 +183,13 @@ def _gcp_answers(data: bytes) -> None:
     skus = [items_of(answer, name) for name in ("compute", "tpu")]
     for sink in catalogue_rows(*skus, source="https://gcp.invalid", today=TODAY):
         _check(sink, data)
+    for entry in items_of(answer, "items"):
+        quotas = parse_region(entry)
+        for gpu in {name for _, name in quotas.gpus} | {"NVIDIA_H100"}:
+            standard = family_quota(items_of(answer, "dimensionsInfos"), quotas.region, gpu)
+            assert all(
+                limit.count()[1] >= 0 for limit in gpu_limits(quotas, gpu, standard, ("a3-highgpu-8g",))
+            )
 
 
 def _gcp_documents() -> Sequence[bytes]:
@@ -189,7 +197,10 @@ def _gcp_documents() -> Sequence[bytes]:
         gcp_wire.COMPUTE[:4],
         [one for one in gcp_wire.COMPUTE if "G2" in one["description"] or "L4" in one["description"]],
     )
-    return [json.dumps({"compute": compute, "tpu": gcp_wire.TPU[:3]}).encode() for compute in (a2, l4)]
+    quotas = {"items": gcp_quotas.REGIONS, **gcp_quotas.FAMILIES}
+    return [
+        json.dumps({"compute": compute, "tpu": gcp_wire.TPU[:3], **quotas}).encode() for compute in (a2, l4)
+    ]
 
 
 def _http_body(data: bytes) -> None:
@@ -249,7 +260,13 @@ TARGETS = (
         "json",
         tuple(f"trainfare_providers/azure/{name}.py" for name in ("meters", "workspace", "usages")),
     ),
-    Target("gcp_answers", _gcp_answers, _gcp_documents, "json", ("trainfare_providers/gcp/skus.py",)),
+    Target(
+        "gcp_answers",
+        _gcp_answers,
+        _gcp_documents,
+        "json",
+        ("trainfare_providers/gcp/skus.py", "trainfare_providers/gcp/quotas.py"),
+    ),
     Target(
         "http_body",
         _http_body,

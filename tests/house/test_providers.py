@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults.test_clouds import SOURCES as FAULT_SOURCES
+from faults.test_quotas import SOURCES as QUOTA_SOURCES
 from integrity.test_clouds import EXPECTED
 from trainfare_core.prices.book import PriceProvider
 from trainfare_providers.plugins import PROVIDER_GROUP, entries_with_prices, provider_entries
@@ -39,8 +40,10 @@ def test_list_of_clouds_is_not_empty() -> None:
 
 @pytest.mark.parametrize("name", fetched_clouds())
 def test_registered_cloud_is_tested(name: str) -> None:
-    """Network faults, integrity of the prices, golden rows of the parsers."""
+    """Network faults, of its quotas too, integrity of the prices, golden rows of the parsers."""
     assert name == "aws" or name in FAULT_SOURCES
+    (entry,) = (entry for entry in provider_entries() if entry.name == name)
+    assert name == "aws" or name in QUOTA_SOURCES or not hasattr(entry.load(), "quotas")
     assert name in EXPECTED
     assert golden_rows(name, TOP / "tests")
 

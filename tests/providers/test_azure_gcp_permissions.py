@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from builders.azure_ml import WORKSPACE, FakeCredential, arm, cloud_of, size
 from builders.azure_usages import SUBSCRIPTION, USAGES, azure_prices, usages_page, usages_path
+from builders.gcp_quotas import PATHS, PROJECT, gcp_prices, script_quotas
 from builders.gcp_wire import COMPUTE, TPU, page
 from builders.patient_client import patient_client
 from faults.server import FaultServer, json_script
 from trainfare_providers.azure.usages import read_limits
 from trainfare_providers.azure.workspace import NEEDS, ml_client, offer_of
 from trainfare_providers.gcp import ENDPOINT, KEY_VARIABLE, GcpPrices
+from trainfare_providers.gcp.quotas import QuotaSites
+from trainfare_providers.gcp.quotas import read_limits as quota_limits
+from trainfare_providers.gcp.sign_in import SignIn
 from trainfare_providers.http.client import Secret
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
@@ -70,3 +75,23 @@ def test_key_of_google_is_for_the_one_host_that_is_asked() -> None:
     host = ENDPOINT.removeprefix("https://")
     assert re.findall(r"--api-target=service=(\S+)", text) == [host]
     assert f"`{KEY_VARIABLE}`" in text
+
+
+def test_role_of_google_and_calls_are_the_same_set() -> None:
+    """No permission that nothing needs, none missing, and the two APIs that are asked."""
+    permissions = {
+        "regions": "compute.regions.list",
+        "project": "compute.projects.get",
+        "families": "cloudquotas.quotas.get",
+    }
+    with FaultServer() as server, patient_client("gcp") as http:
+        sites = script_quotas(server)
+        machines = gcp_prices("us-east5").frame.select("instance_type", "region").rows()
+        quota_limits(http, sites, SignIn(PROJECT, {}), machines)
+        asked = {permissions[name] for name, path in PATHS.items() if server.asked(path)}
+        assert {request.path for request in server.requests} == set(PATHS.values())
+    text = section("Google Cloud")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert set(re.findall(r"^  - (\S+)$", block, re.MULTILINE)) == asked
+    hosts = [address.removeprefix("https://") for address in astuple(QuotaSites())]
+    assert f"gcloud services enable {' '.join(hosts)}\n" in text

@@ -2,7 +2,7 @@
 The quotas of a subscription's virtual machines: Microsoft.Compute's usages of a location, in vCPUs.
 
 A machine must keep the quota of its family (`data/azure_vm_families.csv`) and that of the location; spot machines have
-one of their own, of all families together.
+one of their own, of all families together (Azure documentation, "Check vCPU quotas").
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def read_limits(
         machines.setdefault(region, []).append(name)
     limits: list[QuotaLimit] = []
     absent: dict[str, FetchError] = {}
+    without: set[str] = set()
     unreadable = 0
     for region, names in machines.items():
         path = f"/subscriptions/{quote(subscription_id, safe='')}/providers/Microsoft.Compute/locations/{region}/usages"
@@ -85,12 +86,17 @@ def read_limits(
         entries += chain.from_iterable(pages)
         usages = parse_usages(entries, region)
         unreadable += usages.count(None)
-        limits += vm_limits((usage for usage in usages if usage is not None), names)
+        there = tuple(vm_limits((usage for usage in usages if usage is not None), names))
+        limits += there
+        without |= set(names) - {name for limit in there for name in limit.family}
     if absent and len(absent) == len(machines):
         raise absent.popitem()[1]
     notes = [f"azure: the subscription has no quotas of {', '.join(absent)}"] if absent else []
     if unreadable:
         notes.append(f"azure: {unreadable} quotas of virtual machines cannot be read")
+    if without:
+        said = ", ".join(sorted(without))
+        notes.append(f"azure: in one region or more, no quota was read of the family of {said}")
     return FetchedQuotas(tuple(limits), tuple(notes))
 
 

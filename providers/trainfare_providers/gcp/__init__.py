@@ -3,6 +3,7 @@ Google Cloud: GPU machines and TPU slices, from the Cloud Billing catalogue.
 
 The path: read all SKUs of two services; `skus.py` selects those that are parts of a price; `machines.py` adds host,
 GPUs and local SSD up to a machine; `tpus.py` multiplies chip-hours to a slice. With a part missing there is no price.
+`quotas.py` reads the quotas of GPUs of the project that `sign_in.py` finds.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
+from trainfare_core.errors import CannotTellError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.answer_values import items_of, object_of
 from trainfare_providers.gcp.machines import PartIndex, machine_rows
+from trainfare_providers.gcp.quotas import QuotaSites, read_limits
+from trainfare_providers.gcp.sign_in import SignIn, sign_in
 from trainfare_providers.gcp.skus import Part, read_sku
 from trainfare_providers.gcp.tpus import slice_rows
 from trainfare_providers.http.client import HttpClient, Secret
-from trainfare_providers.refresh import FetchedRows, load_last_good
+from trainfare_providers.refresh import FetchedQuotas, FetchedRows, load_last_good
 from trainfare_providers.source_rows import Refused, RowSink
 
 __all__ = ["ENDPOINT", "KEY_VARIABLE", "GcpPrices", "catalogue_rows"]
@@ -38,6 +42,8 @@ class GcpPrices:
         endpoint: of the Cloud Billing API.
         key: an API key; None takes that of the environment. Without one no request is made.
         clock: the time, to leave out prices that do not hold yet.
+        sites: the APIs that are asked for quotas.
+        sign_in: returns the project whose quotas are read, within the given seconds.
     """
 
     name = "gcp"
@@ -50,8 +56,11 @@ class GcpPrices:
         endpoint: str = ENDPOINT,
         key: str | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        sites: QuotaSites | None = None,
+        sign_in: Callable[[float], SignIn] = sign_in,
     ) -> None:
-        self._endpoint, self._clock = endpoint, clock
+        self._endpoint, self._clock, self._sign_in = endpoint, clock, sign_in
+        self._sites = sites or QuotaSites()
         self._key = None if key is None else Secret(key)
 
     def load(self) -> PriceBook:
@@ -81,6 +90,24 @@ class GcpPrices:
         today = self._clock().strftime("%Y-%m-%d")
         sinks = catalogue_rows(compute, tpu, source=self._address(_COMPUTE), today=today)
         return tuple(sink.fetched() for sink in sinks)
+
+    def quotas(self, http: HttpClient, prices: PriceBook) -> FetchedQuotas:
+        """
+        Return how many GPUs the project may use: of each kind and region, for standard and spot machines, and in all.
+
+        Raises:
+            CannotTellError: there is no sign-in or no project, or it has no quota of the machines.
+            MissingExtraError: google-auth is not installed.
+            FetchError: no answer.
+        """
+        machines = prices.filter(services=["gce"]).frame.select("instance_type", "region").unique()
+        signed = self._sign_in(http.remaining_s)
+        found = read_limits(http, self._sites, signed, machines.iter_rows())
+        if not found.limits:
+            raise CannotTellError(
+                "; ".join(["gcp: no quota of a machine of the prices was read", *found.notes])
+            )
+        return found
 
     def _address(self, service: str) -> str:
         return f"{self._endpoint}/v1/services/{service}/skus"

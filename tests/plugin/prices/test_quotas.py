@@ -11,7 +11,7 @@ from builders.azure_usages import SUBSCRIPTION, USAGES, azure_prices, usages_pag
 from faults.server import FaultServer, Script, json_script
 from trainfare.prices.quota_file import quota_text, read_quotas
 from trainfare.prices.quotas import account_quotas
-from trainfare_core.errors import FetchError
+from trainfare_core.errors import FetchError, InputError
 from trainfare_providers.azure import AzurePrices
 from trainfare_providers.azure.workspace import NEEDS
 from trainfare_providers.http.client import Secret
@@ -40,6 +40,7 @@ def test_quotas_of_an_account_become_the_file_and_the_rest_is_said(tmp_path: Pat
     assert found.left_out == (
         "narnia: its quotas cannot be read; state them by hand (docs/choosing.md)",
         "azure: the subscription has no quotas of westus",
+        "azure: in one region or more, no quota was read of the family of Standard_NC144ds_xl_RTXPRO6000BSE_v6",
         (
             "azure: no quota was read of 8 of 16 prices of azure_vm, in 1 of 2 regions: the file does not limit them "
             "(A100-PCIE-80GB, H100-SXM-80GB, RTXPRO6000-96GB; on_demand, spot)"
@@ -59,3 +60,9 @@ def test_an_account_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(FetchError, match=r"answered 403.*docs/permissions.md") as caught:
             account_quotas([("azure", source)], book=azure_prices("eastus"))
     assert caught.value.exit_code == 3
+
+
+def test_clouds_without_such_an_account_are_an_error_of_usage() -> None:
+    with pytest.raises(InputError, match="narnia: its quotas cannot be read; state them by hand") as caught:
+        account_quotas([("narnia", object())])
+    assert caught.value.exit_code == 2
