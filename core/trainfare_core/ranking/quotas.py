@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -43,15 +44,20 @@ def machines_allowed(offers: pl.DataFrame, quotas: Sequence[QuotaLimit]) -> NDAr
         offers: rows of a price book.
         quotas: each of them must be kept.
     """
-    allowed = np.full(len(offers), np.inf)
-    for _, rows, machines in _each(offers, quotas):
-        allowed[rows] = np.minimum(allowed[rows], machines)
+    allowed, about = np.full(len(offers), np.inf), _marker(offers)
+    for quota in quotas:
+        rows = np.flatnonzero(about(quota))
+        counted, limit = quota.count()
+        column = _COLUMNS[counted]
+        needs = np.ones(len(rows)) if column is None else offers[column].to_numpy()[rows]
+        known = np.isfinite(needs.astype(np.float64)) & (needs > 0)
+        allowed[rows] = np.minimum(allowed[rows], np.where(known, limit / np.where(known, needs, 1.0), 0.0))
     return allowed
 
 
 def covered(offer: Mapping[str, Any], quotas: Sequence[QuotaLimit]) -> bool:
     """Return whether a quota is about an offer, a row of a price book by column."""
-    return any(len(rows) for _, rows, _ in _each(_frame(offer), quotas))
+    return any(_is_about(offer, quota) for quota in quotas)
 
 
 def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimit]) -> str:
@@ -63,11 +69,8 @@ def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimi
         machines: at a time.
         quotas: as stated.
     """
-    broken = [
-        (float(allowed[0]), quota)
-        for quota, rows, allowed in _each(_frame(offer), quotas)
-        if len(rows) and allowed[0] < machines
-    ]
+    tight = [(_machines(offer, quota), quota) for quota in quotas if _is_about(offer, quota)]
+    broken = [each for each in tight if each[0] < machines]
     if not broken:
         return ""
     quota = min(broken, key=lambda each: each[0])[1]
@@ -85,26 +88,24 @@ def shortage(offer: Mapping[str, Any], machines: int, quotas: Sequence[QuotaLimi
     )
 
 
-def _frame(offer: Mapping[str, Any]) -> pl.DataFrame:
-    columns = ("provider", "service", "region", "instance_type", "accelerator", "purchase_option")
-    numbers = {name: [offer[name]] for name in ("vcpus", "accelerator_count")}
-    return pl.DataFrame({name: [str(offer[name])] for name in columns} | numbers).cast(
-        dict.fromkeys(numbers, pl.Float64)
+def _machines(offer: Mapping[str, Any], quota: QuotaLimit) -> float:
+    """Return how many machines of an offer a quota about it allows, as `machines_allowed` counts."""
+    counted, limit = quota.count()
+    column = _COLUMNS[counted]
+    need = 1.0 if column is None else offer[column]
+    return limit / need if need is not None and math.isfinite(need) and need > 0 else 0.0
+
+
+def _is_about(offer: Mapping[str, Any], quota: QuotaLimit) -> bool:
+    """Return whether a quota is about an offer."""
+    wanted = [name.casefold() for name in quota.family]
+    return (
+        offer["provider"] == quota.provider
+        and quota.service in (None, offer["service"])
+        and quota.region in (None, offer["region"])
+        and (quota.purchase is None or offer["purchase_option"] in quota.purchase)
+        and (_is_wanted(offer["instance_type"], wanted, ".") or _is_wanted(offer["accelerator"], wanted, "-"))
     )
-
-
-def _each(
-    offers: pl.DataFrame, quotas: Sequence[QuotaLimit]
-) -> Iterator[tuple[QuotaLimit, NDArray[np.intp], NDArray[np.float64]]]:
-    """Yield each quota, the rows that it is about, and how many machines of each it allows."""
-    about = _marker(offers)
-    for quota in quotas:
-        rows = np.flatnonzero(about(quota))
-        counted, limit = quota.count()
-        column = _COLUMNS[counted]
-        needs = np.ones(len(rows)) if column is None else offers[column].to_numpy()[rows]
-        known = np.isfinite(needs.astype(np.float64)) & (needs > 0)
-        yield quota, rows, np.where(known, limit / np.where(known, needs, 1.0), 0.0)
 
 
 def _marker(offers: pl.DataFrame) -> Callable[[QuotaLimit], NDArray[np.bool_]]:
@@ -137,18 +138,19 @@ def machines_of_family(offers: pl.DataFrame, *names: str) -> NDArray[np.bool_]:
 
 
 def _named(names: pl.Series, wanted: Sequence[str], end: str) -> NDArray[np.bool_]:
-    """Mark the names that are wanted, or whose beginning up to `end`, or whose first letters, are."""
+    """Mark the names that are wanted."""
     names = names.cast(pl.String)
-
-    def is_wanted(name: str) -> bool:
-        folded = name.casefold()
-        letters = _LETTERS.match(folded) if end == "." else None
-        return any(
-            folded in (each, f"standard_{each}") or folded.startswith(each + end) for each in wanted
-        ) or (letters is not None and letters[1] in wanted)
-
-    found = [name for name in names.unique().drop_nulls().to_list() if is_wanted(name)]
+    found = [name for name in names.unique().drop_nulls().to_list() if _is_wanted(name, wanted, end)]
     return names.is_in(found).fill_null(value=False).to_numpy()
+
+
+def _is_wanted(name: str, wanted: Sequence[str], end: str) -> bool:
+    """Return whether a name is wanted, or its beginning up to `end`, or its first letters."""
+    folded = name.casefold()
+    letters = _LETTERS.match(folded) if end == "." else None
+    return any(folded in (each, f"standard_{each}") or folded.startswith(each + end) for each in wanted) or (
+        letters is not None and letters[1] in wanted
+    )
 
 
 def quota_notes(offer: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, get_args
 
 from trainfare_core.errors import InputError, NoOffersError
@@ -170,40 +171,58 @@ def with_book_names(asked: Constraints, book: PriceBook) -> Constraints:
             "purchase": terms,
             "accelerators": devices,
             "excluded": excluded,
-            "quotas": tuple(_with_names(quota, book) for quota in asked.quotas),
+            "quotas": tuple(_quotas_with_names(asked.quotas, book)),
         }
     )
 
 
-def _with_names(quota: QuotaLimit, book: PriceBook) -> QuotaLimit:
+def _quotas_with_names(quotas: Iterable[QuotaLimit], book: PriceBook) -> Iterator[QuotaLimit]:
     """
-    Spell the names of a quota as the book does.
+    Spell the names of quotas as the book does; each is looked up once, since an account has hundreds of quotas.
 
     Raises:
-        UnknownNameError: the book has its cloud, and there neither its service, its region nor a machine of its names.
+        UnknownNameError: the book has a quota's cloud, and there neither its service, its region nor a machine of its
+            names.
     """
     from trainfare_core.ranking.quotas import machines_of_family
 
-    cloud = quota.provider.casefold()
-    known = [name for name in book.names("provider") if name.casefold() == cloud]
-    if not known:
-        return quota  # prices of that cloud are not there: nothing to limit
-    there = book.filter(providers=known)
-    service, region = (
-        None if name is None else (there.resolve(column, [name]) or (name,))[0]
-        for column, name in (("service", quota.service), ("region", quota.region))
-    )
-    for name in quota.family:
-        if not machines_of_family(there.frame, name).any():
-            there.resolve("instance_type", [name])  # raises, with near names
-    return quota.model_copy(
-        update={
-            "provider": known[0],
-            "service": service,
-            "region": region,
-            "purchase": there.resolve("purchase_option", quota.purchase),
-        }
-    )
+    @cache
+    def clouds(name: str) -> list[str]:
+        return [known for known in book.names("provider") if known.casefold() == name]
+
+    @cache
+    def prices(cloud: str) -> PriceBook:
+        return book.filter(providers=clouds(cloud))
+
+    @cache
+    def spelled(cloud: str, column: str, *names: str) -> tuple[str, ...] | None:
+        return prices(cloud).resolve(column, names)
+
+    @cache
+    def check(cloud: str, family: str) -> None:
+        if not machines_of_family(prices(cloud).frame, family).any():
+            prices(cloud).resolve("instance_type", [family])  # raises, with near names
+
+    for quota in quotas:
+        cloud = quota.provider.casefold()
+        if not clouds(cloud):
+            yield quota  # prices of that cloud are not there: nothing to limit
+            continue
+        service, region = (
+            None if name is None else (spelled(cloud, column, name) or (name,))[0]
+            for column, name in (("service", quota.service), ("region", quota.region))
+        )
+        for family in quota.family:
+            check(cloud, family)
+        purchase = None if quota.purchase is None else spelled(cloud, "purchase_option", *quota.purchase)
+        yield quota.model_copy(
+            update={
+                "provider": clouds(cloud)[0],
+                "service": service,
+                "region": region,
+                "purchase": purchase,
+            }
+        )
 
 
 def _allowed(names: Names) -> tuple[Allowed, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from builders.drawn_markets import Row, books, key, ranked, unhurried
 from builders.toy_market import ToyPredictor, book, offer_row, small_job
 from trainfare_core.ranking.nearest import with_alternatives
-from trainfare_core.ranking.quotas import QUOTA_NOTE, machines_allowed, machines_of_family, quota_notes
+from trainfare_core.ranking.quotas import (
+    QUOTA_NOTE,
+    covered,
+    machines_allowed,
+    machines_of_family,
+    quota_notes,
+    shortage,
+)
 from trainfare_core.ranking.rank import rank
 from trainfare_core.ranking.request import Request
 from trainfare_core.recommendation import Constraints, QuotaLimit, Recommendation
@@ -75,6 +83,24 @@ def test_a_quota_limits_how_many_machines_are_rented_in_its_region() -> None:
     assert {nodes for name, region, nodes in found if (name, region) == (P4, "us-east-1")} == {1, 2}
     assert {nodes for name, region, nodes in found if (name, region) == (P4, "eu-west-1")} == {1, 2, 4}
     assert {nodes for name, _, nodes in found if name == H100} == {1, 2, 4}
+
+
+def test_one_offer_is_judged_as_all_are() -> None:
+    """What a quota says of a row and of a table is the same, whatever it counts and names."""
+    quotas = (
+        aws(region="us-east-1", vcpus=96),
+        aws("P4D", purchase=("spot",), machines=1),
+        aws("h100", accelerators=8.0),
+        aws("h100", vcpus=1000.0),
+        aws("p4d.24xlarge", service="sagemaker", machines=0),
+        QuotaLimit(provider="gcp", family=("p",), machines=0),
+    )
+    offers = book(*ROWS, *(row | {"purchase_option": "spot"} for row in ROWS)).frame
+    for quota in quotas:
+        for offer, allowed in zip(offers.to_dicts(), machines_allowed(offers, [quota]), strict=True):
+            assert covered(offer, [quota]) == (allowed < np.inf)
+            for machines in (1, 2):
+                assert bool(shortage(offer, machines, [quota])) == (allowed < machines)
 
 
 def test_accelerators_may_be_counted_and_every_quota_is_kept() -> None:
