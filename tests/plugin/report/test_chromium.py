@@ -16,7 +16,6 @@ import pytest
 from builders.profiles import profile
 from builders.recommendations import hostile_recommendation, measured_step, no_answer, recommendation
 from trainfare.report.files import write_reports
-from trainfare_core.recommendation import Recommendation
 
 CHROMIUM = Path("/usr/bin/chromium")
 TODAY = date(2026, 11, 24)
@@ -44,19 +43,34 @@ class _Opened:
         return self.page.evaluate("window.violations")
 
 
+@dataclass
+class _Browser:
+    chromium: Any
+    folder: Path
+    pages: dict[str, Path] = field(default_factory=dict)
+
+    def page_of(self, answer: str) -> Path:
+        """Return the report of an answer, written once."""
+        if answer not in self.pages:
+            facts = profile(measured=measured_step())
+            self.pages[answer], _ = write_reports(ANSWERS[answer](), facts, self.folder / answer, as_of=TODAY)
+        return self.pages[answer]
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Browser]:
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=_ARGUMENTS)
-        yield chromium
+        yield _Browser(chromium, tmp_path_factory.mktemp("reports"))
         chromium.close()
 
 
-def _open(
-    browser: Any, folder: Path, answer: Recommendation, *, width: int = 1280, scheme: str = "light"
-) -> _Opened:
-    page_path, _ = write_reports(answer, profile(measured=measured_step()), folder, as_of=TODAY)
-    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+def _open(browser: _Browser, answer: str, *, width: int = 1280, scheme: str = "light") -> _Opened:
+    page_path = browser.page_of(answer)
+    for context in browser.chromium.contexts:  # of the tests before
+        context.close()
+    context = browser.chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
     opened = _Opened(page)
     page.on("request", lambda request: opened.requests.append(request.url))
     page.on("console", lambda message: opened.messages.append(message.text))
@@ -75,27 +89,27 @@ ANSWERS = {"whole": recommendation, "none": no_answer, "hostile": hostile_recomm
 @pytest.mark.parametrize("width", [1280, 700, 400])
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_the_page_opens_offline_without_console_messages(
-    browser: Any, tmp_path: Path, answer: str, width: int, scheme: str
+    browser: _Browser, answer: str, width: int, scheme: str
 ) -> None:
     """From disk: one request (itself), nothing on the console, no violation, and no sideways scrolling."""
-    opened = _open(browser, tmp_path, ANSWERS[answer](), width=width, scheme=scheme)
+    opened = _open(browser, answer, width=width, scheme=scheme)
     assert opened.messages == []
     assert opened.violations() == []
     assert opened.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("width", [1280, 1200, 1190, 1100, 800])
-def test_no_column_of_the_ranking_is_cut_off(browser: Any, tmp_path: Path, width: int) -> None:
+def test_no_column_of_the_ranking_is_cut_off(browser: _Browser, width: int) -> None:
     """Between a desktop and a telephone the marks stay in sight: what does not fit becomes cards."""
-    page = _open(browser, tmp_path, recommendation(), width=width).page
+    page = _open(browser, "whole", width=width).page
     assert page.evaluate(
         "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#ranking').parentElement)"
     )
 
 
-def test_rows_and_charts_are_visible(browser: Any, tmp_path: Path) -> None:
+def test_rows_and_charts_are_visible(browser: _Browser) -> None:
     """Every option is a visible row, and all four charts have a size on the screen."""
-    page = _open(browser, tmp_path, recommendation()).page
+    page = _open(browser, "whole").page
     rows = page.locator("#ranking tbody tr")
     assert rows.count() == len(recommendation().options)
     assert all(rows.nth(index).is_visible() for index in range(rows.count()))
@@ -108,20 +122,20 @@ def test_rows_and_charts_are_visible(browser: Any, tmp_path: Path) -> None:
         assert box["height"] > 80
 
 
-def test_the_answer_is_on_the_first_screen(browser: Any, tmp_path: Path) -> None:
+def test_the_answer_is_on_the_first_screen(browser: _Browser) -> None:
     """Without scrolling one sees the sentence and the dollars of the cheapest and the fastest, also on a telephone."""
     for width, tall in ((1280, 900), (400, 900)):
-        page = _open(browser, tmp_path, recommendation(), width=width).page
+        page = _open(browser, "whole", width=width).page
         for index in range(2):
             box = page.locator(".answer .big").nth(index).bounding_box()
             assert box["y"] + box["height"] < tall
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_screenshot_shows_a_page_in_the_asked_scheme(browser: Any, tmp_path: Path, scheme: str) -> None:
+def test_the_screenshot_shows_a_page_in_the_asked_scheme(browser: _Browser, scheme: str) -> None:
     """The picture has many colours, and its background is light or dark as asked."""
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    page = _open(browser, tmp_path, recommendation(), scheme=scheme).page
+    page = _open(browser, "whole", scheme=scheme).page
     picture = image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     colours = picture.getcolors(maxcolors=1 << 24)
     assert len(colours) > 200
@@ -154,9 +168,9 @@ _CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("answer", ["whole", "none"])
-def test_every_text_has_enough_contrast(browser: Any, tmp_path: Path, answer: str, scheme: str) -> None:
+def test_every_text_has_enough_contrast(browser: _Browser, answer: str, scheme: str) -> None:
     """At least 4.5 to 1 against what is behind it (WCAG 2.2 AA), in both schemes, charts included."""
-    assert _open(browser, tmp_path, ANSWERS[answer](), scheme=scheme).page.evaluate(_CONTRAST) == []
+    assert _open(browser, answer, scheme=scheme).page.evaluate(_CONTRAST) == []
 
 
 _INJECT = """address => {
@@ -169,9 +183,9 @@ _INJECT = """address => {
 }"""
 
 
-def test_the_content_security_policy_blocks_injected_elements(browser: Any, tmp_path: Path) -> None:
+def test_the_content_security_policy_blocks_injected_elements(browser: _Browser) -> None:
     """A script, a remote picture or a style sheet put into the page is refused before anything connects."""
-    page = _open(browser, tmp_path, recommendation()).page
+    page = _open(browser, "whole").page
     with socket.create_server(("127.0.0.1", 0)) as server:
         page.evaluate(_INJECT, f"http://127.0.0.1:{server.getsockname()[1]}/")
         page.wait_for_function("window.violations.length >= 4")
@@ -179,8 +193,8 @@ def test_the_content_security_policy_blocks_injected_elements(browser: Any, tmp_
         assert select.select([server], [], [], 0.0)[0] == []
 
 
-def test_hostile_names_are_text_for_a_browser_too(browser: Any, tmp_path: Path) -> None:
+def test_hostile_names_are_text_for_a_browser_too(browser: _Browser) -> None:
     """The browser finds no element of theirs, and the names are on the screen as they are."""
-    page = _open(browser, tmp_path, hostile_recommendation()).page
+    page = _open(browser, "hostile").page
     assert page.locator("script, iframe, img, a, object, embed, form, svg style, body style").count() == 0
     assert "<script>alert(1)</script>" in page.locator("#ranking tbody tr").nth(0).inner_text()
