@@ -17,7 +17,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,8 +202,10 @@ def arm(scenarios: Sequence[str], folder: Path, *, meter: bool) -> dict[str, dic
 
 def started(scenarios: Sequence[str], folder: Path, *, meter: bool) -> subprocess.Popen[str]:
     """Start one arm in a process of its own."""
+    from builders.environments import lean_python
+
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, *scenarios, "--folder", str(folder), *(["--meter"] if meter else [])]
+    command = [lean_python(), __file__, *scenarios, "--folder", str(folder), *(["--meter"] if meter else [])]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

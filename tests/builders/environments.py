@@ -1,16 +1,21 @@
 """
 A new interpreter that finds only some of the installed packages, through a folder of links to them.
 
-    python -I -S -c "import sys; sys.path.append(OVERLAY); ..."
+    python -I -S -c "import sys; sys.path.append(OVERLAY); ..."     `run_there`
+    FOLDER/bin/python ...                                           `lean_python`
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,30 @@ def overlay(folder: Path, hidden: tuple[str, ...]) -> Path:
         if not link.exists():
             link.symlink_to(Path(next(iter(spec.submodule_search_locations))).resolve())
     return folder
+
+
+@functools.cache
+def lean_python() -> str:
+    """
+    Return an interpreter that finds all installed packages but the heavy ones, beside a `trainfare` that it runs.
+
+    For a test whose process trains or traces with Lightning, and imports nothing of what is left out.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="trainfare-lean-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    python, script = folder / "bin" / "python", folder / "bin" / "trainfare"
+    for each in (site, python.parent):
+        each.mkdir(parents=True)
+    overlay(site, ())
+    base = Path(sys.executable).resolve()
+    python.symlink_to(base)
+    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n", encoding="utf-8")
+    script.write_text(
+        f"#!{python}\nfrom trainfare.cli import main\nraise SystemExit(main())\n", encoding="utf-8"
+    )
+    script.chmod(0o755)
+    return str(python)
 
 
 def run_there(site: Path, script: str, *arguments: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import copy
 import json
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from builders import ranks
 from builders.contract import NO_MODES
+from builders.environments import lean_python
 from trainfare import FareMeter
 
 FILES = ["trainfare-profile.json", "trainfare-report.html", "trainfare-report.json"]
@@ -22,7 +22,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 def start(folder: Path, *options: str, before: tuple[str, ...] = ()) -> tuple[str, dict[int, Any]]:
     """Run both ranks; return the standard output and the JSON of each rank."""
-    command = [sys.executable, *before, ranks.__file__, str(folder), *options]
+    command = [lean_python(), *before, ranks.__file__, str(folder), *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     written = {int(path.stem[-1]): json.loads(path.read_text()) for path in folder.glob("rank-*.json")}
     assert written, done.stderr

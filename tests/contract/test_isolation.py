@@ -15,12 +15,13 @@ import torch
 
 from builders import audited, contract
 from builders.contract import NO_MODES, Tiny
+from builders.environments import lean_python
 
 
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("audited")
-    command = [sys.executable, audited.__file__, str(folder)]
+    command = [lean_python(), audited.__file__, str(folder)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(audited.MARK)]
     assert lines, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from builders.ci_jobs import github_environment
 from builders.code_hosts import TOKEN, Answer, GitHubServer, running
 from builders.composite_action import ActionRun, clean_environment, run_action
+from builders.environments import lean_python
 from builders.git_repository import GitRepository
 from builders.sample_repository import AS_OF, LONGER, policy_with_waiver, pull_request, sample_repository
 from builders.source_install import PIP
@@ -62,7 +62,7 @@ def act(
     away = repository.root.parent / "runner"
     job = {**clean_environment(), **github_environment(github, away, source=source)}
     job |= {**PIP, "PIP_TARGET": str(away / "site")}
-    job["PATH"] = f"{Path(sys.executable).parent}:{job['PATH']}"
+    job["PATH"] = f"{Path(lean_python()).parent}:{job['PATH']}"
     if install or installed:  # nothing else can be what runs
         job["PATH"] = f"{away / 'site' / 'bin'}:{job['PATH']}"
         job["PYTHONPATH"] = str(away / "site")

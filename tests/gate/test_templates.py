@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from builders.ci_jobs import ci_environment
 from builders.code_hosts import TOKEN, AzureServer, CodeHostServer, GitLabServer, running
 from builders.composite_action import clean_environment
+from builders.environments import lean_python
 from builders.git_repository import GitRepository
 from builders.pipeline_templates import PipelineRun, run_azure_pipeline, run_gitlab_job
 from builders.sample_repository import pull_request, sample_repository
@@ -73,7 +73,7 @@ def run(system: str, host: CodeHostServer, repository: GitRepository) -> Pipelin
         "TRAINFARE_PACKAGE": f"{TOP}[lightning,ci]",
         "TRAINFARE_PRICE_CACHE": str(away / "prices"),
     }
-    environment["PATH"] = f"{away / 'site' / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PATH"] = f"{away / 'site' / 'bin'}:{Path(lean_python()).parent}:{environment['PATH']}"
     for report in ("comment.md", "check.json", "check.xml"):
         (repository.root / report).unlink(missing_ok=True)
     return RUNS[system][1](environment, repository)
