@@ -31,9 +31,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for name in ("TRAINFARE_OWN_PRICES", "TRAINFARE_PRICE_BOOK"):
     os.environ.pop(name, None)
 # An example may take as long as it takes: Hypothesis' deadline and its check for slow data count wall time.
-# Every run draws its own, so that 25 in each run of the suite find over a week what 100 would find in one.
+# Every run draws its own, so that 15 in each run of the suite find over a week what 100 would find in one.
 settings.register_profile(
-    "trainfare", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "trainfare", max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("thorough", settings.get_profile("trainfare"), max_examples=300)
 settings.load_profile("trainfare")
