@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builders import bitwise
+from builders.environments import lean_python
 
 SCENARIOS = tuple(name for name in bitwise.SCENARIOS if name != "ddp")
 """Two processes are compared in `test_ddp.py::test_both_ranks_train_bitwise_equally`, and by `scripts/loss_compare.py`."""
@@ -59,7 +59,7 @@ def test_the_fingerprint_detects_one_random_draw(tmp_path: Path) -> None:
         "bitwise.callbacks_for = lambda meter, folder: [Draw()]\n"
         "run()\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(Path(bitwise.__file__).parents[1])]
+    command = [lean_python(), "-W", "ignore", "-c", code, str(Path(bitwise.__file__).parents[1])]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     plain, again, drawn = map(json.loads, done.stdout.splitlines()[-3:])
     assert plain == again

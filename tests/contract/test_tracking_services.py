@@ -7,12 +7,13 @@ import os
 import sqlite3
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from builders.environments import lean_python
 
 pytest.importorskip("wandb")
 pytest.importorskip("mlflow")
@@ -66,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(Path(__file__).parents[1])],
+        [lean_python(), "-c", SCRIPT, str(folder), str(Path(__file__).parents[1])],
         env={**os.environ, **settings, **quiet},
         cwd=folder,
         capture_output=True,
