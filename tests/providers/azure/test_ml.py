@@ -34,6 +34,9 @@ from trainfare_providers.azure.workspace import (
 )
 from trainfare_providers.refresh import FetchedRows
 
+# On Python 3.12 and newer azure-ai-ml's own telemetry asks for the time in a deprecated way.
+pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.ai\.ml")
+
 A100 = size("Standard_NC24ads_A100_v4", 1, 24, 3.67, 0.73)
 SIZES = (A100, size("Standard_DS1_v2", 0, 1, 0.07))
 USAGES = (usage("NCADSA100v4", 8, 24), usage("NCSv3", 0, 0))
