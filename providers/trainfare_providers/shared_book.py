@@ -20,6 +20,7 @@ import polars as pl
 
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import BOOK_SCHEMA, PriceBook
+from trainfare_core.prices.intake import check_columns
 from trainfare_providers.disk.cache import BookCache, BookFacts
 from trainfare_providers.disk.foreign_parquet import read_foreign_table
 from trainfare_providers.http.addresses import shown_url
@@ -117,8 +118,7 @@ def _ends_with_files(url: str) -> bool:
 
 def _book(rows: pl.DataFrame) -> PriceBook:
     """Check the rows; the origin of each is its cloud, as if it had been fetched here."""
-    if "provider" not in rows.columns:
-        raise PricesUnavailableError(f"{BOOK_VARIABLE}: not a price table, it has no column provider")
+    check_columns(rows, origin=BOOK_VARIABLE)
     ours = rows.select([name for name in BOOK_SCHEMA if name in rows.columns])
     clouds = ours["provider"].cast(pl.String).fill_null("").unique().sort().to_list()
     books = [

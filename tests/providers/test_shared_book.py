@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import boto3
+import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -163,5 +164,15 @@ def test_unreachable_storage_falls_back_to_the_copy_in_seconds(
 def test_book_that_is_no_price_table_is_an_error(tmp_path: Path) -> None:
     """Somebody's other Parquet file is not taken for prices."""
     book_of(offer_row()).frame.drop("provider").write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(PricesUnavailableError, match="no column provider"):
+    with pytest.raises(
+        PricesUnavailableError, match="TRAINFARE_PRICE_BOOK: not a price table, it has no column provider"
+    ):
+        SharedBook(str(tmp_path)).load()
+
+
+def test_a_column_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    """As other programs write them: the clouds are texts in bytes."""
+    rows = book_of(offer_row()).frame.with_columns(provider=pl.lit(b"aws"))
+    rows.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(PricesUnavailableError, match="provider has neither text nor numbers"):
         SharedBook(str(tmp_path)).load()

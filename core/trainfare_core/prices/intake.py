@@ -25,6 +25,7 @@ __all__ = [
     "Intake",
     "Tally",
     "accept_rows",
+    "check_columns",
     "first_day",
     "judge_rows",
     "moved_out",
@@ -174,16 +175,33 @@ def accept_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple
     return kept, intakes
 
 
-def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame]:
-    """Do what `accept_rows` does, and return also the rows that name a machine and were not accepted: `set_aside`."""
+def check_columns(rows: pl.DataFrame, *, origin: str) -> None:
+    """
+    Check that a table may be one of prices.
+
+    Raises:
+        PricesUnavailableError: a required column is missing, or a column of prices has neither text nor numbers.
+    """
     missing = [name for name in _REQUIRED if name not in rows.columns]
     if missing:
         raise PricesUnavailableError(f"{origin}: not a price table, it has no column {', '.join(missing)}")
-    nested = [name for name in BOOK_SCHEMA if name in rows.columns and rows.schema[name].is_nested()]
-    if nested:
+    unread = [name for name in BOOK_SCHEMA if name in rows.columns and not _is_read(name, rows.schema[name])]
+    if unread:
         raise PricesUnavailableError(
-            f"{origin}: not a price table, {', '.join(nested)} has lists or structures"
+            f"{origin}: not a price table, {', '.join(unread)} has neither text nor numbers"
         )
+
+
+def _is_read(name: str, kind: pl.DataType) -> bool:
+    """Whether a column of a type can be one of prices: polars cannot convert bytes, durations and nested types."""
+    if kind.is_nested() or isinstance(kind, pl.Binary | pl.Duration | pl.Object):
+        return False
+    return not kind.is_temporal() or BOOK_SCHEMA[name] is pl.String
+
+
+def judge_rows(rows: pl.DataFrame, *, origin: str) -> tuple[pl.DataFrame, tuple[Intake, ...], pl.DataFrame]:
+    """Do what `accept_rows` does, and return also the rows that name a machine and were not accepted: `set_aside`."""
+    check_columns(rows, origin=origin)
     typed = _typed(rows, origin)
     judged = typed.with_columns(_quarantine_reason(), _filter_reason())
     sound = pl.col("_quarantine").is_null() & pl.col("_filter").is_null()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -235,12 +236,12 @@ def test_a_machine_without_an_accelerator_is_filtered_whatever_its_count(count: 
     assert intake.quarantined == ()
 
 
-@pytest.mark.parametrize("value", [[1.0], {"usd": 1.0}])
-@pytest.mark.parametrize("name", ["usd_per_hour", "vcpus", "region"])
-def test_a_column_of_lists_or_structures_is_no_price_table(name: str, value: object) -> None:
+@pytest.mark.parametrize("value", [[1.0], {"usd": 1.0}, b"\xff", timedelta(days=1)], ids=repr)
+@pytest.mark.parametrize("name", ["usd_per_hour", "vcpus", "region", "observed_on_estimated"])
+def test_a_column_of_another_kind_is_no_price_table(name: str, value: object) -> None:
     """A plug-in or a file can have any column; the error names it."""
     rows = table(offer_row()).with_columns(pl.Series(name, [value]))
     with pytest.raises(
-        PricesUnavailableError, match=f"test: not a price table, {name} has lists or structures"
+        PricesUnavailableError, match=f"test: not a price table, {name} has neither text nor numbers"
     ):
         PriceBook.from_rows(rows, origin="test")
