@@ -22,9 +22,10 @@ TOY = ToyPredictor({"A100-SXM-80GB": 0.1})
 
 
 def runs(hours: float, *, hazard: int = NOT_SPOT, interruptions: float = 0.0) -> RunTable:
-    """Return one run; only its hours and interruptions matter here."""
+    """Return one run, all of it training but for its interruptions, which take no time here."""
     columns = {name: np.zeros(1) for name in RunTable.__dataclass_fields__}
     columns["hours"], columns["interruptions"] = np.array([hours]), np.array([interruptions])
+    columns["training_s"] = 3600 * columns["hours"]
     columns["hazard"] = np.array([hazard])
     return RunTable(**columns)  # type: ignore[arg-type] # hazard and plan are whole numbers
 
@@ -53,11 +54,13 @@ def test_time_is_rounded_up(seconds: float, step_s: float, minimum_s: float, bil
     assert billed_s(seconds / 3600, step_s, minimum_s) == pytest.approx(billed)
 
 
-def test_a_run_that_never_ends_is_billed_nothing_that_is_known() -> None:
-    """Interruptions before every checkpoint: hours and what they add are infinite, and their difference is no number."""
-    endless = replace(runs(np.inf, hazard=hazard_of_band(">20%")), interruption_s=np.array([np.inf]))
+def test_a_run_that_never_ends_is_billed_without_end() -> None:
+    """Interruptions before every checkpoint: the work is an hour, what interruptions add has no end, and nothing warns."""
+    endless = runs(1.0, hazard=hazard_of_band(">20%"), interruptions=np.inf)
+    endless = replace(endless, hours=np.array([np.inf]), interruption_s=np.array([np.inf]))
     rates = interruption_rates(endless.hazard, np.ones(1, dtype=np.int64))
-    assert np.isnan(rounding_s(endless, rates, np.ones(1), np.ones(1))).all()
+    assert rounding_s(endless, rates, np.ones(1), np.ones(1)).tolist() == [np.inf]
+    assert np.isnan(rounding_s(endless, rates, np.zeros(1), np.zeros(1))).all()
 
 
 def test_each_start_of_a_spot_machine_is_rounded_up_like_a_simulation() -> None:

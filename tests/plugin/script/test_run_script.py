@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from builders.environments import lean_python
 from builders.lightning_modules import NAMESPACES
 from builders.processes import HANG_S
 from trainfare.job import Script
@@ -115,7 +114,7 @@ def test_the_command_takes_arguments_and_the_number_of_the_call(folder: Path) ->
     (folder / "package" / "__init__.py").touch()
     (folder / "package" / "train.py").write_text(SCRIPT.format(namespace="pytorch_lightning"))
     done = subprocess.run(
-        [lean_python(), "-m", "trainfare", "profile", "-m", "package.train", "--fit", "2", "-o", "job.json", "--", "--width", "5"],
+        [sys.executable, "-m", "trainfare", "profile", "-m", "package.train", "--fit", "2", "-o", "job.json", "--", "--width", "5"],
         capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
