@@ -49,7 +49,7 @@ ARGS ?=
 mutants: $(STAMP)
 	@$(BIN)/python -m scripts.mutants $(ARGS); code=$$?; $(BIN)/python scripts/reliability.py; exit $$code
 
-# Scores every truth table in DATA and writes docs/accuracy.md. The first run spends an hour of two cores on traces, kept in CACHE.
+# Scores every truth table in DATA and writes docs/accuracy.md. The first run makes all traces, which takes most of its time; they are kept in CACHE.
 DATA ?= ../shared/data
 CACHE ?= .cache/traces
 STEPS ?=

@@ -67,8 +67,8 @@ __all__ = [
     "moment",
 ]
 
-SEVERAL_HELP: Final = "several with commas"
-PURCHASE_HELP: Final = f"on_demand, spot, reserved_1y, ..., or any; {SEVERAL_HELP}"
+_SEVERAL: Final = "several with commas"
+_PURCHASE: Final = f"on_demand, spot, reserved_1y, ..., or any; {_SEVERAL}"
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _DEADLINE: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}\s*[mhdw]\s*)+", re.ASCII)
 _PART: Final = re.compile(rf"({_NUMBER})\s*([mhdw]?)", re.ASCII)
@@ -76,10 +76,8 @@ _HOURS_PER_UNIT: Final = {"m": 1 / 60, "": 1.0, "h": 1.0, "d": 24.0, "w": 168.0}
 
 
 def _separated(names: list[str] | None) -> list[str] | None:
-    """Return the names of an option that may be repeated, each of which may be several with commas between."""
-    if names is None:
-        return None
-    return [part.strip() for name in names for part in name.split(",") if part.strip()]
+    """Return the names of an option that may be repeated; an empty one stays, so that it is refused, not ignored."""
+    return None if names is None else [part.strip() for name in names for part in name.split(",")]
 
 
 JobArgument = Annotated[
@@ -89,22 +87,22 @@ JobArgument = Annotated[
     ),
 ]
 Providers = Annotated[
-    list[str] | None, typer.Option("--provider", help=f"cloud, e.g. aws; {SEVERAL_HELP}", callback=_separated)
+    list[str] | None, typer.Option("--provider", help=f"cloud, e.g. aws; {_SEVERAL}", callback=_separated)
 ]
 AllClouds = Annotated[
     bool, typer.Option("--all-clouds", help="also the quotes of clouds such as Lambda, RunPod and Oracle")
 ]
 Services = Annotated[
-    list[str] | None, typer.Option("--service", help=f"e.g. sagemaker; {SEVERAL_HELP}", callback=_separated)
+    list[str] | None, typer.Option("--service", help=f"e.g. sagemaker; {_SEVERAL}", callback=_separated)
 ]
 Regions = Annotated[
-    list[str] | None, typer.Option("--region", help=f"e.g. us-east-1; {SEVERAL_HELP}", callback=_separated)
+    list[str] | None, typer.Option("--region", help=f"e.g. us-east-1; {_SEVERAL}", callback=_separated)
 ]
 Accelerators = Annotated[
     list[str] | None,
     typer.Option(
         "--accelerator",
-        help=f"e.g. H100-SXM-80GB, or H100 for every variant; {SEVERAL_HELP}",
+        help=f"e.g. H100-SXM-80GB, or H100 for every variant; {_SEVERAL}",
         callback=_separated,
     ),
 ]
@@ -112,7 +110,7 @@ InstanceTypes = Annotated[
     list[str] | None,
     typer.Option(
         "--instance-type",
-        help=f"e.g. p5.48xlarge, or p5 for every size of the family; {SEVERAL_HELP}",
+        help=f"e.g. p5.48xlarge, or p5 for every size of the family; {_SEVERAL}",
         callback=_separated,
     ),
 ]
@@ -121,14 +119,14 @@ Excluded = Annotated[
     typer.Option(
         "--exclude",
         metavar="NAME",
-        help=f"cloud, service, region, instance type or accelerator to leave out; {SEVERAL_HELP}",
+        help=f"cloud, service, region, instance type or accelerator to leave out; {_SEVERAL}",
         callback=_separated,
     ),
 ]
 Residency = Annotated[
     list[str] | None,
     typer.Option(
-        help=f"where the region must lie: eu, europe, north-america, us, ...; {SEVERAL_HELP}",
+        help=f"where the region must lie: eu, europe, north-america, us, ...; {_SEVERAL}",
         callback=_separated,
     ),
 ]
@@ -181,13 +179,13 @@ Allow = Annotated[
         "share the script's, both of which change what is trained; checkpointing: activation checkpointing where "
         "nothing else fits; precision: another one where it is faster, which changes rounding, and weights in fewer "
         "bits where nothing else fits; model-parallel: a language model split over devices (tensor, pipeline, context, "
-        f"expert) where nothing else fits or it is faster, for which the script must be written; {SEVERAL_HELP}",
+        f"expert) where nothing else fits or it is faster, for which the script must be written; {_SEVERAL}",
         callback=_separated,
     ),
 ]
-Purchase = Annotated[list[str] | None, typer.Option(help=PURCHASE_HELP, callback=_separated)]
+Purchase = Annotated[list[str] | None, typer.Option(help=_PURCHASE, callback=_separated)]
 RankedPurchase = Annotated[
-    list[str] | None, typer.Option(help=f"{PURCHASE_HELP}; default: on_demand", callback=_separated)
+    list[str] | None, typer.Option(help=f"{_PURCHASE}; default: on_demand", callback=_separated)
 ]
 Deadline = Annotated[
     str | None, typer.Option("--deadline", help="time in which the run must end: 12, 12h, 1d12h, 2w or 90m")

@@ -284,7 +284,7 @@ def test_names_may_be_repeated_or_separated_by_commas(job: str, capsys: pytest.C
             "--allow",
             "plan",
         ],
-        ["--provider", "aws, gcp", "--exclude", "us-east-1,", "--allow", "batch,plan"],
+        ["--provider", "aws, gcp", "--exclude", "us-east-1", "--allow", "batch,plan"],
     ]
     answers = []
     for arguments in both:
@@ -293,6 +293,9 @@ def test_names_may_be_repeated_or_separated_by_commas(job: str, capsys: pytest.C
     assert answers[0] == answers[1]
     assert run(job, "--allow", "batch,plans") == 2
     assert "allow: 'plans' is not one of" in capsys.readouterr().err
+    for empty in ("", "aws,"):  # as of a variable that is not set: no limit would be a wrong answer
+        assert run(job, "--provider", empty) == 2
+        assert "''" in capsys.readouterr().err
 
 
 def test_why_answers_about_one_machine(job: str, capsys: pytest.CaptureFixture[str]) -> None:
