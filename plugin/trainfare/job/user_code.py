@@ -25,12 +25,12 @@ __all__ = [
 _PACKAGES = tuple({sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Names of the folders of installed packages."""
-_OURS = (
-    # The folder of the packages `job`, `trace` and `prelaunch`, and those of the two other roots.
-    str(Path(__file__).resolve().parents[1]),
-    *(str(Path(package.__path__[0]).resolve()) for package in (trainfare_core, trainfare_providers)),
+_FOLDERS = (
+    Path(__file__).parents[1],  # of the packages `job`, `trace` and `prelaunch`
+    *(Path(package.__path__[0]) for package in (trainfare_core, trainfare_providers)),
 )
-"""Files below these folders are of trainfare."""
+_OURS = tuple({str(each) for folder in _FOLDERS for each in (folder, folder.resolve())})
+"""Files below these folders are of trainfare; an installer may have linked them (`uv` with `--link-mode symlink`)."""
 _LONGEST_TEXT = 300
 """Characters of an exception's message that are kept: a chosen value, about four lines of a terminal."""
 

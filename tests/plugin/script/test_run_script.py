@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.environments import lean_python
 from builders.lightning_modules import NAMESPACES
 from builders.processes import HANG_S
 from trainfare.job import Script
@@ -109,12 +110,15 @@ def test_a_script_gives_the_profile_of_its_run(folder: Path) -> None:
 
 
 def test_the_command_takes_arguments_and_the_number_of_the_call(folder: Path) -> None:
-    """`-m package.train --fit 2 -o job.json -- --width 5` in the other namespace; `finally` runs on the way there."""
+    """`-m package.train --fit 2 -o job.json -- --width 5` in the other namespace; `finally` runs on the way there.
+
+    The packages of this interpreter are links, and none of their lines is taken for the script's.
+    """
     (folder / "package").mkdir()
     (folder / "package" / "__init__.py").touch()
     (folder / "package" / "train.py").write_text(SCRIPT.format(namespace="pytorch_lightning"))
     done = subprocess.run(
-        [sys.executable, "-m", "trainfare", "profile", "-m", "package.train", "--fit", "2", "-o", "job.json", "--", "--width", "5"],
+        [lean_python(), "-m", "trainfare", "profile", "-m", "package.train", "--fit", "2", "-o", "job.json", "--", "--width", "5"],
         capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
