@@ -23,6 +23,11 @@ from trainfare_core.job_profile import OperationKind
 
 __all__ = ["Region", "open_region"]
 
+_SAME_VALUES: Final = frozenset(
+    f"{name}Backward0" for name in ("Clone", "Permute", "ToCopy", "Transpose", "UnsafeView", "View")
+)
+"""Autograd nodes of operations that give the values of a tensor another place, type or shape."""
+
 
 @dataclass(slots=True)
 class Region:
@@ -130,7 +135,6 @@ def _attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Regio
     if fused is None:
         return None
     heads = int(query.shape[-3]) if query.dim() > 2 else 1
-    kv_heads = int(key.shape[-3]) if key.dim() > 2 else 1
     batch = math.prod(int(size) for size in query.shape[:-3])
     return Region(
         kind="attention",
@@ -138,7 +142,7 @@ def _attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Regio
         shape=(
             batch,
             heads,
-            kv_heads,
+            _own_heads(key),
             int(query.shape[-2]),
             int(key.shape[-2]),
             int(query.shape[-1]),
@@ -151,6 +155,27 @@ def _attention(_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Regio
         extra_kept_bytes=4 * batch * heads * int(query.shape[-2]),
         backward_reads_results=True,
     )
+
+
+def _own_heads(key: torch.Tensor) -> int:
+    """
+    Return the heads of keys, without the copies that models make of them for every head of the query.
+
+    Copies are found in the autograd graph: those of keys without a gradient count as heads.
+    """
+    heads = int(key.shape[-3]) if key.dim() > 2 else 1
+    node: Any = key.grad_fn
+    while node is not None and node.name() in _SAME_VALUES:
+        ((node, _),) = node.next_functions
+    if node is None or node.name() not in ("ExpandBackward0", "RepeatBackward0"):
+        return heads
+    ((before, index),) = node.next_functions
+    many, few = torch_private.edge_shape(node, 0) or (), torch_private.edge_shape(before, index) or ()
+    for axis in range(1, min(len(many), len(few))):
+        # The axis of heads itself, or one behind it for the copies.
+        if few[axis] < many[axis] and heads in (many[axis], many[axis - 1] * many[axis]):
+            return heads * few[axis] // many[axis]
+    return heads
 
 
 def _recurrent(name: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> Region | None:

@@ -61,9 +61,12 @@ def _products(profile: JobProfile) -> dict[Any, int]:
     return {(o.kind, o.name, o.phase, o.dtype, o.shape): o.flops for o in profile.operations if o.flops}
 
 
-@pytest.mark.skipif(
+_GROUPED = pytest.mark.skipif(
     not hasattr(torch.nn.functional, "grouped_mm"), reason="this torch has no grouped products"
 )
+
+
+@_GROUPED
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true"])
 def test_grouped_products_are_traced_on_fake_tensors(precision: str) -> None:
     """Their fake kernel takes bf16 alone, the real one every type (six models failed in bf16-mixed); by hand: gate and up, down."""
@@ -103,13 +106,18 @@ def test_a_strategy_recomputes_a_language_model_without_its_cache() -> None:
 
 
 def test_what_a_split_must_divide_is_read_from_the_trace() -> None:
-    """Heads of keys and values, layers, tokens and experts; in mixed precision experts compute in fp32, and none is split."""
+    """Heads of keys and values, layers and tokens, also where transformers (4.51) repeats the keys."""
+    dense = trace_job(_job("LlamaConfig", {**_ATTENTION, "intermediate_size": INNER}))
+    assert why_not_split(dense) == ""
+    assert DecoderShape.of(dense) == DecoderShape(heads=2, layers=LAYERS, tokens=TOKENS // 2, experts=0)
+
+
+@_GROUPED
+def test_a_split_must_divide_the_experts() -> None:
+    """In mixed precision they compute in fp32, and none is split."""
     profile = trace_job(_job("MixtralConfig", _MIXTRAL, "bf16-true"))
     assert why_not_split(profile) == ""
     assert DecoderShape.of(profile) == DecoderShape(
         heads=2, layers=LAYERS, tokens=TOKENS // 2, experts=EXPERTS
     )
-    dense = trace_job(_job("LlamaConfig", {**_ATTENTION, "intermediate_size": INNER}))
-    assert why_not_split(dense) == ""
-    assert DecoderShape.of(dense).experts == 0
     assert "decoder-only" in why_not_split(trace_job(_job("MixtralConfig", _MIXTRAL)))

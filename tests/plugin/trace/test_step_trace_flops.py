@@ -86,6 +86,30 @@ def test_grouped_query_attention_counts_query_heads() -> None:
     assert attention.bytes_read == 4 * (q.numel() + k.numel() + v.numel())
 
 
+@pytest.mark.parametrize(
+    ("heads", "repeat"),
+    [
+        (2, lambda k: k[:, :, None].expand(2, 2, 4, 16, 4).reshape(2, 8, 16, 4)),
+        (2, lambda k: k.transpose(1, 2)[:, :, :, None].expand(2, 16, 2, 4, 4).flatten(2, 3).transpose(1, 2)),
+        (2, lambda k: torch.repeat_interleave(k, 4, dim=1)),
+        (2, lambda k: k.repeat(1, 4, 1, 1).half().float().permute(0, 1, 2, 3)),
+        (1, lambda k: k[:, :1].expand(2, 8, 16, 4)),
+        (8, lambda k: k[:1].expand(8, 2, 16, 4).reshape(2, 8, 16, 4)),
+        (8, lambda k: torch.cat([k] * 4, dim=1)),
+    ],
+    ids=["expand", "expand and transpose", "repeat_interleave", "repeat", "one head", "batch", "other heads"],
+)
+def test_repeated_keys_have_the_heads_that_were_repeated(
+    heads: int, repeat: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """A split must divide the heads of keys, not copies of them: plans over four devices were offered for two heads."""
+    k = torch.randn(2, 2, 16, 4, requires_grad=True)
+    q = torch.randn(2, 8, 16, 4)
+    operations = traced(lambda: F.scaled_dot_product_attention(q, *[repeat(k * 1)] * 2))
+    (attention,) = [o for o in operations if o.kind == "attention"]
+    assert attention.shape[1:3] == (8, heads)
+
+
 def test_attention_is_one_record_where_the_cpu_runs_five_operations() -> None:
     """With dropout the CPU runs five operations; CUDA runs one kernel forward and one backward."""
     x = torch.randn(2, 4, 16, 8, requires_grad=True)
