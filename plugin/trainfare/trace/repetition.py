@@ -101,8 +101,10 @@ def extended_sequence(
         NotRepeatedError: it does not grow by the same entries at the same places.
     """
     edits = _edits(first, second)
-    if third is not None and _grown(first, edits, 2) != list(third):
-        raise NotRepeatedError("two more blocks do not add twice what one more adds")
+    if third is not None:
+        edits = _separated(edits, third)
+        if _grown(first, edits, 2) != list(third):
+            raise NotRepeatedError("two more blocks do not add twice what one more adds")
     return _grown(first, edits, more)
 
 
@@ -167,6 +169,23 @@ def _edits(shorter: Sequence[Item], longer: Sequence[Item]) -> list[_Edit]:
         elif kind != "equal":
             raise NotRepeatedError("one more block does not only add to what the others do")
     return sorted(edits, key=_order)
+
+
+def _separated(edits: Sequence[_Edit], third: Sequence[Item]) -> list[_Edit]:
+    """Take apart what one more piece adds side by side, but not in turns: a list of keys, then one of values."""
+    made: list[_Edit] = []
+    done = 0
+    for edit in edits:
+        begin, added = edit.place + 2 * done, edit.added
+        done += len(added)
+        if edit.growth:
+            made.append(edit)
+        while added:
+            twice = tuple(third[begin : begin + 2 * len(added)])
+            size = next((n for n in range(len(added), 0, -1) if twice[: 2 * n] == added[:n] * 2), len(added))
+            made.append(_Edit(edit.place, added[:size]))
+            begin, added = begin + 2 * size, added[size:]
+    return made
 
 
 def _growing(items: Sequence[Item], others: Sequence[Item]) -> list[int]:

@@ -302,3 +302,19 @@ def test_sequences_grow_by_the_same_entries() -> None:
         extended_sequence(step(2), step(3), [*step(4), Item("more")], 8)
     with pytest.raises(NotRepeatedError):
         extended_sequence(step(3), step(2), step(1), 8)
+
+
+def test_what_is_released_list_by_list_grows_list_by_list() -> None:
+    """A cache of transformers 4.51 has all keys in one list and all values in another; they lie side by side at its end."""
+
+    def step(blocks: int) -> list[Item]:
+        return [
+            Item("all", (blocks,)),
+            *[Item("key")] * blocks,
+            *[Item("value"), Item("sum")] * blocks,
+            Item("end"),
+        ]
+
+    assert extended_sequence(step(2), step(3), step(4), 8) == step(10)
+    with pytest.raises(NotRepeatedError):
+        extended_sequence(step(2), step(3), [*step(4)[:-2], Item("value"), Item("end")], 8)
