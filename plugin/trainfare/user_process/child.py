@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import logging
 import math
@@ -78,6 +79,13 @@ def _loaded(start: Start, serve: Callable[[Callable[[], TrainingJob]], NoReturn]
     """Return the job of a TARGET; a script is served inside its call of `Trainer.fit` and never returns."""
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "lightning")
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError, MemoryError) as error:
+        msg = f"torch cannot be loaded: {describe(error)}"
+        raise TargetError(
+            f"{msg}; where memory is too little, allow more with --target-memory-gib"
+        ) from error
     from trainfare.script import run_callable, run_script
 
     script = script_of(start.target) or script_of_config(start.target)

@@ -186,14 +186,28 @@ def test_a_limit_that_is_none_is_bad_usage(option: str, limit: str, command: Com
 def test_memory_is_limited(tmp_path: Path) -> None:
     """An allocation past the limit fails in the code, also one that the machine could serve."""
     done = run(
-        script(tmp_path, "x = bytearray(2**29)"),
+        script(tmp_path, "x = bytearray(2**31)"),
         "check",
         "t.py:job",
         *OVER,
-        TRAINFARE_TARGET_MEMORY_GIB="0.4",
+        TRAINFARE_TARGET_MEMORY_GIB="2",
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert "raised MemoryError at t.py:1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error", ["ImportError('libcublasLt.so.12: failed to map segment')", "MemoryError()"]
+)
+def test_a_torch_that_cannot_be_loaded_is_no_defect_of_trainfare(error: str, tmp_path: Path) -> None:
+    """With CUDA its libraries alone take 0.6 GiB: within less, or damaged, it is one line and 2."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(f"raise {error}", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = run(script(tmp_path, HONEST), "check", "t.py:job", *OVER, PYTHONPATH=path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert f"error: torch cannot be loaded: {error[:11]}" in done.stderr
+    assert "--target-memory-gib" in done.stderr
 
 
 AFTER_A_JOB = """
