@@ -141,7 +141,7 @@ def test_rebuilt_models_have_the_published_number_of_parameters(
         (
             {"task": "train_fwd_bwd", "model": "ElectraForMaskedLM", "sequence_length": "512"},
             13_548_794,
-            "hf.electraformaskedlm.512.sdpa",
+            "hf.electraformaskedlm.512.",  # its attention is fused in newer releases only
         ),
     ],
 )

@@ -107,6 +107,7 @@ def _flops(operations: tuple[OperationGroup, ...], *, recomputed: bool) -> int:
     return sum(o.flops for o in operations if o.recomputed == recomputed)
 
 
+@pytest.mark.filterwarnings("ignore:Please specify CheckpointImpl.NO_REENTRANT:FutureWarning")
 @pytest.mark.parametrize("tensors", ["real", "fake"])
 @pytest.mark.parametrize(
     "how", ["reentrant", "non-reentrant", "wrapper, reentrant", "wrapper, non-reentrant"]
