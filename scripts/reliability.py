@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 from xml.etree import ElementTree as ET
@@ -147,7 +148,8 @@ def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy:
     }  # fmt: skip
     files = {**known["files"], **{f: {**run, **asdict(one)} for f, one in outcomes.items()}}
     files = {name: files[name] for name in sorted(files) if (TOP / name).is_file()}
-    repeats = [*known["repeats"], {**run, "what": what, "busy": busy, **asdict(repeat)}][-KEPT_REPEATS:]
+    more = {**run, "torch": version("torch"), "what": what, "busy": busy, **asdict(repeat)}
+    repeats = [*known["repeats"], more][-KEPT_REPEATS:]
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(one)}" for name, one in files.items())
     rows = ",\n".join(f"  {json.dumps(one)}" for one in repeats)
     text = f'{{\n "files": {{\n{lines}\n }},\n "repeats": [\n{rows}\n ]\n}}\n'
@@ -257,13 +259,14 @@ def _repeats() -> list[str]:
     for one in outcome["repeats"]:
         failed = ", ".join(f"`{name}`" for name in one["failed"]) or "0"
         cells = (
-            one["date"], one["commit"], one["what"], one["busy"], f"{one['load_min']} to {one['load_max']}",
-            one["seed"], one["passed"], failed, one["skipped"], one["minutes"],
+            one["date"], one["commit"], one["python"], one.get("torch", ""), one["what"], one["busy"],
+            f"{one['load_min']} to {one['load_max']}", one["seed"], one["passed"], failed, one["skipped"],
+            one["minutes"],
         )  # fmt: skip
         rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return [
-        "| date | commit | tests | busy processes | load | seed | passed | failed | skipped | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| date | commit | Python | torch | tests | busy | load | seed | passed | failed | skipped | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 
