@@ -17,7 +17,8 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from trainfare import TrainingJob, trace_job
+from trainfare import TrainingJob
+from trainfare.prelaunch import trace_changed
 from trainfare_core.job_profile import JobProfile
 
 __all__ = [
@@ -104,14 +105,25 @@ class StepJob:
 
 
 class Supervised(pl.LightningModule):
-    """The module of a job: its network, its loss and its optimizer."""
+    """
+    The module of a job: its network, its loss and its optimizer.
 
-    def __init__(self, job: StepJob) -> None:
+    Args:
+        job: the step.
+        changed: called where a step leaves the network with other attributes than before, e.g. a table that it keeps.
+    """
+
+    def __init__(self, job: StepJob, changed: Callable[[], None]) -> None:
         super().__init__()
-        self.net, self._job = job.network(), job
+        self.net, self._job, self._changed = job.network(), job, changed
 
     def training_step(self, batch: Any, _index: int) -> torch.Tensor:
-        return self._job.loss(self.net, batch)
+        before = _attributes(self.net)
+        loss = self._job.loss(self.net, batch)
+        after = _attributes(self.net)
+        if len(before) != len(after) or any(a is not b for a, b in zip(before, after, strict=True)):
+            self._changed()
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return _OPTIMIZERS[self._job.optimizer](p for p in self.parameters() if p.requires_grad)
@@ -201,15 +213,9 @@ def traced(job: StepJob) -> JobProfile:
         TraceError: torch cannot run it on fake tensors, or its library has no such model.
     """
     with _tf32(job.tf32):
-        profile = trace_job(
-            TrainingJob(
-                module=lambda: Supervised(job),
-                batch=job.batch,
-                batch_size=job.batch_size,
-                precision=job.precision,
-                max_steps=1,
-            )
-        )
+        profile, unchanged = _traced(job, first_batch=False)
+        if not unchanged:  # the first batch is not like every other one
+            profile, _ = _traced(job, first_batch=True)
     kept = tuple(group for group in profile.operations if group.phase in job.phases)
     return profile.model_copy(
         update={
@@ -218,6 +224,30 @@ def traced(job: StepJob) -> JobProfile:
             "notes": (*profile.notes, *job.notes),
         }
     )
+
+
+def _traced(job: StepJob, *, first_batch: bool) -> tuple[JobProfile, bool]:
+    """Return the trace of a job, and whether its step left every attribute of the network as it was."""
+    changes: list[None] = []
+    described = TrainingJob(
+        module=lambda: Supervised(job, lambda: changes.append(None)),
+        batch=job.batch,
+        batch_size=job.batch_size,
+        precision=job.precision,
+        max_steps=1,
+    )
+    return trace_changed(described, None, first_batch=first_batch), not changes
+
+
+def _attributes(net: nn.Module) -> list[Any]:
+    """Return every attribute of a network and its parts, and what is in those that are lists or dicts."""
+    found = [value for part in net.modules() for value in vars(part).values()]
+    for value in tuple(found):
+        if isinstance(value, dict):
+            found += value.values()
+        elif isinstance(value, list):
+            found += value
+    return found
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ def configured_step(
     change: Callable[[nn.Module], Sequence[str]] | None,
     *,
     worthwhile: float,
+    first_batch: bool,
 ) -> StepFacts:
     """
     Set up a module, change it, and trace its step.
@@ -46,6 +47,7 @@ def configured_step(
         tensors: made both.
         change: see `trace_changed`.
         worthwhile: see `trace_changed`.
+        first_batch: see `trace_step`.
 
     Raises:
         NotRepeatedError: the module's equal blocks cannot stand for each other; trace another copy as a whole.
@@ -83,6 +85,7 @@ def configured_step(
                     micro_batches=job.accumulate_grad_batches,
                     batch_bytes=batch_bytes,
                     worthwhile=worthwhile,
+                    first_batch=first_batch,
                 )
             except Exception as error:  # the user's code may do anything with a version of the module
                 raise NotRepeatedError(describe(error)) from error
@@ -97,6 +100,7 @@ def configured_step(
         tensors.mode if isinstance(tensors, Faker) else None,
         precision=job.precision,
         batch_bytes=batch_bytes,
+        first_batch=first_batch,
         later=later,
     )
 

@@ -50,6 +50,7 @@ def trace_step(
     precision: str,
     batch_bytes: int = 0,
     from_loader: bool = True,
+    first_batch: bool = True,
     later: LaterEpochs | None = None,
     keep: Callable[[StepTrace], None] = lambda _: None,
 ) -> StepFacts:
@@ -69,6 +70,8 @@ def trace_step(
         precision: Lightning's long form, e.g. "bf16-mixed".
         batch_bytes: of the batch; taken where the step reads no tensor that it has not made.
         from_loader: whether the module's batch-transfer hooks still have to be called.
+        first_batch: whether the first batch runs; without it the optimizers step once with gradients of zero. Manual
+            optimization runs it in any case.
         later: what changes the step in later epochs; None: the step of this moment alone is traced.
         keep: called with the trace of each step that is recorded.
 
@@ -84,6 +87,7 @@ def trace_step(
             batch,
             batch_bytes,
             keep,
+            first=first_batch,
         )
         micro_batches = trainer.accumulate_grad_batches
         if later is not None:
@@ -194,15 +198,20 @@ class _Batches:
         batch: Any,
         batch_bytes: int,
         keep: Callable[[StepTrace], None],
+        *,
+        first: bool,
     ) -> None:
         self._runner, self._make_trace, self._keep = runner, make_trace, keep
-        self._batch, self._batch_bytes = batch, batch_bytes
+        self._batch, self._batch_bytes, self._first = batch, batch_bytes, first
         self.kinds = KindsOfBatches()
         self.traced: dict[BatchKind, StepFacts] = {}
 
     def whole(self) -> StepFacts:
         """Run a batch, which makes the optimizer's state and is not recorded, and trace the next as a whole step."""
-        self._runner.run(self._make_trace(recording=False), self._batch, len(self.kinds))
+        if self._first or self.kinds:
+            self._runner.run(self._make_trace(recording=False), self._batch, len(self.kinds))
+        else:
+            self._runner.create_states(leave_gradients=True)
         self.kinds.add(tuple(self._runner.stepped))
         return replace(self.run(), optimizer_calls=len(self._runner.stepped))
 
@@ -280,11 +289,14 @@ class _Runner:
         """Forward and backward passes in one optimizer step, of which one is traced."""
         return 1 if self.manual else max(1, int(self._trainer.accumulate_grad_batches))
 
-    def create_states(self) -> None:
+    def create_states(self, *, leave_gradients: bool = False) -> None:
         """
         Step every optimizer once with gradients of zero, so that its state exists as in every later step.
 
         Under manual optimization an optimizer may first step in the batch that is traced for it.
+
+        Args:
+            leave_gradients: keep the gradients of zero, which a run has until `zero_grad` of its next step.
         """
         parameters = [p for o in self._optimizers for group in o.param_groups for p in group["params"]]
         before = [parameter.grad for parameter in parameters]
@@ -297,8 +309,9 @@ class _Runner:
                     Exception
                 ):  # e.g. one whose step needs a closure; its state stays unknown
                     step()
-        for parameter, grad in zip(parameters, before, strict=True):
-            parameter.grad = grad
+        if not leave_gradients:
+            for parameter, grad in zip(parameters, before, strict=True):
+                parameter.grad = grad
 
     def run(self, trace: StepTrace, batch: Any, batch_idx: int) -> None:
         """Run one micro-batch and its optimizer step, recorded by the trace."""

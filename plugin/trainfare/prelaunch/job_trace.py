@@ -93,6 +93,7 @@ def trace_changed(
     *,
     real: RealLimits | None = REAL_LIMITS,
     worthwhile: float = WORTHWHILE,
+    first_batch: bool = True,
 ) -> JobProfile:
     """
     Trace one optimizer step of a job whose module is changed before its optimizers are made.
@@ -102,6 +103,7 @@ def trace_changed(
         change: called with the module, built and set up; returns notes for the profile.
         real: see `trace_job`.
         worthwhile: see `equal_blocks`; 0 traces every block.
+        first_batch: False where a module's first batch is known to be like every other one; see `trace_step`.
 
     Raises:
         InputError, TraceError: see `trace_job`; an exception in `change` becomes a TraceError.
@@ -110,7 +112,9 @@ def trace_changed(
     several = batches_of(job.batch)
     if several is not None:
         return trace_batches(
-            job, several, lambda one: trace_changed(one, change, real=real, worthwhile=worthwhile)
+            job,
+            several,
+            lambda one: trace_changed(one, change, real=real, worthwhile=worthwhile, first_batch=first_batch),
         )
     if job.precision.startswith("transformer-engine"):
         msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
@@ -121,11 +125,11 @@ def trace_changed(
     try:
         try:
             with rng_untouched():
-                return _traced(job, change, faker, worthwhile=worthwhile)
+                return _traced(job, change, faker, worthwhile=worthwhile, first_batch=first_batch)
         except NotRepeatedError:
             faker = _faker(job)
             with rng_untouched():
-                return _traced(job, change, faker)
+                return _traced(job, change, faker, first_batch=first_batch)
     except FakeTraceError as error:
         if real is None:
             raise TraceError(str(error)) from error
@@ -170,6 +174,7 @@ def _traced(
     tensors: Faker | RealTensors,
     *,
     worthwhile: float = 0,
+    first_batch: bool = True,
 ) -> JobProfile:
     module = _module_of(job, tensors)
     batch = _batch_of(job, tensors, _device_of(module))
@@ -177,7 +182,9 @@ def _traced(
         _check_batch_size(job, tensors.batch_tensors)
     with _grads_untouched(job.module) if isinstance(tensors, Faker) else contextlib.nullcontext():
         with attributes_kept(callbacks_of(job)):
-            step = configured_step(job, module, batch, tensors, change, worthwhile=worthwhile)
+            step = configured_step(
+                job, module, batch, tensors, change, worthwhile=worthwhile, first_batch=first_batch
+            )
         step = replace(step, differs=joined(step.differs, untraced_work(callbacks_of(job))))
     return _profile_of(job, module, step, tensors)
 

@@ -48,6 +48,7 @@ def repeated_step(
     micro_batches: int,
     batch_bytes: int,
     worthwhile: float,
+    first_batch: bool,
 ) -> StepFacts | None:
     """
     Return the step of a module from those of its short versions; None where it has too few equal blocks.
@@ -61,6 +62,7 @@ def repeated_step(
         micro_batches: see `trace_step`.
         batch_bytes: see `trace_step`.
         worthwhile: see `equal_blocks`.
+        first_batch: see `trace_step`.
 
     Raises:
         NotRepeatedError: it does not grow in the same way with each piece of equal blocks.
@@ -69,7 +71,7 @@ def repeated_step(
     blocks = equal_blocks(module, worthwhile) if getattr(module, "automatic_optimization", True) else None
     if blocks is None:
         return None
-    versions = _Versions(module, batch, tensors, blocks, optimized, precision)
+    versions = _Versions(module, batch, tensors, blocks, optimized, precision, first_batch)
     with _no_collection():
         versions.compare_forward()
         steps = ThreeSteps(*(versions.step(SHORTEST + more, batch_bytes) for more in range(3)))
@@ -84,6 +86,7 @@ class _Versions:
     blocks: EqualBlocks
     optimized: Callable[[nn.Module], Optimized]
     precision: str
+    first_batch: bool
 
     def compare_forward(self) -> None:
         """Check that the forward of the whole module is what follows for it from two short versions."""
@@ -107,6 +110,7 @@ class _Versions:
             self.tensors.mode,
             precision=self.precision,
             batch_bytes=batch_bytes,
+            first_batch=self.first_batch,
             keep=kept.append,
         )
         step = ShortStep(facts, kept[-1].ledger(), kept[-1].memory_changes())

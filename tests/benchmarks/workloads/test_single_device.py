@@ -1,0 +1,57 @@
+"""The traced step of a described network is that of a run, whatever its first batch leaves in the network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.workloads.single_device import StepJob, Supervised, traced
+from trainfare import TrainingJob, trace_job
+
+BATCHES: list[int] = []
+
+
+class Plain(nn.Module):
+    """A network that keeps nothing of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.tables: dict[int, Tensor] = {}
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        BATCHES.append(len(inputs))
+        return self.layer(inputs).square().mean()
+
+
+class Keeps(Plain):
+    """A network that makes a table in its first batch, and reads it in every later one."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if len(inputs) not in self.tables:
+            self.tables[len(inputs)] = torch.arange(8.0).cumsum(0)
+        return super().forward(inputs + self.tables[len(inputs)])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd-plain", "adam-fused"])
+@pytest.mark.parametrize(("network", "batches"), [(Plain, 1), (Keeps, 3)])
+def test_a_step_is_that_of_a_run(network: type[Plain], batches: int, optimizer: str) -> None:
+    """One batch runs where the first is like every other; else the two that are a run's follow."""
+    job = StepJob(
+        "key", network, lambda net, inputs: net(inputs), lambda: torch.zeros(4, 8), 4, "16-mixed", optimizer
+    )
+    BATCHES.clear()
+    found = traced(job)
+    assert len(BATCHES) == batches
+
+    whole = trace_job(
+        TrainingJob(
+            module=lambda: Supervised(job, lambda: None),
+            batch=job.batch,
+            batch_size=4,
+            precision="16-mixed",
+            max_steps=1,
+        )
+    )
+    assert found == whole
