@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -309,6 +311,23 @@ class TestKnobs:
         lines = knob_lines(variant, option(micro_batch_size=4, accumulate_grad_batches=2, sharding="fsdp"))
         words = ("precision", "micro-batch 4, accumulate 2", "8-bit", "recompute", "FSDP")
         assert [next(i for i, text in enumerate(lines) if word in text) for word in words] == [0, 1, 2, 3, 4]
+
+    def test_fp8_is_named_where_its_peak_is_above_that_of_bf16(self) -> None:
+        """By the catalogue, whoever made the chip; with the spread that docs/choosing.md states."""
+        large = Variant(gpt_profile(layers=32, width=4096, heads=32), ())
+
+        def named(variant: Variant, chip: str) -> list[str]:
+            return [text for text in knob_lines(variant, option(accelerator=chip)) if "fp8" in text]
+
+        for chip in ("H100-SXM-80GB", "GB300-NVL-277GB", "MI300X", "L40S-48GB"):
+            assert len(named(large, chip)) == 1, chip
+        for chip in ("A100-SXM-80GB", "Gaudi3-128GB"):  # without fp8; with fp8 at the rate of bf16
+            assert not named(large, chip), chip
+        assert not named(Variant(gpt_profile(), ()), "H100-SXM-80GB")
+        page = (Path(__file__).parents[3] / "docs" / "choosing.md").read_text(encoding="utf-8")
+        spread = re.search(r"from \d+ % less to \d+ % more time", named(large, "H100-SXM-80GB")[0])
+        assert spread
+        assert spread[0] in page
 
 
 def test_impossible_strategies_have_a_reason() -> None:
