@@ -125,6 +125,8 @@ def mlperf_job(row: Row) -> StepJob | str:
     compiled = not (
         early and "pytorch" in row["framework"].lower() and "mxnet" not in row["framework"].lower()
     )
+    if not row["precision"]:
+        return "precision is not stated"
     precision = _PRECISIONS.get(row["precision"])
     if precision is None:
         return f"precision {row['precision']}: not a mode of torch that a trace shows"

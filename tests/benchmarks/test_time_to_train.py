@@ -159,6 +159,7 @@ def test_start_up_is_billed_and_not_scored(cache: ProfileCache) -> None:
         ({"accelerators_total": "16", "nodes": "2", "host_networking": "1Gb Ethernet"}, "network"),
         ({"benchmark": "chess"}, "no description of this benchmark"),
         ({"precision": "INT4"}, "not a mode of torch"),
+        ({"precision": ""}, "precision is not stated"),
         ({"accelerator": "Abacus-9"}, "not in the catalogue"),
     ],
 )

@@ -29,22 +29,38 @@ ROWS = list(csv.DictReader(ACCELERATORS_CSV.splitlines()))
 
 RENTED = [
     "A10-24GB",
+    "A100-PCIE-40GB",
     "A100-PCIE-80GB",
     "A100-SXM-40GB",
     "A100-SXM-80GB",
     "A10G-24GB",
+    "A30-24GB",
+    "A40-48GB",
     "B200-SXM-180GB",
     "B300-SXM-288GB",
     "GB200-NVL-186GB",
+    "GH200-96GB",
     "Gaudi1-32GB",
     "H100-NVL-94GB",
+    "H100-PCIE-80GB",
     "H100-SXM-80GB",
+    "H200-NVL-141GB",
     "H200-SXM-141GB",
     "Inferentia2",
     "K80-12GB",
     "L4-24GB",
+    "L40-48GB",
     "L40S-48GB",
     "MI300X",
+    "MI325X-256GB",
+    "RTX-3090-24GB",
+    "RTX-4090-24GB",
+    "RTX-5080-16GB",
+    "RTX-5090-32GB",
+    "RTX-6000Ada-48GB",
+    "RTX-A4000-16GB",
+    "RTX-A5000-24GB",
+    "RTX-A6000-48GB",
     "RTXPRO4500-32GB",
     "RTXPRO6000-96GB",
     "T4-16GB",
@@ -70,17 +86,31 @@ CALIBRATED = {
     "A10G": "A10G-24GB",
     "A30": "A30-24GB",
     "A40": "A40-48GB",
+    "B200": "B200-SXM-180GB",
     "B300-SXM-270GB": "B300-SXM-288GB",
+    "GB200": "GB200-NVL-186GB",
     "GB200-SXM-186GB": "GB200-NVL-186GB",
+    "GTX-1080Ti-11GB": "GTX-1080Ti-11GB",
     "Gaudi1": "Gaudi1-32GB",
+    "Gaudi2": "Gaudi2-96GB",
     "Gaudi2-96GB": "Gaudi2-96GB",
     "Gaudi3-128GB": "Gaudi3-128GB",
+    "H100-PCIe-80GB": "H100-PCIE-80GB",
+    "H100-SXM-96GB": "H100-SXM-96GB",
     "H100-SXM-96GB-HBM2e-500W": "H100-SXM-96GB",
     "H100-SXM5-80GB": "H100-SXM-80GB",
+    "H200": "H200-SXM-141GB",
+    "L4": "L4-24GB",
+    "L40": "L40-48GB",
+    "L40S": "L40S-48GB",
     "MI100-32GB": "MI100-32GB",
     "MI210-64GB": "MI210-64GB",
     "MI300X-192GB": "MI300X",
     "MI325X-256GB": "MI325X-256GB",
+    "NVIDIA A100-SXM4-40GB": "A100-SXM-40GB",
+    "NVIDIA A100-SXM4-80GB": "A100-SXM-80GB",
+    "NVIDIA L4": "L4-24GB",
+    "NVIDIA L40S": "L40S-48GB",
     "P100-PCIe-16GB": "P100-PCIE-16GB",
     "P4-8GB": "P4-8GB",
     "QuadroRTX5000-16GB": "QuadroRTX5000-16GB",
@@ -93,13 +123,38 @@ CALIBRATED = {
     "RTX-3090Ti-24GB": "RTX-3090Ti-24GB",
     "RTX-6000Ada-48GB": "RTX-6000Ada-48GB",
     "RTX-A4000-16GB": "RTX-A4000-16GB",
+    "RTX-A4500-20GB": "RTX-A4500-20GB",
+    "RTX-A5000": "RTX-A5000-24GB",
     "RTX-A5000-24GB": "RTX-A5000-24GB",
     "RTX-A6000-48GB": "RTX-A6000-48GB",
+    "RTX2080Ti": "RTX-2080Ti-11GB",
+    "RTX3090": "RTX-3090-24GB",
+    "RTX4070TiSuper-16GB": "RTX-4070TiSuper-16GB",
+    "RTX4090": "RTX-4090-24GB",
+    "RTX4090-24GB": "RTX-4090-24GB",
+    "Tesla T4": "T4-16GB",
     "TitanRTX-24GB": "TitanRTX-24GB",
     "TitanXp-12GB": "TitanXp-12GB",
     "V100-PCIe-32GB": "V100-PCIE-32GB",
     "V100-SXM3-32GB": "V100-SXM3-32GB",
 }
+"""Every name in the tables of steps, of time to train and of memory, but those of `SEVERAL`."""
+SEVERAL = [
+    "80GB class",
+    "A100",
+    "A100-40GB",
+    "A100-80GB",
+    "A6000",
+    "Ascend910",
+    "H100-80GB",
+    "H100-96GB",
+    "Titan",
+    "Titan X 12GB",
+    "V100",
+    "V100-16GB",
+    "V100-32GB",
+]
+"""Their other names, each of several parts: form or memory is not stated; of Ascend 910 that of a Pro A and a Premium A."""
 
 DRIVER_STRINGS: list[tuple[str, float | None, str | None]] = [
     # data centre: form factor, memory and suffix all matter
@@ -124,6 +179,9 @@ DRIVER_STRINGS: list[tuple[str, float | None, str | None]] = [
     ("NVIDIA H800", 79.1, "H800-SXM-80GB"),
     ("NVIDIA A800-SXM4-80GB", 79.15, "A800-SXM-80GB"),
     ("NVIDIA GeForce RTX 2080 with Max-Q Design", 7.8, "RTX-2080-MaxQ-8GB"),
+    ("RTX 2080 Max-Q", None, "RTX-2080-MaxQ-8GB"),
+    ("RTX 2080 SUPER Max-Q", None, "RTX-2080Super-MaxQ-8GB"),
+    ("RTX 2070 Max-Q", None, "RTX-2070-MaxQ-8GB"),
     ("NVIDIA GeForce RTX 3080 Laptop GPU", 15.6, "RTX-3080-Laptop-16GB"),
     ("AMD Instinct MI350X", None, "MI350X-288GB"),
     ("AMD Instinct MI355X", None, "MI355X-288GB"),
@@ -295,6 +353,13 @@ def test_everything_that_the_prices_rent_is_in_the_catalogue(name: str) -> None:
 def test_every_calibration_name_means_the_true_same_part(name: str, canonical: str) -> None:
     """The measured tables use other spellings of the same parts."""
     assert accelerator(name).name == canonical
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_name_of_a_table_that_several_parts_have_is_refused(name: str) -> None:
+    """No part is taken for another."""
+    with pytest.raises(UnknownNameError, match=re.escape(repr(name))):
+        accelerator(name)
 
 
 def test_an_unknown_name_is_refused_with_near_ones() -> None:
