@@ -45,6 +45,8 @@ _NATIVE_READERS: Final = frozenset({
 """Modules whose compiled code opens data files itself, so that Python does not report them."""
 _SYSTEM: Final = ("/proc/", "/sys/", "/dev/")
 """What the operating system says about itself: it changes all the time."""
+_LIBRARIES_CACHE: Final = "/etc/ld.so.cache"
+"""What `ldconfig -p` prints: `ctypes.util.find_library` runs it, also where torch for CUDA is imported."""
 _PREFIXED: Final = ("tqdm", "fsspec")
 """Packages that look through all variables for those with a prefix of theirs, which every key of a trace has anyway."""
 _MOST_PATHS: Final = 20_000
@@ -172,8 +174,11 @@ class Observer:
             self._listed[path] = None
 
     def _unseen(self, event: str) -> Callable[[tuple[Any, ...]], None]:
-        def found(_: tuple[Any, ...]) -> None:
-            self._obstacle = event
+        def found(arguments: tuple[Any, ...]) -> None:
+            if event in ("subprocess.Popen", "os.posix_spawn") and _prints_libraries(arguments):
+                self._paths[_LIBRARIES_CACHE] = None
+            else:
+                self._obstacle = event
 
         return found
 
@@ -246,6 +251,12 @@ def _absolute(path: Any) -> str:
     with contextlib.suppress(TypeError, ValueError, OSError):
         return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - speed, and links stay as they were named
     return ""
+
+
+def _prints_libraries(arguments: tuple[Any, ...]) -> bool:
+    """Return whether a program that is started is `ldconfig -p`, which reads one file."""
+    program, words = arguments[:2]
+    return os.path.basename(_absolute(program)) == "ldconfig" and list(words)[1:] == ["-p"]  # noqa: PTH119
 
 
 def _source(path: str) -> str:

@@ -192,6 +192,16 @@ def test_what_cannot_be_known_is_never_the_same(folder: Path, job: str) -> None:
     assert watched(folder, job) is None
 
 
+@pytest.mark.skipif(not Path("/etc/ld.so.cache").exists(), reason="no list of shared libraries here")
+def test_the_list_of_shared_libraries_is_a_file(folder: Path) -> None:
+    """`find_library`, which torch for CUDA calls where it is imported, reads one file by a program of the system."""
+    inputs = watched(folder, "import ctypes.util\nctypes.util.find_library('c')")
+    assert same(inputs, folder)
+    assert inputs is not None
+    assert any(one.place.path.endswith("etc/ld.so.cache") for one in inputs.files)
+    assert watched(folder, "import subprocess\nsubprocess.run(['ldconfig', '-V'])") is None
+
+
 def test_the_network_cannot_be_known(folder: Path) -> None:
     """A connection may bring anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
