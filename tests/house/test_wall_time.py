@@ -14,6 +14,9 @@ CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time_
 """Clocks of `time` that only measure; `time.time` may stamp a file."""
 LIMITS = {"timeout", "deadline"}
 """Arguments of `subprocess`, `threading` and Hypothesis."""
+WAITS = {"wait", "settimeout", "join", "acquire", "result"}
+"""Methods of `threading`, `socket` and futures whose first argument is a limit; a hundredth of a second only looks again."""
+LOOKS_AGAIN_S = 0.01
 GUARD = "HANG_S"
 
 
@@ -25,6 +28,13 @@ def wall_time(source: str) -> list[str]:
             found.append(f"time.{node.attr}")
         if isinstance(node, ast.ImportFrom) and node.module == "time":
             found += [f"from time import {one.name}" for one in node.names if one.name in CLOCKS]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
+            seconds = [
+                one.value
+                for one in node.args[:1]
+                if isinstance(one, ast.Constant) and isinstance(one.value, (int, float))
+            ]
+            found += [f"{node.func.attr}({value})" for value in seconds if value > LOOKS_AGAIN_S]
         if isinstance(node, ast.keyword) and node.arg in LIMITS:
             value = ast.unparse(node.value)
             if value != "None" and GUARD not in value:
@@ -39,6 +49,8 @@ def wall_time(source: str) -> list[str]:
         "from time import perf_counter",
         "run(x, timeout=9)",
         "settings(deadline=200)",
+        "done.wait(30)",
+        "sock.settimeout(0.2)",
     ],
 )
 def test_planted_wall_time_is_found(line: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from builders.offers import book_of, offer_row, small_market
+from builders.processes import HANG_S
 from trainfare_core.errors import PricesUnavailableError
 from trainfare_core.prices.book import PriceBook
 from trainfare_providers.conformance import assert_conforms, check_book, check_provider
@@ -38,7 +39,7 @@ def raises(error: Exception) -> Callable[[Any], Any]:
 
 def goes_out(_: Any) -> PriceBook:
     with socket.socket() as out:
-        out.settimeout(0.2)
+        out.settimeout(HANG_S)
         try:
             out.connect(("127.0.0.1", 9))
         except OSError:
