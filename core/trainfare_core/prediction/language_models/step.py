@@ -177,7 +177,7 @@ def decoder_times(
     last = fit.last_stage_exposed * head_s * share * factor * (1 - 1 / spread.pipeline) * spread.passes
     traffic, network_b = _data_traffic_s(ledger, devices, spread, fit)
     window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
-    beyond = _hold(traffic, window, fit) - window
+    beyond = np.minimum(_hold(traffic, window, fit) - window, traffic)  # Rounding: also where there is none.
     exposed = np.where(spread.overlap, np.maximum(fit.data_exposed * traffic, beyond), traffic)
     units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
     update = _update_s(ledger, devices, spread, fit)
