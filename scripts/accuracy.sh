@@ -42,5 +42,6 @@ if [ -f "$results/step_time.csv" ]; then
     "$BIN/python" -m benchmarks.pick_cheapest --rows "$results/step_time.csv" --json "$results/pick_cheapest.json" \
         ${RESIDUALS:+--residuals "$RESIDUALS"} > "$results/pick_cheapest.log"
 fi
+[ -z "$RESIDUALS" ] || cp "$RESIDUALS" "$results/residuals.csv"
 "$BIN/python" -m benchmarks.pages.accuracy --results "$results" --note "$NOTE"
 echo "make accuracy: wrote docs/accuracy.md"

@@ -3,8 +3,9 @@ Write docs/accuracy.md, and the tables behind it, from what the runners of the t
 
     python -m benchmarks.pages.accuracy --results DIR [--note TEXT] [--out docs/accuracy.md] [--tables docs/accuracy]
 
-DIR holds NAME.json, and NAME.csv of `--rows`, of each runner that was run: `make accuracy` fills one. A runner without
-a file has no figures, and the page says so. Scores of rows left out of a fit are those that the fit ships.
+DIR holds NAME.json, and NAME.csv of `--rows`, of each runner that was run, and residuals.csv, the held-out errors of
+`benchmarks.fit_calibration`: `make accuracy` fills one. What has no file has no figures, and the page says so. Other
+scores of rows left out of a fit are those that the fit ships.
 
 The page has one line for each table of measurements. `scores.csv` has every group of its rows, `extremes.csv` the best
 and worst rows, and `unanswered.csv` the reasons why rows have no answer.
@@ -22,8 +23,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.fits import language_model_record, memory_record, one_device_record
+from benchmarks.pages import one_device
 from benchmarks.pages.markdown import plain, render
+from benchmarks.scoring import LEVELS
 from benchmarks.truth_table import read_rows
+from trainfare_core import figures
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import calibration
 
@@ -48,6 +52,37 @@ class Truth:
     measured: str = ""
 
 
+@dataclass(frozen=True)
+class Covered:
+    """
+    A group of rows that must lie in the intervals as often as these say.
+
+    Attributes:
+        title: of the group.
+        left_out: of the fit and of what its intervals are made of.
+        shares: inside the central 50, 80 and 90 %; none where the group was not scored.
+    """
+
+    title: str
+    left_out: str
+    shares: Sequence[float]
+
+    @property
+    def cells(self) -> str:
+        """The shares in the cells of a table."""
+        return " | ".join(figures.percent(share) for share in self.shares) or " | ".join("-" for _ in LEVELS)
+
+    @property
+    def verdict(self) -> str:
+        """Whether every share is within `WITHIN` of its level."""
+        if not self.shares:
+            return "not scored"
+        apart = [abs(share - int(level) / 100) for share, level in zip(self.shares, LEVELS, strict=True)]
+        return "met" if max(apart) <= WITHIN else "**missed**"
+
+
+WITHIN: Final = 0.05
+"""How far a share may be from its level: five points, the bar of the specification."""
 _FITTED, _LEFT_OUT = "rows of the fit", "source left out"
 _BENCHMARK_LEFT_OUT: Final = "benchmark left out"
 TRUTHS: Final = (
@@ -71,7 +106,6 @@ _ERRORS: Final = {
     "worst": "worst_ape",
     "bias": "bias",
 }
-_LEVELS: Final = ("50", "80", "90")
 _PLACE: Final = re.compile(r" at /\S+ in \w+(, called from \S+ in \w+)?")
 """Where an error was raised: a path of the machine that ran it."""
 _DIGITS: Final = 4
@@ -101,13 +135,55 @@ def _results(folder: Path) -> dict[str, Any]:
 
 def document(results: Path, note: str = "") -> str:
     """Return the page, from the runners' files in `results`."""
+    found, lines = _results(results), _residuals(results)
+    recent = [line for line in lines if one_device.is_recent(line)]
     return render(
-        "accuracy", note=note, date=calibration().fitted_at, truths=TRUTHS, results=_results(results),
+        "accuracy", note=note, date=calibration().fitted_at, truths=TRUTHS, results=found,
         fitted_on={"one": sorted(calibration().fitted_on), "many": sorted(decoder_calibration().fitted_on)},
         scores={
             "one": one_device_record().scores, "many": language_model_record().scores, "memory": memory_record().scores,
+            "recent": {
+                name: one_device.score(recent, name) if recent else None
+                for name in ("workload", "chip_and_workload")
+            },
         },
+        covered=_covered(found, lines),
     )  # fmt: skip
+
+
+def _residuals(results: Path) -> list[dict[str, str]]:
+    path = results / "residuals.csv"
+    return read_rows(path) if path.exists() else []
+
+
+def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Covered]:
+    """Return the groups of the specification, by results of the runners and held-out errors of one device."""
+    one = (
+        {timed: shares for timed, name, _, shares in one_device.coverage(lines) if name == "the source"}
+        if lines
+        else {}
+    )
+    many = language_model_record().scores["coverage, source left out"]
+    memory = memory_record().scores["source_left_out"]
+    return [
+        *(
+            Covered(f"one device, {timed}", "source", one.get(timed, ()))
+            for timed in ("a trainer's loop", "bare steps")
+        ),
+        Covered("several devices", "chip", ()),
+        Covered("language models", "source", [many[level] for level in LEVELS]),
+        *(
+            Covered(
+                truth.title,
+                "benchmark",
+                [found["overall"]["coverage"][level] for level in LEVELS] if found else (),
+            )
+            for truth in TRUTHS
+            if truth.seen == _BENCHMARK_LEFT_OUT
+            for found in [results[truth.runner]]
+        ),
+        Covered("peak memory without a run", "source", [memory[f"coverage_{level}"] for level in LEVELS]),
+    ]
 
 
 def write_tables(results: Path, folder: Path) -> None:
@@ -127,7 +203,7 @@ def write_tables(results: Path, folder: Path) -> None:
     ]
     _write(
         folder / "scores.csv",
-        ["table", "group", "name", "rows", *_ERRORS, *(f"inside_{level}" for level in _LEVELS)],
+        ["table", "group", "name", "rows", *_ERRORS, *(f"inside_{level}" for level in LEVELS)],
         scores,
     )
     extremes = [
@@ -161,7 +237,7 @@ def _figures(score: dict[str, Any]) -> list[str]:
     inside = score.get("coverage", {})
     return [
         *(f"{score[key]:.{_DIGITS}f}" for key in _ERRORS.values()),
-        *(f"{inside[level]:.{_DIGITS}f}" if level in inside else "" for level in _LEVELS),
+        *(f"{inside[level]:.{_DIGITS}f}" if level in inside else "" for level in LEVELS),
     ]
 
 
