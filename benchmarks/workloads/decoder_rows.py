@@ -48,6 +48,8 @@ _ASSUMED_TOKENS = 8192
 """Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
 _ASSUMED_SAMPLES = 1024
 """Samples of a pretraining step where a row states a micro-batch alone."""
+_USUAL_RANK = 16
+"""LoRA's rank where a row does not state it: that of most rows that do."""
 _LORA_FLOPS = (0.6, 0.7)
 """Range of FLOPs per token over those of full training that means frozen weights: 4 N of 6 N, for N weights."""
 _OWN_FLOPS = (0.7, 1.6)
@@ -155,8 +157,10 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         return size
     micro, passes = size
     megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
+    method = _method(row)
     step = DecoderStep(
-        model, sequence, fused_attention=not megatron_2021, dropout=megatron_2021, method=_method(row),
+        model, sequence, fused_attention=not megatron_2021, dropout=megatron_2021, method=method,
+        rank=_rank(row, assumed) if method in ("lora", "qlora") else _USUAL_RANK,
         separate="HF SFTTrainer" in row["notes"], fused_norms="RMSNorm" in row["notes"],
         precision="16-true" if "fp16" in row["precision"] else "bf16-true",
     )  # fmt: skip
@@ -243,6 +247,14 @@ def _method(row: Mapping[str, str]) -> Method:
     if "lora" in _task(row):
         return "lora"
     return "adapter" if "adapter" in _task(row) else "full"
+
+
+def _rank(row: Mapping[str, str], assumed: list[str]) -> int:
+    """Return LoRA's rank: hardly any of the time, so a row that does not state it is described, with a note."""
+    stated = re.search(r"\br(?:ank)?\s?=?(\d+)\b", row["notes"])
+    if stated is None:
+        assumed.append(f"rank {_USUAL_RANK}")
+    return int(stated[1]) if stated else _USUAL_RANK
 
 
 def _recomputing(

@@ -225,6 +225,25 @@ def test_unstated_recomputation_is_the_least_that_fits(tmp_path: Path) -> None:
     assert assumed("maxtext/jax") == ["none", whole]
 
 
+def test_a_rank_is_that_of_the_row_or_noted(tmp_path: Path) -> None:
+    """Twice the rank is twice the trained weights; full fine-tuning has none."""
+    row = {
+        **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256",
+        "strategy": "fsdp8", "task": "finetune-lora",
+    }  # fmt: skip
+    runs = [
+        decoder_run({**row, **changes}, DecoderTraces(tmp_path))
+        for changes in ({}, {"notes": f"{row['notes']}; LoRA r8"}, {"task": "finetune-full"})
+    ]
+    unstated, eight, full = runs
+    assert isinstance(unstated, DecoderRun)
+    assert isinstance(eight, DecoderRun)
+    assert isinstance(full, DecoderRun)
+    assert unstated.assumed == ("rank 16",)
+    assert eight.assumed == full.assumed == ()
+    assert unstated.profile.trainable_parameters == 2 * eight.profile.trainable_parameters
+
+
 def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:
     row = {
         **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256", "strategy": "fsdp8",
