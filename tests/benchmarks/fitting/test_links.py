@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("timm")
 
+from benchmarks.fits import link_record
 from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
 from benchmarks.fitting.links import AllReduce, Pair, documents, fitted, left_out, slowdown_errors
 from builders.profiles import profile
@@ -89,3 +91,19 @@ def test_one_process_issues_forward_for_every_device_and_hides_nothing() -> None
         / link_of(accelerator("RTX-2080Ti-11GB"), calibration().communication).bytes_per_s
     )
     assert sent_s < two < four < 2 * two
+
+
+def test_the_page_has_the_scores_of_the_record() -> None:
+    """docs/prediction.md says what the fit of links that ships was scored with."""
+    page = (Path(__file__).parents[3] / "docs" / "prediction.md").read_text(encoding="utf-8")
+    text = " ".join(page.split("## Several devices")[1].split("\n## ")[0].split())
+    scores = link_record().scores
+    chip = scores["chip_left_out"]
+    assert f"from {chip['n']:,.0f} runs on several devices" in text
+    assert (
+        f"within {chip['mape']:.1%} mean, {chip['median_ape']:.1%} median on chips left out".replace(
+            "%", " %"
+        )
+        in text
+    )
+    assert f"({scores['source_left_out']['mape']:.1%} mean)".replace("%", " %") in text
