@@ -374,7 +374,8 @@ def main_profile(root: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_worktree(repository: GitRepository, number: signal.Signals) -> None:
     """A job that is cancelled while the base is being traced removes its worktree."""
-    repository.put("train.py", "print('waiting', flush=True)\nwhile True: pass\n")
+    # Head and base print at the same time: each line in one piece, also where Python does not buffer.
+    repository.put("train.py", "import os\nos.write(1, b'waiting\\n')\nwhile True: pass\n")
     repository.commit("endless")
     process = subprocess.Popen(
         [sys.executable, "-m", "trainfare", "check", TARGET, "--max-usd", "5", "--compare-to", "HEAD"],
