@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import ast
+import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from trainfare.job import script_of
+from trainfare_core.errors import InputError
 from trainfare_core.ranking.policy_check import SourcePlace
+from trainfare_providers.disk.files import read_input
 
 __all__ = ["place_of"]
 
 _Body = Sequence[ast.stmt]
+_MAX_BYTES: Final = 2**19
+"""Largest file that is parsed. Chosen: as large as any module that PyTorch is made of, and within 1.5 s and 0.4 GiB."""
 
 
 def place_of(target: str, folder: Path) -> SourcePlace | None:
@@ -23,8 +30,8 @@ def place_of(target: str, folder: Path) -> SourcePlace | None:
         folder: the current folder.
 
     Returns:
-        The file, relative to the repository that holds it, and the line of the callable, or 1; None where the target
-        is no file.
+        The file, relative to the repository that holds it, and the line of the callable; 1 where it is not found, or
+        the file cannot be parsed. None where the target is no file.
     """
     script = script_of(target)
     place, colon, name = (script.name, "", "") if script is not None else target.rpartition(":")
@@ -37,7 +44,8 @@ def place_of(target: str, folder: Path) -> SourcePlace | None:
 def _file_of(place: str, folder: Path) -> Path | None:
     module = place.replace(".", "/")
     tries = (folder / place, folder / f"{module}.py", folder / module / "__init__.py")
-    return next((path.resolve() for path in tries if path.is_file()), None)
+    # Not `Path.is_file`, which raises for a name longer than the system takes.
+    return next((path.resolve() for path in tries if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def _shown(path: Path, folder: Path) -> str:
@@ -48,18 +56,25 @@ def _shown(path: Path, folder: Path) -> str:
 
 
 def _line(path: Path, name: str) -> int:
-    try:
-        body: _Body = ast.parse(path.read_bytes()).body
-    except (OSError, SyntaxError, ValueError):
-        return 1
     line = 1
-    for part in name.split("."):
-        found = [node for node in _statements(body) if part in _names(node)]
-        if not found:
-            break
-        line = found[-1].lineno
-        body = found[-1].body if isinstance(found[-1], ast.ClassDef) else []
+    try:
+        body = _parsed(path)
+        for part in name.split("."):
+            found = [node for node in _statements(body) if part in _names(node)]
+            if not found:
+                break
+            line = found[-1].lineno
+            body = found[-1].body if isinstance(found[-1], ast.ClassDef) else []
+    except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):
+        pass  # The last two: Python's parser raises either for code that is nested too deeply.
     return line
+
+
+def _parsed(path: Path) -> _Body:
+    source = read_input(path, _MAX_BYTES, kind="a module of Python")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the process that runs the code shows them
+        return ast.parse(source).body
 
 
 def _statements(body: Iterable[ast.AST]) -> Iterable[ast.stmt]:

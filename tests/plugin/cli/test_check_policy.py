@@ -121,6 +121,20 @@ def test_real_jobs_are_traced_checked_and_placed(capsys: pytest.CaptureFixture[s
     assert answer.policy == "trainfare.toml"
 
 
+def test_a_source_that_no_parser_takes_leaves_the_other_job_its_answer(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gate looks for the line of a job in its own process: what is too deep for Python's parser ends neither."""
+    (folder / "deep.py").write_text("x = " + "-" * 50_000 + "1\n", encoding="utf-8")
+    policy('[jobs.deep]\ntarget = "deep.py:job"\nmax_usd = 1\n' + GPT.format(name="gpt", usd=1e9))
+    assert run("--format", "json") == 2
+    deep, gpt = answer_of(capsys).jobs
+    assert (deep.verdict, deep.exit_code) == ("not_checked", 2)
+    assert deep.place is not None
+    assert (deep.place.path, deep.place.line) == ("deep.py", 1)
+    assert (gpt.verdict, gpt.exit_code) == ("within", 0)
+
+
 @pytest.mark.usefixtures("folder")
 def test_one_table_and_the_worst_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """Each job has its row; over is worse than within; --job leaves the others out."""

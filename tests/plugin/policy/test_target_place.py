@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,8 @@ def test_paths_count_from_the_repository(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["-", "", ":job", "nowhere.py:job", "no.module:job", "a:b:c", ".:x", "..:x"]
+    "target",
+    ["-", "", ":job", "nowhere.py:job", "no.module:job", "a:b:c", ".:x", "..:x", "x" * 5000 + ".py:job"],
 )
 def test_no_file_is_no_place(target: str, tmp_path: Path) -> None:
     """What is not there has no line."""
@@ -92,3 +94,36 @@ def test_a_file_that_is_not_python_has_its_first_line(tmp_path: Path) -> None:
     """Its error comes with the trace."""
     (tmp_path / "train.py").write_bytes(b"def job(:\n\xff\x00")
     assert place_of("train.py:job", tmp_path) == SourcePlace(path="train.py", line=1)
+
+
+DEEP = {
+    "operands": "x = " + "1+" * 20_000 + "1",
+    "signs": "x = " + "-" * 50_000 + "1",
+    "attributes": "x = a" + ".b" * 50_000,
+    "branches": "if a: pass\n" + "elif a: pass\n" * 3_000,
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_code_that_is_nested_too_deeply_ends_no_gate(text: str, tmp_path: Path) -> None:
+    """How deep is too deep for Python's parser depends on its version: the line of the callable, or the first."""
+    (tmp_path / "train.py").write_text(f"{text}\ndef job(): ...\n", encoding="utf-8")
+    place = place_of("train.py:job", tmp_path)
+    assert place is not None
+    assert place.line in (1, text.count("\n") + 2)
+
+
+def test_a_long_file_is_not_parsed(tmp_path: Path) -> None:
+    """A parser takes hundreds of times the memory of the text."""
+    for size, line in ((2**19, 2), (2**19 + 1, 1)):
+        end = "\ndef job(): ...\n"
+        (tmp_path / "train.py").write_text("#" * (size - len(end)) + end, encoding="utf-8")
+        assert place_of("train.py:job", tmp_path) == SourcePlace(path="train.py", line=line)
+
+
+def test_a_warning_of_the_parser_is_not_shown_twice(tmp_path: Path) -> None:
+    """The process that runs the code shows it."""
+    (tmp_path / "train.py").write_text('text = "\\d"\ndef job(): ...\n', encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert place_of("train.py:job", tmp_path) == SourcePlace(path="train.py", line=2)
