@@ -14,10 +14,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-__all__ = ["INTERRUPTED_EXIT", "end_soon_on_interrupt", "was_interrupted"]
+__all__ = ["INTERRUPTED_EXIT", "end_in_time", "end_soon_on_interrupt", "was_interrupted"]
 
 INTERRUPTED_EXIT: Final = 128 + signal.SIGINT
 """130, as shells say it."""
@@ -55,13 +56,13 @@ def _watch(seen: socket.socket) -> None:
     """Wait for the signal, which Python's own C handler tells whatever the main thread does."""
     while signal.SIGINT not in seen.recv(64):
         pass
-    until = time.monotonic() + _TIME_TO_END_S
-    while time.monotonic() < until:
-        time.sleep(_TIME_TO_SEE_S)
-        main = threading.main_thread().ident
-        if not _state["interrupted"] and main is not None and hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(main, signal.SIGINT)
-    _end()
+    end_in_time()
+
+
+def _wake() -> None:
+    main = threading.main_thread().ident
+    if not _state["interrupted"] and main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def _end() -> None:
@@ -69,3 +70,22 @@ def _end() -> None:
         sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
         sys.stderr.flush()
     os._exit(INTERRUPTED_EXIT)
+
+
+def end_in_time(
+    sleep: Callable[[float], None] = time.sleep,
+    wake: Callable[[], None] = _wake,
+    end: Callable[[], None] = _end,
+) -> None:
+    """
+    End the process where an orderly end does not come in its time.
+
+    Args:
+        sleep: waits for some seconds.
+        wake: lets the main thread see the signal, where it has not.
+        end: ends the process.
+    """
+    for _ in range(round(_TIME_TO_END_S / _TIME_TO_SEE_S)):
+        sleep(_TIME_TO_SEE_S)
+        wake()
+    end()
