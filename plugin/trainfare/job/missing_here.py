@@ -101,7 +101,7 @@ def raised(doing: str, error: BaseException, demand: str = "") -> str:
         error: what was raised.
         demand: what the code must do, where nothing that it needs is missing here.
     """
-    at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else None
+    at = f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else None
     place = at or place_in_user_code(error.__traceback__)
     where = f" at {place}" if place else ""
     missing = missing_here(error)

@@ -17,6 +17,8 @@ import pytest
 from builders.processes import ends
 from builders.profiles import profile
 from trainfare.cli import main
+from trainfare.job import load_job
+from trainfare_core.errors import TargetError
 
 HONEST = """
 import torch
@@ -91,6 +93,7 @@ BEFORE_A_JOB = {
     ),
     "raises SystemExit": ("raise SystemExit(0)", "raised SystemExit: 0 at t.py:1"),
     "raises a BaseException of its own": ("class Stop(BaseException): pass\nraise Stop('now')", "raised Stop: now at t.py:2"),
+    "raises GeneratorExit": ("raise GeneratorExit", "raised GeneratorExit at t.py:1"),
     "raises KeyboardInterrupt": ("raise KeyboardInterrupt", "raised KeyboardInterrupt at t.py:1"),
     "raises what cannot be printed": (
         "class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute",
@@ -116,6 +119,24 @@ BEFORE_A_JOB = {
         "gave a result that is none",
     ),
 }  # fmt: skip
+
+
+NOT_PYTHON = {
+    "null bytes": (b"x = 1\n\x00\n", "null bytes"),
+    "no UTF-8": (b'x = "\xff"\n', "'utf-8' codec can't decode byte 0xff"),
+    "tabs and spaces": (b"def job():\n\tif 1:\n        pass\n", "raised TabError"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_PYTHON)
+def test_a_file_that_is_no_python_is_one_line(name: str, tmp_path: Path) -> None:
+    """The message has the line where the parser knows it, and says nothing of it where it does not."""
+    text, message = NOT_PYTHON[name]
+    (tmp_path / "t.py").write_bytes(text)
+    with pytest.raises(TargetError) as stop:
+        load_job(f"{tmp_path / 't.py'}:job")
+    assert message in str(stop.value)
+    assert "None" not in str(stop.value)
 
 
 @pytest.mark.parametrize("name", BEFORE_A_JOB)
@@ -278,6 +299,29 @@ def test_every_command_runs_the_code_elsewhere(
     assert done.stderr.endswith("error: t.py:job gave no job: it ended its process with exit code 0\n")
 
 
+IN_EVERY_COMMAND = {
+    "never ends": ("while True: pass", "no answer within"),
+    **{
+        name: BEFORE_A_JOB[name]
+        for name in ("raises a BaseException of its own", "runs out of memory", "is ended by its own alarm")
+    },
+}
+
+
+@pytest.mark.parametrize("name", IN_EVERY_COMMAND)
+@pytest.mark.parametrize("subcommand", ["profile", "recommend", "strategy"])
+def test_every_command_survives_the_code(
+    name: str, subcommand: str, command: Command, tmp_path: Path
+) -> None:
+    """What `check` is tested with above, in the commands that take their job in the same way."""
+    text, message = IN_EVERY_COMMAND[name]
+    limit = ("--target-seconds", "0.5") if name == "never ends" else ()
+    done = command(script(tmp_path, text), subcommand, "t.py:job", *limit)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_the_base_of_a_check_is_never_run(command: Command, tmp_path: Path) -> None:
     """`--base` takes a profile: code in its place is refused, not run in the process of the command."""
     (tmp_path / "job.json").write_text(profile().to_json(), encoding="utf-8")
@@ -296,13 +340,27 @@ def test_one_module_of_the_command_line_reads_jobs() -> None:
     assert found == {"base.py", "target.py"}
 
 
-def test_strategy_traces_elsewhere_and_survives_a_step_that_exits(command: Command, tmp_path: Path) -> None:
-    """The first strategies are traced; a module that exits when LoRA is asked for makes no answer."""
-    text = HONEST + "\nimport os\nclass Exits(Net):\n    def training_step(self, *_): os._exit(0)\n"
-    done = command(script(tmp_path, text + "def bad(): return job(Exits)\n"), "strategy", "t.py:bad")
+def test_an_exit_in_a_later_trace_of_strategy_is_no_answer(command: Command, tmp_path: Path) -> None:
+    """The step as it is has been traced when the module exits, with weights that another strategy has frozen."""
+    late = """
+import os
+class Late(Net):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(8, 8)
+    def training_step(self, batch, batch_idx):
+        if not all(each.requires_grad for each in self.parameters()):
+            os._exit(0)
+        print("traced as it is")
+        return self.layer(self.body(batch)).mean()
+def late():
+    return job(Late)
+"""
+    done = command(script(tmp_path, HONEST + late), "strategy", "t.py:late")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "traced as it is" in done.stderr
     assert (
-        done.stderr.splitlines()[-1] == "error: t.py:bad gave no job: it ended its process with exit code 0"
+        done.stderr.splitlines()[-1] == "error: t.py:late gave no job: it ended its process with exit code 0"
     )
 
 
