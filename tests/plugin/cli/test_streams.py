@@ -130,7 +130,12 @@ def test_no_output_fails_for_its_encoding(settings: dict[str, str], folder: Path
         ("recommend", "job.json", "--limit", "3"),
         ("recommend", "job.json", "--limit", "3", "--format", "markdown"),
         ("recommend", "job.json", "--limit", "3", "--format", "html"),
-        (*WITHIN, "--format", "markdown"),
+        *((*WITHIN, "--format", output) for output in ("markdown", "sarif", "github", "junit")),
+        ("predict", "job.json", "--on", "H100-SXM-80GB"),
+        ("why", "p5.48xlarge", "job.json"),
+        ("offers", "--limit", "3"),
+        ("prices", "lock", "-o", "prices.lock"),
+        ("prices", "verify"),
         ("prices", "status"),
         ("decline", "claims"),
     ]
