@@ -272,6 +272,6 @@ TARGETS = (
         _http_body,
         _http_bodies,
         "bytes",
-        ("trainfare_providers/http/answer.py", "trainfare_providers/http/strict_json.py"),
+        tuple(f"trainfare_providers/http/{name}.py" for name in ("answer", "strict_json", "exchange")),
     ),
 )

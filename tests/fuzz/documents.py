@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zlib
@@ -9,6 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
+
+from pydantic import ValidationError
 
 from builders.profiles import operation
 from builders.recommendations import no_answer, recommendation
@@ -18,7 +21,7 @@ from trainfare.cli.profile import summary_of
 from trainfare.prelaunch import read_profile
 from trainfare.pull_request.azure_devops import AzureDevOps
 from trainfare.pull_request.ci_job import CodeHost
-from trainfare.pull_request.github import GitHub
+from trainfare.pull_request.github import GitHub, github_job
 from trainfare.pull_request.gitlab import GitLab
 from trainfare.pull_request.upsert import upsert
 from trainfare.report.html import render_html
@@ -134,18 +137,20 @@ def _replies(data: bytes) -> None:
                 reply.header.body_bytes,
                 reply.header.inputs_bytes,
             )
+            with contextlib.suppress(ValidationError):
+                reply.trace_inputs()
 
 
 def _reply_streams() -> Sequence[bytes]:
     facts = JobFacts(precision="32-true", train_samples=36, tokens_per_sample=None)
-    body = b"{}"
+    inputs = _trace().inputs.model_dump_json().encode()
     replies = [
-        Reply(kind="ready"),
-        Reply(kind="job", job=facts),
-        Reply(kind="profile", body_bytes=len(body)),
-        Reply(kind="error", error="TargetError", message="t.py: no"),
+        (Reply(kind="ready"), b""),
+        (Reply(kind="job", job=facts), b""),
+        (Reply(kind="profile", body_bytes=2, inputs_bytes=len(inputs)), b"{}" + inputs),
+        (Reply(kind="error", error="TargetError", message="t.py: no"), b""),
     ]
-    return [b"".join(one.model_dump_json().encode() + b"\n" + body[: one.body_bytes] for one in replies)]
+    return [b"".join(header.model_dump_json().encode() + b"\n" + body for header, body in replies)]
 
 
 def _stored_trace(data: bytes) -> None:
@@ -272,6 +277,21 @@ def _code_host_answers() -> Sequence[bytes]:
     ]
 
 
+def _github_event(data: bytes) -> None:
+    with file_of(data, "event.json") as path:
+        environ = {"GITHUB_EVENT_PATH": str(path), "GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": "x"}
+        assert github_job(environ).system == "github"
+
+
+def _github_events() -> Sequence[bytes]:
+    head = {"sha": "0" * 40, "repo": {"full_name": "a/b"}}
+    events: list[object] = [
+        {"pull_request": {"number": 1, "head": head, "user": {"login": "dependabot[bot]", "type": "Bot"}}},
+        {"issue": {"number": 2, "pull_request": {"url": _AT}}},
+    ]
+    return [json.dumps(event).encode() for event in events]
+
+
 def _notebook(data: bytes) -> None:
     with file_of(data, "train.ipynb") as path:
         assert all(isinstance(cell, str) for cell in code_cells(path))
@@ -319,7 +339,7 @@ TARGETS = (
         _replies,
         _reply_streams,
         "json lines",
-        ("trainfare/user_process/messages.py", "trainfare/user_process/process.py"),
+        ("trainfare/user_process/messages.py",),
     ),
     Target(
         "stored_trace",
@@ -329,13 +349,12 @@ TARGETS = (
         ("trainfare/user_process/trace_store.py",),
     ),
     Target("notebook", _notebook, _notebooks, "json", ("trainfare/script/notebook.py",)),
+    Target("github_event", _github_event, _github_events, "json", ("trainfare/pull_request/github.py",)),
     Target(
         "code_host",
         _code_host,
         _code_host_answers,
         "json",
-        tuple(
-            f"trainfare/pull_request/{name}.py" for name in ("json_api", "github", "gitlab", "azure_devops")
-        ),
+        tuple(f"trainfare/pull_request/{name}.py" for name in ("json_api", "gitlab", "azure_devops")),
     ),
 )

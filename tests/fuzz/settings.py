@@ -17,7 +17,7 @@ from trainfare.cli.decline_tables import forecast_table
 from trainfare.cli.series_file import read_series
 from trainfare.estimate.models import model_named
 from trainfare.job.lightning_cli import job_from_config, read_config
-from trainfare.policy import Pricing, check_jobs, read_policy
+from trainfare.policy import Pricing, check_jobs, place_of, read_policy
 from trainfare.prices.constraints import with_book_names
 from trainfare.prices.own_prices_file import read_own_prices
 from trainfare.prices.quota_file import read_quotas
@@ -126,6 +126,18 @@ data:
   init_args:
     batch_size: 5
 """
+_SOURCE: Final = b"""\
+import jobs
+class Jobs(jobs.Base):
+    if jobs.fast:
+        def job(self):
+            return "\\d"
+try:
+    job: object = Jobs().job
+except (KeyError, ValueError) as error:
+    with open(__file__) as file:
+        job = lambda: [x for x in file]
+"""
 _SERIES: Final = b"date,cost,production\n2018,100,1\n2019,60,3\n2020-01-01,40,8\n2021.0,22,20\n"
 _SHOWN_JOBS: Final = 2
 """Jobs of a policy that are checked: each takes some 50 ms."""
@@ -154,6 +166,14 @@ def _checked(path: Path) -> None:
     answer.to_json()
     for write in (github_annotations, junit_xml, policy_markdown, policy_table, sarif_log):
         write(answer)
+
+
+def _target_source(data: bytes) -> None:
+    with file_of(data, "train.py") as path:
+        for name in ("job", "Jobs.job"):
+            place = place_of(f"train.py:{name}", path.parent)
+            assert place is not None
+            assert 1 <= place.line <= data.count(b"\n") + data.count(b"\r") + 1
 
 
 def _own_prices(data: bytes) -> None:
@@ -246,6 +266,7 @@ TARGETS = (
         "text",
         ("trainfare/policy/policy_file.py", "trainfare_providers/disk/toml_file.py"),
     ),
+    Target("target_source", _target_source, lambda: [_SOURCE], "text", ("trainfare/policy/target_place.py",)),
     Target(
         "own_prices", _own_prices, lambda: [_OWN_PRICES], "text", ("trainfare/prices/own_prices_file.py",)
     ),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -19,14 +24,19 @@ from trainfare_core.errors import InputError, InternalError
 
 TOP = Path(__file__).parents[2]
 READS = re.compile(
-    r"\b(json\.loads|model_validate_json|tomllib\.loads|yaml\.(parse|safe_load)|csv\.(reader|DictReader)|read_parquet|parse_json)\("
+    r"\b(json\.loads|(model_)?validate_json|tomllib\.loads|yaml\.(parse|safe_load)|csv\.(reader|DictReader)|"
+    r"read_parquet|read_ipc_stream|parse_json|ast\.parse|zlib\.decompress(obj)?)\("
 )
+"""A call of a parser."""
+ROOTS = ("core", "plugin", "providers")
 OWN_DATA = {
     "trainfare/prices/apart.py": "questions and replies between two processes of its own",
+    "trainfare/script/run.py": "the source of a script, in the process that runs it",
     "trainfare/user_process/child.py": "requests of the command that started it",
     "trainfare_core/decline/claims.py": "a table in the wheel",
     "trainfare_core/decline/priors.py": "a table in the wheel",
     "trainfare_core/hardware/accelerator_rows.py": "a table in the wheel",
+    "trainfare_core/prices/age_doubt.py": "a table in the wheel",
     "trainfare_core/run_cost_facts/facts.py": "a table in the wheel",
     "trainfare_core/run_cost_facts/local_disks.py": "a table in the wheel",
     "trainfare_core/prediction/language_models/coefficients.py": "a table in the wheel",
@@ -35,6 +45,7 @@ OWN_DATA = {
     "trainfare_core/prediction/roofline/coefficients.py": "a table in the wheel",
     "trainfare_core/strategy/evidence.py": "a table in the wheel",
     "trainfare_core/strategy/pilot_ends.py": "a table in the wheel",
+    "trainfare_providers/disk/foreign_parquet.py": "rows from a process of its own, which reads them as shared_book does",
     "trainfare_providers/machine_networks.py": "a table in the wheel",
     "trainfare_providers/machine_types.py": "a table in the wheel",
     "trainfare_providers/snapshot/__init__.py": "a table in the wheel, read as any Parquet file by price_rows' reader",
@@ -52,12 +63,55 @@ def quiet() -> Generator[None, None, None]:
     logger.setLevel(level)
 
 
+def readers(module: Path) -> set[tuple[str, str]]:
+    """Return the functions of a module in which a parser is called: file and name."""
+    text = module.read_text(encoding="utf-8")
+    calls = [
+        number for number, line in enumerate(text.split("\n"), 1) if READS.search(line) and "def " not in line
+    ]
+    found: set[tuple[str, str]] = set()
+    for call in calls:
+        around = [
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef) and node.lineno <= call <= (node.end_lineno or 0)
+        ]
+        found.add((str(module), max(around, key=lambda node: node.lineno).name if around else ""))
+    return found
+
+
+@contextmanager
+def called() -> Generator[set[tuple[str, str]], None, None]:
+    """Collect the functions that run: file and name."""
+    found: set[tuple[str, str]] = set()
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            found.add((frame.f_code.co_filename, frame.f_code.co_name))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_known_inputs_are_read_or_refused(name: str) -> None:
-    """Seeds, and what fuzzing has kept: a document or an error of ours; some are documents, and some are not."""
+    """
+    Seeds, and what fuzzing has kept: a document or an error of ours; some are documents, and some are not.
+
+    They reach every reader of the target's modules.
+    """
     target = TARGETS[name]
-    read = {label: refusal(target, data) is None for label, data in inputs_of(target)}
+    with called() as functions:
+        read = {label: refusal(target, data) is None for label, data in inputs_of(target)}
     assert any(read.values()), "no input is a document: the target tests nothing"
+    for module in target.modules:
+        package, _, inside = module.partition("/")
+        (folder,) = importlib.import_module(package).__path__
+        assert readers(Path(folder) / inside) - functions == set()
     for data in (b"", b"\x00", b"\xff\xfe", b"[" * 5000, b"= " * 3000):
         refusal(target, data)
 
@@ -76,14 +130,14 @@ def test_every_parser_has_a_target() -> None:
     """A module that parses JSON, TOML, YAML, CSV or Parquet is named by a target, or reads our own data only."""
     named = {module for target in TARGETS.values() for module in target.modules}
     parsers: set[str] = set()
-    for root in ("core", "plugin", "providers"):
+    for root in ROOTS:
         for path in (TOP / root).rglob("*.py"):
-            if READS.search(path.read_text(encoding="utf-8")):
+            if readers(path):
                 parsers.add(path.relative_to(TOP / root).as_posix())
     assert parsers - named - set(OWN_DATA) == set()
     assert set(OWN_DATA) - parsers == set()
     for module in named:
-        assert any((TOP / root / module).is_file() for root in ("core", "plugin", "providers")), module
+        assert any((TOP / root / module).is_file() for root in ROOTS), module
 
 
 @pytest.mark.sources

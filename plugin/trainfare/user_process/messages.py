@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from trainfare.job import RealLimits
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process.places import Places
+from trainfare.user_process.trace_inputs import TraceInputs
 from trainfare_core import errors
 from trainfare_core.documents import Record
 from trainfare_core.errors import InternalError, TargetError, TrainfareError
@@ -83,6 +84,15 @@ class Answer:
     header: Reply
     body: bytes
     inputs: bytes
+
+    def trace_inputs(self) -> TraceInputs | None:
+        """
+        Return what the profile was traced from, or None where that is not wanted or not known.
+
+        Raises:
+            ValidationError: the bytes are no `TraceInputs`.
+        """
+        return TraceInputs.model_validate_json(self.inputs) if self.inputs else None
 
 
 def read_replies(stream: IO[bytes]) -> Iterator[Answer | str]:

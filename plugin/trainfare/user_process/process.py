@@ -142,7 +142,7 @@ class UserProcess:
         _ = self.job
         answer = self._answer("profile")
         try:
-            self.inputs = TraceInputs.model_validate_json(answer.inputs) if answer.inputs else None
+            self.inputs = answer.trace_inputs()
             return JobProfile.from_json(answer.body, where=self._target)
         except (ProfileError, ValidationError) as error:
             raise self._forged() from error
