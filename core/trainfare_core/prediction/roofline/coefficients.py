@@ -25,10 +25,12 @@ from trainfare_core.prediction.roofline.features import (
     PATHS,
     Path,
     Terms,
+    convolution_term,
     device_compute_terms,
     device_memory_terms,
     device_term,
     generation_term,
+    memory_device_term,
 )
 
 __all__ = [
@@ -124,9 +126,9 @@ class Calibration(Record):
         """
         Return the devices' part of the logits of one efficiency, shape (devices,).
 
-        A device of a generation that was never measured gets at most the best of what was measured, of its maker where
-        that is anything: power, peak and age alone would extrapolate beyond every measurement, and a ranking would then
-        prefer what was never run.
+        A device that was not itself measured in this kind of work gets at most the best of those that were, of its
+        maker where there are any: power, peak and age alone would extrapolate beyond every measurement, and a ranking
+        would then prefer what was never run.
 
         Args:
             devices: of the catalogue.
@@ -136,29 +138,38 @@ class Calibration(Record):
         own = np.array(
             [self._device_logit(device, part, convolution) for device in devices], dtype=np.float64
         )
-        unmeasured = [i for i, device in enumerate(devices) if not self._has(device, part)]
-        known = (
-            [
-                (d.vendor, self._device_logit(d, part, convolution))
-                for d in accelerators()
-                if self._has(d, part)
-            ]
-            if unmeasured
-            else []
-        )
+        unmeasured = [i for i, device in enumerate(devices) if not self._measures(device, part, convolution)]
+        bounds: dict[str, float] = {}
         for i in unmeasured:
-            of_maker = [logit for vendor, logit in known if vendor == devices[i].vendor]
-            own[i] = min(own[i], max(of_maker or [logit for _, logit in known], default=math.inf))
+            vendor = devices[i].vendor
+            if vendor not in bounds:
+                measured = self._measured(vendor, part, convolution)
+                bounds[vendor] = max(
+                    (self._device_logit(d, part, convolution) for d in measured), default=math.inf
+                )
+            own[i] = min(own[i], bounds[vendor])
         return own
+
+    def _measured(self, vendor: str, part: Path | Literal["memory"], convolution: bool) -> list[Accelerator]:  # noqa: FBT001 - handed on
+        """Return what was measured of a maker, in convolutions or else in products of that path, or else of all."""
+        for of_convolutions in (convolution, False):
+            known = [d for d in accelerators() if self._measures(d, part, of_convolutions)]
+            if of_maker := [d for d in known if d.vendor == vendor]:
+                return of_maker
+        return known
 
     def _device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:  # noqa: FBT001 - handed on
         if part == "memory":
             return self.logit(device_memory_terms(device))
         return self.logit(device_compute_terms(device, part, convolution=convolution))
 
-    def _has(self, device: Accelerator, part: Path | Literal["memory"]) -> bool:
-        paths = PATHS if part == "memory" else (part,)
-        return any(self.is_measured(device, path) for path in paths)
+    def _measures(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> bool:  # noqa: FBT001 - handed on
+        """Return whether rows of this very device are behind this efficiency; a term that no row moves stays zero."""
+        own = self.coefficients.get(memory_device_term(device), 0.0) != 0.0
+        if part == "memory":
+            return own
+        of_generation = (convolution_term if convolution else generation_term)(device, part)
+        return of_generation in self.coefficients and (own or device_term(device) in self.coefficients)
 
     def is_measured(self, device: Accelerator, path: Path) -> bool:
         """Whether kernels or steps of this generation and arithmetic path were in the fit."""

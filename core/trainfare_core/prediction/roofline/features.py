@@ -31,6 +31,7 @@ __all__ = [
     "generation_term",
     "layout_of",
     "log2_tiles",
+    "memory_device_term",
     "memory_terms",
     "release_years",
     "shape_at",
@@ -246,7 +247,7 @@ def device_memory_terms(device: Accelerator) -> Terms:
     """Return the device's part of the logit of memory efficiency."""
     return (
         (f"memory|gen:{device.generation}", 1.0),
-        (f"memory|dev:{device.name}", 1.0),
+        (memory_device_term(device), 1.0),
         ("memory|device:year", release_years(device)),
         ("memory|device:bandwidth", math.log2(device.memory_bandwidth_bytes_per_s / 1e12)),
     )
@@ -269,6 +270,11 @@ def convolution_term(device: Accelerator, path: Path) -> str:
 def device_term(device: Accelerator) -> str:
     """Return the term that is in the fit where this very device was measured."""
     return f"shared|dev:{device.name}"
+
+
+def memory_device_term(device: Accelerator) -> str:
+    """Return the term that rows of this very device move where memory takes part of their time."""
+    return f"memory|dev:{device.name}"
 
 
 def release_years(device: Accelerator) -> float:
