@@ -30,8 +30,9 @@ def language_model_steps(run: Run, placed: PlacedPlans) -> tuple[StepColumns, Ar
     """Return the parts of the step of every plan, and the standard deviation of ln(step time)."""
     ledger, spread = run.ledger or DecoderLedger.of(run.profile), _spread(placed)
     times, floor_s = decoder_plan_times(
-        ledger, placed.devices.found, placed.devices.links, placed.row, spread, run.decoder
-    )
+        ledger, placed.devices.found, placed.devices.links, placed.row, spread,
+        run.profile.parallel.accumulate_grad_batches, run.decoder,
+    )  # fmt: skip
     device_s = times.compute_s + times.memory_s
     factor = never_faster_than_roofline(run, placed.factor, device_s, floor_s)
     launch_s = times.launch_s * placed.factor

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Literal
 
 import pytest
 
 from trainfare_core.hardware.accelerators import accelerator, accelerators
+from trainfare_core.job_profile import JobProfile
+from trainfare_core.prediction import predict_machine
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
 from trainfare_core.prediction.roofline.coefficients import Calibration, Path, calibration
+
+LIKE = 1.001
+"""Plans may divide the samples otherwise than the profile, which changes the share of the update."""
 
 
 def _measured(fit: Calibration, part: Path | Literal["memory"], convolution: bool) -> set[str]:
@@ -64,3 +70,27 @@ def test_an_unmeasured_matrix_ceiling_is_no_higher_than_the_best_of_its_maker(dt
         of_maker = [timed[d.name] for d in accelerators() if d.vendor == device.vendor and d.name in timed]
         if of_maker and device.name not in timed:
             assert fit.ceiling(device, dtype) <= max(of_maker), device.name
+
+
+@pytest.mark.parametrize("example", ["pretrain-8b", "lora-7b"])
+def test_a_chip_without_runs_of_language_models_is_no_more_efficient_than_those_with_runs(
+    example: str,
+) -> None:
+    """On identical work, FLOPs over the peak in the time of its kernels, every chip with that arithmetic."""
+    job = JobProfile.from_json(
+        (pathlib.Path(__file__).parents[3] / f"docs/examples/{example}.json").read_text()
+    )
+    fit, found = decoder_calibration(), dict[str, dict[bool, dict[str, float]]]()
+    for device in (d for d in accelerators() if d.trains):
+        answer = predict_machine(job, device.name)
+        if answer.hfu is None:
+            continue
+        parts = answer.parts
+        share = answer.hfu * answer.step_s.mid / (parts.compute_bound_s + parts.memory_bound_s)
+        by_rows = found.setdefault(device.vendor, {True: {}, False: {}})
+        by_rows[fit.has_rows(device)][device.name] = share
+    assert set(found) == {"nvidia", "amd", "google", "aws", "intel"}
+    for by_rows in found.values():
+        best = max(by_rows[True].values())
+        above = {name: share for name, share in by_rows[False].items() if share > best * LIKE}
+        assert not above, f"the best is {best}"

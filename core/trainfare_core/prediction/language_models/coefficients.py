@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from trainfare_core.documents import Record, data_text
-from trainfare_core.hardware.accelerators import Accelerator, accelerator
+from trainfare_core.hardware.accelerators import Accelerator, accelerator, accelerators
 
 __all__ = ["STACKS", "USUAL_CEILING", "DecoderFit", "decoder_calibration"]
 
@@ -114,6 +114,18 @@ class DecoderFit(Record):
             if other.generation == device.generation and near:
                 return True
         return False
+
+    def has_rows(self, device: Accelerator) -> bool:
+        """
+        Whether runs on this very device are among the rows.
+
+        Rows are listed by generation: they are of the devices whose best matrix product was timed, or of the only one.
+        """
+        if device.generation not in self.generations or device.name in self.matmul_ceiling.get("bf16", {}):
+            return device.generation in self.generations
+        return [other.name for other in accelerators() if other.generation == device.generation] == [
+            device.name
+        ]
 
     def roofline(self) -> DecoderFit:
         """Return the same with every efficiency 1 and nothing but kernels: what no prediction may beat."""

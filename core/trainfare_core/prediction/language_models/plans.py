@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerators import Accelerator, accelerators
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import (
     DecoderTimes,
@@ -32,13 +33,25 @@ FOUR_BITS_SIGMA = 0.3
 
 def decoder_plan_times(
     ledger: DecoderLedger, devices: Sequence[Accelerator], links: Sequence[Links], row: NDArray[np.int64],
-    spread: Spread, fit: DecoderFit,
+    spread: Spread, passes: int, fit: DecoderFit,
 ) -> tuple[DecoderTimes, Array]:  # fmt: skip
-    """Return the parts of every plan's step, and the seconds of its kernels that no correction may go below."""
+    """
+    Return the parts of every plan's step, and the seconds of its kernels that no correction may go below.
+
+    Args:
+        ledger: of the profile.
+        devices: the distinct ones, with their `links`.
+        links: one a device.
+        row: index into `devices` of each plan.
+        spread: of the plans.
+        passes: of the profile's own step.
+        fit: the coefficients.
+    """
     if not devices:
         nothing = np.full(len(row), np.nan)
         return DecoderTimes(nothing, nothing, nothing, nothing, nothing, nothing, nothing), nothing
-    times = decoder_times(ledger, DeviceRows.of(devices, links, fit).take(row), spread, fit)
+    rows = replace(DeviceRows.of(devices, links, fit), slower=_slower(ledger, devices, passes, fit))
+    times = decoder_times(ledger, rows.take(row), spread, fit)
     ideal = fit.roofline()
     least = decoder_times(ledger, DeviceRows.of(devices, links, ideal).take(row), spread, ideal)
     return times, np.maximum(least.compute_s, least.memory_s)
@@ -48,14 +61,51 @@ def decoder_device_s(
     ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
 ) -> tuple[Array, Array]:
     """Return seconds of the profile's own step on one of each device, and of the host that issues it."""
+    times = _alone(ledger, devices, passes, fit)
+    device_s = (times.compute_s + times.memory_s) * _slower(ledger, devices, passes, fit)
+    has_host = np.array([device.kind == "gpu" for device in devices])
+    return device_s, passes * float(ledger.launches) * fit.host_launch_s * has_host
+
+
+def _alone(
+    ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
+) -> DecoderTimes:
     one = np.ones(len(devices))
     spread = Spread(
         one, one * passes, one, one, one * np.nan, one, one, one, one, one, one < 0, one < 0, one > 0
     )
-    rows = DeviceRows.of(devices, [Links(np.inf, 0.0)] * len(devices), fit)
-    times = decoder_times(ledger, rows, spread, fit)
-    has_host = np.array([device.kind == "gpu" for device in devices])
-    return times.compute_s + times.memory_s, passes * float(ledger.launches) * fit.host_launch_s * has_host
+    return decoder_times(
+        ledger, DeviceRows.of(devices, [Links(np.inf, 0.0)] * len(devices), fit), spread, fit
+    )
+
+
+def _slower(ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit) -> Array:
+    """
+    Return what multiplies the seconds of each device, 1 where it has rows.
+
+    One without rows reaches at most the share of its roofline that the best of its maker with rows reaches for the same
+    work: what slows PyTorch down on fast chips would otherwise leave the slower ones that nobody timed above them.
+    """
+    found = np.ones(len(devices))
+    without = np.array([not fit.has_rows(device) for device in devices])
+    if not without.any():
+        return found
+    measured = [device for device in accelerators() if fit.has_rows(device)]
+    share, own = (_roofline_share(ledger, some, passes, fit) for some in (measured, devices))
+    for vendor in {device.vendor for device in devices}:
+        best = max(
+            (one for d, one in zip(measured, share, strict=True) if d.vendor == vendor), default=np.inf
+        )
+        mine = without & np.array([device.vendor == vendor for device in devices])
+        found[mine] = np.fmax(own[mine] / best, 1.0)
+    return found
+
+
+def _roofline_share(
+    ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, fit: DecoderFit
+) -> Array:
+    times, least = (_alone(ledger, devices, passes, each) for each in (fit, fit.roofline()))
+    return np.asarray(np.maximum(least.compute_s, least.memory_s) / (times.compute_s + times.memory_s))
 
 
 def decoder_log_sigma(

@@ -65,6 +65,8 @@ class DeviceRows:
     doublings: Array
     """Of the 16-bit peak over an A100's, within what was measured."""
     kind: NDArray[np.int64]
+    slower: Array
+    """Times its seconds, at least 1: what holds a device without rows at the efficiency of those with rows."""
 
     @classmethod
     def of(cls, devices: Sequence[Accelerator], links: Sequence[Links], fit: DecoderFit) -> DeviceRows:
@@ -90,6 +92,7 @@ class DeviceRows:
             np.array([link.bytes_per_s for link in links]), np.array([link.latency_s for link in links]),
             np.array([doublings_of(device) for device in devices]),
             np.array([_KINDS.index(d.kind) if d.kind in _KINDS else 0 for d in devices], dtype=np.int64),
+            np.ones(len(devices)),
         )  # fmt: skip
 
     def take(self, row: NDArray[np.int64]) -> DeviceRows:
@@ -161,7 +164,7 @@ def decoder_times(
     """Return the parts of the step of every row; see the module for the formula."""
     share = spread.ratio / (spread.tensor * spread.context)
     factor = np.array([1.0, *(fit.kind_factor.get(kind, 1.0) for kind in _KINDS[1:])])[devices.kind]
-    factor = factor * _stack_factor(ledger, devices, spread, fit)
+    factor = factor * _stack_factor(ledger, devices, spread, fit) * devices.slower
     product_s, head_s = _compute_s(ledger, devices, spread, fit)
     compute = product_s * share * factor
     memory = _memory_s(ledger, devices, spread, fit) * factor
@@ -180,7 +183,7 @@ def decoder_times(
     beyond = np.minimum(_hold(traffic, window, fit) - window, traffic)  # Rounding: also where there is none.
     exposed = np.where(spread.overlap, np.maximum(fit.data_exposed * traffic, beyond), traffic)
     units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
-    update = _update_s(ledger, devices, spread, fit)
+    update = _update_s(ledger, devices, spread, fit) * devices.slower
     times = spread.passes / spread.pipeline
     return DecoderTimes(
         compute_s=compute * times,
