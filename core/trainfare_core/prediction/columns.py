@@ -156,6 +156,9 @@ class PlacedPlans:
             several_nodes=self.plans.nodes > 1,
             compiled=run.profile.source.compiled,
             unknown_bytes_share=1.0 - run.profile.coverage,
+            unfitted_share=self.devices.column(
+                [r.unfitted_share(run.operations) for r in self.devices.rooflines], row
+            ),
         )
 
 

@@ -63,6 +63,8 @@ def _log_sigma(
     factors = placed.uncertainty(run, step)
     general = uncertainty.step_log_sigma(factors, run.fit.sigma)
     own = decoder_log_sigma(placed.devices.found, placed.row, ledger, spread, run.decoder)
+    if float(ledger.product4_flops + ledger.grouped4_flops):  # no fitted row has products in 4 bits
+        own = np.hypot(own, uncertainty.UNFITTED_SIGMA)
     # The rows behind these widths include compiled runs, and trainers without overlap that their hosts hold up.
     covered = replace(
         factors, compiled=False, launch_share=np.where(spread.overlap, factors.launch_share, 0.0)

@@ -300,7 +300,9 @@ def _calibrated(run: Run, device: Accelerator) -> str:
         )
     missing = [words[path] for path in PATHS if path not in seen]
     itself = (
-        f"{device.name} itself was measured" if fit.is_known(device) else f"{device.name} was never measured"
+        f"{device.name} itself was measured"
+        if fit.is_known(device)
+        else f"no step of {device.name} was measured"
     )
     text = f"{itself}; {device.generation} was measured with {' and '.join(words[path] for path in seen)}"
     text += f", never with {missing[0]}" if missing else ""

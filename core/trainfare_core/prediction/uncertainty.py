@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainfare_core.prediction.roofline.coefficients import SigmaFit
 
-__all__ = ["Z80", "UncertaintyFactors", "step_log_sigma", "widened"]
+__all__ = ["UNFITTED_SIGMA", "Z80", "UncertaintyFactors", "step_log_sigma", "widened"]
 
 Array = NDArray[np.float64]
 
@@ -19,6 +19,11 @@ Z80 = 1.2816
 
 COMPILED_SIGMA = 0.05
 """Added for a compiled step where the fit has compiled runs among its rows. A chosen value."""
+
+
+UNFITTED_SIGMA = 0.3
+"""Added where no fitted row holds much of what runs, times its share of the step: products of a type, or a kind of
+operation. A factor of 1.5 either way at 80 %; a chosen value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class UncertaintyFactors:
     several_nodes: NDArray[np.bool_]
     compiled: bool
     unknown_bytes_share: float
+    unfitted_share: Array
+    """Share of the kernels' time that is of types or kinds that no fitted row holds much of."""
 
 
 def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
@@ -61,6 +68,7 @@ def step_log_sigma(known: UncertaintyFactors, fit: SigmaFit) -> Array:
     variance += (known.network_share * fit.several_nodes * 2) ** 2
     variance += (known.launch_share * fit.launch_bound) ** 2
     variance += (known.unknown_bytes_share * fit.unknown_share) ** 2
+    variance += (known.unfitted_share * UNFITTED_SIGMA) ** 2
     if known.compiled:
         variance += fit.compiled**2
     return np.asarray(np.sqrt(variance))

@@ -74,9 +74,10 @@ def test_a_fit_without_a_device_does_not_know_it() -> None:
         "launch_device", "launch_timed", "launch_host", "host_backward", "old_host", "old_host_year", "winograd",
         "trainer", "tensor|1", "vector|1", "tensor|gen:volta", "tensor|gen:ampere", "memory|gen:volta",
         "shared|dev:V100-SXM2-16GB", "shared|dev:A100-SXM-80GB",
+        "memory|dev:V100-SXM2-16GB", "memory|dev:A100-SXM-80GB",
     ):  # fmt: skip
         index.add(name)
-    theta = np.array(index.mean)
+    theta = np.array(index.mean) + 0.1  # rows moved all terms
     made = with_coefficients(fit, index, theta, [accelerator("A100-SXM4-80GB")])
     volta, ampere = accelerator("V100-SXM2-16GB"), accelerator("A100-SXM4-80GB")
     assert fit.is_known(volta)

@@ -20,9 +20,9 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.language_models.plans import FOUR_BITS_SIGMA
 from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, LIBRARY_PRECISION, UNPACK_4_BITS
 from trainfare_core.prediction.memory.peak import memory_parts
+from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 
 SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
 SPARSE = Decoder(3, 512, 8, 2, 1408, 2048, experts=8, active=2, expert_ffn=512, dense_layers=1)
@@ -92,7 +92,7 @@ def test_products_in_four_bits_are_faster_where_they_have_units_and_less_sure() 
     )
     slow, fast = (predict_run(prepare(job), shapes("GB200"), plan()) for job in (eight, four))
     assert fast.compute_s[0] < slow.compute_s[0]
-    assert fast.log_sigma[0] == pytest.approx(np.hypot(slow.log_sigma[0], FOUR_BITS_SIGMA), rel=0.05)
+    assert fast.log_sigma[0] == pytest.approx(np.hypot(slow.log_sigma[0], UNFITTED_SIGMA), rel=0.05)
     old = predict_run(prepare(four), shapes("H100-SXM-80GB"), plan())
     assert old.unknown_because[0] == "H100-SXM-80GB has no fp4 arithmetic for matmul"
 

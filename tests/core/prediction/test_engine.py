@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from builders.plans import plan, predict_one, shapes
 from builders.profiles import gpt_profile, operation, profile
 from trainfare_core.candidates import PlanSpace, enumerate_candidates
-from trainfare_core.hardware.accelerators import accelerators
+from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, ParallelFacts, ProfileSource
-from trainfare_core.prediction import PredictionTable, predict
+from trainfare_core.prediction import PredictionTable, predict, predict_machine
+from trainfare_core.prediction.roofline.coefficients import calibration
+from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 
 TRAINING = tuple(device.name for device in accelerators() if device.trains)
 COLUMNS = tuple(name for name in PredictionTable.__slots__ if name not in ("fits", "unknown_because"))
@@ -140,6 +142,32 @@ def test_ignorance_widens_the_interval() -> None:
     assert base < sigma(strange), "a tenth of the bytes has no formula"
     tiny = gpt_profile(batch_size=1, sequence=8, width=64, heads=1)
     assert base < sigma(tiny), "held up by a host nobody knows"
+
+
+@pytest.mark.parametrize("change", [{"dtype": "fp8"}, {"kind": "indexing"}])
+def test_work_that_no_fitted_row_holds_widens_the_interval_by_its_share(change: dict[str, str]) -> None:
+    """Products in a type that no step of one device ran in, and a kind of operation of which no kernel was timed."""
+    name, job = "H100-SXM-80GB", profile(batch_size=256, dtype="bf16")
+    products = [g for g in job.operations if g.kind in ("matmul", "convolution")]
+    assert products
+    changed, half = (
+        tuple(g.model_copy(update=change) if g in some else g for g in job.operations)
+        for some in (products, products[::2])
+    )
+    base, part, whole = (
+        sigma(job.model_copy(update={"operations": operations}), name)
+        for operations in (job.operations, half, changed)
+    )
+    assert base < part < whole <= math.hypot(base, UNFITTED_SIGMA) + 0.02
+
+
+def test_a_device_of_which_only_the_best_matrix_product_was_timed_is_not_known() -> None:
+    fit, names = calibration(), ("MI300X", "MI325X-256GB", "Gaudi3-128GB", "B300-SXM-288GB")
+    assert [fit.is_known(accelerator(name)) for name in names] == [False] * 4
+    assert fit.is_known(accelerator("MI210-64GB"))
+    answer = predict_machine(profile(), "MI300X")
+    assert not answer.device_known
+    assert answer.calibrated.startswith("device unseen, dtype seen: no step of MI300X was measured")
 
 
 @given(

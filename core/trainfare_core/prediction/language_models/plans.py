@@ -27,8 +27,6 @@ Array = NDArray[np.float64]
 
 PORTING_SIGMA = 0.05
 """Added where a script must be ported (TPU, Trainium, Gaudi). A chosen value."""
-FOUR_BITS_SIGMA = 0.3
-"""Added where products run in 4 bits, which no fitted row has: a factor of 1.5 either way at 80 %. A chosen value."""
 
 
 def decoder_plan_times(
@@ -130,8 +128,7 @@ def decoder_log_sigma(
     world = spread.per_machine * spread.machines
     near = np.where(world > 1, fit.sigma["several devices"], 0.0)
     far = np.where(spread.machines > 1, fit.sigma["several machines"], 0.0)
-    four = FOUR_BITS_SIGMA if float(ledger.product4_flops + ledger.grouped4_flops) else 0.0
-    return np.asarray(np.sqrt(own**2 + near**2 + far**2 + four**2))
+    return np.asarray(np.sqrt(own**2 + near**2 + far**2))
 
 
 def _sigma_of(device: Accelerator, label: str, fit: DecoderFit) -> float:

@@ -165,7 +165,7 @@ class Calibration(Record):
 
     def _measures(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> bool:  # noqa: FBT001 - handed on
         """Return whether rows of this very device are behind this efficiency; a term that no row moves stays zero."""
-        own = self.coefficients.get(memory_device_term(device), 0.0) != 0.0
+        own = self.is_known(device)
         if part == "memory":
             return own
         of_generation = (convolution_term if convolution else generation_term)(device, part)
@@ -176,8 +176,12 @@ class Calibration(Record):
         return generation_term(device, path) in self.coefficients
 
     def is_known(self, device: Accelerator) -> bool:
-        """Whether this very device was in the fit, and not only others of its generation."""
-        return device_term(device) in self.coefficients
+        """
+        Whether steps or kernels of this very device were in the fit, and not only others of its generation.
+
+        The best matrix product of a device moves nothing of its memory: such a device is not known by that alone.
+        """
+        return self.coefficients.get(memory_device_term(device), 0.0) != 0.0
 
 
 @lru_cache(maxsize=1)

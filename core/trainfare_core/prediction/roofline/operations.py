@@ -80,6 +80,10 @@ _LEAST_FILL: Final = -4.0
 _STEEPEST_LOGIT: Final = 20.0
 """Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "fp4", "int8"))
+_UNFITTED_DTYPES: Final = frozenset(("fp64", "fp8", "fp4", "int8"))
+"""No fitted step has its products in them; of fp8 only the best product of a few devices was timed."""
+_UNFITTED_KINDS: Final = frozenset(("indexing", "fft", "grouped_matmul"))
+"""No kernel of them was timed and no fitted step has more than little of them: their terms are those of the prior."""
 _FALLBACK: Final[dict[str, tuple[str, ...]]] = {
     "tf32": ("fp32", "bf16"),
     "fp16": ("fp32",),
@@ -113,6 +117,8 @@ class Operations:
     pointwise: Flags
     winograd: Flags
     """Whether fewer multiplications may do, on vector units; see `uses_winograd`."""
+    unfitted: Flags
+    """Whether hardly any fitted row holds such work."""
     fused: bool
     """Whether pointwise operations already have their bytes after fusion."""
     old_host: bool
@@ -149,6 +155,7 @@ class Operations:
             tensor=tensor,
             pointwise=pointwise,
             winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
+            unfitted=np.array([_is_unfitted(g) for g in groups], dtype=np.bool_),
             fused=compiled,
             old_host=old_host,
         )
@@ -176,6 +183,12 @@ def serial_kernels(group: OperationGroup) -> int:
         _, steps, _, _, layers, _ = group.shape
         return group.launches * max(steps * layers, 1)
     return group.launches
+
+
+def _is_unfitted(group: OperationGroup) -> bool:
+    return group.kind in _UNFITTED_KINDS or (
+        group.kind in TENSOR_KINDS and group.dtype in _UNFITTED_DTYPES and group.flops > 0
+    )
 
 
 def uses_winograd(group: OperationGroup) -> bool:
@@ -246,6 +259,14 @@ class Roofline:
             operations.winograd & ~tensor_path, frozenset(paths), emulated, unknown_because,
             tuple(dict.fromkeys(notes)),
         )  # fmt: skip
+
+    def unfitted_share(self, operations: Operations) -> float:
+        """Return the share of the roofline's time in work that hardly any fitted row holds."""
+        time_s = np.maximum(
+            operations.flops * self.seconds_per_flop, operations.bytes_at(1.0) * self.seconds_per_byte
+        )
+        total_s = float(time_s.sum())
+        return float(time_s[operations.unfitted].sum()) / total_s if total_s else 0.0
 
     def is_measured(self, fit: Calibration) -> bool:
         """Whether every arithmetic path with matrix work was in the fit for this generation."""
