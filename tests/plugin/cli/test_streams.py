@@ -49,7 +49,17 @@ def shell(
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 
 
-@pytest.mark.parametrize("arguments", [WITHIN, OVER, ("offers", "--limit", "3"), ("--help",), ("--version",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        WITHIN,
+        OVER,
+        ("recommend", "job.json", "--format", "html"),
+        ("offers", "--limit", "3"),
+        ("--help",),
+        ("--version",),
+    ],
+)
 @pytest.mark.parametrize("redirected", [pytest.param(">/dev/full", marks=needs_dev_full), ">&-"])
 def test_an_answer_that_cannot_be_written_is_2(
     redirected: str, arguments: tuple[str, ...], folder: Path
@@ -72,12 +82,20 @@ def test_the_first_failure_alone_is_an_error() -> None:
 
 @pytest.mark.parametrize("redirected", [pytest.param("2>/dev/full", marks=needs_dev_full), "2>&-"])
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(WITHIN, 0), (OVER, 1), (("check", "job.json"), 2), (("no-such",), 2)]
+    ("arguments", "code"),
+    [
+        (WITHIN, 0),
+        (OVER, 1),
+        (("check", "job.json"), 2),
+        (("check", "prints.py:job", "--max-usd", "1"), 2),
+        (("no-such",), 2),
+    ],
 )
 def test_messages_that_cannot_be_written_change_nothing(
     redirected: str, arguments: tuple[str, ...], code: int, folder: Path
 ) -> None:
-    """Warnings and errors are lost; the answer and the exit code are as ever."""
+    """Warnings, errors and what a TARGET prints are lost; the answer and the exit code are as ever."""
+    (folder / "prints.py").write_text("print('x' * 10**5)\n1 / 0\n", encoding="utf-8")
     done = shell(folder, redirected, *arguments)
     assert (done.returncode, done.stderr) == (code, b"")
     assert bool(done.stdout) == (code < 2)
