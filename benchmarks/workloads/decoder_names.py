@@ -72,7 +72,7 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
     plain = _plain(name)
     known = _known(plain)
     stated = {
-        key: int(value) for key, value in re.findall(r"\b(hidden|layers|heads)=(\d+)", row.get("notes", ""))
+        key: int(value) for key, value in re.findall(r"\bn?(hidden|layers|heads)=(\d+)", row.get("notes", ""))
     }
     proxy = re.search(r"proxy(\d+)l", plain)
     if proxy:

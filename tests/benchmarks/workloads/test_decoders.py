@@ -133,6 +133,9 @@ def test_unknown_decoders_have_a_reason() -> None:
     stated = decoder_of("GPT-x", {"notes": "hidden=2048;layers=12;heads=16"})
     assert isinstance(stated, Decoder)
     assert (stated.layers, stated.hidden) == (12, 2048)
+    sized = decoder_of("GPT-181B", {"notes": "nheads=128;02-26"})
+    assert isinstance(sized, Decoder)
+    assert (sized.hidden, sized.heads) == (12288, 128)
 
 
 def test_plans_are_read_from_every_spelling() -> None:
