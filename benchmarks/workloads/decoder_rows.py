@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from benchmarks.workloads.decoder import DecoderStep, Method, Recompute
+from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, plan_of
 from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products
@@ -44,6 +44,13 @@ _MEGATRON_2021 = re.compile(r"megatron(-lm$|-deepspeed$|\()")
 _NARROW_PRODUCTS = {"fp8": "fp8", "mxfp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
 """Type of a block's products by the precision of a row, where they have fewer than 16 bits."""
 RECOMPUTED: Final[dict[Recompute, str]] = {"none": "no", "half": "half of all", "full": "all"}
+_BLOCKS_OF_A_CHUNK = 2
+"""Blocks of one pipeline chunk, where several stages are stated and no chunks. NeMo's rows of dense models that state
+them have 1 to 4 blocks in each, most 1 or 2. With experts some state one chunk a stage: there one is assumed."""
+_PACKED_TOKENS = 256
+"""Tokens of each short sample that NeMo's fine-tuning packs into one of the stated length, across which no attention
+goes. Its tables with FLOPs state those of the weights alone (6 a weight and token, 4 with LoRA): samples are short. A
+chosen value; attention is 1 % of the work there, so that shorter samples would take as long."""
 _ASSUMED_TOKENS = 8192
 """Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
 _ASSUMED_SAMPLES = 1024
@@ -143,6 +150,7 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     if isinstance(plan, str):
         return plan
     assumed: list[str] = []
+    plan = _interleaved(row, plan, model, assumed)
     sequence = int(float(row["sequence_length"] or 0))
     packed = re.search(r"no pad tokens.*logged mean (\d+) tokens", row["notes"])
     if not sequence and packed:
@@ -156,6 +164,9 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     if isinstance(size, str):
         return size
     micro, passes = size
+    if _task(row).startswith("finetune") and row["framework"].startswith("nemo"):
+        micro, sequence = micro * sequence / _PACKED_TOKENS, _PACKED_TOKENS
+        assumed.append(f"packed samples of {sequence} tokens")
     megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
     method = _method(row)
     step = DecoderStep(
@@ -201,6 +212,16 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
         bool(model.experts),
         tuple(assumed),
     )
+
+
+def _interleaved(row: Mapping[str, str], plan: Plan, model: Decoder, assumed: list[str]) -> Plan:
+    """Return the plan, with the usual chunks where a row of NeMo has several stages and does not state their chunks."""
+    stated = re.search(r"vp", row["strategy"].lower())
+    if plan.pipeline == 1 or stated or model.experts or not row["framework"].startswith("nemo"):
+        return plan
+    virtual = max(1, round(model.layers / plan.pipeline / _BLOCKS_OF_A_CHUNK))
+    assumed.append(f"{virtual} chunks a stage")
+    return replace(plan, virtual=virtual)
 
 
 def _stated_flops(row: Mapping[str, str], profile: JobProfile, sequence: int) -> float | None:

@@ -247,6 +247,52 @@ def test_a_rank_is_that_of_the_row_or_noted(tmp_path: Path) -> None:
     assert unstated.profile.trainable_parameters == 2 * eight.profile.trainable_parameters
 
 
+def test_pipelines_of_nemo_that_state_no_chunks_have_the_usual_ones(tmp_path: Path) -> None:
+    row = {
+        **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=16;heads=8", "sequence_length": "256",
+        "framework": "nemo/megatron",
+    }  # fmt: skip
+
+    def virtual(strategy: str, **other: str) -> tuple[int, bool]:
+        run = decoder_run({**row, "strategy": strategy, **other}, DecoderTraces(tmp_path))
+        assert isinstance(run, DecoderRun)
+        return run.plan.virtual, any("chunks" in words for words in run.assumed)
+
+    assert virtual("TP=1,PP=4") == (2, True), "16 blocks in 4 stages of 2 chunks of 2"
+    assert virtual("TP=1,PP=4,VP=4") == (4, False)
+    assert virtual("TP=4,PP=1") == (1, False)
+    assert virtual("TP=1,PP=4", framework="pytorch/torchtitan") == (1, False)
+
+
+def test_samples_that_nemo_packs_for_fine_tuning_are_short(tmp_path: Path) -> None:
+    row = {
+        **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "4096",
+        "framework": "nemo/megatron",
+    }  # fmt: skip
+    whole, packed, padded = (
+        decoder_run({**row, **other}, DecoderTraces(tmp_path))
+        for other in (
+            {},
+            {"task": "finetune-full"},
+            {"task": "finetune-full", "framework": "pytorch/torchtitan"},
+        )
+    )
+    assert isinstance(whole, DecoderRun)
+    assert isinstance(packed, DecoderRun)
+    assert isinstance(padded, DecoderRun)
+    assert (packed.passes, packed.tokens_per_step, packed.step_s) == (
+        whole.passes, whole.tokens_per_step, whole.step_s,
+    )  # fmt: skip
+    assert packed.micro_batch == 16 * whole.micro_batch
+
+    def attention_flops(run: DecoderRun) -> float:
+        groups = (g for g in run.profile.operations if g.kind == "attention")
+        return run.micro_batch * sum(g.flops for g in groups)
+
+    assert attention_flops(packed) == pytest.approx(attention_flops(whole) / 16)
+    assert attention_flops(padded) == attention_flops(whole)
+
+
 def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:
     row = {
         **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256", "strategy": "fsdp8",
