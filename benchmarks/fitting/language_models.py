@@ -23,7 +23,7 @@ from benchmarks.fits import LanguageModelRecord, Scores
 from benchmarks.fitting.command_line import fit_parser, write_fit
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
 from benchmarks.fitting.table_lines import chip_of
-from benchmarks.scoring import error_summary, evenly_held, sigma_80
+from benchmarks.scoring import error_summary, sigma_80
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun
 from trainfare_core.hardware.accelerators import accelerator
@@ -41,8 +41,8 @@ LEAST_DEVICES_SIGMA = 0.03
 LEAST_NETWORK_SIGMA = 0.05
 """Least that a network between machines adds to the width, however little is exchanged. A chosen value."""
 LABELS = ("dense", "pytorch", "framework", "moe", "unfused")
-PYTORCH = ("pytorch", "framework")
-"""Eager and compiled programs without a library of kernels, on chips up to an A100 and on faster ones."""
+"""Groups of runs, see `label_of`. "pytorch" and "framework" are eager and compiled programs without a library of
+kernels, on chips up to an A100 and on faster ones."""
 COVERED = ("source", "device", "device and source")
 LARGEST_SOURCE = "vtrain"
 """More than half of all rows, from one machine: scores are given without it too."""
@@ -151,14 +151,9 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     """
     kind, labels, source = rows.column(lambda run: run.device.kind), rows.column(label_of), rows.source
 
-    def width(found: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
+    def width(found: Array, inside: NDArray[np.bool_]) -> float:
         known = inside & np.isfinite(found)
-        sizes = np.abs(found[known])
-        if not len(sizes):
-            return float("nan")
-        if not by_source:
-            return sigma_80(sizes)
-        return evenly_held(sizes, source[known].tolist(), 0.8) / Z80
+        return sigma_80(found[known]) if known.any() else float("nan")
 
     dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
     machines = rows.spread.machines > 1
@@ -169,9 +164,9 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     }
     spread = spread_sigma(rows, result) ** 2
 
-    def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
+    def own(found: Array, inside: NDArray[np.bool_]) -> float:
         """Return a width without the part that several devices and machines add to its rows."""
-        total = width(found, inside, by_source=by_source)
+        total = width(found, inside)
         return float(np.sqrt(max(total**2 - float(spread[inside].mean()), (total / 2) ** 2)))
 
     for name in sorted(set(kind)):
@@ -180,11 +175,9 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
             inside = (kind == name) & (labels == label)
             if inside.sum() < LEAST_ROWS:
                 inside = kind == name
-            every = label in PYTORCH
-            seen = own(errors["source" if several else "size"], inside, by_source=every)
+            seen = own(errors["source" if several else "size"], inside)
             result[f"{name} seen {label}"] = seen
-            unseen = own(errors["device and source"], inside, by_source=every)
-            result[f"{name} unseen {label}"] = max(seen, unseen)
+            result[f"{name} unseen {label}"] = max(seen, own(errors["device and source"], inside))
     vendors = Counter(run.device.vendor for run in rows.runs)
     few = rows.column(lambda run: run.device.vendor) != vendors.most_common(1)[0][0]
     result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
@@ -223,14 +216,19 @@ def coverage(rows: Rows, errors: dict[str, Array], name: str) -> dict[str, float
             run = rows.runs[i]
             label = f"{run.device.kind} {known} {label_of(run)}"
             ratio[i] = abs(errors[name][i]) / np.hypot(found.get(label, found["unseen"]), added[i])
-    gpu = rows.column(lambda run: run.device.kind == "gpu")
-    largest = rows.source == LARGEST_SOURCE
+    labels = rows.column(label_of)
+    parts = {
+        "": np.ones(len(ratio), dtype=bool),
+        " GPU": rows.column(lambda run: run.device.kind == "gpu"),
+        " without the largest source": rows.source != LARGEST_SOURCE,
+        **{f" {label}": labels == label for label in LABELS},
+    }
     share = rows.weight / rows.weight.sum()
     result: dict[str, float] = {}
     for level, z in LEVELS.items():
-        result[f"{level}"] = float((ratio <= z).mean())
-        result[f"{level} GPU"] = float((ratio[gpu] <= z).mean())
-        result[f"{level} without the largest source"] = float((ratio[~largest] <= z).mean())
+        for part, chosen in parts.items():
+            if chosen.any():
+                result[f"{level}{part}"] = float((ratio[chosen] <= z).mean())
         result[f"{level} by source"] = float(((ratio <= z) * share).sum())
     return {key: round(value, 4) for key, value in result.items()}
 

@@ -42,6 +42,11 @@ BARS = (
 )  # fmt: skip
 """Title, name of the score, and the bar of the specification in %; "": none."""
 LEAST_ROWS = 3
+CLASSES = {
+    "dense": "fused kernels", "pytorch": "PyTorch, up to an A100", "framework": "PyTorch, faster chips",
+    "moe": "experts", "unfused": "Megatron of 2021",
+}  # fmt: skip
+"""Title of every class of runs that has an interval of its own."""
 SLOPE_DOUBLINGS = 2.85
 STACK_TITLES = {
     "eager": "PyTorch eager", "compiled": "`torch.compile`",
@@ -78,7 +83,7 @@ def document(data: Path, cache: Path | None) -> str:
     study = study_of(data, cache, shipped.fitted_at)
     return render(
         "language_models", shipped=shipped, rows=len(study.rows.runs), bars=BARS, scores=study.scores, covered=COVERED,
-        stacks=stacks_of(shipped), groups=groups_of(study.rows, study.left_out), skipped=study.skipped,
+        classes=CLASSES, stacks=stacks_of(shipped), groups=groups_of(study.rows, study.left_out), skipped=study.skipped,
     )  # fmt: skip
 
 

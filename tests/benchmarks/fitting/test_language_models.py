@@ -119,8 +119,10 @@ def test_widths_hold_as_many_rows_as_they_say(data: Path) -> None:
     noise = np.random.default_rng(1).normal(0.0, 0.2, len(rows.runs))
     found = coverage(rows, dict.fromkeys(GROUPS, noise), "source")
     for level in LEVELS:
-        # Four sources are few, so the widths lean to the safe side.
-        assert level / 100 - 0.05 <= found[str(level)] <= level / 100 + 0.1
+        assert found[str(level)] == pytest.approx(level / 100, abs=0.05)
+        parts = [found[f"{level} {label}"] for label in ("dense", "pytorch", "framework")]
+        assert parts == pytest.approx([level / 100] * 3, abs=0.08)
+        assert f"{level} moe" not in found, "no row has experts"
 
 
 def test_the_trainer_is_read_from_the_framework() -> None:
