@@ -293,6 +293,27 @@ def test_samples_that_nemo_packs_for_fine_tuning_are_short(tmp_path: Path) -> No
     assert attention_flops(padded) == attention_flops(whole)
 
 
+def test_flops_of_two_thirds_mean_adapters_but_not_with_experts(tmp_path: Path) -> None:
+    """A pretraining table of NeMo's counts attention of a model with experts in another way than the next."""
+    traces = DecoderTraces(tmp_path)
+
+    def trained_share(model: str, notes: str) -> float:
+        row = {
+            **ROW, "model": model, "notes": notes, "sequence_length": "256", "strategy": "TP=1,PP=1,EP=8",
+            "framework": "nemo/megatron",
+        }  # fmt: skip
+        plain = decoder_run(row, traces)
+        assert isinstance(plain, DecoderRun)
+        per_token = 0.68 * plain.profile.model_step_flops / 256
+        stated = per_token * float(row["throughput"]) / 8 / 1e12
+        run = decoder_run({**row, "model_tflops_per_device": str(stated)}, traces)
+        assert isinstance(run, DecoderRun), run
+        return run.profile.trainable_parameters / plain.profile.trainable_parameters
+
+    assert trained_share("llama-1b-like", "hidden=512;layers=4;heads=8") < 0.1
+    assert trained_share("Qwen3_30B_a3B", "") == 1.0
+
+
 def test_chips_without_fp8_use_int8(tmp_path: Path) -> None:
     row = {
         **ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256", "strategy": "fsdp8",
