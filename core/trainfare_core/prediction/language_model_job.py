@@ -63,7 +63,7 @@ def _log_sigma(
     factors = placed.uncertainty(run, step)
     general = uncertainty.step_log_sigma(factors, run.fit.sigma)
     own = decoder_log_sigma(placed.devices.found, placed.row, ledger, spread, run.decoder)
-    if float(ledger.product4_flops + ledger.grouped4_flops):  # no fitted row has products in 4 bits
+    if float(ledger.product4_flops + ledger.grouped4_flops):  # nine fitted rows have them, of one chip
         own = np.hypot(own, uncertainty.UNFITTED_SIGMA)
     # The rows behind these widths include compiled runs, and trainers without overlap that their hosts hold up.
     covered = replace(

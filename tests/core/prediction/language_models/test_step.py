@@ -166,7 +166,6 @@ def test_pytorch_on_a_fast_chip_is_less_sure_than_on_a_slow_one_or_in_a_library(
     fast, slow = (predict_one(eager, name).log_sigma[0] for name in ("H100-SXM-80GB", A100))
     assert fast > 1.3 * slow
     assert fast > 1.3 * predict_one(library, "H100-SXM-80GB").log_sigma[0]
-    assert slow > 1.1 * predict_one(library, A100).log_sigma[0], "programs differ more than libraries"
     assert predict_one(eager, "TPU-v5p").log_sigma[0] > fast, "runs of JAX say little of PyTorch on a TPU"
 
 
