@@ -18,6 +18,7 @@ from trainfare_core.prediction.uncertainty import Z80
 __all__ = [
     "Scored",
     "error_summary",
+    "evenly_held",
     "half_width",
     "held_out_summary",
     "print_table",
@@ -79,6 +80,29 @@ def error_summary(log_errors: Sequence[float] | Array) -> dict[str, float]:
 def sigma_80(log_errors: Sequence[float] | Array) -> float:
     """Return the standard deviation of a normal distribution whose central 80 % holds 80 % of the errors."""
     return half_width(log_errors, 0.8) / Z80
+
+
+def evenly_held(log_errors: Sequence[float] | Array, groups: Sequence[str], level: float) -> float:
+    """
+    Return the half-width that holds a share of the errors when every group counts the same.
+
+    A new job comes from a source or a kind of work of its own, so a thousand rows of one count no more than ten of
+    another. It is one more draw beside the n groups, so the level is taken (n + 1) / n times (split conformal), but
+    at most half of what it leaves out is added: with few groups the largest single error would decide.
+
+    Args:
+        log_errors: ln(predicted / measured), n of them.
+        groups: which source or kind of work each comes from, n of them.
+        level: the share to hold, 0 to 1.
+    """
+    sizes = np.abs(np.asarray(log_errors, dtype=np.float64))
+    rows_of = Counter(groups)
+    level = min(level * (1 + 1 / len(rows_of)), (1 + level) / 2)
+    share = np.array([1.0 / rows_of[name] for name in groups])
+    order = np.argsort(sizes)
+    reached = np.cumsum(share[order]) / share.sum()
+    # A level that falls between two errors takes the larger: an interval may hold too much, not too little.
+    return float(sizes[order][min(int(np.searchsorted(reached, level - 1e-9)), len(sizes) - 1)])
 
 
 def half_width(log_errors: Sequence[float] | Array, level: float) -> float:

@@ -23,7 +23,7 @@ from benchmarks.fits import LanguageModelRecord, Scores
 from benchmarks.fitting.command_line import fit_parser, write_fit
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve, stack_of
 from benchmarks.fitting.table_lines import chip_of
-from benchmarks.scoring import error_summary, sigma_80
+from benchmarks.scoring import error_summary, evenly_held, sigma_80
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun
 from trainfare_core.hardware.accelerators import accelerator
@@ -41,8 +41,10 @@ LEAST_DEVICES_SIGMA = 0.03
 LEAST_NETWORK_SIGMA = 0.05
 """Least that a network between machines adds to the width, however little is exchanged. A chosen value."""
 LABELS = ("dense", "pytorch", "framework", "moe", "unfused")
-"""Groups of runs, see `label_of`. "pytorch" and "framework" are eager and compiled programs without a library of
-kernels, on chips up to an A100 and on faster ones."""
+"""Groups of runs, see `label_of`."""
+PYTORCH = ("pytorch", "framework")
+"""Eager and compiled programs without a library of kernels, on chips up to an A100 and on faster ones: each source is a
+program of its own, as a new job is, and most rows are of one."""
 COVERED = ("source", "device", "device and source")
 LARGEST_SOURCE = "vtrain"
 """More than half of all rows, from one machine: scores are given without it too."""
@@ -151,9 +153,13 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     """
     kind, labels, source = rows.column(lambda run: run.device.kind), rows.column(label_of), rows.source
 
-    def width(found: Array, inside: NDArray[np.bool_]) -> float:
+    def width(found: Array, inside: NDArray[np.bool_], *, by_source: bool = False) -> float:
         known = inside & np.isfinite(found)
-        return sigma_80(found[known]) if known.any() else float("nan")
+        if not known.any():
+            return float("nan")
+        if not by_source:
+            return sigma_80(found[known])
+        return evenly_held(found[known], source[known].tolist(), 0.8) / Z80
 
     dense = (kind == "gpu") & np.isin(labels, ("dense", "pytorch"))
     machines = rows.spread.machines > 1
@@ -164,9 +170,9 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
     }
     spread = spread_sigma(rows, result) ** 2
 
-    def own(found: Array, inside: NDArray[np.bool_]) -> float:
+    def own(found: Array, inside: NDArray[np.bool_], *, by_source: bool) -> float:
         """Return a width without the part that several devices and machines add to its rows."""
-        total = width(found, inside)
+        total = width(found, inside, by_source=by_source)
         return float(np.sqrt(max(total**2 - float(spread[inside].mean()), (total / 2) ** 2)))
 
     for name in sorted(set(kind)):
@@ -175,9 +181,11 @@ def sigmas(rows: Rows, errors: dict[str, Array]) -> dict[str, float]:
             inside = (kind == name) & (labels == label)
             if inside.sum() < LEAST_ROWS:
                 inside = kind == name
-            seen = own(errors["source" if several else "size"], inside)
+            every = label in PYTORCH
+            seen = own(errors["source" if several else "size"], inside, by_source=every)
             result[f"{name} seen {label}"] = seen
-            result[f"{name} unseen {label}"] = max(seen, own(errors["device and source"], inside))
+            unseen = own(errors["device and source"], inside, by_source=every)
+            result[f"{name} unseen {label}"] = max(seen, unseen)
     vendors = Counter(run.device.vendor for run in rows.runs)
     few = rows.column(lambda run: run.device.vendor) != vendors.most_common(1)[0][0]
     result["other vendor"] = width(errors["vendor"], few if few.any() else ~few)
