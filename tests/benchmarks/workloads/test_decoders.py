@@ -242,8 +242,8 @@ def test_a_rank_is_that_of_the_row_or_noted(tmp_path: Path) -> None:
     assert isinstance(unstated, DecoderRun)
     assert isinstance(eight, DecoderRun)
     assert isinstance(full, DecoderRun)
-    assert unstated.assumed == ("rank 16",)
-    assert eight.assumed == full.assumed == ()
+    assert "rank 16" in unstated.assumed
+    assert not any("rank" in note for note in (*eight.assumed, *full.assumed))
     assert unstated.profile.trainable_parameters == 2 * eight.profile.trainable_parameters
 
 
