@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the lowest versions that pyproject.toml admits into an environment of its own and runs the tests there.
+# Installs the lowest versions that pyproject.toml admits, and that are built for this Python, into an environment of its
+# own and runs the tests there.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
@@ -8,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --upgrade "pip>=25.1" uv
 cd "$top"
-"$work/venv/bin/python" -m uv pip compile --quiet --resolution lowest-direct --extra all --extra demo \
+"$work/venv/bin/python" -m uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra all --extra demo \
     --group test --python "$work/venv/bin/python" pyproject.toml --output-file "$work/lowest.txt"
 "$work/venv/bin/python" -m pip install --quiet -r "$work/lowest.txt"
 "$work/venv/bin/python" -m pip install --quiet --no-deps --editable .
