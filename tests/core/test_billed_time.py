@@ -54,6 +54,14 @@ def test_time_is_rounded_up(seconds: float, step_s: float, minimum_s: float, bil
     assert billed_s(seconds / 3600, step_s, minimum_s) == pytest.approx(billed)
 
 
+def test_the_mean_is_above_the_median_by_the_doubt() -> None:
+    """Times are log-normal: their mean is the median times exp(sigma^2 / 2), and what is billed beside them is added."""
+    sigma = 0.6
+    run = replace(runs(2.0), undisturbed_log_sigma=np.array([sigma]), rounding_s=np.array([360.0]))
+    drawn = np.random.default_rng(0).lognormal(np.log(2.0), sigma, 1_000_000).mean()
+    assert float(run.mean_billed_hours[0]) == pytest.approx(drawn + 0.1, rel=0.003)
+
+
 def test_a_run_that_never_ends_is_billed_without_end() -> None:
     """Interruptions before every checkpoint: the work is an hour, what interruptions add has no end, and nothing warns."""
     endless = runs(1.0, hazard=hazard_of_band(">20%"), interruptions=np.inf)
