@@ -262,6 +262,8 @@ class Roofline:
 
     def unfitted_share(self, operations: Operations) -> float:
         """Return the share of the roofline's time in work that hardly any fitted row holds."""
+        if not operations.unfitted.any():
+            return 0.0
         time_s = np.maximum(
             operations.flops * self.seconds_per_flop, operations.bytes_at(1.0) * self.seconds_per_byte
         )
