@@ -313,7 +313,7 @@ class TestKnobs:
         assert [next(i for i, text in enumerate(lines) if word in text) for word in words] == [0, 1, 2, 3, 4]
 
     def test_fp8_is_named_where_its_peak_is_above_that_of_bf16(self) -> None:
-        """By the catalogue, whoever made the chip; with the spread that docs/choosing.md states."""
+        """fp8 is named for every chip whose peak in fp8 is above that in bf16, with the range that docs/choosing.md states."""
         large = Variant(gpt_profile(layers=32, width=4096, heads=32), ())
 
         def named(variant: Variant, chip: str) -> list[str]:

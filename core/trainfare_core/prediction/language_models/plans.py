@@ -81,8 +81,9 @@ def _slower(ledger: DecoderLedger, devices: Sequence[Accelerator], passes: int, 
     """
     Return what multiplies the seconds of each device, 1 where it has rows.
 
-    One without rows reaches at most the share of its roofline that the best of its maker with rows reaches for the same
-    work: what slows PyTorch down on fast chips would otherwise leave the slower ones that nobody timed above them.
+    A device without rows reaches at most the share of its roofline that the best device of its maker with rows reaches
+    for the same work. The fitted efficiency of PyTorch falls with a chip's peak, so without this limit a slow chip
+    without rows would be predicted more efficient than every measured one.
     """
     found = np.ones(len(devices))
     without = np.array([not fit.has_rows(device) for device in devices])

@@ -139,24 +139,32 @@ class Calibration(Record):
             [self._device_logit(device, part, convolution) for device in devices], dtype=np.float64
         )
         unmeasured = [i for i, device in enumerate(devices) if not self._measures(device, part, convolution)]
-        bounds: dict[str, float] = {}
-        for i in unmeasured:
-            vendor = devices[i].vendor
-            if vendor not in bounds:
-                measured = self._measured(vendor, part, convolution)
-                bounds[vendor] = max(
-                    (self._device_logit(d, part, convolution) for d in measured), default=math.inf
-                )
-            own[i] = min(own[i], bounds[vendor])
+        if unmeasured:
+            best, every = self._best_measured(part, convolution)
+            for i in unmeasured:
+                own[i] = min(own[i], best.get(devices[i].vendor, every))
         return own
 
-    def _measured(self, vendor: str, part: Path | Literal["memory"], convolution: bool) -> list[Accelerator]:  # noqa: FBT001 - handed on
-        """Return what was measured of a maker, in convolutions or else in products of that path, or else of all."""
-        for of_convolutions in (convolution, False):
-            known = [d for d in accelerators() if self._measures(d, part, of_convolutions)]
-            if of_maker := [d for d in known if d.vendor == vendor]:
-                return of_maker
-        return known
+    def _best_measured(
+        self,
+        part: Path | Literal["memory"],
+        convolution: bool,  # noqa: FBT001 - handed on
+    ) -> tuple[dict[str, float], float]:
+        """
+        Return the highest logit of the measured devices of each maker, and of all makers.
+
+        Where no convolution of a maker was measured, its devices with measured products on the same path count.
+        """
+        best: dict[str, float] = {}
+        known: dict[str, float] = {}
+        for of_convolutions in (True, False) if convolution else (False,):
+            known = {}
+            for device in accelerators():
+                if self._measures(device, part, of_convolutions):
+                    logit = self._device_logit(device, part, convolution)
+                    known[device.vendor] = max(known.get(device.vendor, -math.inf), logit)
+            best = known | best
+        return best, max(known.values(), default=math.inf)
 
     def _device_logit(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> float:  # noqa: FBT001 - handed on
         if part == "memory":
