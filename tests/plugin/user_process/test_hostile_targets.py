@@ -152,23 +152,29 @@ def test_code_that_gives_no_job_is_one_line_and_2(name: str, command: Command, t
     ]
 
 
+REPLACES_OURS = {
+    "modules of ours": "import sys\nfor name in list(sys.modules):\n    if name.startswith('trainfare'): sys.modules[name] = None",
+    "builtins": "import builtins\nbuiltins.isinstance = lambda *_: True\nbuiltins.getattr = None",
+    "the writer of JSON": "import json, pydantic\npydantic.BaseModel.model_dump_json = lambda *_, **__: '{}'",
+}
+
+
 @pytest.mark.parametrize(
-    ("text", "code", "message"),
+    ("arguments", "name"),
     [
-        ("import sys\nfor name in list(sys.modules):\n    if name.startswith('trainfare'): sys.modules[name] = None", (2, 4), "error: "),
-        ("import builtins\nbuiltins.isinstance = lambda *_: True\nbuiltins.getattr = None", (2, 4), "error: "),
-        ("import json, pydantic\npydantic.BaseModel.model_dump_json = lambda *_, **__: '{}'\n", (2, 4), "error: "),
+        *((("check", *OVER), name) for name in REPLACES_OURS),
+        *(((subcommand,), "modules of ours") for subcommand in ("profile", "recommend", "strategy")),
     ],
-    ids=["modules of ours", "builtins", "the writer of JSON"],
-)  # fmt: skip
+)
 def test_code_that_replaces_ours_is_no_verdict(
-    text: str, code: tuple[int, ...], message: str, command: Command, tmp_path: Path
+    arguments: tuple[str, ...], name: str, command: Command, tmp_path: Path
 ) -> None:
     """What is replaced is replaced in the process of the code alone: one line, bad input or a defect."""
-    done = command(script(tmp_path, text + "\njob = lambda: 5\n"), "check", "t.py:job", *OVER)
-    assert done.returncode in code, done.stderr
+    folder = script(tmp_path, f"{REPLACES_OURS[name]}\njob = lambda: 5\n")
+    done = command(folder, arguments[0], "t.py:job", *arguments[1:])
+    assert done.returncode in (2, 4), done.stderr
     assert done.stdout == ""
-    assert message in done.stderr
+    assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -278,11 +284,15 @@ def test_json_on_standard_output_is_one_document(command: tuple[str, ...], tmp_p
     assert ends(int((tmp_path / "pid").read_text()))
 
 
-def test_an_error_inside_torch_is_one_message(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [("check", *OVER), ("profile",), ("recommend",), ("strategy",)])
+def test_an_error_inside_torch_is_one_message(
+    arguments: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
     """A shape error in the step is exit 3, without the traceback that torch logs."""
     text = HONEST.replace("torch.zeros(4, 8)", "torch.zeros(4, 9)")
-    done = command(script(tmp_path, text), "check", "t.py:job", *OVER)
-    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    done = command(script(tmp_path, text), arguments[0], "t.py:job", *arguments[1:])
+    assert done.returncode == 3, done.stderr
+    assert bool(done.stdout) == ("strategy" in arguments)  # which says it of each strategy
     assert "Traceback" not in done.stderr
     assert "t.py:10 in training_step" in done.stderr
 
@@ -299,10 +309,16 @@ def test_every_command_runs_the_code_elsewhere(
     assert done.stderr.endswith("error: t.py:job gave no job: it ended its process with exit code 0\n")
 
 
-IN_EVERY_COMMAND = {
-    "never ends": ("while True: pass", "no answer within"),
+IN_EVERY_COMMAND: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "never ends": ("while True: pass", "no answer within", ("--target-seconds", "0.5")),
+    "waits for ever": (
+        "import threading\nthreading.Event().wait()",
+        "no answer within",
+        ("--target-seconds", "0.5"),
+    ),
+    "uses more CPU than it may": ("while True: pass", "ended by SIGXCPU", ("--target-cpu-seconds", "1")),
     **{
-        name: BEFORE_A_JOB[name]
+        name: (*BEFORE_A_JOB[name], ())
         for name in ("raises a BaseException of its own", "runs out of memory", "is ended by its own alarm")
     },
 }
@@ -314,8 +330,7 @@ def test_every_command_survives_the_code(
     name: str, subcommand: str, command: Command, tmp_path: Path
 ) -> None:
     """What `check` is tested with above, in the commands that take their job in the same way."""
-    text, message = IN_EVERY_COMMAND[name]
-    limit = ("--target-seconds", "0.5") if name == "never ends" else ()
+    text, message, limit = IN_EVERY_COMMAND[name]
     done = command(script(tmp_path, text), subcommand, "t.py:job", *limit)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr.splitlines()[-1]
