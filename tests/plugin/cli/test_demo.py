@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from trainfare_core.errors import MissingExtraError
 def test_demo_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
     """The demo ranks AWS, Azure and Google machines, marks TPUs, and its last line says what was written where."""
     command = [sys.executable, "-m", "trainfare", "demo"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    narrow = {**os.environ, "PYTHONIOENCODING": "ascii"}  # what it prints fits into any encoding
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=narrow)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).isascii()
     answer = json.loads((tmp_path / "trainfare-report.json").read_text(encoding="utf-8"))
     assert {option["provider"] for option in answer["options"]} == {"aws", "azure", "gcp"}
     assert any(
