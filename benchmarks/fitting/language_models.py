@@ -247,7 +247,7 @@ def label_of(run: DecoderRun) -> str:
         return "moe"
     if not run.plan.overlap:
         return "unfused"
-    library = run.profile.precision.startswith(LIBRARY_PRECISION)
+    library = run.profile.precision == LIBRARY_PRECISION
     if run.device.kind != "gpu" or library:
         return "dense"
     return "framework" if doublings_of(run.device) > 0 else "pytorch"

@@ -50,7 +50,7 @@ CLASSES = {
 SLOPE_DOUBLINGS = 2.85
 STACK_TITLES = {
     "eager": "PyTorch eager", "compiled": "`torch.compile`",
-    "library": 'fused kernels (`precision="transformer-engine"`)',
+    "library": "fused kernels (Megatron, NeMo)",
     "unfused": "no fused attention, gradients exchanged after backward (Megatron of 2021)",
 }  # fmt: skip
 

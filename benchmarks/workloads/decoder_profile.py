@@ -21,13 +21,12 @@ from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_moments import changed, moments_of_blocks, with_less_saved
 from benchmarks.workloads.tracer_digest import tracer_digest
 from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
-from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, UNPACK_4_BITS
+from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS
+from trainfare_core.variants import in_8_bits, multiplies_weights
 
 __all__ = ["DecoderTraces", "blocks_of", "with_narrow_products"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
-_NARROW = 256
-"""Matrix products narrower than this stay in 16 bits: they are LoRA matrices and routers of experts."""
 
 
 class DecoderTraces:
@@ -189,7 +188,7 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
     extra: list[OperationGroup] = []
     for group in profile.operations:
         weight = group.bytes_fixed
-        if group.kind != "matmul" or not _multiplies_weights(group, vocabulary):
+        if group.kind != "matmul" or not multiplies_weights(group, vocabulary):
             continue
         if group.shape[2] * group.shape[3] * 2 * group.launches > weight:
             continue
@@ -219,12 +218,6 @@ def _with_four_bits(profile: JobProfile, vocabulary: int) -> JobProfile:
     )
 
 
-def _multiplies_weights(group: OperationGroup, vocabulary: int) -> bool:
-    """Return whether an operation is the matrix product of a weight of a block, neither LoRA's nor a router's."""
-    product = group.kind in ("matmul", "grouped_matmul") and group.bytes_fixed and len(group.shape) == 4
-    return bool(product) and min(group.shape[2:]) >= _NARROW and vocabulary not in group.shape
-
-
 def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
     """Return the bytes of input embedding and output head, which stay in 16 bits."""
     heads = [g.bytes_fixed for g in profile.operations if g.kind == "matmul" and vocabulary in g.shape]
@@ -232,30 +225,5 @@ def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
 
 
 def with_narrow_products(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> JobProfile:
-    """
-    Return the profile with the matrix products of its blocks in 8 bits ("fp8", or "int8" on chips without it) or "fp4".
-
-    Attention, norms, the head and the router keep 16 bits. Each operand is cast once, which reads 2 bytes and
-    writes 1 per element, or half of one (as Transformer Engine and torchao do).
-    """
-    groups: list[OperationGroup] = []
-    narrowing = 4 if dtype == "fp4" else 2  # bytes read for each one written
-    for group in profile.operations:
-        if not _multiplies_weights(group, vocabulary):
-            groups.append(group)
-            continue
-        groups.append(group.model_copy(update={"dtype": dtype}))
-        # The product of a weight's gradient writes it and reads activations, which scale with the batch.
-        makes_gradient = group.bytes_written >= group.bytes_fixed
-        weights = min(group.bytes_fixed, group.bytes_read)
-        groups.append(
-            group.model_copy(
-                update={
-                    "kind": "copy", "name": CAST_TO_8_BITS, "flops": 0,
-                    "shape": (group.bytes_read // 2 // max(group.launches, 1),),
-                    "bytes_written": group.bytes_read // narrowing,
-                    "bytes_fixed": 0 if makes_gradient else weights + weights // narrowing,
-                }
-            )
-        )  # fmt: skip
-    return profile.model_copy(update={"operations": tuple(groups)})
+    """Return the profile with the matrix products of its blocks, neither head nor router, in 8 bits or "fp4"."""
+    return in_8_bits(profile, lambda group: multiplies_weights(group, vocabulary), dtype)

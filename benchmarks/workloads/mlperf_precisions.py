@@ -11,7 +11,7 @@ from benchmarks.workloads.decoder_profile import with_narrow_products
 from benchmarks.workloads.flux import HEAD_WIDTH
 from benchmarks.workloads.single_device import Row
 from trainfare_core.job_profile import JobProfile
-from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS
+from trainfare_core.variants import CAST_TO_8_BITS
 
 __all__ = ["in_8_bits", "in_16_bits"]
 

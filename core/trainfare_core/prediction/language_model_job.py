@@ -20,6 +20,7 @@ from trainfare_core.prediction.columns import (
 from trainfare_core.prediction.language_models.plans import decoder_log_sigma, decoder_plan_times
 from trainfare_core.prediction.language_models.step import Spread
 from trainfare_core.prediction.language_models.sums import DecoderLedger
+from trainfare_core.variants import computed_in
 
 __all__ = ["language_model_steps"]
 
@@ -63,7 +64,8 @@ def _log_sigma(
     factors = placed.uncertainty(run, step)
     general = uncertainty.step_log_sigma(factors, run.fit.sigma)
     own = decoder_log_sigma(placed.devices.found, placed.row, ledger, spread, run.decoder)
-    if float(ledger.product4_flops + ledger.grouped4_flops):  # nine fitted rows have them, of one chip
+    # Nine fitted rows have products in 4 bits, of one chip, and none Lightning's layers of Transformer Engine.
+    if float(ledger.product4_flops + ledger.grouped4_flops) or computed_in(run.profile.precision) == "fp8":
         own = np.hypot(own, uncertainty.UNFITTED_SIGMA)
     # The rows behind these widths include compiled runs, and trainers without overlap that their hosts hold up.
     covered = replace(

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from trainfare_core.variants.decoder import PRODUCTS, DecoderShape, is_decoder, why_not_split
+from trainfare_core.variants.decoder import DecoderShape, is_decoder, why_not_split
+from trainfare_core.variants.eight_bits import (
+    CAST_TO_8_BITS,
+    NARROW_TYPES,
+    PRODUCTS,
+    cast_of,
+    head_width,
+    in_8_bits,
+    is_in_8_bits,
+    may_be_in_8_bits,
+    multiplies_weights,
+)
 from trainfare_core.variants.precisions import PRECISIONS, computed_in, saved_in, with_precisions
 from trainfare_core.variants.variant import JobVariant, variants_of, why_no_precision, why_no_variant
 
 __all__ = [
+    "CAST_TO_8_BITS",
+    "NARROW_TYPES",
     "PRECISIONS",
     "PRODUCTS",
     "DecoderShape",
     "JobVariant",
+    "cast_of",
     "computed_in",
+    "head_width",
+    "in_8_bits",
     "is_decoder",
+    "is_in_8_bits",
+    "may_be_in_8_bits",
+    "multiplies_weights",
     "saved_in",
     "variants_of",
     "why_no_precision",

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants.eight_bits import PRODUCTS
 
-__all__ = ["PRODUCTS", "DecoderShape", "is_decoder", "why_not_split"]
-
-PRODUCTS: Final = frozenset(("matmul", "grouped_matmul"))
-"""Kinds of matrix products."""
+__all__ = ["DecoderShape", "is_decoder", "why_not_split"]
 
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "fp4", "int8"))
 _LEAST_SHARE: Final = 0.9

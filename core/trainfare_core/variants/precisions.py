@@ -37,8 +37,12 @@ _COMPUTED_IN: Final = {
     "16-mixed": "fp16",
     "bf16-true": "bf16",
     "16-true": "fp16",
+    "transformer-engine": "fp8",
+    "transformer-engine-float16": "fp8",
 }
-_WEIGHT_BITS: Final = {"64-true": 64, "bf16-true": 16, "16-true": 16}
+_WEIGHT_BITS: Final = {
+    "64-true": 64, "bf16-true": 16, "16-true": 16, "transformer-engine": 16, "transformer-engine-float16": 16,
+}  # fmt: skip
 _SAME_CASTS: Final = {"bf16-mixed": "16-mixed", "16-mixed": "bf16-mixed", "bf16-true": "16-true"}
 """The precision whose step differs in the name of the 16-bit type alone, and in the scale of the loss."""
 _LOSS_SCALE: Final = "aten._amp_foreach_non_finite_check_and_unscale_"

@@ -21,6 +21,7 @@ from builders.profiles import gpt_profile
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.language_models.coefficients import DecoderFit
 from trainfare_core.prediction.language_models.step import decoder_times
+from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 BENCH = """device,bench,dtype,m,n,k,achieved_tflops
@@ -54,7 +55,7 @@ def _rows(fit: DecoderFit, copies: int = 1) -> Rows:
             for width, micro in ((1024, 8.0), (2048, 4.0), (4096, 2.0)):
                 job = gpt_profile(layers=24, width=width, heads=16)
                 if source in "bd":
-                    job = job.model_copy(update={"precision": "transformer-engine"})
+                    job = job.model_copy(update={"precision": LIBRARY_PRECISION})
                 plan = Plan(devices=8, machines=1, gbit_per_s=0.0, sharded=True)
                 parameters = 24 * 12 * width**2
                 runs.append(

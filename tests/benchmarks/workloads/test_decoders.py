@@ -20,9 +20,10 @@ from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.language_models.sums import CAST_TO_8_BITS, LIBRARY_PRECISION, UNPACK_4_BITS
+from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, UNPACK_4_BITS
 from trainfare_core.prediction.memory.peak import memory_parts
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
+from trainfare_core.variants import CAST_TO_8_BITS
 
 SMALL = Decoder(4, 512, 8, 2, 1408, 2048)
 SPARSE = Decoder(3, 512, 8, 2, 1408, 2048, experts=8, active=2, expert_ffn=512, dense_layers=1)

@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainfare_core.job_profile import JobProfile, OperationGroup
-from trainfare_core.variants import PRODUCTS
+from trainfare_core.variants import CAST_TO_8_BITS, NARROW_TYPES, PRODUCTS, head_width
 
-__all__ = ["CAST_TO_8_BITS", "LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
+__all__ = ["LIBRARY_PRECISION", "UNPACK_4_BITS", "DecoderLedger"]
 
-CAST_TO_8_BITS: Final = "cast_fp8"
-"""Name of the operations that cast an operand of a product to 8 or 4 bits."""
 UNPACK_4_BITS: Final = "trainfare.unpack_4bit"
 """Name of the operations that unpack a weight of 4 bits to the type of its product."""
-LIBRARY_PRECISION: Final = "transformer-engine"
-"""How Lightning's precision begins where a library of fused kernels runs the blocks."""
+LIBRARY_PRECISION: Final = "megatron"
+"""
+Precision of a described run whose blocks a library of fused kernels runs (Megatron, NeMo).
+
+No Trainer has it: Lightning's "transformer-engine" replaces single layers of PyTorch code.
+"""
 
 Array = NDArray[np.float64]
 
-_BITS: Final = {"fp8": 8, "int8": 8, "fp4": 4}
-"""Of the types of products with fewer than 16 bits; every other one counts as one of 16."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -63,7 +63,7 @@ class DecoderLedger:
         expert_weight_bytes: of the experts, 16 bits; each device of an expert-parallel group holds its part.
         width: of the block (hidden size); `expert_width`: of one expert's narrowest matrix, 0 without experts.
         fused: 1 where pointwise operations are fused.
-        library: 1 where a library of fused kernels runs the blocks (Lightning's precision "transformer-engine").
+        library: 1 where a library of fused kernels runs the blocks (`LIBRARY_PRECISION`).
         bfloat: 1 where the 16-bit type is bf16, which older GPUs have no matrix units for.
     """
 
@@ -120,7 +120,7 @@ class DecoderLedger:
                     g.flops
                     for g in groups
                     if g.kind == kind
-                    and _BITS.get(g.dtype, 16) == bits
+                    and NARROW_TYPES.get(g.dtype, 16) == bits
                     and (kind != "matmul" or bool(g.bytes_fixed or g.shape[:1] == (1,)) == weights)
                 )
             )
@@ -131,7 +131,7 @@ class DecoderLedger:
             if g.kind not in PRODUCTS and g.kind != "attention" and g.name != UNPACK_4_BITS
         ]  # fmt: skip
         casts = [g for g in vector if g.name == CAST_TO_8_BITS]
-        library = profile.precision.startswith(LIBRARY_PRECISION)
+        library = profile.precision == LIBRARY_PRECISION
         forward = [g for g in norms if not g.recomputed]
         experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
         expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))
@@ -195,12 +195,9 @@ def _width(groups: Sequence[OperationGroup]) -> int:
 
 def _head_flops(groups: Sequence[OperationGroup], passes: float) -> float:
     """Return FLOPs of the largest matrix that runs once a pass: the head; every other one runs once a block."""
-    products = [g for g in groups if g.kind == "matmul" and len(g.shape) == 4 and g.dtype not in _BITS]
-    once = [g for g in products if g.phase == "forward" and g.launches <= passes and not g.recomputed]
-    if not once:
-        return 0.0
-    vocabulary = max(max(once, key=lambda g: g.flops).shape[2:])
-    return float(sum(g.flops for g in products if vocabulary in g.shape))
+    products = [g for g in groups if g.kind == "matmul" and len(g.shape) == 4 and g.dtype not in NARROW_TYPES]
+    width = head_width(products, passes)
+    return float(sum(g.flops for g in products if width in g.shape)) if width else 0.0
 
 
 def _causal_share(group: OperationGroup) -> float:

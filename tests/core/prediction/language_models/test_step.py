@@ -16,7 +16,7 @@ from trainfare_core.job_profile import JobProfile, MeasuredStep, OperationGroup,
 from trainfare_core.prediction import PredictionTable, predict
 from trainfare_core.prediction.engine import predict_run, prepare
 from trainfare_core.prediction.language_models.coefficients import USUAL_CEILING, decoder_calibration
-from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS, DecoderLedger
+from trainfare_core.prediction.language_models.sums import LIBRARY_PRECISION, UNPACK_4_BITS, DecoderLedger
 from trainfare_core.variants import is_decoder
 
 A100 = "A100-SXM-80GB"
@@ -82,7 +82,7 @@ def test_what_runs_the_model_decides_how_far_it_falls_behind_the_chip() -> None:
     """Kernel libraries keep up with an H100; PyTorch, eager or compiled, takes longer than its A100 step promises."""
     eager = gpt_profile(layers=32, width=4096, heads=32)
     compiled = eager.model_copy(update={"source": eager.source.model_copy(update={"compiled": True})})
-    library = eager.model_copy(update={"precision": "transformer-engine"})
+    library = eager.model_copy(update={"precision": LIBRARY_PRECISION})
     gain = {}
     for name, job in (("eager", eager), ("compiled", compiled), ("library", library)):
         a100, h100 = (predict_one(job, device).step_s[0] for device in (A100, "H100-SXM-80GB"))
@@ -97,7 +97,7 @@ def test_what_runs_the_model_decides_how_far_it_falls_behind_the_chip() -> None:
 
 def test_a_tensor_exchange_that_nothing_overlaps_is_waited_for() -> None:
     job = gpt_profile(layers=32, width=4096, heads=32)
-    library = job.model_copy(update={"precision": "transformer-engine"})
+    library = job.model_copy(update={"precision": LIBRARY_PRECISION})
     assert _split(library, tensor=8).communication_s[0] < 0.8 * _split(job, tensor=8).communication_s[0]
 
 
@@ -162,7 +162,7 @@ def test_an_unmeasured_ceiling_is_its_generations_else_the_usual() -> None:
 
 def test_pytorch_on_a_fast_chip_is_less_sure_than_on_a_slow_one_or_in_a_library() -> None:
     eager = gpt_profile(layers=8, width=2048, heads=16)
-    library = eager.model_copy(update={"precision": "transformer-engine"})
+    library = eager.model_copy(update={"precision": LIBRARY_PRECISION})
     fast, slow = (predict_one(eager, name).log_sigma[0] for name in ("H100-SXM-80GB", A100))
     assert fast > 1.3 * slow
     assert fast > 1.3 * predict_one(library, "H100-SXM-80GB").log_sigma[0]
