@@ -26,17 +26,25 @@ from trainfare.trace import StepFacts, StepTrace
 from trainfare.trace.mixture import BatchKind, KindsOfBatches, mixed_batches
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import OperationGroup, ParameterGroup
+from trainfare_core.variants import computed_in
 
 __all__ = ["AUTOCAST_DTYPES", "run_forward", "trace_step", "true_dtype"]
 
 _Group = TypeVar("_Group", OperationGroup, ParameterGroup)
 
-AUTOCAST_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-"""The autocast dtype of each mixed precision."""
+_TRANSFORMER_ENGINE = {
+    "transformer-engine": torch.bfloat16,
+    "transformer-engine-float16": torch.float16,
+}
+"""The dtype of weights and inputs, and of what does not run in fp8."""
+AUTOCAST_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, **_TRANSFORMER_ENGINE}
+"""The dtype of each precision under which Lightning runs the forward in autocast."""
 MAX_BATCHES = 33
 """Batches that are traced under manual optimization until every optimizer has stepped: enough for an accumulation over
 32. A chosen value: each takes as long as a trace of the step."""
-TRUE_DTYPES = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+TRUE_DTYPES = {
+    "16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64, **_TRANSFORMER_ENGINE,
+}  # fmt: skip
 """The dtype of parameters and inputs of each precision that changes it from fp32."""
 
 
@@ -83,7 +91,13 @@ def trace_step(
     with _conditions(mode, known, precision) as autocast:
         batches = _Batches(
             runner,
-            partial(StepTrace, module, optimizers, cuda_autocast_dtype=autocast),
+            partial(
+                StepTrace,
+                module,
+                optimizers,
+                cuda_autocast_dtype=autocast,
+                fp8=computed_in(precision) == "fp8",
+            ),
             batch,
             batch_bytes,
             keep,
@@ -158,7 +172,8 @@ def _conditions(
 
 
 def _of_real_tensors(step: StepFacts, precision: str) -> StepFacts:
-    names = {"bf16": "fp16"} if precision.startswith("16-") else {}
+    half = AUTOCAST_DTYPES.get(precision, TRUE_DTYPES.get(precision)) is torch.float16
+    names = {"bf16": "fp16"} if half else {}
     return replace(
         step,
         how="real",

@@ -49,10 +49,14 @@ from trainfare.prelaunch.user_errors import ADVICE, FakeTraceError, user_errors
 from trainfare.trace import StepFacts
 from trainfare.trace.repetition import NotRepeatedError
 from trainfare_core.errors import InputError, TraceError
-from trainfare_core.job_profile import BatchFacts, JobProfile, ParallelFacts, ProfileSource
+from trainfare_core.figures import percent
+from trainfare_core.job_profile import BatchFacts, JobProfile, OperationGroup, ParallelFacts, ProfileSource
+from trainfare_core.variants import computed_in
 
 __all__ = ["describe_batch", "trace_changed", "trace_fake_copy", "trace_job"]
 
+_FP8_ROWS = 8
+"""Divides the rows of every input of a layer that Transformer Engine runs in fp8."""
 _LONGEST_NOTE = 500
 """Characters; a job profile allows no more."""
 
@@ -115,11 +119,6 @@ def trace_changed(
             job,
             several,
             lambda one: trace_changed(one, change, real=real, worthwhile=worthwhile, first_batch=first_batch),
-        )
-    if job.precision.startswith("transformer-engine"):
-        msg = f"precision {job.precision}: which layers run in fp8 is decided on the device and cannot be traced"
-        raise TraceError(
-            f"{msg}. Trace it as bf16-mixed for an upper bound, or measure one step with FareMeter"
         )
     faker = _faker(job)
     try:
@@ -314,6 +313,8 @@ def _profile_of(
         )
     if job.precision in ("32-true", "16-mixed", "bf16-mixed"):
         notes.append("TF32 is not assumed: fp32 products are counted as fp32")
+    if computed_in(job.precision) == "fp8":
+        notes.append(_fp8_note(job.precision, step.operations))
     samples = round(job.samples_per_step * step.batches_per_step)
     tokens = None if job.tokens_per_sample is None else job.tokens_per_sample * samples
     try:
@@ -351,6 +352,34 @@ def _profile_of(
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"the job is beyond what a profile can hold: {place}: {first['msg']}") from error
+
+
+def _fp8_note(precision: str, operations: Sequence[OperationGroup]) -> str:
+    """
+    Return what was assumed of a step in fp8.
+
+    Raises:
+        TraceError: nothing runs in fp8.
+    """
+    products = [group for group in operations if group.kind == "matmul" and group.flops]
+    eight = [group for group in products if group.dtype == "fp8"]
+    if not eight:
+        raise TraceError(
+            f"precision {precision}: the step has no product of a torch.nn.Linear of which 16 divides both sizes, so "
+            "nothing runs in fp8: use bf16-true or 16-true, which take the same time"
+        )
+    share = sum(group.flops for group in eight) / sum(group.flops for group in products)
+    odd = any(group.phase == "forward" and group.shape[1] % _FP8_ROWS for group in eight)
+    return (
+        f"{percent(share)} of the FLOPs of matrix products are in fp8, in linear layers whose sizes 16 divides, "
+        "and the casts of their operands are counted; activations are counted in 16 bits"
+        + (
+            f"; Transformer Engine refuses inputs with a number of rows (samples x tokens) that {_FP8_ROWS} does not "
+            "divide, and this batch has such"
+            if odd
+            else ""
+        )
+    )
 
 
 def _notes(notes: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from trainfare.trace import torch_private
 from trainfare_core.job_profile import Phase
 
 __all__ = ["ModuleWatch", "folded_names"]
+
+_FP8_MULTIPLE: Final = 16
+"""Divides both sizes of the linear layers that Transformer Engine runs in fp8 and Lightning replaces by its own."""
 
 
 def folded_names(module: nn.Module) -> dict[nn.Module, str]:
@@ -55,9 +58,13 @@ class ModuleWatch:
 
     Args:
         module: the module whose submodules are told apart; another module counts as what calls it.
+        fp8: whether Transformer Engine runs its linear layers.
     """
 
     module: nn.Module
+    fp8: bool = False
+    in_fp8: set[str] = field(default_factory=set[str], init=False)
+    """Names of the layers whose products are in fp8."""
     _names: dict[nn.Module, str] = field(default_factory=dict[nn.Module, str])
     _owners: dict[int, str] = field(default_factory=dict[int, str])
     _running: list[str] = field(default_factory=list[str])
@@ -108,6 +115,12 @@ class ModuleWatch:
     def find_names(self) -> None:
         """Find the names of all submodules and parameters."""
         self._names = folded_names(self.module)
+        self.in_fp8 = {
+            name
+            for each, name in self._names.items()
+            if self.fp8 and isinstance(each, nn.Linear)
+            and not any(size % _FP8_MULTIPLE for size in each.weight.shape)
+        }  # fmt: skip
         self._owners = {
             id(parameter): name
             for module, name in self._names.items()

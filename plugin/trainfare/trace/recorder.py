@@ -23,7 +23,8 @@ from trainfare.trace.memory import MemoryWatch
 from trainfare.trace.module_work import ModuleWatch
 from trainfare.trace.shapes import convolution_shape
 from trainfare.trace.storages import Traffic, looks_up, tensors_in, traffic
-from trainfare_core.job_profile import Phase
+from trainfare_core.job_profile import OperationGroup, Phase
+from trainfare_core.variants import cast_of
 
 __all__ = ["Recorder"]
 
@@ -186,21 +187,35 @@ class Recorder:
         kept_bytes: int = 0,
         accumulation: bool = False,
     ) -> None:
-        """Add one launch of the model to the ledger; `kept_bytes` are written besides its results."""
-        add = functools.partial(
-            self.ledger.add,
-            flops=flops,
-            read=moved.bytes_read,
-            written=moved.bytes_written + kept_bytes,
-            fixed=self.memory.fixed_bytes(moved, looks_up=only_rows),
-            accumulation=accumulation,
-            module=self.modules.running(line.phase, recomputed=line.recomputed),
-        )
+        """
+        Add one launch of the model to the ledger, and the casts of a product in fp8.
+
+        `kept_bytes` are written besides its results.
+        """
+        module = self.modules.running(line.phase, recomputed=line.recomputed)
+        read, written = moved.bytes_read, moved.bytes_written + kept_bytes
+        fixed = self.memory.fixed_bytes(moved, looks_up=only_rows)
+        launches = [(line, flops, read, written, fixed)]
+        if line.kind == "matmul" and module in self.modules.in_fp8:
+            product = OperationGroup(
+                **line._replace(dtype="fp8")._asdict(), launches=1, flops=flops, bytes_read=read,
+                bytes_written=written, bytes_fixed=min(fixed, read + written),
+            )  # fmt: skip
+            launches = [
+                (Line(*(getattr(each, name) for name in Line._fields)), each.flops, each.bytes_read,
+                 each.bytes_written, each.bytes_fixed)
+                for each in (product, cast_of(product, line.dtype))
+            ]  # fmt: skip
         blocks = self.memory.blocks
-        if line.phase == "forward" and blocks.inside:
-            self._of_block.append((line, add, blocks.saves))
-        else:
-            add(line)
+        for key, each_flops, each_read, each_written, each_fixed in launches:
+            add = functools.partial(
+                self.ledger.add, flops=each_flops, read=each_read, written=each_written, fixed=each_fixed,
+                accumulation=accumulation, module=module,
+            )  # fmt: skip
+            if key.phase == "forward" and blocks.inside:
+                self._of_block.append((key, add, blocks.saves))
+            else:
+                add(key)
 
     def leave_block(self) -> None:
         """End the forward of a block that repeats: what it did up to its last saved tensor would be run again."""

@@ -53,6 +53,8 @@ class StepTrace:
         optimizers: their state is counted. The update of any torch optimizer is recognised by its step hooks.
         cuda_autocast_dtype: make forward cast as CUDA's autocast to this dtype would. For fake tensors only.
         recording: False runs the step in the same way and records nothing.
+        fp8: count the products of linear layers in fp8, with the casts of their operands, as if Transformer Engine had
+            replaced the layers.
 
     Enter a `FakeTensorMode` first and the trace inside it. `stop` may be called any number of times, on the
     thread that called `start`; it removes every mode and hook, also after a `start` that failed half-way. An
@@ -71,6 +73,7 @@ class StepTrace:
         *,
         cuda_autocast_dtype: torch.dtype | None = None,
         recording: bool = True,
+        fp8: bool = False,
     ) -> None:
         self._module = module
         self._optimizers = list(optimizers)
@@ -78,7 +81,7 @@ class StepTrace:
         self._recording = recording
         self._autocast: CudaAutocast | None = None
         watch = MemoryWatch(list(module.parameters()), list(module.buffers()))
-        self._recorder = Recorder(watch, ModuleWatch(module))
+        self._recorder = Recorder(watch, ModuleWatch(module, fp8))
         self._scopes: list[Optimizer | None] = []
         self._stack: ExitStack | None = None
         self._marked = False

@@ -226,12 +226,6 @@ def test_a_live_module_is_converted_too() -> None:
     assert module.layer.weight.dtype == torch.float32
 
 
-def test_transformer_engine_is_not_guessed() -> None:
-    """Which layers run in fp8 is unknown, and the error says so."""
-    with pytest.raises(TraceError, match=r"transformer-engine.*FareMeter"):
-        trace_job(job(precision="transformer-engine"))
-
-
 def test_manual_optimization_with_two_optimizers() -> None:
     """Both optimizers step inside one training_step; max_steps counts both, as in Lightning."""
     profile = trace_job(job(Gan, max_steps=20))

@@ -86,6 +86,18 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"__pycache__"}
 
 
+def test_a_trainer_in_a_precision_whose_library_is_not_here_is_built_and_traced(folder: Path) -> None:
+    """Lightning's "transformer-engine" needs a library that only a machine with GPUs has."""
+    script = SCRIPT.format(namespace="pytorch_lightning").replace('"16-mixed"', '"transformer-engine"')
+    (folder / "train.py").write_text(
+        script.replace("torch.nn.Linear(width, 2)", "torch.nn.Linear(width, 16)")
+    )
+    with UserProcess("train.py -- --width 16", LIMITS) as process:
+        profile = process.profile()
+    assert profile.precision == "transformer-engine"
+    assert {group.dtype for group in profile.operations if group.kind == "matmul"} == {"bf16", "fp8"}
+
+
 def test_a_script_gives_the_profile_of_its_run(folder: Path) -> None:
     """Every number comes from the Trainer as asked for; no `except`, `finally`, loop or file of the run follows."""
     (folder / "train.py").write_text(SCRIPT.format(namespace="lightning.pytorch"))

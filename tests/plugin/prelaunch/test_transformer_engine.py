@@ -1,0 +1,158 @@
+"""Lightning's precision "transformer-engine" and products in fp8 of the user's own, traced without an accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from builders.jobs import Tiny, Transformer, job
+from builders.plans import predict_one
+from trainfare.prelaunch import trace_changed, trace_job
+from trainfare.prelaunch.equal_blocks import WORTHWHILE
+from trainfare_core.errors import TraceError
+from trainfare_core.job_profile import JobProfile, OperationGroup
+from trainfare_core.variants import CAST_TO_8_BITS
+
+TOKENS, WIDTH, INNER = 4 * 6, 16, 32
+
+
+def traced(precision: str = "transformer-engine", module: Any = Transformer, **options: Any) -> JobProfile:
+    return trace_job(job(module, batch=module.batch, precision=precision, **options))
+
+
+def products(profile: JobProfile, dtype: str) -> list[OperationGroup]:
+    return [group for group in profile.operations if group.kind == "matmul" and group.dtype == dtype]
+
+
+@pytest.mark.parametrize(
+    ("precision", "true", "half"),
+    [("transformer-engine", "bf16-true", "bf16"), ("transformer-engine-float16", "16-true", "fp16")],
+)
+def test_layers_that_lightning_replaces_run_in_fp8_and_all_else_in_16_bits(
+    precision: str, true: str, half: str
+) -> None:
+    """Two linear layers do, forward and for both gradients. Attention's projections are no `nn.Linear`, and 50 is no multiple of 16."""
+    profile, plain = traced(precision), traced(true)
+    assert {group.shape for group in products(profile, "fp8")} == {
+        (1, TOKENS, INNER, WIDTH), (1, TOKENS, WIDTH, INNER), (1, INNER, WIDTH, TOKENS), (1, WIDTH, INNER, TOKENS),
+    }  # fmt: skip
+    assert sum(group.launches for group in products(profile, "fp8")) == 6
+    assert {group.dtype for group in profile.parameters} == {half}
+    launches = [sum(group.launches for group in products(each, half)) for each in (plain, profile)]
+    assert launches[0] - launches[1] == 6
+    assert profile.step_flops == plain.step_flops
+
+
+def test_the_casts_of_their_operands_are_counted_once_a_product() -> None:
+    """Two bytes read and one written an element: of 16 bits of input, weight or gradient. The work by module has them too."""
+    profile = traced()
+    casts = [group for group in profile.operations if group.name == CAST_TO_8_BITS]
+    each = TOKENS * WIDTH + TOKENS * INNER + WIDTH * INNER  # input, gradient and weight of either layer
+    # Two layers, and every operand in two of three products; biases are read besides.
+    assert sum(group.bytes_read for group in casts) == pytest.approx(2 * 2 * 2 * each, rel=0.05)
+    assert sum(2 * group.bytes_written for group in casts) == sum(group.bytes_read for group in casts)
+    assert {group.dtype for group in casts} == {"bf16"}
+    for phase in ("forward", "backward"):
+        moved = sum(group.bytes_moved for group in profile.operations if group.phase == phase)
+        assert sum(work.bytes_moved for work in profile.modules if work.phase == phase) == moved
+
+
+def test_equal_blocks_stand_for_each_other() -> None:
+    """A module of many blocks is traced from short versions of it, with the same products and casts."""
+
+    class Deep(Transformer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(
+                *(nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0) for _ in range(12))
+            )
+
+    made = job(Deep, batch=Deep.batch, precision="transformer-engine")
+    short, whole = (trace_changed(made, None, worthwhile=each) for each in (WORTHWHILE, 0))
+    assert short.operations == whole.operations
+    assert sum(group.launches for group in products(short, "fp8")) == 12 * 6
+
+
+def test_a_gpu_without_fp8_has_no_answer_and_one_with_it_a_wide_interval() -> None:
+    profile, plain = traced(), traced("bf16-true")
+    assert "no fp8" in predict_one(profile, "A100-SXM-80GB").unknown_because[0]
+    eight, sixteen = (predict_one(each, "H100-SXM-80GB") for each in (profile, plain))
+    assert eight.log_sigma[0] > sixteen.log_sigma[0]
+    assert eight.memory_log_sigma[0] > 0.4
+    assert eight.memory_log_sigma[0] > 1.5 * sixteen.memory_log_sigma[0]
+
+
+def test_a_job_with_nothing_to_run_in_fp8_says_so() -> None:
+    with pytest.raises(TraceError, match=r"nothing runs in fp8: use bf16-true"):
+        trace_job(job(Tiny, precision="transformer-engine"))
+
+
+def test_rows_that_transformer_engine_refuses_are_named() -> None:
+    class Odd(Transformer):
+        @staticmethod
+        def batch() -> Any:
+            return torch.zeros(4, 5, dtype=torch.long)
+
+    assert any("refuses inputs" in note for note in traced(module=Odd).notes)
+    (note,) = [note for note in traced().notes if "fp8" in note]
+    assert "refuses" not in note
+
+
+class _Scaled(torch.autograd.Function):
+    """A product in fp8 with one scale a tensor, as torchao's float8 training runs it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        eight = [tensor.to(torch.float8_e4m3fn) for tensor in (x, weight)]
+        ctx.save_for_backward(*eight)
+        return _scaled(eight[0], eight[1].t())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        eight = gradient.contiguous().to(torch.float8_e5m2)
+        return (
+            _scaled(eight, weight.t().contiguous().t()),
+            _scaled(eight.t().contiguous(), x.t().contiguous().t()),
+        )
+
+
+def _scaled(left: Tensor, right: Tensor) -> Tensor:
+    one = torch.ones((), dtype=torch.float32, device=left.device)
+    return torch._scaled_mm(left, right, one, one, out_dtype=torch.bfloat16)
+
+
+class ScaledProducts(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(64, 32))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return _Scaled.apply(batch, self.weight).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    @staticmethod
+    def batch() -> Tensor:
+        return torch.zeros(16, 32)
+
+
+def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes() -> None:
+    """`torch._scaled_mm`, which torchao's float8 layers call: one byte an element of its operands, and casts as they are made."""
+    profile = traced("bf16-true", ScaledProducts, batch_size=16)
+    found = products(profile, "fp8")
+    assert sorted((group.phase, group.shape) for group in found) == [
+        ("backward", (1, 16, 32, 64)), ("backward", (1, 64, 32, 16)), ("forward", (1, 16, 64, 32)),
+    ]  # fmt: skip
+    forward = found[0]
+    assert forward.flops == 2 * 16 * 64 * 32
+    assert forward.bytes_read == 16 * 32 + 64 * 32 + 4  # and one scale, which both share
+    assert forward.bytes_fixed == 64 * 32
+    assert not [group for group in profile.operations if group.name == CAST_TO_8_BITS]
+    assert "no fp8" in predict_one(profile, "A100-SXM-80GB").unknown_because[0]
+    assert predict_one(profile, "H100-SXM-80GB").memory_log_sigma[0] > 0.4
