@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainfare_core.candidates import sharding_label
-from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.recommendation import Option
+from trainfare_core.strategy.fp8_products import fp8_line
 
 __all__ = ["WORTH_IT", "Variant", "best_variant", "eight_bit_adam", "knob_lines"]
 
@@ -27,12 +27,6 @@ _EIGHT_BIT: Final = 2.03 / 8.0
 Bytes of Adam's state in 8 bits over those in fp32: two one-byte moments and their block scales (Dettmers et al.
 2022).
 """
-_FP8_PARAMETERS: Final = 3e9
-"""
-Smaller models gain little from fp8 products: +11-16 % tokens/s at 3B and +10-25 % at 8B were published, none below.
-"""
-_FP8: Final = "fp8 products took from 31 % less to 23 % more time in published runs: compare 50 steps of both"
-"""The spread is that of the pairs of runs in docs/choosing.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +80,5 @@ def knob_lines(variant: Variant, option: Option) -> tuple[str, ...]:
     lines += [knob for knob in variant.knobs if not knob.startswith("precision ")]
     if option.sharding not in ("none", "ddp"):
         lines.append(f"sharded over the devices ({sharding_label(option.sharding)})")
-    count = sum(group.count for group in variant.profile.parameters)
-    device = accelerator(option.accelerator)
-    fp8, bf16 = device.peak_flops_per_s("fp8"), device.peak_flops_per_s("bf16")
-    if count >= _FP8_PARAMETERS and fp8 and bf16 and fp8 > bf16:
-        lines.append(_FP8)
-    return tuple(lines)
+    fp8 = fp8_line(variant.profile, option)
+    return (*lines, fp8) if fp8 else tuple(lines)
