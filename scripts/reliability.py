@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -39,9 +39,11 @@ INTRODUCTION: Final = """\
 Each promise has tests that fail without it. Mutants are deliberate faults in the sources (`make mutants`): one counts
 for a promise where a test of that promise failed for it. Runs are those that
 `python scripts/repeat_under_load.py --record` has noted: in random order, beside processes that keep the processors
-busy."""
+busy. What the tests count they recorded in that run, each number beside what is promised."""
 NAMED_MUTANTS: Final = 4
 """Mutants named with a promise; the rest are counted, so that a promise stays on one screen."""
+CASES: Final = "{} cases passed"
+"""What is counted for a test that a promise names by its function; files have their count anyway."""
 KEPT_REPEATS: Final = 20
 """Repeats under load that tests.json keeps: two nights of ten."""
 
@@ -87,12 +89,40 @@ class Promises(_Entry):
 
 
 @dataclass(frozen=True)
+class Figure:
+    """
+    A number that a test has recorded with pytest's `record_property`.
+
+    Attributes:
+        test: its node id without parameters.
+        says: what the number is, with {} in its place.
+        value: the largest of the test's cases where `says` begins with "at most", the smallest where it begins with
+            "at least", else their sum.
+    """
+
+    test: str
+    says: str
+    value: float
+
+    def __str__(self) -> str:
+        number = round(self.value, 2)
+        return self.says.format(f"{int(number) if number == int(number) else number:,}")
+
+    def with_value(self, other: float) -> Figure:
+        """Return it for one more case or test."""
+        both = (self.value, other)
+        joined = {"at most": max, "at least": min}.get(" ".join(self.says.split()[:2]), sum)
+        return replace(self, value=joined(both))
+
+
+@dataclass(frozen=True)
 class FileOutcome:
     """What became of the tests of one file; `failed` has node ids."""
 
     passed: int
     skipped: int
     failed: tuple[str, ...]
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +150,8 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
     passed: dict[str, int] = {}
     skipped: dict[str, int] = {}
     failed: dict[str, list[str]] = {}
+    figures: dict[str, dict[tuple[str, str], Figure]] = {}
+    named = {test for one in promises().promise for test in one.tests}
     for case in ET.fromstring(xml).iter("testcase"):  # noqa: S314 - written by pytest a moment ago
         file = case.get("classname", "").replace(".", "/") + ".py"
         passed.setdefault(file, 0)
@@ -129,10 +161,23 @@ def file_outcomes(xml: str) -> dict[str, FileOutcome]:
             skipped[file] = skipped.get(file, 0) + 1
         else:
             passed[file] += 1
+            test = f"{file}::{case.get('name', '').partition('[')[0]}"
+            found = [(one.get("name", ""), one.get("value", "")) for one in case.iter("property")]
+            found += [(CASES, "1")] if test in named else []
+            for says, value in found:
+                if "{}" in says:
+                    _add(figures.setdefault(file, {}), Figure(test, says, float(value)))
     return {
-        file: FileOutcome(count, skipped.get(file, 0), tuple(failed.get(file, ())))
+        file: FileOutcome(
+            count, skipped.get(file, 0), tuple(failed.get(file, ())), tuple(figures.get(file, {}).values())
+        )
         for file, count in passed.items()
     }
+
+
+def _add(known: dict[tuple[str, str], Figure], one: Figure) -> None:
+    key = one.test, one.says
+    known[key] = known[key].with_value(one.value) if key in known else one
 
 
 def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy: int) -> None:
@@ -146,7 +191,7 @@ def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy:
         ).stdout.strip(),
         "python": platform.python_version(),
     }  # fmt: skip
-    files = {**known["files"], **{f: {**run, **asdict(one)} for f, one in outcomes.items()}}
+    files = {**known["files"], **{f: {**run, **_as_row(one)} for f, one in outcomes.items()}}
     files = {name: files[name] for name in sorted(files) if (TOP / name).is_file()}
     more = {**run, "torch": version("torch"), "what": what, "busy": busy, **asdict(repeat)}
     repeats = [*known["repeats"], more][-KEPT_REPEATS:]
@@ -154,6 +199,11 @@ def record(outcomes: dict[str, FileOutcome], repeat: Repeat, *, what: str, busy:
     rows = ",\n".join(f"  {json.dumps(one)}" for one in repeats)
     text = f'{{\n "files": {{\n{lines}\n }},\n "repeats": [\n{rows}\n ]\n}}\n'
     (FOLDER / "tests.json").write_text(text, encoding="utf-8")
+
+
+def _as_row(one: FileOutcome) -> dict[str, Any]:
+    row = asdict(one)
+    return row if one.figures else {name: value for name, value in row.items() if name != "figures"}
 
 
 def page() -> str:
@@ -200,9 +250,29 @@ def _section(one: Promise) -> Iterable[str]:
         yield f"- Fuzzed: {', '.join(one.fuzz)}."
     if one.measured:
         yield f"- Measured: {one.measured}"
-    yield f"- Last recorded run: {_last_run(one)}."
+    cases, figures = _figures(one)
+    if figures:
+        yield f"- Counted by the tests: {'; '.join(map(str, figures))}."
+    yield f"- Last recorded run: {_last_run(one)}{f', {cases:,} cases passed' if cases else ''}."
     if one.missing:
         yield f"- Not shown: {one.missing}"
+
+
+def _figures(one: Promise) -> tuple[int, list[Figure]]:
+    """Return the cases of a promise that passed, 0 where a file of it was not recorded, and what its tests counted."""
+    files = (_outcomes("tests") or {"files": {}})["files"]
+    joined: dict[str, Figure] = {}
+    cases = [files[name]["passed"] if name in files else 0 for name in one.tests if "::" not in name]
+    for file in one.files:
+        for row in files.get(file, {}).get("figures", ()):
+            figure = Figure(**row)
+            if figure.says == CASES and figure.test in one.tests:
+                cases.append(int(figure.value))
+            elif figure.says != CASES and one.has(figure.test):
+                same = joined.get(figure.says)
+                joined[figure.says] = same.with_value(figure.value) if same else figure
+    known = len(cases) == len(one.tests) and 0 not in cases
+    return sum(cases) if known else 0, list(joined.values())
 
 
 def mutants_of(one: Promise) -> list[str]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import shutil
 import signal
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 if os.environ.get("TRAINFARE_INTEGRITY") != "live":
@@ -48,3 +50,10 @@ def pytest_collection_finish() -> None:
     """Collect garbage of the tests alone, without what the imports have made."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Record how many examples of a property passed, as Hypothesis says it; see `scripts/reliability.py`."""
+    drawn = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
+    if call.when == "call" and drawn:
+        item.user_properties.append(("{} examples of properties", sum(map(int, drawn))))

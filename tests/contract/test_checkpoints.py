@@ -75,7 +75,7 @@ def test_a_checkpoint_differs_only_by_the_state_of_fare_meter(tmp_path: Path) ->
     assert mine["callbacks"] == plain["callbacks"]
 
 
-def test_the_state_stays_small_after_a_long_run() -> None:
+def test_the_state_stays_small_after_a_long_run(record_property: Callable[[str, object], None]) -> None:
     """The state is a few primitives below 4 KiB and does not grow with the steps."""
     sizes: dict[int, int] = {}
     callback = contract.meter(usd_per_hour=1.0, budget_usd=1e9)
@@ -95,6 +95,9 @@ def test_the_state_stays_small_after_a_long_run() -> None:
     )
     assert outcome.error is None
     assert len(sizes) == 4
+    record_property(
+        f"at most {{}} bytes of state in a checkpoint, {MAX_STATE_BYTES:,} allowed", max(sizes.values())
+    )
     assert max(sizes.values()) <= MAX_STATE_BYTES
     assert max(sizes.values()) - min(sizes.values()) <= 32
 

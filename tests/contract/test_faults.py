@@ -100,7 +100,11 @@ def test_the_list_of_hooks_is_complete() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_fault_in_any_hook_costs_one_warning(
-    hook: str, fault: str, checkpoint: Path, without: Callable[[str], Outcome]
+    hook: str,
+    fault: str,
+    checkpoint: Path,
+    without: Callable[[str], Outcome],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Status, steps, losses, weights, random generators and the user's exception equal those without FareMeter."""
     callback, hits = contract.failing_meter(MEMBERS.get(hook, hook), FAULTS[fault])
@@ -110,6 +114,9 @@ def test_a_fault_in_any_hook_costs_one_warning(
     assert outcome.modes == NO_MODES
     assert len(outcome.warned) == (0 if hook in QUIET_FAULTS else 1), outcome.warned
     assert len(hits) == 1, "the callback did not switch itself off"
+    record_property(
+        "{} faults in hooks, each with the losses and weights of the run without FareMeter", len(hits)
+    )
 
 
 def test_a_meter_that_cannot_be_made_costs_one_warning() -> None:
@@ -344,10 +351,14 @@ def test_a_price_source_that_hangs_is_given_up() -> None:
     assert len(saved) == 1
 
 
-def test_the_pricing_time_outs_add_up_to_half_a_minute() -> None:
+def test_the_pricing_time_outs_add_up_to_half_a_minute(
+    record_property: Callable[[str, object], None],
+) -> None:
     """Look-up and ranking together delay a run by at most 30 s, a rank that was lost by one second."""
     real = FareMeter.services
-    assert real.price_lookup_limit_s + real.pricing_limit_s <= 30.0
+    limit_s = real.price_lookup_limit_s + real.pricing_limit_s
+    record_property("at most {} s for prices at the ends of a run, 30 allowed", limit_s)
+    assert limit_s <= 30.0
     assert real.rank_times_limit_s <= 1.0
 
 

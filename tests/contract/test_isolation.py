@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,12 +39,14 @@ def test_the_audit_hook_detects_a_write(arms: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("metered", "plain"), [("metered", "plain"), ("fake_copy", "fake_copy_plain")])
 def test_no_file_socket_process_thread_or_import_between_the_steps(
-    arms: dict[str, Any], metered: str, plain: str
+    arms: dict[str, Any], metered: str, plain: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The audit hook gets no additional events with FareMeter."""
     events = Counter(arms[metered]["events"])
     events.subtract(Counter(arms[plain]["events"]))
-    assert {event: count for event, count in events.items() if count > 0} == {}
+    added = +events
+    record_property("{} events of files, sockets, processes, threads and imports added", added.total())
+    assert added == {}
     assert arms[metered]["status"] == "TrainerStatus.FINISHED"
     assert arms[metered]["steps"] == arms[plain]["steps"] == audited.EPOCHS * contract.BATCHES
     assert "trainfare-report.html" in arms["files"]
@@ -135,7 +138,7 @@ class Counting(Tiny):
             self._now += 1
 
 
-def test_after_the_window_a_step_is_a_few_calls() -> None:
+def test_after_the_window_a_step_is_a_few_calls(record_property: Callable[[str, object], None]) -> None:
     """
     After the window three hooks of a few calls each are left, and the Trainer has its own profiler.
 
@@ -155,13 +158,15 @@ def test_after_the_window_a_step_is_a_few_calls() -> None:
     assert outcome.warned == ()
     window, after = module.calls[2:4], module.calls[10:]
     assert len(set(after)) == 1, "the cost of a step after the window is not constant"
+    record_property(f"at most {{}} calls a step, {AFTER_WINDOW_CALLS} allowed", after[0])
+    record_property(f"at most {{}} calls a step while it measures, {WINDOW_CALLS} allowed", max(window))
     assert 0 < after[0] <= AFTER_WINDOW_CALLS
     assert 0 < max(window) <= WINDOW_CALLS
     assert "TeeProfiler" in module.profilers[2]
     assert not any("Tee" in name for name in module.profilers[10:])
 
 
-def test_after_the_window_memory_does_not_grow() -> None:
+def test_after_the_window_memory_does_not_grow(record_property: Callable[[str, object], None]) -> None:
     """A thousand steps add at most 1 KiB of memory allocated in trainfare's files."""
     found: dict[str, int] = {}
 
@@ -182,7 +187,9 @@ def test_after_the_window_memory_does_not_grow() -> None:
     finally:
         tracemalloc.stop()
     assert found["50"] > 0
-    assert found["1050"] - found["50"] <= 1024
+    grown = max(0, found["1050"] - found["50"])
+    record_property("at most {} bytes more after 1,000 steps, 1,024 allowed", grown)
+    assert grown <= 1024
 
 
 def test_a_run_that_never_steps_has_bounded_memory() -> None:

@@ -76,7 +76,7 @@ def kill(folder: Path) -> dict[str, int]:
             checked(read_own_file(path, 10**7))
         except (DamagedFileError, OSError):
             damaged += 1
-    return {"damaged": damaged, "left": len(list(folder.glob("*.tmp")))}
+    return {"kills": kills, "damaged": damaged, "left": len(list(folder.glob("*.tmp")))}
 
 
 def stress(folder: Path, rounds: int) -> dict[str, int]:

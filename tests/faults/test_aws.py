@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,9 +63,11 @@ def public(url: str) -> AwsPrices:
 
 
 @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
-def test_fault_of_the_public_files_leaves_the_last_good_prices(case: FaultCase, tmp_path: Path) -> None:
+def test_fault_of_the_public_files_leaves_the_last_good_prices(
+    case: FaultCase, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """The last good prices stay, with their date."""
-    result = put_through(case, public, tmp_path)
+    result = put_through(case, public, tmp_path, record_property)
     assert case.says in str(result.problem)
 
 
@@ -172,7 +175,7 @@ def test_fault_of_an_accounts_call_is_one_typed_error(
 
 @pytest.mark.parametrize("name", ["503", "slow body", "error object with 200", "untrusted"])
 def test_fault_of_an_account_leaves_the_last_good_prices(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """A whole refresh with an account: the last good prices stay, and no public file is taken in its place."""
 
@@ -181,5 +184,5 @@ def test_fault_of_an_account_leaves_the_last_good_prices(
             monkeypatch.setenv(variable, value)
         return public(url)
 
-    result = put_through(replace(CASES[name], waits=None), with_account, tmp_path)
+    result = put_through(replace(CASES[name], waits=None), with_account, tmp_path, record_property)
     assert "aws: " in str(result.problem)

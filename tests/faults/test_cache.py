@@ -218,11 +218,15 @@ def test_damage_is_a_miss_with_one_warning(
     assert load_last_good("aws", cache).frame["usd_per_hour"].to_list() == [2.0]
 
 
-def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """The checksum covers rows, facts, mark and footer alike."""
     fill(BookCache(tmp_path))
     content = (tmp_path / "aws.parquet").read_bytes()
-    for at in range(0, len(content), 7):
+    flipped = range(0, len(content), 7)
+    record_property("{} bits flipped one at a time, each found", len(flipped))
+    for at in flipped:
         with pytest.raises(checked_parquet.DamagedFileError):
             checked_parquet.checked(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
 
@@ -251,18 +255,25 @@ def test_read_only_folder_still_answers(open_folder: Path) -> None:
     assert "could not be stored" in found["stderr"]
 
 
-def test_full_disk_keeps_the_old_prices_at_every_byte(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_prices_at_every_byte(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Wherever the disk is full, the old file stays and no scrap is left."""
     found = run("limit", str(tmp_path))
     assert found["else"] == []
+    record_property("a disk full at {} places of a file, the old prices kept", len(found["kept old"]))
     assert len(found["kept old"]) > 20
     assert found["took new"] != []
     assert found["files"] == [1]
 
 
-def test_kill_at_200_moments_damages_nothing(tmp_path: Path) -> None:
+def test_kill_at_200_moments_damages_nothing(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """A writer that is killed leaves the old file or the new one, and at worst a scrap that is swept later."""
     found = run("kill", str(tmp_path))
+    record_property("{} writers killed, 200 promised", found["kills"])
+    record_property("{} damaged files after it", found["damaged"])
     assert found["damaged"] == 0
     assert found["left"] > 0, "no kill hit a write: the test checked nothing"
     written_s = [path.stat().st_mtime for path in tmp_path.glob("*.tmp")]
@@ -275,7 +286,9 @@ def test_kill_at_200_moments_damages_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["aws.parquet"]
 
 
-def test_eight_writers_and_eight_readers_never_see_a_torn_file(tmp_path: Path) -> None:
+def test_eight_writers_and_eight_readers_never_see_a_torn_file(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Two processes with four writers and four readers each, on one file; TRAINFARE_STRESS_ROUNDS makes it longer."""
     fill(BookCache(tmp_path))
     book = book_of(*[offer_row(region=f"r{index}", usd_per_hour=1.0) for index in range(20)], origin="aws")
@@ -284,6 +297,8 @@ def test_eight_writers_and_eight_readers_never_see_a_torn_file(tmp_path: Path) -
     environment = {**os.environ, "PYTHONPATH": WORKER_PATH, "POLARS_MAX_THREADS": "1"}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = [json.loads(one.communicate()[0]) for one in both]
+    record_property("{} reads beside 8 writers", sum(one["reads"] for one in found))
+    record_property("{} torn reads", sum(one["torn"] for one in found))
     assert [one["torn"] for one in found] == [0, 0]
     rounds = int(STRESS_ROUNDS)
     assert min(one["reads"] for one in found) >= 4 * 2 * rounds

@@ -213,7 +213,7 @@ def test_pages_may_not_repeat_leave_the_site_or_never_end() -> None:
         assert Limits().max_pages == 10_000
 
 
-def test_dead_cloud_costs_at_most_ten_seconds() -> None:
+def test_dead_cloud_costs_at_most_ten_seconds(record_property: Callable[[str, object], None]) -> None:
     """Silence of 10 s, with the limits as they are; never four times ten."""
     time = Time()
     tries: list[float] = []
@@ -228,10 +228,13 @@ def test_dead_cloud_costs_at_most_ten_seconds() -> None:
     ):  # type: ignore[arg-type]
         out.get_json(URL)
     assert tries == [10.0]
+    record_property("at most {} s for a cloud that never answers, 10 allowed", time.now)
     assert time.now == 10.0
 
 
-def test_cloud_that_answered_once_is_given_fifteen_seconds() -> None:
+def test_cloud_that_answered_once_is_given_fifteen_seconds(
+    record_property: Callable[[str, object], None],
+) -> None:
     """Silence of 10 s at the second question, then what is left of 15 s."""
     time = Time()
     tries: list[float] = []
@@ -247,6 +250,7 @@ def test_cloud_that_answered_once_is_given_fifteen_seconds() -> None:
     assert len(tries) == 3
     assert tries[1] == 10.0
     assert tries[2] <= 4.5
+    record_property("at most {} s for one that answered once, 15 allowed", time.now)
     assert time.now <= 15.0
 
 
@@ -416,7 +420,9 @@ def test_stream_gives_the_body_as_it_comes(server: FaultServer) -> None:
     assert BULK_LIMITS.max_body_bytes == 4 * 2**30
 
 
-def test_bulk_file_is_streamed_in_constant_memory(server: FaultServer, tmp_path: Path) -> None:
+def test_bulk_file_is_streamed_in_constant_memory(
+    server: FaultServer, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """400 MB pass through a process that grows by less than 60 MB; benchmarks/speed/bulk_stream.py measures 3 GB."""
     version = (("ETag", '"v1"'), ("Accept-Ranges", "bytes"))
     server.script("/p", Script(headers=version, body=b"a,price,row\n" * 87_000, repeat=400))
@@ -433,6 +439,7 @@ def test_bulk_file_is_streamed_in_constant_memory(server: FaultServer, tmp_path:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     size, grown_kib = map(int, result.stdout.split())
     assert size == 12 * 87_000 * 400
+    record_property("at most {} MiB more memory for a file of 400 MB, 60 allowed", grown_kib / 1024)
     assert grown_kib < 60 * 1024
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def test_fault_is_named_and_tried_again_only_where_that_helps(case: FaultCase) -
 
 
 @pytest.mark.parametrize("case", FAULT_CASES, ids=str)
-def test_fault_leaves_the_last_good_prices(case: FaultCase, tmp_path: Path) -> None:
+def test_fault_leaves_the_last_good_prices(
+    case: FaultCase, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """The last good price stays, with the date it has."""
-    result = put_through(case, Plain, tmp_path)
+    result = put_through(case, Plain, tmp_path, record_property)
     assert case.says in str(result.problem)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
@@ -64,17 +65,80 @@ def test_links_of_the_summary_lead_to_a_promise(reliability: ModuleType) -> None
 
 XML = """<testsuites><testsuite>
 <testcase classname="tests.contract.test_ddp" name="test_one[0]"/>
+<testcase classname="tests.contract.test_ddp" name="test_both_ranks_train_bitwise_equally[0]">
+<properties><property name="at most {} of that" value="1234.5"/></properties></testcase>
 <testcase classname="tests.contract.test_ddp" name="test_two"><failure>no</failure></testcase>
 <testcase classname="tests.contract.test_ddp" name="test_three"><error>no</error></testcase>
 <testcase classname="tests.house.test_wheel" name="test_four"><skipped/></testcase>
 </testsuite></testsuites>"""
 
 
+def test_every_recorded_figure_belongs_to_a_promise(reliability: ModuleType) -> None:
+    """A test that records one is a test of a promise: else the page would not show it."""
+    table, lost = reliability.promises().promise, []
+    recording = [
+        path for path in (TOP / "tests").rglob("test_*.py") if "record_property" in path.read_text("utf-8")
+    ]
+    for path in recording:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [one.arg for one in node.args.args] if isinstance(node, ast.FunctionDef) else []
+            test = f"{path.relative_to(TOP).as_posix()}::{getattr(node, 'name', '')}"
+            if "record_property" in names and not any(one.has(test) for one in table):
+                lost.append(test)
+    assert recording
+    assert lost == []
+
+
+FIGURES = """
+import pytest
+from hypothesis import given, strategies
+
+@pytest.mark.parametrize("value", [3, 5, 4])
+def test_some(value, record_property):
+    record_property("at most {} s, 9 allowed", value)
+    record_property("at least {} of them", value)
+    record_property("{} in all", value / 8)
+    record_property("kind", "of another reader")
+
+@given(strategies.integers())
+def test_property(number): pass
+
+def test_failing(record_property):
+    record_property("{} of a failed test", 1)
+    assert False
+"""
+
+
+def test_figures_of_tests_are_read(reliability: ModuleType, tmp_path: Path) -> None:
+    """The largest, the smallest or the sum of the cases of a test; examples of a property are counted unasked."""
+    (tmp_path / "test_planted.py").write_text(FIGURES)
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-c", str(TOP / "pyproject.toml"), "--rootdir", str(tmp_path),
+        "-p", "conftest", "-p", "no:cacheprovider", f"--junitxml={tmp_path / 'found.xml'}", str(tmp_path),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOP / "tests"), *filter(None, sys.path)])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert "1 failed, 4 passed" in done.stdout, done.stdout + done.stderr
+    found = reliability.file_outcomes((tmp_path / "found.xml").read_text(encoding="utf-8"))["test_planted.py"]
+    assert sorted(map(str, found.figures)) == [
+        "1.5 in all", "15 examples of properties", "at least 3 of them", "at most 5 s, 9 allowed",
+    ]  # fmt: skip
+
+
 def test_outcomes_are_counted_by_file(reliability: ModuleType) -> None:
     """A failed fixture is a failure; a skipped test has not passed."""
     ddp, wheel = "tests/contract/test_ddp.py", "tests/house/test_wheel.py"
+    equal = f"{ddp}::test_both_ranks_train_bitwise_equally"
     assert reliability.file_outcomes(XML) == {
-        ddp: reliability.FileOutcome(1, 0, (f"{ddp}::test_two", f"{ddp}::test_three")),
+        ddp: reliability.FileOutcome(
+            2,
+            0,
+            (f"{ddp}::test_two", f"{ddp}::test_three"),
+            (
+                reliability.Figure(equal, "at most {} of that", 1234.5),
+                reliability.Figure(equal, reliability.CASES, 1.0),
+            ),
+        ),
         wheel: reliability.FileOutcome(0, 1, ()),
     }
 
@@ -98,6 +162,9 @@ def test_a_recorded_run_is_on_the_page(
     page = reliability.page()
     versions = f"{platform.python_version()} | {version('torch')}"
     outcome = "2.0 to 9.0 | 7 | 1 | `tests/contract/test_ddp.py::test_two` | 1 | 1.5"
+    assert page.count("- Counted by the tests: at most 1,234.5 of that.") == 3  # of promises 2, 3 and 6
+    assert "- Last recorded run: 2" in page
+    assert ", 0 failed, 4 cases passed." in page  # of the four tests of test_checkpoints.py
     assert page.count(f"| {versions} | some | 8 | {outcome} |") == 2
     assert "1 of 3 files recorded" in page
     (checkpoints,) = [

@@ -8,6 +8,7 @@ live prices is then skipped with that reason.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -143,9 +144,12 @@ each_cloud = pytest.mark.parametrize("cloud", TESTED)
     LIST_PRICES,
     ids=[":".join(row[:2]) for row in LIST_PRICES],
 )
-def test_hand_checked_list_prices(cloud: str, machine: str, usd_per_hour: float, source: str) -> None:
+def test_hand_checked_list_prices(
+    cloud: str, machine: str, usd_per_hour: float, source: str, record_property: Callable[[str, object], None]
+) -> None:
     """Prices checked by hand agree to the cent; the snapshot's row names the source that it was read from."""
     offer = book_of_cloud(cloud).find(f"{cloud}:{machine}")
+    record_property("{} list prices equal to those checked by hand", 1)
     assert offer.usd_per_hour == pytest.approx(usd_per_hour, abs=0.01 if LIVE else 0.005)
     if not LIVE:
         assert source in offer.source
@@ -189,12 +193,14 @@ def test_expected_regions_and_accelerators_are_there(cloud: str) -> None:
 
 
 @each_cloud
-def test_spot_costs_at_most_on_demand(cloud: str) -> None:
+def test_spot_costs_at_most_on_demand(cloud: str, record_property: Callable[[str, object], None]) -> None:
     """For 99 % of the machines and regions that have both."""
     pairs, above = spot_above_on_demand(book_of_cloud(cloud))
     if not pairs and LIVE:
         pytest.skip(f"{cloud} has no live spot prices here: they need credentials")
     assert pairs >= (1 if LIVE else EXPECTED[cloud].spot_pairs)
+    record_property("{} spot prices beside that on demand of the same machine and region", pairs)
+    record_property("{} of them above it, 1 % allowed", above)
     assert above <= 0.01 * pairs
 
 
