@@ -27,6 +27,7 @@ DATARECEIPTS = "datareceipts/data-receipts"  # read off price pages
 QAPC8 = "qapc8/ai-gpu-dashboard"  # made from the price APIs
 AWS_KARPENTER = "aws/karpenter-provider-aws@1d927085dd81"  # made from the Pricing API
 AZURE_KARPENTER = "Azure/karpenter-provider-azure@352646f59929"  # made from the Retail Prices API
+AZURE_RADAR = "andy-diericks/azure-pricing-radar@cf741f2"  # the same, two months later
 CYCLENERD = "Cyclenerd/google-cloud-pricing-cost-calculator@"
 SKYPILOT = "skypilot-org/skypilot-catalog@"
 
@@ -84,6 +85,11 @@ EXPECTED = {
             ("Standard_NC24ads_A100_v4@eastus", 3.673, DATARECEIPTS),
             ("Standard_NC40ads_H100_v5@centralus", 8.585, AZURE_KARPENTER),  # a catalogue's own row says 6.98
             ("Standard_NC4as_T4_v3@eastus", 0.526, AZURE_KARPENTER),
+            # The same in AZURE_KARPENTER, each.
+            ("Standard_ND96is_H100_v5@eastus", 88.488, "mrmonroe90/compute-price-tracker@4b44fad"),
+            ("Standard_NC48ads_A100_v4@westeurope", 9.55, AZURE_RADAR),  # 2 x NC24ads' 4.775
+            ("Standard_NC80adis_H100_v5@westeurope", 18.16, AZURE_RADAR),  # 2 x NC40ads' 9.08
+            ("Standard_NV36ads_A10_v5@westeurope", 4.16, AZURE_RADAR),
         ),
         regions=("eastus", "westus2", "westeurope", "southcentralus"),
         accelerators=(
@@ -96,6 +102,9 @@ EXPECTED = {
         list_prices=(
             ("a2-highgpu-1g@us-central1", 3.673385, CYCLENERD),  # = 12 cores + 85 GiB + one GPU by the SKUs
             ("a2-ultragpu-1g@us-central1", 5.06879789, "indexed excerpt 71533947942"),
+            # The same in CYCLENERD, both; the first is 8 x a2-ultragpu-1g.
+            ("a2-ultragpu-8g@us-central1", 40.55038312, "indexed excerpt 71533947942"),
+            ("g4-standard-48@us-central1", 4.49993, "indexed excerpt 71533947942"),
             # With local SSD; a catalogue's reservation SKU says a third.
             ("a3-highgpu-8g@us-central1", 88.49, "indexed excerpt 71533947942"),
             ("g2-standard-4@us-central1", 0.70683226, CYCLENERD),
