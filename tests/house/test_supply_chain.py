@@ -114,6 +114,15 @@ def test_dependencies_are_audited_every_week_and_when_they_change() -> None:
     assert "make audit" in runs
 
 
+def test_workflows_make_what_there_is() -> None:
+    """Every `make` of a workflow is a target of the Makefile, and what takes too long for each change runs weekly."""
+    texts = [path.read_text(encoding="utf-8") for path in (TOP / ".github" / "workflows").glob("*.yml")]
+    made = {name for text in texts for name in re.findall(r"\bmake ([\w-]+)", text)}
+    targets = set(re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert made <= targets
+    assert {"test", "check", "coverage", "mutants", "fuzz", "test-wheel", "audit", "dist"} <= made
+
+
 def test_security_page_names_what_it_should() -> None:
     """How to report, which versions are supported, and what the process of the user's code does not guard against."""
     text = (TOP / "SECURITY.md").read_text(encoding="utf-8")
