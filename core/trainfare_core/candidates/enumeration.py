@@ -153,8 +153,6 @@ def _accumulations(share: int, own: float, least: float) -> tuple[int, ...]:
     for divisor in divisors(share):
         if divisor >= 2 * chosen[-1]:
             chosen.append(divisor)
-    if chosen[-1] != share:
-        chosen.append(share)
     if share > own and share % own == 0:
         chosen.append(int(share // own))
     return tuple(sorted({each for each in chosen if share / each >= least}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,25 @@ def test_messages_of_a_torus_travel_along_two_sides() -> None:
     assert seconds(2, 1024, 1) == pytest.approx(2 * 1023 / 1024 * 10e-3 + 2 * 62 * 1e-5)
     assert seconds(2, 16, 1) == pytest.approx(2 * 15 / 16 * 10e-3 + 2 * 15 * 1e-5)
     assert seconds(2, 17, 1) > seconds(2, 16, 1)
+
+
+@pytest.mark.parametrize(
+    ("gb_per_s", "pcie_gb_per_s", "sustained", "latency_s"),
+    [(300.0, 32.0, 150e9, 1e-5), (None, 32.0, 8e9, 2e-5), (None, None, math.nan, math.nan)],
+)
+def test_devices_without_a_link_of_their_own_use_pcie(
+    gb_per_s: float | None, pcie_gb_per_s: float | None, sustained: float, latency_s: float
+) -> None:
+    """300 GB/s of NVLink, half sustained; else 32 GB/s of PCIe, a quarter sustained; else nothing is known."""
+    device = replace(
+        accelerator("A100-SXM-80GB"),
+        link="nvlink3" if gb_per_s else "none",
+        link_bytes_per_s=gb_per_s and gb_per_s * 1e9,
+        pcie_bytes_per_s=pcie_gb_per_s and pcie_gb_per_s * 1e9,
+    )
+    links = link_of(device, FIT)
+    assert (links.bytes_per_s, links.latency_s) == pytest.approx((sustained, latency_s), nan_ok=True)
+    assert ("is not known" in links.unknown_because) == math.isnan(sustained)
 
 
 def test_gather_is_half_of_an_all_reduce() -> None:

@@ -57,6 +57,28 @@ def test_tensor_units_like_channels_last_and_whole_eights() -> None:
     assert ("tensor|matmul:misaligned", 1.0) in compute_terms(odd, "tensor")
 
 
+def test_kernels_above_nine_and_other_dimensions_have_terms_of_their_own() -> None:
+    """Of a depthwise convolution of 7 x 7 in channels last, in compute and in memory; of 1 and 3 dimensions; of the weights."""
+    wide = convolution((64, 256, 256, 256, 1, 7, 7, 1, 28, 28, 1, 1))
+    large = math.log2(49 / 9)
+    assert {("shared|depthwise:large", large), ("shared|nhwc:depthwise-large", large)} <= set(
+        compute_terms(wide, "tensor")
+    )
+    assert {name for name, _ in memory_terms(wide, "nhwc")} >= {
+        "memory|conv:depthwise-wide", "memory|nhwc:depthwise", "memory|nhwc:depthwise-large",
+    }  # fmt: skip
+    for shape, name in (
+        ((8, 64, 64, 1, 3, 3, 3, 8, 28, 28, 1, 0), "conv:3d"),
+        ((8, 64, 64, 1, 1, 1, 3, 1, 1, 512, 1, 0), "conv:1d"),
+    ):
+        assert (f"tensor|{name}", 1.0) in compute_terms(convolution(shape), "tensor")
+    weights = convolution().model_copy(
+        update={"name": "aten.convolution_backward.weight", "phase": "backward"}
+    )
+    assert ("shared|weight:dense", 1.0) in compute_terms(weights, "tensor")
+    assert ("memory|weight:dense", 1.0) in memory_terms(weights, "nchw")
+
+
 def test_the_layout_is_that_of_most_convolution_flops() -> None:
     last = convolution((*DENSE[:-1], 1))
     few = convolution().model_copy(update={"flops": 1})
