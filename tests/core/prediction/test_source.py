@@ -186,3 +186,11 @@ def test_a_correction_beats_no_roofline() -> None:
     job = profile(operations=(stream,), measured=facts)
     bandwidth = accelerator("V100-SXM2-16GB").memory_bandwidth_bytes_per_s
     assert step_s(job) == pytest.approx(1e12 / bandwidth)
+
+
+def test_a_step_without_a_prediction_corrects_nothing() -> None:
+    """NaN or no time at all on the device that ran it: the factor of every other device is 1."""
+    device = accelerator("A100-SXM-80GB")
+    for measured_s, predicted_s in ((1.0, math.nan), (0.0, 1.0)):
+        found = SourceCorrection.of(device, measured_s, predicted_s)
+        assert found.factor(accelerator("H100-SXM-80GB"), 0.0, calibration().source) == 1.0
