@@ -103,7 +103,7 @@ def test_the_shape_of_a_decoder_is_read_from_its_attention() -> None:
 
 
 def test_what_cannot_be_split_has_a_reason_and_no_plans() -> None:
-    """No decoder, weights in 4 bits, a batch that is not known, attention that is not causal beside the decoder."""
+    """No decoder, weights in 4 bits, a batch that is not known, attention that is not causal, layers in fp8."""
     job = decoder_job()
     four_bits = ParameterGroup(dtype="int8", trainable=False, count=10**9, parameter_bytes=5 * 10**8)
     encoder = operation(kind="attention", shape=(1, 8, 8, 64, 64, 64, 0), name="encoder")
@@ -114,6 +114,7 @@ def test_what_cannot_be_split_has_a_reason_and_no_plans() -> None:
             update={"batch": BatchFacts(micro_batch_size=None, samples_per_step=None)}
         ),
         "not causal": job.model_copy(update={"operations": (*job.operations, encoder)}),
+        "puts in cannot be split": job.model_copy(update={"precision": "transformer-engine"}),
     }
     assert why_not_split(job) == ""
     for because, one in cases.items():
