@@ -12,6 +12,8 @@ cell means unknown or not supported; it is never filled with the figure of a sim
 - Memory is GiB and bandwidth decimal GB/s, both nominal.
 - The link is what every such device has, one direction, summed over its peers: the optional NVLink bridge of
   a PCIe card does not count.
+- `silicon` is the die, by its maker's name where that is known, else the first product made of it: the forms of one
+  chip (SXM, PCIe, NVL), its memory sizes and its slower bins share it.
 - `host_cpu` is arm64 where the part is soldered or bound to such a host (Graviton, Grace), else empty.
 """
 
@@ -40,6 +42,7 @@ _TEXT_COLUMNS: Final = (
     "vendor",
     "kind",
     "generation",
+    "silicon",
     "link",
     "trains",
     "host_cpu",
@@ -69,6 +72,8 @@ class Accelerator:
     vendor: str
     kind: AcceleratorKind
     generation: str
+    silicon: str
+    """The die: devices of one differ in rates, memory and power alone."""
     release_year: int
     memory_bytes: int
     memory_bandwidth_bytes_per_s: float
@@ -183,6 +188,7 @@ def _accelerator(line: int, row: dict[str, str], sources: dict[str, Source]) -> 
         vendor=_text(line, row, "vendor", _VENDORS),
         kind=cast("AcceleratorKind", _text(line, row, "kind", get_args(AcceleratorKind))),
         generation=_text(line, row, "generation"),
+        silicon=_text(line, row, "silicon"),
         release_year=int(_number(line, row, "release_year")),
         memory_bytes=int(_number(line, row, "memory_gib") * _GIB),
         memory_bandwidth_bytes_per_s=_number(line, row, "bandwidth_gb_per_s") * _GIGA,

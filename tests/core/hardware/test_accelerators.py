@@ -401,6 +401,7 @@ def test_every_number_has_exactly_one_source_that_exists() -> None:
         "vendor",
         "kind",
         "generation",
+        "silicon",
         "link",
         "trains",
         "host_cpu",
@@ -419,6 +420,18 @@ def test_every_number_has_exactly_one_source_that_exists() -> None:
                 used.add(source.id)
 
     assert used == {row["id"] for row in csv.DictReader(SOURCES_CSV.splitlines())}
+
+
+def test_a_die_is_of_one_maker_and_generation() -> None:
+    """Forms, memory sizes and slower bins of one chip have one die; no two generations have one."""
+    dies: dict[str, set[str]] = {}
+    for device in accelerators():
+        dies.setdefault(device.silicon, set()).add(f"{device.vendor} {device.kind} {device.generation}")
+    assert not {die: found for die, found in dies.items() if len(found) > 1}
+    hopper = {device.silicon for device in accelerators() if device.generation == "hopper"}
+    assert hopper == {accelerator("H200-NVL-141GB").silicon} == {"GH100"}
+    assert accelerator("A100-PCIE-40GB").silicon == accelerator("A800-SXM-80GB").silicon
+    assert accelerator("L4-24GB").silicon != accelerator("L40S-48GB").silicon
 
 
 def test_no_peak_is_a_sparsity_figure() -> None:
@@ -560,7 +573,7 @@ def edited(**cells: str) -> str:
         ),
         ({"sources": "*=nv-a100; *=nv-a100"}, r"column sources: '\*=nv-a100' is repeated"),
         ({"aliases": '"A100'}, r"line 2: unexpected end of data"),
-        ({"aliases": "A100,extra"}, r"line 2: 27 cells under 26 columns"),
+        ({"aliases": "A100,extra"}, r"line 2: 28 cells under 27 columns"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_column(cells: dict[str, str], message: str) -> None:
