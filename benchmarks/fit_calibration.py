@@ -195,6 +195,7 @@ def main() -> None:
     both = carried_over(problem, left["chip_and_workload"], left["workload"])
     seen = carried_over(problem, left["workload"], left["workload"])
     once, once_unseen = seen.left[seen.trainer].tolist(), both.left[both.trainer].tolist()
+    compiled = [error for i, error in left["workload"].items() if rows[i].compiled]
     scored = {
         "in_sample": [float(errors[i]) for i, row in enumerate(rows) if _is_scored(row, "")],
         **{f"{name}_left_out": list(one.values()) for name, one in left.items()},
@@ -202,15 +203,17 @@ def main() -> None:
         "chip_and_workload_left_out_one_measured_step_trainer": once_unseen,
         "chip_and_workload_left_out_one_measured_step_amp": both.left[both.half].tolist(),
         "workload_left_out_one_measured_step": seen.left.tolist(),
+        "workload_left_out_compiled": compiled,
     }
     scores = {name: held_out_summary(values) for name, values in scored.items()}
     report(rows, left, scores)
     situations = {**_by_situation(rows, left), "corrected:unseen": once_unseen, "kernels:unseen": kernels}
     sources = [error for i, error in left["source"].items() if rows[i].trainer]
-    sigma = sigma_of(situations, sources, list(left["generation"].values()), once, once_unseen)
+    sigma = sigma_of(situations, sources, list(left["generation"].values()), once, once_unseen, compiled)
     fit = calibration_of(
         index, theta, date=arguments.date, digest=digest(arguments.data / name for name in FILES),
         rows_by_source=dict(sorted(Counter(row.source for row in rows).items())), source=both.shares, sigma=sigma,
+        rows=rows,
     )  # fmt: skip
     # The constants of links stay in their own file.
     coefficients = fit.model_dump(exclude={"communication": True, "sigma": {"several_devices"}})

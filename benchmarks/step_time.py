@@ -124,7 +124,7 @@ def main() -> None:
         answers = [found] if isinstance(found, Answer) else found
         situation = "corrected:unseen" if once is not None else _situation(line, index in decoders, arguments)
         _write(line, answers, situation)
-        scope = "single" if line["devices"] == "1" else "multi"
+        scope = "language model" if index in decoders else "single" if line["devices"] == "1" else "multi"
         groups = (line["accelerator"], line["model_family"], line["source"], scope)
         for answer in answers:
             error = math.log(answer.predicted_s / answer.measured_s)

@@ -28,6 +28,7 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.fits import submission_calibration
 from benchmarks.fitting.language_models_held_out import predict_decoder
 from benchmarks.fitting.one_device_held_out import Fits, FitsWithout
 from benchmarks.fitting.one_plan import predict_plan
@@ -50,7 +51,7 @@ from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.engine import prepare
 from trainfare_core.prediction.language_models.coefficients import decoder_calibration
-from trainfare_core.prediction.roofline.coefficients import Calibration, calibration
+from trainfare_core.prediction.roofline.coefficients import Calibration
 
 __all__ = ["minutes_of", "network_gbit_per_s", "score_lines"]
 
@@ -129,7 +130,9 @@ def minutes_of(
         devices = int(line["accelerators_total"])
         answer = _decoder_step(line, cache)
     else:
-        answer = _step(line, cache, devices, nodes, calibration() if fits is None else fits.of(line))
+        answer = _step(
+            line, cache, devices, nodes, submission_calibration() if fits is None else fits.of(line)
+        )
     if isinstance(answer, str):
         return answer
     step_s, log_sigma = answer

@@ -8,6 +8,7 @@ trap 'kill $(jobs -p) 2> /dev/null; rm -rf "$results"' EXIT
 
 score() { # name of the results, table, flags...; the runner is the name without the number of a later table
     local name=$1 runner=${1%_2} table=$DATA/$2
+    runner=${runner%_apart}
     shift 2
     if [ ! -f "benchmarks/$runner.py" ] || [ ! -f "$table" ]; then
         echo "$name: skipped, no runner or no $table"
@@ -24,6 +25,13 @@ score() { # name of the results, table, flags...; the runner is the name without
 score step_time calibration/throughput_train.csv --cache "$CACHE" --rows "$results/step_time.csv" $STEPS &
 # shellcheck disable=SC2086
 score step_time_2 calibration/throughput_train_2.csv --cache "$CACHE" --rows "$results/step_time_2.csv" $STEPS
+wait $!
+# The same with every row's chip left out of the fit of one device: the score of several devices on unseen chips.
+unseen=(--leave-out device --data "$DATA/calibration" --cache "$CACHE")
+# shellcheck disable=SC2086
+score step_time_apart calibration/throughput_train.csv "${unseen[@]}" $STEPS &
+# shellcheck disable=SC2086
+score step_time_apart_2 calibration/throughput_train_2.csv "${unseen[@]}" $STEPS
 wait $!
 apart=(--leave-out benchmark --data "$DATA/calibration")
 score time_to_train calibration/time_to_train.csv --cache "$CACHE" --rows "$results/time_to_train.csv" "${apart[@]}" &

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainfare_core.documents import Document
+from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit, calibration
 
 __all__ = [
     "LanguageModelRecord",
@@ -22,6 +23,7 @@ __all__ = [
     "memory_record",
     "one_device_record",
     "path_of",
+    "submission_calibration",
 ]
 
 Scores = dict[str, dict[str, float]]
@@ -42,6 +44,8 @@ class OneDeviceRecord(Document):
     """
     timed_launch_s: float
     """Of a kernel timed alone: its launch and the timer's events, which a step hides."""
+    submission_overhead: OverheadFit
+    """Instead of the shipped one for submissions to MLPerf, whose fused kernels are their vendors' own."""
     trainer_factor: float
     """A published trainer's loop with its loader over a bare step, for tables that timed one."""
 
@@ -83,6 +87,12 @@ def path_of(name: str) -> Path:
 def one_device_record() -> OneDeviceRecord:
     """Return the record of the shipped one-device fit."""
     return OneDeviceRecord.model_validate_json(path_of("one_device").read_bytes())
+
+
+@lru_cache(maxsize=1)
+def submission_calibration() -> Calibration:
+    """Return the shipped coefficients with the overhead of submissions."""
+    return calibration().model_copy(update={"overhead": one_device_record().submission_overhead})
 
 
 @lru_cache(maxsize=1)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.fits import OneDeviceRecord, Scores
-from benchmarks.fitting.one_device_rows import Index
+from benchmarks.fitting.one_device_rows import Index, Row
 from benchmarks.fitting.one_device_solver import overhead_of
+from benchmarks.fitting.table_lines import CEILINGS
 from benchmarks.scoring import LEVELS, sigma_80
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.network.coefficients import link_calibration
 from trainfare_core.prediction.roofline.coefficients import Calibration, OverheadFit, SigmaFit, SourceFit
 
-__all__ = ["calibration_of", "record_of", "sigma_of", "with_coefficients"]
+__all__ = ["calibration_of", "measured_devices", "record_of", "sigma_of", "with_coefficients"]
 
 Array = NDArray[np.float64]
 Errors = Mapping[str, Sequence[float]]
@@ -25,7 +26,7 @@ Errors = Mapping[str, Sequence[float]]
 _LEAST_STEP = 0.1
 """Least that an unseen device or generation adds to the width, where its errors happen to be no larger."""
 _ASSUMED_SIGMAS = {
-    "unseen_path": 0.15, "emulated": 0.3, "needs_porting": 0.25, "several_nodes": 0.15, "compiled": 0.25,
+    "unseen_path": 0.15, "emulated": 0.3, "needs_porting": 0.25, "several_nodes": 0.15,
     "launch_bound": 0.1, "unknown_share": 1.0, "same_device": 0.08,
 }  # fmt: skip
 """Widths of situations without rows of their own, set wide. Assumed, not fitted."""
@@ -33,15 +34,21 @@ _ASSUMED_SIGMAS = {
 
 def calibration_of(
     index: Index, theta: Array, *, date: str, digest: str, rows_by_source: dict[str, int], source: SourceFit,
-    sigma: SigmaFit,
+    sigma: SigmaFit, rows: Sequence[Row],
 ) -> Calibration:  # fmt: skip
     """Return the coefficients as they ship, rounded to what their data can tell."""
-    overhead = {name: float(f"{value:.3g}") for name, value in overhead_of(index, theta).model_dump().items()}
+    devices, matmul_devices = measured_devices(rows)
     return Calibration(
-        schema_version=4, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
-        coefficients=_coefficients(index, theta), overhead=OverheadFit.model_validate(overhead),
+        schema_version=5, fitted_at=date, data_sha256=digest, fitted_on=rows_by_source,
+        devices=devices, matmul_devices=matmul_devices,
+        coefficients=_coefficients(index, theta), overhead=_rounded_overhead(index, theta),
         communication=link_calibration().communication, source=source, sigma=sigma,
     )  # fmt: skip
+
+
+def _rounded_overhead(index: Index, theta: Array, *, submission: bool = False) -> OverheadFit:
+    found = overhead_of(index, theta, submission=submission).model_dump()
+    return OverheadFit.model_validate({name: float(f"{value:.3g}") for name, value in found.items()})
 
 
 def _coefficients(index: Index, theta: Array) -> dict[str, float]:
@@ -53,8 +60,23 @@ def _coefficients(index: Index, theta: Array) -> dict[str, float]:
     }
 
 
+def measured_devices(rows: Iterable[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names of the devices whose steps or kernels are fitted, and of those with a best matrix product alone."""
+    names = {True: set[str](), False: set[str]()}
+    for row in rows:
+        if row.weight:
+            names[row.source == CEILINGS].add(row.device.name)
+    return tuple(sorted(names[False])), tuple(sorted(names[True] - names[False]))
+
+
 def with_coefficients(
-    fit: Calibration, index: Index, theta: Array, devices: Collection[Accelerator]
+    fit: Calibration,
+    index: Index,
+    theta: Array,
+    devices: Sequence[str],
+    matmul_devices: Sequence[str] = (),
+    *,
+    submission: bool = False,
 ) -> Calibration:
     """
     Return a calibration with coefficients of one's own, and the widths of `fit`.
@@ -63,18 +85,28 @@ def with_coefficients(
         fit: where links, networks and widths come from.
         index: which coefficient is which.
         theta: the coefficients.
-        devices: of the rows that were fitted: any other device counts as never measured.
+        devices: names of those with fitted steps or kernels: any other counts as never measured.
+        matmul_devices: names of those of which the best matrix product alone was fitted.
+        submission: whether it predicts submissions, whose fused kernels are their vendors' own.
     """
-    seen = {f"dev:{device.name}" for device in devices} | {
-        f"{kind}:{device.generation}" for device in devices for kind in ("gen", "gen-convolution")
+    known = [accelerator(name) for name in (*devices, *matmul_devices)]
+    seen = {f"silicon:{device.silicon}" for device in known} | {
+        f"{kind}:{device.generation}" for device in known for kind in ("gen", "gen-convolution")
     }
     own = {
         name: value
         for name, value in _coefficients(index, theta).items()
-        if not name.partition("|")[2].startswith(("dev:", "gen:", "gen-convolution:"))
+        if not name.partition("|")[2].startswith(("silicon:", "gen:", "gen-convolution:"))
         or name.partition("|")[2] in seen
     }
-    return fit.model_copy(update={"coefficients": own, "overhead": overhead_of(index, theta)})
+    return fit.model_copy(
+        update={
+            "coefficients": own,
+            "overhead": overhead_of(index, theta, submission=submission),
+            "devices": tuple(devices),
+            "matmul_devices": tuple(matmul_devices),
+        }
+    )
 
 
 def record_of(
@@ -99,13 +131,14 @@ def record_of(
     return OneDeviceRecord(
         fitted_at=date, scores=scores, reaches=reaches,
         timed_launch_s=float(f"{math.exp(theta[index.of['launch_timed']]):.3g}"),
+        submission_overhead=_rounded_overhead(index, theta, submission=True),
         trainer_factor=float(f"{math.exp(theta[index.of['trainer']]):.3g}"),
     )  # fmt: skip
 
 
 def sigma_of(
     errors: Errors, sources: Sequence[float], generation: Sequence[float], once: Sequence[float],
-    once_unseen: Sequence[float],
+    once_unseen: Sequence[float], compiled: Sequence[float],
 ) -> SigmaFit:  # fmt: skip
     """
     Return the standard deviations by what is not known.
@@ -120,6 +153,7 @@ def sigma_of(
         generation: errors with a generation left out.
         once: with a model left out and one step measured on another chip.
         once_unseen: with chip and model left out and one step measured on another chip.
+        compiled: of steps under torch.compile, with a model left out.
     """
     model, chip = (sigma_80(errors[name]) for name in ("trainer", "trainer:unseen"))
     base = max(model, sigma_80(sources))
@@ -130,6 +164,7 @@ def sigma_of(
         unseen_generation=_added(sigma_80(generation), max(chip, base), _LEAST_STEP),
         corrected=round(corrected, 3),
         corrected_unseen_device=_added(sigma_80(once_unseen), corrected, 0.0),
+        compiled=_added(sigma_80(compiled), base, _LEAST_STEP),
         several_devices=link_calibration().several_devices_log_sigma,
         **_ASSUMED_SIGMAS,
     )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.fitting.calibration_file import with_coefficients
+from benchmarks.fitting.calibration_file import measured_devices, with_coefficients
 from benchmarks.fitting.held_out_groups import GROUPS
 from benchmarks.fitting.one_device_solver import solve
 from benchmarks.fitting.one_device_tables import read_measurements
@@ -64,9 +64,11 @@ class FitsWithout:
         if value not in self._known:
             without = self._groups == value
             theta = solve(self._problem, self._start, REFIT_EVALUATIONS, without)
-            kept = [row.device for row, left in zip(self._problem.rows, without, strict=True) if not left]
-            devices = {device.name: device for device in kept}.values()
-            self._known[value] = with_coefficients(calibration(), self._problem.index, theta, devices)
+            kept = [row for row, left in zip(self._problem.rows, without, strict=True) if not left]
+            self._known[value] = with_coefficients(
+                calibration(), self._problem.index, theta, *measured_devices(kept),
+                submission=self._name == "benchmark",
+            )  # fmt: skip
         return self._known[value]
 
 

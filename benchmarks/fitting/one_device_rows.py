@@ -69,10 +69,18 @@ class Row:
     winograd: NDArray[np.bool_]
     compute: list[Indexed]
     memory: list[Indexed]
+    fused: NDArray[np.int64]
+    """
+    By operation, 0: none of its bytes are saved; 1: pointwise and fused; 2: fused, and reduces rows; 3 and 4: the
+    same in a submission, whose kernels are its vendor's own.
+    """
     launches: Array
-    """Forward, backward, optimizer."""
+    """Forward, backward and optimizer, but for those that a compiler fuses."""
+    fused_launches: Array
+    """Launches of the eager program that a compiler fuses; shape (3,) too."""
     kernels: float
-    """Kernels that run one after another, all phases."""
+    """Kernels that run one after another, all phases, but for those that a compiler fuses."""
+    fused_kernels: float
     weight: float
     source: str
     workload: str
@@ -98,6 +106,11 @@ class Row:
     def trainer(self) -> bool:
         """Whether a trainer's own loop was timed, with its loader and its logging, and not bare steps."""
         return timed_a_trainer(self.line)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile ran the step, on a device that a host issues launches to."""
+        return self.host and self.timed != SUBMISSION and bool(self.fused_launches.any())
 
     @property
     def chip(self) -> str:
@@ -148,12 +161,18 @@ class RowMaker:
             self.skipped[f"{device.name} has no {precision}"] += 1
             return None
         share = np.where(operations.phase == 2, optimizer_share, 1.0)
+        issued = operations.pointwise & operations.fused  # by a compiler in place of a host
+        moved = operations.pointwise & (operations.fused or compiles_graphs(device))
         return Row(
             device=device, measured_s=measured_s,
             flop_s=operations.flops_at(ratio) * share * roofline.seconds_per_flop,
             byte_s=operations.bytes_at(ratio) * share * roofline.seconds_per_byte, winograd=roofline.winograd,
             compute=self._compute(operations, roofline, ratio), memory=self._memory(operations, device),
-            launches=operations.by_phase(operations.launches), kernels=float(operations.kernels.sum()), weight=weight,
+            fused=moved * (np.where(operations.reduction, 2, 1) + 2 * (line.get("measured") == SUBMISSION)),
+            launches=operations.by_phase(operations.launches * ~issued),
+            fused_launches=operations.by_phase(operations.launches * issued),
+            kernels=float(operations.kernels[~issued].sum()), fused_kernels=float(operations.kernels[issued].sum()),
+            weight=weight,
             source=source, workload=workload, precision=precision, end_to_end=end_to_end, line=line,
             host=end_to_end and not compiles_graphs(device),
         )  # fmt: skip
@@ -216,10 +235,12 @@ def merged(row: Row) -> Row:
         flop_s, byte_s = row.flop_s[i], row.byte_s[i]
         intensity = round(math.log2(flop_s / byte_s) * 1.5) if flop_s and byte_s else None
         terms = tuple((column, round(value, 2)) for column, value in compute)
-        same.setdefault((terms, tuple(memory), bool(row.winograd[i]), intensity), []).append(i)
+        same.setdefault(
+            (terms, tuple(memory), bool(row.winograd[i]), int(row.fused[i]), intensity), []
+        ).append(i)
     first = [members[0] for members in same.values()]
     return replace(
         row, flop_s=np.array([row.flop_s[members].sum() for members in same.values()]),
         byte_s=np.array([row.byte_s[members].sum() for members in same.values()]), winograd=row.winograd[first],
-        compute=[row.compute[i] for i in first], memory=[row.memory[i] for i in first],
+        fused=row.fused[first], compute=[row.compute[i] for i in first], memory=[row.memory[i] for i in first],
     )  # fmt: skip

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from benchmarks.fitting.one_device_rows import Index, Indexed, Row
 from benchmarks.fitting.robust import Prior, robust_fit
+from benchmarks.fitting.table_lines import SUBMISSION
 from trainfare_core.prediction.roofline.coefficients import OverheadFit
 from trainfare_core.prediction.roofline.features import release_years
 from trainfare_core.prediction.roofline.operations import (
@@ -47,11 +48,22 @@ GLOBALS = {
     "winograd": (0.0, 1.0),
     "winograd_timed": (0.0, 1.0),
     "trainer": (0.1, 0.1),
+    "fused_bytes": (math.log(0.55), 0.1),
+    "fused_reduction_bytes": (math.log(0.55), 0.1),
+    "fused_launches": (math.log(0.4), 0.15),
+    "submission_bytes": (math.log(0.55), 0.3),
+    "submission_reduction_bytes": (math.log(0.55), 0.3),
+    "submission_launches": (math.log(0.4), 0.5),
 }
 """
 Prior mean and standard deviation; natural logarithms but for the slope and Winograd's logits. A launch of an eager host
-was measured at 12 to 36 us (single kernels), 19 us (language models) and 45 to 77 us (hosts of 2018 to 2020).
+was measured at 12 to 36 us (single kernels), 19 us (language models) and 45 to 77 us (hosts of 2018 to 2020). What a
+compiler leaves of bytes and launches is held near the shares that were assumed before there were rows: with wider
+priors the launches of the few compiled rows take up what hosts differ by (docs/prediction.md). Kernels that a vendor
+wrote for a submission leave other shares, which no other prediction uses.
 """
+_FUSED_BYTES = ("fused_bytes", "fused_reduction_bytes", "submission_bytes", "submission_reduction_bytes")
+"""Coefficients of `Row.fused`, from 1 on."""
 _STACK_SD = 0.1
 """Prior standard deviation of the offset that the steps of one workload of one source share. A chosen value."""
 _KINDS = {
@@ -88,7 +100,7 @@ def prior(name: str) -> tuple[float, float]:
         )
     for start, known in (
         ("1", (1.3, 0.7)), ("gen:", (0.0, 0.25 if part == "memory" else 0.3)), ("gen-convolution:", (0.0, 0.3)),
-        ("dev:", (0.0, 0.05)),
+        ("silicon:", (0.0, 0.05)),
         ("device:", (0.0, 0.3)), ("waves", (0.3, 0.3)), ("nhwc", (0.0, 0.5)),
     ):  # fmt: skip
         if feature.startswith(start) and (start != "1" or feature == "1"):
@@ -98,8 +110,16 @@ def prior(name: str) -> tuple[float, float]:
     return (0.1, 0.15) if feature.endswith((":narrow", ":depth", ":width", ":short")) else (0.0, 0.4)
 
 
-def overhead_of(index: Index, theta: Array) -> OverheadFit:
-    """Return the costs that do not depend on size, in the product's own terms."""
+def overhead_of(index: Index, theta: Array, *, submission: bool = False) -> OverheadFit:
+    """
+    Return the costs that do not depend on size, in the product's own terms.
+
+    Args:
+        index: which coefficient is which.
+        theta: the coefficients.
+        submission: of a submission, where fused operations are kernels of its vendor, and not of torch.compile.
+    """
+    fused = "submission" if submission else "fused"
 
     def exp(name: str) -> float:
         return math.exp(theta[index.of[name]])
@@ -111,6 +131,9 @@ def overhead_of(index: Index, theta: Array) -> OverheadFit:
         old_host_factor=exp("old_host"),
         old_host_year_slope=float(theta[index.of["old_host_year"]]),
         winograd_flops_share=_winograd_share(theta[index.of["winograd"]]),
+        fused_bytes_share=exp(f"{fused}_bytes"),
+        fused_reduction_bytes_share=exp(f"{fused}_reduction_bytes"),
+        fused_launch_share=exp(f"{fused}_launches"),
     )
 
 
@@ -124,6 +147,8 @@ class _Times:
 
     ideal_s: Array
     """Of arithmetic at efficiency 1, Winograd's saving included."""
+    byte_s: Array
+    """Of memory traffic at efficiency 1, a compiler's saving included."""
     compute_s: Array
     memory_s: Array
     limited: NDArray[np.bool_]
@@ -152,14 +177,18 @@ class Problem:
         self.flop_s = np.concatenate([row.flop_s for row in rows])
         self.byte_s = np.concatenate([row.byte_s for row in rows])
         self.winograd = np.concatenate([row.winograd for row in rows])
+        self.fused = np.concatenate([row.fused for row in rows])
         owner = self.owner = np.repeat(np.arange(len(rows)), sizes)
         self.compute = _Terms([row.compute for row in rows], owner, len(rows), len(index.mean))
         self.memory = _Terms([row.memory for row in rows], owner, len(rows), len(index.mean))
         self.host = np.array([row.host for row in rows])
         self.launches = np.array([row.launches for row in rows]) * self.host[:, None]
+        self.fused_launches = np.array([row.fused_launches for row in rows]) * self.host[:, None]
         self.kernels = np.array([row.kernels for row in rows])
+        self.fused_kernels = np.array([row.fused_kernels for row in rows])
         self.old = np.array([row.old_host for row in rows])
         self.years = np.array([release_years(row.device) for row in rows])
+        self.submission = np.array([row.timed == SUBMISSION for row in rows])
         self.alone = np.array([not row.end_to_end for row in rows])
         self.extra_s = np.array([row.extra_s for row in rows])
         self.trainer = np.array([float(row.trainer) for row in rows])
@@ -194,29 +223,39 @@ class Problem:
         )
         flop_s = self.flop_s * np.where(self.winograd, share, 1.0)
         compute_s = flop_s * inverse_efficiency(self.compute @ theta)
-        memory_s = self.byte_s * inverse_efficiency(self.memory @ theta)
+        left = np.exp([0.0, *(theta[at[name]] for name in _FUSED_BYTES)])
+        byte_s = self.byte_s * left[self.fused]
+        memory_s = byte_s * inverse_efficiency(self.memory @ theta)
         # A kernel timed alone carries its launch and the timer's events; inside a step they are hidden.
         each_s = np.where(self.alone, math.exp(theta[at["launch_timed"]]), overhead.device_launch_s)
-        launch_s = self.kernels * each_s
+        fused_share = self._fused_launch_share(theta)
+        launch_s = (self.kernels + fused_share * self.fused_kernels) * each_s
         device_s = np.add.reduceat(blended_s(compute_s, memory_s), self.starts) + launch_s
-        host_s = host_phase_s(self.launches, self.old, self.years, overhead)
+        host_s = host_phase_s(
+            self.launches + fused_share[:, None] * self.fused_launches, self.old, self.years, overhead
+        )
         step_s = host_bound(device_s, host_s.sum(axis=1))
         longer = np.exp(theta[at["trainer"]] * self.trainer)
         return _Times(
-            flop_s, compute_s, memory_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
+            flop_s, byte_s, compute_s, memory_s, compute_s >= memory_s, launch_s, device_s, host_s, step_s, longer,
             step_s * longer + self.extra_s,
         )  # fmt: skip
 
+    def _fused_launch_share(self, theta: Array) -> Array:
+        """Return the share of each row's fused launches that is left, shape (rows,)."""
+        shares = [theta[self.at[name]] for name in ("fused_launches", "submission_launches")]
+        return np.exp(np.where(self.submission, shares[1], shares[0]))
+
     def slopes(self, theta: Array) -> Array:
         """Return the derivatives of `fitted`, shape (rows, coefficients)."""
-        at, times = self.at, self._times(theta)
+        at, times, overhead = self.at, self._times(theta), overhead_of(self.index, theta)
         host_s = times.host_s.sum(axis=1)
         by_device = (times.device_s / times.step_s) ** 3 * times.longer / times.total_s
         by_host = (host_s / times.step_s) ** 3 * times.longer / times.total_s
         # d(1 / efficiency) / d(logit) = 1 - 1 / efficiency; the shorter side counts by BLEND.
         bound = np.where(times.limited, 1.0, BLEND)
         fall_c = (times.compute_s - times.ideal_s) * bound
-        fall_m = (times.memory_s - self.byte_s) * (1 + BLEND - bound)
+        fall_m = (times.memory_s - times.byte_s) * (1 + BLEND - bound)
         jacobian = -(self.compute.summed(fall_c) + self.memory.summed(fall_m)) * by_device[:, None]
         launch = times.launch_s * by_device
         jacobian[:, at["launch_device"]] = np.where(self.alone, 0.0, launch)
@@ -227,6 +266,18 @@ class Problem:
         jacobian[:, at["old_host"]] = host_s * self.old * by_host
         jacobian[:, at["old_host_year"]] = host_s * self.old * self.years * by_host
         direct_s = np.where(self.winograd, times.compute_s * bound, 0.0)
+        moved_s = times.memory_s * (1 + BLEND - bound)
+        for which, name in enumerate(_FUSED_BYTES, start=1):
+            of_rows = np.add.reduceat(np.where(self.fused == which, moved_s, 0.0), self.starts)
+            jacobian[:, at[name]] = of_rows * by_device
+        share = self._fused_launch_share(theta)
+        fused_host_s = host_phase_s(share[:, None] * self.fused_launches, self.old, self.years, overhead).sum(
+            axis=1
+        )
+        fused_launch_s = share * self.fused_kernels * overhead.device_launch_s * ~self.alone
+        by_share = fused_host_s * by_host + fused_launch_s * by_device
+        jacobian[:, at["fused_launches"]] = np.where(self.submission, 0.0, by_share)
+        jacobian[:, at["submission_launches"]] = np.where(self.submission, by_share, 0.0)
         for name, here in (("winograd", ~self.alone), ("winograd_timed", self.alone)):
             share = _winograd_share(theta[at[name]])
             rise = (share - WINOGRAD_LEAST) * (1 - share) / (1 - WINOGRAD_LEAST)

@@ -11,6 +11,7 @@ from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roo
 from benchmarks.fitting.one_device_solver import Problem, prior
 from benchmarks.fitting.submission_rows import submission_rows
 from benchmarks.fitting.table_lines import (
+    CEILINGS,
     SUBMISSION,
     Line,
     host_copy_s,
@@ -228,7 +229,7 @@ def _ceilings(data: Path, maker: RowMaker) -> Iterator[Row]:
         )  # fmt: skip
         seconds = group.flops / (float(line["achieved_tflops"]) * 1e12 * _TYPICAL_OF_BEST)
         row = maker.row(
-            Operations.of_groups((group,)), device, seconds, line, end_to_end=False, source="matmul ceilings",
+            Operations.of_groups((group,)), device, seconds, line, end_to_end=False, source=CEILINGS,
             workload="matmul", precision=dtype, weight=_CEILING_WEIGHT,
         )  # fmt: skip
         if row is not None:

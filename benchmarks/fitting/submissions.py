@@ -29,14 +29,21 @@ __all__ = ["group_of", "spreads"]
 
 _FEWEST = 4
 """Benchmarks that a group needs for half-widths of its own: fewer say little of the next one. A chosen value."""
+_RECENT = 2022
+"""Release year of Hopper and Ada: submissions on older GPUs are of software that fuses less."""
 _LEVELS = (0.5, 0.8, 0.9)
 
 
 def group_of(line: dict[str, str]) -> tuple[str, str]:
-    """Return the kind of accelerator, and "one" or "several" machines; more than 8 TPU chips are "several"."""
-    kind = accelerator(line["accelerator"]).kind
-    several = int(line["accelerators_total"]) > 8 if kind == "tpu" else int(line["nodes"] or 1) > 1
-    return kind, "several" if several else "one"
+    """
+    Return the kind of accelerator, and "one" or "several" machines; more than 8 TPU chips are "several".
+
+    GPUs from `_RECENT` on are a kind of their own: the shares that their vendor's kernels leave are of mostly such rows.
+    """
+    device = accelerator(line["accelerator"])
+    several = int(line["accelerators_total"]) > 8 if device.kind == "tpu" else int(line["nodes"] or 1) > 1
+    recent = device.kind == "gpu" and device.release_year >= _RECENT
+    return f"{device.kind} since {_RECENT}" if recent else device.kind, "several" if several else "one"
 
 
 def spreads(lines: list[dict[str, str]]) -> dict[str, dict[str, list[float]]]:

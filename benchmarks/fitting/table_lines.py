@@ -8,6 +8,7 @@ from benchmarks.workloads import StepJob
 from trainfare_core.job_profile import JobProfile
 
 __all__ = [
+    "CEILINGS",
     "SUBMISSION",
     "Line",
     "accumulation_of",
@@ -22,6 +23,8 @@ __all__ = [
 
 Line = dict[str, str]
 
+CEILINGS = "matmul ceilings"
+"""Source of the rows of the best matrix product of a device."""
 SUBMISSION = "submission"
 """What the column `measured` says of a row of time_to_train.csv: all of a training, with a vendor's own kernels."""
 _MARKS = ("SUSPECT", "HOST_BOUND", "LAUNCH_BOUND")

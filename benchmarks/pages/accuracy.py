@@ -95,8 +95,10 @@ TRUTHS: Final = (
     Truth("kernels", "kernels timed alone", _FITTED),
     Truth("decline_hindcast", "later cost of a technology", "years before the origin"),
 )
-OTHERS: Final = ("pick_cheapest", "strategy")
-"""Runners with figures of their own kind."""
+SEVERAL: Final = {"step_time_apart": "first table", "step_time_apart_2": "second table"}
+"""Runs of `step_time --leave-out device`: their rows on several devices that are no language models."""
+OTHERS: Final = (*SEVERAL, "pick_cheapest", "strategy")
+"""Runs with figures of their own kind."""
 _BEST, _WORST = 5, 8
 """Rows of a table that are named: a few of the best, and enough of the worst to see what they have in common."""
 _ERRORS: Final = {
@@ -147,8 +149,16 @@ def document(results: Path, note: str = "") -> str:
                 for name in ("workload", "chip_and_workload")
             },
         },
-        covered=_covered(found, lines),
+        covered=_covered(found, lines), several=_several(found),
     )  # fmt: skip
+
+
+def _several(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the score of rows on several devices with their chip left out, by table; None where it was not run."""
+    return {
+        title: results[name]["by_scope"].get("multi") if results[name] else None
+        for name, title in SEVERAL.items()
+    }
 
 
 def _residuals(results: Path) -> list[dict[str, str]]:
@@ -170,7 +180,14 @@ def _covered(results: dict[str, Any], lines: list[dict[str, str]]) -> list[Cover
             Covered(f"one device, {timed}", "source", one.get(timed, ()))
             for timed in ("a trainer's loop", "bare steps")
         ),
-        Covered("several devices", "chip", ()),
+        *(
+            Covered(
+                f"several devices, {title}",
+                "chip",
+                [score["coverage"][level] for level in LEVELS] if score else (),
+            )
+            for title, score in _several(results).items()
+        ),
         Covered("language models", "source", [many[level] for level in LEVELS]),
         *(
             Covered(

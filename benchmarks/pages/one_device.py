@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.fits import one_device_record
 from benchmarks.pages.markdown import render
 from benchmarks.scoring import LEVELS, error_summary
 from benchmarks.truth_table import read_rows
+from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 Line = dict[str, str]
@@ -74,6 +76,7 @@ def bars(lines: list[Line]) -> list[tuple[str, str, Score]]:
         ("the same, any precision", "-", once["chip_and_workload_left_out_one_measured_step"]),
         ("of these, trainers' loops, as a job is measured", "-",
          once["chip_and_workload_left_out_one_measured_step_trainer"]),
+        ("torch.compile, unseen model, seen device", "-", once["workload_left_out_compiled"]),
     ]  # fmt: skip
 
 
@@ -113,6 +116,28 @@ def by_value(lines: list[Line], key: str) -> list[tuple[str, Score]]:
     return [(value, score([line for line in lines if line[key] == value], "chip")) for value in values]
 
 
+def siblings(lines: list[Line]) -> list[tuple[str, Score]]:
+    """
+    Return the errors of how many times as long a run takes on one device as on another one of the same die.
+
+    Both devices are left out of the fit, with the rest of their chip: what their published rates say of the pair.
+    """
+    same: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        run = tuple(line[name] for name in ("source", "model", "precision", "framework", "batch_per_device"))
+        same.setdefault((*run, accelerator(line["accelerator"]).silicon), []).append(line)
+    pairs: dict[str, list[float]] = {}
+    for group in same.values():
+        for one, other in combinations(sorted(group, key=lambda x: accelerator(x["accelerator"]).name), 2):
+            names = [accelerator(line["accelerator"]).name for line in (one, other)]
+            if names[0] != names[1]:
+                difference = float(one["chip_left_out"]) - float(other["chip_left_out"])
+                pairs.setdefault(f"{names[0]} over {names[1]}, {one['source']}", []).append(difference)
+    return [
+        (name, error_summary(found)) for name, found in sorted(pairs.items(), key=lambda pair: -len(pair[1]))
+    ]
+
+
 def best_and_worst(lines: list[Line], count: int) -> list[tuple[str, Score]]:
     """Return so many of the best and of the worst workloads with two rows or more, their family left out."""
     groups: dict[str, list[Line]] = {}
@@ -136,6 +161,7 @@ def document(lines: list[Line], steps: dict[str, Any], kernels: dict[str, Any]) 
         "one_device", date=calibration().fitted_at, lines=lines, bars=bars(lines), coverage=coverage(lines),
         left_out=[(name.replace("_", " "), score(lines, name)) for name in LEFT_OUT],
         by_source=by_value(lines, "source"), by_accelerator=by_value(lines, "accelerator"),
+        siblings=siblings(lines),
         best_and_worst=best_and_worst(lines, 8), shipped=steps["by_scope"].items(), skipped=steps["skipped"],
         kernels=kernels["by_device"].items(),
     )  # fmt: skip

@@ -11,9 +11,9 @@ from trainfare_core.porting import Environment
 from trainfare_core.prediction.engine import Run
 from trainfare_core.prediction.measured_step import correction_factors
 from trainfare_core.prediction.roofline.operations import (
-    FUSED_BYTES_SHARE,
     PHASES,
     Roofline,
+    launch_share,
     operation_seconds,
 )
 
@@ -47,12 +47,13 @@ def device_breakdown(
     passes = accumulate / run.profile.parallel.accumulate_grad_batches
     factor = float(correction_factors(run, [device])[0])
     found: list[KindTime] = []
+    issued = operations.launches * launch_share(operations, run.fit.overhead)
     kinds = np.array([group.kind for group in operations.groups], dtype=np.str_)
     for phase, name in enumerate(PHASES):
         times = passes if phase < 2 else 1.0 / shards
         for kind in sorted(set(kinds[operations.phase == phase].tolist())):
             chosen = (operations.phase == phase) & (kinds == kind)
-            launches = round(float(operations.launches[chosen].sum()) * max(times, 1.0))
+            launches = round(float(issued[chosen].sum()) * max(times, 1.0))
             device_s = float(seconds[chosen].sum()) * times * factor
             found.append(KindTime(kind=kind, phase=name, device_s=device_s, launches=launches))
     return tuple(sorted(found, key=lambda part: (-part.device_s, part.kind, part.phase)))
@@ -83,7 +84,9 @@ def notes_of(run: Run, device: Accelerator) -> tuple[str, ...]:
     if profile.source.compiled:
         notes.append(
             "the step runs under torch.compile and was traced eagerly: pointwise operations are counted as "
-            f"fused, with {percent(FUSED_BYTES_SHARE)} of their bytes, and the interval is wider"
+            f"fused, with {percent(run.fit.overhead.fused_bytes_share)} of their bytes "
+            f"({percent(run.fit.overhead.fused_reduction_bytes_share)} where they reduce rows), and the interval "
+            "is wider"
         )
     if obstacle := Environment.of(profile).obstacle(device):
         wider = "" if device.kind == "gpu" else "; the interval is wider"

@@ -47,7 +47,7 @@ def test_a_prediction_is_the_fitted_model(job: JobProfile, name: str, ratio: flo
     row.old_host = True
     problem = Problem([row], index)
     theta = np.array(index.mean) + np.random.default_rng(0).normal(0.0, 0.3, len(index.mean))
-    fit = with_coefficients(calibration(), index, theta, [device])
+    fit = with_coefficients(calibration(), index, theta, [device.name])
     fit = fit.model_copy(
         update={"coefficients": {k: float(theta[i]) for k, i in index.of.items() if "|" in k}}
     )

@@ -73,16 +73,18 @@ def test_a_fit_without_a_device_does_not_know_it() -> None:
     for name in (
         "launch_device", "launch_timed", "launch_host", "host_backward", "old_host", "old_host_year", "winograd",
         "trainer", "tensor|1", "vector|1", "tensor|gen:volta", "tensor|gen:ampere", "memory|gen:volta",
-        "shared|dev:V100-SXM2-16GB", "shared|dev:A100-SXM-80GB",
-        "memory|dev:V100-SXM2-16GB", "memory|dev:A100-SXM-80GB",
+        "shared|silicon:GV100", "shared|silicon:GA100", "memory|silicon:GV100", "memory|silicon:GA100",
+        "fused_bytes", "fused_reduction_bytes", "fused_launches",
     ):  # fmt: skip
         index.add(name)
     theta = np.array(index.mean) + 0.1  # rows moved all terms
-    made = with_coefficients(fit, index, theta, [accelerator("A100-SXM4-80GB")])
+    made = with_coefficients(fit, index, theta, ["A100-SXM-80GB"])
     volta, ampere = accelerator("V100-SXM2-16GB"), accelerator("A100-SXM4-80GB")
     assert fit.is_known(volta)
     assert (made.is_known(volta), made.is_measured(volta, "tensor")) == (False, False)
     assert (made.is_known(ampere), made.is_measured(ampere, "tensor")) == (True, True)
+    assert made.is_measured(accelerator("A100-SXM-40GB"), "tensor")
+    assert not made.is_known(accelerator("A100-SXM-40GB"))
     assert made.sigma == fit.sigma
 
 

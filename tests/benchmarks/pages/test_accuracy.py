@@ -62,6 +62,20 @@ def test_a_table_is_one_line_of_the_page(tmp_path: Path) -> None:
     assert "\nA subset.\n" in page
 
 
+def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> None:
+    """Of the run without a row's chip, the jobs on several devices alone; the other table was not run."""
+    found = {
+        "overall": {**SCORE, "mape": 0.5},
+        "by_scope": {"multi": SCORE, "single": {**SCORE, "mape": 0.5}},
+    }
+    (tmp_path / "step_time_apart.json").write_text(json.dumps(found), encoding="utf-8")
+    page = document(tmp_path)
+    bar = "20 mean, 13 median"
+    assert f"| several devices, unseen chip, first table | {bar} | met | 41 | 12.3 % | 8.0 % |" in page
+    assert f"| several devices, unseen chip, second table | {bar} | not scored |" in page
+    assert "| several devices, first table | chip | 51 % | 83 % | 94 % | met |" in page
+
+
 def test_groups_reasons_and_named_rows_are_in_the_tables(tmp_path: Path) -> None:
     _write(tmp_path)
     write_tables(tmp_path, tmp_path / "tables")
@@ -90,7 +104,7 @@ def test_a_runner_without_a_file_is_named_and_the_bars_stand(tmp_path: Path) -> 
     assert "| TPU, one generation left out | 12 mean, each 18 | met | 52 |" in page
     assert "| the same, one step of the job measured | 5 mean | **missed** |" in page
     assert "NeuSight" in page
-    assert "| several devices, unseen chip | 20 mean, 13 median | not scored | | | | | |" in page
+    assert "| several devices, unseen chip, first table | 20 mean, 13 median | not scored | | | | | |" in page
     assert "| one device, bare steps | source | - | - | - | not scored |" in page
     assert "| MLPerf time to train, v0.5 to v3.1 | benchmark | - | - | - | not scored |" in page
 

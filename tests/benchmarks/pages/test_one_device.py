@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.pages.one_device import LEFT_OUT, bars, coverage
+import numpy as np
+import pytest
+
+from benchmarks.pages.one_device import LEFT_OUT, bars, coverage, siblings
 
 
 def _line(timed: str, source: str, error: float) -> dict[str, str]:
@@ -38,3 +41,20 @@ def test_the_bars_of_recent_software_are_of_its_rows_alone() -> None:
     assert score["n"] == 2
     assert score["worst_ape"] < 0.5
     assert found["AMP or bf16, PyTorch 2.x, unseen device and model"][1]["n"] == 2
+
+
+def test_siblings_are_compared_on_the_same_run() -> None:
+    """Devices of one die that ran the same, whatever the order of the rows; not other batches, and no other die."""
+    common = {"model": "ResNet-50", "precision": "bf16", "framework": "PyTorch 2.5"}
+    lines = [
+        {**_line("steps", "a source", error), **common, "accelerator": name, "batch_per_device": batch}
+        for name, batch, error in (
+            ("A100-SXM4-80GB", "64", 0.3), ("A100-PCIe-40GB", "64", 0.1), ("A100-PCIe-40GB", "32", 5.0),
+            ("L4-24GB", "64", 5.0), ("H200-NVL-141GB", "64", 0.2), ("H100-SXM5-80GB", "64", 0.0),
+        )
+    ]  # fmt: skip
+    found = {name: score["bias"] for name, score in siblings(lines)}
+    assert found == {
+        "A100-PCIE-40GB over A100-SXM-80GB, a source": pytest.approx(np.expm1(-0.2)),
+        "H100-SXM-80GB over H200-NVL-141GB, a source": pytest.approx(np.expm1(-0.2)),
+    }

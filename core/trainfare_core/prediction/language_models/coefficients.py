@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -90,13 +92,15 @@ class DecoderFit(Record):
         """
         Return the share of the dense peak that the best matrix product reaches on `device`.
 
-        A device that was not measured counts as the mean of its generation, else of its maker: drivers and compilers
-        decide as much as the silicon. A type that was not measured there reaches the share that bf16 reaches, and what
-        was not measured at all `USUAL_CEILING`.
+        A device that was not measured reaches the share of the measured one of its die that has the most similar power
+        for its peak, since power limits the clock. Without one it counts as the mean of its generation, else of its
+        maker. A type that was not measured there reaches the share that bf16 reaches, and what was not measured at all
+        `USUAL_CEILING`.
         """
         for one in (dtype, "bf16"):
             measured = self.matmul_ceiling.get(one, {})
-            for name in (device.name, f"generation:{device.generation}", f"vendor:{device.vendor}", "any"):
+            same_die = _nearest_of_die(device, measured)
+            for name in (*same_die, f"generation:{device.generation}", f"vendor:{device.vendor}", "any"):
                 if name in measured:
                     return measured[name]
         return USUAL_CEILING
@@ -138,6 +142,25 @@ class DecoderFit(Record):
                 "shard_unit_s": 0.0, "kind_factor": {}, "stack_factor": {}, "framework_slope": 0.0,
             }
         )  # fmt: skip
+
+
+def _nearest_of_die(device: Accelerator, measured: Iterable[str]) -> tuple[str, ...]:
+    """Return the measured device of the same die with the most similar watts for a FLOP/s; none where there is none."""
+    siblings = [
+        other
+        for name in measured
+        if name != "any" and ":" not in name and (other := accelerator(name)).silicon == device.silicon
+    ]
+
+    def distance(other: Accelerator) -> tuple[bool, float]:
+        return other != device, abs(math.log(_watts_per_flop(other) / _watts_per_flop(device)))
+
+    return (min(siblings, key=distance).name,) if siblings else ()
+
+
+def _watts_per_flop(device: Accelerator) -> float:
+    peak = device.peak_flops_per_s("bf16") or device.peak_flops_per_s("fp16") or 1.0
+    return (device.power_w or 1.0) / peak
 
 
 @lru_cache(maxsize=1)

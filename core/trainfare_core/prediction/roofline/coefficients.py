@@ -28,9 +28,7 @@ from trainfare_core.prediction.roofline.features import (
     convolution_term,
     device_compute_terms,
     device_memory_terms,
-    device_term,
     generation_term,
-    memory_device_term,
 )
 
 __all__ = [
@@ -61,6 +59,12 @@ class OverheadFit(Record):
     """ln of that factor's change from a GPU of one year to a GPU five years newer."""
     winograd_flops_share: float
     """FLOPs of an fp32 3x3 stride-1 convolution that are really executed, over the direct count."""
+    fused_bytes_share: float
+    """Bytes that pointwise operations still move where a compiler fuses them, over the eager count."""
+    fused_reduction_bytes_share: float
+    """The same of operations that reduce a row: normalization, softmax, sums and losses."""
+    fused_launch_share: float
+    """Launches left of both, over the eager count."""
 
 
 class SourceFit(Record):
@@ -103,10 +107,14 @@ class SigmaFit(Record):
 class Calibration(Record):
     """All coefficients with their provenance: date of the fit, hash of the data, rows by source."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     fitted_at: str
     data_sha256: str
     fitted_on: dict[str, int]
+    devices: tuple[str, ...]
+    """Names of those that ran a fitted step or kernel."""
+    matmul_devices: tuple[str, ...]
+    """Names of those of which the best matrix product alone was timed."""
     coefficients: dict[str, float]
     """By term (`features.py`), in logits."""
     overhead: OverheadFit
@@ -172,12 +180,12 @@ class Calibration(Record):
         return self.logit(device_compute_terms(device, part, convolution=convolution))
 
     def _measures(self, device: Accelerator, part: Path | Literal["memory"], convolution: bool) -> bool:  # noqa: FBT001 - handed on
-        """Return whether rows of this very device are behind this efficiency; a term that no row moves stays zero."""
+        """Return whether rows of this very device are behind this efficiency."""
         own = self.is_known(device)
         if part == "memory":
             return own
         of_generation = (convolution_term if convolution else generation_term)(device, part)
-        return of_generation in self.coefficients and (own or device_term(device) in self.coefficients)
+        return of_generation in self.coefficients and (own or device.name in self.matmul_devices)
 
     def is_measured(self, device: Accelerator, path: Path) -> bool:
         """Whether kernels or steps of this generation and arithmetic path were in the fit."""
@@ -189,7 +197,7 @@ class Calibration(Record):
 
         The best matrix product of a device moves nothing of its memory: such a device is not known by that alone.
         """
-        return self.coefficients.get(memory_device_term(device), 0.0) != 0.0
+        return device.name in self.devices
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,10 @@ micro-batch that is asked for, so a scaled profile and one traced at that size h
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from trainfare_core.hardware.accelerators import Accelerator
+from trainfare_core.hardware.accelerators import Accelerator, accelerators
 from trainfare_core.job_profile import OperationGroup
 
 __all__ = [
@@ -27,14 +28,13 @@ __all__ = [
     "convolution_term",
     "device_compute_terms",
     "device_memory_terms",
-    "device_term",
     "generation_term",
     "layout_of",
     "log2_tiles",
-    "memory_device_term",
     "memory_terms",
     "release_years",
     "shape_at",
+    "silicon_term",
 ]
 
 Terms: TypeAlias = tuple[tuple[str, float], ...]
@@ -223,18 +223,22 @@ def device_compute_terms(device: Accelerator, path: Path, *, convolution: bool =
     """
     Return the device's part of the logit of compute efficiency.
 
-    The generation and the device themselves speak where they were measured. What predicts a device that was not: a
-    card with too little power for its peak cannot hold its clock, the watts a FLOP needs fall from year to year, and a
-    peak that is high for the bandwidth is harder to reach.
+    The generation and the die have terms where they were measured. Devices of one die differ by what their rates say,
+    as those of different dies do: a card with too little power for its peak cannot hold its clock, the watts a FLOP
+    needs fall from year to year, and a peak that is high for the bandwidth is harder to reach.
     """
-    known = [(f"{path}|{CONSTANT}", 1.0), (generation_term(device, path), 1.0), (device_term(device), 1.0)]
+    known = [
+        (f"{path}|{CONSTANT}", 1.0),
+        (generation_term(device, path), 1.0),
+        (silicon_term(device, "shared"), 1.0),
+    ]
     if convolution:
         known.append((convolution_term(device, path), 1.0))
     candidates = ("bf16", "fp16", "tf32") if path == "tensor" else ("fp32",)
     peak = next((p for dtype in candidates if (p := device.peak_flops_per_s(dtype))), None)
     if not peak:
         return tuple(known)
-    known.append((f"{path}|device:year", release_years(device)))
+    known.append((f"{path}|device:year", _silicon_years(device.silicon)))
     if device.power_w:
         watts = device.power_w / (peak / 1e12)
         known.append((f"{path}|device:watts", math.log(watts / _TYPICAL_WATTS[path])))
@@ -247,8 +251,8 @@ def device_memory_terms(device: Accelerator) -> Terms:
     """Return the device's part of the logit of memory efficiency."""
     return (
         (f"memory|gen:{device.generation}", 1.0),
-        (memory_device_term(device), 1.0),
-        ("memory|device:year", release_years(device)),
+        (silicon_term(device, "memory"), 1.0),
+        ("memory|device:year", _silicon_years(device.silicon)),
         ("memory|device:bandwidth", math.log2(device.memory_bandwidth_bytes_per_s / 1e12)),
     )
 
@@ -267,19 +271,24 @@ def convolution_term(device: Accelerator, path: Path) -> str:
     return f"{path}|gen-convolution:{device.generation}"
 
 
-def device_term(device: Accelerator) -> str:
-    """Return the term that is in the fit where this very device was measured."""
-    return f"shared|dev:{device.name}"
-
-
-def memory_device_term(device: Accelerator) -> str:
-    """Return the term that rows of this very device move where memory takes part of their time."""
-    return f"memory|dev:{device.name}"
+def silicon_term(device: Accelerator, part: Literal["shared", "memory"]) -> str:
+    """Return the term of a device's die: of its arithmetic, or of its memory."""
+    return f"{part}|silicon:{device.silicon}"
 
 
 def release_years(device: Accelerator) -> float:
     """Return years from 2020 to the release in units of five, so that coefficients are of the size of the others."""
-    return (device.release_year - 2020) / 5.0
+    return _years(device.release_year)
+
+
+@lru_cache(maxsize=256)
+def _silicon_years(silicon: str) -> float:
+    """Return the same of the first device that was made of a die."""
+    return _years(min(device.release_year for device in accelerators() if device.silicon == silicon))
+
+
+def _years(year: int) -> float:
+    return (year - 2020) / 5.0
 
 
 def _short(size: int, full: int) -> float:

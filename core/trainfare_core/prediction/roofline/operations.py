@@ -38,7 +38,6 @@ from trainfare_core.prediction.roofline.features import (
 
 __all__ = [
     "BLEND",
-    "FUSED_BYTES_SHARE",
     "PHASES",
     "WINOGRAD_LEAST",
     "DeviceTime",
@@ -50,6 +49,7 @@ __all__ = [
     "host_launch_s",
     "host_phase_s",
     "inverse_efficiency",
+    "launch_share",
     "operation_seconds",
     "operation_times",
     "serial_kernels",
@@ -62,17 +62,12 @@ Flags = NDArray[np.bool_]
 
 BLEND: Final = 0.3
 """Share of the smaller of compute and memory time that does not hide behind the larger. Assumed, not fitted."""
-FUSED_BYTES_SHARE: Final = 0.55
-"""Bytes of pointwise operations left after a compiler fuses them, over the eager count. Assumed, not fitted."""
-FUSED_LAUNCH_SHARE: Final = 0.4
-"""The same of their launches. Assumed, not fitted."""
 WINOGRAD_LEAST: Final = 1 / 4
 """F(4x4, 3x3) multiplies 36 times where the direct sum multiplies 144 times."""
 PHASES: Final = ("forward", "backward", "optimizer")
 
-_POINTWISE_KINDS: Final = frozenset(
-    ("elementwise", "activation", "normalization", "dropout", "copy", "softmax", "reduction", "loss")
-)
+_REDUCTION_KINDS: Final = frozenset(("normalization", "softmax", "reduction", "loss"))
+_POINTWISE_KINDS: Final = frozenset(("elementwise", "activation", "dropout", "copy")) | _REDUCTION_KINDS
 _TYPICAL_SM_COUNT: Final = 100
 """Multiprocessors of a device whose number is not in the catalogue; between a V100 (80) and an H100 (132)."""
 _LEAST_FILL: Final = -4.0
@@ -115,18 +110,21 @@ class Operations:
     tensor: Flags
     """Whether it is matrix work."""
     pointwise: Flags
+    """Whether a compiler fuses it with its neighbours; those of `reduction` among them."""
+    reduction: Flags
+    """Whether it is pointwise but for a reduction of rows."""
     winograd: Flags
     """Whether fewer multiplications may do, on vector units; see `uses_winograd`."""
     unfitted: Flags
     """Whether hardly any fitted row holds such work."""
     fused: bool
-    """Whether pointwise operations already have their bytes after fusion."""
+    """Whether a compiler fuses the pointwise operations on every device."""
     old_host: bool
     """Whether PyTorch 0.x or 1.x runs it: those hosts take longer to issue a launch."""
 
     @classmethod
     def of(cls, profile: JobProfile) -> Operations:
-        """Read a profile; a compiled one has its pointwise operations fused."""
+        """Read a profile."""
         old_host = profile.source.torch_version[:2] in ("0.", "1.")
         return cls.of_groups(profile.operations, compiled=profile.source.compiled, old_host=old_host)
 
@@ -137,23 +135,21 @@ class Operations:
         """Read operations alone."""
         pointwise = np.array([g.kind in _POINTWISE_KINDS for g in groups], dtype=np.bool_)
         tensor = np.array([g.kind in TENSOR_KINDS for g in groups], dtype=np.bool_)
-        fused = pointwise & compiled
-        bytes_share = np.where(fused, FUSED_BYTES_SHARE, 1.0)
-        launch_share = np.where(fused, FUSED_LAUNCH_SHARE, 1.0)
         fixed = np.array([g.bytes_fixed for g in groups], dtype=np.float64)
         moved = np.array([g.bytes_moved for g in groups], dtype=np.float64)
         return cls(
             groups=groups,
             layout=layout_of(groups),
             flops=np.array([g.flops for g in groups], dtype=np.float64),
-            bytes_batch=(moved - fixed) * bytes_share,
-            bytes_fixed=fixed * bytes_share,
-            launches=np.array([g.launches for g in groups], dtype=np.float64) * launch_share,
-            kernels=np.array([serial_kernels(g) for g in groups], dtype=np.float64) * launch_share,
+            bytes_batch=moved - fixed,
+            bytes_fixed=fixed,
+            launches=np.array([g.launches for g in groups], dtype=np.float64),
+            kernels=np.array([serial_kernels(g) for g in groups], dtype=np.float64),
             phase=np.array([PHASES.index(g.phase) for g in groups], dtype=np.int64),
             dtypes=np.array([g.dtype if g.kind in TENSOR_KINDS else "fp32" for g in groups], dtype=np.str_),
             tensor=tensor,
             pointwise=pointwise,
+            reduction=np.array([g.kind in _REDUCTION_KINDS for g in groups], dtype=np.bool_),
             winograd=np.array([uses_winograd(g) for g in groups], dtype=np.bool_),
             unfitted=np.array([_is_unfitted(g) for g in groups], dtype=np.bool_),
             fused=compiled,
@@ -207,7 +203,7 @@ class Roofline:
     Attributes:
         device: the accelerator.
         seconds_per_flop: 1 / dense peak of the type that runs; 0 for vector work of a type that it lacks.
-        seconds_per_byte: 1 / bandwidth, with the fusion of devices behind a graph compiler.
+        seconds_per_byte: 1 / bandwidth, one number.
         tensor_path: whether the type that runs belongs to the "tensor" path.
         winograd: fp32 convolutions on vector units that may need fewer multiplications.
         matrix_paths: paths that matrix work takes.
@@ -218,7 +214,7 @@ class Roofline:
 
     device: Accelerator
     seconds_per_flop: Array
-    seconds_per_byte: Array
+    seconds_per_byte: float
     tensor_path: Flags
     winograd: Flags
     matrix_paths: frozenset[Path]
@@ -229,8 +225,6 @@ class Roofline:
     @classmethod
     def of(cls, device: Accelerator, operations: Operations) -> Roofline:
         """Return what `device` could do for every operation of a profile."""
-        fuses = not operations.fused and compiles_graphs(device)
-        left = np.where(operations.pointwise & fuses, FUSED_BYTES_SHARE, 1.0)
         flop_s, tensor_path = np.zeros(len(operations)), np.zeros(len(operations), dtype=np.bool_)
         paths, notes = set[Path](), list[str]()
         emulated, unknown_because = False, ""
@@ -255,7 +249,7 @@ class Roofline:
                         f"{device.name} has no {wanted} units: {wanted} operations are counted at its {used} rate"
                     )
         return cls(
-            device, flop_s, left / device.memory_bandwidth_bytes_per_s, tensor_path,
+            device, flop_s, 1.0 / device.memory_bandwidth_bytes_per_s, tensor_path,
             operations.winograd & ~tensor_path, frozenset(paths), emulated, unknown_because,
             tuple(dict.fromkeys(notes)),
         )  # fmt: skip
@@ -273,6 +267,18 @@ class Roofline:
     def is_measured(self, fit: Calibration) -> bool:
         """Whether every arithmetic path with matrix work was in the fit for this generation."""
         return all(fit.is_measured(self.device, path) for path in self.matrix_paths)
+
+
+def _bytes_share(operations: Operations, overhead: OverheadFit, *, compiles: bool) -> Array:
+    """Return the share of each operation's eager bytes that a device moves, shape (operations,)."""
+    fused = operations.pointwise & (operations.fused or compiles)
+    share = np.where(operations.reduction, overhead.fused_reduction_bytes_share, overhead.fused_bytes_share)
+    return np.where(fused, share, 1.0)
+
+
+def launch_share(operations: Operations, overhead: OverheadFit) -> Array:
+    """Return the share of each operation's eager launches that a compiler leaves, shape (operations,)."""
+    return np.where(operations.pointwise & operations.fused, overhead.fused_launch_share, 1.0)
 
 
 def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
@@ -377,7 +383,7 @@ def _seconds(
     return DeviceTime(
         compute_s=np.where(limited, time_s, 0.0),
         memory_s=np.where(limited, 0.0, time_s),
-        launch_s=operations.kernels * fit.overhead.device_launch_s,
+        launch_s=operations.kernels * launch_share(operations, fit.overhead) * fit.overhead.device_launch_s,
         floor_s=np.maximum(flops * flop_s, moved * byte_s),
     )
 
@@ -391,7 +397,12 @@ class _Logits:
         self.seconds_per_flop = np.stack(
             [r.seconds_per_flop * np.where(r.winograd, share, 1.0) for r in rooflines]
         )
-        self.seconds_per_byte = np.stack([r.seconds_per_byte for r in rooflines])
+        left = {
+            compiles: _bytes_share(operations, fit.overhead, compiles=compiles) for compiles in (False, True)
+        }
+        self.seconds_per_byte = np.stack(
+            [r.seconds_per_byte * left[compiles_graphs(r.device)] for r in rooflines]
+        )
         own = np.array([fit.logit(memory_terms(g, operations.layout)) for g in operations.groups])
         of_device = fit.device_logits([r.device for r in rooflines], "memory")
         self.memory = of_device[:, None] + own
@@ -475,7 +486,7 @@ def host_launch_s(operations: Operations, device: Accelerator, fit: Calibration)
     if compiles_graphs(device):
         return np.zeros(3)
     return host_phase_s(
-        operations.by_phase(operations.launches),
+        operations.by_phase(operations.launches * launch_share(operations, fit.overhead)),
         np.asarray(operations.old_host),
         np.asarray(release_years(device)),
         fit.overhead,
