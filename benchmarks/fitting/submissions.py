@@ -38,7 +38,7 @@ def group_of(line: dict[str, str]) -> tuple[str, str]:
     """
     Return the kind of accelerator, and "one" or "several" machines; more than 8 TPU chips are "several".
 
-    GPUs from `_RECENT` on are a kind of their own: the shares that their vendor's kernels leave are of mostly such rows.
+    GPUs from `_RECENT` on are a kind of their own: mostly their rows made the shares that vendors' kernels leave.
     """
     device = accelerator(line["accelerator"])
     several = int(line["accelerators_total"]) > 8 if device.kind == "tpu" else int(line["nodes"] or 1) > 1
