@@ -244,7 +244,7 @@ class Problem:
     def _fused_launch_share(self, theta: Array) -> Array:
         """Return the share of each row's fused launches that is left, shape (rows,)."""
         shares = [theta[self.at[name]] for name in ("fused_launches", "submission_launches")]
-        return np.exp(np.where(self.submission, shares[1], shares[0]))
+        return np.asarray(np.exp(np.where(self.submission, shares[1], shares[0])))
 
     def slopes(self, theta: Array) -> Array:
         """Return the derivatives of `fitted`, shape (rows, coefficients)."""
@@ -270,11 +270,11 @@ class Problem:
         for which, name in enumerate(_FUSED_BYTES, start=1):
             of_rows = np.add.reduceat(np.where(self.fused == which, moved_s, 0.0), self.starts)
             jacobian[:, at[name]] = of_rows * by_device
-        share = self._fused_launch_share(theta)
-        fused_host_s = host_phase_s(share[:, None] * self.fused_launches, self.old, self.years, overhead).sum(
+        left = self._fused_launch_share(theta)
+        fused_host_s = host_phase_s(left[:, None] * self.fused_launches, self.old, self.years, overhead).sum(
             axis=1
         )
-        fused_launch_s = share * self.fused_kernels * overhead.device_launch_s * ~self.alone
+        fused_launch_s = left * self.fused_kernels * overhead.device_launch_s * ~self.alone
         by_share = fused_host_s * by_host + fused_launch_s * by_device
         jacobian[:, at["fused_launches"]] = np.where(self.submission, 0.0, by_share)
         jacobian[:, at["submission_launches"]] = np.where(self.submission, by_share, 0.0)
