@@ -10,7 +10,7 @@ are of one class that has children itself.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -63,8 +63,10 @@ class ModuleWatch:
 
     module: nn.Module
     fp8: bool = False
-    in_fp8: set[str] = field(default_factory=set[str], init=False)
-    """Names of the layers whose products are in fp8."""
+    _linears: dict[str, set[tuple[int, int]]] = field(
+        default_factory=dict[str, set[tuple[int, int]]], init=False
+    )
+    """Sizes of the weights of linear layers by name, where Transformer Engine runs them: blocks share a name."""
     _names: dict[nn.Module, str] = field(default_factory=dict[nn.Module, str])
     _owners: dict[int, str] = field(default_factory=dict[int, str])
     _running: list[str] = field(default_factory=list[str])
@@ -115,17 +117,26 @@ class ModuleWatch:
     def find_names(self) -> None:
         """Find the names of all submodules and parameters."""
         self._names = folded_names(self.module)
-        self.in_fp8 = {
-            name
-            for each, name in self._names.items()
-            if self.fp8 and isinstance(each, nn.Linear)
-            and not any(size % _FP8_MULTIPLE for size in each.weight.shape)
-        }  # fmt: skip
+        self._linears = {}
+        for each, name in self._names.items():
+            if self.fp8 and isinstance(each, nn.Linear):
+                self._linears.setdefault(name, set()).add((each.out_features, each.in_features))
         self._owners = {
             id(parameter): name
             for module, name in self._names.items()
             for parameter in module.parameters(recurse=False)
         }
+
+    def is_in_fp8(self, name: str, sizes: Collection[int]) -> bool:
+        """
+        Return whether Transformer Engine runs a matrix product in fp8.
+
+        Args:
+            name: of the module that runs it.
+            sizes: of the product; two of them are those of the layer's weight.
+        """
+        layers = [pair for pair in self._linears.get(name, ()) if set(pair) <= set(sizes)]
+        return bool(layers) and not any(size % _FP8_MULTIPLE for pair in layers for size in pair)
 
     def running(self, phase: Phase, *, recomputed: bool) -> str:
         """Return the name of the module of an operation that runs now; "" outside of all, and for the optimizer."""

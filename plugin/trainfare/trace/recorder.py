@@ -196,7 +196,7 @@ class Recorder:
         read, written = moved.bytes_read, moved.bytes_written + kept_bytes
         fixed = self.memory.fixed_bytes(moved, looks_up=only_rows)
         launches = [(line, flops, read, written, fixed)]
-        if line.kind == "matmul" and module in self.modules.in_fp8:
+        if line.kind == "matmul" and self.modules.is_in_fp8(module, line.shape):
             product = OperationGroup(
                 **line._replace(dtype="fp8")._asdict(), launches=1, flops=flops, bytes_read=read,
                 bytes_written=written, bytes_fixed=min(fixed, read + written),

@@ -156,3 +156,29 @@ def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes() -> None:
     assert not [group for group in profile.operations if group.name == CAST_TO_8_BITS]
     assert "no fp8" in predict_one(profile, "A100-SXM-80GB").unknown_because[0]
     assert predict_one(profile, "H100-SXM-80GB").memory_log_sigma[0] > 0.4
+
+
+class Stages(pl.LightningModule):
+    """Two blocks of one class, of which 16 divides both sizes of the first alone."""
+
+    batch = staticmethod(lambda: torch.zeros(4, 32))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([nn.Sequential(nn.Linear(32, 48)), nn.Sequential(nn.Linear(48, 20))])
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        x = batch
+        for stage in self.stages:
+            x = stage(x)
+        return x.square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_layer_is_told_by_its_own_sizes_where_blocks_of_one_class_differ() -> None:
+    """The blocks share a name in the work by module, and only the first is replaced."""
+    profile = traced(module=Stages)
+    assert {frozenset(group.shape[1:]) for group in products(profile, "fp8")} == {frozenset((4, 32, 48))}
+    assert {frozenset(group.shape[1:]) for group in products(profile, "bf16")} == {frozenset((4, 48, 20))}
