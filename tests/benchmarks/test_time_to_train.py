@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 
-from benchmarks.time_to_train import network_gbit_per_s, score_lines, submission_reach
+from benchmarks.fits import one_device_record, submission_calibration
+from benchmarks.time_to_train import minutes_of, network_gbit_per_s, score_lines, submission_reach
 from benchmarks.workloads import ProfileCache, StepJob, profile_of
 from benchmarks.workloads.flux import flux_job
 from benchmarks.workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
+from trainfare_core.prediction.roofline.coefficients import calibration
 
 ROW = {
     "benchmark": "resnet", "accelerator": "A100-SXM-80GB", "accelerators_total": "8", "nodes": "1",
@@ -45,6 +48,17 @@ def test_minutes_follow_the_samples_and_the_share_of_evaluation(cache: ProfileCa
     assert 5 < once < 200
     assert twice == pytest.approx(2 * once, rel=1e-4)
     assert tested == pytest.approx(once / 0.8, rel=1e-4)
+
+
+def test_submissions_run_their_vendors_kernels_and_not_torch_compile(cache: ProfileCache) -> None:
+    """Without fits of its own the table has the recorded overhead of submissions, which leaves fewer bytes and launches."""
+    assert submission_calibration().overhead == one_device_record().submission_overhead
+    assert submission_calibration().coefficients == calibration().coefficients
+    line = _line()
+    by_compiler = minutes_of(line, cache, {}, SimpleNamespace(of=lambda _: calibration()))
+    by_vendor = minutes_of(line, cache, {}, SimpleNamespace(of=lambda _: submission_calibration()))
+    assert minutes_of(line, cache, {}) == by_vendor
+    assert by_vendor < by_compiler
 
 
 def test_a_detector_is_evaluated_in_parallel_with_training(cache: ProfileCache) -> None:

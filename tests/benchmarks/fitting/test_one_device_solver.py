@@ -14,7 +14,7 @@ from benchmarks.fit_calibration import carried_over, kernel_errors
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
 from benchmarks.fitting.one_device_solver import GLOBALS, Problem, prior, solve
 from benchmarks.fitting.one_device_tables import kernel_group
-from benchmarks.fitting.table_lines import chip_of, timed_a_trainer, torch_of
+from benchmarks.fitting.table_lines import SUBMISSION, chip_of, timed_a_trainer, torch_of
 from benchmarks.kernels import seconds_of
 from benchmarks.scoring import error_summary
 from trainfare_core.hardware.accelerators import accelerator
@@ -124,6 +124,38 @@ def test_the_derivatives_are_those_of_the_prediction() -> None:
         numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
         assert jacobian[:, column] == pytest.approx(numeric, abs=1e-4), column
     assert set(GLOBALS) <= set(index.of)
+
+
+def test_a_submission_has_shares_of_its_own() -> None:
+    """The kernels of its vendor: torch.compile's shares move no submission, and the other way round."""
+    groups = tuple(
+        OperationGroup(
+            kind=kind, name="aten.made", phase="forward", dtype="fp32", shape=(2**24,), launches=20, flops=0,
+            bytes_read=2**30, bytes_written=2**30,
+        )
+        for kind in ("elementwise", "softmax")
+    )  # fmt: skip
+    operations, index = Operations.of_groups(groups, compiled=True), Index(prior)
+    maker = RowMaker(index, Counter())
+    rows = [
+        maker.row(
+            operations, accelerator("V100-SXM2-16GB"), 1.0, {**LINE, "measured": measured}, source="made",
+            workload="made", precision="fp32", weight=1.0,
+        )
+        for measured in ("", SUBMISSION)
+    ]  # fmt: skip
+    problem = Problem([row for row in rows if row is not None], index)
+    assert [row.compiled for row in problem.rows] == [True, False]
+    theta = np.array(index.mean)
+    slopes = problem.slopes(theta)
+    for name in ("bytes", "reduction_bytes", "launches"):
+        columns = [index.of[f"{of}_{name}"] for of in ("fused", "submission")]
+        assert (slopes[:, columns] > 0).tolist() == [[True, False], [False, True]], name
+        for column in columns:
+            moved = theta.copy()
+            moved[column] += 1e-6
+            numeric = (problem.fitted(moved) - problem.fitted(theta)) / 1e-6
+            assert slopes[:, column] == pytest.approx(numeric, abs=1e-4), name
 
 
 def test_one_measured_step_carries_over_what_two_chips_share() -> None:

@@ -56,6 +56,8 @@ def test_chips_of_a_slice_are_several_machines_from_sixteen_on() -> None:
     assert group_of(_line(0.0, accelerator="TPU-v3", accelerators_total="512")) == ("tpu", "several")
     assert group_of(_line(0.0, nodes="2")) == ("gpu", "several")
     assert group_of(_line(0.0)) == ("gpu", "one")
+    assert group_of(_line(0.0, accelerator="H100-SXM-80GB")) == ("gpu since 2022", "one")
+    assert group_of(_line(0.0, accelerator="L40S-48GB", nodes="2")) == ("gpu since 2022", "several")
 
 
 def test_suspect_readings_are_scored_and_the_others_also_apart(capsys: pytest.CaptureFixture[str]) -> None:
