@@ -21,6 +21,7 @@ from builders.aws_server import aws_environment
 from builders.ci_jobs import CI_VARIABLES, github_environment
 from builders.processes import HANG_S, ends
 from builders.profiles import profile
+from builders.target_files import JOB, TWO_LAYERS
 from trainfare.cli.check_outputs import Output, write_outputs
 from trainfare.cli.streams import AnswerFile
 from trainfare_core.errors import OutputError
@@ -29,22 +30,7 @@ COMMAND = (sys.executable, "-m", "trainfare")
 WITHIN = ("check", "job.json", "--max-usd", "100000")
 OVER = ("check", "job.json", "--max-usd", "0.01")
 NAME = "Modell mit Größe – 模型 😀"
-TARGET = """
-import torch
-from trainfare import TrainingJob
-
-class 模型(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body, self.head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)
-    def training_step(self, batch, batch_idx):
-        return self.head(self.body(batch)).mean()
-    def configure_optimizers(self):
-        return torch.optim.SGD([each for each in self.parameters() if each.requires_grad], lr=0.1)
-
-def job(module=模型):
-    return TrainingJob(module=module, batch=lambda: torch.zeros(4, 8), batch_size=4, max_steps=9, train_samples=36)
-"""
+TARGET = (TWO_LAYERS + JOB).replace("Net", "模型")
 PROFILE = ("profile", "t.py:job")
 STRATEGY = (
     "strategy", "t.py:job", "--provider", "aws", "--instance-type", "p5",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.target_files import JOB, TWO_LAYERS
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process import ProcessLimits, TracedTarget, TraceStore
 from trainfare.user_process.messages import JobFacts
@@ -21,23 +22,7 @@ from trainfare.user_process.trace_inputs import States, TraceInputs, variables_d
 from trainfare.user_process.trace_store import StoredTrace
 from trainfare_core.job_profile import JobProfile
 
-SCRIPT = """
-import sys, torch
-from trainfare import TrainingJob
-print("traced now", file=sys.stderr)
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body, self.head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)
-    def training_step(self, batch, batch_idx):
-        return self.head(self.body(batch)).mean()
-    def configure_optimizers(self):
-        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
-
-def job():
-    return TrainingJob(module=Net, batch=lambda: torch.zeros(4, 8), batch_size=4, max_steps=9, train_samples=36, precision="32-true")
-"""
+SCRIPT = 'import sys\nprint("traced now", file=sys.stderr)\n' + TWO_LAYERS + JOB
 NO_TORCH = """
 import sys
 from trainfare.cli import main

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.target_files import JOB, TWO_LAYERS
 from trainfare.prelaunch import load_profile
 from trainfare.strategy.step_change import StepChange
 from trainfare.user_process import ProcessLimits, UserProcess
@@ -23,22 +24,7 @@ from trainfare_core.errors import (
     TrainfareError,
 )
 
-SCRIPT = """
-import torch
-from trainfare import TrainingJob
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body, self.head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)
-    def training_step(self, batch, batch_idx):
-        return self.head(self.body(batch)).mean()
-    def configure_optimizers(self):
-        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
-
-def job():
-    return TrainingJob(module=Net, batch=lambda: torch.zeros(4, 8), batch_size=4, max_steps=9, train_samples=36, precision="32-true")
-"""
+SCRIPT = TWO_LAYERS + JOB
 LIMITS = ProcessLimits()
 
 
