@@ -148,23 +148,35 @@ def trainer_for(scenario: str, folder: Path, callbacks: list[pl.Callback], max_e
 
 
 def fingerprint(module: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
-    """Return the SHA-256 of each result of the training, the step count and the status."""
+    """Return the SHA-256 of each result of the training, how many there are, the step count and the status."""
     states = {
-        "losses_and_order": b"".join(tensor.numpy().tobytes() for tensor in module.recorded),
-        "weights": b"".join(t.detach().contiguous().numpy().tobytes() for t in module.state_dict().values()),
-        "optimizer": b"".join(
+        "losses_and_order": [tensor.numpy().tobytes() for tensor in module.recorded],
+        "weights": [t.detach().contiguous().numpy().tobytes() for t in module.state_dict().values()],
+        "optimizer": [
             value.numpy().tobytes()
             for optimizer in trainer.optimizers
             for state in optimizer.state.values()
             for value in state.values()
             if isinstance(value, Tensor)
-        ),
-        "rng_python": repr(random.getstate()).encode(),
-        "rng_numpy": repr(np.random.get_state()).encode(),
-        "rng_torch": torch.get_rng_state().numpy().tobytes(),
+        ],
+        "rng_python": [repr(random.getstate()).encode()],
+        "rng_numpy": [repr(np.random.get_state()).encode()],
+        "rng_torch": [torch.get_rng_state().numpy().tobytes()],
     }
-    hashes: dict[str, Any] = {name: hashlib.sha256(data).hexdigest() for name, data in states.items()}
-    return {**hashes, "global_step": trainer.global_step, "status": str(trainer.state.status)}
+    hashes: dict[str, Any] = {
+        name: hashlib.sha256(b"".join(data)).hexdigest() for name, data in states.items()
+    }
+    compared = {
+        "losses": len(module.recorded[1::2]),
+        "tensors of weights and optimizers": len(states["weights"]) + len(states["optimizer"]),
+        "states of random generators": sum(len(data) for name, data in states.items() if "rng" in name),
+    }
+    return {
+        **hashes,
+        "compared": compared,
+        "global_step": trainer.global_step,
+        "status": str(trainer.state.status),
+    }
 
 
 def run_arm(scenario: str, *, meter: bool, folder: Path) -> dict[str, Any]:

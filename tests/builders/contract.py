@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,7 +114,7 @@ class Tiny(pl.LightningModule):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of one run; `comparable` is what FareMeter must not change."""
+    """Results of one run; `comparable` is what FareMeter must not change, `compared` what its fingerprint is of."""
 
     status: str
     steps: int
@@ -123,6 +124,7 @@ class Outcome:
     profiler: str
     warned: tuple[str, ...]
     modes: dict[str, Any]
+    compared: dict[str, int]
 
     @property
     def comparable(self) -> tuple[Any, ...]:
@@ -192,30 +194,41 @@ def fit(
         finally:
             # After a Ctrl-C Lightning leaves the signal ignored for the rest of the process.
             signal.signal(signal.SIGINT, ctrl_c)
-    states = (
-        *(loss.float().numpy().tobytes() for loss in losses),
-        *(tensor.detach().numpy().tobytes() for tensor in module.state_dict().values()),
-        *(
-            value.numpy().tobytes()
-            for optimizer in trainer.optimizers
-            for state in optimizer.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        ),
-        torch.get_rng_state().numpy().tobytes(),
-        repr(random.getstate()).encode(),
-        repr(np.random.get_state()).encode(),
-    )
+    states = {
+        "losses": [loss.float().numpy().tobytes() for loss in losses],
+        "tensors of weights and optimizers": [
+            *(tensor.detach().numpy().tobytes() for tensor in module.state_dict().values()),
+            *(
+                value.numpy().tobytes()
+                for optimizer in trainer.optimizers
+                for state in optimizer.state.values()
+                for value in state.values()
+                if isinstance(value, Tensor)
+            ),
+        ],
+        "states of random generators": [
+            torch.get_rng_state().numpy().tobytes(),
+            repr(random.getstate()).encode(),
+            repr(np.random.get_state()).encode(),
+        ],
+    }
     return Outcome(
         status=str(trainer.state.status),
         steps=trainer.global_step,
         losses=len(losses),
-        fingerprint=hashlib.sha256(b"".join(states)).hexdigest(),
+        fingerprint=hashlib.sha256(b"".join(chain(*states.values()))).hexdigest(),
         error=error,
         profiler="the user's" if trainer.__dict__["profiler"] is profiler else repr(trainer.profiler),
         warned=tuple(str(item.message) for item in caught if str(item.message).startswith("FareMeter")),
         modes=torch_modes(),
+        compared={name: len(parts) for name, parts in states.items()},
     )
+
+
+def record_compared(record: Callable[[str, object], None], compared: dict[str, int]) -> None:
+    """Record how many results of a run were equal to those of the run without FareMeter."""
+    for name, count in compared.items():
+        record(f"{{}} {name} equal bit by bit", count)
 
 
 def seed() -> None:

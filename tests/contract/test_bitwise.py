@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builders import bitwise
+from builders import bitwise, contract
 from builders.environments import lean_python
 
 SCENARIOS = tuple(name for name in bitwise.SCENARIOS if name != "ddp")
@@ -31,7 +32,9 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any, 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_losses_weights_and_generators_are_the_same(
-    scenario: str, arms: dict[str, tuple[Any, Any, Path, Path]]
+    scenario: str,
+    arms: dict[str, tuple[Any, Any, Path, Path]],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Losses, batch order, weights, optimizer state and random generators are bitwise equal."""
     plain, metered, plain_dir, metered_dir = arms[scenario]
@@ -41,6 +44,7 @@ def test_losses_weights_and_generators_are_the_same(
     assert profile["measured"]["steps"] == 4, "the callback did not measure, so the comparison proves nothing"
     assert profile["operations"]
     assert not (plain_dir / "trainfare-profile.json").exists()
+    contract.record_compared(record_property, plain["compared"])
 
 
 def test_the_fingerprint_detects_one_random_draw(tmp_path: Path) -> None:

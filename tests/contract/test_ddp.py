@@ -6,13 +6,15 @@ import copy
 import json
 import pickle
 import subprocess
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builders import ranks
-from builders.contract import NO_MODES
+from builders.contract import NO_MODES, record_compared
 from builders.environments import lean_python
 from trainfare import FareMeter
 
@@ -29,23 +31,35 @@ def start(folder: Path, *options: str, before: tuple[str, ...] = ()) -> tuple[st
     return done.stdout, written
 
 
+def record_reports(record: Callable[[str, object], None], printed: str, runs: int) -> None:
+    record("{} runs in two processes", runs)
+    record("{} reports of them, one a run promised", printed.count("trainfare: wrote "))
+
+
 @pytest.fixture(scope="module")
 def torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[int, Any]]:
     folder = tmp_path_factory.mktemp("torchrun")
     return (folder, *start(folder, before=tuple(TORCHRUN)))
 
 
-def test_no_additional_collective(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+def test_no_additional_collective(
+    torchrun: tuple[Path, str, dict[int, Any]], record_property: Callable[[str, object], None]
+) -> None:
     """Each rank calls the same collectives as without FareMeter; the group's sequence number is the same."""
     _, _, written = torchrun
     for rank in (0, 1):
         plain, metered = written[rank]["plain"], written[rank]["metered"]
+        added = Counter(metered["counted"]) - Counter(plain["counted"])
+        record_property("{} collective calls of two ranks without FareMeter", sum(plain["counted"].values()))
+        record_property("{} more with it, 0 allowed", added.total())
         assert metered["counted"] == plain["counted"]
         assert metered["sequence"] == plain["sequence"] > 0
         assert sum(plain["counted"].values()) > 0
 
 
-def test_both_ranks_train_bitwise_equally(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+def test_both_ranks_train_bitwise_equally(
+    torchrun: tuple[Path, str, dict[int, Any]], record_property: Callable[[str, object], None]
+) -> None:
     """Losses, weights and random generators of both ranks are bitwise equal with and without FareMeter."""
     _, _, written = torchrun
     for rank in (0, 1):
@@ -54,15 +68,20 @@ def test_both_ranks_train_bitwise_equally(torchrun: tuple[Path, str, dict[int, A
         assert (metered["fingerprint"], metered["steps"]) == (plain["fingerprint"], plain["steps"])
         assert metered["modes"] == NO_MODES
         assert metered["warned"] == []
+        assert metered["compared"] == plain["compared"]
+        record_compared(record_property, plain["compared"])
 
 
-def test_only_rank_0_reports(torchrun: tuple[Path, str, dict[int, Any]]) -> None:
+def test_only_rank_0_reports(
+    torchrun: tuple[Path, str, dict[int, Any]], record_property: Callable[[str, object], None]
+) -> None:
     """Two ranks give one table and one set of files a run."""
     folder, printed, written = torchrun
     runs = [arm for arm in written[0] if arm not in ("warm_up", "plain")]
     assert sorted(path.name for path in folder.glob("report-*")) == sorted(f"report-{arm}" for arm in runs)
     for arm in runs:
         assert sorted(path.name for path in (folder / f"report-{arm}").iterdir()) == FILES
+    record_reports(record_property, printed, len(runs))
     assert printed.count("trainfare: wrote ") == len(runs)
     profile = json.loads((folder / "report-metered" / "trainfare-profile.json").read_text())
     assert profile["parallel"]["devices"] == 2
@@ -103,9 +122,12 @@ def test_a_failing_rank_does_not_hang_the_other(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "report-metered").iterdir()] == ["trainfare-profile.json"]
 
 
-def test_spawned_processes_give_one_report(tmp_path: Path) -> None:
+def test_spawned_processes_give_one_report(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """With `ddp_spawn`, which pickles the callback to both processes, rank 0 alone reports."""
-    printed, _ = start(tmp_path, "--strategy", "ddp_spawn")
+    printed, written = start(tmp_path, "--strategy", "ddp_spawn")
+    record_reports(record_property, printed, len(written[0]))
     assert sorted(path.name for path in (tmp_path / "report-metered").iterdir()) == FILES
     assert printed.count("trainfare: wrote ") == 1
 

@@ -131,32 +131,40 @@ def both(make: Callable[[], Any], **options: Any) -> tuple[Outcome, Outcome, Mod
 
 
 @pytest.mark.parametrize("end", MODULES)
-def test_a_run_ended_by_the_module(end: str) -> None:
+def test_a_run_ended_by_the_module(end: str, record_property: Callable[[str, object], None]) -> None:
     """A skipped epoch, an exception, Ctrl-C or a stop, before, in and after the traced step: all is restored."""
     plain, metered, recorder = both(MODULES[end])
     assert (plain.error is None) == end.startswith(("skips", "stops"))
     assert metered.comparable == plain.comparable
     assert metered.modes == NO_MODES
     assert metered.warned == ()
-    assert all(modes == NO_MODES for modes in (*recorder.after_batch, *recorder.in_validation))
+    seen = [*recorder.after_batch, *recorder.in_validation]
+    assert all(modes == NO_MODES for modes in seen)
+    record_property("{} batches of runs that ended early, none with a mode of torch left on", len(seen))
 
 
 @pytest.mark.parametrize("options", TRAINERS)
-def test_a_run_ended_by_the_trainer(options: str) -> None:
+def test_a_run_ended_by_the_trainer(options: str, record_property: Callable[[str, object], None]) -> None:
     """Time limits, step limits and runs without steps: all is restored, with no warning but for fast_dev_run."""
     plain, metered, recorder = both(Tiny, **TRAINERS[options])
     assert metered.comparable == plain.comparable
     assert metered.modes == NO_MODES
     assert len(metered.warned) == (1 if options == "fast_dev_run" else 0)
-    assert all(modes == NO_MODES for modes in (*recorder.after_batch, *recorder.in_validation))
+    seen = [*recorder.after_batch, *recorder.in_validation]
+    assert all(modes == NO_MODES for modes in seen)
+    record_property("{} batches of runs that ended early, none with a mode of torch left on", len(seen))
 
 
 @pytest.mark.parametrize("options", ["max_steps_1", "no_steps", "no_epochs", "no_batches", "one_batch"])
-def test_a_run_too_short_prints_the_steps_needed(options: str) -> None:
+def test_a_run_too_short_prints_the_steps_needed(
+    options: str, record_property: Callable[[str, object], None]
+) -> None:
     """The output states how many steps there were and how many are needed."""
     lines: list[str] = []
     contract.fit([contract.meter(contract.fake_services(say=lines.append))], Tiny, **TRAINERS[options])
-    assert [line for line in lines if "not enough steps (have " in line], lines
+    said = [line for line in lines if "not enough steps (have " in line]
+    assert len(said) == 1, lines
+    record_property("{} runs too short to be measured that say how many steps they lack", len(said))
 
 
 @pytest.mark.parametrize("at", [1, 2, 7])

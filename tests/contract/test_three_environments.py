@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ print("SEEN " + json.dumps(result))
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_the_meter_works_with_what_is_installed(environment: str, tmp_path: Path) -> None:
+def test_the_meter_works_with_what_is_installed(
+    environment: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """
     The bases are the Callback classes of the installed namespaces, and a run of each Trainer writes the report.
 
@@ -113,6 +116,7 @@ def test_the_meter_works_with_what_is_installed(environment: str, tmp_path: Path
     assert sorted(result["runs"]) == sorted(namespaces)
     for namespace, run in result["runs"].items():
         check_run(namespace, run)
+    record_property("{} runs in three environments, each reported and resumed", len(result["runs"]))
 
 
 def check_run(namespace: str, run: dict[str, Any]) -> None:
