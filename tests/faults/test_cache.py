@@ -96,11 +96,14 @@ def test_folder_is_the_named_one_or_the_users(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["", "../aws", "a/b", "AWS", "a.b", "aws\0", "nul:", "a" * 80, "-x", "ａ"])
-def test_name_cannot_leave_the_folder(name: str, tmp_path: Path) -> None:
+def test_name_cannot_leave_the_folder(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """A plug-in's name is not a path."""
     for use in (BookCache(tmp_path).read, BookCache(tmp_path).discard):
         with pytest.raises(InputError, match="price file"):
             use(name)
+        record_property("{} uses of names that are paths refused", 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -350,11 +353,17 @@ def test_file_over_the_size_cap_is_not_read(tmp_path: Path, caplog: pytest.LogCa
     assert [path.name for path in tmp_path.iterdir()] == ["aws.parquet.bad"]
 
 
-def test_reading_does_not_make_prices_younger(tmp_path: Path) -> None:
+def test_reading_does_not_make_prices_younger(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Only a fetch dates prices; a use, and a clock that jumps, do not."""
     fill(BookCache(tmp_path))
     for years in (-1, 1):
         later = NOW + timedelta(days=365 * years)
         found = BookCache(tmp_path, clock=later.timestamp).read("aws")
         assert found is not None
+        record_property(
+            "at most {} s by which a failed refresh or a read makes prices younger, 0 allowed",
+            (found.facts.fetched_at - NOW).total_seconds(),
+        )
         assert found.facts.fetched_at == NOW

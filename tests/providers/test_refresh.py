@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -76,7 +77,9 @@ def test_first_refresh_is_stored_with_its_counts_and_dates(tmp_path: Path) -> No
     assert (offer.sku, offer.fetched_at, offer.origin) == ("ABC", "2026-11-24T12:00:00Z", "aws")
 
 
-def test_failed_refresh_keeps_the_last_good_prices_and_their_age(tmp_path: Path) -> None:
+def test_failed_refresh_keeps_the_last_good_prices_and_their_age(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """An error costs nothing that was there, and never makes it look younger."""
     cloud = Cloud(
         [gave(offer_row()), FetchError("aws", "gone"), gave(offer_row(usd_per_hour=0.0))], BookCache(tmp_path)
@@ -86,6 +89,10 @@ def test_failed_refresh_keeps_the_last_good_prices_and_their_age(tmp_path: Path)
     for problem in ("aws: gone", "not one usable price"):
         result = once(cloud, NOW + timedelta(days=3))
         assert (result.refreshed, result.rows, result.fetched_at) == (False, 1, NOW)
+        record_property(
+            "at most {} s by which a failed refresh or a read makes prices younger, 0 allowed",
+            (result.fetched_at - NOW).total_seconds(),
+        )
         assert problem in str(result.problem)
         assert (tmp_path / "aws.parquet").read_bytes() == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
@@ -22,6 +23,12 @@ def aged(now: datetime = NOW, *, origin: str = "test", **fields: Any) -> dict[st
     return with_ages(book_of(offer_row(**fields), origin=origin).frame, now).row(0, named=True)
 
 
+def record_marks(record: Callable[[str, object], None], row: dict[str, Any]) -> None:
+    record("{} prices of known and unknown age judged", 1)
+    record("{} of them not fresh", int(not row["fresh"]))
+    record("{} of them not ranked without --allow-stale", int(row["outlived"]))
+
+
 @pytest.mark.parametrize(
     ("option", "hours", "fresh", "outlived"),
     [
@@ -36,19 +43,28 @@ def aged(now: datetime = NOW, *, origin: str = "test", **fields: Any) -> dict[st
         ("spot", 365 * 24, False, True),
     ],
 )
-def test_fresh_and_outlived_by_the_hour(option: str, hours: float, fresh: bool, outlived: bool) -> None:
+def test_fresh_and_outlived_by_the_hour(
+    option: str, hours: float, fresh: bool, outlived: bool, record_property: Callable[[str, object], None]
+) -> None:
     """24 hours on demand, 1 hour spot; more than 30 days after the fetch it may not be ranked unasked."""
     fetched = (NOW - timedelta(hours=hours)).isoformat()
     row = aged(purchase_option=option, fetched_at=fetched, observed_on="2020-01-01")
     assert (row["fresh"], row["outlived"]) == (fresh, outlived)
     assert row["age_hours"] == pytest.approx(hours, abs=1e-3)
     assert fresh_hours(option) == (1.0 if option == "spot" else 24.0)
+    record_marks(record_property, row)
 
 
 @pytest.mark.parametrize("years", [-1, 1])
-def test_a_clock_a_year_off_makes_nothing_fresh(years: int) -> None:
+def test_a_clock_a_year_off_makes_nothing_fresh(
+    years: int, record_property: Callable[[str, object], None]
+) -> None:
     """Set back, the age is unknown and the price needs leave; set forward, it is a year old. Never negative."""
     row = aged(NOW + timedelta(days=365 * years), fetched_at=NOW.isoformat())
+    record_marks(record_property, row)
+    record_property(
+        "{} prices made fresh by a wrong clock or an unreadable date, 0 allowed", int(row["fresh"])
+    )
     assert not row["fresh"]
     assert row["outlived"]
     assert row["ahead"] == (years < 0)
@@ -62,9 +78,15 @@ def test_a_little_skew_between_clocks_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-11-24", "9999-99-99T00:00:00Z", "1"])
-def test_a_moment_that_cannot_be_read_is_no_youth(text: str) -> None:
+def test_a_moment_that_cannot_be_read_is_no_youth(
+    text: str, record_property: Callable[[str, object], None]
+) -> None:
     """A damaged `fetched_at` falls back on no date: the age is unknown, so the price is not fresh."""
     row = aged(fetched_at=text, observed_on="2026-11-24")
+    record_marks(record_property, row)
+    record_property(
+        "{} prices made fresh by a wrong clock or an unreadable date, 0 allowed", int(row["fresh"])
+    )
     assert (row["fresh"], row["outlived"], row["age_hours"]) == (False, True, None)
 
 

@@ -215,7 +215,12 @@ AWS = ("--provider", "aws", "--region", "us-east-1", "--purchase", "on_demand")
     ],
 )
 def test_commands_hold_old_live_prices_back(
-    kept: str, as_of: str, age: str, code: int, capsys: pytest.CaptureFixture[str]
+    kept: str,
+    as_of: str,
+    age: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Fresh, stale, and not ranked: by the hour, with the age beside the total, and whatever the clock says."""
     for command in (("recommend", kept, "--details"), ("check", kept, "--max-usd", "1000000")):
@@ -227,9 +232,11 @@ def test_commands_hold_old_live_prices_back(
             assert "--allow-stale" in captured.err
             assert ended(*command, *AWS, "--as-of", as_of, "--allow-stale") == 0
             assert "warning: live prices of aws/ec2" in capsys.readouterr().err
+            record_property("{} answers refused for the age of a price until --allow-stale", 1)
         else:
             assert age in captured.out
             assert ("stale" in re.split(r"\n *2  ", captured.out)[0]) == (age != "8 hours old")
+            record_property("{} answers with the age of their price", 1)
 
 
 def test_an_old_list_stops_only_the_cloud_that_it_is_of(
