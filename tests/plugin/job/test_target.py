@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -255,10 +256,13 @@ def test_the_optimizer_section_replaces_configure_optimizers(tmp_path: Path) -> 
         ("x: " + "y" * 2**20, "larger than 1 MiB"),
     ],
 )
-def test_a_file_that_is_no_config_is_explained(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_no_config_is_explained(
+    tmp_path: Path, text: str, message: str, record_property: Callable[[str, object], None]
+) -> None:
     """Hostile or incomplete YAML gets a message with the reason."""
     with pytest.raises(TargetError, match=message):
         load_job(str(_config(tmp_path, text)))
+    record_property("{} wrong files of settings refused, each with what is wrong", 1)
 
 
 def test_wrong_model_arguments_are_reported_when_the_model_is_built(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -111,18 +112,23 @@ def test_the_same_policy_in_both_files(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(
-    was: str, now: str, line: int, words: str, tmp_path: Path
+    was: str, now: str, line: int, words: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """File, line, table, key, and a near key or what is allowed; in pyproject.toml the line counts there."""
     assert GOOD.count(was) == 1
     text = GOOD.replace(was, now)
-    with pytest.raises(InputError, match=words) as raised:
+    with pytest.raises(InputError, match=words) as own:
         read_policy(write(tmp_path, text))
-    assert f"trainfare.toml:{line}: " in str(raised.value)
+    assert f"trainfare.toml:{line}: " in str(own.value)
     with pytest.raises(InputError) as raised:
         read_policy(write(tmp_path, inside_pyproject(text), "pyproject.toml"))
     assert f"pyproject.toml:{line + 4}: " in str(raised.value)
     assert str(raised.value).count("[tool.trainfare") >= 1
+    record_property("{} wrong files of settings refused, each with what is wrong", len([own, raised]))
+    record_property(
+        "{} unknown keys in them, each with a near one or the known ones",
+        f"{own.value} {raised.value}".count("unknown key"),
+    )
 
 
 def test_a_project_table_in_the_own_file_is_explained(tmp_path: Path) -> None:

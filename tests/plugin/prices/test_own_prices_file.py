@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -62,12 +63,19 @@ def test_the_documented_file_is_read(tmp_path: Path) -> None:
         ("[[rate]]", "[[rate", "not valid TOML"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, was: str, now: str, words: str) -> None:
+def test_what_is_wrong_is_named_with_its_place(
+    tmp_path: Path, was: str, now: str, words: str, record_property: Callable[[str, object], None]
+) -> None:
     """File, table, key, and what to write instead."""
     assert was in GOOD
     with pytest.raises(InputError, match=words) as error:
         read_own_prices(write(tmp_path, GOOD.replace(was, now, 1)))
     assert "own.toml" in str(error.value)
+    record_property("{} wrong files of settings refused, each with what is wrong", 1)
+    record_property(
+        "{} unknown keys in them, each with a near one or the known ones",
+        str(error.value).count("unknown key"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,10 +87,13 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, was: str, now: st
         (b"a = " + b"[" * 5000, "not valid TOML"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, data: bytes, words: str) -> None:
+def test_other_files_are_refused(
+    tmp_path: Path, data: bytes, words: str, record_property: Callable[[str, object], None]
+) -> None:
     """Empty, not text, too large, too deep."""
     with pytest.raises(InputError, match=words):
         read_own_prices(write(tmp_path, data))
+    record_property("{} wrong files of settings refused, each with what is wrong", 1)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -89,10 +89,14 @@ ANSWERS = {"whole": recommendation, "none": no_answer, "hostile": hostile_recomm
 @pytest.mark.parametrize("width", [1280, 700, 400])
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_the_page_opens_offline_without_console_messages(
-    browser: _Browser, answer: str, width: int, scheme: str
+    browser: _Browser, answer: str, width: int, scheme: str, record_property: Callable[[str, object], None]
 ) -> None:
     """From disk: one request (itself), nothing on the console, no violation, and no sideways scrolling."""
     opened = _open(browser, answer, width=width, scheme=scheme)
+    record_property("{} pages opened in a browser", len(opened.page.context.pages))
+    record_property(
+        "{} messages and violations of them, 0 allowed", len(opened.messages + opened.violations())
+    )
     assert opened.messages == []
     assert opened.violations() == []
     assert opened.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -183,18 +187,25 @@ _INJECT = """address => {
 }"""
 
 
-def test_the_content_security_policy_blocks_injected_elements(browser: _Browser) -> None:
+def test_the_content_security_policy_blocks_injected_elements(
+    browser: _Browser, record_property: Callable[[str, object], None]
+) -> None:
     """A script, a remote picture or a style sheet put into the page is refused before anything connects."""
     page = _open(browser, "whole").page
     with socket.create_server(("127.0.0.1", 0)) as server:
         page.evaluate(_INJECT, f"http://127.0.0.1:{server.getsockname()[1]}/")
         page.wait_for_function("window.violations.length >= 4")
+        record_property("{} injected elements blocked", page.evaluate("window.violations.length"))
         assert page.evaluate("window.ran") is None
         assert select.select([server], [], [], 0.0)[0] == []
 
 
-def test_hostile_names_are_text_for_a_browser_too(browser: _Browser) -> None:
+def test_hostile_names_are_text_for_a_browser_too(
+    browser: _Browser, record_property: Callable[[str, object], None]
+) -> None:
     """The browser finds no element of theirs, and the names are on the screen as they are."""
     page = _open(browser, "hostile").page
-    assert page.locator("script, iframe, img, a, object, embed, form, svg style, body style").count() == 0
+    found = page.locator("script, iframe, img, a, object, embed, form, svg style, body style").count()
+    record_property("{} elements of hostile names that a browser finds, 0 allowed", found)
+    assert found == 0
     assert "<script>alert(1)</script>" in page.locator("#ranking tbody tr").nth(0).inner_text()

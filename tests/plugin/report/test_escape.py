@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -38,9 +39,13 @@ def test_ordinary_names_stay_as_they_are() -> None:
         ("a\x00b\x7fc\ud800d\ufffe", "abcd"),
     ],
 )
-def test_terminal_text_drops_control_sequences(given_text: str, shown: str) -> None:
+def test_terminal_text_drops_control_sequences(
+    given_text: str, shown: str, record_property: Callable[[str, object], None]
+) -> None:
     """Colours, titles, links, control bytes, marks that turn text around and lone surrogates are dropped."""
     assert terminal_text(given_text) == shown
+    control = [char for char in given_text if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    record_property("{} control and format characters kept from a terminal", len(control))
 
 
 @settings(deadline=None)
@@ -83,11 +88,14 @@ def test_markdown_text_stays_in_its_table_cell(first: str, second: str) -> None:
     "text",
     ["# x", "- x", "+ x", "* x", "> x", "1. x", "1) x", "24.", "---", "===", "=", "    x", "[x]: /y", "~~~"],
 )
-def test_markdown_text_opens_no_block(text: str) -> None:
+def test_markdown_text_opens_no_block(text: str, record_property: Callable[[str, object], None]) -> None:
     """A heading, list, quote, rule, code or link definition at the start of a name is a plain paragraph."""
     tokens = _MARKDOWN.parse(markdown_text(text))
-    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+    paragraph = ["paragraph_open", "inline", "paragraph_close"]
+    assert [token.type for token in tokens] == paragraph
     assert "".join(child.content for child in tokens[1].children or ()) == text.strip()
+    opened = [token.type for token in _MARKDOWN.parse(text)] != paragraph
+    record_property("{} names that are a block of Markdown by themselves shown as text", int(opened))
 
 
 def test_markdown_maths_cannot_open() -> None:
@@ -98,9 +106,10 @@ def test_markdown_maths_cannot_open() -> None:
 @pytest.mark.parametrize(
     "text", ["=cmd()", "+1", "-1+cmd()", "@SUM(A1)", "\t=x", "\r=x", "\n=x", "  =x", "\x1b[0m=x"]
 )
-def test_a_spreadsheet_never_runs_a_cell(text: str) -> None:
+def test_a_spreadsheet_never_runs_a_cell(text: str, record_property: Callable[[str, object], None]) -> None:
     """A formula, also behind blanks, control bytes or colours, gets an apostrophe before it."""
     assert csv_cell(text).startswith("'")
+    record_property("{} formulas written to CSV as text", 1)
 
 
 @settings(deadline=None)

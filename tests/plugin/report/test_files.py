@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -62,29 +63,37 @@ def test_what_is_no_recommendation_is_refused(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["trainfare-report.html", "trainfare-report.json"])
-def test_a_file_that_is_no_report_is_never_overwritten(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_report_is_never_overwritten(
+    tmp_path: Path, name: str, record_property: Callable[[str, object], None]
+) -> None:
     """A file of that name that is not a report is kept, nothing is written, and the error names it."""
     (tmp_path / name).write_text('{"mine": 1}', encoding="utf-8")
     with pytest.raises(InputError, match=name):
         write_reports(recommendation(), None, tmp_path, as_of=TODAY)
     assert (tmp_path / name).read_text(encoding="utf-8") == '{"mine": 1}'
+    record_property("{} files and links of the user kept in a report's place", 1)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("stem", ["", ".", "..", "../up", "a/b", "a\\b", "/abs", "a\0b", "c:d"])
-def test_a_name_cannot_leave_its_folder(tmp_path: Path, stem: str) -> None:
+def test_a_name_cannot_leave_its_folder(
+    tmp_path: Path, stem: str, record_property: Callable[[str, object], None]
+) -> None:
     """Folders, drives and NUL in the name are refused before anything is written."""
     with pytest.raises(InputError, match="plain file name"):
         write_reports(recommendation(), None, tmp_path / "reports", as_of=TODAY, stem=stem)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    record_property("{} uses of names that are paths refused", 1)
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_is_not_followed(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """A dangling link in the report's place does not make us write where it points."""
     (tmp_path / "trainfare-report.html").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"trainfare-report\.html"):
         write_reports(recommendation(), None, tmp_path, as_of=TODAY)
     assert not (tmp_path / "elsewhere").exists()
+    assert (tmp_path / "trainfare-report.html").is_symlink()
+    record_property("{} files and links of the user kept in a report's place", 1)
 
 
 def test_a_file_in_the_folders_place_is_our_error(tmp_path: Path) -> None:

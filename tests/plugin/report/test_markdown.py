@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 
 from markdown_it import MarkdownIt
@@ -50,13 +51,22 @@ def test_the_table_has_every_option_with_every_column() -> None:
     ]  # fmt: skip
 
 
-def test_hostile_names_keep_their_cells_and_become_nothing_else() -> None:
+def test_hostile_names_keep_their_cells_and_become_nothing_else(
+    record_property: Callable[[str, object], None],
+) -> None:
     """Same tables, rows and cells; no link, image, code span or element but the footer's; the text is the name."""
     hostile = hostile_recommendation()
     text = render_markdown(hostile, profile=profile(notes=("![x](y) <b>",)), as_of=TODAY)
     tables = _tables(text)
     assert len(tables) == len(_tables(render_markdown(recommendation(), as_of=TODAY)))
     assert len(tables[0]) == len(hostile.options) + 1
+    record_property(
+        "{} cells of Markdown tables of hostile names", sum(len(row) for table in tables for row in table)
+    )
+    record_property(
+        "{} more than their columns, 0 allowed",
+        sum(len(row) - len(table[0]) for table in tables for row in table),
+    )
     assert all(len(row) == len(table[0]) for table in tables for row in table)
     for each, row in zip(hostile.options, tables[0][1:], strict=True):
         assert row[1].split() == terminal_text(f"1 × {each.instance_type}").split()
