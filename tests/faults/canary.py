@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ class Witness:
 
     folder: Path
     texts: list[str] = field(default_factory=list)
+    planted: int = 0
+    searched: int = 0
 
     def text(self, *things: object) -> None:
         """Add things in the forms that a user or a log would print."""
@@ -55,10 +57,17 @@ class Witness:
         """Check that no text, file or file name contains the secret."""
         for text in self.texts:
             assert CANARY not in text, text[:2000]
-        for path in self.folder.rglob("*"):
+        paths = list(self.folder.rglob("*"))
+        for path in paths:
             assert CANARY not in str(path)
             if path.is_file() and path.name != "credentials":
                 assert CANARY.encode() not in path.read_bytes(), path
+        self.searched = len(self.texts) + len(paths)
+
+    def record(self, record: Callable[[str, object], None]) -> None:
+        """Record what was planted and where it was looked for."""
+        record("at least {} secrets planted in variables and a file for each case", self.planted)
+        record("{} messages, tracebacks, logs and files searched, none with a secret", self.searched)
 
 
 def told_by(error: BaseException) -> str:
@@ -80,17 +89,15 @@ def told_by(error: BaseException) -> str:
 def witness(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Witness]:
     """Put the secret into the environment and ~/.aws/credentials, and record every logger at DEBUG."""
     needs = {name: CANARY for entry in provider_entries() for name in getattr(entry.load(), "needs", ())}
-    for name, value in (
-        {name: needs[name] for name in needs if _SECRET_NAME.search(name)} | VARIABLES
-    ).items():
+    variables = {name: needs[name] for name in needs if _SECRET_NAME.search(name)} | VARIABLES
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     home = folder / "home"
     (home / ".aws").mkdir(parents=True)
-    (home / ".aws" / "credentials").write_text(
-        f"[default]\naws_access_key_id = AKIA{CANARY}\naws_secret_access_key = {CANARY}\n"
-    )
+    keys = f"[default]\naws_access_key_id = AKIA{CANARY}\naws_secret_access_key = {CANARY}\n"
+    (home / ".aws" / "credentials").write_text(keys)
     monkeypatch.setenv("HOME", str(home))
-    seen = Witness(folder)
+    seen = Witness(folder, planted=len(variables) + keys.count(CANARY))
 
     class RecordingHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

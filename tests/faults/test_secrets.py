@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,7 +60,12 @@ class Keyed:
 
 
 @pytest.mark.parametrize("case", [*FAULT_CASES, *ECHOES], ids=str)
-def test_fault_shows_no_secret(case: FaultCase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fault_shows_no_secret(
+    case: FaultCase,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     """Not in the error, a traceback with locals, a log at DEBUG, the result or the cache, whatever the server echoes."""
     with witness(monkeypatch, tmp_path) as seen, faulty_client(case, "gcp") as (out, url, _, _):
         with pytest.raises(FetchError) as caught:
@@ -68,9 +74,12 @@ def test_fault_shows_no_secret(case: FaultCase, monkeypatch: pytest.MonkeyPatch,
         result = refresh(Keyed(url), cache=BookCache(tmp_path / "cache"), now=NOW, http=out)
         assert result.problem
         seen.text(result)
+    seen.record(record_property)
 
 
-def test_success_shows_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_success_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """What is kept and logged of an answer that came; the secrets did go where they were meant to."""
     with FaultServer() as server, witness(monkeypatch, tmp_path) as seen:
         server.everywhere(Script(body=b'{"items": []}'))
@@ -82,6 +91,7 @@ def test_success_shows_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert CANARY in request.query
         assert request.headers["x-goog-api-key"] == CANARY
         assert CANARY not in request.headers["user-agent"]
+    seen.record(record_property)
 
 
 def test_our_own_log_names_the_address_without_its_key(caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +114,10 @@ def test_logs_of_other_users_of_httpx_stay(caplog: pytest.LogCaptureFixture) -> 
 
 @pytest.mark.parametrize("status", [407, 502])
 def test_password_of_a_proxy_is_not_shown(
-    status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """A proxy that refuses and echoes: its password stays out of everything."""
     with FaultServer() as proxy, witness(monkeypatch, tmp_path) as seen:
@@ -118,13 +131,17 @@ def test_password_of_a_proxy_is_not_shown(
         assert proxy.requests, "the proxy was not asked"
         assert "proxy-authorization" in proxy.requests[0].headers
         seen.text(caught.value, out)
+    seen.record(record_property)
 
 
 @pytest.mark.parametrize(
     "proxy", [f"gopher://me:{CANARY}@h:1", f"http://me:{CANARY}@h:notaport", f"socks5://me:{CANARY}@h:1"]
 )
 def test_unusable_proxy_setting_is_not_shown(
-    proxy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    proxy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """A mistake in the setting is named without the setting."""
     with witness(monkeypatch, tmp_path) as seen:
@@ -136,6 +153,7 @@ def test_unusable_proxy_setting_is_not_shown(
         ):
             out.get_json("https://prices.example.com/")
         seen.text(caught.value)
+    seen.record(record_property)
 
 
 def test_witness_finds_a_planted_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

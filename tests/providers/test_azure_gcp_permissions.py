@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 
@@ -28,6 +29,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 pytestmark = pytest.mark.sources
 
 
+def record_permissions(record: Callable[[str, object], None], documented: set[str], made: list[str]) -> None:
+    record("{} permissions documented", len(documented))
+    record("{} calls made", len(made))
+    record("{} permissions documented or called for alone, 0 allowed", len(documented ^ set(made)))
+
+
 def section(cloud: str) -> str:
     text = PAGE.read_text(encoding="utf-8")
     found = re.search(rf"^## {cloud}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
@@ -42,20 +49,23 @@ def action_of(path: str) -> str:
     return "/".join([kinds[0], *named, "read"])
 
 
-def test_azure_role_and_calls_are_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_role_and_calls_are_the_same_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
     """No action that nothing needs, none missing."""
     (block,) = re.findall(r"```json\n(.*?)```", section("Azure"), re.DOTALL)
     role = json.loads(block)
     with arm(tmp_path, sizes=[size("Standard_NC24ads_A100_v4", 1, 24, 3.67)]) as (server, bundle):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
         offer_of(ml_client(WORKSPACE, FakeCredential(), cloud_of(server.url())), WORKSPACE, lambda _: None)
-        asked = {action_of(request.path) for request in server.requests}
+        made = [action_of(request.path) for request in server.requests]
     with FaultServer() as server, patient_client("azure") as http:
         server.script(usages_path("eastus"), json_script(usages_page(USAGES)))
         prices = azure_prices("eastus").frame.select("instance_type", "region").rows()
         read_limits(http, server.url(), SUBSCRIPTION, Secret("a-token"), prices)
-        asked |= {action_of(request.path) for request in server.requests}
-    assert asked == set(role["Actions"])
+        made += [action_of(request.path) for request in server.requests]
+    record_permissions(record_property, set(role["Actions"]), made)
+    assert set(made) == set(role["Actions"])
     assert role["NotActions"] == []
 
 
@@ -77,7 +87,7 @@ def test_key_of_google_is_for_the_one_host_that_is_asked() -> None:
     assert f"`{KEY_VARIABLE}`" in text
 
 
-def test_role_of_google_and_calls_are_the_same_set() -> None:
+def test_role_of_google_and_calls_are_the_same_set(record_property: Callable[[str, object], None]) -> None:
     """No permission that nothing needs, none missing, and the two APIs that are asked."""
     permissions = {
         "regions": "compute.regions.list",
@@ -88,10 +98,12 @@ def test_role_of_google_and_calls_are_the_same_set() -> None:
         sites = script_quotas(server)
         machines = gcp_prices("us-east5").frame.select("instance_type", "region").rows()
         quota_limits(http, sites, SignIn(PROJECT, {}), machines)
-        asked = {permissions[name] for name, path in PATHS.items() if server.asked(path)}
-        assert {request.path for request in server.requests} == set(PATHS.values())
+        named = {path: permissions[name] for name, path in PATHS.items()}
+        made = [named[request.path] for request in server.requests]
     text = section("Google Cloud")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert set(re.findall(r"^  - (\S+)$", block, re.MULTILINE)) == asked
+    documented = set(re.findall(r"^  - (\S+)$", block, re.MULTILINE))
+    record_permissions(record_property, documented, made)
+    assert documented == set(made) == set(permissions.values())
     hosts = [address.removeprefix("https://") for address in astuple(QuotaSites())]
     assert f"gcloud services enable {' '.join(hosts)}\n" in text
