@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from trainfare_core.job_profile import JobProfile
@@ -42,7 +43,9 @@ def test_image_classifier(tmp_path: Path) -> None:
     assert (tmp_path / "trainfare-report.html").stat().st_size > 0
 
 
-def test_the_same_target_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_target_gives_the_same_bytes(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """
     The same file answers `recommend` and `check` before launch. Traced and ranked in two processes with other hash seeds,
     time zones and locales, the answer is the same text.
@@ -53,8 +56,13 @@ def test_the_same_target_gives_the_same_bytes(tmp_path: Path) -> None:
         {"PYTHONHASHSEED": "1", "TZ": "America/Los_Angeles", "LC_ALL": "C.UTF-8"},
     ]
     command = ["-m", "trainfare", "recommend", target, "--format", "json"]
-    first, second = (run(command, tmp_path, **world).stdout for world in worlds)
+    outputs = [run(command, tmp_path, **world).stdout for world in worlds]
+    first, second = outputs
     assert first == second
+    record_property("{} processes compared in pairs", len(outputs))
+    record_property(
+        "{} bytes of answers equal in another process, time zone, locale and hash seed", len(first.encode())
+    )
     answer = json.loads(first)
     assert answer["job"]["optimizer_steps"] == 47 * 20
     assert {option["provider"] for option in answer["options"]} >= {"aws"}

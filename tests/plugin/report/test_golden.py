@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -59,7 +60,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_report_is_the_one_that_was_reviewed(name: str) -> None:
+def test_the_report_is_the_one_that_was_reviewed(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     """A change of any word, number or column shows as a change of a golden file, which is reviewed."""
     text = CASES[name]()
     if os.environ.get(UPDATE) == "1":
@@ -67,6 +70,7 @@ def test_the_report_is_the_one_that_was_reviewed(name: str) -> None:
     assert (GOLDEN / name).read_bytes().decode("utf-8") == text, (
         f"if this is wanted: {UPDATE}=1 pytest {__file__}"
     )
+    record_property("{} bytes of reports equal to reviewed files", len(text.encode()))
 
 
 _RENDER = """
@@ -81,12 +85,12 @@ for answer in (recommendation(), hostile_recommendation()):
     for render in (render_html, render_markdown, render_terminal):
         for _ in range(2):
             text = render(answer, profile=profile(measured=measured_step()), as_of=date(2026, 11, 24))
-            print(hashlib.sha256(text.encode()).hexdigest())
-    print(hashlib.sha256(answer.to_json().encode()).hexdigest())
+            print(hashlib.sha256(text.encode()).hexdigest(), len(text.encode()))
+    print(hashlib.sha256(answer.to_json().encode()).hexdigest(), len(answer.to_json().encode()))
 """
 
 
-def test_the_same_input_gives_the_same_bytes_anywhere() -> None:
+def test_the_same_input_gives_the_same_bytes_anywhere(record_property: Callable[[str, object], None]) -> None:
     """Two processes, two hash seeds, two time zones, two locales and widths: every output is byte for byte the same."""
     settings = (
         {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C", "COLUMNS": "40"},
@@ -112,3 +116,8 @@ def test_the_same_input_gives_the_same_bytes_anywhere() -> None:
     assert outputs[0] == outputs[1]
     assert len(outputs[0]) == 14
     assert len(set(outputs[0])) == 8
+    record_property("{} processes compared in pairs", len(outputs))
+    record_property(
+        "{} bytes of answers equal in another process, time zone, locale and hash seed",
+        sum(int(line.split()[1]) for line in outputs[0]),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_the_schema_refuses_what_the_model_refuses(change: dict[str, Any]) -> No
     assert not _validator("recommendation-1.json").is_valid(document)
 
 
-def test_writing_gives_every_schema(tmp_path: Path) -> None:
+def test_writing_gives_every_schema(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """The command that keeps docs/schema current writes one file a model, named with its version."""
     paths = write_schemas(tmp_path / "schema")
     declines = ("decline-claims", "decline-decomposition", "decline-forecast", "decline-wait")
@@ -98,3 +99,4 @@ def test_writing_gives_every_schema(tmp_path: Path) -> None:
         json.loads(path.read_text(encoding="utf-8"))["$id"].startswith("urn:trainfare:schema:")
         for path in paths
     )
+    record_property("{} JSON schemas with their version", len(paths))
