@@ -55,7 +55,8 @@ def markdown_text(text: str) -> str:
     """
     Return `text` escaped so that GitHub Markdown shows it literally in a table cell, list item or sentence.
 
-    It cannot end the cell, open a link, image, code span, emphasis, HTML element or a new block.
+    It cannot end the cell, open a link, image, code span, emphasis, HTML element or a new block. GitHub makes a link
+    of an e-mail address however it is escaped.
     """
     line = terminal_text(text).strip().translate(_MARKDOWN)
     line = _AUTOLINK.sub(lambda found: f"&#{ord(found[0])};", line)
