@@ -178,6 +178,19 @@ def test_full_precision_is_fp32_or_tf32() -> None:
     assert one(trace, kind="matmul").dtype == "fp32"
 
 
+def test_fused_attention_of_full_precision_is_no_tf32() -> None:
+    """Its kernel does not read torch's switch; the products beside it do."""
+    x, before = torch.randn(1, 2, 8, 16), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with StepTrace(nn.Module()) as trace:
+            _ = F.scaled_dot_product_attention(x, x, x) @ torch.randn(16, 4)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert one(trace, kind="attention").dtype == "fp32"
+    assert one(trace, kind="matmul").dtype == "tf32"
+
+
 # ---- the optimizer
 
 
