@@ -21,7 +21,7 @@ from statistics import mean
 from typing import Final
 
 from benchmarks.fitting.language_models_held_out import predict_decoder
-from benchmarks.truth_table import step_rows
+from benchmarks.fitting.launched_rows import step_rows
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import decoder_run, is_decoder_row
 from trainfare_core.figures import percent

@@ -29,12 +29,13 @@ import numpy as np
 
 from benchmarks.fitting.data_parallel import data_parallel_s, is_data_parallel
 from benchmarks.fitting.language_models_held_out import decoder_answers
+from benchmarks.fitting.launched_rows import launched_rows
 from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
 from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.step_work import Work, work_of
 from benchmarks.fitting.table_lines import Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
-from benchmarks.truth_table import answer_columns, read_rows, truth_parser, write_json, write_rows
+from benchmarks.truth_table import answer_columns, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
 from benchmarks.workloads.decoder_plans import network_of
 from benchmarks.workloads.decoder_profile import DecoderTraces
@@ -99,7 +100,7 @@ def main() -> None:
         help="rows of one device: predict each from one step that another GPU took with the same software",
     )
     arguments = parser.parse_args()
-    lines = read_rows(arguments.truth)
+    lines = launched_rows(arguments.truth)
     cache = ProfileCache(arguments.cache, only_held=arguments.traced_only)
     fits = _fits(arguments, cache)
     decoders = decoder_answers(lines, arguments.cache, arguments.leave_out, arguments.data)

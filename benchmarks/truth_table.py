@@ -17,7 +17,6 @@ __all__ = [
     "answer_columns",
     "memory_tables",
     "read_rows",
-    "step_rows",
     "truth_parser",
     "write_json",
     "write_rows",
@@ -54,11 +53,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         else path.open(newline="", encoding="utf-8")
     ) as stream:
         return list(csv.DictReader(stream))
-
-
-def step_rows(data: Path) -> list[dict[str, str]]:
-    """Return the measured steps of every release of rows, from a folder with `STEP_TABLES`."""
-    return [row for name in STEP_TABLES for row in read_rows(data / name)]
 
 
 def memory_tables(data: Path) -> list[Path]:

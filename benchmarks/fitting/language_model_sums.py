@@ -20,8 +20,9 @@ from scipy.optimize import approx_fprime
 from scipy.special import expit
 
 from benchmarks.fitting.command_line import digest
+from benchmarks.fitting.launched_rows import step_rows
 from benchmarks.fitting.robust import Prior, robust_fit
-from benchmarks.truth_table import STEP_TABLES, memory_tables, step_rows
+from benchmarks.truth_table import STEP_TABLES, memory_tables
 from benchmarks.truth_table import read_rows as read_csv
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import DecoderRun, decoder_run, is_decoder_row, step_of_memory_row

@@ -32,11 +32,12 @@ from scipy.optimize import approx_fprime
 from benchmarks.fits import LinkRecord
 from benchmarks.fitting.command_line import digest, fit_parser, write_fit
 from benchmarks.fitting.data_parallel import is_data_parallel
+from benchmarks.fitting.launched_rows import step_rows
 from benchmarks.fitting.robust import Prior, robust_fit
 from benchmarks.fitting.step_work import work_of
 from benchmarks.fitting.table_lines import Line, chip_of, is_suspect
 from benchmarks.scoring import held_out_summary
-from benchmarks.truth_table import STEP_TABLES, read_rows, step_rows
+from benchmarks.truth_table import STEP_TABLES, read_rows
 from benchmarks.workloads import ProfileCache
 from trainfare_core.hardware.accelerators import accelerator
 from trainfare_core.job_profile import JobProfile

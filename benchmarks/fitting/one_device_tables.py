@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks.fitting.launched_rows import step_rows
 from benchmarks.fitting.one_device_rows import Index, Row, RowMaker, merged, roofline_s
 from benchmarks.fitting.one_device_solver import Problem, prior
 from benchmarks.fitting.submission_rows import submission_rows
@@ -19,7 +20,7 @@ from benchmarks.fitting.table_lines import (
     measured_step_s,
     old_torch,
 )
-from benchmarks.truth_table import STEP_TABLES, SUBMISSION_TABLES, read_rows, step_rows
+from benchmarks.truth_table import STEP_TABLES, SUBMISSION_TABLES, read_rows
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from benchmarks.workloads.decoder_profile import DecoderTraces
 from benchmarks.workloads.decoder_rows import decoder_run
@@ -50,8 +51,8 @@ are the most carefully tuned and timed. Chosen among 0.5 to 6 by rows left out (
 _MOST_GROUPS = 100
 """Groups of one source that count in full; the weight of each of n more falls with the root of n, so that a thousand
 models on one card do not outweigh all other cards. A chosen value."""
-_WITH_LOADER = ("milabench", "sia-sosp23")
-"""Sources of few workloads whose steps wait for their loader on fast devices, or for hooks of a fixed time."""
+_WITH_LOADER = ("milabench",)
+"""Sources of few workloads whose steps wait for their loader on fast devices."""
 _CEILING_WEIGHT, _TYPICAL_OF_BEST = 3.0, 0.95
 """Weight of the best matrix product of a device, and the share of it that a typical one reaches. Chosen values."""
 _DECODERS = ("llm-foundry", "maxtext-tpu", "levanter")

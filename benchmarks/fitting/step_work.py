@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from benchmarks.fits import one_device_record
+from benchmarks.fitting.launched_rows import NO_PEER_ACCESS
 from benchmarks.fitting.table_lines import Line, host_copy_s, measured_step_s, timed_a_trainer, torch_of
 from benchmarks.workloads import ProfileCache, profile_of, resolve
 from trainfare_core.errors import UnknownNameError
@@ -30,6 +31,8 @@ class Work:
 
 def work_of(line: Line, cache: ProfileCache) -> Work | str:
     """Return the measured step of a row, or why it has no operation list, time of its own or device that we know."""
+    if NO_PEER_ACCESS in line["notes"]:
+        return "its devices exchange through the memory of their host, which no plan does"
     if not _copies_of_one_device(line):
         return "a model split over devices, or the batch of a device is not stated"
     job = resolve(line)

@@ -9,6 +9,7 @@ from trainfare_core.job_profile import JobProfile
 
 __all__ = [
     "CEILINGS",
+    "HOST_COPY",
     "SUBMISSION",
     "Line",
     "accumulation_of",
@@ -27,6 +28,8 @@ CEILINGS = "matmul ceilings"
 """Source of the rows of the best matrix product of a device."""
 SUBMISSION = "submission"
 """What the column `measured` says of a row of time_to_train.csv: all of a training, with a vendor's own kernels."""
+HOST_COPY = "H2D"
+"""What the column `measured` says where the timed step copies the batch to the device."""
 _MARKS = ("SUSPECT", "HOST_BOUND", "LAUNCH_BOUND")
 _HOST_COPY_BYTES_PER_S = 6e9
 """Pageable memory over PCIe 3, for sources whose timed step includes the copy of the batch. A usual figure."""
@@ -66,7 +69,9 @@ def accumulation_of(line: Line) -> int:
 
 def host_copy_s(line: Line, profile: JobProfile, ratio: float) -> float:
     """Return the seconds of the batch's copy to the device, where the source timed it with the step."""
-    return profile.memory.input_bytes * ratio / _HOST_COPY_BYTES_PER_S if "H2D" in line["measured"] else 0.0
+    return (
+        profile.memory.input_bytes * ratio / _HOST_COPY_BYTES_PER_S if HOST_COPY in line["measured"] else 0.0
+    )
 
 
 def measured_step_s(line: Line, job: StepJob) -> float | None:

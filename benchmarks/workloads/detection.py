@@ -20,12 +20,16 @@ from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["Ssd300", "find", "ssd_inputs"]
+__all__ = ["CHANNELS_LAST", "Ssd300", "find", "ssd_inputs"]
+
+CHANNELS_LAST = "channels_last"
+"""Note of a row whose images and weights have that layout."""
 
 _BOXES = 8732
 """Default boxes of SSD300."""
 _CLASSES = 81
 """Of COCO: 80 and the background."""
+_IMAGE_DIMS = 4
 _PROPOSALS, _POSITIVE = 512, 128
 """Box and mask proposals of an image in training."""
 _HEIGHT, _WIDTH = 800, 1344
@@ -39,7 +43,9 @@ def find(row: Row) -> StepJob | str | None:
     name = row["model"].lower()
     network: Network | str = f"{row['model']}: no description of this detector"
     build = MaskRcnn if name.startswith("maskr-cnn") else _detectron2(name)
-    if name.startswith("ssd300"):
+    if name.startswith("ssd300") and CHANNELS_LAST in row["notes"]:
+        network = Network(f"detection.{name}.nhwc", _ssd_channels_last, _ssd_inputs_channels_last)
+    elif name.startswith("ssd300"):
         network = Network(f"detection.{name}", Ssd300, ssd_inputs)
     elif build is not None:
         notes = ("images of 800 x 1344 and 512 proposals an image are assumed",)
@@ -65,6 +71,19 @@ def ssd_inputs(batch: int) -> tuple[torch.Tensor, ...]:
         torch.zeros(batch, 4, _BOXES),
         torch.zeros(batch, _BOXES, dtype=torch.long),
     )
+
+
+def _ssd_channels_last() -> nn.Module:
+    net = Ssd300()
+    for parameter in net.parameters():
+        if parameter.dim() == _IMAGE_DIMS:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return net
+
+
+def _ssd_inputs_channels_last(batch: int) -> tuple[torch.Tensor, ...]:
+    images, places, classes = ssd_inputs(batch)
+    return images.contiguous(memory_format=torch.channels_last), places, classes
 
 
 def _mask_inputs(batch: int) -> tuple[torch.Tensor, ...]:

@@ -36,6 +36,7 @@ from benchmarks.workloads.registry import resolve
 from benchmarks.workloads.segmentation import UNet
 from benchmarks.workloads.single_device import Network, Row, StepJob, half_weights, step_job
 from benchmarks.workloads.tracer_digest import code_digest
+from benchmarks.workloads.transformers_models import PretrainedBert
 from trainfare_core.job_profile import JobProfile
 
 __all__ = ["TRACED_BATCH", "mlperf_job", "shared_update", "update_shares"]
@@ -184,7 +185,7 @@ def _builders() -> str:
     """Return a digest of the modules whose networks are submitted: the cache covers only a builder's own file."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem in ("detection", "images", "segmentation", "sequences"):
+        if path.stem in ("detection", "images", "segmentation", "sequences", "transformers_models"):
             digest.update(code_digest(path.read_text(encoding="utf-8")))
     return digest.hexdigest()[:8]
 
@@ -207,24 +208,13 @@ class RetinaNet(nn.Module):
         return apply(found["cls_logits"]) + functional.l1_loss(boxes, torch.zeros_like(boxes))
 
 
-class Bert(nn.Module):
-    """BERT-large with its two pre-training losses; `fused`: fused attention, and logits of masked tokens only."""
-
-    def __init__(self, *, fused: bool) -> None:
-        super().__init__()
-        config = transformers.BertConfig(
-            num_hidden_layers=24, hidden_size=1024, num_attention_heads=16, intermediate_size=4096,
-            vocab_size=30_522, attn_implementation="sdpa" if fused else "eager",
-        )  # fmt: skip
-        net = transformers.BertForPreTraining(config)
-        self.body, self.heads = net.bert, net.cls
-        self.predicted = _MASKED_TOKENS if fused else _BERT_TOKENS
-
-    def forward(self, ids: torch.Tensor, labels: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-        found = self.body(input_ids=ids, token_type_ids=torch.zeros_like(ids))
-        words, pairs = self.heads(found.last_hidden_state[:, : self.predicted], found.pooler_output)
-        masked = functional.cross_entropy(words.flatten(0, 1).float(), labels[:, : self.predicted].flatten())
-        return masked + functional.cross_entropy(pairs.float(), order)
+def _bert(*, fused: bool) -> nn.Module:
+    """Return BERT-large; `fused`: with fused attention, and logits of masked tokens only."""
+    config = transformers.BertConfig(
+        num_hidden_layers=24, hidden_size=1024, num_attention_heads=16, intermediate_size=4096,
+        vocab_size=30_522, attn_implementation="sdpa" if fused else "eager",
+    )  # fmt: skip
+    return PretrainedBert(config, _MASKED_TOKENS if fused else _BERT_TOKENS)
 
 
 class Unet3d(UNet):
@@ -287,8 +277,8 @@ def _bert_inputs(batch: int) -> tuple[torch.Tensor, ...]:
 
 
 _NETWORKS = {
-    "bert": (Network("mlperf.bert", lambda: Bert(fused=True), _bert_inputs), "adam"),
-    "bert-early": (Network("mlperf.bert-early", lambda: Bert(fused=False), _bert_inputs), "adam"),
+    "bert": (Network("mlperf.bert", lambda: _bert(fused=True), _bert_inputs), "adam"),
+    "bert-early": (Network("mlperf.bert-early", lambda: _bert(fused=False), _bert_inputs), "adam"),
     "ssd300": (Network("mlperf.ssd300", lambda: Ssd300(34, normal=False), ssd_inputs), "sgd"),
     "retinanet": (
         Network("mlperf.retinanet", RetinaNet, lambda batch: (torch.empty(batch, 3, 800, 800),)),

@@ -17,14 +17,18 @@ from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["FULL_SOFTMAX", "find"]
 
+FULL_SOFTMAX = "softmax=full"
+"""Note of a row whose Transformer-XL has no adaptive softmax."""
 _WORDS = 27
 """Mean length of a WMT sentence after byte-pair encoding."""
 _TEXT, _FRAMES = 120, 100
 """Characters of an LJ Speech clip, and traced mel frames (the rate per frame hardly depends on their number)."""
 _REAL_SHARE = 6.57 / 10.1
 """Share of computed mel frames that tables count: clips of LJ Speech last 6.57 s on average, padded 10.1 s."""
+_CLUSTERS = (20_000, 20_000, 160_000, 67_735)
+"""Words of WikiText-103 by how often they occur."""
 _TAIL_SHARES = (0.09, 0.05, 0.01)
 """Shares of WikiText-103's tokens in the three tail clusters of the adaptive softmax."""
 
@@ -63,13 +67,14 @@ def _gnmt(_row: Row) -> Network:
 def _transformer_xl(row: Row) -> Network:
     large = "large" in row["model"].lower()
     length = int(float(row["sequence_length"] or (256 if large else 192)))
+    full = FULL_SOFTMAX in row["notes"]
 
     def build() -> nn.Module:
         if large:
-            return TransformerXl(18, 1024, 16, 4096, length, (1024, 256, 64, 16))
-        return TransformerXl(16, 512, 8, 2048, length, (512, 512, 512, 512))
+            return TransformerXl(18, 1024, 16, 4096, length, (1024,) if full else (1024, 256, 64, 16))
+        return TransformerXl(16, 512, 8, 2048, length, (512,) if full else (512, 512, 512, 512))
 
-    key = f"sequence.transformer-xl-{'large' if large else 'base'}-{length}"
+    key = f"sequence.transformer-xl-{'large' if large else 'base'}-{length}{'-full' if full else ''}"
     return Network(key, build, lambda batch: _ids(2, length, batch), units=length)
 
 
@@ -126,26 +131,37 @@ class Gnmt(nn.Module):
 
 
 class TransformerXl(nn.Module):
-    """Transformer-XL with relative positions, a memory of the segment's length and an adaptive softmax."""
+    """
+    Transformer-XL with relative positions, a memory of the segment's length and an adaptive softmax.
+
+    Args:
+        layers: of the decoder.
+        width: of a token.
+        heads: of the attention.
+        inner: width of the feed-forward layers.
+        length: of a segment, in tokens.
+        sizes: width of the embeddings of each cluster of words; one: all words are one cluster, with a full softmax.
+    """
 
     def __init__(
         self, layers: int, width: int, heads: int, inner: int, length: int, sizes: tuple[int, ...]
     ) -> None:
         super().__init__()
         self.width, self.heads, self.length = width, heads, length
-        self.cutoffs = (20_000, 20_000, 160_000, 67_735)
+        self.cutoffs = _CLUSTERS if len(sizes) > 1 else (sum(_CLUSTERS),)
+        self.tails = _TAIL_SHARES[: len(sizes) - 1]
         self.tables = nn.ModuleList(nn.Embedding(n, d) for n, d in zip(self.cutoffs, sizes, strict=True))
         self.lifts = nn.ModuleList(
             nn.Linear(d, width, bias=False) if d != width else nn.Identity() for d in sizes
         )
         self.layers = nn.ModuleList(_XlLayer(width, heads, inner) for _ in range(layers))
-        self.clusters = nn.Linear(width, 3)
+        self.clusters = nn.Linear(width, 3) if self.tails else None
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in self.cutoffs)
 
     def forward(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         length, batch = ids.shape
         x = self.lifts[0](self.tables[0](ids)) * self.width**0.5
-        for share, table, lift in zip(_TAIL_SHARES, list(self.tables)[1:], list(self.lifts)[1:], strict=True):
+        for share, table, lift in zip(self.tails, list(self.tables)[1:], list(self.lifts)[1:], strict=True):
             few = max(1, int(share * length * batch))
             x = x + functional.pad(lift(table(ids.view(-1)[:few])), (0, 0, 0, length * batch - few)).view_as(
                 x
@@ -158,13 +174,13 @@ class TransformerXl(nn.Module):
         return self._loss(functional.dropout(x, 0.1).view(-1, self.width), labels.view(-1))
 
     def _loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        head = functional.linear(
-            x,
-            torch.cat((self._table(0), self.clusters.weight)),
-            torch.cat((self.biases[0], self.clusters.bias)),
-        )
+        weight, bias = self._table(0), self.biases[0]
+        if self.clusters is not None:
+            weight = torch.cat((weight, self.clusters.weight))
+            bias = torch.cat((bias, self.clusters.bias))
+        head = functional.linear(x, weight, bias)
         loss = functional.nll_loss(functional.log_softmax(head.float(), 1), labels)
-        for cluster, share in enumerate(_TAIL_SHARES, 1):
+        for cluster, share in enumerate(self.tails, 1):
             few, lift = max(1, int(share * len(labels))), self.lifts[cluster]
             narrow = x[:few] @ lift.weight if isinstance(lift, nn.Linear) else x[:few]
             tail = functional.linear(narrow, self._table(cluster), self.biases[cluster])

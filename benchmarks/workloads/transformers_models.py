@@ -7,10 +7,14 @@ from collections.abc import Callable
 import torch
 import transformers
 from torch import nn
+from torch.nn import functional
 
 from benchmarks.workloads.single_device import Network, Row, StepJob, optimizer_of, step_job
 
-__all__ = ["find"]
+__all__ = ["MASKED_LOGITS", "PretrainedBert", "find"]
+
+MASKED_LOGITS = "logits=masked"
+"""Note of a row whose BERT computes logits of the masked tokens alone."""
 
 _SIZES = {
     "bert-base": (12, 768, 12),
@@ -24,6 +28,8 @@ _TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions")
 """Inputs that only the loss needs."""
 _Described = tuple[str, Callable[[], nn.Module], dict[str, int]]
 """Name, builder, and length of each input; 0: one number per sample."""
+_MASKED_SHARE = 0.15
+"""Of BERT's tokens."""
 
 
 def find(row: Row) -> StepJob | str | None:
@@ -31,6 +37,8 @@ def find(row: Row) -> StepJob | str | None:
     name = row["model"].lower()
     sequence = int(float(row["sequence_length"])) if row["sequence_length"] else 0
     if name.startswith("bert-"):
+        if MASKED_LOGITS in row["notes"]:
+            return _masked_bert(row, name, sequence)
         described = _bert(row, name, sequence)
     elif name.startswith("bart-"):
         if "large" not in name:
@@ -88,13 +96,50 @@ def _phases(row: Row) -> tuple[str, ...]:
     return ("forward", "backward") if row["optimizer"] == "none" else ("forward", "backward", "optimizer")
 
 
-def _bert(row: Row, name: str, sequence: int) -> _Described:
+class PretrainedBert(nn.Module):
+    """
+    BERT with its two pre-training losses.
+
+    Args:
+        config: sizes, and the implementation of attention.
+        predicted: tokens of a sample whose logits are computed.
+    """
+
+    def __init__(self, config: transformers.BertConfig, predicted: int) -> None:
+        super().__init__()
+        net = transformers.BertForPreTraining(config)
+        self.body, self.heads, self.predicted = net.bert, net.cls, predicted
+
+    def forward(self, ids: torch.Tensor, labels: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+        found = self.body(input_ids=ids, token_type_ids=torch.zeros_like(ids))
+        words, pairs = self.heads(found.last_hidden_state[:, : self.predicted], found.pooler_output)
+        masked = functional.cross_entropy(words.flatten(0, 1).float(), labels[:, : self.predicted].flatten())
+        return masked + functional.cross_entropy(pairs.float(), order)
+
+
+def _masked_bert(row: Row, name: str, sequence: int) -> StepJob | str:
+    def inputs(batch: int) -> tuple[torch.Tensor, ...]:
+        ids = torch.zeros(batch, sequence, dtype=torch.long)
+        return ids, ids.clone(), torch.zeros(batch, dtype=torch.long)
+
+    predicted = int(_MASKED_SHARE * sequence)
+    network = Network(
+        f"hf.{name}.pretrain-masked.{sequence}", lambda: PretrainedBert(_bert_config(name), predicted), inputs
+    )
+    return step_job(row, network, optimizer_of(row, "adam"), half=True)
+
+
+def _bert_config(name: str) -> transformers.BertConfig:
     layers, width, heads = _SIZES["bert-large" if "large" in name else "bert-base"]
-    config = transformers.BertConfig(
+    return transformers.BertConfig(
         num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width,
         vocab_size=30_522, max_position_embeddings=512, attn_implementation="eager",
         pad_token_id=None,  # else older versions search the values of the batch for padding
     )  # fmt: skip
+
+
+def _bert(row: Row, name: str, sequence: int) -> _Described:
+    config = _bert_config(name)
     lengths = {"input_ids": sequence, "token_type_ids": sequence}
     if row["task"] == "finetune-squad":
         return (

@@ -15,7 +15,8 @@ from benchmarks.fits import one_device_record, submission_calibration
 from benchmarks.time_to_train import minutes_of, network_gbit_per_s, score_lines, submission_reach
 from benchmarks.workloads import ProfileCache, StepJob, profile_of
 from benchmarks.workloads.flux import flux_job
-from benchmarks.workloads.mlperf import Bert, mlperf_job, shared_update, update_shares
+from benchmarks.workloads.mlperf import mlperf_job, shared_update, update_shares
+from benchmarks.workloads.transformers_models import PretrainedBert
 from trainfare_core.prediction.roofline.coefficients import calibration
 
 ROW = {
@@ -75,7 +76,7 @@ def test_bert_of_early_rounds_has_no_fused_attention() -> None:
         job = mlperf_job(_line(benchmark="bert", round=name))
         assert isinstance(job, StepJob)
         with torch.device("meta"):
-            net = next(part for part in job.network().modules() if isinstance(part, Bert))
+            net = next(part for part in job.network().modules() if isinstance(part, PretrainedBert))
         found[name] = (net.body.config._attn_implementation, net.predicted)
     assert found == {"v0.7": ("eager", 256), "v1.0": ("sdpa", 39)}
 

@@ -67,11 +67,14 @@ def test_several_devices_are_scored_with_their_chip_left_out(tmp_path: Path) -> 
     found = {
         "overall": {**SCORE, "mape": 0.5},
         "by_scope": {"multi": SCORE, "single": {**SCORE, "mape": 0.5}},
+        "multi_not_suspect": {**SCORE, "mape": 0.25},
     }
     (tmp_path / "step_time_apart.json").write_text(json.dumps(found), encoding="utf-8")
     page = document(tmp_path)
     bar = "20 mean, 13 median"
     assert f"| several devices, unseen chip, first table | {bar} | met | 41 | 12.3 % | 8.0 % |" in page
+    sound = "first table, without readings marked as suspect"
+    assert f"| several devices, unseen chip, {sound} | {bar} | **missed** | 41 | 25.0 % | 8.0 % |" in page
     assert f"| several devices, unseen chip, second table | {bar} | not scored |" in page
     assert "| several devices, first table | chip | 51 % | 83 % | 94 % | met |" in page
 

@@ -1,0 +1,218 @@
+"""
+Measured steps as their trainers ran them, where a public launch script, trainer or log says what the table does not.
+
+Each fact was read in the repository that it names; what measured times say of it is beside it.
+
+- Lambda's benchmark (lambdal/deeplearning-benchmark, `pytorch/scripts/config_*` and `pytorch/results`): Transformer-XL
+  runs without `--adaptive`, so its softmax has all 267,735 words. Tacotron 2 and WaveGlow get `--amp-run`, which
+  NVIDIA's trainers of PyTorch 1.7 and later do not know: their logs say `amp : False`, and both flags run equally fast.
+  NCF of the suites v1 and v2 has no `--amp` on devices of 80 GB and more. The throughput of SSD in the suite v0 is of
+  one process: eight devices report that of one.
+- NVIDIA's NCF (DeepLearningExamples, `ncf.py` and `dataloading.py`): a throughput counts all samples of the epoch,
+  though each process drops its last batch. With a batch as large as its share of the epoch nothing is trained. In
+  Lambda's suites v1 and v2 its clock does not wait for the device, and without AMP nothing else does: a log has an
+  epoch of 5 ms and the evaluation after it of 213 ms, which takes 21 ms elsewhere. In PyTorch 2.x a step of 10 million
+  samples takes 132, 95, 4 and 13 ms on 1, 2, 4 and 8 H100; in 1.13 163, 164, 164 and, of one batch, 111 ms.
+- NVIDIA's BERT (`modeling.py`, `scripts/run_pretraining.sh`): logits of the masked tokens alone; in PyTorch and
+  Paddle the samples of phase 2 (up to 512 tokens) come in bins of 64. Taken as 512 tokens, V100 would exceed its peak.
+- Lambda's runs of the suite v1 in PyTorch 1.13 of late 2022, before H100 and Ada (`benchmark_pytorch.sh`): the GPUs
+  of a machine may not reach each other's memory (`NCCL_P2P_DISABLE=1`). GNMT on eight A100 80 GB then reaches 39 to
+  51 % of eight times the rate of one, 98 to 100 % in the suite v0.
+- NVIDIA's READMEs (DeepLearningExamples): a column "104@FP16, 48@FP32" or "76,38" holds two batches, and image
+  classifiers have theirs in `configs.yml` (`launched_batches.csv`). Each README names its container, and so its
+  PyTorch. SSD300 runs channels-last. EfficientNet-B4 on one V100 of 32 GB reads 36 and 89 images/s where eight read
+  17 times as many and the card of 16 GB 83 and 204.
+- AdaptDL (petuum/adaptdl, `torch/data.py` and `torch/gradient_noise_scale.py`): the time has no loader in it, but
+  statistics of every gradient, in float64 and with a wait for the device: 35 to 118 ms of each step of ResNet-18,
+  whatever the batch.
+- Milabench (mila-iqia/milabench): images of `synthetic_fixed` have 244 pixels (`benchmate/dataloader.py`; 100.3 MiB of
+  saved fp32 tensors an image are measured, 224 pixels make 81.9). ResNet-50 with a loader and Whisper copy their batch
+  to the device inside the step, from memory that is not pinned (`torchvision/main.py`, `huggingface/bench`). ResNet-152
+  on several devices computes in bf16, whatever its precision is called (`torchvision_ddp/main.py`; its rates are those
+  of the bf16 rows within 0.3 %). On A100 it is from before the channels-last option of ResNet-50 (`config/base.yaml`).
+- The dashboard of torch.compile (transformers of 2022, `modeling_deberta_v2.py`): dropout and softmax of DeBERTa-v2 are
+  functions in Python, which hold the device up: fp16 and TF32 take 127.7 and 128.2 ms.
+- Optimum for Gaudi (`vit_base_patch16_224_in21k.json`): one worker loads the images, and ViT is 1.07 times as fast as
+  Swin on Gaudi 2, 1.69 times on Gaudi 1.
+- AWS Neuron's BERT (the strategy says "32xNC(DP)"): each of a chip's two NeuronCores trains a copy, and the batch of
+  the table is that of one.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from functools import lru_cache
+from pathlib import Path
+
+from benchmarks.fitting.table_lines import HOST_COPY, Line, torch_of
+from benchmarks.truth_table import STEP_TABLES, read_rows
+from benchmarks.workloads.detection import CHANNELS_LAST
+from benchmarks.workloads.sequences import FULL_SOFTMAX
+from benchmarks.workloads.transformers_models import MASKED_LOGITS
+from trainfare_core.hardware.accelerators import accelerator
+
+__all__ = ["NO_PEER_ACCESS", "as_launched", "launched_rows", "step_rows"]
+
+NO_PEER_ACCESS = "peer access off"
+"""Note of a row whose devices exchange through the memory of their host."""
+
+_EPOCH = 5 * 19_861_770
+"""Samples of an epoch of NCF on MovieLens 20M: each rating that is not of the test set, with four drawn ones."""
+_LATER_SUITES = ("suite=v1", "suite=v2")
+"""Of Lambda, in its notes."""
+_NO_AMP_FROM_BYTES = 80e9
+_PEERS_FROM_YEAR = 2022
+"""Devices that came out from then on were measured after Lambda had allowed peer access again."""
+_TORCH_OF = {
+    "tacotron2": "1.6", "jasper": "1.7", "efficientnet": "1.9", "quartznet": "1.10", "ssd300": "1.13",
+    "nnu-net": "1.13",
+}  # fmt: skip
+"""PyTorch in the containers 20.06, 20.10, 21.03, 21.07, 22.10 and 22.11, which NVIDIA's READMEs name."""
+_BINNED_TOKENS = 288
+"""Mean length of BERT's samples, 256 of at most 512, and half a bin of padding."""
+
+
+def launched_rows(path: Path) -> list[Line]:
+    """Return the measured steps of one table."""
+    return [as_launched(line) for line in read_rows(path)]
+
+
+def step_rows(data: Path) -> list[Line]:
+    """Return the measured steps of every release of rows, from a folder with `STEP_TABLES`."""
+    return [line for name in STEP_TABLES for line in launched_rows(data / name)]
+
+
+def as_launched(line: Line) -> Line:
+    """
+    Return the row with the precision, length, throughput and notes that its trainer's script or log gives.
+
+    A throughput is empty where nothing was trained, or its time is not of the device's work.
+    """
+    source, name = line["source"], line["model"].lower()
+    change = _CHANGES.get(source)
+    changes = {} if change is None else change(line, name)
+    if source in ("lambda-dlbench", "nvidia-dle") and name.startswith("ncf"):
+        changes["throughput"] = _of_trained_samples(line | changes)
+    return line | changes
+
+
+def _of_lambda(line: Line, name: str) -> Line:
+    suite, changes = line["notes"].partition(";")[0], {"notes": line["notes"]}
+    device = accelerator(line["accelerator"])
+    if name.startswith("transformer-xl"):
+        changes["notes"] += f";{FULL_SOFTMAX}"
+    if name.startswith("ssd") and suite == "suite=v0":
+        changes["throughput"] = str(float(line["throughput"]) * int(line["devices"]))
+    if line["precision"] == "amp_fp16" and _ran_without_amp(line, name, suite):
+        changes["precision"] = "tf32" if device.peak_flops_per_s("tf32") is not None else "fp32"
+    several = line["devices"] != "1" and suite == "suite=v1" and _version(line) == (1, 13)
+    if several and device.release_year < _PEERS_FROM_YEAR:
+        changes["notes"] += f";{NO_PEER_ACCESS}"
+    return changes
+
+
+def _of_nvidia(line: Line, name: str) -> Line:
+    changes, notes = {}, [line["notes"]]
+    if name.startswith("bert") and line["task"] == "pretrain":
+        notes.append(MASKED_LOGITS)
+        if line["sequence_length"] == "512" and "tensorflow" not in line["framework"]:
+            changes["sequence_length"] = str(_BINNED_TOKENS)
+    in_torch = line["framework"].startswith("pytorch")
+    if in_torch:
+        release = next((version for start, version in _TORCH_OF.items() if name.startswith(start)), None)
+        changes["framework"] = f"pytorch {release} (NGC)" if release else line["framework"]
+    if in_torch and name.startswith("ssd300"):
+        notes.append(CHANNELS_LAST)
+    if name.endswith("b4]") and line["accelerator"] == "V100-SXM2-32GB" and line["devices"] == "1":
+        notes.append("SUSPECT: one of eight such cards is three times as fast")
+    batch = _stated_batch(line)
+    if batch:
+        changes["batch_per_device"] = batch
+        changes["global_batch"] = str(int(batch) * int(line["devices"]))
+    return changes | {"notes": ";".join(notes)}
+
+
+def _of_adaptdl(line: Line, _name: str) -> Line:
+    return {
+        "notes": f"{line['notes']};SUSPECT: statistics of gradients in every step",
+        "measured": "optimizer step",
+    }
+
+
+def _of_neuron(line: Line, _name: str) -> Line:
+    if "NC(DP)" not in line["strategy"] or not line["batch_per_device"]:
+        return {}
+    cores = accelerator(line["accelerator"]).cores
+    return {"batch_per_device": str(float(line["batch_per_device"]) * cores)}
+
+
+def _of_milabench(line: Line, name: str) -> Line:
+    changes = {}
+    if "fixed synthetic batch" in line["notes"]:
+        changes["image_size"] = "244"
+    elif name == "torchvision resnet50" or name.startswith("whisper"):
+        changes["measured"] = f"{line['measured']}, {HOST_COPY} in the step"
+    if name == "torchvision resnet152" and line["precision"] == "amp_fp16":
+        changes["precision"] = "bf16"
+    if line["source_ref"].endswith("README.md"):
+        changes["notes"] = line["notes"].replace(CHANNELS_LAST, "")
+    return changes
+
+
+def _of_dashboard(line: Line, name: str) -> Line:
+    return {"notes": f"{line['notes']};HOST_BOUND"} if name.startswith("debertav2") else {}
+
+
+def _of_gaudi(line: Line, name: str) -> Line:
+    waits = name.startswith("vit-") and line["accelerator"].startswith("Gaudi2")
+    return {"notes": f"{line['notes']};HOST_BOUND"} if waits else {}
+
+
+_CHANGES = {
+    "lambda-dlbench": _of_lambda,
+    "nvidia-dle": _of_nvidia,
+    "sia-sosp23": _of_adaptdl,
+    "aws-neuron": _of_neuron,
+    "milabench": _of_milabench,
+    "inductor-dashboard": _of_dashboard,
+    "optimum-habana": _of_gaudi,
+}
+"""By the name of a source in the tables."""
+
+
+def _stated_batch(line: Line) -> str:
+    model = (
+        "WaveGlow" if "column=Number of samples" in line["notes"] else line["model"].replace("widese-", "")
+    )
+    for known in _batches():
+        same = model == known["model"] and line["precision"] == known["precision"]
+        starts = (line[name].startswith(known[name]) for name in ("framework", "accelerator"))
+        if same and line["batch_per_device"] == known["stated"] and all(starts):
+            return known["batch"]
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _batches() -> list[Line]:
+    with Path(__file__).with_name("launched_batches.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _ran_without_amp(line: Line, name: str, suite: str) -> bool:
+    if name.startswith("ncf"):
+        return suite in _LATER_SUITES and accelerator(line["accelerator"]).memory_bytes >= _NO_AMP_FROM_BYTES
+    return name.startswith(("tacotron2", "waveglow")) and _version(line) >= (1, 7)
+
+
+def _of_trained_samples(line: Line) -> str:
+    devices, batch = int(line["devices"]), int(float(line["batch_per_device"]))
+    batches = math.ceil(_EPOCH / devices / batch) - 1
+    waits = line["precision"] == "amp_fp16" or line["notes"].partition(";")[0] not in _LATER_SUITES
+    if not batches or (not waits and (batches == 1 or _version(line) >= (2, 0))):
+        return ""
+    return str(float(line["throughput"]) * batches * batch * devices / _EPOCH)
+
+
+def _version(line: Line) -> tuple[int, ...]:
+    return tuple(int(part) for part in torch_of(line["framework"]).split(".")[:2] if part)

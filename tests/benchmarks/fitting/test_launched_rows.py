@@ -1,0 +1,238 @@
+"""Rows of measured steps have the precision, length and throughput that their trainers' scripts and logs give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.fitting.launched_rows import as_launched
+from benchmarks.fitting.step_work import work_of
+from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.detection import find as detector
+from benchmarks.workloads.sequences import TransformerXl
+from benchmarks.workloads.sequences import find as sequence_model
+from benchmarks.workloads.single_device import StepJob
+from benchmarks.workloads.transformers_models import PretrainedBert
+from benchmarks.workloads.transformers_models import find as transformers_model
+
+LAMBDA = {
+    "source": "lambda-dlbench", "model": "WaveGlow", "task": "tts", "precision": "amp_fp16", "devices": "1",
+    "accelerator": "A100-SXM4-80GB", "batch_per_device": "48", "global_batch": "48", "sequence_length": "",
+    "framework": "pytorch 1.13.0 (NGC container)", "notes": "suite=v1;flag=FP16", "throughput": "1000",
+    "throughput_unit": "samples/s", "optimizer": "adam", "measured": "training loop", "image_size": "224",
+    "strategy": "single", "source_ref": "scaling/H100.yaml#resnet50",
+}  # fmt: skip
+NVIDIA_BERT = LAMBDA | {
+    "source": "nvidia-dle", "model": "BERT-large", "task": "pretrain", "sequence_length": "512",
+    "framework": "pytorch (NGC)", "notes": "column=Throughput",
+}  # fmt: skip
+EPOCH = 99_308_850
+
+
+@pytest.mark.parametrize(
+    ("row", "precision"),
+    [
+        ({}, "tf32"),
+        ({"accelerator": "V100-SXM2-16GB"}, "fp32"),
+        ({"framework": "pytorch 1.4.0 (NGC container)", "notes": "suite=v0"}, "amp_fp16"),
+        ({"framework": "pytorch 1.7.0 (NGC container)", "notes": "suite=v0", "model": "Tacotron2"}, "tf32"),
+        ({"model": "ResNet-50-v1.5"}, "amp_fp16"),
+        ({"model": "NCF", "batch_per_device": "10000000"}, "tf32"),
+        ({"model": "NCF", "batch_per_device": "7500000", "accelerator": "A100-SXM4-40GB"}, "amp_fp16"),
+        ({"model": "NCF", "batch_per_device": "15000000", "notes": "suite=v0"}, "amp_fp16"),
+        ({"source": "nvidia-dle"}, "amp_fp16"),
+    ],
+)
+def test_a_flag_that_the_trainer_does_not_know_changes_nothing(row: dict[str, str], precision: str) -> None:
+    """A row has mixed precision only where its trainer had the switch for it."""
+    assert as_launched(LAMBDA | row)["precision"] == precision
+
+
+def test_a_throughput_of_one_process_is_not_that_of_all() -> None:
+    """SSD of the first suite printed the rate of one process."""
+    first = LAMBDA | {"model": "SSD300-ResNet50", "devices": "8", "notes": "suite=v0;flag=AMP"}
+    assert float(as_launched(first)["throughput"]) == 8000
+    assert as_launched(first | {"notes": "suite=v1;flag=AMP"})["throughput"] == "1000"
+
+
+@pytest.mark.parametrize(
+    ("row", "batches"),
+    [
+        ({"batch_per_device": "8000000", "precision": "tf32"}, 12),
+        ({"batch_per_device": "2560000", "accelerator": "V100-SXM2-16GB", "devices": "8"}, 4),
+        ({"batch_per_device": "15000000", "devices": "8", "notes": "suite=v0"}, 0),
+        ({"batch_per_device": "8000000", "devices": "8", "notes": "suite=v0", "precision": "tf32"}, 1),
+        ({"batch_per_device": "8000000", "devices": "8", "precision": "tf32"}, 0),
+        ({"batch_per_device": "8000000", "precision": "tf32", "framework": "pytorch 2.3.0"}, 0),
+    ],
+)
+def test_an_epoch_counts_the_samples_that_were_trained(row: dict[str, str], batches: int) -> None:
+    """NCF drops the last batch of each process; a time that is not of the device's work is none."""
+    line = LAMBDA | {"model": "NCF"} | row
+    throughput = as_launched(line)["throughput"]
+    if not batches:
+        assert throughput == ""
+    else:
+        trained = batches * int(line["batch_per_device"]) * int(line["devices"])
+        assert float(throughput) == pytest.approx(1000 * trained / EPOCH)
+
+
+def test_transformer_xl_without_the_adaptive_flag_has_a_full_softmax() -> None:
+    """The last product has all words for every token."""
+    row = LAMBDA | {"model": "Transformer-XL-base", "task": "lm", "throughput_unit": "tokens/s"}
+    keys = {
+        name: _job(sequence_model(made)).key for name, made in (("full", as_launched(row)), ("adaptive", row))
+    }
+    assert keys["full"] != keys["adaptive"]
+    full, adaptive = (
+        _flops(TransformerXl(1, 8, 2, 16, 4, sizes), *(torch.zeros(4, 2, dtype=torch.long) for _ in range(2)))
+        for sizes in ((8,), (8, 8, 8, 8))
+    )
+    assert full > 2 * 8 * 8 * 267_735 > adaptive
+
+
+def test_logits_of_masked_tokens_alone() -> None:
+    """NVIDIA's pre-training of BERT; phase 2 has samples in bins in PyTorch and Paddle, not in TensorFlow."""
+    assert as_launched(NVIDIA_BERT)["sequence_length"] == "288"
+    assert as_launched(NVIDIA_BERT | {"framework": "tensorflow2 (NGC)"})["sequence_length"] == "512"
+    assert as_launched(NVIDIA_BERT | {"sequence_length": "128"})["sequence_length"] == "128"
+    masked, every = (
+        _job(transformers_model(row)).key
+        for row in (as_launched(NVIDIA_BERT), NVIDIA_BERT | {"sequence_length": "288"})
+    )
+    assert masked != every
+    config = transformers.BertConfig(
+        num_hidden_layers=1, hidden_size=8, num_attention_heads=2, intermediate_size=16, vocab_size=100
+    )
+    ids = torch.zeros(3, 20, dtype=torch.long)
+    some, whole = (
+        _flops(PretrainedBert(config, tokens), ids, ids, torch.zeros(3, dtype=torch.long))
+        for tokens in (3, 20)
+    )
+    assert whole - some == 2 * 3 * 17 * (8 * 8 + 8 * 100)
+
+
+@pytest.mark.parametrize(
+    ("row", "batch"),
+    [
+        ({"model": "Tacotron2", "accelerator": "V100-SXM2-16GB", "batch_per_device": "16.0"}, "104"),
+        (
+            {
+                "model": "Tacotron2",
+                "batch_per_device": "16.0",
+                "notes": "column=Number of samples used per second",
+            },
+            "10",
+        ),
+        ({"model": "BERT-large", "framework": "tensorflow2 (NGC)", "batch_per_device": "7638.0"}, "76"),
+        ({"model": "EfficientNet[efficientnet-widese-b4]", "batch_per_device": ""}, "128"),
+        ({"model": "ResNet-50-v1.5", "batch_per_device": "64"}, "64"),
+    ],
+)
+def test_a_batch_is_that_of_the_readme(row: dict[str, str], batch: str) -> None:
+    """Two batches of one column, and those of a file that no table reads."""
+    nvidia = LAMBDA | {
+        "source": "nvidia-dle",
+        "framework": "pytorch (NGC)",
+        "notes": "heading=Training",
+        "task": "",
+    }
+    found = as_launched(nvidia | {"devices": "8"} | row)
+    assert found["batch_per_device"] == batch
+    if batch != "64":
+        assert found["global_batch"] == str(8 * int(batch))
+
+
+def test_the_containers_of_nvidia_tell_their_pytorch() -> None:
+    """Hosts of PyTorch 1.x are slower; SSD300 runs channels-last."""
+    row = NVIDIA_BERT | {"model": "SSD300-ResNet50", "task": "detection", "image_size": "300"}
+    found = as_launched(row)
+    assert found["framework"] == "pytorch 1.13 (NGC)"
+    nhwc, nchw = (_job(detector(made)) for made in (found, row))
+    assert nhwc.key != nchw.key
+    assert nhwc.batch()[0].is_contiguous(memory_format=torch.channels_last)
+    assert next(nhwc.network().parameters()).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ({"accelerator": "A100-SXM4-80GB"}, True),
+        ({"accelerator": "H100-SXM5-80GB"}, False),
+        ({"devices": "1"}, False),
+        ({"notes": "suite=v2;flag=FP16", "framework": "pytorch 2.3.0"}, False),
+    ],
+)
+def test_devices_without_peer_access_say_nothing_of_their_links(
+    row: dict[str, str], wrong: bool, tmp_path: Path
+) -> None:
+    """Such a row has no answer, and is no pair of the fit of links."""
+    found = work_of(
+        as_launched(LAMBDA | {"devices": "8", "strategy": "ddp"} | row),
+        ProfileCache(tmp_path, only_held=True),
+    )
+    assert ("memory of their host" in str(found)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [
+        ({"source": "sia-sosp23"}, "notes", "SUSPECT"),
+        ({"source": "inductor-dashboard", "model": "DebertaV2ForMaskedLM"}, "notes", "HOST_BOUND"),
+        (
+            {"source": "optimum-habana", "model": "vit-base", "accelerator": "Gaudi2-96GB"},
+            "notes",
+            "HOST_BOUND",
+        ),
+        ({"source": "milabench", "model": "torchvision resnet50"}, "measured", "H2D"),
+        ({"source": "milabench", "model": "Whisper-tiny audio classification"}, "measured", "H2D"),
+        ({"source": "milabench", "notes": "fixed synthetic batch"}, "image_size", "244"),
+        ({"source": "milabench", "model": "torchvision resnet152"}, "precision", "bf16"),
+        (
+            {
+                "source": "nvidia-dle",
+                "model": "EfficientNet[efficientnet-b4]",
+                "accelerator": "V100-SXM2-32GB",
+            },
+            "notes",
+            "SUSPECT",
+        ),
+    ],
+)
+def test_what_a_trainer_did_is_in_its_row(row: dict[str, str], column: str, value: str) -> None:
+    """One column of each source says it, and a row of another source keeps its own."""
+    assert value in as_launched(LAMBDA | row)[column]
+    assert value not in as_launched(LAMBDA | row | {"source": "timm"})[column]
+
+
+def test_a_chip_of_two_cores_trains_two_batches() -> None:
+    """A NeuronCore is a replica of its own."""
+    row = NVIDIA_BERT | {
+        "source": "aws-neuron", "accelerator": "Trainium1", "batch_per_device": "16.0",
+        "strategy": "[32xNC(DP)] x 16Nodes(DP)",
+    }  # fmt: skip
+    assert as_launched(row)["batch_per_device"] == "32.0"
+    assert as_launched(row | {"strategy": "[8xNC(TP)x4(DP)] x 16Nodes(DP)"})["batch_per_device"] == "16.0"
+
+
+def test_other_rows_stay_as_their_table_has_them() -> None:
+    """No fact is known of them."""
+    for row in (LAMBDA | {"source": "timm"}, NVIDIA_BERT | {"task": "finetune-squad"}):
+        assert as_launched(row) == row
+
+
+def _job(found: StepJob | str | None) -> StepJob:
+    assert isinstance(found, StepJob), found
+    return found
+
+
+def _flops(net: nn.Module, *inputs: torch.Tensor) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter:
+        net(*inputs)
+    return counter.get_total_flops()
