@@ -34,8 +34,8 @@ Each fact was read in the repository that it names; what measured times say of i
   functions in Python, which hold the device up: fp16 and TF32 take 127.7 and 128.2 ms.
 - Optimum for Gaudi (`vit_base_patch16_224_in21k.json`): one worker loads the images, and ViT is 1.07 times as fast as
   Swin on Gaudi 2, 1.69 times on Gaudi 1.
-- AWS Neuron's BERT (the strategy says "32xNC(DP)"): each of a chip's two NeuronCores trains a copy, and the batch of
-  the table is that of one.
+- AWS Neuron's data-parallel rows (their strategy says "32xNC(DP)"): each of a chip's two NeuronCores trains a copy,
+  and the batch of the table is that of one, as its notes say.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ _EPOCH = 5 * 19_861_770
 _LATER_SUITES = ("suite=v1", "suite=v2")
 """Of Lambda, in its notes."""
 _NO_AMP_FROM_BYTES = 80e9
+"""Memory of the devices whose configurations lack NCF's `--amp`: theirs run AMP at the rate of TF32."""
 _PEERS_FROM_YEAR = 2022
 """Devices that came out from then on were measured after Lambda had allowed peer access again."""
 _TORCH_OF = {

@@ -233,8 +233,8 @@ def compute_dtype(
     Return the type an operation computes in: that of its first floating operand, or of the result of a copy.
 
     Full-precision convolutions, recurrent layers and matrix products are "tf32" where torch's switches allow it on a
-    CUDA device. Fused attention does not read them: in fp32 its kernel makes each product of several in TF32, and takes
-    about as long as in plain fp32.
+    CUDA device. Fused attention does not read them: in fp32 its kernel makes each product of several in TF32, and is
+    timed as fp32.
     """
     first = (*out, *tensors) if kind == "copy" or not tensors else (*tensors, *out)
     chosen = next((t.dtype for t in first if t.is_floating_point() or t.is_complex()), None)
