@@ -61,9 +61,9 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
     """
     Return the decoder of a row, or why its architecture is not known.
 
-    A name in decoders.csv decides; `layers=` in the notes replaces its layers. Else `hidden=`, `layers=` and `heads=`
-    in the notes describe it. A decoder of which only the number of parameters is known gets the usual proportions of a
-    GPT of that size, which its FLOPs hardly depend on.
+    A name in decoders.csv decides; `layers=` in the notes replaces its layers. Else `hidden=`, `layers=`, `heads=` and
+    `vocabulary=` in the notes describe it. A decoder of which only the number of parameters is known gets the usual
+    proportions of a GPT of that size, which its FLOPs hardly depend on.
 
     Args:
         name: of the model.
@@ -72,7 +72,8 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
     plain = _plain(name)
     known = _known(plain)
     stated = {
-        key: int(value) for key, value in re.findall(r"\bn?(hidden|layers|heads)=(\d+)", row.get("notes", ""))
+        key: int(value)
+        for key, value in re.findall(r"\bn?(hidden|layers|heads|vocabulary)=(\d+)", row.get("notes", ""))
     }
     proxy = re.search(r"proxy(\d+)l", plain)
     if proxy:
@@ -88,7 +89,10 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
         return _of_megatron(whole)
     if {"hidden", "layers", "heads"} <= stated.keys():
         width, heads = stated["hidden"], stated["heads"]
-        return Decoder(stated["layers"], width, heads, heads, 4 * width, _GPT_VOCABULARY, gated=False)
+        words = stated.get("vocabulary", _GPT_VOCABULARY)
+        return Decoder(
+            stated["layers"], width, heads, heads, 4 * width, words, gated=False, tied="vocabulary" in stated
+        )
     if plain.startswith(_UNDESCRIBED_BLOCKS):
         return f"{name}: state-space or linear-attention blocks are not described"
     params = _params(name, row)

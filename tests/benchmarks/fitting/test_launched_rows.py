@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.fitting.launched_rows import as_launched
 from benchmarks.fitting.step_work import work_of
 from benchmarks.workloads import ProfileCache
+from benchmarks.workloads.decoder import Decoder
+from benchmarks.workloads.decoder_names import decoder_of
 from benchmarks.workloads.detection import find as detector
 from benchmarks.workloads.sequences import TransformerXl
 from benchmarks.workloads.sequences import find as sequence_model
@@ -58,6 +60,7 @@ def test_a_throughput_of_one_process_is_not_that_of_all() -> None:
     first = LAMBDA | {"model": "SSD300-ResNet50", "devices": "8", "notes": "suite=v0;flag=AMP"}
     assert float(as_launched(first)["throughput"]) == 8000
     assert as_launched(first | {"notes": "suite=v1;flag=AMP"})["throughput"] == "1000"
+    assert "channels_last" not in as_launched(first)["notes"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,18 @@ def test_devices_without_peer_access_say_nothing_of_their_links(
             "notes",
             "HOST_BOUND",
         ),
+        ({"model": "SSD300-ResNet50"}, "notes", "channels_last"),
+        ({"source_ref": "results/A6000_sonantic_v1/PyTorch_tacotron2_FP16"}, "batch_per_device", "80"),
+        (
+            {
+                "source": "bigscience-tr11",
+                "model": "GPT-182B",
+                "source_ref": "chronicles.md:693",
+                "notes": "02-23",
+            },
+            "notes",
+            "heads=64;hidden=13312;layers=84;vocabulary=250880",
+        ),
         ({"source": "milabench", "model": "torchvision resnet50"}, "measured", "H2D"),
         ({"source": "milabench", "model": "Whisper-tiny audio classification"}, "measured", "H2D"),
         ({"source": "milabench", "notes": "fixed synthetic batch"}, "image_size", "244"),
@@ -218,6 +233,35 @@ def test_a_chip_of_two_cores_trains_two_batches() -> None:
     }  # fmt: skip
     assert as_launched(row)["batch_per_device"] == "32.0"
     assert as_launched(row | {"strategy": "[8xNC(TP)x4(DP)] x 16Nodes(DP)"})["batch_per_device"] == "16.0"
+
+
+def test_the_shapes_of_bloom_make_the_stated_sizes() -> None:
+    """Each size of its first runs, by the line of its table where one size has two shapes."""
+    row = LAMBDA | {
+        "source": "bigscience-tr11",
+        "task": "pretrain",
+        "model": "GPT-182B",
+        "notes": "nheads=96",
+    }
+    shapes = {
+        (size, line): decoder_of(made["model"], made)
+        for size, line in (("176", "944"), ("182", "693"), ("182", "702"), ("195", "474"), ("195", "889"), ("205", "474"))
+        for made in (as_launched(row | {"model": f"GPT-{size}B", "source_ref": f"chronicles.md:{line}"}),)
+    }  # fmt: skip
+    for (size, _), shape in shapes.items():
+        assert isinstance(shape, Decoder)
+        assert shape.parameters == pytest.approx(float(size) * 1e9, rel=0.005)
+        assert (shape.heads, shape.vocabulary, shape.tied) == (96, 250_880, True)
+    assert len(set(shapes.values())) == 6
+    assert "hidden" not in as_launched(row | {"model": "GPT-200B"})["notes"]
+
+
+def test_a_sentence_pair_counts_its_tokens_without_padding() -> None:
+    """GNMT computes 2 x 32 steps of a pair, and its tables count 48.5 tokens."""
+    job = _job(sequence_model(LAMBDA | {"model": "GNMT", "task": "translation", "precision": "fp32"}))
+    source, target, _ = job.batch()
+    assert source.shape[0] + target.shape[0] == 64
+    assert job.units == 48.5 * job.batch_size
 
 
 def test_other_rows_stay_as_their_table_has_them() -> None:
