@@ -279,7 +279,8 @@ def _model_exchange_s(
         t > 1, 2 * (t - 1) / t * reduced / rate + messages * 2 * (t - 1) * devices.link_latency_s, 0.0
     )
     e = spread.expert
-    inside = np.minimum(np.maximum(spread.per_machine / t, 1.0), e)
+    near = np.where(spread.machines > 1, np.maximum(spread.per_machine / t, 1.0), e)
+    inside = np.minimum(near, e)
     sent = 2 * ledger.expert_bytes * share / t
     local_s = sent * (inside - 1) / e / devices.link_per_s
     each = _network(spread, fit) / np.maximum(spread.per_machine, 1.0)

@@ -184,10 +184,11 @@ class DecoderLedger:
 
 
 def _width(groups: Sequence[OperationGroup]) -> int:
-    """Return the hidden size: the columns that most normalised elements have."""
+    """Return the hidden size: the columns that most elements have that the forward pass normalises, once each."""
     elements: dict[int, int] = {}
     for group in groups:
-        if group.kind == "normalization" and len(group.shape) == 2:
+        once = group.phase == "forward" and not group.recomputed
+        if once and group.kind == "normalization" and len(group.shape) == 2:
             size = group.shape[0] * group.shape[1] * group.launches
             elements[group.shape[1]] = elements.get(group.shape[1], 0) + size
     return max(sorted(elements), key=lambda width: elements[width], default=0)
@@ -205,10 +206,11 @@ def _causal_share(group: OperationGroup) -> float:
 
 
 def _expert_bytes(groups: Sequence[OperationGroup], width: int) -> float:
-    chosen = [
-        g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward" and width in g.shape[2:]
-    ]
-    return float(sum(2 * g.shape[1] * width * g.launches for g in chosen))
+    """Return bytes of the tokens that experts get and return: of the hidden size, or narrowed where no side is that."""
+    experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
+    if not any(width in g.shape[2:] for g in experts):
+        width = min((min(g.shape[2:]) for g in experts), default=0)
+    return float(sum(2 * g.shape[1] * width * g.launches for g in experts if width in g.shape[2:]))
 
 
 def _narrow_bytes(profile: JobProfile, stored: float) -> float:

@@ -57,6 +57,32 @@ def test_tensor_parallelism_divides_compute_and_exchanges_activations() -> None:
     )
 
 
+def _with_experts(*sides: int) -> JobProfile:
+    job = gpt_profile(layers=32, width=4096, heads=32)
+    experts = tuple(
+        OperationGroup(
+            kind="grouped_matmul", name="bmm", phase="forward", dtype="bf16", shape=(8, 8192, columns, depth),
+            launches=32, flops=32 * 2 * 8192 * columns * depth, bytes_read=10**10, bytes_written=10**9,
+            bytes_fixed=32 * 8 * 2 * columns * depth,
+        )
+        for columns, depth in (sides, sides[::-1])
+    )  # fmt: skip
+    return job.model_copy(update={"operations": (*job.operations, *experts)})
+
+
+def test_experts_receive_tokens_of_the_hidden_size_or_of_the_narrower_one_that_they_work_on() -> None:
+    whole, narrow = (DecoderLedger.of(_with_experts(wide, 2048)) for wide in (4096, 1024))
+    assert float(whole.expert_bytes) == 2 * 32 * 2 * 8192 * 4096
+    assert float(narrow.expert_bytes) == float(whole.expert_bytes) / 4
+
+
+def test_experts_over_more_devices_than_there_are_replicas_exchange_within_their_machine() -> None:
+    """Tensor 2 and expert 8 on eight devices: every expert is one device's, and tokens go to all of them."""
+    job = _with_experts(4096, 2048)
+    none, four, eight = (_split(job, tensor=2, expert=n).communication_s[0] for n in (1, 4, 8))
+    assert eight - none == pytest.approx((7 / 8) / (3 / 4) * (four - none))
+
+
 def test_a_split_model_needs_less_memory_and_a_pipeline_keeps_its_micro_batches() -> None:
     job = gpt_profile(layers=32, width=4096, heads=32)
     whole, tensor, pipeline = _split(job), _split(job, tensor=8), _split(job, pipeline=8)
