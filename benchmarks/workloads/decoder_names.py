@@ -1,4 +1,8 @@
-"""Architecture of a decoder from its name (decoders.csv), from a row's notes, or from its number of parameters."""
+"""
+Architecture of a decoder from its name, from a row's notes, or from its number of parameters.
+
+Names are in decoders.csv, and in hybrids.csv those of decoders with one mixer a block.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workloads.decoder import Decoder
+from benchmarks.workloads.hybrid import Hybrid
 
 __all__ = ["context_of", "decoder_of", "normalised"]
 
@@ -80,6 +85,8 @@ def decoder_of(name: str, row: Mapping[str, str]) -> Decoder | str:
         stated["layers"] = int(proxy[1])
     if known is not None:
         layers = stated.get("layers", known.layers)
+        if isinstance(known, Hybrid) and layers != known.layers:
+            return f"{name}: which of its {known.layers} blocks make up {layers} is not known"
         dense = min(known.dense_layers, layers // 2 if known.dense_layers > 3 else known.dense_layers)
         return replace(known, layers=layers, dense_layers=dense)
     if _NOT_DECODERS.search(name.lower()):
@@ -112,10 +119,13 @@ def _known(plain: str) -> Decoder | None:
     if found is None:
         return None
     sizes: dict[str, Any] = {
-        key: int(value or 0) for key, value in found.items() if key not in ("names", "context")
+        key: int(value or 0) for key, value in found.items() if key not in ("names", "context", "source")
     }
     flags = {key: bool(sizes[key]) for key in ("gated", "tied")}
-    return Decoder(**{**sizes, **flags})
+    if "layers" in sizes:
+        return Decoder(**{**sizes, **flags})
+    blocks = sum(size for key, size in sizes.items() if key.endswith("_blocks"))
+    return Hybrid(**{**sizes, **flags, "layers": blocks})
 
 
 def _row(plain: str) -> dict[str, str] | None:
@@ -130,8 +140,11 @@ def _row(plain: str) -> dict[str, str] | None:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, dict[str, str]]:
-    with Path(__file__).with_name("decoders.csv").open(newline="", encoding="utf-8") as stream:
-        return {alias: row for row in csv.DictReader(stream) for alias in row["names"].split("|")}
+    table: dict[str, dict[str, str]] = {}
+    for name in ("decoders.csv", "hybrids.csv"):
+        with Path(__file__).with_name(name).open(newline="", encoding="utf-8") as stream:
+            table |= {alias: row for row in csv.DictReader(stream) for alias in row["names"].split("|")}
+    return table
 
 
 def _of_megatron(stated: re.Match[str]) -> Decoder:

@@ -3,7 +3,7 @@ Profiles of whole decoders, assembled from traces of one and of two blocks.
 
     profile(n blocks) = trace(first) + sum over kinds of (blocks of the kind) x (trace(first, kind) - trace(first))
 
-A kind is a dense block or a block with experts.
+A kind is a dense block or a block with experts, or the mixer of a block of a `Hybrid`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from benchmarks.workloads.cache import TraceStore
 from benchmarks.workloads.decoder import Decoder, DecoderStep, trace_blocks
 from benchmarks.workloads.decoder_moments import changed, moments_of_blocks, with_less_saved
+from benchmarks.workloads.hybrid import Hybrid, trace_hybrid_blocks
 from benchmarks.workloads.tracer_digest import tracer_digest
 from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
 from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS
@@ -27,6 +29,7 @@ from trainfare_core.variants import in_8_bits, multiplies_weights
 __all__ = ["DecoderTraces", "blocks_of", "with_narrow_products"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
+_HYBRID_BLOCKS = Path(__file__).with_name("hybrid.py")
 
 
 class DecoderTraces:
@@ -73,15 +76,23 @@ class DecoderTraces:
         whole = _grouped(whole, step.model.experts)
         return whole if step.method != "qlora" else _with_four_bits(whole, step.model.vocabulary)
 
-    def _trace(self, step: DecoderStep, kinds: tuple[bool, ...]) -> JobProfile:
+    def _trace(self, step: DecoderStep, kinds: tuple[Any, ...]) -> JobProfile:
         step = replace(step, method="lora") if step.method == "qlora" else step
-        text = f"{step.key(kinds)}\n{tracer_digest((_BLOCKS,), ('torch',))}"
+        hybrid = isinstance(step.model, Hybrid)
+        sources = (_BLOCKS, _HYBRID_BLOCKS) if hybrid else (_BLOCKS,)
+        text = f"{step.key(kinds)}\n{tracer_digest(sources, ('torch',))}"
         name = f"decoder-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-        return self._store.load(name) or self._store.save(name, trace_blocks(step, kinds))
+        found = self._store.load(name)
+        if found is None:
+            trace = trace_hybrid_blocks if hybrid else trace_blocks
+            found = self._store.save(name, trace(step, kinds))
+        return found
 
 
-def blocks_of(model: Decoder) -> tuple[bool, ...]:
-    """Return for each block whether it has experts."""
+def blocks_of(model: Decoder) -> tuple[bool, ...] | tuple[str, ...]:
+    """Return for each block whether it has experts; of a hybrid, its kind."""
+    if isinstance(model, Hybrid):
+        return model.blocks
     return tuple(bool(model.experts) and layer >= model.dense_layers for layer in range(model.layers))
 
 

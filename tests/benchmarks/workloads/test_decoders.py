@@ -127,7 +127,7 @@ def test_names_have_the_published_number_of_parameters(name: str, billions: floa
 
 
 def test_unknown_decoders_have_a_reason() -> None:
-    assert "state-space" in str(decoder_of("Nemotron_3_Nano", {}))
+    assert "state-space" in str(decoder_of("Kimi-Linear-48B-A3B", {}))
     assert "not a decoder" in str(decoder_of("BERT-Large Ph1", {}))
     assert "not known" in str(decoder_of("SomethingNew", {}))
     assert context_of("SomethingNew") is None
