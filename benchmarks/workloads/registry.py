@@ -8,6 +8,7 @@ from benchmarks.workloads import (
     algoperf,
     audio,
     detection,
+    graphs,
     images,
     openmmlab,
     quartznet,
@@ -34,6 +35,7 @@ _FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
     tabular.find,
     segmentation.find,
     algoperf.find,
+    graphs.find,
     quartznet.find,
     openmmlab.find,
 )
