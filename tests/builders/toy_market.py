@@ -139,7 +139,9 @@ def in_precisions(job: JobProfile, *precisions: str) -> JobProfile:
     return job.model_copy(update={"precisions": tuple(steps)})
 
 
-PRECISION_PARTS: Mapping[str, float] = {"32-true": 2.0, "bf16-mixed": 1.0, "16-mixed": 1.02, "bf16-true": 0.5}
+PRECISION_PARTS: Mapping[str, float] = {
+    "32-true": 2.0, "bf16-mixed": 1.0, "16-mixed": 1.02, "bf16-true": 0.5, "transformer-engine": 0.4,
+}  # fmt: skip
 """Of the time and the activations of bf16-mixed, what `ToyPredictor` takes in each precision."""
 
 

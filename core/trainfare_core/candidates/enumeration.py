@@ -105,7 +105,9 @@ def _computes(name: str, variant: JobVariant) -> bool:
     device = resolve_device(name)
     if not variant.precision or device is None:
         return not variant.precision
-    return device.peak_flops_per_s(computed_in(variant.precision)) is not None
+    # Transformer Engine, which fp8 needs, is made for GPUs alone.
+    computed = computed_in(variant.precision)
+    return device.peak_flops_per_s(computed) is not None and (computed != "fp8" or device.kind == "gpu")
 
 
 def _as_scripted(

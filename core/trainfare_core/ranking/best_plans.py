@@ -53,7 +53,7 @@ def best_plans(
 
     Of each precision and number of accelerators, and of those that split the model, it is the fastest; ties: less
     accumulation, less sharding. With `scripted_first` it is the script's own where that fits, and checkpoints
-    activations only where nothing else does; narrower weights are then taken only where nothing else fits.
+    activations only where nothing else does; narrower weights and fp8 are then taken only where nothing else fits.
 
     Medians are compared. A change is also no slower at the upper end of its interval, and with standard deviations
     below `Z80` its mean, and every quantile from the median to there, is then no longer either. Plans with the same
@@ -75,7 +75,7 @@ def best_plans(
         of_plan.precision,
         -candidates.devices_or_all,
         (of_plan.precision > 0).astype(np.int64),
-        of_plan.narrows if scripted_first else np.zeros(len(candidates), dtype=np.int64),
+        of_plan.training if scripted_first else np.zeros(len(candidates), dtype=np.int64),
         *(() if candidates.parallel is None else (candidates.parallel.splits.astype(np.int64),)),
         candidates.nodes,
         candidates.shape,
@@ -94,7 +94,7 @@ def best_plans(
         )
     ]
     best = order[_first(np.stack([column[order] for column in group]))]
-    return _choice(candidates, prediction, steps, best, of_plan.narrows, narrower=not scripted_first)
+    return _choice(candidates, prediction, steps, best, of_plan.training, any_training=not scripted_first)
 
 
 def _choice(
@@ -102,9 +102,9 @@ def _choice(
     prediction: PredictionTable,
     steps: Column,
     best: Rows,
-    narrows: NDArray[np.int64],
+    training: NDArray[np.int64],
     *,
-    narrower: bool,
+    any_training: bool,
 ) -> PlanChoice:
     """
     Return of each shape x nodes its first plan, and the fastest of all.
@@ -116,7 +116,7 @@ def _choice(
     training_s = quantised(steps * prediction.step_s)
     latest_s = training_s * np.exp(Z80 * prediction.log_sigma)
     surely = latest_s[best] <= latest_s[usual]
-    surely &= narrower | (narrows[best] <= narrows[usual])
+    surely &= any_training | (training[best] <= training[usual])
     kept = best[first | surely]
     order = np.lexsort(
         (np.arange(len(kept)), training_s[kept], candidates.nodes[kept], candidates.shape[kept])
@@ -153,7 +153,7 @@ class _Changes(NamedTuple):
     """What each plan changes of the job: 0 or 1, and the place of its precision, 0 for the script's; shape (plans,)."""
 
     checkpointing: NDArray[np.int64]
-    narrows: NDArray[np.int64]
+    training: NDArray[np.int64]
     precision: NDArray[np.int64]
 
     @classmethod
@@ -161,7 +161,7 @@ class _Changes(NamedTuple):
         variants = candidates.variants
         places = list(dict.fromkeys(each.precision for each in variants))
         columns = np.array(
-            [[each.checkpointing, each.narrows_weights, places.index(each.precision)] for each in variants],
+            [[each.checkpointing, each.changes_training, places.index(each.precision)] for each in variants],
             dtype=np.int64,
         )
         return cls(*columns[candidates.variant_or_none].T)

@@ -20,6 +20,7 @@ from trainfare_core.prices.age_doubt import Z_80
 from trainfare_core.prices.precedence import OWN_RATES
 from trainfare_core.ranking.chances import probability_of_both
 from trainfare_core.ranking.plans import (
+    fp8_notes,
     plan_changes,
     plan_text,
     trainer_arguments,
@@ -259,6 +260,7 @@ class OptionMaker:
                 f"{NOTED_LOADER_RATE:g} decoded JPEGs are usual"
             )
         notes += unused_notes(priced.candidates, priced.prediction, priced.shapes, int(priced.runs.plan[run]))
+        notes += fp8_notes(priced.candidates, priced.prediction, int(priced.runs.plan[run]))
         if not covered(offer, self.constraints.quotas):
             notes += quota_notes(offer)
         if priced.nodes[run] > 1:

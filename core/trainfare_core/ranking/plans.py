@@ -12,6 +12,7 @@ from trainfare_core.candidates import SHARDINGS, CandidateTable, own_sharding, s
 from trainfare_core.figures import percent
 from trainfare_core.job_profile import JobProfile
 from trainfare_core.prediction.table import PredictionTable
+from trainfare_core.prediction.uncertainty import Z80
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.ranking.split_words import (
     by_megatron,
@@ -22,9 +23,9 @@ from trainfare_core.ranking.split_words import (
     split_text,
 )
 from trainfare_core.recommendation import ModelSplit, TrainerArguments
-from trainfare_core.variants import JobVariant
+from trainfare_core.variants import PUBLISHED, JobVariant, computed_in
 
-__all__ = ["plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
+__all__ = ["fp8_notes", "plan_changes", "plan_text", "trainer_arguments", "unused_notes", "variant_changes"]
 
 _STRATEGIES: Final = {
     "none": "auto",
@@ -165,15 +166,10 @@ def variant_changes(
     found: list[str] = []
     if variant.precision:
         same = _figures(candidates, prediction, plan, replace(variant, precision="", narrows_weights=False))
-        meaning = (
-            "weights and optimizer state in 16 bits, which changes what is trained"
-            if variant.narrows_weights
-            else "other rounding and a scaled loss, so that losses may differ"
-            if variant.precision == "16-mixed"
-            else "other rounding, so that losses may differ"
-        )
         found.append(
-            f"precision {variant.precision} instead of {profile.precision}: {meaning}; {same}".rstrip("; ")
+            f"precision {variant.precision} instead of {profile.precision}: {_meaning(variant)}; {same}".rstrip(
+                "; "
+            )
         )
     if variant.checkpointing:
         same = _figures(candidates, prediction, plan, replace(variant, checkpointing=False))
@@ -182,10 +178,68 @@ def variant_changes(
     return tuple(found)
 
 
+def fp8_notes(candidates: CandidateTable, prediction: PredictionTable, plan: int) -> tuple[str, ...]:
+    """
+    Return what fp8 would change of a plan that is in another precision; empty where it was not tried.
+
+    Args:
+        candidates: plans.
+        prediction: of the plans.
+        plan: row of both.
+    """
+    own = candidates.variant_of(plan)
+    notes: list[str] = []
+    for other in candidates.variants:
+        if computed_in(other.precision) != "fp8" or own == other or own.checkpointing != other.checkpointing:
+            continue
+        row = _same_plan(candidates, prediction, plan, other)
+        if row is not None:
+            pair = [row, plan]
+            latest = prediction.step_s[pair] * np.exp(Z80 * prediction.log_sigma[pair])
+            notes.append(
+                f"precision {other.precision} is not taken: {_compared(prediction, row, plan)}, "
+                f"{_longer(*latest)} at the upper ends of the intervals"
+                f"{'' if prediction.fits[row] else ', may not fit'}; {_meaning(other)}"
+            )
+    return tuple(notes)
+
+
+def _meaning(variant: JobVariant) -> str:
+    """Return what another precision does to the training, in words."""
+    meaning = "weights and optimizer state in 16 bits, which changes what is trained"
+    if computed_in(variant.precision) == "fp8":
+        fp8 = f"linear layers in fp8, whose effect on the loss is not predicted; {PUBLISHED}"
+        return f"{meaning}; {fp8}" if variant.narrows_weights else fp8
+    if variant.narrows_weights:
+        return meaning
+    scaled = " and a scaled loss" if variant.precision == "16-mixed" else ""
+    return f"other rounding{scaled}, so that losses may differ"
+
+
 def _figures(candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant) -> str:
     """Return time and memory of a plan beside those of the same plan of another variant; "" where it has none."""
+    row = _same_plan(candidates, prediction, plan, variant)
+    return "" if row is None else _compared(prediction, plan, row)
+
+
+def _compared(prediction: PredictionTable, plan: int, other: int) -> str:
+    """Return time and memory of a plan beside those of another."""
+    memory_gib, other_gib = (prediction.memory_bytes[row] / 2**30 for row in (plan, other))
+    before = "" if f"{memory_gib:.3g}" == f"{other_gib:.3g}" else f" instead of {other_gib:.3g}"
+    change = _longer(prediction.step_s[plan], prediction.step_s[other])
+    return f"{change} time a step, {memory_gib:.3g} GiB a device{before}"
+
+
+def _longer(time_s: float, other_s: float) -> str:
+    return f"{100 * (time_s / other_s - 1):+.0f} %"
+
+
+def _same_plan(
+    candidates: CandidateTable, prediction: PredictionTable, plan: int, variant: JobVariant
+) -> int | None:
+    """Return the row of a plan in another variant; None where it has no time."""
     if candidates.variant is None or variant not in candidates.variants:
-        return ""
+        return None
     same = [
         np.equal(column, column[plan])
         for column in (
@@ -198,12 +252,7 @@ def _figures(candidates: CandidateTable, prediction: PredictionTable, plan: int,
         same.append(np.all(degrees == degrees[:, plan : plan + 1], axis=0))
     of_variant = candidates.variant == candidates.variants.index(variant)
     without = np.flatnonzero(np.all(same, axis=0) & of_variant & np.isfinite(prediction.step_s))
-    if not len(without):
-        return ""
-    longer = prediction.step_s[plan] / prediction.step_s[without[0]] - 1
-    memory_gib, without_gib = (prediction.memory_bytes[row] / 2**30 for row in (plan, without[0]))
-    before = "" if f"{memory_gib:.3g}" == f"{without_gib:.3g}" else f" instead of {without_gib:.3g}"
-    return f"{100 * longer:+.0f} % time a step, {memory_gib:.3g} GiB a device{before}"
+    return int(without[0]) if len(without) else None
 
 
 def unused_notes(

@@ -15,7 +15,7 @@ from trainfare_core.prediction.engine import Run, predict_run, prepare
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA, Z80
 from trainfare_core.prices.book import MachineShapes
 from trainfare_core.recommendation import Option
-from trainfare_core.variants import in_8_bits, may_be_in_8_bits
+from trainfare_core.variants import PUBLISHED, in_8_bits, may_be_in_8_bits
 
 __all__ = ["fp8_line"]
 
@@ -23,10 +23,6 @@ _FP8_PARAMETERS: Final = 3e9
 """
 Smaller models gain little from fp8 products: +11-16 % tokens/s at 3B and +10-25 % at 8B were published, none below.
 """
-_PUBLISHED: Final = (
-    "published runs took from 31 % less to 23 % more time, and up to 1.8 times the predicted memory"
-)
-"""The spread is that of the pairs of runs in docs/choosing.md."""
 
 
 def fp8_line(profile: JobProfile, option: Option) -> str:
@@ -63,7 +59,7 @@ def fp8_line(profile: JobProfile, option: Option) -> str:
     low, mid, high = (_change(each) for each in (ratio / spread, ratio, ratio * spread))
     return (
         f"fp8 products of linear layers (torchao): a step is predicted to take {mid} time (80 %: {low} to {high}); "
-        f"{_PUBLISHED}: compare 50 steps of both"
+        f"{PUBLISHED}"
     )
 
 

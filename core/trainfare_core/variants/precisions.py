@@ -13,22 +13,23 @@ from typing import Final
 
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup, StepInPrecision
+from trainfare_core.variants.eight_bits import refused_rows
 
 __all__ = [
     "PRECISIONS",
     "computed_in",
     "in_precision",
     "is_known",
+    "precisions_not_known",
     "precisions_to_trace",
     "saved_in",
     "weight_bits",
     "with_precisions",
 ]
 
-PRECISIONS: Final = ("bf16-mixed", "16-mixed", "bf16-true", "32-true")
+PRECISIONS: Final = ("bf16-mixed", "16-mixed", "bf16-true", "32-true", "transformer-engine")
 """Lightning's precisions that plans may have besides the script's own. fp16 weights are not among them: without a
-loss scale small gradients are lost. Neither is fp8: what it saves depends on how tensors are scaled, and the memory of
-fp8 runs is predicted far too low (docs/choosing.md)."""
+loss scale small gradients are lost."""
 
 _COMPUTED_IN: Final = {
     "64-true": "fp64",
@@ -70,9 +71,18 @@ def is_known(profile: JobProfile, precision: str) -> bool:
     return precision in known or _SAME_CASTS.get(precision) in known
 
 
+def precisions_not_known(profile: JobProfile) -> tuple[str, ...]:
+    """Return those of `PRECISIONS` in which the step is not known, but for those that a note says cannot be traced."""
+    return tuple(
+        each
+        for each in PRECISIONS
+        if not is_known(profile, each) and not any(note.startswith(_untraced(each)) for note in profile.notes)
+    )
+
+
 def precisions_to_trace(profile: JobProfile) -> tuple[str, ...]:
     """Return the precisions to trace so that the step is known in all of `PRECISIONS`."""
-    missing = [each for each in PRECISIONS if not is_known(profile, each)]
+    missing = precisions_not_known(profile)
     return tuple(each for each in missing if each != "16-mixed" or "bf16-mixed" not in missing)
 
 
@@ -92,9 +102,16 @@ def with_precisions(
         if precision in _traced(profile):
             continue
         try:
-            steps.append(_step(trace(precision)))
+            traced = trace(precision)
         except TraceError as error:
-            notes.append(f"the step cannot be traced in {precision}: {error}"[:500])
+            notes.append(f"{_untraced(precision)}{error}"[:500])
+            continue
+        rows = refused_rows(traced) if computed_in(precision) == "fp8" else 0
+        if rows:
+            because = f"layers in fp8 refuse inputs of {rows} rows (samples x tokens)"
+            notes.append(f"{_untraced(precision)}{because}")
+        else:
+            steps.append(_step(traced))
     return profile.model_copy(update={"precisions": tuple(steps), "notes": tuple(notes)})
 
 
@@ -152,6 +169,10 @@ def _saved_bytes(step: StepInPrecision | JobProfile, *, state: bool) -> int:
     """Return the bytes of all parameters and buffers, and with `state` of the optimizer's."""
     weights_bytes = sum(group.parameter_bytes for group in step.parameters) + step.memory.buffer_bytes
     return weights_bytes + (step.optimizer.state_bytes if state else 0)
+
+
+def _untraced(precision: str) -> str:
+    return f"the step cannot be traced in {precision}: "
 
 
 def _step(profile: JobProfile) -> StepInPrecision:

@@ -9,8 +9,10 @@ from trainfare_core.job_profile import JobProfile
 from trainfare_core.variants.checkpointing import checkpointed, why_not_checkpointed
 from trainfare_core.variants.precisions import (
     PRECISIONS,
+    computed_in,
     in_precision,
     is_known,
+    precisions_not_known,
     precisions_to_trace,
     saved_in,
     weight_bits,
@@ -49,6 +51,11 @@ class JobVariant:
     def saved(self, profile: JobProfile) -> JobProfile:
         """Return the profile with what the changed job keeps and writes; the rest of it is the job's own."""
         return saved_in(profile, self.precision) if self.precision else profile
+
+    @property
+    def changes_training(self) -> bool:
+        """Whether more than rounding to 16 bits changes: such a plan is taken where nothing else fits or on request."""
+        return self.narrows_weights or computed_in(self.precision) == "fp8"
 
     @property
     def step_log_sigma(self) -> float:
@@ -97,7 +104,7 @@ def why_no_variant(profile: JobProfile, *, checkpointing: bool = False) -> tuple
 
 def why_no_precision(profile: JobProfile) -> str:
     """Return which precisions cannot be planned, and what helps; "" where all can."""
-    missing = [each for each in PRECISIONS if not is_known(profile, each)]
+    missing = precisions_not_known(profile)
     if not missing:
         return ""
     options = " ".join(f"--precision {each}" for each in precisions_to_trace(profile))

@@ -232,6 +232,39 @@ def test_narrower_weights_are_planned_where_nothing_else_fits_or_the_plan_is_fre
     assert "16 bits, which changes what is trained" in change
 
 
+def test_fp8_is_named_where_precisions_are_free_and_taken_where_the_plan_is_too() -> None:
+    """What it would change stands beside the option, with both ends of the intervals; a T4 has no fp8."""
+    job = in_precisions(small_job(precision="bf16-true", batch=1), "transformer-engine")
+    machines = book(
+        offer_row(accelerator="H100-SXM-80GB"), offer_row(instance_type="t4.1x", accelerator="T4-16GB")
+    )
+
+    def found(*allow: Allowed, toy: ToyPredictor = EASY) -> dict[str, Option]:
+        request = Request(Constraints(allow=allow), max_nodes=1)
+        return {each.accelerator: each for each in rank(job, machines, request, predict=toy).options}
+
+    assert not any("fp8" in note for each in found("plan").values() for note in each.notes)
+    named = found("precision")
+    assert all(each.plan_changes == () for each in named.values())
+    (note,) = [note for note in named["H100-SXM-80GB"].notes if "fp8" in note]
+    assert note.startswith(
+        "precision transformer-engine is not taken: -20 % time a step, 1.8 GiB a device instead of 2, -20 % at the "
+        "upper ends of the intervals; linear layers in fp8, whose effect on the loss is not predicted; "
+    )
+    assert note.endswith("compare 50 steps of both")
+    assert not any("fp8" in note for note in named["T4-16GB"].notes)
+    taken = found("precision", "plan")["H100-SXM-80GB"]
+    assert taken.trainer is not None
+    assert taken.trainer.precision == "transformer-engine"
+    assert not any("fp8" in note for note in taken.notes)
+    (change,) = taken.plan_changes
+    assert change.startswith("precision transformer-engine instead of bf16-true: linear layers in fp8, whose")
+    assert change.endswith("; -20 % time a step, 1.8 GiB a device instead of 2")
+    tight = found("precision", toy=ToyPredictor(activation_gib=75.0))
+    assert tight["H100-SXM-80GB"].trainer is not None
+    assert tight["H100-SXM-80GB"].trainer.precision == "transformer-engine"
+
+
 def test_the_nearest_plan_names_the_precision_and_an_answer_what_is_missing() -> None:
     """Where nothing fits, `--allow precision` is an alternative; a profile without traces says how to add them."""
     machine, request = book(offer_row()), Request(max_nodes=1)

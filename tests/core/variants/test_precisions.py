@@ -17,11 +17,11 @@ from trainfare_core.variants.precisions import in_precision, precisions_to_trace
 @pytest.mark.parametrize(
     ("own", "traced", "missing"),
     [
-        ("32-true", (), ("bf16-mixed", "bf16-true")),
-        ("bf16-mixed", (), ("bf16-true", "32-true")),
-        ("16-mixed", ("bf16-true",), ("32-true",)),
-        ("16-true", (), ("bf16-mixed", "32-true")),
-        ("32-true", ("bf16-mixed", "bf16-true"), ()),
+        ("32-true", (), ("bf16-mixed", "bf16-true", "transformer-engine")),
+        ("bf16-mixed", (), ("bf16-true", "32-true", "transformer-engine")),
+        ("16-mixed", ("bf16-true", "transformer-engine"), ("32-true",)),
+        ("16-true", (), ("bf16-mixed", "32-true", "transformer-engine")),
+        ("32-true", ("bf16-mixed", "bf16-true", "transformer-engine"), ()),
     ],
 )
 def test_a_trace_is_wanted_of_every_precision_that_does_not_follow(
@@ -68,6 +68,19 @@ def test_only_hardware_with_units_for_a_precision_gets_plans_in_it() -> None:
     assert found == [{"", "16-mixed"}, {"", "bf16-mixed", "16-mixed", "bf16-true"}]
 
 
+def test_fp8_is_planned_on_gpus_with_units_for_it_alone() -> None:
+    """A Gaudi 2 has fp8 too, and no Transformer Engine. What is trained changes with it."""
+    job = in_precisions(small_job(precision="bf16-true"), "transformer-engine")
+    names = ("A100-SXM-80GB", "H100-SXM-80GB", "Gaudi2-96GB", "MI300X")
+    plans = enumerate_candidates(job, shapes(*((name, 1) for name in names)), PlanSpace(1, precision=True))
+    with_fp8 = {int(plans.shape[row]) for row in range(len(plans)) if plans.variant_of(row).precision}
+    assert {names[row] for row in with_fp8} == {"H100-SXM-80GB", "MI300X"}
+    (fp8,) = variants_of(job, precision=True)[1:]
+    assert (fp8.narrows_weights, fp8.changes_training) == (False, True)
+    narrower = variants_of(in_precisions(small_job(), "transformer-engine"), precision=True)[-1]
+    assert narrower.narrows_weights
+
+
 def test_fp16_has_a_pass_over_the_gradients_and_bf16_does_not() -> None:
     """There and back is the same step: products in the other type, the scale of the loss added and dropped."""
     half = ParameterGroup(dtype="bf16", trainable=False, count=10, parameter_bytes=20)
@@ -101,9 +114,24 @@ def test_a_precision_that_cannot_be_traced_is_a_note_and_the_others_are_kept() -
         return small_job(precision=precision)
 
     found = with_precisions(small_job(precision="32-true"), trace)
-    assert [step.precision for step in found.precisions] == ["bf16-true"]
+    assert [step.precision for step in found.precisions] == ["bf16-true", "transformer-engine"]
     assert found.notes == ("the step cannot be traced in bf16-mixed: the step calls binary_cross_entropy",)
     assert with_precisions(found, trace, ("bf16-true", "32-true")) == found
+    assert "bf16-mixed" not in why_no_precision(found)  # the note says more, and another trace would not help
+
+
+@pytest.mark.parametrize(("rows", "planned"), [(24, True), (20, False)])
+def test_a_step_whose_rows_no_layer_in_fp8_takes_is_a_note(rows: int, planned: bool) -> None:
+    """Transformer Engine refuses inputs with a number of rows that 8 does not divide."""
+    group = small_job().operations[0]
+    product = group.model_copy(
+        update={"kind": "matmul", "dtype": "fp8", "phase": "forward", "shape": (1, rows, 32, 32)}
+    )
+    found = with_precisions(
+        small_job(), lambda each: small_job(precision=each, operations=(product,)), ["transformer-engine"]
+    )
+    assert (len(found.precisions) == 1) == planned
+    assert any("layers in fp8 refuse inputs of 20 rows" in note for note in found.notes) != planned
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from trainfare.prelaunch import trace_changed, trace_job
 from trainfare.prelaunch.equal_blocks import WORTHWHILE
 from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
-from trainfare_core.variants import CAST_TO_8_BITS
+from trainfare_core.variants import CAST_TO_8_BITS, variants_of, with_precisions
 
 TOKENS, WIDTH, INNER = 4 * 6, 16, 32
 
@@ -91,6 +92,23 @@ def test_a_job_with_nothing_to_run_in_fp8_says_so() -> None:
         trace_job(job(Tiny, precision="transformer-engine"))
 
 
+def test_a_plan_in_fp8_has_the_trace_in_it_and_its_doubt() -> None:
+    """For `--allow precision`; a job with nothing to run in fp8 says so in a note."""
+    own = with_precisions(traced("bf16-true"), traced, ["transformer-engine"])
+    (planned,) = (each.of(own) for each in variants_of(own, precision=True)[1:] if each.changes_training)
+    assert (planned.operations, planned.memory) == (traced().operations, traced().memory)
+    plans = (predict_one(each, "H100-SXM-80GB") for each in (own, planned))
+    sixteen, eight = ((each.log_sigma[0], each.memory_log_sigma[0]) for each in plans)
+    assert eight[0] > sixteen[0]
+    assert eight[1] > sixteen[1]
+    tiny = job(Tiny, precision="bf16-true")
+    found = with_precisions(
+        trace_job(tiny), lambda each: trace_job(replace(tiny, precision=each)), ["transformer-engine"]
+    )
+    assert not found.precisions
+    assert any("nothing runs in fp8" in note for note in found.notes)
+
+
 def test_rows_that_transformer_engine_refuses_are_named() -> None:
     class Odd(Transformer):
         @staticmethod
@@ -103,36 +121,41 @@ def test_rows_that_transformer_engine_refuses_are_named() -> None:
 
 
 class _Scaled(torch.autograd.Function):
-    """A product in fp8 with one scale a tensor, as torchao's float8 training runs it."""
+    """A product in fp8 with one scale a tensor or a row, as torchao's float8 training runs it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, by_row: bool) -> Tensor:
         eight = [tensor.to(torch.float8_e4m3fn) for tensor in (x, weight)]
         ctx.save_for_backward(*eight)
-        return _scaled(eight[0], eight[1].t())
+        ctx.by_row = by_row
+        return _scaled(eight[0], eight[1].t(), by_row)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         eight = gradient.contiguous().to(torch.float8_e5m2)
         return (
-            _scaled(eight, weight.t().contiguous().t()),
-            _scaled(eight.t().contiguous(), x.t().contiguous().t()),
+            _scaled(eight, weight.t().contiguous().t(), ctx.by_row),
+            _scaled(eight.t().contiguous(), x.t().contiguous().t(), ctx.by_row),
+            None,
         )
 
 
-def _scaled(left: Tensor, right: Tensor) -> Tensor:
-    one = torch.ones((), dtype=torch.float32, device=left.device)
-    return torch._scaled_mm(left, right, one, one, out_dtype=torch.bfloat16)
+def _scaled(left: Tensor, right: Tensor, by_row: bool) -> Tensor:
+    shapes = ((len(left), 1), (1, right.shape[1])) if by_row else ((), ())
+    scales = [torch.ones(shape, dtype=torch.float32, device=left.device) for shape in shapes]
+    return torch._scaled_mm(left, right, *scales, out_dtype=torch.bfloat16)
 
 
 class ScaledProducts(pl.LightningModule):
+    by_row = False
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(64, 32))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return _Scaled.apply(batch, self.weight).square().mean()
+        return _Scaled.apply(batch, self.weight, self.by_row).square().mean()
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -142,16 +165,21 @@ class ScaledProducts(pl.LightningModule):
         return torch.zeros(16, 32)
 
 
-def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes() -> None:
+class ScaledRows(ScaledProducts):
+    by_row = True
+
+
+@pytest.mark.parametrize(("module", "scales"), [(ScaledProducts, 2), (ScaledRows, 16 + 64)])
+def test_scaled_products_of_the_users_own_are_in_fp8_with_their_bytes(module: Any, scales: int) -> None:
     """`torch._scaled_mm`, which torchao's float8 layers call: one byte an element of its operands, and casts as they are made."""
-    profile = traced("bf16-true", ScaledProducts, batch_size=16)
+    profile = traced("bf16-true", module, batch_size=16)
     found = products(profile, "fp8")
     assert sorted((group.phase, group.shape) for group in found) == [
         ("backward", (1, 16, 32, 64)), ("backward", (1, 64, 32, 16)), ("forward", (1, 16, 64, 32)),
     ]  # fmt: skip
     forward = found[0]
     assert forward.flops == 2 * 16 * 64 * 32
-    assert forward.bytes_read == 16 * 32 + 64 * 32 + 4  # and one scale, which both share
+    assert forward.bytes_read == 16 * 32 + 64 * 32 + 4 * scales
     assert forward.bytes_fixed == 64 * 32
     assert not [group for group in profile.operations if group.name == CAST_TO_8_BITS]
     assert "no fp8" in predict_one(profile, "A100-SXM-80GB").unknown_because[0]
