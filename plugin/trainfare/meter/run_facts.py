@@ -11,6 +11,7 @@ from torch import nn
 from trainfare.job.replicas import replicas_of
 from trainfare.meter.batch_facts import loader_batch_size, loader_workers
 from trainfare_core.job_profile import ParallelFacts
+from trainfare_core.variants import computed_in
 
 __all__ = ["RunFacts", "TracingMethod", "read_run", "strategy_word", "tracing_method"]
 
@@ -119,6 +120,9 @@ def tracing_method(trainer: Any, module: nn.Module) -> TracingMethod:
         return TracingMethod("none", f"{reason}: `trainfare estimate` prices a language model by its sizes")
     if any(word in strategy.lower() for word in _SHARDED):
         reason = f"{strategy} shards the weights over devices, so no single rank runs the whole step"
+        return TracingMethod("none", f"{reason}: trace it before launch with `trainfare profile`")
+    if computed_in(str(trainer.precision)) == "fp8":
+        reason = "the kernels of Transformer Engine hide their operations from a trace"
         return TracingMethod("none", f"{reason}: trace it before launch with `trainfare profile`")
     if _is_compiled(module):
         # A dispatch mode over compiled code makes torch compile it again and leaves it slower.

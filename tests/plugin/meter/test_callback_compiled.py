@@ -136,6 +136,7 @@ def fake_trainer(strategy: str, device: str = "cuda", precision: str = "32-true"
         ("SingleDeviceStrategy", "cpu", "32-true", "real_step"),
         ("SingleDeviceStrategy", "cpu", "16-mixed", "fake_copy"),
         ("SingleDeviceXLAStrategy", "xla", "32-true", "fake_copy"),
+        ("SingleDeviceStrategy", "cuda", "transformer-engine", "none"),
         ("FSDPStrategy", "cuda", "bf16-mixed", "none"),
         ("DeepSpeedStrategy", "cuda", "bf16-mixed", "none"),
         ("ModelParallelStrategy", "cuda", "bf16-true", "none"),
