@@ -77,6 +77,7 @@ _STEEPEST_LOGIT: Final = 20.0
 _TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "fp4", "int8"))
 _UNFITTED_DTYPES: Final = frozenset(("fp64", "fp8", "fp4", "int8"))
 """No fitted step has its products in them; of fp8 only the best product of a few devices was timed."""
+_PACKED: Final = {"float4_e2m1fn_x2": "products of 4-bit values packed in pairs have no known time"}
 _UNFITTED_KINDS: Final = frozenset(("indexing", "fft", "grouped_matmul"))
 """No kernel of them was timed and no fitted step has more than little of them: their terms are those of the prior."""
 _FALLBACK: Final[dict[str, tuple[str, ...]]] = {
@@ -235,9 +236,8 @@ class Roofline:
             if peak is None:
                 if matrix.any():
                     kind = operations.groups[int(np.flatnonzero(matrix)[0])].kind
-                    unknown_because = (
-                        unknown_because or f"{device.name} has no {wanted} arithmetic for {kind}"
-                    )
+                    lacks = f"{device.name} has no {wanted} arithmetic for {kind}"
+                    unknown_because = unknown_because or _PACKED.get(wanted, lacks)
                 continue
             flop_s[chosen] = 1.0 / peak
             tensor_path[chosen] = used in _TENSOR_DTYPES
@@ -283,7 +283,7 @@ def launch_share(operations: Operations, overhead: OverheadFit) -> Array:
 
 def usable_dtype(device: Accelerator, dtype: str) -> tuple[str, float | None]:
     """Return the type that really runs and its dense peak in FLOP/s; None where there is none."""
-    known = dtype if dtype in ("fp64", "fp32") or dtype in _TENSOR_DTYPES else "fp32"
+    known = dtype if dtype in ("fp64", "fp32", *_PACKED) or dtype in _TENSOR_DTYPES else "fp32"
     for candidate in (known, *_FALLBACK.get(known, ())):
         if peak := device.peak_flops_per_s(candidate):
             return candidate, peak

@@ -227,6 +227,15 @@ def test_fp8_has_no_answer_where_there_is_no_fp8() -> None:
     assert np.isfinite(predict_one(job, "H100-SXM-80GB").step_s[0])
 
 
+def test_packed_values_of_four_bits_have_no_answer_anywhere() -> None:
+    """Torch counts a pair of them as one element, so a trace has half the FLOPs of their products."""
+    job = profile(operations=(operation(dtype="float4_e2m1fn_x2"),))
+    for name in ("A100-SXM-80GB", "B200-SXM-180GB"):
+        table = predict_one(job, name)
+        assert np.isnan(table.step_s[0])
+        assert "4-bit values packed in pairs" in str(table.unknown_because[0])
+
+
 def test_optimizer_time_does_not_depend_on_the_batch() -> None:
     """Optimizer FLOPs and bytes stay at any micro-batch, even those not marked as fixed."""
     update = operation(kind="optimizer", phase="optimizer", dtype="fp32", bytes_fixed=0)
