@@ -105,7 +105,7 @@ class OperationGroup(Record):
     name: Text = Field(description="the operation as torch names it, e.g. 'aten.mm'")
     phase: Phase
     dtype: Text = Field(
-        description="compute type: fp32, tf32, fp16, bf16, fp8, fp4, int8, fp64, int64, bool, ..."
+        description="compute type: fp32, tf32, fp16, bf16, fp8, mxfp8, fp4, int8, fp64, int64, bool, ..."
     )
     shape: tuple[Axis, ...] = Field(default=(), description="see SHAPE_AXES")
     launches: Count = Field(description="how often it runs in one optimizer step")

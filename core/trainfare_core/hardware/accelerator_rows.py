@@ -93,7 +93,9 @@ class Accelerator:
     sources: tuple[tuple[str, Source], ...] = field(repr=False, compare=False)
 
     def peak_flops_per_s(self, dtype: str) -> float | None:
-        """Return the dense peak of `dtype` (one of DTYPES) in FLOP/s; None where there is no such path."""
+        """Return the dense peak of `dtype` (one of DTYPES, or "mxfp8") in FLOP/s; None where there is no such path."""
+        if dtype == "mxfp8":  # units that scale each block of values came with those for 4 bits
+            return self.peak_flops_per_s("fp8") if self.peak_flops_per_s("fp4") else None
         return self.peaks_flops_per_s[DTYPES.index(dtype)] if dtype in DTYPES else None
 
 

@@ -64,7 +64,7 @@ as a loss's last sum, is far below."""
 SAME_BYTES: Final = 0.02
 """The same for bytes: random states, masks and indices do not scale with the batch; a changed layer moves more."""
 
-_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
+_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "mxfp8": 1}
 """Size of a floating type; other types are left as they are."""
 
 

@@ -14,6 +14,7 @@ from trainfare_core.variants.eight_bits import (
     is_in_8_bits,
     may_be_in_8_bits,
     multiplies_weights,
+    of_narrow_type,
 )
 from trainfare_core.variants.precisions import PRECISIONS, computed_in, saved_in, with_precisions
 from trainfare_core.variants.variant import JobVariant, variants_of, why_no_precision, why_no_variant
@@ -34,6 +35,7 @@ __all__ = [
     "is_in_8_bits",
     "may_be_in_8_bits",
     "multiplies_weights",
+    "of_narrow_type",
     "saved_in",
     "variants_of",
     "why_no_precision",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "is_in_8_bits",
     "may_be_in_8_bits",
     "multiplies_weights",
+    "of_narrow_type",
     "refused_rows",
 ]
 
@@ -35,14 +37,16 @@ PRODUCTS: Final = frozenset(("matmul", "grouped_matmul"))
 """Kinds of matrix products."""
 CAST_TO_8_BITS: Final = "cast_fp8"
 """Name of the operations that cast an operand of a product to 8 or 4 bits."""
-NARROW_TYPES: Final = {"fp8": 8, "int8": 8, "fp4": 4}
-"""Bits of the types of products with fewer than 16."""
+NARROW_TYPES: Final = {"fp8": 8, "mxfp8": 8, "int8": 8, "fp4": 4}
+"""Bits of the types of products with fewer than 16; "mxfp8" is fp8 with a scale for each block of 32 values."""
 _NARROW: Final = 256
 """Matrix products narrower than this stay in 16 bits: they are LoRA matrices and routers of experts."""
 _MULTIPLE: Final = 16
 """Kernels for products in fp8 take sizes that it divides alone (`torch._scaled_mm`, Transformer Engine)."""
 _ROWS: Final = 8
 """Divides the rows of every input of a layer that Transformer Engine runs in fp8."""
+_BLOCKS: Final = {"mxfp8": 32, "fp4": 16}
+"""Divides every size of a tensor that has a scale for each block: Transformer Engine refuses other tensors."""
 
 
 def multiplies_weights(group: OperationGroup, head: int) -> bool:
@@ -79,8 +83,10 @@ def may_be_in_8_bits(profile: JobProfile) -> Callable[[OperationGroup], bool]:
 
 
 def is_in_8_bits(profile: JobProfile) -> bool:
-    """Return whether a step has products in fp8."""
-    return any(group.kind in PRODUCTS and group.dtype == "fp8" for group in profile.operations)
+    """Return whether a step has products in 8 or 4 bits of floating point."""
+    return any(
+        group.kind in PRODUCTS and group.dtype in ("fp8", "mxfp8", "fp4") for group in profile.operations
+    )
 
 
 def refused_rows(profile: JobProfile) -> int:
@@ -112,6 +118,39 @@ def in_8_bits(
         product = group.model_copy(update={"dtype": dtype})
         groups += [product, cast_of(product, group.dtype)]
     return profile.model_copy(update={"operations": tuple(groups)})
+
+
+def of_narrow_type(profile: JobProfile, dtype: str) -> JobProfile:
+    """
+    Return a profile whose products in fp8 are of a type with a scale for each block of values instead.
+
+    Scales are not counted: a byte for each 32 values of mxfp8, and for each 16 of fp4.
+
+    Args:
+        profile: the job.
+        dtype: "mxfp8" or "fp4".
+
+    Raises:
+        TraceError: the type has no products of some size of the step.
+    """
+    groups: list[OperationGroup] = []
+    for group in profile.operations:
+        if group.name == CAST_TO_8_BITS and dtype == "fp4":
+            fewer = {"bytes_written": group.bytes_written // 2, "bytes_fixed": group.bytes_fixed * 5 // 6}
+            groups.append(group.model_copy(update=fewer))
+        elif group.kind in PRODUCTS and group.dtype == "fp8":
+            if odd := [size for size in group.shape[1:] if size % _BLOCKS[dtype]]:
+                raise TraceError(
+                    f"{dtype} has a scale for each block of values, and no tensor whose sizes {_BLOCKS[dtype]} does "
+                    f"not divide: a product of this step has {odd[0]}"
+                )
+            groups.append(group.model_copy(update={"dtype": dtype}))
+        else:
+            groups.append(group)
+    note = f"where these notes say fp8, the products are in {dtype}, as the recipe of the precision's plugin says"
+    return profile.model_copy(
+        update={"operations": tuple(groups), "modules": (), "notes": (*profile.notes, note)}
+    )
 
 
 def cast_of(product: OperationGroup, dtype: str) -> OperationGroup:

@@ -24,12 +24,14 @@ class LiveRun:
         facts: the settings that decide the length of the run.
         batch_size_known: whether the samples of a batch could be counted; else `TrainingJob.batch_size` is 1.
         notes: what was replaced, skipped or assumed, for the profile.
+        narrow: type of the products that the precision puts into fewer than 16 bits.
     """
 
     trainer: Any
     facts: TrainerFacts
     batch_size_known: bool = True
     notes: tuple[str, ...] = ()
+    narrow: str = "fp8"
 
 
 @dataclass(frozen=True, slots=True, eq=False, config=ConfigDict(strict=True, extra="forbid"))

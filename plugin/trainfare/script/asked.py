@@ -19,6 +19,7 @@ import torch
 
 from trainfare.job import canonical_precision
 from trainfare.meter.run_facts import strategy_word
+from trainfare.script.fp8_plugin import Fp8Plugin
 
 __all__ = ["Asked", "asked_of", "replacing_connector", "tolerant"]
 
@@ -37,6 +38,7 @@ class Asked:
         strategy: Lightning's word for it.
         precision: Lightning's long form.
         notes: what had to be assumed, for the profile.
+        fp8: what a plugin for fp8 was given; None: there is none.
     """
 
     devices: int
@@ -44,6 +46,7 @@ class Asked:
     strategy: str
     precision: str
     notes: tuple[str, ...]
+    fp8: Fp8Plugin | None = None
 
 
 def asked_of(trainer: Any) -> Asked:
@@ -152,10 +155,11 @@ def _asked(given: dict[str, Any]) -> Asked:
     stage = _deepspeed_stage(strategy)
     if stage is not None:
         word = f"deepspeed_stage_{stage}"
-    precision = given["precision"]
+    precision, fp8 = given["precision"], None
     for plugin in (*_listed(given["plugins"]), getattr(strategy, "_precision_plugin", None)):
-        precision = getattr(plugin, "precision", precision)
-    return Asked(devices, num_nodes, word, canonical_precision(precision or "32-true"), tuple(notes))
+        fp8 = Fp8Plugin.of(plugin, getattr(plugin, _ARGUMENTS, {})) or fp8
+        precision = getattr(plugin, "precision", precision) if fp8 is None else fp8.precision
+    return Asked(devices, num_nodes, word, canonical_precision(precision or "32-true"), tuple(notes), fp8)
 
 
 def _devices(value: Any, notes: list[str]) -> int:

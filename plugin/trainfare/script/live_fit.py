@@ -40,12 +40,15 @@ def live_job(call: FitCall, notes: tuple[str, ...]) -> LiveJob:
         notes: on the script, for the profile.
 
     Raises:
-        TargetError: the data cannot be set up, there is no batch, or the strategy is not one of Lightning's words.
+        TargetError: the data cannot be set up, there is no batch, the strategy is not one of Lightning's words, or the
+            plugin for fp8 was given what cannot be traced.
     """
     trainer, asked = call.trainer, asked_of(call.trainer)
     if asked.strategy not in STRATEGIES:
         msg = f"{call.place}: the strategy {asked.strategy!r} is not one whose devices each do the whole model's maths"
         raise TargetError(f"{msg}: those that can be priced are {', '.join(STRATEGIES)}")
+    if asked.fp8 is not None and asked.fp8.refused:
+        raise TargetError(f"{call.place}: {asked.fp8.refused}")
     module = _attached(call)
     with _loaded_here():
         data = "setting up the data"
@@ -151,7 +154,13 @@ def _job(
         devices=asked.devices,
         num_nodes=asked.num_nodes,
         strategy=asked.strategy,
-        live=LiveRun(trainer, facts, batch_size_known=size is not None, notes=(*notes, *sizes.notes)),
+        live=LiveRun(
+            trainer,
+            facts,
+            batch_size_known=size is not None,
+            notes=(*notes, *sizes.notes),
+            narrow="fp8" if asked.fp8 is None else asked.fp8.narrow,
+        ),
     )
 
 

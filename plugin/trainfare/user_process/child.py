@@ -24,13 +24,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import IO, Final, NoReturn
 
-from trainfare.job import TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
+from trainfare.job import LiveJob, TrainingJob, describe, is_of_user_code, place_in_user_code, script_of
 from trainfare.job.lightning_cli import script_of_config
 from trainfare.user_process.copied_folder import refuse_modules_of
 from trainfare.user_process.messages import JobFacts, Reply, Start, Trace, reply_of
 from trainfare.user_process.observer import Observer
 from trainfare_core.errors import InternalError, MissingExtraError, TargetError, TrainfareError
 from trainfare_core.job_profile import JobProfile
+from trainfare_core.variants import computed_in, of_narrow_type
 
 __all__ = ["main"]
 
@@ -168,10 +169,14 @@ def _traced(job: TrainingJob, trace: Trace) -> JobProfile:
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     if trace.change is None:
         chosen = job if trace.precision is None else replace(job, precision=trace.precision)
-        return trace_job(chosen, real=trace.real)
-    from trainfare.strategy.module_changes import tracer_of
+        profile = trace_job(chosen, real=trace.real)
+    else:
+        from trainfare.strategy.module_changes import tracer_of
 
-    return tracer_of(job, trace.real)(trace.change)
+        profile = tracer_of(job, trace.real)(trace.change)
+    if isinstance(job, LiveJob) and job.live.narrow != "fp8" and computed_in(profile.precision) == "fp8":
+        return of_narrow_type(profile, job.live.narrow)
+    return profile
 
 
 def _ours(error: BaseException, start: Start) -> TrainfareError:

@@ -6,6 +6,7 @@ import pytest
 
 from builders.plans import predict_one
 from builders.profiles import gpt_profile
+from trainfare_core.errors import TraceError
 from trainfare_core.job_profile import JobProfile, OperationGroup
 from trainfare_core.prediction.uncertainty import UNFITTED_SIGMA
 from trainfare_core.variants import (
@@ -15,6 +16,7 @@ from trainfare_core.variants import (
     in_8_bits,
     is_in_8_bits,
     may_be_in_8_bits,
+    of_narrow_type,
 )
 
 TOKENS, IN, OUT, VOCABULARY = 8 * 1024, 4096, 1024, 50_304
@@ -102,3 +104,36 @@ def test_a_plan_in_fp8_needs_room_for_what_published_runs_took() -> None:
     assert after.memory_bytes[0] == before.memory_bytes[0]
     assert (before.fits[0], after.fits[0]) == (True, False)
     assert after.memory_bytes[0] < after.usable_memory_bytes[0] < 1.8 * after.memory_bytes[0]
+
+
+def test_scales_for_blocks_need_the_chips_that_have_them_and_change_no_time() -> None:
+    """MXFP8 came with units for 4 bits; what is cast and multiplied stays that of fp8."""
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    eight = in_8_bits(job, may_be_in_8_bits(job)).model_copy(update={"precision": "transformer-engine"})
+    blocks = of_narrow_type(eight, "mxfp8")
+    assert {group.dtype for group in blocks.operations if group.kind == "matmul"} == {"mxfp8", "bf16"}
+    assert is_in_8_bits(blocks)
+    assert "no mxfp8" in predict_one(blocks, "H100-SXM-80GB").unknown_because[0]
+    plain, scaled = (predict_one(each, "B200-SXM-180GB") for each in (eight, blocks))
+    assert not scaled.unknown_because[0]
+    for name in ("step_s", "log_sigma", "memory_bytes", "memory_log_sigma"):
+        assert getattr(scaled, name)[0] == getattr(plain, name)[0]
+
+
+def test_four_bits_have_their_own_peak_smaller_casts_and_the_width_of_an_unfitted_type() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    eight = in_8_bits(job, may_be_in_8_bits(job)).model_copy(update={"precision": "transformer-engine"})
+    four, made = of_narrow_type(eight, "fp4"), in_8_bits(job, may_be_in_8_bits(job), "fp4")
+    assert four.operations == made.operations
+    assert "no fp4" in predict_one(four, "H100-SXM-80GB").unknown_because[0]
+    plain, wide, narrow = (predict_one(each, "B200-SXM-180GB") for each in (job, four, eight))
+    assert wide.step_s[0] < narrow.step_s[0]
+    assert wide.log_sigma[0] >= UNFITTED_SIGMA > plain.log_sigma[0]
+    assert wide.memory_log_sigma[0] == narrow.memory_log_sigma[0] > plain.memory_log_sigma[0]
+
+
+@pytest.mark.parametrize(("dtype", "block"), [("mxfp8", 32), ("fp4", 16)])
+def test_a_size_that_no_number_of_blocks_has_is_named(dtype: str, block: int) -> None:
+    odd = product(1, TOKENS, OUT, IN + block // 2).model_copy(update={"dtype": "fp8"})
+    with pytest.raises(TraceError, match=f"sizes {block} does not divide: .* {IN + block // 2}$"):
+        of_narrow_type(of(odd), dtype)

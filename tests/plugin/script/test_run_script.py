@@ -98,6 +98,25 @@ def test_a_trainer_in_a_precision_whose_library_is_not_here_is_built_and_traced(
     assert {group.dtype for group in profile.operations if group.kind == "matmul"} == {"bf16", "fp8"}
 
 
+def test_a_recipe_with_a_scale_for_each_block_gives_products_in_its_type(folder: Path) -> None:
+    """Told by the name of Transformer Engine's class, which only a machine with GPUs has."""
+    script = SCRIPT.format(namespace="pytorch_lightning")
+    given = "TransformerEnginePrecision(weights_dtype=torch.float16, recipe=MXFP8BlockScaling())"
+    for old, new in (
+        ('precision="16-mixed"', f"plugins=pl.plugins.{given}"), ("self.data, 8,", "self.data, 32,"),
+        ("Linear(width, 2)", "Linear(width, 32)"), ("class Net", "class MXFP8BlockScaling: pass\nclass Net"),
+    ):  # fmt: skip
+        assert old in script
+        script = script.replace(old, new)
+    (folder / "train.py").write_text(script)
+    with UserProcess("train.py -- --width 32", LIMITS) as process:
+        profile, mixed = process.profile(), process.profile(precision="bf16-mixed")
+    assert profile.precision == "transformer-engine-float16"
+    assert {group.dtype for group in profile.operations if group.kind == "matmul"} == {"fp16", "mxfp8"}
+    assert any("the products are in mxfp8" in note for note in profile.notes)
+    assert {group.dtype for group in mixed.operations if group.kind == "matmul"} == {"bf16"}
+
+
 def test_a_script_gives_the_profile_of_its_run(folder: Path) -> None:
     """Every number comes from the Trainer as asked for; no `except`, `finally`, loop or file of the run follows."""
     (folder / "train.py").write_text(SCRIPT.format(namespace="lightning.pytorch"))

@@ -51,7 +51,7 @@ _TILE: Final = 128
 """Edge of one thread block's output tile in the large GEMM kernels of cuBLAS and CUTLASS."""
 _LAYOUT_KINDS: Final = frozenset(("normalization", "pooling", "activation", "elementwise"))
 _HALF: Final = frozenset(("fp16", "bf16"))
-_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "fp4": 0.5, "int8": 1}
+_BYTES: Final = {"fp64": 8, "fp32": 4, "tf32": 4, "fp8": 1, "mxfp8": 1, "fp4": 0.5, "int8": 1}
 """Bytes of one element; every other matrix type has 2."""
 _TYPICAL_WATTS: Final = {"tensor": 1.0, "vector": 12.0}
 """Watts per dense TFLOP/s: the zero of `device:watts`, and what a device of unknown power counts as."""

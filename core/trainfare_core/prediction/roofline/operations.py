@@ -74,8 +74,8 @@ _LEAST_FILL: Final = -4.0
 """Less than 1/16 of one wave of tiles counts as 1/16: the term is fitted on hardly anything smaller."""
 _STEEPEST_LOGIT: Final = 20.0
 """Logits are clipped here, at an efficiency of 2e-9, so that no coefficient makes an exponential overflow."""
-_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "fp4", "int8"))
-_UNFITTED_DTYPES: Final = frozenset(("fp64", "fp8", "fp4", "int8"))
+_TENSOR_DTYPES: Final = frozenset(("tf32", "fp16", "bf16", "fp8", "mxfp8", "fp4", "int8"))
+_UNFITTED_DTYPES: Final = frozenset(("fp64", "fp8", "mxfp8", "fp4", "int8"))
 """No fitted step has its products in them; of fp8 only the best product of a few devices was timed."""
 _PACKED: Final = {"float4_e2m1fn_x2": "products of 4-bit values packed in pairs have no known time"}
 _UNFITTED_KINDS: Final = frozenset(("indexing", "fft", "grouped_matmul"))
