@@ -33,7 +33,7 @@ from benchmarks.fitting.launched_rows import launched_rows
 from benchmarks.fitting.one_device_held_out import FitsWithout, one_step_answers, predict_work
 from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.fitting.step_work import Work, work_of
-from benchmarks.fitting.table_lines import Line, accumulation_of, is_suspect, timed_a_trainer
+from benchmarks.fitting.table_lines import ZERO_2, Line, accumulation_of, is_suspect, timed_a_trainer
 from benchmarks.scoring import Scored, print_table, reach, summary
 from benchmarks.truth_table import answer_columns, truth_parser, write_json, write_rows
 from benchmarks.workloads import ProfileCache
@@ -78,7 +78,7 @@ def predict_row(line: Line, work: Work, fit: Calibration) -> tuple[float, float]
         devices=devices,
         nodes=machines,
         gbit_per_s=gbit_per_s,
-        sharded="fsdp" in line["strategy"],
+        sharding="zero2" if line["strategy"] == ZERO_2 else "fsdp" if "fsdp" in line["strategy"] else "ddp",
         accumulate=accumulation_of(line),
     )
 

@@ -25,6 +25,13 @@ Each fact was read in the repository that it names; what measured times say of i
   classifiers have theirs in `configs.yml` (`launched_batches.csv`). Each README names its container, and so its
   PyTorch. SSD300 runs channels-last. EfficientNet-B4 on one V100 of 32 GB reads 36 and 89 images/s where eight read
   17 times as many and the card of 16 GB 83 and 204.
+- NVIDIA's TensorFlow examples: the tables of EfficientNet-v1 are of B0 and B4, that of v2 is of S at 300 pixels
+  (headings of the READMEs). XLA is on (`train_benchmark_*.sh`), also for U-Net Industrial (`UNet_trainbench_*.sh`). On
+  V100 B0 waits for its augmentation (README, known issues): AMP is 1.15 times as fast as fp32, 2.85 times on A100.
+  V-Net's optimizer is RMSProp (`utils/model_fn.py`), and a step of two volumes takes 17 ms in both precisions.
+- MosaicML's diffusion (mosaicml/diffusion, `yamls/`): batches of 2,048 in passes of 16 a device
+  (`device_train_microbatch_size`), `SHARD_GRAD_OP`, on A100 of 80 GB. The README counts the U-Net alone, on latents
+  made beforehand. At 256 pixels 128 devices, with one pass, are 1.36 times as fast as 64 with two.
 - AdaptDL (petuum/adaptdl, `torch/data.py` and `torch/gradient_noise_scale.py`): the time has no loader in it, but
   statistics of every gradient, in float64 and with a wait for the device: 35 to 118 ms of each step of ResNet-18,
   whatever the batch.
@@ -52,9 +59,10 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
-from benchmarks.fitting.table_lines import HOST_COPY, Line, torch_of
+from benchmarks.fitting.table_lines import HOST_COPY, ZERO_2, Line, torch_of
 from benchmarks.truth_table import STEP_TABLES, read_rows
 from benchmarks.workloads.detection import CHANNELS_LAST
+from benchmarks.workloads.registry import COMPILED
 from benchmarks.workloads.sequences import FULL_SOFTMAX
 from benchmarks.workloads.transformers_models import MASKED_LOGITS
 from trainfare_core.hardware.accelerators import accelerator
@@ -78,8 +86,18 @@ _TORCH_OF = {
 }  # fmt: skip
 """PyTorch in the containers 20.06, 20.10, 21.03, 21.07, 22.10 and 22.11, which NVIDIA's READMEs name."""
 _BLOOM_WORDS = 250_880
+_VARIANTS = {
+    "efficientnet_v1/README.md:435": ("EfficientNet[efficientnet-b0]", "224"),
+    "efficientnet_v1/README.md:443": ("EfficientNet[efficientnet-b0]", "224"),
+    "efficientnet_v1/README.md:451": ("EfficientNet[efficientnet-b4]", "380"),
+    "efficientnet_v1/README.md:459": ("EfficientNet[efficientnet-b4]", "380"),
+    "efficientnet_v2/README.md:441": ("EfficientNet[efficientnetv2-s]", "300"),
+}
+"""Network and pixels of the tables of TensorFlow's EfficientNets, which the heading above each table names."""
 _BINNED_TOKENS = 288
 """Mean length of BERT's samples, 256 of at most 512, and half a bin of padding."""
+_DIFFUSION_BATCH = 16
+"""Samples of one pass of MosaicML's diffusion trainer."""
 
 
 def launched_rows(path: Path) -> list[Line]:
@@ -139,11 +157,42 @@ def _of_nvidia(line: Line, name: str) -> Line:
         notes.append(CHANNELS_LAST)
     if name.endswith("b4]") and line["accelerator"] == "V100-SXM2-32GB" and line["devices"] == "1":
         notes.append("SUSPECT: one of eight such cards is three times as fast")
-    batch = _stated_batch(line)
+    if "tensorflow" in line["framework"]:
+        notes += _tensorflow_notes(line, name)
+        changes |= _of_tensorflow(line, name)
+    batch = _stated_batch(line | changes)
     if batch:
         changes["batch_per_device"] = batch
         changes["global_batch"] = str(int(batch) * int(line["devices"]))
     return changes | {"notes": ";".join(notes)}
+
+
+def _of_tensorflow(line: Line, name: str) -> Line:
+    model, pixels = _VARIANTS.get(line["source_ref"].partition("ConvNets/")[2], ("", ""))
+    if model:
+        return {"model": model, "image_size": pixels}
+    return {"optimizer": "rmsprop"} if name == "vnet" else {}
+
+
+def _tensorflow_notes(line: Line, name: str) -> list[str]:
+    table = line["source_ref"].partition("ConvNets/")[2]
+    waits = (
+        line["batch_per_device"] == "2.0"
+        if name == "vnet"
+        else table.endswith("v1/README.md:443") and line["precision"] == "amp_fp16"
+    )
+    compiled = table in _VARIANTS or name == "unet-industrial"
+    return [COMPILED] * compiled + ["HOST_BOUND"] * waits
+
+
+def _of_mosaicml(line: Line, _name: str) -> Line:
+    passes = int(line["global_batch"]) // int(line["devices"]) // _DIFFUSION_BATCH
+    return {
+        "accelerator": "A100-SXM4-80GB",
+        "batch_per_device": str(_DIFFUSION_BATCH),
+        "strategy": ZERO_2,
+        "notes": f"{line['notes']};grad_accum={passes}",
+    }
 
 
 def _of_adaptdl(line: Line, _name: str) -> Line:
@@ -196,6 +245,7 @@ def _of_gaudi(line: Line, name: str) -> Line:
 _CHANGES = {
     "lambda-dlbench": _of_lambda,
     "nvidia-dle": _of_nvidia,
+    "mosaicml-diffusion": _of_mosaicml,
     "sia-sosp23": _of_adaptdl,
     "aws-neuron": _of_neuron,
     "milabench": _of_milabench,

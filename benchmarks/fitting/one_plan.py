@@ -38,7 +38,7 @@ def predict_plan(
     devices: int = 1,
     nodes: int = 1,
     gbit_per_s: float | None = None,
-    sharded: bool = False,
+    sharding: str = "ddp",
     accumulate: int = 1,
     parallel: ModelParallel | None = None,
 ) -> tuple[float, float] | str:
@@ -52,7 +52,7 @@ def predict_plan(
         devices: of all machines.
         nodes: machines.
         gbit_per_s: network of one machine; None where it is not stated.
-        sharded: whether several devices share weights, gradients and optimizer state.
+        sharding: of `SHARDINGS`, what several devices share.
         accumulate: forward passes of one step.
         parallel: how the plan splits the model, one row; None: not at all.
     """
@@ -69,11 +69,11 @@ def predict_plan(
         memory_gib=np.array([math.nan]),
         network_gbit_per_s=np.array([gbit_per_s or math.nan]),
     )
-    sharding = "none" if devices == 1 else "fsdp" if sharded else "ddp"
+    kind = SHARDINGS.index("none" if devices == 1 else sharding)
     plans = CandidateTable(
         shape=np.zeros(1, dtype=np.int64),
         nodes=np.array([nodes]),
-        sharding=np.array([SHARDINGS.index(sharding)]),
+        sharding=np.array([kind]),
         micro_batch=np.array([float(run.profile.batch.micro_batch_size or math.nan) * ratio]),
         micro_ratio=np.array([ratio]),
         accumulate=np.array([accumulate]),

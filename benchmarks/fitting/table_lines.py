@@ -11,6 +11,7 @@ __all__ = [
     "CEILINGS",
     "HOST_COPY",
     "SUBMISSION",
+    "ZERO_2",
     "Line",
     "accumulation_of",
     "chip_of",
@@ -28,6 +29,8 @@ CEILINGS = "matmul ceilings"
 """Source of the rows of the best matrix product of a device."""
 SUBMISSION = "submission"
 """What the column `measured` says of a row of time_to_train.csv: all of a training, with a vendor's own kernels."""
+ZERO_2 = "gradients and optimizer in parts"
+"""Strategy of a row whose devices hold all weights, and a share of gradients and optimizer (FSDP's SHARD_GRAD_OP)."""
 HOST_COPY = "H2D"
 """What the column `measured` says where the timed step copies the batch to the device."""
 _MARKS = ("SUSPECT", "HOST_BOUND", "LAUNCH_BOUND")
@@ -78,4 +81,6 @@ def measured_step_s(line: Line, job: StepJob) -> float | None:
     """Return the seconds of one step: as the row reports it, else from its throughput."""
     if line["step_time_origin"] == "reported" and line["step_time_ms"]:
         return float(line["step_time_ms"]) / 1e3
-    return job.units * int(line["devices"]) / float(line["throughput"]) if line["throughput"] else None
+    if not line["throughput"]:
+        return None
+    return job.units * int(line["devices"]) * accumulation_of(line) / float(line["throughput"])

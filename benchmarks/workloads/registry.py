@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.workloads import (
     algoperf,
     audio,
     detection,
     graphs,
+    hifi_gan,
     images,
     openmmlab,
     quartznet,
     segmentation,
     sequences,
     small_images,
+    stable_diffusion,
     tabular,
+    temporal_fusion,
+    tensorflow_networks,
     transformers_classes,
     transformers_models,
 )
 from benchmarks.workloads.single_device import Row, StepJob
 from benchmarks.workloads.spellings import normalised_row
 
-__all__ = ["resolve"]
+__all__ = ["COMPILED", "resolve"]
+
+COMPILED = "pointwise operations fused"
+"""Note of a row whose launch script turned a compiler on."""
 
 _FINDERS: tuple[Callable[[Row], StepJob | str | None], ...] = (
+    tensorflow_networks.find,
+    temporal_fusion.find,
+    hifi_gan.find,
+    stable_diffusion.find,
     images.find,
     small_images.find,
     transformers_classes.find,
@@ -51,6 +63,8 @@ def resolve(row: Row) -> StepJob | str:
     same = normalised_row(row)
     for find in _FINDERS:
         found = find(same)
+        if isinstance(found, StepJob) and COMPILED in row["notes"]:
+            return replace(found, compiled=True)
         if found is not None:
             return found
     return f"{row['model']}: no description of this model"

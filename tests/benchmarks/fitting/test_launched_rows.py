@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fitting.launched_rows import as_launched
 from benchmarks.fitting.step_work import work_of
-from benchmarks.workloads import ProfileCache
+from benchmarks.fitting.table_lines import ZERO_2, accumulation_of, measured_step_s
+from benchmarks.workloads import ProfileCache, resolve
 from benchmarks.workloads.decoder import Decoder
 from benchmarks.workloads.decoder_names import decoder_of
 from benchmarks.workloads.detection import find as detector
@@ -223,6 +224,63 @@ def test_what_a_trainer_did_is_in_its_row(row: dict[str, str], column: str, valu
     """One column of each source says it, and a row of another source keeps its own."""
     assert value in as_launched(LAMBDA | row)[column]
     assert value not in as_launched(LAMBDA | row | {"source": "timm"})[column]
+
+
+@pytest.mark.parametrize(
+    ("readme", "precision", "model", "pixels", "batch"),
+    [
+        ("efficientnet_v1/README.md:435", "amp_fp16", "EfficientNet[efficientnet-b0]", "224", "1024"),
+        ("efficientnet_v1/README.md:451", "tf32", "EfficientNet[efficientnet-b4]", "380", "80"),
+        ("efficientnet_v2/README.md:441", "fp32", "EfficientNet[efficientnetv2-s]", "300", "64"),
+    ],
+)
+def test_tensorflows_efficientnets_are_those_of_their_headings(
+    readme: str, precision: str, model: str, pixels: str, batch: str
+) -> None:
+    """Each is a network of timm, compiled, with the batch of its launch script."""
+    row = LAMBDA | {
+        "source": "nvidia-dle", "model": readme[:15].replace("_", "-"), "framework": "tensorflow2 (NGC)",
+        "precision": precision, "batch_per_device": "", "global_batch": "", "image_size": "", "sequence_length": "",
+        "task": "imagenet-classification", "throughput_unit": "samples/s", "notes": "",
+        "source_ref": f"TensorFlow2/Classification/ConvNets/{readme}",
+        "accelerator": "V100-SXM2-32GB" if precision == "fp32" else "A100-SXM4-80GB",
+    }  # fmt: skip
+    found = as_launched(row)
+    assert (found["model"], found["image_size"], found["batch_per_device"]) == (model, pixels, batch)
+    job = resolve(found)
+    assert isinstance(job, StepJob)
+    assert job.compiled
+    assert f".{pixels}." in job.key
+
+
+def test_rows_that_wait_for_their_host_are_marked() -> None:
+    """B0 on V100 in mixed precision waits for its augmentation, V-Net of two volumes for its host."""
+    row = LAMBDA | {
+        "source": "nvidia-dle",
+        "framework": "tensorflow2 (NGC)",
+        "model": "EfficientNet-v1",
+        "notes": "",
+    }
+    table = "ConvNets/efficientnet_v1/README.md"
+    for line, precision, waits in ((443, "amp_fp16", True), (443, "fp32", False), (435, "amp_fp16", False)):
+        found = as_launched(row | {"source_ref": f"{table}:{line}", "precision": precision})
+        assert ("HOST_BOUND" in found["notes"]) == waits
+    for batch, waits in (("2.0", True), ("8.0", False)):
+        found = as_launched(row | {"model": "VNet", "batch_per_device": batch})
+        assert ("HOST_BOUND" in found["notes"]) == waits
+
+
+def test_a_diffusion_step_has_passes_of_16_images() -> None:
+    """2,048 images on 64 devices are two passes, and the time of a step is that of all of them."""
+    row = LAMBDA | {
+        "source": "mosaicml-diffusion", "model": "StableDiffusion2-UNet", "global_batch": "2048", "devices": "64",
+        "image_size": "256", "throughput": "8530", "step_time_origin": "derived", "strategy": "ddp/fsdp grad-op",
+    }  # fmt: skip
+    found = as_launched(row)
+    assert (found["batch_per_device"], accumulation_of(found), found["strategy"]) == ("16", 2, ZERO_2)
+    job = resolve(found)
+    assert isinstance(job, StepJob)
+    assert measured_step_s(found, job) == pytest.approx(2048 / 8530)
 
 
 def test_a_chip_of_two_cores_trains_two_batches() -> None:

@@ -18,6 +18,7 @@ from benchmarks.fitting.one_device_rows import Index
 from benchmarks.fitting.one_device_solver import prior
 from benchmarks.fitting.one_plan import Answer
 from benchmarks.fitting.step_work import Work
+from benchmarks.fitting.table_lines import ZERO_2
 from benchmarks.scoring import Scored, reach, score
 from benchmarks.step_time import _fits, predict_row
 from benchmarks.workloads import ProfileCache
@@ -119,6 +120,17 @@ def test_several_devices_are_predicted_by_the_fit_without_theirs() -> None:
     assert isinstance(shipped, tuple)
     assert isinstance(own, tuple)
     assert own[0] > 1.1 * shipped[0]
+
+
+def test_gradients_in_parts_are_exchanged_after_every_pass() -> None:
+    """A copy of the whole model exchanges them once a step."""
+    row = {**line("A100-SXM4-40GB"), "devices": "16", "nodes": "2", "notes": "1 Gbps;grad_accum=4"}
+    parts, whole = (
+        predict_row({**row, "strategy": name}, Work(JOB, 1.0, 0.2), calibration()) for name in (ZERO_2, "ddp")
+    )
+    assert isinstance(parts, tuple)
+    assert isinstance(whole, tuple)
+    assert parts[0] > 1.5 * whole[0]
 
 
 def test_several_machines_without_a_stated_network_have_the_usual_one() -> None:
