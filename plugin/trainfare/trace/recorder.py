@@ -16,6 +16,7 @@ from trainfare.trace.kinds import (
     SKIPPED_NAMESPACES,
     classify,
     compute_dtype,
+    dtype_name,
     free_of_kernels,
 )
 from trainfare.trace.ledger import Ledger, Line, OptimizerCall
@@ -34,6 +35,8 @@ _MATRIX_KINDS_OR_UNKNOWN: Final = frozenset({
 })  # fmt: skip
 # Operations by which torch's optimizers create their state in the first step.
 _STATE_CREATORS: Final = frozenset({"zeros_like", "zeros", "full_like", "new_zeros"})
+_OTHER_KERNEL: Final = "kernel that torch did not launch"
+"""Name of what wrote memory that torch only allocated: Triton or a library of CUDA kernels, called by user code."""
 
 
 class _Call(NamedTuple):
@@ -74,6 +77,7 @@ class Recorder:
         parameter_groups: of the optimizer; each has its own kernels.
         user_call: whether Python code of the user called torch while autograd was running.
         region: the fused call that is running, if any.
+        real: whether tensors have values, so that what no operation wrote and one reads, another kernel wrote.
     """
 
     memory: MemoryWatch
@@ -85,6 +89,8 @@ class Recorder:
     parameter_groups: int = 1
     user_call: bool = False
     region: Region | None = None
+    real: bool = False
+    _unwritten: dict[int, str] = field(default_factory=dict[int, str])
     _regions: dict[tuple[int, str], Region] = field(default_factory=dict[tuple[int, str], Region])
     _recomputed_calls: dict[tuple[str, tuple[int, ...]], list[list[int]]] = field(
         default_factory=dict[tuple[str, tuple[int, ...]], list[list[int]]]
@@ -105,6 +111,8 @@ class Recorder:
         operands, results = [*tensors_in(args), *tensors_in(kwargs)], tensors_in(out)
         if packet is not None and free_of_kernels(func):
             self.memory.enter_allocation(results, tensors_in(args))
+            if self.real and "empty" in str(packet.__name__):
+                self._unwritten.update((self.memory.registry.key(t), dtype_name(t.dtype)) for t in results)
             return
         name = str(getattr(packet if packet is not None else func, "__name__", func))
         moved = traffic(name, func, args, operands, results, self.memory.registry)
@@ -112,14 +120,26 @@ class Recorder:
         if not (call.moved.written or call.moved.read) or _only_a_view(func, call.moved):
             return
         backward = self._follow_backward()
+        others = self._written_by_others(moved)
         if self._in_region(call, backward=backward):
             return
         phase, recomputed = self._phase(call.moved, backward=backward)
+        for dtype, part in others:
+            line = Line("unknown", _OTHER_KERNEL, phase, dtype, (), recomputed)
+            self._add(line, Traffic((), (part,)), 0)
         self._enter_memory(call, phase)
         if phase == "optimizer":
             self._optimizer_operation(call)
         else:
             self._model_operation(call, phase, recomputed=recomputed)
+
+    def _written_by_others(self, moved: Traffic) -> list[tuple[str, tuple[int, int]]]:
+        """Return type, storage and bytes of what an operation reads and no operation has written."""
+        written = {key for key, _ in moved.written}
+        for key in written:
+            self._unwritten.pop(key, None)
+        found = [(self._unwritten.pop(part[0]), part) for part in moved.read if part[0] in self._unwritten]
+        return [(dtype, part) for dtype, part in found if part[1]]
 
     def _enter_memory(self, call: _Call, phase: Phase) -> None:
         if self.optimizing:

@@ -129,6 +129,7 @@ class StepTrace:
 
     def _enter(self, stack: ExitStack) -> None:
         self._fake_mode = torch_private.fake_mode()
+        self._recorder.real = self._fake_mode is None
         self._recorder.memory.begin()
         self._recorder.modules.enter(stack, self._enter_block, self._leave_block)
         self._set_optimizing()

@@ -351,6 +351,39 @@ def test_an_operation_without_a_formula_is_missing_coverage() -> None:
     assert flops(operations) == 2 * 64**3
 
 
+def _filled_outside_of_torch(x: torch.Tensor) -> torch.Tensor:
+    """Return a result as Triton and CUDA libraries do: torch allocates it, a kernel of their own writes it."""
+    out = torch.empty_like(x)
+    out.numpy()[:] = x.numpy().cumsum(1)
+    return out
+
+
+def test_what_a_kernel_outside_of_torch_writes_is_missing_coverage() -> None:
+    """Such as the scan of a state-space model: its FLOPs are unknown, not zero, and its result is counted once."""
+    x = torch.randn(64, 64)
+    with StepTrace(nn.Module()) as trace:
+        scanned = _filled_outside_of_torch(x)
+        scanned @ x + scanned
+    assert trace.notes == ["no FLOP formula, bytes counted: kernel that torch did not launch"]
+    (unknown,) = [o for o in trace.operations() if o.kind == "unknown"]
+    assert (unknown.dtype, unknown.launches, unknown.bytes_moved) == ("fp32", 1, x.numel() * 4)
+
+
+def test_allocated_memory_that_operations_of_torch_write_is_theirs() -> None:
+    x, rows = torch.randn(64, 64), torch.arange(32)
+
+    def step() -> None:
+        torch.empty_like(x).copy_(x).mul_(2)
+        torch.empty(64, 64).index_copy_(0, rows, x[:32]) @ x
+        torch.mm(x, x, out=torch.empty(64, 64)).sum()
+        parts = [torch.empty(64, 64), x.new_empty(64, 64)]
+        torch._foreach_copy_(parts, [x, x])
+        torch.stack(parts)
+        torch.empty(0, 64).sum()
+
+    assert "unknown" not in {o.kind for o in traced(step)}
+
+
 def test_a_decomposition_without_a_formula_is_missing_coverage() -> None:
     """Its FLOPs grow with the cube of the size, which its bytes do not show."""
     operations = traced(lambda: torch.linalg.svd(torch.randn(8, 8)))
