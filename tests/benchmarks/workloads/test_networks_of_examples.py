@@ -37,6 +37,9 @@ def _job(model: str, **changes: str) -> StepJob:
         ("TFT[Traffic]", 1_617_449 + (963 - 369) * 128),
         # Generator V1 13.94 million, five discriminators of periods 41.11, three of scales 29.62 (Kong et al. 2020).
         ("HiFi-GAN", 84_660_721),
+        ("GPUNet-0", 11_885_432),  # 11.9, 12.7 and 25.8 million (Wang et al. 2022)
+        ("GPUNet-1", 12_704_192),
+        ("GPUNet-2", 25_798_704),
         ("StableDiffusion2-UNet", 865_910_724),  # diffusers' UNet2DConditionModel: 865.91 million
     ],
 )
