@@ -112,17 +112,28 @@ def study_of(data: Path, cache: Path | None, date: str) -> Study:
     return Study(rows, skipped, fit, left_out, scores_of(rows, rows.errors(fit), left_out))
 
 
-def folds(rows: Rows, name: str) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Return, for every group, which rows are predicted and which a fit may see; groups with no others have none."""
-    keys = [
-        np.array([of(run, line) for run, line in zip(rows.runs, rows.lines, strict=True)])
-        for of in GROUPS[name]
-    ]
-    for value in sorted(set(zip(*(key.tolist() for key in keys), strict=True))):
-        same = [key == one for key, one in zip(keys, value, strict=True)]
-        seen = ~np.logical_or.reduce(same)
+def folds(
+    rows: Rows, name: str, asked: Rows | None = None
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """
+    Return, for every group, which rows are predicted and which a fit may see; groups with no others have none.
+
+    Args:
+        rows: that fits may see.
+        name: of the group.
+        asked: that are predicted; None: the same.
+    """
+    keys, mine = (
+        [
+            np.array([of(run, line) for run, line in zip(some.runs, some.lines, strict=True)])
+            for of in GROUPS[name]
+        ]
+        for some in (rows, rows if asked is None else asked)
+    )
+    for value in sorted(set(zip(*(key.tolist() for key in mine), strict=True))):
+        seen = ~np.logical_or.reduce([key == one for key, one in zip(keys, value, strict=True)])
         if seen.any():
-            yield np.logical_and.reduce(same), seen
+            yield np.logical_and.reduce([key == one for key, one in zip(mine, value, strict=True)]), seen
 
 
 def held_out(rows: Rows, name: str, fit: DecoderFit, start: Array) -> HeldOut:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve
+from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, read_rows, solve
 from benchmarks.fitting.language_models import LEVELS, REFIT_EVALUATIONS, folds
 from benchmarks.fitting.one_plan import Answer, predict_plan
 from benchmarks.workloads.decoder_profile import DecoderTraces
@@ -29,13 +29,14 @@ def decoder_answers(
         lines: of throughput_train.csv.
         cache: folder of traces.
         leave_out: "device", "source" or "size": the row's group is in no fit that predicts it. The fits are made
-            here, from the other lines; None: the shipped coefficients, which most of these rows helped to fit.
-        data: folder with microbench_achieved.csv, for fits of one's own.
+            here, from the rows of every table in `data`; None: the shipped coefficients, which most of these rows
+            helped to fit.
+        data: folder with all tables that are fitted, for fits of one's own.
     """
     traces = DecoderTraces(cache)
     found = {i: decoder_run(line, traces) for i, line in enumerate(lines) if is_decoder_row(line)}
     runs = {i: run for i, run in found.items() if isinstance(run, DecoderRun)}
-    fits = _left_out(lines, runs, leave_out, data) if leave_out else {}
+    fits = _left_out(lines, runs, leave_out, data, traces) if leave_out else {}
     answers: dict[int, Answer | str] = {i: run for i, run in found.items() if isinstance(run, str)}
     for i, run in runs.items():
         answers[i] = predict_decoder(run, fits.get(i, decoder_calibration()))
@@ -43,18 +44,23 @@ def decoder_answers(
 
 
 def _left_out(
-    lines: list[dict[str, str]], runs: dict[int, DecoderRun], name: str, data: Path | None
+    lines: list[dict[str, str]],
+    runs: dict[int, DecoderRun],
+    name: str,
+    data: Path | None,
+    traces: DecoderTraces,
 ) -> dict[int, DecoderFit]:
     if data is None:
-        msg = "--leave-out needs --data: the folder with microbench_achieved.csv and throughput_train.csv"
+        msg = "--leave-out needs --data: the folder with the tables of measured steps and microbench_achieved.csv"
         raise SystemExit(msg)
     shipped = decoder_calibration()
     base = empty_fit(data, shipped.fitted_at)
     index = sorted(runs)
-    rows = Rows.of([runs[i] for i in index], [lines[i] for i in index], base, calibration())
+    rows, _ = read_rows(data, traces, base)
+    asked = Rows.of([runs[i] for i in index], [lines[i] for i in index], base, calibration())
     start = solve(rows, base).theta
     fits: dict[int, DecoderFit] = {}
-    for inside, seen in folds(rows, name):
+    for inside, seen in folds(rows, name, asked):
         others = rows.only(seen)
         fit = coefficients(solve(others, base, start, REFIT_EVALUATIONS).theta, base)
         generations = tuple(sorted({run.device.generation for run in others.runs}))

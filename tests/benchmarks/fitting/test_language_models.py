@@ -13,6 +13,8 @@ pytest.importorskip("lightning")
 
 from benchmarks.fitting.language_model_sums import Rows, coefficients, empty_fit, solve, stack_of
 from benchmarks.fitting.language_models import GROUPS, LEVELS, coverage, folds, held_out
+from benchmarks.fitting.language_models_held_out import decoder_answers
+from benchmarks.fitting.one_plan import Answer
 from benchmarks.pages.language_models import document
 from benchmarks.truth_table import STEP_TABLES
 from benchmarks.workloads.decoder_plans import Plan
@@ -144,22 +146,45 @@ def test_the_trainer_is_read_from_the_framework() -> None:
     ]
 
 
+STEP = {
+    "source": "x", "model": "llama-1b-like", "model_family": "llama", "task": "pretrain", "params": "", "batch_per_device": "1",
+    "global_batch": "64", "sequence_length": "256", "precision": "bf16", "accelerator": "H100-SXM5-80GB", "devices": "8",
+    "nodes": "1", "strategy": "fsdp8", "activation_checkpointing": "none", "optimizer": "", "throughput": "80000",
+    "throughput_unit": "tokens/s", "step_time_ms": "", "step_time_origin": "", "mfu": "", "model_tflops_per_device": "",
+    "framework": "pytorch/torchtitan", "measured": "", "notes": "hidden=512;layers=4;heads=8", "source_ref": "",
+}  # fmt: skip
+
+
+def _write(path: Path, lines: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(STEP))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def test_a_row_left_out_is_predicted_from_every_table(data: Path, tmp_path: Path) -> None:
+    """The rows of one table are all of one device: what is left to fit is in the other, and is seen."""
+    mine = [{**STEP, "batch_per_device": str(batch)} for batch in (1, 2, 4)]
+    found = []
+    for tokens in ("80000", "20000"):
+        others = [
+            {**STEP, "accelerator": "A100-SXM4-80GB", "source": f"y{i}", "throughput": tokens}
+            for i in range(8)
+        ]
+        _write(data / STEP_TABLES[0], mine)
+        _write(data / STEP_TABLES[1], others)
+        answer = decoder_answers(mine, tmp_path / "traces", "device", data)[0]
+        assert isinstance(answer, Answer)
+        found.append(answer.predicted_s)
+    assert found[1] > 1.2 * found[0], "four times as slow in the other table"
+
+
 def test_the_page_has_every_table(data: Path, tmp_path: Path) -> None:
-    row = {
-        "source": "x", "model": "llama-1b-like", "model_family": "llama", "task": "pretrain", "params": "", "batch_per_device": "1",
-        "global_batch": "64", "sequence_length": "256", "precision": "bf16", "accelerator": "H100-SXM5-80GB", "devices": "8",
-        "nodes": "1", "strategy": "fsdp8", "activation_checkpointing": "none", "optimizer": "", "throughput": "80000",
-        "throughput_unit": "tokens/s", "step_time_ms": "", "step_time_origin": "", "mfu": "", "model_tflops_per_device": "",
-        "framework": "pytorch/torchtitan", "measured": "", "notes": "hidden=512;layers=4;heads=8",
-    }  # fmt: skip
     lines = [
-        {**row, "source": source, "accelerator": name, "batch_per_device": str(batch)}
+        {**STEP, "source": source, "accelerator": name, "batch_per_device": str(batch)}
         for source in ("x", "y") for name in ("A100-SXM4-80GB", "H100-SXM5-80GB") for batch in (1, 2, 4)
     ]  # fmt: skip
-    with (data / "throughput_train.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(row))
-        writer.writeheader()
-        writer.writerows([*lines, {**row, "accelerator": "NoSuch-1GB"}])
+    _write(data / STEP_TABLES[0], [*lines, {**STEP, "accelerator": "NoSuch-1GB"}])
     page = document(data, tmp_path / "traces")
     assert "12 measured steps" in page
     assert "| H100 | x | torchtitan | bf16 | dense | 3 |" in page
