@@ -26,7 +26,7 @@ from trainfare_core.job_profile import JobProfile, MemoryFacts, OperationGroup
 from trainfare_core.prediction.language_models.sums import UNPACK_4_BITS
 from trainfare_core.variants import in_8_bits, multiplies_weights
 
-__all__ = ["DecoderTraces", "blocks_of", "with_narrow_products"]
+__all__ = ["DecoderTraces", "blocks_of", "with_narrow_products", "with_optimizer_bytes"]
 
 _BLOCKS = Path(__file__).with_name("decoder.py")
 _HYBRID_BLOCKS = Path(__file__).with_name("hybrid.py")
@@ -238,3 +238,17 @@ def _embedding_bytes(profile: JobProfile, vocabulary: int) -> int:
 def with_narrow_products(profile: JobProfile, vocabulary: int, dtype: str = "fp8") -> JobProfile:
     """Return the profile with the matrix products of its blocks, neither head nor router, in 8 bits or "fp4"."""
     return in_8_bits(profile, lambda group: multiplies_weights(group, vocabulary), dtype)
+
+
+def with_optimizer_bytes(profile: JobProfile, bytes_a_weight: float) -> JobProfile:
+    """Return the profile with an optimizer step that moves so many bytes of each trained weight."""
+    traced = sum(group.bytes_moved for group in profile.operations if group.phase == "optimizer")
+    factor = bytes_a_weight * profile.trainable_parameters / max(traced, 1)
+
+    def moved(group: OperationGroup) -> OperationGroup:
+        if group.phase != "optimizer":
+            return group
+        sizes = ("bytes_read", "bytes_written", "bytes_fixed")
+        return group.model_copy(update={name: int(getattr(group, name) * factor) for name in sizes})
+
+    return profile.model_copy(update={"operations": tuple(moved(group) for group in profile.operations)})

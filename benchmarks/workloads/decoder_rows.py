@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks.workloads.decoder import Decoder, DecoderStep, Method, Recompute
 from benchmarks.workloads.decoder_names import context_of, decoder_of
 from benchmarks.workloads.decoder_plans import Plan, plan_of
-from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products
+from benchmarks.workloads.decoder_profile import DecoderTraces, with_narrow_products, with_optimizer_bytes
 from trainfare_core.errors import UnknownNameError
 from trainfare_core.hardware.accelerators import Accelerator, accelerator
 from trainfare_core.job_profile import JobProfile
@@ -55,6 +55,9 @@ _ASSUMED_TOKENS = 8192
 """Tokens of one device's micro-batch where a row gives a utilisation and no batch."""
 _ASSUMED_SAMPLES = 1024
 """Samples of a pretraining step where a row states a micro-batch alone."""
+_UPDATE_BYTES = 28.0
+"""Moved of each trained weight by an optimizer step: AdamW in one kernel, with a master, two states and the gradient in
+32 bits."""
 _USUAL_RANK = 16
 """LoRA's rank where a row does not state it: that of most rows that do."""
 _LORA_FLOPS = (0.6, 0.7)
@@ -153,9 +156,6 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     assumed: list[str] = []
     plan = _interleaved(row, plan, model, assumed)
     sequence = int(float(row["sequence_length"] or 0))
-    packed = re.search(r"no pad tokens.*logged mean (\d+) tokens", row["notes"])
-    if not sequence and packed:
-        sequence = int(packed[1])
     if not sequence:
         sequence = context_of(row["model"]) or 2048
         if _task(row).startswith("finetune"):
@@ -171,8 +171,10 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     megatron_2021 = bool(_MEGATRON_2021.match(row["framework"]))
     method = _method(row)
     step = DecoderStep(
-        model, sequence, fused_attention=not megatron_2021, dropout=megatron_2021, method=method,
+        model, sequence, fused_attention=not (megatron_2021 or "no fused attention" in row["notes"]),
+        dropout=megatron_2021, method=method,
         rank=_rank(row, assumed) if method in ("lora", "qlora") else _USUAL_RANK,
+        lora_everywhere="LoRA on every matrix" in row["notes"],
         separate="HF SFTTrainer" in row["notes"], fused_norms="RMSNorm" in row["notes"],
         precision="16-true" if "fp16" in row["precision"] else "bf16-true",
     )  # fmt: skip
@@ -183,10 +185,13 @@ def decoder_run(row: Mapping[str, str], traces: DecoderTraces) -> DecoderRun | s
     fused = _FUSED.search(row["framework"].lower()) and "eager" not in row["framework"].lower()
     compiled = bool(fused or re.search(r"fused Triton kernels|; torch\.compile", row["notes"]))
     profile = profile.model_copy(update={"source": profile.source.model_copy(update={"compiled": compiled})})
+    updated = re.search(r"optimizer bytes a weight=(\d+)", row["notes"])
+    profile = with_optimizer_bytes(profile, float(updated[1]) if updated else _UPDATE_BYTES)
     if _LIBRARY.search(row["framework"].lower()):
         profile = profile.model_copy(update={"precision": LIBRARY_PRECISION})
     tokens = micro * passes * plan.data * sequence
-    if model.experts and plan.sharded and plan.expert == 1 and "jax" not in row["framework"]:
+    spread = re.search(r"(?<![a-z])ep\s*=?\s*\d", row["strategy"].lower()) or "jax" in row["framework"]
+    if model.experts and plan.sharded and not spread:
         return "how experts are spread is not stated"
     own = _stated_flops(row, profile, sequence)
     if (

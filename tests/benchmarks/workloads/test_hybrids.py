@@ -77,7 +77,7 @@ def test_gated_norms_that_run_again_are_not_taken_for_those_of_whole_tokens() ->
     model = replace(STATE, layers=6, dense_blocks=3, groups=4)
     assert 2 * 7 * model.hidden < 3 * 3 * model.inner, "counted in every phase they would be"
     ledger = DecoderLedger.of(DecoderTraces().profile(DecoderStep(model, 256)))
-    assert (float(ledger.width), float(ledger.norms)) == (model.hidden, 7)
+    assert (float(ledger.width), float(ledger.blocks)) == (model.hidden, 3), "of two mixers each"
 
 
 @pytest.mark.parametrize(

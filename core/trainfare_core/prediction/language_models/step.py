@@ -182,7 +182,7 @@ def decoder_times(
     window = held / spread.pipeline * np.where(spread.sharded, spread.passes, _BACKWARD_SHARE)
     beyond = np.minimum(_hold(traffic, window, fit) - window, traffic)  # Rounding: also where there is none.
     exposed = np.where(spread.overlap, np.maximum(fit.data_exposed * traffic, beyond), traffic)
-    units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.norms / 2 * spread.passes, 0.0)
+    units_s = np.where(spread.sharded, fit.shard_unit_s * ledger.blocks * spread.passes, 0.0)
     update = _update_s(ledger, devices, spread, fit) * devices.slower
     times = spread.passes / spread.pipeline
     return DecoderTimes(
@@ -274,7 +274,7 @@ def _model_exchange_s(
     network = _network(spread, fit) * np.minimum(spread.per_machine, t) / np.maximum(spread.per_machine, 1.0)
     rate = np.where(across, np.minimum(network, devices.link_per_s), devices.link_per_s)
     reduced = (2 * ledger.boundary_bytes + ledger.recomputed_bytes) * share
-    messages = 2 * ledger.norms
+    messages = 4 * ledger.blocks  # forward and backward, two a block
     tensor_s = np.where(
         t > 1, 2 * (t - 1) / t * reduced / rate + messages * 2 * (t - 1) * devices.link_latency_s, 0.0
     )
@@ -305,9 +305,10 @@ def _data_traffic_s(
     model = spread.tensor * spread.pipeline
     inside = np.clip(spread.per_machine / np.minimum(spread.tensor, spread.per_machine), 1.0, replicas)
     outside = replicas / inside
-    experts = ledger.expert_weight_bytes / spread.expert
-    reduce = 2.0 * (ledger.gradient_bytes + experts) / model
-    shard = (2.0 * ledger.weight_bytes + ledger.gradient_bytes + 3.0 * experts) / model * spread.passes
+    gradients = ledger.gradient_bytes + ledger.expert_gradient_bytes / spread.expert
+    weights = ledger.weight_bytes + ledger.expert_weight_bytes / spread.expert
+    reduce = 2.0 * gradients / model
+    shard = (2.0 * weights + gradients) / model * spread.passes
     if spread.every_pass is not None:  # gradients after every backward, what was updated once
         reduce = np.where(spread.every_pass, reduce / 2 * (spread.passes + 1), reduce)
     payload = np.where(spread.sharded, shard, reduce)
@@ -329,11 +330,11 @@ def _network(spread: Spread, fit: DecoderFit) -> Array:
 
 
 def _update_s(ledger: DecoderLedger, devices: DeviceRows, spread: Spread, fit: DecoderFit) -> Array:
-    """Return seconds of the optimizer: 16-bit weights have 32-bit masters beside them, twice the traced bytes."""
+    """Return seconds of the optimizer."""
     shards = np.where(spread.sharded | spread.sharded_optimizer, spread.data * spread.context, 1.0)
     if spread.hybrid is not None:
         shards = np.where(spread.hybrid, np.minimum(spread.per_machine, shards), shards)
     mine = np.where(ledger.expert_weight_bytes > 0, spread.expert, 1.0)
     shards = np.maximum(shards, np.minimum(mine, spread.data))
-    moved = 2.0 * ledger.optimizer_bytes / (spread.tensor * spread.pipeline * shards)
+    moved = ledger.optimizer_bytes / (spread.tensor * spread.pipeline * shards)
     return np.asarray(moved / (devices.bytes_per_s * fit.vector_efficiency))

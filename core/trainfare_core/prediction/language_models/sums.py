@@ -25,6 +25,8 @@ No Trainer has it: Lightning's "transformer-engine" replaces single layers of Py
 
 Array = NDArray[np.float64]
 
+_BOUNDARIES = 2
+"""Sums over a tensor-parallel group in a block, forward: after attention and feed-forward (Shoeybi et al. 2019)."""
 _PER_STEP = frozenset(
     (
         "optimizer_bytes",
@@ -55,12 +57,14 @@ class DecoderLedger:
         unpacked_bytes: weights of 4 bits read, and written as the type of their products; whatever the batch.
         optimizer_bytes: once an optimizer step.
         launches: of one pass.
-        boundary_bytes: inputs of all norms, 16 bits: what tensor parallelism exchanges once forward and once
-            backward; `recomputed_bytes`: the same for norms run again.
+        blocks: of a forward pass, by their attention: norms may be kernels of their own or not.
+        boundary_bytes: inputs of attention and feed-forward of all blocks, 16 bits: what tensor parallelism exchanges
+            once forward and once backward; `recomputed_bytes`: the same for blocks run again.
         expert_bytes: tokens sent to experts and back, forward.
         hidden_bytes: one boundary between blocks.
         gradient_bytes, weight_bytes: what data parallelism exchanges, experts apart.
         expert_weight_bytes: of the experts, 16 bits; each device of an expert-parallel group holds its part.
+        expert_gradient_bytes: of the experts; 0 where they are frozen.
         width: of the block (hidden size); `expert_width`: of one expert's narrowest matrix, 0 without experts.
         fused: 1 where pointwise operations are fused.
         library: 1 where a library of fused kernels runs the blocks (`LIBRARY_PRECISION`).
@@ -83,7 +87,7 @@ class DecoderLedger:
     unpacked_bytes: Array
     optimizer_bytes: Array
     launches: Array
-    norms: Array
+    blocks: Array
     boundary_bytes: Array
     recomputed_bytes: Array
     expert_bytes: Array
@@ -91,6 +95,7 @@ class DecoderLedger:
     gradient_bytes: Array
     weight_bytes: Array
     expert_weight_bytes: Array
+    expert_gradient_bytes: Array
     width: Array
     expert_width: Array
     fused: Array
@@ -104,15 +109,10 @@ class DecoderLedger:
         groups = [g for g in profile.operations if g.phase != "optimizer"]
         update = [g for g in profile.operations if g.phase == "optimizer"]
         width = _width(groups)
-        norms = [
-            g for g in groups
-            if g.kind == "normalization" and len(g.shape) == 2 and g.shape[1] == width
-            and (g.phase == "forward" or g.recomputed)
-        ]  # fmt: skip
-
-        def boundaries(*, recomputed: bool) -> float:
-            chosen = [g for g in norms if g.recomputed == recomputed]
-            return float(sum(2 * g.shape[0] * g.shape[1] * g.launches for g in chosen))
+        hidden_bytes = 2.0 * _tokens(groups) * width
+        blocks, again = (
+            _blocks(groups, width, passes, recomputed=recomputed) for recomputed in (False, True)
+        )
 
         def products(kind: str, bits: int, *, weights: bool = True) -> float:
             return float(
@@ -121,7 +121,7 @@ class DecoderLedger:
                     for g in groups
                     if g.kind == kind
                     and NARROW_TYPES.get(g.dtype, 16) == bits
-                    and (kind != "matmul" or bool(g.bytes_fixed or g.shape[:1] == (1,)) == weights)
+                    and _multiplies_weights(g) == weights
                 )
             )
 
@@ -132,7 +132,6 @@ class DecoderLedger:
         ]  # fmt: skip
         casts = [g for g in vector if g.name == CAST_TO_8_BITS]
         library = profile.precision == LIBRARY_PRECISION
-        forward = [g for g in norms if not g.recomputed]
         experts = [g for g in groups if g.kind == "grouped_matmul" and g.phase == "forward"]
         expert_bytes = float(sum(2 * g.shape[0] * g.shape[2] * g.shape[3] * g.launches for g in experts))
         held = expert_bytes / passes
@@ -160,14 +159,15 @@ class DecoderLedger:
             ),
             "optimizer_bytes": float(sum(g.bytes_moved for g in update)),
             "launches": float(sum(g.launches for g in groups)),
-            "norms": float(sum(g.launches for g in forward)),
-            "boundary_bytes": boundaries(recomputed=False),
-            "recomputed_bytes": boundaries(recomputed=True),
+            "blocks": blocks,
+            "boundary_bytes": _BOUNDARIES * blocks * hidden_bytes,
+            "recomputed_bytes": _BOUNDARIES * again * hidden_bytes,
             "expert_bytes": _expert_bytes(groups, width),
-            "hidden_bytes": float(max((2 * g.shape[0] * g.shape[1] for g in forward), default=0)),
+            "hidden_bytes": hidden_bytes,
             "gradient_bytes": gradients - trained,
             "weight_bytes": max(weights - held, 0.0),
             "expert_weight_bytes": expert_bytes,
+            "expert_gradient_bytes": trained * passes,
             "width": float(width),
             "expert_width": float(min((min(g.shape[2:]) for g in experts), default=0)),
             "fused": float(profile.source.compiled or library),
@@ -183,15 +183,48 @@ class DecoderLedger:
         return cls(*(np.array([getattr(one, f.name) for one in ledgers]) for f in fields(cls)))
 
 
+def _runs(group: OperationGroup, *, recomputed: bool) -> bool:
+    return group.recomputed if recomputed else group.phase == "forward" and not group.recomputed
+
+
+def _products(groups: Sequence[OperationGroup]) -> list[OperationGroup]:
+    """Return the products of a forward pass with weights that no expert has."""
+    return [
+        g for g in groups
+        if g.kind == "matmul" and len(g.shape) == 4 and _runs(g, recomputed=False) and _multiplies_weights(g)
+    ]  # fmt: skip
+
+
 def _width(groups: Sequence[OperationGroup]) -> int:
-    """Return the hidden size: the columns that most elements have that the forward pass normalises, once each."""
-    elements: dict[int, int] = {}
-    for group in groups:
-        once = group.phase == "forward" and not group.recomputed
-        if once and group.kind == "normalization" and len(group.shape) == 2:
-            size = group.shape[0] * group.shape[1] * group.launches
-            elements[group.shape[1]] = elements.get(group.shape[1], 0) + size
-    return max(sorted(elements), key=lambda width: elements[width], default=0)
+    """Return the hidden size: what most FLOPs read or write, as every matrix of a block and the head do."""
+    flops: dict[int, int] = {}
+    for group in _products(groups):
+        for size in sorted(set(group.shape[2:])):
+            flops[size] = flops.get(size, 0) + group.flops
+    return max(sorted(flops), key=lambda size: flops[size], default=0)
+
+
+def _tokens(groups: Sequence[OperationGroup]) -> int:
+    """Return the tokens of a pass: the most rows that one matrix gets."""
+    return max((g.shape[1] for g in _products(groups) if g.shape[0] == 1), default=0)
+
+
+def _blocks(groups: Sequence[OperationGroup], width: int, passes: float, *, recomputed: bool) -> float:
+    """
+    Return how many blocks run: each has one fused attention, or two norms, and the head has one norm before it.
+
+    Norms may be written in single operations and attention in products, but never both: see `is_decoder`. Blocks
+    without attention, such as those with a state space, have their norms.
+    """
+    chosen = [g for g in groups if _runs(g, recomputed=recomputed)]
+    attention = sum(g.launches for g in chosen if g.kind == "attention")
+    norms = sum(g.launches for g in chosen if g.kind == "normalization" and g.shape[1:] == (width,))
+    return max(float(attention), (norms - passes) / 2)
+
+
+def _multiplies_weights(group: OperationGroup) -> bool:
+    """Return whether a product has a weight: a single one of two activations does not occur in a decoder."""
+    return bool(group.bytes_fixed or group.shape[:1] == (1,) or group.kind != "matmul")
 
 
 def _head_flops(groups: Sequence[OperationGroup], passes: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from builders.plans import plan, predict_one, shapes
-from builders.profiles import gpt_profile, profile
+from builders.profiles import gpt_profile, operation, profile
 from trainfare_core.candidates import ModelParallel
 from trainfare_core.hardware.accelerators import accelerator, accelerators
 from trainfare_core.job_profile import JobProfile, MeasuredStep, OperationGroup, Quantiles
@@ -233,7 +233,7 @@ def test_each_sharded_block_costs_a_fixed_time_in_every_pass() -> None:
         [predict_run(one, shapes(A100, count=8), plans_) for plans_ in plans] for one in (run, free)
     )
     added = [a.step_s[0] - b.step_s[0] for a, b in zip(with_cost, without, strict=True)]
-    blocks = float(DecoderLedger.of(job).norms) / 2
+    blocks = float(DecoderLedger.of(job).blocks)
     assert added == pytest.approx([fit.shard_unit_s * blocks, 4 * fit.shard_unit_s * blocks])
     assert all(table.communication_hidden_s[0] >= 0 for table in with_cost)
     ddp = plan(sharding="ddp", accumulate=4)
@@ -241,6 +241,64 @@ def test_each_sharded_block_costs_a_fixed_time_in_every_pass() -> None:
         predict_run(run, shapes(A100, count=8), ddp).step_s[0]
         == predict_run(free, shapes(A100, count=8), ddp).step_s[0]
     )
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_norms_of_separate_operations_change_neither_width_nor_blocks(*, checkpointing: bool) -> None:
+    """As models of transformers are written: their norms are powers, means and products, none a kernel of its own."""
+    job = gpt_profile(layers=8, width=2048, heads=16, checkpointing=checkpointing)
+    apart = tuple(
+        g.model_copy(update={"kind": "elementwise", "shape": (g.shape[0] * g.shape[1],)})
+        if g.kind == "normalization"
+        else g
+        for g in job.operations
+    )
+    fused, separate = (DecoderLedger.of(one) for one in (job, job.model_copy(update={"operations": apart})))
+    sizes = {
+        "blocks": 8.0, "width": 2048.0, "hidden_bytes": 2.0 * 8 * 1024 * 2048,
+        "boundary_bytes": 16 * 2.0 * 8 * 1024 * 2048,
+        "recomputed_bytes": checkpointing * 16 * 2.0 * 8 * 1024 * 2048,
+    }  # fmt: skip
+    for name, size in sizes.items():
+        assert float(getattr(separate, name)) == float(getattr(fused, name)) == size, name
+
+
+def test_attention_of_two_products_is_one_block() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16, attention="math")
+    assert float(DecoderLedger.of(job).blocks) == 8
+
+
+def test_an_optimizer_takes_as_long_as_its_traced_bytes() -> None:
+    """A trace of 32-bit weights holds their whole update: nothing is added for masters."""
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    moved = float(sum(g.bytes_moved for g in job.operations if g.phase == "optimizer"))
+    none = job.model_copy(update={"operations": tuple(g for g in job.operations if g.phase != "optimizer")})
+    more = predict_one(job, A100).memory_s[0] - predict_one(none, A100).memory_s[0]
+    rate = accelerator(A100).memory_bandwidth_bytes_per_s * decoder_calibration().vector_efficiency
+    assert more == pytest.approx(moved / rate, rel=1e-6)
+
+
+def test_frozen_experts_exchange_no_gradients() -> None:
+    job = gpt_profile(layers=8, width=2048, heads=16)
+    experts = operation(
+        kind="grouped_matmul", name="aten.bmm", dtype="bf16", shape=(8, 1024, 2048, 4096), launches=8,
+        flops=2**40, bytes_read=2**30, bytes_written=2**30, bytes_fixed=2**30,
+    )  # fmt: skip
+    weights = 2 * 8 * 2048 * 4096 * 8
+    trained, frozen = (
+        DecoderLedger.of(
+            job.model_copy(
+                update={
+                    "operations": (*job.operations, experts),
+                    "memory": job.memory.model_copy(update={"gradient_bytes": size}),
+                }
+            )
+        )
+        for size in (10 * weights, weights // 100)
+    )
+    assert float(trained.expert_weight_bytes) == float(frozen.expert_weight_bytes) == weights
+    assert float(trained.expert_gradient_bytes) == weights
+    assert float(frozen.expert_gradient_bytes) == 0
 
 
 def test_one_device_exchanges_nothing_however_long_its_step() -> None:
@@ -276,7 +334,7 @@ def test_an_exchange_that_fits_behind_backward_is_waited_for_in_part() -> None:
     """Neither ends exactly when the other does: more than the share of one that nothing holds up, less than all."""
     job = gpt_profile(layers=32, width=4096, heads=32, batch_size=1)
     shares: list[float] = []
-    for gbit_per_s in (1600, 25_600):
+    for gbit_per_s in (1800, 25_600):
         step = predict(job, shapes(A100, count=8, network=gbit_per_s), plan(nodes=2, sharding="ddp"))
         exchange_s = step.communication_s[0] + step.communication_hidden_s[0]
         assert exchange_s < (step.step_s[0] - step.communication_s[0]) / 2
