@@ -177,7 +177,7 @@ def spread_of(runs: Sequence[DecoderRun]) -> Spread:
         per_machine=devices / machines, machines=machines, network_per_s=np.where(gbit > 0, gbit, np.nan) * 1e9 / 8,
         tensor=column("tensor"), pipeline=column("pipeline"), virtual=column("virtual"), context=column("context"),
         expert=column("expert"), sharded=column("sharded") > 0, sharded_optimizer=column("sharded_optimizer") > 0,
-        overlap=column("overlap") > 0,
+        overlap=column("overlap") > 0, hybrid=column("hybrid") > 0,
     )  # fmt: skip
 
 

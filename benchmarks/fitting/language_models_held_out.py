@@ -79,7 +79,7 @@ def predict_decoder(run: DecoderRun, fit: DecoderFit) -> Answer | str:
     parallel = ModelParallel(**{name: np.array([getattr(plan, name)]) for name in split})
     answer = predict_plan(
         prepare(run.profile, decoder=fit), run.device.name, run.micro_batch, devices=plan.devices,
-        nodes=plan.machines, gbit_per_s=plan.gbit_per_s, sharding="fsdp" if plan.sharded else "ddp",
+        nodes=plan.machines, gbit_per_s=plan.gbit_per_s, sharding=plan.sharding,
         accumulate=run.passes, parallel=parallel,
     )  # fmt: skip
     if isinstance(answer, str):

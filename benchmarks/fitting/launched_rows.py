@@ -50,6 +50,7 @@ Each fact was read in the repository that it names; what measured times say of i
   within 0.5 %; of two of 02-20 they do without the words.
 - AWS Neuron's data-parallel rows (their strategy says "32xNC(DP)"): each of a chip's two NeuronCores trains a copy,
   and the batch of the table is that of one, as its notes say.
+- Language models and the sources with facts of whole models: `launched_models.py`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.fitting.launched_models import of_flagperf, of_fms, of_model, of_neuron
 from benchmarks.fitting.table_lines import HOST_COPY, ZERO_2, Line, torch_of
 from benchmarks.truth_table import STEP_TABLES, read_rows
 from benchmarks.workloads.detection import CHANNELS_LAST
@@ -121,7 +123,7 @@ def as_launched(line: Line) -> Line:
     changes = {} if change is None else change(line, name)
     if source in ("lambda-dlbench", "nvidia-dle") and name.startswith("ncf"):
         changes["throughput"] = _of_trained_samples(line | changes)
-    return line | changes
+    return line | changes | of_model(line | changes)
 
 
 def _of_lambda(line: Line, name: str) -> Line:
@@ -202,13 +204,6 @@ def _of_adaptdl(line: Line, _name: str) -> Line:
     }
 
 
-def _of_neuron(line: Line, _name: str) -> Line:
-    if "NC(DP)" not in line["strategy"] or not line["batch_per_device"]:
-        return {}
-    cores = accelerator(line["accelerator"]).cores
-    return {"batch_per_device": str(float(line["batch_per_device"]) * cores)}
-
-
 def _of_milabench(line: Line, name: str) -> Line:
     changes = {}
     if "fixed synthetic batch" in line["notes"]:
@@ -247,11 +242,13 @@ _CHANGES = {
     "nvidia-dle": _of_nvidia,
     "mosaicml-diffusion": _of_mosaicml,
     "sia-sosp23": _of_adaptdl,
-    "aws-neuron": _of_neuron,
+    "aws-neuron": of_neuron,
     "milabench": _of_milabench,
     "bigscience-tr11": _of_bigscience,
     "inductor-dashboard": _of_dashboard,
     "optimum-habana": _of_gaudi,
+    "fms-acceleration": of_fms,
+    "flagperf": of_flagperf,
 }
 """By the name of a source in the tables."""
 

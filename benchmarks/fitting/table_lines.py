@@ -78,7 +78,7 @@ def host_copy_s(line: Line, profile: JobProfile, ratio: float) -> float:
 
 
 def measured_step_s(line: Line, job: StepJob) -> float | None:
-    """Return the seconds of one step: as the row reports it, else from its throughput."""
+    """Return the seconds of one optimizer step: as the row reports it, else from its throughput."""
     if line["step_time_origin"] == "reported" and line["step_time_ms"]:
         return float(line["step_time_ms"]) / 1e3
     if not line["throughput"]:

@@ -30,6 +30,7 @@ class Plan:
         sharded: weights, gradients and optimizer state are sharded over the data-parallel devices.
         sharded_optimizer: only the optimizer state is (ZeRO-1, Megatron's distributed Adam).
         overlap: gradients are exchanged while the backward pass runs.
+        hybrid: what is sharded is so over the devices of one machine.
     """
 
     devices: int
@@ -43,6 +44,12 @@ class Plan:
     sharded: bool = False
     sharded_optimizer: bool = False
     overlap: bool = True
+    hybrid: bool = False
+
+    @property
+    def sharding(self) -> str:
+        """Of `SHARDINGS`, how weights, gradients and optimizer state are spread over replicas."""
+        return "hybrid" if self.hybrid else "fsdp" if self.sharded else "ddp"
 
     @property
     def data(self) -> int:
@@ -75,13 +82,16 @@ def plan_of(row: Mapping[str, str], device: Accelerator) -> Plan | str:
     if cores == 1 and device.kind == "gpu" and degree.get("dp", data) > devices:
         return "its data-parallel degree is more than its devices"
     machines, gbit = network_of(row, device, devices, nodes)
-    sharded = "fsdp" in text or "zero3" in text or degree.get("fsdp", 0) > 1 or "maxtext" in text
+    hybrid = "hsdp" in text and machines > 1
+    sharded = (
+        "fsdp" in text or "hsdp" in text or "zero3" in text or degree.get("fsdp", 0) > 1 or "maxtext" in text
+    )
     return Plan(
         devices=devices, machines=machines, gbit_per_s=gbit, tensor=tensor, pipeline=pipeline, context=context,
         expert=min(degree.get("ep", 1), devices), virtual=max(1, degree.get("vp", 1) or 1),
         sharded=sharded and degree.get("fsdp", 2) > 0,
         sharded_optimizer=bool(re.search(r"zero-?1|distributed", text + row["optimizer"])),
-        overlap=not re.match(r"megatron(-lm$|-deepspeed$|\()", row["framework"]),
+        overlap=not re.match(r"megatron(-lm$|-deepspeed$|\()", row["framework"]), hybrid=hybrid,
     )  # fmt: skip
 
 

@@ -322,6 +322,80 @@ def test_a_sentence_pair_counts_its_tokens_without_padding() -> None:
     assert job.units == 48.5 * job.batch_size
 
 
+@pytest.mark.parametrize(
+    ("row", "passes"),
+    [
+        ({"devices": "16", "global_batch": "65536"}, 128),
+        ({"devices": "16", "global_batch": ""}, 32),
+        ({"devices": "256", "global_batch": "", "notes": "dtype=FP32;weak scaling", "batch_per_device": "8.0"}, 256),
+        ({"devices": "256", "global_batch": "", "notes": "weak scaling", "batch_per_device": "2.0", "model": "BERT-Large Ph2"}, 512),
+    ],
+)  # fmt: skip
+def test_gradients_of_a_large_batch_are_accumulated(row: dict[str, str], passes: int) -> None:
+    """The step is of all passes, and so is its measured time."""
+    neuron = NVIDIA_BERT | {
+        "source": "aws-neuron", "accelerator": "Trainium1", "batch_per_device": "16.0", "strategy": "[32xNC(DP)]",
+        "sequence_length": "128", "step_time_origin": "derived", "notes": "strong scaling", "model": "BERT-Large Ph1",
+    } | row  # fmt: skip
+    found = as_launched(neuron)
+    assert accumulation_of(found) == passes
+    assert found["sequence_length"] == ("512" if "Ph2" in neuron["model"] else "128")
+    job = _job(transformers_model(found))
+    once, whole = (measured_step_s(line, job) for line in (neuron, found))
+    assert whole == pytest.approx(passes * (once or 0.0))
+
+
+FMS = LAMBDA | {
+    "source": "fms-acceleration", "model": "Mistral-7B-v0.1", "task": "finetune_full", "precision": "fp16_pure", "sequence_length": "",
+    "devices": "2", "strategy": "fsdp", "source_ref": "x/y@876e2ed:refs/a100_80gb_pf.csv:10",
+}  # fmt: skip
+UNPADDED = "weights in float16, no autocast; padding-free (no pad tokens); unpacked sequences, logged mean 254 tokens per sample"
+PADDED = "weights in float16, no autocast; unpacked sequences, logged mean 445 tokens per sample (padding may be counted)"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [
+        ({"notes": UNPADDED}, "sequence_length", "289"),
+        ({"notes": UNPADDED, "model": "Mistral-7B-v0.1-GPTQ"}, "sequence_length", "290"),
+        ({"notes": UNPADDED, "source_ref": "x/y@876e2ed:refs/a100_80gb_mp.csv:3"}, "sequence_length", "273"),
+        ({"notes": UNPADDED, "source_ref": "x/y@876e2ed:refs/a100_80gb_moe.csv:3"}, "sequence_length", "254"),
+        ({"notes": PADDED}, "sequence_length", "445"),
+        ({"notes": PADDED, "source_ref": "x/y@876e2ed:refs/a100_80gb_moe.csv:3"}, "sequence_length", ""),
+        ({"notes": UNPADDED}, "notes", f"{UNPADDED};optimizer bytes a weight=48"),
+        ({"notes": "bf16 autocast"}, "notes", "bf16 autocast"),
+        ({"model": "Mixtral-8x7B-Instruct-v0.1", "task": "finetune_lora"}, "strategy", "fsdp+ep1"),
+    ],
+)
+def test_samples_and_experts_of_fine_tuning(row: dict[str, str], column: str, value: str) -> None:
+    """What transformers logs is of one process, or of padded batches."""
+    assert as_launched(FMS | row)[column] == value
+
+
+def test_what_is_cast_to_fp32_on_one_device_is_marked() -> None:
+    row = FMS | {"task": "finetune_qlora", "notes": "config baseline-peft-bnb; 4-bit nf4 base"}
+    assert "SUSPECT" in as_launched(row | {"devices": "1"})["notes"]
+    assert "SUSPECT" not in as_launched(row)["notes"]
+
+
+@pytest.mark.parametrize(
+    ("row", "changes"),
+    [
+        ({"source": "flagperf", "model": "ViT-B/16", "notes": "SUSPECT_FAST: x"}, {"precision": "amp_fp16", "notes": ": x"}),
+        ({"source": "flagperf", "model": "Mixtral-8x7B"}, {"batch_per_device": "3", "global_batch": "1200", "sequence_length": "4096", "activation_checkpointing": "none",
+          "framework": "megatron-core"}),
+        ({"source": "dgxc-benchmarking", "model": "LLama2 70b", "framework": "maxtext/jax"}, {"activation_checkpointing": "selective"}),
+        ({"source": "dgxc-benchmarking", "model": "LLama2 70b", "framework": "nemo/megatron"}, {}),
+        ({"source": "torchao", "model": "Llama-3-8B", "accelerator": "B200-SXM-180GB"},
+         {"notes": f"{LAMBDA['notes']};SUSPECT: another power limit than the catalogue's"}),
+    ],
+)  # fmt: skip
+def test_facts_of_a_whole_model(row: dict[str, str], changes: dict[str, str]) -> None:
+    """Rows of the same model with another trainer or device keep their own."""
+    line = LAMBDA | {"activation_checkpointing": ""} | row
+    assert as_launched(line) == line | changes
+
+
 def test_other_rows_stay_as_their_table_has_them() -> None:
     """No fact is known of them."""
     for row in (LAMBDA | {"source": "timm"}, NVIDIA_BERT | {"task": "finetune-squad"}):

@@ -151,6 +151,10 @@ def test_plans_are_read_from_every_spelling() -> None:
     assert isinstance(sharded, Plan)
     assert sharded.sharded
     assert sharded.gbit_per_s == 0, "one machine has no network between"
+    assert not sharded.hybrid
+    inside = plan_of({**ROW, "devices": "128", "nodes": "16", "strategy": "hsdp"}, h100)
+    assert isinstance(inside, Plan)
+    assert (inside.sharded, inside.hybrid) == (True, True)
     assert "divide" in str(plan_of({**ROW, "strategy": "TP=3"}, h100))
     four = {"notes": "2x400Gb"}
     assert network_of(four, accelerator("L40S-48GB"), 64, 16) == (16, 800.0), (
@@ -197,6 +201,13 @@ def test_a_row_becomes_a_step_and_a_prediction(tmp_path: Path) -> None:
     assert answers[2] == "H100-SXM-80GB has no fp4 arithmetic for matmul"
     assert isinstance(answers[3], Answer)
     assert answers[3].log_sigma > answers[0].log_sigma
+    hybrid, whole = (
+        decoder_answers([{**row, "devices": "16", "nodes": "2", "strategy": name}], tmp_path)[0]
+        for name in ("hsdp", "fsdp")
+    )
+    assert isinstance(hybrid, Answer)
+    assert isinstance(whole, Answer)
+    assert hybrid.predicted_s < whole.predicted_s, "weights travel inside a machine alone"
     assert "unknown length" in str(
         decoder_run({**row, "sequence_length": "", "task": "finetune-lora"}, DecoderTraces())
     )
@@ -227,6 +238,28 @@ def test_unstated_recomputation_is_the_least_that_fits(tmp_path: Path) -> None:
     half, whole = (f"recomputation of {words} activations" for words in ("half of all", "all"))
     assert assumed("pytorch") == ["none", half, whole]
     assert assumed("maxtext/jax") == ["none", whole]
+
+
+def test_an_update_moves_what_the_row_says_of_each_weight(tmp_path: Path) -> None:
+    """28 bytes with masters in 32 bits, unless the trainer is known to have none."""
+    row = {**ROW, "model": "llama-1b-like", "notes": "hidden=512;layers=4;heads=8", "sequence_length": "256"}
+    for notes, size in (("", 28), (";optimizer bytes a weight=48", 48)):
+        run = decoder_run({**row, "notes": row["notes"] + notes}, DecoderTraces(tmp_path))
+        assert isinstance(run, DecoderRun)
+        moved = sum(g.bytes_moved for g in run.profile.operations if g.phase == "optimizer")
+        assert moved == pytest.approx(size * run.profile.trainable_parameters, rel=1e-3)
+
+
+def test_experts_without_a_stated_degree_are_not_described(tmp_path: Path) -> None:
+    row = {
+        **ROW,
+        "model": "Mixtral-8x7B",
+        "framework": "pytorch",
+        "sequence_length": "256",
+        "throughput": "1",
+    }
+    assert "how experts are spread" in str(decoder_run({**row, "strategy": "fsdp"}, DecoderTraces(tmp_path)))
+    assert isinstance(decoder_run({**row, "strategy": "fsdp+ep1"}, DecoderTraces(tmp_path)), DecoderRun)
 
 
 def test_a_rank_is_that_of_the_row_or_noted(tmp_path: Path) -> None:
