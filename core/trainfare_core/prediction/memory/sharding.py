@@ -131,7 +131,8 @@ def shares_of_part(
     Return the shares of a device that holds a part of the model.
 
     The first pipeline stage is the fullest: it has the embedding, and keeps as many micro-batches as there are stages
-    (1F1B), one chunk more with an interleaved schedule (Narayanan et al. 2021). Without sequence parallelism block
+    (1F1B), one chunk more with an interleaved schedule (Narayanan et al. 2021), whose last stage keeps one chunk and
+    those of all stages for each further chunk of its own. Without sequence parallelism block
     inputs, norms and dropout are on every device of a tensor group (Korthikanti et al. 2022). Sharded stages of a
     pipeline keep their weights gathered and their gradients whole over the micro-batches of a step. Devices of an
     expert group hold different experts; each expert's optimizer state is sharded over the replicas that it has.
@@ -144,6 +145,7 @@ def shares_of_part(
         staged, pipeline * (1 + (pipeline - 1) / (pipeline * parallel.virtual) * (parallel.virtual > 1)), 1.0
     )
     flight = np.minimum(flight, np.maximum(passes, 1))
+    last = (1 + pipeline * (parallel.virtual - 1)) / parallel.virtual
     dense = np.where(staged, _stage_share(profile, pipeline), 1.0) / tensor
     experts = _expert_share(profile)
     part = dense * (1 - experts + experts / parallel.expert)
@@ -162,7 +164,7 @@ def shares_of_part(
         gradients=np.where(sharded, shard, 1.0) * part,
         state=np.where(sharded, shard * part, np.where(parallel.sharded_optimizer, dense / data, part)),
         kept=kept * flight / pipeline,
-        kept_last=kept / pipeline,
+        kept_last=kept * np.minimum(last, np.maximum(passes, 1)) / pipeline,
         passing=passing,
         gathered_bytes=np.where(sharded, whole, 0.0),
         unreduced_bytes=np.where(sharded, np.where(staged, compute * part, unit / tensor) * trained, 0.0),

@@ -362,6 +362,20 @@ def test_the_last_stage_of_a_pipeline_has_the_logits_and_one_micro_batch() -> No
     assert activations_of(middle) == pytest.approx(saved - 1)
 
 
+def test_the_last_stage_of_an_interleaved_pipeline_keeps_most_chunks() -> None:
+    """With three chunks a device of four stages, the last one keeps nine of the twelve chunks where the loss is."""
+    loss = MemoryMoment(phase="forward", activation_bytes=10**12)
+    job = watched(loss)
+    job = job.model_copy(update={"memory": job.memory.model_copy(update={"saved_activation_bytes": 10**12})})
+
+    def kept(chunks: int, passes: int = 16) -> float:
+        plan = dataclasses.replace(split(pipeline=4), virtual=np.array([chunks]))
+        return float(memory_parts(job, ONE, 4 * ONE, WHOLE, plan, np.array([passes])).activations_bytes[0])
+
+    assert kept(3) == pytest.approx(10**12 * 9 / 12, rel=1e-3)
+    assert kept(3, passes=1) == pytest.approx(kept(1)), "a step of one micro-batch keeps one"
+
+
 def test_a_core_with_its_own_memory_holds_a_replica_of_its_own() -> None:
     """A chip of two cores holds the state twice, and each sample once; sharded, it holds the state once."""
     job, two = gpt_profile(batch_size=8), 2 * ONE
